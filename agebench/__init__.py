@@ -1,0 +1,99 @@
+"""How good a facial age estimator really is, and how fast.
+
+The documented use::
+
+    from agebench import Estimator, compare, load_detector, load_estimator
+
+Importing this package loads neither OpenCV nor torch: the names below come on first use.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from agebench.bench.compare import CompareSettings, compare
+    from agebench.errors import AgebenchError
+    from agebench.protocols import (
+        Dataset,
+        DatasetSpec,
+        DetectorSpec,
+        Estimator,
+        EstimatorSpec,
+        FaceDetector,
+    )
+    from agebench.registry import load_dataset, load_detector, load_estimator
+    from agebench.types import (
+        AgeBins,
+        AgePrediction,
+        Crops,
+        CropSpec,
+        Face,
+        FaceFrame,
+        Sample,
+        ViewSpec,
+    )
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "agebench.bench.compare": ("CompareSettings", "compare"),
+    "agebench.errors": ("AgebenchError",),
+    "agebench.protocols": (
+        "Dataset",
+        "DatasetSpec",
+        "DetectorSpec",
+        "Estimator",
+        "EstimatorSpec",
+        "FaceDetector",
+    ),
+    "agebench.registry": ("load_dataset", "load_detector", "load_estimator"),
+    "agebench.types": (
+        "AgeBins",
+        "AgePrediction",
+        "CropSpec",
+        "Crops",
+        "Face",
+        "FaceFrame",
+        "Sample",
+        "ViewSpec",
+    ),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AgeBins",
+    "AgePrediction",
+    "AgebenchError",
+    "CompareSettings",
+    "CropSpec",
+    "Crops",
+    "Dataset",
+    "DatasetSpec",
+    "DetectorSpec",
+    "Estimator",
+    "EstimatorSpec",
+    "Face",
+    "FaceDetector",
+    "FaceFrame",
+    "Sample",
+    "ViewSpec",
+    "__version__",
+    "compare",
+    "load_dataset",
+    "load_detector",
+    "load_estimator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'agebench' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,81 @@
+"""The `agebench` command: verbs found lazily, errors turned into one sentence."""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from agebench import __version__
+from agebench.errors import AgebenchError, UsageError, suggestion
+
+VERBS = {
+    "compare": "Error in years and latency of several estimators on the same faces.",
+    "fetch": "Download model files, checked by size and hash.",
+    "ls": "List estimators, detectors and data sets, and whether their files are here.",
+}
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
+
+
+class _LazyGroup(click.Group):
+    """A group that imports a verb's module only when the verb is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = import_module(f"agebench.cli.{cmd_name.replace('-', '_')}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0] if args else ""
+        if name and not name.startswith("-") and name not in VERBS:
+            raise UsageError(f"unknown verb {name!r}: {suggestion(name, VERBS)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl(sorted(VERBS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Example: agebench compare constant --dataset csv --root my.csv --detector haar",
+)
+@click.version_option(__version__, prog_name="agebench")
+def cli() -> None:
+    """How good a facial age estimator really is, and how fast."""
+
+
+def main(arguments: list[str] | None = None) -> Any:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    try:
+        code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.exceptions.Abort:
+        _fail("interrupted: nothing was written that could be taken for a whole result", None)
+        sys.exit(INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2 if isinstance(error, click.UsageError) else 1)
+    except AgebenchError as error:
+        _fail(str(error), error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+
+
+def _fail(sentence: str, error: AgebenchError | None) -> None:
+    hint = " ('agebench --help' shows the usage)" if isinstance(error, UsageError) else ""
+    click.echo(f"agebench: {sentence}{hint}", err=True)

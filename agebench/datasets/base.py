@@ -1,0 +1,228 @@
+"""What all data sets share: the finished list of samples, and how a folder is searched for them.
+
+Only names are looked at here.  No file is opened, so that listing twenty thousand pictures takes
+a fraction of a second and a pipe or a broken link in the folder can't hold anything up.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from agebench.errors import DatasetError
+from agebench.protocols import DatasetSpec
+from agebench.types import Problem, Sample
+
+PICTURE_SUFFIXES = frozenset(
+    {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+)
+"""Suffixes, in lower case, of the files that are taken for pictures."""
+
+# The folder that macOS adds to zip archives: it holds a stub named like each real picture.
+_RESOURCE_FORKS = "__MACOSX"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleList:
+    """A data set that has been listed: implements `agebench.protocols.Dataset`.
+
+    Attributes:
+        spec: what it is.
+        samples: the usable samples, sorted by name; names are unique.
+        problems: everything that was left out, with the reason.
+
+    Raises:
+        ValueError: the samples are not sorted by name, or two have the same name.
+    """
+
+    spec: DatasetSpec
+    samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...] = ()
+
+    def __post_init__(self) -> None:
+        names = [sample.name for sample in self.samples]
+        for first, second in zip(names, names[1:], strict=False):
+            if first >= second:
+                raise ValueError(f"samples must be sorted by unique names: {first!r}, {second!r}")
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A regular file below a root.
+
+    Attributes:
+        path: the root as given, with `name` behind it.
+        name: relative to the root, with forward slashes.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    def base_name(self) -> str:
+        """The file's name without its folders."""
+        return self.name.rpartition("/")[2]
+
+
+def is_picture(file_name: str) -> bool:
+    """Tell by the suffix, in any case, whether a file is meant to be a picture.
+
+    >>> is_picture("001A02.JPG"), is_picture("001a02.pts")
+    (True, False)
+    """
+    return PurePosixPath(file_name).suffix.lower() in PICTURE_SUFFIXES
+
+
+def readable_name(name: str) -> str:
+    """Return `name` as text that can be written as UTF-8; undecodable bytes become escapes."""
+    return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def require_folder(root: Path, dataset: str, expected: str) -> None:
+    """Check that `root` is a folder.
+
+    Args:
+        root: what the caller was given.
+        dataset: the data set's name, for the message.
+        expected: what the folder should hold, in words.
+
+    Raises:
+        DatasetError: `root` is missing, can't be reached, or is not a folder.
+    """
+    wanted = f"data set {dataset!r} needs the folder that holds {expected}"
+    try:
+        found = os.path.lexists(root)
+        if root.is_dir():
+            return
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{wanted}, but {str(root)!r} can't be reached: {error}") from error
+    if found:
+        raise DatasetError(f"{wanted}, but {str(root)!r} is not a folder: give its folder")
+    raise DatasetError(f"{wanted}, but there is nothing at {str(root)!r}: check the path")
+
+
+def finished(
+    spec: DatasetSpec, root: Path, samples: Iterable[Sample], problems: Iterable[Problem]
+) -> SampleList:
+    """Sort what was found into a `SampleList`; problems are sorted by name too.
+
+    Raises:
+        DatasetError: there is no sample at all; tells the first problem.
+    """
+    ordered = tuple(sorted(samples, key=lambda sample: sample.name))
+    left_out = tuple(sorted(problems, key=lambda problem: problem.name))
+    if not ordered:
+        why = "nothing there is named like a picture of this set"
+        if left_out:
+            first = left_out[0]
+            why = f"{len(left_out)} entries were left out, the first is {first.name!r}: " + (
+                first.reason
+            )
+        raise DatasetError(f"data set {spec.name!r} has no usable picture in {str(root)!r}: {why}")
+    return SampleList(spec, ordered, left_out)
+
+
+def list_files(
+    root: Path, wanted: Callable[[str], bool] = is_picture
+) -> tuple[list[FoundFile], list[Problem]]:
+    """Find the regular files below `root` whose file name is `wanted`, at any depth.
+
+    Files are never opened.  A link counts as a file if it leads to a regular file under `root`;
+    links that lead elsewhere, nowhere or to a folder are listed as problems, as are pipes,
+    sockets, devices, hidden entries, names that are not valid Unicode, and folders that can't be
+    read.  Other files that are not `wanted` are passed over in silence.
+
+    Returns:
+        The files in no particular order, and the problems with names relative to `root`.
+
+    Raises:
+        DatasetError: `root` itself can't be listed.
+    """
+    search = _Search(root, wanted)
+    search.run()
+    return search.files, search.problems
+
+
+class _Search:
+    """One walk through a folder; an explicit stack, so that depth is no limit."""
+
+    def __init__(self, root: Path, wanted: Callable[[str], bool]) -> None:
+        self.root = root
+        self.wanted = wanted
+        self.files: list[FoundFile] = []
+        self.problems: list[Problem] = []
+        self._real_root = os.path.realpath(root)
+        self._pending = [""]
+
+    def run(self) -> None:
+        while self._pending:
+            prefix = self._pending.pop()
+            try:
+                with os.scandir(self.root / prefix) as entries:
+                    for entry in entries:
+                        self._visit(entry, prefix + entry.name)
+            except OSError as error:
+                if not prefix:
+                    raise DatasetError(
+                        f"the folder {str(self.root)!r} can't be listed: {error.strerror}"
+                    ) from error
+                self._leave_out(prefix.rstrip("/"), f"folder can't be listed: {error.strerror}")
+
+    def _visit(self, entry: os.DirEntry[str], name: str) -> None:
+        reason = ""
+        if entry.is_dir(follow_symlinks=False):
+            reason = _why_not_search(entry.name)
+            if not reason:
+                self._pending.append(name + "/")
+        elif entry.is_symlink():
+            reason = self._why_not_follow(entry)
+        elif not entry.is_file(follow_symlinks=False):
+            reason = "not a regular file (a pipe, socket or device): not opened"
+        elif self.wanted(entry.name) and entry.name.startswith("."):
+            reason = "hidden file, such as macOS leaves beside each picture: not used"
+        elif self.wanted(entry.name):
+            reason = _why_not_encodable(entry.name)
+            if not reason:
+                self.files.append(FoundFile(self.root / name, name))
+        if reason:
+            self._leave_out(name, reason)
+
+    def _why_not_follow(self, entry: os.DirEntry[str]) -> str:
+        target = Path(os.path.realpath(entry.path))
+        if not target.exists():
+            return "link to nothing: restore its target"
+        if target.is_dir():
+            return "link to a folder: not followed; put the folder itself here"
+        if not target.is_file():
+            return "link to something that is not a regular file: not opened"
+        if not self.wanted(entry.name):
+            return ""
+        if not target.is_relative_to(self._real_root):
+            return "link out of the data set's folder: not followed; put the file itself here"
+        unusable = _why_not_encodable(entry.name)
+        if not unusable:
+            relative = Path(entry.path).relative_to(self.root)
+            self.files.append(FoundFile(Path(entry.path), relative.as_posix()))
+        return unusable
+
+    def _leave_out(self, name: str, reason: str) -> None:
+        self.problems.append(Problem(readable_name(name), reason))
+
+
+def _why_not_search(folder_name: str) -> str:
+    if folder_name.startswith(".") or folder_name == _RESOURCE_FORKS:
+        return "hidden folder: not searched"
+    return _why_not_encodable(folder_name)
+
+
+def _why_not_encodable(name: str) -> str:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "name is not valid Unicode, so no result file could hold it: rename it"
+    return ""

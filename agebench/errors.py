@@ -1,0 +1,69 @@
+"""Every error that agebench raises on purpose.
+
+One root class, so that a caller can catch them all and the command line can turn them into one
+sentence.  A message says what was expected, what was got, where, and what to do about it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class AgebenchError(Exception):
+    """Root of all errors raised on purpose; the command line exits with `exit_code`."""
+
+    exit_code = 1
+
+
+class UsageError(AgebenchError):
+    """The call itself is wrong (unknown name, impossible option): exit code 2."""
+
+    exit_code = 2
+
+
+class MissingDependencyError(AgebenchError):
+    """A library that this step needs can't be imported; the message says what to install."""
+
+
+class ImageError(AgebenchError):
+    """A picture can't be read: not a picture, truncated, too large, not a regular file."""
+
+
+class DatasetError(AgebenchError):
+    """A data set's folder or list is missing, empty or malformed as a whole."""
+
+
+class WeightsError(AgebenchError):
+    """A model file is wrong: other size or hash than the manifest says, or no model at all."""
+
+
+class WeightsUnavailableError(WeightsError):
+    """A model file is nowhere to be had; the message lists where it was looked for."""
+
+
+class ModelError(AgebenchError):
+    """A model file can't be loaded, or answers with something other than its spec says."""
+
+
+class DeviceError(AgebenchError):
+    """The runtime or device that was asked for is not what would run."""
+
+
+class ContractError(AgebenchError):
+    """An estimator or detector breaks a promise of its protocol."""
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """Return `` did you mean X?`` for near matches of `name`, or the list of what is known.
+
+    >>> suggestion("yolov8-fase", ["yolov8-face", "haar"])
+    "did you mean 'yolov8-face'?"
+    >>> suggestion("zzz", ["b", "a"])
+    'known: a, b'
+    """
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    if near:
+        return "did you mean " + " or ".join(repr(match) for match in near) + "?"
+    return "known: " + (", ".join(names) or "none")

@@ -1,0 +1,210 @@
+"""The two interfaces that everything hangs on, and the specs that describe their makers.
+
+A third party implements `Estimator` or `FaceDetector`, registers a factory under the entry-point
+group ``agebench.estimators`` or ``agebench.detectors``, and runs `agebench.testing` on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+from agebench.types import (
+    AgeBins,
+    AgePrediction,
+    Crops,
+    CropSpec,
+    Face,
+    Image,
+    LabelKind,
+    Problem,
+    Sample,
+    Setting,
+    WeightsFile,
+    frozen_mapping,
+)
+
+RuntimeName: TypeAlias = Literal["cv2dnn", "onnxruntime", "torch", "python"]
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeInfo:
+    """What really runs a model, as read back from it after loading.
+
+    Attributes:
+        runtime: "cv2dnn", "onnxruntime", "torch", or "python" for code without a network.
+        device: "cpu", "cuda", "tensorrt" or "opencl".
+        detail: the execution provider or target in the runtime's own words.
+        version: of the runtime library.
+    """
+
+    runtime: RuntimeName = "python"
+    device: str = "cpu"
+    detail: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatorSpec:
+    """Everything that decides an estimator's numbers and usually gets lost.
+
+    Attributes:
+        name: registry name.
+        crop: the views it asks for.
+        decode: how years come from the network's output, such as "expectation".
+        channel_order: order in which the network takes the channels.
+        mean: subtracted per channel, in `channel_order`, on the 0..255 scale.
+        scale: factor applied after the mean.
+        bins: what `AgePrediction.probabilities` is over; None without a distribution.
+        classes: age classes for which exact and one-off accuracy are reported; None without.
+        weights: the model files in use.
+        trained_on: data that the weights have seen, in words; "" if unknown.
+        label_kind: the kind of age that it was trained to give.
+        runtime: what runs it, read back after loading.
+        settings: further options that change the result.
+        licence, source, citation: of the method.
+        notes: what a reader of its figures must know.
+    """
+
+    name: str
+    crop: CropSpec
+    decode: str
+    channel_order: Literal["bgr", "rgb", "gray"] = "bgr"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+    bins: AgeBins | None = None
+    classes: AgeBins | None = None
+    weights: tuple[WeightsFile, ...] = ()
+    trained_on: str = ""
+    label_kind: LabelKind = "unknown"
+    runtime: RuntimeInfo = RuntimeInfo()
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    licence: str = ""
+    source: str = ""
+    citation: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", frozen_mapping(self.settings))
+
+
+@runtime_checkable
+class Estimator(Protocol):
+    """From the crops of n faces to n ages."""
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """What it is and how its numbers come about; constant after loading."""
+        ...
+
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        """Return one prediction per face, in order.
+
+        Zero faces give an empty answer, and a batch gives what its members give one by one.
+        `crops` was cut as `spec.crop` asks and must not be changed.  Must be safe to call from
+        several threads.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class BoxToFrame:
+    """How a detector's upright box relates to the canonical face frame.
+
+    The frame's centre is the box's centre moved by (`dx` box widths, `dy` box heights); the
+    frame's height is `height` box heights.  Measured per detector by benchmarks/frames.py.
+    """
+
+    dx: float = 0.0
+    dy: float = 0.0
+    height: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorSpec:
+    """What a detector is and how it was set.
+
+    Attributes:
+        name: registry name.
+        landmark_scheme: scheme of the landmarks that its faces carry, or "" for none.
+        box_to_frame: from its boxes to the canonical frame, used where there are no landmarks.
+        layout: its answer is a fixed place in an aligned picture, not a detection.
+        weights, runtime, licence, source, citation, notes: as in `EstimatorSpec`.
+        settings: confidence, NMS threshold, input size, which faces are kept.
+    """
+
+    name: str
+    landmark_scheme: str = ""
+    box_to_frame: BoxToFrame = BoxToFrame()
+    layout: bool = False
+    weights: tuple[WeightsFile, ...] = ()
+    runtime: RuntimeInfo = RuntimeInfo()
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    licence: str = ""
+    source: str = ""
+    citation: str = ""
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "settings", frozen_mapping(self.settings))
+
+
+@runtime_checkable
+class FaceDetector(Protocol):
+    """From a picture to the faces in it."""
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """What it is and how it was set; constant after loading."""
+        ...
+
+    def detect(self, image_bgr: Image, /) -> Sequence[Face]:
+        """Return the faces, best score first; an empty answer where there is none.
+
+        `image_bgr` is uint8 (height, width, 3) of any size from 1x1 and must not be changed.
+        Must be safe to call from several threads.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSpec:
+    """What a data set is.
+
+    Attributes:
+        name: registry name.
+        label_kind: how its ages came about.
+        aligned: its pictures are aligned chips, to be used with the detector `aligned`.
+        licence: its terms.
+        source, citation: where it is from.
+        notes: what a reader of its figures must know, such as how its layout was told.
+    """
+
+    name: str
+    label_kind: LabelKind
+    aligned: bool = False
+    licence: str = ""
+    source: str = ""
+    citation: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class Dataset(Protocol):
+    """The labelled pictures under one root, and what was wrong with the rest."""
+
+    @property
+    def spec(self) -> DatasetSpec:
+        """What it is."""
+        ...
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """All usable samples, sorted by name; pixels are not read."""
+        ...
+
+    @property
+    def problems(self) -> Sequence[Problem]:
+        """Everything that was left out, with the reason."""
+        ...

@@ -1,0 +1,101 @@
+"""How an estimator or detector is named: ``NAME[:PATH][@RUNTIME[:DEVICE]] [key=value ...]``.
+
+>>> parse_reference("caffe-age-net:my/net.caffemodel@onnxruntime:cuda crops=10").options
+mappingproxy({'crops': '10'})
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agebench.errors import UsageError, suggestion
+from agebench.types import frozen_mapping
+
+RUNTIMES = ("cv2dnn", "onnxruntime", "torch")
+DEVICES = ("cpu", "cuda", "tensorrt", "opencl")
+
+_OPTION = re.compile(r"^([a-z][a-z0-9_]*)=(.*)$", re.DOTALL)
+_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
+# What follows the last "@" is a runtime only if it looks like one; else it belongs to the path.
+_RUNTIME = re.compile(r"^(?P<rest>.*)@(?P<runtime>[A-Za-z0-9]+)(?::(?P<device>[A-Za-z0-9]+))?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A parsed name; `text` is what the user wrote."""
+
+    text: str
+    name: str
+    path: Path | None = None
+    runtime: str | None = None
+    device: str | None = None
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", frozen_mapping(self.options))
+
+
+def _one_of(kind: str, value: str | None, known: Iterable[str], text: str) -> None:
+    if value is not None and value not in known:
+        hint = suggestion(value, known)
+        raise UsageError(f"unknown {kind} {value!r} in {text!r}: {hint}")
+
+
+def parse_reference(text: str) -> Reference:
+    """Parse one reference.
+
+    A Windows drive letter is part of the path: ``onnx:C:/nets/a.onnx@cv2dnn``.  Options stand at
+    the end, divided by white space; a path may hold spaces.
+
+    Raises:
+        UsageError: no name, an unknown runtime or device, or an option given twice.
+    """
+    words = re.split(r"(\s+)", text.strip())
+    options: dict[str, str] = {}
+    while len(words) > 1 and (match := _OPTION.match(words[-1])):
+        key, value = match.groups()
+        if key in options:
+            raise UsageError(f"option {key!r} is given twice in {text!r}: give it once")
+        options[key] = value
+        words = words[:-2]
+    head = "".join(words)
+    runtime = device = None
+    if match := _RUNTIME.match(head):
+        looks_like_path = ":" in match["rest"] and match["runtime"] not in RUNTIMES
+        if not looks_like_path:
+            head, runtime, device = match["rest"], match["runtime"], match["device"]
+    name, colon, path = head.partition(":")
+    if not _NAME.match(name) or (colon and not path):
+        raise UsageError(
+            f"{text!r} names nothing: expected NAME[:PATH][@RUNTIME[:DEVICE]] [key=value ...]"
+        )
+    _one_of("runtime", runtime, RUNTIMES, text)
+    _one_of("device", device, DEVICES, text)
+    return Reference(
+        text=text.strip(),
+        name=name,
+        path=Path(path).expanduser() if path else None,
+        runtime=runtime,
+        device=device,
+        options=dict(reversed(options.items())),
+    )
+
+
+def join_options(words: Iterable[str]) -> list[str]:
+    """Attach ``key=value`` words to the name before them, as typed without quotes in a shell.
+
+    >>> join_options(["caffe-age-net", "crops=10", "constant"])
+    ['caffe-age-net crops=10', 'constant']
+    """
+    joined: list[str] = []
+    for word in words:
+        if _OPTION.match(word):
+            if not joined:
+                raise UsageError(f"option {word!r} stands before any name it could belong to")
+            joined[-1] = f"{joined[-1]} {word}"
+        else:
+            joined.append(word)
+    return joined

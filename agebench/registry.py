@@ -1,0 +1,226 @@
+"""Entry points to estimators, detectors and data sets, loaded only when they are asked for.
+
+A factory is any callable (a class will do) that takes keyword arguments and returns an object of
+the group's protocol.  It declares what it understands by its own signature: `path`, `runtime` and
+`device` if a reference may name them, and one typed keyword for each option.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from agebench.errors import AgebenchError, ContractError, UsageError, suggestion
+from agebench.protocols import Dataset, Estimator, FaceDetector
+from agebench.references import Reference, parse_reference
+
+ESTIMATORS = "agebench.estimators"
+DETECTORS = "agebench.detectors"
+DATASETS = "agebench.datasets"
+
+_RESERVED = ("path", "runtime", "device", "root")
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A registered name, without its code being imported."""
+
+    group: str
+    name: str
+    target: str
+    package: str
+    version: str
+
+
+def _plugin(entry: EntryPoint) -> Plugin:
+    dist = entry.dist
+    package, version = (dist.name, dist.version) if dist is not None else ("", "")
+    return Plugin(entry.group, entry.name, entry.value, package, version)
+
+
+def list_plugins(group: str) -> list[Plugin]:
+    """Return what is registered under `group`, sorted by name; imports nothing.
+
+    Of two packages that claim one name, agebench's own comes first and the other is not listed.
+    """
+    found: dict[str, Plugin] = {}
+    for plugin in map(_plugin, entry_points(group=group)):
+        if plugin.name not in found or plugin.package == "agebench":
+            found[plugin.name] = plugin
+    return [found[name] for name in sorted(found)]
+
+
+def _find(group: str, name: str) -> EntryPoint:
+    entries = [entry for entry in entry_points(group=group) if entry.name == name]
+    if not entries:
+        kind = group.removeprefix("agebench.").removesuffix("s")
+        known = [plugin.name for plugin in list_plugins(group)]
+        raise UsageError(
+            f"unknown {kind} {name!r}: {suggestion(name, known)} ('agebench ls' lists them)"
+        )
+    return max(entries, key=lambda entry: _plugin(entry).package == "agebench")
+
+
+def load_factory(group: str, name: str) -> Callable[..., Any]:
+    """Import the factory registered as `name`.
+
+    Raises:
+        UsageError: nothing of that name is registered.
+        AgebenchError: it is registered but its module can't be imported.
+    """
+    entry = _find(group, name)
+    try:
+        factory = entry.load()
+    except AgebenchError:
+        raise
+    except Exception as error:  # a plug-in may fail in any way; it must not end in a traceback
+        raise AgebenchError(
+            f"{name!r} of package {_plugin(entry).package!r} can't be imported ({entry.value}): "
+            f"{type(error).__name__}: {error}"
+        ) from error
+    if not callable(factory):
+        raise ContractError(f"{name!r} ({entry.value}) must be callable, got {type(factory)}")
+    return typing.cast("Callable[..., Any]", factory)
+
+
+def _choices(annotation: Any) -> tuple[Any, ...]:
+    if get_origin(annotation) in (Union, UnionType):
+        return tuple(part for part in get_args(annotation) if part is not type(None))
+    return (annotation,)
+
+
+_TRUTH = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
+
+
+def _lookup(text: str, known: Mapping[str, Any]) -> Any:
+    if text not in known:
+        raise ValueError("expected one of " + ", ".join(known))
+    return known[text]
+
+
+def _convert_one(text: str, annotation: Any) -> Any:
+    if get_origin(annotation) is Literal:
+        return _lookup(text, {str(value): value for value in get_args(annotation)})
+    if annotation is bool:
+        return _lookup(text.lower(), _TRUTH)
+    if annotation in (int, float):
+        try:
+            return annotation(text)
+        except ValueError:
+            raise ValueError(f"expected a number ({annotation.__name__})") from None
+    if annotation is Path:
+        return Path(text).expanduser()
+    return text
+
+
+def convert_option(text: str, annotation: Any) -> Any:
+    """Convert an option's text to what the factory's signature asks for.
+
+    Raises:
+        ValueError: the text fits none of the types; says what was expected.
+    """
+    reasons: list[str] = []
+    for choice in _choices(annotation):
+        try:
+            return _convert_one(text, choice)
+        except ValueError as error:
+            reasons.append(str(error))
+    raise ValueError(" or ".join(reasons))
+
+
+def _parameters(factory: Callable[..., Any]) -> dict[str, Any]:
+    """Names and types of a factory's keyword parameters."""
+    hinted = factory.__init__ if inspect.isclass(factory) else factory
+    hints = typing.get_type_hints(hinted)
+    names = [
+        name
+        for name, parameter in inspect.signature(factory).parameters.items()
+        if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+    ]
+    return {name: hints.get(name, str) for name in names}
+
+
+def _keywords(
+    factory: Callable[..., Any], reference: Reference, given: Mapping[str, Any]
+) -> dict[str, Any]:
+    parameters = _parameters(factory)
+    keywords: dict[str, Any] = {}
+    asked = {"path": reference.path, "runtime": reference.runtime, "device": reference.device}
+    for name, value in asked.items():
+        if value is None:
+            continue
+        if name not in parameters:
+            raise UsageError(
+                f"{reference.name!r} takes no {name}, got {str(value)!r}: leave it out"
+            )
+        keywords[name] = value
+    options = [option for option in parameters if option not in _RESERVED]
+    for name, value in {**reference.options, **given}.items():
+        if name not in options and not (name in given and name in parameters):
+            hint = suggestion(name, options)
+            raise UsageError(f"{reference.name!r} has no option {name!r}: {hint}")
+        keywords[name] = _option_value(reference.name, name, value, parameters[name])
+    return keywords
+
+
+def _option_value(plugin: str, name: str, value: Any, annotation: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return convert_option(value, annotation)
+    except ValueError as error:
+        raise UsageError(f"option {name}={value!r} of {plugin!r}: {error}") from error
+
+
+def _load(group: str, reference: str | Reference, given: Mapping[str, Any]) -> Any:
+    parsed = parse_reference(reference) if isinstance(reference, str) else reference
+    factory = load_factory(group, parsed.name)
+    return factory(**_keywords(factory, parsed, given))
+
+
+def load_estimator(reference: str | Reference, /, **options: Any) -> Estimator:
+    """Load an estimator by its name, such as ``"hse-mobilenet"`` or ``"caffe-age-net:FILE"``.
+
+    Args:
+        reference: ``NAME[:PATH][@RUNTIME[:DEVICE]] [key=value ...]``.
+        options: the same options as keywords, e.g. ``crops=10``; they win over the text's.
+
+    Raises:
+        UsageError: unknown name or option.
+        WeightsUnavailableError: its model file can't be had.
+        DeviceError: the runtime or device that was asked for can't be used.
+    """
+    estimator = _load(ESTIMATORS, reference, options)
+    if not isinstance(estimator, Estimator):
+        raise ContractError(f"{reference!r} gave {type(estimator).__name__}, not an Estimator")
+    return estimator
+
+
+def load_detector(reference: str | Reference, /, **options: Any) -> FaceDetector:
+    """Load a face detector by its name, such as ``"yolov8-face"``; as `load_estimator`."""
+    detector = _load(DETECTORS, reference, options)
+    if not isinstance(detector, FaceDetector):
+        raise ContractError(f"{reference!r} gave {type(detector).__name__}, not a FaceDetector")
+    return detector
+
+
+def load_dataset(name: str, /, root: str | Path, **options: Any) -> Dataset:
+    """List the data set `name` under the folder or file `root`.
+
+    Raises:
+        UsageError: unknown name or option.
+        DatasetError: `root` is missing or holds no usable picture.
+    """
+    factory = load_factory(DATASETS, name)
+    reference = Reference(name, name)
+    keywords = _keywords(factory, reference, options)
+    dataset = factory(root=Path(root).expanduser(), **keywords)
+    if not isinstance(dataset, Dataset):
+        raise ContractError(f"{name!r} gave {type(dataset).__name__}, not a Dataset")
+    return dataset

@@ -1,0 +1,7 @@
+"""One call for every library that runs a network: `open_model`."""
+
+from __future__ import annotations
+
+from agebench.runtimes.base import Model, ModelSource, open_model
+
+__all__ = ["Model", "ModelSource", "open_model"]

@@ -1,0 +1,120 @@
+"""What a loaded network looks like to the rest of the code, whatever library runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.errors import DeviceError, UsageError
+from agebench.protocols import RuntimeInfo
+
+Tensor: TypeAlias = npt.NDArray[Any]
+ModelKind: TypeAlias = Literal["onnx", "caffe", "darknet", "tensorflow"]
+
+_SUFFIX_KINDS: Mapping[str, ModelKind] = {
+    ".onnx": "onnx",
+    ".caffemodel": "caffe",
+    ".weights": "darknet",
+    ".pb": "tensorflow",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """A network's files.
+
+    Attributes:
+        kind: the format.
+        path: the file with the weights.
+        config: the layout's own text (prototxt or cfg), where the format has one.
+        outputs: names of the outputs wanted; empty for all.
+        inputs: names of the inputs, in order, where the format does not hold them.
+    """
+
+    kind: ModelKind
+    path: Path
+    config: str | None = None
+    outputs: tuple[str, ...] = ()
+    inputs: tuple[str, ...] = ()
+
+    @staticmethod
+    def kind_of(path: Path) -> ModelKind:
+        """Tell the format by the file's suffix.
+
+        Raises:
+            UsageError: the suffix is none of the known ones.
+        """
+        kind = _SUFFIX_KINDS.get(path.suffix.lower())
+        if kind is None:
+            known = ", ".join(_SUFFIX_KINDS)
+            raise UsageError(f"{path}: the format can't be told by the suffix; known: {known}")
+        return kind
+
+
+class Model(Protocol):
+    """A loaded network.  `run` may be called from several threads; calls wait for each other."""
+
+    @property
+    def info(self) -> RuntimeInfo:
+        """What really runs it, read back after loading."""
+        ...
+
+    @property
+    def input_names(self) -> Sequence[str]:
+        """Names of the inputs, in the model's order; cv2.dnn may know none."""
+        ...
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Run once and return the outputs by name.
+
+        With a single input the name "" stands for it.
+
+        Raises:
+            ModelError: the runtime refuses the input or fails.
+        """
+        ...
+
+
+def open_model(
+    source: ModelSource, *, runtime: str | None = None, device: str | None = None
+) -> Model:
+    """Load a network under the runtime and device asked for, or under cv2.dnn on the CPU.
+
+    What was asked for is what runs, or it stops: nothing falls back silently.
+
+    Raises:
+        UsageError: the runtime can't read this format at all.
+        DeviceError: the runtime is there but not with that device.
+        ModelError: the file is no network that the runtime can load.
+    """
+    runtime = runtime or "cv2dnn"
+    device = device or "cpu"
+    if runtime == "cv2dnn":
+        from agebench.runtimes.cv2dnn import OpenCvModel
+
+        return OpenCvModel(source, device)
+    if runtime == "onnxruntime":
+        if source.kind != "onnx":
+            raise UsageError(
+                f"onnxruntime reads ONNX files only, {source.path.name} is {source.kind}: "
+                "leave '@onnxruntime' out"
+            )
+        from agebench.runtimes.onnx_runtime import OnnxRuntimeModel
+
+        return OnnxRuntimeModel(source, device)
+    raise UsageError(f"{source.path.name} ({source.kind}) can't run under {runtime!r}")
+
+
+def refuse_device(runtime: str, device: str, reason: str) -> DeviceError:
+    """Return the error that says why a device can't be had."""
+    return DeviceError(f"{runtime} can't use {device!r} here: {reason}; ask for '@{runtime}:cpu'")
+
+
+def as_float32(values: Tensor) -> npt.NDArray[np.float32]:
+    """Return `values` as float32, without a copy where they are."""
+    return np.asarray(values, dtype=np.float32)

@@ -1,0 +1,109 @@
+"""Networks under cv2.dnn: Caffe, Darknet, TensorFlow and ONNX."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from agebench.errors import ModelError, UsageError
+from agebench.protocols import RuntimeInfo
+from agebench.runtimes.base import ModelSource, Tensor, refuse_device
+from agebench.vision.opencv import cv2
+
+
+def _text(config: str | None) -> Any:
+    return np.frombuffer((config or "").encode(), np.uint8)
+
+
+def _read(source: ModelSource) -> Any:
+    # Files are read by us and parsed from memory: OpenCV's own file access knows no non-ASCII
+    # paths on some systems, and the bytes that were hashed are the bytes that are parsed.
+    data = np.frombuffer(source.path.read_bytes(), np.uint8)
+    readers: Mapping[str, Callable[[], Any]] = {
+        "onnx": lambda: cv2.dnn.readNetFromONNX(data),
+        "caffe": lambda: cv2.dnn.readNetFromCaffe(_text(source.config), data),
+        "darknet": lambda: cv2.dnn.readNetFromDarknet(_text(source.config), data),
+        "tensorflow": lambda: cv2.dnn.readNetFromTensorflow(data),
+    }
+    try:
+        net = readers[source.kind]()
+    except cv2.error as error:
+        raise ModelError(
+            f"{source.path}: cv2.dnn {cv2.__version__} can't load this {source.kind} model: "
+            f"{_short(error)}"
+        ) from error
+    if net.empty():
+        raise ModelError(f"{source.path}: cv2.dnn found no layer in this {source.kind} model")
+    return net
+
+
+def _short(error: Any) -> str:
+    return str(getattr(error, "err", "") or error).strip().splitlines()[0]
+
+
+def _use_device(net: Any, device: str) -> str:
+    """Set backend and target; return the target in OpenCV's words."""
+    if device == "cpu":
+        net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
+        net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
+        return "DNN_BACKEND_OPENCV/DNN_TARGET_CPU"
+    if device == "cuda":
+        # Asked for a target that the build lacks, OpenCV runs on the CPU with only a log line.
+        targets = cv2.dnn.getAvailableTargets(cv2.dnn.DNN_BACKEND_CUDA)
+        if cv2.dnn.DNN_TARGET_CUDA not in targets:
+            raise refuse_device("cv2dnn", device, "this OpenCV was built without CUDA")
+        net.setPreferableBackend(cv2.dnn.DNN_BACKEND_CUDA)
+        net.setPreferableTarget(cv2.dnn.DNN_TARGET_CUDA)
+        return "DNN_BACKEND_CUDA/DNN_TARGET_CUDA"
+    if device == "opencl":
+        if not cv2.ocl.haveOpenCL():
+            raise refuse_device("cv2dnn", device, "no OpenCL device was found")
+        net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
+        net.setPreferableTarget(cv2.dnn.DNN_TARGET_OPENCL)
+        return "DNN_BACKEND_OPENCV/DNN_TARGET_OPENCL"
+    raise UsageError(f"cv2dnn knows no device {device!r}: use cpu, cuda or opencl")
+
+
+class OpenCvModel:
+    """A network loaded by cv2.dnn; see `agebench.runtimes.base.Model`."""
+
+    def __init__(self, source: ModelSource, device: str = "cpu") -> None:
+        try:
+            self._net = _read(source)
+        except OSError as error:
+            raise ModelError(f"{source.path}: can't be read: {error.strerror}") from error
+        target = _use_device(self._net, device)
+        self._source = source
+        self._outputs = list(source.outputs or self._net.getUnconnectedOutLayersNames())
+        self._lock = threading.Lock()
+        self._info = RuntimeInfo("cv2dnn", device, target, cv2.__version__)
+
+    @property
+    def info(self) -> RuntimeInfo:
+        """See `Model.info`."""
+        return self._info
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """See `Model.input_names`."""
+        return self._source.inputs
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Model.run`."""
+        with self._lock:
+            try:
+                for name, blob in inputs.items():
+                    self._net.setInput(blob, name)
+                outputs = self._net.forward(self._outputs)
+            except cv2.error as error:
+                raise ModelError(
+                    f"{self._source.path}: cv2.dnn failed on input of shape "
+                    f"{[blob.shape for blob in inputs.values()]}: {_short(error)}"
+                ) from error
+            # The arrays may be views of the network's own buffers: copy before the next call.
+            return {
+                name: np.array(value) for name, value in zip(self._outputs, outputs, strict=True)
+            }

@@ -1,0 +1,84 @@
+"""Networks under ONNX Runtime, on the CPU, CUDA or TensorRT."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from agebench.errors import MissingDependencyError, ModelError, UsageError
+from agebench.protocols import RuntimeInfo
+from agebench.runtimes.base import ModelSource, Tensor, refuse_device
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
+
+
+def _import() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"onnxruntime can't be imported: {error}. Install it with: pip install onnxruntime-gpu "
+            "(Linux x86-64, Windows) or: pip install onnxruntime"
+        ) from error
+    return onnxruntime
+
+
+def _session(source: ModelSource, device: str) -> Any:
+    onnxruntime = _import()
+    if device not in _PROVIDERS:
+        raise UsageError(f"onnxruntime knows no device {device!r}: use {', '.join(_PROVIDERS)}")
+    provider = _PROVIDERS[device]
+    if provider not in onnxruntime.get_available_providers():
+        raise refuse_device("onnxruntime", device, f"this build has no {provider}")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    if device != "cpu":
+        onnxruntime.preload_dlls()
+        options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    try:
+        session = onnxruntime.InferenceSession(str(source.path), options, providers=[provider])
+    except Exception as error:  # onnxruntime raises a dozen kinds of its own, all RuntimeError-like
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if device != "cpu":
+            raise refuse_device("onnxruntime", device, reason) from error
+        raise ModelError(f"{source.path}: onnxruntime can't load it: {reason}") from error
+    # "Available" only means compiled in; the session falls back to the CPU if the libraries fail.
+    if session.get_providers()[0] != provider:
+        raise refuse_device("onnxruntime", device, f"the session runs on {session.get_providers()}")
+    return session
+
+
+class OnnxRuntimeModel:
+    """A network loaded by ONNX Runtime; see `agebench.runtimes.base.Model`."""
+
+    def __init__(self, source: ModelSource, device: str = "cpu") -> None:
+        self._source = source
+        self._session = _session(source, device)
+        self._outputs = list(source.outputs) or [out.name for out in self._session.get_outputs()]
+        self._inputs = tuple(item.name for item in self._session.get_inputs())
+        version = _import().__version__
+        self._info = RuntimeInfo("onnxruntime", device, self._session.get_providers()[0], version)
+
+    @property
+    def info(self) -> RuntimeInfo:
+        """See `Model.info`."""
+        return self._info
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """See `Model.input_names`."""
+        return self._inputs
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Model.run`."""
+        feed = {name or self._inputs[0]: value for name, value in inputs.items()}
+        try:
+            values = self._session.run(self._outputs, feed)
+        except Exception as error:  # onnxruntime raises a dozen kinds of its own
+            reason = str(error).strip().splitlines()[0]
+            raise ModelError(f"{self._source.path}: onnxruntime failed: {reason}") from error
+        return dict(zip(self._outputs, values, strict=True))

@@ -1,0 +1,364 @@
+"""Frozen values that travel between the rooms: faces, frames, crops, ages, samples.
+
+All coordinates are in pixels of the upright picture, x to the right and y down, with the centre
+of the top-left pixel at (0, 0).  All pictures are uint8 arrays of shape (height, width, 3) in
+B, G, R order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+Image: TypeAlias = npt.NDArray[np.uint8]
+Floats: TypeAlias = npt.NDArray[np.float64]
+Point: TypeAlias = tuple[float, float]
+Box: TypeAlias = tuple[float, float, float, float]
+Setting: TypeAlias = str | int | float | bool | None
+
+_Value = TypeVar("_Value")
+
+MAX_AGE_YEARS = 120.0
+"""No prediction and no label lies above this; the oldest person on record reached 122."""
+
+FIVE_POINTS = "5-point"
+"""Landmark scheme: eyes, nose tip, mouth corners; of a pair the image-left one comes first."""
+
+FGNET_68_POINTS = "fgnet-68"
+"""Landmark scheme of FG-NET's own .pts files; not the order of iBUG's 68 points."""
+
+LANDMARK_COUNTS: Mapping[str, int] = MappingProxyType({FIVE_POINTS: 5, FGNET_68_POINTS: 68})
+
+LabelKind: TypeAlias = Literal["birth-age", "apparent", "dex-estimated", "unknown"]
+"""How a true age came about: from a date of birth, from what people guessed, by the DEX network."""
+
+LABEL_KINDS: tuple[LabelKind, ...] = ("birth-age", "apparent", "dex-estimated", "unknown")
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+def _all_finite(values: Sequence[float]) -> bool:
+    return all(math.isfinite(value) for value in values)
+
+
+def frozen_mapping(values: Mapping[str, _Value]) -> Mapping[str, _Value]:
+    """Return a read-only copy of `values`."""
+    return MappingProxyType(dict(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face as a detector found it.
+
+    Attributes:
+        box_xyxy: left, top, right, bottom in pixels; may reach over the picture's border.
+        score: the detector's own confidence, 0 to 1.
+        landmarks_xy: points in the order of `landmark_scheme`; empty where there are none.
+        landmark_scheme: a key of `LANDMARK_COUNTS`, or "" without landmarks.
+
+    Raises:
+        ValueError: a number is not finite, the box is empty, or the points do not fit the scheme.
+    """
+
+    box_xyxy: Box
+    score: float
+    landmarks_xy: tuple[Point, ...] = ()
+    landmark_scheme: str = ""
+
+    def __post_init__(self) -> None:
+        _require(_all_finite(self.box_xyxy), f"box must be finite, got {self.box_xyxy}")
+        left, top, right, bottom = self.box_xyxy
+        _require(right > left and bottom > top, f"box must not be empty, got {self.box_xyxy}")
+        _require(0.0 <= self.score <= 1.0, f"score must be in 0..1, got {self.score}")
+        if self.landmark_scheme:
+            expected = LANDMARK_COUNTS.get(self.landmark_scheme, len(self.landmarks_xy))
+            _require(
+                len(self.landmarks_xy) == expected,
+                f"{self.landmark_scheme} needs {expected} points, got {len(self.landmarks_xy)}",
+            )
+        else:
+            _require(not self.landmarks_xy, "landmarks need a landmark_scheme")
+        _require(all(map(_all_finite, self.landmarks_xy)), "landmarks must be finite")
+
+    @property
+    def area(self) -> float:
+        """Area of the box in square pixels."""
+        left, top, right, bottom = self.box_xyxy
+        return (right - left) * (bottom - top)
+
+
+@dataclass(frozen=True, slots=True)
+class FaceFrame:
+    """The canonical frame of a face: where it is, how large and how far it leans.
+
+    Every detector's answer is mapped to one such frame (`agebench.vision.frames`), and every crop
+    is cut from it, so that a crop does not depend on which detector found the face.
+
+    Attributes:
+        center_xy: centre of the frame, pixels.
+        height: forehead to chin, pixels; the width is `vision.frames.FRAME_ASPECT` times this.
+        roll_rad: clockwise lean of the face in the picture, radians; 0 where it is not known.
+        found_by: what it was computed from: "landmarks", "box", or "layout" (aligned chips).
+    """
+
+    center_xy: Point
+    height: float
+    roll_rad: float = 0.0
+    found_by: Literal["landmarks", "box", "layout"] = "box"
+
+    def __post_init__(self) -> None:
+        finite = _all_finite((*self.center_xy, self.height, self.roll_rad))
+        _require(finite and self.height > 0, f"frame must be finite and not empty, got {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSpec:
+    """One rectangle that an estimator wants to see of each face.
+
+    Attributes:
+        region: which part: "face" is the canonical frame, "original" the whole picture
+            (`agebench.vision.crops.REGIONS` lists them).
+        size_hw: height and width of the crop handed to the estimator, pixels.
+        margin: what is added on every side, as a share of the region's width and height.
+        margin_px: what is added on every side in picture pixels, after `margin`.
+        align: turn the crop upright by the frame's roll.
+        border: how pixels outside the picture are made: "replicate" the edge, "constant" black,
+            or "clip" the rectangle to the picture before it is resized.
+    """
+
+    region: str = "face"
+    size_hw: tuple[int, int] = (224, 224)
+    margin: float = 0.0
+    margin_px: float = 0.0
+    align: bool = False
+    border: Literal["replicate", "constant", "clip"] = "replicate"
+
+    def __post_init__(self) -> None:
+        _require(min(self.size_hw) >= 1, f"size must be at least 1x1, got {self.size_hw}")
+        _require(math.isfinite(self.margin) and self.margin > -0.5, "margin must be above -0.5")
+        _require(math.isfinite(self.margin_px), "margin_px must be finite")
+        _require(
+            not (self.align and self.border == "clip"), "a turned crop can't be clipped: use a pad"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class CropSpec:
+    """The views that an estimator asks for, by name."""
+
+    views: Mapping[str, ViewSpec] = field(default_factory=lambda: {"face": ViewSpec()})
+
+    def __post_init__(self) -> None:
+        _require(bool(self.views), "a crop spec needs at least one view")
+        object.__setattr__(self, "views", frozen_mapping(self.views))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Crops:
+    """The views of n faces, cut as one `CropSpec` asks.
+
+    Attributes:
+        views: per view name a uint8 array of shape (n, height, width, 3), B, G, R.
+        present: per view name a bool array of shape (n,); False where the region could not be
+            had.  The pixels of a missing view are zero and mean nothing.
+        outside: per view name the share (0 to 1) of each crop that lies outside the picture.
+
+    Raises:
+        ValueError: shapes or dtypes differ from the above.
+    """
+
+    views: Mapping[str, Image]
+    present: Mapping[str, npt.NDArray[np.bool_]]
+    outside: Mapping[str, Floats]
+
+    def __post_init__(self) -> None:
+        _require(bool(self.views), "crops need at least one view")
+        lengths = set()
+        for name, pixels in self.views.items():
+            _require(
+                pixels.ndim == 4 and pixels.shape[3] == 3 and pixels.dtype == np.uint8,
+                f"view {name!r} must be uint8 (n, h, w, 3), got {pixels.dtype} {pixels.shape}",
+            )
+            lengths |= {len(pixels), len(self.present[name]), len(self.outside[name])}
+        _require(len(lengths) == 1, f"all views must hold the same number of faces, got {lengths}")
+        for attribute in ("views", "present", "outside"):
+            object.__setattr__(self, attribute, frozen_mapping(getattr(self, attribute)))
+
+    def __len__(self) -> int:
+        return len(next(iter(self.views.values())))
+
+    def take(self, index: slice | npt.NDArray[np.intp]) -> Crops:
+        """Return the crops of some of the faces, in the order of `index`."""
+        return Crops(
+            {name: pixels[index] for name, pixels in self.views.items()},
+            {name: flags[index] for name, flags in self.present.items()},
+            {name: share[index] for name, share in self.outside.items()},
+        )
+
+    @staticmethod
+    def join(parts: Sequence[Crops]) -> Crops:
+        """Return one `Crops` with the faces of all `parts`, in order."""
+        _require(bool(parts), "nothing to join")
+        names = parts[0].views
+        return Crops(
+            {name: np.concatenate([part.views[name] for part in parts]) for name in names},
+            {name: np.concatenate([part.present[name] for part in parts]) for name in names},
+            {name: np.concatenate([part.outside[name] for part in parts]) for name in names},
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AgeBins:
+    """Age classes as closed ranges of completed years: (25, 32) holds 25.0 up to below 33.
+
+    >>> AgeBins((0, 4), (2, 6)).labels
+    ('0-2', '4-6')
+    """
+
+    lows: tuple[int, ...]
+    highs: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        _require(len(self.lows) == len(self.highs) > 0, "bins need as many lows as highs")
+        pairs = list(zip(self.lows, self.highs, strict=True))
+        _require(all(0 <= low <= high for low, high in pairs), f"bins must be ranges, got {pairs}")
+
+    @staticmethod
+    def single_years(first: int, last: int) -> AgeBins:
+        """Return one bin per year from `first` to `last`, both included."""
+        years = tuple(range(first, last + 1))
+        return AgeBins(years, years)
+
+    def __len__(self) -> int:
+        return len(self.lows)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The bins as text: "25-32", or "7" for a single year."""
+        pairs = zip(self.lows, self.highs, strict=True)
+        return tuple(str(low) if low == high else f"{low}-{high}" for low, high in pairs)
+
+    @property
+    def midpoints(self) -> Floats:
+        """Middle of each bin in years, float64 of shape (bins,)."""
+        edges = np.array([self.lows, self.highs], dtype=np.float64)
+        middle: Floats = edges.mean(axis=0)
+        return middle
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class AgePrediction:
+    """What an estimator says of one face.
+
+    Attributes:
+        years: age in years, finite, 0 to `MAX_AGE_YEARS`.
+        probabilities: float64 of shape (bins,), non-negative, summing to 1, over the bins of the
+            estimator's spec; None where the model has no distribution.
+
+    Raises:
+        ValueError: a number is outside of the above.
+    """
+
+    years: float
+    probabilities: Floats | None = None
+
+    def __post_init__(self) -> None:
+        _require(
+            math.isfinite(self.years) and 0.0 <= self.years <= MAX_AGE_YEARS,
+            f"age must be 0..{MAX_AGE_YEARS:g} years, got {self.years}",
+        )
+        if self.probabilities is not None:
+            values = np.array(self.probabilities, dtype=np.float64)
+            valid = values.ndim == 1 and bool(np.all(values >= 0)) and abs(values.sum() - 1) < 1e-3
+            _require(valid, "probabilities must be non-negative and sum to 1")
+            values.flags.writeable = False
+            object.__setattr__(self, "probabilities", values)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled picture of a data set.
+
+    Attributes:
+        path: the picture's file.
+        name: its name within the data set: relative, with forward slashes; unique.
+        age_years: true age; None where only a range is known.
+        age_range: first and last completed year that the label allows; None for a single age.
+        identity: who it is, where the set says so.
+        attributes: further labels, such as {"gender": "female", "race": "Asian"}.
+        landmarks_path: file of this picture's landmarks, where the set has them.
+    """
+
+    path: Path
+    name: str
+    age_years: float | None
+    age_range: tuple[int, int] | None = None
+    identity: str | None = None
+    attributes: Mapping[str, str] = field(default_factory=dict)
+    landmarks_path: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.age_years is not None:
+            valid = math.isfinite(self.age_years) and 0 <= self.age_years <= MAX_AGE_YEARS
+            _require(valid, f"age must be 0..{MAX_AGE_YEARS:g} years, got {self.age_years}")
+        if self.age_range is not None:
+            low, high = self.age_range
+            _require(0 <= low <= high <= MAX_AGE_YEARS, f"no age range: {self.age_range}")
+        object.__setattr__(self, "attributes", frozen_mapping(self.attributes))
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in a data set or run that was left out, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WeightsFile:
+    """A model file as it was used.
+
+    Attributes:
+        file: its name, without folders.
+        sha256: of the bytes that were loaded, 64 hex digits.
+        licence: the terms that its makers state; "" if unknown.
+        source: where it is from.
+        published: it has the hash of the file that the manifest names.
+    """
+
+    file: str
+    sha256: str
+    licence: str = ""
+    source: str = ""
+    published: bool = False
+
+
+def plain(value: Any) -> Any:
+    """Turn a value of this module (or a nest of them) into what JSON can hold.
+
+    >>> plain(AgeBins((0,), (2,)))
+    {'lows': [0], 'highs': [2]}
+    """
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        listed: list[Any] = value.tolist()
+        return listed
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (tuple, list)):
+        return [plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value

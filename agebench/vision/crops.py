@@ -1,0 +1,196 @@
+"""From frames to crops: one warp per view cuts, turns and resizes at once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+
+from agebench.errors import UsageError, suggestion
+from agebench.types import Crops, CropSpec, FaceFrame, Floats, Image, ViewSpec
+from agebench.vision.frames import FRAME_ASPECT
+from agebench.vision.opencv import cv2
+
+MIN_SIDE_PX = 1.0
+"""A region with a side below this holds no pixel worth the name: the view is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A rectangle in the picture: centre, width, height in pixels, and its clockwise lean."""
+
+    center_xy: tuple[float, float]
+    width: float
+    height: float
+    roll_rad: float = 0.0
+
+
+RegionRule = Callable[[FaceFrame, tuple[int, int]], Patch]
+
+
+def _face(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    return Patch(frame.center_xy, frame.height * FRAME_ASPECT, frame.height, frame.roll_rad)
+
+
+def _original(_frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
+    height, width = size_hw
+    return Patch(((width - 1) / 2, (height - 1) / 2), float(width), float(height))
+
+
+REGIONS: Mapping[str, RegionRule] = MappingProxyType({"face": _face, "original": _original})
+"""Name of a region to where it lies, given the face's frame and the picture's (height, width)."""
+
+
+def view_patch(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
+    """Return the rectangle that `view` shows: its region with margins, turned or upright."""
+    if view.region not in REGIONS:
+        raise UsageError(f"unknown region {view.region!r}: {suggestion(view.region, REGIONS)}")
+    region = REGIONS[view.region](frame, size_hw)
+    return Patch(
+        region.center_xy,
+        region.width * (1 + 2 * view.margin) + 2 * view.margin_px,
+        region.height * (1 + 2 * view.margin) + 2 * view.margin_px,
+        region.roll_rad if view.align else 0.0,
+    )
+
+
+def _clip(patch: Patch, size_hw: tuple[int, int]) -> Patch | None:
+    """Cut an upright patch to whole pixels inside the picture, as array slicing would."""
+    height, width = size_hw
+    x, y = patch.center_xy
+    # Pixel i covers i-0.5 to i+0.5, so an edge at e begins with pixel round(e).
+    left, right = (max(0, min(width, round(x + s * patch.width / 2))) for s in (-1, 1))
+    top, bottom = (max(0, min(height, round(y + s * patch.height / 2))) for s in (-1, 1))
+    if right <= left or bottom <= top:
+        return None
+    center = ((left + right - 1) / 2, (top + bottom - 1) / 2)
+    return Patch(center, float(right - left), float(bottom - top))
+
+
+def _share_outside(patch: Patch, size_hw: tuple[int, int]) -> float:
+    """Share of the patch that lies outside of the picture, 0 to 1 (exact for upright ones)."""
+    height, width = size_hw
+    if abs(math.sin(patch.roll_rad)) < 1e-9:
+        x, y = patch.center_xy
+        inside_x = min(width - 0.5, x + patch.width / 2) - max(-0.5, x - patch.width / 2)
+        inside_y = min(height - 0.5, y + patch.height / 2) - max(-0.5, y - patch.height / 2)
+        inside = max(0.0, inside_x) * max(0.0, inside_y)
+        return min(1.0, max(0.0, 1.0 - inside / (patch.width * patch.height)))
+    corners = cv2.boxPoints((patch.center_xy, (patch.width, patch.height), _degrees(patch)))
+    picture = np.array(
+        [(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)]
+    )
+    inside, _ = cv2.intersectConvexConvex(corners.astype(np.float32), picture.astype(np.float32))
+    return min(1.0, max(0.0, 1.0 - float(inside) / (patch.width * patch.height)))
+
+
+def _degrees(patch: Patch) -> float:
+    return math.degrees(patch.roll_rad)
+
+
+def _matrix(patch: Patch, size_hw: tuple[int, int]) -> Floats:
+    """Return the 2x3 affine map from crop pixels to picture pixels."""
+    height, width = size_hw
+    cos, sin = math.cos(patch.roll_rad), math.sin(patch.roll_rad)
+    across = np.array([cos, sin]) * (patch.width / width)
+    down = np.array([-sin, cos]) * (patch.height / height)
+    origin = np.array(patch.center_xy) - across * (width - 1) / 2 - down * (height - 1) / 2
+    return np.column_stack([across, down, origin])
+
+
+def _shrunk(image_bgr: Image, patch: Patch, size_hw: tuple[int, int]) -> tuple[Image, float]:
+    """Halve the picture until the warp shrinks it less than twice, so that nothing aliases.
+
+    Only the part around the patch is shrunk.  Returns the picture and the factor applied.
+    """
+    factor = min(patch.width / size_hw[1], patch.height / size_hw[0])
+    scale = 1.0
+    while factor >= 2.0 and min(image_bgr.shape[:2]) >= 2:
+        height, width = image_bgr.shape[:2]
+        even = image_bgr[: height // 2 * 2, : width // 2 * 2]
+        halved = cv2.resize(even, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
+        image_bgr = np.asarray(halved, np.uint8)
+        factor, scale = factor / 2, scale / 2
+    return image_bgr, scale
+
+
+def _window(image_bgr: Image, patch: Patch) -> tuple[Image, tuple[int, int]]:
+    """Cut the picture to the patch's surroundings, two pixels wider on each side."""
+    height, width = image_bgr.shape[:2]
+    cos, sin = abs(math.cos(patch.roll_rad)), abs(math.sin(patch.roll_rad))
+    half_x = (patch.width * cos + patch.height * sin) / 2 + 2
+    half_y = (patch.width * sin + patch.height * cos) / 2 + 2
+    x, y = patch.center_xy
+    left, top = max(0, math.floor(x - half_x)), max(0, math.floor(y - half_y))
+    right, bottom = min(width, math.ceil(x + half_x) + 1), min(height, math.ceil(y + half_y) + 1)
+    return image_bgr[top:bottom, left:right], (left, top)
+
+
+def cut_patch(
+    image_bgr: Image, patch: Patch, size_hw: tuple[int, int], *, replicate: bool = True
+) -> Image:
+    """Cut, turn and resize one patch to uint8 (height, width, 3).
+
+    Outside the picture the nearest edge pixel is repeated, or black is put where `replicate` is
+    false.  Large regions are first halved by area averaging, then warped bilinearly.
+    """
+    window, (left, top) = _window(image_bgr, patch)
+    source, scale = _shrunk(window, patch, size_hw)
+    x, y = patch.center_xy
+    # Pixel centres: a halved picture's pixel i covers the pixels 2i and 2i+1.
+    center = ((x - left + 0.5) * scale - 0.5, (y - top + 0.5) * scale - 0.5)
+    scaled = Patch(center, patch.width * scale, patch.height * scale, patch.roll_rad)
+    crop = cv2.warpAffine(
+        source,
+        _matrix(scaled, size_hw),
+        (size_hw[1], size_hw[0]),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT,
+    )
+    return np.asarray(crop, np.uint8)
+
+
+def _cut_view(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> tuple[Image | None, float]:
+    """Return the view's pixels (None where it can't be had) and the share outside the picture."""
+    size_hw = (image_bgr.shape[0], image_bgr.shape[1])
+    patch = view_patch(view, frame, size_hw)
+    if min(patch.width, patch.height) < MIN_SIDE_PX:
+        return None, 0.0
+    outside = _share_outside(patch, size_hw)
+    if outside >= 1.0:
+        return None, outside
+    if view.border == "clip":
+        clipped = _clip(patch, size_hw)
+        if clipped is None:
+            return None, outside
+        patch = clipped
+    replicate = view.border != "constant"
+    return cut_patch(image_bgr, patch, view.size_hw, replicate=replicate), outside
+
+
+def cut_crops(image_bgr: Image, frames: Sequence[FaceFrame], spec: CropSpec) -> Crops:
+    """Cut the views that `spec` asks for, for each frame of one picture.
+
+    Args:
+        image_bgr: uint8 (height, width, 3).
+        frames: the faces; none give crops of length 0.
+        spec: the views.
+
+    Returns:
+        Crops of as many faces as frames, in order.  A region that does not touch the picture, or
+        is smaller than a pixel, is marked missing and left black.
+    """
+    views, present, outside = {}, {}, {}
+    for name, view in spec.views.items():
+        pixels = np.zeros((len(frames), *view.size_hw, 3), np.uint8)
+        flags = np.zeros(len(frames), np.bool_)
+        shares = np.zeros(len(frames), np.float64)
+        for index, frame in enumerate(frames):
+            crop, shares[index] = _cut_view(image_bgr, frame, view)
+            if crop is not None:
+                pixels[index], flags[index] = crop, True
+        views[name], present[name], outside[name] = pixels, flags, shares
+    return Crops(views, present, outside)

@@ -1,0 +1,132 @@
+"""From whatever a detector found to the one canonical face frame.
+
+The frame has a fixed shape: `FRAME_ASPECT` wide for a height of 1, forehead to chin, leaning with
+the face.  Where five landmarks are known, it is the least-squares similarity transform (Umeyama
+1991) that lays `TEMPLATE_5` on them; elsewhere it comes from the detector's box by proportions
+measured per detector (benchmarks/frames.py), upright.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from agebench.protocols import DetectorSpec
+from agebench.types import (
+    FGNET_68_POINTS,
+    FIVE_POINTS,
+    Box,
+    Face,
+    FaceFrame,
+    Floats,
+    Point,
+)
+
+FRAME_ASPECT = 0.76
+"""Width over height of the frame: the median of yolov8-face's boxes on FG-NET."""
+
+TEMPLATE_5: Floats = np.array(
+    [(-0.179, -0.100), (0.179, -0.100), (0.0, 0.100), (-0.152, 0.252), (0.152, 0.252)]
+)
+"""Eyes, nose tip and mouth corners in the frame, in frame heights from its centre.
+
+Medians of yolov8-face's landmarks in its own boxes on FG-NET subjects 1-20, made symmetric.
+"""
+
+MIN_AGREEMENT = 0.3
+"""Landmarks are believed if their frame's overlap (IoU) with the box's frame is at least this."""
+
+# Which of the 68 points (0-based) average to each of the five; FG-NET's own order: 27-30 and 32-35
+# outline the eyes with the pupils at 31 and 36, 48 and 54 are the mouth corners, 67 the nose tip.
+_FIVE_OF_68 = ((31,), (36,), (67,), (48,), (54,))
+
+
+def five_points(face: Face) -> Floats | None:
+    """Return the face's five points as float64 (5, 2), or None where it has no landmarks."""
+    if not face.landmarks_xy:
+        return None
+    points = np.asarray(face.landmarks_xy, dtype=np.float64)
+    if face.landmark_scheme == FIVE_POINTS:
+        return points
+    if face.landmark_scheme == FGNET_68_POINTS:
+        return np.array([points[list(members)].mean(axis=0) for members in _FIVE_OF_68])
+    return None
+
+
+def frame_from_points(points_xy: Floats) -> FaceFrame | None:
+    """Fit the frame to five points (5, 2); None where they coincide."""
+    template = TEMPLATE_5 - TEMPLATE_5.mean(axis=0)
+    centred = points_xy - points_xy.mean(axis=0)
+    # Similarity transforms of the plane are products of complex numbers.
+    source = template[:, 0] + 1j * template[:, 1]
+    target = centred[:, 0] + 1j * centred[:, 1]
+    factor = complex(np.vdot(source, target) / np.vdot(source, source).real)
+    if not abs(factor) > 1e-6:
+        return None
+    offset = factor * complex(*TEMPLATE_5.mean(axis=0))
+    center = complex(*points_xy.mean(axis=0)) - offset
+    return FaceFrame(
+        (center.real, center.imag),
+        abs(factor),
+        math.atan2(factor.imag, factor.real),
+        "landmarks",
+    )
+
+
+def frame_from_box(box_xyxy: Box, spec: DetectorSpec) -> FaceFrame:
+    """Return the upright frame of a detector's box."""
+    left, top, right, bottom = box_xyxy
+    width, height = right - left, bottom - top
+    to_frame = spec.box_to_frame
+    center = (
+        (left + right) / 2 + to_frame.dx * width,
+        (top + bottom) / 2 + to_frame.dy * height,
+    )
+    return FaceFrame(center, height * to_frame.height, 0.0, "layout" if spec.layout else "box")
+
+
+def frame_box(frame: FaceFrame) -> Box:
+    """Return the frame as an upright rectangle, its lean left out."""
+    x, y = frame.center_xy
+    half_height = frame.height / 2
+    half_width = half_height * FRAME_ASPECT
+    return (x - half_width, y - half_height, x + half_width, y + half_height)
+
+
+def box_iou(first: Box, second: Box) -> float:
+    """Return intersection over union of two boxes.
+
+    >>> box_iou((0, 0, 2, 2), (1, 0, 3, 2))
+    0.3333333333333333
+    """
+    width = min(first[2], second[2]) - max(first[0], second[0])
+    height = min(first[3], second[3]) - max(first[1], second[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (first, second)]
+    return width * height / (sum(areas) - width * height)
+
+
+def canonical_frame(face: Face, spec: DetectorSpec) -> FaceFrame:
+    """Map a detector's face to the canonical frame; its `found_by` says from what.
+
+    Landmarks that contradict the box are not believed: detectors place points wildly on faces
+    that fill the picture, with scores as high as ever.
+    """
+    from_box = frame_from_box(face.box_xyxy, spec)
+    points = five_points(face)
+    if points is None:
+        return from_box
+    frame = frame_from_points(points)
+    if frame is None or box_iou(frame_box(frame), frame_box(from_box)) < MIN_AGREEMENT:
+        return from_box
+    return frame
+
+
+def frame_to_image(frame: FaceFrame, points_hw: Floats) -> list[Point]:
+    """Map points from frame heights around the frame's centre to the picture, pixels."""
+    cos, sin = math.cos(frame.roll_rad), math.sin(frame.roll_rad)
+    turn = np.array([[cos, sin], [-sin, cos]]) * frame.height
+    mapped = points_hw @ turn + np.asarray(frame.center_xy)
+    return [(float(x), float(y)) for x, y in mapped]

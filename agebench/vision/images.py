@@ -1,0 +1,146 @@
+"""Picture files to upright uint8 B, G, R arrays; everything odd is refused or converted by rule.
+
+Rules: EXIF rotation is applied; 16 bits become 8; transparency is laid over white; CMYK is
+converted by Pillow; of an animation or a multi-page file the first frame is taken.  Plain
+pictures are decoded by OpenCV, because the published pipelines are; the others by Pillow.
+"""
+
+from __future__ import annotations
+
+import io
+import stat
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as PillowImage
+from PIL import ImageOps, UnidentifiedImageError
+
+from agebench.errors import ImageError
+from agebench.types import Image
+from agebench.vision.opencv import cv2
+
+MAX_PIXELS = 100_000_000
+"""Largest picture that is decoded by default: 100 megapixels, 300 MB of pixels."""
+
+MAX_FILE_BYTES = 512 * 1024 * 1024
+
+PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
+
+_LFS_PREFIX = b"version https://git-lfs"
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
+_PLAIN_MODES = ("RGB", "L", "1", "YCbCr")
+
+
+def read_file(path: Path) -> bytes:
+    """Read a picture's bytes; only regular files, so that a FIFO can't block the run.
+
+    Raises:
+        ImageError: missing, not a regular file, empty, too large or unreadable.
+    """
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise ImageError(f"{path}: expected a picture, got {kind}")
+        if status.st_size > MAX_FILE_BYTES:
+            raise ImageError(
+                f"{path}: {status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
+            )
+        data = path.read_bytes()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"{path}: can't be read: {reason}") from error
+    if not data:
+        raise ImageError(f"{path}: the file is empty")
+    return data
+
+
+def _what_it_is(data: bytes) -> str:
+    """Name what a file without a picture holds, as far as its first bytes tell."""
+    head = data[:512].lstrip().lower()
+    if data.startswith(_LFS_PREFIX):
+        return "a Git LFS pointer: fetch the real files with 'git lfs pull'"
+    if head.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    return "no picture of a known format"
+
+
+def _open_header(data: bytes, name: str, max_pixels: int) -> PillowImage.Image:
+    """Read only the header; the pixels stay undecoded until the size is known to be sane."""
+    try:
+        with warnings.catch_warnings():
+            # Pillow's own limits differ from ours, which is checked right below.
+            warnings.simplefilter("ignore")
+            header = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
+    except UnidentifiedImageError as error:
+        raise ImageError(f"{name}: expected a picture, got {_what_it_is(data)}") from error
+    except PillowImage.DecompressionBombError as error:
+        raise ImageError(
+            f"{name}: the header declares more than the limit of {max_pixels:,} pixels"
+        ) from error
+    except Exception as error:  # Pillow's parsers raise many kinds on a damaged header
+        raise ImageError(f"{name}: damaged picture header ({error})") from error
+    width, height = header.size
+    if width * height > max_pixels:
+        raise ImageError(
+            f"{name}: {width}x{height} pixels, more than the limit of {max_pixels:,}; "
+            "shrink the picture first"
+        )
+    return header
+
+
+def _decode_odd(header: PillowImage.Image, name: str) -> Image:
+    """Decode a picture with transparency, CMYK or 16-bit gray through Pillow."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            header.load()
+            upright = ImageOps.exif_transpose(header)
+            if upright.mode.startswith("I"):
+                gray16 = np.asarray(upright, dtype=np.float64)
+                gray = np.clip(np.rint(gray16 / 257.0), 0, 255).astype(np.uint8)
+                return np.repeat(gray[:, :, None], 3, axis=2)
+            if upright.has_transparency_data:
+                rgba = upright.convert("RGBA")
+                white = PillowImage.new("RGBA", rgba.size, (255, 255, 255, 255))
+                upright = PillowImage.alpha_composite(white, rgba)
+            rgb = np.asarray(upright.convert("RGB"))
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged data
+        raise ImageError(f"{name}: truncated or damaged picture ({error})") from error
+    return np.ascontiguousarray(rgb[:, :, ::-1])
+
+
+def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode a picture's bytes to an upright uint8 array of shape (height, width, 3), B, G, R.
+
+    Args:
+        data: the file's content.
+        name: what to call it in an error.
+        max_pixels: larger pictures are refused before they are decoded.
+
+    Raises:
+        ImageError: not a picture, truncated, damaged or too large.
+    """
+    header = _open_header(data, name, max_pixels)
+    if header.mode not in _PLAIN_MODES or header.has_transparency_data:
+        return _decode_odd(header, name)
+    try:
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{name}: truncated or damaged picture ({error.err})") from error
+    if decoded is None:
+        if header.format == "GIF":
+            return _decode_odd(header, name)
+        raise ImageError(f"{name}: truncated or damaged {header.format} picture")
+    return np.asarray(decoded, np.uint8)
+
+
+def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """Read a picture file; see `decode_image`.
+
+    Raises:
+        ImageError: the file can't be read or is no whole picture.
+    """
+    file = Path(path)
+    return decode_image(read_file(file), str(file), max_pixels=max_pixels)

@@ -1,0 +1,30 @@
+"""The one place that imports OpenCV, so that a missing or unfit one gives a sentence.
+
+Use ``from agebench.vision.opencv import cv2``.
+"""
+
+from __future__ import annotations
+
+from agebench.errors import MissingDependencyError
+
+try:
+    import cv2
+except ImportError as error:
+    system = " (on slim Linux systems: install the package libgl1)" if "libGL" in str(error) else ""
+    raise MissingDependencyError(
+        f"OpenCV can't be imported: {error}{system}. "
+        "Install it with: pip install 'opencv-contrib-python>=4.10,<5'"
+    ) from error
+
+_MAJOR, _MINOR = (int(part) for part in cv2.__version__.split(".")[:2])
+if not (_MAJOR == 4 and _MINOR >= 10):
+    # 5.0 dropped the Caffe and Darknet importers and the Haar cascades.
+    raise MissingDependencyError(
+        f"OpenCV {cv2.__version__} is installed, agebench needs 4.10 or a later 4.x. "
+        "Install it with: pip install 'opencv-contrib-python>=4.10,<5'"
+    )
+
+# Its log lines repeat what our own errors say, without the file's name.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+__all__ = ["cv2"]

@@ -1,0 +1,43 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agebench.types import Image
+
+SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+@pytest.fixture(scope="session")
+def shared_dir() -> Path:
+    """The research data beside the checkout; skips where it is absent."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip("needs the research data in ../shared, which is not here")
+    return SHARED
+
+
+@pytest.fixture()
+def shared_weights(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make the published model files available through the mirror."""
+    folder = shared_dir / "pretrained"
+    monkeypatch.setenv("AGEBENCH_MIRROR", str(folder))
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the user's cache out of the tests, and the tests out of it."""
+    monkeypatch.setenv("AGEBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
+    monkeypatch.delenv("AGEBENCH_MIRROR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def astronaut_bgr() -> Image:
+    """The astronaut portrait that comes with scikit-image: uint8 (512, 512, 3), B, G, R."""
+    from skimage import data
+
+    return np.ascontiguousarray(data.astronaut()[:, :, ::-1])
