@@ -13,7 +13,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agebench.bench.compare import CompareSettings, compare
+    from agebench.bench.compare import compare
+    from agebench.bench.settings import CompareSettings
     from agebench.errors import AgebenchError
     from agebench.protocols import (
         Dataset,
@@ -38,7 +39,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "agebench.bench.compare": ("CompareSettings", "compare"),
+    "agebench.bench.compare": ("compare",),
+    "agebench.bench.settings": ("CompareSettings",),
     "agebench.errors": ("AgebenchError",),
     "agebench.protocols": (
         "Dataset",

@@ -1,1 +1,1 @@
-"""Model files that come with agebench, and the manifest of those that do not."""
+"""Model files that come with the package, and the manifest of all that it knows by name."""

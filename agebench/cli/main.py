@@ -24,6 +24,8 @@ INTERRUPTED = 130
 class _LazyGroup(click.Group):
     """A group that imports a verb's module only when the verb is used."""
 
+    # ruff: noqa: ARG002 - the signatures are click's
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(VERBS)
 

@@ -6,7 +6,9 @@ a fraction of a second and a pipe or a broken link in the folder can't hold anyt
 
 from __future__ import annotations
 
+import itertools
 import os
+import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -43,7 +45,7 @@ class SampleList:
 
     def __post_init__(self) -> None:
         names = [sample.name for sample in self.samples]
-        for first, second in zip(names, names[1:], strict=False):
+        for first, second in itertools.pairwise(names):
             if first >= second:
                 raise ValueError(f"samples must be sorted by unique names: {first!r}, {second!r}")
 
@@ -180,35 +182,38 @@ class _Search:
             if not reason:
                 self._pending.append(name + "/")
         elif entry.is_symlink():
-            reason = self._why_not_follow(entry)
+            reason = self._follow(entry, name)
         elif not entry.is_file(follow_symlinks=False):
             reason = "not a regular file (a pipe, socket or device): not opened"
-        elif self.wanted(entry.name) and entry.name.startswith("."):
-            reason = "hidden file, such as macOS leaves beside each picture: not used"
         elif self.wanted(entry.name):
-            reason = _why_not_encodable(entry.name)
-            if not reason:
-                self.files.append(FoundFile(self.root / name, name))
+            reason = self._take(entry.name, name)
         if reason:
             self._leave_out(name, reason)
 
-    def _why_not_follow(self, entry: os.DirEntry[str]) -> str:
-        target = Path(os.path.realpath(entry.path))
-        if not target.exists():
-            return "link to nothing: restore its target"
-        if target.is_dir():
+    def _take(self, file_name: str, name: str) -> str:
+        """Note a file that is wanted; return why not, or ""."""
+        if file_name.startswith("."):
+            return "hidden file, such as macOS leaves beside each picture: not used"
+        reason = _why_not_encodable(file_name)
+        if not reason:
+            self.files.append(FoundFile(self.root / name, name))
+        return reason
+
+    def _follow(self, entry: os.DirEntry[str], name: str) -> str:
+        """Note a link to a picture under the root; return why not, or ""."""
+        try:
+            mode = entry.stat().st_mode
+        except OSError as error:
+            return f"link to nothing that can be reached: {error.strerror}"
+        if stat.S_ISDIR(mode):
             return "link to a folder: not followed; put the folder itself here"
-        if not target.is_file():
+        if not stat.S_ISREG(mode):
             return "link to something that is not a regular file: not opened"
         if not self.wanted(entry.name):
             return ""
-        if not target.is_relative_to(self._real_root):
+        if not Path(os.path.realpath(entry.path)).is_relative_to(self._real_root):
             return "link out of the data set's folder: not followed; put the file itself here"
-        unusable = _why_not_encodable(entry.name)
-        if not unusable:
-            relative = Path(entry.path).relative_to(self.root)
-            self.files.append(FoundFile(Path(entry.path), relative.as_posix()))
-        return unusable
+        return self._take(entry.name, name)
 
     def _leave_out(self, name: str, reason: str) -> None:
         self.problems.append(Problem(readable_name(name), reason))

@@ -27,12 +27,13 @@ RACES = ("White", "Black", "Asian", "Indian", "Other")
 """UTKFace's codes 0 to 4."""
 
 # One of these at the end is taken off, again and again: "…357jpg.chip.jpg", "…272.pg.chip.jpg".
-_UTK_SUFFIX = re.compile(r"(?:\.chip|\.?(?:jpe?g|png|pg))$", re.IGNORECASE)
+_UTK_SUFFIX = re.compile(r"(?:\.chip|\.?(?:jpe?g|png|pg))\Z", re.IGNORECASE)
+_LONGEST_UTK_SUFFIX = len(".chip")
 # Normally 17 digits, 16 and 18 occur; behind them what file managers add to copies: " (1)".
 _UTK_STAMP = re.compile(r"[0-9]{14,20}(?:[ (-].*)?", re.DOTALL)
 _YEARS = re.compile(r"[0-9]{1,3}")
 _FGNET = re.compile(
-    r"(?P<subject>[0-9]{3})a(?P<age>[0-9]{2})(?P<letter>[a-z]?) ?\.[a-z]{3,4}", re.IGNORECASE
+    r"(?P<subject>[0-9]{3})a(?P<age>[0-9]{2})[a-z]? ?\.[a-z]{3,4}", re.IGNORECASE | re.ASCII
 )
 _NUMBER = re.compile(r"[0-9]{1,3}(?:\.[0-9]{1,20})?")
 _RANGE = re.compile(r"\(? ?([0-9]{1,3}) ?[-\u2013,] ?([0-9]{1,3}) ?\)?")
@@ -102,15 +103,14 @@ def parse_utkface(file_name: str) -> UtkName | Problem:
     >>> parse_utkface("26_1_2_20170117175041574.jpg.chip.jpg")
     UtkName(age_years=26, gender='female', race='Asian', chip=True, note='')
     >>> parse_utkface("26_1_2.jpg").reason
-    'expected a date and time of 14 to 20 digits as the last field, got 2'
+    "expected a date and time of 14 to 20 digits as last field, got '2'"
     """
     stem, chip = _without_utk_suffixes(file_name)
     if stem == file_name:
         return Problem(file_name, "not named as a picture: expected .jpg or .jpg.chip.jpg")
     *labels, stamp = [field.strip() for field in stem.split("_")]
     if not _UTK_STAMP.fullmatch(stamp):
-        shortened = shown(stamp)[1:-1] or "nothing"
-        reason = f"expected a date and time of 14 to 20 digits as the last field, got {shortened}"
+        reason = f"expected a date and time of 14 to 20 digits as last field, got {shown(stamp)}"
         return Problem(file_name, reason)
     if not 1 <= len(labels) <= 3:
         reason = f"expected age, gender and race before the date, got {len(labels)} fields"
@@ -130,20 +130,20 @@ def parse_utkface(file_name: str) -> UtkName | Problem:
 
 def _without_utk_suffixes(file_name: str) -> tuple[str, bool]:
     stem, chip = file_name, False
-    while match := _UTK_SUFFIX.search(stem):
+    while match := _UTK_SUFFIX.search(stem, max(0, len(stem) - _LONGEST_UTK_SUFFIX)):
         chip = chip or match[0].lower() == ".chip"
         stem = stem[: match.start()].rstrip()
     return stem, chip
 
 
-def _utk_code(label: str, field: list[str], words: tuple[str, ...]) -> tuple[str, str]:
-    """Return the word for a code, or "" and a note."""
-    if not field or not field[0]:
+def _utk_code(label: str, fields: list[str], words: tuple[str, ...]) -> tuple[str, str]:
+    """Return the word for a code of one digit, or "" and a note."""
+    field = fields[0] if fields else ""
+    if not field:
         return "", f"the name gives no {label}"
-    codes = {str(code): word for code, word in enumerate(words)}
-    if field[0] in codes:
-        return codes[field[0]], ""
-    return "", f"{label} {shown(field[0])} is none of 0 to {len(words) - 1}"
+    if re.fullmatch("[0-9]", field) and int(field) < len(words):
+        return words[int(field)], ""
+    return "", f"{label} {shown(field)} is none of 0 to {len(words) - 1}"
 
 
 def parse_fgnet(file_name: str) -> FgnetName | Problem:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ SPEC = DatasetSpec(
 )
 
 # Two pictures of the set lack the dot or a letter of their suffix: "…357jpg" and "…272.pg".
-_PICTURE = re.compile(r"(?:jpe?g|png|pg)$", re.IGNORECASE)
+_ENDINGS = ("jpg", "jpeg", "png", "pg")
 
 _Parsed: TypeAlias = tuple[FoundFile, UtkName]
 
@@ -47,7 +46,7 @@ def load(root: Path, layout: Layout = "auto") -> SampleList:
         DatasetError: `root` is no folder or holds no usable picture.
     """
     require_folder(root, SPEC.name, "names such as 26_1_2_20170117175041574.jpg.chip.jpg")
-    files, problems = list_files(root, lambda name: bool(_PICTURE.search(name)))
+    files, problems = list_files(root, lambda name: name.lower().endswith(_ENDINGS))
     parsed: list[_Parsed] = []
     for file in files:
         label = parse_utkface(file.base_name)
@@ -55,14 +54,49 @@ def load(root: Path, layout: Layout = "auto") -> SampleList:
             problems.append(replace(label, name=file.name))
         else:
             parsed.append((file, label))
-    chips = sum(label.chip for _, label in parsed)
-    aligned = layout == "chips" or (layout == "auto" and 2 * chips > len(parsed))
+    aligned, note = _decide(layout, parsed)
     if layout == "auto":
-        problems += [_wrong_layout(file, aligned) for file, label in parsed if label.chip != aligned]
-        parsed = [(file, label) for file, label in parsed if label.chip == aligned]
+        problems += [_other_layout(file, aligned) for file, name in parsed if name.chip != aligned]
+        parsed = [(file, name) for file, name in parsed if name.chip == aligned]
+    spec = replace(SPEC, aligned=aligned, notes=(note, *_irregularities(parsed)))
+    return finished(spec, root, (_sample(file, name) for file, name in parsed), problems)
+
+
+def _decide(layout: Layout, parsed: list[_Parsed]) -> tuple[bool, str]:
+    """Return whether the pictures are aligned chips, and a note that says why."""
+    chips = sum(name.chip for _, name in parsed)
+    aligned = 2 * chips > len(parsed) if layout == "auto" else layout == "chips"
     kind = "aligned chips" if aligned else "pictures in the wild"
-    told = "told by" if layout == "auto" else f"as asked by layout={layout};"
-    total = len(parsed) if layout != "auto" else len(parsed) + _minority(chips, parsed, aligned)
-    notes = [f"taken as {kind}, {told} {chips} of {total} names ending in .chip.jpg"]
-    spec = replace(SPEC, aligned=aligned, notes=(*notes, *_notes(parsed)))
-    return finished(spec, root, (_sample(*pair) for pair in parsed), problems)
+    count = f"{chips} of {len(parsed)} names end in .chip.jpg"
+    return aligned, f"taken as {kind} (layout={layout}): {count}"
+
+
+def _other_layout(file: FoundFile, aligned: bool) -> Problem:
+    mixed = (
+        "named as a picture in the wild among aligned chips (layout=chips takes it as a chip)"
+        if aligned
+        else "named as an aligned chip among pictures in the wild (layout=wild takes it too)"
+    )
+    return Problem(file.name, mixed)
+
+
+def _irregularities(parsed: list[_Parsed]) -> list[str]:
+    notes = []
+    incomplete = sum(bool(name.note) for _, name in parsed)
+    if incomplete:
+        notes.append(f"{incomplete} kept with their age though their names lack gender or race")
+    copies = Counter(file.base_name for file, _ in parsed)
+    repeated = sum(count > 1 for count in copies.values())
+    if repeated:
+        notes.append(f"{repeated} file names occur in several folders: pictures may be repeated")
+    return notes
+
+
+def _sample(file: FoundFile, name: UtkName) -> Sample:
+    labels = {"gender": name.gender, "race": name.race, "label_note": name.note}
+    return Sample(
+        path=file.path,
+        name=file.name,
+        age_years=float(name.age_years),
+        attributes={key: value for key, value in labels.items() if value},
+    )

@@ -1,0 +1,159 @@
+"""The accuracy pass: detection once per picture, every estimator on the same faces."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agebench.bench.decoding import Decoded, decode_all
+from agebench.bench.faces import find_face
+from agebench.bench.records import ImageRecord, Outcome, ProgressStep, no_progress
+from agebench.buckets import class_probabilities
+from agebench.errors import AgebenchError
+from agebench.protocols import Estimator, EstimatorSpec, FaceDetector
+from agebench.types import AgePrediction, Crops, CropSpec, FaceFrame, Image, Sample
+from agebench.vision.crops import cut_crops
+
+
+@dataclass(frozen=True, slots=True)
+class PassSettings:
+    """How the accuracy pass runs; none of it changes a prediction.
+
+    Attributes:
+        batch_size: faces per call of an estimator.
+        workers: threads that decode ahead; 0 decodes in the main thread.
+        max_pixels: larger pictures are refused.
+    """
+
+    batch_size: int
+    workers: int
+    max_pixels: int
+
+
+def predicted_class(prediction: AgePrediction, spec: EstimatorSpec) -> int | None:
+    """Return the most probable of the estimator's classes, or None where it has none."""
+    if spec.classes is None or spec.bins is None or prediction.probabilities is None:
+        return None
+    probabilities = prediction.probabilities[None, :]
+    if spec.bins != spec.classes:
+        return int(class_probabilities(probabilities, spec.bins, spec.classes).most_probable[0])
+    return int(np.argmax(probabilities[0]))
+
+
+class _Queue:
+    """Faces that wait until they fill one estimator's batch."""
+
+    def __init__(self, index: int, estimator: Estimator, batch_size: int) -> None:
+        self._index = index
+        self._estimator = estimator
+        self._spec = estimator.spec
+        self._batch_size = batch_size
+        self._crops: list[Crops] = []
+        self._records: list[ImageRecord] = []
+
+    @property
+    def crop_spec(self) -> CropSpec:
+        return self._spec.crop
+
+    def add(self, record: ImageRecord, crops: Crops) -> None:
+        self._crops.append(crops)
+        self._records.append(record)
+        if len(self._records) >= self._batch_size:
+            self.flush()
+
+    def flush(self) -> None:
+        """Predict what waits; if that fails, one by one, so that one face spoils no other."""
+        if not self._records:
+            return
+        outcomes = self._predict(self._crops)
+        if len(outcomes) > 1 and all(item.status == "estimator_failed" for item in outcomes):
+            outcomes = [self._predict([crops])[0] for crops in self._crops]
+        for record, outcome in zip(self._records, outcomes, strict=True):
+            record.outcomes[self._index] = outcome
+        self._crops, self._records = [], []
+
+    def _predict(self, waiting: Sequence[Crops]) -> list[Outcome]:
+        try:
+            predictions = self._estimator.predict(Crops.join(waiting))
+            if len(predictions) != len(waiting):
+                raise AgebenchError(f"{len(waiting)} faces gave {len(predictions)} predictions")
+            return [
+                self._outcome(prediction, crops)
+                for prediction, crops in zip(predictions, waiting, strict=True)
+            ]
+        except Exception as error:  # a stranger's estimator may fail in any way; it is listed
+            kind = "" if isinstance(error, AgebenchError) else f"{type(error).__name__}: "
+            return [Outcome("estimator_failed", reason=f"{kind}{error}")] * len(waiting)
+
+    def _outcome(self, prediction: AgePrediction, crops: Crops) -> Outcome:
+        class_index = predicted_class(prediction, self._spec)
+        return Outcome("ok", float(prediction.years), class_index, _outside(crops))
+
+
+def _outside(crops: Crops) -> float:
+    return max(float(share[0]) for share in crops.outside.values())
+
+
+def _missing(crops: Crops) -> list[str]:
+    return [name for name, flags in crops.present.items() if not flags[0]]
+
+
+def _cut_once(image_bgr: Image, frame: FaceFrame, specs: Sequence[CropSpec]) -> list[Crops]:
+    """Cut the crops of every estimator; equal specs share theirs."""
+    done: list[tuple[CropSpec, Crops]] = []
+    for spec in specs:
+        if not any(known == spec for known, _ in done):
+            done.append((spec, cut_crops(image_bgr, [frame], spec)))
+    return [next(crops for known, crops in done if known == spec) for spec in specs]
+
+
+def _examine(decoded: Decoded, detector: FaceDetector, queues: Sequence[_Queue]) -> ImageRecord:
+    record = ImageRecord(decoded.sample, sha256=decoded.sha256)
+    if decoded.image_bgr is None:
+        record.status, record.reason = "unreadable", decoded.reason
+        return record
+    try:
+        found = find_face(detector, decoded.image_bgr)
+    except Exception as error:  # one picture that upsets a detector must not end the run
+        record.status, record.reason = "detector_failed", f"{type(error).__name__}: {error}"
+        return record
+    if found is None:
+        record.status, record.reason = "no_face", "the detector found no face"
+        return record
+    face, frame, record.faces = found
+    record.box_xyxy, record.score, record.frame_from = face.box_xyxy, face.score, frame.found_by
+    all_crops = _cut_once(decoded.image_bgr, frame, [queue.crop_spec for queue in queues])
+    for index, (queue, crops) in enumerate(zip(queues, all_crops, strict=True)):
+        missing = _missing(crops)
+        if len(missing) == len(crops.views):
+            reason = f"no view could be cut: {', '.join(missing)}"
+            record.outcomes[index] = Outcome("missing_view", reason=reason)
+        else:
+            queue.add(record, crops)
+    return record
+
+
+def run_accuracy(
+    samples: Sequence[Sample],
+    detector: FaceDetector,
+    estimators: Sequence[Estimator],
+    settings: PassSettings,
+    progress: ProgressStep = no_progress,
+) -> list[ImageRecord]:
+    """Ask every estimator for the age of the largest face of every picture.
+
+    Memory does not grow with the number of pictures but for one small record each.
+    """
+    queues = [
+        _Queue(index, estimator, settings.batch_size) for index, estimator in enumerate(estimators)
+    ]
+    records: list[ImageRecord] = []
+    decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
+    for item in decoded:
+        records.append(_examine(item, detector, queues))
+        progress("accuracy", len(records), len(samples))
+    for queue in queues:
+        queue.flush()
+    return records

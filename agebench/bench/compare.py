@@ -1,0 +1,168 @@
+"""`compare`: real photographs, one detector, several estimators; years and milliseconds."""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from agebench.bench.accuracy import PassSettings, run_accuracy
+from agebench.bench.environment import describe_environment
+from agebench.bench.latency import Latency, choose_pictures, run_latency
+from agebench.bench.loading import (
+    Contender,
+    load_contenders,
+    load_face_detector,
+    load_pictures,
+)
+from agebench.bench.records import ImageRecord, ProgressStep, no_progress
+from agebench.bench.results import CompareResult, EstimatorResult, prepare_folder
+from agebench.bench.scores import common_subset, score_estimator
+from agebench.bench.settings import CompareSettings
+from agebench.protocols import Dataset, Estimator, FaceDetector
+from agebench.types import plain
+from agebench.vision.opencv import cv2
+
+
+def compare(
+    estimators: Sequence[str | Estimator],
+    dataset: str | Dataset,
+    *,
+    root: str | Path | None = None,
+    detector: str | FaceDetector = "yolov8-face",
+    out: str | Path | None = None,
+    settings: CompareSettings | None = None,
+    progress: ProgressStep = no_progress,
+) -> CompareResult:
+    """Measure several estimators on the same faces.
+
+    Args:
+        estimators: references such as ``"hse-mobilenet"``, or objects with the `Estimator`
+            interface.
+        dataset: name of a data set, or an object with the `Dataset` interface.
+        root: where the data set lies, for one given by name.
+        detector: reference or object; it runs once per picture.
+        out: folder for result.json and predictions.csv; None writes nothing.
+        settings: see `CompareSettings`.
+        progress: called as the passes go on.
+
+    Raises:
+        UsageError: the call is wrong.
+        WeightsUnavailableError: a model file can't be had; nothing has run yet.
+        AgebenchError: any other failure, in a sentence.
+
+    >>> from agebench import compare
+    >>> compare(["constant"], "csv", root="no/such.csv", detector="aligned")
+    Traceback (most recent call last):
+        ...
+    agebench.errors.DatasetError: ...
+    """
+    settings = settings or CompareSettings()
+    if out is not None:
+        prepare_folder(Path(out))
+    contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
+    detector_name, face_detector = load_face_detector(detector)
+    pictures = load_pictures(dataset, None if root is None else Path(root), settings)
+    with _opencv_threads(settings.threads):
+        about = _about(detector_name, face_detector, pictures, root, settings)
+        result = _measure(contenders, face_detector, pictures, settings, about, progress)
+    if out is not None:
+        result.save(out)
+    return result
+
+
+@contextmanager
+def _opencv_threads(threads: int | None) -> Iterator[None]:
+    before = cv2.getNumThreads()
+    if threads is not None:
+        cv2.setNumThreads(threads)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
+
+
+def _measure(
+    contenders: Sequence[Contender],
+    detector: FaceDetector,
+    pictures: Dataset,
+    settings: CompareSettings,
+    about: dict[str, Any],
+    progress: ProgressStep,
+) -> CompareResult:
+    runnable = [item.estimator for item in contenders if item.estimator is not None]
+    how = PassSettings(settings.batch_size, settings.workers, settings.max_pixels)
+    records = run_accuracy(pictures.samples, detector, runnable, how, progress)
+    latency = None
+    if settings.latency_images:
+        chosen = choose_pictures(records, settings.latency_images, settings.seed)
+        latency = run_latency(
+            chosen, detector, runnable, max_pixels=settings.max_pixels, progress=progress
+        )
+    about["dataset"]["content_sha256"] = _content_hash(records)
+    common = common_subset(records, len(runnable))
+    results = _results(contenders, records, common, latency, settings.seed)
+    return CompareResult(tuple(results), records, len(common), latency, about)
+
+
+def _results(
+    contenders: Sequence[Contender],
+    records: Sequence[ImageRecord],
+    common: Sequence[ImageRecord],
+    latency: Latency | None,
+    seed: int,
+) -> Iterator[EstimatorResult]:
+    """Score all; those unavailable come last, so that positions match the records' outcomes."""
+    runnable = [item for item in contenders if item.estimator is not None]
+    for index, item in enumerate(runnable):
+        classes = item.estimator.spec.classes if item.estimator is not None else None
+        score = score_estimator(records, common, index, classes, seed)
+        yield EstimatorResult(item, score, {} if latency is None else latency.own[index])
+    for item in contenders:
+        if item.estimator is None:
+            yield EstimatorResult(item, None, {})
+
+
+def _content_hash(records: Sequence[ImageRecord]) -> str:
+    """Hash of all names, labels and file contents: equal hashes mean equal data."""
+    digest = hashlib.sha256()
+    for record in records:
+        sample = record.sample
+        label = f"{sample.age_years}|{sample.age_range}|{sample.identity}"
+        digest.update(f"{sample.name}|{label}|{record.sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def _about(
+    detector_name: str,
+    detector: FaceDetector,
+    pictures: Dataset,
+    root: str | Path | None,
+    settings: CompareSettings,
+) -> dict[str, Any]:
+    return {
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "environment": describe_environment(),
+        "dataset": {
+            **plain(pictures.spec),
+            "root": None if root is None else str(root),
+            "protocol": _protocol(settings),
+            "problems": plain(list(pictures.problems)),
+        },
+        "detector": {"reference": detector_name, **plain(detector.spec)},
+        "settings": plain(settings),
+    }
+
+
+def _protocol(settings: CompareSettings) -> str:
+    """Name which pictures were scored; figures of different protocols can't be ranked."""
+    if settings.limit is not None:
+        return f"first {settings.limit} by name"
+    if settings.sample is not None:
+        return f"random {settings.sample}, seed {settings.seed}"
+    return "all pictures"

@@ -1,0 +1,60 @@
+"""What a figure depends on besides the code: versions, processor, memory, threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from agebench.vision.opencv import cv2
+
+_PACKAGES = (
+    "agebench",
+    "numpy",
+    "onnxruntime-gpu",
+    "onnxruntime",
+    "opencv-contrib-python",
+    "torch",
+)
+
+
+def _installed() -> dict[str, str]:
+    found = {}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        match = re.search(r"^model name\s*:\s*(.+)$", info.read_text(), re.MULTILINE)
+        if match:
+            return match.group(1).strip()
+    return platform.processor() or platform.machine()
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe_environment() -> Mapping[str, Any]:
+    """Return versions, system and machine as a mapping that JSON can hold."""
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "processor": _processor(),
+        "cores": _usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "opencv_threads": cv2.getNumThreads(),
+        "packages": _installed(),
+    }

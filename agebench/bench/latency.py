@@ -1,0 +1,156 @@
+"""The latency pass: one picture at a time, every stage timed, the contenders interleaved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agebench.bench.decoding import decode_sample
+from agebench.bench.faces import find_face
+from agebench.bench.records import ImageRecord, ProgressStep, no_progress
+from agebench.protocols import Estimator, FaceDetector
+from agebench.types import FaceFrame, Image, Sample
+from agebench.vision.crops import cut_crops
+
+WARM_UP_PICTURES = 5
+"""Pictures run first and not counted: the first calls allocate buffers and choose kernels."""
+
+SHARED_STAGES = ("decode", "detect")
+OWN_STAGES = ("crop", "infer", "total")
+
+
+@dataclass(frozen=True, slots=True)
+class StageTimes:
+    """All samples of one stage, milliseconds, in the order taken; none is dropped."""
+
+    samples_ms: tuple[float, ...]
+
+    def percentile(self, percent: float) -> float | None:
+        """Return a percentile in milliseconds (linear interpolation); None without samples."""
+        if not self.samples_ms:
+            return None
+        return float(np.percentile(np.asarray(self.samples_ms), percent))
+
+    def summary(self) -> dict[str, float | int | None]:
+        """Return n, mean, p50, p90 and p99; unrounded."""
+        mean = float(np.mean(self.samples_ms)) if self.samples_ms else None
+        return {
+            "n": len(self.samples_ms),
+            "mean_ms": mean,
+            "p50_ms": self.percentile(50),
+            "p90_ms": self.percentile(90),
+            "p99_ms": self.percentile(99),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Times of the shared stages, and per estimator of its own ones."""
+
+    shared: Mapping[str, StageTimes]
+    own: tuple[Mapping[str, StageTimes], ...]
+
+
+def choose_pictures(records: Sequence[ImageRecord], count: int, seed: int) -> list[Sample]:
+    """Return up to `count` scored pictures, drawn at random so that all kinds occur."""
+    usable = [record.sample for record in records if record.status == "ok"]
+    if len(usable) <= count:
+        return usable
+    chosen = np.random.default_rng(seed).choice(len(usable), count, replace=False)
+    return [usable[index] for index in sorted(chosen)]
+
+
+def _milliseconds(start: float) -> float:
+    return (time.perf_counter() - start) * 1e3
+
+
+def _time_estimator(
+    estimator: Estimator, image_bgr: Image, frame: FaceFrame
+) -> tuple[float, float] | None:
+    """Return milliseconds of crop and infer; None where the estimator fails on this face."""
+    start = time.perf_counter()
+    crops = cut_crops(image_bgr, [frame], estimator.spec.crop)
+    crop_ms = _milliseconds(start)
+    start = time.perf_counter()
+    try:
+        estimator.predict(crops)
+    except Exception:  # it was listed by the accuracy pass; a failure has no latency
+        return None
+    return crop_ms, _milliseconds(start)
+
+
+class _Stopwatch:
+    """Collects the samples of all stages."""
+
+    def __init__(self, estimators: int) -> None:
+        self.shared: dict[str, list[float]] = {stage: [] for stage in SHARED_STAGES}
+        self.own: list[dict[str, list[float]]] = [
+            {stage: [] for stage in OWN_STAGES} for _ in range(estimators)
+        ]
+
+    def latency(self) -> Latency:
+        def freeze(times: Mapping[str, list[float]]) -> dict[str, StageTimes]:
+            return {stage: StageTimes(tuple(samples)) for stage, samples in times.items()}
+
+        return Latency(freeze(self.shared), tuple(freeze(times) for times in self.own))
+
+
+def _time_picture(
+    sample: Sample,
+    detector: FaceDetector,
+    estimators: Sequence[Estimator],
+    first: int,
+    max_pixels: int,
+    watch: _Stopwatch,
+) -> None:
+    start = time.perf_counter()
+    decoded = decode_sample(sample, max_pixels)
+    decode_ms = _milliseconds(start)
+    if decoded.image_bgr is None:
+        return
+    start = time.perf_counter()
+    found = find_face(detector, decoded.image_bgr)
+    detect_ms = _milliseconds(start)
+    if found is None:
+        return
+    watch.shared["decode"].append(decode_ms)
+    watch.shared["detect"].append(detect_ms)
+    for offset in range(len(estimators)):
+        index = (first + offset) % len(estimators)
+        times = _time_estimator(estimators[index], decoded.image_bgr, found[1])
+        if times is not None:
+            crop_ms, infer_ms = times
+            own = watch.own[index]
+            own["crop"].append(crop_ms)
+            own["infer"].append(infer_ms)
+            own["total"].append(decode_ms + detect_ms + crop_ms + infer_ms)
+
+
+def run_latency(
+    samples: Sequence[Sample],
+    detector: FaceDetector,
+    estimators: Sequence[Estimator],
+    *,
+    max_pixels: int,
+    progress: ProgressStep = no_progress,
+) -> Latency:
+    """Time each stage at batch 1 by wall clock.
+
+    On every picture each estimator runs once, in an order that rotates from picture to picture,
+    so that drift of the machine's speed hits all alike.  `decode` includes reading the file,
+    which the accuracy pass has left in the system's cache, and its hash.
+    """
+    warm_up = (
+        [samples[index % len(samples)] for index in range(WARM_UP_PICTURES)] if samples else []
+    )
+    unused = _Stopwatch(len(estimators))
+    for sample in warm_up:
+        _time_picture(sample, detector, estimators, 0, max_pixels, unused)
+    watch = _Stopwatch(len(estimators))
+    for number, sample in enumerate(samples):
+        _time_picture(sample, detector, estimators, number, max_pixels, watch)
+        progress("latency", number + 1, len(samples))
+    return watch.latency()

@@ -1,0 +1,257 @@
+"""The result of a comparison, and how it is written down.
+
+``result.json`` holds everything, unrounded; docs/result-schema.md describes it and
+``result.schema.json`` beside this file checks it.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.bench.latency import Latency, StageTimes
+from agebench.bench.loading import Contender
+from agebench.bench.records import ImageRecord
+from agebench.bench.scores import Score
+from agebench.errors import AgebenchError
+from agebench.metrics import ErrorSummary
+from agebench.types import plain
+
+SCHEMA_VERSION = 1
+RESULT_FILE = "result.json"
+PREDICTIONS_FILE = "predictions.csv"
+
+CSV_COLUMNS = (
+    "image",
+    "estimator",
+    "true_years",
+    "true_range",
+    "predicted_years",
+    "status",
+    "reason",
+    "identity",
+    "faces",
+    "box_left",
+    "box_top",
+    "box_right",
+    "box_bottom",
+    "detector_score",
+    "frame_from",
+    "outside",
+    "sha256",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatorResult:
+    """One estimator's part of the result; `score` is None where it was unavailable."""
+
+    contender: Contender
+    score: Score | None
+    latency: Mapping[str, StageTimes]
+
+    @property
+    def name(self) -> str:
+        """What it is called in the result."""
+        return self.contender.name
+
+    @property
+    def mae_years(self) -> float | None:
+        """Mean absolute error over the common subset; None where there is none."""
+        return None if self.score is None else self.score.errors.mae_years
+
+
+@dataclass(frozen=True, slots=True)
+class CompareResult:
+    """All figures of one comparison.
+
+    Attributes:
+        estimators: in the order given.
+        records: one per picture, in the order of their names.
+        common: number of pictures that every estimator gave an age for.
+        latency: of the stages that all share; None where timing was left out.
+        about: how it was made: versions, machine, command, data set, detector, settings.
+    """
+
+    estimators: tuple[EstimatorResult, ...]
+    records: Sequence[ImageRecord]
+    common: int
+    latency: Latency | None
+    about: Mapping[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole result as what JSON can hold; see docs/result-schema.md."""
+        shared = {} if self.latency is None else self.latency.shared
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **plain(self.about),
+            "pictures": {
+                "total": len(self.records),
+                "common_subset": self.common,
+                "several_faces": sum(record.faces > 1 for record in self.records),
+            },
+            "shared_latency": _latency_json(shared),
+            "estimators": [_estimator_json(item) for item in self.estimators],
+            "images": [_image_json(record, self.estimators) for record in self.records],
+        }
+
+    def save(self, folder: str | Path) -> Path:
+        """Write result.json and predictions.csv into `folder`; return the former's path.
+
+        Each file appears whole or not at all.
+
+        Raises:
+            AgebenchError: the folder can't be written to.
+        """
+        target = Path(folder)
+        table = predictions_csv(self)
+        content = self.to_json()
+        content["predictions_sha256"] = hashlib.sha256(table.encode()).hexdigest()
+        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        write_atomically(target / PREDICTIONS_FILE, table)
+        write_atomically(target / RESULT_FILE, text + "\n")
+        return target / RESULT_FILE
+
+
+def _latency_json(stages: Mapping[str, StageTimes]) -> dict[str, Any]:
+    return {
+        stage: {**times.summary(), "samples_ms": list(times.samples_ms)}
+        for stage, times in stages.items()
+    }
+
+
+def _errors_json(errors: ErrorSummary) -> dict[str, Any]:
+    interval = errors.mae_interval
+    content: dict[str, Any] = plain(errors)
+    content["mae_interval"] = None if interval is None else [interval.low, interval.high]
+    for part, decade in zip(content["by_decade"], errors.by_decade, strict=True):
+        bounds = decade.mae_interval
+        part["mae_interval"] = None if bounds is None else [bounds.low, bounds.high]
+    return content
+
+
+def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
+    estimator, score = item.contender.estimator, item.score
+    content: dict[str, Any] = {
+        "name": item.name,
+        "available": estimator is not None,
+        "unavailable_reason": item.contender.reason,
+        "mae_years": item.mae_years,
+        "spec": None if estimator is None else plain(estimator.spec),
+        "latency": _latency_json(item.latency),
+    }
+    if score is not None:
+        content |= {
+            "scored": score.scored,
+            "missed": score.missed,
+            "failed": score.failed,
+            "clipped": score.clipped,
+            "errors": _errors_json(score.errors),
+            "own_errors": _errors_json(score.own_errors),
+            "classes": plain(score.classes),
+            "ranges": plain(score.ranges),
+        }
+    return content
+
+
+def _image_json(record: ImageRecord, estimators: Sequence[EstimatorResult]) -> dict[str, Any]:
+    sample = record.sample
+    return {
+        "image": sample.name,
+        "sha256": record.sha256,
+        "true_years": sample.age_years,
+        "true_range": plain(sample.age_range),
+        "identity": sample.identity,
+        "attributes": plain(sample.attributes),
+        "status": record.status,
+        "reason": record.reason,
+        "faces": record.faces,
+        "box_xyxy": plain(record.box_xyxy),
+        "detector_score": record.score,
+        "frame_from": record.frame_from,
+        "predictions": {
+            estimators[index].name: plain(outcome)
+            for index, outcome in sorted(record.outcomes.items())
+        },
+    }
+
+
+def predictions_csv(result: CompareResult) -> str:
+    """Return a table with one row per picture and estimator, CSV with a header line."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for record in result.records:
+        for index, item in enumerate(result.estimators):
+            if item.contender.estimator is not None:
+                writer.writerow(_csv_row(record, index, item.name))
+    return text.getvalue()
+
+
+def _csv_row(record: ImageRecord, index: int, name: str) -> list[object]:
+    sample, outcome = record.sample, record.outcomes.get(index)
+    box = record.box_xyxy or ("", "", "", "")
+    bounds = "" if sample.age_range is None else f"{sample.age_range[0]}-{sample.age_range[1]}"
+    return [
+        sample.name,
+        name,
+        sample.age_years,
+        bounds,
+        None if outcome is None else outcome.years,
+        record.status_of(index),
+        record.reason or (outcome.reason if outcome else ""),
+        sample.identity,
+        record.faces,
+        *box,
+        record.score,
+        record.frame_from,
+        None if outcome is None else outcome.outside,
+        record.sha256,
+    ]
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the output folder and prove that it can be written to, before anything long begins.
+
+    Raises:
+        AgebenchError: it can't be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise AgebenchError(
+            f"the output folder {folder} can't be written to: {error.strerror}; "
+            "give another one with --out"
+        ) from error
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write a text file that appears whole or not at all.
+
+    Raises:
+        AgebenchError: the folder can't be written to, or the disk is full.
+    """
+    temporary = ""
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)  # noqa: PTH101 - the name is a string here
+        os.replace(temporary, path)  # noqa: PTH105
+    except OSError as error:
+        raise AgebenchError(f"{path} can't be written: {error.strerror}") from error
+    finally:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)

@@ -1,0 +1,144 @@
+"""From records to figures: every estimator scored on the same pictures."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agebench.bench.records import ImageRecord
+from agebench.metrics import (
+    ClassAccuracy,
+    ErrorSummary,
+    class_accuracy,
+    distance_to_range,
+    range_hit,
+    summarise,
+)
+from agebench.types import AgeBins
+
+CLIPPED_SHARE = 0.05
+"""A crop with more than this share outside the picture is counted as clipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class RangeScore:
+    """Against labels that are age ranges: share inside, and mean years to the range."""
+
+    n: int
+    hit_rate: float
+    distance_years: float
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """The figures of one estimator.
+
+    Attributes:
+        errors: over the common subset, the pictures that every estimator gave an age for.
+        own_errors: over all pictures that this estimator gave an age for.
+        scored: number of pictures with an age.
+        missed: number of pictures without a face.
+        failed: number of pictures that could not be read, or that detector or estimator failed on.
+        clipped: scored pictures of which a crop lies more than `CLIPPED_SHARE` outside.
+        classes: class accuracy over the common subset; None for estimators without classes.
+        ranges: against range labels; None where the data set has none.
+    """
+
+    errors: ErrorSummary
+    own_errors: ErrorSummary
+    scored: int
+    missed: int
+    failed: int
+    clipped: int
+    classes: ClassAccuracy | None
+    ranges: RangeScore | None
+
+
+def common_subset(records: Sequence[ImageRecord], estimators: int) -> list[ImageRecord]:
+    """Return the pictures that every estimator gave an age for.
+
+    An estimator that failed on every picture does not empty the subset: it has no figures anyway.
+    """
+    alive = [
+        index
+        for index in range(estimators)
+        if any(record.status_of(index) == "ok" for record in records)
+    ]
+    return [
+        record
+        for record in records
+        if alive and all(record.status_of(index) == "ok" for index in alive)
+    ]
+
+
+def _identities(records: Sequence[ImageRecord]) -> list[str | None] | None:
+    identities = [record.sample.identity for record in records]
+    return identities if any(name is not None for name in identities) else None
+
+
+def _errors(records: Sequence[ImageRecord], index: int, seed: int) -> ErrorSummary:
+    scored = [
+        record
+        for record in records
+        if record.status_of(index) == "ok" and record.sample.age_years is not None
+    ]
+    true = [record.sample.age_years or 0.0 for record in scored]
+    predicted = [record.outcomes[index].years or 0.0 for record in scored]
+    return summarise(true, predicted, clusters=_identities(scored), seed=seed)
+
+
+def _classes(
+    records: Sequence[ImageRecord], index: int, classes: AgeBins | None
+) -> ClassAccuracy | None:
+    if classes is None:
+        return None
+    pairs = []
+    for record in records:
+        outcome = record.outcomes.get(index)
+        if record.sample.age_years is not None and outcome is not None and outcome.status == "ok":
+            given = -1 if outcome.class_index is None else outcome.class_index
+            pairs.append((record.sample.age_years, given))
+    return class_accuracy([true for true, _ in pairs], [given for _, given in pairs], classes)
+
+
+def _ranges(records: Sequence[ImageRecord], index: int) -> RangeScore | None:
+    pairs = [
+        (record.sample.age_range, record.outcomes[index].years)
+        for record in records
+        if record.sample.age_range is not None and record.status_of(index) == "ok"
+    ]
+    if not pairs:
+        return None
+    ranges = np.array([bounds for bounds, _ in pairs], dtype=np.float64)
+    years = np.array([predicted for _, predicted in pairs], dtype=np.float64)
+    hits, distances = range_hit(ranges, years), distance_to_range(ranges, years)
+    return RangeScore(len(pairs), float(hits.mean()), float(distances.mean()))
+
+
+def score_estimator(
+    records: Sequence[ImageRecord],
+    common: Sequence[ImageRecord],
+    index: int,
+    classes: AgeBins | None,
+    seed: int,
+) -> Score:
+    """Compute all figures of the estimator at position `index`."""
+    counts = Counter(record.status_of(index) for record in records)
+    clipped = sum(
+        record.outcomes[index].outside > CLIPPED_SHARE
+        for record in records
+        if record.status_of(index) == "ok"
+    )
+    return Score(
+        errors=_errors(common, index, seed),
+        own_errors=_errors(records, index, seed),
+        scored=counts["ok"],
+        missed=counts["no_face"],
+        failed=sum(n for status, n in counts.items() if status not in ("ok", "no_face")),
+        clipped=clipped,
+        classes=_classes(common, index, classes),
+        ranges=_ranges(common, index),
+    )

@@ -1,0 +1,56 @@
+"""What `compare` can be told, apart from what it compares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agebench.errors import UsageError
+from agebench.vision.images import MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class CompareSettings:
+    """Settings of one comparison; all are written into its result.
+
+    Attributes:
+        limit: take only the first so many pictures by name; None for all.
+        sample: take so many pictures drawn at random by `seed`; None for all.
+        seed: of the sample, the bootstrap and the pictures chosen for timing.
+        batch_size: faces per call of an estimator in the accuracy pass.
+        workers: threads that decode pictures ahead; 0 decodes in the main thread.
+        threads: threads that OpenCV may use; None leaves its own choice.
+        latency_images: scored pictures that are timed, at batch 1; 0 leaves the timing out.
+        max_pixels: larger pictures are refused.
+        skip_unavailable: go on without the estimators whose model files can't be had.
+
+    Raises:
+        UsageError: a number is out of range, or `limit` and `sample` are both given.
+    """
+
+    limit: int | None = None
+    sample: int | None = None
+    seed: int = 0
+    batch_size: int = 32
+    workers: int = 2
+    threads: int | None = None
+    latency_images: int = 100
+    max_pixels: int = MAX_PIXELS
+    skip_unavailable: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.sample is not None:
+            raise UsageError("limit and sample exclude each other: give one of them")
+        least = {
+            "limit": 1,
+            "sample": 1,
+            "seed": 0,
+            "batch_size": 1,
+            "workers": 0,
+            "threads": 1,
+            "latency_images": 0,
+            "max_pixels": 1,
+        }
+        for name, minimum in least.items():
+            value = getattr(self, name)
+            if value is not None and value < minimum:
+                raise UsageError(f"{name} must be at least {minimum}, got {value}")

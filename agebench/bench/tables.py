@@ -1,0 +1,202 @@
+"""A result as tables for the terminal; rounding happens here and nowhere before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from agebench.bench.latency import OWN_STAGES, StageTimes
+from agebench.bench.results import CompareResult, EstimatorResult
+from agebench.intervals import Interval
+
+MAX_LISTED = 5
+"""Failures that are listed by name; the rest is in the result file."""
+
+
+def _number(value: float | None, digits: int = 2) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def _with_interval(value: float | None, interval: Interval | None) -> str:
+    bounds = "" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
+    return f"{_number(value)}{bounds}"
+
+
+def _signed(value: float | None) -> str:
+    return "-" if value is None else f"{value:+.2f}"
+
+
+def _table(title: str, columns: Sequence[str]) -> Table:
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
+    return table
+
+
+def error_table(result: CompareResult) -> Table:
+    """MAE with interval, RMSE, median, bias and cumulative scores, best MAE first."""
+    title = f"Error in years on the {result.common} pictures that all gave an age for"
+    columns = ("estimator", "MAE [95 %]", "RMSE", "median", "bias")
+    table = _table(title, columns)
+    for item in sorted(result.estimators, key=_rank):
+        if item.score is None:
+            table.add_row(escape(item.name), "unavailable", "", "", "")
+            continue
+        errors = item.score.errors
+        table.add_row(
+            escape(item.name),
+            _with_interval(errors.mae_years, errors.mae_interval),
+            _number(errors.rmse_years),
+            _number(errors.median_years),
+            _signed(errors.bias_years),
+        )
+    return table
+
+
+def _rank(item: EstimatorResult) -> tuple[bool, float]:
+    return item.mae_years is None, item.mae_years or 0.0
+
+
+def share_table(result: CompareResult) -> Table:
+    """Cumulative scores, class accuracy and counts."""
+    columns = ("estimator", "CS@1", "CS@3", "CS@5", "CS@10", "exact", "1-off")
+    table = _table("Share of pictures within k years, and of right classes (%)", columns)
+    for item in _scored(result):
+        classes = item.score.classes if item.score else None
+        shares = item.score.errors.cs.values() if item.score else ()
+        table.add_row(
+            escape(item.name),
+            *map(_share, shares),
+            _share(classes.exact if classes else None),
+            _share(classes.one_off if classes else None),
+        )
+    return table
+
+
+def count_table(result: CompareResult) -> Table:
+    """How many pictures were scored, missed, failed and clipped."""
+    columns = ("estimator", "scored", "no face", "failed", "clipped")
+    table = _table(f"Pictures of {len(result.records)}", columns)
+    for item in _scored(result):
+        score = item.score
+        if score is not None:
+            counts = (score.scored, score.missed, score.failed, score.clipped)
+            table.add_row(escape(item.name), *map(str, counts))
+    return table
+
+
+def range_table(result: CompareResult) -> Table:
+    """Hit rate and distance against labels that are age ranges."""
+    table = _table("Against age ranges", ("estimator", "n", "in range %", "years to range"))
+    for item in _scored(result):
+        ranges = item.score.ranges if item.score else None
+        if ranges is not None:
+            hit, distance = _share(ranges.hit_rate), _number(ranges.distance_years)
+            table.add_row(escape(item.name), str(ranges.n), hit, distance)
+    return table
+
+
+def decade_table(result: CompareResult) -> Table:
+    """MAE per decade of true age, one column per estimator."""
+    scored = _scored(result)
+    table = _table("MAE by decade of true age", ("age", "n", *(escape(i.name) for i in scored)))
+    by_decade = [
+        {part.decade: part for part in item.score.errors.by_decade} if item.score else {}
+        for item in scored
+    ]
+    decades = {name: part.n for parts in by_decade for name, part in parts.items()}
+    for decade in sorted(decades, key=lambda name: int(name.split("-")[0])):
+        cells = [
+            _number(parts[decade].mae_years) if decade in parts else "-" for parts in by_decade
+        ]
+        table.add_row(decade, str(decades[decade]), *cells)
+    return table
+
+
+def _times(times: StageTimes | None) -> str:
+    if times is None or not times.samples_ms:
+        return "-"
+    cells = (times.percentile(percent) for percent in (50, 90, 99))
+    return " / ".join(_number(value, 1) for value in cells)
+
+
+def latency_table(result: CompareResult) -> Table:
+    """Percentiles per stage; decode and detect are shared."""
+    assert result.latency is not None  # noqa: S101 - the caller shows no empty table
+    shared: Mapping[str, StageTimes] = result.latency.shared
+    count = len(shared["decode"].samples_ms)
+    title = f"Milliseconds per picture at batch 1, p50 / p90 / p99 of {count}"
+    table = _table(title, ("", *OWN_STAGES))
+    for stage in shared:
+        table.add_row(f"{stage} (shared)", "", "", _times(shared[stage]))
+    for item in _scored(result):
+        table.add_row(escape(item.name), *(_times(item.latency.get(stage)) for stage in OWN_STAGES))
+    return table
+
+
+def _scored(result: CompareResult) -> list[EstimatorResult]:
+    return [item for item in sorted(result.estimators, key=_rank) if item.score is not None]
+
+
+def _remarks(result: CompareResult) -> list[str]:
+    dataset, detector = result.about["dataset"], result.about["detector"]
+    remarks = [
+        f"Data: {dataset['name']}, {dataset['protocol']}; labels: {dataset['label_kind']}. "
+        f"Detector: {detector['reference']}."
+    ]
+    problems = dataset["problems"]
+    if problems:
+        remarks.append(f"Left out while listing the data set: {len(problems)}.")
+        remarks += [f"  {item['name']}: {item['reason']}" for item in problems[:MAX_LISTED]]
+    several = sum(record.faces > 1 for record in result.records)
+    if several:
+        remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
+    remarks += _failures(result)
+    for item in result.estimators:
+        if item.score is None:
+            remarks.append(f"{item.name}: not available: {item.contender.reason}")
+        elif item.contender.estimator is not None:
+            remarks += [f"{item.name}: {note}" for note in item.contender.estimator.spec.notes]
+    return remarks
+
+
+def _failures(result: CompareResult) -> list[str]:
+    listed = [
+        f"  {record.sample.name}: {record.reason}"
+        for record in result.records
+        if record.status in ("unreadable", "detector_failed")
+    ]
+    for index, item in enumerate(result.estimators):
+        listed += [
+            f"  {record.sample.name}: {item.name}: {record.outcomes[index].reason}"
+            for record in result.records
+            if index in record.outcomes and record.outcomes[index].status != "ok"
+        ]
+    if not listed:
+        return []
+    more = len(listed) - MAX_LISTED
+    rest = [f"  and {more} more, all in {'result.json'}"] if more > 0 else []
+    return [f"Failed: {len(listed)}.", *listed[:MAX_LISTED], *rest]
+
+
+def print_result(result: CompareResult, console: Console) -> None:
+    """Print the tables that have something to say, then the remarks."""
+    tables = [error_table(result)]
+    if any(item.score and item.score.errors.n for item in result.estimators):
+        tables += [share_table(result), decade_table(result)]
+    if any(item.score and item.score.ranges for item in result.estimators):
+        tables.append(range_table(result))
+    tables.append(count_table(result))
+    if result.latency is not None:
+        tables.append(latency_table(result))
+    for table in tables:
+        console.print(table)
+    for remark in _remarks(result):
+        console.print(escape(remark), highlight=False, soft_wrap=True)

@@ -1,0 +1,80 @@
+"""`agebench compare`: arguments only; the work is in `agebench.bench`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from agebench.cli.progress import progress_bars
+from agebench.references import join_options
+
+EPILOG = """\b
+Examples:
+  agebench compare hse-mobilenet constant --dataset fgnet --root FGNET
+  agebench compare caffe-age-net crops=10 hse-mobilenet --dataset csv --root my.csv
+  agebench compare caffe-age-net:mine.caffemodel --dataset folders --root FOLDER
+"""
+
+
+@click.command("compare", epilog=EPILOG, short_help="Error in years and latency on the same faces.")
+@click.argument("estimators", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
+@click.option("--dataset", required=True, help="Data set by name: utkface, fgnet, csv, folders.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option(
+    "--detector", default="yolov8-face", show_default=True, help="Face detector, with options."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
+@click.option("--limit", type=int, help="Only the first N pictures by name.")
+@click.option("--sample", type=int, help="Only N pictures, drawn at random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
+@click.option("--batch-size", type=int, default=32, show_default=True, help="Faces per call.")
+@click.option("--workers", type=int, default=2, show_default=True, help="Decoding threads.")
+@click.option("--threads", type=int, help="Threads for OpenCV; its own choice if not given.")
+@click.option(
+    "--latency-images", type=int, default=100, show_default=True, help="Pictures timed; 0: none."
+)
+@click.option(
+    "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
+)
+@click.option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
+def command(
+    estimators: tuple[str, ...],
+    dataset: str,
+    root: Path | None,
+    detector: str,
+    out: Path | None,
+    as_json: bool,
+    **settings: int | bool | None,
+) -> None:
+    """Measure estimators on the same faces: error in years and milliseconds.
+
+    An ESTIMATOR is NAME[:PATH][@RUNTIME[:DEVICE]], followed by its options as key=value.
+    'agebench ls' lists the names.
+    """
+    from agebench.bench.compare import compare
+    from agebench.bench.settings import CompareSettings
+    from agebench.bench.tables import print_result
+
+    console = Console()
+    with progress_bars() as progress:
+        result = compare(
+            join_options(estimators),
+            dataset,
+            root=root,
+            detector=detector,
+            out=out,
+            settings=CompareSettings(**settings),  # type: ignore[arg-type]  # click checked the types
+            progress=progress,
+        )
+    if as_json:
+        click.echo(json.dumps(result.to_json(), allow_nan=False, ensure_ascii=False))
+    else:
+        print_result(result, console)
+        if out is not None:
+            console.print(
+                f"Written: {out / 'result.json'}, {out / 'predictions.csv'}", soft_wrap=True
+            )

@@ -1,0 +1,122 @@
+"""`agebench fetch`: get model files before they are needed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agebench.downloads import CacheFolderError, RichBar, terminal_lines
+from agebench.errors import UsageError, WeightsError, WeightsUnavailableError, suggestion
+from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
+from agebench.weights import ManifestEntry, cache_dir, files_for, load_manifest, resolve
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one file.
+
+    Attributes:
+        file: its name.
+        size_bytes: its size.
+        status: "here" (nothing to do), "fetched", or "failed".
+        path: where it lies; "" if it failed.
+        error: why it failed; "" if it did not.
+    """
+
+    file: str
+    size_bytes: int
+    status: Literal["here", "fetched", "failed"]
+    path: str = ""
+    error: str = ""
+
+
+def _plugin_keys() -> list[str]:
+    keys = [f"estimator:{plugin.name}" for plugin in list_plugins(ESTIMATORS)]
+    return keys + [f"detector:{plugin.name}" for plugin in list_plugins(DETECTORS)]
+
+
+def _entries_of(name: str, plugin_keys: list[str]) -> list[ManifestEntry]:
+    manifest = load_manifest()
+    if name in manifest:
+        return [manifest[name]]
+    keys = [key for key in plugin_keys if name in (key, key.partition(":")[2])]
+    if not keys:
+        known = {key.partition(":")[2] for key in plugin_keys} | set(manifest)
+        raise UsageError(
+            f"unknown estimator, detector or model file {name!r}: {suggestion(name, known)}"
+        )
+    return [entry for key in keys for entry in files_for(key)]
+
+
+def select(names: tuple[str, ...]) -> list[ManifestEntry]:
+    """Return the files that `names` stand for, each once; all of them for no name.
+
+    Args:
+        names: of estimators, detectors ("yunet" or "detector:yunet") or files.
+
+    Raises:
+        UsageError: a name is none of them.
+    """
+    if not names:
+        return list(load_manifest().values())
+    plugin_keys = _plugin_keys()
+    found = {entry.file: entry for name in names for entry in _entries_of(name, plugin_keys)}
+    return list(found.values())
+
+
+def _fetch_one(entry: ManifestEntry, bar: RichBar) -> Outcome:
+    try:
+        found = resolve(entry.file, progress=bar)
+    except CacheFolderError:  # the next file would fare no better
+        raise
+    except WeightsError as error:
+        return Outcome(entry.file, entry.size_bytes, "failed", error=str(error))
+    fetched = found.origin.startswith(("http://", "https://"))
+    status: Literal["here", "fetched"] = "fetched" if fetched else "here"
+    return Outcome(entry.file, entry.size_bytes, status, str(found.path))
+
+
+def _print_table(outcomes: list[Outcome]) -> None:
+    styles = {"here": "green", "fetched": "green", "failed": "red"}
+    table = Table("file", box=None, pad_edge=False)
+    table.add_column("MB", justify="right")
+    table.add_column("status")
+    for outcome in outcomes:
+        status = Text(outcome.status, style=styles[outcome.status])
+        table.add_row(Text(outcome.file), f"{outcome.size_bytes / 1e6:.2f}", status)
+    console = Console(highlight=False)
+    console.print(table)
+    console.print(Text(f"cache folder: {cache_dir()}"), soft_wrap=True)
+
+
+@click.command("fetch")
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
+def command(names: tuple[str, ...], as_json: bool) -> None:
+    """Get model files and check their size and hash.
+
+    NAME is an estimator, a detector or a file, as `agebench ls` shows them; without a name all
+    files are fetched.  What is here already is checked and left alone.  AGEBENCH_CACHE sets the
+    folder for the files, AGEBENCH_MIRROR a folder or base URL to look in first.
+    """
+    entries = select(names)
+    with terminal_lines() as lines:
+        outcomes = [_fetch_one(entry, RichBar(lines, entry.file)) for entry in entries]
+    if as_json:
+        click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+    elif outcomes:
+        _print_table(outcomes)
+    else:
+        click.echo("nothing to fetch: " + ", ".join(names) + " needs no model file")
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    if failed:
+        reasons = "\n".join(outcome.error for outcome in failed)
+        raise WeightsUnavailableError(
+            f"{len(failed)} of {len(outcomes)} files could not be fetched:\n{reasons}"
+        )

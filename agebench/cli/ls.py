@@ -1,0 +1,182 @@
+"""`agebench ls`: what there is, and whether its files are here.  Imports no plug-in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from urllib.parse import urlsplit
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, Plugin, list_plugins
+from agebench.weights import ManifestEntry, files_for, is_here
+
+GROUPS = {"estimators": ESTIMATORS, "detectors": DETECTORS, "datasets": DATASETS}
+
+OWN_PACKAGE = "agebench"
+
+# Of a plug-in without model files nothing is known unless it is imported; for our own, this is.
+_ABOUT = {
+    "estimators:constant": ("the floor: one age for everybody", "Apache-2.0", ""),
+    "estimators:spec": ("anybody's model, described by a TOML file: spec:FILE", "", ""),
+    "detectors:aligned": ("the picture is the face", "Apache-2.0", ""),
+    "detectors:haar": ("Haar cascade that comes with OpenCV", "Intel", "github.com/opencv/opencv"),
+    "datasets:csv": ("a list: path,age[,identity,group...]", "yours", ""),
+    "datasets:fgnet": (
+        "FG-NET: 1,002 pictures of 82 people",
+        "research only",
+        "yanweifu.github.io/FG_NET_data",
+    ),
+    "datasets:folders": ("one folder per age or range of ages", "yours", ""),
+    "datasets:utkface": (
+        "UTKFace: 23,708 faces, aligned or in the wild",
+        "non-commercial research only",
+        "susanqq.github.io/UTKFace",
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FileState:
+    """One model file of a plug-in.
+
+    Attributes:
+        file: its name.
+        size_bytes: its size.
+        here: it lies on this machine (by name and size; it is hashed when it is used).
+        option: the plug-in's option without which it is not needed, "" for always.
+        licence: its makers' terms.
+        sources: where it is fetched from, in order.
+    """
+
+    file: str
+    size_bytes: int
+    here: bool
+    option: str
+    licence: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One registered name.
+
+    Attributes:
+        name: as it is used.
+        what: one line on it; "" if nothing is known without importing it.
+        files: the model files that it may need.
+        licence, source: the files', or its own.
+        package, version: what it comes with.
+    """
+
+    name: str
+    what: str
+    files: tuple[FileState, ...]
+    licence: str
+    source: str
+    package: str
+    version: str
+
+
+def short_source(url: str) -> str:
+    """Return the place of a source that a reader may visit.
+
+    >>> short_source("https://raw.githubusercontent.com/me/nets/0ab1/a/net.onnx")
+    'github.com/me/nets'
+    """
+    parts = urlsplit(url)
+    if parts.hostname == "raw.githubusercontent.com":
+        return "/".join(["github.com", *parts.path.split("/")[1:3]])
+    return parts.hostname or url
+
+
+def _state(entry: ManifestEntry, key: str) -> FileState:
+    option = next(need.option for need in entry.needs if need.plugin == key)
+    here = is_here(entry.file)
+    return FileState(entry.file, entry.size_bytes, here, option, entry.licence, entry.sources)
+
+
+def _unique(texts: list[str]) -> str:
+    return "; ".join(dict.fromkeys(text for text in texts if text))
+
+
+def _row(kind: str, plugin: Plugin) -> Row:
+    key = f"{kind.removesuffix('s')}:{plugin.name}"
+    # The manifest speaks of our own plug-ins; another package's may bear the same name.
+    entries = files_for(key) if plugin.package == OWN_PACKAGE else []
+    what, licence, source = "", "", ""
+    if plugin.package == OWN_PACKAGE:
+        what, licence, source = _ABOUT.get(f"{kind}:{plugin.name}", ("", "", ""))
+    if entries:
+        what = entries[0].what
+        licence = _unique([entry.licence for entry in entries])
+        source = _unique([short_source(url) for entry in entries for url in entry.sources[:1]])
+    return Row(
+        plugin.name,
+        what,
+        tuple(_state(entry, key) for entry in entries),
+        licence,
+        source,
+        plugin.package,
+        plugin.version,
+    )
+
+
+def rows(kind: str) -> list[Row]:
+    """Return what is registered as "estimators", "detectors" or "datasets", sorted by name."""
+    return [_row(kind, plugin) for plugin in list_plugins(GROUPS[kind])]
+
+
+def _files_text(files: tuple[FileState, ...]) -> Text:
+    text = Text()
+    for state in files:
+        mark, style = ("here", "green") if state.here else ("to fetch", "yellow")
+        text.append("\n" if text else "").append(f"{state.file} ")
+        text.append(f"{mark}, {state.size_bytes / 1e6:.2f} MB", style=style)
+        text.append(f", for {state.option}" if state.option else "")
+    return text
+
+
+def _about_text(row: Row) -> Text:
+    text = Text(row.what)
+    for label, value in (("licence", row.licence), ("source", row.source)):
+        if value:
+            text.append("\n" if text else "").append(f"{label}: ", style="dim").append(value)
+    if row.package != OWN_PACKAGE:
+        text.append("\n" if text else "").append("package: ", style="dim")
+        text.append(f"{row.package} {row.version}".strip() or "unknown")
+    if row.files:
+        text.append("\n" if text else "").append_text(_files_text(row.files))
+    return text
+
+
+def _print_table(console: Console, kind: str, listed: list[Row]) -> None:
+    table = Table(title=kind, title_justify="left", box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in listed:
+        table.add_row(Text(row.name), _about_text(row))
+    console.print(table if listed else Text(f"{kind}\nnone registered"))
+    console.print()
+
+
+@click.command("ls")
+@click.argument("kind", required=False, type=click.Choice(sorted(GROUPS)))
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+def command(kind: str | None, as_json: bool) -> None:
+    """List estimators, detectors and data sets, and whether their files are here.
+
+    A file is "here" by its name and size; its hash is checked when it is used, and by
+    `agebench fetch`.
+    """
+    listed = {name: rows(name) for name in ([kind] if kind else GROUPS)}
+    if as_json:
+        plain = {name: [asdict(row) for row in group] for name, group in listed.items()}
+        click.echo(json.dumps(plain, indent=2))
+        return
+    console = Console(highlight=False)
+    for name, group in listed.items():
+        _print_table(console, name, group)

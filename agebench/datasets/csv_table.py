@@ -1,0 +1,109 @@
+"""Reading a CSV file as people have it: BOM, CRLF, commas, semicolons or tabs, line numbers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agebench.datasets.names import shown
+from agebench.errors import DatasetError
+
+DELIMITERS = (",", ";", "\t")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row.
+
+    Attributes:
+        line: number of the line it begins in, from 1.
+        cells: by heading (lower case, trimmed), trimmed; empty cells and nameless columns, such
+            as an index, are left out.
+        surplus: how many cells it has beyond the headings.
+    """
+
+    line: int
+    cells: Mapping[str, str]
+    surplus: int = 0
+
+
+def read_table(file: Path, needed: Sequence[Collection[str]]) -> tuple[list[str], Iterator[Row]]:
+    """Read the headings, and the rows one by one.
+
+    Args:
+        file: an existing file, in UTF-8.
+        needed: per needed column the headings that it may have.
+
+    Returns:
+        The headings in lower case, and the rows without empty ones.
+
+    Raises:
+        DatasetError: the file can't be read, is not UTF-8, lacks a needed column or has a
+            heading twice; or, from the iterator, its quotes are broken.
+    """
+    text = _text(file)
+    first_line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    # The separator is the one that makes the needed columns appear: csv.Sniffer guesses from
+    # frequencies and is misled by short lists and by cells such as "(25, 32)".
+    for delimiter in DELIMITERS:
+        headings = _headings(next(csv.reader([first_line], delimiter=delimiter), []))
+        if all(any(name in headings for name in names) for names in needed):
+            break
+    else:
+        columns = " and ".join(" or ".join(map(repr, names)) for names in needed)
+        raise DatasetError(
+            f"the first line of {str(file)!r} must name the columns {columns}, got "
+            f"{shown(first_line)}: add such a line"
+        )
+    twice = sorted({name for name in headings if name and headings.count(name) > 1})
+    if twice:
+        raise DatasetError(f"{str(file)!r} has the column {twice[0]!r} twice: rename one")
+    return headings, _rows(file, text, delimiter, headings)
+
+
+def _headings(cells: list[str]) -> list[str]:
+    return [cell.strip().lower() for cell in cells]
+
+
+def _text(file: Path) -> str:
+    try:
+        text = file.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise DatasetError(f"{str(file)!r} can't be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DatasetError(
+            f"{str(file)!r} must be UTF-8, but line {line} is not: save it as 'CSV UTF-8'"
+        ) from error
+    if "\0" in text:
+        raise DatasetError(f"{str(file)!r} holds zero bytes, so it is no CSV in UTF-8: save it so")
+    return text
+
+
+def _rows(file: Path, text: str, delimiter: str, headings: list[str]) -> Iterator[Row]:
+    # strict: a quote that is not closed would swallow the rows behind it without a word.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    past_headings = False
+    line = 1
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader, None)
+        except csv.Error as error:
+            raise DatasetError(
+                f"{str(file)!r} is no valid CSV from line {line} on ({error}): mend its quotes"
+            ) from error
+        if cells is None:
+            return
+        if not any(cell.strip() for cell in cells):
+            continue
+        if not past_headings:
+            past_headings = True
+            continue
+        named = zip(headings, (cell.strip() for cell in cells), strict=False)
+        surplus = sum(bool(cell.strip()) for cell in cells[len(headings) :])
+        yield Row(line, {name: cell for name, cell in named if name and cell}, surplus)

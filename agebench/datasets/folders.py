@@ -1,0 +1,50 @@
+"""One folder per age or range of ages: ``007/``, ``20-29/``, ``(25, 32)/``, ``60+/``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from agebench.datasets.base import SampleList, finished, list_files, require_folder
+from agebench.datasets.names import AgeLabel, parse_age_label
+from agebench.protocols import DatasetSpec
+from agebench.types import LabelKind, Problem, Sample
+
+SPEC = DatasetSpec(name="folders", label_kind="unknown")
+
+
+def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
+    """List pictures whose age is the name of their topmost folder below `root`.
+
+    Folders may be nested below that; their names mean nothing.  A range such as ``20-29`` gives
+    samples with `age_range` and no `age_years` (see `names.parse_age_label`).
+
+    Args:
+        root: the folder of age folders.
+        label_kind: how the ages came about; only the user can know.
+
+    Raises:
+        DatasetError: `root` is no folder or holds no usable picture.
+    """
+    require_folder(root, SPEC.name, "one folder per age (007) or range of ages (20-29)")
+    files, problems = list_files(root)
+    labels: dict[str, AgeLabel | Problem] = {}
+    unlabelled: Counter[str] = Counter()
+    samples: list[Sample] = []
+    for file in files:
+        folder, slash, _ = file.name.partition("/")
+        if not slash:
+            problems.append(Problem(file.name, "lies in no age folder: its age is not known"))
+            continue
+        label = labels.setdefault(folder, parse_age_label(folder))
+        if isinstance(label, Problem):
+            unlabelled[folder] += 1
+            continue
+        samples.append(Sample(file.path, file.name, label.age_years, label.age_range))
+    problems += [
+        Problem(folder, f"{count} pictures left out: {label.reason}")
+        for folder, count in unlabelled.items()
+        if isinstance(label := labels[folder], Problem)
+    ]
+    return finished(replace(SPEC, label_kind=label_kind), root, samples, problems)

@@ -1,0 +1,271 @@
+"""What all detectors share: checks of options, placing pictures in inputs, NMS, which faces stay.
+
+Networks count coordinates from the outer edge of the first pixel; the project counts from its
+centre (`agebench.types`).  `Placement.to_picture` is the one place where half a pixel goes off.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.errors import UsageError
+from agebench.types import FIVE_POINTS, Face, Floats, Image
+from agebench.vision.opencv import cv2
+
+FacePolicy: TypeAlias = Literal["all", "largest"]
+"""Which of the faces found in a picture are kept."""
+
+MAX_INPUT_SIDE = 8192
+"""Larger network inputs are refused: one of 8192x8192 already takes 800 MB."""
+
+_SIZE = re.compile(r"^(\d{1,6})(?:[xX](\d{1,6}))?$")
+
+
+def check_share(detector: str, option: str, value: float, *, high: float = 1.0) -> float:
+    """Return `value` as a float if it is a number from 0 to `high`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (number and math.isfinite(value) and 0.0 <= value <= high):
+        raise UsageError(
+            f"option {option} of {detector!r} must be a number from 0 to {high:g}, got {value!r}"
+        )
+    return float(value)
+
+
+def check_count(detector: str, option: str, value: int, *, low: int, high: int) -> int:
+    """Return `value` if it is a whole number from `low` to `high`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    if not (whole and low <= value <= high):
+        raise UsageError(
+            f"option {option} of {detector!r} must be a whole number from {low} to {high}, "
+            f"got {value!r}"
+        )
+    return value
+
+
+def check_choice(detector: str, option: str, value: Any, choices: Sequence[Any]) -> None:
+    """Refuse a `value` that is none of `choices`.
+
+    Raises:
+        UsageError: it is none of them.
+    """
+    if value not in choices:
+        known = ", ".join(map(str, choices))
+        raise UsageError(f"option {option} of {detector!r} must be one of {known}, got {value!r}")
+
+
+def check_faces(detector: str, faces: FacePolicy) -> FacePolicy:
+    """Return `faces` if it is a known policy.
+
+    Raises:
+        UsageError: it is not.
+    """
+    check_choice(detector, "faces", faces, get_args(FacePolicy))
+    return faces
+
+
+def check_input_size(detector: str, size: int | str, *, multiple: int = 32) -> tuple[int, int]:
+    """Return (height, width) of a network's input from ``640`` or ``"352x288"`` (width first).
+
+    Raises:
+        UsageError: no size, not a multiple of `multiple`, or above `MAX_INPUT_SIDE`.
+    """
+    match = None if isinstance(size, bool) else _SIZE.match(str(size))
+    if match is not None:
+        width = int(match[1])
+        height = int(match[2] or width)
+        if all(0 < side <= MAX_INPUT_SIDE and side % multiple == 0 for side in (width, height)):
+            return height, width
+    raise UsageError(
+        f"option size of {detector!r} must be N or WIDTHxHEIGHT in pixels, multiples of {multiple} "
+        f"up to {MAX_INPUT_SIDE}, got {size!r}"
+    )
+
+
+def check_picture(image_bgr: Image) -> Image:
+    """Return the picture as a contiguous array that OpenCV can read; it is copied only if need be.
+
+    Raises:
+        UsageError: it is not uint8 of shape (height, width, 3), or it is empty.
+    """
+    fits = image_bgr.ndim == 3 and image_bgr.shape[2] == 3 and image_bgr.dtype == np.uint8
+    if not fits or image_bgr.size == 0:
+        raise UsageError(
+            "a detector takes a uint8 picture of shape (height, width, 3) and at least 1x1 pixel, "
+            f"got {image_bgr.dtype} {image_bgr.shape}"
+        )
+    return np.ascontiguousarray(image_bgr)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a picture lies in a network's input.
+
+    Attributes:
+        scale_xy: input pixels per picture pixel, across and down.
+        offset_xy: where the picture's top-left corner lies, input pixels.
+    """
+
+    scale_xy: tuple[float, float]
+    offset_xy: tuple[float, float] = (0.0, 0.0)
+
+    def to_picture(self, points_xy: Floats) -> Floats:
+        """Map points (..., 2) from the input's edge-based to the picture's pixel coordinates."""
+        mapped: Floats = (points_xy - np.array(self.offset_xy)) / np.array(self.scale_xy) - 0.5
+        return mapped
+
+
+def resize(image_bgr: Image, size_hw: tuple[int, int]) -> Image:
+    """Resize to (height, width): averaging areas where it shrinks, bilinear where it grows."""
+    height, width = size_hw
+    if image_bgr.shape[:2] == (height, width):
+        return image_bgr
+    shrinks = height * width < image_bgr.shape[0] * image_bgr.shape[1]
+    how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(image_bgr, (width, height), interpolation=how), np.uint8)
+
+
+def stretch(image_bgr: Image, size_hw: tuple[int, int]) -> tuple[Image, Placement]:
+    """Resize the picture to the whole input, its aspect ratio not kept."""
+    height, width = image_bgr.shape[:2]
+    return resize(image_bgr, size_hw), Placement((size_hw[1] / width, size_hw[0] / height))
+
+
+def letterbox(
+    image_bgr: Image, size_hw: tuple[int, int], *, pad: float = 0.0, grey: int = 0
+) -> tuple[Image, Placement]:
+    """Lay the picture in the middle of the input, its aspect ratio kept.
+
+    Args:
+        image_bgr: uint8 (height, width, 3).
+        size_hw: height and width of the input.
+        pad: free space on every side, as a share of the picture's side; 0.5 halves the picture.
+        grey: value of the free space.
+    """
+    height, width = image_bgr.shape[:2]
+    room = 1.0 + 2.0 * pad
+    scale = min(size_hw[0] / (room * height), size_hw[1] / (room * width))
+    # Rounding to whole pixels makes the two axes' scales differ a little, a lot for 1xN.
+    inner_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
+    top, left = (size_hw[0] - inner_hw[0]) // 2, (size_hw[1] - inner_hw[1]) // 2
+    canvas = np.full((*size_hw, 3), grey, np.uint8)
+    canvas[top : top + inner_hw[0], left : left + inner_hw[1]] = resize(image_bgr, inner_hw)
+    scale_xy = (inner_hw[1] / width, inner_hw[0] / height)
+    return canvas, Placement(scale_xy, (float(left), float(top)))
+
+
+def shrink(image_bgr: Image, longest: int) -> tuple[Image, Placement]:
+    """Shrink the picture until its longer side is at most `longest` pixels."""
+    height, width = image_bgr.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    return stretch(image_bgr, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def to_blob(image_bgr: Image) -> npt.NDArray[np.float32]:
+    """Return the picture as float32 (1, 3, height, width), R, G, B, 0 to 1."""
+    return np.asarray(cv2.dnn.blobFromImage(image_bgr, 1.0 / 255.0, swapRB=True), np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Faces as arrays, before and after non-maximum suppression.
+
+    Attributes:
+        boxes_xyxy: float64 (n, 4).
+        scores: float64 (n,), 0 to 1.
+        points_xy: float64 (n, 5, 2), or None for a detector without landmarks.
+    """
+
+    boxes_xyxy: Floats
+    scores: Floats
+    points_xy: Floats | None = None
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def take(self, index: npt.NDArray[Any]) -> Candidates:
+        """Return some of them, by index or mask."""
+        points = None if self.points_xy is None else self.points_xy[index]
+        return Candidates(self.boxes_xyxy[index], self.scores[index], points)
+
+    def placed(self, placement: Placement) -> Candidates:
+        """Return them in the picture's pixels."""
+        boxes = placement.to_picture(self.boxes_xyxy.reshape(-1, 2, 2)).reshape(-1, 4)
+        points = None if self.points_xy is None else placement.to_picture(self.points_xy)
+        return Candidates(boxes, self.scores, points)
+
+    @staticmethod
+    def join(parts: Sequence[Candidates]) -> Candidates:
+        """Return one with the faces of all `parts`, in order; all or none have points."""
+        points = [part.points_xy for part in parts if part.points_xy is not None]
+        return Candidates(
+            np.concatenate([part.boxes_xyxy for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+            np.concatenate(points) if points else None,
+        )
+
+
+def suppress(found: Candidates, overlap: float) -> Candidates:
+    """Drop what overlaps a better one by an IoU above `overlap`; the rest comes best score first.
+
+    Boxes that are empty or not finite are dropped as well.
+    """
+    sizes = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
+    # An empty box makes OpenCV's overlap 0/0.
+    sound = np.isfinite(found.boxes_xyxy).all(axis=1) & (sizes > 0).all(axis=1)
+    if found.points_xy is not None:
+        sound &= np.isfinite(found.points_xy).all(axis=(1, 2))
+    found, sizes = found.take(sound), sizes[sound]
+    if not len(found):
+        return found
+    rectangles = np.concatenate([found.boxes_xyxy[:, :2], sizes], axis=1)
+    kept = cv2.dnn.NMSBoxes(rectangles.tolist(), found.scores.tolist(), 0.0, overlap)
+    return found.take(np.asarray(kept, np.intp).reshape(-1))
+
+
+def overlaps(boxes_xyxy: Floats, others_xyxy: Floats) -> Floats:
+    """Return the IoU of each of n boxes with each of m others, float64 (n, m).
+
+    >>> overlaps(np.array([[0.0, 0, 2, 2]]), np.array([[1.0, 0, 3, 2], [5, 5, 6, 6]])).round(3)
+    array([[0.333, 0.   ]])
+    """
+    low = np.maximum(boxes_xyxy[:, None, :2], others_xyxy[None, :, :2])
+    high = np.minimum(boxes_xyxy[:, None, 2:], others_xyxy[None, :, 2:])
+    shared = np.clip(high - low, 0.0, None).prod(axis=2)
+    areas = (boxes_xyxy[:, 2:] - boxes_xyxy[:, :2]).prod(axis=1)
+    other_areas = (others_xyxy[:, 2:] - others_xyxy[:, :2]).prod(axis=1)
+    iou: Floats = shared / (areas[:, None] + other_areas[None] - shared)
+    return iou
+
+
+def to_faces(found: Candidates, policy: FacePolicy) -> list[Face]:
+    """Return the faces that `policy` keeps, best score first, equal scores in the order found."""
+    order = np.argsort(-found.scores, kind="stable")
+    if policy == "largest" and len(found):
+        sizes = found.boxes_xyxy[order, 2:] - found.boxes_xyxy[order, :2]
+        order = order[[int(np.argmax(sizes.prod(axis=1)))]]
+    points = None if found.points_xy is None else found.points_xy[order].tolist()
+    boxes, scores = found.boxes_xyxy[order].tolist(), found.scores[order].tolist()
+    return [
+        Face(
+            (left, top, right, bottom),
+            min(1.0, max(0.0, score)),
+            tuple((x, y) for x, y in points[index]) if points else (),
+            FIVE_POINTS if points else "",
+        )
+        for index, ((left, top, right, bottom), score) in enumerate(zip(boxes, scores, strict=True))
+    ]

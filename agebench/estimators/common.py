@@ -1,0 +1,238 @@
+"""What estimators share: from crops to blobs, through a network, to checked predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.buckets import expectation, median, top2_expectation, years_from_classes
+from agebench.errors import ModelError, UsageError, suggestion
+from agebench.runtimes.base import Model, Tensor
+from agebench.types import MAX_AGE_YEARS, AgeBins, AgePrediction, Crops, Floats, Image, ViewSpec
+from agebench.vision.opencv import cv2
+
+ChannelOrder: TypeAlias = Literal["bgr", "rgb", "gray"]
+BlobLayout: TypeAlias = Literal["nchw", "nhwc"]
+Decoder: TypeAlias = Callable[[Floats, AgeBins], Floats]
+
+BATCH = 32
+"""Faces given to a network at once, at most: 20 MB of blob at 227x227."""
+
+SUM_TOLERANCE = 1e-3
+"""How far probabilities may be from summing to 1, in float32 or half precision."""
+
+OVERSHOOT_YEARS = 20.0
+"""A regression may leave 0 to `MAX_AGE_YEARS` by this much and is limited; beyond, it is an error.
+
+Far outside, a scale or a mean is wrong, and limiting the number would hide that.
+"""
+
+DECODERS: Mapping[str, Decoder] = MappingProxyType(
+    {
+        "expectation": lambda shares, bins: expectation(shares, bins.midpoints),
+        "top2-expectation": lambda shares, bins: top2_expectation(shares, bins.midpoints),
+        "median": median,
+        "midpoint": lambda shares, bins: years_from_classes(shares, bins, "midpoint"),
+    }
+)
+"""Ways from probabilities (n, bins) to years (n,), by the name that specs record."""
+
+
+def one_of(what: str, value: object, known: Iterable[object]) -> None:
+    """Raise a UsageError that names near matches unless `value` is among `known`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    names = list(known)
+    if value not in names:
+        hint = suggestion(str(value), [str(name) for name in names])
+        raise UsageError(f"unknown {what} {value!r}: {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class InputFormat:
+    """How a network takes its pixels: ``(pixel - mean) * scale / std``, per channel.
+
+    Attributes:
+        channel_order: of the network's input.
+        mean: on the 0..255 scale, one per channel, in `channel_order`.
+        scale: factor after the mean.
+        std: one divisor per channel, in `channel_order`; empty for none.
+        layout: order of the blob's axes.
+    """
+
+    channel_order: ChannelOrder = "bgr"
+    mean: tuple[float, ...] = (0.0, 0.0, 0.0)
+    scale: float = 1.0
+    std: tuple[float, ...] = ()
+    layout: BlobLayout = "nchw"
+
+    def __post_init__(self) -> None:
+        if len(self.mean) != self.channels:
+            raise ValueError(f"expected {self.channels} mean values, got {len(self.mean)}")
+        if self.std and (len(self.std) != self.channels or min(self.std) <= 0):
+            raise ValueError(f"expected {self.channels} std values above 0, got {self.std}")
+        if self.scale == 0:
+            raise ValueError("scale must not be 0")
+
+    @property
+    def channels(self) -> int:
+        """Number of channels: 1 for gray, else 3."""
+        return 1 if self.channel_order == "gray" else 3
+
+    def blob(self, pixels_bgr: Image) -> npt.NDArray[np.float32]:
+        """Return the float32 blob of n >= 1 crops.
+
+        Args:
+            pixels_bgr: uint8 (n, height, width, 3).
+
+        Returns:
+            (n, channels, height, width), or (n, height, width, channels) for "nhwc".
+        """
+        images: Sequence[npt.NDArray[np.uint8]] = list(pixels_bgr)
+        if self.channel_order == "gray":
+            images = [np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)) for image in images]
+        params = cv2.dnn.Image2BlobParams()
+        divisors = self.std or (1.0,) * self.channels
+        params.scalefactor = _scalar([self.scale / divisor for divisor in divisors])
+        params.mean = _scalar(self.mean)
+        params.swapRB = self.channel_order == "rgb"
+        nhwc = self.layout == "nhwc"
+        params.datalayout = cv2.dnn.DNN_LAYOUT_NHWC if nhwc else cv2.dnn.DNN_LAYOUT_NCHW
+        return np.asarray(cv2.dnn.blobFromImagesWithParams(images, params), np.float32)
+
+
+def _scalar(values: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return OpenCV's four numbers for one or three channels."""
+    first, second, third = values if len(values) == 3 else (values[0], 0.0, 0.0)
+    return (first, second, third, 0.0)
+
+
+def view_pixels(crops: Crops, name: str, view: ViewSpec) -> Image:
+    """Return the pixels of one view, uint8 (n, height, width, 3).
+
+    Raises:
+        UsageError: `crops` was not cut as `view` asks.
+        ModelError: the view is missing for a face; names the face's index.
+    """
+    if name not in crops.views:
+        raise UsageError(f"the crops hold no view {name!r}, only {', '.join(crops.views)}")
+    pixels = crops.views[name]
+    if pixels.shape[1:3] != view.size_hw:
+        raise UsageError(
+            f"view {name!r} must be {view.size_hw} pixels (height, width), got {pixels.shape[1:3]}"
+        )
+    missing = np.flatnonzero(~crops.present[name])
+    if len(missing):
+        raise ModelError(
+            f"face {missing[0]}: view {name!r} is missing, and nothing can be said without it: "
+            "the region lies outside of the picture or is smaller than a pixel"
+        )
+    return pixels
+
+
+def blank(view: ViewSpec, count: int = 1) -> Image:
+    """Return black crops of one view, uint8 (count, height, width, 3), to try a network with."""
+    return np.zeros((count, *view.size_hw, 3), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A model with one input and one output that matters.
+
+    Attributes:
+        model: what runs it.
+        label: what to call it in errors.
+        width: numbers per face in the output.
+        input_name: "" for the only one.
+        output_name: "" for the only one.
+    """
+
+    model: Model
+    label: str
+    width: int
+    input_name: str = ""
+    output_name: str = ""
+
+    def rows(self, blob: Tensor) -> Floats:
+        """Run once and return the output as float64 (len(blob), width).
+
+        Raises:
+            ModelError: it can't be run, or the output's shape or a number is not as expected.
+        """
+        outputs = self.model.run({self.input_name: blob})
+        value = self._pick(outputs)
+        count = len(blob)
+        shape = np.shape(value)
+        if value.size != count * self.width or (shape[:1] != (count,) and count > 1):
+            raise ModelError(
+                f"{self.label}: expected an output of shape ({count}, {self.width}), got {shape}"
+            )
+        values = np.asarray(value, np.float64).reshape(count, self.width)
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise ModelError(
+                f"{self.label}: the output for face {bad[0]} of a batch of {count} is not finite"
+            )
+        return values
+
+    def _pick(self, outputs: Mapping[str, Tensor]) -> Tensor:
+        if self.output_name in outputs:
+            return outputs[self.output_name]
+        if len(outputs) != 1 or self.output_name:
+            wanted = f"output {self.output_name!r}" if self.output_name else "one output"
+            raise ModelError(f"{self.label}: expected {wanted}, the model has {sorted(outputs)}")
+        return next(iter(outputs.values()))
+
+
+def in_batches(pixels: Image, infer: Callable[[Image], Floats], batch: int = BATCH) -> Floats:
+    """Apply `infer` to at most `batch` of n >= 1 crops at a time and join the rows."""
+    return np.concatenate(
+        [infer(pixels[start : start + batch]) for start in range(0, len(pixels), batch)]
+    )
+
+
+def checked_shares(values: Floats, label: str) -> Floats:
+    """Return rows of probabilities, rescaled to sum to exactly 1.
+
+    Raises:
+        ModelError: one is negative, or a row's sum is further than `SUM_TOLERANCE` from 1.
+    """
+    totals = values.sum(axis=1, keepdims=True)
+    wrong = (values.min(axis=1) < 0) | (np.abs(totals[:, 0] - 1.0) > SUM_TOLERANCE)
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
+        raise ModelError(
+            f"{label}: expected probabilities for face {row}, none negative and summing to 1, got "
+            f"a smallest of {values[row].min():.4g} and a sum of {totals[row, 0]:.4g}: "
+            "has it no softmax (logits)?"
+        )
+    return np.asarray(values / totals, np.float64)
+
+
+def predictions(
+    years: Floats, shares: Floats | None = None, label: str = ""
+) -> list[AgePrediction]:
+    """Turn ages (n,), and probabilities (n, bins) where there are any, into predictions.
+
+    Ages up to `OVERSHOOT_YEARS` outside of 0 to `MAX_AGE_YEARS` are limited to it.
+
+    Raises:
+        ModelError: an age is not finite or further outside; names the face's index.
+    """
+    low, high = -OVERSHOOT_YEARS, MAX_AGE_YEARS + OVERSHOOT_YEARS
+    wrong = np.flatnonzero(~((years >= low) & (years <= high)))
+    if len(wrong):
+        raise ModelError(
+            f"{label}: expected an age in years for face {wrong[0]}, got {years[wrong[0]]:g}: "
+            "the mean, the scale or the output's meaning is wrong"
+        )
+    limited = np.clip(years, 0.0, MAX_AGE_YEARS)
+    rows: Iterable[Floats | None] = [None] * len(limited) if shares is None else shares
+    return [AgePrediction(float(age), row) for age, row in zip(limited, rows, strict=True)]

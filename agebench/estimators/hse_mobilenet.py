@@ -1,0 +1,123 @@
+"""`hse-mobilenet`: the age and gender MobileNet of HSE_FaceRec_tf, a published reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from agebench.errors import ModelError
+from agebench.estimators.common import (
+    DECODERS,
+    InputFormat,
+    Network,
+    blank,
+    checked_shares,
+    in_batches,
+    one_of,
+    predictions,
+    view_pixels,
+)
+from agebench.protocols import EstimatorSpec
+from agebench.runtimes.base import ModelSource, open_model
+from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Floats, Image, ViewSpec
+from agebench.weights import resolve
+
+FILE = "age_gender_tf2_new-01-0.14-0.92_quantized.pb"
+SOURCE = "https://github.com/HSE-asavchenko/HSE_FaceRec_tf"
+OUTPUT = "age_pred/Softmax"
+BINS = AgeBins.single_years(1, 100)
+
+# The means of VGGFace, as upstream's facial_analysis.py subtracts them.
+INPUT = InputFormat("bgr", mean=(103.939, 116.779, 123.68))
+VIEW = ViewSpec("face", (224, 224), margin=0.1)
+
+YearsRule: TypeAlias = Literal["top2-expectation", "expectation", "median"]
+RULES: tuple[YearsRule, ...] = ("top2-expectation", "expectation", "median")
+
+
+class HseMobileNet:
+    """MobileNet 1.0 with a softmax over the ages 1 to 100, trained on IMDB-WIKI.
+
+    Args:
+        path: the frozen TensorFlow graph; None takes the published file from where weights are.
+        runtime: None for cv2.dnn.
+        device: None for the CPU.
+        years: "top2-expectation" as upstream (the mean over the two most probable ages),
+            "expectation" over all, or "median".
+
+    Raises:
+        UsageError: an unknown rule, or a runtime that can't read TensorFlow files.
+        WeightsUnavailableError: the published file is nowhere to be had.
+        ModelError: `path` is no such network.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        runtime: str | None = None,
+        device: str | None = None,
+        years: YearsRule = "top2-expectation",
+    ) -> None:
+        one_of("years rule of hse-mobilenet", years, RULES)
+        weights = resolve(FILE, explicit=path)
+        source = ModelSource("tensorflow", weights.path, outputs=(OUTPUT,))
+        model = open_model(source, runtime=runtime, device=device)
+        label = f"hse-mobilenet ({weights.path.name})"
+        self._network = Network(model, label, len(BINS), output_name=OUTPUT)
+        self._decode = DECODERS[years]
+        self._check_layout(weights.path)
+        notes = ("IMDB-WIKI's ages come from dates of birth, with many wrong faces among them",)
+        if not weights.info.published:
+            notes += (f"not the published weights: {weights.path.name} has another hash",)
+        self._spec = EstimatorSpec(
+            name="hse-mobilenet",
+            crop=CropSpec({"face": VIEW}),
+            decode=years,
+            channel_order=INPUT.channel_order,
+            mean=INPUT.mean,
+            scale=INPUT.scale,
+            bins=BINS,
+            weights=(weights.info,),
+            trained_on="IMDB-WIKI",
+            label_kind="birth-age",
+            runtime=model.info,
+            settings={"years": years},
+            licence="Apache-2.0",
+            source=SOURCE,
+            citation=(
+                "A. V. Savchenko, Efficient facial representations for age, gender and identity "
+                "recognition in organizing photo albums using multi-output ConvNet, "
+                "PeerJ Computer Science 5:e197, 2019"
+            ),
+            notes=notes,
+        )
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """See `agebench.protocols.Estimator.spec`."""
+        return self._spec
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        """Return an age and a distribution over the ages 1 to 100 for each face.
+
+        Raises:
+            ModelError: the view "face" of a face is missing, or the network fails.
+        """
+        pixels = view_pixels(crops, "face", VIEW)
+        if not len(pixels):
+            return []
+        shares = in_batches(pixels, self._shares)
+        return predictions(self._decode(shares, BINS), shares, self._network.label)
+
+    def _shares(self, pixels_bgr: Image) -> Floats:
+        return checked_shares(self._network.rows(INPUT.blob(pixels_bgr)), self._network.label)
+
+    def _check_layout(self, path: Path) -> None:
+        """Run once, so that a wrong file stops the run before it begins."""
+        try:
+            self._shares(blank(VIEW))
+        except ModelError as error:
+            raise ModelError(
+                f"{path} is no network of hse-mobilenet's layout (224x224 in, {OUTPUT!r} over "
+                f"100 ages out): {error}"
+            ) from error

@@ -1,0 +1,389 @@
+"""How far off an estimator is: pure functions on arrays of true and predicted ages.
+
+Errors are predicted minus true, in years; a positive bias means that people are taken for older
+than they are.  Nothing is rounded or clipped here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.arrays import Bools, ages, finite_floats, same_length
+from agebench.buckets import class_of_age
+from agebench.intervals import LEVEL, REPLICATES, Interval, bootstrap_mean
+from agebench.types import AgeBins, Floats
+
+CS_YEARS = (1, 3, 5, 10)
+"""The k of the cumulative scores CS@k in a summary."""
+
+MINIMUM_FOR_INTERVAL = 10
+"""Pictures that a decade needs before its mean error gets an interval."""
+
+
+def signed_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
+    """Return predicted minus true age.
+
+    Args:
+        true_years: shape (n,), finite; n may be 0.
+        predicted_years: the same.
+
+    Returns:
+        Years, shape (n,).
+
+    Raises:
+        ValueError: not one-dimensional, not finite, or of different lengths.
+
+    >>> signed_errors([20, 30], [25, 27])
+    array([ 5., -3.])
+    """
+    true = finite_floats("true_years", true_years)
+    predicted = finite_floats("predicted_years", predicted_years)
+    same_length(true_years=true, predicted_years=predicted)
+    return np.asarray(predicted - true, dtype=np.float64)
+
+
+def absolute_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
+    """Return how far off each age is, either way; arguments as in `signed_errors`.
+
+    >>> absolute_errors([20, 30], [25, 27])
+    array([5., 3.])
+    """
+    return np.abs(signed_errors(true_years, predicted_years))
+
+
+def _some(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
+    """Signed errors, at least one."""
+    errors = signed_errors(true_years, predicted_years)
+    if not len(errors):
+        raise ValueError("expected at least one age, got none")
+    return errors
+
+
+def mae(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
+    """Return the mean absolute error in years.
+
+    Args:
+        true_years: shape (n,), finite, n from 1.
+        predicted_years: the same.
+
+    Raises:
+        ValueError: as `signed_errors`, or there are no ages.
+
+    >>> mae([20, 30], [25, 27])
+    4.0
+    """
+    return float(np.abs(_some(true_years, predicted_years)).mean())
+
+
+def rmse(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
+    """Return the root of the mean squared error in years; arguments as in `mae`.
+
+    >>> rmse([20, 30], [21, 37])
+    5.0
+    """
+    return float(np.sqrt(np.mean(_some(true_years, predicted_years) ** 2)))
+
+
+def median_absolute_error(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
+    """Return the median absolute error in years; arguments as in `mae`.
+
+    Of an even number of errors it is the mean of the middle two.
+
+    >>> median_absolute_error([20, 20, 20], [21, 60, 18])
+    2.0
+    """
+    return float(np.median(np.abs(_some(true_years, predicted_years))))
+
+
+def signed_bias(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
+    """Return the mean of predicted minus true, in years; arguments as in `mae`.
+
+    >>> signed_bias([20, 30], [25, 27])
+    1.0
+    """
+    return float(_some(true_years, predicted_years).mean())
+
+
+def cumulative_score(
+    true_years: npt.ArrayLike, predicted_years: npt.ArrayLike, years: float
+) -> float:
+    """Return CS@k: the share (0 to 1) of ages that are at most k years off.
+
+    Args:
+        true_years: shape (n,), finite, n from 1.
+        predicted_years: the same.
+        years: k, finite, from 0; an error of exactly k counts as within.
+
+    Raises:
+        ValueError: as `mae`, or `years` is negative or not finite.
+
+    >>> cumulative_score([20, 30, 40], [25, 27, 60], years=5)
+    0.6666666666666666
+    """
+    if not (np.isfinite(years) and years >= 0):
+        raise ValueError(f"years: expected a number from 0, got {years}")
+    return float(np.mean(np.abs(_some(true_years, predicted_years)) <= years))
+
+
+@dataclass(frozen=True, slots=True)
+class DecadeError:
+    """The error over the people of one decade of true age.
+
+    Attributes:
+        decade: "0-9", "10-19", ..., of completed years.
+        n: number of pictures, at least 1.
+        mae_years: mean absolute error.
+        bias_years: mean of predicted minus true.
+        mae_interval: bootstrap interval of `mae_years`; None with too few pictures or people.
+    """
+
+    decade: str
+    n: int
+    mae_years: float
+    bias_years: float
+    mae_interval: Interval | None
+
+
+def mae_by_decade(
+    true_years: npt.ArrayLike,
+    predicted_years: npt.ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    minimum: int = MINIMUM_FOR_INTERVAL,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> tuple[DecadeError, ...]:
+    """Return the error for each decade of true age that has pictures, youngest first.
+
+    Args:
+        true_years: shape (n,), 0 to `MAX_AGE_YEARS`; n may be 0.
+        predicted_years: shape (n,), finite.
+        clusters: identity of each picture's person, as in `bootstrap_mean`.
+        minimum: pictures that a decade needs to get an interval.
+        replicates: of the bootstrap.
+        level: confidence of the intervals.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: shapes, lengths or values other than the above.
+
+    >>> parts = mae_by_decade([9.9, 10, 19], [9.9, 12, 23])
+    >>> [(part.decade, part.n, part.mae_years) for part in parts]
+    [('0-9', 1, 0.0), ('10-19', 2, 3.0)]
+    """
+    errors = signed_errors(true_years, predicted_years)
+    decades = (ages("true_years", true_years) // 10).astype(np.intp)
+    if clusters is not None and len(clusters) != len(errors):
+        raise ValueError(f"clusters: expected {len(errors)} members, got {len(clusters)}")
+    parts = []
+    for decade in np.unique(decades).tolist():
+        rows = np.flatnonzero(decades == decade)
+        part = errors[rows]
+        interval = None
+        if len(rows) >= minimum:
+            people = None if clusters is None else [clusters[row] for row in rows.tolist()]
+            interval = bootstrap_mean(
+                np.abs(part), clusters=people, replicates=replicates, level=level, seed=seed
+            )
+        label = f"{10 * decade}-{10 * decade + 9}"
+        error, bias = float(np.abs(part).mean()), float(part.mean())
+        parts.append(DecadeError(label, len(rows), error, bias, interval))
+    return tuple(parts)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorSummary:
+    """All error figures of one estimator over one set of pictures.
+
+    With `n` = 0 every figure is None and `by_decade` empty: an estimator that failed on all
+    pictures still has a row.
+
+    Attributes:
+        n: number of pictures scored.
+        mae_years: mean absolute error.
+        mae_interval: its bootstrap interval; None with fewer than two pictures or people.
+        rmse_years: root of the mean squared error.
+        median_years: median absolute error.
+        bias_years: mean of predicted minus true.
+        cs: share (0 to 1) of pictures at most k years off, by k.
+        by_decade: the same by decade of true age.
+    """
+
+    n: int
+    mae_years: float | None
+    mae_interval: Interval | None
+    rmse_years: float | None
+    median_years: float | None
+    bias_years: float | None
+    cs: Mapping[int, float | None]
+    by_decade: tuple[DecadeError, ...]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cs", MappingProxyType(dict(self.cs)))
+
+
+def summarise(
+    true_years: npt.ArrayLike,
+    predicted_years: npt.ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    minimum: int = MINIMUM_FOR_INTERVAL,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> ErrorSummary:
+    """Return all error figures at once; arguments as in `mae_by_decade`.
+
+    Raises:
+        ValueError: shapes, lengths or values other than those.
+
+    >>> summary = summarise([20, 30], [25, 27], clusters=["ann", "bob"])
+    >>> summary.mae_years, summary.bias_years, dict(summary.cs)
+    (4.0, 1.0, {1: 0.0, 3: 0.5, 5: 1.0, 10: 1.0})
+    >>> summarise([], []).mae_years is None
+    True
+    """
+    by_decade = mae_by_decade(
+        true_years,
+        predicted_years,
+        clusters=clusters,
+        minimum=minimum,
+        replicates=replicates,
+        level=level,
+        seed=seed,
+    )
+    errors = absolute_errors(true_years, predicted_years)
+    interval = bootstrap_mean(
+        errors, clusters=clusters, replicates=replicates, level=level, seed=seed
+    )
+    if not len(errors):
+        return ErrorSummary(0, None, None, None, None, None, dict.fromkeys(CS_YEARS), ())
+    return ErrorSummary(
+        n=len(errors),
+        mae_years=mae(true_years, predicted_years),
+        mae_interval=interval,
+        rmse_years=rmse(true_years, predicted_years),
+        median_years=median_absolute_error(true_years, predicted_years),
+        bias_years=signed_bias(true_years, predicted_years),
+        cs={k: cumulative_score(true_years, predicted_years, k) for k in CS_YEARS},
+        by_decade=by_decade,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassAccuracy:
+    """How often the class was right.
+
+    Attributes:
+        n: pictures whose true age is in a class; the shares are of these.
+        n_in_gap: pictures whose true age is in no class: neither right nor wrong.
+        n_unclassified: of the `n`, those for which no class was given; they count as wrong.
+        exact: share (0 to 1) whose class was right; None with `n` = 0.
+        one_off: share whose class was right or next to it; None with `n` = 0.
+    """
+
+    n: int
+    n_in_gap: int
+    n_unclassified: int
+    exact: float | None
+    one_off: float | None
+
+
+def class_accuracy(
+    true_years: npt.ArrayLike, predicted_class: npt.ArrayLike, bins: AgeBins
+) -> ClassAccuracy:
+    """Return exact and one-off class accuracy.
+
+    Args:
+        true_years: shape (n,), 0 to `MAX_AGE_YEARS`; n may be 0.
+        predicted_class: indices into `bins`, whole numbers of shape (n,); -1 for no class.
+        bins: classes that go upwards without overlap; "next to" is by their order, over gaps too.
+
+    Raises:
+        ValueError: shapes, lengths or values other than the above.
+
+    >>> from agebench.buckets import ADIENCE_CLASSES
+    >>> class_accuracy([1, 5, 3], [0, 0, 0], ADIENCE_CLASSES)
+    ClassAccuracy(n=2, n_in_gap=1, n_unclassified=0, exact=0.5, one_off=1.0)
+    """
+    true = class_of_age(true_years, bins)
+    given = finite_floats("predicted_class", predicted_class)
+    same_length(true_years=true, predicted_class=given)
+    wrong = (given != np.floor(given)) | (given < -1) | (given >= len(bins))
+    if np.any(wrong):
+        index = int(np.argmax(wrong))
+        raise ValueError(
+            f"predicted_class: expected whole numbers from -1 to {len(bins) - 1}, "
+            f"got {given[index]:g} at [{index}]"
+        )
+    scored = true >= 0
+    n, in_gap = int(scored.sum()), int((~scored).sum())
+    if not n:
+        return ClassAccuracy(0, in_gap, 0, None, None)
+    # A missing class is -1, which must not pass for the neighbour of class 0.
+    found = given[scored] >= 0
+    steps = np.abs(given[scored] - true[scored])
+    exact, one_off = (float(np.mean(found & (steps <= reach))) for reach in (0, 1))
+    return ClassAccuracy(n, in_gap, int((~found).sum()), exact, one_off)
+
+
+def _ranges(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> tuple[Floats, Floats]:
+    """Ranges of shape (n, 2) and as many predicted ages."""
+    given = np.asarray(ranges_years)
+    ranges = finite_floats("ranges_years", given if given.size else np.empty((0, 2)), ndim=2)
+    predicted = finite_floats("predicted_years", predicted_years)
+    if ranges.shape[1] != 2:
+        raise ValueError(f"ranges_years: expected shape (n, 2), got {ranges.shape}")
+    same_length(ranges_years=ranges, predicted_years=predicted)
+    wrong = ~((ranges[:, 0] >= 0) & (ranges[:, 0] <= ranges[:, 1]))
+    if np.any(wrong):
+        row = int(np.argmax(wrong))
+        raise ValueError(
+            f"ranges_years: expected 0 <= first <= last, got {ranges[row].tolist()} at [{row}]"
+        )
+    return ranges, predicted
+
+
+def range_hit(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Bools:
+    """Return whether each predicted age lies in the range that its label allows.
+
+    Args:
+        ranges_years: first and last completed year, shape (n, 2): (20, 29) is 20.0 to below 30.
+        predicted_years: shape (n,), finite.
+
+    Returns:
+        Shape (n,); its mean is the hit rate.
+
+    Raises:
+        ValueError: shapes, lengths or values other than the above.
+
+    >>> range_hit([(20, 29), (20, 29), (20, 29)], [20, 29.9, 30]).tolist()
+    [True, True, False]
+    """
+    ranges, predicted = _ranges(ranges_years, predicted_years)
+    return np.asarray((predicted >= ranges[:, 0]) & (predicted < ranges[:, 1] + 1), np.bool_)
+
+
+def distance_to_range(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
+    """Return the least absolute error, in years, over all ages that the label allows.
+
+    0 inside; below, the way up to the first year's start; above, the way down to the last year's
+    end.  A prediction of exactly that end (30 for 20-29) is no hit and yet 0 away.
+
+    Args, Raises: as `range_hit`.
+
+    Returns:
+        Years, shape (n,).
+
+    >>> distance_to_range([(20, 29), (20, 29), (20, 29)], [18, 25, 31])
+    array([2., 0., 1.])
+    """
+    ranges, predicted = _ranges(ranges_years, predicted_years)
+    outside = np.maximum(ranges[:, 0] - predicted, predicted - (ranges[:, 1] + 1))
+    return np.asarray(np.maximum(outside, 0.0), dtype=np.float64)

@@ -1,0 +1,196 @@
+"""The promises of `Estimator` and `FaceDetector`, as checks that anybody can run on an own class.
+
+In a third party's tests::
+
+    from agebench.testing import check_estimator
+
+    def test_contract():
+        check_estimator(MyEstimator())
+
+Each check raises `ContractError` with a sentence that says what was promised and what was got.
+The checks use generated pictures only; they say nothing about how good the ages are.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from agebench.errors import ContractError
+from agebench.protocols import DetectorSpec, Estimator, EstimatorSpec, FaceDetector
+from agebench.types import AgePrediction, Crops, CropSpec, Face, Image
+
+BATCH_TOLERANCE_YEARS = 0.01
+"""A batch may differ from its members by this much: libraries sum in another order."""
+
+BOX_TOLERANCE_PX = 1e-6
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ContractError(message)
+
+
+def generated_crops(spec: CropSpec, n: int, seed: int = 0) -> Crops:
+    """Return crops of n made-up faces: smooth blobs of colour, every one different."""
+    random = np.random.default_rng(seed)
+    views = {}
+    for name, view in spec.views.items():
+        height, width = view.size_hw
+        coarse = random.integers(0, 256, (n, 5, 5, 3))
+        rows = np.linspace(0, 4, height).astype(np.intp)
+        columns = np.linspace(0, 4, width).astype(np.intp)
+        views[name] = np.ascontiguousarray(coarse[:, rows][:, :, columns].astype(np.uint8))
+    present = {name: np.ones(n, np.bool_) for name in views}
+    outside = {name: np.zeros(n, np.float64) for name in views}
+    return Crops(views, present, outside)
+
+
+def generated_picture(height: int, width: int, seed: int = 0) -> Image:
+    """Return a picture without a face: uint8 (height, width, 3) of random blocks."""
+    random = np.random.default_rng(seed)
+    coarse = random.integers(0, 256, (8, 8, 3))
+    rows = np.linspace(0, 7, height).astype(np.intp)
+    columns = np.linspace(0, 7, width).astype(np.intp)
+    return np.ascontiguousarray(coarse[rows][:, columns].astype(np.uint8))
+
+
+def _check_estimator_spec(estimator: Estimator) -> EstimatorSpec:
+    _require(isinstance(estimator, Estimator), "an estimator needs `spec` and `predict`")
+    spec = estimator.spec
+    _require(isinstance(spec, EstimatorSpec), f"spec must be an EstimatorSpec, got {type(spec)}")
+    _require(bool(spec.name), "spec.name must not be empty")
+    _require(bool(spec.decode), "spec.decode must say how years come about")
+    _require(estimator.spec == spec, "spec must not change from one reading to the next")
+    if spec.classes is not None:
+        _require(spec.bins is not None, "an estimator with classes needs bins")
+    return spec
+
+
+def _check_predictions(
+    predictions: Sequence[AgePrediction], n: int, spec: EstimatorSpec
+) -> list[float]:
+    _require(len(predictions) == n, f"{n} faces must give {n} predictions, got {len(predictions)}")
+    for prediction in predictions:
+        _require(
+            isinstance(prediction, AgePrediction),
+            f"predict must return AgePrediction values, got {type(prediction).__name__}",
+        )
+        _require(math.isfinite(prediction.years), f"years must be finite, got {prediction.years}")
+        _check_distribution(prediction, spec)
+    return [prediction.years for prediction in predictions]
+
+
+def _check_distribution(prediction: AgePrediction, spec: EstimatorSpec) -> None:
+    if prediction.probabilities is None:
+        _require(spec.bins is None, "spec.bins promises a distribution, the prediction has none")
+        return
+    _require(spec.bins is not None, "a prediction with probabilities needs spec.bins")
+    expected = 0 if spec.bins is None else len(spec.bins)
+    got = len(prediction.probabilities)
+    _require(got == expected, f"expected {expected} probabilities (spec.bins), got {got}")
+
+
+def _compare(name: str, got: Sequence[float], expected: Sequence[float]) -> None:
+    worst = float(np.max(np.abs(np.subtract(got, expected)))) if got else 0.0
+    _require(
+        worst <= BATCH_TOLERANCE_YEARS,
+        f"{name}: ages differ by up to {worst:.4f} years, allowed are {BATCH_TOLERANCE_YEARS}",
+    )
+
+
+def check_estimator(estimator: Estimator, *, seed: int = 0) -> None:
+    """Check everything that the `Estimator` protocol promises.
+
+    The spec is complete and constant; zero faces give an empty answer; n faces give n finite
+    ages with distributions that fit the spec; the answer is the same again; order is kept; a
+    batch gives what its members give one by one; the crops are left as they were; several
+    threads get what one gets.
+
+    Raises:
+        ContractError: the first promise that is broken.
+    """
+    spec = _check_estimator_spec(estimator)
+    _check_predictions(estimator.predict(generated_crops(spec.crop, 0)), 0, spec)
+    crops = generated_crops(spec.crop, 5, seed)
+    before = {name: pixels.copy() for name, pixels in crops.views.items()}
+    batch = _check_predictions(estimator.predict(crops), 5, spec)
+    for name, pixels in crops.views.items():
+        _require(np.array_equal(before[name], pixels), f"predict changed the crops of {name!r}")
+    _compare("same crops again", _check_predictions(estimator.predict(crops), 5, spec), batch)
+    single = [
+        _check_predictions(estimator.predict(crops.take(slice(index, index + 1))), 1, spec)[0]
+        for index in range(5)
+    ]
+    _compare("one by one against a batch", single, batch)
+    turned = estimator.predict(crops.take(np.arange(5)[::-1]))
+    _compare("reversed order", _check_predictions(turned, 5, spec)[::-1], batch)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: estimator.predict(crops), range(8)))
+    for answer in answers:
+        _compare("from several threads", _check_predictions(answer, 5, spec), batch)
+    _require(estimator.spec == spec, "predict must not change the spec")
+
+
+def _check_faces(faces: Sequence[Face], spec: DetectorSpec) -> None:
+    for face in faces:
+        _require(isinstance(face, Face), f"detect must return Face values, got {type(face)}")
+        _require(
+            face.landmark_scheme in ("", spec.landmark_scheme),
+            f"spec.landmark_scheme is {spec.landmark_scheme!r}, a face has {face.landmark_scheme!r}",
+        )
+    scores = [face.score for face in faces]
+    _require(scores == sorted(scores, reverse=True), "faces must come with the best score first")
+
+
+def _boxes(faces: Sequence[Face]) -> list[tuple[float, ...]]:
+    return [(*face.box_xyxy, face.score) for face in faces]
+
+
+def _require_same(name: str, got: Sequence[Face], expected: Sequence[Face]) -> None:
+    same = len(got) == len(expected) and np.allclose(
+        np.array(_boxes(got)), np.array(_boxes(expected)), atol=BOX_TOLERANCE_PX
+    )
+    _require(same, f"{name}: expected {_boxes(expected)}, got {_boxes(got)}")
+
+
+def check_detector(detector: FaceDetector, picture_bgr: Image | None = None) -> None:
+    """Check everything that the `FaceDetector` protocol promises.
+
+    The spec is complete and constant; pictures of any size from 1x1 and of any memory layout are
+    taken; the picture is left as it was; faces come best first with landmarks as the spec says;
+    the answer is the same again and from several threads.
+
+    Args:
+        detector: what to check.
+        picture_bgr: a picture with faces, uint8 (height, width, 3); a generated one without
+            faces if not given.
+
+    Raises:
+        ContractError: the first promise that is broken.
+    """
+    _require(isinstance(detector, FaceDetector), "a detector needs `spec` and `detect`")
+    spec = detector.spec
+    _require(isinstance(spec, DetectorSpec), f"spec must be a DetectorSpec, got {type(spec)}")
+    _require(bool(spec.name), "spec.name must not be empty")
+    for height, width in ((1, 1), (1, 300), (300, 1), (17, 23), (480, 640)):
+        _check_faces(detector.detect(generated_picture(height, width)), spec)
+    picture = generated_picture(240, 320) if picture_bgr is None else picture_bgr
+    before = picture.copy()
+    faces = detector.detect(picture)
+    _check_faces(faces, spec)
+    _require(np.array_equal(before, picture), "detect changed the picture")
+    _require_same("same picture again", detector.detect(picture), faces)
+    framed = np.zeros((picture.shape[0], picture.shape[1] + 2, 3), np.uint8)
+    framed[:, 1:-1] = picture
+    _require_same("a view into a larger array", detector.detect(framed[:, 1:-1]), faces)
+    read_only = picture.copy()
+    read_only.flags.writeable = False
+    _require_same("a read-only picture", detector.detect(read_only), faces)
+    with ThreadPoolExecutor(4) as pool:
+        for answer in pool.map(lambda _: detector.detect(picture), range(4)):
+            _require_same("from several threads", answer, faces)
+    _require(detector.spec == spec, "detect must not change the spec")
