@@ -65,7 +65,8 @@ class RichBar:
 
     def __init__(self, lines: Progress, label: str) -> None:
         self._lines = lines
-        self._task = lines.add_task(label, total=None)
+        # Not shown until a transfer starts: a file that is here already needs no line.
+        self._task = lines.add_task(label, total=None, visible=False)
 
     @property
     def total(self) -> float | None:
@@ -83,7 +84,7 @@ class RichBar:
 
     def reset(self) -> None:
         """Go back to zero."""
-        self._lines.reset(self._task)
+        self._lines.reset(self._task, visible=True)
 
     def close(self) -> None:
         """Stop the line's clock."""
@@ -135,7 +136,7 @@ def stub_reason(head: bytes, size: str) -> str | None:
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<script", b"<!--")):
         return f"an HTML page of {size} in place of a model"
     if start.startswith(b"version https://git-lfs.github.com/"):
-        return f"a Git LFS pointer of {size} in place of a model (run 'git lfs pull' there)"
+        return f"a Git LFS pointer of {size} in place of a model"
     return None
 
 
@@ -199,9 +200,9 @@ class _Sink:
         self.head += data[: HEAD_BYTES - len(self.head)]
         self.received_bytes += len(data)
         if self.received_bytes > self._limit_bytes:
-            size = f"more than {self._limit_bytes:,} bytes"
-            reason = stub_reason(self.head, size) or f"{size}, which is what was expected"
-            raise SourceError(reason, "wrong")
+            limit = f"{self._limit_bytes:,} bytes"
+            stub = stub_reason(self.head, f"more than {limit}")
+            raise SourceError(stub or f"expected {limit}, got more", "wrong")
         try:
             self._stream.write(data)
         except OSError as error:
@@ -234,6 +235,8 @@ def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> s
     so_far = f"after {received_bytes:,} of {size_bytes:,} bytes"
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server says {error.response.status_code} {error.response.reason}".rstrip()
+    if not isinstance(error, requests.RequestException):
+        return f"its answer can't be read ({error})"
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {TIMEOUT_S[0]:g} s"
     cause = _system_error(error)

@@ -210,17 +210,29 @@ def load_detector(reference: str | Reference, /, **options: Any) -> FaceDetector
     return detector
 
 
-def load_dataset(name: str, /, root: str | Path, **options: Any) -> Dataset:
+def load_dataset(name: str, /, root: str | Path | None = None, **options: Any) -> Dataset:
     """List the data set `name` under the folder or file `root`.
 
+    Args:
+        name: registry name.
+        root: where it lies; None only for a data set that brings its own pictures.
+        options: what else the data set understands, such as ``layout="chips"``.
+
     Raises:
-        UsageError: unknown name or option.
+        UsageError: unknown name or option, or a root is missing or not wanted.
         DatasetError: `root` is missing or holds no usable picture.
     """
     factory = load_factory(DATASETS, name)
     reference = Reference(name, name)
     keywords = _keywords(factory, reference, options)
-    dataset = factory(root=Path(root).expanduser(), **keywords)
+    if root is not None:
+        keywords["root"] = Path(root).expanduser()
+    if ("root" in _parameters(factory)) != (root is not None):
+        needs = (
+            "brings its own pictures: leave --root out" if root else "needs --root: where it lies"
+        )
+        raise UsageError(f"data set {name!r} {needs}")
+    dataset = factory(**keywords)
     if not isinstance(dataset, Dataset):
         raise ContractError(f"{name!r} gave {type(dataset).__name__}, not a Dataset")
     return dataset

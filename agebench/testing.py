@@ -140,7 +140,7 @@ def _check_faces(faces: Sequence[Face], spec: DetectorSpec) -> None:
         _require(isinstance(face, Face), f"detect must return Face values, got {type(face)}")
         _require(
             face.landmark_scheme in ("", spec.landmark_scheme),
-            f"spec.landmark_scheme is {spec.landmark_scheme!r}, a face has {face.landmark_scheme!r}",
+            f"spec says landmarks {spec.landmark_scheme!r}, a face has {face.landmark_scheme!r}",
         )
     scores = [face.score for face in faces]
     _require(scores == sorted(scores, reverse=True), "faces must come with the best score first")

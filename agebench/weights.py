@@ -359,11 +359,12 @@ def _fetch(
 def _nowhere(entry: ManifestEntry, attempts: list[_Attempt]) -> WeightsError:
     kinds = {attempt.kind for attempt in attempts}
     tried = "".join(f"\n  {attempt.place}: {attempt.reason}" for attempt in attempts)
-    plugins = [need.plugin.partition(":")[2] for need in entry.needs]
+    # NAME:PATH names a plug-in's model, not what an option of it needs besides.
+    plugins = [need.plugin.partition(":")[2] for need in entry.needs if not need.option]
     own = f", or give your own copy as {plugins[0]}:PATH" if plugins else ""
     advice = (
-        f"\nRun 'agebench fetch {entry.file}', set AGEBENCH_MIRROR to a folder or base URL that "
-        f"holds it{own}."
+        f"\nRun 'agebench fetch {entry.file}' where there is a network, set AGEBENCH_MIRROR to a "
+        f"folder or base URL that holds it{own}."
     )
     expected = f"expected {entry.size_bytes:,} bytes, sha256 {entry.sha256}"
     if "wrong" in kinds and "failed" not in kinds:

@@ -143,11 +143,9 @@ def run_latency(
     so that drift of the machine's speed hits all alike.  `decode` includes reading the file,
     which the accuracy pass has left in the system's cache, and its hash.
     """
-    warm_up = (
-        [samples[index % len(samples)] for index in range(WARM_UP_PICTURES)] if samples else []
-    )
     unused = _Stopwatch(len(estimators))
-    for sample in warm_up:
+    for index in range(WARM_UP_PICTURES if samples else 0):
+        sample = samples[index % len(samples)]
         _time_picture(sample, detector, estimators, 0, max_pixels, unused)
     watch = _Stopwatch(len(estimators))
     for number, sample in enumerate(samples):

@@ -71,12 +71,10 @@ def load_pictures(dataset: str | Dataset, root: Path | None, settings: CompareSe
     """List the data set and take the part that the settings ask for.
 
     Raises:
-        UsageError: a data set by name needs a root.
+        UsageError: a root is missing or not wanted.
         DatasetError: there is no usable picture.
     """
     if isinstance(dataset, str):
-        if root is None:
-            raise UsageError(f"data set {dataset!r} needs --root: the folder or file it lies in")
         dataset = load_dataset(dataset, root)
     if not dataset.samples:
         raise DatasetError(f"data set {dataset.spec.name!r} holds no usable picture")

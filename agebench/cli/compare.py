@@ -75,6 +75,5 @@ def command(
     else:
         print_result(result, console)
         if out is not None:
-            console.print(
-                f"Written: {out / 'result.json'}, {out / 'predictions.csv'}", soft_wrap=True
-            )
+            written = f"Written to {out}: {RESULT_FILE}, {PREDICTIONS_FILE}"
+            console.print(written, soft_wrap=True, markup=False, highlight=False)

@@ -23,7 +23,11 @@ _ABOUT = {
     "estimators:constant": ("the floor: one age for everybody", "Apache-2.0", ""),
     "estimators:spec": ("anybody's model, described by a TOML file: spec:FILE", "", ""),
     "detectors:aligned": ("the picture is the face", "Apache-2.0", ""),
-    "detectors:haar": ("Haar cascade that comes with OpenCV", "Intel", "github.com/opencv/opencv"),
+    "detectors:haar": (
+        "Haar cascade that comes with OpenCV",
+        "Intel (BSD-like)",
+        "github.com/opencv/opencv",
+    ),
     "datasets:csv": ("a list: path,age[,identity,group...]", "yours", ""),
     "datasets:fgnet": (
         "FG-NET: 1,002 pictures of 82 people",

@@ -57,7 +57,7 @@ def read_table(file: Path, needed: Sequence[Collection[str]]) -> tuple[list[str]
         columns = " and ".join(" or ".join(map(repr, names)) for names in needed)
         raise DatasetError(
             f"the first line of {str(file)!r} must name the columns {columns}, got "
-            f"{shown(first_line)}: add such a line"
+            f"{shown(first_line)}: add or rename them"
         )
     twice = sorted({name for name in headings if name and headings.count(name) > 1})
     if twice:

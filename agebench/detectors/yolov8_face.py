@@ -49,9 +49,7 @@ FILLS = 0.5
 """A box at least this tall, in heights of the picture, has ``pad="auto"`` look again."""
 
 
-def decode_scale(
-    output: Tensor, stride: float, confidence: float
-) -> tuple[Floats, Floats, Floats]:
+def decode_scale(output: Tensor, stride: float, confidence: float) -> tuple[Floats, Floats, Floats]:
     """Decode one of the three outputs.
 
     Per cell of (row, col): channels 0 to 63 are the distances to the left, top, right and bottom

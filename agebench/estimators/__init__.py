@@ -1,1 +1,1 @@
-""""""
+"""One file per estimator, and what they share."""

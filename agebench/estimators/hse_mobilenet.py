@@ -66,9 +66,12 @@ class HseMobileNet:
         self._network = Network(model, label, len(BINS), output_name=OUTPUT)
         self._decode = DECODERS[years]
         self._check_layout(weights.path)
-        notes = ("IMDB-WIKI's ages come from dates of birth, with many wrong faces among them",)
-        if not weights.info.published:
-            notes += (f"not the published weights: {weights.path.name} has another hash",)
+        published = weights.info.published
+        note = (
+            "IMDB-WIKI's ages come from dates of birth, with many wrong faces among them"
+            if published
+            else f"not the published weights: {weights.path.name} has another hash"
+        )
         self._spec = EstimatorSpec(
             name="hse-mobilenet",
             crop=CropSpec({"face": VIEW}),
@@ -78,18 +81,18 @@ class HseMobileNet:
             scale=INPUT.scale,
             bins=BINS,
             weights=(weights.info,),
-            trained_on="IMDB-WIKI",
-            label_kind="birth-age",
+            trained_on="IMDB-WIKI" if published else "",
+            label_kind="birth-age" if published else "unknown",
             runtime=model.info,
             settings={"years": years},
-            licence="Apache-2.0",
-            source=SOURCE,
+            licence=weights.info.licence,
+            source=SOURCE if published else weights.info.source,
             citation=(
                 "A. V. Savchenko, Efficient facial representations for age, gender and identity "
                 "recognition in organizing photo albums using multi-output ConvNet, "
                 "PeerJ Computer Science 5:e197, 2019"
             ),
-            notes=notes,
+            notes=(note,),
         )
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.errors import UsageError
-from agebench.export.caffe_model import CaffeLayer, Encoding, write_caffemodel
+from agebench.runtimes.caffe_model import CaffeLayer, Encoding, write_caffemodel
 from agebench.vision.age_net_layout import (
     CLASSES,
     MICRO,

@@ -8,7 +8,7 @@ import pytest
 
 from agebench.errors import UsageError
 from agebench.export.age_net import random_age_net, random_age_net_layers
-from agebench.export.caffe_model import read_caffemodel
+from agebench.runtimes.caffe_model import read_caffemodel
 from agebench.vision.age_net_layout import (
     MICRO,
     PUBLISHED,

@@ -31,7 +31,7 @@ def test_what_is_no_vector_of_numbers_is_refused_by_name(values: Any, said: str)
 
 def test_the_place_in_a_matrix_is_named() -> None:
     with pytest.raises(ValueError, match=r"got inf at \[1, 2\]"):
-        finite_floats("p", [[1, 2, 3], [4, 5, np.inf]], ndim=2)
+        finite_floats("p", [[1.0, 2.0, 3.0], [4.0, 5.0, np.inf]], ndim=2)
 
 
 def test_small_types_and_empty_lists_become_float64() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from agebench.errors import AgebenchError, ModelError, UsageError, WeightsError
 from agebench.export.age_net import random_age_net, random_age_net_layers
-from agebench.export.caffe_model import (
+from agebench.runtimes.caffe_model import (
     CaffeLayer,
     Encoding,
     read_caffemodel,

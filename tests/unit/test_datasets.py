@@ -107,18 +107,25 @@ def test_a_name_that_is_not_unicode_is_left_out_and_still_printable(tmp_path: Pa
     assert readable_name("b\u00e9.jpg") == "b\u00e9.jpg"
 
 
-@pytest.mark.skipif(
-    os.name != "posix" or os.geteuid() == 0, reason="every folder is open to this user"
-)
-def test_a_closed_folder_is_a_problem(tmp_path: Path) -> None:
+def test_a_closed_folder_is_a_problem(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path, "open/a.jpg", "closed/b.jpg")
-    (tmp_path / "closed").chmod(0)
-    try:
-        files, problems = list_files(tmp_path)
-    finally:
-        (tmp_path / "closed").chmod(0o700)
+    real = os.scandir
+
+    def scandir(path: Path) -> Any:
+        if path.name == closed:
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    # Not by chmod: to the administrator, as whom containers run tests, every folder is open.
+    monkeypatch.setattr(os, "scandir", scandir)
+    closed = "closed"
+    files, problems = list_files(tmp_path)
     assert [file.name for file in files] == ["open/a.jpg"]
     assert [problem.name for problem in problems] == ["closed"]
+    assert "Permission denied" in problems[0].reason
+    closed = tmp_path.name
+    with pytest.raises(DatasetError, match="can't be listed: Permission denied"):
+        list_files(tmp_path)
 
 
 def test_pictures_are_told_by_suffix_in_any_case() -> None:
@@ -145,9 +152,9 @@ def test_missing_empty_and_wrong_roots_say_so(load: Callable[..., Any], tmp_path
     file = make(tmp_path, "file.txt") / "file.txt"
     with pytest.raises(DatasetError, match="not a folder"):
         load(file)
-    with pytest.raises(DatasetError, match="can't be reached|there is nothing at"):
+    with pytest.raises(DatasetError, match=r"can't be reached|there is nothing at"):
         load(tmp_path / ("x" * 5000))
-    with pytest.raises(DatasetError, match="can't be reached|there is nothing at"):
+    with pytest.raises(DatasetError, match=r"can't be reached|there is nothing at"):
         load(tmp_path / "a\0b")
     (tmp_path / "empty").mkdir()
     with pytest.raises(DatasetError, match="no usable picture"):
@@ -420,9 +427,9 @@ def test_csv_bad_rows_are_listed_with_their_lines(tmp_path: Path) -> None:
         '"two\nlines.jpg",30,',
         "d.jpg,,",
         "folder,30,",
-        "e.jpg,(25, 32),",
+        "e.jpg,(25, 32),x",
         "good.jpg,30,",
-        "./sub/../good.jpg,30,",
+        "./folder/../good.jpg,30,",
         "f.jpg,03-Sep,",
         f"{'x' * 5000}.jpg,30,",
     ]
@@ -432,18 +439,15 @@ def test_csv_bad_rows_are_listed_with_their_lines(tmp_path: Path) -> None:
     assert names_of(dataset) == ["good.jpg"]
     said = sorted((problem.reason for problem in dataset.problems), key=_line_number)
     assert list(map(_line_number, said)) == [3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16]
-    for reason, word in zip(
-        said,
-        ["no file", "'old'", "'NaN'", "'-4'", "no path", "no file", "''", "not a regular file"]
-        + ["more than headings", "repeats line 2", "repeats line 2", "spreadsheet", "x"],
-        strict=True,
-    ):
+    words = ["no file", "'old'", "'NaN'", "'-4'", "no path", "no file", "''", "not a regular file"]
+    words += ["more than headings", "repeats line 2", "repeats line 2", "spreadsheet", "x"]
+    for reason, word in zip(said, words, strict=True):
         assert word in reason
         assert len(reason) < 300
 
 
 def _line_number(reason: str) -> int:
-    return int(reason.split(":")[0].removeprefix("line "))
+    return int(reason.split(":", maxsplit=1)[0].removeprefix("line "))
 
 
 def test_csv_rows_that_contradict_each_other_are_all_left_out(tmp_path: Path) -> None:

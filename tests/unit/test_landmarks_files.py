@@ -67,7 +67,7 @@ def test_looser_forms_are_read(text: str, tmp_path: Path) -> None:
     ],
 )
 def test_malformed_files_say_where(text: str | bytes, said: str, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="001a02.pts") as error:
+    with pytest.raises(DatasetError, match=r"001a02\.pts") as error:
         read_pts(write(tmp_path, text))
     assert said in str(error.value)
 
@@ -77,9 +77,10 @@ def test_malformed_files_say_where(text: str | bytes, said: str, tmp_path: Path)
 def test_no_content_raises_anything_else(tmp_path: Path, content: str | bytes) -> None:
     path = write(tmp_path, content)
     try:
-        assert len(read_pts(path, count=1)) == 1
-    except DatasetError as error:
-        assert "001a02.pts" in str(error)
+        points = read_pts(path, count=1)
+    except DatasetError:
+        return
+    assert len(points) == 1
 
 
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:

@@ -146,14 +146,16 @@ def test_a_decade_gets_its_interval_from_the_minimum_on_and_from_its_own_people(
     generator = np.random.default_rng(0)
     true = np.repeat([25, 35], [10, 9])
     predicted = true + generator.normal(0, 5, 19)
-    people = [f"p{i % 7}" for i in range(19)]
+    people = [f"p{i * i % 7}" for i in range(19)]
     twenties, thirties = mae_by_decade(true, predicted, clusters=people, seed=3)
     errors = np.abs(predicted - true)
     assert twenties.mae_interval == bootstrap_mean(errors[:10], clusters=people[:10], seed=3)
     assert twenties.mae_interval is not None
     assert thirties.mae_interval is None
     lower = mae_by_decade(true, predicted, clusters=people, minimum=9)[1].mae_interval
-    assert lower is not None
+    assert lower == bootstrap_mean(errors[10:], clusters=people[10:])
+    # The other decade's people are grouped otherwise, so the wrong ones would show.
+    assert lower != bootstrap_mean(errors[10:], clusters=people[:9])
 
 
 def test_decade_parts_make_up_the_whole() -> None:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from agebench.errors import ModelError, UsageError, WeightsError
-from agebench.export import caffe_schema
+from agebench.runtimes import caffe_schema
 
 Blob: TypeAlias = npt.NDArray[np.float32]
 Encoding: TypeAlias = Literal["v1", "v2"]

@@ -1,0 +1,275 @@
+"""`caffe-age-net`: the published age network of Levi & Hassner (CVPR Workshops 2015).
+
+The weights are never bundled; any caffemodel of the same layout can be given by its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.buckets import ADIENCE_CLASSES
+from agebench.errors import ModelError, UsageError
+from agebench.estimators.common import (
+    BATCH,
+    DECODERS,
+    InputFormat,
+    Network,
+    blank,
+    checked_shares,
+    in_batches,
+    one_of,
+    predictions,
+    view_pixels,
+)
+from agebench.protocols import EstimatorSpec
+from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.caffe_model import read_mean
+from agebench.types import (
+    AgePrediction,
+    Crops,
+    CropSpec,
+    Floats,
+    Image,
+    ViewSpec,
+    WeightsFile,
+)
+from agebench.vision.age_net_layout import INPUT_SHAPE, OUTPUT_NAME, deploy_prototxt
+from agebench.weights import ResolvedWeights, resolve
+
+FILE = "age_net.caffemodel"
+MEAN_FILE = "mean.binaryproto"
+SOURCE = "https://github.com/GilLevi/AgeGenderDeepLearning"
+CITATION = (
+    "G. Levi and T. Hassner, Age and Gender Classification using Convolutional Neural Networks, "
+    "CVPR Workshops 2015"
+)
+
+CHANNEL_MEAN = (78.4263377603, 87.7689143744, 114.895847746)
+"""B, G, R means of the mean image, as the usual call of `blobFromImage` subtracts them."""
+
+WINDOW = INPUT_SHAPE[1]
+"""Side of the network's input, pixels."""
+
+FULL = 256
+"""Side of the picture that the authors' demo cuts its windows from, pixels."""
+
+USUAL_MARGIN_PX = 20.0
+"""What the usual call adds around the detector's box on every side, picture pixels."""
+
+Crop: TypeAlias = Literal[1, 10]
+YearsRule: TypeAlias = Literal["expectation", "midpoint"]
+MeanRule: TypeAlias = Literal["channel", "image"]
+Blob: TypeAlias = npt.NDArray[np.float32]
+
+_GAPS = (
+    "the network's eight classes leave gaps: nobody of 3, 7, 13-14, 21-24, 33-37, 44-47 or 54-59 "
+    "years is in any of them"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How crops are fed to the network and its classes become years.
+
+    Attributes:
+        crops: 1, or 10 for the four corners and the centre of a 256x256 crop, and their mirrored
+            copies, with the probabilities averaged.
+        years: "expectation" over the classes' midpoints, or the "midpoint" of the likeliest.
+        mean: "channel" for `CHANNEL_MEAN`, "image" for the authors' mean image; None for
+            "channel" with one crop and "image" with ten, as each was published.
+        margin: added on every side, as a share of the face; None for `USUAL_MARGIN_PX`.
+
+    Raises:
+        UsageError: a value is none of these.
+    """
+
+    crops: Crop = 1
+    years: YearsRule = "expectation"
+    mean: MeanRule | None = None
+    margin: float | None = None
+    view: ViewSpec = field(init=False)
+
+    def __post_init__(self) -> None:
+        one_of("number of crops of caffe-age-net", self.crops, (1, 10))
+        one_of("years rule of caffe-age-net", self.years, ("expectation", "midpoint"))
+        if self.mean is None:
+            object.__setattr__(self, "mean", "channel" if self.crops == 1 else "image")
+        one_of("mean of caffe-age-net", self.mean, ("channel", "image"))
+        side = WINDOW if self.crops == 1 and self.mean == "channel" else FULL
+        share, pixels = (0.0, USUAL_MARGIN_PX) if self.margin is None else (self.margin, 0.0)
+        try:
+            view = ViewSpec("face", (side, side), margin=share, margin_px=pixels, border="clip")
+        except ValueError as error:
+            raise UsageError(f"caffe-age-net can't cut its crop so: {error}") from error
+        object.__setattr__(self, "view", view)
+
+    @property
+    def batch(self) -> int:
+        """Faces per run of the network: fewer where each face is shown ten times."""
+        return BATCH if self.crops == 1 else 4
+
+
+class CaffeAgeNet:
+    """Eight age classes from one 227x227 crop, or from ten.
+
+    Args:
+        path: a caffemodel of the published layout; None takes the published one from where
+            weights are.
+        runtime: None for cv2.dnn.
+        device: None for the CPU.
+        crops, years, mean, margin: see `Settings`.
+        mean_file: the mean image, for ``mean=image``; None takes the published one.
+
+    Raises:
+        UsageError: an option that is none of the known ones.
+        WeightsUnavailableError: a published file is nowhere to be had.
+        ModelError: the file is no caffemodel of this layout, or no mean image.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        runtime: str | None = None,
+        device: str | None = None,
+        crops: Crop = 1,
+        years: YearsRule = "expectation",
+        mean: MeanRule | None = None,
+        margin: float | None = None,
+        mean_file: Path | None = None,
+    ) -> None:
+        self._settings = Settings(crops, years, mean, margin)
+        if mean_file is not None and self._settings.mean != "image":
+            raise UsageError("caffe-age-net uses mean_file with mean=image only: give both")
+        weights = resolve(FILE, explicit=path)
+        found = [weights]
+        self._mean_image: Blob | None = None
+        if self._settings.mean == "image":
+            found.append(resolve(MEAN_FILE, explicit=mean_file))
+            self._mean_image = read_mean(found[-1].path)
+        source = ModelSource(
+            "caffe", weights.path, config=deploy_prototxt(), outputs=(OUTPUT_NAME,)
+        )
+        model = open_model(source, runtime=runtime, device=device)
+        label = f"caffe-age-net ({weights.path.name})"
+        self._network = Network(model, label, len(ADIENCE_CLASSES), output_name=OUTPUT_NAME)
+        self._input = InputFormat("bgr", mean=self._channel_mean())
+        self._decode = DECODERS[years]
+        self._check_layout(weights.path)
+        self._spec = self._make_spec(found)
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """See `agebench.protocols.Estimator.spec`."""
+        return self._spec
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        """Return an age and the probabilities of the eight classes for each face.
+
+        Raises:
+            ModelError: the view "face" of a face is missing, or the network fails.
+        """
+        pixels = view_pixels(crops, "face", self._settings.view)
+        if not len(pixels):
+            return []
+        shares = in_batches(pixels, self._shares, self._settings.batch)
+        years = self._decode(shares, ADIENCE_CLASSES)
+        return predictions(years, shares, self._network.label)
+
+    def _shares(self, pixels_bgr: Image) -> Floats:
+        """Return class probabilities (n, 8), averaged over the windows of each face."""
+        blob = self._windows(pixels_bgr)
+        shares = checked_shares(self._network.rows(blob), self._network.label)
+        mean = shares.reshape(len(pixels_bgr), -1, self._network.width).mean(axis=1)
+        return np.asarray(mean, np.float64)
+
+    def _windows(self, pixels_bgr: Image) -> Blob:
+        """Return the blob of all windows, those of one face after another."""
+        if self._mean_image is None:
+            blob = self._input.blob(pixels_bgr)
+        else:
+            blob = InputFormat("bgr").blob(pixels_bgr) - self._mean_image
+        if self._settings.crops == 10:
+            return ten_windows(blob)
+        return centre_window(blob)
+
+    def _channel_mean(self) -> tuple[float, ...]:
+        if self._mean_image is None:
+            return CHANNEL_MEAN
+        return tuple(float(value) for value in self._mean_image.mean(axis=(1, 2), dtype=float))
+
+    def _check_layout(self, path: Path) -> None:
+        """Run once, so that a wrong file stops the run before it begins."""
+        try:
+            self._shares(blank(self._settings.view))
+        except ModelError as error:
+            raise ModelError(
+                f"{path} is no caffemodel of the age network's layout (conv1 to fc8, "
+                f"{len(ADIENCE_CLASSES)} classes): {error}"
+            ) from error
+
+    def _make_spec(self, found: Sequence[ResolvedWeights]) -> EstimatorSpec:
+        settings = self._settings
+        files = tuple(item.info for item in found)
+        published = files[0].published
+        return EstimatorSpec(
+            name="caffe-age-net",
+            crop=CropSpec({"face": settings.view}),
+            decode=settings.years,
+            channel_order=self._input.channel_order,
+            mean=self._input.mean,
+            scale=self._input.scale,
+            bins=ADIENCE_CLASSES,
+            classes=ADIENCE_CLASSES,
+            weights=files,
+            trained_on="Adience" if published else "",
+            label_kind="apparent" if published else "unknown",
+            runtime=self._network.model.info,
+            settings={
+                "crops": settings.crops,
+                "years": settings.years,
+                "mean": settings.mean,
+            },
+            licence=files[0].licence,
+            source=SOURCE if published else files[0].source,
+            citation=CITATION,
+            notes=(_GAPS, *_foreign(files)),
+        )
+
+
+def _foreign(files: Sequence[WeightsFile]) -> list[str]:
+    return [
+        f"not the published weights: {item.file} has another hash"
+        for item in files
+        if not item.published
+    ]
+
+
+def centre_window(blob: Blob) -> Blob:
+    """Return the 227x227 centre of each picture (n, 3, height, width); 256 leaves 14 and 15 px."""
+    top, left = ((side - WINDOW) // 2 for side in blob.shape[2:])
+    return np.ascontiguousarray(blob[:, :, top : top + WINDOW, left : left + WINDOW])
+
+
+def ten_windows(blob: Blob) -> Blob:
+    """Return corners, centre and their mirrored copies of each picture.
+
+    As Caffe's `io.oversample`.
+
+    Args:
+        blob: float32 (n, 3, height, width), at least 227 each way.
+
+    Returns:
+        float32 (n * 10, 3, 227, 227): ten in a row per picture, five as they are (top-left,
+        top-right, bottom-left, bottom-right, centre), then the same mirrored left to right.
+    """
+    far_y, far_x = (side - WINDOW for side in blob.shape[2:])
+    corners = [(0, 0), (0, far_x), (far_y, 0), (far_y, far_x), (far_y // 2, far_x // 2)]
+    five = np.stack([blob[:, :, y : y + WINDOW, x : x + WINDOW] for y, x in corners], axis=1)
+    ten = np.concatenate([five, five[..., ::-1]], axis=1)
+    return np.ascontiguousarray(ten.reshape(-1, *ten.shape[2:]))
