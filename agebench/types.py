@@ -34,7 +34,15 @@ FIVE_POINTS = "5-point"
 FGNET_68_POINTS = "fgnet-68"
 """Landmark scheme of FG-NET's own .pts files; not the order of iBUG's 68 points."""
 
-LANDMARK_COUNTS: Mapping[str, int] = MappingProxyType({FIVE_POINTS: 5, FGNET_68_POINTS: 68})
+IBUG_68_POINTS = "ibug-68"
+"""Landmark scheme of iBUG 300-W (Sagonas et al. 2013), as dlib and many others give it."""
+
+IBUG_49_POINTS = "ibug-49"
+"""`IBUG_68_POINTS` without the 17 points of the jaw and the two inner mouth corners."""
+
+LANDMARK_COUNTS: Mapping[str, int] = MappingProxyType(
+    {FIVE_POINTS: 5, FGNET_68_POINTS: 68, IBUG_68_POINTS: 68, IBUG_49_POINTS: 49}
+)
 
 LabelKind: TypeAlias = Literal["birth-age", "apparent", "dex-estimated", "unknown"]
 """How a true age came about: from a date of birth, from what people guessed, by the DEX network."""
@@ -109,16 +117,21 @@ class FaceFrame:
         height: forehead to chin, pixels; the width is `vision.frames.FRAME_ASPECT` times this.
         roll_rad: clockwise lean of the face in the picture, radians; 0 where it is not known.
         found_by: what it was computed from: "landmarks", "box", or "layout" (aligned chips).
+        points_xy: eyes, nose tip and mouth corners (scheme `FIVE_POINTS`) as they were found;
+            empty where the frame's own proportions have to stand for them.
     """
 
     center_xy: Point
     height: float
     roll_rad: float = 0.0
     found_by: Literal["landmarks", "box", "layout"] = "box"
+    points_xy: tuple[Point, ...] = ()
 
     def __post_init__(self) -> None:
         finite = _all_finite((*self.center_xy, self.height, self.roll_rad))
         _require(finite and self.height > 0, f"frame must be finite and not empty, got {self}")
+        _require(len(self.points_xy) in (0, 5), f"a frame has 5 points or none, got {self}")
+        _require(all(map(_all_finite, self.points_xy)), "the frame's points must be finite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +147,7 @@ class ViewSpec:
         align: turn the crop upright by the frame's roll.
         border: how pixels outside the picture are made: "replicate" the edge, "constant" black,
             or "clip" the rectangle to the picture before it is resized.
+        max_outside: the view is missing where a larger share of it (0 to 1) lies outside.
     """
 
     region: str = "face"
@@ -142,11 +156,13 @@ class ViewSpec:
     margin_px: float = 0.0
     align: bool = False
     border: Literal["replicate", "constant", "clip"] = "replicate"
+    max_outside: float = 1.0
 
     def __post_init__(self) -> None:
         _require(min(self.size_hw) >= 1, f"size must be at least 1x1, got {self.size_hw}")
         _require(math.isfinite(self.margin) and self.margin > -0.5, "margin must be above -0.5")
         _require(math.isfinite(self.margin_px), "margin_px must be finite")
+        _require(0.0 <= self.max_outside <= 1.0, f"max_outside: 0..1, got {self.max_outside}")
         _require(
             not (self.align and self.border == "clip"), "a turned crop can't be clipped: use a pad"
         )

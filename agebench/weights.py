@@ -324,7 +324,7 @@ def _explicit(path: Path, entry: ManifestEntry | None) -> ResolvedWeights:
         check_readable(path)
     except SourceError as error:
         if error.kind == "absent":
-            raise WeightsUnavailableError(
+            raise WeightsError(
                 f"no model file at {path}: check the path, or leave it out to use the published one"
             ) from error
         raise WeightsError(f"{path} can't be used as a model: {error}") from error
@@ -397,7 +397,8 @@ def resolve(
     Raises:
         UsageError: the manifest does not name the file, and no path is given.
         WeightsUnavailableError: it is nowhere to be had; lists each place with its reason.
-        WeightsError: every copy that was found is wrong, or the explicit one is no model.
+        WeightsError: every copy that was found is wrong, or the explicit one is missing or no
+            model.
     """
     if explicit is not None:
         return _explicit(explicit, load_manifest().get(file_name))

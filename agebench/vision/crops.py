@@ -3,45 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from collections.abc import Sequence
 
 import numpy as np
 
 from agebench.errors import UsageError, suggestion
 from agebench.types import Crops, CropSpec, FaceFrame, Floats, Image, ViewSpec
-from agebench.vision.frames import FRAME_ASPECT
 from agebench.vision.opencv import cv2
+from agebench.vision.regions import REGIONS, Patch
 
 MIN_SIDE_PX = 1.0
 """A region with a side below this holds no pixel worth the name: the view is missing."""
-
-
-@dataclass(frozen=True, slots=True)
-class Patch:
-    """A rectangle in the picture: centre, width, height in pixels, and its clockwise lean."""
-
-    center_xy: tuple[float, float]
-    width: float
-    height: float
-    roll_rad: float = 0.0
-
-
-RegionRule = Callable[[FaceFrame, tuple[int, int]], Patch]
-
-
-def _face(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
-    return Patch(frame.center_xy, frame.height * FRAME_ASPECT, frame.height, frame.roll_rad)
-
-
-def _original(_frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
-    height, width = size_hw
-    return Patch(((width - 1) / 2, (height - 1) / 2), float(width), float(height))
-
-
-REGIONS: Mapping[str, RegionRule] = MappingProxyType({"face": _face, "original": _original})
-"""Name of a region to where it lies, given the face's frame and the picture's (height, width)."""
 
 
 def view_patch(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
@@ -160,7 +132,7 @@ def _cut_view(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> tuple[Image
     if min(patch.width, patch.height) < MIN_SIDE_PX:
         return None, 0.0
     outside = _share_outside(patch, size_hw)
-    if outside >= 1.0:
+    if outside >= 1.0 or outside > view.max_outside:
         return None, outside
     if view.border == "clip":
         clipped = _clip(patch, size_hw)

@@ -14,14 +14,13 @@ import numpy as np
 
 from agebench.protocols import DetectorSpec
 from agebench.types import (
-    FGNET_68_POINTS,
-    FIVE_POINTS,
     Box,
     Face,
     FaceFrame,
     Floats,
     Point,
 )
+from agebench.vision.landmarks import to_five_points
 
 FRAME_ASPECT = 0.76
 """Width over height of the frame: the median of yolov8-face's boxes on FG-NET."""
@@ -37,21 +36,12 @@ Medians of yolov8-face's landmarks in its own boxes on FG-NET subjects 1-20, mad
 MIN_AGREEMENT = 0.3
 """Landmarks are believed if their frame's overlap (IoU) with the box's frame is at least this."""
 
-# Which of the 68 points (0-based) average to each of the five; FG-NET's own order: 27-30 and 32-35
-# outline the eyes with the pupils at 31 and 36, 48 and 54 are the mouth corners, 67 the nose tip.
-_FIVE_OF_68 = ((31,), (36,), (67,), (48,), (54,))
-
 
 def five_points(face: Face) -> Floats | None:
     """Return the face's five points as float64 (5, 2), or None where it has no landmarks."""
     if not face.landmarks_xy:
         return None
-    points = np.asarray(face.landmarks_xy, dtype=np.float64)
-    if face.landmark_scheme == FIVE_POINTS:
-        return points
-    if face.landmark_scheme == FGNET_68_POINTS:
-        return np.array([points[list(members)].mean(axis=0) for members in _FIVE_OF_68])
-    return None
+    return to_five_points(face.landmarks_xy, face.landmark_scheme)
 
 
 def frame_from_points(points_xy: Floats) -> FaceFrame | None:
@@ -71,6 +61,7 @@ def frame_from_points(points_xy: Floats) -> FaceFrame | None:
         abs(factor),
         math.atan2(factor.imag, factor.real),
         "landmarks",
+        tuple((float(x), float(y)) for x, y in points_xy),
     )
 
 
@@ -130,3 +121,18 @@ def frame_to_image(frame: FaceFrame, points_hw: Floats) -> list[Point]:
     turn = np.array([[cos, sin], [-sin, cos]]) * frame.height
     mapped = points_hw @ turn + np.asarray(frame.center_xy)
     return [(float(x), float(y)) for x, y in mapped]
+
+
+def frame_points(frame: FaceFrame) -> Floats:
+    """Return the five points in the picture, float64 (5, 2): as found, or by proportions."""
+    if frame.points_xy:
+        return np.asarray(frame.points_xy, dtype=np.float64)
+    return np.asarray(frame_to_image(frame, TEMPLATE_5), dtype=np.float64)
+
+
+def face_from_landmarks(points_xy: tuple[Point, ...], scheme: str) -> Face | None:
+    """Make a face of landmarks that came with a picture; None where no frame fits them."""
+    frame = frame_from_points(to_five_points(points_xy, scheme))
+    if frame is None:
+        return None
+    return Face(frame_box(frame), 1.0, points_xy, scheme)

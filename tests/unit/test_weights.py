@@ -283,7 +283,7 @@ def test_an_explicit_folder_pipe_or_missing_file(tmp_path: Path) -> None:
         resolve(NAME, explicit=tmp_path)
     with pytest.raises(WeightsError, match="no regular file in place of a model"):
         resolve(NAME, explicit=tmp_path / "pipe")
-    with pytest.raises(WeightsUnavailableError, match=r"no model file at .*nothing"):
+    with pytest.raises(WeightsError, match=r"no model file at .*nothing"):
         resolve(NAME, explicit=tmp_path / "nothing")
 
 

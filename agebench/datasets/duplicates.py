@@ -1,0 +1,337 @@
+"""Pictures that are in a data set more than once: identical files, and near-identical copies.
+
+Identical means the same bytes.  Near-identical means one photograph that was saved, resized or
+brightened again: candidates by a perceptual hash, confirmed by comparing pixels (the thresholds
+and their error rate are measured by benchmarks/near_duplicates.py).  Mirrored, turned and
+differently cropped copies are not found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+
+from agebench.datasets.fingerprint_cache import Entry, FingerprintCache, file_state
+from agebench.errors import ImageError
+from agebench.types import Sample
+
+if TYPE_CHECKING:
+    from agebench.vision.similarity import Thumbnail
+
+ProgressStep: TypeAlias = Callable[[str, int, int], None]
+"""Told of each step: the stage's name, how many are done, how many there are."""
+
+MAX_DISTANCE_BITS = 10
+"""Hashes that differ in more bits are not looked at."""
+
+MIN_CORRELATION = 0.98
+MAX_DIFFERENCE = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What tells a picture's copies from other pictures.
+
+    Attributes:
+        name: the sample's name.
+        sha256: of the file's bytes, 64 hex digits; "" where they can't be read.
+        perceptual: 64-bit hash of the decoded picture; None where it can't be decoded.
+        reason: why it can't be read or decoded; "" where it can.
+        width, height: of the upright picture in pixels; 0 where it can't be decoded.
+    """
+
+    name: str
+    sha256: str
+    perceptual: int | None
+    reason: str = ""
+    width: int = 0
+    height: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateGroup:
+    """Copies of one picture.
+
+    Attributes:
+        members: the samples' names, sorted; at least two.
+        kind: "identical" if all are the same bytes, else "near".
+        key: the smallest sha256 of the members: stable while other pictures come and go.
+        ages: the members' ages in years, in the order of `members`; None where not a single age.
+        conflicting: the known ages (or age ranges) can't all be right.
+    """
+
+    members: tuple[str, ...]
+    kind: Literal["identical", "near"]
+    key: str
+    ages: tuple[float | None, ...]
+    conflicting: bool
+
+    @property
+    def age_gap_years(self) -> float:
+        """Years between the youngest and the oldest known age; 0 where fewer than two are known.
+
+        >>> DuplicateGroup(("a", "b"), "near", "0f", (20.0, 31.0), True).age_gap_years
+        11.0
+        """
+        known = [age for age in self.ages if age is not None]
+        return max(known) - min(known) if known else 0.0
+
+
+def fingerprints(
+    samples: Sequence[Sample],
+    *,
+    processes: int = 2,
+    progress: ProgressStep | None = None,
+    use_cache: bool = True,
+) -> list[Fingerprint]:
+    """Hash every picture's bytes and pixels; files that can't be decoded are no error.
+
+    Args:
+        samples: whose pictures are read.
+        processes: how many pictures are decoded at once (threads: decoding frees Python's lock).
+        progress: told of each hundred pictures, as stage "fingerprints".
+        use_cache: remember the answers in the cache folder, by path, size and time of change.
+
+    Returns:
+        One fingerprint per sample, in order.
+    """
+    from agebench.vision.similarity import hash_version
+
+    cache = FingerprintCache(
+        (sample.path for sample in samples) if use_cache else (), hash_version()
+    )
+    found: list[Fingerprint] = []
+    with ThreadPoolExecutor(max(1, processes)) as pool:
+        for print_ in pool.map(lambda sample: _fingerprint(sample, cache), samples):
+            found.append(print_)
+            if progress and (len(found) % 100 == 0 or len(found) == len(samples)):
+                progress("fingerprints", len(found), len(samples))
+    cache.save()
+    return found
+
+
+def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
+    state = file_state(sample.path)
+    entry = cache.get(sample.path, state)
+    if entry is None:
+        entry = _read_entry(sample)
+        cache.put(sample.path, state, entry)
+    return Fingerprint(
+        sample.name, entry.sha256, entry.perceptual, entry.reason, entry.width, entry.height
+    )
+
+
+def _read_entry(sample: Sample) -> Entry:
+    from agebench.vision.images import decode_image, read_file
+    from agebench.vision.similarity import picture_hash
+
+    sha256 = ""
+    try:
+        data = read_file(sample.path)
+        sha256 = hashlib.sha256(data).hexdigest()
+        image = decode_image(data, sample.name)
+    except ImageError as error:
+        reason = str(error).removeprefix(f"{sample.path}: ").removeprefix(f"{sample.name}: ")
+        return Entry(sha256, None, reason, 0, 0)
+    height, width = image.shape[:2]
+    return Entry(sha256, picture_hash(image), "", width, height)
+
+
+def find_duplicates(  # noqa: PLR0913 - each threshold is a keyword
+    samples: Sequence[Sample],
+    prints: Sequence[Fingerprint],
+    *,
+    near: bool = True,
+    max_distance: int = MAX_DISTANCE_BITS,
+    min_correlation: float = MIN_CORRELATION,
+    max_difference: float = MAX_DIFFERENCE,
+    processes: int = 2,
+    progress: ProgressStep | None = None,
+) -> tuple[DuplicateGroup, ...]:
+    """Group the pictures that are copies of one another.
+
+    Groups are disjoint: copies of copies are in one group.  With `near`, files of the same bytes
+    are in one group with their near-identical copies, and that group's kind is "near".  Pictures
+    that can't be decoded are in no group.
+
+    Args:
+        samples: of one data set; unique names.
+        prints: their fingerprints, in the same order.
+        near: also find near-identical pictures.
+        max_distance: bits, 0 to 64, in which the hashes of candidates may differ.
+        min_correlation, max_difference: what confirms a pair, see `similarity.Likeness`.
+        processes: how many candidates are decoded at once.
+        progress: told of each hundred candidates, as stage "near-duplicates".
+
+    Returns:
+        The groups, sorted by their first member.
+
+    Raises:
+        ValueError: `prints` are not those of `samples`.
+    """
+    if [sample.name for sample in samples] != [print_.name for print_ in prints]:
+        raise ValueError("expected the fingerprints of these samples, in their order")
+    joined = _Joined(len(samples))
+    firsts: dict[str, int] = {}
+    for index, print_ in enumerate(prints):
+        if print_.perceptual is not None:
+            joined.join(firsts.setdefault(print_.sha256, index), index)
+    if near:
+        one_each = sorted(firsts.values())
+        for pair in near_pairs(
+            [samples[index] for index in one_each],
+            [prints[index] for index in one_each],
+            max_distance=max_distance,
+            min_correlation=min_correlation,
+            max_difference=max_difference,
+            processes=processes,
+            progress=progress,
+        ):
+            joined.join(one_each[pair.first], one_each[pair.second])
+    groups = (_group(members, samples, prints) for members in joined.groups())
+    return tuple(sorted(groups, key=lambda group: group.members))
+
+
+@dataclass(frozen=True, slots=True)
+class NearPair:
+    """Two pictures that look alike.
+
+    Attributes:
+        first, second: their indices; first < second.
+        distance_bits: in how many bits their hashes differ.
+        correlation, difference: see `similarity.Likeness`.
+    """
+
+    first: int
+    second: int
+    distance_bits: int
+    correlation: float
+    difference: float
+
+
+def near_pairs(  # noqa: PLR0913 - each threshold is a keyword
+    samples: Sequence[Sample],
+    prints: Sequence[Fingerprint],
+    *,
+    max_distance: int = MAX_DISTANCE_BITS,
+    min_correlation: float = MIN_CORRELATION,
+    max_difference: float = MAX_DIFFERENCE,
+    processes: int = 2,
+    progress: ProgressStep | None = None,
+) -> list[NearPair]:
+    """Find pairs of near-identical pictures; arguments as `find_duplicates`.
+
+    Returns:
+        The confirmed pairs, sorted by index.  Identical files count as near, too.
+    """
+    from agebench.vision.similarity import likeness, near_hashes
+
+    known = [index for index, print_ in enumerate(prints) if print_.perceptual is not None]
+    hashes = [prints[index].perceptual or 0 for index in known]
+    candidates = near_hashes(np.array(hashes, np.uint64), max_distance)
+    pictures = _thumbnails(
+        samples, (known[index] for pair in candidates for index in pair), processes, progress
+    )
+    confirmed = []
+    for left, right in candidates:
+        first, second = known[left], known[right]
+        if first not in pictures or second not in pictures:
+            continue
+        alike = likeness(pictures[first], pictures[second])
+        if alike.correlation >= min_correlation and alike.difference <= max_difference:
+            bits = (hashes[left] ^ hashes[right]).bit_count()
+            confirmed.append(NearPair(first, second, bits, alike.correlation, alike.difference))
+    return confirmed
+
+
+def _thumbnails(
+    samples: Sequence[Sample],
+    wanted: Iterable[int],
+    processes: int,
+    progress: ProgressStep | None,
+) -> dict[int, Thumbnail]:
+    """Decode the wanted pictures; one that has gone meanwhile is left out."""
+    from agebench.vision.images import read_image
+    from agebench.vision.similarity import thumbnail
+
+    def make(index: int) -> Thumbnail | None:
+        try:
+            return thumbnail(read_image(samples[index].path))
+        except ImageError:
+            return None
+
+    indices = sorted(set(wanted))
+    found: dict[int, Thumbnail] = {}
+    with ThreadPoolExecutor(max(1, processes)) as pool:
+        for done, (index, small) in enumerate(
+            zip(indices, pool.map(make, indices), strict=True), start=1
+        ):
+            if small is not None:
+                found[index] = small
+            if progress and (done % 100 == 0 or done == len(indices)):
+                progress("near-duplicates", done, len(indices))
+    return found
+
+
+class _Joined:
+    """Disjoint sets of indices (union-find with path halving)."""
+
+    def __init__(self, size: int) -> None:
+        self._parents = list(range(size))
+
+    def join(self, first: int, second: int) -> None:
+        self._parents[self._root(second)] = self._root(first)
+
+    def groups(self) -> list[list[int]]:
+        """Return the sets of two and more, members ascending."""
+        members: defaultdict[int, list[int]] = defaultdict(list)
+        for index in range(len(self._parents)):
+            members[self._root(index)].append(index)
+        return [group for group in members.values() if len(group) > 1]
+
+    def _root(self, index: int) -> int:
+        parents = self._parents
+        while parents[index] != index:
+            parents[index] = parents[parents[index]]
+            index = parents[index]
+        return index
+
+
+def _group(
+    members: Sequence[int], samples: Sequence[Sample], prints: Sequence[Fingerprint]
+) -> DuplicateGroup:
+    ordered = sorted(members, key=lambda index: samples[index].name)
+    hashes = {prints[index].sha256 for index in ordered}
+    labelled = [samples[index] for index in ordered]
+    return DuplicateGroup(
+        members=tuple(sample.name for sample in labelled),
+        kind="identical" if len(hashes) == 1 else "near",
+        key=min(hashes),
+        ages=tuple(sample.age_years for sample in labelled),
+        conflicting=labels_conflict(labelled),
+    )
+
+
+def labels_conflict(samples: Iterable[Sample]) -> bool:
+    """Tell whether the known ages of copies of one picture can't all be right.
+
+    Single ages conflict if they differ at all; ranges if they have no year in common.
+    """
+    spans = [span for sample in samples if (span := _span(sample)) is not None]
+    return bool(spans) and max(low for low, _ in spans) > min(high for _, high in spans)
+
+
+def _span(sample: Sample) -> tuple[float, float] | None:
+    if sample.age_years is not None:
+        return sample.age_years, sample.age_years
+    if sample.age_range is not None:
+        low, high = sample.age_range
+        return float(low), math.nextafter(high + 1.0, 0.0)  # completed years: up to the birthday
+    return None

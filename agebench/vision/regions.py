@@ -1,0 +1,124 @@
+"""The parts of a face that a view can show, each a rectangle derived from one canonical frame.
+
+Positions come from the landmarks where they were found, from the frame's proportions where not;
+sizes are always shares of the frame's height, which five points fix more surely than two do.
+Drawn by benchmarks/regions.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias
+
+import numpy as np
+
+from agebench.types import FaceFrame, Floats, Point
+from agebench.vision.frames import FRAME_ASPECT, TEMPLATE_5, frame_points, frame_to_image
+
+
+@dataclass(frozen=True, slots=True)
+class Patch:
+    """A rectangle in the picture: centre, width, height in pixels, and its clockwise lean."""
+
+    center_xy: Point
+    width: float
+    height: float
+    roll_rad: float = 0.0
+
+
+RegionRule: TypeAlias = Callable[[FaceFrame, tuple[int, int]], Patch]
+"""From a frame and the picture's (height, width) to a region's rectangle."""
+
+_LEFT_EYE, _RIGHT_EYE, _NOSE, _MOUTH_LEFT, _MOUTH_RIGHT = range(5)
+
+
+def _part(
+    frame: FaceFrame, points: tuple[int, ...], size: tuple[float, float], up: float = 0.0
+) -> Patch:
+    """Return a rectangle around the mean of some of the five points.
+
+    Args:
+        frame: the face's frame.
+        points: indices of the points.
+        size: width and height, in frame heights.
+        up: how far the centre lies above the points, in frame heights.
+    """
+    x, y = frame_points(frame)[list(points)].mean(axis=0)
+    rise = up * frame.height
+    center = (
+        float(x + rise * math.sin(frame.roll_rad)),
+        float(y - rise * math.cos(frame.roll_rad)),
+    )
+    return Patch(center, size[0] * frame.height, size[1] * frame.height, frame.roll_rad)
+
+
+def _face(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    return Patch(frame.center_xy, frame.height * FRAME_ASPECT, frame.height, frame.roll_rad)
+
+
+def _original(_frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
+    height, width = size_hw
+    return Patch(((width - 1) / 2, (height - 1) / 2), float(width), float(height))
+
+
+def _aligned(frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
+    """The face by its eyes alone: they come to lie on the template's places exactly."""
+    if not frame.points_xy:
+        return _face(frame, size_hw)
+    left, right = frame_points(frame)[[_LEFT_EYE, _RIGHT_EYE]]
+    along = right - left
+    template: Floats = TEMPLATE_5[_RIGHT_EYE] - TEMPLATE_5[_LEFT_EYE]
+    height = float(np.linalg.norm(along) / np.linalg.norm(template))
+    if height < 1e-6:
+        return _face(frame, size_hw)
+    by_eyes = FaceFrame((0.0, 0.0), height, math.atan2(float(along[1]), float(along[0])))
+    eyes_x, eyes_y = frame_to_image(
+        by_eyes, TEMPLATE_5[[_LEFT_EYE, _RIGHT_EYE]].mean(axis=0)[None]
+    )[0]
+    middle = (left + right) / 2
+    center = (float(middle[0] - eyes_x), float(middle[1] - eyes_y))
+    return Patch(center, height * FRAME_ASPECT, height, by_eyes.roll_rad)
+
+
+def _eyes(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    return _part(frame, (_LEFT_EYE, _RIGHT_EYE), (0.74, 0.37), up=0.05)
+
+
+def _eye_left(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    return _part(frame, (_LEFT_EYE,), (0.34, 0.34), up=0.04)
+
+
+def _eye_right(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    return _part(frame, (_RIGHT_EYE,), (0.34, 0.34), up=0.04)
+
+
+def _mouth(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    return _part(frame, (_MOUTH_LEFT, _MOUTH_RIGHT), (0.54, 0.36))
+
+
+def _nose(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    return _part(frame, (_NOSE,), (0.36, 0.36), up=0.04)
+
+
+def _forehead(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    return _part(frame, (_LEFT_EYE, _RIGHT_EYE), (0.66, 0.30), up=0.30)
+
+
+REGIONS: Mapping[str, RegionRule] = MappingProxyType(
+    {
+        "original": _original,
+        "face": _face,
+        "aligned": _aligned,
+        "eyes": _eyes,
+        "eye_left": _eye_left,
+        "eye_right": _eye_right,
+        "mouth": _mouth,
+        "nose": _nose,
+        "forehead": _forehead,
+    }
+)
+"""Every region by name.  Left and right are the picture's; "eyes" holds both with the brows and
+the frown between them."""
