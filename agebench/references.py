@@ -38,6 +38,18 @@ class Reference:
         object.__setattr__(self, "options", frozen_mapping(self.options))
 
 
+def user_path(text: str | Path) -> Path:
+    """Return the path that a user wrote, with ``~`` resolved.
+
+    Raises:
+        UsageError: it begins with ``~name`` and there is no such user.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UsageError(f"the path {str(text)!r} names a user without a home folder") from error
+
+
 def _one_of(kind: str, value: str | None, known: Iterable[str], text: str) -> None:
     if value is not None and value not in known:
         hint = suggestion(value, known)
@@ -77,7 +89,7 @@ def parse_reference(text: str) -> Reference:
     return Reference(
         text=text.strip(),
         name=name,
-        path=Path(path).expanduser() if path else None,
+        path=user_path(path) if path else None,
         runtime=runtime,
         device=device,
         options=dict(reversed(options.items())),

@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from agebench.errors import AgebenchError, ContractError, UsageError, suggestion
 from agebench.protocols import Dataset, Estimator, FaceDetector
-from agebench.references import Reference, parse_reference
+from agebench.references import Reference, parse_reference, user_path
 
 ESTIMATORS = "agebench.estimators"
 DETECTORS = "agebench.detectors"
@@ -115,7 +115,7 @@ def _convert_one(text: str, annotation: Any) -> Any:
         except ValueError:
             raise ValueError(f"expected a number ({annotation.__name__})") from None
     if annotation is Path:
-        return Path(text).expanduser()
+        return user_path(text)
     return text
 
 
@@ -137,13 +137,16 @@ def convert_option(text: str, annotation: Any) -> Any:
 def _parameters(factory: Callable[..., Any]) -> dict[str, Any]:
     """Names and types of a factory's keyword parameters."""
     hinted = factory.__init__ if inspect.isclass(factory) else factory
-    hints = typing.get_type_hints(hinted)
-    names = [
-        name
-        for name, parameter in inspect.signature(factory).parameters.items()
+    try:
+        hints = typing.get_type_hints(hinted)
+        parameters = inspect.signature(factory).parameters
+    except (NameError, TypeError, ValueError, AttributeError) as error:
+        raise ContractError(f"the signature of {factory!r} can't be read: {error}") from error
+    return {
+        name: hints.get(name, str)
+        for name, parameter in parameters.items()
         if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
-    ]
-    return {name: hints.get(name, str) for name in names}
+    }
 
 
 def _keywords(
@@ -169,6 +172,33 @@ def _keywords(
     return keywords
 
 
+def _call(
+    factory: Callable[..., Any], name: str, keywords: Mapping[str, Any], form: str = ""
+) -> Any:
+    """Call a factory; what it needs and does not get, and whatever it raises, is one sentence.
+
+    `form` shows how a path is given, for the message.
+    """
+    missing = [
+        parameter.name
+        for parameter in inspect.signature(factory).parameters.values()
+        if parameter.default is parameter.empty
+        and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+        and parameter.name not in keywords
+    ]
+    if "path" in missing:
+        raise UsageError(f"{name!r} needs a file: {form}")
+    if missing:
+        wanted = " ".join(f"{option}=..." for option in missing)
+        raise UsageError(f"{name!r} needs {wanted}")
+    try:
+        return factory(**keywords)
+    except AgebenchError:
+        raise
+    except Exception as error:  # a plug-in may fail in any way; it must not end in a traceback
+        raise AgebenchError(f"{name!r} can't be made: {type(error).__name__}: {error}") from error
+
+
 def _option_value(plugin: str, name: str, value: Any, annotation: Any) -> Any:
     if not isinstance(value, str):
         return value
@@ -181,7 +211,8 @@ def _option_value(plugin: str, name: str, value: Any, annotation: Any) -> Any:
 def _load(group: str, reference: str | Reference, given: Mapping[str, Any]) -> Any:
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
     factory = load_factory(group, parsed.name)
-    return factory(**_keywords(factory, parsed, given))
+    keywords = _keywords(factory, parsed, given)
+    return _call(factory, parsed.name, keywords, form=f"{parsed.name}:FILE")
 
 
 def load_estimator(reference: str | Reference, /, **options: Any) -> Estimator:
@@ -226,13 +257,13 @@ def load_dataset(name: str, /, root: str | Path | None = None, **options: Any) -
     reference = Reference(name, name)
     keywords = _keywords(factory, reference, options)
     if root is not None:
-        keywords["root"] = Path(root).expanduser()
+        keywords["root"] = user_path(root)
     if ("root" in _parameters(factory)) != (root is not None):
         needs = (
             "brings its own pictures: leave --root out" if root else "needs --root: where it lies"
         )
         raise UsageError(f"data set {name!r} {needs}")
-    dataset = factory(**keywords)
+    dataset = _call(factory, name, keywords)
     if not isinstance(dataset, Dataset):
         raise ContractError(f"{name!r} gave {type(dataset).__name__}, not a Dataset")
     return dataset

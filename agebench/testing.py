@@ -14,8 +14,9 @@ The checks use generated pictures only; they say nothing about how good the ages
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeAlias, TypeVar
 
 import numpy as np
 
@@ -26,12 +27,30 @@ from agebench.types import AgePrediction, Crops, CropSpec, Face, Image
 BATCH_TOLERANCE_YEARS = 0.01
 """A batch may differ from its members by this much: libraries sum in another order."""
 
-BOX_TOLERANCE_PX = 1e-6
+SHARE_TOLERANCE = 1e-3
+"""Probabilities of a batch and of its members may differ by this much."""
+
+BOX_TOLERANCE_PX = 1e-3
+
+_Item = TypeVar("_Item")
+_Answer: TypeAlias = list[tuple[float, tuple[float, ...]]]
 
 
 def _require(condition: bool, message: str) -> None:
     if not condition:
         raise ContractError(message)
+
+
+def _call(what: str, function: Callable[[], Sequence[_Item]]) -> Sequence[_Item]:
+    """Call a stranger's method; whatever it raises is a broken promise."""
+    try:
+        answer = function()
+        len(answer)
+    except ContractError:
+        raise
+    except Exception as error:
+        raise ContractError(f"{what} must not fail, got {type(error).__name__}: {error}") from error
+    return answer
 
 
 def generated_crops(spec: CropSpec, n: int, seed: int = 0) -> Crops:
@@ -70,9 +89,10 @@ def _check_estimator_spec(estimator: Estimator) -> EstimatorSpec:
     return spec
 
 
-def _check_predictions(
-    predictions: Sequence[AgePrediction], n: int, spec: EstimatorSpec
-) -> list[float]:
+def _ask(estimator: Estimator, crops: Crops, spec: EstimatorSpec) -> _Answer:
+    """Return years and probabilities per face, each checked by itself."""
+    n = len(crops)
+    predictions = _call(f"predict of {n} faces", lambda: estimator.predict(crops))
     _require(len(predictions) == n, f"{n} faces must give {n} predictions, got {len(predictions)}")
     for prediction in predictions:
         _require(
@@ -81,7 +101,10 @@ def _check_predictions(
         )
         _require(math.isfinite(prediction.years), f"years must be finite, got {prediction.years}")
         _check_distribution(prediction, spec)
-    return [prediction.years for prediction in predictions]
+    return [
+        (item.years, () if item.probabilities is None else tuple(item.probabilities))
+        for item in predictions
+    ]
 
 
 def _check_distribution(prediction: AgePrediction, spec: EstimatorSpec) -> None:
@@ -94,11 +117,20 @@ def _check_distribution(prediction: AgePrediction, spec: EstimatorSpec) -> None:
     _require(got == expected, f"expected {expected} probabilities (spec.bins), got {got}")
 
 
-def _compare(name: str, got: Sequence[float], expected: Sequence[float]) -> None:
-    worst = float(np.max(np.abs(np.subtract(got, expected)))) if got else 0.0
+def _compare(name: str, got: _Answer, expected: _Answer) -> None:
+    pairs = list(zip(got, expected, strict=True))
+    worst = max(abs(first[0] - second[0]) for first, second in pairs)
     _require(
         worst <= BATCH_TOLERANCE_YEARS,
         f"{name}: ages differ by up to {worst:.4f} years, allowed are {BATCH_TOLERANCE_YEARS}",
+    )
+    shares = max(
+        (abs(a - b) for first, second in pairs for a, b in zip(first[1], second[1], strict=True)),
+        default=0.0,
+    )
+    _require(
+        shares <= SHARE_TOLERANCE,
+        f"{name}: probabilities differ by up to {shares:.4f}, allowed are {SHARE_TOLERANCE}",
     )
 
 
@@ -114,25 +146,32 @@ def check_estimator(estimator: Estimator, *, seed: int = 0) -> None:
         ContractError: the first promise that is broken.
     """
     spec = _check_estimator_spec(estimator)
-    _check_predictions(estimator.predict(generated_crops(spec.crop, 0)), 0, spec)
+    _ask(estimator, generated_crops(spec.crop, 0), spec)
     crops = generated_crops(spec.crop, 5, seed)
     before = {name: pixels.copy() for name, pixels in crops.views.items()}
-    batch = _check_predictions(estimator.predict(crops), 5, spec)
+    batch = _ask(estimator, crops, spec)
     for name, pixels in crops.views.items():
         _require(np.array_equal(before[name], pixels), f"predict changed the crops of {name!r}")
-    _compare("same crops again", _check_predictions(estimator.predict(crops), 5, spec), batch)
-    single = [
-        _check_predictions(estimator.predict(crops.take(slice(index, index + 1))), 1, spec)[0]
-        for index in range(5)
-    ]
+    _compare("same crops again", _ask(estimator, crops, spec), batch)
+    single = [_ask(estimator, crops.take(np.array([index])), spec)[0] for index in range(5)]
     _compare("one by one against a batch", single, batch)
-    turned = estimator.predict(crops.take(np.arange(5)[::-1]))
-    _compare("reversed order", _check_predictions(turned, 5, spec)[::-1], batch)
+    turned = _ask(estimator, crops.take(np.arange(5)[::-1]), spec)
+    _compare("reversed order", turned[::-1], batch)
+    # Each thread asks for other faces: the same ones would hide state that threads share.
+    turns = [np.roll(np.arange(5), shift) for shift in range(8)]
     with ThreadPoolExecutor(4) as pool:
-        answers = list(pool.map(lambda _: estimator.predict(crops), range(8)))
-    for answer in answers:
-        _compare("from several threads", _check_predictions(answer, 5, spec), batch)
+        answers = list(pool.map(lambda turn: _ask(estimator, crops.take(turn), spec), turns))
+    for turn, answer in zip(turns, answers, strict=True):
+        _compare("from several threads", answer, [batch[index] for index in turn])
     _require(estimator.spec == spec, "predict must not change the spec")
+
+
+def _detect(detector: FaceDetector, picture: Image, spec: DetectorSpec) -> Sequence[Face]:
+    height, width = picture.shape[:2]
+    what = f"detect on a picture of {width}x{height} pixels"
+    faces = _call(what, lambda: detector.detect(picture))
+    _check_faces(faces, spec)
+    return faces
 
 
 def _check_faces(faces: Sequence[Face], spec: DetectorSpec) -> None:
@@ -146,13 +185,20 @@ def _check_faces(faces: Sequence[Face], spec: DetectorSpec) -> None:
     _require(scores == sorted(scores, reverse=True), "faces must come with the best score first")
 
 
+def _numbers(face: Face) -> list[float]:
+    points = [value for point in face.landmarks_xy for value in point]
+    return [*face.box_xyxy, face.score, *points]
+
+
 def _boxes(faces: Sequence[Face]) -> list[tuple[float, ...]]:
     return [(*face.box_xyxy, face.score) for face in faces]
 
 
 def _require_same(name: str, got: Sequence[Face], expected: Sequence[Face]) -> None:
-    same = len(got) == len(expected) and np.allclose(
-        np.array(_boxes(got)), np.array(_boxes(expected)), atol=BOX_TOLERANCE_PX
+    same = len(got) == len(expected) and all(
+        len(first.landmarks_xy) == len(second.landmarks_xy)
+        and np.allclose(_numbers(first), _numbers(second), rtol=0, atol=BOX_TOLERANCE_PX)
+        for first, second in zip(got, expected, strict=True)
     )
     _require(same, f"{name}: expected {_boxes(expected)}, got {_boxes(got)}")
 
@@ -177,20 +223,26 @@ def check_detector(detector: FaceDetector, picture_bgr: Image | None = None) -> 
     _require(isinstance(spec, DetectorSpec), f"spec must be a DetectorSpec, got {type(spec)}")
     _require(bool(spec.name), "spec.name must not be empty")
     for height, width in ((1, 1), (1, 300), (300, 1), (17, 23), (480, 640)):
-        _check_faces(detector.detect(generated_picture(height, width)), spec)
+        _detect(detector, generated_picture(height, width), spec)
     picture = generated_picture(240, 320) if picture_bgr is None else picture_bgr
     before = picture.copy()
-    faces = detector.detect(picture)
-    _check_faces(faces, spec)
+    faces = _detect(detector, picture, spec)
     _require(np.array_equal(before, picture), "detect changed the picture")
-    _require_same("same picture again", detector.detect(picture), faces)
+    _require_same("same picture again", _detect(detector, picture, spec), faces)
     framed = np.zeros((picture.shape[0], picture.shape[1] + 2, 3), np.uint8)
     framed[:, 1:-1] = picture
-    _require_same("a view into a larger array", detector.detect(framed[:, 1:-1]), faces)
+    _require_same("a view into a larger array", _detect(detector, framed[:, 1:-1], spec), faces)
     read_only = picture.copy()
     read_only.flags.writeable = False
-    _require_same("a read-only picture", detector.detect(read_only), faces)
+    _require_same("a read-only picture", _detect(detector, read_only, spec), faces)
+    # Threads with other pictures: the same one would hide state that threads share.
+    other = generated_picture(picture.shape[0], picture.shape[1], seed=1)
+    other[:, : picture.shape[1] // 2] = picture[:, : picture.shape[1] // 2]
+    expected = (faces, _detect(detector, other, spec))
     with ThreadPoolExecutor(4) as pool:
-        for answer in pool.map(lambda _: detector.detect(picture), range(4)):
-            _require_same("from several threads", answer, faces)
+        answers = pool.map(
+            lambda number: _detect(detector, (picture, other)[number % 2], spec), range(8)
+        )
+        for number, answer in enumerate(answers):
+            _require_same("from several threads", answer, expected[number % 2])
     _require(detector.spec == spec, "detect must not change the spec")

@@ -140,7 +140,7 @@ class ViewSpec:
 
     Attributes:
         region: which part: "face" is the canonical frame, "original" the whole picture
-            (`agebench.vision.crops.REGIONS` lists them).
+            (`agebench.vision.regions.REGIONS` lists them).
         size_hw: height and width of the crop handed to the estimator, pixels.
         margin: what is added on every side, as a share of the region's width and height.
         margin_px: what is added on every side in picture pixels, after `margin`.

@@ -11,7 +11,7 @@ from agebench.bench.decoding import Decoded, decode_all
 from agebench.bench.faces import find_face
 from agebench.bench.records import ImageRecord, Outcome, ProgressStep, no_progress
 from agebench.buckets import class_probabilities
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, ContractError, UsageError
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector
 from agebench.types import AgePrediction, Crops, CropSpec, FaceFrame, Image, Sample
 from agebench.vision.crops import cut_crops
@@ -88,8 +88,20 @@ class _Queue:
             return [Outcome("estimator_failed", reason=f"{kind}{error}")] * len(waiting)
 
     def _outcome(self, prediction: AgePrediction, crops: Crops) -> Outcome:
+        _require_fit(prediction, self._spec)
         class_index = predicted_class(prediction, self._spec)
         return Outcome("ok", float(prediction.years), class_index, _outside(crops))
+
+
+def _require_fit(prediction: object, spec: EstimatorSpec) -> None:
+    """Refuse what is no prediction of this spec; only `AgePrediction` promises a finite age."""
+    if not isinstance(prediction, AgePrediction):
+        got = type(prediction).__name__
+        raise ContractError(f"predict must return AgePrediction values, got {got}")
+    if prediction.probabilities is not None and spec.bins is not None:
+        expected, got_bins = len(spec.bins), len(prediction.probabilities)
+        if got_bins != expected:
+            raise ContractError(f"expected {expected} probabilities (spec.bins), got {got_bins}")
 
 
 def _outside(crops: Crops) -> float:
@@ -124,7 +136,13 @@ def _examine(decoded: Decoded, detector: FaceDetector, queues: Sequence[_Queue])
         return record
     face, frame, record.faces = found
     record.box_xyxy, record.score, record.frame_from = face.box_xyxy, face.score, frame.found_by
-    all_crops = _cut_once(decoded.image_bgr, frame, [queue.crop_spec for queue in queues])
+    try:
+        all_crops = _cut_once(decoded.image_bgr, frame, [queue.crop_spec for queue in queues])
+    except UsageError:  # a view that can be cut from no picture
+        raise
+    except Exception as error:  # a picture of an odd shape must not end the run
+        record.status, record.reason = "crop_failed", f"{type(error).__name__}: {error}"
+        return record
     for index, (queue, crops) in enumerate(zip(queues, all_crops, strict=True)):
         missing = _missing(crops)
         if len(missing) == len(crops.views):

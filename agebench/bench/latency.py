@@ -71,15 +71,18 @@ def _time_estimator(
     estimator: Estimator, image_bgr: Image, frame: FaceFrame
 ) -> tuple[float, float] | None:
     """Return milliseconds of crop and infer; None where the estimator fails on this face."""
-    start = time.perf_counter()
-    crops = cut_crops(image_bgr, [frame], estimator.spec.crop)
-    crop_ms = _milliseconds(start)
-    start = time.perf_counter()
+    crop_spec = estimator.spec.crop
     try:
+        start = time.perf_counter()
+        crops = cut_crops(image_bgr, [frame], crop_spec)
+        crop_ms = _milliseconds(start)
+        if not any(flags[0] for flags in crops.present.values()):
+            return None  # as the accuracy pass: without any view nothing is asked
+        start = time.perf_counter()
         estimator.predict(crops)
+        return crop_ms, _milliseconds(start)
     except Exception:  # it was listed by the accuracy pass; a failure has no latency
         return None
-    return crop_ms, _milliseconds(start)
 
 
 class _Stopwatch:
@@ -112,7 +115,10 @@ def _time_picture(
     if decoded.image_bgr is None:
         return
     start = time.perf_counter()
-    found = find_face(detector, decoded.image_bgr)
+    try:
+        found = find_face(detector, decoded.image_bgr)
+    except Exception:  # a detector that fails now and then; a failure has no latency
+        return
     detect_ms = _milliseconds(start)
     if found is None:
         return

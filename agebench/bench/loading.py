@@ -8,9 +8,10 @@ from pathlib import Path
 
 from agebench.bench.settings import CompareSettings
 from agebench.datasets.sampling import limit, sample
-from agebench.errors import DatasetError, UsageError, WeightsUnavailableError
+from agebench.errors import DatasetError, UsageError, WeightsUnavailableError, suggestion
 from agebench.protocols import Dataset, Estimator, FaceDetector
 from agebench.registry import load_dataset, load_detector, load_estimator
+from agebench.vision.regions import REGIONS
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ def load_contenders(
         WeightsUnavailableError: a model file can't be had and `skip_unavailable` is off, or none
             of the estimators could be loaded.
     """
+    if isinstance(estimators, str):
+        raise UsageError(f"expected a list of estimators, got one text: use [{estimators!r}]")
     if not estimators:
         raise UsageError("no estimator was given ('agebench ls estimators' lists them)")
     contenders = [_load_one(item, skip_unavailable) for item in estimators]
@@ -55,16 +58,31 @@ def load_contenders(
 
 def _load_one(item: str | Estimator, skip_unavailable: bool) -> Contender:
     if not isinstance(item, str):
-        return Contender(item.spec.name, item)
+        if not isinstance(item, Estimator):
+            raise UsageError(
+                f"expected an estimator or its name, got {type(item).__name__}: "
+                "it needs `spec` and `predict`"
+            )
+        return _checked(Contender(item.spec.name, item))
     name = " ".join(item.split())
     try:
-        return Contender(name, load_estimator(item))
+        return _checked(Contender(name, load_estimator(item)))
     except WeightsUnavailableError as error:
         if not skip_unavailable:
             raise WeightsUnavailableError(
                 f"{name}: {error} (or leave it out with --skip-unavailable)"
             ) from error
         return Contender(name, None, str(error))
+
+
+def _checked(contender: Contender) -> Contender:
+    """Refuse an estimator that asks for a region that nobody can cut."""
+    views = {} if contender.estimator is None else contender.estimator.spec.crop.views
+    for view in views.values():
+        if view.region not in REGIONS:
+            hint = suggestion(view.region, REGIONS)
+            raise UsageError(f"{contender.name}: unknown region {view.region!r}: {hint}")
+    return contender
 
 
 def load_pictures(dataset: str | Dataset, root: Path | None, settings: CompareSettings) -> Dataset:

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from agebench.types import Box, Sample
 
-ImageStatus: TypeAlias = Literal["ok", "no_face", "unreadable", "detector_failed"]
+ImageStatus: TypeAlias = Literal["ok", "no_face", "unreadable", "detector_failed", "crop_failed"]
 OutcomeStatus: TypeAlias = Literal["ok", "missing_view", "estimator_failed"]
 
 ProgressStep: TypeAlias = Callable[[str, int, int], None]

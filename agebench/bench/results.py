@@ -115,7 +115,12 @@ class CompareResult:
         table = predictions_csv(self)
         content = self.to_json()
         content["predictions_sha256"] = hashlib.sha256(table.encode()).hexdigest()
-        text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        try:
+            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise AgebenchError(
+                f"{RESULT_FILE} not written: a setting or figure is no finite number ({error})"
+            ) from error
         write_atomically(target / PREDICTIONS_FILE, table)
         write_atomically(target / RESULT_FILE, text + "\n")
         return target / RESULT_FILE
@@ -228,11 +233,17 @@ def prepare_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-    except OSError as error:
+        in_the_way = [name for name in (RESULT_FILE, PREDICTIONS_FILE) if (folder / name).is_dir()]
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise AgebenchError(
-            f"the output folder {folder} can't be written to: {error.strerror}; "
-            "give another one with --out"
+            f"the output folder {folder} can't be written to: {reason}; give another one with --out"
         ) from error
+    if in_the_way:
+        raise AgebenchError(
+            f"the output folder {folder} holds a folder named {in_the_way[0]}: "
+            "give another one with --out"
+        )
 
 
 def write_atomically(path: Path, text: str) -> None:
@@ -244,7 +255,10 @@ def write_atomically(path: Path, text: str) -> None:
     temporary = ""
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+        # A path that is no valid Unicode is written as escapes, which JSON reads back.
+        with os.fdopen(
+            handle, "w", encoding="utf-8", errors="backslashreplace", newline=""
+        ) as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

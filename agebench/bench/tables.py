@@ -124,7 +124,7 @@ def _times(times: StageTimes | None) -> str:
     if times is None or not times.samples_ms:
         return "-"
     cells = (times.percentile(percent) for percent in (50, 90, 99))
-    return " / ".join(_number(value, 1) for value in cells)
+    return " / ".join(_number(value, 1 if (value or 0) < 100 else 0) for value in cells)
 
 
 def latency_table(result: CompareResult) -> Table:
@@ -171,7 +171,7 @@ def _failures(result: CompareResult) -> list[str]:
     listed = [
         f"  {record.sample.name}: {record.reason}"
         for record in result.records
-        if record.status in ("unreadable", "detector_failed")
+        if record.status in ("unreadable", "detector_failed", "crop_failed")
     ]
     for index, item in enumerate(result.estimators):
         listed += [

@@ -56,6 +56,7 @@ def command(
     'agebench ls' lists the names.
     """
     from agebench.bench.compare import compare
+    from agebench.bench.results import PREDICTIONS_FILE, RESULT_FILE
     from agebench.bench.settings import CompareSettings
     from agebench.bench.tables import print_result
 
@@ -71,7 +72,8 @@ def command(
             progress=progress,
         )
     if as_json:
-        click.echo(json.dumps(result.to_json(), allow_nan=False, ensure_ascii=False))
+        # ASCII alone, so that it is JSON in whatever encoding stdout has.
+        click.echo(json.dumps(result.to_json(), allow_nan=False))
     else:
         print_result(result, console)
         if out is not None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
+import warnings
 from importlib import import_module
 from typing import Any
 
@@ -61,8 +65,11 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    _prepare_streams()
     try:
         code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Abort:
         _fail("interrupted: nothing was written that could be taken for a whole result", None)
@@ -74,8 +81,27 @@ def main(arguments: list[str] | None = None) -> Any:
         _fail(str(error), error)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        sys.stderr.close()
+        _drop_stdout()
         sys.exit(1)
+    except OSError as error:
+        _drop_stdout()
+        _fail(f"can't go on: {error}", None)
+        sys.exit(1)
+
+
+def _prepare_streams() -> None:
+    """Let no name break the output, and no library's warning stand between the lines."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    # Pillow warns of odd metadata; a picture that matters is listed with the reason.
+    warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _drop_stdout() -> None:
+    """Nobody reads on, or the disk is full: what is left must not fail again at exit."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(sentence: str, error: AgebenchError | None) -> None:

@@ -129,6 +129,7 @@ class CaffeAgeNet:
     Raises:
         UsageError: an option that is none of the known ones.
         WeightsUnavailableError: a published file is nowhere to be had.
+        WeightsError: a file given by its path is missing, or no model.
         ModelError: the file is no caffemodel of this layout, or no mean image.
     """
 

@@ -48,6 +48,7 @@ class HseMobileNet:
     Raises:
         UsageError: an unknown rule, or a runtime that can't read TensorFlow files.
         WeightsUnavailableError: the published file is nowhere to be had.
+        WeightsError: there is no file at `path`, or it is no model.
         ModelError: `path` is no such network.
     """
 

@@ -11,11 +11,11 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal
 
-from agebench.errors import UsageError, WeightsUnavailableError
+from agebench.errors import UsageError, WeightsError
 from agebench.estimators.common import BlobLayout, ChannelOrder, InputFormat
 from agebench.estimators.toml_reader import read_toml
 from agebench.types import MAX_AGE_YEARS, AgeBins, LabelKind, ViewSpec
-from agebench.vision.crops import REGIONS
+from agebench.vision.regions import REGIONS
 
 MAX_SIDE_PX = 4096
 
@@ -211,7 +211,7 @@ def file_beside(spec_path: Path, name: str, key: str) -> Path:
 
     Raises:
         UsageError: the name leads out of the folder.
-        WeightsUnavailableError: there is no such file.
+        WeightsError: there is no such file.
     """
     outside = (
         f"{spec_path}: {key} must be a file in the folder of the spec file, named relative to it "
@@ -227,7 +227,7 @@ def file_beside(spec_path: Path, name: str, key: str) -> Path:
         if not path.resolve().is_relative_to(folder):
             raise UsageError(f"{outside}, which is a link that leads out of it")
         if not path.is_file():
-            raise WeightsUnavailableError(f"{spec_path}: {key} names {name!r}, no file at {path}")
+            raise WeightsError(f"{spec_path}: {key} names {name!r}, no file at {path}")
     except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in a circle
         raise UsageError(f"{spec_path}: {key} can't be read: {error}") from error
     return path

@@ -15,6 +15,9 @@ from agebench.vision.regions import REGIONS, Patch
 MIN_SIDE_PX = 1.0
 """A region with a side below this holds no pixel worth the name: the view is missing."""
 
+MAX_WARP_SIDE = 32766
+"""`cv2.warpAffine` takes no longer sides: its coordinates are 16-bit numbers."""
+
 
 def view_patch(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
     """Return the rectangle that `view` shows: its region with margins, turned or upright."""
@@ -73,20 +76,29 @@ def _matrix(patch: Patch, size_hw: tuple[int, int]) -> Floats:
     return np.column_stack([across, down, origin])
 
 
-def _shrunk(image_bgr: Image, patch: Patch, size_hw: tuple[int, int]) -> tuple[Image, float]:
+def _halved(image_bgr: Image, by_yx: tuple[int, int]) -> Image:
+    """Divide height and width by 1 or 2; an odd last row or column is dropped."""
+    height, width = (image_bgr.shape[axis] // by_yx[axis] for axis in (0, 1))
+    even = image_bgr[: height * by_yx[0], : width * by_yx[1]]
+    return np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def _shrunk(image_bgr: Image, patch: Patch, size_hw: tuple[int, int]) -> tuple[Image, Floats]:
     """Halve the picture until the warp shrinks it less than twice, so that nothing aliases.
 
-    Only the part around the patch is shrunk.  Returns the picture and the factor applied.
+    Only the part around the patch is shrunk.  Returns the picture and the factors applied to x
+    and y; they differ only for a picture of which one side is longer than OpenCV can warp.
     """
     factor = min(patch.width / size_hw[1], patch.height / size_hw[0])
-    scale = 1.0
+    scale_xy = np.ones(2)
     while factor >= 2.0 and min(image_bgr.shape[:2]) >= 2:
-        height, width = image_bgr.shape[:2]
-        even = image_bgr[: height // 2 * 2, : width // 2 * 2]
-        halved = cv2.resize(even, (width // 2, height // 2), interpolation=cv2.INTER_AREA)
-        image_bgr = np.asarray(halved, np.uint8)
-        factor, scale = factor / 2, scale / 2
-    return image_bgr, scale
+        image_bgr = _halved(image_bgr, (2, 2))
+        factor, scale_xy = factor / 2, scale_xy / 2
+    while max(image_bgr.shape[:2]) > MAX_WARP_SIDE:
+        down, across = (1 + (side > MAX_WARP_SIDE) for side in image_bgr.shape[:2])
+        image_bgr = _halved(image_bgr, (down, across))
+        scale_xy = scale_xy / (across, down)
+    return image_bgr, scale_xy
 
 
 def _window(image_bgr: Image, patch: Patch) -> tuple[Image, tuple[int, int]]:
@@ -110,14 +122,15 @@ def cut_patch(
     false.  Large regions are first halved by area averaging, then warped bilinearly.
     """
     window, (left, top) = _window(image_bgr, patch)
-    source, scale = _shrunk(window, patch, size_hw)
-    x, y = patch.center_xy
+    source, scale_xy = _shrunk(window, patch, size_hw)
+    matrix = _matrix(patch, size_hw)
     # Pixel centres: a halved picture's pixel i covers the pixels 2i and 2i+1.
-    center = ((x - left + 0.5) * scale - 0.5, (y - top + 0.5) * scale - 0.5)
-    scaled = Patch(center, patch.width * scale, patch.height * scale, patch.roll_rad)
+    matrix[:, 2] = matrix[:, 2] - (left, top) + 0.5
+    matrix *= scale_xy[:, None]
+    matrix[:, 2] -= 0.5
     crop = cv2.warpAffine(
         source,
-        _matrix(scaled, size_hw),
+        matrix,
         (size_hw[1], size_hw[0]),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT,

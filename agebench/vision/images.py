@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import stat
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +24,9 @@ MAX_PIXELS = 100_000_000
 
 MAX_FILE_BYTES = 512 * 1024 * 1024
 
-PICTURE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
-
 _LFS_PREFIX = b"version https://git-lfs"
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "MPO")
+# Multi-picture files (MPO) come as JPEG; a name that Pillow does not register ends its search.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _PLAIN_MODES = ("RGB", "L", "1", "YCbCr")
 
 
@@ -69,15 +67,15 @@ def _what_it_is(data: bytes) -> str:
 def _open_header(data: bytes, name: str, max_pixels: int) -> PillowImage.Image:
     """Read only the header; the pixels stay undecoded until the size is known to be sane."""
     try:
-        with warnings.catch_warnings():
-            # Pillow's own limits differ from ours, which is checked right below.
-            warnings.simplefilter("ignore")
-            header = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
+        header = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: expected a picture, got {_what_it_is(data)}") from error
     except PillowImage.DecompressionBombError as error:
+        # Pillow has a limit of its own; ours may have been set above it.
+        limit = min(max_pixels, 2 * (PillowImage.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageError(
-            f"{name}: the header declares more than the limit of {max_pixels:,} pixels"
+            f"{name}: the header declares more than the limit of {limit:,} pixels; "
+            "shrink the picture first"
         ) from error
     except Exception as error:  # Pillow's parsers raise many kinds on a damaged header
         raise ImageError(f"{name}: damaged picture header ({error})") from error
@@ -93,19 +91,17 @@ def _open_header(data: bytes, name: str, max_pixels: int) -> PillowImage.Image:
 def _decode_odd(header: PillowImage.Image, name: str) -> Image:
     """Decode a picture with transparency, CMYK or 16-bit gray through Pillow."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header.load()
-            upright = ImageOps.exif_transpose(header)
-            if upright.mode.startswith("I"):
-                gray16 = np.asarray(upright, dtype=np.float64)
-                gray = np.clip(np.rint(gray16 / 257.0), 0, 255).astype(np.uint8)
-                return np.repeat(gray[:, :, None], 3, axis=2)
-            if upright.has_transparency_data:
-                rgba = upright.convert("RGBA")
-                white = PillowImage.new("RGBA", rgba.size, (255, 255, 255, 255))
-                upright = PillowImage.alpha_composite(white, rgba)
-            rgb = np.asarray(upright.convert("RGB"))
+        header.load()
+        upright = ImageOps.exif_transpose(header)
+        if upright.mode.startswith("I"):
+            gray16 = np.asarray(upright, dtype=np.float64)
+            gray = np.clip(np.rint(gray16 / 257.0), 0, 255).astype(np.uint8)
+            return np.repeat(gray[:, :, None], 3, axis=2)
+        if upright.has_transparency_data:
+            rgba = upright.convert("RGBA")
+            white = PillowImage.new("RGBA", rgba.size, (255, 255, 255, 255))
+            upright = PillowImage.alpha_composite(white, rgba)
+        rgb = np.asarray(upright.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many kinds on damaged data
         raise ImageError(f"{name}: truncated or damaged picture ({error})") from error
     return np.ascontiguousarray(rgb[:, :, ::-1])

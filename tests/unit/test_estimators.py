@@ -16,7 +16,6 @@ from agebench.errors import (
     ModelError,
     UsageError,
     WeightsError,
-    WeightsUnavailableError,
 )
 from agebench.estimators.caffe_age_net import CHANNEL_MEAN, CaffeAgeNet, centre_window, ten_windows
 from agebench.estimators.common import (
@@ -361,10 +360,10 @@ def test_wrong_options_are_refused(
         load_estimator(f"caffe-age-net:{random_net}", **options)
 
 
-def test_a_missing_file_is_unavailable(tmp_path: Path, random_net: Path) -> None:
-    with pytest.raises(WeightsUnavailableError, match="nowhere"):
+def test_a_missing_file_gives_one_sentence(tmp_path: Path, random_net: Path) -> None:
+    with pytest.raises(WeightsError, match="nowhere"):
         CaffeAgeNet(tmp_path / "nowhere.caffemodel")
-    with pytest.raises(WeightsUnavailableError, match="nowhere"):
+    with pytest.raises(WeightsError, match="nowhere"):
         CaffeAgeNet(random_net, crops=10, mean_file=tmp_path / "nowhere.binaryproto")
 
 

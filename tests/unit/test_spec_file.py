@@ -20,7 +20,6 @@ from agebench.errors import (
     ModelError,
     UsageError,
     WeightsError,
-    WeightsUnavailableError,
 )
 from agebench.estimators.spec_file import SpecFileEstimator
 from agebench.estimators.spec_schema import file_beside
@@ -443,8 +442,8 @@ def test_files_below_the_folder_are_found(tmp_path: Path, monkeypatch: pytest.Mo
         assert _years(spelled, _flat((9, 0, 0))) == pytest.approx([9])
 
 
-def test_a_missing_model_is_unavailable(tmp_path: Path) -> None:
-    with pytest.raises(WeightsUnavailableError, match=r"files\.model names 'net\.onnx'"):
+def test_a_missing_model_gives_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match=r"files\.model names 'net\.onnx'"):
         SpecFileEstimator(_spec(tmp_path, YEARS))
 
 

@@ -1,0 +1,67 @@
+"""Whether two results may stand in one ranking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agebench.types import LabelKind
+
+_WORDS = {
+    "birth-age": "dates of birth",
+    "apparent": "people's guesses",
+    "dex-estimated": "the DEX network's estimates",
+    "unknown": "an unknown source",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """What a result was measured on.
+
+    Attributes:
+        dataset: registry name of the data set.
+        protocol: name of the protocol, "" where none was named; as in `Split.protocol`.
+        part: which part was scored, such as "test"; "" without a protocol.
+        label_kind: how the true ages came about.
+        pictures: what else chose the pictures, such as "random 100, seed 0"; "" for all.
+        content_sha256: hash over all names, labels and pictures; "" where it is not known.
+    """
+
+    dataset: str
+    protocol: str = ""
+    part: str = ""
+    label_kind: LabelKind = "unknown"
+    pictures: str = ""
+    content_sha256: str = ""
+
+    @property
+    def label(self) -> str:
+        """Name of the protocol and part: "utkface-full/test, random 100, seed 0".
+
+        >>> Scored("fgnet").label, Scored("utkface", "utkface-full", "test").label
+        ('all pictures', 'utkface-full/test')
+        """
+        named = f"{self.protocol}/{self.part}" if self.protocol else ""
+        return ", ".join(filter(None, (named, self.pictures))) or "all pictures"
+
+
+def comparable(first: Scored, second: Scored) -> str:
+    """Return why two results may not be ranked together, or "" if they may.
+
+    >>> comparable(Scored("utkface", "utkface-full", "test"), Scored("utkface"))
+    "one is of utkface-full/test, the other of all pictures: other pictures are scored"
+    """
+    if first.dataset != second.dataset:
+        return f"one is of the data set {first.dataset!r}, the other of {second.dataset!r}"
+    if first.label_kind != second.label_kind:
+        one, other = _WORDS[first.label_kind], _WORDS[second.label_kind]
+        return f"the true ages of one come from {one}, those of the other from {other}"
+    if first.label != second.label:
+        return f"one is of {first.label}, the other of {second.label}: other pictures are scored"
+    if first.content_sha256 and second.content_sha256:
+        if first.content_sha256 != second.content_sha256:
+            return (
+                f"both are of {first.label}, but on other pictures or labels: the copies of the "
+                "data set differ"
+            )
+    return ""

@@ -1,0 +1,132 @@
+"""What a model was trained on, small enough to be shipped beside its weights.
+
+Of each picture the first eight bytes of the sha256 of its file are kept: 24,000 pictures take
+190 kB, and the chance that any of a million other pictures is taken for one of them is about one
+in a billion.  Only the same bytes are recognised: a picture that was saved, resized or cut again
+is not, nor is another photograph of the same person.  A count of 0 is therefore no proof.
+
+The file: one line that names the format, one line of JSON (what, count, body_sha256), then the
+sorted prefixes, eight bytes each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from agebench.errors import AgebenchError
+from agebench.files import write_whole
+
+MAGIC = b"agebench-training-hashes 1\n"
+PREFIX_BYTES = 8
+LARGEST_BYTES = 1_000_000_000
+"""Larger files are refused: this holds a hundred million pictures."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _prefix(sha256: str) -> bytes:
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(f"expected a sha256 of 64 hex digits in lower case, got {sha256!r}")
+    return bytes.fromhex(sha256[: 2 * PREFIX_BYTES])
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingHashes:
+    """A set of pictures, by their content.
+
+    Attributes:
+        what: where they are from, such as "utkface-full/train".
+        prefixes: the first eight bytes of each sha256.
+
+    >>> trained = TrainingHashes.of("mine/train", ["ab" * 32])
+    >>> trained.contains("ab" * 32), trained.contains("cd" * 32)
+    (True, False)
+    """
+
+    what: str
+    prefixes: frozenset[bytes]
+
+    @staticmethod
+    def of(what: str, sha256: Iterable[str]) -> TrainingHashes:
+        """Make the set from full hashes, 64 hex digits each.
+
+        Raises:
+            ValueError: one is no such hash.
+        """
+        return TrainingHashes(what, frozenset(map(_prefix, sha256)))
+
+    def __len__(self) -> int:
+        return len(self.prefixes)
+
+    def contains(self, sha256: str) -> bool:
+        """Tell whether the picture with this hash (64 hex digits) is in the set.
+
+        Raises:
+            ValueError: `sha256` is no such hash.
+        """
+        return _prefix(sha256) in self.prefixes
+
+    def write(self, path: str | Path) -> None:
+        """Write the file that `read_training_hashes` reads.
+
+        Raises:
+            AgebenchError: the file can't be written.
+        """
+        body = b"".join(sorted(self.prefixes))
+        head = {
+            "what": self.what,
+            "count": len(self.prefixes),
+            "body_sha256": hashlib.sha256(body).hexdigest(),
+        }
+        line = json.dumps(head, sort_keys=True).encode("ascii")
+        write_whole(Path(path), MAGIC + line + b"\n" + body)
+
+
+def read_training_hashes(path: str | Path) -> TrainingHashes:
+    """Read a file that `TrainingHashes.write` made.
+
+    Raises:
+        AgebenchError: there is no such file, it is another kind of file, or it is damaged.
+    """
+    file = Path(path)
+    expected = f"{str(file)!r} is no whole file of training hashes"
+    try:
+        if not file.is_file():
+            raise AgebenchError(f"there is no file of training hashes at {str(file)!r}")
+        if file.stat().st_size > LARGEST_BYTES:
+            raise AgebenchError(f"{expected}: it has more than {LARGEST_BYTES:,} bytes")
+        data = file.read_bytes()
+    except (OSError, ValueError) as error:
+        raise AgebenchError(f"{str(file)!r} can't be read: {error}") from error
+    if not data.startswith(MAGIC):
+        raise AgebenchError(f"{expected}: it does not begin with {MAGIC.decode().strip()!r}")
+    line, _, body = data[len(MAGIC) :].partition(b"\n")
+    try:
+        head = json.loads(line)
+        what, count, digest = str(head["what"]), head["count"], head["body_sha256"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AgebenchError(f"{expected}: its second line is damaged ({error})") from error
+    if not _whole(body, count, digest):
+        raise AgebenchError(f"{expected}: it states {count} pictures, but is cut or changed")
+    starts = range(0, len(body), PREFIX_BYTES)
+    return TrainingHashes(what, frozenset(body[start : start + PREFIX_BYTES] for start in starts))
+
+
+def _whole(body: bytes, count: object, digest: object) -> bool:
+    complete = isinstance(count, int) and len(body) == PREFIX_BYTES * count
+    return complete and hashlib.sha256(body).hexdigest() == digest
+
+
+@runtime_checkable
+class KnowsItsTraining(Protocol):
+    """An estimator that can tell which pictures it was trained on."""
+
+    def training_hashes(self) -> TrainingHashes | None:
+        """Return them, or None where they are not known."""
+        ...
