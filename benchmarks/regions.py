@@ -197,7 +197,9 @@ def main() -> int:
     if arguments.utkface is not None and arguments.sheets is not None:
         chips = load_dataset("utkface", arguments.utkface).samples
         images = [read_image(sample.path) for sample in chips[:: len(chips) // 24]]
-        draw_sheet(images, detect_all(load_detector("aligned"), images), arguments.sheets / "utk.png")
+        draw_sheet(
+            images, detect_all(load_detector("aligned"), images), arguments.sheets / "utk.png"
+        )
     text = json.dumps({**result, "environment": dict(describe_environment())}, indent=1)
     print(text)
     if arguments.out is not None:
