@@ -13,9 +13,9 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agebench.arrays import Ints, ages, finite_floats
+from agebench.arrays import Ints, ages, finite_floats, same_length
 from agebench.errors import UsageError, suggestion
-from agebench.types import AgeBins, Floats
+from agebench.types import MAX_AGE_YEARS, AgeBins, Floats
 
 ADIENCE_CLASSES = AgeBins((0, 4, 8, 15, 25, 38, 48, 60), (2, 6, 12, 20, 32, 43, 53, 100))
 """The eight classes of Levi & Hassner, "Age and Gender Classification using Convolutional Neural
@@ -207,6 +207,58 @@ def years_from_classes(
         return expectation(probabilities, years)
     best = np.argmax(_distribution(probabilities, len(bins)), axis=1)
     return np.asarray(years[best], dtype=np.float64)
+
+
+def fit_class_years(
+    probabilities: npt.ArrayLike, true_years: npt.ArrayLike, bins: AgeBins, rule: YearsRule
+) -> Floats:
+    """Return the years that each class should stand for, fitted on pictures with known ages.
+
+    With "midpoint" it is the median true age of the pictures for which the class is the most
+    probable: no other age has a smaller mean absolute error.  A class that is never the most
+    probable keeps its midpoint.  With "expectation" it is the least-squares solution of
+    ``probabilities @ years = true_years`` with years from 0 to `MAX_AGE_YEARS`, where each class
+    counts as one more picture of its midpoint, so that a class that is hardly ever given does not
+    run away.
+
+    To be called with a training part only: fitted on the pictures that are scored, it flatters.
+
+    Args:
+        probabilities: shape (n, classes), as in `expectation`; n from 1.
+        true_years: shape (n,), 0 to `MAX_AGE_YEARS`.
+        bins: the classes.
+        rule: the rule of `years_from_classes` that will use the result.
+
+    Returns:
+        Years, shape (classes,), for `years_by_class` of `years_from_classes`.
+
+    Raises:
+        UsageError: there is no such rule.
+        ValueError: shapes or values other than the above.
+
+    >>> two = AgeBins((0, 20), (10, 30))
+    >>> fit_class_years([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]], [3, 4, 9], two, "midpoint")
+    array([ 4., 25.])
+    """
+    if rule not in YEARS_RULES:
+        hint = suggestion(str(rule), YEARS_RULES)
+        raise UsageError(f"unknown rule {rule!r} for the years of a class: {hint}")
+    shares = _distribution(probabilities, len(bins))
+    true = ages("true_years", true_years)
+    if same_length(probabilities=shares, true_years=true) == 0:
+        raise ValueError("true_years: expected at least one age to fit to, got none")
+    if rule == "midpoint":
+        best = np.argmax(shares, axis=1)
+        years = bins.midpoints
+        for index in np.unique(best).tolist():
+            years[index] = np.median(true[best == index])
+        return years
+    from scipy.optimize import lsq_linear
+
+    rows = np.concatenate([shares, np.eye(len(bins))])
+    wanted = np.concatenate([true, bins.midpoints])
+    fitted = lsq_linear(rows, wanted, bounds=(0.0, MAX_AGE_YEARS), method="bvls")
+    return np.clip(np.asarray(fitted.x, dtype=np.float64), 0.0, MAX_AGE_YEARS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -67,6 +67,15 @@ def _find(group: str, name: str) -> EntryPoint:
     return max(entries, key=lambda entry: _plugin(entry).package == "agebench")
 
 
+def require_registered(group: str, reference: str) -> None:
+    """Check the form and the name of a reference without importing anything.
+
+    Raises:
+        UsageError: it is malformed, or nothing of that name is registered.
+    """
+    _find(group, parse_reference(reference).name)
+
+
 def load_factory(group: str, name: str) -> Callable[..., Any]:
     """Import the factory registered as `name`.
 

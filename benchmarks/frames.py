@@ -13,7 +13,7 @@ import argparse
 import os
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +25,20 @@ from agebench.detectors.yolov8_face import YoloV8Face
 from agebench.detectors.yunet import YuNet
 from agebench.protocols import BoxToFrame, FaceDetector
 from agebench.types import Box, Face, FaceFrame, Image
-from agebench.vision.frames import box_iou, five_points, frame_box, frame_from_points
+from agebench.vision.frames import (
+    box_iou,
+    five_points,
+    frame_box,
+    frame_from_box,
+    frame_from_points,
+)
 from agebench.vision.images import read_image
+
+HEADER = (
+    f"{'':26} {'measured median':^26}   {'in the code':^26} {'IoU with the reference':>22}\n"
+    f"{'detector':17} {'n':>4} {'none':>4} {'dx':>8} {'dy':>8} {'height':>8}   "
+    f"{'dx':>8} {'dy':>8} {'height':>8} {'median':>11} {'under 0.5':>10}"
+)
 
 CHIPS = 500
 SEED = 0
@@ -52,10 +64,6 @@ class Relation:
 
     def overlaps(self, detector: FaceDetector, relation: BoxToFrame) -> list[float]:
         """Return the IoU of the frame from each box with its reference."""
-        from dataclasses import replace
-
-        from agebench.vision.frames import frame_from_box
-
         spec = replace(detector.spec, box_to_frame=relation)
         pairs = zip(self.boxes, self.frames, strict=True)
         return [
@@ -101,11 +109,12 @@ def report(detector: FaceDetector, relation: Relation) -> str:
     """Return one row of the table."""
     fitted, held = relation.fitted(), detector.spec.box_to_frame
     iou = np.array(relation.overlaps(detector, held))
+    name = f"{detector.spec.name} {detector.spec.settings.get('version', '')}"
     return (
-        f"{detector.spec.name:14} {len(iou):4} {relation.missed:6} "
+        f"{name:17} {len(iou):4} {relation.missed:4} "
         f"{fitted.dx:+8.3f} {fitted.dy:+8.3f} {fitted.height:8.3f}   "
         f"{held.dx:+8.3f} {held.dy:+8.3f} {held.height:8.3f} "
-        f"{np.median(iou):8.3f} {(iou < 0.5).mean():10.1%}"
+        f"{np.median(iou):11.3f} {(iou < 0.5).mean():10.1%}"
     )
 
 
@@ -115,11 +124,7 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="holds data/ and pretrained/")
     shared: Path = parser.parse_args().shared
     os.environ.setdefault("AGEBENCH_MIRROR", str(shared / "pretrained"))
-    print("                                  measured median              in the code")
-    print(
-        f"{'detector':14} {'n':>4} {'missed':>6} {'dx':>8} {'dy':>8} {'height':>8}   "
-        f"{'dx':>8} {'dy':>8} {'height':>8} {'IoU':>8} {'under 0.5':>10}"
-    )
+    print(HEADER)
     judge = YoloV8Face(runtime="onnxruntime")
     faces = sorted((shared / "data" / "fgnet" / "images").iterdir())
     images = [read_image(path) for path in faces]

@@ -15,6 +15,7 @@ from agebench.bench.environment import describe_environment
 from agebench.bench.latency import Latency, choose_pictures, run_latency
 from agebench.bench.loading import (
     Contender,
+    check_names,
     load_contenders,
     load_face_detector,
     load_pictures,
@@ -22,6 +23,7 @@ from agebench.bench.loading import (
 from agebench.bench.records import ImageRecord, ProgressStep, no_progress
 from agebench.bench.results import CompareResult, EstimatorResult, prepare_folder
 from agebench.bench.scores import common_subset, score_estimator
+from agebench.bench.selection import describe_selection, take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.protocols import Dataset, Estimator, FaceDetector
 from agebench.types import plain
@@ -62,13 +64,18 @@ def compare(
     agebench.errors.DatasetError: ...
     """
     settings = settings or CompareSettings()
+    # What costs nothing comes first: a typing error must not wait for a download.
+    check_names(estimators, detector)
+    where = None if root is None else Path(root)
+    pictures, maker = load_pictures(dataset, where, settings.protocol)
     if out is not None:
         prepare_folder(Path(out))
     contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
     detector_name, face_detector = load_face_detector(detector)
-    pictures = load_pictures(dataset, None if root is None else Path(root), settings)
+    pictures, split = take_pictures(pictures, maker, settings, progress)
     with _opencv_threads(settings.threads):
-        about = _about(detector_name, face_detector, pictures, root, settings)
+        about = _about(detector_name, face_detector, pictures, where, settings)
+        about["dataset"] |= describe_selection(pictures, split, settings)
         result = _measure(contenders, face_detector, pictures, settings, about, progress)
     if out is not None:
         result.save(out)
@@ -120,7 +127,7 @@ def _results(
     runnable = [item for item in contenders if item.estimator is not None]
     for index, item in enumerate(runnable):
         classes = item.estimator.spec.classes if item.estimator is not None else None
-        score = score_estimator(records, common, index, classes, seed)
+        score = score_estimator(records, common, index, classes, seed, item.trained)
         yield EstimatorResult(item, score, {} if latency is None else latency.own[index])
     for item in contenders:
         if item.estimator is None:
@@ -141,7 +148,7 @@ def _about(
     detector_name: str,
     detector: FaceDetector,
     pictures: Dataset,
-    root: str | Path | None,
+    root: Path | None,
     settings: CompareSettings,
 ) -> dict[str, Any]:
     return {
@@ -151,18 +158,8 @@ def _about(
         "dataset": {
             **plain(pictures.spec),
             "root": None if root is None else str(root),
-            "protocol": _protocol(settings),
             "problems": plain(list(pictures.problems)),
         },
         "detector": {"reference": detector_name, **plain(detector.spec)},
         "settings": plain(settings),
     }
-
-
-def _protocol(settings: CompareSettings) -> str:
-    """Name which pictures were scored; figures of different protocols can't be ranked."""
-    if settings.limit is not None:
-        return f"first {settings.limit} by name"
-    if settings.sample is not None:
-        return f"random {settings.sample}, seed {settings.seed}"
-    return "all pictures"

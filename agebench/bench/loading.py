@@ -3,14 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
-from agebench.bench.settings import CompareSettings
-from agebench.datasets.sampling import limit, sample
-from agebench.errors import DatasetError, UsageError, WeightsUnavailableError, suggestion
+from agebench.bench.selection import SplitMaker, find_split
+from agebench.datasets.training_hashes import KnowsItsTraining, TrainingHashes
+from agebench.errors import (
+    AgebenchError,
+    ContractError,
+    DatasetError,
+    UsageError,
+    WeightsUnavailableError,
+    suggestion,
+)
 from agebench.protocols import Dataset, Estimator, FaceDetector
-from agebench.registry import load_dataset, load_detector, load_estimator
+from agebench.registry import (
+    DETECTORS,
+    ESTIMATORS,
+    load_dataset,
+    load_detector,
+    load_estimator,
+    require_registered,
+)
 from agebench.vision.regions import REGIONS
 
 
@@ -22,11 +37,30 @@ class Contender:
         name: what it is called in the result: the reference as given, unique.
         estimator: None where it is unavailable.
         reason: why it is unavailable; "" where it is not.
+        trained: the pictures that it was trained on, where it knows them.
     """
 
     name: str
     estimator: Estimator | None
     reason: str = ""
+    trained: TrainingHashes | None = None
+
+
+def check_names(estimators: Sequence[str | Estimator], detector: str | FaceDetector) -> None:
+    """Check whatever can be checked before any model file is looked for.
+
+    Raises:
+        UsageError: no estimator was given, or a name is malformed or unknown.
+    """
+    if isinstance(estimators, str):
+        raise UsageError(f"expected a list of estimators, got one text: use [{estimators!r}]")
+    if not estimators:
+        raise UsageError("no estimator was given ('agebench ls estimators' lists them)")
+    for item in estimators:
+        if isinstance(item, str):
+            require_registered(ESTIMATORS, item)
+    if isinstance(detector, str):
+        require_registered(DETECTORS, detector)
 
 
 def load_contenders(
@@ -35,14 +69,10 @@ def load_contenders(
     """Load all estimators.
 
     Raises:
-        UsageError: none was given, or one was given twice.
+        UsageError: one was given twice, or asks for a region that does not exist.
         WeightsUnavailableError: a model file can't be had and `skip_unavailable` is off, or none
             of the estimators could be loaded.
     """
-    if isinstance(estimators, str):
-        raise UsageError(f"expected a list of estimators, got one text: use [{estimators!r}]")
-    if not estimators:
-        raise UsageError("no estimator was given ('agebench ls estimators' lists them)")
     contenders = [_load_one(item, skip_unavailable) for item in estimators]
     names = [contender.name for contender in contenders]
     for name in names:
@@ -56,7 +86,7 @@ def load_contenders(
     return contenders
 
 
-def _load_one(item: str | Estimator, skip_unavailable: bool) -> Contender:
+def _load_one(item: object, skip_unavailable: bool) -> Contender:
     if not isinstance(item, str):
         if not isinstance(item, Estimator):
             raise UsageError(
@@ -82,25 +112,47 @@ def _checked(contender: Contender) -> Contender:
         if view.region not in REGIONS:
             hint = suggestion(view.region, REGIONS)
             raise UsageError(f"{contender.name}: unknown region {view.region!r}: {hint}")
-    return contender
+    return replace(contender, trained=_training_hashes(contender))
 
 
-def load_pictures(dataset: str | Dataset, root: Path | None, settings: CompareSettings) -> Dataset:
-    """List the data set and take the part that the settings ask for.
+def _training_hashes(contender: Contender) -> TrainingHashes | None:
+    """Ask an estimator for the pictures it was trained on, before anything long begins."""
+    estimator = cast("object", contender.estimator)  # it may keep the second protocol too
+    if not isinstance(estimator, KnowsItsTraining):
+        return None
+    try:
+        trained = cast("object", estimator.training_hashes())
+    except AgebenchError:
+        raise
+    except Exception as error:  # a stranger's estimator may fail in any way
+        raise ContractError(
+            f"{contender.name}: training_hashes() failed: {type(error).__name__}: {error}"
+        ) from error
+    if trained is not None and not isinstance(trained, TrainingHashes):
+        raise ContractError(
+            f"{contender.name}: training_hashes() must give TrainingHashes or None, got "
+            f"{type(trained).__name__}"
+        )
+    return trained
+
+
+def load_pictures(
+    dataset: str | Dataset, root: Path | None, protocol: str | None
+) -> tuple[Dataset, SplitMaker | None]:
+    """List the data set, and check the protocol that it is to be split by.
+
+    Returns:
+        All pictures, and what splits them, if that was asked for.
 
     Raises:
-        UsageError: a root is missing or not wanted.
-        DatasetError: there is no usable picture.
+        UsageError: a root is missing or not wanted, or the protocol is unknown.
+        DatasetError: there is no usable picture, or the split file does not fit.
     """
     if isinstance(dataset, str):
         dataset = load_dataset(dataset, root)
     if not dataset.samples:
         raise DatasetError(f"data set {dataset.spec.name!r} holds no usable picture")
-    if settings.limit is not None:
-        return limit(dataset, settings.limit)
-    if settings.sample is not None:
-        return sample(dataset, settings.sample, settings.seed)
-    return dataset
+    return dataset, None if protocol is None else find_split(dataset, protocol)
 
 
 def load_face_detector(detector: str | FaceDetector) -> tuple[str, FaceDetector]:

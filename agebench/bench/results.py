@@ -163,8 +163,18 @@ def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
             "own_errors": _errors_json(score.own_errors),
             "classes": plain(score.classes),
             "ranges": plain(score.ranges),
+            "seen_in_training": _seen_json(item),
         }
     return content
+
+
+def _seen_json(item: EstimatorResult) -> dict[str, Any] | None:
+    """Scored pictures that the estimator was trained on; None where it does not know."""
+    trained, score = item.contender.trained, item.score
+    if trained is None or score is None or score.seen_in_training is None:
+        return None
+    seen = list(score.seen_in_training)
+    return {"what": trained.what, "count": len(seen), "images": seen}
 
 
 def _image_json(record: ImageRecord, estimators: Sequence[EstimatorResult]) -> dict[str, Any]:

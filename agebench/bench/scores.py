@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agebench.bench.records import ImageRecord
+from agebench.datasets.training_hashes import TrainingHashes
 from agebench.metrics import (
     ClassAccuracy,
     ErrorSummary,
@@ -45,6 +46,8 @@ class Score:
         clipped: scored pictures of which a crop lies more than `CLIPPED_SHARE` outside.
         classes: class accuracy over the common subset; None for estimators without classes.
         ranges: against range labels; None where the data set has none.
+        seen_in_training: names of the scored pictures that it was trained on; None where it does
+            not know.
     """
 
     errors: ErrorSummary
@@ -55,6 +58,7 @@ class Score:
     clipped: int
     classes: ClassAccuracy | None
     ranges: RangeScore | None
+    seen_in_training: tuple[str, ...] | None = None
 
 
 def common_subset(records: Sequence[ImageRecord], estimators: int) -> list[ImageRecord]:
@@ -118,14 +122,30 @@ def _ranges(records: Sequence[ImageRecord], index: int) -> RangeScore | None:
     return RangeScore(len(pairs), float(hits.mean()), float(distances.mean()))
 
 
+def _seen(
+    records: Sequence[ImageRecord], index: int, trained: TrainingHashes | None
+) -> tuple[str, ...] | None:
+    if trained is None:
+        return None
+    return tuple(
+        record.sample.name
+        for record in records
+        if record.status_of(index) == "ok" and trained.contains(record.sha256)
+    )
+
+
 def score_estimator(
     records: Sequence[ImageRecord],
     common: Sequence[ImageRecord],
     index: int,
     classes: AgeBins | None,
     seed: int,
+    trained: TrainingHashes | None = None,
 ) -> Score:
-    """Compute all figures of the estimator at position `index`."""
+    """Compute all figures of the estimator at position `index`.
+
+    Pictures that it was `trained` on are scored, and listed in `Score.seen_in_training`.
+    """
     counts = Counter(record.status_of(index) for record in records)
     clipped = sum(
         record.outcomes[index].outside > CLIPPED_SHARE
@@ -141,4 +161,5 @@ def score_estimator(
         clipped=clipped,
         classes=_classes(common, index, classes),
         ranges=_ranges(common, index),
+        seen_in_training=_seen(records, index, trained),
     )

@@ -13,6 +13,8 @@ class CompareSettings:
     """Settings of one comparison; all are written into its result.
 
     Attributes:
+        protocol: score a part of this protocol (with options) or split file; None for no split.
+        part: which part, such as "test", "train+val" or "not-fold-0"; None for "test".
         limit: take only the first so many pictures by name; None for all.
         sample: take so many pictures drawn at random by `seed`; None for all.
         seed: of the sample, the bootstrap and the pictures chosen for timing.
@@ -24,7 +26,8 @@ class CompareSettings:
         skip_unavailable: go on without the estimators whose model files can't be had.
 
     Raises:
-        UsageError: a number is out of range, or `limit` and `sample` are both given.
+        UsageError: a number is out of range, `limit` and `sample` are both given, or `part` is
+            without `protocol`.
     """
 
     limit: int | None = None
@@ -36,10 +39,14 @@ class CompareSettings:
     latency_images: int = 100
     max_pixels: int = MAX_PIXELS
     skip_unavailable: bool = False
+    protocol: str | None = None
+    part: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.sample is not None:
             raise UsageError("limit and sample exclude each other: give one of them")
+        if self.part is not None and self.protocol is None:
+            raise UsageError(f"part {self.part!r} needs a protocol: of what is it a part?")
         least = {
             "limit": 1,
             "sample": 1,

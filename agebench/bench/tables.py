@@ -159,12 +159,23 @@ def _remarks(result: CompareResult) -> list[str]:
     if several:
         remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
     remarks += _failures(result)
+    remarks += _seen(result)
     for item in result.estimators:
         if item.score is None:
             remarks.append(f"{item.name}: not available: {item.contender.reason}")
         elif item.contender.estimator is not None:
             remarks += [f"{item.name}: {note}" for note in item.contender.estimator.spec.notes]
     return remarks
+
+
+def _seen(result: CompareResult) -> list[str]:
+    """Name the estimators that were trained on what they are scored on."""
+    return [
+        f"{item.name} was TRAINED ON {len(item.score.seen_in_training)} of its "
+        f"{item.score.scored} scored pictures: its error is not to be believed."
+        for item in result.estimators
+        if item.score is not None and item.score.seen_in_training
+    ]
 
 
 def _failures(result: CompareResult) -> list[str]:

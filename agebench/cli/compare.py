@@ -27,6 +27,8 @@ Examples:
     "--detector", default="yolov8-face", show_default=True, help="Face detector, with options."
 )
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
+@click.option("--protocol", help="Score a part of this protocol ('holdout seed=3') or split file.")
+@click.option("--part", help="Which part of it: test (the default), val, train+val, not-fold-0.")
 @click.option("--limit", type=int, help="Only the first N pictures by name.")
 @click.option("--sample", type=int, help="Only N pictures, drawn at random.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
@@ -48,7 +50,7 @@ def command(
     detector: str,
     out: Path | None,
     as_json: bool,
-    **settings: int | bool | None,
+    **settings: str | int | bool | None,
 ) -> None:
     """Measure estimators on the same faces: error in years and milliseconds.
 

@@ -22,6 +22,10 @@ PICTURE_SUFFIXES = frozenset(
 )
 """Suffixes, in lower case, of the files that are taken for pictures."""
 
+ORIGIN = "origin"
+"""Attribute of a sample that is an altered copy: equal values mean copies of one original picture,
+which must stay in one part of a split."""
+
 # The folder that macOS adds to zip archives: it holds a stub named like each real picture.
 _RESOURCE_FORKS = "__MACOSX"
 

@@ -49,7 +49,7 @@ def comparable(first: Scored, second: Scored) -> str:
     """Return why two results may not be ranked together, or "" if they may.
 
     >>> comparable(Scored("utkface", "utkface-full", "test"), Scored("utkface"))
-    "one is of utkface-full/test, the other of all pictures: other pictures are scored"
+    'one is of utkface-full/test, the other of all pictures: other pictures are scored'
     """
     if first.dataset != second.dataset:
         return f"one is of the data set {first.dataset!r}, the other of {second.dataset!r}"
@@ -58,10 +58,10 @@ def comparable(first: Scored, second: Scored) -> str:
         return f"the true ages of one come from {one}, those of the other from {other}"
     if first.label != second.label:
         return f"one is of {first.label}, the other of {second.label}: other pictures are scored"
-    if first.content_sha256 and second.content_sha256:
-        if first.content_sha256 != second.content_sha256:
-            return (
-                f"both are of {first.label}, but on other pictures or labels: the copies of the "
-                "data set differ"
-            )
+    known = first.content_sha256 and second.content_sha256
+    if known and first.content_sha256 != second.content_sha256:
+        return (
+            f"both are of {first.label}, but on other pictures or labels: the copies of the "
+            "data set differ"
+        )
     return ""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agebench.datasets.base import SampleList, finished
 from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.listed import Listed, without_repeats
 from agebench.datasets.names import parse_age_label, shown
 from agebench.errors import DatasetError
 from agebench.protocols import DatasetSpec
@@ -44,14 +45,14 @@ def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
     headings, rows = read_table(file, (PATH_COLUMNS, ("age",)))
     path_column = next(name for name in PATH_COLUMNS if name in headings)
     problems: list[Problem] = []
-    usable: list[tuple[int, Sample]] = []
+    usable: list[Listed] = []
     for row in rows:
         found = _sample(file.parent, path_column, row)
         if isinstance(found, Problem):
             problems.append(found)
         else:
-            usable.append((row.line, found))
-    samples, repeats = _without_repeats(usable)
+            usable.append(Listed(str(row.line), found))
+    samples, repeats = without_repeats(usable)
     return finished(replace(SPEC, label_kind=label_kind), file, samples, problems + repeats)
 
 
@@ -117,23 +118,3 @@ def _name(folder: Path, path: Path) -> str:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:  # on another drive there is no relative path
         return path.as_posix()
-
-
-def _without_repeats(rows: list[tuple[int, Sample]]) -> tuple[list[Sample], list[Problem]]:
-    """Keep the first row of each picture, and none where its rows give different ages."""
-    first: dict[str, tuple[int, Sample]] = {}
-    conflicts: dict[str, Problem] = {}
-    problems: list[Problem] = []
-    for line, sample in rows:
-        line_before, before = first.setdefault(sample.name, (line, sample))
-        if line == line_before:
-            continue
-        same = (sample.age_years, sample.age_range) == (before.age_years, before.age_range)
-        if same:
-            reason = f"line {line}: repeats line {line_before}"
-            problems.append(Problem(sample.name, reason))
-        else:
-            reason = f"lines {line_before} and {line} give different ages: neither is used"
-            conflicts.setdefault(sample.name, Problem(sample.name, reason))
-    kept = [sample for name, (_, sample) in first.items() if name not in conflicts]
-    return kept, problems + list(conflicts.values())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,24 +28,52 @@ def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
     Raises:
         DatasetError: `root` is no folder or holds no usable picture.
     """
-    require_folder(root, SPEC.name, "one folder per age (007) or range of ages (20-29)")
+    spec = replace(SPEC, label_kind=label_kind)
+    return list_by_folder(spec, root, "one folder per age (007) or range of ages (20-29)")
+
+
+def list_by_folder(
+    spec: DatasetSpec,
+    root: Path,
+    holds: str,
+    *,
+    nearest: bool = False,
+    parse: Callable[[str], AgeLabel | Problem] = parse_age_label,
+    attributes: Callable[[str], Mapping[str, str]] = lambda _name: {},
+) -> SampleList:
+    """List pictures whose age is the name of a folder that they lie in.
+
+    Args:
+        spec: of the data set.
+        root: its folder.
+        holds: what `root` should hold, in words.
+        nearest: the label is the folder right around the picture, at any depth; else the topmost
+            one below `root`.
+        parse: from the folder's own name to the label.
+        attributes: from a picture's name, relative to `root`, to its attributes.
+
+    Raises:
+        DatasetError: `root` is no folder or holds no usable picture.
+    """
+    require_folder(root, spec.name, holds)
     files, problems = list_files(root)
     labels: dict[str, AgeLabel | Problem] = {}
     unlabelled: Counter[str] = Counter()
     samples: list[Sample] = []
     for file in files:
-        folder, slash, _ = file.name.partition("/")
-        if not slash:
+        folder = file.name.rpartition("/")[0] if nearest else file.name.partition("/")[0]
+        if "/" not in file.name:
             problems.append(Problem(file.name, "lies in no age folder: its age is not known"))
             continue
-        label = labels.setdefault(folder, parse_age_label(folder))
+        label = labels.setdefault(folder, parse(folder.rpartition("/")[2]))
         if isinstance(label, Problem):
             unlabelled[folder] += 1
             continue
-        samples.append(Sample(file.path, file.name, label.age_years, label.age_range))
+        sample = Sample(file.path, file.name, label.age_years, label.age_range)
+        samples.append(replace(sample, attributes=attributes(file.name)))
     problems += [
         Problem(folder, f"{count} pictures left out: {label.reason}")
         for folder, count in unlabelled.items()
         if isinstance(label := labels[folder], Problem)
     ]
-    return finished(replace(SPEC, label_kind=label_kind), root, samples, problems)
+    return finished(spec, root, samples, problems)

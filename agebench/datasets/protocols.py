@@ -295,10 +295,14 @@ def _converted(protocol: str, name: str, value: Setting, default: Setting) -> Se
     return number
 
 
-def _settled(
+def check_protocol(
     protocol: str, dataset: Dataset, options: Mapping[str, Setting]
 ) -> tuple[ProtocolRule, dict[str, Setting]]:
-    """Return the protocol and all its options, before anything long begins."""
+    """Return the protocol and all its options with their values, before anything long begins.
+
+    Raises:
+        UsageError: unknown protocol or option, or the protocol is for another data set.
+    """
     rule = find_protocol(protocol)
     if rule.dataset not in ("", dataset.spec.name):
         raise UsageError(
@@ -336,7 +340,7 @@ def make_split(
         UsageError: unknown protocol or option, or the protocol is for another data set.
         DatasetError: no picture is in any part.
     """
-    rule, settings = _settled(protocol, dataset, options or {})
+    rule, settings = check_protocol(protocol, dataset, options or {})
     facts = facts or PictureFacts()
     usable = {name: key for name, key in facts.sha256.items() if name not in facts.broken}
     facts = replace(facts, sha256=usable)
@@ -381,6 +385,6 @@ def build_split(
 
     Args, Raises: as `make_split`.
     """
-    rule, _ = _settled(protocol, dataset, options or {})
+    rule, _ = check_protocol(protocol, dataset, options or {})
     facts = read_facts(dataset, progress) if rule.needs_pictures else None
     return make_split(protocol, dataset, facts, options)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from agebench.datasets.base import SampleList
+from agebench.datasets.base import ORIGIN, SampleList
 from agebench.errors import DatasetError, UsageError, suggestion
 from agebench.protocols import Dataset
 from agebench.types import LabelKind, Problem, Sample, Setting, frozen_mapping, plain
@@ -154,7 +154,7 @@ def unit_interval(salt: str, key: str) -> float:
     """Return a number from 0 to below 1 that only depends on the two texts, evenly spread.
 
     >>> round(unit_interval("utkface-full", "00"), 6)
-    0.0
+    0.059271
     """
     digest = hashlib.sha256(f"{salt}|{key}".encode()).digest()
     # 53 bits: a double holds them all, so that nothing rounds up to 1.
@@ -166,7 +166,8 @@ class Unit:
     """Pictures that must stay in one part.
 
     Attributes:
-        key: what its place hangs on: the smallest content hash of its pictures, or the person.
+        key: what its place hangs on: the smallest content hash of its pictures; or the person,
+            or the original that they are altered copies of.
         names: the pictures, sorted.
         conflicting: those of them whose copies carry other labels.
     """
@@ -176,9 +177,10 @@ class Unit:
     conflicting: frozenset[str] = frozenset()
 
 
-def _joined(names: Iterable[str], groups: Iterable[Sequence[str]]) -> list[list[str]]:
-    """Join groups that share a member; a name in no group is a group of its own."""
-    leader = {name: name for name in names}
+def _joined(names: Iterable[str], groups: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Join groups that share a member, be it in `names` or not; the rest stay alone."""
+    wanted = set(names)
+    leader = {name: name for group in (wanted, *groups) for name in group}
 
     def find(name: str) -> str:
         while leader[name] != name:
@@ -187,13 +189,20 @@ def _joined(names: Iterable[str], groups: Iterable[Sequence[str]]) -> list[list[
         return name
 
     for group in groups:
-        present = [name for name in group if name in leader]
-        for name in present[1:]:
-            leader[find(name)] = find(present[0])
+        for name in group[1:]:
+            leader[find(name)] = find(group[0])
     together: dict[str, list[str]] = {}
-    for name in sorted(leader):
+    for name in sorted(wanted):
         together.setdefault(find(name), []).append(name)
     return list(together.values())
+
+
+def _marks(sample: Sample, by_identity: bool) -> tuple[str, ...]:
+    """Return what a sample shares with others of its unit, the widest first."""
+    origin = sample.attributes.get(ORIGIN)
+    person = sample.identity if by_identity else None
+    found = [f"person {person}"] if person else []
+    return tuple(found + ([f"origin {origin}"] if origin else []))
 
 
 def make_units(
@@ -209,24 +218,23 @@ def make_units(
         samples: of one data set.
         sha256: content hash by name; samples without one are left out.
         duplicates: groups of names; groups that share a member become one unit, as do pictures
-            with the same content hash.
+            with the same content hash or the same `ORIGIN`.
         by_identity: pictures of one person are one unit too; its key is then the person's name.
     """
-    people = {item.name: item.identity for item in samples if item.name in sha256 and item.identity}
     names = [item.name for item in samples if item.name in sha256]
+    marks = {item.name: _marks(item, by_identity) for item in samples}
     same: dict[str, list[str]] = {}
     for name in names:
-        same.setdefault("sha256 " + sha256[name], []).append(name)
-        if by_identity and name in people:
-            same.setdefault("person " + people[name], []).append(name)
+        for mark in ("sha256 " + sha256[name], *marks[name]):
+            same.setdefault(mark, []).append(name)
     groups = list(duplicates)
     conflicting = {name for group in groups if group.conflicting for name in group.members}
     units = []
     for members in _joined(names, [*same.values(), *(group.members for group in groups)]):
-        known = sorted({people[name] for name in members if name in people})
-        key = min(sha256[name] for name in members)
-        if by_identity and known:
-            key = f"person {known[0]}"
+        # Of several people or originals the first by name; "person" before "origin".
+        widest = {marks[name][0] for name in members if marks[name]}
+        people = {mark for mark in widest if mark.startswith("person ")}
+        key = min(people or widest or {sha256[name] for name in members})
         units.append(Unit(key, tuple(members), frozenset(conflicting.intersection(members))))
     return sorted(units, key=lambda unit: unit.key)
 
@@ -246,7 +254,7 @@ def check_split(split: Split, duplicates: Iterable[Duplicates]) -> tuple[Leak, .
     """Return the duplicate groups that straddle: copies of one picture in different parts.
 
     Args:
-        split: for one that was read in, after `split_files.align`, so that names match.
+        split: for one that was read in, after `split_align.align`, so that names match.
         duplicates: as `agebench.datasets.duplicates.find_duplicates` gives them.
     """
     groups = list(duplicates)

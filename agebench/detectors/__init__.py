@@ -1,1 +1,1 @@
-""""""
+"""One file per face detector."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -22,10 +22,33 @@ from agebench.vision.opencv import cv2
 FacePolicy: TypeAlias = Literal["all", "largest"]
 """Which of the faces found in a picture are kept."""
 
+PadMode: TypeAlias = float | Literal["auto"]
+"""Free space around the picture, in shares of its sides, or as much as turns out to be needed."""
+
+RETRY_PADS = (0.5, 1.0)
+"""Free space on every side for the further looks of ``pad="auto"``, in shares of the picture.
+
+The second is tried only where nothing was found before.
+"""
+
+FILLS = 0.4
+"""A box at least this tall, in shares of the input's height, has ``pad="auto"`` look again.
+
+On FG-NET, yolov8-face puts eye points off by over a quarter of the eye distance in no picture
+below this, in 1 to 3 % up to 0.7, in 11 % up to 0.8 and in all above.
+"""
+
+MAX_PAD = 2.0
+
 MAX_INPUT_SIDE = 8192
 """Larger network inputs are refused: one of 8192x8192 already takes 800 MB."""
 
 _SIZE = re.compile(r"^(\d{1,6})(?:[xX](\d{1,6}))?$")
+
+
+def _is_number(value: object, *kinds: type) -> bool:
+    """Say whether a value given from Python code is a number of these kinds; True is none."""
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def check_share(detector: str, option: str, value: float, *, high: float = 1.0) -> float:
@@ -34,8 +57,7 @@ def check_share(detector: str, option: str, value: float, *, high: float = 1.0) 
     Raises:
         UsageError: it is not.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (number and math.isfinite(value) and 0.0 <= value <= high):
+    if not (_is_number(value, int, float) and math.isfinite(value) and 0.0 <= value <= high):
         raise UsageError(
             f"option {option} of {detector!r} must be a number from 0 to {high:g}, got {value!r}"
         )
@@ -48,13 +70,23 @@ def check_count(detector: str, option: str, value: int, *, low: int, high: int) 
     Raises:
         UsageError: it is not.
     """
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if not (whole and low <= value <= high):
+    if not (_is_number(value, int) and low <= value <= high):
         raise UsageError(
             f"option {option} of {detector!r} must be a whole number from {low} to {high}, "
             f"got {value!r}"
         )
     return value
+
+
+def check_pad(detector: str, pad: PadMode) -> PadMode:
+    """Return `pad` if it is "auto" or a number from 0 to `MAX_PAD`.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if pad == "auto":
+        return "auto"
+    return check_share(detector, "pad", pad, high=MAX_PAD)
 
 
 def check_choice(detector: str, option: str, value: Any, choices: Sequence[Any]) -> None:
@@ -140,32 +172,35 @@ def resize(image_bgr: Image, size_hw: tuple[int, int]) -> Image:
 
 
 def stretch(image_bgr: Image, size_hw: tuple[int, int]) -> tuple[Image, Placement]:
-    """Resize the picture to the whole input, its aspect ratio not kept."""
+    """Resize the picture to (height, width), its aspect ratio not kept."""
     height, width = image_bgr.shape[:2]
     return resize(image_bgr, size_hw), Placement((size_hw[1] / width, size_hw[0] / height))
 
 
-def letterbox(
-    image_bgr: Image, size_hw: tuple[int, int], *, pad: float = 0.0, grey: int = 0
+def fit(
+    image_bgr: Image, size_hw: tuple[int, int], *, pad: float = 0.0, keep_aspect: bool = True
 ) -> tuple[Image, Placement]:
-    """Lay the picture in the middle of the input, its aspect ratio kept.
+    """Lay the picture in the middle of a network's input, with black around it.
 
     Args:
         image_bgr: uint8 (height, width, 3).
         size_hw: height and width of the input.
         pad: free space on every side, as a share of the picture's side; 0.5 halves the picture.
-        grey: value of the free space.
+        keep_aspect: letterbox; otherwise the picture is stretched to the input's aspect ratio.
     """
     height, width = image_bgr.shape[:2]
-    room = 1.0 + 2.0 * pad
-    scale = min(size_hw[0] / (room * height), size_hw[1] / (room * width))
-    # Rounding to whole pixels makes the two axes' scales differ a little, a lot for 1xN.
-    inner_hw = (max(1, round(height * scale)), max(1, round(width * scale)))
+    down, across = (side / (1.0 + 2.0 * pad) for side in (size_hw[0] / height, size_hw[1] / width))
+    if keep_aspect:
+        down = across = min(down, across)
+    inner_hw = (max(1, round(height * down)), max(1, round(width * across)))
+    inner, placement = stretch(image_bgr, inner_hw)
+    if inner_hw == size_hw:
+        return inner, placement
     top, left = (size_hw[0] - inner_hw[0]) // 2, (size_hw[1] - inner_hw[1]) // 2
-    canvas = np.full((*size_hw, 3), grey, np.uint8)
-    canvas[top : top + inner_hw[0], left : left + inner_hw[1]] = resize(image_bgr, inner_hw)
-    scale_xy = (inner_hw[1] / width, inner_hw[0] / height)
-    return canvas, Placement(scale_xy, (float(left), float(top)))
+    canvas = np.zeros((*size_hw, 3), np.uint8)
+    canvas[top : top + inner_hw[0], left : left + inner_hw[1]] = inner
+    # Rounding to whole pixels makes the two axes' scales differ a little, a lot for 1xN.
+    return canvas, Placement(placement.scale_xy, (float(left), float(top)))
 
 
 def shrink(image_bgr: Image, longest: int) -> tuple[Image, Placement]:
@@ -226,9 +261,10 @@ def suppress(found: Candidates, overlap: float) -> Candidates:
     """
     sizes = found.boxes_xyxy[:, 2:] - found.boxes_xyxy[:, :2]
     # An empty box makes OpenCV's overlap 0/0.
-    sound = np.isfinite(found.boxes_xyxy).all(axis=1) & (sizes > 0).all(axis=1)
+    numbers = np.concatenate([found.boxes_xyxy, sizes], axis=1)
     if found.points_xy is not None:
-        sound &= np.isfinite(found.points_xy).all(axis=(1, 2))
+        numbers = np.concatenate([numbers, found.points_xy.reshape(-1, 10)], axis=1)
+    sound = np.flatnonzero(np.isfinite(numbers).all(axis=1) & (sizes > 0).all(axis=1))
     found, sizes = found.take(sound), sizes[sound]
     if not len(found):
         return found
@@ -250,6 +286,39 @@ def overlaps(boxes_xyxy: Floats, others_xyxy: Floats) -> Floats:
     other_areas = (others_xyxy[:, 2:] - others_xyxy[:, :2]).prod(axis=1)
     iou: Floats = shared / (areas[:, None] + other_areas[None] - shared)
     return iou
+
+
+def merge(first: Candidates, second: Candidates, overlap: float) -> Candidates:
+    """Add to `first` what `second` has besides: what overlaps nothing there by over `overlap`."""
+    if len(first) and len(second):
+        second = second.take(overlaps(second.boxes_xyxy, first.boxes_xyxy).max(axis=1) <= overlap)
+    return Candidates.join([first, second])
+
+
+def look(
+    look_once: Callable[[float], Candidates], pad: PadMode, full_height: float, overlap: float
+) -> Candidates:
+    """Find faces, and with ``pad="auto"`` look again where a face is large or none was found.
+
+    Small faces stay as the first look found them; large ones are taken from the second.
+
+    Args:
+        look_once: from the free space around the picture (as for `fit`) to faces in its pixels.
+        pad: that free space, or "auto".
+        full_height: picture pixels that fill the input from top to bottom.
+        overlap: IoU above which two looks have found the same face.
+    """
+    if pad != "auto":
+        return look_once(pad)
+    found = look_once(0.0)
+    large = found.boxes_xyxy[:, 3] - found.boxes_xyxy[:, 1] >= FILLS * full_height
+    if len(found) and not large.any():
+        return found
+    for space in RETRY_PADS:
+        again = look_once(space)
+        if len(again):
+            return merge(found.take(~large), again, overlap)
+    return found
 
 
 def to_faces(found: Candidates, policy: FacePolicy) -> list[Face]:

@@ -13,11 +13,11 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agebench.buckets import ADIENCE_CLASSES
+from agebench.buckets import ADIENCE_CLASSES, years_from_classes
+from agebench.class_years import ClassYears, read_class_years
 from agebench.errors import ModelError, UsageError
 from agebench.estimators.common import (
     BATCH,
-    DECODERS,
     InputFormat,
     Network,
     blank,
@@ -125,15 +125,17 @@ class CaffeAgeNet:
         device: None for the CPU.
         crops, years, mean, margin: see `Settings`.
         mean_file: the mean image, for ``mean=image``; None takes the published one.
+        table: years per class that ``agebench fit-years`` fitted for these weights and options;
+            None takes the classes' midpoints.
 
     Raises:
-        UsageError: an option that is none of the known ones.
+        UsageError: an option that is none of the known ones, or a table that does not fit.
         WeightsUnavailableError: a published file is nowhere to be had.
         WeightsError: a file given by its path is missing, or no model.
         ModelError: the file is no caffemodel of this layout, or no mean image.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913, PLR0917 - each option of the command line is a parameter
         self,
         path: Path | None = None,
         runtime: str | None = None,
@@ -143,6 +145,7 @@ class CaffeAgeNet:
         mean: MeanRule | None = None,
         margin: float | None = None,
         mean_file: Path | None = None,
+        table: Path | None = None,
     ) -> None:
         self._settings = Settings(crops, years, mean, margin)
         if mean_file is not None and self._settings.mean != "image":
@@ -160,9 +163,14 @@ class CaffeAgeNet:
         label = f"caffe-age-net ({weights.path.name})"
         self._network = Network(model, label, len(ADIENCE_CLASSES), output_name=OUTPUT_NAME)
         self._input = InputFormat("bgr", mean=self._channel_mean())
-        self._decode = DECODERS[years]
+        self._table: ClassYears | None = None
+        self._table_sha256 = ""
+        if table is not None:
+            self._table, self._table_sha256 = read_class_years(table)
         self._check_layout(weights.path)
         self._spec = self._make_spec(found)
+        if self._table is not None:
+            self._table.require_fit(self._spec)
 
     @property
     def spec(self) -> EstimatorSpec:
@@ -179,7 +187,8 @@ class CaffeAgeNet:
         if not len(pixels):
             return []
         shares = in_batches(pixels, self._shares, self._settings.batch)
-        years = self._decode(shares, ADIENCE_CLASSES)
+        fitted = None if self._table is None else self._table.years
+        years = years_from_classes(shares, ADIENCE_CLASSES, self._settings.years, fitted)
         return predictions(years, shares, self._network.label)
 
     def _shares(self, pixels_bgr: Image) -> Floats:
@@ -217,6 +226,8 @@ class CaffeAgeNet:
     def _make_spec(self, found: Sequence[ResolvedWeights]) -> EstimatorSpec:
         settings = self._settings
         files = tuple(item.info for item in found)
+        fitted = {} if self._table is None else {"table": self._table_sha256}
+        remarks = [] if self._table is None else [self._table.summary]
         published = files[0].published
         return EstimatorSpec(
             name="caffe-age-net",
@@ -235,11 +246,12 @@ class CaffeAgeNet:
                 "crops": settings.crops,
                 "years": settings.years,
                 "mean": settings.mean,
+                **fitted,
             },
             licence=files[0].licence,
             source=SOURCE if published else files[0].source,
             citation=CITATION,
-            notes=(_GAPS, *_foreign(files)),
+            notes=(_GAPS, *remarks, *_foreign(files)),
         )
 
 

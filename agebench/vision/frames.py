@@ -20,7 +20,7 @@ from agebench.types import (
     Floats,
     Point,
 )
-from agebench.vision.landmarks import to_five_points
+from agebench.vision.landmarks import FIVE_OF, to_five_points
 
 FRAME_ASPECT = 0.76
 """Width over height of the frame: the median of yolov8-face's boxes on FG-NET."""
@@ -38,8 +38,11 @@ MIN_AGREEMENT = 0.3
 
 
 def five_points(face: Face) -> Floats | None:
-    """Return the face's five points as float64 (5, 2), or None where it has no landmarks."""
-    if not face.landmarks_xy:
+    """Return the face's five points as float64 (5, 2).
+
+    None without landmarks, or with those of a third party's scheme that isn't known here.
+    """
+    if face.landmark_scheme not in FIVE_OF:
         return None
     return to_five_points(face.landmarks_xy, face.landmark_scheme)
 

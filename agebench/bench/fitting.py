@@ -1,0 +1,154 @@
+"""Fitting the table that turns an estimator's classes into years, on a training part."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from agebench.bench.decoding import decode_all
+from agebench.bench.faces import find_face
+from agebench.bench.loading import load_face_detector, load_pictures
+from agebench.bench.records import ProgressStep, no_progress
+from agebench.bench.selection import part_of, take_pictures
+from agebench.bench.settings import CompareSettings
+from agebench.buckets import YEARS_RULES, YearsRule, fit_class_years
+from agebench.class_years import ClassYears, make_class_years, require_training_part
+from agebench.errors import DatasetError, UsageError
+from agebench.protocols import Dataset, Estimator, FaceDetector
+from agebench.registry import load_estimator
+from agebench.types import Crops, Floats, Sample
+from agebench.vision.crops import cut_crops
+
+
+@dataclass(slots=True)
+class _Answers:
+    """What an estimator said of the pictures of a part."""
+
+    samples: list[Sample] = field(default_factory=list)
+    sha256: list[str] = field(default_factory=list)
+    shares: list[Floats] = field(default_factory=list)
+
+    def content_hash(self) -> str:
+        digest = hashlib.sha256()
+        for sample, key in zip(self.samples, self.sha256, strict=True):
+            digest.update(f"{sample.name}|{sample.age_years}|{key}\n".encode())
+        return digest.hexdigest()
+
+
+def fit_years(
+    estimator: str | Estimator,
+    dataset: str | Dataset,
+    *,
+    root: str | Path | None = None,
+    detector: str | FaceDetector = "yolov8-face",
+    settings: CompareSettings,
+    progress: ProgressStep = no_progress,
+) -> ClassYears:
+    """Fit the years of an estimator's classes on a training part.
+
+    Args:
+        estimator: with classes; its ``years`` rule is the one that the table is for.
+        dataset: name or object.
+        root: where the data set lies, for one given by name.
+        detector: as in `compare`.
+        settings: protocol and part are needed; limit, sample and seed may make the part smaller.
+        progress: called as it goes on.
+
+    Raises:
+        UsageError: there is no protocol, the part is one that results are measured on, or the
+            estimator has no classes or has a table already.
+        DatasetError: no picture of the part gave an answer.
+    """
+    if settings.protocol is None or settings.part is None:
+        raise UsageError("fitting years needs a protocol and a training part: give both")
+    require_training_part(settings.part)
+    where = None if root is None else Path(root)
+    pictures, maker = load_pictures(dataset, where, settings.protocol)
+    loaded = load_estimator(estimator) if isinstance(estimator, str) else estimator
+    rule = _rule(loaded)
+    _, face_detector = load_face_detector(detector)
+    pictures, split = take_pictures(pictures, maker, settings, progress)
+    answers = _ask(loaded, face_detector, pictures.samples, settings, progress)
+    if not answers.samples or split is None:
+        raise DatasetError(f"no picture of part {settings.part!r} gave an answer to fit to")
+    spec = loaded.spec
+    assert spec.classes is not None  # noqa: S101 - _rule refuses the others
+    true = [sample.age_years or 0.0 for sample in answers.samples]
+    years = fit_class_years(np.stack(answers.shares), true, spec.classes, rule)
+    fitted_on = {
+        "protocol": split.protocol,
+        "part": part_of(settings),
+        "pictures": len(answers.samples),
+        "content_sha256": answers.content_hash(),
+        "label_kind": pictures.spec.label_kind,
+    }
+    return make_class_years(spec, years.tolist(), fitted_on)
+
+
+def _rule(estimator: Estimator) -> YearsRule:
+    spec = estimator.spec
+    if spec.classes is None or spec.bins != spec.classes:
+        raise UsageError(f"{spec.name} has no age classes, so there are no years to fit")
+    if spec.settings.get("table"):
+        raise UsageError(f"{spec.name} has a table of years already: load it without")
+    for rule in YEARS_RULES:
+        if spec.decode == rule:
+            return rule
+    raise UsageError(
+        f"{spec.name} turns classes into years by {spec.decode!r}: only "
+        f"{' and '.join(YEARS_RULES)} can be fitted"
+    )
+
+
+def _ask(
+    estimator: Estimator,
+    detector: FaceDetector,
+    samples: Sequence[Sample],
+    settings: CompareSettings,
+    progress: ProgressStep,
+) -> _Answers:
+    """Get the probabilities for every picture with an age and a face."""
+    answers = _Answers()
+    usable = [sample for sample in samples if sample.age_years is not None]
+    waiting: list[Crops] = []
+
+    def flush() -> None:
+        if waiting:
+            for answer in estimator.predict(Crops.join(waiting)):
+                if answer.probabilities is None:
+                    raise UsageError(f"{estimator.spec.name} gives no probabilities to fit to")
+                answers.shares.append(answer.probabilities)
+            waiting.clear()
+
+    for sample, key, crops in _cut(estimator, detector, usable, settings, progress):
+        answers.samples.append(sample)
+        answers.sha256.append(key)
+        waiting.append(crops)
+        if len(waiting) >= settings.batch_size:
+            flush()
+    flush()
+    return answers
+
+
+def _cut(
+    estimator: Estimator,
+    detector: FaceDetector,
+    samples: Sequence[Sample],
+    settings: CompareSettings,
+    progress: ProgressStep,
+) -> Iterator[tuple[Sample, str, Crops]]:
+    """Yield sample, content hash and crops of each picture with a face."""
+    crop = estimator.spec.crop
+    decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
+    for done, item in enumerate(decoded, start=1):
+        progress("fit-years", done, len(samples))
+        found = None if item.image_bgr is None else find_face(detector, item.image_bgr)
+        if found is None or item.image_bgr is None:
+            continue
+        crops = cut_crops(item.image_bgr, [found[1]], crop)
+        if all(flags[0] for flags in crops.present.values()):
+            yield item.sample, item.sha256, crops

@@ -1,0 +1,135 @@
+"""Which pictures are scored: the part of a protocol, the first few, or a random sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from agebench.bench.records import ProgressStep, no_progress
+from agebench.bench.settings import CompareSettings
+from agebench.datasets.comparability import Scored
+from agebench.datasets.protocols import PROTOCOLS, build_split, check_protocol
+from agebench.datasets.sampling import limit, sample
+from agebench.datasets.split_align import align
+from agebench.datasets.split_files import read_split
+from agebench.datasets.splits import Split, part, select_parts
+from agebench.errors import UsageError, suggestion
+from agebench.protocols import Dataset
+from agebench.references import parse_reference
+from agebench.types import plain
+
+DEFAULT_PART = "test"
+
+
+SplitMaker: TypeAlias = Callable[[ProgressStep], Split]
+"""Makes a split; may read all pictures, and tells how far it is."""
+
+
+def find_split(dataset: Dataset, protocol: str) -> SplitMaker:
+    """Return what makes the split that ``--protocol`` names; all that can be checked is.
+
+    Args:
+        dataset: all of it.
+        protocol: a protocol with its options, such as ``"holdout seed=3"``, or a split file or
+            folder of lists.  Where both would do it is the protocol; ``./holdout`` is the file.
+
+    Raises:
+        UsageError: it is neither, or an option is wrong.
+        DatasetError: the file is malformed, or does not fit the data set.
+    """
+    name = (protocol.split(maxsplit=1) or [""])[0]
+    if name in PROTOCOLS:
+        reference = parse_reference(protocol)
+        if reference.name != name:
+            raise UsageError(f"{protocol!r} is no protocol: expected NAME [key=value ...]")
+        check_protocol(name, dataset, reference.options)
+        return lambda progress: build_split(name, dataset, reference.options, progress)
+    path = Path(protocol).expanduser()
+    try:
+        there = bool(name) and path.exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise UsageError(
+            f"{protocol!r} is neither a protocol nor a split file: {suggestion(name, PROTOCOLS)}"
+        )
+    split = align(read_split(path), dataset)
+    return lambda _progress: split
+
+
+def take_pictures(
+    dataset: Dataset,
+    maker: SplitMaker | None,
+    settings: CompareSettings,
+    progress: ProgressStep = no_progress,
+) -> tuple[Dataset, Split | None]:
+    """Return the pictures that the settings ask for, and the split they are a part of.
+
+    Raises:
+        UsageError: the split has no such part.
+        DatasetError: the part has no picture.
+    """
+    split = None if maker is None else maker(progress)
+    if split is not None:
+        dataset = part(dataset, split, part_of(settings))
+    if settings.limit is not None:
+        return limit(dataset, settings.limit), split
+    if settings.sample is not None:
+        return sample(dataset, settings.sample, settings.seed), split
+    return dataset, split
+
+
+def part_of(settings: CompareSettings) -> str:
+    """Return the part that is scored, "" without a protocol."""
+    if settings.protocol is None:
+        return ""
+    return settings.part or DEFAULT_PART
+
+
+def _subset(settings: CompareSettings) -> str:
+    if settings.limit is not None:
+        return f"first {settings.limit} by name"
+    if settings.sample is not None:
+        return f"random {settings.sample}, seed {settings.seed}"
+    return ""
+
+
+def describe_selection(
+    dataset: Dataset, split: Split | None, settings: CompareSettings
+) -> dict[str, Any]:
+    """Return what a result says of its pictures, as JSON can hold it.
+
+    Figures of different protocols can't be ranked: `scored_on` reads this back.
+    """
+    spec = dataset.spec
+    content: dict[str, Any] = {"protocol": "", "subset": _subset(settings), "split": None}
+    protocol = part_name = ""
+    if split is not None:
+        protocol, part_name = split.protocol, part_of(settings)
+        content["split"] = {
+            "protocol": protocol,
+            "part": part_name,
+            "parts": sorted(select_parts(split, part_name)),
+            "fingerprint": split.fingerprint,
+            "parameters": plain(split.parameters),
+            "unused": len(split.unused),
+        }
+    scored = Scored(spec.name, protocol, part_name, spec.label_kind, content["subset"])
+    return {**content, "protocol": scored.label}
+
+
+def scored_on(about_dataset: Mapping[str, Any]) -> Scored:
+    """Return what a result was measured on, from the object "dataset" of its JSON.
+
+    Two of them go into `agebench.datasets.comparability.comparable`.
+    """
+    split = about_dataset.get("split") or {}
+    return Scored(
+        dataset=about_dataset["name"],
+        protocol=split.get("protocol", ""),
+        part=split.get("part", ""),
+        label_kind=about_dataset["label_kind"],
+        pictures=about_dataset.get("subset", ""),
+        content_sha256=about_dataset.get("content_sha256", ""),
+    )

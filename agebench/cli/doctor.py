@@ -1,0 +1,153 @@
+"""`agebench doctor`: what is wrong with a data set before anything is measured on it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from agebench.cli.progress import progress_bars
+from agebench.errors import AgebenchError, DatasetError
+from agebench.registry import DATASETS, list_plugins, load_dataset
+
+if TYPE_CHECKING:
+    from agebench.datasets.doctor import Diagnosis, SharedPicture
+    from agebench.protocols import Dataset
+    from agebench.types import Sample
+
+EPILOG = """\b
+Examples:
+  agebench doctor UTKFACE
+  agebench doctor --dataset csv my.csv --json
+  agebench doctor MERGED --dataset folders --against utkface:UTKFACE --out report
+
+The contact sheets show the data set's faces: keep them where the pictures may be.
+"""
+
+_GUESSED = ("utkface", "fgnet", "folders")
+
+
+def open_dataset(name: str | None, root: Path) -> Dataset:
+    """List a data set, guessing its kind if no name is given.
+
+    A file is taken for a table ("csv"); of a folder, the kind is taken that gives most pictures.
+
+    Raises:
+        AgebenchError: there is no usable picture.
+    """
+    if name is not None:
+        return load_dataset(name, root)
+    if root.is_file():
+        return load_dataset("csv", root)
+    found: list[Dataset] = []
+    reasons: list[str] = []
+    for kind in _GUESSED:
+        try:
+            found.append(load_dataset(kind, root))
+        except DatasetError as error:
+            reasons.append(str(error))
+    if not found:
+        tried = ", ".join(_GUESSED)
+        raise DatasetError(
+            f"{str(root)!r} is none of the kinds that are tried ({tried}); give --dataset. "
+            f"The first says: {reasons[0]}"
+        )
+    return max(found, key=lambda dataset: len(dataset.samples))
+
+
+def split_against(text: str) -> tuple[str | None, Path]:
+    """Split "NAME:ROOT" or "ROOT"; a colon belongs to the path unless NAME is registered.
+
+    >>> split_against("utkface:/data/utk")[0], split_against("nothing:/data")[0]
+    ('utkface', None)
+    """
+    name, colon, rest = text.partition(":")
+    if colon and name in {plugin.name for plugin in list_plugins(DATASETS)}:
+        return name, Path(rest)
+    return None, Path(text)
+
+
+def _for_other(step: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
+    return lambda stage, done, total: step(f"{stage}, other set", done, total)
+
+
+def _both(
+    shared: SharedPicture, here: dict[str, Sample], there: dict[str, Sample]
+) -> tuple[SharedPicture, list[Sample]]:
+    pair = [here[shared.here[0]], there[shared.there[0]]]
+    more = [here[name] for name in shared.here[1:]] + [there[name] for name in shared.there[1:]]
+    return shared, pair + more
+
+
+@click.command("doctor", epilog=EPILOG, short_help="What is wrong with a data set.")
+@click.argument("root", type=click.Path(path_type=Path))
+@click.option("--dataset", help="Its kind by name; guessed among utkface, fgnet, folders, csv.")
+@click.option("--against", metavar="[NAME:]ROOT", help="Another set: what is in both?")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for JSON and pictures.")
+@click.option("--near/--no-near", default=True, help="Look for near-identical copies (default).")
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=2,
+    show_default=True,
+    help="Pictures decoded at once.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, no tables.")
+def command(
+    root: Path,
+    dataset: str | None,
+    against: str | None,
+    out: Path | None,
+    near: bool,
+    workers: int,
+    as_json: bool,
+) -> None:
+    """Look for broken files, copies, contradicting ages and leaks between data sets.
+
+    ROOT is the folder or table of a data set.  Nothing in it is changed.
+    """
+    from agebench.bench.results import prepare_folder
+    from agebench.cli.doctor_report import print_report, report_json, write_report
+    from agebench.datasets.doctor import examine, shared_pictures
+
+    here = open_dataset(dataset, root)
+    there = open_dataset(*split_against(against)) if against is not None else None
+    other: Diagnosis | None = None
+    shared: tuple[SharedPicture, ...] = ()
+    if out is not None:
+        prepare_folder(out)
+    with progress_bars() as step:
+        diagnosis, prints = examine(here, root, near=near, processes=workers, progress=step)
+        if there is not None and against is not None:
+            other_root = split_against(against)[1]
+            other, other_prints = examine(
+                there, other_root, near=near, processes=workers, progress=_for_other(step)
+            )
+            shared = shared_pictures(
+                (here.samples, prints),
+                (there.samples, other_prints),
+                near=near,
+                processes=workers,
+                progress=lambda stage, done, total: step(f"{stage}, both sets", done, total),
+            )
+    content = report_json(diagnosis, other, shared)
+    written: list[str] = []
+    if out is not None:
+        names = {sample.name: sample for sample in here.samples}
+        others = {sample.name: sample for sample in there.samples} if there is not None else {}
+        pairs = [_both(item, names, others) for item in shared]
+        written = write_report(out, content, diagnosis, here.samples, pairs)
+    if as_json:
+        click.echo(json.dumps(content, allow_nan=False, ensure_ascii=False))
+    else:
+        console = Console()
+        print_report(diagnosis, other, shared, console)
+        if out is not None:
+            line = f"Written to {out}: {', '.join(written)}"
+            console.print(line, soft_wrap=True, markup=False, highlight=False)
+    if not diagnosis.decoded:
+        raise AgebenchError(f"none of the {diagnosis.pictures} pictures in {root} can be decoded")

@@ -1,0 +1,72 @@
+"""`agebench fit-years`: the years that an estimator's age classes stand for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agebench.cli.progress import progress_bars
+from agebench.references import join_options
+
+EPILOG = """\b
+Example:
+  agebench fit-years caffe-age-net --dataset utkface --root UTKFACE --detector aligned \\
+    --protocol utkface-full --part train --out table.json
+  agebench compare caffe-age-net table=table.json --dataset utkface --root UTKFACE \\
+    --detector aligned --protocol utkface-full
+"""
+
+
+@click.command("fit-years", epilog=EPILOG)
+@click.argument("estimator", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
+@click.option("--dataset", required=True, help="Data set by name.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option("--detector", default="yolov8-face", show_default=True, help="Face detector.")
+@click.option("--protocol", required=True, help="Protocol with options, or split file.")
+@click.option(
+    "--part", default="train", show_default=True, help="Training part; never a test part."
+)
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Table to write.")
+@click.option("--sample", type=int, help="Only N pictures of the part, drawn at random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+def command(
+    estimator: tuple[str, ...],
+    dataset: str,
+    root: Path | None,
+    detector: str,
+    out: Path,
+    **settings: str | int | None,
+) -> None:
+    """Fit the years of an estimator's age classes on a training part.
+
+    The rule is the estimator's own ('years=midpoint' or 'years=expectation').  The table is used
+    with the estimator's option 'table=FILE'.
+    """
+    from agebench.bench.fitting import fit_years
+    from agebench.bench.settings import CompareSettings
+    from agebench.errors import UsageError
+
+    names = join_options(estimator)
+    if len(names) != 1:
+        raise UsageError(f"expected one estimator, got {len(names)}: {', '.join(names)}")
+    with progress_bars() as progress:
+        table = fit_years(
+            names[0],
+            dataset,
+            root=root,
+            detector=detector,
+            settings=CompareSettings(**settings),  # type: ignore[arg-type]  # click checked the types
+            progress=progress,
+        )
+    table.write(out)
+    console = Console(highlight=False)
+    shown = Table("class", title=f"Years per class ({table.rule})", title_justify="left")
+    shown.add_column("years", justify="right")
+    for label, years in zip(table.classes, table.years, strict=True):
+        shown.add_row(label, f"{years:.1f}")
+    console.print(shown)
+    console.print(Text(f"{table.summary}; written to {out}"), soft_wrap=True)

@@ -1,0 +1,152 @@
+"""`agebench prepare`: arguments only; the work is in `agebench.prepare`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from agebench.cli.progress import progress_bars
+
+if TYPE_CHECKING:
+    from agebench.prepare.run import PrepareReport
+
+INTERRUPTED = 130
+MOST_PROCESSES = 8
+
+EPILOG = """\b
+Examples:
+  agebench prepare --dataset fgnet --root FGNET --out CROPS
+  agebench prepare --dataset utkface --root UTKFACE --detector aligned --groups decades --out CROPS
+  agebench compare hse-mobilenet --dataset prepared --root CROPS
+"""
+
+
+def _default_processes() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
+    return min(MOST_PROCESSES, cores)
+
+
+@click.command("prepare", epilog=EPILOG, short_help="Cut a data set into crops by age group.")
+@click.option("--dataset", required=True, help="Data set by name: utkface, fgnet, csv, folders.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option(
+    "--detector", default="yolov8-face", show_default=True, help="Face detector, with options."
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="New folder, or one to go on in."
+)
+@click.option(
+    "--views", default="face,eyes,eye_left,eye_right,mouth", show_default=True, help="To cut."
+)
+@click.option(
+    "--groups", default="adience", show_default=True, help="adience, decades, or 0-12,13-17,18-."
+)
+@click.option(
+    "--faces",
+    type=click.Choice(["largest", "all"]),
+    default="largest",
+    show_default=True,
+    help="Of each picture; the age is the largest's.",
+)
+@click.option(
+    "--landmarks",
+    type=click.Choice(["detector", "dataset"]),
+    default="detector",
+    show_default=True,
+    help="Whose points; pictures without own ones get the detector's.",
+)
+@click.option("--split", type=click.Path(path_type=Path), help="Split file to note the parts of.")
+@click.option(
+    "--height", type=int, default=256, show_default=True, help="Of the face, px; parts: half."
+)
+@click.option(
+    "--margin", type=float, default=0.0, show_default=True, help="Around the face, share of it."
+)
+@click.option("--align/--no-align", default=True, show_default=True, help="Turn crops upright.")
+@click.option(
+    "--max-outside",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="A view of which more lies outside the picture is missing.",
+)
+@click.option("--limit", type=int, help="Only the first N pictures by name.")
+@click.option("--sample", type=int, help="Only N pictures, drawn at random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@click.option(
+    "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
+)
+@click.option(
+    "--processes", type=int, default=_default_processes, help="At work at once; one per core."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    dataset: str,
+    root: Path | None,
+    detector: str,
+    out: Path,
+    views: str,
+    split: Path | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Cut the faces of a data set into OUT/<age group>/<view>/NAME.jpg, with a manifest.
+
+    If it is stopped, the same command goes on where it was.  The result is the data set
+    'prepared'.
+    """
+    from agebench.prepare.run import prepare
+    from agebench.prepare.settings import PrepareSettings
+
+    names = tuple(name.strip() for name in views.split(",") if name.strip())
+    try:
+        with progress_bars() as progress:
+            report = prepare(
+                dataset,
+                out,
+                root=root,
+                detector=detector,
+                settings=PrepareSettings(views=names, **settings),
+                split=split,
+                progress=progress,
+            )
+    except KeyboardInterrupt:
+        click.echo(
+            "agebench: interrupted; what is done is kept: the same command goes on from there",
+            err=True,
+        )
+        context.exit(INTERRUPTED)
+    if as_json:
+        click.echo(json.dumps({"was_complete": report.was_complete, **report.counts}))
+    else:
+        _print_report(report)
+
+
+def _print_report(report: PrepareReport) -> None:
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=True, markup=False, highlight=False)
+
+    counts = report.counts
+    if report.was_complete:
+        say(f"{report.out} is complete: nothing to do")
+    elif report.resumed:
+        say(f"{report.resumed} pictures had been finished before")
+    left_out = counts.get("left_out", {})
+    say(f"{counts.get('faces', 0)} faces of {counts.get('pictures', 0)} pictures in {report.out}")
+    if left_out:
+        listed = ", ".join(f"{count} {status}" for status, count in left_out.items())
+        say(f"{sum(left_out.values())} pictures left out ({listed}): see manifest_problems.csv")
+    missing = ", ".join(f"{view} {count}" for view, count in counts.get("missing", {}).items())
+    if missing:
+        say(f"views that could not be had: {missing}")

@@ -1,0 +1,153 @@
+"""`agebench split`: which picture is trained on, and which is scored."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agebench.cli.progress import progress_bars
+
+if TYPE_CHECKING:
+    from agebench.datasets.splits import Leak, Split
+
+EPILOG = """\b
+Examples:
+  agebench split --dataset utkface --root UTKFACE --protocol utkface-full --out split.csv
+  agebench split --dataset csv --root my.csv --protocol "holdout fraction=0.2 seed=3"
+  agebench split --dataset utkface --root UTKFACE --protocol CORAL_FOLDER --check
+"""
+
+MANY_PARTS = 8
+"""More parts than this are listed downwards."""
+
+MAX_LISTED = 5
+"""Straddling groups that are listed; --json gives all."""
+
+
+def _protocol_list(_context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if not wanted:
+        return
+    from agebench.datasets.protocols import PROTOCOLS
+
+    for name in sorted(PROTOCOLS):
+        rule = PROTOCOLS[name]
+        options = " ".join(f"{option}={value}" for option, value in rule.options.items())
+        click.echo(f"{' '.join(filter(None, (name, options)))}\n    {rule.summary}")
+    raise click.exceptions.Exit(0)
+
+
+def _size_table(rows: Mapping[str, Mapping[str, int]]) -> Table:
+    """Decades down and parts across, or the other way round where there are many parts."""
+    cells = {**rows, "all": _totals(rows)}
+    across = list(cells["all"])
+    first = "age"
+    if len(across) > MANY_PARTS:
+        cells = {part: {decade: row[part] for decade, row in cells.items()} for part in across}
+        across = [*rows, "all"]
+        first = "part"
+    table = Table(first, title="Pictures per decade of age", title_justify="left")
+    for column in across:
+        table.add_column(column, justify="right")
+    for name, row in cells.items():
+        table.add_row(name, *(str(row[column]) for column in across))
+    return table
+
+
+def _totals(rows: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
+    total: Counter[str] = Counter()
+    for row in rows.values():
+        total.update(row)
+    return dict(total)
+
+
+def _reasons(split: Split) -> dict[str, int]:
+    return dict(Counter(problem.reason for problem in split.unused).most_common())
+
+
+def _print_remarks(console: Console, split: Split, leaks: Sequence[Leak] | None) -> None:
+    for reason, count in list(_reasons(split).items())[:MAX_LISTED]:
+        console.print(Text(f"unused: {count}: {reason}"), soft_wrap=True)
+    if leaks is None:
+        return
+    console.print(Text(f"groups of copies that straddle parts: {len(leaks)}"))
+    for leak in leaks[:MAX_LISTED]:
+        places = "; ".join(f"{part}: {', '.join(names)}" for part, names in leak.parts.items())
+        console.print(Text(f"  {places}"), soft_wrap=True)
+
+
+@click.command("split", epilog=EPILOG)
+@click.option("--dataset", required=True, help="Data set by name: utkface, fgnet, csv, folders.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option(
+    "--protocol", required=True, help="Its name, with options; or a file or folder of lists."
+)
+@click.option("--out", type=click.Path(path_type=Path), help="Split file to write (.csv or .json).")
+@click.option("--check", is_flag=True, help="Look for copies that straddle parts.")
+@click.option("--json", "as_json", is_flag=True, help="Print sizes and remarks as JSON.")
+@click.option(
+    "--protocols", is_flag=True, is_eager=True, expose_value=False, callback=_protocol_list,
+    help="List the protocols and exit.",
+)  # fmt: skip
+def command(
+    dataset: str,
+    root: Path | None,
+    protocol: str,
+    out: Path | None,
+    check: bool,
+    as_json: bool,
+) -> None:
+    """Split a data set, or read a published list, and show how many are where.
+
+    'agebench split --protocols' lists the protocols.  Copies of one picture never straddle parts
+    of those that read the pictures; --check tells whether they do in others.
+    """
+    from agebench.bench.selection import find_split
+    from agebench.datasets.protocols import read_facts
+    from agebench.datasets.split_files import write_split
+    from agebench.datasets.splits import check_split, sizes
+    from agebench.registry import load_dataset
+
+    pictures = load_dataset(dataset, root)
+    make = find_split(pictures, protocol)
+    with progress_bars() as progress:
+        split = make(progress)
+        leaks = check_split(split, read_facts(pictures, progress).duplicates) if check else None
+    if out is not None:
+        write_split(split, out)
+    rows = sizes(pictures, split)
+    if as_json:
+        click.echo(json.dumps(_content(split, rows, leaks), indent=1))
+        return
+    console = Console(highlight=False)
+    console.print(Text(f"{split.protocol} of {split.dataset}, {split.fingerprint[:16]}"))
+    console.print(_size_table(rows))
+    _print_remarks(console, split, leaks)
+    if out is not None:
+        console.print(Text(f"written to {out}"), soft_wrap=True)
+
+
+def _content(
+    split: Split, rows: Mapping[str, Mapping[str, int]], leaks: Sequence[Leak] | None
+) -> dict[str, Any]:
+    from agebench.types import plain
+
+    straddling = None if leaks is None else [plain(leak.parts) for leak in leaks]
+    return {
+        "protocol": split.protocol,
+        "dataset": split.dataset,
+        "label_kind": split.label_kind,
+        "parameters": plain(split.parameters),
+        "fingerprint": split.fingerprint,
+        "total": _totals(rows),
+        "by_decade": plain(rows),
+        "unused": _reasons(split),
+        "straddling": straddling,
+    }

@@ -1,0 +1,83 @@
+"""What loaders share whose labels stand in a list: finding its pictures, and its repetitions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agebench.datasets.base import FoundFile
+from agebench.datasets.names import shown
+from agebench.types import Problem, Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A sample and where its label stands.
+
+    Attributes:
+        place: line number, with the list's name before it where there are several lists: "7",
+            "val.csv:7".
+        sample: what the line says.
+    """
+
+    place: str
+    sample: Sample
+
+
+def without_repeats(rows: Iterable[Listed]) -> tuple[list[Sample], list[Problem]]:
+    """Keep the first row of each picture, and none where its rows give different ages."""
+    first: dict[str, Listed] = {}
+    conflicts: dict[str, Problem] = {}
+    problems: list[Problem] = []
+    for row in rows:
+        name = row.sample.name
+        before = first.setdefault(name, row)
+        if before is row:
+            continue
+        if _label(row.sample) == _label(before.sample):
+            problems.append(Problem(name, f"line {row.place}: repeats line {before.place}"))
+        else:
+            lines = f"lines {before.place} and {row.place}"
+            reason = f"{lines} give different ages: neither is used"
+            conflicts.setdefault(name, Problem(name, reason))
+    kept = [row.sample for name, row in first.items() if name not in conflicts]
+    return kept, problems + list(conflicts.values())
+
+
+def _label(sample: Sample) -> tuple[float | None, tuple[int, int] | None]:
+    return sample.age_years, sample.age_range
+
+
+def by_ending(files: Iterable[FoundFile], parts: int) -> dict[str, list[FoundFile]]:
+    """Group files by the last `parts` components of their names.
+
+    Lists of published sets name pictures from folders of their makers' machines; only the end of
+    such a path means something here.  It serves as a key and is never followed, so that a list
+    can't lead out of the data set's folder.
+    """
+    found: dict[str, list[FoundFile]] = {}
+    for file in files:
+        found.setdefault(path_ending(file.name, parts), []).append(file)
+    return found
+
+
+def path_ending(written: str, parts: int) -> str:
+    r"""Return the last `parts` components of a path with slashes or backslashes.
+
+    >>> path_ending("/content/content/combined_faces/8_163.jpg", 1)
+    '8_163.jpg'
+    >>> path_ending(r"data\train\1.jpg", 2)
+    'train/1.jpg'
+    """
+    return "/".join(written.replace("\\", "/").split("/")[-parts:])
+
+
+def the_only(found: Mapping[str, Sequence[FoundFile]], ending: str) -> FoundFile | str:
+    """Return the file with that ending, or why there is not exactly one."""
+    files = found.get(ending, ())
+    if len(files) == 1:
+        return files[0]
+    if not files:
+        return f"no picture {shown(ending)} in the folder"
+    names = sorted(file.name for file in files)
+    return f"{len(files)} pictures end in {shown(ending)}, such as {shown(names[0])}: keep one"

@@ -1,0 +1,381 @@
+"""What `agebench prepare` made, read back: its pictures as a data set, and its crops."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast, get_args
+
+import numpy as np
+
+from agebench.datasets.base import SampleList, finished, require_folder
+from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.names import shown
+from agebench.datasets.prepared_layout import (
+    COLUMNS,
+    GROUP,
+    MANIFEST_FILE,
+    NAME,
+    ORIGINAL_FOLDER,
+    SCHEMA_VERSION,
+    SETTINGS_FILE,
+    picture_file,
+    view_columns,
+)
+from agebench.errors import AgebenchError, DatasetError, UsageError, suggestion
+from agebench.protocols import DatasetSpec
+from agebench.types import (
+    LABEL_KINDS,
+    Crops,
+    CropSpec,
+    Face,
+    FaceFrame,
+    LabelKind,
+    Point,
+    Problem,
+    Sample,
+    ViewSpec,
+)
+
+Faces: TypeAlias = Literal["largest", "all"]
+
+_FrameSource: TypeAlias = Literal["landmarks", "box", "layout"]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedFace:
+    """One row of the manifest.
+
+    Attributes:
+        sample: the face as a sample; its picture is the upright source.
+        name: of its files, without suffix; `group` is the folder of its age group.
+        source: the picture's name in the data set that it is of; `sha256` of its bytes.
+        split: the part it is in; "" without a split.
+        face_index: 0 for the largest face of its picture; `faces` were found in all.
+        face: as it was found, in pixels of the upright source.
+        landmarks_from: "detector", "dataset" or "" without landmarks.
+        frame: the canonical frame that the views were cut from.
+        present: per view whether there is a file.
+        outside: per view the share (0 to 1) that lies outside the picture.
+    """
+
+    sample: Sample
+    name: str
+    group: str
+    source: str
+    sha256: str
+    split: str
+    face_index: int
+    faces: int
+    face: Face
+    landmarks_from: str
+    frame: FaceFrame
+    present: Mapping[str, bool]
+    outside: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedSet:
+    """A prepared folder: implements `agebench.protocols.Dataset`.
+
+    Attributes:
+        root: the folder.
+        spec: the label kind and terms are those of the data set that it was made of.
+        samples: sorted by name, which is the picture's path below `root`.
+        problems: rows that can't be used.
+        faces: the rows by the samples' names.
+        views: the views that were cut, with their sizes.
+    """
+
+    root: Path
+    spec: DatasetSpec
+    samples: tuple[Sample, ...]
+    problems: tuple[Problem, ...]
+    faces: Mapping[str, PreparedFace]
+    views: Mapping[str, ViewSpec] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def crop_spec(self, views: Sequence[str]) -> CropSpec:
+        """Return how `views` were cut; `vision.crops.cut_crops` gives the same from the source.
+
+        Raises:
+            UsageError: a view was not prepared.
+        """
+        for view in views:
+            if view not in self.views:
+                raise UsageError(
+                    f"view {view!r} was not prepared in {self.root}: {suggestion(view, self.views)}"
+                )
+        return CropSpec({view: self.views[view] for view in views})
+
+    def crops(self, name: str, views: Sequence[str]) -> Crops:
+        """Read the crops of one face.
+
+        Args:
+            name: of its sample.
+            views: which to read.
+
+        Returns:
+            Crops of one face; a view that could not be had is marked missing.
+
+        Raises:
+            UsageError: there is no such face or view.
+            DatasetError: a file is missing, damaged or of another size than it was written with.
+        """
+        if name not in self.faces:
+            raise UsageError(f"no face {shown(name)} in {self.root}: see its {MANIFEST_FILE}")
+        face, spec = self.faces[name], self.crop_spec(views)
+        pixels, present, outside = {}, {}, {}
+        for view, how in spec.views.items():
+            pixels[view] = np.zeros((1, *how.size_hw, 3), np.uint8)
+            present[view] = np.array([face.present[view]])
+            outside[view] = np.array([face.outside[view]])
+            if face.present[view]:
+                pixels[view][0] = self._read(face, view, how.size_hw)
+        return Crops(pixels, present, outside)
+
+    def _read(self, face: PreparedFace, view: str, size_hw: tuple[int, int]) -> Any:
+        from agebench.vision.images import read_image
+
+        path = self.root / picture_file(face.group, view, face.name)
+        reason = _why_unusable(self.root, path)
+        if reason:
+            raise DatasetError(f"{path} {reason}: prepare it again")
+        try:
+            image = read_image(path)
+        except AgebenchError as error:
+            raise DatasetError(f"{error}: prepare it again") from error
+        if image.shape[:2] != size_hw:
+            raise DatasetError(
+                f"{path} must be {size_hw[0]} px high and {size_hw[1]} px wide as "
+                f"{SETTINGS_FILE} says, got {image.shape[0]} and {image.shape[1]}: prepare it again"
+            )
+        return image
+
+
+def load(root: Path, faces: Faces = "largest") -> PreparedSet:
+    """List what `agebench prepare` wrote into `root`.
+
+    A sample's picture is the upright source, its labels are those of the data set that it was
+    made of.  Rows that can't be used are listed as problems with their line numbers.
+
+    Args:
+        root: the folder with manifest.csv and prepare.json.
+        faces: "largest" gives one sample per picture, the face that its age is meant for.
+
+    Raises:
+        DatasetError: `root` is no such folder, is not finished, or has no usable row.
+    """
+    require_folder(root, "prepared", f"{MANIFEST_FILE}, as 'agebench prepare' writes it")
+    views, spec = _settings(root / SETTINGS_FILE)
+    _, rows = read_table(
+        root / MANIFEST_FILE, [(column,) for column in (*COLUMNS, *view_columns(views))]
+    )
+    found: dict[str, PreparedFace] = {}
+    problems: list[Problem] = []
+    for row in rows:
+        reader = _RowReader(root, row, tuple(views))
+        try:
+            face = reader.face()
+            if face.sample.name in found:
+                raise ValueError("repeats a name that stands above it")
+        except ValueError as error:
+            problems.append(Problem(reader.label, f"line {row.line}: {error}"))
+            continue
+        found[face.sample.name] = face
+    listed = [face.sample for face in found.values() if faces == "all" or face.face_index == 0]
+    checked: SampleList = finished(spec, root, listed, problems)
+    by_name = {sample.name: found[sample.name] for sample in checked.samples}
+    return PreparedSet(root, spec, checked.samples, checked.problems, by_name, views)
+
+
+def _settings(path: Path) -> tuple[dict[str, ViewSpec], DatasetSpec]:
+    """Read the views and what the set was made of."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DatasetError(
+            f"there is no {path}: expected a folder that 'agebench prepare' has finished; "
+            "run the same command again to finish it"
+        ) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise DatasetError(f"{path} can't be read: {error}; prepare it again") from error
+    try:
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise ValueError(f"schema {content['schema_version']!r} instead of {SCHEMA_VERSION}")
+        views = {str(name): _view(view) for name, view in content["views"].items()}
+        return views, _spec(content["dataset"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DatasetError(
+            f"{path} is not as 'agebench prepare' writes it ({type(error).__name__}: {error}): "
+            "prepare it again"
+        ) from error
+
+
+def _view(content: dict[str, Any]) -> ViewSpec:
+    height, width = content["size_hw"]
+    if not all(type(side) is int and 1 <= side <= 2**15 for side in (height, width)):
+        raise ValueError(f"size_hw {content['size_hw']!r}")
+    return ViewSpec(**{**content, "size_hw": (height, width)})
+
+
+def _spec(content: dict[str, Any]) -> DatasetSpec:
+    if content["label_kind"] not in LABEL_KINDS:
+        raise ValueError(f"label kind {content['label_kind']!r}")
+    return DatasetSpec(
+        name="prepared",
+        label_kind=cast("LabelKind", content["label_kind"]),
+        aligned=bool(content["aligned"]),
+        licence=str(content["licence"]),
+        source=str(content["source"]),
+        citation=str(content["citation"]),
+        notes=(f"prepared from {content['name']}", *map(str, content["notes"])),
+    )
+
+
+def _why_unusable(root: Path, path: Path) -> str:
+    """Return why a file below `root` can't be used, or ""."""
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is not a regular file"
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root)):
+            return "is a link out of the prepared folder"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"can't be reached: {error.strerror}"
+    return ""
+
+
+class _RowReader:
+    """Reads one row; every method raises ValueError with what was expected and what was got."""
+
+    def __init__(self, root: Path, row: Row, views: tuple[str, ...]) -> None:
+        self._root = root
+        self._row = row
+        self._views = views
+        self.label = row.cells.get("source") or row.cells.get("name") or f"line {row.line}"
+
+    def face(self) -> PreparedFace:
+        if self._row.surplus:
+            raise ValueError(f"{self._row.surplus} cells more than headings")
+        name, group = self._safe("name", NAME), self._safe("group", GROUP)
+        present = {view: self._flag(f"{view}_present") for view in self._views}
+        outside = {view: self._share(f"{view}_outside") for view in self._views}
+        return PreparedFace(
+            sample=self._sample(picture_file(group, ORIGINAL_FOLDER, name)),
+            name=name,
+            group=group,
+            source=self._text("source"),
+            sha256=self._text("sha256"),
+            split=self._text("split"),
+            face_index=self._whole("face_index"),
+            faces=self._whole("faces"),
+            face=self._found(),
+            landmarks_from=self._text("landmarks_from"),
+            frame=self._frame(),
+            present=present,
+            outside=outside,
+        )
+
+    def _text(self, column: str) -> str:
+        return self._row.cells.get(column, "")
+
+    def _safe(self, column: str, pattern: Any) -> str:
+        """Return a part of a path; nothing that could lead out of the folder gets through."""
+        text = self._text(column)
+        if not pattern.fullmatch(text):
+            raise ValueError(f"{column} {shown(text)} is none that 'agebench prepare' gives")
+        return text
+
+    def _number(self, column: str) -> float:
+        text = self._text(column)
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise ValueError(f"{column} must be a finite number, got {shown(text)}")
+        return value
+
+    def _share(self, column: str) -> float:
+        value = self._number(column)
+        if not 0.0 <= value <= 1.0:
+            raise ValueError(f"{column} must be from 0 to 1, got {value}")
+        return value
+
+    def _whole(self, column: str) -> int:
+        text = self._text(column)
+        if not (text.isascii() and text.isdigit() and len(text) <= 9):
+            raise ValueError(f"{column} must be a whole number, got {shown(text)}")
+        return int(text)
+
+    def _flag(self, column: str) -> bool:
+        if self._text(column) not in ("0", "1"):
+            raise ValueError(f"{column} must be 0 or 1, got {shown(self._text(column))}")
+        return self._text(column) == "1"
+
+    def _json(self, column: str, default: Any) -> Any:
+        text = self._text(column)
+        try:
+            return json.loads(text) if text else default
+        except (ValueError, RecursionError):
+            raise ValueError(f"{column} must be JSON, got {shown(text)}") from None
+
+    def _points(self, column: str) -> tuple[Point, ...]:
+        try:
+            return tuple((float(x), float(y)) for x, y in self._json(column, []))
+        except (TypeError, OverflowError):
+            got = shown(self._text(column))
+            raise ValueError(f"{column} must be a list of [x, y], got {got}") from None
+
+    def _found(self) -> Face:
+        left, top, right, bottom = (
+            self._number(f"box_{side}") for side in ("left", "top", "right", "bottom")
+        )
+        return Face(
+            (left, top, right, bottom),
+            self._share("detector_score"),
+            self._points("landmarks"),
+            self._text("landmark_scheme"),
+        )
+
+    def _frame(self) -> FaceFrame:
+        found_by = self._text("frame_from")
+        if found_by not in get_args(_FrameSource):
+            raise ValueError(f"frame_from {shown(found_by)} is none of {get_args(_FrameSource)}")
+        return FaceFrame(
+            (self._number("frame_center_x"), self._number("frame_center_y")),
+            self._number("frame_height"),
+            self._number("frame_roll_rad"),
+            cast("_FrameSource", found_by),
+            self._points("frame_points"),
+        )
+
+    def _sample(self, name: str) -> Sample:
+        path = self._root / name
+        reason = _why_unusable(self._root, path)
+        if reason:
+            raise ValueError(f"{shown(name)} {reason}")
+        attributes = self._json("attributes", {})
+        if not isinstance(attributes, dict):
+            raise ValueError(f"attributes must be a JSON object, got {attributes!r:.80}")
+        age = self._number("age_years") if self._text("age_years") else None
+        bounds = None
+        if self._text("age_low") or self._text("age_high"):
+            bounds = self._whole("age_low"), self._whole("age_high")
+        return Sample(
+            path=path,
+            name=name,
+            age_years=age,
+            age_range=bounds,
+            identity=self._text("identity") or None,
+            attributes={str(key): str(value) for key, value in attributes.items()},
+        )

@@ -1,0 +1,147 @@
+"""haar: OpenCV's boosted cascade for frontal faces; comes with OpenCV, needs no download."""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agebench import weights
+from agebench.detectors.common import (
+    MAX_INPUT_SIDE,
+    Candidates,
+    FacePolicy,
+    check_count,
+    check_faces,
+    check_picture,
+    check_share,
+    shrink,
+    suppress,
+    to_faces,
+)
+from agebench.errors import MissingDependencyError, ModelError
+from agebench.protocols import BoxToFrame, DetectorSpec, RuntimeInfo
+from agebench.types import Face, Image, WeightsFile
+from agebench.vision.opencv import cv2
+
+FILE = "haarcascade_frontalface_default.xml"
+LICENCE = "Intel License Agreement For Open Source Computer Vision Library (BSD-like)"
+SOURCE = f"https://github.com/opencv/opencv/blob/4.x/data/haarcascades/{FILE}"
+
+SCALE_STEP = 1.1
+"""Ratio of one search window's size to the next smaller one's: OpenCV's default."""
+
+MIN_FACE_PX = 20
+"""Smallest search window, in pixels of the shrunk picture; the cascade's own is 24."""
+
+
+def _cascade_file(path: Path | None) -> tuple[Path, WeightsFile]:
+    if path is not None:
+        file = weights.resolve(FILE, explicit=path)
+        return file.path, file.info
+    # A submodule that cv2's type stubs do not name.
+    shipped = Path(importlib.import_module("cv2.data").haarcascades) / FILE
+    if not shipped.is_file():
+        raise MissingDependencyError(
+            f"{FILE} is not in this OpenCV ({shipped.parent}): "
+            "install it with: pip install 'opencv-contrib-python>=4.10,<5'"
+        )
+    return shipped, WeightsFile(FILE, weights.sha256_of(shipped), LICENCE, SOURCE)
+
+
+def _open(path: Path) -> Any:
+    try:
+        cascade = cv2.CascadeClassifier(str(path))
+    except (cv2.error, SystemError) as error:  # OpenCV's XML parser throws through the binding
+        raise ModelError(f"{path}: is no cascade that OpenCV can read") from error
+    if cascade.empty():
+        raise ModelError(f"{path}: is no cascade that OpenCV can read")
+    return cascade
+
+
+class Haar:
+    """Upright frontal faces by a cascade of Haar features, boxes only.
+
+    The score is w / (1 + w) of the cascade's last-stage sum w: it orders faces within this
+    detector, and is no probability.
+
+    Args:
+        path: another cascade of OpenCV's XML format.
+        confidence: least score of a face, 0 to 1.
+        nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
+        neighbours: windows that must agree on a face, 1 to 100; more find less, more surely.
+        size: pictures whose longer side is above this many pixels are shrunk to it first.
+        faces: keep "all" faces or the "largest".
+
+    Raises:
+        UsageError: an option is out of range.
+        WeightsError: the file of `path` can't be read.
+        ModelError: it is no cascade.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path | None = None,
+        confidence: float = 0.0,
+        nms: float = 0.3,
+        neighbours: int = 5,
+        size: int = 1280,
+        faces: FacePolicy = "all",
+    ) -> None:
+        name = "haar"
+        self._confidence = check_share(name, "confidence", confidence)
+        self._nms = check_share(name, "nms", nms)
+        self._neighbours = check_count(name, "neighbours", neighbours, low=1, high=100)
+        self._size = check_count(name, "size", size, low=32, high=MAX_INPUT_SIDE)
+        self._faces = check_faces(name, faces)
+        file, info = _cascade_file(path)
+        self._cascade = _open(file)
+        self._lock = threading.Lock()
+        self._spec = DetectorSpec(
+            name=name,
+            box_to_frame=BoxToFrame(0.003, -0.009, 1.138),  # medians of benchmarks/frames.py
+            weights=(info,),
+            runtime=RuntimeInfo("python", "cpu", "cv2.CascadeClassifier", cv2.__version__),
+            settings={
+                "confidence": self._confidence,
+                "nms": self._nms,
+                "neighbours": self._neighbours,
+                "scale_step": SCALE_STEP,
+                "size": self._size,
+                "faces": self._faces,
+            },
+            licence=info.licence,
+            source=info.source,
+            citation="Viola and Jones, Rapid Object Detection using a Boosted Cascade of Simple "
+            "Features, CVPR 2001; cascade by Rainer Lienhart",
+            notes=("its score orders faces and is no probability",),
+        )
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """See `FaceDetector.spec`."""
+        return self._spec
+
+    def detect(self, image_bgr: Image, /) -> list[Face]:
+        """See `FaceDetector.detect`."""
+        resized, placement = shrink(check_picture(image_bgr), self._size)
+        grey = cv2.cvtColor(resized, cv2.COLOR_BGR2GRAY)
+        with self._lock:
+            rectangles, _, sums = self._cascade.detectMultiScale3(
+                grey,
+                SCALE_STEP,
+                self._neighbours,
+                0,
+                (MIN_FACE_PX, MIN_FACE_PX),
+                outputRejectLevels=True,
+            )
+        boxes = np.asarray(rectangles, np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        strength = np.clip(np.asarray(sums, np.float64).reshape(-1), 0.0, None)
+        found = Candidates(boxes, strength / (1.0 + strength))
+        found = suppress(found.take(found.scores >= self._confidence), self._nms)
+        return to_faces(found.placed(placement), self._faces)

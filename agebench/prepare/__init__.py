@@ -1,0 +1,1 @@
+"""`agebench prepare`: from a data set to a folder of crops by age group, with a manifest."""

@@ -1,0 +1,141 @@
+"""What an output folder was made of, so that no run goes on with another one's work."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+
+from agebench.datasets.prepared_layout import SCHEMA_VERSION, SETTINGS_FILE
+from agebench.errors import AgebenchError, UsageError
+from agebench.prepare.settings import PrepareSettings
+from agebench.prepare.store import WORK_FOLDER
+from agebench.protocols import Dataset, FaceDetector
+from agebench.types import Sample, plain
+from agebench.vision.opencv import cv2
+
+_SHOWN = 3
+
+
+def samples_hash(samples: Iterable[Sample], parts: Mapping[str, str] | None) -> str:
+    """Hash all names, labels and parts; the pictures themselves are hashed as they are read."""
+    digest = hashlib.sha256()
+    for sample in samples:
+        part = None if parts is None else parts.get(sample.name)
+        attributes = sorted(sample.attributes.items())
+        label = [sample.name, sample.age_years, sample.age_range, sample.identity, attributes, part]
+        digest.update(json.dumps(label).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def made_of(
+    pictures: Dataset, parts: Mapping[str, str] | None, detector: str, settings: PrepareSettings
+) -> dict[str, Any]:
+    """Return what decides the output, as what JSON can hold."""
+    return {
+        "settings": settings.decisive(),
+        "detector": " ".join(detector.split()),
+        "dataset": {
+            "name": pictures.spec.name,
+            "label_kind": pictures.spec.label_kind,
+            "pictures": len(pictures.samples),
+            "names_and_labels_sha256": samples_hash(pictures.samples, parts),
+        },
+    }
+
+
+def made_with(detector: FaceDetector) -> dict[str, Any]:
+    """Return versions and model files, which may change pixels a little."""
+    return {
+        "versions": {
+            "agebench": version("agebench"),
+            "numpy": np.__version__,
+            "opencv": cv2.__version__,
+            "pillow": PIL.__version__,
+        },
+        "detector": plain(detector.spec),
+    }
+
+
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Return in words what differs between two nests of values.
+
+    >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
+    ['a.b was 1 and is now 3']
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        found = []
+        for key in dict.fromkeys([*before, *now]):
+            inner = f"{name}.{key}" if name else str(key)
+            found += differences(before.get(key), now.get(key), inner)
+        return found
+    if before == now:
+        return []
+    return [f"{name} was {_short(before)} and is now {_short(now)}"]
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:59] + "…"
+
+
+def refuse_other(before: Any, now: Mapping[str, Any], out: Path) -> None:
+    """Refuse to go on in a folder that something else was or is being made in.
+
+    Raises:
+        UsageError: something differs.
+    """
+    # A round trip through JSON, in which tuples become lists.
+    found = differences(before, json.loads(json.dumps(now)))
+    if found:
+        more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
+        raise UsageError(
+            f"{out} holds something else: {'; '.join(found[:_SHOWN])}{more}; "
+            "repeat what it was begun with, or give another folder with --out"
+        )
+
+
+def finished_settings(out: Path) -> dict[str, Any] | None:
+    """Return what the finished folder `out` says of itself; None where it is not finished.
+
+    Raises:
+        AgebenchError: its prepare.json is not what `prepare` writes.
+    """
+    path = out / SETTINGS_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError) as error:
+        raise AgebenchError(f"{path} can't be read: {error}; give another --out") from error
+    known = isinstance(content, dict) and content.get("schema_version") == SCHEMA_VERSION
+    if not known or not isinstance(content.get("made_of"), dict):
+        raise AgebenchError(
+            f"{path} is not of this version of agebench (schema {SCHEMA_VERSION}): "
+            "give another --out"
+        )
+    return dict(content)
+
+
+def refuse_foreign(out: Path) -> None:
+    """Refuse a folder that holds something which no run of `prepare` began.
+
+    Raises:
+        UsageError: it does, or it is no folder.
+    """
+    try:
+        entries = sorted(entry.name for entry in out.iterdir()) if out.exists() else []
+    except OSError as error:
+        raise UsageError(f"--out {out} can't be used: {error.strerror}; give a folder") from error
+    foreign = [name for name in entries if name != WORK_FOLDER]
+    if foreign:
+        raise UsageError(
+            f"{out} is not empty and was not begun by 'agebench prepare' (it holds "
+            f"{foreign[0]!r}): give a new or empty folder with --out"
+        )

@@ -1,0 +1,126 @@
+"""The journal: one line per finished picture, so that a killed run goes on where it was.
+
+It begins with a line that says what run it is of.  Lines are only ever appended; what a kill left
+of a line is dropped when the journal is opened again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from agebench.prepare.records import PictureRecord
+from agebench.prepare.store import cannot_write
+
+JOURNAL_FILE = "journal.jsonl"
+
+
+def read_header(path: Path) -> Mapping[str, Any] | None:
+    """Return what the journal is of; None where there is no journal or its first line is cut."""
+    try:
+        with path.open("rb") as file:
+            line = file.readline()
+        header = json.loads(line) if line.endswith(b"\n") else None
+    except (OSError, ValueError):
+        return None
+    return header if isinstance(header, dict) else None
+
+
+class Journal:
+    """An open journal; only where each picture's line begins is held in memory."""
+
+    def __init__(self, path: Path, header: Mapping[str, Any], out: Path) -> None:
+        """Go on with the journal at `path`, or begin one.
+
+        Pictures whose files are no longer below `out` with the size that was noted are forgotten.
+
+        Raises:
+            AgebenchError: it can't be written.
+        """
+        self._path = path
+        self._out = out
+        self._offsets: dict[str, int] = {}
+        with self._sentence():
+            if read_header(path) is None:
+                begun = json.dumps(header, allow_nan=False) + "\n"
+                temporary = path.with_suffix(".tmp")
+                temporary.write_text(begun, encoding="utf-8")
+                temporary.replace(path)
+            self._file = path.open("r+b")
+            self._recover()
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        # Every line is flushed as it is written, so closing has nothing left to fail on.
+        with suppress(OSError):
+            self._file.close()
+
+    def __contains__(self, source: object) -> bool:
+        return source in self._offsets
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    @contextmanager
+    def _sentence(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise cannot_write(self._path, error) from error
+
+    def _recover(self) -> None:
+        end = len(self._file.readline())
+        for line in self._file:
+            if not line.endswith(b"\n"):
+                break
+            try:
+                record = PictureRecord.from_line(line)
+            except ValueError:
+                record = None
+            if record is not None and self._is_whole(record):
+                self._offsets[record.source] = end
+            end += len(line)
+        self._file.truncate(end)
+        self._end = end
+
+    def _is_whole(self, record: PictureRecord) -> bool:
+        """Tell whether a picture's files are there; a power failure may have emptied them."""
+        try:
+            return all(
+                os.stat(self._out / name).st_size == size  # noqa: PTH116 - six per picture
+                for name, size in record.sizes.items()
+            )
+        except OSError:
+            return False
+
+    def append(self, source: str, line: str) -> None:
+        """Note a finished picture.
+
+        Raises:
+            AgebenchError: the disk is full.
+        """
+        data = line.encode() + b"\n"
+        with self._sentence():
+            self._file.seek(self._end)
+            self._file.write(data)
+            self._file.flush()
+        self._offsets[source] = self._end
+        self._end += len(data)
+
+    def read(self, source: str) -> PictureRecord:
+        """Return what was noted of a picture."""
+        with self._sentence():
+            self._file.seek(self._offsets[source])
+            return PictureRecord.from_line(self._file.readline())

@@ -1,0 +1,170 @@
+"""The manifest: one row per face, in the order of the sources' names; and what was left out."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from agebench.datasets.prepared_layout import (
+    COLUMNS,
+    MANIFEST_FILE,
+    PROBLEMS_FILE,
+    view_columns,
+)
+from agebench.datasets.splits import UNUSED
+from agebench.prepare.pictures import Task
+from agebench.prepare.records import FaceRecord, PictureRecord
+from agebench.prepare.store import Store
+from agebench.protocols import DatasetSpec
+from agebench.types import Point, Problem, Sample, plain
+
+PROBLEM_COLUMNS = ("source", "status", "reason")
+
+NOT_LISTED = "not_listed"
+"""Status of what the data set itself left out, before any picture was opened."""
+
+Finished: TypeAlias = tuple[Sample, Task, PictureRecord]
+
+
+@dataclass(slots=True)
+class Counts:
+    """What a run gave, counted.
+
+    Attributes:
+        pictures: listed by the data set.
+        faces: rows of the manifest.
+        several_faces: pictures in which more than one face was found.
+        left_out: pictures without a row, by status.
+        views: files of each view.
+        missing: faces without each view.
+        groups: faces in each folder.
+        frames: faces by what their frame was computed from.
+    """
+
+    pictures: int = 0
+    faces: int = 0
+    several_faces: int = 0
+    left_out: Counter[str] = field(default_factory=Counter)
+    views: Counter[str] = field(default_factory=Counter)
+    missing: Counter[str] = field(default_factory=Counter)
+    groups: Counter[str] = field(default_factory=Counter)
+    frames: Counter[str] = field(default_factory=Counter)
+
+    def add(self, task: Task, record: PictureRecord) -> None:
+        """Count one picture."""
+        self.pictures += 1
+        self.several_faces += record.found > 1
+        if record.status != "ok":
+            self.left_out[record.status] += 1
+        for face in record.faces:
+            self.faces += 1
+            self.groups[task.group] += 1
+            self.frames[face.frame.found_by] += 1
+            for name, view in face.views.items():
+                (self.views if view.present else self.missing)[name] += 1
+
+    def to_json(self) -> dict[str, Any]:
+        """Return them with sorted keys."""
+        content: dict[str, Any] = plain(self)
+        return {
+            key: dict(sorted(value.items())) if isinstance(value, dict) else value
+            for key, value in content.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """Where a manifest's labels come from: the data set, and the split if there is one."""
+
+    spec: DatasetSpec
+    parts: Mapping[str, str] | None
+
+    def part(self, source: str) -> str:
+        """Return the part that a picture is in; "" without a split."""
+        return "" if self.parts is None else self.parts.get(source, UNUSED)
+
+
+def _points(points: Sequence[Point]) -> str:
+    return json.dumps(plain(list(points)), separators=(",", ":")) if points else ""
+
+
+def _row(
+    labels: Labels, sample: Sample, task: Task, record: PictureRecord, index: int
+) -> list[object]:
+    found: FaceRecord = record.faces[index]
+    face, frame = found.face, found.frame
+    attributes = json.dumps(plain(sample.attributes), ensure_ascii=False, sort_keys=True)
+    columns = {
+        "name": found.name,
+        "group": task.group,
+        "source": sample.name,
+        "sha256": record.sha256,
+        "dataset": labels.spec.name,
+        "label_kind": labels.spec.label_kind,
+        "split": labels.part(sample.name),
+        "age_years": sample.age_years,
+        "age_low": sample.age_range and sample.age_range[0],
+        "age_high": sample.age_range and sample.age_range[1],
+        "identity": sample.identity,
+        "attributes": attributes,
+        "face_index": index,
+        "faces": record.found,
+        "detector_score": face.score,
+        "box_left": face.box_xyxy[0],
+        "box_top": face.box_xyxy[1],
+        "box_right": face.box_xyxy[2],
+        "box_bottom": face.box_xyxy[3],
+        "landmarks": _points(face.landmarks_xy),
+        "landmark_scheme": face.landmark_scheme,
+        "landmarks_from": found.landmarks_from,
+        "frame_from": frame.found_by,
+        "frame_center_x": frame.center_xy[0],
+        "frame_center_y": frame.center_xy[1],
+        "frame_height": frame.height,
+        "frame_roll_rad": frame.roll_rad,
+        "frame_points": _points(frame.points_xy),
+    }
+    views = [cell for view in found.views.values() for cell in (int(view.present), view.outside)]
+    return [*(columns[name] for name in COLUMNS), *views]
+
+
+def write_manifest(
+    store: Store, views: Sequence[str], labels: Labels, finished: Iterable[Finished]
+) -> tuple[Counts, list[tuple[str, str, str]]]:
+    """Write the manifest; return the counts and what was left out (source, status, reason).
+
+    Raises:
+        AgebenchError: it can't be written.
+    """
+    counts = Counts()
+    left_out: list[tuple[str, str, str]] = []
+    with store.stream(MANIFEST_FILE) as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow((*COLUMNS, *view_columns(views)))
+        for sample, task, record in finished:
+            counts.add(task, record)
+            if record.status != "ok":
+                left_out.append((sample.name, record.status, record.reason))
+            table.writerows(
+                _row(labels, sample, task, record, index) for index in range(len(record.faces))
+            )
+    return counts, left_out
+
+
+def write_problems(
+    store: Store, left_out: Iterable[tuple[str, str, str]], listed: Iterable[Problem]
+) -> None:
+    """Write the list of what has no row in the manifest, and why.
+
+    Raises:
+        AgebenchError: it can't be written.
+    """
+    rows: Iterator[tuple[str, str, str]] = ((item.name, NOT_LISTED, item.reason) for item in listed)
+    with store.stream(PROBLEMS_FILE) as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(PROBLEM_COLUMNS)
+        table.writerows(sorted([*left_out, *rows]))

@@ -1,0 +1,219 @@
+"""One picture: read, find the faces, cut the views, write the files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image as PillowImage
+
+from agebench.bench.faces import largest
+from agebench.datasets.landmarks import read_pts
+from agebench.datasets.prepared_layout import ORIGINAL_FOLDER, picture_file
+from agebench.errors import AgebenchError, DatasetError, ImageError
+from agebench.prepare.naming import face_name
+from agebench.prepare.records import FaceRecord, PictureRecord, PictureStatus, PreparedView
+from agebench.prepare.settings import PrepareSettings
+from agebench.prepare.store import Store
+from agebench.protocols import FaceDetector
+from agebench.registry import load_detector
+from agebench.types import FGNET_68_POINTS, CropSpec, Face, FaceFrame, Image
+from agebench.vision.crops import cut_crops
+from agebench.vision.frames import canonical_frame, face_from_landmarks, frame_from_points
+from agebench.vision.images import decode_image, read_file
+from agebench.vision.landmarks import to_five_points
+from agebench.vision.opencv import cv2
+
+JPEG_QUALITY = 95
+JPEG_SAMPLING = "4:4:4"
+"""Colour at full resolution: the crops are small, and colour tells something about skin."""
+
+_ORIENTATION_TAG = 0x0112
+_TURNED = range(2, 9)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A picture to prepare; plain values, so that it can be sent to another process.
+
+    Attributes:
+        path: the picture's file.
+        source: its name in the data set.
+        stem: what its files' names begin with.
+        group: the folder of its age group.
+        landmarks_path: its landmark file, where the data set has one.
+    """
+
+    path: Path
+    source: str
+    stem: str
+    group: str
+    landmarks_path: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is the same for all pictures: the detector's reference, settings and folders."""
+
+    detector: str
+    settings: PrepareSettings
+    out: Path
+    scratch: Path
+
+
+class _LeftOutError(Exception):
+    """This picture gives no faces; the run goes on."""
+
+    def __init__(self, status: PictureStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    face: Face
+    frame: FaceFrame
+    landmarks_from: str
+
+
+def encode_jpeg(image_bgr: Image) -> bytes:
+    """Return a picture as a JPEG file's bytes.
+
+    Raises:
+        ImageError: it is too large for a JPEG, whose sides hold 65,535 pixels at most.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
+    options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    height, width = image_bgr.shape[:2]
+    try:
+        done, data = cv2.imencode(".jpg", image_bgr, options)
+    except cv2.error as error:
+        raise ImageError(f"{width}x{height} pixels can't be a JPEG: {error.err}") from error
+    if not done:
+        raise ImageError(f"{width}x{height} pixels can't be a JPEG")
+    return bytes(data.tobytes())
+
+
+def is_upright_jpeg(data: bytes) -> bool:
+    """Tell whether a decodable file is a gray or colour JPEG that no EXIF tag turns."""
+    try:
+        header = PillowImage.open(io.BytesIO(data), formats=("JPEG",))
+        turned = header.getexif().get(_ORIENTATION_TAG) in _TURNED
+    except Exception:  # not a JPEG, or metadata that Pillow can't read: encoded anew
+        return False
+    return header.mode in ("RGB", "L") and not turned
+
+
+class PicturePreparer:
+    """Prepares pictures one by one with one detector."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._settings = plan.settings
+        self._crop_spec: CropSpec = plan.settings.crop_spec()
+        self._detector: FaceDetector = load_detector(plan.detector)
+        self._store = Store(plan.out, plan.scratch)
+
+    def prepare(self, task: Task) -> PictureRecord:
+        """Write one picture's files; what is wrong with the picture itself is in the record.
+
+        Raises:
+            AgebenchError: the output can't be written.
+        """
+        sha256 = ""
+        try:
+            data = _read(task)
+            sha256 = hashlib.sha256(data).hexdigest()
+            image = _decode(data, task, self._settings.max_pixels)
+            kept, found = self._faces(task, image)
+            faces, files = self._cut(task, data, image, kept)
+        except _LeftOutError as error:
+            return PictureRecord(task.source, error.status, str(error), sha256)
+        except MemoryError:
+            return PictureRecord(task.source, "unreadable", "not enough memory for it", sha256)
+        for name, content in files.items():
+            self._store.write(name, content)
+        sizes = {name: len(content) for name, content in files.items()}
+        return PictureRecord(task.source, "ok", "", sha256, found, tuple(faces), sizes)
+
+    def _faces(self, task: Task, image: Image) -> tuple[Sequence[_Found], int]:
+        """Return the faces to keep, the largest first, and how many there are."""
+        if self._settings.landmarks == "dataset" and task.landmarks_path is not None:
+            return [_from_dataset(task.landmarks_path)], 1
+        try:
+            faces = self._detector.detect(image)
+            kept = [largest(faces)] if faces and self._settings.faces == "largest" else faces
+            ordered = sorted(kept, key=lambda face: -face.area)
+            frames = [canonical_frame(face, self._detector.spec) for face in ordered]
+        except Exception as error:  # one picture that upsets a detector must not end the run
+            kind = "" if isinstance(error, AgebenchError) else f"{type(error).__name__}: "
+            raise _LeftOutError("detector_failed", f"{kind}{error}") from error
+        if not faces:
+            raise _LeftOutError("no_face", "the detector found no face")
+        found = [
+            _Found(face, frame, "detector" if face.landmarks_xy else "")
+            for face, frame in zip(ordered, frames, strict=True)
+        ]
+        return found, len(faces)
+
+    def _cut(
+        self, task: Task, data: bytes, image: Image, kept: Sequence[_Found]
+    ) -> tuple[list[FaceRecord], dict[str, bytes]]:
+        """Return the faces' records and the content of all files by name."""
+        try:
+            crops = cut_crops(image, [found.frame for found in kept], self._crop_spec)
+        except Exception as error:  # a picture of an odd shape must not end the run
+            raise _LeftOutError("crop_failed", f"{type(error).__name__}: {error}") from error
+        records: list[FaceRecord] = []
+        files: dict[str, bytes] = {}
+        try:
+            original = data if is_upright_jpeg(data) else encode_jpeg(image)
+            for index, found in enumerate(kept):
+                name = face_name(task.stem, index)
+                files[picture_file(task.group, ORIGINAL_FOLDER, name)] = original
+                views = {}
+                for view, pixels in crops.views.items():
+                    present = bool(crops.present[view][index])
+                    views[view] = PreparedView(present, float(crops.outside[view][index]))
+                    if present:
+                        files[picture_file(task.group, view, name)] = encode_jpeg(pixels[index])
+                records.append(
+                    FaceRecord(name, found.face, found.landmarks_from, found.frame, views)
+                )
+        except ImageError as error:
+            raise _LeftOutError("not_storable", str(error)) from error
+        return records, files
+
+
+def _read(task: Task) -> bytes:
+    try:
+        return read_file(task.path)
+    except ImageError as error:
+        raise _LeftOutError("unreadable", _named(error, task)) from error
+
+
+def _decode(data: bytes, task: Task, max_pixels: int) -> Image:
+    try:
+        return decode_image(data, task.source, max_pixels=max_pixels)
+    except ImageError as error:
+        raise _LeftOutError("unreadable", _named(error, task)) from error
+
+
+def _named(error: Exception, task: Task) -> str:
+    """Return the reason with the picture's name in the data set, not where it lies."""
+    return str(error).replace(str(task.path), task.source)
+
+
+def _from_dataset(path: Path) -> _Found:
+    """Return the face that a landmark file of the data set tells of."""
+    try:
+        points = read_pts(path)
+    except DatasetError as error:
+        raise _LeftOutError("bad_landmarks", str(error).replace(str(path), path.name)) from error
+    face = face_from_landmarks(points, FGNET_68_POINTS)
+    frame = frame_from_points(to_five_points(points, FGNET_68_POINTS))
+    if face is None or frame is None:
+        raise _LeftOutError("bad_landmarks", f"the points of {path.name!r} coincide")
+    return _Found(face, frame, "dataset")

@@ -1,0 +1,107 @@
+"""What became of one picture, and how it is put into one line of the journal."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from agebench.types import Face, FaceFrame, plain
+
+PictureStatus: TypeAlias = Literal[
+    "ok",
+    "no_face",
+    "unreadable",
+    "bad_landmarks",
+    "detector_failed",
+    "crop_failed",
+    "not_storable",
+    "crashed",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedView:
+    """Whether a view is there, and the share (0 to 1) of it that lies outside the picture."""
+
+    present: bool
+    outside: float
+
+
+@dataclass(frozen=True, slots=True)
+class FaceRecord:
+    """One face of a picture.
+
+    Attributes:
+        name: of its files, without suffix.
+        face: as it was found; `landmarks_from` says by what: "detector", "dataset" or "".
+        frame: the canonical frame that the views were cut from.
+        views: by name.
+    """
+
+    name: str
+    face: Face
+    landmarks_from: str
+    frame: FaceFrame
+    views: Mapping[str, PreparedView]
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRecord:
+    """What became of one picture.
+
+    Attributes:
+        source: its name in the data set.
+        status: "ok", or why there is nothing of it.
+        reason: what went wrong, in a sentence.
+        sha256: of the file's bytes; "" where it could not be read.
+        found: number of faces found.
+        faces: those that were kept.
+        sizes: bytes of every file that was written, by its name below the output folder.
+    """
+
+    source: str
+    status: PictureStatus = "ok"
+    reason: str = ""
+    sha256: str = ""
+    found: int = 0
+    faces: tuple[FaceRecord, ...] = ()
+    sizes: Mapping[str, int] = field(default_factory=dict)
+
+    def to_line(self) -> str:
+        """Return it as one line of JSON; numbers come back exactly as they were."""
+        return json.dumps(plain(self), allow_nan=False, separators=(",", ":"))
+
+    @staticmethod
+    def from_line(line: str | bytes) -> PictureRecord:
+        """Read what `to_line` wrote.
+
+        Raises:
+            ValueError: it is not such a line, or not a whole one.
+        """
+        try:
+            content = json.loads(line)
+            content["faces"] = tuple(map(_face_record, content["faces"]))
+            return PictureRecord(**content)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"no record of a picture: {error}") from error
+
+
+def _points(listed: list[list[float]]) -> tuple[tuple[float, float], ...]:
+    return tuple((x, y) for x, y in listed)
+
+
+def _face_record(content: dict[str, Any]) -> FaceRecord:
+    face, frame = content["face"], content["frame"]
+    left, top, right, bottom = face.pop("box_xyxy")
+    landmarks = _points(face.pop("landmarks_xy"))
+    x, y = frame.pop("center_xy")
+    points = _points(frame.pop("points_xy"))
+    return FaceRecord(
+        content["name"],
+        Face((left, top, right, bottom), landmarks_xy=landmarks, **face),
+        content["landmarks_from"],
+        FaceFrame((x, y), points_xy=points, **frame),
+        {name: PreparedView(**view) for name, view in content["views"].items()},
+    )

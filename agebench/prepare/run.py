@@ -1,0 +1,224 @@
+"""`prepare`: list, check, prepare what is not done yet, write the manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.bench.records import ProgressStep, no_progress
+from agebench.datasets.prepared_layout import SCHEMA_VERSION, SETTINGS_FILE
+from agebench.datasets.sampling import limit, sample
+from agebench.datasets.split_align import align
+from agebench.datasets.split_files import read_split
+from agebench.errors import DatasetError, UsageError
+from agebench.prepare.groups import AgeGroups, parse_groups
+from agebench.prepare.identity import (
+    finished_settings,
+    made_of,
+    made_with,
+    refuse_foreign,
+    refuse_other,
+)
+from agebench.prepare.journal import JOURNAL_FILE, Journal, read_header
+from agebench.prepare.manifest import Finished, Labels, write_manifest, write_problems
+from agebench.prepare.naming import stems
+from agebench.prepare.pictures import JPEG_QUALITY, JPEG_SAMPLING, Plan, Task
+from agebench.prepare.pool import prepare_pictures
+from agebench.prepare.settings import PrepareSettings
+from agebench.prepare.store import (
+    WORK_FOLDER,
+    Store,
+    new_scratch,
+    remove_work_folder,
+    working_folder,
+)
+from agebench.protocols import Dataset
+from agebench.registry import load_dataset, load_detector
+from agebench.types import plain
+
+STAGE = "prepare"
+
+
+@dataclass(frozen=True, slots=True)
+class PrepareReport:
+    """What a call of `prepare` did.
+
+    Attributes:
+        out: the folder.
+        counts: see `manifest.Counts`, as in prepare.json.
+        resumed: pictures that an earlier run had finished.
+        was_complete: everything had been there before; nothing was done.
+    """
+
+    out: Path
+    counts: Mapping[str, Any]
+    resumed: int = 0
+    was_complete: bool = False
+
+
+def prepare(
+    dataset: str | Dataset,
+    out: str | Path,
+    *,
+    root: str | Path | None = None,
+    detector: str = "yolov8-face",
+    settings: PrepareSettings | None = None,
+    split: str | Path | None = None,
+    progress: ProgressStep = no_progress,
+) -> PrepareReport:
+    """Cut a data set's faces into ``OUT/<age group>/<view>/NAME.jpg``, with a manifest.
+
+    A run that ended before its time, however it ended, goes on where it was when it is called
+    again with the same arguments; the result is the same, byte for byte.
+
+    Args:
+        dataset: name of a data set, or an object with the `Dataset` interface.
+        out: a new or empty folder, or one that an earlier run of the same arguments made.
+        root: where the data set lies, for one given by name.
+        detector: reference; every process loads its own.
+        settings: see `PrepareSettings`.
+        split: a split file, whose parts are noted in the manifest.
+        progress: called as pictures are finished.
+
+    Raises:
+        UsageError: the call is wrong, or `out` holds something else.
+        DatasetError: there is no usable picture.
+        AgebenchError: the output can't be written, or any other failure, in a sentence.
+    """
+    settings = settings or PrepareSettings()
+    folder = Path(out).expanduser()
+    if root is not None:
+        _refuse_nested(folder, Path(root).expanduser())
+    pictures, parts = _listed(dataset, root, settings, split)
+    wanted = made_of(pictures, parts, detector, settings)
+    finished = finished_settings(folder)
+    if finished is not None:
+        refuse_other(finished["made_of"], wanted, folder)
+        remove_work_folder(folder)
+        return PrepareReport(folder, finished.get("counts", {}), was_complete=True)
+    if read_header(folder / WORK_FOLDER / JOURNAL_FILE) is None:
+        refuse_foreign(folder)
+    about = {"made_of": wanted, "made_with": made_with(load_detector(detector))}
+    with working_folder(folder) as work:
+        run = _Run(folder, work, pictures, Labels(pictures.spec, parts), settings)
+        report = run.finish(detector, about, progress)
+    remove_work_folder(folder)
+    return report
+
+
+def _refuse_nested(out: Path, root: Path) -> None:
+    """Refuse an output folder inside the data set's, which would list it the next time."""
+    if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
+        raise UsageError(
+            f"--out {out} lies inside the data set's folder {root}, which would then hold its own "
+            "crops: give a folder outside of it"
+        )
+
+
+def _listed(
+    dataset: str | Dataset,
+    root: str | Path | None,
+    settings: PrepareSettings,
+    split: str | Path | None,
+) -> tuple[Dataset, Mapping[str, str] | None]:
+    """Return the pictures to prepare, and the part of each where there is a split."""
+    listed = load_dataset(dataset, root) if isinstance(dataset, str) else dataset
+    if not listed.samples:
+        raise DatasetError(f"data set {listed.spec.name!r} holds no usable picture")
+    # Aligned with the whole set: a part of it may hold none of the split's pictures.
+    parts = None if split is None else align(read_split(split), listed).parts
+    if settings.limit is not None:
+        listed = limit(listed, settings.limit)
+    elif settings.sample is not None:
+        listed = sample(listed, settings.sample, settings.seed)
+    with_landmarks = any(item.landmarks_path is not None for item in listed.samples)
+    if settings.landmarks == "dataset" and not with_landmarks:
+        raise UsageError(
+            f"data set {listed.spec.name!r} has no landmarks of its own here: "
+            "leave out --landmarks dataset"
+        )
+    return listed, parts
+
+
+def _tasks(pictures: Dataset, groups: AgeGroups) -> list[Task]:
+    names = stems(item.name for item in pictures.samples)
+    return [
+        Task(
+            item.path,
+            item.name,
+            names[item.name],
+            groups.folder(item.age_years, item.age_range),
+            item.landmarks_path,
+        )
+        for item in pictures.samples
+    ]
+
+
+class _Run:
+    """One run in a locked folder."""
+
+    def __init__(
+        self,
+        out: Path,
+        work: Path,
+        pictures: Dataset,
+        labels: Labels,
+        settings: PrepareSettings,
+    ) -> None:
+        self._out = out
+        self._work = work
+        self._pictures = pictures
+        self._labels = labels
+        self._settings = settings
+        self._tasks = _tasks(pictures, parse_groups(settings.groups))
+
+    def finish(
+        self, detector: str, about: Mapping[str, Any], progress: ProgressStep
+    ) -> PrepareReport:
+        """Prepare what is not done yet and write the manifest."""
+        path = self._work / JOURNAL_FILE
+        begun = read_header(path)
+        if begun is not None:
+            refuse_other(begun, about, self._out)
+        scratch = new_scratch(self._work)
+        plan = Plan(detector, self._settings, self._out, scratch)
+        with Journal(path, about, self._out) as journal:
+            resumed = sum(task.source in journal for task in self._tasks)
+            self._prepare(plan, journal, progress)
+            counts = self._write(Store(self._out, scratch), journal, about)
+        return PrepareReport(self._out, counts, resumed)
+
+    def _prepare(self, plan: Plan, journal: Journal, progress: ProgressStep) -> None:
+        missing: Sequence[Task] = [task for task in self._tasks if task.source not in journal]
+        total = len(self._tasks)
+        before = total - len(missing)
+        progress(STAGE, before, total)
+        with closing(prepare_pictures(plan, missing, self._settings.processes)) as finished:
+            for done, (task, line) in enumerate(finished, start=before + 1):
+                journal.append(task.source, line)
+                progress(STAGE, done, total)
+
+    def _finished(self, journal: Journal) -> Iterator[Finished]:
+        for item, task in zip(self._pictures.samples, self._tasks, strict=True):
+            yield item, task, journal.read(task.source)
+
+    def _write(self, store: Store, journal: Journal, about: Mapping[str, Any]) -> dict[str, Any]:
+        views = self._settings.crop_spec().views
+        counts, left_out = write_manifest(store, list(views), self._labels, self._finished(journal))
+        write_problems(store, left_out, self._pictures.problems)
+        content = {
+            "schema_version": SCHEMA_VERSION,
+            **about,
+            "dataset": plain(self._pictures.spec),
+            "views": plain(views),
+            "jpeg": {"quality": JPEG_QUALITY, "sampling": JPEG_SAMPLING},
+            "counts": counts.to_json(),
+        }
+        # The last file to appear: a folder that has it is complete.
+        with store.stream(SETTINGS_FILE) as file:
+            file.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        return counts.to_json()

@@ -1,0 +1,133 @@
+"""The output folder: files that appear whole or not at all, one run at a time, cleaned at start."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from agebench.errors import AgebenchError
+
+WORK_FOLDER = ".prepare"
+"""Inside OUT while a run is not finished: the journal, the lock and files that are being made."""
+
+_LOCK_FILE = "lock"
+
+
+def cannot_write(path: Path, error: OSError) -> AgebenchError:
+    """Return the error for a file that can't be written, with what to do about it."""
+    return AgebenchError(
+        f"{path} can't be written: {error.strerror or error}; what is done is kept: make room or "
+        "mend that, and start the same command again to go on"
+    )
+
+
+class Store:
+    """Writes files below `out` by way of `scratch`, a folder of this run on the same disk."""
+
+    def __init__(self, out: Path, scratch: Path) -> None:
+        self._out = out
+        self._scratch = scratch
+        self._made: set[Path] = set()
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write one file.
+
+        Args:
+            name: relative to the output folder, with forward slashes.
+            content: its bytes.
+
+        Raises:
+            AgebenchError: the folder can't be written to, or the disk is full.
+        """
+        target = self._out / name
+        # One file at a time is made per process, so its number is name enough.
+        temporary = self._scratch / f"{os.getpid()}.tmp"
+        try:
+            if target.parent not in self._made:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                self._made.add(target.parent)
+            temporary.write_bytes(content)
+            temporary.replace(target)
+        except OSError as error:
+            raise cannot_write(target, error) from error
+
+    @contextmanager
+    def stream(self, name: str) -> Iterator[IO[str]]:
+        """Open a text file (UTF-8, line ends as written) that gets its name when it is whole.
+
+        Raises:
+            AgebenchError: as `write`.
+        """
+        temporary = self._scratch / f"{os.getpid()}.text.tmp"
+        try:
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self._out / name)
+        except OSError as error:
+            raise cannot_write(self._out / name, error) from error
+
+
+@contextmanager
+def working_folder(out: Path) -> Iterator[Path]:
+    """Make and lock the work folder; yield it.  Leftovers of killed runs are removed first.
+
+    Raises:
+        AgebenchError: `out` can't be written to, or another run is at work in it.
+    """
+    work = out / WORK_FOLDER
+    try:
+        work.mkdir(parents=True, exist_ok=True)
+        lock = (work / _LOCK_FILE).open("a+b")
+    except OSError as error:
+        raise AgebenchError(
+            f"the output folder {out} can't be written to: {error.strerror}; "
+            "give another one with --out"
+        ) from error
+    with lock:
+        if not _locked(lock):
+            raise AgebenchError(f"another run is at work in {out}: wait for it or stop it")
+        for leftover in work.glob("run-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+        yield work
+
+
+def new_scratch(work: Path) -> Path:
+    """Make a folder for the files that this run is making.
+
+    Raises:
+        AgebenchError: it can't be made.
+    """
+    try:
+        return Path(tempfile.mkdtemp(prefix="run-", dir=work))
+    except OSError as error:
+        raise cannot_write(work, error) from error
+
+
+def remove_work_folder(out: Path) -> None:
+    """Remove the work folder of a finished run; what can't be removed does no harm."""
+    with suppress(OSError):
+        shutil.rmtree(out / WORK_FOLDER)
+
+
+def _locked(lock: IO[bytes]) -> bool:
+    """Lock a file for this process; the system lets go of it however the process ends."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

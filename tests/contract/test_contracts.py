@@ -1,0 +1,115 @@
+"""Every registered estimator and detector keeps what its protocol promises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from agebench import load_detector, load_estimator
+from agebench.export.age_net import random_age_net
+from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
+from agebench.testing import check_detector, check_estimator
+from agebench.types import Image
+from agebench.weights import files_for
+
+OWN_ESTIMATORS = [item.name for item in list_plugins(ESTIMATORS) if item.package == "agebench"]
+OWN_DETECTORS = [item.name for item in list_plugins(DETECTORS) if item.package == "agebench"]
+
+SPEC = """
+name = "generated"
+[files]
+model = "net.onnx"
+[crop]
+size = [6, 4]
+[input]
+channel_order = "rgb"
+mean = [1, 2, 3]
+scale = 0.02
+[output]
+kind = "logits"
+[bins]
+ranges = ["0-2", "10-20", "60-100"]
+"""
+
+
+@pytest.fixture(scope="session")
+def spec_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A spec file beside a network that weighs the channels' means."""
+    folder = tmp_path_factory.mktemp("spec")
+    matrix = np.array([[1, 0, 0], [0, 1, 0], [0.5, 0, 1]], np.float32)
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"], axis=1),
+        helper.make_node("Gemm", ["flat", "w"], ["y"], transB=1),
+    ]
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 6, 4])
+    answer = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])
+    weights = [numpy_helper.from_array(matrix, "w")]
+    graph = helper.make_graph(nodes, "net", [image], [answer], weights)
+    opsets = [helper.make_opsetid("", 13)]
+    onnx.save(
+        helper.make_model(graph, opset_imports=opsets, ir_version=8), str(folder / "net.onnx")
+    )
+    path = folder / "generated.toml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture(scope="session")
+def random_caffemodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full-size random file in the published layout."""
+    path = tmp_path_factory.mktemp("caffe") / "random.caffemodel"
+    random_age_net(path, seed=0)
+    return path
+
+
+def _reference(name: str, request: pytest.FixtureRequest) -> str:
+    """Return a reference that can be loaded here; skip where the published files are not."""
+    made_here = {"caffe-age-net": "random_caffemodel", "spec": "spec_file"}
+    if name in made_here:
+        return f"{name}:{request.getfixturevalue(made_here[name])}"
+    if files_for(f"estimator:{name}"):
+        request.getfixturevalue("shared_weights")
+    return name
+
+
+def test_all_are_found() -> None:
+    assert {"caffe-age-net", "constant", "hse-mobilenet", "spec"} <= set(OWN_ESTIMATORS)
+    assert {"aligned", "haar", "yoloface-500k", "yolov8-face", "yunet"} <= set(OWN_DETECTORS)
+
+
+@pytest.mark.parametrize("name", OWN_ESTIMATORS)
+def test_estimator(name: str, request: pytest.FixtureRequest) -> None:
+    estimator = load_estimator(_reference(name, request))
+    assert estimator.spec.name == ("generated" if name == "spec" else name)
+    check_estimator(estimator)
+
+
+def _detector(name: str, request: pytest.FixtureRequest) -> str:
+    if files_for(f"detector:{name}"):
+        request.getfixturevalue("shared_weights")
+    return name
+
+
+@pytest.mark.parametrize("name", OWN_DETECTORS)
+def test_detector(name: str, request: pytest.FixtureRequest) -> None:
+    detector = load_detector(_detector(name, request))
+    assert detector.spec.name == name
+    check_detector(detector)
+
+
+@pytest.mark.parametrize("name", OWN_DETECTORS)
+def test_detector_on_a_face(
+    name: str, request: pytest.FixtureRequest, astronaut_bgr: Image
+) -> None:
+    detector = load_detector(_detector(name, request))
+    picture = np.ascontiguousarray(astronaut_bgr[:320, 60:380])
+    check_detector(detector, picture)
+    left, top, right, bottom = max(detector.detect(picture), key=lambda face: face.area).box_xyxy
+    # The face's middle, about (165, 115) here, is in the largest box.
+    assert left < 165 < right
+    assert top < 115 < bottom

@@ -1,0 +1,135 @@
+"""The published detectors on the astronaut picture: boxes and points that were looked at once."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from agebench.detectors.yolov8_face import YoloV8Face
+from agebench.errors import UsageError
+from agebench.protocols import FaceDetector
+from agebench.registry import load_detector
+from agebench.types import FIVE_POINTS, Image
+from agebench.vision.frames import box_iou, canonical_frame, frame_box
+
+pytestmark = pytest.mark.shared
+
+# Left, top, right, bottom in pixels.
+BOXES = {
+    "yolov8-face": (180.7, 57.4, 269.2, 176.7),
+    "yolov8-face@onnxruntime": (180.7, 57.4, 269.2, 176.7),
+    "yoloface-500k": (176.1, 59.9, 264.5, 177.0),
+    "yoloface-500k version=v1": (175.8, 60.1, 276.8, 162.9),
+    "yunet": (177.7, 62.4, 267.6, 175.7),
+    "haar": (176.5, 65.5, 271.5, 160.5),
+}
+# Pupils, nose tip and mouth corners.
+POINTS = [(202, 101), (246, 102), (221, 125), (201, 143), (240, 144)]
+
+
+@pytest.fixture(params=sorted(BOXES))
+def named(request: pytest.FixtureRequest, shared_weights: Path) -> tuple[str, FaceDetector]:
+    return request.param, load_detector(request.param)
+
+
+def test_one_face_where_it_was(named: tuple[str, FaceDetector], astronaut_bgr: Image) -> None:
+    name, detector = named
+    (face,) = detector.detect(astronaut_bgr)
+    assert face.box_xyxy == pytest.approx(BOXES[name], abs=1.5)
+
+
+def test_points_lie_on_the_eyes_nose_and_mouth(
+    named: tuple[str, FaceDetector], astronaut_bgr: Image
+) -> None:
+    _, detector = named
+    face = detector.detect(astronaut_bgr)[0]
+    assert face.landmark_scheme == detector.spec.landmark_scheme
+    if face.landmark_scheme == FIVE_POINTS:
+        distances = np.linalg.norm(np.array(face.landmarks_xy) - POINTS, axis=1)
+        assert distances.max() < 6.0
+
+
+def test_all_detectors_lead_to_one_frame(
+    named: tuple[str, FaceDetector], astronaut_bgr: Image
+) -> None:
+    reference = YoloV8Face(runtime="onnxruntime")
+    boxes = [
+        frame_box(canonical_frame(detector.detect(astronaut_bgr)[0], detector.spec))
+        for detector in (reference, named[1])
+    ]
+    assert box_iou(boxes[0], boxes[1]) > 0.7
+
+
+def test_a_flipped_picture_gives_flipped_faces(
+    named: tuple[str, FaceDetector], astronaut_bgr: Image
+) -> None:
+    name, detector = named
+    face = detector.detect(np.ascontiguousarray(astronaut_bgr[:, ::-1]))[0]
+    left, top, right, bottom = face.box_xyxy
+    assert box_iou((511 - right, top, 511 - left, bottom), BOXES[name]) > 0.7
+    if face.landmarks_xy:
+        mirrored = [(511 - x, y) for x, y in (POINTS[index] for index in (1, 0, 2, 4, 3))]
+        assert np.linalg.norm(np.array(face.landmarks_xy) - mirrored, axis=1).max() < 6.0
+
+
+# The cascade needs some space around a face.
+@pytest.mark.parametrize("named", sorted(set(BOXES) - {"haar"}), indirect=True)
+def test_a_face_that_fills_the_picture_is_found_with_its_points(
+    named: tuple[str, FaceDetector], astronaut_bgr: Image
+) -> None:
+    name, detector = named
+    face = max(detector.detect(astronaut_bgr[50:185, 170:280]), key=lambda face: face.area)
+    left, top, right, bottom = face.box_xyxy
+    assert box_iou((left + 170, top + 50, right + 170, bottom + 50), BOXES[name]) > 0.6
+    if face.landmarks_xy:
+        points = np.array(face.landmarks_xy) + np.array([170, 50])
+        assert np.linalg.norm(points - POINTS, axis=1).max() < 8.0
+
+
+def test_odd_pictures(named: tuple[str, FaceDetector], astronaut_bgr: Image) -> None:
+    _, detector = named
+    expected = detector.detect(astronaut_bgr)
+    odd = astronaut_bgr[:, :, ::-1].copy()[:, :, ::-1]
+    odd.flags.writeable = False
+    assert detector.detect(odd) == expected
+    for size_hw in ((1, 1), (1, 500), (500, 1), (2, 2), (7, 33), (1, 20000)):
+        detector.detect(np.full((*size_hw, 3), 128, np.uint8))
+    assert detector.detect(astronaut_bgr) == expected
+
+
+def test_a_picture_of_50_megapixels(named: tuple[str, FaceDetector], astronaut_bgr: Image) -> None:
+    name, detector = named
+    large = np.repeat(np.repeat(astronaut_bgr, 14, axis=0), 14, axis=1)
+    face = detector.detect(large)[0]
+    small = [(side + 0.5) / 14 - 0.5 for side in face.box_xyxy]
+    assert box_iou((small[0], small[1], small[2], small[3]), BOXES[name]) > 0.75
+
+
+def test_threads_get_what_one_thread_gets(
+    named: tuple[str, FaceDetector], astronaut_bgr: Image
+) -> None:
+    _, detector = named
+    pictures = [np.ascontiguousarray(astronaut_bgr[:, : 512 - 40 * i]) for i in range(4)]
+    expected = [detector.detect(picture) for picture in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(detector.detect, pictures)) == expected
+
+
+def test_options_change_what_is_found(
+    named: tuple[str, FaceDetector], astronaut_bgr: Image
+) -> None:
+    name, _ = named
+    assert load_detector(name, confidence=1.0).detect(astronaut_bgr) == []
+    twice = np.concatenate([astronaut_bgr, astronaut_bgr[:, ::-1]], axis=1)
+    assert len(load_detector(name, faces="largest").detect(twice)) == 1
+    every = load_detector(name).detect(twice)
+    assert len(every) >= 2
+    assert [face.score for face in every] == sorted((face.score for face in every), reverse=True)
+
+
+def test_the_published_network_takes_one_size(shared_weights: Path) -> None:
+    with pytest.raises(UsageError, match="takes 640 only"):
+        load_detector("yolov8-face size=320")

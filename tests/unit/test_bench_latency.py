@@ -1,0 +1,163 @@
+"""The latency pass: what is counted, in which order, and what is left out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from agebench.bench.latency import WARM_UP_PICTURES, StageTimes, choose_pictures, run_latency
+from agebench.bench.records import ImageRecord
+from agebench.protocols import DetectorSpec, EstimatorSpec
+from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
+
+MAX_PIXELS = 10_000
+
+
+class WholePicture:
+    def __init__(self) -> None:
+        self.spec = DetectorSpec("whole")
+        self.calls = 0
+
+    def detect(self, image_bgr: Image, /) -> Sequence[Face]:
+        self.calls += 1
+        height, width = image_bgr.shape[:2]
+        return [Face((0.0, 0.0, float(width), float(height)), 1.0)]
+
+
+class Logging:
+    """Notes its name each time it is asked."""
+
+    def __init__(self, name: str, log: list[str], *, fails: bool = False) -> None:
+        self.spec = EstimatorSpec(name, CropSpec({"face": ViewSpec("face", (4, 4))}), "none")
+        self._log = log
+        self._fails = fails
+
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        assert len(crops) == 1
+        self._log.append(self.spec.name)
+        if self._fails:
+            raise RuntimeError("never works")
+        return [AgePrediction(1.0)]
+
+
+@pytest.fixture
+def samples(tmp_path: Path) -> list[Sample]:
+    found = []
+    for number in range(4):
+        path = tmp_path / f"{number}.png"
+        PillowImage.fromarray(np.full((20, 20, 3), number, np.uint8)).save(path)
+        found.append(Sample(path, path.name, 1.0))
+    return found
+
+
+def test_warm_up_is_run_but_not_counted(samples: list[Sample]) -> None:
+    log: list[str] = []
+    detector = WholePicture()
+    found = run_latency(samples, detector, [Logging("a", log)], max_pixels=MAX_PIXELS)
+    assert detector.calls == WARM_UP_PICTURES + 4
+    assert len(log) == WARM_UP_PICTURES + 4
+    stages = [*found.shared.values(), *found.own[0].values()]
+    assert [len(stage.samples_ms) for stage in stages] == [4] * 5
+
+
+def test_the_order_rotates_from_picture_to_picture(samples: list[Sample]) -> None:
+    log: list[str] = []
+    run_latency(
+        samples, WholePicture(), [Logging(name, log) for name in "abc"], max_pixels=MAX_PIXELS
+    )
+    assert "".join(log[3 * WARM_UP_PICTURES :]) == "abcbcacababc"
+
+
+def test_a_failed_estimator_has_no_samples_and_holds_nobody_up(samples: list[Sample]) -> None:
+    estimators = [Logging("dead", [], fails=True), Logging("alive", [])]
+    found = run_latency(samples, WholePicture(), estimators, max_pixels=MAX_PIXELS)
+    assert all(not stage.samples_ms for stage in found.own[0].values())
+    assert [len(stage.samples_ms) for stage in found.own[1].values()] == [4, 4, 4]
+    assert found.own[0]["total"].summary() == {
+        "n": 0,
+        "mean_ms": None,
+        "p50_ms": None,
+        "p90_ms": None,
+        "p99_ms": None,
+    }
+
+
+def test_total_is_the_sum_of_the_stages(samples: list[Sample]) -> None:
+    found = run_latency(samples, WholePicture(), [Logging("a", [])], max_pixels=MAX_PIXELS)
+    sums = np.sum(
+        [
+            found.shared["decode"].samples_ms,
+            found.shared["detect"].samples_ms,
+            found.own[0]["crop"].samples_ms,
+            found.own[0]["infer"].samples_ms,
+        ],
+        axis=0,
+    )
+    assert found.own[0]["total"].samples_ms == pytest.approx(sums)
+
+
+def test_a_clock_by_hand(samples: list[Sample], monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1_000))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
+    found = run_latency(samples, WholePicture(), [Logging("a", [])], max_pixels=MAX_PIXELS)
+    # Each stage reads the clock once before and once after: one tick, a second, each.
+    assert found.shared["decode"].samples_ms == (1000.0,) * 4
+    assert found.own[0]["total"].samples_ms == (4000.0,) * 4
+
+
+def test_a_detector_that_fails_now_and_then_ends_nothing(samples: list[Sample]) -> None:
+    class Moody(WholePicture):
+        def detect(self, image_bgr: Image, /) -> Sequence[Face]:
+            if image_bgr[0, 0, 0] == 2:
+                raise RuntimeError("moody")
+            return super().detect(image_bgr)
+
+    found = run_latency(samples, Moody(), [Logging("a", [])], max_pixels=MAX_PIXELS)
+    assert len(found.shared["detect"].samples_ms) == 3
+
+
+def test_a_picture_that_went_away_and_one_without_a_face_are_left_out(
+    samples: list[Sample],
+) -> None:
+    class Choosy(WholePicture):
+        def detect(self, image_bgr: Image, /) -> Sequence[Face]:
+            return [] if image_bgr[0, 0, 0] == 1 else super().detect(image_bgr)
+
+    samples[3].path.unlink()
+    found = run_latency(samples, Choosy(), [Logging("a", [])], max_pixels=MAX_PIXELS)
+    assert len(found.shared["decode"].samples_ms) == 2
+
+
+def test_no_pictures_give_no_samples() -> None:
+    found = run_latency([], WholePicture(), [Logging("a", [])], max_pixels=MAX_PIXELS)
+    assert found.shared["decode"].samples_ms == ()
+
+
+def test_percentiles_of_all_samples_in_any_order() -> None:
+    times = StageTimes((9.0, 1.0, 5.0, 3.0, 7.0))
+    summary = times.summary()
+    assert (summary["n"], summary["mean_ms"], summary["p50_ms"]) == (5, 5.0, 5.0)
+    assert summary["p90_ms"] == pytest.approx(8.2)
+    assert summary["p99_ms"] == pytest.approx(8.92)
+    assert times.samples_ms == (9.0, 1.0, 5.0, 3.0, 7.0)
+
+
+def test_only_scored_pictures_are_chosen_and_the_same_for_a_seed() -> None:
+    records = [
+        ImageRecord(Sample(Path(f"{n:03d}"), f"{n:03d}", 1.0), "ok" if n % 2 else "no_face")
+        for n in range(100)
+    ]
+    chosen = choose_pictures(records, 10, seed=3)
+    names = [sample.name for sample in chosen]
+    assert len(set(names)) == 10
+    assert names == sorted(names)
+    assert all(int(name) % 2 for name in names)
+    assert chosen == choose_pictures(records, 10, seed=3)
+    assert chosen != choose_pictures(records, 10, seed=4)
+    assert len(choose_pictures(records, 500, seed=3)) == 50
+    assert choose_pictures(records[:1], 10, seed=3) == []

@@ -1,0 +1,109 @@
+"""`agebench split`: sizes, the file, and copies that straddle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agebench.cli import main
+from agebench.datasets.split_files import read_split
+
+COUNT = 40
+
+
+@pytest.fixture
+def listed(tmp_path: Path) -> Path:
+    """A CSV data set: 40 pictures of 40 ages, the last a copy of the first."""
+    noise = np.random.default_rng(0)
+    rows = ["path,age"]
+    for index in range(COUNT):
+        Image.fromarray(noise.integers(0, 255, (24, 24, 3), np.uint8)).save(
+            tmp_path / f"{index:02d}.png"
+        )
+        rows.append(f"{index:02d}.png,{index}")
+    shutil.copy(tmp_path / "00.png", tmp_path / f"{COUNT - 1}.png")
+    file = tmp_path / "list.csv"
+    file.write_text("\n".join(rows) + "\n")
+    return file
+
+
+def run(*arguments: str) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["split", *arguments])
+    return int(ended.value.code or 0)
+
+
+def test_sizes_are_shown_and_the_file_is_written(
+    listed: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "split.csv"
+    call = ["--dataset", "csv", "--root", str(listed), "--protocol"]
+    assert run(*call, "holdout seed=2", "--out", str(out), "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["protocol"] == "holdout"
+    assert content["parameters"]["seed"] == 2
+    assert list(content["by_decade"]) == ["0-9", "10-19", "20-29", "30-39"]
+    assert sum(content["total"].values()) == COUNT
+    split = read_split(out)
+    assert split.fingerprint == content["fingerprint"]
+    assert list(split.parts.values()).count("test") == content["total"]["test"]
+    assert run(*call, str(out)) == 0
+    text = capsys.readouterr().out
+    for word in ("holdout of csv", "train", "val", "test", "unused", "30-39", "all"):
+        assert word in text
+
+
+def test_a_list_with_a_leak_is_told(
+    listed: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folder = tmp_path / "lists"
+    folder.mkdir()
+    (folder / "train.txt").write_text("".join(f"{index:02d}.png\n" for index in range(30)))
+    (folder / "test.txt").write_text("".join(f"{index}.png\n" for index in range(30, COUNT)))
+    call = ["--dataset", "csv", "--root", str(listed), "--protocol", str(folder), "--check"]
+    assert run(*call, "--json") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["straddling"] == [{"train": ["00.png"], "test": ["39.png"]}]
+    assert run(*call) == 0
+    text = capsys.readouterr().out
+    assert "straddle parts: 1" in text
+    assert "00.png" in text
+    assert run("--dataset", "csv", "--root", str(listed), "--protocol", "holdout", "--check") == 0
+    assert "straddle parts: 0" in capsys.readouterr().out
+
+
+def test_wrong_calls_get_a_sentence(
+    listed: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    call = ["--dataset", "csv", "--root", str(listed), "--protocol"]
+    assert run(*call, "utkface-full") == 2
+    assert "is for the data set 'utkface'" in capsys.readouterr().err
+    assert run(*call, "houldout") == 2
+    assert "did you mean 'holdout'" in capsys.readouterr().err
+    assert run(*call, "holdout", "--out", str(tmp_path / "no" / "x.csv")) == 1
+    assert "can't be written" in capsys.readouterr().err
+    assert run("--dataset", "csv", "--root", str(listed)) == 2
+    capsys.readouterr()
+
+
+def test_the_protocols_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--protocols") == 0
+    text = capsys.readouterr().out
+    for name in ("utkface-full", "fgnet-lopo", "holdout fraction=0.1", "not the published CORAL"):
+        assert name in text
+
+
+def test_many_parts_are_listed_downwards(
+    listed: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    folds = tmp_path / "folds.csv"
+    folds.write_text("image,fold\n" + "".join(f"{n:02d}.png,{n % 12}\n" for n in range(COUNT)))
+    assert run("--dataset", "csv", "--root", str(listed), "--protocol", str(folds)) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    (row,) = [line for line in lines if "fold-11" in line]
+    assert [cell for cell in row if cell.isdigit()] == ["0", "1", "1", "1", "3"]

@@ -1,0 +1,258 @@
+"""Picture files of every odd kind: decoded by rule or refused with the reason."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image as PillowImage
+from PIL import ImageOps
+
+from agebench.errors import ImageError
+from agebench.types import Image
+from agebench.vision import images
+from agebench.vision.images import decode_image, read_file, read_image
+from agebench.vision.opencv import cv2
+
+JPEG_TOLERANCE = 6
+"""OpenCV and Pillow may decode a JPEG with other builds of libjpeg."""
+
+
+def _blocks(height: int = 48, width: int = 64) -> npt.NDArray[np.uint8]:
+    """R, G, B blocks of 16 pixels, which JPEG keeps well."""
+    coarse = np.random.default_rng(3).integers(0, 256, (height // 16, width // 16, 3))
+    return np.kron(coarse, np.ones((16, 16, 1))).astype(np.uint8)
+
+
+def _encode(picture: Any, kind: str, **options: Any) -> bytes:
+    if isinstance(picture, np.ndarray):
+        picture = PillowImage.fromarray(picture)
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def _by_pillow(data: bytes) -> Image:
+    with PillowImage.open(io.BytesIO(data)) as picture:
+        upright = ImageOps.exif_transpose(picture).convert("RGB")
+    return np.asarray(upright)[:, :, ::-1]
+
+
+def _difference(got: Image, expected: Any) -> float:
+    assert got.shape == np.shape(expected)
+    assert got.dtype == np.uint8
+    return float(np.abs(got.astype(float) - expected).max())
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_plain_pictures_come_as_b_g_r(kind: str) -> None:
+    rgb = _blocks()
+    assert _difference(decode_image(_encode(rgb, kind), "x"), rgb[:, :, ::-1]) == 0
+
+
+def test_lossless_webp_and_jpeg() -> None:
+    rgb = _blocks()
+    webp = _encode(rgb, "WEBP", lossless=True)
+    assert _difference(decode_image(webp, "x"), rgb[:, :, ::-1]) == 0
+    jpeg = _encode(rgb, "JPEG", quality=100, subsampling=0)
+    assert _difference(decode_image(jpeg, "x"), rgb[:, :, ::-1]) <= JPEG_TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
+def test_gray_becomes_three_equal_channels(kind: str) -> None:
+    gray = _blocks()[:, :, 0]
+    got = decode_image(_encode(gray, kind), "x")
+    assert _difference(got, np.repeat(gray[:, :, None], 3, 2)) <= JPEG_TOLERANCE
+    assert (got[..., 0] == got[..., 2]).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pictures_are_turned_upright(kind: str, orientation: int) -> None:
+    picture = PillowImage.fromarray(_blocks())
+    exif = picture.getexif()
+    exif[0x0112] = orientation
+    data = _encode(picture, kind, exif=exif)
+    got = decode_image(data, "x")
+    assert got.shape == ((64, 48, 3) if orientation >= 5 else (48, 64, 3))
+    assert _difference(got, _by_pillow(data)) <= JPEG_TOLERANCE
+
+
+def test_odd_pictures_are_turned_upright_too() -> None:
+    picture = PillowImage.fromarray(_blocks()).convert("CMYK")
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    data = _encode(picture, "JPEG", exif=exif, quality=100)
+    assert decode_image(data, "x").shape == (64, 48, 3)
+
+
+def test_cmyk_is_converted() -> None:
+    data = _encode(PillowImage.fromarray(_blocks()).convert("CMYK"), "JPEG", quality=100)
+    assert _difference(decode_image(data, "x"), _by_pillow(data)) == 0
+    assert _difference(decode_image(data, "x"), _blocks()[:, :, ::-1]) <= 3 * JPEG_TOLERANCE
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bit_gray_is_scaled_not_cut(kind: str) -> None:
+    gray = (np.arange(48 * 64).reshape(48, 64) * 21).astype(np.uint16)
+    got = decode_image(_encode(gray, kind), "x")
+    assert _difference(got[:, :, 0], np.rint(gray / 257)) == 0
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_sixteen_bit_colour_is_scaled_not_cut(suffix: str) -> None:
+    bgr = _blocks()[:, :, ::-1].astype(np.uint16) * 257
+    _, data = cv2.imencode(suffix, bgr)
+    assert _difference(decode_image(data.tobytes(), "x"), bgr / 257) <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_transparency_is_laid_over_white(kind: str) -> None:
+    rgb = _blocks()
+    alpha = np.zeros(rgb.shape[:2], np.uint8)
+    alpha[:, 16:32], alpha[:, 32:] = 128, 255
+    options = {"lossless": True, "exact": True} if kind == "WEBP" else {}
+    got = decode_image(_encode(np.dstack([rgb, alpha]), kind, **options), "x")
+    share = alpha[:, :, None] / 255.0
+    assert _difference(got, (rgb * share + 255 * (1 - share))[:, :, ::-1]) <= 1
+
+
+def test_transparent_palettes_and_colours() -> None:
+    palette = PillowImage.new("P", (4, 2), 0)
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    got = decode_image(_encode(palette, "PNG", transparency=0), "x")
+    assert got[0, :2].tolist() == [[255, 255, 255], [60, 50, 40]]
+    opaque = decode_image(_encode(palette, "PNG"), "x")
+    assert opaque[0, :2].tolist() == [[30, 20, 10], [60, 50, 40]]
+    colour = PillowImage.new("RGB", (2, 1), (1, 2, 3))
+    colour.putpixel((1, 0), (7, 8, 9))
+    got = decode_image(_encode(colour, "PNG", transparency=(1, 2, 3)), "x")
+    assert got[0].tolist() == [[255, 255, 255], [9, 8, 7]]
+
+
+def test_of_an_animation_the_first_frame_is_taken() -> None:
+    frames = [PillowImage.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
+    for kind in ("GIF", "TIFF", "WEBP", "PNG"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = _encode(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        assert decode_image(data, "x")[0, 0].tolist() == [0, 0, 255], kind
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 500), (500, 1)])
+def test_pictures_of_a_pixel(size: tuple[int, int]) -> None:
+    data = _encode(PillowImage.new("RGB", size, (1, 2, 3)), "PNG")
+    got = decode_image(data, "x")
+    assert got.shape == (size[1], size[0], 3)
+    assert (got == (3, 2, 1)).all()
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"])
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.95])
+def test_truncated_pictures_are_refused(kind: str, share: float) -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (90, 120, 3)).astype(np.uint8)
+    data = _encode(noise, kind)
+    with pytest.raises(ImageError, match=r"^some\.file: "):
+        decode_image(data[: int(len(data) * share)], "some.file")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"hello", "expected a picture, got no picture of a known format"),
+        (b"\0" * 1000, "no picture of a known format"),
+        (b"%PDF-1.7 ...", "no picture of a known format"),
+        (b"<!DOCTYPE html><html>", "an HTML page"),
+        (b"\n  <HTML lang=en>", "an HTML page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
+        (b"GIF89a", "x.jpg: "),
+        (b"\xff\xd8\xff", "x.jpg: "),
+        (b"\x89PNG\r\n\x1a\n", "x.jpg: "),
+        (b"BM", "x.jpg: "),
+        (b"II*\0", "x.jpg: "),
+        (b"RIFF\0\0\0\0WEBP", "x.jpg: "),
+    ],
+)
+def test_files_that_are_no_pictures(content: bytes, said: str) -> None:
+    with pytest.raises(ImageError) as caught:
+        decode_image(content, "x.jpg")
+    assert said in str(caught.value)
+
+
+def _png_header(width: int, height: int) -> bytes:
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    idat = chunk(b"IDAT", zlib.compress(b"\0" * 64))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + idat + chunk(b"IEND", b"")
+
+
+def test_too_many_declared_pixels_are_refused_undecoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("was decoded")
+
+    monkeypatch.setattr(cv2, "imdecode", never)
+    for width, height in ((20_000, 20_000), (10_001, 10_000), (2_000_000, 60_000)):
+        with pytest.raises(ImageError, match=r"limit of 100,000,000.*shrink the picture first"):
+            decode_image(_png_header(width, height), "x")
+    with pytest.raises(ImageError, match="100x100 pixels, more than the limit of 9,999"):
+        decode_image(_png_header(100, 100), "x", max_pixels=9_999)
+
+
+def test_a_limit_above_pillows_own_names_the_one_that_holds() -> None:
+    with pytest.raises(ImageError, match="limit of 178,956,970"):
+        decode_image(_png_header(20_000, 20_000), "x", max_pixels=10**12)
+
+
+def test_a_picture_at_the_limit_is_taken() -> None:
+    data = _encode(_blocks(), "PNG")
+    assert decode_image(data, "x", max_pixels=48 * 64).shape == (48, 64, 3)
+
+
+def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = tmp_path / "\u00e9\u4e16 \u2603.png"
+    good.write_bytes(_encode(_blocks(), "PNG"))
+    assert read_image(good).shape == (48, 64, 3)
+    assert read_image(str(good)).shape == (48, 64, 3)
+    (tmp_path / "empty.jpg").touch()
+    for name, said in (
+        ("missing.jpg", "can't be read: No such file"),
+        (".", "expected a picture, got a folder"),
+        ("empty.jpg", "the file is empty"),
+        ("a\0b.jpg", "can't be read"),
+        (f"{good.name}/below.jpg", "can't be read: Not a directory"),
+        ("n" * 300 + ".jpg", "can't be read"),
+    ):
+        with pytest.raises(ImageError) as caught:
+            read_file(tmp_path / name)
+        assert said in str(caught.value)
+    monkeypatch.setattr(images, "MAX_FILE_BYTES", 10)
+    with pytest.raises(ImageError, match="more than the limit of 10"):
+        read_file(good)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
+def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    with pytest.raises(ImageError, match="no regular file"):
+        read_file(tmp_path / "pipe.jpg")
+
+
+def test_threads_decode_what_one_does() -> None:
+    kinds = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
+    encoded = [_encode(_blocks(), kind) for kind in kinds] * 4
+    expected = [decode_image(data, "x") for data in encoded]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda data: decode_image(data, "x"), encoded))
+    assert all(map(np.array_equal, answers, expected))

@@ -1,0 +1,332 @@
+"""Named protocols: no copy straddles, nobody moves, labels in doubt are not scored."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from agebench.datasets.base import SampleList
+from agebench.datasets.protocols import (
+    PROTOCOLS,
+    PictureFacts,
+    build_split,
+    find_protocol,
+    make_split,
+    read_facts,
+)
+from agebench.datasets.splits import check_split, part, sizes, unit_interval
+from agebench.errors import DatasetError, UsageError
+from agebench.protocols import DatasetSpec
+from agebench.registry import load_dataset
+from agebench.types import Sample
+
+
+@dataclass(frozen=True)
+class Group:
+    members: tuple[str, ...]
+    conflicting: bool = False
+
+
+def pictures(count: int, name: str = "utkface", seed: int = 1) -> SampleList:
+    """Made-up pictures, more of them young than old."""
+    ages = random.Random(seed)
+    samples = tuple(
+        Sample(Path(f"{index:05d}"), f"{index:05d}", float(int(ages.betavariate(2, 4) * 100)))
+        for index in range(count)
+    )
+    return SampleList(DatasetSpec(name, "dex-estimated"), samples)
+
+
+def facts(
+    dataset: SampleList, duplicates: Sequence[Group] = (), broken: dict[str, str] | None = None
+) -> PictureFacts:
+    generator = random.Random(7)
+    hashes = {f"{index:05d}": f"{generator.getrandbits(256):064x}" for index in range(20_000)}
+    return PictureFacts(
+        {item.name: hashes[item.name] for item in dataset.samples}, duplicates, broken or {}
+    )
+
+
+def only(dataset: SampleList, keep: set[str]) -> SampleList:
+    return SampleList(
+        dataset.spec, tuple(item for item in dataset.samples if item.name in keep), ()
+    )
+
+
+def pairs(count: int, of: int, *, conflicting: bool) -> list[Group]:
+    """Disjoint pairs of pictures."""
+    names = [f"{index:05d}" for index in range(of)]
+    random.Random(3).shuffle(names)
+    return [Group((names[2 * index], names[2 * index + 1]), conflicting) for index in range(count)]
+
+
+@pytest.mark.parametrize("protocol", ["utkface-full", "utkface-5fold-own", "utkface-21-60"])
+def test_parts_do_not_change_when_pictures_come_and_go(protocol: str) -> None:
+    everything = pictures(5000)
+    groups = pairs(300, 5000, conflicting=False)
+    whole = make_split(protocol, everything, facts(everything, groups))
+    in_groups = {name for group in groups for name in group.members}
+    loose = [item.name for item in everything.samples if item.name not in in_groups]
+    gone = set(random.Random(5).sample(loose, 500))
+    fewer = only(everything, {item.name for item in everything.samples} - gone)
+    rest = make_split(protocol, fewer, facts(fewer, groups))
+    assert rest.parts == {name: where for name, where in whole.parts.items() if name not in gone}
+    assert {item.name for item in rest.unused} == {item.name for item in whole.unused} - gone
+
+
+def test_parts_hang_on_the_content_and_not_on_the_name() -> None:
+    dataset = pictures(50)
+    before = make_split("utkface-full", dataset, facts(dataset))
+    renamed = tuple(
+        Sample(Path("moved") / item.name, f"moved/{item.name}", item.age_years)
+        for item in dataset.samples
+    )
+    known = PictureFacts({f"moved/{name}": key for name, key in facts(dataset).sha256.items()})
+    after = make_split("utkface-full", SampleList(dataset.spec, renamed), known)
+    assert after.parts == {f"moved/{name}": where for name, where in before.parts.items()}
+
+
+def test_utkface_full_is_pinned() -> None:
+    # If this changes, so does every result, and shipped weights have seen test pictures.
+    keys = [f"{index:064x}" for index in range(2000)]
+    dataset = pictures(2000)
+    known = PictureFacts({item.name: key for item, key in zip(dataset.samples, keys, strict=True)})
+    split = make_split("utkface-full", dataset, known)
+    for item, key in zip(dataset.samples, keys, strict=True):
+        place = unit_interval("utkface-full", key)
+        expected = "train" if place < 0.8 else "val" if place < 0.9 else "test"
+        assert split.parts[item.name] == expected
+    assert Counter(split.parts.values()) == PINNED_COUNTS
+    assert "".join(split.parts[f"{index:05d}"][1] for index in range(24)) == PINNED_START
+
+
+PINNED_COUNTS = {"train": 1640, "val": 188, "test": 172}
+PINNED_START = "errerrrrarrrrrrarrrrrrre"  # second letters: t(r)ain, v(a)l, t(e)st
+
+
+def test_shares_are_about_80_10_10_and_a_fifth() -> None:
+    dataset = pictures(10_000)
+    full = Counter(make_split("utkface-full", dataset, facts(dataset)).parts.values())
+    # Binomial: standard deviations 40 and 30; 5 of them either way.
+    assert abs(full["train"] - 8000) < 200
+    assert abs(full["val"] - 1000) < 150
+    assert abs(full["test"] - 1000) < 150
+    folds = Counter(make_split("utkface-5fold-own", dataset, facts(dataset)).parts.values())
+    assert sorted(folds) == [f"fold-{index}" for index in range(5)]
+    assert all(abs(count - 2000) < 200 for count in folds.values())
+
+
+@pytest.mark.parametrize("protocol", ["utkface-full", "utkface-5fold-own", "holdout"])
+def test_copies_stay_together(protocol: str) -> None:
+    dataset = pictures(3000)
+    groups = pairs(1000, 3000, conflicting=False)
+    # Chains of copies of copies too, as an unjoined list of pairs would have them.
+    groups += [Group((groups[index].members[0], groups[index + 1].members[0])) for index in (0, 1)]
+    split = make_split(protocol, dataset, facts(dataset, groups))
+    assert len(split.parts) == 3000
+    assert check_split(split, groups) == ()
+    alone = make_split(protocol, dataset, facts(dataset))
+    assert len(check_split(alone, groups)) > 100  # the check itself finds what straddles
+
+
+def test_labels_in_doubt_are_trained_on_at_most() -> None:
+    dataset = pictures(3000)
+    groups = pairs(500, 3000, conflicting=True)
+    doubtful = {name for group in groups for name in group.members}
+    clean = make_split("utkface-full", dataset, facts(dataset, [Group(g.members) for g in groups]))
+    split = make_split("utkface-full", dataset, facts(dataset, groups))
+    for item in split.unused:
+        assert item.name in doubtful
+        assert clean.parts[item.name] in item.reason
+        assert clean.parts[item.name] != "train"
+    assert doubtful - {item.name for item in split.unused} == {
+        name for name in doubtful if clean.parts[name] == "train"
+    }
+    assert {split.parts[name] for name in doubtful if name in split.parts} == {"train"}
+    assert split.parts.items() <= clean.parts.items()
+    folds = make_split("utkface-5fold-own", dataset, facts(dataset, groups))
+    assert {item.name for item in folds.unused} == doubtful
+
+
+def test_21_to_60_is_a_part_of_full() -> None:
+    dataset = pictures(3000)
+    known = facts(dataset, pairs(200, 3000, conflicting=True))
+    full = make_split("utkface-full", dataset, known)
+    middle = make_split("utkface-21-60", dataset, known)
+    ages = {item.name: item.age_years or 0 for item in dataset.samples}
+    inside = {name for name, where in full.parts.items() if 21 <= ages[name] < 61}
+    assert middle.parts == {name: full.parts[name] for name in sorted(inside)}
+    assert {21.0, 60.0} <= {ages[name] for name in inside}
+    assert len(middle.parts) + len(middle.unused) == 3000
+
+
+def test_pictures_that_cannot_be_read_are_unused() -> None:
+    dataset = pictures(200)
+    known = facts(dataset, broken={"00003": "it is truncated"})
+    split = make_split("utkface-full", dataset, known)
+    assert [(item.name, item.reason) for item in split.unused] == [("00003", "it is truncated")]
+    del known.sha256["00004"]  # type: ignore[attr-defined]  # a dict in this test
+    reasons = {item.name: item.reason for item in make_split("holdout", dataset, known).unused}
+    assert reasons == {"00003": "it is truncated", "00004": "its content hash is not known"}
+
+
+def test_leave_one_person_out() -> None:
+    people = {"001": (2, 5, 40), "002": (7,), "010": (1, 3)}
+    samples = [
+        Sample(Path("x"), f"{who}A{age:02d}.JPG", float(age), identity=who)
+        for who, ages in people.items()
+        for age in ages
+    ]
+    nobody = Sample(Path("x"), "zzz.JPG", 4.0)
+    dataset = SampleList(DatasetSpec("fgnet", "birth-age"), (*samples, nobody))
+    split = make_split("fgnet-lopo", dataset)
+    assert split.part_names == ("person-001", "person-002", "person-010")
+    assert [item.name for item in split.unused] == ["zzz.JPG"]
+    for who, ages in people.items():
+        scored = part(dataset, split, f"person-{who}").samples
+        trained = part(dataset, split, f"not-person-{who}").samples
+        assert {item.identity for item in scored} == {who}
+        assert len(scored) == len(ages)
+        assert {item.identity for item in trained} == set(people) - {who}
+        assert len(scored) + len(trained) == len(samples)
+
+
+@pytest.mark.parametrize("stratify", [True, False])
+def test_holdout_keeps_people_together(stratify: bool) -> None:
+    ages = random.Random(2)
+    samples = tuple(
+        Sample(Path("x"), f"{index:05d}", float(ages.randrange(70)), identity=f"{index % 90:03d}")
+        for index in range(1000)
+    )
+    dataset = SampleList(DatasetSpec("mine", "birth-age"), samples)
+    split = make_split("holdout", dataset, facts(dataset), {"stratify": stratify})
+    parts = defaultdict(set)
+    for item in samples:
+        parts[item.identity].add(split.parts[item.name])
+    assert all(len(where) == 1 for where in parts.values())
+    assert set(split.parts.values()) == {"train", "val", "test"}
+    assert not split.unused  # other ages of one person are no conflict
+
+
+def test_holdout_has_the_share_of_every_decade() -> None:
+    dataset = pictures(4000, "mine")
+    options = {"fraction": 0.2, "val_fraction": 0.05, "seed": 3}
+    split = make_split("holdout", dataset, facts(dataset), options)
+    owed = {"test": 0.0, "val": 0.0}
+    for row in sizes(dataset, split).values():
+        total = sum(row.values())
+        for name, share in (("test", 0.2), ("val", 0.05)):
+            owed[name] += share * total - row[name]
+            # Whole pictures only, and what is lacking is made up for in the next decade.
+            assert abs(owed[name]) <= 0.5 + 1e-9
+    groups = pairs(600, 4000, conflicting=False)
+    grouped = make_split("holdout", dataset, facts(dataset, groups), options)
+    assert Counter(grouped.parts.values())["test"] == pytest.approx(800, abs=2)
+
+
+def test_holdout_depends_on_its_seed_and_hardly_on_other_pictures() -> None:
+    dataset = pictures(4000, "mine")
+    whole = make_split("holdout", dataset, facts(dataset))
+    other = make_split("holdout", dataset, facts(dataset), {"seed": 1})
+    assert sum(whole.parts[name] != other.parts[name] for name in whole.parts) > 500
+    gone = set(random.Random(5).sample(sorted(whole.parts), 400))
+    fewer = only(dataset, set(whole.parts) - gone)
+    near = make_split("holdout", fewer, facts(fewer))
+    assert sum(whole.parts[name] != near.parts[name] for name in near.parts) < 100
+    steady = {"stratify": False}
+    before = make_split("holdout", dataset, facts(dataset), steady)
+    after = make_split("holdout", fewer, facts(fewer), steady)
+    assert after.parts.items() <= before.parts.items()
+
+
+def test_holdout_without_validation() -> None:
+    dataset = pictures(500, "mine")
+    split = make_split("holdout", dataset, facts(dataset), {"val_fraction": "0", "fraction": "0.3"})
+    assert Counter(split.parts.values()) == {"train": 350, "test": 150}
+    assert split.parameters["fraction"] == 0.3
+
+
+@pytest.mark.parametrize(
+    ("protocol", "name", "options", "message"),
+    [
+        ("utk-full", "utkface", {}, "unknown protocol 'utk-full'.*utkface-full"),
+        ("utkface-full", "fgnet", {}, "is for the data set 'utkface', got 'fgnet'"),
+        ("utkface-full", "utkface", {"seed": 1}, "has no option 'seed'"),
+        ("holdout", "x", {"fracton": 0.2}, "did you mean 'fraction'"),
+        ("holdout", "x", {"fraction": "half"}, "fraction=half.*0.1"),
+        ("holdout", "x", {"fraction": 0.0}, "above 0"),
+        ("holdout", "x", {"fraction": float("nan")}, "above 0"),
+        ("holdout", "x", {"fraction": 0.6, "val_fraction": 0.4}, "less than 1"),
+        ("holdout", "x", {"val_fraction": -0.1}, "from 0"),
+        ("holdout", "x", {"seed": "1.5"}, "seed=1.5"),
+        ("holdout", "x", {"stratify": "maybe"}, "stratify=maybe"),
+    ],
+)
+def test_wrong_calls_are_told_before_anything_is_read(
+    protocol: str, name: str, options: dict[str, str | int | float], message: str
+) -> None:
+    dataset = pictures(20, name)  # its files do not exist
+    with pytest.raises(UsageError, match=message):
+        make_split(protocol, dataset, facts(dataset), options)
+    if message not in ("above 0", "less than 1", "from 0"):
+        with pytest.raises(UsageError, match=message):
+            build_split(protocol, dataset, options)
+
+
+def test_nothing_usable_is_an_error() -> None:
+    dataset = pictures(3)
+    with pytest.raises(DatasetError, match=r"no picture in any part.*not known"):
+        make_split("utkface-full", dataset)
+
+
+def test_every_protocol_says_what_it_is() -> None:
+    for name, rule in PROTOCOLS.items():
+        assert find_protocol(name) is rule
+        assert rule.name == name
+        assert rule.summary
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+def test_no_copy_straddles_in_utkface(
+    shared_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    dataset = load_dataset("utkface", shared_dir / "data" / "utkface")
+    known = read_facts(dataset)
+    assert len(known.duplicates) > 342
+    by_hash = defaultdict(list)
+    for name, key in known.sha256.items():
+        by_hash[key].append(name)
+    identical = [names for names in by_hash.values() if len(names) > 1]
+    assert len(identical) == 342  # as counted elsewhere
+    ages = {item.name: item.age_years for item in dataset.samples}
+    for protocol in ("utkface-full", "utkface-5fold-own", "utkface-21-60", "holdout"):
+        split = make_split(protocol, dataset, known)
+        assert check_split(split, known.duplicates) == ()
+        for names in identical:
+            where = {split.parts.get(name, "unused") for name in names}
+            assert len(where - {"unused"}) <= 1
+            if len({ages[name] for name in names}) > 1:
+                assert not where & {"val", "test"}
+                assert not any(part_name.startswith("fold") for part_name in where)
+    full = Counter(make_split("utkface-full", dataset, known).parts.values())
+    total = len(dataset.samples)
+    assert full["train"] / total == pytest.approx(0.8, abs=0.02)
+    assert full["val"] / total == pytest.approx(0.1, abs=0.01)
+    assert full["test"] / total == pytest.approx(0.1, abs=0.01)
+
+
+@pytest.mark.shared
+def test_leave_one_person_out_of_fgnet(shared_dir: Path) -> None:
+    dataset = load_dataset("fgnet", shared_dir / "data" / "fgnet")
+    split = build_split("fgnet-lopo", dataset)
+    assert len(split.part_names) == 20
+    assert len(split.parts) == 251
+    for where in split.part_names:
+        people = {item.identity for item in part(dataset, split, where).samples}
+        assert people == {where.removeprefix("person-")}
