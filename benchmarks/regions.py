@@ -26,7 +26,7 @@ from agebench.bench.environment import describe_environment
 from agebench.bench.faces import largest
 from agebench.datasets.landmarks import read_pts
 from agebench.protocols import FaceDetector
-from agebench.types import CropSpec, Face, FaceFrame, FGNET_68_POINTS, Image, Sample, ViewSpec
+from agebench.types import FGNET_68_POINTS, CropSpec, Face, FaceFrame, Image, Sample, ViewSpec
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame, face_from_landmarks
 from agebench.vision.images import read_image
@@ -45,7 +45,8 @@ def patch_iou(first: Patch, second: Patch) -> float:
         cv2.boxPoints((patch.center_xy, (patch.width, patch.height), np.degrees(patch.roll_rad)))
         for patch in (first, second)
     ]
-    inside, _ = cv2.intersectConvexConvex(*(part.astype(np.float32) for part in corners))
+    one, other = (part.astype(np.float32) for part in corners)
+    inside, _ = cv2.intersectConvexConvex(one, other)
     whole = first.width * first.height + second.width * second.height - float(inside)
     return float(inside) / whole
 
@@ -144,9 +145,8 @@ def errors_by_detector(
     for name, found in frames.items():
         total = 0.0
         for index in common:
-            frame = found[index]
-            assert frame is not None
-            years = estimator.predict(cut_crops(images[index], [frame], estimator.spec.crop))[0]
+            frames_here = [frame for frame in (found[index],) if frame is not None]
+            years = estimator.predict(cut_crops(images[index], frames_here, estimator.spec.crop))[0]
             total += abs(years.years - (samples[index].age_years or 0.0))
         errors[name] = total / len(common)
     return {"pictures": len(common), **errors}

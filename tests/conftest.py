@@ -20,7 +20,7 @@ def shared_dir() -> Path:
     return SHARED
 
 
-@pytest.fixture()
+@pytest.fixture
 def shared_weights(shared_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Make the published model files available through the mirror."""
     folder = shared_dir / "pretrained"
@@ -40,4 +40,5 @@ def astronaut_bgr() -> Image:
     """The astronaut portrait that comes with scikit-image: uint8 (512, 512, 3), B, G, R."""
     from skimage import data
 
-    return np.ascontiguousarray(data.astronaut()[:, :, ::-1])
+    picture: Image = np.asarray(data.astronaut())  # type: ignore[no-untyped-call]  # not typed
+    return np.ascontiguousarray(picture[:, :, ::-1])

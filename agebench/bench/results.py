@@ -10,7 +10,6 @@ import csv
 import hashlib
 import io
 import json
-import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from agebench.bench.loading import Contender
 from agebench.bench.records import ImageRecord
 from agebench.bench.scores import Score
 from agebench.errors import AgebenchError
+from agebench.files import write_whole
 from agebench.metrics import ErrorSummary
 from agebench.types import plain
 
@@ -121,8 +121,10 @@ class CompareResult:
             raise AgebenchError(
                 f"{RESULT_FILE} not written: a setting or figure is no finite number ({error})"
             ) from error
-        write_atomically(target / PREDICTIONS_FILE, table)
-        write_atomically(target / RESULT_FILE, text + "\n")
+        write_whole(target / PREDICTIONS_FILE, table)
+        # A path that is no valid Unicode is written as escapes, which JSON reads back.
+        whole = (text + "\n").encode("utf-8", "backslashreplace")
+        write_whole(target / RESULT_FILE, whole)
         return target / RESULT_FILE
 
 
@@ -254,28 +256,3 @@ def prepare_folder(folder: Path) -> None:
             f"the output folder {folder} holds a folder named {in_the_way[0]}: "
             "give another one with --out"
         )
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Write a text file that appears whole or not at all.
-
-    Raises:
-        AgebenchError: the folder can't be written to, or the disk is full.
-    """
-    temporary = ""
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        # A path that is no valid Unicode is written as escapes, which JSON reads back.
-        with os.fdopen(
-            handle, "w", encoding="utf-8", errors="backslashreplace", newline=""
-        ) as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # noqa: PTH101 - the name is a string here
-        os.replace(temporary, path)  # noqa: PTH105
-    except OSError as error:
-        raise AgebenchError(f"{path} can't be written: {error.strerror}") from error
-    finally:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)

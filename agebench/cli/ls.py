@@ -25,16 +25,35 @@ _ABOUT = {
     "detectors:aligned": ("the picture is the face", "Apache-2.0", ""),
     "detectors:haar": (
         "Haar cascade that comes with OpenCV",
-        "Intel (BSD-like)",
+        "Intel License (BSD-style)",
         "github.com/opencv/opencv",
     ),
+    "datasets:adience": (
+        "Adience: faces in the wild in eight age classes",
+        "research only; see the terms on its page (unverified)",
+        "talhassner.github.io/home/projects/Adience",
+    ),
+    "datasets:agfw": ("AGFW: one folder per age group", "unverified: ask its makers", ""),
     "datasets:csv": ("a list: path,age[,identity,group...]", "yours", ""),
+    "datasets:demo": ("one portrait, to see that everything works", "public domain (NASA)", ""),
+    "datasets:facial-age": (
+        "facial-age: one folder per age, 001 to 110",
+        "not stated by its publisher (unverified)",
+        "kaggle.com/datasets/frabbisw/facial-age",
+    ),
+    "datasets:fairface": ("FairFace: age ranges, gender and race", "CC BY 4.0", ""),
     "datasets:fgnet": (
         "FG-NET: 1,002 pictures of 82 people",
-        "research only",
+        "research only; private family photographs",
         "yanweifu.github.io/FG_NET_data",
     ),
     "datasets:folders": ("one folder per age or range of ages", "yours", ""),
+    "datasets:kaggle-merged": (
+        "merged and augmented UTKFace and facial-age",
+        "not stated by its publisher (unverified); UTKFace is non-commercial research only",
+        "kaggle.com/datasets/skillcate/merged-augmented-utk-faces-facial-age-dataset",
+    ),
+    "datasets:prepared": ("what 'agebench prepare' wrote", "as its source's", ""),
     "datasets:utkface": (
         "UTKFace: 23,708 faces, aligned or in the wild",
         "non-commercial research only",

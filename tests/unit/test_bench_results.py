@@ -25,13 +25,13 @@ from agebench.bench.results import (
     CSV_COLUMNS,
     CompareResult,
     prepare_folder,
-    write_atomically,
 )
 from agebench.bench.settings import CompareSettings
 from agebench.bench.tables import print_result
 from agebench.buckets import ADIENCE_CLASSES as ADIENCE
 from agebench.datasets.base import SampleList
 from agebench.errors import AgebenchError, UsageError, WeightsUnavailableError
+from agebench.files import write_whole
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.types import (
     AgePrediction,
@@ -266,10 +266,10 @@ def test_a_full_disk_spares_the_result_that_is_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "result.json"
-    write_atomically(target, "the old one")
+    write_whole(target, "the old one")
     monkeypatch.setattr(os, "fsync", _full)
     with pytest.raises(AgebenchError):
-        write_atomically(target, "the new one")
+        write_whole(target, "the new one")
     assert target.read_text() == "the old one"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -282,7 +282,7 @@ def test_an_interrupt_while_writing_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", interrupt)
     with pytest.raises(KeyboardInterrupt):
-        write_atomically(tmp_path / "result.json", "text")
+        write_whole(tmp_path / "result.json", "text")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import pytest
 from agebench import weights
 from agebench.cli import fetch, ls
 from agebench.cli.main import main
-from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, Plugin
+from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, Plugin, list_plugins
 from agebench.weights import ManifestEntry, Need
 
 OTHER = Plugin(ESTIMATORS, "theirs", "their.mod:Net", "their-package", "2.1")
@@ -194,3 +195,15 @@ def test_ls_imports_no_plugin_and_no_heavy_library() -> None:
     done = subprocess.run(words, check=False, capture_output=True, text=True)  # noqa: S603  (ours)
     assert done.returncode == 0, done.stderr
     assert "caffe-age-net" in done.stdout
+
+
+def test_the_licences_listed_are_those_of_the_data_sets() -> None:
+    """`ls` imports no plug-in and so repeats them: they must not drift apart."""
+    listed = {key.removeprefix("datasets:"): row for key, row in ls._ABOUT.items()}
+    for plugin in list_plugins(DATASETS):
+        if plugin.package != "agebench":
+            continue
+        assert plugin.name in listed, f"agebench ls says nothing of {plugin.name}"
+        spec = getattr(import_module(plugin.target.split(":")[0]), "SPEC", None)
+        if spec is not None and spec.licence:
+            assert listed[plugin.name][1] == spec.licence
