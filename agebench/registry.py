@@ -250,21 +250,23 @@ def load_detector(reference: str | Reference, /, **options: Any) -> FaceDetector
     return detector
 
 
-def load_dataset(name: str, /, root: str | Path | None = None, **options: Any) -> Dataset:
-    """List the data set `name` under the folder or file `root`.
+def load_dataset(reference: str, /, root: str | Path | None = None, **options: Any) -> Dataset:
+    """List a data set, such as ``"utkface"`` or ``"csv label_kind=birth-age"``.
 
     Args:
-        name: registry name.
+        reference: ``NAME [key=value ...]``.
         root: where it lies; None only for a data set that brings its own pictures.
-        options: what else the data set understands, such as ``layout="chips"``.
+        options: the same options as keywords, such as ``layout="chips"``; they win over the
+            text's.
 
     Raises:
         UsageError: unknown name or option, or a root is missing or not wanted.
         DatasetError: `root` is missing or holds no usable picture.
     """
+    parsed = parse_reference(reference)
+    name = parsed.name
     factory = load_factory(DATASETS, name)
-    reference = Reference(name, name)
-    keywords = _keywords(factory, reference, options)
+    keywords = _keywords(factory, parsed, options)
     if root is not None:
         keywords["root"] = user_path(root)
     if ("root" in _parameters(factory)) != (root is not None):

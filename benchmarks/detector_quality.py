@@ -39,6 +39,8 @@ from agebench.vision.opencv import cv2
 DETECTORS = (
     "yolov8-face",
     "yolov8-face@onnxruntime",
+    "yolov8-face@onnxruntime pad=0",
+    "yolov8-face@onnxruntime pad=0.5",
     "yoloface-500k",
     "yoloface-500k version=v1",
     "yunet",

@@ -2,7 +2,9 @@
 
 Prints, per detector, the medians that its `box_to_frame` holds, and how well the frames that come
 from its boxes agree with the reference: the frame of yolov8-face's landmarks.  Detectors are
-measured on FG-NET, the layout of `aligned` on UTKFace chips.
+measured on FG-NET, the layout of `aligned` on UTKFace chips.  Then, for the two YOLO detectors,
+what free space around the picture (`pad`) does to faces that fill it: faces missed, and distance
+of the eye points from FG-NET's own pupils, in shares of the distance between them.
 
     python benchmarks/frames.py --shared ../shared
 """
@@ -12,19 +14,22 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from agebench.datasets.landmarks import read_pts
 from agebench.detectors.aligned import Aligned
 from agebench.detectors.haar import Haar
 from agebench.detectors.yoloface_500k import YoloFace500k
 from agebench.detectors.yolov8_face import YoloV8Face
 from agebench.detectors.yunet import YuNet
 from agebench.protocols import BoxToFrame, FaceDetector
-from agebench.types import Box, Face, FaceFrame, Image
+from agebench.registry import load_detector
+from agebench.types import Box, Face, FaceFrame, Floats, Image
 from agebench.vision.frames import (
     box_iou,
     five_points,
@@ -35,10 +40,14 @@ from agebench.vision.frames import (
 from agebench.vision.images import read_image
 
 HEADER = (
-    f"{'':26} {'measured median':^26}   {'in the code':^26} {'IoU with the reference':>22}\n"
-    f"{'detector':17} {'n':>4} {'none':>4} {'dx':>8} {'dy':>8} {'height':>8}   "
-    f"{'dx':>8} {'dy':>8} {'height':>8} {'median':>11} {'under 0.5':>10}"
+    *("detector", "pictures", "no pair", "dx", "dy", "height"),
+    *("dx in code", "dy in code", "height in code", "median IoU", "IoU under 0.5"),
 )
+PAD_HEADER = ("detector", "pad", "missed", "median eye error", "over 0.25", "mean ms")
+
+PADS = ("0", "0.25", "0.5", "1", "auto")
+PUPILS = [31, 36]
+"""FG-NET's own order, counted from 0."""
 
 CHIPS = 500
 SEED = 0
@@ -105,17 +114,47 @@ def _holds(box: Box, frame: FaceFrame) -> bool:
     return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
-def report(detector: FaceDetector, relation: Relation) -> str:
+def report(detector: FaceDetector, relation: Relation) -> tuple[str, ...]:
     """Return one row of the table."""
     fitted, held = relation.fitted(), detector.spec.box_to_frame
     iou = np.array(relation.overlaps(detector, held))
-    name = f"{detector.spec.name} {detector.spec.settings.get('version', '')}"
+    numbers = (value for each in (fitted, held) for value in (each.dx, each.dy, each.height))
     return (
-        f"{name:17} {len(iou):4} {relation.missed:4} "
-        f"{fitted.dx:+8.3f} {fitted.dy:+8.3f} {fitted.height:8.3f}   "
-        f"{held.dx:+8.3f} {held.dy:+8.3f} {held.height:8.3f} "
-        f"{np.median(iou):11.3f} {(iou < 0.5).mean():10.1%}"
+        f"{detector.spec.name} {detector.spec.settings.get('version', '')}".strip(),
+        str(len(iou)),
+        str(relation.missed),
+        *(f"{value:.3f}" for value in numbers),
+        f"{np.median(iou):.3f}",
+        f"{(iou < 0.5).mean():.1%}",
     )
+
+
+def pad_row(
+    name: str, pad: str, images: Sequence[Image], pupils: Sequence[Floats]
+) -> tuple[str, ...]:
+    """Return detector, pad, faces missed, eye error (median, share over 0.25) and mean ms."""
+    detector = load_detector(f"{name} pad={pad}")
+    detector.detect(images[0])
+    errors: list[float] = []
+    start = time.perf_counter()
+    found = [largest(detector.detect(image)) for image in images]
+    mean_ms = (time.perf_counter() - start) / len(images) * 1000
+    for face, true in zip(found, pupils, strict=True):
+        points = None if face is None else five_points(face)
+        if points is not None:
+            apart = np.linalg.norm(true[1] - true[0])
+            errors += (np.linalg.norm(points[:2] - true, axis=1) / apart).tolist()
+    missed = sum(face is None for face in found)
+    eyes = ("", "")
+    if errors:
+        eyes = (f"{np.median(errors):.3f}", f"{np.mean(np.array(errors) > 0.25):.1%}")
+    return (name, pad, str(missed), *eyes, f"{mean_ms:.0f}")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def main() -> None:
@@ -124,17 +163,40 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, required=True, help="holds data/ and pretrained/")
     shared: Path = parser.parse_args().shared
     os.environ.setdefault("AGEBENCH_MIRROR", str(shared / "pretrained"))
-    print(HEADER)
     judge = YoloV8Face(runtime="onnxruntime")
-    faces = sorted((shared / "data" / "fgnet" / "images").iterdir())
-    images = [read_image(path) for path in faces]
+    paths = sorted((shared / "data" / "fgnet" / "images").iterdir())
+    images = [read_image(path) for path in paths]
     references = [reference_frame(largest(judge.detect(image))) for image in images]
-    for detector in (judge, YoloFace500k(), YoloFace500k(version="v1"), YuNet(), Haar()):
-        print(report(detector, relate(images, detector, references.__getitem__)))
-    chips = sorted((shared / "data" / "utkface").iterdir())
-    chosen = [read_image(path) for path in random.Random(SEED).sample(chips, CHIPS)]
-    chip_references = [reference_frame(largest(judge.detect(chip))) for chip in chosen]
-    print(report(Aligned(), relate(chosen, Aligned(), chip_references.__getitem__)))
+    detectors = (judge, YoloFace500k(), YoloFace500k(version="v1"), YuNet(), Haar())
+    rows = [report(each, relate(images, each, references.__getitem__)) for each in detectors]
+    every_chip = sorted((shared / "data" / "utkface").iterdir())
+    chips = [read_image(path) for path in random.Random(SEED).sample(every_chip, CHIPS)]
+    chip_references = [reference_frame(largest(judge.detect(chip))) for chip in chips]
+    rows.append(report(Aligned(), relate(chips, Aligned(), chip_references.__getitem__)))
+
+    points = shared / "data" / "fgnet" / "points"
+    pupils = [np.array(read_pts(points / f"{path.stem.lower()}.pts"))[PUPILS] for path in paths]
+    names = ("yolov8-face@onnxruntime", "yoloface-500k", "yoloface-500k version=v1")
+    pad_rows = [pad_row(name, pad, images, pupils) for name in names for pad in PADS]
+    text = "\n".join(
+        [
+            "# From boxes to the canonical frame",
+            "",
+            f"{len(images)} pictures of FG-NET; for aligned {CHIPS} UTKFace chips (seed {SEED}). "
+            "Reference: the frame of yolov8-face's landmarks.",
+            "",
+            table(HEADER, rows),
+            "",
+            "# Free space around faces that fill the picture",
+            "",
+            table(PAD_HEADER, pad_rows),
+            "",
+            "    python benchmarks/frames.py --shared ../shared",
+            "",
+        ]
+    )
+    print(text)
+    (Path(__file__).parent / "results" / "frames.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

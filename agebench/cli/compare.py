@@ -21,7 +21,7 @@ Examples:
 
 @click.command("compare", epilog=EPILOG, short_help="Error in years and latency on the same faces.")
 @click.argument("estimators", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
-@click.option("--dataset", required=True, help="Data set by name: utkface, fgnet, csv, folders.")
+@click.option("--dataset", required=True, help="Data set by name, with options.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
 @click.option(
     "--detector", default="yolov8-face", show_default=True, help="Face detector, with options."

@@ -27,6 +27,8 @@ MAX_DRAWN = 96
 
 BAR_CELLS = 40
 
+_LINE_LETTERS = 24
+
 _SHEET = re.compile(r"(different_ages|in_both)_\d+\.png")
 
 
@@ -216,5 +218,6 @@ def _tile(sample: Sample) -> Tile:
     age = _age(sample.age_years)
     if sample.age_years is None and sample.age_range is not None:
         age = "{}-{}".format(*sample.age_range)
-    folder, _, file_name = sample.name.rpartition("/")
-    return Tile(sample.path, (f"age {age}", file_name, folder))
+    # The end of a long name, in two lines: that is where names differ.
+    name = sample.name[-2 * _LINE_LETTERS :]
+    return Tile(sample.path, (f"age {age}", name[:_LINE_LETTERS], name[_LINE_LETTERS:]))

@@ -23,7 +23,7 @@ Example:
 
 @click.command("fit-years", epilog=EPILOG)
 @click.argument("estimator", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
-@click.option("--dataset", required=True, help="Data set by name.")
+@click.option("--dataset", required=True, help="Data set by name, with options.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
 @click.option("--detector", default="yolov8-face", show_default=True, help="Face detector.")
 @click.option("--protocol", required=True, help="Protocol with options, or split file.")

@@ -33,7 +33,7 @@ def _default_processes() -> int:
 
 
 @click.command("prepare", epilog=EPILOG, short_help="Cut a data set into crops by age group.")
-@click.option("--dataset", required=True, help="Data set by name: utkface, fgnet, csv, folders.")
+@click.option("--dataset", required=True, help="Data set by name, with options.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
 @click.option(
     "--detector", default="yolov8-face", show_default=True, help="Face detector, with options."

@@ -84,7 +84,7 @@ def _print_remarks(console: Console, split: Split, leaks: Sequence[Leak] | None)
 
 
 @click.command("split", epilog=EPILOG)
-@click.option("--dataset", required=True, help="Data set by name: utkface, fgnet, csv, folders.")
+@click.option("--dataset", required=True, help="Data set by name, with options.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
 @click.option(
     "--protocol", required=True, help="Its name, with options; or a file or folder of lists."

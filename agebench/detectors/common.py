@@ -35,7 +35,7 @@ FILLS = 0.4
 """A box at least this tall, in shares of the input's height, has ``pad="auto"`` look again.
 
 On FG-NET, yolov8-face puts eye points off by over a quarter of the eye distance in no picture
-below this, in 1 to 3 % up to 0.7, in 11 % up to 0.8 and in all above.
+below this, in 0 to 3 % of them up to 0.7, in 11 % up to 0.8 and in all 9 above.
 """
 
 MAX_PAD = 2.0

@@ -25,6 +25,23 @@ finer than light and pose, in which different people may well agree."""
 WORTH_ALIGNING = 0.7
 """Thumbnails whose detail correlates less as they lie are not copies: one copy in 540 is missed."""
 
+WINDOW_PX = 16
+"""Side of the square windows in which detail is compared, thumbnail pixels."""
+
+AGREEING_SHARE = 0.8
+"""Share of the windows that must agree; print over a picture may spoil the others."""
+
+FLATTEST_WINDOW = 1.5
+"""Standard deviation of the detail, in gray levels, below which a window shows nothing."""
+
+FEWEST_WINDOWS = 150
+"""With fewer windows (of about 2,300) that show anything, too little is compared."""
+
+_NOISE_VARIANCE = 0.2  # of compression, in the detail: keeps almost plain windows from agreeing
+
+UNIFORM_LINE = 16
+"""Gray levels that a row or column of a plain frame may span; compression adds a few."""
+
 Thumbnail: TypeAlias = Image
 """uint8 (64, 64), gray."""
 
@@ -36,7 +53,24 @@ _ALIGN_UNTIL = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 
 def hash_version() -> str:
     """Name what decides a picture's hash; hashes of different versions are not comparable."""
-    return f"phash64/opencv-{cv2.__version__}"
+    return f"phash64-unframed/opencv-{cv2.__version__}"
+
+
+def without_frame(image_bgr: Image) -> Image:
+    """Cut off plain rows and columns at the four sides, as a set's padding leaves them.
+
+    Pictures with one frame in common would otherwise look alike.  A picture that is plain as a
+    whole is returned as it is.
+    """
+    gray = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
+    rows, columns = (
+        np.flatnonzero(gray.max(axis=axis).astype(int) - gray.min(axis=axis) > UNIFORM_LINE)
+        for axis in (1, 0)
+    )
+    if not len(rows) or not len(columns):
+        return image_bgr
+    cut = image_bgr[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    return np.ascontiguousarray(cut)
 
 
 def picture_hash(image_bgr: Image) -> int:
@@ -49,13 +83,13 @@ def picture_hash(image_bgr: Image) -> int:
     Args:
         image_bgr: uint8 (height, width, 3), B, G, R.
     """
-    digest = cv2.img_hash.PHash.create().compute(image_bgr)
+    digest = cv2.img_hash.PHash.create().compute(without_frame(image_bgr))
     return int.from_bytes(np.asarray(digest, np.uint8).tobytes(), "big")
 
 
 def thumbnail(image_bgr: Image) -> Thumbnail:
     """Return a picture as uint8 (64, 64) gray levels; its proportions are not kept."""
-    gray = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
+    gray = cv2.cvtColor(without_frame(image_bgr), cv2.COLOR_BGR2GRAY)
     small = cv2.resize(gray, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)
 
@@ -115,14 +149,15 @@ def _coarse(thumbnails: Image) -> npt.NDArray[np.float32]:
 
 
 def detail_correlation(first: Thumbnail, second: Thumbnail) -> float:
-    """Align the second thumbnail to the first, and correlate what detail they show.
+    """Align the second thumbnail to the first, and correlate the detail in windows of both.
 
     Copies of one photograph that were cut or turned slightly differently come to lie on one
     another; two people in one pose do not.  Alignment: Evangelidis & Psarakis, "Parametric Image
     Alignment Using Enhanced Correlation Coefficient Maximization", 2008, as OpenCV has it.
 
     Returns:
-        -1 to 1; 0 where one of the two is flat or they can't be aligned.
+        -1 to 1: what `AGREEING_SHARE` of the windows reach; 0 where one of the two is flat or
+        they can't be aligned.
     """
     a, b = first.astype(np.float32), second.astype(np.float32)
     if min(float(a.std()), float(b.std())) < FLATTEST:
@@ -139,18 +174,43 @@ def detail_correlation(first: Thumbnail, second: Thumbnail) -> float:
         return 0.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     moved = cv2.warpAffine(b, turn, a.shape, flags=flags, borderMode=cv2.BORDER_REPLICATE)
-    # Outside of the copy is 0; the blurs reach a few pixels further in.
+    # No window may reach outside of the copy.
     covered = cv2.warpAffine(np.ones_like(b), turn, a.shape, flags=flags) > 0.99
     inner = cv2.erode(
         covered.astype(np.uint8),
-        np.ones((7, 7), np.uint8),
+        np.ones((WINDOW_PX, WINDOW_PX), np.uint8),
         borderType=cv2.BORDER_CONSTANT,
         borderValue=0,
     )
     if covered.mean() < LEAST_OVERLAP:
         return 0.0
-    shared = inner > 0
-    return _correlation(detail[shared], _detail(np.asarray(moved, np.float32))[shared])
+    return _windowed(detail, _detail(np.asarray(moved, np.float32)), inner > 0)
+
+
+def _windowed(
+    x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], where: npt.NDArray[np.bool_]
+) -> float:
+    """Correlate in every window on its own; return what `AGREEING_SHARE` of them reach.
+
+    A mask or frame that all pictures of a set have in common decides a few windows only, where
+    it would decide a correlation of the whole.
+    """
+    mean_x, mean_y = _window_means(x), _window_means(y)
+    variance_x = np.maximum(_window_means(x * x) - mean_x**2, 0)
+    variance_y = np.maximum(_window_means(y * y) - mean_y**2, 0)
+    product = _window_means(x * y) - mean_x * mean_y
+    agreement = product / (np.sqrt(variance_x * variance_y) + _NOISE_VARIANCE)
+    half = WINDOW_PX // 2
+    whole = np.zeros_like(where)
+    whole[half:-half, half:-half] = where[half:-half, half:-half]
+    shown = whole & (np.maximum(variance_x, variance_y) > FLATTEST_WINDOW**2)
+    if np.count_nonzero(shown) < FEWEST_WINDOWS:
+        return 0.0
+    return float(np.quantile(agreement[shown], 1 - AGREEING_SHARE))
+
+
+def _window_means(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    return np.asarray(cv2.boxFilter(values, -1, (WINDOW_PX, WINDOW_PX)), np.float32)
 
 
 def _correlation(x: npt.NDArray[np.float32], y: npt.NDArray[np.float32]) -> float:

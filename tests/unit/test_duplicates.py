@@ -56,7 +56,7 @@ class Folder:
         return find_duplicates(self.samples, self.prints(), near=near)
 
 
-@pytest.fixture()
+@pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Folder:
     monkeypatch.setenv("AGEBENCH_CACHE", str(tmp_path / "cache"))
     (tmp_path / "data").mkdir()
@@ -142,19 +142,18 @@ def test_copies_that_were_saved_resized_or_brightened_again_are_found(folder: Fo
     assert folder.groups(near=False) == ()
 
 
-def portrait(head: int, detail: int) -> Image:
-    """Return a light oval before a dark backdrop, as all portraits have it, with own detail."""
-    canvas = np.full((200, 200, 3), 30, np.uint8)
-    cv2.ellipse(canvas, (100, 110), (60, 80), 0, 0, 360, (head, head, head), -1)
-    fine = blobs(detail).astype(np.float32) - 128
-    return np.clip(canvas + fine * 0.25, 0, 255).astype(np.uint8)
+def portrait(seed: int) -> Image:
+    """Return a textured oval before a black backdrop: one mask in common, nothing else."""
+    oval = np.zeros((200, 200), np.uint8)
+    cv2.ellipse(oval, (100, 100), (75, 95), 0, 0, 360, 255, -1)
+    return np.where(oval[:, :, None] > 0, blobs(seed) // 2 + 110, 0).astype(np.uint8)
 
 
 def test_other_pictures_of_the_same_layout_are_candidates_but_not_confirmed(
     folder: Folder,
 ) -> None:
     for seed in range(12):
-        folder.add(f"{seed:02}.jpg", jpeg(portrait(180, seed)))
+        folder.add(f"{seed:02}.jpg", jpeg(portrait(seed)))
     found = duplicates.near_pairs(folder.samples, folder.prints(), min_detail=-2)
     assert len(found) > 5, "the hash alone can't tell these apart: the test would show nothing"
     assert folder.groups() == ()
@@ -169,14 +168,15 @@ def test_flat_pictures_are_not_near_one_another(folder: Folder) -> None:
 def test_copies_of_copies_are_one_group_whatever_the_order(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """1=2 by bytes, 2~4, 4~5, and 0~3 apart: only the pairs decide, not who is named first."""
+    """1=2 by bytes, 1~4, 4~5, and 0~3 apart: only the pairs decide, not who is named first."""
     same = jpeg(blobs(0))
     for index in range(7):
         folder.add(f"{index}.jpg", same if index in (1, 2) else jpeg(blobs(index + 10)))
 
     def pairs(samples: list[Sample], *_: object, **__: object) -> list[duplicates.NearPair]:
         at = {sample.name[0]: index for index, sample in enumerate(samples)}
-        assert "2" not in at, "identical files are compared once"
+        assert ("1" in at) != ("2" in at), "identical files are compared once"
+        at["1"] = at.get("1", at.get("2", -1))
         links = [("4", "5"), ("0", "3"), ("1", "4")]
         return [duplicates.NearPair(at[a], at[b], 0, 1.0) for a, b in links]
 
@@ -290,7 +290,7 @@ def test_a_cache_with_a_malformed_row_is_ignored(folder: Folder, row: object) ->
     folder.add("a.jpg", jpeg(blobs(1)))
     right = folder.prints()
     content = json.loads(_cache_file().read_text())
-    content["files"] = {key: row for key in content["files"]}
+    content["files"] = dict.fromkeys(content["files"], row)
     _cache_file().write_text(json.dumps(content))
     assert folder.prints() == right
 
@@ -315,7 +315,7 @@ def test_a_cache_folder_that_can_not_be_made_is_no_error(
     assert folder.prints()[0].perceptual is not None
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 def test_utkface_has_the_known_identical_groups(shared_dir: Path) -> None:
     samples = utkface.load(shared_dir / "data" / "utkface").samples
     groups = find_duplicates(samples, fingerprints(samples), near=False)
@@ -323,17 +323,14 @@ def test_utkface_has_the_known_identical_groups(shared_dir: Path) -> None:
     assert sum(group.conflicting for group in groups) == 187
 
 
-@pytest.mark.shared()
+@pytest.mark.shared
 def test_near_duplicates_of_a_part_of_utkface(shared_dir: Path) -> None:
-    """The known copies of two photographs, seen by eye, are among those of ages 24 to 28."""
+    """The ages 80 to 90: figures as inspected by eye, each pair one photograph."""
     samples = [
         sample
         for sample in utkface.load(shared_dir / "data" / "utkface").samples
-        if sample.age_years is not None and 84 <= sample.age_years <= 90
+        if sample.age_years is not None and 80 <= sample.age_years <= 90
     ]
     groups = find_duplicates(samples, fingerprints(samples))
     near = [group for group in groups if group.kind == "near"]
-    assert near
-    assert len({name for group in groups for name in group.members}) == sum(
-        len(group.members) for group in groups
-    )
+    assert (len(samples), len(groups), len(near)) == (514, 13, 7)

@@ -275,11 +275,15 @@ def test_detectors() -> None:
 
 def test_data_sets(tmp_path: Path) -> None:
     assert load_dataset("fake", tmp_path, kind="b").spec.name == f"{tmp_path.name}-b"
+    assert load_dataset("fake kind=b", tmp_path).spec.name == f"{tmp_path.name}-b"
+    assert load_dataset("fake kind=b", tmp_path, kind="a").spec.name == f"{tmp_path.name}-a"
     assert load_dataset("rootless").spec.name == "rootless"
     for name, root, said in (
         ("fake", None, "needs --root"),
         ("rootless", tmp_path, "leave --root out"),
         ("fakee", tmp_path, "unknown dataset 'fakee'"),
+        ("fake colour=red", tmp_path, "no option 'colour'"),
+        ("fake:elsewhere", tmp_path, "takes no path"),
         ("fake", "~no-such-user-/x", "without a home folder"),
     ):
         with pytest.raises(UsageError, match=said):
