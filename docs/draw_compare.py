@@ -17,7 +17,7 @@ from rich.console import Console
 from agebench import compare
 from agebench.bench.tables import print_result
 
-COLUMNS = 80
+COLUMNS = 104
 # The template loads its fonts from a third party's server: the reader's own will do.
 FONTS = re.compile(r"@font-face \{\{.*?\}\}\s*", re.DOTALL)
 

@@ -1,0 +1,118 @@
+"""The installed package: complete, small, and honest about what it lacks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import distribution, entry_points
+from pathlib import Path
+
+import pytest
+
+from agebench import weights
+
+WHEEL_LIMIT_BYTES = 45_000_000
+RUN = "import sys; from agebench.cli import main; main(sys.argv[1:])"
+
+
+def _agebench(
+    arguments: list[str], folder: Path, path: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the installed command from `folder`; modules in `path` come before all others."""
+    before = f"sys.path.insert(0, {str(path)!r}); " if path else ""
+    return subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", f"import sys; {before}{RUN}", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+
+
+def test_the_package_holds_all_that_is_not_code_and_stays_small() -> None:
+    assert (weights.bundled_dir() / "weights.toml").is_file()
+    package = Path(weights.__file__).parent
+    assert (package / "py.typed").is_file()
+    assert (package / "bench" / "result.schema.json").is_file()
+    folders = (package, weights.bundled_dir())
+    files = [
+        file
+        for folder in folders
+        for file in folder.rglob("*")
+        if file.is_file() and "__pycache__" not in file.parts
+    ]
+    assert sum(file.stat().st_size for file in files) < WHEEL_LIMIT_BYTES
+
+
+@pytest.mark.parametrize("group", ["estimators", "detectors", "datasets"])
+def test_every_entry_point_leads_somewhere(group: str) -> None:
+    own = [
+        entry
+        for entry in entry_points(group=f"agebench.{group}")
+        if entry.dist is not None and entry.dist.name == "agebench"
+    ]
+    assert own
+    assert all(callable(entry.load()) for entry in own)
+
+
+def test_measuring_does_not_need_torch() -> None:
+    needs = distribution("agebench").requires or []
+    assert [need for need in needs if need.startswith("torch")] == [
+        need for need in needs if need.startswith("torch") and 'extra == "train"' in need
+    ]
+
+
+def test_the_main_job_runs_from_an_empty_folder(tmp_path: Path) -> None:
+    done = _agebench(
+        ["compare", "constant", "--dataset", "demo", "--detector", "haar", "--out", "results"],
+        tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(file.name for file in (tmp_path / "results").iterdir()) == [
+        "predictions.csv",
+        "result.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("module", "code", "said"),
+    [
+        ("cv2", "raise ImportError('libGL.so.1: cannot open shared object file')", "libgl1"),
+        ("cv2", "__version__ = '5.0.0'", "OpenCV 5.0.0 is installed, agebench needs 4.10"),
+        ("cv2", "raise ImportError('no cv2 here')", "pip install 'opencv-contrib-python"),
+    ],
+)
+def test_an_unfit_opencv_is_one_sentence(module: str, code: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / f"{module}.py").write_text(code)
+    done = _agebench(
+        ["compare", "constant", "--dataset", "demo", "--detector", "haar"], tmp_path, tmp_path
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_help_and_listing_need_no_opencv(tmp_path: Path) -> None:
+    (tmp_path / "cv2.py").write_text("raise ImportError('none here')")
+    for arguments in (["--help"], ["compare", "--help"], ["ls"]):
+        assert _agebench(arguments, tmp_path, tmp_path).returncode == 0
+
+
+def test_a_missing_onnxruntime_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "onnxruntime.py").write_text("raise ImportError('libcudart is not there')")
+    onnx = tmp_path / "net.onnx"
+    onnx.write_bytes(b"anything")
+    spec = tmp_path / "net.toml"
+    spec.write_text(
+        'name = "n"\n[files]\nmodel = "net.onnx"\n[runtime]\nruntime = "onnxruntime"\n'
+        '[crop]\nregion = "face"\nsize = [8, 8]\n'
+        '[input]\nchannel_order = "bgr"\nmean = [0, 0, 0]\n[output]\nkind = "years"\n'
+    )
+    done = _agebench(
+        ["compare", f"spec:{spec}", "--dataset", "demo", "--detector", "haar"], tmp_path, tmp_path
+    )
+    assert done.returncode == 1
+    assert "onnxruntime can't be imported: libcudart is not there" in done.stderr
+    assert "Traceback" not in done.stderr
