@@ -7,6 +7,7 @@ sentence.  A message says what was expected, what was got, where, and what to do
 from __future__ import annotations
 
 import difflib
+import unicodedata
 from collections.abc import Iterable
 
 
@@ -67,3 +68,30 @@ def suggestion(name: str, known: Iterable[str]) -> str:
     if near:
         return "did you mean " + " or ".join(repr(match) for match in near) + "?"
     return "known: " + (", ".join(names) or "none")
+
+
+_ACTIVE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+
+
+def inert(text: str, *, lines: bool = False) -> str:
+    r"""Return `text` with what a terminal would act on written as escapes.
+
+    File names may hold line ends, colour codes or what sets a window's title.  Control and format
+    characters (those that turn the direction of text among them) are replaced, line separators
+    too; all else is left, spaces of any width included.
+
+    Args:
+        text: what is to be shown.
+        lines: keep line feeds, in a message of several lines.
+
+    >>> inert("a\x1b[31m\n\u202eb é")
+    'a\\x1b[31m\\n\\u202eb é'
+    >>> inert("a\nb\r", lines=True)
+    'a\nb\\r'
+    """
+    return "".join(
+        letter.encode("unicode_escape").decode()
+        if unicodedata.category(letter) in _ACTIVE and not (lines and letter == "\n")
+        else letter
+        for letter in text
+    )

@@ -1,9 +1,12 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and lines of CSV that read back as they were."""
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 from agebench.errors import AgebenchError
@@ -35,3 +38,29 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def check_target(path: Path) -> None:
+    """Check before a long run that `write_whole` will have a folder to write `path` into.
+
+    Raises:
+        AgebenchError: that folder is missing, or there is a folder at `path` itself.
+    """
+    if path.is_dir():
+        raise AgebenchError(f"{path} is a folder: name a file to write")
+    if not path.parent.is_dir():
+        raise AgebenchError(f"{path} can't be written: there is no folder {path.parent}: make it")
+
+
+def csv_line(cells: Iterable[object]) -> str:
+    r"""Return one line of CSV that ends in a line feed.
+
+    A cell that holds a carriage return is quoted, since it would end its row when it is read:
+    file names may hold one.  `csv.writer` quotes what is in its own line end only.
+
+    >>> csv_line(["a", "b\rc", None, 1.5])
+    'a,"b\rc",,1.5\n'
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(cells)
+    return text.getvalue().removesuffix("\r\n") + "\n"

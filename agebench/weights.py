@@ -214,7 +214,11 @@ def parse_manifest(text: str, where: str = "weights.toml") -> Mapping[str, Manif
 
 def bundled_dir() -> Path:
     """Return the folder of the manifest and of the weights that come with the package."""
-    return Path(str(resources.files("agebench.pretrained")))
+    try:
+        return Path(str(resources.files("agebench.pretrained")))
+    except ModuleNotFoundError:
+        # Python started in a checkout takes the package from there, where nothing is mapped.
+        return Path(__file__).resolve().parents[1] / "pretrained"
 
 
 @cache

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from agebench.bench.beliefs import score_beliefs
 from agebench.bench.decoding import Decoded, decode_all
 from agebench.bench.faces import find_face
 from agebench.bench.records import ImageRecord, Outcome, ProgressStep, no_progress
@@ -67,30 +68,35 @@ class _Queue:
         """Predict what waits; if that fails, one by one, so that one face spoils no other."""
         if not self._records:
             return
-        outcomes = self._predict(self._crops)
+        outcomes = self._predict(self._records, self._crops)
         if len(outcomes) > 1 and all(item.status == "estimator_failed" for item in outcomes):
-            outcomes = [self._predict([crops])[0] for crops in self._crops]
+            waiting = zip(self._records, self._crops, strict=True)
+            outcomes = [self._predict([record], [crops])[0] for record, crops in waiting]
         for record, outcome in zip(self._records, outcomes, strict=True):
             record.outcomes[self._index] = outcome
         self._crops, self._records = [], []
 
-    def _predict(self, waiting: Sequence[Crops]) -> list[Outcome]:
+    def _predict(self, records: Sequence[ImageRecord], waiting: Sequence[Crops]) -> list[Outcome]:
         try:
             predictions = self._estimator.predict(Crops.join(waiting))
             if len(predictions) != len(waiting):
                 raise AgebenchError(f"{len(waiting)} faces gave {len(predictions)} predictions")
+            for prediction in predictions:
+                _require_fit(prediction, self._spec)
+            beliefs = score_beliefs(predictions, records, self._spec.bins)
             return [
-                self._outcome(prediction, crops)
-                for prediction, crops in zip(predictions, waiting, strict=True)
+                Outcome(
+                    "ok",
+                    float(prediction.years),
+                    predicted_class(prediction, self._spec),
+                    _outside(crops),
+                    **belief,
+                )
+                for prediction, crops, belief in zip(predictions, waiting, beliefs, strict=True)
             ]
         except Exception as error:  # a stranger's estimator may fail in any way; it is listed
             kind = "" if isinstance(error, AgebenchError) else f"{type(error).__name__}: "
             return [Outcome("estimator_failed", reason=f"{kind}{error}")] * len(waiting)
-
-    def _outcome(self, prediction: AgePrediction, crops: Crops) -> Outcome:
-        _require_fit(prediction, self._spec)
-        class_index = predicted_class(prediction, self._spec)
-        return Outcome("ok", float(prediction.years), class_index, _outside(crops))
 
 
 def _require_fit(prediction: object, spec: EstimatorSpec) -> None:

@@ -7,10 +7,12 @@ import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agebench.bench.accuracy import PassSettings, run_accuracy
+from agebench.bench.analysis import analyse
 from agebench.bench.environment import describe_environment
 from agebench.bench.latency import Latency, choose_pictures, run_latency
 from agebench.bench.loading import (
@@ -113,7 +115,11 @@ def _measure(
     about["dataset"]["content_sha256"] = _content_hash(records)
     common = common_subset(records, len(runnable))
     results = _results(contenders, records, common, latency, settings.seed)
-    return CompareResult(tuple(results), records, len(common), latency, about)
+    result = CompareResult(tuple(results), records, len(common), latency, about)
+    progress("statistics", 0, 1)
+    result = replace(result, analysis=analyse(result.to_json()))
+    progress("statistics", 1, 1)
+    return result
 
 
 def _results(

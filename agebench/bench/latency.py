@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -44,6 +45,10 @@ class StageTimes:
             "p90_ms": self.percentile(90),
             "p99_ms": self.percentile(99),
         }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return `summary` and all samples, as what JSON can hold."""
+        return {**self.summary(), "samples_ms": list(self.samples_ms)}
 
 
 @dataclass(frozen=True, slots=True)

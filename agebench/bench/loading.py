@@ -150,6 +150,11 @@ def load_pictures(
     """
     if isinstance(dataset, str):
         dataset = load_dataset(dataset, root)
+    if not isinstance(cast("object", dataset), Dataset):
+        raise UsageError(
+            f"expected a data set or its name, got {type(dataset).__name__}: "
+            "it needs `spec`, `samples` and `problems`"
+        )
     if not dataset.samples:
         raise DatasetError(f"data set {dataset.spec.name!r} holds no usable picture")
     return dataset, None if protocol is None else find_split(dataset, protocol)
@@ -159,4 +164,9 @@ def load_face_detector(detector: str | FaceDetector) -> tuple[str, FaceDetector]
     """Return the detector's name in the result, and the detector."""
     if isinstance(detector, str):
         return " ".join(detector.split()), load_detector(detector)
+    if not isinstance(cast("object", detector), FaceDetector):
+        raise UsageError(
+            f"expected a detector or its name, got {type(detector).__name__}: "
+            "it needs `spec` and `detect`"
+        )
     return detector.spec.name, detector

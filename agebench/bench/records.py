@@ -29,6 +29,10 @@ class Outcome:
         class_index: most probable of the estimator's classes; None without classes.
         outside: largest share of one of its crops that lies outside the picture, 0 to 1.
         reason: what went wrong, in a sentence.
+        nll, crps_years, pit: of the distribution against the true age, as in
+            `agebench.calibration.DistributionScores`; None without a distribution or a true age.
+        interval_50, interval_80, interval_95: years between which the middle 50, 80 and 95 % of
+            the distribution lie; None without one.
     """
 
     status: OutcomeStatus
@@ -36,6 +40,12 @@ class Outcome:
     class_index: int | None = None
     outside: float = 0.0
     reason: str = ""
+    nll: float | None = None
+    crps_years: float | None = None
+    pit: float | None = None
+    interval_50: tuple[float, float] | None = None
+    interval_80: tuple[float, float] | None = None
+    interval_95: tuple[float, float] | None = None
 
 
 @dataclass(slots=True)

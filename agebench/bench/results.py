@@ -6,9 +6,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -21,7 +19,7 @@ from agebench.bench.loading import Contender
 from agebench.bench.records import ImageRecord
 from agebench.bench.scores import Score
 from agebench.errors import AgebenchError
-from agebench.files import write_whole
+from agebench.files import csv_line, write_whole
 from agebench.metrics import ErrorSummary
 from agebench.types import plain
 
@@ -79,6 +77,7 @@ class CompareResult:
         common: number of pictures that every estimator gave an age for.
         latency: of the stages that all share; None where timing was left out.
         about: how it was made: versions, machine, command, data set, detector, settings.
+        analysis: what `agebench.bench.analysis.analyse` found; None before it has been asked.
     """
 
     estimators: tuple[EstimatorResult, ...]
@@ -86,6 +85,7 @@ class CompareResult:
     common: int
     latency: Latency | None
     about: Mapping[str, Any]
+    analysis: Mapping[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole result as what JSON can hold; see docs/result-schema.md."""
@@ -100,6 +100,7 @@ class CompareResult:
             },
             "shared_latency": _latency_json(shared),
             "estimators": [_estimator_json(item) for item in self.estimators],
+            "analysis": self.analysis,
             "images": [_image_json(record, self.estimators) for record in self.records],
         }
 
@@ -203,14 +204,12 @@ def _image_json(record: ImageRecord, estimators: Sequence[EstimatorResult]) -> d
 
 def predictions_csv(result: CompareResult) -> str:
     """Return a table with one row per picture and estimator, CSV with a header line."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
+    lines = [csv_line(CSV_COLUMNS)]
     for record in result.records:
         for index, item in enumerate(result.estimators):
             if item.contender.estimator is not None:
-                writer.writerow(_csv_row(record, index, item.name))
-    return text.getvalue()
+                lines.append(csv_line(_csv_row(record, index, item.name)))
+    return "".join(lines)
 
 
 def _csv_row(record: ImageRecord, index: int, name: str) -> list[object]:

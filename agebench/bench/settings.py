@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from agebench.errors import UsageError
 from agebench.vision.images import MAX_PIXELS
 
+MOST_THREADS = 4096
+"""OpenCV takes no number above a C int, and no machine has as many cores as this."""
+
 
 @dataclass(frozen=True, slots=True)
 class CompareSettings:
@@ -61,3 +64,5 @@ class CompareSettings:
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise UsageError(f"{name} must be at least {minimum}, got {value}")
+        if self.threads is not None and self.threads > MOST_THREADS:
+            raise UsageError(f"threads must be at most {MOST_THREADS}, got {self.threads}")

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from agebench.bench.latency import OWN_STAGES, StageTimes
 from agebench.bench.results import CompareResult, EstimatorResult
+from agebench.errors import inert
 from agebench.intervals import Interval
 
 MAX_LISTED = 5
@@ -33,6 +34,11 @@ def _signed(value: float | None) -> str:
     return "-" if value is None else f"{value:+.2f}"
 
 
+def _shown(text: str) -> str:
+    """Return `text` as neither Rich nor the terminal takes it for a command."""
+    return escape(inert(text))
+
+
 def _table(title: str, columns: Sequence[str]) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     for number, column in enumerate(columns):
@@ -42,16 +48,16 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 def error_table(result: CompareResult) -> Table:
     """MAE with interval, RMSE, median, bias and cumulative scores, best MAE first."""
-    title = f"Error in years on the {result.common} pictures that all gave an age for"
+    title = f"Error in years on the {result.common} pictures for which all gave an age"
     columns = ("estimator", "MAE [95 %]", "RMSE", "median", "bias")
     table = _table(title, columns)
     for item in sorted(result.estimators, key=_rank):
         if item.score is None:
-            table.add_row(escape(item.name), "unavailable", "", "", "")
+            table.add_row(_shown(item.name), "unavailable", "", "", "")
             continue
         errors = item.score.errors
         table.add_row(
-            escape(item.name),
+            _shown(item.name),
             _with_interval(errors.mae_years, errors.mae_interval),
             _number(errors.rmse_years),
             _number(errors.median_years),
@@ -64,6 +70,27 @@ def _rank(item: EstimatorResult) -> tuple[bool, float]:
     return item.mae_years is None, item.mae_years or 0.0
 
 
+def pair_table(result: CompareResult) -> Table:
+    """Every two estimators: by how many years which is better, and whether that is shown."""
+    pairs = [] if result.analysis is None else result.analysis["pairs"]
+    title = f"Difference in MAE, years (p: paired test, Holm for {len(pairs)})"
+    table = _table(title, ("pair", "difference [95 %]", "p"))
+    for pair in pairs:
+        difference, ends, p_value = pair["difference_years"], pair["interval"], pair["p_adjusted"]
+        names = [_shown(pair["first"]), _shown(pair["second"])]
+        if difference > 0:  # the better one first: its difference is never positive
+            names.reverse()
+            ends = ends and [-ends[1], -ends[0]]
+        shown = pair["verdict"] != "no difference shown"
+        words = "better than" if shown else "not shown to differ from"
+        table.add_row(
+            f"{names[0]} {words} {names[1]}",
+            _with_interval(-abs(difference), ends and Interval(*ends)),
+            "-" if p_value is None else f"{p_value:.4f}",
+        )
+    return table
+
+
 def share_table(result: CompareResult) -> Table:
     """Cumulative scores, class accuracy and counts."""
     columns = ("estimator", "CS@1", "CS@3", "CS@5", "CS@10", "exact", "1-off")
@@ -72,7 +99,7 @@ def share_table(result: CompareResult) -> Table:
         classes = item.score.classes if item.score else None
         shares = item.score.errors.cs.values() if item.score else ()
         table.add_row(
-            escape(item.name),
+            _shown(item.name),
             *map(_share, shares),
             _share(classes.exact if classes else None),
             _share(classes.one_off if classes else None),
@@ -88,7 +115,7 @@ def count_table(result: CompareResult) -> Table:
         score = item.score
         if score is not None:
             counts = (score.scored, score.missed, score.failed, score.clipped)
-            table.add_row(escape(item.name), *map(str, counts))
+            table.add_row(_shown(item.name), *map(str, counts))
     return table
 
 
@@ -99,14 +126,14 @@ def range_table(result: CompareResult) -> Table:
         ranges = item.score.ranges if item.score else None
         if ranges is not None:
             hit, distance = _share(ranges.hit_rate), _number(ranges.distance_years)
-            table.add_row(escape(item.name), str(ranges.n), hit, distance)
+            table.add_row(_shown(item.name), str(ranges.n), hit, distance)
     return table
 
 
 def decade_table(result: CompareResult) -> Table:
     """MAE per decade of true age, one column per estimator."""
     scored = _scored(result)
-    table = _table("MAE by decade of true age", ("age", "n", *(escape(i.name) for i in scored)))
+    table = _table("MAE by decade of true age", ("age", "n", *(_shown(i.name) for i in scored)))
     by_decade = [
         {part.decade: part for part in item.score.errors.by_decade} if item.score else {}
         for item in scored
@@ -137,7 +164,7 @@ def latency_table(result: CompareResult) -> Table:
     for stage in shared:
         table.add_row(f"{stage} (shared)", "", "", _times(shared[stage]))
     for item in _scored(result):
-        table.add_row(escape(item.name), *(_times(item.latency.get(stage)) for stage in OWN_STAGES))
+        table.add_row(_shown(item.name), *(_times(item.latency.get(stage)) for stage in OWN_STAGES))
     return table
 
 
@@ -162,7 +189,7 @@ def _remarks(result: CompareResult) -> list[str]:
     remarks += _seen(result)
     for item in result.estimators:
         if item.score is None:
-            remarks.append(f"{item.name}: not available: {item.contender.reason}")
+            remarks += f"{item.name}: not available: {item.contender.reason}".split("\n")
         elif item.contender.estimator is not None:
             remarks += [f"{item.name}: {note}" for note in item.contender.estimator.spec.notes]
     return remarks
@@ -202,6 +229,8 @@ def print_result(result: CompareResult, console: Console) -> None:
     tables = [error_table(result)]
     if any(item.score and item.score.errors.n for item in result.estimators):
         tables += [share_table(result), decade_table(result)]
+    if result.analysis is not None and result.analysis["pairs"]:
+        tables.insert(1, pair_table(result))
     if any(item.score and item.score.ranges for item in result.estimators):
         tables.append(range_table(result))
     tables.append(count_table(result))
@@ -210,4 +239,4 @@ def print_result(result: CompareResult, console: Console) -> None:
     for table in tables:
         console.print(table)
     for remark in _remarks(result):
-        console.print(escape(remark), highlight=False, soft_wrap=True)
+        console.print(_shown(remark), highlight=False, soft_wrap=True)

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 
+from agebench.cli.gate_options import gate_options
 from agebench.cli.progress import progress_bars
+from agebench.errors import inert
 from agebench.references import join_options
+
+if TYPE_CHECKING:
+    from agebench.bench.gates import Gates
 
 EPILOG = """\b
 Examples:
   agebench compare hse-mobilenet constant --dataset fgnet --root FGNET
   agebench compare caffe-age-net crops=10 hse-mobilenet --dataset csv --root my.csv
+  agebench compare hse-mobilenet --dataset csv --root my.csv --fail-if 'mae>5'
   agebench compare caffe-age-net:mine.caffemodel --dataset folders --root FOLDER
 """
 
@@ -42,6 +49,7 @@ Examples:
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
 @click.option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
+@gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 def command(
     estimators: tuple[str, ...],
@@ -50,6 +58,7 @@ def command(
     detector: str,
     out: Path | None,
     as_json: bool,
+    gates: Gates,
     **settings: str | int | bool | None,
 ) -> None:
     """Measure estimators on the same faces: error in years and milliseconds.
@@ -63,9 +72,11 @@ def command(
     from agebench.bench.tables import print_result
 
     console = Console()
+    references = join_options(estimators)
+    gates.require_names([" ".join(reference.split()) for reference in references])
     with progress_bars() as progress:
         result = compare(
-            join_options(estimators),
+            references,
             dataset,
             root=root,
             detector=detector,
@@ -80,4 +91,5 @@ def command(
         print_result(result, console)
         if out is not None:
             written = f"Written to {out}: {RESULT_FILE}, {PREDICTIONS_FILE}"
-            console.print(written, soft_wrap=True, markup=False, highlight=False)
+            console.print(inert(written), soft_wrap=True, markup=False, highlight=False)
+    gates.require(result.to_json())

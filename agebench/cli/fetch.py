@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agebench.downloads import CacheFolderError, RichBar, terminal_lines
-from agebench.errors import UsageError, WeightsError, WeightsUnavailableError, suggestion
+from agebench.errors import UsageError, WeightsError, WeightsUnavailableError, inert, suggestion
 from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
 from agebench.weights import ManifestEntry, cache_dir, files_for, load_manifest, resolve
 
@@ -92,7 +92,7 @@ def _print_table(outcomes: list[Outcome]) -> None:
         table.add_row(Text(outcome.file), f"{outcome.size_bytes / 1e6:.2f}", status)
     console = Console(highlight=False)
     console.print(table)
-    console.print(Text(f"cache folder: {cache_dir()}"), soft_wrap=True)
+    console.print(Text(inert(f"cache folder: {cache_dir()}")), soft_wrap=True)
 
 
 @click.command("fetch")

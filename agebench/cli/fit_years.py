@@ -10,6 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agebench.cli.progress import progress_bars
+from agebench.errors import inert
+from agebench.files import check_target
 from agebench.references import join_options
 
 EPILOG = """\b
@@ -53,6 +55,7 @@ def command(
     names = join_options(estimator)
     if len(names) != 1:
         raise UsageError(f"expected one estimator, got {len(names)}: {', '.join(names)}")
+    check_target(out)
     with progress_bars() as progress:
         table = fit_years(
             names[0],
@@ -69,4 +72,4 @@ def command(
     for label, years in zip(table.classes, table.years, strict=True):
         shown.add_row(label, f"{years:.1f}")
     console.print(shown)
-    console.print(Text(f"{table.summary}; written to {out}"), soft_wrap=True)
+    console.print(Text(inert(f"{table.summary}; written to {out}")), soft_wrap=True)

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from agebench import __version__
-from agebench.errors import AgebenchError, UsageError, suggestion
+from agebench.errors import AgebenchError, UsageError, inert, suggestion
 
 VERBS = {
     "compare": "Error in years and latency of several estimators on the same faces.",
@@ -110,4 +110,4 @@ def _drop_stdout() -> None:
 
 def _fail(sentence: str, error: AgebenchError | None) -> None:
     hint = " ('agebench --help' shows the usage)" if isinstance(error, UsageError) else ""
-    click.echo(f"agebench: {sentence}{hint}", err=True)
+    click.echo(f"agebench: {inert(sentence, lines=True)}{hint}", err=True)

@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from agebench.cli.progress import progress_bars
+from agebench.errors import inert
 
 if TYPE_CHECKING:
     from agebench.prepare.run import PrepareReport
@@ -135,7 +136,7 @@ def _print_report(report: PrepareReport) -> None:
     console = Console()
 
     def say(text: str) -> None:
-        console.print(text, soft_wrap=True, markup=False, highlight=False)
+        console.print(inert(text), soft_wrap=True, markup=False, highlight=False)
 
     counts = report.counts
     if report.was_complete:

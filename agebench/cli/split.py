@@ -14,6 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from agebench.cli.progress import progress_bars
+from agebench.errors import inert
+from agebench.files import check_target
 
 if TYPE_CHECKING:
     from agebench.datasets.splits import Leak, Split
@@ -74,13 +76,13 @@ def _reasons(split: Split) -> dict[str, int]:
 
 def _print_remarks(console: Console, split: Split, leaks: Sequence[Leak] | None) -> None:
     for reason, count in list(_reasons(split).items())[:MAX_LISTED]:
-        console.print(Text(f"unused: {count}: {reason}"), soft_wrap=True)
+        console.print(Text(inert(f"unused: {count}: {reason}")), soft_wrap=True)
     if leaks is None:
         return
     console.print(Text(f"groups of copies that straddle parts: {len(leaks)}"))
     for leak in leaks[:MAX_LISTED]:
         places = "; ".join(f"{part}: {', '.join(names)}" for part, names in leak.parts.items())
-        console.print(Text(f"  {places}"), soft_wrap=True)
+        console.print(Text(inert(f"  {places}")), soft_wrap=True)
 
 
 @click.command("split", epilog=EPILOG)
@@ -115,6 +117,8 @@ def command(
     from agebench.datasets.splits import check_split, sizes
     from agebench.registry import load_dataset
 
+    if out is not None:
+        check_target(out)
     pictures = load_dataset(dataset, root)
     make = find_split(pictures, protocol)
     with progress_bars() as progress:
@@ -127,11 +131,11 @@ def command(
         click.echo(json.dumps(_content(split, rows, leaks), indent=1))
         return
     console = Console(highlight=False)
-    console.print(Text(f"{split.protocol} of {split.dataset}, {split.fingerprint[:16]}"))
+    console.print(Text(inert(f"{split.protocol} of {split.dataset}, {split.fingerprint[:16]}")))
     console.print(_size_table(rows))
     _print_remarks(console, split, leaks)
     if out is not None:
-        console.print(Text(f"written to {out}"), soft_wrap=True)
+        console.print(Text(inert(f"written to {out}")), soft_wrap=True)
 
 
 def _content(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +60,7 @@ def read_table(file: Path, needed: Sequence[Collection[str]]) -> tuple[list[str]
             f"the first line of {str(file)!r} must name the columns {columns}, got "
             f"{shown(first_line)}: add or rename them"
         )
-    twice = sorted({name for name in headings if name and headings.count(name) > 1})
+    twice = sorted(name for name, count in Counter(headings).items() if name and count > 1)
     if twice:
         raise DatasetError(f"{str(file)!r} has the column {twice[0]!r} twice: rename one")
     return headings, _rows(file, text, delimiter, headings)
@@ -71,6 +72,8 @@ def _headings(cells: list[str]) -> list[str]:
 
 def _text(file: Path) -> str:
     try:
+        if file.exists() and not file.is_file():
+            raise DatasetError(f"{str(file)!r} is not a regular file: not opened")
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DatasetError(f"{str(file)!r} can't be read: {error.strerror}") from error

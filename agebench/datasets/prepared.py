@@ -199,6 +199,8 @@ def load(root: Path, faces: Faces = "largest") -> PreparedSet:
 def _settings(path: Path) -> tuple[dict[str, ViewSpec], DatasetSpec]:
     """Read the views and what the set was made of."""
     try:
+        if path.exists() and not path.is_file():
+            raise DatasetError(f"{path} is not a regular file: prepare it again")
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DatasetError(

@@ -18,7 +18,7 @@ from agebench.datasets.names import shown
 from agebench.datasets.split_lists import read_folder, read_list, read_text
 from agebench.datasets.splits import UNUSED, Split
 from agebench.errors import DatasetError
-from agebench.files import write_whole
+from agebench.files import csv_line, write_whole
 from agebench.types import LABEL_KINDS, Problem, plain
 
 FORMAT = "agebench-split"
@@ -61,12 +61,8 @@ def write_split(split: Split, path: str | Path) -> None:
         content = {"format": FORMAT, **_head(split), "pictures": pictures}
         write_whole(target, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         return
-    text = io.StringIO(newline="")
-    text.write(_HEADER + json.dumps(_head(split), ensure_ascii=False) + "\n")
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(COLUMNS)
-    table.writerows(_rows(split))
-    write_whole(target, text.getvalue())
+    head = _HEADER + json.dumps(_head(split), ensure_ascii=False) + "\n"
+    write_whole(target, head + "".join(map(csv_line, [COLUMNS, *_rows(split)])))
 
 
 def read_split(path: str | Path) -> Split:

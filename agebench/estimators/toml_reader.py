@@ -13,8 +13,11 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from agebench.errors import UsageError, suggestion
 
-MAX_FILE_BYTES = 1024 * 1024
+MAX_FILE_BYTES = 64 * 1024
 """A longer file is no spec."""
+
+MAX_LINE_DOTS = 200
+"""More dots in a line are refused: the time to read ``a.a.a...=1`` grows with their square."""
 
 _Table = TypeVar("_Table")
 
@@ -36,6 +39,8 @@ def read_toml(path: Path, table: type[_Table]) -> _Table:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise UsageError(f"{path}: longer than {MAX_FILE_BYTES} bytes, expected a TOML file")
+        if max(line.count(b".") for line in content.split(b"\n")) > MAX_LINE_DOTS:
+            raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: divide it")
         values = tomllib.loads(content.decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: can't be read: {error.strerror}") from error

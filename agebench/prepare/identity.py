@@ -109,10 +109,12 @@ def finished_settings(out: Path) -> dict[str, Any] | None:
     """
     path = out / SETTINGS_FILE
     try:
+        if path.exists() and not path.is_file():
+            raise AgebenchError(f"{path} is not a regular file: give another --out")
         content = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AgebenchError(f"{path} can't be read: {error}; give another --out") from error
     known = isinstance(content, dict) and content.get("schema_version") == SCHEMA_VERSION
     if not known or not isinstance(content.get("made_of"), dict):

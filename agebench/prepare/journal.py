@@ -26,7 +26,7 @@ def read_header(path: Path) -> Mapping[str, Any] | None:
         with path.open("rb") as file:
             line = file.readline()
         header = json.loads(line) if line.endswith(b"\n") else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return header if isinstance(header, dict) else None
 

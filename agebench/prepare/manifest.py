@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from agebench.datasets.prepared_layout import (
     view_columns,
 )
 from agebench.datasets.splits import UNUSED
+from agebench.files import csv_line
 from agebench.prepare.pictures import Task
 from agebench.prepare.records import FaceRecord, PictureRecord
 from agebench.prepare.store import Store
@@ -143,15 +143,13 @@ def write_manifest(
     counts = Counts()
     left_out: list[tuple[str, str, str]] = []
     with store.stream(MANIFEST_FILE) as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow((*COLUMNS, *view_columns(views)))
+        file.write(csv_line((*COLUMNS, *view_columns(views))))
         for sample, task, record in finished:
             counts.add(task, record)
             if record.status != "ok":
                 left_out.append((sample.name, record.status, record.reason))
-            table.writerows(
-                _row(labels, sample, task, record, index) for index in range(len(record.faces))
-            )
+            for index in range(len(record.faces)):
+                file.write(csv_line(_row(labels, sample, task, record, index)))
     return counts, left_out
 
 
@@ -165,6 +163,5 @@ def write_problems(
     """
     rows: Iterator[tuple[str, str, str]] = ((item.name, NOT_LISTED, item.reason) for item in listed)
     with store.stream(PROBLEMS_FILE) as file:
-        table = csv.writer(file, lineterminator="\n")
-        table.writerow(PROBLEM_COLUMNS)
-        table.writerows(sorted([*left_out, *rows]))
+        file.write(csv_line(PROBLEM_COLUMNS))
+        file.writelines(map(csv_line, sorted([*left_out, *rows])))

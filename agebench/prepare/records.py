@@ -84,7 +84,7 @@ class PictureRecord:
             content = json.loads(line)
             content["faces"] = tuple(map(_face_record, content["faces"]))
             return PictureRecord(**content)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, RecursionError) as error:
             raise ValueError(f"no record of a picture: {error}") from error
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
@@ -80,6 +82,72 @@ class Model(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class WatchedModel:
+    """A model that notes the shapes it is given; what `watch_models` puts around it.
+
+    Attributes:
+        source: its files.
+        model: what really runs.
+        runs: per call of `run` the shape of each input, in order.
+    """
+
+    source: ModelSource
+    model: Model
+    runs: list[dict[str, tuple[int, ...]]] = field(default_factory=list)
+
+    @property
+    def info(self) -> RuntimeInfo:
+        """See `Model.info`."""
+        return self.model.info
+
+    @property
+    def input_names(self) -> Sequence[str]:
+        """See `Model.input_names`."""
+        return self.model.input_names
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `Model.run`."""
+        self.runs.append({name: tuple(value.shape) for name, value in inputs.items()})
+        return self.model.run(inputs)
+
+
+_threads: ContextVar[int | None] = ContextVar("threads", default=None)
+_watched: ContextVar[list[WatchedModel] | None] = ContextVar("watched", default=None)
+
+
+@contextmanager
+def use_threads(count: int | None) -> Iterator[None]:
+    """Have models that are opened inside run on so many threads; None leaves the runtime's choice.
+
+    cv2.dnn takes its number from OpenCV as a whole (`cv2.setNumThreads`), not from here.
+    """
+    token = _threads.set(count)
+    try:
+        yield
+    finally:
+        _threads.reset(token)
+
+
+def wanted_threads() -> int | None:
+    """Return what `use_threads` says here; None outside of it."""
+    return _threads.get()
+
+
+@contextmanager
+def watch_models() -> Iterator[list[WatchedModel]]:
+    """Yield a list that gets each model opened inside, with the shapes that it is given.
+
+    It costs a little time per run: not for what is timed.
+    """
+    models: list[WatchedModel] = []
+    token = _watched.set(models)
+    try:
+        yield models
+    finally:
+        _watched.reset(token)
+
+
 def open_model(
     source: ModelSource, *, runtime: str | None = None, device: str | None = None
 ) -> Model:
@@ -92,8 +160,15 @@ def open_model(
         DeviceError: the runtime is there but not with that device.
         ModelError: the file is no network that the runtime can load.
     """
-    runtime = runtime or "cv2dnn"
-    device = device or "cpu"
+    model = _open(source, runtime or "cv2dnn", device or "cpu")
+    models = _watched.get()
+    if models is None:
+        return model
+    models.append(WatchedModel(source, model))
+    return models[-1]
+
+
+def _open(source: ModelSource, runtime: str, device: str) -> Model:
     if runtime == "cv2dnn":
         from agebench.runtimes.cv2dnn import OpenCvModel
 

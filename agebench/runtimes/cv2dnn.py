@@ -18,7 +18,13 @@ def _text(config: str | None) -> Any:
     return np.frombuffer((config or "").encode(), np.uint8)
 
 
-def _read(source: ModelSource) -> Any:
+def read_net(source: ModelSource) -> Any:
+    """Return the `cv2.dnn.Net` of a model's files.
+
+    Raises:
+        ModelError: OpenCV can't load it.
+        OSError: the file can't be read.
+    """
     # Files are read by us and parsed from memory: OpenCV's own file access knows no non-ASCII
     # paths on some systems, and the bytes that were hashed are the bytes that are parsed.
     data = np.frombuffer(source.path.read_bytes(), np.uint8)
@@ -72,7 +78,7 @@ class OpenCvModel:
 
     def __init__(self, source: ModelSource, device: str = "cpu") -> None:
         try:
-            self._net = _read(source)
+            self._net = read_net(source)
         except OSError as error:
             raise ModelError(f"{source.path}: can't be read: {error.strerror}") from error
         target = _use_device(self._net, device)

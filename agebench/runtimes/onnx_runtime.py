@@ -7,7 +7,7 @@ from typing import Any
 
 from agebench.errors import MissingDependencyError, ModelError, UsageError
 from agebench.protocols import RuntimeInfo
-from agebench.runtimes.base import ModelSource, Tensor, refuse_device
+from agebench.runtimes.base import ModelSource, Tensor, refuse_device, wanted_threads
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -16,7 +16,12 @@ _PROVIDERS = {
 }
 
 
-def _import() -> Any:
+def import_onnxruntime() -> Any:
+    """Return the library.
+
+    Raises:
+        MissingDependencyError: it can't be imported.
+    """
     try:
         import onnxruntime
     except ImportError as error:
@@ -27,20 +32,46 @@ def _import() -> Any:
     return onnxruntime
 
 
-def _session(source: ModelSource, device: str) -> Any:
-    onnxruntime = _import()
+def _options(onnxruntime: Any) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    threads = wanted_threads()
+    if threads is not None:
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        # Threads that spin on after a run would take the processor from whoever is timed next.
+        options.add_session_config_entry("session.force_spinning_stop", "1")
+    return options
+
+
+def open_session(
+    source: ModelSource, device: str, provider_options: Mapping[str, str] | None = None
+) -> Any:
+    """Return an `onnxruntime.InferenceSession` that runs on `device` and nowhere else.
+
+    Args:
+        source: an ONNX file.
+        device: "cpu", "cuda" or "tensorrt".
+        provider_options: of the execution provider.
+
+    Raises:
+        UsageError: an unknown device.
+        DeviceError: the device can't be used.
+        ModelError: the file can't be loaded.
+    """
+    onnxruntime = import_onnxruntime()
     if device not in _PROVIDERS:
         raise UsageError(f"onnxruntime knows no device {device!r}: use {', '.join(_PROVIDERS)}")
     provider = _PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
         raise refuse_device("onnxruntime", device, f"this build has no {provider}")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = _options(onnxruntime)
     if device != "cpu":
         onnxruntime.preload_dlls()
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    providers = [(provider, dict(provider_options or {}))]
     try:
-        session = onnxruntime.InferenceSession(str(source.path), options, providers=[provider])
+        session = onnxruntime.InferenceSession(str(source.path), options, providers=providers)
     except Exception as error:  # onnxruntime raises a dozen kinds of its own, all RuntimeError-like
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if device != "cpu":
@@ -57,10 +88,10 @@ class OnnxRuntimeModel:
 
     def __init__(self, source: ModelSource, device: str = "cpu") -> None:
         self._source = source
-        self._session = _session(source, device)
+        self._session = open_session(source, device)
         self._outputs = list(source.outputs) or [out.name for out in self._session.get_outputs()]
         self._inputs = tuple(item.name for item in self._session.get_inputs())
-        version = _import().__version__
+        version = import_onnxruntime().__version__
         self._info = RuntimeInfo("onnxruntime", device, self._session.get_providers()[0], version)
 
     @property

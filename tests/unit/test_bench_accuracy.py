@@ -373,6 +373,15 @@ def test_wrong_estimator_lists_are_usage_errors(
         compare(estimators, dataset, detector=ColourDetector())
 
 
+def test_what_is_no_data_set_or_detector_is_a_usage_error(samples: list[Sample]) -> None:
+    anything: Any = 3
+    dataset = SampleList(DatasetSpec("tiny", "birth-age"), tuple(samples))
+    with pytest.raises(UsageError, match="expected a data set or its name, got int"):
+        compare(["constant"], anything, detector=ColourDetector())
+    with pytest.raises(UsageError, match="expected a detector or its name, got int"):
+        compare(["constant"], dataset, detector=anything)
+
+
 def test_an_unknown_region_is_refused_before_anything_runs(samples: list[Sample]) -> None:
     detector = ColourDetector()
     odd = Shade("odd", CropSpec({"face": ViewSpec("fase")}))

@@ -208,6 +208,19 @@ def test_a_bad_picture_among_good_ones_is_counted_and_listed(
     assert rows["40/c.jpg"]["status"] == "ok"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="such names can't be")
+def test_names_do_not_command_the_terminal(cli: Cli, folders: Path, tmp_path: Path) -> None:
+    (folders / "7" / "\x1b]0;title\x07\nLEAK\u202e\r.jpg").write_bytes(b"no picture")
+    _save(folders / "\x1b[31mred" / "d.jpg")
+    run = cli(*_folders(folders), "--out", tmp_path / "o\x1b[32mut")
+    assert run.code == 0
+    assert "7/\\x1b]0;title\\x07\\nLEAK\\u202e\\r.jpg" in run.out
+    assert "\\x1b[31mred: 1 pictures left out" in run.out
+    assert "o\\x1b[32mut" in run.out
+    assert not {"\x1b", "\x07", "\r", "\u202e"} & set(run.out + run.err)
+    assert "\nLEAK" not in run.out
+
+
 def test_all_pictures_bad_is_a_result_without_figures(cli: Cli, tmp_path: Path) -> None:
     root = tmp_path / "ages"
     for number, (content, _) in enumerate(BAD_PICTURES.values()):

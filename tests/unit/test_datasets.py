@@ -12,6 +12,7 @@ import pytest
 
 from agebench.datasets import csv_list, fgnet, folders, utkface
 from agebench.datasets.base import SampleList, is_picture, list_files, readable_name
+from agebench.datasets.csv_table import read_table
 from agebench.errors import DatasetError
 from agebench.protocols import Dataset, DatasetSpec
 from agebench.registry import convert_option
@@ -503,6 +504,13 @@ def test_csv_wrong_as_a_whole_is_one_sentence(data: bytes, said: str, tmp_path: 
     assert said in str(error.value)
     assert "list.csv" in str(error.value)
     assert len(str(error.value)) < 600
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders")
+def test_tables_open_no_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "manifest.csv")
+    with pytest.raises(DatasetError, match="not a regular file"):
+        read_table(tmp_path / "manifest.csv", [("name",)])
 
 
 def test_csv_root_must_be_one_file(tmp_path: Path) -> None:

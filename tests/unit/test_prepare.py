@@ -152,6 +152,18 @@ def test_names_that_meet_do_not_collide(tmp_path: Path) -> None:
     assert all(row["name"].isascii() and len(row["name"]) < 100 for row in rows)
 
 
+@pytest.mark.skipif(os.name == "nt", reason="such names can't be")
+def test_line_ends_in_names_come_back(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    names = ["030/a\rb.jpg", "030/c\nd.jpg", "030/e\r\nf.jpg"]
+    for index, name in enumerate(names):
+        save(root / name, generated_picture(40, 40, index))
+    (root / "030" / "\rbad.jpg").write_bytes(b"no picture")
+    aligned(root, out, views=("face",))
+    assert sorted(row["source"] for row in manifest(out)) == sorted(names)
+    assert list(problems(out)) == ["030/\rbad.jpg"]
+
+
 def test_labels_ranges_identities_and_splits(tmp_path: Path) -> None:
     root = tmp_path / "in"
     for name in "abcd":
@@ -368,6 +380,19 @@ def test_other_settings_or_pictures_in_the_same_folder_are_refused(tmp_path: Pat
     assert tree(out) == before
 
 
+@pytest.mark.skipif(os.name == "nt", reason="there are no pipes in folders")
+def test_settings_that_are_none_are_a_sentence(tmp_path: Path) -> None:
+    root, out = make_folders(tmp_path / "in"), tmp_path / "out"
+    out.mkdir()
+    (out / "prepare.json").write_text("[" * 200_000)
+    with pytest.raises(AgebenchError, match=r"prepare\.json can't be read"):
+        aligned(root, out)
+    (out / "prepare.json").unlink()
+    os.mkfifo(out / "prepare.json")
+    with pytest.raises(AgebenchError, match="not a regular file"):
+        aligned(root, out)
+
+
 def test_foreign_nested_and_unwritable_folders_are_refused(tmp_path: Path) -> None:
     root = make_folders(tmp_path / "in")
     mine = tmp_path / "mine"
@@ -500,7 +525,8 @@ def gone(children: Sequence[psutil.Process]) -> bool:
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_ten_kills_change_no_byte(tmp_path: Path) -> None:
-    root, out = make_folders(tmp_path / "in", 150, side=500), tmp_path / "out"
+    # Large enough that a fast machine does not get through it between the kills.
+    root, out = make_folders(tmp_path / "in", 500, side=300), tmp_path / "out"
     chance = random.Random(3)
     done: list[int] = []
     for attempt in range(10):
@@ -509,9 +535,10 @@ def test_ten_kills_change_no_byte(tmp_path: Path) -> None:
         before = done[-1] if done else 0
         if attempt % 2:
             wait_for_journal(process, out, before + 1)
-            time.sleep(chance.uniform(0, 0.15))
+            time.sleep(chance.uniform(0, 0.05))
         else:
-            time.sleep(chance.uniform(0, 2.5))
+            time.sleep(chance.uniform(0, 1.3))
+        assert process.poll() is None, "the kill came too late: make the set larger"
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()
         process.communicate()

@@ -380,6 +380,7 @@ def test_bins_are_needed_for_logits(tmp_path: Path) -> None:
         b"a = " + b"[" * 100_000,
         b"#" * 2_000_000,
         b"x = 1" + b"0" * 5000,
+        b".".join([b"a"] * 30_000) + b" = 1",
         b"",
         b"\0",
     ],

@@ -27,7 +27,7 @@ def dataset(*names: str) -> SampleList:
 def ours() -> Split:
     return Split(
         protocol="holdout",
-        parts={"a.jpg": "train", 'odd, "name"\n.jpg': "test", "ö/é.png": "val"},
+        parts={"a.jpg": "train", 'odd, "name"\n.jpg': "test", "r\r.jpg": "test", "ö/é.png": "val"},
         unused=(Problem("z.jpg", "its copies, say, carry other ages"),),
         dataset="csv",
         label_kind="apparent",

@@ -1,0 +1,272 @@
+"""All statistics of a result beyond its plain errors: "analysis" in result.json.
+
+They are computed from the JSON of a result alone, so that results which are joined later are
+analysed in the same way.  docs/statistics.md says what each figure means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from agebench.agegates import age_gates
+from agebench.bench.predictions import Predictions, read_predictions
+from agebench.buckets import ADIENCE_CLASSES, nearest_class
+from agebench.calibration import LEVELS, coverage, pit_counts
+from agebench.comparisons import PERMUTATIONS, PairedComparison, compare_pairs
+from agebench.intervals import LEVEL, REPLICATES, Interval, bootstrap_mean, cluster_codes
+from agebench.metrics import class_accuracy
+from agebench.types import Floats, plain
+
+MINIMUM_N = 20
+"""Pictures that a group needs before a figure is given for it."""
+
+MOST_VALUES = 100
+"""An attribute with more values names things, not groups, and is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisSettings:
+    """How the statistics are computed.
+
+    Attributes:
+        replicates: of every bootstrap.
+        permutations: of every paired test.
+        level: confidence of all intervals; 1 - level is what adjusted p-values are compared with.
+        minimum_n: pictures that a group needs for its figures.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    replicates: int = REPLICATES
+    permutations: int = PERMUTATIONS
+    level: float = LEVEL
+    minimum_n: int = MINIMUM_N
+
+    def __post_init__(self) -> None:
+        if min(self.replicates, self.permutations, self.minimum_n) < 1:
+            raise ValueError("replicates, permutations and minimum_n must be at least 1")
+        if not 0.0 < self.level < 1.0:
+            raise ValueError(f"level must be above 0 and below 1, got {self.level}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """The common subset of a result, and how to analyse it."""
+
+    predictions: Predictions
+    rows: list[int]
+    settings: AnalysisSettings
+    seed: int
+
+    @property
+    def true(self) -> Floats:
+        return self.predictions.true_years[self.rows]
+
+    @property
+    def clusters(self) -> list[str | None] | None:
+        return self.predictions.clusters_of(self.rows)
+
+    def predicted(self, name: str) -> Floats:
+        return self.predictions.predicted_years[name][self.rows]
+
+
+def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None) -> dict[str, Any]:
+    """Return the statistics of a result.
+
+    Args:
+        result: what result.json holds; an "analysis" in it is not looked at.  Its `settings.seed`
+            is that of all random numbers here.
+        settings: the usual ones if not given.
+
+    Returns:
+        What result.json holds under "analysis"; see docs/result-schema.md.
+    """
+    settings = settings or AnalysisSettings()
+    predictions = read_predictions(result)
+    rows = np.flatnonzero(predictions.common).tolist()
+    common = _Common(predictions, rows, settings, int(result["settings"]["seed"]))
+    floor = _floor(result, predictions)
+    specs = {item["name"]: item["spec"] for item in result["estimators"]}
+    return {
+        "settings": {
+            **asdict(settings),
+            "seed": common.seed,
+            "correction": "holm",
+            "clustered": predictions.identities is not None,
+            "floor": floor,
+        },
+        "pairs": list(_pairs(common)),
+        "estimators": {
+            name: {
+                "with_misses": _with_misses(predictions, name, floor),
+                "groups": list(_groups(common, name)),
+                "calibration": _calibration(common, name),
+                "gates": _gates(common, name),
+                "buckets": _buckets(common, name, specs[name]),
+            }
+            for name in predictions.predicted_years
+        },
+    }
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _floor(result: Mapping[str, Any], predictions: Predictions) -> dict[str, Any] | None:
+    """Return what is said of a picture that an estimator gave no age for."""
+    for item in result["estimators"]:
+        if item["available"] and item["spec"]["name"] == "constant":
+            return {"years": item["spec"]["settings"]["years"], "from": item["name"]}
+    if not len(predictions.true_years):
+        return None
+    median = float(np.median(predictions.true_years))
+    return {"years": median, "from": "oracle: the median true age of the pictures themselves"}
+
+
+def _with_misses(
+    predictions: Predictions, name: str, floor: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    given, true = predictions.predicted_years[name], predictions.true_years
+    if floor is None:
+        return {"n": 0, "mae_years": None, "missed": 0}
+    missed = np.isnan(given)
+    errors = np.abs(np.where(missed, floor["years"], given) - true)
+    return {"n": len(true), "mae_years": float(errors.mean()), "missed": int(missed.sum())}
+
+
+def _pairs(common: _Common) -> Iterator[dict[str, Any]]:
+    names = common.predictions.scored
+    if len(names) < 2 or not common.rows:
+        return
+    settings = common.settings
+    pairs = compare_pairs(
+        np.stack([np.abs(common.predicted(name) - common.true) for name in names], axis=1),
+        clusters=common.clusters,
+        replicates=settings.replicates,
+        permutations=settings.permutations,
+        level=settings.level,
+        seed=common.seed,
+    )
+    for pair in pairs:
+        yield {
+            "first": names[pair.first],
+            "second": names[pair.second],
+            "n": pair.n,
+            "difference_years": pair.difference_years,
+            "interval": _ends(pair.interval),
+            "p_value": pair.p_value,
+            "p_adjusted": pair.p_adjusted,
+            "verdict": _verdict(pair, settings.level),
+        }
+
+
+def _verdict(pair: PairedComparison, level: float) -> str:
+    if pair.p_adjusted is None or pair.p_adjusted >= 1 - level or pair.difference_years == 0:
+        return "no difference shown"
+    return "first better" if pair.difference_years < 0 else "second better"
+
+
+def _labels(common: _Common) -> dict[tuple[str, str], list[int]]:
+    """Places in the common subset, by attribute and value; decades first, all in order."""
+    decades: dict[int, list[int]] = {}
+    others: dict[str, dict[str, list[int]]] = {}
+    for place, row in enumerate(common.rows):
+        decades.setdefault(int(common.predictions.true_years[row] // 10), []).append(place)
+        for attribute, value in common.predictions.attributes[row].items():
+            others.setdefault(attribute, {}).setdefault(value, []).append(place)
+    by_age = {("decade", f"{10 * ten}-{10 * ten + 9}"): decades[ten] for ten in sorted(decades)}
+    by_label = {
+        (attribute, value): others[attribute][value]
+        for attribute in sorted(others.keys() - {"decade"})
+        for value in sorted(others[attribute])
+        if len(others[attribute]) <= MOST_VALUES
+    }
+    return {**by_age, **by_label}
+
+
+def _groups(common: _Common, name: str) -> Iterator[dict[str, Any]]:
+    if name not in common.predictions.scored:
+        return
+    errors, clusters = common.predicted(name) - common.true, common.clusters
+    settings = common.settings
+    for (attribute, value), places in _labels(common).items():
+        figures: dict[str, Any] = dict.fromkeys(("mae_years", "mae_interval", "bias_years"))
+        if len(places) >= settings.minimum_n:
+            part = errors[places]
+            interval = bootstrap_mean(
+                np.abs(part),
+                clusters=None if clusters is None else [clusters[place] for place in places],
+                replicates=settings.replicates,
+                level=settings.level,
+                seed=common.seed,
+            )
+            figures["mae_years"] = float(np.abs(part).mean())
+            figures["mae_interval"] = _ends(interval)
+            figures["bias_years"] = float(part.mean())
+        yield {"attribute": attribute, "value": value, "n": len(places), **figures}
+
+
+def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
+    """Figures over the pictures of the common subset with a distribution; None without any."""
+    outcomes = common.predictions.outcomes[name]
+    kept = [row for row in common.rows if (outcomes[row] or {}).get("nll") is not None]
+    if not kept:
+        return None
+    scored = [outcomes[row] or {} for row in kept]
+    clusters = common.predictions.clusters_of(kept)
+    codes = None if clusters is None else cluster_codes(clusters)
+    true = common.predictions.true_years[kept]
+    shares = []
+    for level in LEVELS:
+        ends = [item[f"interval_{100 * level:.0f}"] for item in scored]
+        held = coverage(ends, true, level, codes)
+        shares.append({"level": level, "share": held.share, "interval": _ends(held.interval)})
+    return {
+        "n": len(kept),
+        "coverage": shares,
+        "nll": float(np.mean([item["nll"] for item in scored])),
+        "crps_years": float(np.mean([item["crps_years"] for item in scored])),
+        "pit_counts": pit_counts([item["pit"] for item in scored]),
+    }
+
+
+def _gates(common: _Common, name: str) -> list[dict[str, Any]]:
+    if name not in common.predictions.scored:
+        return []
+    gates = age_gates(
+        common.true,
+        common.predicted(name),
+        clusters=common.clusters,
+        level=common.settings.level,
+    )
+    return [
+        {
+            **asdict(gate),
+            "false_pass_interval": _ends(gate.false_pass_interval),
+            "false_stop_interval": _ends(gate.false_stop_interval),
+        }
+        for gate in gates
+    ]
+
+
+def _buckets(common: _Common, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the eight Adience classes, by the estimator's own class where it has these."""
+    scored = name in common.predictions.scored
+    true = common.true if scored else np.empty(0)
+    if scored and spec["classes"] == plain(ADIENCE_CLASSES):
+        given = _own_classes([common.predictions.outcomes[name][row] for row in common.rows])
+    else:
+        given = nearest_class(common.predicted(name) if scored else [], ADIENCE_CLASSES).tolist()
+    content: dict[str, Any] = plain(class_accuracy(true, given, ADIENCE_CLASSES))
+    return content
+
+
+def _own_classes(outcomes: Sequence[Mapping[str, Any] | None]) -> list[int]:
+    indices = [(outcome or {}).get("class_index") for outcome in outcomes]
+    return [-1 if index is None else int(index) for index in indices]

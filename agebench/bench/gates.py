@@ -1,0 +1,291 @@
+"""Gates: figures that a result must keep to, and a stored result that it must not fall behind.
+
+For use in a build: `agebench compare` and `agebench report` end with exit code 1 if one fails.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import operator
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from agebench.bench.latency import OWN_STAGES, SHARED_STAGES
+from agebench.bench.predictions import read_predictions
+from agebench.bench.selection import scored_on
+from agebench.datasets.comparability import comparable
+from agebench.errors import AgebenchError, UsageError, suggestion
+from agebench.metrics import cumulative_score
+
+TOLERANCE_YEARS = 0.1
+"""By how much the MAE may be above that of a stored result."""
+
+_FIELDS = {
+    "mae": "mae_years",
+    "rmse": "rmse_years",
+    "median": "median_years",
+    "bias": "bias_years",
+}
+_COUNTS = ("missed", "failed")
+_SCORES = tuple(f"cs{years}" for years in range(1, 11))
+_TIMES = tuple(
+    f"p{percent}_{stage}_ms" for percent in (50, 90, 99) for stage in (*SHARED_STAGES, *OWN_STAGES)
+)
+FIGURES = (*_FIELDS, *_SCORES, *_COUNTS, *_TIMES)
+"""Names of what a gate can look at: years, shares 0 to 1, pictures, milliseconds."""
+
+_OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
+    {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
+)
+_GATE = re.compile(
+    r"(?:(?P<name>.+):)?(?P<figure>\w+)\s*(?P<sign>[<>]=?)\s*(?P<limit>[-+.\w]+)", re.DOTALL
+)
+
+
+class GateError(AgebenchError):
+    """A result fails a gate, or falls behind a stored one: exit code 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """What a figure must not be.
+
+    Attributes:
+        text: as it was given.
+        figure: one of `FIGURES`.
+        sign: one of > >= < <=.
+        limit: what it is compared with, in the figure's unit.
+        name: the estimator that it is about; "" for all.
+    """
+
+    text: str
+    figure: str
+    sign: str
+    limit: float
+    name: str = ""
+
+    def fails(self, value: float) -> bool:
+        """Return whether `value` is what the gate forbids."""
+        return _OPERATORS[self.sign](value, self.limit)
+
+
+def parse_gate(text: str) -> Gate:
+    """Read a gate: ``[NAME:]FIGURE>LIMIT``, with one of > >= < <=.
+
+    Raises:
+        UsageError: it is none, or there is no such figure.
+
+    >>> gate = parse_gate("hse-mobilenet:p99_total_ms > 20")
+    >>> gate.name, gate.figure, gate.sign, gate.limit
+    ('hse-mobilenet', 'p99_total_ms', '>', 20.0)
+    """
+    found = _GATE.fullmatch(text.strip())
+    try:
+        limit = float(found["limit"]) if found else math.nan
+    except ValueError:
+        limit = math.nan
+    if found is None or not math.isfinite(limit):
+        raise UsageError(f"{text!r} is no gate: expected [NAME:]FIGURE>LIMIT, such as 'mae>5'")
+    figure = found["figure"]
+    if figure not in FIGURES:
+        raise UsageError(f"gate {text!r}: unknown figure {figure!r}: {_hint(figure)}")
+    if figure in _SCORES and not 0.0 <= limit <= 1.0:
+        raise UsageError(
+            f"gate {text!r}: {figure} is a share from 0 to 1, so its limit must be too"
+        )
+    name = " ".join((found["name"] or "").split())
+    return Gate(text, figure, found["sign"], limit, name)
+
+
+def _hint(figure: str) -> str:
+    """Name near matches; with none, the kinds of figure, since all would fill a screen."""
+    near = suggestion(figure, FIGURES)
+    kinds = "mae, rmse, median, bias, cs1 to cs10, missed, failed, p99_total_ms and its like"
+    return near if near.startswith("did you mean") else f"known: {kinds}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """All that a result must keep to.
+
+    Attributes:
+        gates: what its figures must not be.
+        baseline: a stored result, as JSON; None without one.
+        baseline_path: where that came from, for messages.
+        tolerance_years: by how much an MAE may be above the stored one.
+
+    Raises:
+        UsageError: the tolerance is negative or no number.
+    """
+
+    gates: tuple[Gate, ...] = ()
+    baseline: Mapping[str, Any] | None = field(default=None, repr=False)
+    baseline_path: str = ""
+    tolerance_years: float = TOLERANCE_YEARS
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.tolerance_years) and self.tolerance_years >= 0):
+            raise UsageError(f"tolerance must be years from 0, got {self.tolerance_years}")
+
+    def require_names(self, names: Sequence[str]) -> None:
+        """Refuse a gate about an estimator that takes no part, before anything long begins.
+
+        Raises:
+            UsageError: there is one; near matches are named.
+        """
+        for gate in self.gates:
+            if gate.name and gate.name not in names:
+                hint = suggestion(gate.name, names)
+                raise UsageError(f"gate {gate.text!r}: no estimator {gate.name!r} here: {hint}")
+
+    def failures(self, result: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return why a result fails, one short sentence each; empty where it does not.
+
+        Args:
+            result: what result.json holds.
+
+        Raises:
+            UsageError: a gate is about an estimator that the result does not have.
+        """
+        self.require_names([item["name"] for item in result["estimators"]])
+        reasons = [reason for gate in self.gates for reason in _check(gate, result)]
+        if self.baseline is not None:
+            reasons += _fallen_behind(result, self)
+        return tuple(reasons)
+
+    def require(self, result: Mapping[str, Any]) -> None:
+        """Raise if the result fails.
+
+        Raises:
+            GateError: all reasons, in one line.
+            UsageError: as `failures`.
+        """
+        reasons = self.failures(result)
+        if reasons:
+            raise GateError(f"gate failed: {'; '.join(reasons)}")
+
+
+def read_gates(
+    fail_if: Sequence[str] = (),
+    baseline: str | Path | None = None,
+    tolerance_years: float | None = None,
+) -> Gates:
+    """Read gates as the command line takes them.
+
+    Args:
+        fail_if: gates as text, see `parse_gate`.
+        baseline: path of a stored result.json.
+        tolerance_years: for the baseline; `TOLERANCE_YEARS` if not given.
+
+    Raises:
+        UsageError: a gate is malformed, or there is a tolerance without a baseline.
+        AgebenchError: the stored result can't be read.
+    """
+    gates = tuple(parse_gate(text) for text in fail_if)
+    if baseline is None:
+        if tolerance_years is not None:
+            raise UsageError("a tolerance needs a baseline: give --baseline RESULT.json")
+        return Gates(gates)
+    allowed = TOLERANCE_YEARS if tolerance_years is None else tolerance_years
+    return Gates(gates, _read_baseline(Path(baseline)), str(baseline), allowed)
+
+
+def _read_baseline(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise AgebenchError(f"baseline {str(path)!r} can't be read: {reason}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    try:
+        if version != 1:
+            raise KeyError("schema_version")
+        scored_on(content["dataset"])
+        for item in content["estimators"]:
+            _own(item)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise AgebenchError(
+            f"baseline {str(path)!r} is no result.json that 'agebench compare' writes ({error})"
+        ) from error
+    return dict(content)
+
+
+def _own(item: Mapping[str, Any]) -> tuple[str, float | None, int]:
+    """Name, MAE over all pictures that it gave an age for, and their number."""
+    if not item["available"]:
+        return str(item["name"]), None, 0
+    errors = item["own_errors"]
+    return str(item["name"]), errors["mae_years"], int(errors["n"])
+
+
+def _check(gate: Gate, result: Mapping[str, Any]) -> Iterator[str]:
+    for item in result["estimators"]:
+        if gate.name not in ("", item["name"]):
+            continue
+        value, why_not = _value(gate.figure, item, result)
+        if value is None:
+            yield f"{item['name']}: {gate.figure} is not known: {why_not}"
+        elif gate.fails(value):
+            yield f"{item['name']}: {gate.figure} is {value:.4g} ({gate.sign} {gate.limit:g})"
+
+
+def _value(
+    figure: str, item: Mapping[str, Any], result: Mapping[str, Any]
+) -> tuple[float | None, str]:
+    """Return a figure of an estimator, or None and why it is not there."""
+    if not item["available"]:
+        return None, f"the estimator was not available: {item['unavailable_reason']}"
+    if figure in _COUNTS:
+        return item[figure], ""
+    if figure in _TIMES:
+        percentile, stage, _ = figure.split("_")
+        times = (item["latency"] if stage in OWN_STAGES else result["shared_latency"]).get(stage)
+        value = None if times is None else times[f"{percentile}_ms"]
+        return value, "nothing was timed"
+    nothing = "there is no picture with a true age for which all estimators gave one"
+    if figure in _SCORES:
+        return _share_within(int(figure.removeprefix("cs")), item["name"], result), nothing
+    return item["errors"][_FIELDS[figure]], nothing
+
+
+def _share_within(years: int, name: str, result: Mapping[str, Any]) -> float | None:
+    predictions = read_predictions(result)
+    rows = np.flatnonzero(predictions.common)
+    if not len(rows) or name not in predictions.scored:
+        return None
+    true, given = predictions.true_years[rows], predictions.predicted_years[name][rows]
+    return cumulative_score(true, given, years)
+
+
+def _fallen_behind(result: Mapping[str, Any], gates: Gates) -> Iterator[str]:
+    """Compare each estimator's own pictures, on which the other contenders have no influence."""
+    stored = gates.baseline or {}
+    where = f"baseline {gates.baseline_path}"
+    why_not = comparable(scored_on(result["dataset"]), scored_on(stored["dataset"]))
+    if why_not:
+        yield f"not to be compared with {where}: {why_not}"
+        return
+    before = {name: (mae, n) for name, mae, n in map(_own, stored["estimators"])}
+    both = [entry for entry in map(_own, result["estimators"]) if entry[0] in before]
+    if not both:
+        yield f"{where} holds none of these estimators, only {', '.join(before)}"
+    for name, mae, n in both:
+        old_mae, old_n = before[name]
+        if old_mae is None:
+            continue  # there is nothing to fall behind
+        if mae is None:
+            yield f"{name}: no MAE, {old_mae:.3f} in {where}"
+        elif mae > old_mae + gates.tolerance_years:
+            yield (
+                f"{name}: MAE {mae:.3f} is more than {gates.tolerance_years:g} above "
+                f"{old_mae:.3f} of {where}"
+            )
+        if n < old_n:
+            yield f"{name}: an age for {n} pictures only, {old_n} in {where}"

@@ -1,0 +1,163 @@
+"""What changed between two results of the same pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agebench.intervals import Interval, bootstrap_mean
+from agebench.report.joining import Entry, Joined
+from agebench.report.reading import ResultFile
+
+CHANGED_YEARS = 0.005
+"""Predictions that differ by more than this count as changed: the last digit that is shown."""
+
+MAX_LISTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class PictureChange:
+    """A picture whose predicted age changed; an age is None where there was none."""
+
+    image: str
+    true_years: float | None
+    before_years: float | None
+    after_years: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of one estimator between the first result and the second.
+
+    Attributes:
+        name: of the estimator, in both.
+        n: pictures that it gave an age for in both and whose true age is known.
+        before_mae_years, after_mae_years: its mean error on these; None with `n` = 0.
+        interval: bootstrap interval of after minus before; None with too few pictures or people.
+        verdict: "better", "worse", "no difference shown" or "the same".
+        before_p50_ms, after_p50_ms: median of its total time; None where not timed.
+        changed: number of pictures with another age, or with an age in one of both only.
+        pictures: of these the ones whose error changed most.
+    """
+
+    name: str
+    n: int
+    before_mae_years: float | None
+    after_mae_years: float | None
+    interval: Interval | None
+    verdict: str
+    before_p50_ms: float | None
+    after_p50_ms: float | None
+    changed: int
+    pictures: tuple[PictureChange, ...]
+
+
+def changes(joined: Joined) -> tuple[Change, ...]:
+    """Compare the estimators of the same name in two results; empty for any other number."""
+    if len(joined.results) != 2:
+        return ()
+    before, after = (
+        {entry.name: entry for entry in joined.entries if entry.result == at} for at in (0, 1)
+    )
+    return tuple(_change(joined, before[name], after[name]) for name in before if name in after)
+
+
+def _change(joined: Joined, before: Entry, after: Entry) -> Change:
+    true = joined.true_years
+    both = np.isfinite(before.years) & np.isfinite(after.years)
+    rows = np.asarray(both & np.isfinite(true))
+    old, new = np.abs(before.years - true), np.abs(after.years - true)
+    difference = (new - old)[rows]
+    interval = bootstrap_mean(difference, clusters=joined.people(rows))
+    with np.errstate(invalid="ignore"):
+        moved = np.abs(after.years - before.years) > CHANGED_YEARS
+    moved |= np.isfinite(before.years) != np.isfinite(after.years)
+    n = int(rows.sum())
+    return Change(
+        name=before.name,
+        n=n,
+        before_mae_years=float(old[rows].mean()) if n else None,
+        after_mae_years=float(new[rows].mean()) if n else None,
+        interval=interval,
+        verdict=_verdict(interval, bool(moved.any())),
+        before_p50_ms=_median(before),
+        after_p50_ms=_median(after),
+        changed=int(moved.sum()),
+        pictures=tuple(_most_changed(joined, before, after, moved)),
+    )
+
+
+def _verdict(interval: Interval | None, moved: bool) -> str:
+    if not moved:
+        return "the same"
+    if interval is None or interval.low <= 0 <= interval.high:
+        return "no difference shown"
+    return "worse" if interval.low > 0 else "better"
+
+
+def _median(entry: Entry) -> float | None:
+    samples = entry.samples_ms("total")
+    return float(np.median(samples)) if len(samples) else None
+
+
+def _most_changed(
+    joined: Joined, before: Entry, after: Entry, moved: np.ndarray[Any, np.dtype[np.bool_]]
+) -> Iterable[PictureChange]:
+    # An age that came or went is more of a change than any number of years.
+    size = np.nan_to_num(np.abs(after.years - before.years), nan=np.inf)
+    rows = np.flatnonzero(moved)
+    for row in rows[np.argsort(-size[rows], kind="stable")][:MAX_LISTED].tolist():
+        values = (joined.true_years[row], before.years[row], after.years[row])
+        shown = (float(value) if np.isfinite(value) else None for value in values)
+        yield PictureChange(joined.images[row]["image"], *shown)
+
+
+def circumstances(before: ResultFile, after: ResultFile) -> list[tuple[str, str, str]]:
+    """Return what else differs: versions, machine, settings, detector and model files.
+
+    Returns:
+        Name, value before and value after, sorted by name; "" for what is not there.
+    """
+    first, second = _flat(before), _flat(after)
+    return [
+        (name, first.get(name, ""), second.get(name, ""))
+        for name in sorted({*first, *second})
+        if first.get(name, "") != second.get(name, "")
+    ]
+
+
+def _flat(result: ResultFile) -> dict[str, str]:
+    content = result.content
+    detector = content["detector"]
+    found = {
+        **_flattened("environment", content["environment"]),
+        **_flattened("settings", content["settings"]),
+        "detector": detector["reference"],
+        **_model("detector", detector),
+    }
+    for item in result.estimators:
+        if item["spec"] is not None:
+            found |= _model(item["name"], item["spec"])
+    return found
+
+
+def _model(name: str, spec: Mapping[str, Any]) -> dict[str, str]:
+    runtime = spec["runtime"]
+    files = ", ".join(f"{item['file']} {item['sha256'][:12]}" for item in spec["weights"])
+    return {
+        f"{name}: model files": files,
+        f"{name}: runtime": f"{runtime['runtime']} {runtime['version']}, {runtime['device']}",
+        **_flattened(f"{name}: settings", spec["settings"]),
+    }
+
+
+def _flattened(prefix: str, value: object) -> dict[str, str]:
+    if not isinstance(value, Mapping):
+        return {prefix: "" if value is None else str(value)}
+    found: dict[str, str] = {}
+    for key, item in value.items():
+        found |= _flattened(f"{prefix}.{key}", item)
+    return found

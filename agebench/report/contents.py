@@ -1,0 +1,243 @@
+"""The fields of a result file that the report reads, and what they must be."""
+
+from __future__ import annotations
+
+from agebench.bench.results import SCHEMA_VERSION
+from agebench.report.structure import (
+    Check,
+    anything,
+    filled,
+    flag,
+    listed,
+    mapping,
+    maybe,
+    number,
+    one_of,
+    record,
+    text,
+    whole,
+)
+from agebench.types import MAX_AGE_YEARS
+
+YEARS = number(0, MAX_AGE_YEARS)
+SIGNED_YEARS = number(-MAX_AGE_YEARS, MAX_AGE_YEARS)
+SHARE = number(0, 1)
+MILLISECONDS = number(0)
+COUNT = whole()
+_INTERVAL = maybe(listed(YEARS, 2))
+_SHARES = maybe(listed(SHARE, 2))
+_SETTINGS = mapping(anything)
+_WEIGHTS = listed(record({"file": text, "sha256": text}))
+_RUNTIME = record({"runtime": text, "device": text, "detail": text, "version": text})
+_TERMS = {"licence": text, "source": text, "citation": text, "notes": listed(text)}
+
+_ENVIRONMENT = record(
+    {
+        "python": text,
+        "system": text,
+        "processor": text,
+        "cores": COUNT,
+        "memory_bytes": whole(high=10**18),
+        "opencv_threads": COUNT,
+        "packages": mapping(text),
+    }
+)
+
+_SPLIT = record({"protocol": text, "part": text, "fingerprint": text, "parameters": _SETTINGS})
+
+_DATASET = record(
+    {
+        "name": filled,
+        "label_kind": one_of(("birth-age", "apparent", "dex-estimated", "unknown")),
+        "aligned": flag,
+        **_TERMS,
+        "root": maybe(text),
+        "protocol": text,
+        "subset": text,
+        "split": maybe(_SPLIT),
+        "problems": listed(record({"name": text, "reason": text})),
+        "content_sha256": text,
+    }
+)
+
+_DETECTOR = record(
+    {
+        "reference": filled,
+        "name": filled,
+        "weights": _WEIGHTS,
+        "runtime": _RUNTIME,
+        "settings": _SETTINGS,
+        **_TERMS,
+    }
+)
+
+_STAGE = record({"n": COUNT, "samples_ms": listed(MILLISECONDS)})
+
+_DECADE = record(
+    {"decade": filled, "n": COUNT, "mae_years": YEARS, "bias_years": SIGNED_YEARS},
+    {"mae_interval": _INTERVAL},
+)
+
+_ERRORS = record(
+    {
+        "n": COUNT,
+        "mae_years": maybe(YEARS),
+        "mae_interval": _INTERVAL,
+        "rmse_years": maybe(YEARS),
+        "median_years": maybe(YEARS),
+        "bias_years": maybe(SIGNED_YEARS),
+        "cs": record({k: maybe(SHARE) for k in ("1", "3", "5", "10")}),
+        "by_decade": listed(_DECADE),
+    }
+)
+
+_CLASSES = record(
+    {
+        "n": COUNT,
+        "n_in_gap": COUNT,
+        "n_unclassified": COUNT,
+        "exact": maybe(SHARE),
+        "one_off": maybe(SHARE),
+    }
+)
+
+_SPEC = record(
+    {
+        "name": filled,
+        "crop": record({"views": mapping(record({"region": text, "size_hw": listed(COUNT, 2)}))}),
+        "decode": text,
+        "channel_order": text,
+        "weights": _WEIGHTS,
+        "trained_on": text,
+        "label_kind": text,
+        "runtime": _RUNTIME,
+        "settings": _SETTINGS,
+        **_TERMS,
+    }
+)
+
+_SEEN = record({"what": text, "count": COUNT})
+_RANGES = record({"n": COUNT, "hit_rate": SHARE, "distance_years": YEARS})
+
+_SCORES: dict[str, Check] = {
+    "scored": COUNT,
+    "missed": COUNT,
+    "failed": COUNT,
+    "clipped": COUNT,
+    "errors": _ERRORS,
+    "classes": maybe(_CLASSES),
+    "ranges": maybe(_RANGES),
+    "seen_in_training": maybe(_SEEN),
+}
+
+
+def _estimator(value: object) -> None:
+    """One that was not available has no counts and no errors."""
+    _ANY_ESTIMATOR(value)
+    if isinstance(value, dict) and value["available"]:
+        _AVAILABLE(value)
+
+
+_ANY_ESTIMATOR = record(
+    {
+        "name": filled,
+        "available": flag,
+        "unavailable_reason": text,
+        "spec": maybe(_SPEC),
+        "latency": mapping(_STAGE),
+    }
+)
+_AVAILABLE = record({**_SCORES, "spec": _SPEC})
+
+_IMAGE = record(
+    {
+        "image": filled,
+        "sha256": text,
+        "true_years": maybe(YEARS),
+        "identity": maybe(text),
+        "attributes": mapping(text),
+        "status": filled,
+        "faces": COUNT,
+        "box_xyxy": maybe(listed(number(), 4)),
+        "predictions": mapping(record({"status": filled, "years": maybe(YEARS)})),
+    }
+)
+
+_PAIR = record(
+    {
+        "first": filled,
+        "second": filled,
+        "n": COUNT,
+        "difference_years": maybe(SIGNED_YEARS),
+        "interval": maybe(listed(SIGNED_YEARS, 2)),
+        "p_value": maybe(SHARE),
+        "p_adjusted": maybe(SHARE),
+        "verdict": one_of(("first better", "second better", "no difference shown")),
+    }
+)
+
+_GROUP = record(
+    {
+        "attribute": text,
+        "value": text,
+        "n": COUNT,
+        "mae_years": maybe(YEARS),
+        "mae_interval": _INTERVAL,
+        "bias_years": maybe(SIGNED_YEARS),
+    }
+)
+
+_CALIBRATION = record(
+    {
+        "n": COUNT,
+        "coverage": listed(record({"level": SHARE, "share": maybe(SHARE), "interval": _SHARES})),
+        "nll": maybe(number()),
+        "crps_years": maybe(YEARS),
+        "pit_counts": listed(COUNT, 10),
+    }
+)
+
+_GATE = record(
+    {
+        "threshold_years": YEARS,
+        "buffer_years": YEARS,
+        "minors": COUNT,
+        "adults": COUNT,
+        "false_pass_rate": maybe(SHARE),
+        "false_pass_interval": _SHARES,
+        "false_stop_rate": maybe(SHARE),
+        "false_stop_interval": _SHARES,
+    }
+)
+
+_ANALYSED = record(
+    {
+        "with_misses": maybe(record({"n": COUNT, "mae_years": maybe(YEARS), "missed": COUNT})),
+        "groups": listed(_GROUP),
+        "calibration": maybe(_CALIBRATION),
+        "gates": listed(_GATE),
+        "buckets": maybe(_CLASSES),
+    }
+)
+
+_ANALYSIS = record(
+    {"settings": _SETTINGS, "pairs": listed(_PAIR), "estimators": mapping(_ANALYSED)}
+)
+
+RESULT = record(
+    {
+        "schema_version": one_of((SCHEMA_VERSION,)),
+        "created": text,
+        "command": listed(text),
+        "environment": _ENVIRONMENT,
+        "dataset": _DATASET,
+        "detector": _DETECTOR,
+        "settings": _SETTINGS,
+        "pictures": record({"total": COUNT, "common_subset": COUNT, "several_faces": COUNT}),
+        "shared_latency": mapping(_STAGE),
+        "estimators": listed(_estimator),
+        "images": listed(_IMAGE),
+    },
+    {"predictions_sha256": text, "analysis": maybe(_ANALYSIS)},
+)
+"""What a result file must be for a report to be made of it."""

@@ -1,0 +1,143 @@
+"""Reading result files; one that is damaged, foreign or too large is refused in a sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from agebench.bench.results import RESULT_FILE, SCHEMA_VERSION
+from agebench.errors import AgebenchError, UsageError
+from agebench.report.contents import RESULT
+from agebench.report.structure import StructureError
+
+MAX_BYTES = 512 * 1024 * 1024
+"""Larger files are refused: as objects they would take some ten times as much memory."""
+
+WHAT = "a result of 'agebench compare'"
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A result file that has been read and whose structure is known to be right.
+
+    Attributes:
+        path: where it was read from.
+        content: its JSON; docs/result-schema.md describes it.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """What was scored."""
+        found: Mapping[str, Any] = self.content["dataset"]
+        return found
+
+    @property
+    def estimators(self) -> Sequence[Mapping[str, Any]]:
+        """One entry per estimator."""
+        found: Sequence[Mapping[str, Any]] = self.content["estimators"]
+        return found
+
+    @property
+    def images(self) -> Sequence[Mapping[str, Any]]:
+        """One entry per picture, in the order of their names."""
+        found: Sequence[Mapping[str, Any]] = self.content["images"]
+        return found
+
+
+def read_result(path: str | Path) -> ResultFile:
+    """Read and check a result file.
+
+    Args:
+        path: the file, or the folder that `agebench compare --out` wrote it into.
+
+    Raises:
+        UsageError: there is no such file.
+        AgebenchError: it is too large, no JSON, holds a NaN or infinity, or is no result.
+    """
+    file = _file(Path(path))
+    content = _parse(_read(file), file)
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version is not None and version != SCHEMA_VERSION:
+        raise AgebenchError(
+            f"{file} is of schema_version {version!r}, expected {SCHEMA_VERSION}: "
+            "use the version of agebench that wrote it"
+        )
+    try:
+        RESULT(content)
+        _check_names(content)
+    except StructureError as error:
+        raise AgebenchError(f"{file} is not {WHAT}: {error}") from error
+    return ResultFile(file, content)
+
+
+def _file(path: Path) -> Path:
+    try:
+        return path / RESULT_FILE if path.is_dir() else path
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{str(path)!r} can't be read: {error}") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path} is no regular file: expected {WHAT}")
+        if status.st_size > MAX_BYTES:
+            raise AgebenchError(
+                f"{path}: {status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}: "
+                "compare on fewer pictures"
+            )
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {path}: expected {WHAT}") from error
+    except UnicodeDecodeError as error:
+        raise AgebenchError(f"{path} is not {WHAT}: no UTF-8 text ({error.reason})") from error
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UsageError(f"{path} can't be read: {reason}") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number in JSON")
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {literal[:40]} is too large")
+    return value
+
+
+def _parse(text: str, path: Path) -> Any:
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError as error:
+        raise AgebenchError(f"{path} is not {WHAT}: its objects are nested too deeply") from error
+    except ValueError as error:
+        raise AgebenchError(f"{path} is not {WHAT}: no JSON: {error}") from error
+
+
+def _check_names(content: Mapping[str, Any]) -> None:
+    """Estimators and pictures have names of their own; predictions are of known estimators."""
+    names = [item["name"] for item in content["estimators"]]
+    known = set(names)
+    if len(known) != len(names):
+        raise StructureError("estimators with different names", sorted(names))
+    pictures = {image["image"] for image in content["images"]}
+    if len(pictures) != len(content["images"]):
+        raise StructureError("pictures with different names", len(content["images"]))
+    for image in content["images"]:
+        if not known.issuperset(image["predictions"]):
+            raise StructureError("predictions of the listed estimators", image["image"])
+    analysis = content.get("analysis") or {"estimators": {}, "pairs": []}
+    asked = {name for pair in analysis["pairs"] for name in (pair["first"], pair["second"])}
+    if not known.issuperset(asked | set(analysis["estimators"])):
+        raise StructureError("an analysis of the listed estimators", sorted(asked))

@@ -1,0 +1,306 @@
+"""Scalable drawings as text: axes, lines, bands, marks; every word in them is escaped.
+
+Drawn by hand and not by a plotting library, so that the page stays small, its words stay text in
+the page's own type (to be searched, read aloud and printed), and a name can be nothing but a name.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from agebench.errors import inert
+from agebench.types import Floats
+
+WIDTH, HEIGHT = 460, 310
+"""Size of a drawing in its own units; on the page it is as wide as its place."""
+
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 46
+
+
+def tag(element: str, *children: Markup | str, **attributes: object) -> Markup:
+    """Return an element; text and attributes are escaped, `Markup` is taken as it is.
+
+    Args:
+        element: its name.
+        children: what is inside.
+        attributes: an underscore stands for a hyphen and one at the end is dropped; numbers are
+            written with one decimal; None leaves the attribute out.
+
+    >>> str(tag("text", "a<b", x=1.25, text_anchor="end", class_="k"))
+    '<text x="1.2" text-anchor="end" class="k">a&lt;b</text>'
+    """
+    parts = [
+        f' {name.rstrip("_").replace("_", "-")}="{escape(_value(value))}"'
+        for name, value in attributes.items()
+        if value is not None
+    ]
+    inside = "".join(child if isinstance(child, Markup) else words(child) for child in children)
+    return Markup(f"<{element}{''.join(parts)}>{inside}</{element}>")  # noqa: S704 - escaped above
+
+
+def words(text: str) -> Markup:
+    """Return `text` as HTML text, with what neither terminal nor page should act on escaped."""
+    return escape(inert(text))
+
+
+def _value(value: object) -> str:
+    if isinstance(value, (float, np.floating)):
+        return f"{value:.1f}".removesuffix(".0")
+    return inert(str(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One direction of a drawing.
+
+    Attributes:
+        label: what is along it, with its unit.
+        low, high: its ends.
+        ticks: places and what is written at them.
+        log: true if equal steps are equal ratios.
+    """
+
+    label: str
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+    log: bool = False
+
+    def place(self, values: Iterable[float] | Floats) -> Floats:
+        """Return where values lie, 0 at `low` to 1 at `high`; those beyond lie at the end."""
+        given = np.asarray(values, np.float64)
+        low, high = self.low, self.high
+        if self.log:
+            given = np.log(np.maximum(given, low))
+            low, high = math.log(low), math.log(high)
+        return np.asarray(np.clip((given - low) / (high - low), 0.0, 1.0), np.float64)
+
+
+def linear_axis(label: str, low: float, high: float, steps: int = 5) -> Axis:
+    """Return an axis that holds `low` to `high`, with round ticks.
+
+    >>> axis = linear_axis("years", 0, 23)
+    >>> axis.high, [word for _, word in axis.ticks]
+    (25.0, ['0', '5', '10', '15', '20', '25'])
+    """
+    if not high > low:
+        high = low + 1.0
+    rough = (high - low) / steps
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= rough * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    ticks = [round(step * number, 10) for number in range(first, last + 1)]
+    return Axis(label, ticks[0], ticks[-1], tuple((tick, f"{tick:g}") for tick in ticks))
+
+
+def share_axis(label: str, high: float = 1.0) -> Axis:
+    """Return an axis of shares from 0 to at least `high`, written in per cent."""
+    axis = linear_axis(label, 0.0, min(1.0, max(high, 1e-3)) * 100)
+    ticks = tuple((tick / 100, text) for tick, text in axis.ticks)
+    return Axis(label, 0.0, axis.high / 100, ticks)
+
+
+def log_axis(label: str, low: float, high: float) -> Axis:
+    """Return a logarithmic axis that holds `low` to `high`, both above 0, with ticks at 1, 2, 5.
+
+    >>> [word for _, word in log_axis("ms", 3, 180).ticks]
+    ['2', '5', '10', '20', '50', '100', '200']
+    """
+    high = max(high, low * 1.01)
+    powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
+    factors = (1, 2, 5) if math.log10(high / low) < 2.2 else (1,)
+    ticks = [factor * 10.0**power for power in powers for factor in factors]
+    below = max(tick for tick in ticks if tick <= low * 1.0001)
+    above = min((tick for tick in ticks if tick >= high * 0.9999), default=10.0 ** powers[-1] * 10)
+    kept = [tick for tick in ticks if below <= tick <= above]
+    return Axis(label, below, above, tuple((tick, f"{tick:g}") for tick in kept), log=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How one estimator is drawn everywhere: told apart by colour, dashes and marks alike."""
+
+    colour: str
+    dashes: str
+    mark: str
+
+
+# Okabe & Ito, "Color Universal Design", 2008, without yellow, which print loses.
+_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a8548a", "#e69f00", "#56b4e9", "#000000")
+_DASHES = ("", "7 3", "2 3", "10 3 2 3", "14 4")
+_MARKS = {
+    "circle": "M-1 0A1 1 0 1 1 1 0A1 1 0 1 1 -1 0Z",
+    "square": "M-.9-.9H.9V.9H-.9Z",
+    "triangle": "M0-1.15L1.1 .85H-1.1Z",
+    "diamond": "M0-1.25L1.15 0L0 1.25L-1.15 0Z",
+    "wedge": "M0 1.15L1.1-.85H-1.1Z",
+    "plus": "M-.35-1.1H.35V-.35H1.1V.35H.35V1.1H-.35V.35H-1.1V-.35H-.35Z",
+}
+
+
+def look(position: int) -> Look:
+    """Return how the estimator at `position` is drawn; 210 differ."""
+    marks = tuple(_MARKS)
+    return Look(
+        _COLOURS[position % len(_COLOURS)],
+        _DASHES[position % len(_DASHES)],
+        marks[position % len(marks)],
+    )
+
+
+def mark(style: Look, x: float, y: float, size: float = 4.5) -> Markup:
+    """Return the mark of an estimator at a place of the drawing."""
+    place = f"translate({x:.1f} {y:.1f}) scale({size:g})"
+    return tag("path", d=_MARKS[style.mark], transform=place, fill=style.colour)
+
+
+def key(style: Look) -> Markup:
+    """Return a short line with its mark, for the list of who is who."""
+    line = tag(
+        "path", d="M1 8H35", stroke=style.colour, stroke_width=2, stroke_dasharray=style.dashes
+    )
+    inside = line + mark(style, 18, 8)
+    return tag("svg", inside, class_="key", viewBox="0 0 36 16", aria_hidden="true")
+
+
+class Drawing:
+    """Axes with what is drawn between them.
+
+    Args:
+        across: the axis from left to right.
+        up: the axis from bottom to top; None for rows that have no scale.
+        height: in the drawing's units.
+        grid: false leaves the lines at the ticks out.
+    """
+
+    def __init__(
+        self, across: Axis, up: Axis | None, *, height: int = HEIGHT, grid: bool = True
+    ) -> None:
+        self.across, self.up, self.height = across, up, height
+        self._left = _LEFT if up is not None else _RIGHT
+        self._parts: list[Markup] = []
+        self._frame(grid=grid)
+
+    def x(self, values: Iterable[float] | Floats) -> Floats:
+        """Return places from the left, in the drawing's units."""
+        width = WIDTH - self._left - _RIGHT
+        return self._left + width * self.across.place(values)
+
+    def y(self, values: Iterable[float] | Floats) -> Floats:
+        """Return places from the top, in the drawing's units."""
+        assert self.up is not None  # noqa: S101 - rows are placed by their own number
+        inner = self.height - _TOP - _BOTTOM
+        return self.height - _BOTTOM - inner * self.up.place(values)
+
+    def add(self, *parts: Markup) -> None:
+        """Add elements on top."""
+        self._parts.extend(parts)
+
+    def line(self, xs: Sequence[float] | Floats, ys: Sequence[float] | Floats, style: Look) -> None:
+        """Draw a line; it is broken where `ys` is NaN."""
+        path = _path(self.x(xs), self.y(ys))
+        if path:
+            self.add(
+                tag(
+                    "path",
+                    d=path,
+                    class_="line",
+                    stroke=style.colour,
+                    stroke_dasharray=style.dashes or None,
+                )
+            )
+
+    def band(
+        self,
+        xs: Sequence[float] | Floats,
+        lows: Sequence[float] | Floats,
+        highs: Sequence[float] | Floats,
+        style: Look,
+    ) -> None:
+        """Fill between two lines where neither is NaN."""
+        good = np.isfinite(np.asarray(lows)) & np.isfinite(np.asarray(highs))
+        across, low, high = self.x(xs), self.y(lows), self.y(highs)
+        for run in _runs(good):
+            points = [*zip(across[run], low[run], strict=True)]
+            points += [*zip(across[run], high[run], strict=True)][::-1]
+            path = "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points) + "Z"
+            self.add(tag("path", d=path, fill=style.colour, class_="band"))
+
+    def marks(
+        self, xs: Sequence[float] | Floats, ys: Sequence[float] | Floats, style: Look
+    ) -> None:
+        """Draw the estimator's mark at every point that is not NaN."""
+        good = np.isfinite(np.asarray(xs)) & np.isfinite(np.asarray(ys))
+        for x, y in zip(self.x(xs)[good].tolist(), self.y(ys)[good].tolist(), strict=True):
+            self.add(mark(style, x, y))
+
+    def whiskers(
+        self,
+        xs: Sequence[float] | Floats,
+        lows: Sequence[float] | Floats,
+        highs: Sequence[float] | Floats,
+        style: Look,
+    ) -> None:
+        """Draw an upright line with ends for each interval that is not NaN."""
+        good = np.isfinite(np.asarray(lows)) & np.isfinite(np.asarray(highs))
+        parts = (values[good].tolist() for values in (self.x(xs), self.y(lows), self.y(highs)))
+        for x, low, high in zip(*parts, strict=True):
+            path = f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"
+            self.add(tag("path", d=path, stroke=style.colour, class_="whisker"))
+
+    def write(
+        self, x: float, y: float, text: str, *, anchor: str = "start", kind: str = "note"
+    ) -> None:
+        """Write words at a place in the drawing's units."""
+        self.add(tag("text", text, x=x, y=y, text_anchor=anchor, class_=kind))
+
+    def svg(self, alternative: str) -> Markup:
+        """Return the drawing; `alternative` says in words what it shows."""
+        view = f"0 0 {WIDTH} {self.height}"
+        inside = Markup("").join(self._parts)
+        return tag("svg", inside, class_="plot", viewBox=view, role="img", aria_label=alternative)
+
+    def _frame(self, *, grid: bool) -> None:
+        bottom = self.height - _BOTTOM
+        ticks = self.across.ticks
+        for x, (_, text) in zip(self.x([at for at, _ in ticks]).tolist(), ticks, strict=True):
+            if grid:
+                self.add(tag("path", d=f"M{x:.1f} {_TOP}V{bottom}", class_="grid"))
+            self.add(tag("path", d=f"M{x:.1f} {bottom}v4", class_="axis"))
+            self.write(x, bottom + 17, text, anchor="middle", kind="tick")
+        middle = (self._left + WIDTH - _RIGHT) / 2
+        self.write(middle, self.height - 9, self.across.label, anchor="middle", kind="label")
+        self.add(tag("path", d=f"M{self._left} {bottom}H{WIDTH - _RIGHT}", class_="axis"))
+        if self.up is not None:
+            self._upright(self.up, bottom, grid=grid)
+
+    def _upright(self, up: Axis, bottom: int, *, grid: bool) -> None:
+        for y, (_, text) in zip(self.y([at for at, _ in up.ticks]).tolist(), up.ticks, strict=True):
+            if grid:
+                self.add(tag("path", d=f"M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}", class_="grid"))
+            self.write(_LEFT - 7, y + 4, text, anchor="end", kind="tick")
+        self.add(tag("path", d=f"M{_LEFT} {_TOP}V{bottom}", class_="axis"))
+        middle = (_TOP + bottom) / 2
+        turned = f"translate(13 {middle:.1f}) rotate(-90)"
+        self.add(tag("text", up.label, transform=turned, text_anchor="middle", class_="label"))
+
+
+def _runs(good: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[slice]:
+    """Stretches of neighbours that are all true, of two or more."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
+    pairs = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+    return [slice(start, end) for start, end in pairs if end - start > 1]
+
+
+def _path(xs: Floats, ys: Floats) -> str:
+    good = np.isfinite(xs) & np.isfinite(ys)
+    lines = (
+        "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in zip(xs[run], ys[run], strict=True))
+        for run in _runs(good)
+    )
+    return "".join(lines)
