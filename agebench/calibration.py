@@ -155,7 +155,7 @@ def score_distributions(
     cumulative = np.cumsum(by_year, axis=1)
     rows, year = np.arange(len(true)), np.where(known, np.floor(true), 0.0).astype(np.intp)
     given = by_year[rows, year]
-    nll = -np.log(np.maximum(given, LEAST_PROBABILITY))
+    nll = np.abs(np.log(np.clip(given, LEAST_PROBABILITY, 1.0)))
     reached = np.arange(_YEARS) >= year[:, None]
     crps = np.sum((cumulative - reached) ** 2, axis=1)
     pit = np.clip(cumulative[rows, year] - (1 - shift) * given, 0.0, 1.0)

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.arrays import Ints, finite_floats
-from agebench.intervals import LEVEL, REPLICATES, Interval, cluster_codes
+from agebench.intervals import LEVEL, REPLICATES, Interval, cluster_codes, percentile_interval
 from agebench.types import Floats
 
 PERMUTATIONS = 9999
@@ -230,8 +230,7 @@ def compare_pairs(
     p_values = [float(table[pair]) for pair in pairs]
     found = []
     for (i, j), p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
-        ends = np.quantile(resampled[:, i] - resampled[:, j], [(1 - level) / 2, (1 + level) / 2])
-        interval = Interval(float(ends[0]), float(ends[1]), level)
+        interval = percentile_interval(resampled[:, i] - resampled[:, j], people, level)
         difference = float(means[i] - means[j])
         found.append(PairedComparison(i, j, len(values), difference, interval, p_value, adjusted))
     return tuple(found)

@@ -95,7 +95,7 @@ def share_interval(
         return None
     if codes is None:
         return wilson_interval(int(happened.sum()), n, level)
-    if len(np.unique(codes)) < 2:
+    if codes.min() == codes.max():
         return None
     trials = effective_trials(happened, codes)
     return wilson_interval(float(happened.mean()) * trials, trials, level)

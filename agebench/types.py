@@ -160,8 +160,8 @@ class ViewSpec:
 
     def __post_init__(self) -> None:
         _require(min(self.size_hw) >= 1, f"size must be at least 1x1, got {self.size_hw}")
-        _require(math.isfinite(self.margin) and self.margin > -0.5, "margin must be above -0.5")
-        _require(math.isfinite(self.margin_px), "margin_px must be finite")
+        _require(-0.5 < self.margin <= 10, f"margin must be above -0.5 up to 10, got {self.margin}")
+        _require(abs(self.margin_px) <= 10_000, f"margin_px: up to 10,000, got {self.margin_px}")
         _require(0.0 <= self.max_outside <= 1.0, f"max_outside: 0..1, got {self.max_outside}")
         _require(
             not (self.align and self.border == "clip"), "a turned crop can't be clipped: use a pad"

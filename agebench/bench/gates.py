@@ -134,6 +134,11 @@ class Gates:
         if not (math.isfinite(self.tolerance_years) and self.tolerance_years >= 0):
             raise UsageError(f"tolerance must be years from 0, got {self.tolerance_years}")
 
+    @property
+    def wanted(self) -> bool:
+        """There is something to keep to."""
+        return bool(self.gates) or self.baseline is not None
+
     def require_names(self, names: Sequence[str]) -> None:
         """Refuse a gate about an estimator that takes no part, before anything long begins.
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from agebench.cli.gate_options import gate_options
 from agebench.cli.progress import progress_bars
-from agebench.errors import inert
+from agebench.errors import UsageError, inert
 from agebench.references import join_options
 
 if TYPE_CHECKING:
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   agebench compare hse-mobilenet constant --dataset fgnet --root FGNET
-  agebench compare caffe-age-net crops=10 hse-mobilenet --dataset csv --root my.csv
+  agebench compare caffe-age-net crops=10 --dataset csv --root my.csv
   agebench compare hse-mobilenet --dataset csv --root my.csv --fail-if 'mae>5'
-  agebench compare caffe-age-net:mine.caffemodel --dataset folders --root FOLDER
+  agebench compare spec:mine.toml constant --dataset folders --root FOLDER
 """
 
 
@@ -49,6 +49,7 @@ Examples:
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
 @click.option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
+@click.option("--report", is_flag=True, help="Write report.html beside the result files.")
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 def command(
@@ -58,6 +59,7 @@ def command(
     detector: str,
     out: Path | None,
     as_json: bool,
+    report: bool,
     gates: Gates,
     **settings: str | int | bool | None,
 ) -> None:
@@ -71,6 +73,8 @@ def command(
     from agebench.bench.settings import CompareSettings
     from agebench.bench.tables import print_result
 
+    if report:
+        _check_report(out)
     console = Console()
     references = join_options(estimators)
     gates.require_names([" ".join(reference.split()) for reference in references])
@@ -84,12 +88,27 @@ def command(
             settings=CompareSettings(**settings),  # type: ignore[arg-type]  # click checked the types
             progress=progress,
         )
+    if report and out is not None:
+        from agebench.report.writing import report_on
+
+        report_on(out)
     if as_json:
         # ASCII alone, so that it is JSON in whatever encoding stdout has.
         click.echo(json.dumps(result.to_json(), allow_nan=False))
     else:
         print_result(result, console)
         if out is not None:
-            written = f"Written to {out}: {RESULT_FILE}, {PREDICTIONS_FILE}"
+            names = [RESULT_FILE, PREDICTIONS_FILE, *(["report.html"] if report else [])]
+            written = f"Written to {out}: {', '.join(names)}"
             console.print(inert(written), soft_wrap=True, markup=False, highlight=False)
-    gates.require(result.to_json())
+    if gates.wanted:
+        gates.require(result.to_json())
+
+
+def _check_report(out: Path | None) -> None:
+    """Find out before anything long begins that there will be a place for the report."""
+    from agebench.report.writing import prepare_target
+
+    if out is None:
+        raise UsageError("--report needs --out: the report is written beside the result files")
+    prepare_target(out, ("html",))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import click
 from rich.console import Console
 
 from agebench.cli.progress import progress_bars
-from agebench.errors import AgebenchError, DatasetError
+from agebench.errors import AgebenchError, DatasetError, UsageError, suggestion
 from agebench.registry import DATASETS, list_plugins, load_dataset
 
 if TYPE_CHECKING:
@@ -23,12 +24,14 @@ EPILOG = """\b
 Examples:
   agebench doctor UTKFACE
   agebench doctor --dataset csv my.csv --json
-  agebench doctor MERGED --dataset folders --against utkface:UTKFACE --out report
+  agebench doctor MERGED --against utkface:UTKFACE --out report
 
 The contact sheets show the data set's faces: keep them where the pictures may be.
 """
 
 _GUESSED = ("utkface", "fgnet", "folders")
+_PREPARED_MARK = "prepare.json"
+_KIND = re.compile(r"[a-z][a-z0-9-]+")
 
 
 def open_dataset(name: str | None, root: Path) -> Dataset:
@@ -43,6 +46,8 @@ def open_dataset(name: str | None, root: Path) -> Dataset:
         return load_dataset(name, root)
     if root.is_file():
         return load_dataset("csv", root)
+    if (root / _PREPARED_MARK).is_file():
+        return load_dataset("prepared", root)
     found: list[Dataset] = []
     reasons: list[str] = []
     for kind in _GUESSED:
@@ -60,15 +65,21 @@ def open_dataset(name: str | None, root: Path) -> Dataset:
 
 
 def split_against(text: str) -> tuple[str | None, Path]:
-    """Split "NAME:ROOT" or "ROOT"; a colon belongs to the path unless NAME is registered.
+    """Split "NAME:ROOT" or "ROOT"; the colon of a path that exists, or of a drive, is its own.
 
-    >>> split_against("utkface:/data/utk")[0], split_against("nothing:/data")[0]
+    Raises:
+        UsageError: NAME looks like a data set's name and is none.
+
+    >>> split_against("utkface:/data/utk")[0], split_against("C:/data")[0]
     ('utkface', None)
     """
     name, colon, rest = text.partition(":")
-    if colon and name in {plugin.name for plugin in list_plugins(DATASETS)}:
-        return name, Path(rest)
-    return None, Path(text)
+    known = [plugin.name for plugin in list_plugins(DATASETS)]
+    if not colon or (name not in known and (Path(text).exists() or not _KIND.fullmatch(name))):
+        return None, Path(text)
+    if name not in known:
+        raise UsageError(f"unknown data set {name!r} in {text!r}: {suggestion(name, known)}")
+    return name, Path(rest)
 
 
 def _for_other(step: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:

@@ -16,6 +16,7 @@ from rich.text import Text
 from agebench.datasets.doctor import LABEL_WORDS, Diagnosis, SharedPicture
 from agebench.datasets.doctor_pictures import Tile, age_chart, contact_sheets, png_bytes
 from agebench.datasets.duplicates import DuplicateGroup
+from agebench.errors import inert
 from agebench.files import write_whole
 from agebench.types import Sample, plain
 
@@ -58,7 +59,7 @@ def print_report(
 
 
 def _line(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style=style), soft_wrap=True)
+    console.print(Text(inert(text), style=style), soft_wrap=True)
 
 
 def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
@@ -198,10 +199,10 @@ def write_report(
     for stem, rows in (("different_ages", conflicting), ("in_both", leaks)):
         for number, sheet in enumerate(contact_sheets(rows), start=1):
             pictures[f"{stem}_{number}"] = sheet
+    text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
     _remove_old_sheets(folder, pictures)
     for stem, picture in pictures.items():
         write_whole(folder / f"{stem}.png", png_bytes(picture))
-    text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
     write_whole(folder / "doctor.json", text + "\n")  # last: where it is, the pictures are too
     return ["doctor.json", *(f"{stem}.png" for stem in pictures)]
 

@@ -16,10 +16,10 @@ from agebench.references import join_options
 
 EPILOG = """\b
 Example:
-  agebench fit-years caffe-age-net --dataset utkface --root UTKFACE --detector aligned \\
-    --protocol utkface-full --part train --out table.json
-  agebench compare caffe-age-net table=table.json --dataset utkface --root UTKFACE \\
-    --detector aligned --protocol utkface-full
+  agebench fit-years caffe-age-net --dataset utkface --root CHIPS \\
+    --detector aligned --protocol utkface-full --part train --out table.json
+  agebench compare caffe-age-net table=table.json --dataset utkface \\
+    --root CHIPS --detector aligned --protocol utkface-full
 """
 
 

@@ -22,7 +22,7 @@ MOST_PROCESSES = 8
 EPILOG = """\b
 Examples:
   agebench prepare --dataset fgnet --root FGNET --out CROPS
-  agebench prepare --dataset utkface --root UTKFACE --detector aligned --groups decades --out CROPS
+  agebench prepare --dataset utkface --root UTK --detector aligned --out CROPS
   agebench compare hse-mobilenet --dataset prepared --root CROPS
 """
 

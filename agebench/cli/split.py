@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
-  agebench split --dataset utkface --root UTKFACE --protocol utkface-full --out split.csv
-  agebench split --dataset csv --root my.csv --protocol "holdout fraction=0.2 seed=3"
-  agebench split --dataset utkface --root UTKFACE --protocol CORAL_FOLDER --check
+  agebench split --dataset utkface --root UTK --protocol utkface-full -o s.csv
+  agebench split --dataset csv --root my.csv --protocol "holdout seed=3"
+  agebench split --dataset utkface --root UTK --protocol CORAL_LISTS --check
 """
 
 MANY_PARTS = 8

@@ -241,3 +241,40 @@ RESULT = record(
     {"predictions_sha256": text, "analysis": maybe(_ANALYSIS)},
 )
 """What a result file must be for a report to be made of it."""
+
+_BATCH = record(
+    {
+        "batch": whole(1),
+        "n": COUNT,
+        "faces_per_s": number(0),
+        "samples_ms": listed(MILLISECONDS),
+        "floor_ms": maybe(MILLISECONDS),
+    }
+)
+_RESOURCES = record(
+    {"parameters": maybe(COUNT), "macs_per_face": maybe(COUNT), "file_bytes": COUNT}
+)
+_SWEPT = record({"name": filled, "resources": _RESOURCES, "batch_sweep": listed(_BATCH)})
+_RATIO = record(
+    {
+        "batch": whole(1),
+        "first": filled,
+        "second": filled,
+        "ratio": number(0),
+        "interval": maybe(listed(number(0), 2)),
+        "verdict": one_of(("first faster", "second faster", "no difference shown")),
+    }
+)
+
+BENCH = record(
+    {
+        "created": text,
+        "command": listed(text),
+        "environment": _ENVIRONMENT,
+        "machine": record({"devices": listed(text), "threads": COUNT}),
+        "faces": record({"origin": text}),
+        "estimators": listed(_SWEPT),
+        "comparisons": listed(_RATIO),
+    }
+)
+"""What a file of `agebench bench` must be for a report to show it."""

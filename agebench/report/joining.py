@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from agebench.arrays import Bools
+from agebench.bench.analysis import analyse
 from agebench.bench.selection import scored_on
-from agebench.comparisons import PairedComparison, compare_pairs
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError
-from agebench.intervals import LEVEL, Interval
+from agebench.intervals import Interval
 from agebench.metrics import DecadeError, ErrorSummary, mae, summarise
+from agebench.report.merging import merged
 from agebench.report.reading import ResultFile
 from agebench.types import Floats
 
@@ -35,7 +36,7 @@ class Entry:
         content: its entry of "estimators".
         years: predicted ages, shape (pictures,), NaN where there is none.
         errors: over the pictures that all entries gave an age for; None where not available.
-        analysis: its part of the result's "analysis"; None where there is none.
+        analysis: its part of the analysis; None where it was not available.
     """
 
     label: str
@@ -66,8 +67,7 @@ class Joined:
         entries: every estimator of every result, best mean error first, those without last.
         true_years: shape (pictures,), NaN where only a range is known.
         common: shape (pictures,): true where every estimator that works gave an age.
-        pairs: "pairs" of the analysis by the entries' labels; for several results tested anew on
-            the common pictures.
+        analysis: "analysis" of the result, or of the joined ones, by the entries' labels.
         remarks: what a reader must know of the joining, in sentences.
     """
 
@@ -75,7 +75,7 @@ class Joined:
     entries: tuple[Entry, ...]
     true_years: Floats
     common: Bools
-    pairs: tuple[Mapping[str, Any], ...]
+    analysis: Mapping[str, Any]
     remarks: tuple[str, ...]
 
     @property
@@ -97,6 +97,12 @@ class Joined:
     def rows(self) -> Bools:
         """The common pictures whose true age is known, shape (pictures,)."""
         return np.asarray(self.common & np.isfinite(self.true_years))
+
+    @property
+    def pairs(self) -> Sequence[Mapping[str, Any]]:
+        """The tests between every two estimators, by the entries' labels."""
+        found: Sequence[Mapping[str, Any]] = self.analysis["pairs"]
+        return found
 
     def people(self, rows: Bools) -> list[str | None] | None:
         """Return who is on those pictures; None where nobody is known."""
@@ -120,7 +126,7 @@ def letter(position: int) -> str:
 def join(results: Sequence[ResultFile]) -> Joined:
     """Bring the results together, and score every estimator on the pictures that all have.
 
-    A single result keeps its own figures.
+    A single result keeps its own figures; several are scored and analysed anew.
 
     Raises:
         UsageError: they are not of the same data, protocol and kind of label, or one is given
@@ -132,40 +138,59 @@ def join(results: Sequence[ResultFile]) -> Joined:
     _check_comparable(results)
     true = _true_years(results[0])
     parts = [_predictions(result) for result in results]
-    commons = [_common(part.values()) for part in parts]
-    for result, part, own in zip(results, parts, commons, strict=True):
-        _check_figures(result, part, own & np.isfinite(true), true)
-    common = np.asarray(np.logical_and.reduce(commons))
-    names = [[item["name"] for item in result.estimators] for result in results]
-    doubled = {name for name in itertools.chain(*names) if sum(name in part for part in names) > 1}
-    entries = []
-    for at, (result, part) in enumerate(zip(results, parts, strict=True)):
-        for item in result.estimators:
-            name = item["name"]
-            entries.append(
-                Entry(
-                    label=_label(name, at, len(results), doubled),
-                    name=name,
-                    result=at,
-                    content=item,
-                    years=part[name],
-                    errors=_errors(results, item, part[name], common, true),
-                    analysis=_own_analysis(result, name),
-                )
-            )
+    for result, part in zip(results, parts, strict=True):
+        _check_figures(result, part, _common(part.values()) & np.isfinite(true), true)
+    common = _common(years for part in parts for years in part.values())
+    labels = _labels(results)
+    content = results[0].content if len(results) == 1 else merged(results, labels)
+    analysis = content.get("analysis") or _analysed(content, results)
+    entries = [
+        Entry(
+            label=labels[at, item["name"]],
+            name=item["name"],
+            result=at,
+            content=item,
+            years=part[item["name"]],
+            errors=_errors(results, item, part[item["name"]], common, true),
+            analysis=analysis["estimators"].get(labels[at, item["name"]]),
+        )
+        for at, (result, part) in enumerate(zip(results, parts, strict=True))
+        for item in result.estimators
+    ]
     entries.sort(key=lambda entry: (entry.mae_years is None, entry.mae_years or 0.0))
-    rows = np.asarray(common & np.isfinite(true))
-    pairs = _stated_pairs(results[0])
-    if len(results) > 1:
-        pairs = _tested_pairs(entries, rows, true, _people(results[0].images, rows))
     return Joined(
         results=tuple(results),
         entries=tuple(entries),
         true_years=true,
         common=common,
-        pairs=pairs,
-        remarks=tuple(_remarks(results, commons, common)),
+        analysis=analysis,
+        remarks=tuple(_remarks(results, int(common.sum()))),
     )
+
+
+def _analysed(content: Mapping[str, Any], results: Sequence[ResultFile]) -> Mapping[str, Any]:
+    try:
+        return analyse(content)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # The statistics trust the harness that wrote the file; somebody else may have.
+        files = " and ".join(str(result.path) for result in results)
+        raise AgebenchError(
+            f"{files}: no statistics can be made of it ({type(error).__name__}: {error}): "
+            "give a result.json as 'agebench compare' wrote it"
+        ) from error
+
+
+def _labels(results: Sequence[ResultFile]) -> dict[tuple[int, str], str]:
+    """What each estimator is called, by its result and name: no two alike."""
+    names = [(at, item["name"]) for at, result in enumerate(results) for item in result.estimators]
+    times = Counter(name for _, name in names)
+    labels: dict[tuple[int, str], str] = {}
+    for at, name in names:
+        label = name if times[name] == 1 else f"{name} ({letter(at)})"
+        while label in labels.values():
+            label += "'"
+        labels[at, name] = label
+    return labels
 
 
 def _check_comparable(results: Sequence[ResultFile]) -> None:
@@ -229,10 +254,6 @@ def _check_figures(
             )
 
 
-def _label(name: str, result: int, results: int, doubled: set[str]) -> str:
-    return f"{name} ({letter(result)})" if results > 1 and name in doubled else name
-
-
 def _people(images: Sequence[Mapping[str, Any]], rows: Bools) -> list[str | None] | None:
     people = [images[row]["identity"] for row in np.flatnonzero(rows).tolist()]
     return people if any(name is not None for name in people) else None
@@ -282,61 +303,13 @@ def stated_errors(errors: Mapping[str, Any]) -> ErrorSummary:
     )
 
 
-def _own_analysis(result: ResultFile, name: str) -> Mapping[str, Any] | None:
-    analysis = result.content.get("analysis")
-    found: Mapping[str, Any] | None = None
-    if analysis is not None:
-        found = analysis["estimators"].get(name)
-    return found
-
-
-def _stated_pairs(result: ResultFile) -> tuple[Mapping[str, Any], ...]:
-    return tuple((result.content.get("analysis") or {"pairs": []})["pairs"])
-
-
-def _tested_pairs(
-    entries: Sequence[Entry], rows: Bools, true: Floats, people: list[str | None] | None
-) -> tuple[Mapping[str, Any], ...]:
-    """Test every two estimators of several results on the pictures that all have."""
-    scored = [entry for entry in entries if entry.mae_years is not None]
-    if len(scored) < 2 or not rows.any():
-        return ()
-    errors = np.stack([np.abs(entry.years - true)[rows] for entry in scored], axis=1)
-    return tuple(
-        {
-            "first": scored[pair.first].label,
-            "second": scored[pair.second].label,
-            "n": pair.n,
-            "difference_years": pair.difference_years,
-            "interval": None if pair.interval is None else [pair.interval.low, pair.interval.high],
-            "p_value": pair.p_value,
-            "p_adjusted": pair.p_adjusted,
-            "verdict": _verdict(pair),
-        }
-        for pair in compare_pairs(errors, clusters=people)
-    )
-
-
-def _verdict(pair: PairedComparison) -> str:
-    if pair.p_adjusted is None or pair.p_adjusted >= 1 - LEVEL:
-        return "no difference shown"
-    return "first better" if pair.difference_years < 0 else "second better"
-
-
-def _remarks(
-    results: Sequence[ResultFile], commons: Sequence[Bools], common: Bools
-) -> Iterable[str]:
+def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:
     if len(results) == 1:
         return
     yield (
-        f"Joined from {len(results)} results. Errors are over the {int(common.sum())} pictures "
-        "that every estimator of every result gave an age for."
+        f"Joined from {len(results)} results. All figures are over the {common:,} pictures that "
+        "every estimator of every result gave an age for, and were computed anew."
     )
-    if any(not np.array_equal(own, common) for own in commons):
-        yield (
-            "The calibration, the age gates and the groups are each result's own, over its own "
-            "pictures, which are not the same."
-        )
     if len({result.content["detector"]["reference"] for result in results}) > 1:
         yield "The faces were found by different detectors, which alone can change an error."
     if len({_machine(result) for result in results}) > 1:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agebench.bench.results import RESULT_FILE, SCHEMA_VERSION
+from agebench.bench.speed import SCHEMA_VERSION as BENCH_VERSION
 from agebench.errors import AgebenchError, UsageError
-from agebench.report.contents import RESULT
-from agebench.report.structure import StructureError
+from agebench.report.contents import BENCH, RESULT
+from agebench.report.structure import Check, StructureError
 
 MAX_BYTES = 512 * 1024 * 1024
 """Larger files are refused: as objects they would take some ten times as much memory."""
@@ -52,6 +53,39 @@ class ResultFile:
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class SweepFile:
+    """A file of `agebench bench` that has been read and whose structure is known to be right.
+
+    Attributes:
+        path: where it was read from.
+        content: its JSON.
+    """
+
+    path: Path
+    content: Mapping[str, Any]
+
+
+def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[SweepFile]]:
+    """Read result files, and files of `agebench bench`; each by what is in it.
+
+    Raises:
+        UsageError: there is no such file.
+        AgebenchError: one is neither, or damaged.
+    """
+    results: list[ResultFile] = []
+    sweeps: list[SweepFile] = []
+    for path in paths:
+        file = _file(Path(path))
+        content = _parse(_read(file), file)
+        if isinstance(content, dict) and "comparisons" in content and "images" not in content:
+            _check(content, BENCH, file, BENCH_VERSION, "a result of 'agebench bench'")
+            sweeps.append(SweepFile(file, content))
+        else:
+            results.append(_checked(content, file))
+    return results, sweeps
+
+
 def read_result(path: str | Path) -> ResultFile:
     """Read and check a result file.
 
@@ -63,19 +97,29 @@ def read_result(path: str | Path) -> ResultFile:
         AgebenchError: it is too large, no JSON, holds a NaN or infinity, or is no result.
     """
     file = _file(Path(path))
-    content = _parse(_read(file), file)
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version is not None and version != SCHEMA_VERSION:
-        raise AgebenchError(
-            f"{file} is of schema_version {version!r}, expected {SCHEMA_VERSION}: "
-            "use the version of agebench that wrote it"
-        )
+    return _checked(_parse(_read(file), file), file)
+
+
+def _checked(content: Any, file: Path) -> ResultFile:
+    _check(content, RESULT, file, SCHEMA_VERSION, WHAT)
     try:
-        RESULT(content)
         _check_names(content)
     except StructureError as error:
         raise AgebenchError(f"{file} is not {WHAT}: {error}") from error
     return ResultFile(file, content)
+
+
+def _check(content: Any, structure: Check, file: Path, version: int, what: str) -> None:
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found is not None and found != version:
+        raise AgebenchError(
+            f"{file} is of schema_version {found!r}, expected {version}: "
+            "use the version of agebench that wrote it"
+        )
+    try:
+        structure(content)
+    except StructureError as error:
+        raise AgebenchError(f"{file} is not {what}: {error}") from error
 
 
 def _file(path: Path) -> Path:

@@ -16,7 +16,7 @@ from markupsafe import Markup, escape
 from agebench.errors import inert
 from agebench.types import Floats
 
-WIDTH, HEIGHT = 460, 310
+WIDTH, HEIGHT = 400, 285
 """Size of a drawing in its own units; on the page it is as wide as its place."""
 
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 46
@@ -105,15 +105,23 @@ def share_axis(label: str, high: float = 1.0) -> Axis:
     return Axis(label, 0.0, axis.high / 100, ticks)
 
 
+_LOG_TICKS: tuple[tuple[float, tuple[float, ...]], ...] = (
+    (5, (1, 1.5, 2, 3, 4, 5, 6, 8)),
+    (150, (1, 2, 5)),
+    (math.inf, (1,)),
+)
+"""Up to which ratio of the ends of an axis which ticks of each power of ten are written."""
+
+
 def log_axis(label: str, low: float, high: float) -> Axis:
-    """Return a logarithmic axis that holds `low` to `high`, both above 0, with ticks at 1, 2, 5.
+    """Return a logarithmic axis that holds `low` to `high`, both above 0, with round ticks.
 
     >>> [word for _, word in log_axis("ms", 3, 180).ticks]
     ['2', '5', '10', '20', '50', '100', '200']
     """
     high = max(high, low * 1.01)
     powers = range(math.floor(math.log10(low)) - 1, math.ceil(math.log10(high)) + 1)
-    factors = (1, 2, 5) if math.log10(high / low) < 2.2 else (1,)
+    factors = next(factors for ratio, factors in _LOG_TICKS if high / low < ratio)
     ticks = [factor * 10.0**power for power in powers for factor in factors]
     below = max(tick for tick in ticks if tick <= low * 1.0001)
     above = min((tick for tick in ticks if tick >= high * 0.9999), default=10.0 ** powers[-1] * 10)

@@ -177,34 +177,33 @@ def _node_macs(node: Any, shape_of: Callable[[str], Shape]) -> int:
     return 0
 
 
+def _set_input_shapes(graph: Any, input_shapes: Mapping[str, Shape]) -> None:
+    """Write the inputs' shapes into the graph, and forget those that came from other ones."""
+    stored = {tensor.name for tensor in graph.initializer}
+    inputs = [item for item in graph.input if item.name not in stored]
+    for item in inputs:
+        name = "" if len(inputs) == 1 and item.name not in input_shapes else item.name
+        if name not in input_shapes:
+            raise _UnknownError(f"no shape is known for the input {item.name!r}")
+        shape = item.type.tensor_type.shape
+        del shape.dim[:]
+        for size in input_shapes[name]:
+            shape.dim.add().dim_value = size
+    del graph.value_info[:]
+    for item in graph.output:
+        item.type.tensor_type.ClearField("shape")
+
+
 def _onnx_shapes(onnx: Any, model: Any, input_shapes: Mapping[str, Shape]) -> dict[str, Shape]:
     """Return the shape of each value that is known, with the inputs' shapes set."""
-    stored = {tensor.name for tensor in model.graph.initializer}
-    inputs = [item for item in model.graph.input if item.name not in stored]
-    for item in inputs:
-        shape = input_shapes.get(item.name) or (
-            input_shapes.get("") if len(inputs) == 1 else None
-        )
-        if shape is None:
-            raise _UnknownError(f"no shape is known for the input {item.name!r}")
-        dims = item.type.tensor_type.shape
-        del dims.dim[:]
-        for size in shape:
-            dims.dim.add().dim_value = size
-    del model.graph.value_info[:]
-    for item in model.graph.output:
-        item.type.tensor_type.ClearField("shape")
+    _set_input_shapes(model.graph, input_shapes)
     try:
-        inferred = onnx.shape_inference.infer_shapes(model, data_prop=True)
+        graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
     except Exception as error:  # onnx raises its own kind, and ValueError for models above 2 GiB
         raise _UnknownError(f"onnx.shape_inference failed: {error}") from error
-    graph = inferred.graph
     known = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Constant":
-            known |= {node.output[0]: tuple(item.t.dims) for item in node.attribute}
     for item in [*graph.input, *graph.value_info, *graph.output]:
-        dims = [dim.dim_value for dim in item.type.tensor_type.shape.dim]
+        dims = tuple(dim.dim_value for dim in item.type.tensor_type.shape.dim)
         if dims and all(dims):
-            known[item.name] = tuple(dims)
+            known[item.name] = dims
     return known

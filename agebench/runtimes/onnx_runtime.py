@@ -35,6 +35,8 @@ def import_onnxruntime() -> Any:
 def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
+    # Its own log lines, with colours, would stand before the one sentence that says the same.
+    onnxruntime.set_default_logger_severity(4)
     threads = wanted_threads()
     if threads is not None:
         options.intra_op_num_threads = threads

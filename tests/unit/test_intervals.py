@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from agebench import intervals
-from agebench.intervals import Interval, bootstrap_mean, cluster_codes
+from agebench.intervals import Interval, bootstrap_mean, cluster_codes, percentile_interval
 from agebench.types import Floats
 
 
@@ -159,3 +159,12 @@ def test_an_interval_is_checked_when_made() -> None:
         Interval(float("nan"), 1.0)
     with pytest.raises(ValueError, match="level"):
         Interval(1.0, 2.0, 95.0)
+
+
+@pytest.mark.parametrize("clusters", [2, 12, 82, 10_000])
+def test_percentiles_lie_as_far_out_as_student_t(clusters: int) -> None:
+    replicates = np.random.default_rng(0).normal(size=4000)
+    share = stats.norm.cdf(np.sqrt(clusters / (clusters - 1)) * stats.t.ppf(0.025, clusters - 1))
+    found = percentile_interval(replicates, clusters)
+    expected = np.quantile(replicates, [share, 1 - share])
+    assert [found.low, found.high] == pytest.approx(expected)

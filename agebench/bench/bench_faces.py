@@ -1,0 +1,91 @@
+"""The faces that a batch sweep is run on: a generated picture, or real ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+
+import numpy as np
+
+from agebench.bench.decoding import decode_sample
+from agebench.bench.faces import find_face
+from agebench.errors import DatasetError
+from agebench.protocols import DetectorSpec, Estimator, FaceDetector
+from agebench.types import Crops, CropSpec, Face, FaceFrame, Image, Sample
+from agebench.vision.crops import cut_crops
+from agebench.vision.frames import canonical_frame
+
+REAL_FACES = 16
+"""Real faces at most; a larger batch holds them several times."""
+
+_PICTURE_HW = (480, 640)
+_BOX_XYXY = (220.0, 100.0, 420.0, 360.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FaceSource:
+    """Pictures with the frame of one face each.
+
+    Attributes:
+        pairs: picture and frame.
+        origin: where they are from, in words.
+        names: of the pictures; empty for a generated one.
+    """
+
+    pairs: tuple[tuple[Image, FaceFrame], ...]
+    origin: str
+    names: tuple[str, ...] = field(default=())
+
+    def cut(self, spec: CropSpec, batch: int) -> Crops:
+        """Return the crops of `batch` faces, one picture after the other, from the start again."""
+        faces = islice(cycle(self.pairs), batch)
+        return Crops.join([cut_crops(image_bgr, [frame], spec) for image_bgr, frame in faces])
+
+
+def generated_face(seed: int = 0) -> FaceSource:
+    """Return one picture of noise, 640 pixels wide, with a face of 200 x 260 in it.
+
+    What a network computes takes as long for noise as for a face; the same for a seed everywhere.
+    """
+    noise = np.random.default_rng(seed).integers(0, 256, (*_PICTURE_HW, 3), np.uint8)
+    frame = canonical_frame(Face(_BOX_XYXY, 1.0), DetectorSpec("generated"))
+    height, width = _PICTURE_HW
+    return FaceSource(((noise, frame),), f"a generated picture of noise, {width} x {height}")
+
+
+def real_faces(
+    samples: Sequence[Sample],
+    detector: FaceDetector,
+    estimators: Sequence[Estimator],
+    *,
+    origin: str,
+    max_pixels: int,
+) -> FaceSource:
+    """Return the first `REAL_FACES` faces of which every estimator can be shown all its views.
+
+    Raises:
+        DatasetError: there is none.
+    """
+    pairs: list[tuple[Image, FaceFrame]] = []
+    names: list[str] = []
+    for sample in samples:
+        image_bgr = decode_sample(sample, max_pixels).image_bgr
+        found = None if image_bgr is None else find_face(detector, image_bgr)
+        if image_bgr is None or found is None:
+            continue
+        if all(_complete(image_bgr, found[1], item.spec.crop) for item in estimators):
+            pairs.append((image_bgr, found[1]))
+            names.append(sample.name)
+        if len(pairs) == REAL_FACES:
+            break
+    if not pairs:
+        raise DatasetError(
+            f"{origin}: in none of the {len(samples)} pictures a face was found that every "
+            "estimator can be shown: give another data set or detector"
+        )
+    return FaceSource(tuple(pairs), origin, tuple(names))
+
+
+def _complete(image_bgr: Image, frame: FaceFrame, spec: CropSpec) -> bool:
+    return all(flags.all() for flags in cut_crops(image_bgr, [frame], spec).present.values())

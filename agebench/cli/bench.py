@@ -1,0 +1,102 @@
+"""`agebench bench`: arguments only; the work is in `agebench.bench.speed`."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from agebench.cli.progress import progress_bars
+from agebench.errors import UsageError, inert
+from agebench.references import join_options
+
+EPILOG = """\b
+Examples:
+  agebench bench hse-mobilenet caffe-age-net --batch 1,4,16 --threads 2
+  agebench bench caffe-age-net crops=10 --dataset fgnet --root FGNET --out FOLDER
+  agebench bench spec:net.toml@onnxruntime --device cuda --batch 1,4,16,64,256
+"""
+
+_MAX_DIGITS = 12
+
+
+def read_batches(text: str) -> tuple[int, ...]:
+    """Read batch sizes divided by commas.
+
+    >>> read_batches("1,4, 16")
+    (1, 4, 16)
+
+    Raises:
+        UsageError: a part is no whole number.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    wrong = [part for part in parts if not re.fullmatch(rf"[+-]?[0-9]{{1,{_MAX_DIGITS}}}", part)]
+    if wrong:
+        raise UsageError(f"--batch takes whole numbers, such as 1,4,16: got {wrong[0]!r}")
+    return tuple(int(part) for part in parts)
+
+
+@click.command("bench", epilog=EPILOG, short_help="Latency alone, by batch size.")
+@click.argument("estimators", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
+@click.option("--device", help="Run all on it: cpu or cuda. Else where each ESTIMATOR says.")
+@click.option("--batch", default="1,4,16,64", show_default=True, help="Faces per call.")
+@click.option("--threads", type=int, help="For OpenCV and ONNX Runtime; one per processor else.")
+@click.option("--pin", is_flag=True, help="Keep the process on that many processors.")
+@click.option("--repeats", type=int, help="Rounds per batch size.")
+@click.option("--seconds", type=float, help="Per estimator and batch size; 5 if not given.")
+@click.option(
+    "--cold-start",
+    "cold_starts",
+    type=int,
+    default=3,
+    show_default=True,
+    help="New processes timed per estimator; 0: none.",
+)
+@click.option("--dataset", help="Real faces from this data set; generated ones else.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option("--detector", default="yolov8-face", show_default=True, help="Finds the real faces.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for bench.json.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
+def command(
+    estimators: tuple[str, ...],
+    batch: str,
+    dataset: str | None,
+    root: Path | None,
+    detector: str,
+    out: Path | None,
+    as_json: bool,
+    **settings: str | int | float | bool | None,
+) -> None:
+    """Measure the latency of estimators by batch size: crops and network, no error in years.
+
+    The estimators take turns, round by round; all samples are kept.  Memory, parameters,
+    operations and the least time that the machine allows stand beside.  docs/latency.md tells how
+    to read it.
+    """
+    from agebench.bench.speed import BENCH_FILE, BenchSettings, bench
+    from agebench.bench.speed_tables import print_bench
+
+    how = BenchSettings(batches=read_batches(batch), **settings)  # type: ignore[arg-type]  # click checked the types
+    with progress_bars() as progress:
+        result = bench(
+            join_options(estimators),
+            dataset=dataset,
+            root=root,
+            detector=detector,
+            out=out,
+            settings=how,
+            progress=progress,
+        )
+    if as_json:
+        # ASCII alone, so that it is JSON in whatever encoding stdout has.
+        click.echo(json.dumps(result.to_json(), allow_nan=False))
+        return
+    console = Console()
+    print_bench(result, console)
+    if out is not None:
+        written = f"Written to {out}: {BENCH_FILE}"
+        console.print(inert(written), soft_wrap=True, markup=False, highlight=False)

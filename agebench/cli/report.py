@@ -1,0 +1,83 @@
+"""`agebench report`: arguments only; the work is in `agebench.report`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+
+from agebench.cli.gate_options import gate_options
+from agebench.errors import UsageError, inert
+
+if TYPE_CHECKING:
+    from agebench.bench.gates import Gates
+    from agebench.report.joining import Joined
+
+EPILOG = """\b
+Examples:
+  agebench report out/result.json
+  agebench report before/result.json after/result.json --out what-changed
+  agebench report out/result.json out/bench.json --format html,tex
+"""
+
+
+@click.command("report", epilog=EPILOG, short_help="A page and tables from result files.")
+@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=click.Path(path_type=Path), help="Folder to write into; the first result's else."
+)
+@click.option(
+    "--format", "formats", default="html", show_default=True, help="Some of html,md,tex,csv."
+)
+@click.option(
+    "--thumbnails",
+    type=click.Path(path_type=Path),
+    help="Folder of the pictures, to show the worst; not under research terms.",
+)
+@gate_options
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+def command(
+    results: tuple[Path, ...],
+    out: Path | None,
+    formats: str,
+    thumbnails: Path | None,
+    gates: Gates,
+    as_json: bool,
+) -> None:
+    """Make a report of a result.json, or join several of the same pictures.
+
+    With two results that have estimators of the same name it says what changed.  A bench.json of
+    'agebench bench' adds its batch sweep.
+    """
+    from agebench.report.joining import join
+    from agebench.report.reading import read_files
+    from agebench.report.writing import as_json as figures
+    from agebench.report.writing import read_formats, write_report
+
+    wanted = read_formats(formats)
+    files, sweeps = read_files(results)
+    if not files:
+        raise UsageError("expected a result of 'agebench compare', got results of 'bench' alone")
+    joined = join(files)
+    target = files[0].path.parent if out is None else out
+    written = write_report(joined, target, wanted, thumbnails, sweeps)
+    if as_json:
+        click.echo(json.dumps(figures(joined), allow_nan=False))
+    else:
+        _print(joined, written)
+    for file in files:
+        gates.require(file.content)
+
+
+def _print(joined: Joined, written: list[Path]) -> None:
+    from agebench.report.changes import changes
+    from agebench.report.terminal import change_lines
+
+    console = Console(highlight=False)
+    lines = [*joined.remarks, *change_lines(changes(joined))]
+    lines += [f"Written: {path}" for path in written]
+    for line in lines:
+        console.print(inert(line), markup=False, soft_wrap=True)

@@ -1,0 +1,198 @@
+"""What a reader must know of a result besides its figures: remarks, circumstances, sources."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
+from typing import Any
+
+from agebench.report.figures import MAX_DRAWN
+from agebench.report.joining import Joined, letter
+from agebench.report.reading import ResultFile
+from agebench.report.words import counted, number
+
+Facts = list[tuple[str, str]]
+
+_LABELS = {
+    "birth-age": "True ages come from dates of birth.",
+    "apparent": "True ages are people's guesses, not dates of birth.",
+    "dex-estimated": (
+        "True ages were estimated by the DEX network and checked by annotators: an error here is "
+        "the distance to those estimates, not to ages."
+    ),
+    "unknown": "How the true ages came about is not known.",
+}
+
+
+def warnings(joined: Joined) -> list[str]:
+    """Return what makes a figure not to be believed."""
+    found = []
+    for entry in joined.scored:
+        seen = entry.content["seen_in_training"]
+        if seen is not None and seen["count"]:
+            found.append(
+                f"{entry.label} was TRAINED ON {seen['count']} of its {entry.content['scored']} "
+                "scored pictures: its error is not to be believed."
+            )
+    return found
+
+
+def remarks(joined: Joined) -> list[str]:
+    """Return what else a reader of the figures must know."""
+    return [*joined.remarks, *_of_data(joined), *_of_estimators(joined)]
+
+
+def _of_data(joined: Joined) -> Iterable[str]:
+    yield _LABELS[joined.dataset["label_kind"]]
+    yield from joined.dataset["notes"]
+    first = joined.results[0].content
+    total, scored = first["pictures"]["total"], int(joined.common.sum())
+    if scored < total:
+        yield f"Of {counted(total, 'picture')}, {scored:,} have an age from every estimator."
+    several = first["pictures"]["several_faces"]
+    if several:
+        yield f"On {counted(several, 'picture')} with several faces the largest was used."
+    if joined.dataset["problems"]:
+        count = counted(len(joined.dataset["problems"]), "file")
+        yield f"{count} left out while the data set was listed; the result file names them."
+
+
+def _of_estimators(joined: Joined) -> Iterable[str]:
+    for entry in joined.entries:
+        if not entry.content["available"]:
+            yield f"{entry.label} was not available: {entry.content['unavailable_reason']}"
+    notes = (
+        f"{entry.name}: {note}"
+        for entry in joined.scored
+        for note in entry.content["spec"]["notes"]
+    )
+    yield from dict.fromkeys(notes)
+    if len(joined.scored) > MAX_DRAWN:
+        yield f"The pictures show the best {MAX_DRAWN} of {len(joined.scored)} estimators."
+
+
+def lead(joined: Joined) -> str:
+    """Return one line below the title: data, part, detector and when."""
+    detectors = sorted({result.content["detector"]["reference"] for result in joined.results})
+    days = sorted({result.content["created"][:10] for result in joined.results})
+    return (
+        f"{joined.dataset['name']}, {joined.dataset['protocol']}; faces found by "
+        f"{' and '.join(detectors)}; measured {' and '.join(days)}"
+    )
+
+
+def methods(joined: Joined) -> list[str]:
+    """Return how the figures came about, in sentences."""
+    settings = joined.analysis["settings"]
+    by_person = "people" if settings.get("clustered") else "pictures"
+    level = number(100 * settings.get("level", 0.95), 0)
+    sentences = [
+        "The detector ran once per picture, and every estimator got the same faces. Errors are "
+        "over the common pictures: those that every estimator gave an age for.",
+        f"Intervals hold {level} % and come from {settings.get('replicates')} bootstrap resamples "
+        f"of {by_person}. Differences are tested by {settings.get('permutations')} random sign "
+        "flips, with Holm's correction for the number of pairs; \u201cbetter\u201d and "
+        "\u201cworse\u201d are said only where the corrected p is below "
+        f"{number(1 - settings.get('level', 0.95))}. Groups need "
+        f"{settings.get('minimum_n')} pictures for a figure.",
+    ]
+    floor = settings.get("floor")
+    if isinstance(floor, Mapping):
+        sentences.append(
+            "\u201cWith misses\u201d counts a picture without an age with the error of saying "
+            f"{floor.get('years')} years ({floor.get('from')})."
+        )
+    sentences.append(
+        "Times are wall time at batch 1 after a warm-up; on each picture the estimators took "
+        "turns, and no sample was dropped. \u201cFaster\u201d is said only where the interval of "
+        "the ratio of the medians leaves 1 out."
+    )
+    return sentences
+
+
+def environment(result: ResultFile) -> Facts:
+    """Return versions, machine and settings."""
+    machine, settings = result.content["environment"], result.content["settings"]
+    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    given = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    return [
+        ("machine", f"{machine['processor']}, {counted(machine['cores'], 'core')}"),
+        ("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB"),
+        ("system", machine["system"]),
+        ("Python", machine["python"]),
+        ("packages", packages),
+        ("OpenCV threads", str(machine["opencv_threads"])),
+        ("settings", given),
+        ("detector", _model(result.content["detector"])),
+        *((item["name"], _model(item["spec"])) for item in result.estimators if item["spec"]),
+    ]
+
+
+def _model(spec: Mapping[str, Any]) -> str:
+    runtime = spec["runtime"]
+    told = [f"{runtime['runtime']} {runtime['version']}".strip() + f", {runtime['device']}"]
+    if runtime["detail"]:
+        told[0] += f" ({runtime['detail']})"
+    if spec.get("decode"):
+        told.append(f"years by {spec['decode']}")
+    views = spec.get("crop", {}).get("views", {})
+    told += [
+        f"crop {name}: {view['region']}, {view['size_hw'][1]}\u00d7{view['size_hw'][0]}"
+        for name, view in views.items()
+    ]
+    if spec.get("trained_on"):
+        told.append(f"trained on {spec['trained_on']}")
+    if spec["licence"]:
+        told.append(f"licence: {spec['licence']}")
+    return "; ".join(told)
+
+
+def citations(joined: Joined) -> Facts:
+    """Return what to cite: data, detectors, estimators; each once."""
+    found: dict[str, str] = {}
+    parts: list[tuple[str, Mapping[str, Any]]] = [(joined.dataset["name"], joined.dataset)]
+    for result in joined.results:
+        parts.append((result.content["detector"]["name"], result.content["detector"]))
+        parts += [
+            (item["spec"]["name"], item["spec"]) for item in result.estimators if item["spec"]
+        ]
+    for name, spec in parts:
+        told = " ".join(filter(None, (spec["citation"], spec["source"])))
+        if told:
+            found.setdefault(name, told)
+    return list(found.items())
+
+
+def hashes(joined: Joined) -> Facts:
+    """Return what has to be the same for the same figures."""
+    dataset = joined.dataset
+    found = [("data", f"sha256 {dataset['content_sha256']}, over names, labels and files")]
+    if dataset["split"] is not None:
+        split = dataset["split"]
+        found.append(
+            ("split", f"{split['protocol']}, part {split['part']}: {split['fingerprint']}")
+        )
+    for at, result in enumerate(joined.results):
+        where = f" ({letter(at)})" if len(joined.results) > 1 else ""
+        predictions = result.content.get("predictions_sha256")
+        if predictions:
+            found.append((f"predictions.csv{where}", f"sha256 {predictions}"))
+        models = [("detector", result.content["detector"])]
+        models += [(item["name"], item["spec"]) for item in result.estimators if item["spec"]]
+        found += [
+            (f"{name}{where}", f"{weights['file']}, sha256 {weights['sha256']}")
+            for name, spec in models
+            for weights in spec["weights"]
+        ]
+    return found
+
+
+def command(result: ResultFile) -> str:
+    """Return the command line that made a result, for a shell.
+
+    The folder that the program lies in says nothing to another machine and is left out.
+    """
+    words: Sequence[str] = result.content["command"]
+    program = [PurePath(words[0]).name] if words else []
+    return shlex.join([*program, *words[1:]])

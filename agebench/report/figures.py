@@ -1,0 +1,34 @@
+"""A picture of the report with its words, and which estimators are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from agebench.report.joining import Entry, Joined
+from agebench.report.svg import Look, look
+
+MAX_DRAWN = 10
+"""Estimators that are drawn: more lines than that can't be told apart.  Tables have all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """One picture.
+
+    Attributes:
+        drawing: the picture itself.
+        title: what stands above it; "" where the section's title says it.
+        caption: what stands below it.
+    """
+
+    drawing: Markup
+    title: str = ""
+    caption: str = ""
+
+
+def drawn(joined: Joined) -> Sequence[tuple[Entry, Look]]:
+    """Return the best estimators, each with the look that it has in every picture."""
+    return [(entry, look(at)) for at, entry in enumerate(joined.scored[:MAX_DRAWN])]

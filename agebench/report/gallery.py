@@ -1,0 +1,133 @@
+"""The worst errors, with or without the pictures themselves."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PillowImage
+
+from agebench.errors import ImageError, UsageError
+from agebench.report.joining import Entry, Joined
+from agebench.report.measures import worst
+from agebench.types import Image
+from agebench.vision.images import decode_image, read_file
+
+MAX_WORST = 8
+"""Pictures per estimator."""
+
+SIDE_PX = 144
+_AROUND_BOX = 0.4
+_QUALITY = 80
+_RESTRICTED = re.compile(r"research|non-?commercial|unverified|not stated|private", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """One picture of the gallery.
+
+    Attributes:
+        image: its name.
+        true_years, predicted_years: ages.
+        thumbnail: ``data:`` address of a small copy; "" without.
+        missing: why there is none, in a sentence; "" where none was asked for.
+    """
+
+    image: str
+    true_years: float
+    predicted_years: float
+    thumbnail: str = ""
+    missing: str = ""
+
+
+def why_no_thumbnails(dataset: Mapping[str, Any]) -> str:
+    """Return why this data set's pictures are not put into a report, or "" if they may be.
+
+    >>> why_no_thumbnails({"name": "fgnet", "licence": "research only"})
+    "Pictures are left out: the terms of fgnet are 'research only', and reports are passed on"
+    >>> why_no_thumbnails({"name": "demo", "licence": "public domain (NASA)"})
+    ''
+    """
+    if not _RESTRICTED.search(dataset["licence"]):
+        return ""
+    name, licence = dataset["name"], dataset["licence"]
+    return f"Pictures are left out: the terms of {name} are {licence!r}, and reports are passed on"
+
+
+def check_root(root: Path) -> None:
+    """Check that thumbnails can be looked for in `root`.
+
+    Raises:
+        UsageError: it is no folder.
+    """
+    try:
+        there = root.is_dir()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise UsageError(f"--thumbnails needs the folder of the pictures, {str(root)!r} is none")
+
+
+def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[Tile]:
+    """Return the common pictures that an estimator is furthest off on, worst first.
+
+    Args:
+        joined: the report's data.
+        entry: the estimator.
+        root: folder of the pictures, for thumbnails; None for none.
+    """
+    true = np.where(joined.rows, joined.true_years, np.nan)
+    tiles = []
+    for row in worst(true, entry.years, MAX_WORST):
+        image = joined.images[row]
+        thumbnail = missing = ""
+        if root is not None:
+            try:
+                thumbnail = _thumbnail(root, image)
+            except ImageError as error:
+                missing = str(error)
+        years = (float(joined.true_years[row]), float(entry.years[row]))
+        tiles.append(Tile(image["image"], *years, thumbnail=thumbnail, missing=missing))
+    return tiles
+
+
+def _thumbnail(root: Path, image: Mapping[str, Any]) -> str:
+    """Cut the face out of the very file that was scored.
+
+    Raises:
+        ImageError: the file is not there, is another one, or lies outside of `root`.
+    """
+    try:
+        folder, path = root.resolve(), (root / image["image"]).resolve()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ImageError(f"can't be found: {error}") from error
+    if not path.is_relative_to(folder):
+        raise ImageError("its name leads out of the folder of the pictures")
+    data = read_file(path)
+    if hashlib.sha256(data).hexdigest() != image["sha256"]:
+        raise ImageError("the file in the folder is not the one that was scored")
+    picture = _around(decode_image(data, image["image"]), image["box_xyxy"])
+    small = PillowImage.fromarray(np.ascontiguousarray(picture[:, :, ::-1]))
+    small.thumbnail((SIDE_PX, SIDE_PX))
+    packed = io.BytesIO()
+    small.save(packed, "JPEG", quality=_QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode()
+
+
+def _around(picture: Image, box_xyxy: list[float] | None) -> Image:
+    """The box with some room around it, as far as the picture goes; all of it without a box."""
+    if box_xyxy is None:
+        return picture
+    height, width = picture.shape[:2]
+    left, top, right, bottom = box_xyxy
+    room = _AROUND_BOX * max(right - left, bottom - top, 1.0)
+    x0, x1 = (int(np.clip(value, 0, width)) for value in (left - room, right + room))
+    y0, y1 = (int(np.clip(value, 0, height)) for value in (top - room, bottom + room))
+    return picture[y0:y1, x0:x1] if x1 > x0 and y1 > y0 else picture

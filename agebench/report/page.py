@@ -1,0 +1,313 @@
+"""The page: one HTML file that needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import math
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import TypeAlias
+
+from jinja2 import DictLoader, Environment, StrictUndefined
+from markupsafe import Markup
+
+from agebench import __version__
+from agebench.errors import inert
+from agebench.report import facts
+from agebench.report.changes import Change, changes
+from agebench.report.figures import Figure, drawn
+from agebench.report.gallery import Tile, gallery, why_no_thumbnails
+from agebench.report.grid import Grid
+from agebench.report.joining import Joined, letter
+from agebench.report.plots_analysis import calibration_figures, gate_figures
+from agebench.report.plots_errors import age_figure, density_figures, front_figure, score_figure
+from agebench.report.plots_latency import latency_figure
+from agebench.report.reading import SweepFile
+from agebench.report.rows_analysis import (
+    calibration_grid,
+    change_grid,
+    changed_pictures_grid,
+    circumstance_grid,
+    faster_grid,
+    gate_grids,
+    latency_grid,
+)
+from agebench.report.rows_errors import (
+    HEAT_END_YEARS,
+    class_grid,
+    group_grids,
+    pair_grid,
+    range_grid,
+    ranking,
+)
+from agebench.report.svg import key
+from agebench.report.sweeps import looks, sweep_figures, sweep_grids
+from agebench.report.words import counted, number, signed
+
+Legend: TypeAlias = Sequence[tuple[Markup, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A part of the page; what it does not have is left out.
+
+    Attributes:
+        name: where links lead to.
+        title: its heading.
+        words: paragraphs.
+        figures: pictures; `kind` is "small" for many.
+        legend: who is who, above the pictures: key and name.
+        grids: tables.
+        galleries: title and tiles.
+        facts: title and pairs of name and value.
+        commands: to be typed.
+    """
+
+    name: str
+    title: str
+    words: Sequence[str] = ()
+    figures: Sequence[Figure] = ()
+    kind: str = ""
+    legend: Legend = ()
+    grids: Sequence[Grid] = ()
+    galleries: Sequence[tuple[str, Sequence[Tile]]] = ()
+    facts: Sequence[tuple[str, facts.Facts]] = ()
+    commands: Sequence[str] = field(default=())
+
+
+def title(joined: Joined) -> str:
+    """Return the page's title."""
+    return f"Age estimators on {joined.dataset['name']}"
+
+
+def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[SweepFile] = ()) -> str:
+    """Return the page.
+
+    Args:
+        joined: what it is about.
+        sweeps: files of `agebench bench` to be shown with it.
+        thumbnails: folder of the pictures; None for none.  Under terms that do not let pictures
+            be passed on they are left out, and the page says so.
+    """
+    files = resources.files("agebench.report") / "templates"
+    texts = {name: (files / name).read_text("utf-8") for name in _FILES}
+    style, script = texts["report.css"], texts["report.js"]
+    page = _environment(texts["report.html"]).get_template("report.html")
+    return page.render(
+        title=title(joined),
+        lead=facts.lead(joined),
+        version=__version__,
+        sources=" and ".join(str(result.path) for result in joined.results),
+        style=Markup(style),  # noqa: S704 - the package's own file
+        script=Markup(script),  # noqa: S704 - the package's own file
+        style_hash=_hash(style),
+        script_hash=_hash(script),
+        warnings=facts.warnings(joined),
+        remarks=facts.remarks(joined),
+        sections=[part for make in _SECTIONS for part in make(joined)]
+        + [part for at, sweep in enumerate(sweeps) for part in _sweep(sweep, joined, at)]
+        + list(_worst(joined, thumbnails))
+        + list(_sources(joined)),
+    )
+
+
+_FILES = ("report.html", "report.css", "report.js")
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
+
+
+def _environment(template: str) -> Environment:
+    def harmless(value: object) -> object:
+        """Control characters are written as escapes before the page's own escaping."""
+        if isinstance(value, str) and not isinstance(value, Markup):
+            return inert(value, lines=True)
+        return value
+
+    def sorting(value: float | str) -> float | str:
+        return "Infinity" if isinstance(value, float) and math.isinf(value) else value
+
+    def signed_years(value: float) -> str:
+        return signed(value, 1)
+
+    def years(value: float) -> str:
+        return number(value, 1)
+
+    found = Environment(
+        loader=DictLoader({"report.html": template}),
+        autoescape=True,
+        finalize=harmless,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def breakable(text: str) -> Markup:
+        """Let a long name go on in the next line after a sign that divides it."""
+        return Markup("<wbr>").join(re.findall(r"[^/:_,=]*[/:_,=]*", inert(text)))
+
+    found.filters["breakable"] = breakable
+    found.filters["sorting"] = sorting
+    found.filters["signed"] = signed_years
+    found.filters["years"] = years
+    return found
+
+
+def _some(*items: Grid | None) -> list[Grid]:
+    return [item for item in items if item is not None]
+
+
+def _ranking(joined: Joined) -> Iterator[Section]:
+    pairs = pair_grid(joined)
+    words = []
+    if not joined.scored:
+        words.append("No estimator gave an age for a picture whose true age is known.")
+    if pairs is None and len(joined.scored) > 1:
+        words.append("The estimators were not tested against each other.")
+    ranges = range_grid(joined)
+    yield Section("ranking", "Ranking", words, grids=_some(ranking(joined), ranges, pairs))
+
+
+def _changes(joined: Joined) -> Iterator[Section]:
+    if len(joined.results) < 2:
+        return
+    files = [
+        (letter(at), f"{result.path}, {result.content['created']}")
+        for at, result in enumerate(joined.results)
+    ]
+    found: Sequence[Change] = changes(joined)
+    words = []
+    if len(joined.results) == 2 and not found:
+        words.append("No estimator is in both results.")
+    grids = _some(change_grid(found), changed_pictures_grid(found), circumstance_grid(joined))
+    yield Section("changes", "What changed", words, facts=[("Results", files)], grids=grids)
+
+
+def _legend(joined: Joined) -> Legend:
+    return [(key(look), entry.label) for entry, look in drawn(joined)]
+
+
+def _errors(joined: Joined) -> Iterator[Section]:
+    parts = (
+        (front_figure, "No error against latency: nothing was timed."),
+        (age_figure, "No error by age: no age has enough pictures for a mean."),
+        (score_figure, "No cumulative scores: no picture has a known age."),
+    )
+    made = [(make(joined), otherwise) for make, otherwise in parts]
+    figures = [figure for figure, _ in made if figure is not None]
+    words = [otherwise for figure, otherwise in made if figure is None]
+    legend = _legend(joined) if figures else ()
+    yield Section("errors", "Errors", words, figures, legend=legend)
+    groups = group_grids(joined)
+    words = [
+        "Blue: people of the group are taken for younger than they are; orange: for older. "
+        f"The full colours: by {HEAT_END_YEARS:g} years or more. A dash: too few pictures."
+        if groups
+        else "No group has a figure."
+    ]
+    yield Section("groups", "Bias by group", words, grids=groups)
+    densities = density_figures(joined)
+    words = [] if densities else ["No picture has a known age."]
+    yield Section("density", "Predicted against true age", words, densities, kind="small")
+
+
+def _analysis(joined: Joined) -> Iterator[Section]:
+    figures, grid = calibration_figures(joined), calibration_grid(joined)
+    words = [] if figures else ["No estimator gives a distribution over ages."]
+    legend = _legend(joined) if figures else ()
+    yield Section(
+        "calibration", "Calibration", words, figures, "small", legend=legend, grids=_some(grid)
+    )
+    gates = gate_figures(joined)
+    words = [
+        "A gate stops everybody who is estimated below the age plus the buffer."
+        if gates
+        else "No gate has both minors and adults among the pictures."
+    ]
+    grids = gate_grids(joined)
+    yield Section(
+        "gates",
+        "Age gates",
+        words,
+        gates,
+        "small",
+        legend=_legend(joined) if gates else (),
+        grids=grids,
+    )
+    classes = class_grid(joined)
+    if classes is not None:
+        words = ["0-2, 4-6, 8-12, 15-20, 25-32, 38-43, 48-53 and 60 years or more."]
+        yield Section("classes", "Age classes", words, grids=[classes])
+
+
+def _latency(joined: Joined) -> Iterator[Section]:
+    figure = latency_figure(joined)
+    words = ["Nothing was timed."] if figure is None else []
+    grids = _some(faster_grid(joined), latency_grid(joined))
+    yield Section("latency", "Latency", words, [] if figure is None else [figure], grids=grids)
+
+
+def _sweep(sweep: SweepFile, joined: Joined, position: int) -> Iterator[Section]:
+    content = sweep.content
+    machine = content["environment"]
+    devices = ", ".join(filter(None, content["machine"]["devices"])) or "CPU"
+    words = [
+        f"Measured {content['created'][:10]} on {devices} of {machine['processor']}, "
+        f"{counted(content['machine']['threads'], 'thread')}; faces: {content['faces']['origin']}."
+    ]
+    legend = [(key(style), name) for name, style in looks(sweep, joined).items()]
+    figures, grids = sweep_figures(sweep, joined), sweep_grids(sweep, joined)
+    name = f"sweep-{position + 1}"
+    yield Section(name, f"Batch sweep, {devices}", words, figures, legend=legend, grids=grids)
+
+
+def _worst(joined: Joined, thumbnails: Path | None) -> Iterator[Section]:
+    why = why_no_thumbnails(joined.dataset)
+    root = None if why else thumbnails
+    words = [f"{why}."] if why else []
+    if not why and thumbnails is None:
+        words = ["The pictures themselves are not shown; --thumbnails FOLDER puts them in."]
+    galleries = [
+        (entry.label, tiles)
+        for entry, _ in drawn(joined)
+        if (tiles := gallery(joined, entry, root))
+    ]
+    if galleries:
+        yield Section("worst", "Worst errors", words, galleries=galleries)
+
+
+def _sources(joined: Joined) -> Iterator[Section]:
+    several = len(joined.results) > 1
+    machines = [
+        (f"Result {letter(at)}" if several else "", facts.environment(result))
+        for at, result in enumerate(joined.results)
+    ]
+    yield Section("methods", "Methods and environment", facts.methods(joined), facts=machines)
+    yield Section("cite", "How to cite", _CITE, facts=[("", facts.citations(joined))])
+    yield Section(
+        "repeat",
+        "How to repeat",
+        ["The same command on the same data and model files gives the same ages."],
+        facts=[("", facts.hashes(joined))],
+        commands=[facts.command(result) for result in joined.results],
+    )
+
+
+_CITE = [
+    f"agebench {__version__}, with the hash of the data from \u201cHow to repeat\u201d, and the "
+    "makers of the data and of each model:"
+]
+
+_SECTIONS: Sequence[Callable[[Joined], Iterator[Section]]] = (
+    _ranking,
+    _changes,
+    _errors,
+    _analysis,
+    _latency,
+)

@@ -1,0 +1,188 @@
+"""Pictures of what the analysis says: calibration and age gates."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from agebench.report.figures import Figure, drawn
+from agebench.report.joining import Entry, Joined
+from agebench.report.svg import WIDTH, Drawing, Look, linear_axis, share_axis, tag
+from agebench.report.words import counted, number, percent
+from agebench.types import Floats
+
+_DODGE = 0.014
+"""Shares by which the points of the estimators are moved apart, to be seen side by side."""
+
+_NEAR = 22
+"""Units of the drawing below which two labels would cover each other."""
+
+
+def _calibrated(joined: Joined) -> list[tuple[Entry, Look, Mapping[str, Any]]]:
+    return [
+        (entry, style, entry.analysis["calibration"])
+        for entry, style in drawn(joined)
+        if entry.analysis is not None and entry.analysis["calibration"] is not None
+    ]
+
+
+def calibration_figures(joined: Joined) -> list[Figure]:
+    """Coverage of the predicted intervals, and the PIT of each estimator; empty without any."""
+    parts = _calibrated(joined)
+    if not parts:
+        return []
+    return [_coverage_figure(parts), *(_pit_figure(*part) for part in parts)]
+
+
+def _coverage_figure(parts: Sequence[tuple[Entry, Look, Mapping[str, Any]]]) -> Figure:
+    drawing = Drawing(
+        share_axis("share that the interval claims to hold, %"),
+        share_axis("share that it held, %"),
+    )
+    xs, ys = drawing.x([0, 1]).tolist(), drawing.y([0, 1]).tolist()
+    drawing.add(tag("path", d=f"M{xs[0]:.1f} {ys[0]:.1f}L{xs[1]:.1f} {ys[1]:.1f}", class_="ideal"))
+    words = []
+    for at, (entry, style, calibration) in enumerate(parts):
+        shift = _DODGE * (at - (len(parts) - 1) / 2)
+        points = [point for point in calibration["coverage"] if point["share"] is not None]
+        levels = np.asarray([point["level"] for point in points], np.float64)
+        shares = np.asarray([point["share"] for point in points], np.float64)
+        ends = [point["interval"] or (np.nan, np.nan) for point in points]
+        low, high = np.asarray(ends, np.float64).reshape(-1, 2).T
+        drawing.whiskers(levels + shift, low, high, style)
+        drawing.line(levels + shift, shares, style)
+        drawing.marks(levels + shift, shares, style)
+        told = ", ".join(
+            f"{percent(share, 0)} % in the {percent(level, 0)} % interval"
+            for level, share in zip(levels.tolist(), shares.tolist(), strict=True)
+        )
+        words.append(f"{entry.label}: {told}")
+    return Figure(
+        drawing.svg(f"Coverage of the predicted intervals. {'; '.join(words)}."),
+        title="Coverage",
+        caption=(
+            "On the dashed line an interval holds what it claims to; below it the estimator is "
+            "too sure of itself. Marks of several estimators are set side by side."
+        ),
+    )
+
+
+def _pit_figure(entry: Entry, style: Look, calibration: Mapping[str, Any]) -> Figure:
+    counts = np.asarray(calibration["pit_counts"], np.float64)
+    shares = counts / max(counts.sum(), 1)
+    drawing = Drawing(
+        linear_axis("where the true age lies in the distribution", 0, 1),
+        share_axis("share of pictures, %", max(float(shares.max()), 0.12)),
+        height=260,
+    )
+    left = drawing.x(np.arange(len(shares)) / len(shares)).tolist()
+    top, bottom = drawing.y(shares).tolist(), float(drawing.y([0])[0])
+    width = (drawing.x([1])[0] - drawing.x([0])[0]) / len(shares) - 2
+    bars = "".join(
+        f"M{x + 1:.1f} {y:.1f}h{width:.1f}V{bottom:.1f}h-{width:.1f}z"
+        for x, y in zip(left, top, strict=True)
+    )
+    drawing.add(tag("path", d=bars, fill=style.colour, class_="bar"))
+    even = float(drawing.y([1 / len(shares)])[0])
+    start, end = drawing.x([0, 1]).tolist()
+    drawing.add(tag("path", d=f"M{start:.1f} {even:.1f}H{end:.1f}", class_="ideal"))
+    told = ", ".join(percent(share, 0) for share in shares.tolist())
+    caption = (
+        f"{counted(calibration['n'], 'picture')}. Even bars are good; a heap at the left: people "
+        "are younger than it says, at the right: older, at both ends: it is too sure."
+    )
+    return Figure(
+        drawing.svg(f"PIT histogram of {entry.label}, per cent by tenth: {told}."),
+        title=f"PIT of {entry.label}",
+        caption=caption,
+    )
+
+
+def gate_thresholds(joined: Joined) -> list[float]:
+    """Return the ages that gates were set at, upwards."""
+    found = {
+        gate["threshold_years"]
+        for entry in joined.entries
+        if entry.analysis is not None
+        for gate in entry.analysis["gates"]
+    }
+    return sorted(found)
+
+
+def gate_figures(joined: Joined) -> list[Figure]:
+    """False pass of minors against false stop of adults, a picture for each age."""
+    figures = (_gate_figure(joined, threshold) for threshold in gate_thresholds(joined))
+    return [figure for figure in figures if figure is not None]
+
+
+def gates_at(entry: Entry, threshold: float) -> list[Mapping[str, Any]]:
+    """Return an estimator's gates at one age that have both rates, by buffer."""
+    if entry.analysis is None:
+        return []
+    found = [
+        gate
+        for gate in entry.analysis["gates"]
+        if gate["threshold_years"] == threshold
+        and gate["false_pass_rate"] is not None
+        and gate["false_stop_rate"] is not None
+    ]
+    return sorted(found, key=lambda gate: float(gate["buffer_years"]))
+
+
+def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
+    swept = [(entry, style, gates_at(entry, threshold)) for entry, style in drawn(joined)]
+    swept = [part for part in swept if part[2]]
+    if not swept:
+        return None
+    tops = [gate["false_pass_rate"] for _, _, gates in swept for gate in gates]
+    drawing = Drawing(
+        share_axis("adults stopped, %"), share_axis("minors let pass, %", max(tops)), height=290
+    )
+    words = []
+    for entry, style, gates in swept:
+        stops = np.asarray([gate["false_stop_rate"] for gate in gates], np.float64)
+        passes = np.asarray([gate["false_pass_rate"] for gate in gates], np.float64)
+        drawing.line(stops, passes, style)
+        _ends(drawing, style, gates, stops, passes)
+        words.append(
+            f"{entry.label} without a buffer lets {percent(float(passes[0]))} % of the minors pass "
+            f"and stops {percent(float(stops[0]))} % of the adults"
+        )
+    first = swept[0][2][0]
+    caption = (
+        f"{counted(first['minors'], 'minor')}, {counted(first['adults'], 'adult')}. Left and low "
+        "is good. The numbers at the ends are the buffer in years."
+    )
+    age = number(threshold, 0)
+    return Figure(
+        drawing.svg(f"Age gate at {age} years. {'; '.join(words)}."),
+        title=f"Gate at {age} years",
+        caption=caption,
+    )
+
+
+def _ends(
+    drawing: Drawing,
+    style: Look,
+    gates: Sequence[Mapping[str, Any]],
+    stops: Floats,
+    passes: Floats,
+) -> None:
+    """Mark both ends of a sweep and write their buffers beside them; once where they meet."""
+    ends = [0, len(gates) - 1] if len(gates) > 1 else [0]
+    drawing.marks(stops[ends], passes[ends], style)
+    x, y = drawing.x(stops[ends]).tolist(), drawing.y(passes[ends]).tolist()
+    buffers = [f"{gates[end]['buffer_years']:g}" for end in ends]
+    if len(ends) > 1 and math.hypot(x[1] - x[0], y[1] - y[0]) < _NEAR:
+        x, y, buffers = x[:1], y[:1], ["\u2013".join(buffers)]
+    for left, top, text in zip(x, y, buffers, strict=True):
+        right = left < WIDTH - 2 * _NEAR
+        drawing.write(
+            left + 7 if right else left - 7,
+            top - 6 if top > _NEAR else top + 14,
+            text,
+            anchor="start" if right else "end",
+        )

@@ -1,0 +1,194 @@
+"""Pictures of how far off the ages are."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from agebench.report.figures import Figure, drawn
+from agebench.report.joining import Entry, Joined
+from agebench.report.measures import Density, age_curve, density, front, score_curve
+from agebench.report.svg import Drawing, Look, linear_axis, log_axis, share_axis, tag
+from agebench.report.words import counted, milliseconds, number, percent
+from agebench.types import Floats
+
+LEAST_MS = 1e-3
+SHADES = ("#e3eef9", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08458a")
+_MARKED_SCORES = (1, 3, 5, 10)
+
+
+def _on_common(joined: Joined, entry: Entry) -> tuple[Floats, Floats]:
+    rows = joined.rows
+    return joined.true_years[rows], entry.years[rows]
+
+
+def front_figure(joined: Joined) -> Figure | None:
+    """Mean error against the median of the total time; None where nothing was timed."""
+    timed = [
+        (entry, style, entry.samples_ms("total"))
+        for entry, style in drawn(joined)
+        if len(entry.samples_ms("total"))
+    ]
+    if not timed:
+        return None
+    spans = [np.maximum(np.percentile(times, (50, 10, 90)), LEAST_MS) for _, _, times in timed]
+    errors = [entry.mae_years or 0.0 for entry, _, _ in timed]
+    tops = [
+        entry.errors.mae_interval.high
+        for entry, _, _ in timed
+        if entry.errors is not None and entry.errors.mae_interval is not None
+    ]
+    low, high = min(span[1] for span in spans), max(span[2] for span in spans)
+    drawing = Drawing(
+        log_axis("milliseconds per picture, all stages", low, high),
+        linear_axis("mean absolute error, years", 0, max([*errors, *tops])),
+    )
+    medians = [float(span[0]) for span in spans]
+    kept = front(medians, errors)
+    xs, ys = drawing.x([medians[at] for at in kept]), drawing.y([errors[at] for at in kept])
+    steps = f"M{xs[0]:.1f} {ys[0]:.1f}" + "".join(
+        f"H{x:.1f}V{y:.1f}" for x, y in zip(xs[1:], ys[1:], strict=True)
+    )
+    drawing.add(tag("path", d=steps, class_="front"))
+    for (entry, style, _), span, error in zip(timed, spans, errors, strict=True):
+        _cross(drawing, entry, style, span, error)
+    words = "; ".join(
+        f"{entry.label}: {milliseconds(median)} ms, {number(error)} years"
+        for (entry, _, _), median, error in zip(timed, medians, errors, strict=True)
+    )
+    return Figure(
+        drawing.svg(f"Error against latency. {words}."),
+        title="Error against latency",
+        caption=(
+            "Left and low is good. Marks: median time and mean error; lines across: the middle "
+            "80 % of the times; lines up: 95 % interval of the error. The grey steps join the "
+            "estimators that none beats in both."
+        ),
+    )
+
+
+def _cross(drawing: Drawing, entry: Entry, style: Look, span: Floats, error: float) -> None:
+    _median, left, right = drawing.x(span).tolist()
+    y = float(drawing.y([error])[0])
+    drawing.add(
+        tag("path", d=f"M{left:.1f} {y:.1f}H{right:.1f}", stroke=style.colour, class_="whisker")
+    )
+    interval = None if entry.errors is None else entry.errors.mae_interval
+    if interval is not None:
+        drawing.whiskers([span[0]], [interval.low], [interval.high], style)
+    drawing.marks([span[0]], [error], style)
+
+
+def age_figure(joined: Joined) -> Figure | None:
+    """Mean error by true age, with bands; None where no step of age has enough pictures."""
+    people = joined.people(joined.rows)
+    curves = [
+        (entry, style, age_curve(*_on_common(joined, entry), people))
+        for entry, style in drawn(joined)
+    ]
+    good = [part for part in curves if np.isfinite(part[2].mae_years).any()]
+    if not good:
+        return None
+    tops = [np.nanmax(np.fmax(curve.high_years, curve.mae_years)) for _, _, curve in good]
+    ages = [curve.ages_years[np.isfinite(curve.mae_years)] for _, _, curve in good]
+    drawing = Drawing(
+        linear_axis(
+            "true age, years", max(0.0, float(ages[0].min()) - 2.5), float(ages[0].max()) + 2.5, 7
+        ),
+        linear_axis("mean absolute error, years", 0, float(max(tops))),
+    )
+    for _, style, curve in good:
+        drawing.band(curve.ages_years, curve.low_years, curve.high_years, style)
+    for _, style, curve in good:
+        drawing.line(curve.ages_years, curve.mae_years, style)
+        drawing.marks(curve.ages_years, curve.mae_years, style)
+    words = []
+    for entry, _, curve in good:
+        least, most = int(np.nanargmin(curve.mae_years)), int(np.nanargmax(curve.mae_years))
+        words.append(
+            f"{entry.label}: least at {curve.ages_years[least]:g} "
+            f"({number(curve.mae_years[least])}), "
+            f"most at {curve.ages_years[most]:g} ({number(curve.mae_years[most])})"
+        )
+    return Figure(
+        drawing.svg(f"Mean absolute error by true age. {'; '.join(words)}."),
+        title="Error by age",
+        caption=(
+            "Steps of 5 years; bands: 95 % bootstrap intervals. Steps with fewer than 10 pictures "
+            "are left out."
+        ),
+    )
+
+
+def score_figure(joined: Joined) -> Figure | None:
+    """Cumulative score curves; None without a true age."""
+    if not joined.rows.any():
+        return None
+    drawing = Drawing(
+        linear_axis("error of at most so many years", 0, 20, 4), share_axis("share of pictures, %")
+    )
+    words = []
+    for entry, style in drawn(joined):
+        years, shares = score_curve(*_on_common(joined, entry))
+        drawing.line(years, shares, style)
+        marked = np.isin(years, _MARKED_SCORES)
+        drawing.marks(years[marked], shares[marked], style)
+        at_five = float(shares[years == 5][0])
+        words.append(f"{entry.label}: {percent(at_five)} % within 5 years")
+    return Figure(
+        drawing.svg(f"Cumulative score curves. {'; '.join(words)}."),
+        title="Cumulative scores",
+        caption="High is good. Marks at 1, 3, 5 and 10 years.",
+    )
+
+
+def density_figures(joined: Joined) -> list[Figure]:
+    """How often which age was predicted for which, a picture for each estimator."""
+    if not joined.rows.any():
+        return []
+    tables = [(entry, density(*_on_common(joined, entry))) for entry, _ in drawn(joined)]
+    end = max(table.end_years for _, table in tables)
+    return [_density_figure(entry, table, end) for entry, table in tables]
+
+
+def _density_figure(entry: Entry, table: Density, end: float) -> Figure:
+    drawing = Drawing(
+        linear_axis("true age, years", 0, end), linear_axis("predicted age, years", 0, end),
+        height=370, grid=False,
+    )  # fmt: skip
+    most = int(table.counts.max())
+    levels = np.zeros(table.counts.shape, np.intp)
+    some = table.counts > 0
+    if most > 1:
+        share = np.log(table.counts[some]) / math.log(most)
+        levels[some] = np.minimum((share * len(SHADES)).astype(np.intp), len(SHADES) - 1)
+    width, height = _cell(drawing, table.step_years)
+    for level, colour in enumerate(SHADES):
+        true, predicted = np.nonzero(some & (levels == level))
+        left = drawing.x(true * table.step_years).tolist()
+        top = drawing.y((predicted + 1) * table.step_years).tolist()
+        cells = "".join(
+            f"M{x:.1f} {y:.1f}h{width:.1f}v{height:.1f}h-{width:.1f}z"
+            for x, y in zip(left, top, strict=True)
+        )
+        if cells:
+            drawing.add(tag("path", d=cells, fill=colour))
+    corner = (drawing.x([0, end]).tolist(), drawing.y([0, end]).tolist())
+    diagonal = f"M{corner[0][0]:.1f} {corner[1][0]:.1f}L{corner[0][1]:.1f} {corner[1][1]:.1f}"
+    drawing.add(tag("path", d=diagonal, class_="ideal"))
+    pictures = counted(int(table.counts.sum()), "picture")
+    alternative = (
+        f"Predicted against true age of {entry.label}: {pictures} in cells of "
+        f"{table.step_years:g} years, at most {most} in one; the dashed line is where both agree."
+    )
+    caption = (
+        f"Cells of {table.step_years:g} years; darkest: {counted(most, 'picture')}, "
+        "lightest: 1; logarithmic. Dashed: predicted = true."
+    )
+    return Figure(drawing.svg(alternative), title=entry.label, caption=caption)
+
+
+def _cell(drawing: Drawing, step: float) -> tuple[float, float]:
+    x, y = drawing.x([0, step]), drawing.y([0, step])
+    return float(x[1] - x[0]), float(y[0] - y[1])

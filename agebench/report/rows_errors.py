@@ -1,0 +1,275 @@
+"""Tables of how far off the ages are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from agebench.report.figures import drawn
+from agebench.report.grid import Cell, Column, Grid
+from agebench.report.joining import Entry, Joined
+from agebench.report.svg import key
+from agebench.report.words import (
+    NONE,
+    bounds,
+    counted,
+    milliseconds,
+    number,
+    percent,
+    signed,
+)
+from agebench.types import Floats
+
+_RANKING = (
+    Column("estimator", numeric=False),
+    Column("MAE", hint="mean absolute error, years, on the common pictures"),
+    Column("95 %", hint="bootstrap interval of the MAE"),
+    Column("against the first", numeric=False, hint="tested pair by pair, corrected for many"),
+    Column("with misses", hint="MAE on all pictures; one without an age counts with the floor's"),
+    Column("RMSE", hint="root of the mean squared error, years"),
+    Column("median", hint="median absolute error, years"),
+    Column("bias", hint="mean of predicted minus true, years"),
+    Column("≤ 5 years, %", hint="cumulative score CS@5: share at most 5 years off"),
+    Column("without age", hint="pictures without a face, not to be read, or that it failed on"),
+    Column("p50, ms", hint="median time per picture, all stages"),
+    Column("p99, ms", hint="99 % of the pictures took less"),
+)
+
+HEAT_LEVELS = 5
+HEAT_END_YEARS = 10.0
+"""Bias from which on a cell of the heat map has the full colour: the same in every report."""
+
+
+def name_cell(joined: Joined, entry: Entry) -> Cell:
+    """Return an estimator's name with the mark that it is drawn with."""
+    for other, style in drawn(joined):
+        if other is entry:
+            return Cell(entry.label, kind="name", key=key(style))
+    return Cell(entry.label, kind="name")
+
+
+def _sorted_by(text: str, value: float | None) -> Cell:
+    return Cell(text, value=math.inf if value is None else value)
+
+
+def ranking(joined: Joined) -> Grid:
+    """All estimators, best mean error first."""
+    rows = [_ranked(joined, entry) for entry in joined.entries]
+    count = counted(int(joined.rows.sum()), "common picture")
+    return Grid(f"Error in years on {count}", _RANKING, rows, sortable=True)
+
+
+def _ranked(joined: Joined, entry: Entry) -> list[Cell]:
+    errors, content = entry.errors, entry.content
+    if errors is None:
+        blank = [_sorted_by(NONE, None) for _ in _RANKING[2:]]
+        return [name_cell(joined, entry), _sorted_by("not available", None), *blank]
+    times = entry.samples_ms("total")
+    without = content["missed"] + content["failed"]
+    interval = errors.mae_interval
+    misses = ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
+    return [
+        name_cell(joined, entry),
+        replace(_sorted_by(number(errors.mae_years), errors.mae_years), kind="strong"),
+        _sorted_by(bounds(interval), None if interval is None else interval.low),
+        Cell(against_first(joined, entry)),
+        _sorted_by(number(misses), misses),
+        _sorted_by(number(errors.rmse_years), errors.rmse_years),
+        _sorted_by(number(errors.median_years), errors.median_years),
+        _sorted_by(signed(errors.bias_years), errors.bias_years),
+        _sorted_by(percent(errors.cs[5]), errors.cs[5]),
+        Cell(f"{without:,}", without),
+        *(_time(times, percentile) for percentile in (50, 99)),
+    ]
+
+
+def _time(times: Floats, percentile: float) -> Cell:
+    value = float(np.percentile(times, percentile)) if len(times) else None
+    return _sorted_by(milliseconds(value), value)
+
+
+def against_first(joined: Joined, entry: Entry) -> str:
+    """Say whether an estimator was shown to be worse than the one with the lowest error."""
+    scored = joined.scored
+    if not scored or entry.mae_years is None:
+        return NONE
+    first = scored[0]
+    if entry is first:
+        return "lowest error"
+    for pair in joined.pairs:
+        if {pair["first"], pair["second"]} == {first.label, entry.label}:
+            sign = -1 if pair["first"] == first.label else 1
+            return _verdict(pair, sign)
+    return "not tested"
+
+
+def _verdict(pair: Mapping[str, Any], sign: int) -> str:
+    """In words, of the pair's one that is not the first; `sign` turns the difference to it."""
+    if pair["verdict"] == "no difference shown" or pair["difference_years"] is None:
+        return "no difference shown"
+    difference = sign * float(pair["difference_years"])
+    word = "worse" if difference > 0 else "better"
+    ends = pair["interval"]
+    shown = "" if ends is None else " " + bounds(sorted(abs(end) for end in ends))
+    return f"{word} by {number(abs(difference))}{shown}"
+
+
+def pair_grid(joined: Joined) -> Grid | None:
+    """Every two estimators, with the test of their difference; None without any pair."""
+    if not joined.pairs:
+        return None
+    columns = (
+        Column("first", numeric=False),
+        Column("second", numeric=False),
+        Column("pictures"),
+        Column("difference in MAE", hint="first minus second, years"),
+        Column("95 %"),
+        Column("p"),
+        Column("p, corrected", hint="for the number of pairs"),
+        Column("verdict", numeric=False),
+    )
+    rows = [
+        [
+            Cell(pair["first"], kind="name"),
+            Cell(pair["second"], kind="name"),
+            Cell(f"{pair['n']:,}", pair["n"]),
+            _sorted_by(signed(pair["difference_years"]), pair["difference_years"]),
+            Cell(_signed_bounds(pair["interval"])),
+            _sorted_by(_probability(pair["p_value"]), pair["p_value"]),
+            _sorted_by(_probability(pair["p_adjusted"]), pair["p_adjusted"]),
+            Cell(pair["verdict"]),
+        ]
+        for pair in joined.pairs
+    ]
+    return Grid("Every two estimators, on the common pictures", columns, rows, sortable=True)
+
+
+def _signed_bounds(interval: Sequence[float] | None) -> str:
+    return "" if interval is None else f"[{signed(interval[0])}, {signed(interval[1])}]"
+
+
+def _probability(value: float | None) -> str:
+    if value is None:
+        return NONE
+    return number(value, 4 if value < 0.01 else 3)
+
+
+def _groups(entry: Entry) -> list[Mapping[str, Any]]:
+    if entry.analysis is not None and entry.analysis["groups"]:
+        found: list[Mapping[str, Any]] = entry.analysis["groups"]
+        return found
+    decades = () if entry.errors is None else entry.errors.by_decade
+    return [
+        {
+            "attribute": "decade",
+            "value": part.decade,
+            "n": part.n,
+            "mae_years": part.mae_years,
+            "mae_interval": part.mae_interval and [part.mae_interval.low, part.mae_interval.high],
+            "bias_years": part.bias_years,
+        }
+        for part in decades
+    ]
+
+
+def _by_group(joined: Joined) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:
+    """Figures of each group by the estimator's label, in the order of the groups."""
+    found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    for entry in joined.scored:
+        for group in _groups(entry):
+            found.setdefault((group["attribute"], group["value"]), {})[entry.label] = group
+    return found
+
+
+def heat_kind(bias: float | None) -> str:
+    """Return the CSS class of a bias in years: o5 (taken for much older) to u5 (younger).
+
+    >>> heat_kind(9.0), heat_kind(-1.5), heat_kind(0.2), heat_kind(None)
+    ('o5', 'u1', 'h0', 'none')
+    """
+    if bias is None:
+        return "none"
+    level = min(HEAT_LEVELS, round(abs(bias) / HEAT_END_YEARS * (HEAT_LEVELS + 0.5)))
+    return "h0" if level == 0 else f"{'o' if bias > 0 else 'u'}{level}"
+
+
+def group_grids(joined: Joined) -> list[Grid]:
+    """Signed bias and mean error of every group, one column per estimator; empty without any."""
+    groups = _by_group(joined)
+    if not groups:
+        return []
+    labels = [entry.label for entry in joined.scored]
+    columns = [Column("group", numeric=False), Column("pictures"), *map(Column, labels)]
+    bias, mean = [], []
+    for (attribute, value), figures in groups.items():
+        n = max(group["n"] for group in figures.values())
+        head = [Cell(f"{attribute}: {value}"), Cell(f"{n:,}", n)]
+        bias.append([*head, *(_bias_cell(figures.get(label)) for label in labels)])
+        mean.append([*head, *(_mean_cell(figures.get(label)) for label in labels)])
+    return [
+        Grid("Signed bias by group: mean of predicted minus true, years", columns, bias),
+        Grid("MAE by group, years, with 95 % intervals", columns, mean),
+    ]
+
+
+def _bias_cell(group: Mapping[str, Any] | None) -> Cell:
+    bias = None if group is None else group["bias_years"]
+    return Cell(signed(bias, 1), bias, kind=f"heat {heat_kind(bias)}")
+
+
+def _mean_cell(group: Mapping[str, Any] | None) -> Cell:
+    if group is None or group["mae_years"] is None:
+        return Cell(NONE)
+    shown = f"{number(group['mae_years'])} {bounds(group['mae_interval'])}".strip()
+    return Cell(shown, group["mae_years"])
+
+
+def class_grid(joined: Joined) -> Grid | None:
+    """How often the Adience class was right, or the one next to it."""
+    rows = []
+    for entry in joined.scored:
+        classes = (entry.analysis or {}).get("buckets") or entry.content["classes"]
+        if classes is not None and classes["exact"] is not None:
+            counts = (classes[name] for name in ("n", "n_in_gap", "n_unclassified"))
+            rows.append(
+                [
+                    name_cell(joined, entry),
+                    Cell(percent(classes["exact"]), classes["exact"]),
+                    Cell(percent(classes["one_off"]), classes["one_off"]),
+                    *(Cell(f"{count:,}", count) for count in counts),
+                ]
+            )
+    columns = (
+        Column("estimator", numeric=False),
+        Column("right class, %"),
+        Column("right or next, %"),
+        Column("pictures"),
+        Column("in a gap", hint="true age in no class: not counted"),
+        Column("without a class", hint="counted as wrong"),
+    )
+    return Grid("The eight Adience classes", columns, rows, sortable=True) if rows else None
+
+
+def range_grid(joined: Joined) -> Grid | None:
+    """Against labels that are age ranges; None where the data have none."""
+    rows = [
+        [
+            name_cell(joined, entry),
+            Cell(percent(ranges["hit_rate"]), ranges["hit_rate"]),
+            Cell(number(ranges["distance_years"]), ranges["distance_years"]),
+            Cell(f"{ranges['n']:,}", ranges["n"]),
+        ]
+        for entry in joined.entries
+        if (ranges := entry.content.get("ranges")) is not None
+    ]
+    columns = (
+        Column("estimator", numeric=False),
+        Column("in the range, %"),
+        Column("years to the range"),
+        Column("pictures"),
+    )
+    return Grid("Against age ranges", columns, rows, sortable=True) if rows else None

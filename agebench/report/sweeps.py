@@ -1,0 +1,148 @@
+"""The batch sweeps of `agebench bench`: their picture and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from agebench.report.figures import MAX_DRAWN, Figure, drawn
+from agebench.report.grid import NO_KEY, Cell, Column, Grid
+from agebench.report.joining import Joined
+from agebench.report.reading import SweepFile
+from agebench.report.svg import Axis, Drawing, Look, key, log_axis, look
+from agebench.report.words import NONE, bounds, milliseconds, number
+
+LEAST_RATE = 1e-3
+
+_Swept: TypeAlias = tuple[Mapping[str, Any], Look, Sequence[Mapping[str, Any]]]
+"""An estimator's entry, its look, and what was timed by batch size."""
+
+
+def looks(sweep: SweepFile, joined: Joined) -> dict[str, Look]:
+    """Return how its estimators are drawn: those of the report's other pictures as there."""
+    known = {entry.label: style for entry, style in drawn(joined)}
+    names = [item["name"] for item in sweep.content["estimators"]]
+    new = [name for name in names if name not in known]
+    fresh = {name: look(len(known) + at) for at, name in enumerate(new)}
+    return {name: known.get(name) or fresh[name] for name in names[:MAX_DRAWN]}
+
+
+def sweep_figures(sweep: SweepFile, joined: Joined) -> list[Figure]:
+    """Throughput and time per call against the batch size; empty without any time."""
+    parts = [
+        (item, style, rows)
+        for item in sweep.content["estimators"]
+        if (style := looks(sweep, joined).get(item["name"])) is not None
+        and (rows := sorted(_timed(item), key=lambda row: int(row["batch"])))
+    ]
+    if not parts:
+        return []
+    return [
+        _figure(parts, "faces per second", "Throughput", lambda row: float(row["faces_per_s"])),
+        _figure(
+            parts,
+            "milliseconds per call, median",
+            "Time per call",
+            lambda row: float(np.median(row["samples_ms"])),
+        ),
+    ]
+
+
+def _timed(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [row for row in item["batch_sweep"] if row["samples_ms"]]
+
+
+def _figure(
+    parts: Sequence[_Swept], label: str, title: str, read: Callable[[Mapping[str, Any]], float]
+) -> Figure:
+    lines = [
+        (
+            item["name"],
+            style,
+            np.asarray([row["batch"] for row in rows], np.float64),
+            np.maximum([read(row) for row in rows], LEAST_RATE),
+        )
+        for item, style, rows in parts
+    ]
+    batches = sorted({float(batch) for _, _, sizes, _ in lines for batch in sizes})
+    low = min(float(values.min()) for *_, values in lines)
+    high = max(float(values.max()) for *_, values in lines)
+    drawing = Drawing(_batch_axis(batches), log_axis(label, low, high))
+    for _, style, sizes, values in lines:
+        drawing.line(sizes, values, style)
+        drawing.marks(sizes, values, style)
+    words = "; ".join(
+        f"{name}: {number(values[0], 1)} at batch {sizes[0]:g}, "
+        f"{number(values[-1], 1)} at batch {sizes[-1]:g}"
+        for name, _, sizes, values in lines
+    )
+    return Figure(drawing.svg(f"{title} by batch size, {label}. {words}."), title=title)
+
+
+def _batch_axis(batches: list[float]) -> Axis:
+    low, high = batches[0], max(batches[-1], batches[0] * 2)
+    ticks = [batches[0]]
+    for batch in batches[1:]:
+        # Ticks nearer than that would be written over each other.
+        if batch / ticks[-1] >= (high / low) ** 0.08:
+            ticks.append(batch)
+    return Axis("batch size", low, high, tuple((tick, f"{tick:g}") for tick in ticks), log=True)
+
+
+def sweep_grids(sweep: SweepFile, joined: Joined) -> list[Grid]:
+    """Times and throughput of every batch size, and who was shown to be faster."""
+    columns = (
+        Column("estimator", numeric=False),
+        Column("batch"),
+        Column("rounds"),
+        *(Column(f"{name}, ms", hint="per call") for name in ("p50", "p90", "p99")),
+        Column("faces/s"),
+        Column("floor, ms", hint="least time that operations and bytes allow on this machine"),
+    )
+    styles = looks(sweep, joined)
+    rows = []
+    for item in sweep.content["estimators"]:
+        style = styles.get(item["name"])
+        name = Cell(item["name"], kind="name", key=NO_KEY if style is None else key(style))
+        for row in _timed(item):
+            times = np.percentile(row["samples_ms"], (50, 90, 99)).tolist()
+            floor, rate = row["floor_ms"], row["faces_per_s"]
+            rows.append(
+                [
+                    name,
+                    Cell(f"{row['batch']:,}", row["batch"]),
+                    Cell(str(len(row["samples_ms"])), len(row["samples_ms"])),
+                    *(Cell(milliseconds(value), value) for value in times),
+                    Cell(milliseconds(rate), rate),
+                    Cell(milliseconds(floor), "Infinity" if floor is None else floor),
+                ]
+            )
+    found = [Grid("Crop and infer, by batch size", columns, rows, sortable=True)]
+    if sweep.content["comparisons"]:
+        found.append(_ratio_grid(sweep))
+    return found
+
+
+def _ratio_grid(sweep: SweepFile) -> Grid:
+    columns = (
+        Column("batch"),
+        Column("first", numeric=False),
+        Column("second", numeric=False),
+        Column("ratio", hint="median time of the second over that of the first"),
+        Column("interval", hint="all of them hold together with 95 %"),
+        Column("verdict", numeric=False),
+    )
+    rows = [
+        [
+            Cell(f"{one['batch']:,}", one["batch"]),
+            Cell(one["first"], kind="name"),
+            Cell(one["second"], kind="name"),
+            Cell(number(one["ratio"]), one["ratio"]),
+            Cell(bounds(one["interval"]) or NONE),
+            Cell(one["verdict"]),
+        ]
+        for one in sweep.content["comparisons"]
+    ]
+    return Grid("Who is faster, by batch size", columns, rows, sortable=True)

@@ -1,0 +1,149 @@
+"""The figures as Markdown, LaTeX and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from agebench.files import csv_line
+from agebench.report import facts
+from agebench.report.changes import changes
+from agebench.report.escaping import latex, markdown, spreadsheet
+from agebench.report.grid import Grid
+from agebench.report.joining import Entry, Joined
+from agebench.report.rows_analysis import change_grid, latency_grid
+from agebench.report.rows_errors import class_grid, group_grids, pair_grid, range_grid, ranking
+
+
+def grids(joined: Joined) -> list[Grid]:
+    """Return the tables that Markdown and LaTeX have."""
+    found = [
+        ranking(joined),
+        range_grid(joined),
+        pair_grid(joined),
+        change_grid(changes(joined)),
+        *group_grids(joined),
+        class_grid(joined),
+        latency_grid(joined),
+    ]
+    return [grid for grid in found if grid is not None]
+
+
+def as_markdown(joined: Joined) -> str:
+    """Return the tables and what must be known of them, as GitHub's Markdown."""
+    parts = [
+        f"# Age estimators on {markdown(joined.dataset['name'])}",
+        markdown(facts.lead(joined)),
+    ]
+    notes = [*facts.warnings(joined), *facts.remarks(joined)]
+    parts.append("\n".join(f"- {markdown(note)}" for note in notes))
+    for grid in grids(joined):
+        head = [markdown(column.title) for column in grid.columns]
+        rule = ["---:" if column.numeric else "---" for column in grid.columns]
+        rows = [[markdown(cell.text) for cell in row] for row in grid.rows]
+        lines = "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+        parts.append(f"## {markdown(grid.caption)}\n\n{lines}")
+    return "\n\n".join(parts) + "\n"
+
+
+def as_latex(joined: Joined) -> str:
+    """Return the tables for a LaTeX document that uses the packages booktabs and textcomp."""
+    head = (
+        "% Tables of agebench; in the preamble: \\usepackage[T1]{fontenc} "
+        "\\usepackage{booktabs,textcomp}\n"
+        "% Names in scripts other than Latin need XeLaTeX or LuaLaTeX.\n"
+    )
+    return head + "\n".join(_latex_table(grid) for grid in grids(joined))
+
+
+def _latex_table(grid: Grid) -> str:
+    columns = "".join("r" if column.numeric else "l" for column in grid.columns)
+
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(map(latex, cells)) + r" \\"
+
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{latex(grid.caption)}}}",
+            r"\centering\small",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            line([column.title for column in grid.columns]),
+            r"\midrule",
+            *(line([cell.text for cell in row]) for row in grid.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _from_errors(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: None if entry.errors is None else getattr(entry.errors, name)
+
+
+def _end(name: str) -> Callable[[Entry], Any]:
+    def read(entry: Entry) -> Any:
+        interval = None if entry.errors is None else entry.errors.mae_interval
+        return None if interval is None else getattr(interval, name)
+
+    return read
+
+
+def _score(years: int) -> Callable[[Entry], Any]:
+    return lambda entry: None if entry.errors is None else entry.errors.cs[years]
+
+
+def _count(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: entry.content.get(name)
+
+
+def _percentile(stage: str, percent: int) -> Callable[[Entry], Any]:
+    def read(entry: Entry) -> float | None:
+        samples = entry.samples_ms(stage)
+        return float(np.percentile(samples, percent)) if len(samples) else None
+
+    return read
+
+
+def _with_misses(entry: Entry) -> Any:
+    return ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
+
+
+SUMMARY: dict[str, Callable[[Entry], Any]] = {
+    "estimator": lambda entry: entry.label,
+    "n": _from_errors("n"),
+    "mae_years": _from_errors("mae_years"),
+    "mae_low_years": _end("low"),
+    "mae_high_years": _end("high"),
+    "mae_with_misses_years": _with_misses,
+    "rmse_years": _from_errors("rmse_years"),
+    "median_years": _from_errors("median_years"),
+    "bias_years": _from_errors("bias_years"),
+    **{f"cs{years}": _score(years) for years in (1, 3, 5, 10)},
+    **{name: _count(name) for name in ("scored", "missed", "failed", "clipped")},
+    **{
+        f"p{percent}_{stage}_ms": _percentile(stage, percent)
+        for stage in ("crop", "infer", "total")
+        for percent in (50, 90, 99)
+    },
+}
+"""Columns of the summary and how each is read; figures are not rounded."""
+
+
+def summary(joined: Joined) -> list[dict[str, Any]]:
+    """Return one row per estimator, best first, with unrounded figures."""
+    return [{name: read(entry) for name, read in SUMMARY.items()} for entry in joined.entries]
+
+
+def as_csv(joined: Joined) -> str:
+    """Return the summary as CSV with a header line; no cell is a formula to a spreadsheet."""
+    rows = [
+        csv_line(spreadsheet(value) if isinstance(value, str) else value for value in row.values())
+        for row in summary(joined)
+    ]
+    return csv_line(SUMMARY) + "".join(rows)

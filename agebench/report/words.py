@@ -1,0 +1,99 @@
+"""Figures as words; rounding happens here and nowhere before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from agebench.intervals import Interval
+
+NONE = "\u2013"
+MINUS = "\u2212"
+
+
+def number(value: float | None, digits: int = 2) -> str:
+    """Return a figure with so many decimals, or a dash.
+
+    >>> number(7.436), number(-0.001), number(None) == NONE
+    ('7.44', '0.00', True)
+    """
+    if value is None:
+        return NONE
+    text = f"{value:.{digits}f}"
+    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
+
+
+def signed(value: float | None, digits: int = 2) -> str:
+    """Return a figure with its sign.
+
+    >>> signed(5.07), signed(0.001)
+    ('+5.07', '0.00')
+    """
+    text = number(value, digits)
+    return f"+{text}" if value is not None and value > 0 and float(text) > 0 else text
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """Return a share (0 to 1) in per cent.
+
+    >>> percent(0.4567)
+    '45.7'
+    """
+    return number(None if value is None else 100 * value, digits)
+
+
+def bounds(interval: Interval | Sequence[float] | None, digits: int = 2) -> str:
+    """Return "[low, high]", or nothing where there is no interval.
+
+    >>> bounds([6.61, 8.213]), bounds(None)
+    ('[6.61, 8.21]', '')
+    """
+    if interval is None:
+        return ""
+    low, high = (
+        (interval.low, interval.high)
+        if isinstance(interval, Interval)
+        else (interval[0], interval[1])
+    )
+    return f"[{number(low, digits)}, {number(high, digits)}]"
+
+
+def share_bounds(interval: Sequence[float] | None, digits: int = 1) -> str:
+    """Return the interval of a share in per cent.
+
+    >>> share_bounds([0.1, 0.25])
+    '[10.0, 25.0]'
+    """
+    return "" if interval is None else bounds([100 * end for end in interval], digits)
+
+
+def milliseconds(value: float | None) -> str:
+    """Return milliseconds with about three digits.
+
+    >>> milliseconds(0.0312), milliseconds(55.51), milliseconds(205.2)
+    ('0.031', '55.5', '205')
+    """
+    if value is None:
+        return NONE
+    digits = 0 if value >= 100 else 1 if value >= 10 else 2 if value >= 1 else 3
+    return number(value, digits)
+
+
+def shortened(text: str, letters: int) -> str:
+    """Return `text` with its middle left out where it is longer than `letters`.
+
+    >>> shortened("caffe-age-net:/tmp/random.caffemodel", 20)
+    'caffe-age-…caffemodel'
+    """
+    if len(text) <= letters:
+        return text
+    half = letters // 2
+    return f"{text[:half]}…{text[-half:]}"
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """Return a number with its noun.
+
+    >>> counted(1, "picture"), counted(2023, "picture")
+    ('1 picture', '2,023 pictures')
+    """
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -1,0 +1,125 @@
+"""Writing a report: which formats there are, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agebench.errors import AgebenchError, UsageError, suggestion
+from agebench.files import check_target, write_whole
+from agebench.report import page, tables
+from agebench.report.changes import changes
+from agebench.report.gallery import check_root
+from agebench.report.joining import Joined, join
+from agebench.report.reading import SweepFile, read_result
+from agebench.types import plain
+
+FORMATS = ("html", "md", "tex", "csv")
+REPORT_NAME = "report"
+
+
+def read_formats(text: str) -> tuple[str, ...]:
+    """Read formats divided by commas; each once, in the order given.
+
+    Raises:
+        UsageError: there is none, or one is not known.
+
+    >>> read_formats("html, csv")
+    ('html', 'csv')
+    """
+    formats = tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"unknown format {name!r}: {suggestion(name, FORMATS)}")
+    if not formats:
+        raise UsageError(f"expected a format, got none: {suggestion('', FORMATS)}")
+    return formats
+
+
+def prepare_target(folder: Path, formats: Sequence[str]) -> None:
+    """Make the folder, and check that every file can be written into it.
+
+    Raises:
+        AgebenchError: it can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise AgebenchError(f"the folder {str(folder)!r} can't be made: {reason}") from error
+    for name in formats:
+        check_target(folder / f"{REPORT_NAME}.{name}")
+
+
+def write_report(
+    joined: Joined,
+    folder: str | Path,
+    formats: Sequence[str] = ("html",),
+    thumbnails: str | Path | None = None,
+    sweeps: Sequence[SweepFile] = (),
+) -> list[Path]:
+    """Write a report; each file appears whole or not at all.
+
+    Args:
+        joined: what it is about.
+        folder: where to; made if it is not there.
+        formats: some of `FORMATS`.
+        thumbnails: folder of the pictures, to show the worst; None for none.
+        sweeps: files of `agebench bench`, for the page.
+
+    Returns:
+        The files, in the order of the formats.
+
+    Raises:
+        UsageError: a format is not known, or `thumbnails` is no folder.
+        AgebenchError: a file can't be written.
+    """
+    target = Path(folder)
+    root = None if thumbnails is None else Path(thumbnails)
+    if root is not None:
+        check_root(root)
+    wanted = read_formats(",".join(formats))
+    prepare_target(target, wanted)
+    written = []
+    for name in wanted:
+        path = target / f"{REPORT_NAME}.{name}"
+        text = page.render(joined, root, sweeps) if name == "html" else _TABLES[name](joined)
+        # No name of a file can be what UTF-8 can't hold: all text has been made inert.
+        write_whole(path, text)
+        written.append(path)
+    return written
+
+
+def report_on(folder: Path) -> Path:
+    """Write the page of the result in `folder` beside it; return its path.
+
+    Raises:
+        AgebenchError: there is no result, or the page can't be written.
+    """
+    (path,) = write_report(join([read_result(folder)]), folder)
+    return path
+
+
+_TABLES = {"md": tables.as_markdown, "tex": tables.as_latex, "csv": tables.as_csv}
+
+
+def as_json(joined: Joined) -> dict[str, Any]:
+    """Return the figures of a report as JSON can hold them: summary, tests and changes."""
+    return {
+        "dataset": joined.dataset["name"],
+        "protocol": joined.dataset["protocol"],
+        "common_subset": int(joined.common.sum()),
+        "results": [str(result.path) for result in joined.results],
+        "remarks": list(joined.remarks),
+        "estimators": tables.summary(joined),
+        "analysis": plain(joined.analysis),
+        "changes": [_change_json(change) for change in changes(joined)],
+    }
+
+
+def _change_json(change: Any) -> dict[str, Any]:
+    content: dict[str, Any] = plain(change)
+    interval = change.interval
+    content["interval"] = None if interval is None else [interval.low, interval.high]
+    return content

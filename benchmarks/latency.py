@@ -1,0 +1,107 @@
+"""Latency by batch size, written down as JSON and as a Markdown table.
+
+    python benchmarks/make_random_age_net.py random.caffemodel
+    python benchmarks/latency.py hse-mobilenet caffe-age-net:random.caffemodel constant \
+        --batch 1,4,16 --name latency_cpu
+
+With --device cuda and ONNX files it measures a GPU: --name latency_cuda.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from agebench.bench.speed import BENCH_FILE, BenchResult, BenchSettings, bench
+from agebench.bench.speed_tables import amount, print_bench, three
+from agebench.cli.bench import read_batches
+from agebench.errors import AgebenchError
+from agebench.files import write_whole
+from agebench.references import join_options
+
+RESULTS = Path(__file__).with_name("results")
+COLUMNS = (
+    "estimator",
+    "batch",
+    "n",
+    "p50 ms",
+    "p90 ms",
+    "p99 ms",
+    "crop ms",
+    "infer ms",
+    "faces/s",
+    "floor ms",
+    "infer / floor",
+)
+
+
+def rows(result: BenchResult) -> list[list[str]]:
+    """Return one row of `COLUMNS` per estimator and batch size."""
+    found = []
+    for entry in result.entries:
+        for times in entry.sweep:
+            floor, infer = entry.floor_ms(times.batch), times.infer.percentile(50)
+            cells = [*(times.total.percentile(percent) for percent in (50, 90, 99))]
+            cells += [times.crop.percentile(50), infer, times.faces_per_s, floor]
+            cells.append(infer / floor if floor and infer is not None else None)
+            counts = [str(times.batch), str(len(times.total.samples_ms))]
+            found.append([entry.runner.name, *counts, *map(three, cells)])
+    return found
+
+
+def markdown(result: BenchResult) -> str:
+    """Return the table, and the whole of what the command prints."""
+    lines = ["# Latency by batch size", ""]
+    environment, machine = result.about["environment"], result.about["machine"]
+    lines += [
+        f"{result.about['created']}, {environment['processor']}, {environment['cores']} "
+        f"processors, {amount(environment['memory_bytes'], 'B')}; {environment['system']}. "
+        f"{machine['threads']} threads. Load average before "
+        f"{machine['load_average_before']}, after {machine['load_average_after']}: the machine is "
+        "shared with others. docs/latency.md tells how to read this.",
+        "",
+        "| " + " | ".join(COLUMNS) + " |",
+        "|" + "---|" * len(COLUMNS),
+        *("| " + " | ".join(row) + " |" for row in rows(result)),
+    ]
+    text = io.StringIO()
+    print_bench(result, Console(file=text, width=100))
+    printed = [line.rstrip() for line in text.getvalue().splitlines()]
+    return "\n".join([*lines, "", "As printed:", "", "```", *printed, "```", ""])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, write both files; return the exit status."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("estimators", nargs="+", metavar="ESTIMATOR")
+    parser.add_argument("--batch", default="1,4,16")
+    parser.add_argument("--device", choices=("cpu", "cuda"))
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--repeats", type=int)
+    parser.add_argument("--cold-start", type=int, default=5)
+    parser.add_argument("--name", default="latency_cpu", help="of the files in results/")
+    given = parser.parse_args(arguments)
+    try:
+        settings = BenchSettings(
+            device=given.device,
+            batches=read_batches(given.batch),
+            threads=given.threads,
+            repeats=given.repeats,
+            cold_starts=given.cold_start,
+        )
+        result = bench(join_options(given.estimators), out=RESULTS, settings=settings)
+        (RESULTS / BENCH_FILE).replace(RESULTS / f"{given.name}.json")
+        write_whole(RESULTS / f"{given.name}.md", markdown(result))
+    except AgebenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    print(markdown(result))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

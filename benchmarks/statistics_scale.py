@@ -1,0 +1,112 @@
+"""How long and how much memory the statistics of 100,000 pictures and 3 estimators take.
+
+    python benchmarks/statistics_scale.py
+
+The predictions are synthetic: half of the people have five pictures, two estimators have a
+distribution, and one picture in a hundred has no face.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agebench.bench.analysis import analyse
+from agebench.bench.environment import describe_environment
+from agebench.calibration import LEVELS, score_distributions
+from agebench.types import AgeBins
+
+RESULTS = Path(__file__).with_name("results") / "statistics_scale.json"
+BINS = AgeBins.single_years(0, 100)
+NAMES = ("sharp", "blunt", "constant")
+_SPREAD_YEARS = {"sharp": 5.0, "blunt": 9.0}
+
+
+def _outcomes(generator: np.random.Generator, true: Any, name: str) -> list[dict[str, Any]]:
+    """Make one estimator's outcomes, distributions scored in parts as the harness does."""
+    if name == "constant":
+        return [{"status": "ok", "years": 30.0, "class_index": None, "nll": None} for _ in true]
+    spread = _SPREAD_YEARS[name]
+    years = np.clip(true + generator.normal(0, spread, len(true)), 0, 100)
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(true), 1000):
+        part = slice(start, start + 1000)
+        offsets = (np.arange(len(BINS)) - years[part, None]) / spread
+        shares = np.exp(-(offsets**2) / 2)
+        shares /= shares.sum(axis=1, keepdims=True)
+        scores = score_distributions(shares, BINS, true[part])
+        for row, age in enumerate(years[part].tolist()):
+            ends = {
+                f"interval_{100 * level:.0f}": scores.intervals[level][row].tolist()
+                for level in LEVELS
+            }
+            numbers = {
+                "nll": float(scores.nll[row]),
+                "crps_years": float(scores.crps_years[row]),
+                "pit": float(scores.pit[row]),
+            }
+            found.append({"status": "ok", "years": age, "class_index": None, **numbers, **ends})
+    return found
+
+
+def synthetic_result(pictures: int, seed: int = 0) -> dict[str, Any]:
+    """Return as much of a result's JSON as the statistics look at."""
+    generator = np.random.default_rng(seed)
+    true = generator.integers(0, 100, pictures).astype(np.float64)
+    outcomes = {name: _outcomes(generator, true, name) for name in NAMES}
+    seen = generator.random(pictures) > 0.01
+    images = [
+        {
+            "image": f"{row:06}.jpg",
+            "true_years": age,
+            "identity": f"person {row // 5}" if row % 10 < 5 else None,
+            "attributes": {"gender": "mf"[row % 2], "race": "abcde"[row % 5]},
+            "status": "ok" if seen[row] else "no_face",
+            "predictions": {name: outcomes[name][row] for name in NAMES} if seen[row] else {},
+        }
+        for row, age in enumerate(true.tolist())
+    ]
+    estimators = [
+        {
+            "name": name,
+            "available": True,
+            "spec": {"name": name, "classes": None, "settings": {"years": 30.0}},
+        }
+        for name in NAMES
+    ]
+    return {"settings": {"seed": seed}, "estimators": estimators, "images": images}
+
+
+def main() -> None:
+    """Measure, print and write down."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pictures", type=int, default=100_000)
+    pictures = parser.parse_args().pictures
+    result = synthetic_result(pictures)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    wall, own = time.perf_counter(), time.process_time()
+    analysis = analyse(result)
+    wall, own = time.perf_counter() - wall, time.process_time() - own
+    content = {
+        "pictures": pictures,
+        "estimators": len(NAMES),
+        "clustered": analysis["settings"]["clustered"],
+        "wall_seconds": round(wall, 1),
+        "process_seconds": round(own, 1),
+        "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_bytes_of_the_predictions_alone": before * 1024,
+        "environment": describe_environment(),
+    }
+    print(json.dumps(content, indent=1))
+    RESULTS.parent.mkdir(exist_ok=True)
+    RESULTS.write_text(json.dumps(content, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,222 @@
+"""Gates: what fails, what does not, and in which words."""
+
+from __future__ import annotations
+
+import copy
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agebench.bench.gates import FIGURES, GateError, Gates, parse_gate, read_gates
+from agebench.errors import AgebenchError, UsageError
+
+
+def _estimator(name: str, mae: float, n: int = 4) -> dict[str, Any]:
+    stage = {"n": 4, "p50_ms": 2.0, "p90_ms": 4.0, "p99_ms": 8.0}
+    errors = {
+        "n": n,
+        "mae_years": mae,
+        "rmse_years": mae + 1,
+        "median_years": mae - 1,
+        "bias_years": -mae,
+    }
+    return {
+        "name": name,
+        "available": True,
+        "unavailable_reason": "",
+        "missed": 3,
+        "failed": 1,
+        "errors": errors,
+        "own_errors": errors,
+        "latency": {"crop": stage, "infer": stage, "total": {**stage, "p99_ms": 21.0}},
+    }
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    images = [
+        {
+            "true_years": 30.0,
+            "identity": None,
+            "attributes": {},
+            "predictions": {"hse": {"years": 30.0 + off}, "a:b": {"years": 35.0}},
+        }
+        for off in (0.0, 2.0, 4.0, 9.0)
+    ]
+    dataset = {
+        "name": "tiny",
+        "label_kind": "birth-age",
+        "protocol": "all pictures",
+        "subset": "",
+        "split": None,
+        "content_sha256": "ab" * 32,
+    }
+    return {
+        "schema_version": 1,
+        "dataset": dataset,
+        "shared_latency": {"decode": {"p99_ms": 9.0}, "detect": {"p99_ms": 70.0}},
+        "estimators": [_estimator("hse", 4.0), _estimator("a:b", 6.0)],
+        "images": images,
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "failing"),
+    [
+        ("mae>5", ["a:b"]),
+        ("mae >= 4", ["hse", "a:b"]),
+        ("mae>4", ["a:b"]),
+        ("hse:mae>5", []),
+        ("a:b:mae>5", ["a:b"]),
+        (" a:b : mae > 5 ".replace(" : ", ":"), ["a:b"]),
+        ("bias<-5", ["a:b"]),
+        ("rmse>6", ["a:b"]),
+        ("median<=3", ["hse"]),
+        ("missed>2", ["hse", "a:b"]),
+        ("failed>1", []),
+        ("p99_total_ms>20", ["hse", "a:b"]),
+        ("p50_infer_ms>2", []),
+        ("p99_detect_ms>69.5", ["hse", "a:b"]),
+        ("p99_decode_ms>9.5", []),
+        ("hse:cs2<0.6", ["hse"]),
+        ("hse:cs4<0.75", []),
+        ("cs5<1", ["hse"]),
+        ("cs10<1", []),
+    ],
+)
+def test_a_gate_fails_where_its_condition_holds(
+    result: dict[str, Any], text: str, failing: list[str]
+) -> None:
+    reasons = read_gates([text]).failures(result)
+    assert [reason.split(": ")[0] for reason in reasons] == failing
+
+
+def test_the_reason_is_one_line_with_the_value(result: dict[str, Any]) -> None:
+    with pytest.raises(GateError) as caught:
+        read_gates(["mae>5", "hse:p99_total_ms>20"]).require(result)
+    assert str(caught.value) == ("gate failed: a:b: mae is 6 (> 5); hse: p99_total_ms is 21 (> 20)")
+    assert caught.value.exit_code == 1
+    read_gates(["mae>7"]).require(result)
+
+
+def test_a_figure_that_is_not_there_fails_with_the_reason(result: dict[str, Any]) -> None:
+    hse = result["estimators"][0]
+    hse["latency"] = {}
+    (reason,) = read_gates(["hse:p99_total_ms>20"]).failures(result)
+    assert reason == "hse: p99_total_ms is not known: nothing was timed"
+    hse["errors"] = {**hse["errors"], "mae_years": None}
+    assert "no picture" in read_gates(["hse:mae>5"]).failures(result)[0]
+    for image in result["images"]:
+        image["predictions"] = {}
+    assert "no picture" in read_gates(["hse:cs3<0.5"]).failures(result)[0]
+    gone = {"name": "hse", "available": False, "unavailable_reason": "no file"}
+    result["estimators"][0] = gone
+    assert "not available: no file" in read_gates(["hse:mae>5"]).failures(result)[0]
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+def test_every_figure_is_found_in_a_result(result: dict[str, Any], figure: str) -> None:
+    for stage in result["shared_latency"].values():
+        stage |= {"p50_ms": 1.0, "p90_ms": 1.0}
+    assert not any("not known" in text for text in read_gates([f"{figure}>1"]).failures(result))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("maee>5", "did you mean 'mae'"),
+        ("p99_totl_ms>5", "did you mean 'p99_total_ms'"),
+        ("zzz>5", "known: mae"),
+        ("cs11<0.5", "cs1"),
+        ("mae", "no gate"),
+        ("mae=5", "no gate"),
+        ("mae>", "no gate"),
+        ("mae>five", "no gate"),
+        ("mae>nan", "no gate"),
+        ("mae>inf", "no gate"),
+        ("mae>5,0", "no gate"),
+        ("", "no gate"),
+        (":mae>5", "no gate"),
+        ("cs5<60", "share"),
+    ],
+)
+def test_what_is_no_gate_is_refused(text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        parse_gate(text)
+
+
+def test_a_gate_about_nobody_is_refused(result: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="did you mean 'hse'"):
+        read_gates(["hsee:mae>5"]).failures(result)
+
+
+def _stored(folder: Path, content: Any) -> Path:
+    path = folder / "stored.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("mae", "tolerance", "fails"),
+    [(4.09, None, False), (4.11, None, True), (4.11, 0.2, False), (4.01, 0.0, True), (3, 0, False)],
+)
+def test_the_mae_may_rise_by_the_tolerance(
+    result: dict[str, Any], tmp_path: Path, mae: float, tolerance: float | None, fails: bool
+) -> None:
+    gates = read_gates((), _stored(tmp_path, result), tolerance)
+    result["estimators"][0] = _estimator("hse", mae)
+    reasons = gates.failures(result)
+    assert bool(reasons) == fails
+    assert all(reason.startswith(f"hse: MAE {mae:.3f} is more than") for reason in reasons)
+
+
+def test_fewer_pictures_with_an_age_fail(result: dict[str, Any], tmp_path: Path) -> None:
+    gates = read_gates((), _stored(tmp_path, result))
+    result["estimators"][0] = _estimator("hse", 3.0, n=3)
+    (reason,) = gates.failures(result)
+    assert reason.startswith("hse: an age for 3 pictures only, 4 in")
+
+
+def test_results_of_other_pictures_are_not_compared(result: dict[str, Any], tmp_path: Path) -> None:
+    gates = read_gates((), _stored(tmp_path, result))
+    for change in ({"content_sha256": "cd" * 32}, {"name": "other"}, {"subset": "first 3 by name"}):
+        other = copy.deepcopy(result)
+        other["dataset"] |= change
+        (reason,) = gates.failures(other)
+        assert reason.startswith("not to be compared with baseline")
+
+
+def test_a_baseline_without_these_estimators_fails(result: dict[str, Any], tmp_path: Path) -> None:
+    gates = read_gates((), _stored(tmp_path, result))
+    result["estimators"] = [_estimator("new", 1.0)]
+    assert "none of these estimators, only hse, a:b" in gates.failures(result)[0]
+
+
+def test_an_estimator_that_is_gone_or_dead_fails(result: dict[str, Any], tmp_path: Path) -> None:
+    gates = read_gates((), _stored(tmp_path, result))
+    result["estimators"][0] |= {"available": False, "unavailable_reason": "no file"}
+    assert any("hse: no MAE, 4.000" in reason for reason in gates.failures(result))
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "[]", "{}", "null", '{"schema_version": 2}', '{"schema_version": 1}', "[" * 100_000],
+)
+def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
+    with pytest.raises(AgebenchError, match="baseline"):
+        read_gates((), _stored(tmp_path, content))
+
+
+def test_wrong_calls_are_refused(tmp_path: Path, result: dict[str, Any]) -> None:
+    with pytest.raises(AgebenchError, match="can't be read"):
+        read_gates((), tmp_path / "none.json")
+    with pytest.raises(UsageError, match="needs a baseline"):
+        read_gates((), None, 0.1)
+    for tolerance in (-0.1, float("nan")):
+        with pytest.raises(UsageError, match="tolerance"):
+            read_gates((), _stored(tmp_path, result), tolerance)
+    assert not Gates().wanted
+    assert read_gates(["mae>5"]).wanted
+    assert Gates().failures(result) == ()

@@ -1,0 +1,242 @@
+"""`agebench bench`: the whole way, the result's schema, hostile calls, and Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from rich.console import Console
+
+from agebench.bench.bench_faces import generated_face
+from agebench.bench.children import ask_child
+from agebench.bench.resources import Resources, measure_resources
+from agebench.bench.roofline import Peaks, floor_ms, measure_peaks
+from agebench.bench.speed import BenchSettings, bench
+from agebench.bench.speed_tables import print_bench
+from agebench.bench.threads import pinned
+from agebench.cli.main import main
+from agebench.errors import AgebenchError, DeviceError
+from agebench.export.age_net import random_age_net
+from agebench.protocols import RuntimeInfo
+from agebench.registry import load_estimator
+from agebench.runtimes.base import use_threads, wanted_threads, watch_models
+from agebench.vision.opencv import cv2
+
+
+def _schema() -> Any:
+    return json.loads((resources.files("agebench.bench") / "bench.schema.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def caffemodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "age_net.caffemodel"
+    random_age_net(path, seed=0)
+    return path
+
+
+def test_the_whole_way(caffemodel: Path, tmp_path: Path) -> None:
+    name = f"caffe-age-net:{caffemodel}"
+    how = BenchSettings(batches=(1, 2), threads=1, repeats=2, cold_starts=1)
+    result = bench([name, "constant"], out=tmp_path, settings=how)
+    written = json.loads((tmp_path / "bench.json").read_text())
+    jsonschema.validate(written, _schema())
+    assert written["estimators"] == result.to_json()["estimators"]
+    net, constant = written["estimators"]
+    assert net["resources"]["parameters"] == 11_415_048
+    assert net["resources"]["file_bytes"] == caffemodel.stat().st_size
+    assert net["resources"]["network_batch"] == {"1": 1, "2": 2}
+    assert net["resources"]["rss_before_bytes"] < net["resources"]["peak_rss_bytes"]["1"]
+    assert [item["batch"] for item in net["batch_sweep"]] == [1, 2]
+    one = net["batch_sweep"][0]
+    assert one["n"] == len(one["samples_ms"]) == 2
+    peaks = written["machine"]["peaks"]["cpu"]
+    assert one["floor_ms"] >= 2e3 * 709_253_120 / peaks["flops_per_s"] * 0.999
+    assert one["infer_to_floor"] == pytest.approx(
+        one["stages"]["infer"]["p50_ms"] / one["floor_ms"]
+    )
+    cold = {stage: times["samples_ms"][0] for stage, times in net["cold_start"].items()}
+    parts = [cold[stage] for stage in ("process", "import", "load", "first")]
+    assert min(parts) > 0
+    assert cold["total"] == pytest.approx(sum(parts))
+    assert constant["resources"]["macs_per_face"] == 0
+    assert constant["batch_sweep"][0]["floor_ms"] is None
+    assert [item["verdict"] for item in written["comparisons"]] == ["no difference shown"] * 2
+    text = io.StringIO()
+    print_bench(result, Console(file=text, width=80))
+    lines = [line for line in text.getvalue().splitlines() if str(caffemodel) not in line]
+    assert max(map(len, lines)) <= 80
+    assert "11.4 M parameters, 709 MMAC per face" in text.getvalue()
+
+
+def test_ten_crops_are_counted_as_ten(caffemodel: Path, tmp_path: Path) -> None:
+    reference = f"caffe-age-net:{caffemodel} crops=10 mean=channel"
+    taken, _ = measure_resources(
+        reference, RuntimeInfo("cv2dnn"), device=None, batches=[5], threads=1
+    )
+    assert taken.macs_per_face == 7_092_531_200
+    assert taken.parameters == 11_415_048
+    assert taken.network_batch == {5: 40}
+
+
+def test_the_floor_by_hand() -> None:
+    peaks = Peaks(flops_per_s=1e9, bytes_per_s=1e8, threads=1, method="")
+    # 4 outputs x 3 x 3 of 27 products each are 972 MACs, 1944 operations; 112 weights, 147 inputs.
+    assert floor_ms(972, 0, peaks) == pytest.approx(1.944e-3)
+    taken = Resources(0, {}, None, 112, 972, 448, 588, 0, {}, ())
+    assert taken.floor_ms(1, peaks) == pytest.approx(1e3 * (448 + 588) / 1e8)
+    busy = Peaks(1e8, 1e9, 1, "")
+    assert taken.floor_ms(10, busy) == pytest.approx(1e3 * 2 * 9720 / 1e8)
+    assert Resources(0, {}, None, None, None, None, 0, 0, {}, ()).floor_ms(1, peaks) is None
+    assert peaks.at_least(busy) == Peaks(1e9, 1e9, 1, "")
+    with pytest.raises(ValueError, match="above 0"):
+        Peaks(0.0, 1.0, 1, "")
+
+
+def test_the_probe_measures_something() -> None:
+    peaks = measure_peaks(1, seconds=0.01)
+    assert peaks.flops_per_s > 1e8
+    assert peaks.bytes_per_s > 1e8
+
+
+def test_threads_are_set_and_put_back() -> None:
+    before = cv2.getNumThreads()
+    with pinned(1) as (threads, cores):
+        assert (threads, cores, cv2.getNumThreads(), wanted_threads()) == (1, None, 1, 1)
+    assert (cv2.getNumThreads(), wanted_threads()) == (before, None)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no pinning on this system")
+def test_processors_are_pinned_and_put_back() -> None:
+    before = os.sched_getaffinity(0)
+    with pinned(1, pin=True) as (_, cores):
+        assert cores == [min(before)]
+        assert os.sched_getaffinity(0) == {min(before)}
+    assert os.sched_getaffinity(0) == before
+
+
+def test_onnxruntime_gets_the_threads() -> None:
+    from agebench.runtimes.onnx_runtime import _options, import_onnxruntime
+
+    with use_threads(3):
+        assert _options(import_onnxruntime()).intra_op_num_threads == 3
+    assert _options(import_onnxruntime()).intra_op_num_threads == 0
+
+
+def test_models_are_watched_only_inside(caffemodel: Path) -> None:
+    with watch_models() as models:
+        estimator = load_estimator(f"caffe-age-net:{caffemodel}")
+        models[0].runs.clear()
+        estimator.predict(generated_face().cut(estimator.spec.crop, 3))
+    assert models[0].source.path == caffemodel
+    assert models[0].runs == [{"": (3, 3, 227, 227)}]
+    load_estimator(f"caffe-age-net:{caffemodel}")
+    assert len(models) == 1
+
+
+def test_a_child_that_fails_gives_its_sentence() -> None:
+    order = {"reference": "constant years=-1", "device": None, "batches": [1], "memory_of": "cpu"}
+    with pytest.raises(AgebenchError, match=r"resources of constant years=-1: .*years must be"):
+        ask_child("resources", order, threads=1)
+    with pytest.raises(AgebenchError, match="no_such_task"):
+        ask_child("no_such_task", {}, threads=1)
+
+
+HOSTILE = [
+    ("--batch 0", 2, "at least 1, got 0"),
+    ("--batch -4", 2, "at least 1, got -4"),
+    ("--batch 1,,2", 2, "whole numbers"),
+    ("--batch 1.5", 2, "whole numbers"),
+    ("--batch ٣", 2, "whole numbers"),
+    ("--batch 1,1", 2, "given twice"),
+    ("--batch 1000000000", 2, "GB of memory"),
+    ("--batch 99999999999999999999", 2, "whole numbers"),
+    ("--threads 0", 2, "threads must be 1 to"),
+    ("--threads 1000000000", 2, "threads must be 1 to"),
+    ("--repeats 0", 2, "repeats must be at least 1"),
+    ("--seconds nan", 2, "seconds must be"),
+    ("--seconds 1 --repeats 1", 2, "exclude each other"),
+    ("--cold-start -1", 2, "cold_starts must be"),
+    ("--device tpu", 2, "unknown device 'tpu'"),
+    ("--root .", 2, "--root needs --dataset"),
+    ("constant", 2, "given twice"),
+    ("--out /dev/null/x", 1, "can't be written to"),
+    ("--detector nope", 2, "unknown detector 'nope'"),
+]
+
+
+@pytest.mark.parametrize(("words", "code", "sentence"), HOSTILE)
+def test_hostile_calls(
+    words: str, code: int, sentence: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["bench", "constant", *words.split()])
+    said = capfd.readouterr()
+    assert exited.value.code == code
+    assert sentence in said.err
+    assert "Traceback" not in said.err
+    assert not said.out
+
+
+def test_cuda_where_there_is_none(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(_device: str) -> tuple[str, ...]:
+        raise DeviceError("--device cuda asks for a CUDA device, this machine has none")
+
+    monkeypatch.setattr("agebench.bench.speed.require_device", none)
+    with pytest.raises(SystemExit) as exited:
+        main(["bench", "constant", "--device", "cuda"])
+    assert exited.value.code == 1
+    assert capfd.readouterr().err.startswith("agebench: --device cuda asks for a CUDA device")
+
+
+def test_json_is_all_that_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exited:
+        main(["bench", "constant", "--batch", "1", "--repeats", "1", "--cold-start", "0", "--json"])
+    assert exited.value.code == 0
+    written = json.loads(capfd.readouterr().out)
+    jsonschema.validate(written, _schema())
+    assert written["estimators"][0]["cold_start"] is None
+
+
+def test_real_faces(tmp_path: Path) -> None:
+    how = BenchSettings(batches=(2,), repeats=1, cold_starts=0)
+    result = bench(["constant"], dataset="demo", detector="haar", settings=how)
+    assert result.about["faces"]["pictures"] == len(result.about["faces"]["names"]) >= 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a child there")
+def test_ctrl_c_ends_in_one_sentence_and_leaves_no_file(tmp_path: Path) -> None:
+    code = "from agebench.cli import main; main()"
+    out_folder = tmp_path / "out"
+    words = f"bench constant --batch 1000 --seconds 3000 --cold-start 0 --out {out_folder}".split()
+    child = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+        [sys.executable, "-c", code, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        end = time.monotonic() + 60
+        while not out_folder.exists() and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(1)
+        os.killpg(child.pid, signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+    finally:
+        child.kill()
+    assert child.returncode == 130
+    assert err.strip().startswith("agebench: interrupted")
+    assert "Traceback" not in out + err
+    assert list(out_folder.iterdir()) == []

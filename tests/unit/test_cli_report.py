@@ -1,0 +1,104 @@
+"""`agebench report` and `compare --report`: files, exit codes, one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from agebench.cli.main import main
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exited:
+            main(list(map(str, arguments)))
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.err
+        assert isinstance(exited.value.code, int)
+        return exited.value.code, captured.out, captured.err
+
+    return run
+
+
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def test_the_page_lies_beside_the_result(cli: Cli, write_result: Write) -> None:
+    path = write_result()
+    code, out, err = cli("report", path)
+    assert (code, err) == (0, "")
+    assert str(path.with_name("report.html")) in "".join(out.split("\n"))
+    assert sorted(item.name for item in path.parent.iterdir()) == ["report.html", "result.json"]
+
+
+def test_formats_and_folder_are_as_asked_for(cli: Cli, write_result: Write, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "folder"
+    assert cli("report", write_result(), "--out", out, "--format", "md,tex, csv")[0] == 0
+    assert sorted(item.name for item in out.iterdir()) == ["report.csv", "report.md", "report.tex"]
+
+
+def test_json_holds_the_figures_unrounded(cli: Cli, write_result: Write) -> None:
+    code, out, _ = cli("report", write_result(), "--json")
+    assert code == 0
+    content = json.loads(out)
+    assert [row["estimator"] for row in content["estimators"]] == ["good", "poor"]
+    assert content["estimators"][1]["mae_years"] == 15.0
+
+
+def test_what_changed_is_said_in_a_line(cli: Cli, write_result: Write, tmp_path: Path) -> None:
+    ages = range(1, 61)
+    before = write_result("a", predicted={"x\x1b[31m": [age + 5.0 for age in ages]})
+    after = write_result("b", predicted={"x\x1b[31m": [age + 1.0 for age in ages]})
+    code, out, _ = cli("report", before, after, "--out", tmp_path / "c")
+    assert code == 0
+    assert "MAE 5.00 to 1.00 (better" in " ".join(out.split())
+    assert "\x1b" not in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (("{a}", "--format", "pdf"), 2, "unknown format 'pdf'"),
+        (("{a}", "--format", ","), 2, "expected a format"),
+        (("{a}", "{b}"), 2, "people's guesses"),
+        (("{a}", "{a}"), 2, "given twice"),
+        (("no/such.json",), 2, "there is no file"),
+        (("{a}", "--thumbnails", "no/such"), 2, "--thumbnails needs the folder"),
+        (("{a}", "--out", "{a}"), 1, "can't be made"),
+        (("{a}", "--fail-if", "mae>5"), 1, "poor"),
+        ((), 2, "Missing argument"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence(
+    cli: Cli, write_result: Write, arguments: tuple[str, ...], code: int, told: str
+) -> None:
+    places = {"a": write_result("a"), "b": write_result("b", label_kind="apparent")}
+    found, _, err = cli("report", *(part.format(**places) for part in arguments))
+    assert found == code
+    assert told in " ".join(err.split())
+
+
+def test_compare_writes_the_page_too(cli: Cli, tmp_path: Path) -> None:
+    base = ("compare", "constant", "--dataset", "demo", "--detector", "aligned")
+    code, _, err = cli(*base, "--report")
+    assert code == 2
+    assert "--report needs --out" in err
+    code, out, err = cli(*base, "--latency-images", "2", "--report", "--out", tmp_path / "o")
+    assert (code, err) == (0, "")
+    assert "report.html" in out
+    assert (tmp_path / "o" / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+
+
+def test_a_page_that_can_not_be_written_is_known_before(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "o" / "report.html").mkdir(parents=True)
+    base = ("compare", "constant", "--dataset", "demo", "--detector", "aligned")
+    code, _, err = cli(*base, "--report", "--out", tmp_path / "o")
+    assert code == 1
+    assert "is a folder" in err
+    assert not (tmp_path / "o" / "result.json").exists()

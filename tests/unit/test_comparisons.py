@@ -1,0 +1,160 @@
+"""Paired tests against scipy and against counting by hand."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import bootstrap, permutation_test
+
+from agebench.comparisons import (
+    bootstrap_column_means,
+    compare_pairs,
+    holm,
+    sign_flip_p_values,
+)
+from agebench.types import Floats
+
+
+def _errors(n: int, columns: int = 2, seed: int = 0) -> Floats:
+    generator = np.random.default_rng(seed)
+    shared = generator.normal(0, 4, (n, 1))
+    shift = np.linspace(0, 1, columns)
+    return np.asarray(np.abs(shared + generator.normal(shift, 4, (n, columns))))
+
+
+def _scipy_p(errors: Floats, permutations: int) -> float:
+    found = permutation_test(
+        (errors[:, 0], errors[:, 1]),
+        lambda first, second, axis: np.mean(first - second, axis=axis),
+        permutation_type="samples",
+        n_resamples=permutations,
+        vectorized=True,
+        rng=np.random.default_rng(5),
+    )
+    return float(found.pvalue)
+
+
+@pytest.mark.parametrize("n", [2, 5, 9, 12])
+def test_all_swaps_of_few_pictures_give_scipys_exact_p(n: int) -> None:
+    errors = _errors(n, seed=n)
+    assert sign_flip_p_values(errors)[0, 1] == pytest.approx(_scipy_p(errors, 10_000), abs=1e-12)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_random_swaps_of_many_pictures_agree_with_scipy(seed: int) -> None:
+    errors = _errors(157, seed=seed)
+    ours, theirs = sign_flip_p_values(errors)[0, 1], _scipy_p(errors, 9999)
+    assert ours == pytest.approx(theirs, abs=4 * np.sqrt(2 * theirs * (1 - theirs) / 9999) + 1e-3)
+
+
+def test_people_are_swapped_whole() -> None:
+    errors = _errors(30, seed=4)
+    people = [f"person {row % 7}" for row in range(30)]
+    differences = errors[:, 0] - errors[:, 1]
+    sums = np.array([sum(differences[row::7]) for row in range(7)])
+    swapped = [abs(np.dot(signs, sums)) for signs in product((1, -1), repeat=7)]
+    expected = np.mean(np.array(swapped) >= abs(sums.sum()) - 1e-9)
+    assert sign_flip_p_values(errors, clusters=people)[0, 1] == expected
+    assert sign_flip_p_values(errors)[0, 1] != expected
+
+
+@pytest.mark.parametrize("people", [7, 8, 9, 13, 14, 17])
+def test_every_row_takes_part_in_random_swaps(people: int) -> None:
+    # One row alone carries the difference: it flips every second time and never lowers the sum.
+    errors = np.zeros((people, 2))
+    errors[-1, 0] = 1.0
+    assert sign_flip_p_values(errors, permutations=100)[0, 1] == 1.0
+    # With all rows alike only all + or all - reach the sum.
+    errors[:, 0] = 1.0
+    p_value = sign_flip_p_values(errors, permutations=2**people)[0, 1]
+    assert p_value == 2 / 2**people
+
+
+def test_equal_estimators_do_not_differ() -> None:
+    errors = np.repeat(_errors(100, 1), 3, axis=1) * 0.1
+    for pair in compare_pairs(errors, replicates=50, permutations=99):
+        assert (pair.difference_years, pair.p_value, pair.p_adjusted) == (0.0, 1.0, 1.0)
+        assert pair.interval is not None
+        assert pair.interval.low == pair.interval.high == 0.0
+
+
+def test_the_p_value_is_never_zero() -> None:
+    errors = np.column_stack([np.zeros(500), np.ones(500)])
+    assert sign_flip_p_values(errors, permutations=999)[0, 1] == 1 / 1000
+
+
+def test_paired_bootstrap_agrees_with_scipys() -> None:
+    errors = _errors(200, seed=8)
+    means = bootstrap_column_means(errors, replicates=9999)
+    ours = np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975])
+    theirs = bootstrap(
+        (errors[:, 0] - errors[:, 1],), np.mean, method="percentile", rng=np.random.default_rng(3)
+    ).confidence_interval
+    assert ours.tolist() == pytest.approx([theirs.low, theirs.high], abs=0.04)
+
+
+def test_clustered_bootstrap_has_the_spread_of_people() -> None:
+    # Equal pictures per person: the bootstrap of people is that of their means.
+    by_person = _errors(60, seed=9)
+    errors, people = np.repeat(by_person, 5, axis=0), np.repeat(np.arange(60), 5).tolist()
+    means = bootstrap_column_means(errors, clusters=people, replicates=4000)
+    expected = by_person.std(axis=0) / np.sqrt(60)
+    assert means.std(axis=0) == pytest.approx(expected, rel=0.06)
+    assert means.mean(axis=0) == pytest.approx(errors.mean(axis=0), abs=0.06)
+
+
+def test_the_order_of_the_pictures_does_not_matter() -> None:
+    errors = _errors(60, 3)
+    people = [f"p{row // 4}" for row in range(60)]
+    order = np.random.default_rng(0).permutation(60)
+    for clusters in (None, people):
+        moved = None if clusters is None else [clusters[row] for row in order]
+        first = compare_pairs(errors, clusters=clusters, replicates=20, permutations=50)
+        second = compare_pairs(errors[order], clusters=moved, replicates=20, permutations=50)
+        for one, other in zip(first, second, strict=True):
+            assert one.p_value == other.p_value
+            assert one.interval is not None
+            assert other.interval is not None
+            assert one.interval.low == pytest.approx(other.interval.low, abs=1e-12)
+
+
+def test_pairs_come_in_order_with_their_difference() -> None:
+    errors = np.array([[1.0, 2.0, 6.0], [3.0, 2.0, 6.0]])
+    pairs = compare_pairs(errors, replicates=5, permutations=5)
+    assert [(pair.first, pair.second, pair.difference_years) for pair in pairs] == [
+        (0, 1, 0.0),
+        (0, 2, -4.0),
+        (1, 2, -4.0),
+    ]
+
+
+@pytest.mark.parametrize("clusters", [None, ["ann"]])
+def test_one_person_is_no_sample(clusters: list[str] | None) -> None:
+    (pair,) = compare_pairs([[1.0, 2.0]], clusters=clusters)
+    assert (pair.interval, pair.p_value, pair.p_adjusted) == (None, None, None)
+    assert pair.difference_years == -1.0
+
+
+def test_holm_by_hand_and_in_any_order() -> None:
+    assert holm([]) == []
+    assert holm([0.2]) == [0.2]
+    # 4 * 0.01; 3 * 0.02; 2 * 0.03 = 0.06 (not below the one before); 0.9
+    assert holm([0.03, 0.9, 0.01, 0.02]) == pytest.approx([0.06, 0.9, 0.04, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    "errors", [[[1.0, np.nan]], [1.0, 2.0], [], [[]], np.zeros((0, 2)), [["a", "b"]]]
+)
+def test_what_is_no_table_of_errors_is_refused(errors: object) -> None:
+    with pytest.raises(ValueError, match="errors"):
+        compare_pairs(errors)  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_lengths_and_numbers_are_checked() -> None:
+    with pytest.raises(ValueError, match="clusters"):
+        sign_flip_p_values([[1.0, 2.0]], clusters=["a", "b"])
+    with pytest.raises(ValueError, match="permutations"):
+        sign_flip_p_values([[1.0, 2.0]], permutations=0)

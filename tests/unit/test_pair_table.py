@@ -1,0 +1,47 @@
+"""The table of pairs puts the better one first and turns its interval with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+
+from agebench.bench.results import CompareResult
+from agebench.bench.tables import pair_table
+
+
+def _shown(**pair: Any) -> str:
+    given = {
+        "first": "one",
+        "second": "two[b]",
+        "n": 9,
+        "interval": None,
+        "p_value": None,
+        "p_adjusted": None,
+        "verdict": "no difference shown",
+        **pair,
+    }
+    result = CompareResult((), [], 9, None, {}, {"pairs": [given]})
+    console = Console(width=120)
+    with console.capture() as capture:
+        console.print(pair_table(result))
+    return " ".join(capture.get().split())
+
+
+def test_the_second_one_better() -> None:
+    text = _shown(
+        difference_years=1.5, interval=[0.5, 2.5], p_adjusted=0.0123, verdict="second better"
+    )
+    assert "two[b] better than one │ -1.50 [-2.50, -0.50] │ 0.0123" in text
+
+
+def test_the_first_one_better() -> None:
+    text = _shown(
+        difference_years=-1.5, interval=[-2.5, -0.5], p_adjusted=0.0123, verdict="first better"
+    )
+    assert "one better than two[b] │ -1.50 [-2.50, -0.50] │ 0.0123" in text
+
+
+def test_nothing_shown() -> None:
+    text = _shown(difference_years=0.25)
+    assert "two[b] not shown to differ from one │ -0.25 │ -" in text

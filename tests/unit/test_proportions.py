@@ -1,0 +1,64 @@
+"""Intervals of shares against scipy, and what people are worth."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from agebench.proportions import effective_trials, share_interval, wilson_interval
+
+
+@pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
+@pytest.mark.parametrize(("successes", "trials"), [(0, 1), (0, 40), (1, 10), (7, 9), (40, 40)])
+def test_wilson_is_scipys(successes: int, trials: int, level: float) -> None:
+    ours = wilson_interval(successes, trials, level)
+    theirs = binomtest(successes, trials).proportion_ci(level, "wilson")
+    assert ours is not None
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("successes", "trials", "level"),
+    [(-1, 3, 0.95), (4, 3, 0.95), (1, float("inf"), 0.95), (float("nan"), 3, 0.95), (1, 3, 1.0)],
+)
+def test_impossible_numbers_are_refused(successes: float, trials: float, level: float) -> None:
+    with pytest.raises(ValueError, match="expected"):
+        wilson_interval(successes, trials, level)
+
+
+def test_pictures_that_agree_within_people_count_once_per_person() -> None:
+    happened = np.repeat([True, False, True, False, False, True], 50)
+    codes = np.repeat(np.arange(6), 50)
+    # Six people with all pictures alike: about six chances, less the one of the estimated mean.
+    assert effective_trials(happened, codes) == pytest.approx(5.0)
+
+
+def test_independent_pictures_keep_their_number() -> None:
+    generator = np.random.default_rng(1)
+    happened = generator.random(20_000) < 0.3
+    codes = np.arange(20_000)
+    assert effective_trials(happened, codes) == pytest.approx(20_000, rel=1e-3)
+    people = generator.integers(0, 2000, 20_000)
+    assert effective_trials(happened, people) == pytest.approx(20_000, rel=0.1)
+
+
+@pytest.mark.parametrize("value", [True, False])
+def test_where_nothing_varies_each_person_counts_once(value: bool) -> None:
+    happened, codes = np.full(100, value), np.repeat(np.arange(10), 10)
+    assert effective_trials(happened, codes) == 10
+    assert share_interval(happened, codes) == wilson_interval(10 * value, 10)
+
+
+def test_codes_may_leave_numbers_out() -> None:
+    happened = np.array([True, False, True, True])
+    assert effective_trials(happened, np.array([7, 7, 2, 3])) == effective_trials(
+        happened, np.array([0, 0, 1, 2])
+    )
+
+
+def test_one_person_has_no_interval() -> None:
+    happened = np.array([True, False])
+    assert share_interval(happened, np.array([3, 3])) is None
+    assert share_interval(happened) == wilson_interval(1, 2)
+    assert share_interval(np.zeros(0, np.bool_), np.zeros(0, np.intp)) is None

@@ -1,0 +1,70 @@
+"""Faster is said only where the interval says so."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agebench.bench.ratios import MIN_ROUNDS, compare_pairs, ratio_interval
+
+
+def test_a_clear_difference_and_its_direction() -> None:
+    generator = np.random.default_rng(0)
+    fast = (10 + generator.random(60)).tolist()
+    slow = (20 + generator.random(60)).tolist()
+    found = compare_pairs([("slow", [slow]), ("fast", [fast])], [4])
+    assert [item.verdict for item in found] == ["second faster"]
+    interval = found[0].interval
+    assert interval is not None
+    assert interval.low < np.median(fast) / np.median(slow) < interval.high < 1
+
+
+def test_the_same_times_show_nothing() -> None:
+    times = (10 + np.random.default_rng(1).random(50)).tolist()
+    found = compare_pairs([("a", [times]), ("b", [times])], [1])[0]
+    assert (found.ratio, found.verdict) == (1.0, "no difference shown")
+
+
+def test_what_slows_a_whole_round_down_cancels_out() -> None:
+    generator = np.random.default_rng(2)
+    drift = np.exp(np.cumsum(generator.normal(0, 0.2, 80)))
+    first, second = 10 * drift, 11 * drift
+    interval = ratio_interval(first.tolist(), second.tolist())
+    assert interval is not None
+    assert interval.low == pytest.approx(1.1)
+    assert interval.high == pytest.approx(1.1)
+
+
+def test_few_rounds_say_nothing() -> None:
+    short = [1.0] * (MIN_ROUNDS - 1)
+    found = compare_pairs([("a", [short]), ("b", [[9.0] * len(short)])], [1])[0]
+    assert (found.interval, found.verdict) == (None, "no difference shown")
+
+
+def test_intervals_widen_with_the_number_of_statements() -> None:
+    times = [[1.0 + n % 7 for n in range(30)], [2.0 + n % 5 for n in range(30)]]
+    one = compare_pairs([("a", times[:1]), ("b", times[1:])], [1])[0].interval
+    many = compare_pairs([(name, times) for name in "abc"], [1, 4])[0].interval
+    assert one is not None
+    assert many is not None
+    assert one.level == pytest.approx(0.95)
+    assert many.level == pytest.approx(1 - 0.05 / 6)
+
+
+def test_false_alarms_are_as_rare_as_promised() -> None:
+    generator = np.random.default_rng(3)
+    alarms = 0
+    for _ in range(200):
+        first, second = generator.gamma(9.0, 1.0, (2, 40))
+        interval = ratio_interval(first.tolist(), second.tolist(), replicates=400)
+        alarms += interval is not None and not interval.low <= 1 <= interval.high
+    assert alarms <= 24  # 5 % of 200 is 10; the bootstrap of a median is no worse than twice
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [([1.0], [1.0, 2.0], "as many rounds"), ([0.0] * 12, [1.0] * 12, "above 0")],
+)
+def test_wrong_samples(first: list[float], second: list[float], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        ratio_interval(first, second)

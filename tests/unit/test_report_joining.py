@@ -1,0 +1,172 @@
+"""Several results as one, and what changed between two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agebench.errors import AgebenchError, UsageError
+from agebench.report.changes import changes, circumstances
+from agebench.report.joining import join
+from agebench.report.reading import read_result
+
+Write = Callable[..., Path]
+Make = Callable[..., dict[str, Any]]
+AGES = np.arange(1.0, 61.0)
+
+
+def test_a_single_result_keeps_its_own_figures(write_result: Write, make_result: Make) -> None:
+    content = make_result()
+    joined = join([read_result(write_result(content=content))])
+    assert [entry.label for entry in joined.scored] == ["good", "poor"]
+    assert joined.scored[0].mae_years == 1.0
+    stated = content["estimators"][0]["errors"]["mae_interval"]
+    interval = joined.scored[0].errors.mae_interval if joined.scored[0].errors else None
+    assert interval is not None
+    assert [interval.low, interval.high] == stated
+    assert joined.analysis == content["analysis"]
+
+
+def test_a_result_without_analysis_is_analysed(write_result: Write, make_result: Make) -> None:
+    content = make_result()
+    expected = content.pop("analysis")
+    assert join([read_result(write_result(content=content))]).analysis == expected
+
+
+def test_a_result_that_no_statistics_can_be_made_of_is_refused(
+    write_result: Write, make_result: Make
+) -> None:
+    content = make_result()
+    del content["analysis"]
+    del content["images"][5]["predictions"]["good"]["crps_years"]
+    with pytest.raises(AgebenchError, match="no statistics can be made"):
+        join([read_result(write_result(content=content))])
+
+
+def test_joined_results_are_scored_on_what_all_have(write_result: Write, make_result: Make) -> None:
+    first = make_result({"one": AGES + 2})
+    second = make_result({"two": np.where(AGES > 30, AGES - 6, AGES)})
+    # "two" gave no age for the ten youngest, on which it is not wrong at all.
+    for image in second["images"][:10]:
+        image["predictions"] = {}
+        image["status"], image["reason"] = "no_face", "none"
+    kept = np.abs(np.where(AGES > 30, -6.0, 0.0))[10:]
+    second["estimators"][0]["errors"] |= {"n": 50, "mae_years": float(kept.mean())}
+    del second["analysis"]
+    joined = join(
+        [
+            read_result(write_result("a", content=first)),
+            read_result(write_result("b", content=second)),
+        ]
+    )
+    errors = {entry.label: entry.mae_years for entry in joined.scored}
+    assert errors == {"one": pytest.approx(2.0), "two": pytest.approx(180 / 50)}
+    assert int(joined.common.sum()) == 50
+    (pair,) = joined.pairs
+    assert pair["n"] == 50
+    assert abs(pair["difference_years"]) == pytest.approx(1.6)
+    assert any("50 pictures" in remark for remark in joined.remarks)
+
+
+@pytest.mark.parametrize(
+    ("other", "reason"),
+    [
+        ({"label_kind": "apparent"}, "people's guesses"),
+        ({"name": "else"}, "the other of 'else'"),
+        ({"subset": "first 60 by name"}, "first 60 by name"),
+        ({"content_sha256": "0" * 64}, "the copies of the data set differ"),
+        (
+            {
+                "split": {
+                    "protocol": "holdout",
+                    "part": "test",
+                    "parts": ["test"],
+                    "fingerprint": "0" * 64,
+                    "parameters": {},
+                    "unused": 0,
+                }
+            },
+            "holdout/test",
+        ),
+    ],
+)
+def test_mixed_protocols_and_labels_are_refused(
+    write_result: Write, other: dict[str, Any], reason: str
+) -> None:
+    files = [read_result(write_result("a")), read_result(write_result("b", **other))]
+    with pytest.raises(UsageError, match="can't stand in one report") as caught:
+        join(files)
+    assert reason in str(caught.value)
+
+
+def test_equal_hashes_with_other_pictures_are_refused(
+    write_result: Write, make_result: Make
+) -> None:
+    other = make_result()
+    other["images"][0]["image"] = "other.png"
+    files = [read_result(write_result("a")), read_result(write_result("b", content=other))]
+    with pytest.raises(UsageError, match="list other pictures"):
+        join(files)
+
+
+def test_one_file_given_twice_is_refused(write_result: Write) -> None:
+    path = write_result()
+    with pytest.raises(UsageError, match="given twice"):
+        join([read_result(path), read_result(path.parent / ".." / "a")])
+
+
+def test_other_detectors_and_machines_are_said(write_result: Write, make_result: Make) -> None:
+    other = make_result()
+    other["detector"] = {**other["detector"], "reference": "haar"}
+    other["environment"] = {**other["environment"], "cores": 64}
+    joined = join([read_result(write_result("a")), read_result(write_result("b", content=other))])
+    text = " ".join(joined.remarks)
+    assert "different detectors" in text
+    assert "different machines" in text
+    names = [name for name, _, _ in circumstances(*joined.results)]
+    assert names == ["detector", "environment.cores"]
+
+
+def test_what_changed_between_two(write_result: Write) -> None:
+    rng = np.random.default_rng(1)
+    before = {"grown": AGES + rng.normal(6, 1, 60), "same": AGES * 0 + 30, "noisy": AGES + 4}
+    after = {**before, "grown": AGES + rng.normal(2, 1, 60)}
+    after["noisy"] = AGES + np.where(np.arange(60) == 7, 5.0, 4.0)
+    joined = join(
+        [
+            read_result(write_result("a", predicted=before)),
+            read_result(write_result("b", predicted=after)),
+        ]
+    )
+    found = {change.name: change for change in changes(joined)}
+    grown = found["grown"]
+    assert grown.verdict == "better"
+    assert grown.changed == 60
+    assert grown.after_mae_years == pytest.approx(np.abs(after["grown"] - AGES).mean())
+    assert grown.interval is not None
+    assert grown.interval.high < 0
+    assert found["same"].verdict == "the same"
+    assert found["same"].pictures == ()
+    # One picture out of sixty is no evidence.
+    assert found["noisy"].verdict == "no difference shown"
+    assert [picture.image for picture in found["noisy"].pictures] == ["p007.png"]
+    assert {entry.label for entry in joined.entries} >= {"grown (A)", "grown (B)"}
+
+
+def test_one_result_has_no_changes(write_result: Write) -> None:
+    assert changes(join([read_result(write_result())])) == ()
+
+
+def test_labels_stay_apart_whatever_estimators_are_called(write_result: Write) -> None:
+    odd = {"x": AGES, "x (A)": AGES + 1}
+    joined = join(
+        [
+            read_result(write_result("a", predicted=odd)),
+            read_result(write_result("b", predicted={"x": AGES})),
+        ]
+    )
+    assert len({entry.label for entry in joined.entries}) == 3

@@ -1,0 +1,438 @@
+"""The page: what it says, that names in it are only names, and how it stands in a browser."""
+
+from __future__ import annotations
+
+import hashlib
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from agebench.report import page
+from agebench.report.gallery import gallery
+from agebench.report.joining import Joined, join
+from agebench.report.reading import read_files, read_result
+from agebench.report.writing import write_report
+
+Write = Callable[..., Path]
+Make = Callable[..., dict[str, Any]]
+AGES = np.arange(1.0, 61.0)
+
+HOSTILE = (
+    "<script>window.pwned=1</script>",
+    "\"><img src=x onerror='window.pwned=1'>",
+    "</style></title></svg><script>window.pwned=1</script>",
+    "{{ 7*7 }}{% raw %}",
+    "\x1b[31mred\x1b]0;title\x07\u202eevil\ud800",
+    "=HYPERLINK('http://x.invalid')",
+    "a|b\n# head",
+    "\\input{/etc/passwd}&%$",
+)
+
+
+def _joined(path: Path) -> Joined:
+    return join([read_result(path)])
+
+
+@pytest.fixture
+def hostile(write_result: Write) -> Path:
+    """A result in which everything that is text is hostile."""
+    predicted = {name: AGES + place for place, name in enumerate(HOSTILE)}
+    images = [f"{row:02d}{HOSTILE[row % len(HOSTILE)]}" for row in range(len(AGES))]
+    terms = {"licence": HOSTILE[0], "citation": HOSTILE[2], "source": "javascript:alert(1)"}
+    return write_result(
+        predicted=predicted,
+        images=images,
+        attributes={HOSTILE[0]: HOSTILE[1]},
+        notes=[*HOSTILE],
+        **terms,
+    )
+
+
+class _Elements(HTMLParser):
+    """All elements with their attributes, and whether every one is closed."""
+
+    VOID = frozenset({"meta", "img", "br", "wbr", "input", "link"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def _elements(text: str) -> _Elements:
+    parser = _Elements()
+    parser.feed(text)
+    assert parser.open == []
+    return parser
+
+
+def test_the_page_needs_nothing_else(write_result: Write) -> None:
+    text = page.render(_joined(write_result()))
+    for tag, attributes in _elements(text).found:
+        for name in ("src", "href", "data", "action", "xlink:href"):
+            value = attributes.get(name)
+            assert value is None or value.startswith(("#", "data:")), (tag, name, value)
+    assert "url(" not in text
+    assert "@import" not in text
+    assert 'name="viewport"' in text
+
+
+def test_every_section_is_there_with_its_figures(write_result: Write) -> None:
+    text = page.render(_joined(write_result(attributes={"gender": "f"})))
+    named = re.findall(r'<section id="([^"]+)"', text)
+    assert named == [
+        "ranking",
+        "errors",
+        "groups",
+        "density",
+        "calibration",
+        "gates",
+        "classes",
+        "latency",
+        "worst",
+        "methods",
+        "cite",
+        "repeat",
+    ]
+    assert re.findall(r'href="#([^"]+)"', text) == named
+    # MAE of "good" and of saying 30 to ages 1 to 60, by hand: (29*30/2 + 30*31/2) / 60.
+    assert ">1.00</td>" in text
+    assert ">15.00</td>" in text
+    assert "gender: f" in text
+    assert "A. Body, 2020" in text
+    assert "agebench compare good poor --root &#39;a b&#39;" in text
+
+
+def test_every_picture_has_words_and_is_sound_xml(write_result: Write) -> None:
+    ages = np.repeat(AGES, 2)  # ten in every step of five years
+    predicted = {"good": ages + 1, "poor": 0 * ages + 30}
+    text = page.render(_joined(write_result(predicted=predicted, true=ages)))
+    drawings = re.findall(r'<svg class="plot".*?</svg>', text)
+    # three of errors, two densities, coverage and one PIT, five gates, latency
+    assert len(drawings) == 3 + 2 + 2 + 5 + 1
+    for drawing in drawings:
+        root = ET.fromstring(drawing)  # noqa: S314 - made here
+        assert root.attrib["role"] == "img"
+        assert len(root.attrib["aria-label"]) > 20
+        assert "nan" not in drawing.lower()
+        words = [item.text for item in root.iter("text")]
+        assert len(words) >= 4
+        for item in root.iter("text"):
+            if "x" in item.attrib:
+                assert 0 <= float(item.attrib["x"]) <= 400
+
+
+def test_names_are_only_names(hostile: Path) -> None:
+    text = page.render(_joined(hostile))
+    elements = _elements(text).found
+    assert [tag for tag, _ in elements if tag == "script"] == ["script"]
+    assert not any(
+        tag in ("img", "iframe", "a") and "onerror" in str(found) for tag, found in elements
+    )
+    assert not any(name.startswith("on") for _, found in elements for name in found)
+    assert not any("javascript:" in (found.get("href") or "") for _, found in elements)
+    assert "\x1b" not in text
+    assert "\u202e" not in text
+    assert "{{ 7*7 }}" in html.unescape(text)
+    text.encode("utf-8")
+
+
+def test_tables_for_papers_hold_only_text(hostile: Path, tmp_path: Path) -> None:
+    md, tex, table = write_report(_joined(hostile), tmp_path / "out", ("md", "tex", "csv"))
+    markdown = md.read_text("utf-8")
+    assert "<script" not in markdown
+    assert "\n# head" not in markdown
+    rows = [line for line in markdown.splitlines() if line.startswith("|")]
+    assert rows
+    widths = {len(re.findall(r"(?<!\\)\|", line)) for line in rows}
+    assert len(widths) <= len(re.findall("^## ", markdown, re.MULTILINE))
+    latex = tex.read_text("utf-8")
+    assert r"\input" not in latex
+    assert r"\textbackslash{}input\{/etc/passwd\}\&\%\$" in latex
+    assert "\x1b" not in markdown + latex
+    cells = table.read_text("utf-8").splitlines()
+    assert any(line.startswith("'=HYPERLINK") for line in cells)
+    assert not any(line.startswith(("=", "@", "+", "\t")) for line in cells)
+
+
+def test_what_is_null_is_said_and_not_drawn(write_result: Write, make_result: Make) -> None:
+    content = make_result({"only": AGES + 1, "failed": AGES})
+    for image in content["images"]:
+        del image["predictions"]["failed"]
+    failed = content["estimators"][1]
+    failed["errors"] = {
+        **dict.fromkeys(("mae_years", "mae_interval", "rmse_years", "median_years", "bias_years")),
+        "n": 0,
+        "cs": dict.fromkeys(("1", "3", "5", "10")),
+        "by_decade": [],
+    }
+    failed |= {"scored": 0, "failed": 60, "latency": {}}
+    content["estimators"][0]["latency"] = {}
+    content["shared_latency"] = {}
+    for image in content["images"]:
+        image["predictions"]["only"] |= {"nll": None, "pit": None}
+    del content["analysis"]
+    text = page.render(_joined(write_result(content=content)))
+    for sentence in (
+        "nothing was timed",
+        "Nothing was timed",
+        "No estimator gives a distribution",
+    ):
+        assert sentence in text
+    _elements(text)
+
+
+def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) -> None:
+    content = make_result()
+    for image in content["images"]:
+        image["true_years"], image["true_range"] = None, [20, 29]
+    empty = dict.fromkeys(("mae_years", "mae_interval", "rmse_years", "median_years", "bias_years"))
+    for item in content["estimators"]:
+        scores = dict.fromkeys(("1", "3", "5", "10"))
+        item["errors"] = {**empty, "n": 0, "cs": scores, "by_decade": []}
+        item["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 3.25}
+    del content["analysis"]
+    joined = _joined(write_result(content=content))
+    text = page.render(joined)
+    assert "Against age ranges" in text
+    assert ">3.25</td>" in text
+    assert "No picture has a known age" in text
+
+
+def test_an_estimator_that_was_not_available_is_named(
+    write_result: Write, make_result: Make
+) -> None:
+    content = make_result()
+    content["estimators"].append(
+        {
+            "name": "gone",
+            "available": False,
+            "unavailable_reason": "its file\nis nowhere",
+            "mae_years": None,
+            "spec": None,
+            "latency": {},
+        }
+    )
+    text = page.render(_joined(write_result(content=content)))
+    assert "gone was not available: its file\nis nowhere" in text
+    assert "not available</td>" in text
+
+
+def test_better_is_said_only_where_the_test_says_so(write_result: Write) -> None:
+    noise = np.resize([0.9, -1.0], 60)
+    predicted = {"one": AGES + noise, "two": AGES - noise + 0.01, "far": AGES + 25}
+    text = page.render(_joined(write_result(predicted=predicted)))
+    ranking = text.split("</table>")[0]
+    rows = re.findall(r"<tr>(<td.*?)</tr>", ranking)
+    told = {re.sub("<[^>]+>", " ", row).split()[0]: row for row in rows}
+    assert "lowest error" in rows[0]
+    assert "no difference shown" in rows[1]
+    assert "worse by" in told["far"]
+
+
+def test_what_was_trained_on_is_warned_of(write_result: Write, make_result: Make) -> None:
+    content = make_result()
+    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "images": []}
+    text = page.render(_joined(write_result(content=content)))
+    assert re.search(r'class="warning">good was TRAINED ON 3 of its 60', text)
+
+
+def test_many_estimators_are_all_listed_and_ten_are_drawn(write_result: Write) -> None:
+    predicted = {f"e{place:02d}": AGES + 0.5 * place for place in range(13)}
+    text = page.render(_joined(write_result(predicted=predicted)))
+    assert "The pictures show the best 10 of 13 estimators." in text
+    assert text.count("Predicted against true age of") == 10
+    assert "e12" in text
+
+
+def test_two_results_say_what_changed(write_result: Write) -> None:
+    files = [
+        read_result(write_result("a", predicted={"x": AGES + 5})),
+        read_result(write_result("b", predicted={"x": AGES + 1})),
+    ]
+    text = page.render(join(files))
+    section = text.split('<section id="changes">')[1].split("</section>")[0]
+    assert "\u22124.00" in section
+    assert ">better</td>" in section
+    assert ">60</td>" in section
+
+
+def test_thumbnails_come_from_the_very_file_and_no_other_place(
+    write_result: Write, make_result: Make, tmp_path: Path
+) -> None:
+    root = tmp_path / "pictures"
+    root.mkdir()
+    names = ["a.png", "b.png", "../secret.png", "gone.png"]
+    for name in names[:3]:
+        PillowImage.new("RGB", (300, 200), (200, 10, 10)).save(root / name)
+    content = make_result({"x": [10.0, 20.0, 30.0, 40.0]}, [0.0, 0.0, 0.0, 0.0], names)
+    for image in content["images"]:
+        path = root / image["image"]
+        image["box_xyxy"] = [100.0, 50.0, 200.0, 150.0]
+        if path.exists() and image["image"] != "b.png":
+            image["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    joined = _joined(write_result(content=content))
+    tiles = {tile.image: tile for tile in gallery(joined, joined.scored[0], root)}
+    assert [tile.predicted_years for tile in tiles.values()] == [40.0, 30.0, 20.0, 10.0]
+    assert tiles["a.png"].thumbnail.startswith("data:image/jpeg;base64,")
+    assert "not the one that was scored" in tiles["b.png"].missing
+    assert "leads out of the folder" in tiles["../secret.png"].missing
+    assert tiles["gone.png"].missing
+    assert sum(bool(tile.thumbnail) for tile in tiles.values()) == 1
+    text = page.render(joined, root)
+    assert 'src="data:image/jpeg;base64,' in text
+    assert "--thumbnails" not in text
+    assert "data:image" not in page.render(joined)
+
+
+@pytest.mark.parametrize("licence", ["research only", "non-commercial research only", "unverified"])
+def test_under_research_terms_no_picture_is_shown(
+    write_result: Write, tmp_path: Path, licence: str
+) -> None:
+    text = page.render(_joined(write_result(licence=licence)), tmp_path)
+    assert "Pictures are left out" in text
+    assert "data:image" not in text
+
+
+def test_a_batch_sweep_is_shown_beside_a_result(
+    write_result: Write, make_result: Make, tmp_path: Path
+) -> None:
+    sweep = {
+        "schema_version": 1,
+        "created": "2026-01-02",
+        "command": [],
+        "environment": make_result()["environment"],
+        "machine": {"devices": ["a <GPU>"], "threads": 2},
+        "faces": {"origin": "generated"},
+        "estimators": [
+            {
+                "name": "good",
+                "resources": {"parameters": 1, "macs_per_face": None, "file_bytes": 0},
+                "batch_sweep": [
+                    {
+                        "batch": batch,
+                        "n": 3,
+                        "faces_per_s": 100.0 * batch,
+                        "samples_ms": [9.0, 10.0, 11.0],
+                        "floor_ms": None,
+                    }
+                    for batch in (1, 16, 256)
+                ],
+            }
+        ],
+        "comparisons": [],
+    }
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(sweep), encoding="utf-8")
+    results, sweeps = read_files([write_result(), path])
+    assert len(results) == len(sweeps) == 1
+    text = page.render(join(results), None, sweeps)
+    section = text.split('<section id="sweep-1">')[1].split("</section>")[0]
+    assert "Batch sweep, a &lt;GPU&gt;" in section
+    assert section.count('<svg class="plot"') == 2
+    assert ">256</td>" in section
+
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+
+PROBE = """<!DOCTYPE html><meta charset="utf-8"><body>%s<pre id="out"></pre><script>
+const seen = {};
+function column(table) {
+  return [...table.tBodies[0].rows].map((row) => row.cells[1].textContent);
+}
+window.onload = () => {
+  for (const frame of document.querySelectorAll("iframe")) {
+    const page = frame.contentDocument, root = page.documentElement;
+    const table = page.querySelector("table.sortable");
+    const heads = [...table.tHead.rows[0].cells];
+    const before = column(table);
+    heads[1].querySelector("button").click();
+    const up = column(table);
+    heads[1].querySelector("button").click();
+    const down = column(table);
+    seen[frame.width] = {
+      width: root.clientWidth, scroll: root.scrollWidth, before, up, down,
+      sorted: heads[1].getAttribute("aria-sort"), pwned: frame.contentWindow.pwned === 1,
+      styled: frame.contentWindow.getComputedStyle(page.body).maxWidth,
+      wide: [...page.querySelectorAll("main p, main svg, main li, h1, h2, h3, pre, dd")]
+        .filter((item) => item.getBoundingClientRect().right > root.clientWidth + 0.5)
+        .map((item) => item.outerHTML.slice(0, 80)),
+      small: [...page.querySelectorAll("svg.plot text")]
+        .filter((item) => item.getBoundingClientRect().height < 8).length,
+    };
+  }
+  document.getElementById("out").textContent = JSON.stringify(seen);
+};
+</script>"""
+
+
+def _in_browser(text: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """Open a page at three widths, sort its first table, and return what was seen."""
+    if BROWSER is None:
+        pytest.skip("needs Chromium, which is not installed")
+    source = html.escape(text, quote=True)
+    frames = "".join(
+        f'<iframe width="{width}" height="900" srcdoc="{source}"></iframe>'
+        for width in (390, 820, 1440)
+    )
+    probe = folder / "probe.html"
+    probe.write_text(PROBE % frames, encoding="utf-8")
+    options = "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
+    quiet = "--disable-background-networking --disable-component-update --disable-sync"
+    command = [BROWSER, *options.split(), *quiet.split(), f"--user-data-dir={folder / 'profile'}"]
+    done = subprocess.run(  # noqa: S603 - the browser that was found
+        [*command, "--dump-dom", str(probe)], capture_output=True, timeout=200, check=False
+    )
+    found = re.search(r'<pre id="out">(.+?)</pre>', done.stdout.decode("utf-8", "replace"))
+    assert found, done.stderr.decode("utf-8", "replace")[-1000:]
+    seen: dict[str, dict[str, Any]] = json.loads(html.unescape(found[1]))
+    return seen
+
+
+@pytest.mark.slow
+def test_the_page_fits_a_phone_and_its_table_sorts(write_result: Write, tmp_path: Path) -> None:
+    predicted = {
+        "an-estimator-with-a-very-long-name:/and/a/path/of/its/file.caffemodel crops=10": AGES + 9,
+        "x" * 120: AGES + 2,
+        "y": AGES * 0 + 30,
+    }
+    text = page.render(_joined(write_result(predicted=predicted)))
+    for width, seen in _in_browser(text, tmp_path).items():
+        assert seen["width"] in (int(width), int(width) - 15), width  # a scroll bar takes 15
+        assert seen["scroll"] <= seen["width"], width
+        assert seen["wide"] == [], width
+        assert seen["small"] == 0, width
+        assert seen["before"] == ["2.00", "9.00", "15.00"]
+        assert seen["up"] == seen["before"]
+        assert seen["down"] == seen["before"][::-1]
+        assert seen["sorted"] == "descending"
+        assert seen["styled"] == "1120px"
+
+
+@pytest.mark.slow
+def test_no_name_runs_in_a_browser(hostile: Path, tmp_path: Path) -> None:
+    text = page.render(_joined(hostile))
+    for seen in _in_browser(text, tmp_path).values():
+        assert seen["pwned"] is False
+        assert seen["scroll"] <= seen["width"]

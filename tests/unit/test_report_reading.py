@@ -1,0 +1,138 @@
+"""Result files that are damaged, foreign, altered or too large: one sentence each."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from agebench.bench import results as bench_results
+from agebench.errors import AgebenchError, UsageError
+from agebench.report import reading
+from agebench.report.joining import join
+from agebench.report.reading import read_result
+
+Write = Callable[..., Path]
+Make = Callable[..., dict[str, Any]]
+
+
+def test_the_made_up_result_is_what_compare_writes(make_result: Make) -> None:
+    schema = Path(bench_results.__file__).with_name("result.schema.json").read_text("utf-8")
+    jsonschema.validate(make_result(), json.loads(schema))
+
+
+def test_a_folder_stands_for_the_result_in_it(write_result: Write) -> None:
+    path = write_result()
+    assert read_result(path.parent).path == path
+    assert read_result(path).content["dataset"]["name"] == "made-up"
+
+
+def _changed(content: dict[str, Any], where: str, value: object) -> dict[str, Any]:
+    """Set what a path such as "estimators.0.name" leads to."""
+    *folders, last = where.split(".")
+    at: Any = content
+    for step in folders:
+        at = at[int(step)] if isinstance(at, list) else at[step]
+    at[int(last) if isinstance(at, list) else last] = value
+    return content
+
+
+@pytest.mark.parametrize(
+    ("where", "value", "told"),
+    [
+        ("estimators.0.name", 3, "estimators[0].name: expected text, got 3"),
+        ("images.2.true_years", 121, "images[2].true_years: expected a number from 0 to 120"),
+        ("images.2.true_years", True, "images[2].true_years"),
+        ("images.2.predictions.good.years", "7", ".predictions.'good'.years"),
+        ("images.0.predictions", [], "images[0].predictions: expected an object"),
+        ("estimators.1.latency.total.samples_ms.3", -1, "samples_ms[3]"),
+        ("dataset.label_kind", "guess", "dataset.label_kind: expected one of birth-age"),
+        ("dataset.label_kind", ["birth-age"], "dataset.label_kind"),
+        ("estimators", {}, "estimators: expected a list"),
+        ("analysis.pairs.0.verdict", "<b>", "analysis.pairs[0].verdict"),
+        ("analysis.pairs.0.first", "nobody", "an analysis of the listed estimators"),
+        ("images.1.image", "p000.png", "pictures with different names"),
+        ("estimators.1.name", "good", "estimators with different names"),
+        ("environment.memory_bytes", 10**400, "an enormous number"),
+        ("schema_version", 2, "schema_version 2, expected 1"),
+        ("estimators.0.spec", None, "estimators[0].spec: expected an object"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(
+    write_result: Write, make_result: Make, where: str, value: object, told: str
+) -> None:
+    path = write_result(content=_changed(make_result(), where, value))
+    with pytest.raises(AgebenchError) as caught:
+        read_result(path)
+    assert told in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "no JSON"),
+        ("[1, 2]", "the whole: expected an object, got a list of 2"),
+        ('{"info": {}, "licenses": []}', "expected the field 'schema_version'"),
+        ('{"schema_version": 1, "x": NaN}', "it holds NaN"),
+        ('{"x": -Infinity}', "-Infinity"),
+        ('{"x": 1e999}', "is too large"),
+        ('{"x": ' + "9" * 5000 + "}", "no JSON"),
+        ("[" * 200_000, "nested too deeply"),
+        ('{"schema_version": 1', "no JSON"),
+        ("\x1b[31m", "no JSON"),
+    ],
+)
+def test_what_is_no_result_is_refused(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "x.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(AgebenchError, match="is not a result of 'agebench compare'") as caught:
+        read_result(path)
+    assert told in str(caught.value)
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(AgebenchError, match="no UTF-8"):
+        read_result(path)
+
+
+def test_what_is_not_there_or_no_file_is_wrong_usage(tmp_path: Path) -> None:
+    for wrong in (tmp_path / "gone.json", tmp_path, tmp_path / "a\0b", Path("x" * 5000)):
+        with pytest.raises(UsageError):
+            read_result(wrong)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match="no regular file"):
+        read_result(tmp_path / "pipe")
+
+
+def test_a_file_that_would_not_fit_is_not_read(
+    write_result: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_result()
+    monkeypatch.setattr(reading, "MAX_BYTES", 1000)
+    with pytest.raises(AgebenchError, match="more than the limit of 1,000"):
+        read_result(path)
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("estimators.0.errors.mae_years", 0.5),
+        ("estimators.0.errors.n", 59),
+        ("images.3.predictions.good.years", 90.0),
+    ],
+)
+def test_figures_that_are_not_those_of_the_predictions_are_refused(
+    write_result: Write, make_result: Make, where: str, value: object
+) -> None:
+    path = write_result(content=_changed(make_result(), where, value))
+    with pytest.raises(AgebenchError, match="was altered"):
+        join([read_result(path)])

@@ -1,0 +1,141 @@
+"""The batch sweep: order, warm-up, what is counted, and what is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from agebench.bench import sweep
+from agebench.bench.bench_faces import FaceSource, generated_face, real_faces
+from agebench.bench.latency import StageTimes
+from agebench.bench.sweep import BatchTimes, Rounds, Runner, is_stable, run_sweep, warm_up
+from agebench.errors import AgebenchError, ContractError, DatasetError, ModelError, UsageError
+from agebench.protocols import EstimatorSpec
+from agebench.types import AgePrediction, Crops, CropSpec, ViewSpec
+
+
+class Logging:
+    def __init__(self, name: str, log: list[tuple[str, int]], *, extra: int = 0) -> None:
+        self.spec = EstimatorSpec(name, CropSpec({"face": ViewSpec("face", (4, 4))}), "none")
+        self._log = log
+        self._extra = extra
+
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        self._log.append((self.spec.name, len(crops)))
+        return [AgePrediction(1.0)] * (len(crops) + self._extra)
+
+
+class Failing(Logging):
+    def __init__(self, error: Exception) -> None:
+        super().__init__("bad", [])
+        self._error = error
+
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        raise self._error
+
+
+@pytest.fixture(scope="module")
+def faces() -> FaceSource:
+    return generated_face()
+
+
+def test_contenders_take_turns_and_warm_up_is_not_counted(
+    faces: FaceSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep, "is_stable", lambda times: len(times) >= 2)
+    log: list[tuple[str, int]] = []
+    runners = [Runner(name, Logging(name, log)) for name in "abc"]
+    found = run_sweep(runners, faces, [1, 3], Rounds(repeats=4))
+    warm, rounds = "aabbcc", "abcbcacababc"
+    assert "".join(name for name, _ in log) == (warm + rounds) * 2
+    assert [size for _, size in log] == [1] * 18 + [3] * 18
+    for times in found:
+        assert [item.batch for item in times] == [1, 3]
+        assert all(len(item.total.samples_ms) == 4 for item in times)
+        assert all(len(item.warmup_ms) == 2 for item in times)
+
+
+def test_a_clock_by_hand(faces: FaceSource, monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = iter(range(1_000))
+    monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)) / 1e3)
+    found = run_sweep([Runner("a", Logging("a", []))], faces, [5], Rounds(repeats=3))
+    # Read three times per call, a millisecond apart: crop 1 ms, infer 1 ms.
+    times = found[0][0]
+    assert times.crop.samples_ms == pytest.approx((1.0,) * 3)
+    assert times.total.samples_ms == pytest.approx((2.0,) * 3)
+    assert times.faces_per_s == pytest.approx(2500.0)
+    assert len(times.warmup_ms) == sweep.WARM_UP_LEAST
+
+
+def test_percentiles_and_throughput_of_known_samples() -> None:
+    infer = tuple(float(value) for value in range(100, 0, -1))
+    times = BatchTimes(4, (7.0,), StageTimes((0.0,) * 100), StageTimes(infer))
+    written = times.to_json()
+    assert (written["n"], written["mean_ms"], written["p50_ms"]) == (100, 50.5, 50.5)
+    assert written["p90_ms"] == pytest.approx(90.1)
+    assert written["p99_ms"] == pytest.approx(99.01)
+    assert written["samples_ms"] == list(infer)
+    assert written["faces_per_s"] == pytest.approx(400 / 5.05)
+    assert written["warmup_ms"] == [7.0]
+
+
+def test_warm_up_ends_when_stable_or_at_the_limit() -> None:
+    times = iter([90.0, 40.0, 10.0, 10.0, 10.0, 10.0, 99.0])
+    # After the fifth run the medians of (10, 10, 10) and of (40, 10, 10), one before, agree.
+    assert warm_up(lambda: next(times)) == (90.0, 40.0, 10.0, 10.0, 10.0)
+    falling = iter(2.0**-n for n in range(100))
+    assert len(warm_up(lambda: next(falling))) == sweep.WARM_UP_MOST
+    assert not is_stable([1.0, 1.0, 1.0])
+
+
+def test_rounds_by_number_and_by_time() -> None:
+    assert [Rounds(3).go_on(done, 1e9, 2) for done in (2, 3)] == [True, False]
+    timed = Rounds(None, 5.0)
+    assert timed.go_on(9, 1e9, 1)
+    assert not timed.go_on(10, 5.1, 1)
+    assert timed.go_on(10, 5.1, 2)
+    assert not timed.go_on(sweep.MOST_ROUNDS, 0.0, 1)
+
+
+def test_a_batch_beyond_the_memory_is_refused_before_anything_runs(faces: FaceSource) -> None:
+    log: list[tuple[str, int]] = []
+    with pytest.raises(UsageError, match=r"batch 1000000000 of a needs about 4,\d+\.\d GB"):
+        run_sweep([Runner("a", Logging("a", log))], faces, [1, 10**9], Rounds(1))
+    assert log == []
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (ModelError("no"), ModelError),
+        (MemoryError(), AgebenchError),
+        (KeyError("x"), AgebenchError),
+    ],
+)
+def test_a_failure_names_estimator_and_batch(
+    faces: FaceSource, error: Exception, kind: type[AgebenchError]
+) -> None:
+    with pytest.raises(kind, match=r"^bad at batch 2: "):
+        run_sweep([Runner("bad", Failing(error))], faces, [2], Rounds(1))
+
+
+def test_an_estimator_that_leaves_work_out_is_not_timed(faces: FaceSource) -> None:
+    with pytest.raises(ContractError, match="expected 3 predictions for 3 faces, got 2"):
+        run_sweep([Runner("a", Logging("a", [], extra=-1))], faces, [3], Rounds(1))
+
+
+def test_generated_faces_are_complete_and_the_same_for_a_seed() -> None:
+    spec = CropSpec({"face": ViewSpec("face", (32, 32)), "mouth": ViewSpec("mouth", (8, 16))})
+    crops = generated_face(3).cut(spec, 2)
+    assert len(crops) == 2
+    assert all(flags.all() for flags in crops.present.values())
+    again = generated_face(3).cut(spec, 1)
+    assert np.array_equal(crops.views["face"][1], again.views["face"][0])
+
+
+def test_no_real_face_is_said() -> None:
+    with pytest.raises(DatasetError, match="in none of the 0 pictures"):
+        real_faces([], None, [], origin="nothing", max_pixels=10)  # type: ignore[arg-type]  # never asked
