@@ -15,7 +15,7 @@ from typing import Any
 
 from agebench.buckets import YEARS_RULES
 from agebench.errors import AgebenchError, UsageError
-from agebench.files import write_whole
+from agebench.files import read_whole, write_whole
 from agebench.protocols import EstimatorSpec
 from agebench.types import MAX_AGE_YEARS, Setting, frozen_mapping, plain
 
@@ -160,14 +160,7 @@ def read_class_years(path: str | Path) -> tuple[ClassYears, str]:
     """
     file = Path(path)
     expected = f"{str(file)!r} is no table of years (make one with 'agebench fit-years')"
-    try:
-        if not file.is_file():
-            raise AgebenchError(f"there is no table of years at {str(file)!r}: check the path")
-        if file.stat().st_size > LARGEST_BYTES:
-            raise AgebenchError(f"{expected}: it has more than {LARGEST_BYTES:,} bytes")
-        data = file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise AgebenchError(f"{str(file)!r} can't be read: {error}") from error
+    data = read_whole(file, "a table of years", LARGEST_BYTES)
     try:
         table = _parse(json.loads(data))
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -40,6 +40,29 @@ def write_whole(path: Path, content: str | bytes) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def read_whole(path: Path, what: str, limit_bytes: int) -> bytes:
+    """Return all bytes of a file that should be small.
+
+    Args:
+        path: the file.
+        what: what it should be, for errors: "a table of years".
+        limit_bytes: a larger file is refused unread.
+
+    Raises:
+        AgebenchError: there is no such file, it is larger, or it can't be read.
+    """
+    try:
+        if not path.is_file():
+            raise AgebenchError(f"there is no file {str(path)!r}, expected {what}: check the path")
+        if path.stat().st_size > limit_bytes:
+            raise AgebenchError(
+                f"{str(path)!r} has more than {limit_bytes:,} bytes, too many for {what}"
+            )
+        return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise AgebenchError(f"{str(path)!r} can't be read: {error}") from error
+
+
 def check_target(path: Path) -> None:
     """Check before a long run that `write_whole` will have a folder to write `path` into.
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from agebench.bench.beliefs import score_beliefs
-from agebench.bench.decoding import Decoded, decode_all
 from agebench.bench.faces import find_face
 from agebench.bench.records import ImageRecord, Outcome, ProgressStep, no_progress
 from agebench.buckets import class_probabilities
@@ -16,6 +15,7 @@ from agebench.errors import AgebenchError, ContractError, UsageError
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector
 from agebench.types import AgePrediction, Crops, CropSpec, FaceFrame, Image, Sample
 from agebench.vision.crops import cut_crops
+from agebench.vision.decoding import Decoded, decode_all
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from agebench.bench.decoding import decode_sample
 from agebench.bench.faces import find_face
 from agebench.errors import DatasetError
 from agebench.protocols import DetectorSpec, Estimator, FaceDetector
 from agebench.types import Crops, CropSpec, Face, FaceFrame, Image, Sample
 from agebench.vision.crops import cut_crops
+from agebench.vision.decoding import decode_sample
 from agebench.vision.frames import canonical_frame
 
 REAL_FACES = 16

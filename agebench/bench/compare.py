@@ -13,6 +13,7 @@ from typing import Any
 
 from agebench.bench.accuracy import PassSettings, run_accuracy
 from agebench.bench.analysis import analyse
+from agebench.bench.defaults import choose_detector
 from agebench.bench.environment import describe_environment
 from agebench.bench.latency import Latency, choose_pictures, run_latency
 from agebench.bench.loading import (
@@ -37,7 +38,7 @@ def compare(
     dataset: str | Dataset,
     *,
     root: str | Path | None = None,
-    detector: str | FaceDetector = "yolov8-face",
+    detector: str | FaceDetector | None = None,
     out: str | Path | None = None,
     settings: CompareSettings | None = None,
     progress: ProgressStep = no_progress,
@@ -49,7 +50,8 @@ def compare(
             interface.
         dataset: name of a data set, or an object with the `Dataset` interface.
         root: where the data set lies, for one given by name.
-        detector: reference or object; it runs once per picture.
+        detector: reference or object; it runs once per picture.  None takes "aligned" for data
+            sets of aligned chips and "yolov8-face" for others; the result says which and why.
         out: folder for result.json and predictions.csv; None writes nothing.
         settings: see `CompareSettings`.
         progress: called as the passes go on.
@@ -73,10 +75,12 @@ def compare(
     if out is not None:
         prepare_folder(Path(out))
     contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
+    detector, why = choose_detector(detector, pictures.spec)
     detector_name, face_detector = load_face_detector(detector)
     pictures, split = take_pictures(pictures, maker, settings, progress)
     with _opencv_threads(settings.threads):
         about = _about(detector_name, face_detector, pictures, where, settings)
+        about["detector"]["chosen_because"] = why
         about["dataset"] |= describe_selection(pictures, split, settings)
         result = _measure(contenders, face_detector, pictures, settings, about, progress)
     if out is not None:

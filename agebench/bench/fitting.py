@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from agebench.bench.decoding import decode_all
-from agebench.bench.faces import find_face
+from agebench.bench.labelled_crops import cut_samples
 from agebench.bench.loading import load_face_detector, load_pictures
 from agebench.bench.records import ProgressStep, no_progress
 from agebench.bench.selection import part_of, take_pictures
@@ -21,7 +20,6 @@ from agebench.errors import DatasetError, UsageError
 from agebench.protocols import Dataset, Estimator, FaceDetector
 from agebench.registry import load_estimator
 from agebench.types import Crops, Floats, Sample
-from agebench.vision.crops import cut_crops
 
 
 @dataclass(slots=True)
@@ -124,31 +122,12 @@ def _ask(
                 answers.shares.append(answer.probabilities)
             waiting.clear()
 
-    for sample, key, crops in _cut(estimator, detector, usable, settings, progress):
-        answers.samples.append(sample)
-        answers.sha256.append(key)
+    crop = estimator.spec.crop
+    for item, crops in cut_samples(crop, detector, usable, settings, progress, "fit-years"):
+        answers.samples.append(item.sample)
+        answers.sha256.append(item.sha256)
         waiting.append(crops)
         if len(waiting) >= settings.batch_size:
             flush()
     flush()
     return answers
-
-
-def _cut(
-    estimator: Estimator,
-    detector: FaceDetector,
-    samples: Sequence[Sample],
-    settings: CompareSettings,
-    progress: ProgressStep,
-) -> Iterator[tuple[Sample, str, Crops]]:
-    """Yield sample, content hash and crops of each picture with a face."""
-    crop = estimator.spec.crop
-    decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
-    for done, item in enumerate(decoded, start=1):
-        progress("fit-years", done, len(samples))
-        found = None if item.image_bgr is None else find_face(detector, item.image_bgr)
-        if found is None or item.image_bgr is None:
-            continue
-        crops = cut_crops(item.image_bgr, [found[1]], crop)
-        if all(flags[0] for flags in crops.present.values()):
-            yield item.sample, item.sha256, crops

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from agebench.bench.decoding import decode_sample
 from agebench.bench.faces import find_face
 from agebench.bench.records import ImageRecord, ProgressStep, no_progress
 from agebench.protocols import Estimator, FaceDetector
 from agebench.types import FaceFrame, Image, Sample
 from agebench.vision.crops import cut_crops
+from agebench.vision.decoding import decode_sample
 
 WARM_UP_PICTURES = 5
 """Pictures run first and not counted: the first calls allocate buffers and choose kernels."""

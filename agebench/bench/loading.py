@@ -46,7 +46,7 @@ class Contender:
     trained: TrainingHashes | None = None
 
 
-def check_names(estimators: Sequence[str | Estimator], detector: str | FaceDetector) -> None:
+def check_names(estimators: Sequence[str | Estimator], detector: str | FaceDetector | None) -> None:
     """Check whatever can be checked before any model file is looked for.
 
     Raises:

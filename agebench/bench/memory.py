@@ -37,9 +37,9 @@ def device_used_bytes(device: str) -> int | None:
     """Return the CUDA device's memory in use; None for the CPU, or where it can't be asked."""
     if device != "cuda":
         return None
-    from agebench.runtimes.onnx_runtime import import_onnxruntime
+    from agebench.runtimes.onnx_runtime import import_onnxruntime, preload_cuda
 
-    import_onnxruntime().preload_dlls()
+    preload_cuda(import_onnxruntime())
     try:
         return used_bytes(load_runtime())
     except DeviceError:

@@ -14,6 +14,7 @@ from typing import Any
 from agebench.bench.bench_faces import FaceSource, generated_face, real_faces
 from agebench.bench.children import ask_child
 from agebench.bench.cold_start import measure_cold_starts
+from agebench.bench.defaults import choose_detector
 from agebench.bench.device_pass import time_networks
 from agebench.bench.devices import load_on, reference_on, require_device
 from agebench.bench.environment import describe_environment, usable_cores
@@ -180,7 +181,7 @@ def bench(
     *,
     dataset: str | None = None,
     root: str | Path | None = None,
-    detector: str = "yolov8-face",
+    detector: str | None = None,
     out: str | Path | None = None,
     settings: BenchSettings | None = None,
     progress: ProgressStep = no_progress,
@@ -191,7 +192,7 @@ def bench(
         estimators: references; not objects, since they are loaded again in child processes.
         dataset: where real faces come from; None for generated ones.
         root: where it lies.
-        detector: finds the real faces; it is not timed.
+        detector: finds the real faces; it is not timed.  None chooses as `compare` does.
         out: folder for bench.json; None writes nothing.
         settings: see `BenchSettings`.
         progress: called as the measurement goes on.
@@ -224,7 +225,7 @@ def bench(
     return result
 
 
-def _names(estimators: Sequence[str], detector: str, device: str | None) -> list[str]:
+def _names(estimators: Sequence[str], detector: str | None, device: str | None) -> list[str]:
     """Check the names, and return them with single spaces."""
     check_names(estimators, detector)
     names = [" ".join(item.split()) for item in estimators]
@@ -239,18 +240,20 @@ def _faces(
     runners: Sequence[Runner],
     dataset: str | None,
     root: str | Path | None,
-    detector: str,
+    detector: str | None,
     settings: BenchSettings,
 ) -> FaceSource:
     if dataset is None:
         return generated_face(settings.seed)
     pictures, _ = load_pictures(dataset, None if root is None else Path(root), None)
-    name, face_detector = load_face_detector(detector)
+    chosen, why = choose_detector(detector, pictures.spec)
+    name, face_detector = load_face_detector(chosen)
+    found_by = f"{dataset}, found by {name}" + (f" ({why})" if why else "")
     return real_faces(
         pictures.samples,
         face_detector,
         [runner.estimator for runner in runners],
-        origin=f"{dataset}, found by {name}",
+        origin="; ".join((found_by, *pictures.spec.notes)),
         max_pixels=settings.max_pixels,
     )
 

@@ -174,10 +174,12 @@ def _scored(result: CompareResult) -> list[EstimatorResult]:
 
 def _remarks(result: CompareResult) -> list[str]:
     dataset, detector = result.about["dataset"], result.about["detector"]
+    why = detector["chosen_because"]
     remarks = [
         f"Data: {dataset['name']}, {dataset['protocol']}; labels: {dataset['label_kind']}. "
-        f"Detector: {detector['reference']}."
+        f"Detector: {detector['reference']}{f' ({why})' if why else ''}."
     ]
+    remarks += [f"{dataset['name']}: {note}" for note in dataset["notes"]]
     problems = dataset["problems"]
     if problems:
         remarks.append(f"Left out while listing the data set: {len(problems)}.")

@@ -16,7 +16,7 @@ from agebench.references import join_options
 EPILOG = """\b
 Examples:
   agebench bench hse-mobilenet caffe-age-net --batch 1,4,16 --threads 2
-  agebench bench caffe-age-net crops=10 --dataset fgnet --root FGNET --out FOLDER
+  agebench bench caffe-age-net crops=10 --dataset fgnet --root FGNET -o FOLDER
   agebench bench spec:net.toml@onnxruntime --device cuda --batch 1,4,16,64,256
 """
 
@@ -57,16 +57,16 @@ def read_batches(text: str) -> tuple[int, ...]:
 )
 @click.option("--dataset", help="Real faces from this data set; generated ones else.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
-@click.option("--detector", default="yolov8-face", show_default=True, help="Finds the real faces.")
+@click.option("--detector", help="Finds the real faces; chosen as by 'compare' if not given.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for bench.json.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for bench.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 def command(
     estimators: tuple[str, ...],
     batch: str,
     dataset: str | None,
     root: Path | None,
-    detector: str,
+    detector: str | None,
     out: Path | None,
     as_json: bool,
     **settings: str | int | float | bool | None,

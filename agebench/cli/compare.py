@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 EPILOG = """\b
 Examples:
+  agebench compare
   agebench compare hse-mobilenet constant --dataset fgnet --root FGNET
   agebench compare caffe-age-net crops=10 --dataset csv --root my.csv
   agebench compare hse-mobilenet --dataset csv --root my.csv --fail-if 'mae>5'
@@ -27,13 +28,11 @@ Examples:
 
 
 @click.command("compare", epilog=EPILOG, short_help="Error in years and latency on the same faces.")
-@click.argument("estimators", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
-@click.option("--dataset", required=True, help="Data set by name, with options.")
+@click.argument("estimators", nargs=-1, metavar="[ESTIMATOR [key=value]]...")
+@click.option("--dataset", help="Data set by name, with options; 'sample' if not given.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
-@click.option(
-    "--detector", default="yolov8-face", show_default=True, help="Face detector, with options."
-)
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for the result files.")
+@click.option("--detector", help="With options; 'aligned' for chips, else 'yolov8-face'.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the result files.")
 @click.option("--protocol", help="Score a part of this protocol ('holdout seed=3') or split file.")
 @click.option("--part", help="Which part of it: test (the default), val, train+val, not-fold-0.")
 @click.option("--limit", type=int, help="Only the first N pictures by name.")
@@ -54,9 +53,9 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 def command(
     estimators: tuple[str, ...],
-    dataset: str,
+    dataset: str | None,
     root: Path | None,
-    detector: str,
+    detector: str | None,
     out: Path | None,
     as_json: bool,
     report: bool,
@@ -66,8 +65,10 @@ def command(
     """Measure estimators on the same faces: error in years and milliseconds.
 
     An ESTIMATOR is NAME[:PATH][@RUNTIME[:DEVICE]], followed by its options as key=value.
-    'agebench ls' lists the names.
+    'agebench ls' lists the names.  Without one, what comes with agebench is compared; without
+    --dataset it is done on a sample that shows how it works and measures nothing.
     """
+    from agebench.bench import defaults
     from agebench.bench.compare import compare
     from agebench.bench.results import PREDICTIONS_FILE, RESULT_FILE
     from agebench.bench.settings import CompareSettings
@@ -76,12 +77,14 @@ def command(
     if report:
         _check_report(out)
     console = Console()
-    references = join_options(estimators)
+    if dataset is None and root is not None:
+        raise UsageError("--root needs --dataset: what lies there?")
+    references = join_options(estimators) or list(defaults.ESTIMATORS)
     gates.require_names([" ".join(reference.split()) for reference in references])
     with progress_bars() as progress:
         result = compare(
             references,
-            dataset,
+            defaults.DATASET if dataset is None else dataset,
             root=root,
             detector=detector,
             out=out,

@@ -98,7 +98,7 @@ def _both(
 @click.argument("root", type=click.Path(path_type=Path))
 @click.option("--dataset", help="Its kind by name; guessed among utkface, fgnet, folders, csv.")
 @click.option("--against", metavar="[NAME:]ROOT", help="Another set: what is in both?")
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for JSON and pictures.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for JSON and pictures.")
 @click.option("--near/--no-near", default=True, help="Look for near-identical copies (default).")
 @click.option(
     "--workers",

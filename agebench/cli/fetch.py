@@ -13,8 +13,9 @@ from rich.text import Text
 
 from agebench.downloads import CacheFolderError, RichBar, terminal_lines
 from agebench.errors import UsageError, WeightsError, WeightsUnavailableError, inert, suggestion
+from agebench.manifest import ManifestEntry, files_for, load_manifest
 from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
-from agebench.weights import ManifestEntry, cache_dir, files_for, load_manifest, resolve
+from agebench.weights import cache_dir, resolve
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agebench.manifest import ManifestEntry, files_for
 from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, Plugin, list_plugins
-from agebench.weights import ManifestEntry, files_for, is_here
+from agebench.weights import is_here
 
 GROUPS = {"estimators": ESTIMATORS, "detectors": DETECTORS, "datasets": DATASETS}
 
@@ -54,6 +55,11 @@ _ABOUT = {
         "kaggle.com/datasets/skillcate/merged-augmented-utk-faces-facial-age-dataset",
     ),
     "datasets:prepared": ("what 'agebench prepare' wrote", "as its source's", ""),
+    "datasets:sample": (
+        "composites of twelve faces each, for demonstration only: they measure nothing",
+        "non-commercial research only (made from UTKFace)",
+        "comes with agebench",
+    ),
     "datasets:utkface": (
         "UTKFace: 23,708 faces, aligned or in the wild",
         "non-commercial research only",

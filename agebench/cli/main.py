@@ -18,13 +18,16 @@ from agebench.errors import AgebenchError, UsageError, inert, suggestion
 VERBS = {
     "bench": "Latency alone, by batch size: times, memory, operations, and the floor.",
     "compare": "Error in years and latency of several estimators on the same faces.",
+    "convert-caffe": "The age network between Caffe and safetensors files.",
     "doctor": "What is wrong with a data set: broken files, copies, contradicting ages, leaks.",
+    "export-onnx": "A model as one ONNX file, proven to give the same ages.",
     "fetch": "Download model files, checked by size and hash.",
     "fit-years": "Fit the years of an estimator's age classes on a training part.",
     "ls": "List estimators, detectors and data sets, and whether their files are here.",
     "prepare": "Cut a data set's faces into folders of crops by age group.",
     "report": "One page, tables and CSV from result files; what changed between two.",
     "split": "Split a data set by a named protocol or a published list, without leaks.",
+    "train": "Train the multi-crop network; goes on where it was broken off.",
 }
 
 INTERRUPTED = 130

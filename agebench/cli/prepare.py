@@ -40,7 +40,11 @@ def _default_processes() -> int:
     "--detector", default="yolov8-face", show_default=True, help="Face detector, with options."
 )
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="New folder, or one to go on in."
+    "-o",
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="New folder, or one to go on in.",
 )
 @click.option(
     "--views", default="face,eyes,eye_left,eye_right,mouth", show_default=True, help="To cut."
@@ -148,6 +152,9 @@ def _print_report(report: PrepareReport) -> None:
     if left_out:
         listed = ", ".join(f"{count} {status}" for status, count in left_out.items())
         say(f"{sum(left_out.values())} pictures left out ({listed}): see manifest_problems.csv")
+    not_listed = counts.get("not_listed", 0)
+    if not_listed:
+        say(f"left out while listing the data set: {not_listed}: see manifest_problems.csv")
     missing = ", ".join(f"{view} {count}" for view, count in counts.get("missing", {}).items())
     if missing:
         say(f"views that could not be had: {missing}")

@@ -27,7 +27,10 @@ Examples:
 @click.command("report", epilog=EPILOG, short_help="A page and tables from result files.")
 @click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), help="Folder to write into; the first result's else."
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Folder to write into; the first result's else.",
 )
 @click.option(
     "--format", "formats", default="html", show_default=True, help="Some of html,md,tex,csv."
@@ -52,6 +55,7 @@ def command(
     With two results that have estimators of the same name it says what changed.  A bench.json of
     'agebench bench' adds its batch sweep.
     """
+    from agebench.report.gallery import why_no_thumbnails
     from agebench.report.joining import join
     from agebench.report.reading import read_files
     from agebench.report.writing import as_json as figures
@@ -67,17 +71,19 @@ def command(
     if as_json:
         click.echo(json.dumps(figures(joined), allow_nan=False))
     else:
-        _print(joined, written)
+        why_not = why_no_thumbnails(joined.dataset) if thumbnails is not None else ""
+        _print(joined, written, why_not)
     for file in files:
         gates.require(file.content)
 
 
-def _print(joined: Joined, written: list[Path]) -> None:
+def _print(joined: Joined, written: list[Path], why_not: str) -> None:
     from agebench.report.changes import changes
     from agebench.report.terminal import change_lines
 
     console = Console(highlight=False)
     lines = [*joined.remarks, *change_lines(changes(joined))]
+    lines += [f"{why_not}."] if why_not else []
     lines += [f"Written: {path}" for path in written]
     for line in lines:
         console.print(inert(line), markup=False, soft_wrap=True)

@@ -91,7 +91,9 @@ def _print_remarks(console: Console, split: Split, leaks: Sequence[Leak] | None)
 @click.option(
     "--protocol", required=True, help="Its name, with options; or a file or folder of lists."
 )
-@click.option("--out", type=click.Path(path_type=Path), help="Split file to write (.csv or .json).")
+@click.option(
+    "-o", "--out", type=click.Path(path_type=Path), help="Split file to write (.csv or .json)."
+)
 @click.option("--check", is_flag=True, help="Look for copies that straddle parts.")
 @click.option("--json", "as_json", is_flag=True, help="Print sizes and remarks as JSON.")
 @click.option(

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from agebench.errors import AgebenchError
-from agebench.files import write_whole
+from agebench.files import read_whole, write_whole
 
 MAGIC = b"agebench-training-hashes 1\n"
 PREFIX_BYTES = 8
@@ -96,14 +96,7 @@ def read_training_hashes(path: str | Path) -> TrainingHashes:
     """
     file = Path(path)
     expected = f"{str(file)!r} is no whole file of training hashes"
-    try:
-        if not file.is_file():
-            raise AgebenchError(f"there is no file of training hashes at {str(file)!r}")
-        if file.stat().st_size > LARGEST_BYTES:
-            raise AgebenchError(f"{expected}: it has more than {LARGEST_BYTES:,} bytes")
-        data = file.read_bytes()
-    except (OSError, ValueError) as error:
-        raise AgebenchError(f"{str(file)!r} can't be read: {error}") from error
+    data = read_whole(file, "training hashes", LARGEST_BYTES)
     if not data.startswith(MAGIC):
         raise AgebenchError(f"{expected}: it does not begin with {MAGIC.decode().strip()!r}")
     line, _, body = data[len(MAGIC) :].partition(b"\n")

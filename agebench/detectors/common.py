@@ -215,6 +215,11 @@ def to_blob(image_bgr: Image) -> npt.NDArray[np.float32]:
     return np.asarray(cv2.dnn.blobFromImage(image_bgr, 1.0 / 255.0, swapRB=True), np.float32)
 
 
+def plain_blob(image_bgr: Image) -> npt.NDArray[np.float32]:
+    """Return the picture as float32 (1, 3, height, width), B, G, R, 0 to 255."""
+    return np.asarray(cv2.dnn.blobFromImage(image_bgr), np.float32)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidates:
     """Faces as arrays, before and after non-maximum suppression.

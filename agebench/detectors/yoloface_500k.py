@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from agebench.detectors.common import (
     check_share,
     fit,
     look,
+    plain_blob,
     suppress,
     to_blob,
     to_faces,
@@ -30,7 +32,7 @@ from agebench.errors import ModelError, UsageError
 from agebench.protocols import BoxToFrame, DetectorSpec
 from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor
-from agebench.types import Face, Image
+from agebench.types import Face, Image, WeightsFile
 from agebench.weights import ResolvedWeights
 
 STEMS = {"v2": "yoloface-500k-v2", "v1": "yoloface-500k"}
@@ -48,7 +50,8 @@ def decode(outputs: Iterable[Tensor], size_hw: tuple[int, int], confidence: floa
     Raises:
         ModelError: the outputs are not those of such a network.
     """
-    tables = list(outputs)
+    # The ONNX form keeps the batch's axis, of one picture here.
+    tables = [table[0] if table.ndim == 3 and len(table) == 1 else table for table in outputs]
     if not tables or any(table.ndim != 2 or table.shape[1] != 6 for table in tables):
         raise ModelError(
             "a yoloface-500k network gives rows of 6 numbers (one class), this one gave "
@@ -63,23 +66,88 @@ def decode(outputs: Iterable[Tensor], size_hw: tuple[int, int], confidence: floa
     return Candidates(boxes * (size_hw[::-1] * 2), rows[:, 5])
 
 
-def _files(version: str, path: Path | None) -> tuple[ResolvedWeights, ResolvedWeights]:
-    """Return the layout and the weights; a user's own layout lies beside the own weights."""
+@dataclass(frozen=True, slots=True)
+class _Files:
+    """What the network is loaded from.
+
+    Attributes:
+        source: for the runtime.
+        weights: the files behind it.
+        version: which of the networks.
+        size_hw: of the input, pixels.
+    """
+
+    source: ModelSource
+    weights: tuple[WeightsFile, ...]
+    version: str
+    size_hw: tuple[int, int]
+
+
+def darknet_files(version: str, path: Path | None) -> tuple[ResolvedWeights, ResolvedWeights, str]:
+    """Return the layout's file, the weights, and the layout's text.
+
+    Args:
+        version: "v2" or "v1".
+        path: the user's own weights, with a layout of their name beside them.
+
+    Raises:
+        UsageError: there is no layout beside the weights.
+        WeightsError: a file can't be had or is not what it should be.
+        ModelError: the layout is no text.
+    """
     stem = STEMS[version]
     own_layout = None if path is None else path.with_suffix(".cfg")
     file = weights.resolve(f"{stem}.weights", explicit=path)
     if own_layout is not None and not own_layout.is_file():
         raise UsageError(f"{path}: its layout is expected beside it as {own_layout.name}")
-    return weights.resolve(f"{stem}.cfg", explicit=own_layout), file
+    layout = weights.resolve(f"{stem}.cfg", explicit=own_layout)
+    try:
+        return layout, file, layout.path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{layout.path}: is no Darknet layout: {error}") from error
+
+
+def _find_files(
+    version: str, path: Path | None, runtime: str | None, size: int | str | None
+) -> _Files:
+    """Return Darknet's files, or the network as ONNX for a runtime that reads nothing else."""
+    if path is not None and path.suffix.lower() == ".onnx":
+        return _exported(path, size)
+    size_hw = check_input_size("yoloface-500k", SIZES[version] if size is None else size)
+    layout, file, config = darknet_files(version, path)
+    if runtime == "onnxruntime":
+        from agebench.export.converted import converted_darknet
+
+        converted = converted_darknet(config, file.path, file.info.sha256, size_hw)
+        source = ModelSource("onnx", converted)
+    else:
+        source = ModelSource("darknet", file.path, config=config)
+    return _Files(source, (file.info, layout.info), version, size_hw)
+
+
+def _exported(path: Path, size: int | str | None) -> _Files:
+    """Return a file of ``agebench export-onnx --detector``, which fixes version and size."""
+    from agebench.export.detector_file import read_detector_file
+
+    read = read_detector_file(path)
+    size_hw = read.spec.size_hw
+    if size is not None and check_input_size("yoloface-500k", size) != size_hw:
+        raise UsageError(
+            f"{path} was exported for {size_hw[1]}x{size_hw[0]}, size={size} contradicts it: leave "
+            "size out, or export it for that size"
+        )
+    info = WeightsFile(path.name, read.sha256, read.spec.licence, "exported by agebench")
+    return _Files(ModelSource("onnx", path), (info,), read.spec.version, size_hw)
 
 
 class YoloFace500k:
-    """Faces by yoloface-500k under cv2.dnn; the picture is stretched to the input.
+    """Faces by yoloface-500k; the picture is stretched to the input.
 
     Args:
-        path: another network's ``.weights``, with its ``.cfg`` beside it.
-        runtime: "cv2dnn", which is the default; no other reads Darknet files.
-        device: as cv2.dnn knows it; "cpu" if left out.
+        path: another network's ``.weights``, with its ``.cfg`` beside it, or an ``.onnx`` file of
+            ``agebench export-onnx --detector``.
+        runtime: "cv2dnn", the default, or "onnxruntime", for which the files are converted.
+        device: as the runtime knows it; "cpu" if left out.
         version: "v2" or the older "v1".
         confidence: least score of a face, 0 to 1.
         nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
@@ -112,31 +180,28 @@ class YoloFace500k:
         check_choice(name, "version", version, tuple(STEMS))
         self._confidence = check_share(name, "confidence", confidence)
         self._nms = check_share(name, "nms", nms)
-        self._size_hw = check_input_size(name, SIZES[version] if size is None else size)
+        files = _find_files(version, path, runtime, size)
+        self._size_hw = files.size_hw
         self._pad = check_pad(name, pad)
         self._faces = check_faces(name, faces)
-        layout, file = _files(version, path)
-        try:
-            config = layout.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ModelError(f"{layout.path}: is no Darknet layout: {error}") from error
-        source = ModelSource("darknet", file.path, config=config)
-        self._model = open_model(source, runtime=runtime, device=device)
+        # In the ONNX form the scale and the channels' order are in the graph.
+        self._blob = to_blob if files.source.kind == "darknet" else plain_blob
+        self._model = open_model(files.source, runtime=runtime, device=device)
         self._spec = DetectorSpec(
             name=name,
-            box_to_frame=TO_FRAME[version],
-            weights=(file.info, layout.info),
+            box_to_frame=TO_FRAME[files.version],
+            weights=files.weights,
             runtime=self._model.info,
             settings={
-                "version": version,
+                "version": files.version,
                 "confidence": self._confidence,
                 "nms": self._nms,
                 "size": f"{self._size_hw[1]}x{self._size_hw[0]}",
                 "pad": self._pad,
                 "faces": self._faces,
             },
-            licence=file.info.licence,
-            source=file.info.source,
+            licence=files.weights[0].licence,
+            source=files.weights[0].source,
             citation="yoloface-500k: https://github.com/dog-qiuqiu/MobileNet-Yolo",
         )
 
@@ -148,7 +213,7 @@ class YoloFace500k:
     def _look(self, image_bgr: Image, pad: float) -> Candidates:
         """Look once; faces in the picture's pixels, best first."""
         canvas, placement = fit(image_bgr, self._size_hw, pad=pad, keep_aspect=False)
-        outputs = self._model.run({"": to_blob(canvas)})
+        outputs = self._model.run({"": self._blob(canvas)})
         found = decode(outputs.values(), self._size_hw, self._confidence)
         return suppress(found, self._nms).placed(placement)
 

@@ -39,7 +39,12 @@ from agebench.types import (
     ViewSpec,
     WeightsFile,
 )
-from agebench.vision.age_net_layout import INPUT_SHAPE, OUTPUT_NAME, deploy_prototxt
+from agebench.vision.age_net_layout import (
+    INPUT_NAME,
+    INPUT_SHAPE,
+    OUTPUT_NAME,
+    deploy_prototxt,
+)
 from agebench.weights import ResolvedWeights, resolve
 
 FILE = "age_net.caffemodel"
@@ -121,7 +126,7 @@ class CaffeAgeNet:
     Args:
         path: a caffemodel of the published layout; None takes the published one from where
             weights are.
-        runtime: None for cv2.dnn.
+        runtime: "cv2dnn", the default, or "onnxruntime", for which the file is converted.
         device: None for the CPU.
         crops, years, mean, margin: see `Settings`.
         mean_file: the mean image, for ``mean=image``; None takes the published one.
@@ -156,10 +161,7 @@ class CaffeAgeNet:
         if self._settings.mean == "image":
             found.append(resolve(MEAN_FILE, explicit=mean_file))
             self._mean_image = read_mean(found[-1].path)
-        source = ModelSource(
-            "caffe", weights.path, config=deploy_prototxt(), outputs=(OUTPUT_NAME,)
-        )
-        model = open_model(source, runtime=runtime, device=device)
+        model = open_model(_source(weights, runtime), runtime=runtime, device=device)
         label = f"caffe-age-net ({weights.path.name})"
         self._network = Network(model, label, len(ADIENCE_CLASSES), output_name=OUTPUT_NAME)
         self._input = InputFormat("bgr", mean=self._channel_mean())
@@ -253,6 +255,16 @@ class CaffeAgeNet:
             citation=CITATION,
             notes=(_GAPS, *remarks, *_foreign(files)),
         )
+
+
+def _source(weights: ResolvedWeights, runtime: str | None) -> ModelSource:
+    """Return the Caffe files, or for a runtime that reads none the network converted to ONNX."""
+    if runtime == "onnxruntime":
+        from agebench.export.converted import converted_age_net
+
+        path = converted_age_net(weights.path, weights.info.sha256)
+        return ModelSource("onnx", path, outputs=(OUTPUT_NAME,), inputs=(INPUT_NAME,))
+    return ModelSource("caffe", weights.path, config=deploy_prototxt(), outputs=(OUTPUT_NAME,))
 
 
 def _foreign(files: Sequence[WeightsFile]) -> list[str]:

@@ -18,7 +18,11 @@ AgeRange: TypeAlias = tuple[int, int]
 OLDEST_YEARS = int(MAX_AGE_YEARS)
 
 NAMED_GROUPS: dict[str, tuple[AgeRange, ...]] = {
-    "adience": tuple(zip(ADIENCE_CLASSES.lows, ADIENCE_CLASSES.highs, strict=True)),
+    "adience": (
+        *zip(ADIENCE_CLASSES.lows[:-1], ADIENCE_CLASSES.highs[:-1], strict=True),
+        # The last class is 60 or older; its published end, 100, would put a label "60+" nowhere.
+        (ADIENCE_CLASSES.lows[-1], OLDEST_YEARS),
+    ),
     "decades": (*((low, low + 9) for low in range(0, 110, 10)), (110, OLDEST_YEARS)),
 }
 

@@ -39,6 +39,7 @@ class Counts:
         faces: rows of the manifest.
         several_faces: pictures in which more than one face was found.
         left_out: pictures without a row, by status.
+        not_listed: what the data set itself left out: pictures, folders, lines of its list.
         views: files of each view.
         missing: faces without each view.
         groups: faces in each folder.
@@ -49,6 +50,7 @@ class Counts:
     faces: int = 0
     several_faces: int = 0
     left_out: Counter[str] = field(default_factory=Counter)
+    not_listed: int = 0
     views: Counter[str] = field(default_factory=Counter)
     missing: Counter[str] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)

@@ -209,6 +209,7 @@ class _Run:
     def _write(self, store: Store, journal: Journal, about: Mapping[str, Any]) -> dict[str, Any]:
         views = self._settings.crop_spec().views
         counts, left_out = write_manifest(store, list(views), self._labels, self._finished(journal))
+        counts.not_listed = len(self._pictures.problems)
         write_problems(store, left_out, self._pictures.problems)
         content = {
             "schema_version": SCHEMA_VERSION,

@@ -63,6 +63,7 @@ _DATASET = record(
 _DETECTOR = record(
     {
         "reference": filled,
+        "chosen_because": text,
         "name": filled,
         "weights": _WEIGHTS,
         "runtime": _RUNTIME,

@@ -46,6 +46,9 @@ def remarks(joined: Joined) -> list[str]:
 def _of_data(joined: Joined) -> Iterable[str]:
     yield _LABELS[joined.dataset["label_kind"]]
     yield from joined.dataset["notes"]
+    yield from dict.fromkeys(
+        map(_why_detector, (item.content["detector"] for item in joined.results))
+    )
     first = joined.results[0].content
     total, scored = first["pictures"]["total"], int(joined.common.sum())
     if scored < total:
@@ -56,6 +59,11 @@ def _of_data(joined: Joined) -> Iterable[str]:
     if joined.dataset["problems"]:
         count = counted(len(joined.dataset["problems"]), "file")
         yield f"{count} left out while the data set was listed; the result file names them."
+
+
+def _why_detector(detector: Mapping[str, Any]) -> str:
+    why = detector["chosen_because"] or "it was named"
+    return f"Faces were found by {detector['reference']}: {why}."
 
 
 def _of_estimators(joined: Joined) -> Iterable[str]:

@@ -22,8 +22,8 @@ from agebench.report.changes import Change, changes
 from agebench.report.figures import Figure, drawn
 from agebench.report.gallery import Tile, gallery, why_no_thumbnails
 from agebench.report.grid import Grid
-from agebench.report.joining import Joined, letter
-from agebench.report.plots_analysis import calibration_figures, gate_figures
+from agebench.report.joining import Entry, Joined, letter
+from agebench.report.plots_analysis import calibration_figures, gate_figures, is_calibrated
 from agebench.report.plots_errors import age_figure, density_figures, front_figure, score_figure
 from agebench.report.plots_latency import latency_figure
 from agebench.report.reading import SweepFile
@@ -189,8 +189,12 @@ def _changes(joined: Joined) -> Iterator[Section]:
     yield Section("changes", "What changed", words, facts=[("Results", files)], grids=grids)
 
 
-def _legend(joined: Joined) -> Legend:
-    return [(key(look), entry.label) for entry, look in drawn(joined)]
+def _everybody(_: Entry) -> bool:
+    return True
+
+
+def _legend(joined: Joined, which: Callable[[Entry], bool] = _everybody) -> Legend:
+    return [(key(look), entry.label) for entry, look in drawn(joined) if which(entry)]
 
 
 def _errors(joined: Joined) -> Iterator[Section]:
@@ -220,7 +224,7 @@ def _errors(joined: Joined) -> Iterator[Section]:
 def _analysis(joined: Joined) -> Iterator[Section]:
     figures, grid = calibration_figures(joined), calibration_grid(joined)
     words = [] if figures else ["No estimator gives a distribution over ages."]
-    legend = _legend(joined) if figures else ()
+    legend = _legend(joined, is_calibrated) if figures else ()
     yield Section(
         "calibration", "Calibration", words, figures, "small", legend=legend, grids=_some(grid)
     )

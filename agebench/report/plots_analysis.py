@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,21 +13,50 @@ from agebench.report.figures import Figure, drawn
 from agebench.report.joining import Entry, Joined
 from agebench.report.svg import WIDTH, Drawing, Look, linear_axis, share_axis, tag
 from agebench.report.words import counted, number, percent
-from agebench.types import Floats
 
 _DODGE = 0.014
 """Shares by which the points of the estimators are moved apart, to be seen side by side."""
 
 _NEAR = 22
-"""Units of the drawing below which two labels would cover each other."""
+"""Units of the drawing below which the ends of a sweep get one label."""
+
+_LETTER = 7.5
+"""Width of a digit of a label, units of the drawing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    """What a label or mark covers: its middle and half its size, units of the drawing."""
+
+    x: float
+    y: float
+    half_width: float
+    half_height: float
+
+    def covers(self, other: _Box) -> bool:
+        """Say whether the two overlap."""
+        return (
+            abs(self.x - other.x) < self.half_width + other.half_width
+            and abs(self.y - other.y) < self.half_height + other.half_height
+        )
+
+    def within(self, left: float, right: float, bottom: float) -> bool:
+        """Say whether it lies between the axes and the drawing's top and right end."""
+        across = left < self.x - self.half_width and self.x + self.half_width < right
+        return across and 5 < self.y < bottom - 5
 
 
 def _calibrated(joined: Joined) -> list[tuple[Entry, Look, Mapping[str, Any]]]:
     return [
         (entry, style, entry.analysis["calibration"])
         for entry, style in drawn(joined)
-        if entry.analysis is not None and entry.analysis["calibration"] is not None
+        if entry.analysis is not None and is_calibrated(entry)
     ]
+
+
+def is_calibrated(entry: Entry) -> bool:
+    """Return whether there is anything to say of an estimator's distributions."""
+    return entry.analysis is not None and entry.analysis["calibration"] is not None
 
 
 def calibration_figures(joined: Joined) -> list[Figure]:
@@ -142,15 +172,22 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
         share_axis("adults stopped, %"), share_axis("minors let pass, %", max(tops)), height=290
     )
     words = []
+    ends: list[list[tuple[float, float]]] = []
     for entry, style, gates in swept:
         stops = np.asarray([gate["false_stop_rate"] for gate in gates], np.float64)
         passes = np.asarray([gate["false_pass_rate"] for gate in gates], np.float64)
         drawing.line(stops, passes, style)
-        _ends(drawing, style, gates, stops, passes)
+        at = _ends(gates)
+        drawing.marks(stops[at], passes[at], style)
+        across, up = drawing.x(stops[at]).tolist(), drawing.y(passes[at]).tolist()
+        ends.append(list(zip(across, up, strict=True)))
         words.append(
             f"{entry.label} without a buffer lets {percent(float(passes[0]))} % of the minors pass "
             f"and stops {percent(float(stops[0]))} % of the adults"
         )
+    taken = [_Box(x, y, 5, 5) for both in ends for x, y in both]
+    for (_, _, gates), both in zip(swept, ends, strict=True):
+        _label_ends(drawing, gates, both, taken)
     first = swept[0][2][0]
     caption = (
         f"{counted(first['minors'], 'minor')}, {counted(first['adults'], 'adult')}. Left and low "
@@ -164,25 +201,38 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
     )
 
 
-def _ends(
+def _ends(gates: Sequence[Mapping[str, Any]]) -> list[int]:
+    """The first and last buffer of a sweep."""
+    return [0, len(gates) - 1] if len(gates) > 1 else [0]
+
+
+def _label_ends(
     drawing: Drawing,
-    style: Look,
     gates: Sequence[Mapping[str, Any]],
-    stops: Floats,
-    passes: Floats,
+    ends: Sequence[tuple[float, float]],
+    taken: list[_Box],
 ) -> None:
-    """Mark both ends of a sweep and write their buffers beside them; once where they meet."""
-    ends = [0, len(gates) - 1] if len(gates) > 1 else [0]
-    drawing.marks(stops[ends], passes[ends], style)
-    x, y = drawing.x(stops[ends]).tolist(), drawing.y(passes[ends]).tolist()
-    buffers = [f"{gates[end]['buffer_years']:g}" for end in ends]
-    if len(ends) > 1 and math.hypot(x[1] - x[0], y[1] - y[0]) < _NEAR:
-        x, y, buffers = x[:1], y[:1], ["\u2013".join(buffers)]
-    for left, top, text in zip(x, y, buffers, strict=True):
-        right = left < WIDTH - 2 * _NEAR
-        drawing.write(
-            left + 7 if right else left - 7,
-            top - 6 if top > _NEAR else top + 14,
-            text,
-            anchor="start" if right else "end",
-        )
+    """Write the buffers beside both ends of a sweep; once where they meet."""
+    buffers = [f"{gates[end]['buffer_years']:g}" for end in _ends(gates)]
+    if len(ends) > 1 and math.dist(*ends) < _NEAR:
+        ends, buffers = ends[:1], ["\u2013".join(buffers)]
+    axes = float(drawing.x([0])[0]), float(drawing.y([0])[0])
+    for (x, y), text in zip(ends, buffers, strict=True):
+        label = _free_place(x, y, len(text) * _LETTER / 2, axes, taken)
+        drawing.write(label.x, label.y + 4, text, anchor="middle")
+        taken.append(label)
+
+
+def _free_place(
+    x: float, y: float, half_width: float, axes: tuple[float, float], taken: Sequence[_Box]
+) -> _Box:
+    """Return where a label beside a mark covers none of the marks and labels there are."""
+    left, bottom = axes
+    beside, above = half_width + 7, 11
+    steps = [(beside, -above), (beside, above), (-beside, above), (-beside, -above)]
+    steps += [(beside + 2, 0), (0, above + 5), (0, -above - 5), (-beside - 2, 0)]
+    steps += [(beside + 20, above - 3), (-beside - 20, above - 3)]
+    places = [_Box(x + right, y + down, half_width, 6) for right, down in steps]
+    inside = [place for place in places if place.within(left, WIDTH, bottom)] or places
+    free = (place for place in inside if not any(map(place.covers, taken)))
+    return next(free, inside[0])

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from agebench.errors import AgebenchError, DeviceError, ModelError
 from agebench.runtimes.base import ModelSource, Tensor
 from agebench.runtimes.cuda_library import CudaEvents, load_runtime
-from agebench.runtimes.onnx_runtime import import_onnxruntime, open_session
+from agebench.runtimes.onnx_runtime import import_onnxruntime, open_session, preload_cuda
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def onnx_timer(source: ModelSource, inputs: Mapping[str, Tensor], device: str) -
     onnxruntime = import_onnxruntime()
     events: CudaEvents | None = None
     if device == "cuda":
-        onnxruntime.preload_dlls()
+        preload_cuda(onnxruntime)
         try:
             events = CudaEvents(load_runtime())
         except DeviceError:

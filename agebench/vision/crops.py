@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -138,22 +139,45 @@ def cut_patch(
     return np.asarray(crop, np.uint8)
 
 
+@dataclass(frozen=True, slots=True)
+class ViewPlace:
+    """Where a view lies in a picture.
+
+    Attributes:
+        patch: its rectangle.
+        outside: share of it (0 to 1) outside of the picture.
+        missing: it can't be had: smaller than a pixel, or too much of it outside.
+    """
+
+    patch: Patch
+    outside: float
+    missing: bool
+
+    def matrix(self, size_hw: tuple[int, int]) -> Floats:
+        """Return the map from pixels of a crop of that size to picture pixels, float64 (2, 3)."""
+        return _matrix(self.patch, size_hw)
+
+
+def place_view(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> ViewPlace:
+    """Return where `view` of the face at `frame` lies in a picture of that height and width."""
+    patch = view_patch(view, frame, size_hw)
+    if min(patch.width, patch.height) < MIN_SIDE_PX:
+        return ViewPlace(patch, 0.0, True)
+    outside = _share_outside(patch, size_hw)
+    return ViewPlace(patch, outside, outside >= 1.0 or outside > view.max_outside)
+
+
 def _cut_view(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> tuple[Image | None, float]:
     """Return the view's pixels (None where it can't be had) and the share outside the picture."""
     size_hw = (image_bgr.shape[0], image_bgr.shape[1])
-    patch = view_patch(view, frame, size_hw)
-    if min(patch.width, patch.height) < MIN_SIDE_PX:
-        return None, 0.0
-    outside = _share_outside(patch, size_hw)
-    if outside >= 1.0 or outside > view.max_outside:
-        return None, outside
-    if view.border == "clip":
-        clipped = _clip(patch, size_hw)
-        if clipped is None:
-            return None, outside
-        patch = clipped
+    place = place_view(view, frame, size_hw)
+    patch: Patch | None = place.patch
+    if view.border == "clip" and not place.missing:
+        patch = _clip(place.patch, size_hw)
+    if place.missing or patch is None:
+        return None, place.outside
     replicate = view.border != "constant"
-    return cut_patch(image_bgr, patch, view.size_hw, replicate=replicate), outside
+    return cut_patch(image_bgr, patch, view.size_hw, replicate=replicate), place.outside
 
 
 def cut_crops(image_bgr: Image, frames: Sequence[FaceFrame], spec: CropSpec) -> Crops:

@@ -32,6 +32,12 @@ class Patch:
 RegionRule: TypeAlias = Callable[[FaceFrame, tuple[int, int]], Patch]
 """From a frame and the picture's (height, width) to a region's rectangle."""
 
+CHIP_SIDE = 0.9025
+"""Side of a UTKFace chip in frame heights (benchmarks/frames.py: a frame is 1.108 chips high)."""
+
+CHIP_DOWN = 0.0912
+"""How far a chip's centre lies below the frame's, in frame heights (0.101 chips)."""
+
 _LEFT_EYE, _RIGHT_EYE, _NOSE, _MOUTH_LEFT, _MOUTH_RIGHT = range(5)
 
 
@@ -57,6 +63,18 @@ def _part(
 
 def _face(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
     return Patch(frame.center_xy, frame.height * FRAME_ASPECT, frame.height, frame.roll_rad)
+
+
+def _chip(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    """The square that an aligned UTKFace chip shows, so that no border has to be made up there.
+
+    Its place in the frame is the one that detector `aligned` takes for those chips, inverted.
+    """
+    down = CHIP_DOWN * frame.height
+    x, y = frame.center_xy
+    center = (x - down * math.sin(frame.roll_rad), y + down * math.cos(frame.roll_rad))
+    side = CHIP_SIDE * frame.height
+    return Patch(center, side, side, frame.roll_rad)
 
 
 def _original(_frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
@@ -112,6 +130,7 @@ REGIONS: Mapping[str, RegionRule] = MappingProxyType(
         "original": _original,
         "face": _face,
         "aligned": _aligned,
+        "chip": _chip,
         "eyes": _eyes,
         "eye_left": _eye_left,
         "eye_right": _eye_right,

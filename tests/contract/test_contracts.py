@@ -11,10 +11,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agebench import load_detector, load_estimator
 from agebench.export.age_net import random_age_net
+from agebench.manifest import files_for
 from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
 from agebench.testing import check_detector, check_estimator
 from agebench.types import Image
-from agebench.weights import files_for
 
 OWN_ESTIMATORS = [item.name for item in list_plugins(ESTIMATORS) if item.package == "agebench"]
 OWN_DETECTORS = [item.name for item in list_plugins(DETECTORS) if item.package == "agebench"]

@@ -182,6 +182,7 @@ def make_result() -> MakeResult:
             },
             "detector": {
                 "reference": "whole",
+                "chosen_because": "",
                 "name": "whole",
                 "landmark_scheme": "",
                 "box_to_frame": {"dx": 0.0, "dy": 0.0, "height": 1.0},
@@ -238,3 +239,59 @@ def write_result(tmp_path: Path, make_result: MakeResult) -> Callable[..., Path]
         return path
 
     return write
+
+
+AGE_LIST_SETTINGS = """
+rounds = 3
+batch = 8
+[data]
+dataset = "csv"
+root = "{folder}/list.csv"
+protocol = "{folder}/split.csv"
+detector = "aligned"
+workers = 0
+[model]
+dense = 16
+youngest = 0
+oldest = 90
+[model.views.face]
+region = "chip"
+size_hw = [32, 32]
+trunk = {{ depth = 10, width = 4, stochastic_depth = 0.1 }}
+[model.views.mouth]
+region = "mouth"
+size_hw = [32, 32]
+trunk = {{ depth = 10, width = 4 }}
+[augment]
+filters = {{ equalise = 0.1, jpeg = 0.1 }}
+[stability]
+min_rounds = 1000
+"""
+
+
+@pytest.fixture(scope="session")
+def age_list(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Make a folder with a small data set to train on.
+
+    It holds 40 made-up chips that are the brighter the older, list.csv with their ages,
+    ranges.csv with decades instead for half of them, split.csv (24 train, 8 val, 8 test) and
+    settings.toml for a tiny network over two views.
+    """
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("age-list")
+    rng = np.random.default_rng(0)
+    exact, ranges, parts = ["path,age"], ["path,age"], ["image,part"]
+    for index in range(40):
+        name, age = f"p{index:02d}.png", int(rng.integers(0, 90))
+        coarse = rng.integers(0, 100, (5, 5, 3)) + age
+        picture = Image.fromarray(coarse.astype(np.uint8))
+        picture.resize((40, 40), Image.Resampling.BICUBIC).save(folder / name)
+        decade = age // 10 * 10
+        exact.append(f"{name},{age}")
+        ranges.append(f"{name},{f'{decade}-{decade + 9}' if index % 2 else age}")
+        parts.append(f"{name},{('train', 'train', 'train', 'val', 'test')[index % 5]}")
+    for name, lines in (("list", exact), ("ranges", ranges), ("split", parts)):
+        (folder / f"{name}.csv").write_text("\n".join(lines) + "\n")
+    (folder / "settings.toml").write_text(AGE_LIST_SETTINGS.format(folder=folder.as_posix()))
+    return folder

@@ -244,7 +244,7 @@ def test_damaged_tables_get_a_sentence(tmp_path: Path) -> None:
     file.write_text(json.dumps({**GOOD, "part": "test"}))
     with pytest.raises(UsageError, match="there to be scored"):
         read_class_years(file)
-    with pytest.raises(AgebenchError, match="there is no table"):
+    with pytest.raises(AgebenchError, match="expected a table of years"):
         read_class_years(tmp_path / "nothing.json")
     with pytest.raises(ValueError, match="classes have"):
         ClassYears((), (), "midpoint", "mine", "train", 1, "ab")

@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from agebench import weights
+from agebench import manifest, weights
 from agebench.cli import fetch, ls
 from agebench.cli.main import main
+from agebench.manifest import ManifestEntry, Need
 from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, Plugin, list_plugins
-from agebench.weights import ManifestEntry, Need
 
 OTHER = Plugin(ESTIMATORS, "theirs", "their.mod:Net", "their-package", "2.1")
 PLUGINS = {
@@ -54,7 +54,7 @@ def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("AGEBENCH_MIRROR", str(folder))
     monkeypatch.setenv("AGEBENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("COLUMNS", "80")
-    monkeypatch.setattr(weights, "load_manifest", lambda: MANIFEST)
+    monkeypatch.setattr(manifest, "load_manifest", lambda: MANIFEST)
     monkeypatch.setattr(fetch, "load_manifest", lambda: MANIFEST)
     monkeypatch.setattr(weights, "_fetch", lambda *_: None)
     for module in (fetch, ls):

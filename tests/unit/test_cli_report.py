@@ -102,3 +102,16 @@ def test_a_page_that_can_not_be_written_is_known_before(cli: Cli, tmp_path: Path
     assert code == 1
     assert "is a folder" in err
     assert not (tmp_path / "o" / "result.json").exists()
+
+
+def test_pictures_that_are_left_out_are_told_of(
+    cli: Cli, write_result: Write, tmp_path: Path
+) -> None:
+    path = write_result()
+    content = json.loads(path.read_text(encoding="utf-8"))
+    content["dataset"]["licence"] = "research only"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    code, out, _ = cli("report", path, "--thumbnails", tmp_path)
+    assert code == 0
+    assert "Pictures are left out: the terms of" in out
+    assert "Pictures are left out" not in cli("report", write_result(), "--thumbnails", tmp_path)[1]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -27,6 +29,7 @@ from agebench.runtimes.cuda_library import (
     used_bytes,
 )
 from agebench.runtimes.device_timer import DeviceSample, OnnxTimer, onnx_timer
+from agebench.runtimes.onnx_runtime import open_session
 
 
 class FakeCuda:
@@ -199,6 +202,26 @@ def test_the_order_of_calls_on_a_device() -> None:
         "synchronize_outputs",
         "copy_outputs_to_cpu",
     ]
+
+
+def test_what_cuda_misses_is_in_the_error_and_not_on_stdout(
+    doubling: ModelSource, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def preload() -> None:
+        sys.stdout.write("\x1b[33mFailed to load libmade_up.so: no such file\x1b[0m\nSee a page\n")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("a session of the CPU only")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(DeviceError, match=r"'cuda' here: Failed to load libmade_up\.so: .*'gpu'"):
+        open_session(doubling, "cuda")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    with pytest.raises(DeviceError, match="here: a session of the CPU only;"):
+        open_session(doubling, "cuda")
 
 
 def test_parts_are_summed_over_the_runs_of_a_call(doubling: ModelSource) -> None:

@@ -188,7 +188,7 @@ def test_labels_ranges_identities_and_splits(tmp_path: Path) -> None:
         ("7-7", "7.5", "", "", "Ann", "train"),
         ("25-32", "", "25", "32", "", "test"),
         ("mixed", "", "20", "40", "Cy", "unused"),
-        ("60-100", "", "60", "100", "", "train"),
+        ("60-120", "", "60", "100", "", "train"),
     ]
     assert json.loads(rows[0]["attributes"]) == {"note": 'x, "y"'}
 
@@ -213,6 +213,7 @@ def test_what_can_not_be_prepared_is_listed(tmp_path: Path) -> None:
     }
     assert str(tmp_path) not in (out / "manifest_problems.csv").read_text()
     assert report.counts["left_out"] == {"unreadable": 4}
+    assert report.counts["not_listed"] == 1
     assert report.counts["pictures"] == 6
     assert len(manifest(out)) == 2
 
@@ -364,6 +365,16 @@ def test_a_finished_folder_is_left_alone(tmp_path: Path) -> None:
     )
     assert result.exit_code == 0
     assert "is complete: nothing to do" in result.output
+    assert "left out" not in result.output
+
+
+def test_the_last_lines_count_what_was_not_listed(tmp_path: Path) -> None:
+    root = make_folders(tmp_path / "in")
+    save(root / "nothing" / "y.jpg", generated_picture(20, 20))
+    options = ["--dataset", "folders", "--root", str(root), "--detector", "aligned"]
+    result = CliRunner().invoke(command, [*options, "-o", str(tmp_path / "out")])
+    assert result.exit_code == 0
+    assert "left out while listing the data set: 1: see manifest_problems.csv" in result.output
 
 
 def test_other_settings_or_pictures_in_the_same_folder_are_refused(tmp_path: Path) -> None:

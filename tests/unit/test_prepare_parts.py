@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agebench.datasets.names import AgeLabel, parse_age_label
 from agebench.datasets.prepared_layout import NAME
 from agebench.errors import AgebenchError, UsageError
 from agebench.prepare.groups import OLDEST_YEARS, parse_groups
@@ -39,8 +40,7 @@ def test_adience_groups_with_folders_for_the_gaps() -> None:
         "44-47",
         "48-53",
         "54-59",
-        "60-100",
-        "101-120",
+        "60-120",
     )
 
 
@@ -77,6 +77,10 @@ def test_ranges_go_to_the_group_that_holds_all_of_them() -> None:
     assert groups.folder(None, (26, 30)) == "25-32"
     assert groups.folder(None, (34, 36)) == "33-37"
     assert groups.folder(None, (30, 39)) == "mixed"
+    label = parse_age_label("60+")
+    assert isinstance(label, AgeLabel)
+    assert groups.folder(None, label.age_range) == "60-120"
+    assert groups.folder(None, (60, 100)) == "60-120"
     assert groups.folder(None, None) == "unknown"
 
 

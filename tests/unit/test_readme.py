@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import re
 import subprocess
 import sys
@@ -58,3 +59,18 @@ def test_every_verb_in_the_documents_exists() -> None:
     for page in pages:
         for verb in re.findall(r"^\s*agebench ([a-z][a-z-]*)", page.read_text(), re.MULTILINE):
             assert verb in VERBS, f"{page.name} shows 'agebench {verb}'"
+
+
+def test_the_architecture_names_every_room_and_dependency() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rooms = {path.name + "/" for path in (ROOT / "agebench").iterdir() if path.is_dir()}
+    rooms |= {path.name for path in (ROOT / "agebench").glob("*.py")}
+    rooms -= {"__init__.py", "__pycache__/"}
+    assert [room for room in sorted(rooms) if f"`{room}`" not in text] == []
+    setup = configparser.ConfigParser()
+    setup.read(ROOT / "setup.cfg", encoding="utf-8")
+    lines = [setup["options"]["install_requires"], *setup["options.extras_require"].values()]
+    wanted = {re.split(r"[^\w-]", line)[0] for line in "\n".join(lines).split("\n") if line.strip()}
+    reasons = text.partition("## Dependencies and their reasons")[2]
+    named = set(re.findall(r"[\w-]+", reasons))
+    assert wanted - named - {"agebench"} == set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import html
+import itertools
 import json
 import re
 import shutil
@@ -21,6 +22,7 @@ from PIL import Image as PillowImage
 from agebench.report import page
 from agebench.report.gallery import gallery
 from agebench.report.joining import Joined, join
+from agebench.report.plots_analysis import gate_figures
 from agebench.report.reading import read_files, read_result
 from agebench.report.writing import write_report
 
@@ -352,6 +354,18 @@ def test_a_batch_sweep_is_shown_beside_a_result(
     assert ">256</td>" in section
 
 
+def test_labels_of_gates_do_not_cover_each_other(write_result: Write) -> None:
+    predicted = {"a": AGES + 2, "b": AGES + 3, "c": AGES - 1}
+    figures = gate_figures(_joined(write_result(predicted=predicted)))
+    assert figures
+    for figure in figures:
+        found = re.findall(r'<text x="([^"]+)" y="([^"]+)"[^>]* class="note">', figure.drawing)
+        places = [(float(x), float(y)) for x, y in found]
+        assert len(places) >= len(predicted)
+        for (x, y), (other_x, other_y) in itertools.combinations(places, 2):
+            assert abs(x - other_x) >= 7 or abs(y - other_y) >= 10
+
+
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )
@@ -427,7 +441,7 @@ def test_the_page_fits_a_phone_and_its_table_sorts(write_result: Write, tmp_path
         assert seen["up"] == seen["before"]
         assert seen["down"] == seen["before"][::-1]
         assert seen["sorted"] == "descending"
-        assert seen["styled"] == "1120px"
+        assert seen["styled"] == "1216px"
 
 
 @pytest.mark.slow

@@ -16,9 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from agebench import downloads, weights
+from agebench import downloads, manifest, weights
 from agebench.errors import UsageError, WeightsError, WeightsUnavailableError
-from agebench.weights import ManifestEntry, Need, describe, is_here, parse_manifest, resolve
+from agebench.manifest import ManifestEntry, Need, parse_manifest
+from agebench.weights import describe, is_here, resolve
 
 NAME = "net.onnx"
 PAYLOAD = random.Random(0).randbytes(200_001)
@@ -147,7 +148,7 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Publish:
     def make(*sources: str) -> ManifestEntry:
         needs = (Need("estimator:e"),)
         entry = ManifestEntry(NAME, len(PAYLOAD), SHA256, "MIT", "a test file", needs, sources)
-        monkeypatch.setattr(weights, "load_manifest", lambda: {NAME: entry})
+        monkeypatch.setattr(manifest, "load_manifest", lambda: {NAME: entry})
         return entry
 
     return make
@@ -161,13 +162,13 @@ def leftovers(folder: Path) -> list[str]:
 
 
 def test_the_packages_manifest_is_valid_and_complete() -> None:
-    manifest = weights.load_manifest()
-    assert len(manifest) == 9
-    assert manifest["age_net.caffemodel"].size_bytes == 45_661_480
-    assert len(manifest["age_net.caffemodel"].sources) == 3
-    assert manifest["mean.binaryproto"].size_bytes == 4 * 3 * 256 * 256 + 14
-    assert all(url.startswith("https://") for e in manifest.values() for url in e.sources)
-    assert all(entry.sources and entry.needs for entry in manifest.values())
+    known = manifest.load_manifest()
+    assert len(known) == 9
+    assert known["age_net.caffemodel"].size_bytes == 45_661_480
+    assert len(known["age_net.caffemodel"].sources) == 3
+    assert known["mean.binaryproto"].size_bytes == 4 * 3 * 256 * 256 + 14
+    assert all(url.startswith("https://") for e in known.values() for url in e.sources)
+    assert all(entry.sources and entry.needs for entry in known.values())
 
 
 @pytest.mark.shared
@@ -175,23 +176,23 @@ def test_the_manifest_agrees_with_the_files(shared_dir: Path) -> None:
     files = sorted((shared_dir / "pretrained").iterdir())
     assert len(files) == 7
     for path in files:
-        entry = weights.load_manifest()[path.name]
+        entry = manifest.load_manifest()[path.name]
         assert path.stat().st_size == entry.size_bytes
         assert hashlib.sha256(path.read_bytes()).hexdigest() == entry.sha256
 
 
 def test_bundled_weights_stay_within_their_limit() -> None:
-    folder = weights.bundled_dir()
+    folder = manifest.bundled_dir()
     assert (folder / "weights.toml").is_file()
     total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    assert total <= weights.BUNDLED_LIMIT_BYTES
+    assert total <= manifest.BUNDLED_LIMIT_BYTES
 
 
 def test_files_for_keeps_the_order_and_the_option() -> None:
-    entries = weights.files_for("estimator:caffe-age-net")
+    entries = manifest.files_for("estimator:caffe-age-net")
     assert [entry.file for entry in entries] == ["age_net.caffemodel", "mean.binaryproto"]
     assert [entry.needs[0].option for entry in entries] == ["", "crops=10"]
-    assert weights.files_for("detector:haar") == []
+    assert manifest.files_for("detector:haar") == []
 
 
 def test_a_good_table_is_read() -> None:
@@ -295,7 +296,7 @@ def test_the_package_comes_before_the_cache_and_the_mirror(
 ) -> None:
     publish()
     folders = {"package": tmp_path / "package", "cache": cache_folder, "mirror": tmp_path / "m"}
-    monkeypatch.setattr(weights, "bundled_dir", lambda: folders["package"])
+    monkeypatch.setattr(manifest, "bundled_dir", lambda: folders["package"])
     monkeypatch.setenv("AGEBENCH_MIRROR", str(folders["mirror"]))
     for origin in ("mirror", "cache", "package"):
         folders[origin].mkdir()
@@ -459,7 +460,7 @@ def test_the_message_lists_every_place_and_what_to_do(
     assert f"200,001 bytes, sha256 {SHA256}" in lines[0]
     places = [line.strip() for line in lines[1:-1]]
     assert places == [
-        f"package {weights.bundled_dir()}: not there",
+        f"package {manifest.bundled_dir()}: not there",
         f"cache {cache_folder}: not there",
         f"{server.url('nothing')}/{NAME}: the server says 404 Not Found",
         f"{server.url('missing')}: the server says 404 Not Found",
@@ -566,9 +567,9 @@ def test_nothing_is_shown_without_a_terminal(
 
 FETCH_IN_A_PROCESS = """
 import sys
-from agebench import weights
-entry = weights.ManifestEntry(sys.argv[1], int(sys.argv[2]), sys.argv[3], "MIT", "", (), (sys.argv[4],))
-weights.load_manifest = lambda: {entry.file: entry}
+from agebench import manifest, weights
+entry = manifest.ManifestEntry(sys.argv[1], int(sys.argv[2]), sys.argv[3], "MIT", "", (), (sys.argv[4],))
+manifest.load_manifest = lambda: {entry.file: entry}
 print(weights.resolve(entry.file).origin)
 """  # noqa: E501  (a script, not prose)
 

@@ -1,0 +1,111 @@
+"""The crops of a data set's faces with their ages, for whoever measures outside `compare`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agebench.bench.defaults import choose_detector
+from agebench.bench.faces import find_face
+from agebench.bench.loading import load_face_detector, load_pictures
+from agebench.bench.records import ProgressStep, no_progress
+from agebench.bench.selection import take_pictures
+from agebench.bench.settings import CompareSettings
+from agebench.errors import DatasetError
+from agebench.protocols import Dataset, FaceDetector
+from agebench.types import Crops, CropSpec, Floats, Sample
+from agebench.vision.crops import cut_crops
+from agebench.vision.decoding import Decoded, decode_all
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledCrops:
+    """The crops of n faces.
+
+    Attributes:
+        crops: as a `CropSpec` asked.
+        ages: float64 (n,), years.
+        described: what they are, in words.
+    """
+
+    crops: Crops
+    ages: Floats
+    described: str
+
+    def __len__(self) -> int:
+        return len(self.ages)
+
+    def halves(self) -> tuple[LabelledCrops, LabelledCrops]:
+        """Return every second face, and the others."""
+        first, second = (
+            LabelledCrops(
+                self.crops.take(slice(start, None, 2)), self.ages[start::2], self.described
+            )
+            for start in (0, 1)
+        )
+        return first, second
+
+
+def cut_samples(
+    spec: CropSpec,
+    detector: FaceDetector,
+    samples: Sequence[Sample],
+    settings: CompareSettings,
+    progress: ProgressStep,
+    stage: str,
+) -> Iterator[tuple[Decoded, Crops]]:
+    """Yield each picture with a face of which all views are there, and the crops of that face."""
+    decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
+    for done, item in enumerate(decoded, start=1):
+        progress(stage, done, len(samples))
+        found = None if item.image_bgr is None else find_face(detector, item.image_bgr)
+        if found is None or item.image_bgr is None:
+            continue
+        crops = cut_crops(item.image_bgr, [found[1]], spec)
+        if all(flags[0] for flags in crops.present.values()):
+            yield item, crops
+
+
+def labelled_crops(
+    spec: CropSpec,
+    dataset: str | Dataset,
+    *,
+    root: Path | None = None,
+    detector: str | None = None,
+    settings: CompareSettings,
+    progress: ProgressStep = no_progress,
+) -> LabelledCrops:
+    """Cut the faces of a data set's pictures with a known age.
+
+    Args:
+        spec: the views.
+        dataset: name with options, or object.
+        root: where it lies.
+        detector: finds the faces; None for what `compare` would take.
+        settings: protocol, part, limit, sample and seed choose the pictures.
+        progress: called as it goes on.
+
+    Raises:
+        UsageError: a name or option is wrong.
+        DatasetError: there is no picture with a face and an age.
+    """
+    pictures, maker = load_pictures(dataset, root, settings.protocol)
+    chosen, _ = choose_detector(detector, pictures.spec)
+    name, finder = load_face_detector(chosen)
+    pictures, _split = take_pictures(pictures, maker, settings, progress)
+    usable = [sample for sample in pictures.samples if sample.age_years is not None]
+    parts: list[Crops] = []
+    ages: list[float] = []
+    for item, crops in cut_samples(spec, finder, usable, settings, progress, "faces"):
+        parts.append(crops)
+        ages.append(item.sample.age_years or 0.0)
+    if not parts:
+        raise DatasetError(
+            f"{pictures.spec.name}: none of {len(usable)} pictures with an age shows a face that "
+            f"{name} finds: give another data set or detector"
+        )
+    described = f"{len(parts)} faces of {pictures.spec.name}, found by {name}"
+    return LabelledCrops(Crops.join(parts), np.array(ages, np.float64), described)

@@ -1,0 +1,305 @@
+"""`agebench export-onnx`: arguments and what is printed; the work is in `agebench.export`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agebench.cli.progress import progress_bars
+from agebench.errors import UsageError, inert
+from agebench.files import check_target
+from agebench.references import Reference, join_options, parse_reference
+
+if TYPE_CHECKING:
+    from agebench.bench.labelled_crops import LabelledCrops
+    from agebench.export.candidate import Candidate
+    from agebench.export.detector_file import DetectorParity
+    from agebench.export.parity import ParityReport, Tolerance
+    from agebench.export.precision import Price
+    from agebench.export.writing import Written
+
+EPILOG = """\b
+Examples:
+  agebench export-onnx runs/best.safetensors -o model.onnx
+  agebench export-onnx caffe-age-net:age_net.caffemodel -o age_net.onnx
+  agebench export-onnx runs/best.safetensors -o small.onnx --int8 \\
+    --dataset utkface --root CHIPS --protocol utkface-full --part train
+  agebench export-onnx --detector yoloface-500k -o faces.onnx
+Used with:
+  agebench compare onnx:model.onnx onnx:model.onnx@cv2dnn ...
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Faces:
+    """Which real faces are used, if any."""
+
+    dataset: str | None
+    root: Path | None
+    face_detector: str | None
+    protocol: str | None
+    part: str | None
+    sample: int
+    seed: int
+
+
+@click.command("export-onnx", epilog=EPILOG, short_help="A model as one ONNX file, proven equal.")
+@click.argument("model", nargs=-1, metavar="[CHECKPOINT | ESTIMATOR [key=value]...]")
+@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option("--detector", metavar="NAME [key=value]", help="Export a face detector instead.")
+@click.option("--fp16", is_flag=True, help="In half precision.")
+@click.option("--int8", is_flag=True, help="With 8-bit numbers; needs --dataset to find ranges.")
+@click.option("--tolerance", type=float, help="Years that one age may differ; 0.01 in float32.")
+@click.option("--no-check", is_flag=True, help="Leave the comparison with the source out.")
+@click.option("--dataset", help="Compare on real faces of it, not generated crops.")
+@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option("--face-detector", help="Finds the real faces; chosen as by 'compare' if not given.")
+@click.option("--protocol", help="Protocol with options, or split file, of the data set.")
+@click.option("--part", help="Part of the protocol.")
+@click.option("--sample", type=int, default=128, show_default=True, help="So many real pictures.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+def command(  # noqa: PLR0913, PLR0917 - one parameter per option
+    model: tuple[str, ...],
+    out: Path,
+    detector: str | None,
+    fp16: bool,
+    int8: bool,
+    tolerance: float | None,
+    no_check: bool,
+    dataset: str | None,
+    root: Path | None,
+    face_detector: str | None,
+    protocol: str | None,
+    part: str | None,
+    sample: int,
+    seed: int,
+) -> None:
+    """Write a model as one ONNX file that needs no other, and prove that it gives the same ages.
+
+    The file holds crop geometry, normalisation, decoding to years and where it is from.  It is
+    run under every runtime that is here, in batches of 1, 2, 7 and 64 and with each view missing;
+    where an age differs by more than the tolerance nothing is written.  The report lies beside
+    it, as NAME.parity.json.
+    """
+    check_target(out)
+    if fp16 and int8:
+        raise UsageError("--fp16 and --int8 exclude each other: give one of them")
+    if (detector is None) == (not model):
+        raise UsageError("name a checkpoint or an estimator, or a detector with --detector")
+    if detector is not None:
+        if fp16 or int8 or dataset:
+            raise UsageError("a detector is exported in float32, on generated pictures")
+        _detector(detector, out, check=not no_check)
+        return
+    names = join_options(model)
+    if len(names) != 1:
+        raise UsageError(f"expected one model, got {len(names)}: {', '.join(names)}")
+    if int8 and dataset is None:
+        raise UsageError("--int8 needs --dataset: real faces, to find the range of each number")
+    faces = _Faces(dataset, root, face_detector, protocol, part, sample, seed)
+    precision = "float16" if fp16 else "int8" if int8 else "float32"
+    _estimator(names[0], out, faces, precision, tolerance, check=not no_check)
+
+
+def _estimator(
+    name: str, out: Path, faces: _Faces, precision: str, tolerance: float | None, *, check: bool
+) -> None:
+    from agebench.export.writing import export
+
+    allowed = _tolerance(tolerance, precision)
+    candidate = _candidate(name)
+    labelled = _crops(candidate, faces)
+    compared = labelled
+    price = None
+    if precision != "float32":
+        candidate, compared, price = _reduced(candidate, labelled, precision)
+    written = export(
+        candidate,
+        out,
+        crops=None if compared is None else compared.crops,
+        described="" if compared is None else compared.described,
+        tolerance=allowed,
+        check=check,
+    )
+    console = Console(highlight=False)
+    if written.report is not None:
+        _print_parity(console, written.report)
+    if price is not None:
+        _print_price(console, price)
+    _say(console, _summary(written))
+
+
+def _tolerance(years: float | None, precision: str) -> Tolerance | None:
+    from agebench.export.parity import TOLERANCES, Tolerance
+
+    if years is None:
+        return None
+    usual = next(value for key, value in TOLERANCES.items() if key == precision)
+    try:
+        return Tolerance(years, min(years, usual.mean_years) if precision != "float32" else years)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def _candidate(name: str) -> Candidate:
+    """Return what is exported: a checkpoint by its path, or an estimator by its name."""
+    path = Path(name).expanduser()
+    if path.suffix == ".safetensors" or path.is_file():
+        return _checkpoint(path)
+    reference = parse_reference(name)
+    if reference.name == "torch" and reference.path is not None:
+        return _checkpoint(reference.path)
+    if reference.name == "caffe-age-net":
+        return _caffe_age_net(reference)
+    raise UsageError(
+        f"{reference.name!r} can't be exported to ONNX: give a checkpoint of 'agebench train', or "
+        "caffe-age-net[:FILE]"
+    )
+
+
+def _checkpoint(path: Path) -> Candidate:
+    from agebench.errors import MissingDependencyError
+
+    try:
+        from agebench.export.multi_crop import checkpoint_candidate
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"a checkpoint needs PyTorch to be exported: {error}. Install it with: "
+            "pip install 'agebench[train]'"
+        ) from error
+    return checkpoint_candidate(path)
+
+
+def _caffe_age_net(reference: Reference) -> Candidate:
+    from agebench.class_years import read_class_years
+    from agebench.estimators.caffe_age_net import FILE
+    from agebench.export.age_net_onnx import age_net_candidate
+    from agebench.references import user_path
+    from agebench.registry import load_estimator
+    from agebench.weights import resolve
+
+    estimator = load_estimator(reference)
+    table = reference.options.get("table")
+    years = None if table is None else read_class_years(user_path(table))[0].years
+    return age_net_candidate(estimator, resolve(FILE, explicit=reference.path).path, years)
+
+
+def _crops(candidate: Candidate, faces: _Faces) -> LabelledCrops | None:
+    if faces.dataset is None:
+        return None
+    from agebench.bench.labelled_crops import labelled_crops
+    from agebench.bench.settings import CompareSettings
+
+    settings = CompareSettings(
+        sample=faces.sample, seed=faces.seed, protocol=faces.protocol, part=faces.part
+    )
+    with progress_bars() as progress:
+        return labelled_crops(
+            candidate.spec.crop,
+            faces.dataset,
+            root=faces.root,
+            detector=faces.face_detector,
+            settings=settings,
+            progress=progress,
+        )
+
+
+def _reduced(
+    candidate: Candidate, labelled: LabelledCrops | None, precision: str
+) -> tuple[Candidate, LabelledCrops | None, Price]:
+    """Return the candidate of lower precision, the faces it is compared on, and its price."""
+    from agebench.export.age_file import generated
+    from agebench.export.precision import price_of, to_float16, to_int8
+
+    compared = labelled
+    if precision == "int8" and labelled is not None:
+        calibration, compared = labelled.halves()
+        reduced = to_int8(candidate, calibration.crops)
+    else:
+        reduced = to_float16(candidate)
+    crops = generated(candidate.spec.crop, 16) if compared is None else compared.crops
+    return (
+        reduced,
+        compared,
+        price_of(candidate, reduced, crops, None if compared is None else compared.ages),
+    )
+
+
+def _detector(text: str, out: Path, *, check: bool) -> None:
+    from agebench.cli.export_detector import darknet_of
+    from agebench.export.detector_file import export_detector
+
+    written = export_detector(darknet_of(text), out, check=check)
+    console = Console(highlight=False)
+    report = written.report
+    if report is not None:
+        _say(console, f"Against {report.label}, on {report.crops}:")
+        table = Table("runtime")
+        for heading in ("batch", "largest px", "largest score"):
+            table.add_column(heading, justify="right")
+        for row in report.rows:
+            runtime = f"{row.runtime.runtime}:{row.runtime.device} {row.runtime.version}"
+            table.add_row(runtime, str(row.batch), f"{row.box_px:.2g}", f"{row.score:.2g}")
+        console.print(table)
+        _print_skipped(console, report.skipped)
+    _say(console, _summary(written))
+
+
+def _print_parity(console: Console, report: ParityReport) -> None:
+    """Print the worst of all batch sizes per runtime and missing view; the file has each."""
+    table = Table("runtime", "missing")
+    for heading in ("faces", "largest", "mean"):
+        table.add_column(heading, justify="right")
+    worst: dict[tuple[str, str], tuple[int, float, float]] = {}
+    for row in report.rows:
+        key = (f"{row.runtime.runtime}:{row.runtime.device} {row.runtime.version}", row.missing)
+        _, largest, mean = worst.get(key, (0, 0.0, 0.0))
+        worst[key] = (row.faces, max(largest, row.max_years), max(mean, row.mean_years))
+    for (runtime, missing), (faces, largest, mean) in worst.items():
+        table.add_row(runtime, missing, str(faces), f"{largest:.2g}", f"{mean:.2g}")
+    batches = ", ".join(str(batch) for batch in sorted({row.batch for row in report.rows}))
+    _say(console, f"Ages against {report.label}, years, batches of {batches}:")
+    console.print(table)
+    _say(
+        console,
+        f"{report.crops}; the source's ages spread by {report.spread_years:.2g} years; allowed: "
+        f"{report.tolerance.max_years:g} (mean {report.tolerance.mean_years:g})",
+    )
+    _print_skipped(console, report.skipped)
+
+
+def _print_skipped(console: Console, skipped: tuple[tuple[str, str], ...]) -> None:
+    for runtime, reason in skipped:
+        _say(console, f"not tried: {runtime}: {reason}")
+
+
+def _print_price(console: Console, price: Price) -> None:
+    if price.mae_before is not None and price.mae_after is not None:
+        _say(
+            console,
+            f"MAE on {price.faces} faces: {price.mae_before:.3f} in float32, "
+            f"{price.mae_after:.3f} now ({price.mae_after - price.mae_before:+.3f} years)",
+        )
+    _say(console, f"ages moved by {price.moved_years:.2g} years on average")
+    for batch, (before, after) in price.milliseconds.items():
+        _say(
+            console,
+            f"batch {batch}, onnxruntime on the CPU: {before:.3g} ms in float32, {after:.3g} ms "
+            f"now ({before / after:.2f} times as fast)",
+        )
+    _say(console, f"{price.bytes_before:,} bytes in float32, {price.bytes_after:,} now")
+
+
+def _summary(written: Written[ParityReport] | Written[DetectorParity]) -> str:
+    beside = "" if written.report_path is None else f", and {written.report_path.name} beside it"
+    return f"wrote {written.path} ({written.size_bytes:,} bytes){beside}"
+
+
+def _say(console: Console, text: str) -> None:
+    console.print(Text(inert(text)), soft_wrap=True)

@@ -1,0 +1,89 @@
+"""`agebench train`: arguments only; the work is in `agebench.train`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from agebench.cli.train_progress import watching
+
+EPILOG = """\b
+Examples:
+  agebench train --root UTKFACE --out RUN
+  agebench train settings.toml --out RUN --set rounds=60
+  torchrun --nproc-per-node 2 -m agebench train settings.toml --out RUN
+"""
+
+
+@click.command("train", epilog=EPILOG, short_help="Train the multi-crop network; resumes.")
+@click.argument("settings_file", required=False, type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option("--dataset", help="Data set by name, with options; as data.dataset.")
+@click.option("--root", help="Folder or file it lies in; as data.root.")
+@click.option("--detector", help="Face detector; as data.detector.")
+@click.option("--protocol", help="Protocol or split file; as data.protocol.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting.")
+@click.option("--resume", is_flag=True, help="There must be a run in --out to go on with.")
+@click.option("--final-test", is_flag=True, help="Evaluate on test at the end; is recorded.")
+@click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
+@click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
+def command(
+    settings_file: Path | None,
+    out: Path,
+    overrides: tuple[str, ...],
+    resume: bool,
+    final_test: bool,
+    tensorboard: bool,
+    as_json: bool,
+    **data: str | None,
+) -> None:
+    """Train the multi-crop network, until the loss no longer notices a new sample.
+
+    A run that was broken off goes on where it was when the same command is given again.
+    """
+    from agebench.errors import MissingDependencyError, UsageError
+    from agebench.train.settings import read_settings
+
+    given = {f"data.{name}": value for name, value in data.items() if value is not None}
+    settings = read_settings(settings_file, overrides, given)
+    try:
+        from agebench.train.loop import LAST_FILE
+        from agebench.training import train
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"training needs more packages ({error}): pip install 'agebench[train]'"
+        ) from error
+    if resume and not (out / LAST_FILE).is_file():
+        raise UsageError(f"--resume: there is no run in {out} to go on with")
+    console = Console(stderr=as_json)
+    with watching(console) as (watcher, progress):
+        result = train(
+            settings,
+            out,
+            watcher=watcher,
+            progress=progress,
+            final_test=final_test,
+            tensorboard=tensorboard,
+        )
+    if not result:  # not the process that leads
+        return
+    if as_json:
+        click.echo(json.dumps(result, allow_nan=False))
+        return
+    ended = result["ended"]
+    console.print(f"Ended after {ended['steps']} steps: {ended['reason']}", markup=False)
+    for part, figures in result["figures"].items():
+        for line in _lines(figures):
+            console.print(f"{part}: {line}", markup=False)
+
+
+def _lines(figures: Mapping[str, Any]) -> Iterator[str]:
+    if figures["n"]:
+        yield f"MAE {figures['mae_years']:.2f} years over {figures['n']}"
+    if ranges := figures.get("ranges"):
+        yield f"{ranges['inside']:.1%} inside of their age range, of {ranges['n']}"

@@ -1,0 +1,67 @@
+"""How far a training run is, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn
+
+if TYPE_CHECKING:
+    from agebench.train.progress import StepReport, Watcher
+    from agebench.train.stability import Decision, RoundRecord
+
+
+def _span(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+class TerminalWatcher:
+    """Shows steps as a bar and rounds as lines."""
+
+    def __init__(self, console: Console, bars: Progress) -> None:
+        self._console, self._bars = console, bars
+        self._task: TaskID | None = None
+        self._val = ""
+
+    def step(self, report: StepReport) -> None:
+        """See `agebench.train.progress.Watcher.step`."""
+        if self._task is None:
+            self._task = self._bars.add_task("Training", total=report.total)
+        text = f"loss {report.loss:.3f}  rate {report.learning_rate:.1e}"
+        left = f"  {_span(report.seconds_left)} left"
+        self._bars.update(
+            self._task, completed=report.step + 1, description=f"{text}{self._val}{left}"
+        )
+
+    def round(self, record: RoundRecord, decision: Decision, seconds: float) -> None:
+        """See `agebench.train.progress.Watcher.round`."""
+        self._val = f"  val MAE {record.val_mae:.2f}"
+        jump = "" if record.jump is None else f", jump {record.jump:+.1%}"
+        line = f"round {record.round}: val MAE {record.val_mae:.3f} years{jump}, {_span(seconds)}"
+        if decision.kind != "go on":
+            line += f": {decision.kind}: {decision.reason}"
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def watching(console: Console) -> Iterator[tuple[Watcher, Callable[[str, int, int], None]]]:
+    """Show bars for reading and training; yields a watcher and a progress step."""
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total}"),
+    )
+    with Progress(*columns, console=console, transient=True) as bars:
+        reading: dict[str, TaskID] = {}
+
+        def step(stage: str, done: int, total: int) -> None:
+            if stage not in reading:
+                reading[stage] = bars.add_task(stage, total=total)
+            bars.update(reading[stage], completed=done, visible=done < total)
+
+        yield TerminalWatcher(console, bars), step

@@ -1,0 +1,80 @@
+"""`onnx:PATH`: a file that ``agebench export-onnx`` wrote; it needs no other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from agebench.errors import UsageError
+from agebench.estimators.common import predictions
+from agebench.export.age_file import AgeFile
+from agebench.protocols import EstimatorSpec
+from agebench.types import AgePrediction, Crops, WeightsFile
+
+
+class OnnxFile:
+    """An exported age estimator.
+
+    Args:
+        path: the file; whatever decides its numbers stands in its metadata.
+        runtime: "onnxruntime", the default, or "cv2dnn".
+        device: "cpu", the default; "cuda" or "tensorrt" under onnxruntime, "opencl" or "cuda"
+            under cv2dnn.
+
+    Raises:
+        UsageError: no path.
+        WeightsError: the file is missing, unreadable or too large.
+        ModelError: it is no file of ``agebench export-onnx``, contradicts its metadata, or can't
+            be loaded.
+        DeviceError: the runtime is there but not with that device.
+    """
+
+    def __init__(
+        self, path: Path | None = None, runtime: str | None = None, device: str | None = None
+    ) -> None:
+        if path is None:
+            raise UsageError("'onnx' needs a file: write onnx:model.onnx")
+        self._file = AgeFile(path, runtime, device)
+        self._spec = _spec(self._file)
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """See `agebench.protocols.Estimator.spec`."""
+        return self._spec
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        """Return an age and a distribution over the file's bins for each face.
+
+        Raises:
+            ModelError: a face lacks a view that the model can't do without, or the model fails.
+        """
+        years, shares = self._file.answer(crops)
+        return predictions(years, shares, f"{self._spec.name} ({self._file.path.name})")
+
+
+def _spec(file: AgeFile) -> EstimatorSpec:
+    written = file.spec
+    made_from = tuple(
+        WeightsFile(item.file, item.sha256, item.licence, item.source) for item in written.sources
+    )
+    own = WeightsFile(file.path.name, file.sha256, written.licence, "exported by agebench")
+    return EstimatorSpec(
+        name=written.name,
+        crop=written.crop,
+        decode=written.decode,
+        channel_order=written.channel_order,
+        bins=written.age_bins,
+        classes=written.age_bins if written.classes else None,
+        weights=(own, *made_from),
+        trained_on=written.trained_on,
+        label_kind=written.label_kind,
+        runtime=file.runtime,
+        settings={
+            "precision": written.precision,
+            "missing": written.missing,
+            "normalisation": f"in the graph: {written.normalisation}",
+        },
+        licence=written.licence,
+        source=written.source,
+        citation=written.citation,
+        notes=written.notes,
+    )

@@ -1,0 +1,124 @@
+"""`torch:PATH`: a checkpoint of ``agebench train`` as it is, without being exported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agebench.datasets.training_hashes import TrainingHashes, read_training_hashes
+from agebench.errors import DeviceError, MissingDependencyError, ModelError, UsageError
+from agebench.estimators.common import BATCH, DECODERS, checked_shares, predictions
+from agebench.protocols import EstimatorSpec, RuntimeInfo
+from agebench.types import AgePrediction, Crops, WeightsFile
+from agebench.weights import sha256_of
+
+if TYPE_CHECKING:
+    from agebench.train.checkpoint import Checkpoint
+
+HASHES_FILE = "training-hashes.bin"
+"""Beside the checkpoint: the pictures that it has seen."""
+
+
+def _import_training() -> Any:
+    try:
+        import torch
+
+        from agebench.train import inference
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"'torch:' needs PyTorch ({error}): pip install 'agebench[train]', or export the "
+            "checkpoint with 'agebench export-onnx' where it is installed"
+        ) from error
+    return torch, inference
+
+
+class TorchCheckpoint:
+    """A trained multi-crop network under PyTorch.
+
+    Args:
+        path: a checkpoint of ``agebench train``; its averaged weights are used.
+        runtime: "torch".
+        device: "cpu", the default, or "cuda".
+        flip: also look at the mirror image, and take the mean of both distributions.
+
+    Raises:
+        UsageError: no path, or another runtime.
+        MissingDependencyError: PyTorch is not installed.
+        WeightsError: the file is missing, damaged or no checkpoint.
+        DeviceError: "cuda" was asked for and can't be used.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        runtime: str | None = None,
+        device: str | None = None,
+        flip: bool = False,
+    ) -> None:
+        if path is None:
+            raise UsageError("'torch' needs a checkpoint: write torch:RUN/best.safetensors")
+        if runtime not in (None, "torch"):
+            raise UsageError(f"'torch:' runs under torch alone, got {runtime!r}: export it first")
+        if device not in (None, "cpu", "cuda"):
+            raise UsageError(f"torch knows no device {device!r} here: use cpu or cuda")
+        torch, inference = _import_training()
+        if device == "cuda" and not torch.cuda.is_available():
+            raise DeviceError("torch can't use 'cuda' here: it finds no GPU; ask for '@torch:cpu'")
+        self._network = inference.Network.of(path, device or "cpu", flip=flip)
+        self._hashes = path.parent / HASHES_FILE
+        info = RuntimeInfo("torch", device or "cpu", self._network.device, torch.__version__)
+        self._label = f"torch ({path.name})"
+        self._bins = self._network.saved.settings.model.bins
+        self._spec = _spec(self._network.saved, path, info, flip=flip)
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """See `agebench.protocols.Estimator.spec`."""
+        return self._spec
+
+    def training_hashes(self) -> TrainingHashes | None:
+        """Return what it was trained on, if the run's folder still says so."""
+        return read_training_hashes(self._hashes) if self._hashes.is_file() else None
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        """Return an age and a distribution over single years for each face.
+
+        Raises:
+            ModelError: a face lacks all views, or the network gave no numbers.
+        """
+        if not len(crops):
+            return []
+        seen = np.any([crops.present[name] for name in self._spec.crop.views], axis=0)
+        if not seen.all():
+            face = int(np.argmin(seen))
+            raise ModelError(f"{self._label}: face {face} lacks all views: nothing can be said")
+        parts = [
+            self._network.probabilities(crops.take(slice(start, start + BATCH)))
+            for start in range(0, len(crops), BATCH)
+        ]
+        shares = checked_shares(np.concatenate(parts), self._label)
+        return predictions(DECODERS[self._spec.decode](shares, self._bins), shares, self._label)
+
+
+def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> EstimatorSpec:
+    about, settings = saved.about, saved.settings
+    dataset = about.get("dataset", {})
+    split = about.get("split", {})
+    licence = str(dataset.get("licence", ""))
+    return EstimatorSpec(
+        name="torch",
+        crop=settings.model.crop,
+        decode=settings.decode,
+        channel_order="bgr",
+        bins=settings.model.bins,
+        weights=(WeightsFile(path.name, sha256_of(path), licence, "agebench train"),),
+        trained_on=f"{dataset.get('name', '')} {split.get('protocol', '')}/train".strip(),
+        label_kind=dataset.get("label_kind", "unknown"),
+        runtime=info,
+        settings={"flip": flip, "missing": "learned"},
+        licence=licence,
+        source="agebench train",
+        notes=("terms of the training data hold for the weights too",) if licence else (),
+    )

@@ -1,0 +1,246 @@
+"""The age network's weights between PyTorch (safetensors) and Caffe files.
+
+A network of this layout trained in PyTorch then runs through the very path of the published one.
+The tensors are called ``conv1.weight``, ``conv1.bias`` and so on to ``fc8.bias``, shaped as
+PyTorch's Conv2d and Linear have them; between the convolutions stand ReLU, MaxPool2d(3, 2,
+ceil_mode=True) and LocalResponseNorm(5, 1e-4, 0.75, 1.0), and the input is B, G, R less the mean.
+Pickled files are never read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.errors import AgebenchError, MissingDependencyError, ModelError, UsageError
+from agebench.export.age_net_onnx import age_net_core, layout_of
+from agebench.export.writing import proven
+from agebench.files import check_target, write_whole
+from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.caffe_model import (
+    CaffeLayer,
+    CaffeNet,
+    Encoding,
+    read_caffemodel,
+    write_caffemodel,
+)
+from agebench.vision.age_net_layout import (
+    INPUT_NAME,
+    INPUT_SHAPE,
+    OUTPUT_NAME,
+    age_net_layers,
+    deploy_prototxt,
+)
+
+MAX_BYTES = 1 << 30
+MAX_HEADER_BYTES = 1 << 20
+TOLERANCE = 1e-4
+"""How far a probability under cv2.dnn may be from onnxruntime's, both float32."""
+
+Tensors = Mapping[str, npt.NDArray[np.float32]]
+
+_NAMES = ("conv1", "conv2", "conv3", "fc6", "fc7", "fc8")
+
+
+@dataclass(frozen=True, slots=True)
+class Converted:
+    """What was written.
+
+    Attributes:
+        paths: the files.
+        classes: width of the last layer.
+        largest: largest difference of a probability between cv2.dnn and onnxruntime.
+    """
+
+    paths: tuple[Path, ...]
+    classes: int
+    largest: float
+
+
+def _library() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"safetensors can't be imported: {error}. Install it with: pip install safetensors"
+        ) from error
+    return safetensors.numpy
+
+
+def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """Read the tensors of a safetensors file as float32, by name.
+
+    Raises:
+        MissingDependencyError: the library is not installed.
+        ModelError: the file is missing, too large, damaged or of another kind.
+    """
+    library = _library()
+    try:
+        size = path.stat().st_size
+        content = path.read_bytes() if path.is_file() and size <= MAX_BYTES else b""
+    except OSError as error:
+        raise ModelError(f"{path}: can't be read: {error.strerror}") from error
+    if size > MAX_BYTES:
+        raise ModelError(f"{path} has {size:,} bytes, expected at most {MAX_BYTES:,}")
+    try:
+        tensors = library.load(content)
+    except Exception as error:  # the library raises its own, ValueError and KeyError
+        raise ModelError(
+            f"{path} is no whole safetensors file ({type(error).__name__}: {error}): pickled files "
+            "are never read, save with safetensors.torch.save_file"
+        ) from error
+    return {name: np.asarray(value, np.float32) for name, value in tensors.items()}
+
+
+def to_net(tensors: Tensors, where: str) -> CaffeNet:
+    """Return the layers that the tensors are of; a common prefix of their names is passed over.
+
+    Raises:
+        ModelError: one is missing, or they are of another layout.
+    """
+    firsts = [name for name in tensors if name.endswith("conv1.weight")]
+    if len(firsts) != 1:
+        known = ", ".join(sorted(tensors))
+        raise ModelError(f"{where} must hold one tensor 'conv1.weight', it holds: {known:.200}")
+    prefix = firsts[0].removesuffix("conv1.weight")
+    layers = []
+    for name in _NAMES:
+        blobs = []
+        for part in ("weight", "bias"):
+            key = f"{prefix}{name}.{part}"
+            if key not in tensors or not np.isfinite(tensors[key]).all():
+                raise ModelError(f"{where} lacks the tensor {key!r}, or it holds no finite numbers")
+            blobs.append(tensors[key])
+        kind = "Convolution" if name.startswith("conv") else "InnerProduct"
+        layers.append(CaffeLayer(name, kind, tuple(blobs)))
+    return _whole(CaffeNet("age_net", tuple(layers), "v1"))
+
+
+def _whole(net: CaffeNet) -> CaffeNet:
+    """Return the net with all layers of the layout in order, those without weights too."""
+    layers = []
+    for layout in age_net_layers(*layout_of(net)):
+        blobs = net.layer(layout.name).blobs if layout.blob_shapes else ()
+        layers.append(CaffeLayer(layout.name, layout.type, blobs, (layout.bottom,), (layout.top,)))
+    return CaffeNet("age_net", tuple(layers), net.encoding)
+
+
+def to_caffe(
+    source: Path, out: Path, *, encoding: Encoding = "v1", half: bool = False
+) -> Converted:
+    """Write safetensors weights as a caffemodel with its prototxt beside it.
+
+    Args:
+        source: the safetensors file.
+        out: the caffemodel; the layout is written beside it as ``NAME.prototxt``.
+        encoding: "v1" as the published file has it, or "v2".
+        half: store half-precision numbers, at half the size (as `cv2.dnn.shrinkCaffeModel`).
+
+    Raises:
+        ModelError: the tensors are not the age network's, or cv2.dnn answers otherwise than
+            onnxruntime: nothing is written.
+        UsageError: a number does not fit half precision.
+        AgebenchError: a file can't be written.
+    """
+    check_target(out)
+    net = to_net(read_tensors(source), str(source))
+    classes, widths = layout_of(net)
+    layout = deploy_prototxt(classes, widths)
+
+    def write(path: Path) -> None:
+        write_caffemodel(path, net.layers, encoding=encoding, half=half, name="age_net")
+
+    largest: list[float] = []
+
+    def prove(path: Path) -> None:
+        write(path)
+        largest.append(difference(path, layout))
+
+    proven(b"", "age_net.caffemodel", prove)
+    prototxt = out.with_suffix(".prototxt")
+    write_whole(prototxt, layout)
+    try:
+        write(out)
+    except AgebenchError:
+        prototxt.unlink(missing_ok=True)
+        raise
+    return Converted((out, prototxt), classes, largest[0])
+
+
+def to_safetensors(source: Path, out: Path) -> Converted:
+    """Write a caffemodel of the age_net layout as safetensors.
+
+    Raises:
+        WeightsError: the file is missing, unreadable, too large, or an HTML page or a stub.
+        ModelError: it is no caffemodel of this layout.
+        AgebenchError: the file can't be written.
+    """
+    check_target(out)
+    net = read_caffemodel(source)
+    classes, widths = layout_of(net)
+    tensors = {
+        f"{name}.{part}": np.ascontiguousarray(blob)
+        for name in _NAMES
+        for part, blob in zip(("weight", "bias"), net.layer(name).blobs, strict=True)
+    }
+    largest = difference(source, deploy_prototxt(classes, widths))
+    facts = {"layout": "age_net (Levi & Hassner 2015)", "classes": classes}
+    content = _library().save(tensors, {"format": "pt", "agebench": json.dumps(facts)})
+    write_whole(out, content)
+    return Converted((out,), classes, largest)
+
+
+def difference(caffemodel: Path, layout: str) -> float:
+    """Return how far cv2.dnn's probabilities for a caffemodel are from those of its ONNX form.
+
+    Raises:
+        ModelError: by more than `TOLERANCE`, or a runtime can't load it.
+    """
+    blob = np.random.default_rng(3).normal(0, 50, (2, *INPUT_SHAPE)).astype(np.float32)
+    source = ModelSource("caffe", caffemodel, config=layout, outputs=(OUTPUT_NAME,))
+    under_caffe = open_model(source).run({INPUT_NAME: blob})[OUTPUT_NAME]
+    answers: list[npt.NDArray[np.float32]] = []
+
+    def run(path: Path) -> None:
+        model = open_model(ModelSource("onnx", path, outputs=(OUTPUT_NAME,)), runtime="onnxruntime")
+        answers.append(model.run({INPUT_NAME: blob})[OUTPUT_NAME])
+
+    proven(age_net_core(read_caffemodel(caffemodel)).SerializeToString(), "age_net.onnx", run)
+    largest = float(np.abs(under_caffe.reshape(2, -1) - answers[0]).max())
+    if not largest <= TOLERANCE:
+        raise ModelError(
+            f"{caffemodel.name} gives probabilities under cv2.dnn that differ by {largest:.3g} "
+            f"from onnxruntime's, allowed is {TOLERANCE:g}: nothing was written"
+        )
+    return largest
+
+
+def convert(source: Path, out: Path, *, encoding: Encoding | None, half: bool) -> Converted:
+    """Convert by the suffixes: safetensors to caffemodel, or the reverse.
+
+    Raises:
+        UsageError: the suffixes say neither, or an option does not apply.
+    """
+    suffixes = (source.suffix.lower(), out.suffix.lower())
+    if suffixes == (".safetensors", ".caffemodel"):
+        return to_caffe(source, out, encoding=encoding or "v1", half=half)
+    if suffixes == (".caffemodel", ".safetensors"):
+        if half or encoding:
+            raise UsageError(
+                "--half and --encoding say how a .caffemodel is written: leave them out"
+            )
+        return to_safetensors(source, out)
+    if source.suffix.lower() in (".pt", ".pth", ".ckpt", ".pkl"):
+        raise UsageError(
+            f"{source.name} may be a pickle, which can run code and is never read: save the "
+            "weights with safetensors.torch.save_file(model.state_dict(), 'NAME.safetensors')"
+        )
+    raise UsageError(
+        f"expected X.safetensors to Y.caffemodel or the reverse, got {source.name} to {out.name}"
+    )

@@ -1,0 +1,43 @@
+"""A model on its way into a file: the graph, what it says of itself, and what it must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+import onnx
+
+from agebench.export.metadata import FileSpec
+from agebench.protocols import Estimator
+from agebench.types import Crops, Floats
+
+YearsSource: TypeAlias = Callable[[Crops], Floats]
+"""From the crops of n faces to their ages, float64 (n,), by the model that is exported."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """What `agebench.export.writing.export` proves and writes.
+
+    Attributes:
+        model: the graph, without metadata; inputs and outputs are those of `spec`.
+        spec: the metadata.
+        source: what the file is held against.
+        label: what to call the source.
+    """
+
+    model: onnx.ModelProto
+    spec: FileSpec
+    source: YearsSource
+    label: str
+
+
+def years_of(estimator: Estimator) -> YearsSource:
+    """Return the ages that an estimator gives, as a function of crops."""
+
+    def years(crops: Crops) -> Floats:
+        return np.array([answer.years for answer in estimator.predict(crops)], np.float64)
+
+    return years

@@ -1,0 +1,85 @@
+"""Caffe and Darknet models for runtimes that read ONNX only: converted once, kept in the cache.
+
+Made by our own program from files that were checked before; what lies in the cache is read again
+with all checks, and made anew where it is not what was put there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+
+from agebench import __version__
+from agebench.errors import AgebenchError
+from agebench.export.age_net_onnx import age_net_core
+from agebench.export.darknet_onnx import darknet_model
+from agebench.export.reading import read_onnx
+from agebench.files import write_whole
+from agebench.runtimes.caffe_model import read_caffemodel
+from agebench.weights import cache_dir
+
+_KEY = "agebench.made_from"
+_FORM = 1
+"""Raised whenever a conversion writes other bytes than before."""
+
+
+def converted_age_net(caffemodel: Path, sha256: str) -> Path:
+    """Return a caffemodel of the age_net layout as ONNX, inputs and outputs as Caffe has them.
+
+    Args:
+        caffemodel: the file.
+        sha256: of its bytes.
+
+    Raises:
+        ModelError: it is of another layout.
+        AgebenchError: the cache can't be written to.
+    """
+    return _cached("age-net", [sha256], lambda: age_net_core(read_caffemodel(caffemodel)))
+
+
+def converted_darknet(cfg: str, weights: Path, sha256: str, size_hw: tuple[int, int]) -> Path:
+    """Return a Darknet detector as ONNX, as `darknet_onnx.darknet_model` makes it.
+
+    Args:
+        cfg: the layout's text.
+        weights: the file of its numbers.
+        sha256: of the latter's bytes.
+        size_hw: height and width of the input.
+
+    Raises:
+        ModelError: a file is damaged or holds what can't be converted.
+        AgebenchError: the cache can't be written to.
+    """
+    parts = [hashlib.sha256(cfg.encode()).hexdigest(), sha256, f"{size_hw[0]}x{size_hw[1]}"]
+    return _cached("darknet", parts, lambda: darknet_model(cfg, weights, size_hw)[0])
+
+
+def _cached(kind: str, made_from: list[str], make: Callable[[], onnx.ModelProto]) -> Path:
+    text = " ".join([kind, str(_FORM), __version__, *made_from])
+    path = (
+        cache_dir() / "converted" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.onnx"
+    )
+    if not _is_right(path, text):
+        model = make()
+        onnx.helper.set_model_props(model, {_KEY: text})
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise AgebenchError(
+                f"{path.parent} can't be made ({error.strerror}): set AGEBENCH_CACHE to a folder "
+                "where the converted model can be kept"
+            ) from error
+        write_whole(path, model.SerializeToString(deterministic=True))
+    return path
+
+
+def _is_right(path: Path, text: str) -> bool:
+    """Say whether the file is a whole one, made from these very files by this version."""
+    try:
+        model, _ = read_onnx(path)
+    except AgebenchError:
+        return False
+    return any(item.key == _KEY and item.value == text for item in model.metadata_props)

@@ -1,0 +1,72 @@
+"""From a head's numbers to probabilities and years, as nodes of a graph.
+
+The rules are those of `agebench.buckets`, so that a file answers as the model it was made from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import numpy as np
+
+from agebench.errors import UsageError
+from agebench.export.graph import Graph
+from agebench.export.metadata import AGE, PROBABILITIES, Decode
+
+# A cumulative probability is taken to have reached one half from 0.5 less the inverse of this on.
+_STEEP = 1e6
+
+
+def decode_rule(text: str) -> Decode:
+    """Return the rule of that name.
+
+    Raises:
+        UsageError: no graph can be written for it.
+    """
+    rules: tuple[Decode, ...] = get_args(Decode)
+    for rule in rules:
+        if rule == text:
+            return rule
+    raise UsageError(f"ages decoded by {text!r} can't be exported: use {', '.join(rules)}")
+
+
+def add_softmax(graph: Graph, logits: str) -> str:
+    """Add the output `PROBABILITIES`, (n, bins), from logits (n, bins)."""
+    return graph.named("Softmax", [logits], PROBABILITIES, axis=1)
+
+
+def add_age(graph: Graph, probabilities: str, bin_years: Sequence[float], rule: Decode) -> str:
+    """Add the output `AGE`, (n, 1), from probabilities (n, bins).
+
+    Args:
+        graph: gets the nodes.
+        probabilities: name of the value.
+        bin_years: the age that each bin stands for.
+        rule: "expectation": the mean; "median": the first bin at which the cumulative probability
+            reaches one half; "midpoint": the most probable bin.
+    """
+    years = np.asarray(bin_years, np.float64)
+    if rule == "expectation":
+        return graph.named("Gemm", [probabilities, graph.weight(years[:, None], "years")], AGE)
+    if rule == "median":
+        return _median(graph, probabilities, years)
+    best = graph.node("ArgMax", [probabilities], "best", axis=1, keepdims=1)
+    return graph.named("Gather", [graph.weight(years, "years"), best], AGE, axis=0)
+
+
+def _median(
+    graph: Graph, probabilities: str, years: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+) -> str:
+    """Go up from the first bin's years by the steps between bins, while less than half is below."""
+    count = len(years)
+    below = graph.node(
+        "Gemm", [probabilities, graph.weight(np.triu(np.ones((count, count))), "sums")], "below"
+    )
+    short = graph.node("Sub", [graph.weight([0.5], "half"), below], "short_of_half")
+    steep = graph.node("Mul", [short, graph.weight([_STEEP], "steep")], "steep_step")
+    bounds = [graph.weight(np.array(value), "bound") for value in (0.0, 1.0)]
+    step = graph.node("Clip", [steep, *bounds], "step")
+    rises = np.append(np.diff(years), 0.0)[:, None]
+    first = graph.weight([years[0]], "first_years")
+    return graph.named("Gemm", [step, graph.weight(rises, "rises"), first], AGE)

@@ -1,0 +1,193 @@
+"""Exported face detectors: proven row by row against Darknet, and read with all checks."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agebench.errors import DeviceError, MissingDependencyError, ModelError
+from agebench.export.darknet_onnx import IMAGE, ROWS, DetectorSpec, darknet_model
+from agebench.export.metadata import SourceFile, from_properties
+from agebench.export.parity import RUNTIMES
+from agebench.export.reading import CheckedModel, check_interface, properties_of, read_onnx
+from agebench.export.writing import Written, proven, serialise, write_pair
+from agebench.files import check_target
+from agebench.protocols import RuntimeInfo
+from agebench.runtimes.base import ModelSource, open_model
+from agebench.types import Floats, plain
+
+BATCHES = (1, 2, 7)
+TOLERANCE_PX = 0.05
+TOLERANCE_SCORE = 1e-4
+_PICTURES = 7
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorParityRow:
+    """One runtime and batch size.
+
+    Attributes:
+        runtime: what ran the file.
+        batch: pictures per run.
+        pictures: how many were compared.
+        box_px: largest difference of a box's side, input pixels.
+        score: largest difference of an objectness or score.
+    """
+
+    runtime: RuntimeInfo
+    batch: int
+    pictures: int
+    box_px: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorParity:
+    """What the gate found; see `agebench.export.parity.ParityReport`."""
+
+    label: str
+    crops: str
+    rows: tuple[DetectorParityRow, ...]
+    skipped: tuple[tuple[str, str], ...]
+    tolerance_px: float = TOLERANCE_PX
+    tolerance_score: float = TOLERANCE_SCORE
+
+    @property
+    def passed(self) -> bool:
+        """Say whether every row is within the tolerances."""
+        return all(
+            row.box_px <= self.tolerance_px and row.score <= self.tolerance_score
+            for row in self.rows
+        )
+
+    def to_json(self) -> str:
+        """Return it as indented JSON with a line feed at the end."""
+        return json.dumps({**plain(self), "passed": self.passed}, indent=2) + "\n"
+
+    def require(self) -> None:
+        """Raise unless all is within the tolerances.
+
+        Raises:
+            ModelError: names the worst runtime.
+        """
+        if not self.passed:
+            worst = max(self.rows, key=lambda row: max(row.box_px, row.score))
+            raise ModelError(
+                f"the exported file differs from {self.label} by up to {worst.box_px:.3g} px and "
+                f"a score of {worst.score:.3g} under {worst.runtime.runtime} "
+                f"{worst.runtime.version}, batch {worst.batch}; allowed are {self.tolerance_px:g} "
+                f"px and {self.tolerance_score:g}: nothing was written"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class DarknetFiles:
+    """A detector's files on their way into one.
+
+    Attributes:
+        version: which of the networks of yoloface-500k.
+        cfg: the layout's text.
+        weights: the file of its numbers.
+        sources: both, as the file names them.
+        licence: of the weights.
+        size_hw: height and width of the input, pixels.
+    """
+
+    version: str
+    cfg: str
+    weights: Path
+    sources: tuple[SourceFile, ...]
+    licence: str
+    size_hw: tuple[int, int]
+
+
+def export_detector(
+    files: DarknetFiles, out: Path, *, check: bool = True
+) -> Written[DetectorParity]:
+    """Write a Darknet detector as one ONNX file, with the report of the parity gate beside it.
+
+    Raises:
+        ModelError: a file can't be converted, or the boxes differ: nothing is written.
+        AgebenchError: the file can't be written.
+    """
+    check_target(out)
+    model, rows = darknet_model(files.cfg, files.weights, files.size_hw)
+    spec = DetectorSpec(
+        name="yoloface-500k",
+        version="v1" if files.version == "v1" else "v2",
+        size_hw=files.size_hw,
+        rows=rows,
+        sources=files.sources,
+        licence=files.licence,
+    )
+    content = serialise(model, spec, "face-detector")
+
+    def prove(path: Path) -> DetectorParity | None:
+        read_detector_file(path)
+        if not check:
+            return None
+        report = compare_detector(path, files)
+        report.require()
+        return report
+
+    return write_pair(out, content, proven(content, out.name, prove))
+
+
+def read_detector_file(path: Path) -> CheckedModel[DetectorSpec]:
+    """Read an exported detector; raises as `reading.read_age_file` does."""
+    model, sha256 = read_onnx(path)
+    spec = from_properties(properties_of(model), str(path), DetectorSpec, "face-detector")
+    check_interface(model, spec.input_shapes, spec.output_shapes, path)
+    return CheckedModel(model, spec, sha256)
+
+
+def compare_detector(path: Path, files: DarknetFiles) -> DetectorParity:
+    """Hold a file's rows against those of Darknet's files under cv2.dnn.
+
+    Every row is compared, whatever its score, so that no face has to be in the pictures.
+    """
+    random = np.random.default_rng(7)
+    height, width = files.size_hw
+    coarse = random.integers(0, 256, (_PICTURES, 3, height // 32, width // 32))
+    pictures = coarse.repeat(32, axis=2).repeat(32, axis=3).astype(np.float32)
+    pictures = np.clip(pictures + random.normal(0, 12, pictures.shape), 0, 255).astype(np.float32)
+    darknet = open_model(ModelSource("darknet", files.weights, config=files.cfg))
+    expected = np.stack(
+        [
+            np.concatenate(list(darknet.run({"": picture[None, ::-1] / np.float32(255)}).values()))
+            for picture in pictures
+        ]
+    ).astype(np.float64)
+    rows: list[DetectorParityRow] = []
+    skipped: list[tuple[str, str]] = []
+    for runtime, device in RUNTIMES:
+        try:
+            model = open_model(
+                ModelSource("onnx", path, outputs=(ROWS,)), runtime=runtime, device=device
+            )
+        except (DeviceError, MissingDependencyError) as error:
+            skipped.append((f"{runtime}:{device}", str(error)))
+            continue
+        for batch in BATCHES:
+            parts = [
+                model.run({IMAGE: pictures[start : start + batch]})[ROWS]
+                for start in range(0, _PICTURES, batch)
+            ]
+            got = np.concatenate(parts).astype(np.float64)
+            box_px, score = _differences(got, expected, files.size_hw)
+            rows.append(DetectorParityRow(model.info, batch, _PICTURES, box_px, score))
+    label = f"Darknet's {files.weights.name} under cv2.dnn"
+    return DetectorParity(label, f"{_PICTURES} generated pictures", tuple(rows), tuple(skipped))
+
+
+def _differences(got: Floats, expected: Floats, size_hw: tuple[int, int]) -> tuple[float, float]:
+    if got.shape != expected.shape:
+        raise ModelError(f"expected rows of shape {expected.shape}, the file gives {got.shape}")
+    off = np.abs(got - expected)
+    box_px = float((off[..., :4] * (size_hw[::-1] * 2)).max())
+    # A score at the floor may be cut off in one and not in the other.
+    both = (got[..., 5] > 0) == (expected[..., 5] > 0)
+    return box_px, float(max(off[..., 4].max(), off[..., 5][both].max(initial=0.0)))

@@ -1,0 +1,113 @@
+"""Writing ONNX graphs node by node, out of operators that every runtime in use reads.
+
+Those are onnxruntime and cv2.dnn 4.10 to 5.0.  What had to be found out:
+
+- cv2.dnn 4.x reads a batch of unknown size only in inputs of four axes;
+- it multiplies a matrix by a constant one through Gemm, not always through MatMul.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from agebench import __version__
+
+OPSET = 13
+"""The newest set of operators that cv2.dnn 4.10 reads without remarks."""
+
+IR_VERSION = 8
+"""Of the file format; onnxruntime from 1.10 and onnx from 1.11 read it."""
+
+BATCH = "n"
+"""Name of the axis whose size is not fixed."""
+
+
+class Graph:
+    """The nodes and weights of a network under construction.
+
+    Values are known by their names; every method that adds something returns its name.
+    """
+
+    def __init__(self) -> None:
+        self._nodes: list[onnx.NodeProto] = []
+        self._weights: list[onnx.TensorProto] = []
+        self._used: Counter[str] = Counter()
+
+    def reserve(self, *names: str) -> None:
+        """Keep names of inputs and outputs from being given to anything else."""
+        self._used.update(names)
+
+    def _fresh(self, hint: str) -> str:
+        name = hint
+        while self._used[name]:
+            self._used[hint] += 1
+            name = f"{hint}_{self._used[hint]}"
+        self._used[name] += 1
+        return name
+
+    def weight(self, values: npt.ArrayLike, hint: str, *, whole: bool = False) -> str:
+        """Store float32 numbers, or int64 where `whole`."""
+        name = self._fresh(hint)
+        array = np.ascontiguousarray(values, np.int64 if whole else np.float32)
+        self._weights.append(numpy_helper.from_array(array.reshape(np.shape(values)), name))
+        return name
+
+    def node(self, kind: str, inputs: Sequence[str], hint: str = "", **attributes: Any) -> str:
+        """Add a node with one output."""
+        return self.named(kind, inputs, self._fresh(hint or kind.lower()), **attributes)
+
+    def named(self, kind: str, inputs: Sequence[str], output: str, **attributes: Any) -> str:
+        """Add a node whose output has exactly this name."""
+        self._nodes.append(helper.make_node(kind, list(inputs), [output], output, **attributes))
+        return output
+
+    def slice(self, value: str, axis: int, start: int, stop: int, hint: str = "part") -> str:
+        """Add what takes the places from `start` to before `stop` along an axis."""
+        ends = [
+            self.weight([number], f"{hint}_{what}", whole=True)
+            for what, number in (("from", start), ("to", stop), ("axis", axis))
+        ]
+        return self.node("Slice", [value, *ends], hint)
+
+    def reshape(self, value: str, shape: Sequence[int], hint: str = "reshaped") -> str:
+        """Add a change of shape; -1 stands for the batch."""
+        return self.node("Reshape", [value, self.weight(shape, f"{hint}_to", whole=True)], hint)
+
+    def model(
+        self,
+        name: str,
+        inputs: Mapping[str, Sequence[int]],
+        outputs: Mapping[str, Sequence[int]],
+    ) -> onnx.ModelProto:
+        """Return the model, checked; shapes are given without the batch, which stands first.
+
+        Raises:
+            onnx.checker.ValidationError, onnx.shape_inference.InferenceError: what was built is
+                no network; a mistake in the program.
+        """
+        graph = helper.make_graph(
+            self._nodes, name, _values(inputs), _values(outputs), initializer=self._weights
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="agebench",
+            producer_version=__version__,
+        )
+        onnx.checker.check_model(model, full_check=True)
+        return model
+
+
+def _values(shapes: Mapping[str, Sequence[int]]) -> list[onnx.ValueInfoProto]:
+    return [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [BATCH, *shape])
+        for name, shape in shapes.items()
+    ]

@@ -1,0 +1,88 @@
+"""Graphs in half precision: weights as float16, and casts where float32 is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from agebench.errors import ModelError
+
+_LARGEST = 65504.0
+
+
+def halve(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
+    """Return a model that computes in float16 but for some nodes; inputs and outputs stay float32.
+
+    Args:
+        model: in float32, its nodes in order, without control flow.
+        kept: names of the nodes that stay in float32.
+
+    Raises:
+        ModelError: a weight is above the largest float16, 65504.
+    """
+    return _Halving(model, kept).run()
+
+
+class _Halving:
+    """Goes through the nodes in order and knows in which precision each value is there."""
+
+    def __init__(self, model: onnx.ModelProto, kept: Collection[str]) -> None:
+        self._model = onnx.ModelProto()
+        self._model.CopyFrom(model)
+        self._kept = kept
+        self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
+        self._half: set[str] = set()
+        self._full = {item.name for item in model.graph.input}
+        self._nodes: list[onnx.NodeProto] = []
+        self._stored: dict[str, onnx.TensorProto] = {}
+
+    def run(self) -> onnx.ModelProto:
+        graph = self._model.graph
+        for node in list(graph.node):
+            half = node.name not in self._kept
+            for index, name in enumerate(node.input):
+                if name:
+                    node.input[index] = self._as(name, half=half)
+            self._nodes.append(node)
+            (self._half if half else self._full).update(node.output)
+        for item in graph.output:
+            if item.name not in self._full:
+                raise ModelError(f"the output {item.name!r} would come in half precision")
+        del graph.node[:], graph.initializer[:], graph.value_info[:]
+        graph.node.extend(self._nodes)
+        graph.initializer.extend(self._stored.values())
+        return self._model
+
+    def _as(self, name: str, *, half: bool) -> str:
+        """Return the name under which a value is there in the precision that a node takes."""
+        if name in self._weights:
+            return self._weight(name, half=half)
+        there, other = (self._half, self._full) if half else (self._full, self._half)
+        if name in there:
+            return name
+        cast = f"{name}_{'half' if half else 'full'}"
+        if cast not in there:
+            if name not in other:
+                raise ModelError(f"the graph uses {name!r} before it is there")
+            kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+            self._nodes.append(helper.make_node("Cast", [name], [cast], cast, to=kind))
+            there.add(cast)
+        return cast
+
+    def _weight(self, name: str, *, half: bool) -> str:
+        tensor = self._weights[name]
+        if not half or tensor.data_type != TensorProto.FLOAT:
+            self._stored[name] = tensor
+            return name
+        stored = f"{name}_half"
+        if stored not in self._stored:
+            values = numpy_helper.to_array(tensor)
+            if np.abs(values).max(initial=0.0) > _LARGEST:
+                raise ModelError(
+                    f"{name!r} holds numbers above {_LARGEST:g}: not in half precision"
+                )
+            self._stored[stored] = numpy_helper.from_array(values.astype(np.float16), stored)
+        return stored

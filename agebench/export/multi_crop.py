@@ -1,0 +1,255 @@
+"""Multi-crop networks of `agebench.train` as ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from agebench.buckets import expectation, median
+from agebench.errors import ModelError
+from agebench.export.age_file import check_views, feeds_of
+from agebench.export.candidate import Candidate, YearsSource
+from agebench.export.decoding import add_age, add_softmax, decode_rule
+from agebench.export.graph import Graph
+from agebench.export.metadata import PRESENT, PROBABILITIES, FileSpec, SourceFile, views_of
+from agebench.export.residual import Planes, add_trunk, as_floats
+from agebench.train.checkpoint import read_checkpoint
+from agebench.train.coral import CoralHead
+from agebench.train.inference import load_model
+from agebench.train.losses import LOSSES, LossSpec
+from agebench.train.model import SCALE, Colours, MultiCropResNet
+from agebench.types import LABEL_KINDS, AgeBins, Crops, Floats, LabelKind
+from agebench.weights import sha256_of
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What readers of the file's figures must know; as in `agebench.protocols.EstimatorSpec`."""
+
+    name: str = "multi-crop"
+    trained_on: str = ""
+    label_kind: LabelKind = "unknown"
+    licence: str = ""
+    sources: tuple[SourceFile, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def add_multi_crop(graph: Graph, model: MultiCropResNet) -> str:
+    """Add the whole network but the decoding; return the head's numbers, (n, outputs).
+
+    The graph's inputs are the views by name and, with more than one, `PRESENT`.
+
+    Raises:
+        ModelError: a part of it is of a kind that can't be exported.
+    """
+    names = list(model.settings.views)
+    early = model.settings.fusion == "early"
+    joined = _early(graph, model, names) if early else _late(graph, model, names)
+    dense = _dense(graph, model.joint, joined, "joint")
+    return _head(graph, model.head, graph.node("Relu", [dense], "dense"))
+
+
+def _late(graph: Graph, model: MultiCropResNet, names: Sequence[str]) -> str:
+    parts = []
+    for name in names:
+        trunk: Any = model.trunks[name]
+        planes = Planes(_colours(graph, model, name), model.settings.views[name].size_hw)
+        parts.append(add_trunk(graph, trunk, planes, f"{name}_trunk"))
+    if len(names) == 1:
+        return parts[0]
+    joined = graph.node("Concat", parts, "features", axis=1)
+    absent = [as_floats(model.absent[name]) for name in names]
+    spread = _blocks([np.ones(len(row)) for row in absent])
+    there = graph.node("Flatten", [PRESENT], "there", axis=1)
+    mask = graph.node("Gemm", [there, graph.weight(spread, "spread")], "mask")
+    seen = graph.node("Mul", [joined, mask], "seen")
+    gone = graph.node("Sub", [graph.weight([1.0], "one"), there], "gone")
+    fill = graph.node("Gemm", [gone, graph.weight(_blocks(absent), "absent")], "fill")
+    return graph.node("Add", [seen, fill], "joined")
+
+
+def _blocks(rows: Sequence[Floats]) -> Floats:
+    """Return (views, all features): each view's row over its own features, zero elsewhere."""
+    table = np.zeros((len(rows), sum(map(len, rows))))
+    start = 0
+    for index, row in enumerate(rows):
+        table[index, start : start + len(row)] = row
+        start += len(row)
+    return table
+
+
+def _early(graph: Graph, model: MultiCropResNet, names: Sequence[str]) -> str:
+    planes = []
+    for index, name in enumerate(names):
+        colours = _colours(graph, model, name)
+        plane = graph.weight(np.ones((1, 1, *model.settings.views[name].size_hw)), "plane")
+        if len(names) > 1:
+            flag = graph.slice(PRESENT, 1, index, index + 1, f"{name}_there")
+            colours = graph.node("Mul", [colours, flag], f"{name}_seen")
+        else:
+            flag = _ones(graph, name)
+        planes += [colours, graph.node("Mul", [flag, plane], f"{name}_plane")]
+    trunk: Any = model.trunks["all"]
+    size_hw = model.settings.views[names[0]].size_hw
+    joined = Planes(graph.node("Concat", planes, "planes", axis=1), size_hw)
+    return add_trunk(graph, trunk, joined, "trunk")
+
+
+def _ones(graph: Graph, name: str) -> str:
+    """Return (n, 1, 1, 1) of ones for an only view: its picture's mean, times 0, plus 1."""
+    picture = graph.node("GlobalAveragePool", [name], "batch_of")
+    weights = graph.weight(np.zeros((1, 3, 1, 1)), "nothing")
+    bias = graph.weight([1.0], "one")
+    return graph.node("Conv", [picture, weights, bias], "ones", kernel_shape=[1, 1])
+
+
+def _colours(graph: Graph, model: MultiCropResNet, name: str) -> str:
+    module: Any = model.colours[name]
+    colours: Colours = module
+    mode = model.settings.views[name].input
+    centre = as_floats(colours.centre)
+    if mode == "bgr":
+        centred = graph.node("Sub", [name, graph.weight(centre[None], "centre")], f"{name}_centred")
+        return graph.node("Mul", [centred, graph.weight([SCALE], "scale")], f"{name}_scaled")
+    weights = graph.weight(as_floats(colours.matrix) * SCALE, f"{name}_{mode}")
+    biases = graph.weight(-centre[:, 0, 0] * SCALE, f"{name}_{mode}_centre")
+    return graph.node("Conv", [name, weights, biases], f"{name}_scaled", kernel_shape=[1, 1])
+
+
+def _dense(graph: Graph, layer: nn.Linear, value: str, hint: str) -> str:
+    weights = graph.weight(as_floats(layer.weight), f"{hint}_weights")
+    biases = graph.weight(as_floats(layer.bias), f"{hint}_biases")
+    return graph.node("Gemm", [value, weights, biases], hint, transB=1)
+
+
+def _head(graph: Graph, head: nn.Module, value: str) -> str:
+    if isinstance(head, nn.Linear):
+        return _dense(graph, head, value, "head")
+    if isinstance(head, CoralHead):
+        weights = np.repeat(as_floats(head.score.weight), len(head.bias), axis=0)
+        # All ranks share the score, so that what keeps them in order is the biases' own minimum.
+        biases = np.minimum.accumulate(as_floats(head.bias))
+        names = [graph.weight(weights, "ranks_weights"), graph.weight(biases, "ranks_biases")]
+        return graph.node("Gemm", [value, *names], "ranks", transB=1)
+    raise ModelError(f"a head of kind {type(head).__name__} can't be exported to ONNX")
+
+
+def _add_probabilities(graph: Graph, head: nn.Module, value: str) -> str:
+    if not isinstance(head, CoralHead):
+        return add_softmax(graph, value)
+    older = graph.node("Sigmoid", [value], "older")
+    ranks = len(head.bias)
+    # Bin k: "older than k - 1" less "older than k"; the first of all is certain.
+    steps = np.zeros((ranks, ranks + 1))
+    steps[np.arange(ranks), np.arange(ranks) + 1] = 1.0
+    steps[np.arange(ranks), np.arange(ranks)] = -1.0
+    certain = np.eye(1, ranks + 1)
+    names = [graph.weight(steps, "steps"), graph.weight(certain, "certain")]
+    shares = graph.node("Gemm", [older, *names], "differences")
+    return graph.named("Relu", [shares], PROBABILITIES)
+
+
+def _source(model: MultiCropResNet, loss: LossSpec, rule: str, bins: AgeBins) -> YearsSource:
+    views = list(model.settings.views)
+    crop = model.settings.crop
+
+    @torch.no_grad()
+    def years(crops: Crops) -> Floats:
+        check_views(crops, crop, missing=len(views) > 1, who="the PyTorch model")
+        parts = []
+        for start in range(0, len(crops), 64):
+            feeds = feeds_of(crops.take(slice(start, start + 64)), views, with_present=True)
+            pixels = {name: torch.from_numpy(feeds[name]) for name in views}
+            there = torch.from_numpy(feeds[PRESENT])[:, :, 0, 0]
+            present = {name: there[:, k : k + 1] for k, name in enumerate(views)}
+            parts.append(loss.to_probabilities(model(pixels, present).final).double().numpy())
+        shares = np.concatenate(parts)
+        return median(shares, bins) if rule == "median" else expectation(shares, bins.midpoints)
+
+    return years
+
+
+def multi_crop_candidate(
+    model: MultiCropResNet, loss: LossSpec, decode: str, about: About | None = None
+) -> Candidate:
+    """Make a trained network ready for export.
+
+    Args:
+        model: with its weights; is put into evaluation mode and moved to the CPU.
+        loss: what the head's numbers mean.
+        decode: "expectation" or "median".
+        about: what the file says of itself.
+
+    Raises:
+        UsageError: the decoding can't be put into a graph.
+        ModelError: a part of the network can't be exported.
+    """
+    about = about or About()
+    rule = decode_rule(decode)
+    model = model.eval().cpu()
+    bins = model.settings.bins
+    written = FileSpec(
+        name=about.name,
+        views=views_of(model.settings.crop),
+        bins=tuple(zip(bins.lows, bins.highs, strict=True)),
+        bin_years=tuple(float(value) for value in bins.midpoints),
+        decode=rule,
+        licence=about.licence,
+        trained_on=about.trained_on,
+        label_kind=about.label_kind,
+        sources=about.sources,
+        missing="learned" if len(model.settings.views) > 1 else "refused",
+        normalisation=_normalisation(model),
+        notes=about.notes,
+    )
+    graph = Graph()
+    graph.reserve(*written.input_shapes, *written.output_shapes)
+    shares = _add_probabilities(graph, model.head, add_multi_crop(graph, model))
+    add_age(graph, shares, written.bin_years, rule)
+    proto = graph.model("multi_crop", written.input_shapes, written.output_shapes)
+    return Candidate(proto, written, _source(model, loss, rule, bins), f"{about.name} in PyTorch")
+
+
+def _normalisation(model: MultiCropResNet) -> str:
+    modes = {view.input for view in model.settings.views.values()}
+    return f"{'/'.join(sorted(modes))} channels, centred, times {SCALE:g}"
+
+
+def checkpoint_candidate(path: Path) -> Candidate:
+    """Make a checkpoint of ``agebench train`` ready for export; its averaged weights, if any.
+
+    Raises:
+        WeightsError: there is no file, or it is damaged or no checkpoint.
+        UsageError: its settings do not fit this version, or its decoding can't be exported.
+        ModelError: a part of the network can't be exported.
+    """
+    saved = read_checkpoint(path)
+    model = load_model(saved, str(path))
+    licence = _text(saved.about, "dataset", "licence")
+    seen = (_text(saved.about, "dataset", "name"), _text(saved.about, "split", "protocol"))
+    about = About(
+        trained_on=f"{' '.join(filter(None, seen))}: {saved.settings.data.train_part}",
+        label_kind=_label_kind(_text(saved.about, "dataset", "label_kind")),
+        licence=licence,
+        sources=(SourceFile(path.name, sha256_of(path), licence, "agebench train"),),
+        notes=("terms of the training data hold for the weights too",) if licence else (),
+    )
+    loss = LOSSES[saved.settings.loss.name]
+    return multi_crop_candidate(model, loss, saved.settings.decode, about)
+
+
+def _text(facts: Mapping[str, Any], part: str, key: str) -> str:
+    """Return a text out of a checkpoint's facts, which may be a stranger's; "" without."""
+    table = facts.get(part)
+    value = table.get(key, "") if isinstance(table, dict) else ""
+    return value if isinstance(value, str) else ""
+
+
+def _label_kind(found: str) -> LabelKind:
+    return next((kind for kind in LABEL_KINDS if kind == found), "unknown")

@@ -1,0 +1,219 @@
+"""Files in half precision or with 8-bit numbers, and what that costs and gains.
+
+Both keep float32 inputs and outputs, the normalisation of pixels and the decoding to years, where
+a few bits decide whole years.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from agebench.errors import MissingDependencyError, ModelError
+from agebench.export.age_file import AgeFile, feeds_of
+from agebench.export.candidate import Candidate
+from agebench.export.half import halve
+from agebench.export.metadata import AGE, PRESENT, PROBABILITIES
+from agebench.export.writing import serialise
+from agebench.metrics import mae
+from agebench.types import Crops, Floats
+
+TIMED_BATCHES = (1, 16)
+MIN_CALIBRATION_FACES = 16
+
+_DECODING = frozenset({"Softmax", "ArgMax", "Gather"})
+# Values of the decoding and of the masks for missing views, by the names the export gives them.
+_KEPT = frozenset(
+    {AGE, PROBABILITIES, "below", "short_of_half", "steep_step", "step", "differences"}
+    | {"there", "gone", "mask", "fill", "seen", "joined", "head", "ranks", "fc8"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a file of lower precision costs and gains against the float32 one.
+
+    Attributes:
+        faces: on which the errors were measured.
+        mae_before, mae_after: mean absolute errors, years; None without known ages.
+        moved_years: mean absolute difference of the two files' ages.
+        milliseconds: per batch size the median of one run, before and after, onnxruntime on CPU.
+        bytes_before, bytes_after: sizes of the models.
+    """
+
+    faces: int
+    mae_before: float | None
+    mae_after: float | None
+    moved_years: float
+    milliseconds: dict[int, tuple[float, float]]
+    bytes_before: int
+    bytes_after: int
+
+
+def to_float16(candidate: Candidate) -> Candidate:
+    """Return the candidate computing in half precision.
+
+    Raises:
+        ModelError: a weight is too large for it.
+    """
+    kept = kept_nodes(candidate.model)
+    halved = halve(candidate.model, kept)
+    onnx.checker.check_model(halved, full_check=True)
+    return Candidate(
+        halved, replace(candidate.spec, precision="float16"), candidate.source, candidate.label
+    )
+
+
+def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
+    """Return the candidate with 8-bit weights and activations, where convolutions use them.
+
+    Static quantisation with scales per channel, of 7 bits where instructions of older processors
+    would overflow with 8.
+
+    Args:
+        candidate: in float32.
+        calibration: crops of real faces, from which the range of each activation is taken.
+
+    Raises:
+        ModelError: there are too few faces.
+        MissingDependencyError: onnxruntime's quantisation can't be imported.
+    """
+    if len(calibration) < MIN_CALIBRATION_FACES:
+        raise ModelError(
+            f"8-bit numbers need {MIN_CALIBRATION_FACES} faces or more to find their ranges, got "
+            f"{len(calibration)}"
+        )
+    try:
+        from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+    except ImportError as error:
+        raise MissingDependencyError(f"8-bit numbers need onnxruntime: {error}") from error
+    names = list(candidate.spec.crop.views)
+    reader = _reader(feeds_of(calibration, names, PRESENT in candidate.spec.input_shapes))
+    # The quantiser changes what it is given, and warns unless this mark says that the graph is
+    # plain already (shapes inferred, normalisation folded).
+    given = onnx.ModelProto()
+    given.CopyFrom(candidate.model)
+    onnx.helper.set_model_props(given, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    with tempfile.TemporaryDirectory(prefix="agebench-int8-") as folder:
+        path = Path(folder) / "int8.onnx"
+        quantize_static(
+            given,
+            str(path),
+            reader,
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=sorted(kept_nodes(candidate.model)),
+        )
+        model = onnx.load(str(path))
+    _drop_foreign(model)
+    onnx.helper.set_model_props(model, {})
+    return Candidate(
+        model, replace(candidate.spec, precision="int8"), candidate.source, candidate.label
+    )
+
+
+def _drop_foreign(model: onnx.ModelProto) -> None:
+    """Forget the operator sets that the quantiser announces and does not use."""
+    used = {node.domain for node in model.graph.node}
+    kept = [entry for entry in model.opset_import if entry.domain in used | {""}]
+    del model.opset_import[:]
+    model.opset_import.extend(kept)
+
+
+def kept_nodes(model: onnx.ModelProto) -> set[str]:
+    """Return the nodes that stay in float32, by name: raw pixels, masks and the decoding."""
+    inputs = {item.name for item in model.graph.input}
+    return {
+        node.name
+        for node in model.graph.node
+        if node.op_type in _DECODING
+        or _KEPT.intersection(node.output)
+        or (node.op_type in ("Sub", "Mul", "Slice", "Flatten") and inputs.intersection(node.input))
+        or any(output.endswith("_scaled") for output in node.output)
+    }
+
+
+def _reader(feeds: dict[str, npt.NDArray[np.float32]]) -> Any:
+    from onnxruntime.quantization import CalibrationDataReader
+
+    count = len(next(iter(feeds.values())))
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
+        """Gives one face after another."""
+
+        def __init__(self) -> None:
+            self._rows = self._each()
+
+        def _each(self) -> Iterator[dict[str, npt.NDArray[np.float32]]]:
+            for row in range(count):
+                yield {name: value[row : row + 1] for name, value in feeds.items()}
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            return next(self._rows, None)
+
+    return Reader()
+
+
+def price_of(before: Candidate, after: Candidate, crops: Crops, ages: Floats | None) -> Price:
+    """Return `measure_price` of two candidates, written into a folder that goes away again."""
+    with tempfile.TemporaryDirectory(prefix="agebench-price-") as folder:
+        paths = [Path(folder) / name for name in ("before.onnx", "after.onnx")]
+        for path, candidate in zip(paths, (before, after), strict=True):
+            path.write_bytes(serialise(candidate.model, candidate.spec))
+        return measure_price(paths[0], paths[1], crops, ages)
+
+
+def measure_price(
+    before: Path, after: Path, crops: Crops, ages: Floats | None, *, repeats: int = 30
+) -> Price:
+    """Compare two files under onnxruntime on the CPU: errors on faces, and time, interleaved.
+
+    Args:
+        before: the float32 file.
+        after: the other one.
+        crops: faces that the second was not calibrated on.
+        ages: their true ages, float64 (n,), years; None where they are not known.
+        repeats: runs per file and batch size.
+    """
+    files = [AgeFile(path, "onnxruntime", "cpu") for path in (before, after)]
+    answers = [file.answer(crops)[0] for file in files]
+    errors: list[float | None] = [
+        None if ages is None else mae(ages, np.clip(answer, 0.0, 120.0)) for answer in answers
+    ]
+    times = {batch: _interleaved(files, crops, batch, repeats) for batch in TIMED_BATCHES}
+    return Price(
+        len(crops),
+        errors[0],
+        errors[1],
+        float(np.abs(answers[0] - answers[1]).mean()),
+        times,
+        before.stat().st_size,
+        after.stat().st_size,
+    )
+
+
+def _interleaved(
+    files: list[AgeFile], crops: Crops, batch: int, repeats: int
+) -> tuple[float, float]:
+    part = crops.take(np.resize(np.arange(len(crops)), batch))
+    runs: list[Callable[[], object]] = [lambda file=file: file.answer(part) for file in files]  # type: ignore[misc]  # mypy can't tell what a default binds
+    samples: list[list[float]] = [[], []]
+    for turn in range(repeats + 3):
+        for run, kept in zip(runs, samples, strict=True):
+            start = time.perf_counter()
+            run()
+            if turn >= 3:
+                kept.append((time.perf_counter() - start) * 1e3)
+    first, second = (float(np.median(kept)) for kept in samples)
+    return first, second

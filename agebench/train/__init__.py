@@ -1,0 +1,1 @@
+"""Training the multi-crop network: the room, with `export` and one runtime, that needs torch."""

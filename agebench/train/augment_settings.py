@@ -1,0 +1,112 @@
+"""What may happen to a training picture; apart from the code that does it, which needs torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+LOW_RESOLUTIONS = (20, 28, 40, 56, 80)
+"""Heights of the face, in pixels, that low resolution imitates."""
+
+
+@dataclass(frozen=True, slots=True)
+class FilterSettings:
+    """Shares of pictures to which each filter is applied; at most one filter per picture."""
+
+    equalise: float = 0.0
+    clahe: float = 0.0
+    bilateral: float = 0.0
+    non_local_means: float = 0.0
+    jpeg: float = 0.0
+    blur: float = 0.0
+
+    def __post_init__(self) -> None:
+        shares = [getattr(self, item.name) for item in fields(self)]
+        if min(shares) < 0 or sum(shares) > 1:
+            raise ValueError(f"shares of filters must not be negative and sum to 1 at most: {self}")
+
+
+@dataclass(frozen=True, slots=True)
+class AugmentSettings:
+    """What may happen to a training picture.  All is off at 0.
+
+    Attributes:
+        flip: share of pictures mirrored left to right.
+        rotation_deg: standard deviation of the turn, degrees.
+        scale: the size varies by a factor between 1/(1+scale) and 1+scale.
+        shift: standard deviation of the shift, in frame heights.
+        brightness: largest change, as a share of the full range.
+        contrast, saturation: factors between 1/(1+x) and 1+x.
+        hue_deg: largest turn of the hue, degrees.
+        gray: share of pictures made gray.
+        single_channel: share of pictures of which one channel is drawn and shown three times; 1
+            gives every picture as each of its three channels.
+        channel_space: the channels that are drawn from.
+        low_resolution: share of pictures shrunk to one of `LOW_RESOLUTIONS` and enlarged again.
+        noise: share of pictures with Gaussian noise.
+        noise_levels: its largest standard deviation, gray levels.
+        erase: share of views in which a rectangle is erased.
+        filters: slow ones, done on the host.
+    """
+
+    flip: float = 0.5
+    rotation_deg: float = 8.0
+    scale: float = 0.12
+    shift: float = 0.025
+    brightness: float = 0.2
+    contrast: float = 0.3
+    saturation: float = 0.4
+    hue_deg: float = 12.0
+    gray: float = 0.15
+    single_channel: float = 0.05
+    channel_space: Literal["rgb", "yuv"] = "rgb"
+    low_resolution: float = 0.15
+    noise: float = 0.1
+    noise_levels: float = 12.0
+    erase: float = 0.15
+    filters: FilterSettings = field(default_factory=FilterSettings)
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "gray", "single_channel", "low_resolution", "noise", "erase"):
+            value = getattr(self, name)
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1, got {value}")
+        if self.gray + self.single_channel > 1:
+            raise ValueError(
+                "gray and single_channel are shares of the same pictures and sum to 1 at most, got "
+                f"{self.gray} and {self.single_channel}"
+            )
+        for name in _FROM_ZERO:
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+
+_FROM_ZERO = (
+    "rotation_deg",
+    "scale",
+    "shift",
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue_deg",
+    "noise_levels",
+)
+
+
+def no_augmentation() -> AugmentSettings:
+    """Return the settings under which nothing happens, as when an estimator is used."""
+    return AugmentSettings(
+        flip=0.0,
+        rotation_deg=0.0,
+        scale=0.0,
+        shift=0.0,
+        brightness=0.0,
+        contrast=0.0,
+        saturation=0.0,
+        hue_deg=0.0,
+        gray=0.0,
+        single_channel=0.0,
+        low_resolution=0.0,
+        noise=0.0,
+        erase=0.0,
+    )

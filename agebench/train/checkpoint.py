@@ -1,0 +1,160 @@
+"""Checkpoints: one safetensors file with weights, optimiser and everything needed to go on.
+
+The format holds numbers and text alone, so that a stranger's checkpoint can't run code.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+
+from agebench.errors import WeightsError
+from agebench.files import write_whole
+from agebench.train.settings import TrainSettings, settings_from
+from agebench.train.stability import DivergedError
+
+FORMAT = "agebench-train 1"
+LARGEST_BYTES = 8_000_000_000
+LARGEST_HEADER_BYTES = 100_000_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Checkpoint:
+    """What a checkpoint file holds.
+
+    Attributes:
+        settings: of the run.
+        state: where the run was, and what led there, as JSON can hold it.
+        about: of the data and the machine, as JSON can hold it.
+        model: weights of the last step, by name.
+        averaged: averaged weights.
+        optimiser: the optimiser's tensors, by name; empty in a file for use alone.
+    """
+
+    settings: TrainSettings
+    state: Mapping[str, Any]
+    about: Mapping[str, Any]
+    model: Mapping[str, Tensor]
+    averaged: Mapping[str, Tensor]
+    optimiser: Mapping[str, Tensor]
+
+    def write(self, path: Path) -> None:
+        """Write the file whole or not at all.
+
+        Raises:
+            DivergedError: a number is not finite; what was there before stays.
+            AgebenchError: the folder can't be written to, or the disk is full.
+        """
+        for group, values in self._groups().items():
+            for name, value in values.items():
+                if not _finite(value):
+                    raise DivergedError(
+                        f"{group} {name!r} is no longer finite: training has diverged; lower "
+                        f"optim.learning_rate; {path} is left as it was"
+                    )
+        tensors = {
+            f"{group}/{name}": value.detach().cpu().contiguous()
+            for group, values in self._groups().items()
+            for name, value in values.items()
+        }
+        head = {"settings": plain_settings(self.settings), "state": self.state, "about": self.about}
+        metadata = {"format": FORMAT, "agebench": json.dumps(head, allow_nan=False)}
+        write_whole(path, save_tensors(tensors, metadata))
+
+    def _groups(self) -> dict[str, Mapping[str, Tensor]]:
+        return {"model": self.model, "averaged": self.averaged, "optimiser": self.optimiser}
+
+
+def plain_settings(settings: TrainSettings) -> dict[str, Any]:
+    """Return settings as JSON can hold them; `settings_from` reads them back."""
+    from agebench.types import plain
+
+    values: dict[str, Any] = plain(settings)
+    return values
+
+
+def _header(data: bytes, path: Path) -> dict[str, Any]:
+    """Return the metadata of a safetensors file."""
+    expected = f"{path} is no checkpoint of agebench"
+    if len(data) < 8 or (length := struct.unpack("<Q", data[:8])[0]) > LARGEST_HEADER_BYTES:
+        raise WeightsError(f"{expected}: it is no safetensors file (pickled ones are never read)")
+    try:
+        metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+        if metadata.get("format") != FORMAT:
+            raise WeightsError(f"{expected}: its format is {metadata.get('format')!r:.60}")
+        head: object = json.loads(metadata["agebench"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise WeightsError(
+            f"{expected}: its header can't be read ({type(error).__name__}): it is cut off, "
+            "damaged or of another kind (pickled files are never read)"
+        ) from error
+    parts = ("settings", "state", "about")
+    if not (isinstance(head, dict) and all(isinstance(head.get(key), dict) for key in parts)):
+        raise WeightsError(f"{expected}: its header lacks a part")
+    return head
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint.
+
+    Raises:
+        WeightsError: there is no file, or it is damaged or no checkpoint.
+        UsageError: its settings do not fit this version.
+    """
+    try:
+        if not path.is_file():
+            raise WeightsError(f"{path}: expected a checkpoint, found no file")
+        if path.stat().st_size > LARGEST_BYTES:
+            raise WeightsError(f"{path} is no checkpoint: it has more than 8 GB")
+        data = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path} can't be read: {error.strerror}") from error
+    head = _header(data, path)
+    try:
+        tensors = load_tensors(data)
+    except (SafetensorError, ValueError, TypeError, KeyError) as error:
+        raise WeightsError(f"{path} is damaged: {error}") from error
+    groups: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimiser": {}}
+    for key, value in tensors.items():
+        group, _, name = key.partition("/")
+        if group not in groups or not _finite(value):
+            raise WeightsError(
+                f"{path} is no usable checkpoint: tensor {key!r:.80} is not known or holds numbers "
+                "that are not finite"
+            )
+        groups[group][name] = value
+    settings = settings_from(head["settings"], str(path))
+    return Checkpoint(settings, head["state"], head["about"], **groups)
+
+
+def require_fit(
+    own: Mapping[str, Tensor], saved: Mapping[str, Tensor], what: str = "weights"
+) -> None:
+    """Check that saved tensors have the names and shapes of a model's own.
+
+    Raises:
+        WeightsError: they have not; names the first that differs.
+    """
+    for name in sorted(own.keys() | saved.keys()):
+        mine, given = (
+            tuple(values[name].shape) if name in values else "none" for values in (own, saved)
+        )
+        if mine != given:
+            raise WeightsError(
+                f"the checkpoint's {what} are of another network: {name!r:.100} is {given}, "
+                f"expected {mine}"
+            )
+
+
+def _finite(value: Tensor) -> bool:
+    return not value.dtype.is_floating_point or bool(torch.isfinite(value).all())

@@ -1,0 +1,53 @@
+"""Between ages and bins: which bin an age belongs to, and which age a distribution gives."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor
+
+from agebench.train.checks import require_known
+
+Decoding: TypeAlias = Literal["expectation", "median"]
+
+_TIE = 1e-9
+"""As in `agebench.buckets`: a cumulative probability this near to one half has reached it."""
+
+
+def bin_of_age(ages: Tensor, years: Tensor) -> Tensor:
+    """Return the index of the bin of each age, int64 (n,): nearest to its completed years."""
+    distance = (years[None, :] - torch.floor(ages)[:, None]).abs()
+    # argmin promises no order among equals; cumulative counting of "smaller than all so far" does.
+    smallest = distance.min(dim=1, keepdim=True).values
+    return ((distance > smallest).cumprod(dim=1)).sum(dim=1)
+
+
+def expectation(probabilities: Tensor, years: Tensor) -> Tensor:
+    """Return the mean age of each distribution, (n,) years, for (n, bins) and (bins,).
+
+    A product and a sum, not a matrix product: autocast would take that in half precision.
+    """
+    return (probabilities * years).sum(dim=1)
+
+
+def decode(probabilities: Tensor, years: Tensor, how: Decoding = "expectation") -> Tensor:
+    """Return one age per distribution, float64 (n,), years.
+
+    Args:
+        probabilities: (n, bins), none below 0; rows are rescaled to sum to 1.
+        years: of the bins, upwards.
+        how: "expectation", the mean; or "median", the years of the first bin at which the
+            cumulative probability reaches one half, as `agebench.buckets.median`.
+
+    Raises:
+        UsageError: there is no such decoding.
+    """
+    require_known(how, ("expectation", "median"), "decoding", "rule")
+    shares = probabilities.double()
+    shares = shares / shares.sum(dim=1, keepdim=True)
+    of_bin = years.double()
+    if how == "expectation":
+        return expectation(shares, of_bin)
+    below = (shares.cumsum(dim=1) < 0.5 - _TIE).sum(dim=1)
+    return of_bin[below.clamp_max(len(of_bin) - 1)]

@@ -1,0 +1,84 @@
+"""A network's ages over pictures held in memory, and the harness's own figures of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agebench.metrics import mae
+from agebench.train.batches import plain_views
+from agebench.train.losses import LossSpec, decode
+from agebench.train.model import MultiCropResNet
+from agebench.train.settings import TrainSettings
+from agebench.train.stability import DivergedError
+from agebench.train.windows import TrainingFaces
+from agebench.types import Floats
+
+BATCH = 256
+
+
+@contextmanager
+def weights_of(model: MultiCropResNet, state: dict[str, Tensor]) -> Iterator[None]:
+    """Have the model use other weights inside, and its own again after."""
+    own = {name: value.clone() for name, value in model.state_dict().items()}
+    model.load_state_dict(state)
+    try:
+        yield
+    finally:
+        model.load_state_dict(own)
+
+
+@torch.no_grad()
+def probabilities(
+    model: MultiCropResNet, faces: TrainingFaces, spec: LossSpec, *, flip_average: bool
+) -> Tensor:
+    """Return a distribution per picture, float32 (n, bins), on the CPU.
+
+    Args:
+        model: is left in the mode it was in.
+        faces: the pictures.
+        spec: says what the outputs mean.
+        flip_average: also of the mirror images; the mean of both.
+    """
+    device = next(model.parameters()).device
+    training = model.training
+    model.eval()
+    try:
+        passes = []
+        for mirrored in (False, True) if flip_average else (False,):
+            views = plain_views(faces, model.settings.crop, device, BATCH, mirrored=mirrored)
+            rows = [spec.to_probabilities(model(v.pixels, v.present).final).cpu() for v in views]
+            passes.append(torch.cat(rows))
+    finally:
+        model.train(training)
+    return torch.stack(passes).mean(0)
+
+
+def predicted_years(
+    model: MultiCropResNet, faces: TrainingFaces, spec: LossSpec, settings: TrainSettings
+) -> Floats:
+    """Return the predicted ages, float64 (n,), years."""
+    shares = probabilities(model, faces, spec, flip_average=settings.flip_average)
+    years = torch.arange(settings.model.youngest, settings.model.oldest + 1, dtype=torch.float64)
+    return np.asarray(decode(shares, years, settings.decode).numpy(), np.float64)
+
+
+def validation_mae(
+    model: MultiCropResNet, faces: TrainingFaces, spec: LossSpec, settings: TrainSettings
+) -> float:
+    """Return the mean absolute error in years; of a range its middle counts.
+
+    Raises:
+        DivergedError: a predicted age is not finite.
+    """
+    years = predicted_years(model, faces, spec, settings)
+    if not np.isfinite(years).all():
+        raise DivergedError(
+            "the network gives ages that are no numbers: training has diverged; lower "
+            "optim.learning_rate; the last checkpoint is intact"
+        )
+    return mae(faces.ages, years)

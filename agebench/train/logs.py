@@ -1,0 +1,115 @@
+"""What a run writes down as it goes: one CSV line per step and per round, and TensorBoard's."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agebench.errors import AgebenchError
+from agebench.files import csv_line, write_whole
+
+STEPS_FILE = "steps.csv"
+ROUNDS_FILE = "rounds.csv"
+STEP_COLUMNS = ("step", "round", "loss", "learning_rate")
+ROUND_COLUMNS = (
+    "round",
+    "step",
+    "train_loss",
+    "jump",
+    "val_mae",
+    "learning_rate",
+    "seconds",
+    "decision",
+    "reason",
+    "drawn",
+)
+
+
+class RunLog:
+    """Appends to the CSV files of a folder, and to TensorBoard's where that is installed.
+
+    Args:
+        folder: of the run.
+        first_step: lines of this step and later ones are dropped: they are trained again.
+        first_round: likewise.
+        tensorboard: also write TensorBoard's event files.
+    """
+
+    def __init__(
+        self, folder: Path, first_step: int, first_round: int, *, tensorboard: bool
+    ) -> None:
+        self._steps = _Table(folder / STEPS_FILE, STEP_COLUMNS, "step", first_step)
+        self._rounds = _Table(folder / ROUNDS_FILE, ROUND_COLUMNS, "round", first_round)
+        self._board = _board(folder, first_step) if tensorboard else None
+
+    def step(self, values: Mapping[str, Any]) -> None:
+        """Note a step; kept in memory until `flush`."""
+        self._steps.add(values)
+
+    def round(self, values: Mapping[str, Any]) -> None:
+        """Note a round, and write everything out."""
+        self._rounds.add(values)
+        if self._board is not None:
+            for name in ("train_loss", "jump", "val_mae", "learning_rate"):
+                if isinstance(values[name], float):
+                    self._board.add_scalar(name, values[name], values["step"])
+        self.flush()
+
+    def flush(self) -> None:
+        """Write out what was noted.
+
+        Raises:
+            AgebenchError: the disk is full or the folder is gone.
+        """
+        self._steps.flush()
+        self._rounds.flush()
+        if self._board is not None:
+            self._board.flush()
+
+
+def _board(folder: Path, first_step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+
+
+class _Table:
+    def __init__(self, path: Path, columns: tuple[str, ...], key: str, first: int) -> None:
+        self._path, self._columns = path, columns
+        self._waiting: list[str] = []
+        rows = [row for row in _rows(path, columns) if int(row[key]) < first]
+        lines = [csv_line(columns)]
+        lines += [csv_line(row[name] for name in columns) for row in rows]
+        write_whole(path, "".join(lines))
+
+    def add(self, values: Mapping[str, Any]) -> None:
+        self._waiting.append(csv_line(values[name] for name in self._columns))
+
+    def flush(self) -> None:
+        try:
+            with self._path.open("a", encoding="utf-8", newline="") as file:
+                file.write("".join(self._waiting))
+        except OSError as error:
+            raise AgebenchError(f"{self._path} can't be written: {error.strerror}") from error
+        self._waiting.clear()
+
+
+def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
+    """Return the whole rows of a log; a last one that was cut off while being written is not."""
+    if not path.is_file():
+        return []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [{name: row.get(name) for name in columns} for row in csv.DictReader(file)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise AgebenchError(f"{path} is no log of a run ({error}): move it away") from error
+    whole = [
+        {name: cell for name, cell in row.items() if cell is not None}
+        for row in rows
+        if None not in row.values()
+    ]
+    return [row for row in whole if row[columns[0]].isdecimal()]

@@ -1,0 +1,441 @@
+"""The training loop: rounds of bootstrap samples until the loss no longer notices a new one."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from agebench.errors import WeightsError
+from agebench.train.batches import Batches, HostBatch, ViewBatch, prefetched
+from agebench.train.bootstrap import BalancedBootstrap
+from agebench.train.checkpoint import Checkpoint, require_fit
+from agebench.train.ema import AveragedWeights
+from agebench.train.evaluate import validation_mae, weights_of
+from agebench.train.logs import RunLog
+from agebench.train.losses import LOSSES, Targets
+from agebench.train.model import MultiCropResNet, Outputs, withhold
+from agebench.train.optimiser import OptimiserState, make_optimiser
+from agebench.train.progress import Silent, StepReport, Watcher
+from agebench.train.schedule import Stage, crop_scale, rate_factor, stage_of
+from agebench.train.settings import TrainSettings
+from agebench.train.stability import (
+    Decision,
+    DivergedError,
+    RoundRecord,
+    extended,
+    history_from_json,
+    history_to_json,
+)
+from agebench.train.windows import TrainingFaces
+from agebench.train.world import World
+
+LAST_FILE = "last.safetensors"
+BEST_FILE = "best.safetensors"
+
+
+@dataclass(slots=True)
+class RunState:
+    """Where a run is; everything but tensors that going on exactly needs.
+
+    Attributes:
+        step: steps made so far.
+        history: rounds ended so far.
+        rate: product of the stability rule's cuts.
+        before: losses of the last steps of the round before, for the jump.
+        losses: losses of this round so far.
+        best_mae: lowest validation MAE so far, years.
+        decision: how the last round was decided.
+        reason: why.
+        seconds: spent in training so far.
+    """
+
+    step: int = 0
+    history: tuple[RoundRecord, ...] = ()
+    rate: float = 1.0
+    before: list[float] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    best_mae: float = math.inf
+    decision: str = "go on"
+    reason: str = ""
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the state as JSON can hold it."""
+        return {
+            "step": self.step,
+            "history": json.loads(history_to_json(self.history)),
+            "rate": self.rate,
+            "before": self.before,
+            "losses": self.losses,
+            "best_mae": None if math.isinf(self.best_mae) else self.best_mae,
+            "decision": self.decision,
+            "reason": self.reason,
+            "seconds": self.seconds,
+        }
+
+    @staticmethod
+    def from_json(values: Mapping[str, Any]) -> RunState:
+        """Return the state that `to_json` gave.
+
+        Raises:
+            WeightsError: it did not.
+            AgebenchError: the history of rounds is damaged.
+        """
+        try:
+            best = values["best_mae"]
+            return RunState(
+                step=int(values["step"]),
+                history=history_from_json(json.dumps(values["history"])),
+                rate=float(values["rate"]),
+                before=[float(loss) for loss in values["before"]],
+                losses=[float(loss) for loss in values["losses"]],
+                best_mae=math.inf if best is None else float(best),
+                decision=str(values["decision"]),
+                reason=str(values["reason"]),
+                seconds=float(values["seconds"]),
+            )
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise WeightsError(
+                f"the checkpoint's state can't be read ({type(error).__name__}: {error})"
+            ) from error
+
+    @property
+    def ended(self) -> bool:
+        """Whether the stability rule has ended the run."""
+        return self.decision in ("stable", "change structure")
+
+
+class Trainer:
+    """One run, from its settings to its last checkpoint.
+
+    Args:
+        settings: of the run.
+        train: pictures to learn from.
+        val: pictures that decide when to stop and which weights are best.
+        folder: for checkpoints and logs; None writes nothing.
+        world: the processes that train together.
+        about: of the data and the machine; kept in checkpoints.
+        watcher: is told how far it is.
+        resume: a checkpoint to go on from.
+        tensorboard: also write TensorBoard's event files.
+    """
+
+    def __init__(  # noqa: PLR0913 - what a run is of, and who watches it
+        self,
+        settings: TrainSettings,
+        train: TrainingFaces,
+        val: TrainingFaces,
+        folder: Path | None,
+        world: World,
+        *,
+        about: Mapping[str, Any] | None = None,
+        watcher: Watcher | None = None,
+        resume: Checkpoint | None = None,
+        tensorboard: bool = False,
+    ) -> None:
+        self.settings, self.state = settings, RunState()
+        self._val, self._folder, self._world = val, folder, world
+        self._about, self._watcher = dict(about or {}), watcher or Silent()
+        self._spec = LOSSES[settings.loss.name]
+        self._bootstrap = BalancedBootstrap(
+            np.stack([train.lows, train.highs], axis=1), settings.bootstrap
+        )
+        self.steps_per_pass = max(1, self._bootstrap.size // settings.batch)
+        self.total = self.steps_per_pass * settings.passes * settings.rounds
+        torch.manual_seed(settings.seed)
+        model = MultiCropResNet(settings.model, self._spec.head)
+        self.model: MultiCropResNet = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs know no memory_format here
+        self._years = torch.arange(
+            settings.model.youngest, settings.model.oldest + 1, device=world.device
+        ).float()
+        self._optimiser = make_optimiser(self.model, settings.optim)
+        if resume is not None:
+            self._take_up(resume)
+        self._ema = AveragedWeights(self.model, settings.optim.ema)
+        if resume is not None:
+            require_fit(self._ema.state, resume.averaged, "averaged weights")
+            for name, value in resume.averaged.items():
+                self._ema.state[name].copy_(value)
+        self._net = self._shared()
+        self._batches = Batches(
+            train, settings.model.crop, settings.augment, settings.seed, world.device
+        )
+        self._log = None
+        if folder is not None and world.leads:
+            done = len(self.state.history)
+            self._log = RunLog(folder, self.state.step, done, tensorboard=tensorboard)
+        self._saved = time.monotonic()
+
+    @property
+    def averaged(self) -> dict[str, Tensor]:
+        """The averaged weights, what validation looks at."""
+        return self._ema.state
+
+    def run(self) -> RunState:
+        """Train until the stability rule or the planned rounds end it.
+
+        Raises:
+            DivergedError: the loss is no longer a number; the last checkpoint is intact.
+            AgebenchError: a checkpoint can't be written.
+        """
+        while not self.state.ended and len(self.state.history) < self.settings.rounds:
+            self._round(len(self.state.history))
+        if not self.state.ended:
+            self.state.reason = f"the {self.settings.rounds} planned rounds are done"
+        return self.state
+
+    def _round(self, number: int) -> None:
+        started, state = time.monotonic(), self.state
+        first = number * self.steps_per_pass * self.settings.passes
+        drawn = self._bootstrap.draw(number)
+        for batch in prefetched(self._gather(drawn, first), self._steps_left(first)):
+            loss = self._step(batch, number)
+            state.losses.append(loss)
+            self._maybe_save()
+        self._end_round(number, first, drawn, time.monotonic() - started)
+
+    def _steps_left(self, first: int) -> range:
+        last = first + self.steps_per_pass * self.settings.passes
+        return range(self.state.step, last)
+
+    def _gather(self, drawn: npt.NDArray[np.intp], first: int) -> Any:
+        batch, share = self.settings.batch, self._world.share(self.settings.batch)
+
+        def gather(step: int) -> HostBatch:
+            at = ((step - first) % self.steps_per_pass) * batch
+            # A training set smaller than a batch goes round.
+            rows = np.take(drawn, np.arange(at, at + batch), mode="wrap")
+            return self._batches.gather(step, rows, share)
+
+        return gather
+
+    def _step(self, gathered: HostBatch, number: int) -> float:
+        settings, state, began = self.settings, self.state, time.monotonic()
+        step, optim = state.step, self.settings.optim
+        rate = optim.learning_rate * state.rate * rate_factor(step, self.total, optim)
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        share = self._world.share(settings.batch)
+        draws = self.model.draws
+        draws.begin(settings.seed, step, settings.batch, share.start, share.stop)
+        views = self._batches.views(gathered, crop_scale(step, self.total, optim))
+        views = self._mixed(views, step)
+        stage = stage_of(step, self.total, optim)
+        self._train_mode(stage)
+        loss = self._loss(views, stage)
+        value = self._world.mean(loss.detach().clone())
+        if not math.isfinite(value):
+            raise _diverged("loss", value, step, number)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # not typed
+        longest = optim.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), longest)
+        if not math.isfinite(norm):
+            raise _diverged("length of the gradient", float(norm), step, number)
+        self._optimiser.step()
+        self._ema.update(self.model, step)
+        state.step += 1
+        state.seconds += time.monotonic() - began
+        self._tell(step, number, value, rate)
+        return value
+
+    def _train_mode(self, stage: Stage) -> None:
+        """Let everything learn; what a stage leaves alone is not even decayed."""
+        self.model.train()
+        if self.settings.optim.staged:
+            self.model.trunks.requires_grad_(stage != "dense")
+            for layer in (self.model.joint, self.model.head):
+                layer.requires_grad_(stage != "trunks")
+        if stage == "dense":
+            self.model.trunks.eval()
+
+    def _mixed(self, views: ViewBatch, step: int) -> ViewBatch:
+        """Mix every picture with another one of this process's share (mixup)."""
+        if not self.settings.optim.mixup:
+            return views
+        rng = np.random.default_rng([self.settings.seed, step, 3, self._world.rank])
+        count = len(views.targets.ages)
+        other = torch.from_numpy(rng.permutation(count)).to(self._world.device)
+        alpha = self.settings.optim.mixup
+        share = torch.from_numpy(rng.beta(alpha, alpha, count)).float().to(self._world.device)
+        share = torch.maximum(share, 1 - share)
+        pixels = {}
+        for name, values in views.pixels.items():
+            # Where the other picture lacks this view there is nothing to mix in.
+            weight = torch.where(views.present[name][other, 0] > 0, share, 1.0)[:, None, None, None]
+            pixels[name] = values * weight + values[other] * (1 - weight)
+        targets = views.targets
+        mirror = Targets(targets.ages[other], targets.lows[other], targets.highs[other])
+        return ViewBatch(pixels, views.present, targets.mixed(mirror, share))
+
+    def _loss(self, views: ViewBatch, stage: Stage) -> Tensor:
+        settings, device = self.settings, self._world.device
+        present = withhold(views.present, settings.model.view_dropout, self.model.draws)
+        pixels = {
+            name: values.contiguous(memory_format=torch.channels_last)
+            for name, values in views.pixels.items()
+        }
+        half = settings.precision == "bf16"
+        with torch.autocast(device.type, torch.bfloat16, enabled=half):
+            outputs: Outputs = self._net(pixels, present)
+        final = self._per_picture(outputs.final, views.targets).mean()
+        own = [
+            self._masked_mean(self._per_picture(values, views.targets), views.present[name])
+            for name, values in outputs.auxiliary.items()
+        ]
+        if not own:
+            return final
+        mean = torch.stack(own).mean()
+        if stage == "trunks":
+            return mean
+        return final + settings.optim.auxiliary_weight * mean
+
+    def _masked_mean(self, losses: Tensor, present: Tensor) -> Tensor:
+        """Mean over the pictures whose view is there; 0 where none is.
+
+        The number of them is that of the whole batch, so that the mean of all processes' answers
+        is the mean over the batch.
+        """
+        weight = present[:, 0]
+        count = self._world.average(weight.sum())
+        return (losses * weight).sum() / count.clamp_min(1 / self._world.size)
+
+    def _per_picture(self, outputs: Tensor, targets: Targets) -> Tensor:
+        return self._spec.per_sample(outputs.float(), targets, self._years, self.settings.loss)
+
+    def _tell(self, step: int, number: int, loss: float, rate: float) -> None:
+        if not self._world.leads:
+            return
+        left = (self.total - step - 1) * self.state.seconds / max(1, step + 1)
+        if self._log is not None:
+            values = {"step": step, "round": number, "loss": loss, "learning_rate": rate}
+            self._log.step(values)
+        self._watcher.step(StepReport(step, self.total, number, loss, rate, left))
+
+    def _end_round(
+        self, number: int, first: int, drawn: npt.NDArray[np.intp], seconds: float
+    ) -> None:
+        state, settings = self.state, self.settings
+        with weights_of(self.model, self._ema.state):
+            val = validation_mae(self.model, self._val, self._spec, settings)
+        # All processes must decide alike, whatever their last digits say.
+        val = self._world.mean(torch.tensor(val, dtype=torch.float64, device=self._world.device))
+        record = RoundRecord.measured(
+            number, (first, state.step), state.before, state.losses, val, settings.stability
+        )
+        state.history, decision = extended(state.history, record, settings.stability)
+        if decision.kind == "cut":
+            state.rate *= settings.stability.cut_factor
+        state.decision, state.reason = decision.kind, decision.reason
+        train_loss = float(np.mean(state.losses))
+        state.before = state.losses[-settings.stability.window :]
+        state.losses = []
+        if not self._world.leads:
+            state.best_mae = min(state.best_mae, val)
+            return
+        if val < state.best_mae:
+            state.best_mae = val
+            self._save(BEST_FILE)
+        self._save(LAST_FILE)
+        self._note(record, decision, train_loss, drawn, seconds)
+
+    def _note(
+        self,
+        record: RoundRecord,
+        decision: Decision,
+        train_loss: float,
+        drawn: npt.NDArray[np.intp],
+        seconds: float,
+    ) -> None:
+        self._watcher.round(record, decision, seconds)
+        if self._log is None:
+            return
+        counts = self._bootstrap.summary(drawn).counts
+        self._log.round(
+            {
+                "round": record.round,
+                "step": record.step_end,
+                "train_loss": train_loss,
+                "jump": record.jump,
+                "val_mae": record.val_mae,
+                "learning_rate": self._optimiser.param_groups[0]["lr"],
+                "seconds": round(seconds, 1),
+                "decision": decision.kind,
+                "reason": decision.reason,
+                "drawn": json.dumps(dict(counts)),
+            }
+        )
+
+    def _maybe_save(self) -> None:
+        minutes = (time.monotonic() - self._saved) / 60
+        if self._world.leads and minutes > self.settings.checkpoint_minutes:
+            self._save(LAST_FILE)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return everything that going on needs."""
+        return Checkpoint(
+            self.settings,
+            self.state.to_json(),
+            self._about,
+            dict(self.model.state_dict()),
+            dict(self._ema.state),
+            OptimiserState.of(self.model, self._optimiser).tensors,
+        )
+
+    def _save(self, name: str) -> None:
+        self._saved = time.monotonic()
+        if self._folder is None:
+            return
+        if self._log is not None:
+            self._log.flush()
+        self.checkpoint().write(self._folder / name)
+
+    def _take_up(self, saved: Checkpoint) -> None:
+        require_fit(self.model.state_dict(), saved.model, "weights")
+        self.model.load_state_dict(dict(saved.model))
+        OptimiserState(saved.optimiser).restore(self.model, self._optimiser)
+        self.state = state = RunState.from_json(saved.state)
+        per_round = self.steps_per_pass * self.settings.passes
+        first = len(state.history) * per_round
+        if not (
+            first <= state.step <= first + per_round and len(state.losses) == state.step - first
+        ):
+            raise WeightsError(
+                f"the checkpoint can't be gone on from: it is at step {state.step}, after "
+                f"{len(state.history)} rounds of {per_round} steps and {len(state.losses)} more"
+            )
+
+    def _shared(self) -> nn.Module:
+        if self._world.size == 1:
+            return self.model
+        ids = [self._world.device.index] if self._world.device.type == "cuda" else None
+        with warnings.catch_warnings():
+            # The name that replaces broadcast_buffers is younger than the PyTorch we ask for.
+            warnings.simplefilter("ignore", FutureWarning)
+            # Statistics are taken over all processes already; stages leave weights unused.
+            shared: nn.Module = DistributedDataParallel(
+                self.model,
+                device_ids=ids,
+                broadcast_buffers=False,
+                find_unused_parameters=self.settings.optim.staged > 0,
+            )
+        return shared
+
+
+def _diverged(what: str, value: float, step: int, number: int) -> DivergedError:
+    return DivergedError(
+        f"the {what} is {value} at step {step} of round {number}: training has diverged; lower "
+        "optim.learning_rate or clip harder (optim.clip_norm); the last checkpoint is intact"
+    )

@@ -1,0 +1,226 @@
+"""The losses as the loop uses them: by name, for exact ages, ranges and mixed pictures alike.
+
+The formulas are in `agebench.train.formulas` and `agebench.train.coral`, and can be had from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from agebench.train.coral import CoralHead, coral, coral_interval_likelihood, coral_probabilities
+from agebench.train.decoding import Decoding, bin_of_age, decode
+from agebench.train.formulas import (
+    cross_entropy,
+    dldl,
+    interval_likelihood,
+    mean_variance,
+    regression,
+)
+from agebench.train.loss_settings import LOSS_NAMES, LossName, LossSettings
+
+__all__ = [
+    "LOSSES",
+    "LOSS_NAMES",
+    "CoralHead",
+    "Decoding",
+    "LossName",
+    "LossSettings",
+    "LossSpec",
+    "Targets",
+    "bin_of_age",
+    "coral",
+    "coral_interval_likelihood",
+    "coral_probabilities",
+    "cross_entropy",
+    "decode",
+    "dldl",
+    "interval_likelihood",
+    "mean_variance",
+    "regression",
+]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Targets:
+    """What a batch of pictures should come out as.
+
+    Attributes:
+        ages: float32 (n,), years; rows with a range are not looked at.
+        lows: float32 (n,), lowest possible age in completed years; equal to `highs` where the age
+            is exact.
+        highs: float32 (n,), highest possible age, included: 25 to 32 is eight years long.
+        other: for mixed-up pictures the targets of the other picture of each row, not mixed
+            themselves; None where nothing is mixed.
+        share: float32 (n,), 0 to 1, how much of this loss; the rest is `other`'s.
+
+    Raises:
+        ValueError: shapes that differ, one of `other` and `share` without the other, or an
+            `other` that is mixed itself.
+    """
+
+    ages: Tensor
+    lows: Tensor
+    highs: Tensor
+    other: Targets | None = None
+    share: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.ages.shape
+        if len(shape) != 1 or self.lows.shape != shape or self.highs.shape != shape:
+            got = ", ".join(str(tuple(part.shape)) for part in (self.ages, self.lows, self.highs))
+            raise ValueError(f"expected ages, lows and highs of shape (n,), got {got}")
+        if self.other is None or self.share is None:
+            if self.other is not None or self.share is not None:
+                raise ValueError("expected other and share both or neither")
+            return
+        if self.other.other is not None or self.other.ages.shape != shape:
+            raise ValueError("expected other to be as many targets that are not mixed themselves")
+        if self.share.shape != shape:
+            raise ValueError(f"expected share of shape (n,), got {tuple(self.share.shape)}")
+
+    @classmethod
+    def exact(cls, ages: Tensor) -> Targets:
+        """Return targets of ages that are all exact, float (n,)."""
+        ages = ages.float()
+        return cls(ages, ages, ages)
+
+    @classmethod
+    def ranges(cls, lows: Tensor, highs: Tensor) -> Targets:
+        """Return targets of ranges, float (n,) each; where both are equal the age is exact."""
+        lows, highs = lows.float(), highs.float()
+        return cls((lows + highs) / 2, lows, highs)
+
+    def mixed(self, other: Targets, share: Tensor) -> Targets:
+        """Return these targets mixed with `other` for `share` of these, float (n,)."""
+        return Targets(self.ages, self.lows, self.highs, other, share)
+
+    def to(self, device: torch.device | str) -> Targets:
+        """Return the same on a device."""
+        return Targets(
+            self.ages.to(device),
+            self.lows.to(device),
+            self.highs.to(device),
+            None if self.other is None else self.other.to(device),
+            None if self.share is None else self.share.to(device),
+        )
+
+
+Exact: TypeAlias = Callable[[Tensor, Tensor, Tensor, LossSettings], Tensor]
+Interval: TypeAlias = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class LossSpec:
+    """One loss as the loop uses it.
+
+    Attributes:
+        name: its key in `LOSSES`.
+        outputs: from a number of bins to the numbers per face that it needs.
+        exact: (outputs, ages, years, settings) to (n,), for exact ages.
+        interval: (outputs, lows, highs, years) to (n,), for ranges.
+        to_probabilities: from outputs (n, outputs) to a distribution, float32 (n, bins).
+        head: the last layer that it is meant for, from width and number of bins.
+    """
+
+    name: LossName
+    outputs: Callable[[int], int]
+    exact: Exact
+    interval: Interval
+    to_probabilities: Callable[[Tensor], Tensor]
+    head: Callable[[int, int], nn.Module]
+
+    def per_sample(
+        self, outputs: Tensor, targets: Targets, years: Tensor, settings: LossSettings
+    ) -> Tensor:
+        """Return the loss of each picture, float32 (n,).
+
+        Rows with a range use the interval likelihood, mixed rows the weighted mean of the losses
+        of their two targets.
+
+        Args:
+            outputs: (n, outputs(bins)), any float type.
+            targets: what they should be, on the same device.
+            years: of the bins, (bins,), on the same device.
+            settings: the loss's numbers (its `name` is not looked at).
+
+        Raises:
+            ValueError: the shapes do not fit each other.
+        """
+        expected = (len(targets.ages), self.outputs(len(years)))
+        if tuple(outputs.shape) != expected:
+            raise ValueError(
+                f"{self.name}: expected outputs of shape {expected}, got {tuple(outputs.shape)}"
+            )
+        loss = self._unmixed(outputs, targets, years, settings)
+        if targets.other is None or targets.share is None:
+            return loss
+        others = self._unmixed(outputs, targets.other, years, settings)
+        return targets.share * loss + (1 - targets.share) * others
+
+    def _unmixed(
+        self, outputs: Tensor, targets: Targets, years: Tensor, settings: LossSettings
+    ) -> Tensor:
+        lows, highs = targets.lows, targets.highs
+        ranged = lows < highs
+        # The branch not taken must be finite too: its gradient is multiplied by 0, and 0 * NaN
+        # is NaN.  The middle of the range is an age as good as any.
+        ages = torch.where(ranged, (lows + highs) / 2, targets.ages)
+        exact = self.exact(outputs, ages, years, settings)
+        return torch.where(ranged, self.interval(outputs, lows, highs, years), exact)
+
+
+def _softmax(outputs: Tensor) -> Tensor:
+    return outputs.float().softmax(dim=1)
+
+
+def _over_bins(name: LossName, exact: Exact) -> LossSpec:
+    return LossSpec(name, lambda bins: bins, exact, interval_likelihood, _softmax, nn.Linear)
+
+
+LOSSES: Mapping[LossName, LossSpec] = MappingProxyType(
+    {
+        "ce": _over_bins("ce", lambda out, ages, years, _: cross_entropy(out, ages, years)),
+        "dldl": _over_bins(
+            "dldl",
+            lambda out, ages, years, numbers: dldl(
+                out,
+                ages,
+                years,
+                sigma_years=numbers.sigma_years,
+                l1_weight=numbers.l1_weight,
+                divergence=numbers.divergence,
+            ),
+        ),
+        "mean-variance": _over_bins(
+            "mean-variance",
+            lambda out, ages, years, numbers: mean_variance(
+                out,
+                ages,
+                years,
+                mean_weight=numbers.mean_weight,
+                variance_weight=numbers.variance_weight,
+            ),
+        ),
+        "regression": _over_bins(
+            "regression",
+            lambda out, ages, years, numbers: regression(
+                out, ages, years, kind=numbers.regression, smooth_years=numbers.smooth_years
+            ),
+        ),
+        "coral": LossSpec(
+            "coral",
+            lambda bins: bins - 1,
+            lambda out, ages, years, _: coral(out, ages, years),
+            coral_interval_likelihood,
+            coral_probabilities,
+            CoralHead,
+        ),
+    }
+)
+"""Every loss, by the name that settings use."""

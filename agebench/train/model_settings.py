@@ -1,0 +1,181 @@
+"""What the multi-crop network is built from; apart from it, so that it loads without torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from agebench.errors import suggestion
+from agebench.types import AgeBins, CropSpec, ViewSpec, frozen_mapping
+from agebench.vision.regions import REGIONS
+
+Depth: TypeAlias = Literal[10, 14, 18, 34, 50, 101]
+
+STAGES: Mapping[int, tuple[Literal["basic", "bottleneck"], tuple[int, ...]]] = MappingProxyType(
+    {
+        10: ("basic", (1, 1, 1, 1)),
+        14: ("basic", (1, 1, 2, 2)),
+        18: ("basic", (2, 2, 2, 2)),
+        34: ("basic", (3, 4, 6, 3)),
+        50: ("bottleneck", (3, 4, 6, 3)),
+        101: ("bottleneck", (3, 4, 23, 3)),
+    }
+)
+"""Blocks per stage by depth; 18 to 101 as in table 1 of He et al. 2015."""
+
+EXPANSION = 4
+"""How many times wider than its 3x3 convolution a bottleneck's output is."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrunkSettings:
+    """The network over one view.
+
+    Attributes:
+        depth: number of layers with weights: a key of `STAGES`.
+        width: channels of the first stage; 64 in He et al.  Each stage doubles them.
+        stem: "classic" is one 7x7 convolution, "deep" three of 3x3 (ResNet-D).
+        pool: the stem ends in a max-pool that halves the size; false for small pictures.
+        average_shortcut: shortcuts that halve the size average before their 1x1 convolution
+            (ResNet-D).
+        squeeze_excitation: gates at the end of every block.
+        blur_pool: strides of 3x3 convolutions become a stride of 1 and a blurred halving.
+        stochastic_depth: share of rows for which the last block is left out while training;
+            earlier blocks proportionally less.
+    """
+
+    depth: Depth = 18
+    width: int = 64
+    stem: Literal["classic", "deep"] = "classic"
+    pool: bool = True
+    average_shortcut: bool = True
+    squeeze_excitation: bool = False
+    blur_pool: bool = False
+    stochastic_depth: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.depth not in STAGES:
+            raise ValueError(f"depth must be one of {', '.join(map(str, STAGES))}")
+        if not 4 <= self.width <= 1024 or self.width % 2:
+            raise ValueError(f"width must be even and 4 to 1024, got {self.width}")
+        if not 0 <= self.stochastic_depth < 1:
+            raise ValueError(f"stochastic_depth must be 0 up to below 1: {self.stochastic_depth}")
+
+    @property
+    def features(self) -> int:
+        """Number of features per picture that the trunk gives."""
+        block, stages = STAGES[self.depth]
+        last = self.width << (len(stages) - 1)
+        return last * EXPANSION if block == "bottleneck" else last
+
+
+InputMode: TypeAlias = Literal["bgr", "gray", "yuv"]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewSettings:
+    """One view and the trunk that looks at it.
+
+    Attributes:
+        region: part of the face, see `agebench.vision.regions.REGIONS`.
+        size_hw: height and width that the trunk sees, pixels.
+        margin: added on every side, as a share of the region.
+        align: turned upright by the frame's roll.
+        max_outside: missing where a larger share lies outside the picture.
+        input: channels that the trunk sees.
+        trunk: the network (with fusion "early" that of the first view serves all).
+    """
+
+    region: str
+    size_hw: tuple[int, int] = (112, 112)
+    margin: float = 0.0
+    align: bool = True
+    max_outside: float = 0.6
+    input: InputMode = "bgr"
+    trunk: TrunkSettings = field(default_factory=TrunkSettings)
+
+    def __post_init__(self) -> None:
+        if not (min(self.size_hw) >= 16 and max(self.size_hw) <= 2048):
+            raise ValueError(f"a view has 16 to 2048 pixels a side, got {self.size_hw}")
+        if self.region not in REGIONS:
+            raise ValueError(f"unknown region {self.region!r}: {suggestion(self.region, REGIONS)}")
+        _ = self.view  # checks the rest
+
+    @property
+    def view(self) -> ViewSpec:
+        """What to cut."""
+        return ViewSpec(
+            self.region,
+            self.size_hw,
+            margin=self.margin,
+            align=self.align,
+            max_outside=self.max_outside,
+        )
+
+
+def _default_views() -> Mapping[str, ViewSettings]:
+    small = TrunkSettings(depth=10, width=24)
+    return {
+        "face": ViewSettings("chip", (112, 112), trunk=TrunkSettings(width=32)),
+        "eyes": ViewSettings("eyes", (64, 128), trunk=small),
+        "mouth": ViewSettings("mouth", (64, 96), trunk=small),
+    }
+
+
+_VIEW_NAME = re.compile("[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """The whole network.
+
+    Attributes:
+        views: by name.
+        fusion: "late" joins one trunk per view by a dense layer; "early" lays all views on one
+            another as channels of one network (they must have one size).
+        dense: width of the joining layer.
+        dropout: before the joining layer and before the head.
+        view_dropout: share of pictures for which a view (never the last one) is withheld while
+            training, so that its absence is learned.
+        auxiliary: every trunk gets a head of its own while training.
+        youngest, oldest: ages of the first and last bin, years.
+    """
+
+    views: Mapping[str, ViewSettings] = field(default_factory=_default_views)
+    fusion: Literal["late", "early"] = "late"
+    dense: int = 256
+    dropout: float = 0.3
+    view_dropout: float = 0.1
+    auxiliary: bool = True
+    youngest: int = 0
+    oldest: int = 116
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "views", frozen_mapping(self.views))
+        if not self.views:
+            raise ValueError("a model needs at least one view")
+        for name in self.views:
+            if not _VIEW_NAME.fullmatch(name):
+                raise ValueError(f"a view's name is of small letters, digits, '_', got {name!r}")
+        if not 1 <= self.dense <= 65_536:
+            raise ValueError(f"dense is from 1 to 65,536, got {self.dense}")
+        if not 0 <= self.youngest < self.oldest <= 120:
+            raise ValueError(f"ages must rise within 0..120: {self.youngest}..{self.oldest}")
+        sizes = {view.size_hw for view in self.views.values()}
+        if self.fusion == "early" and len(sizes) > 1:
+            raise ValueError(f"early fusion needs views of one size, got {sorted(sizes)}")
+        if not (0 <= self.dropout < 1 and 0 <= self.view_dropout < 1):
+            raise ValueError("dropout and view_dropout must be 0 up to below 1")
+
+    @property
+    def bins(self) -> AgeBins:
+        """One bin per year."""
+        return AgeBins.single_years(self.youngest, self.oldest)
+
+    @property
+    def crop(self) -> CropSpec:
+        """What to cut of every face."""
+        return CropSpec({name: view.view for name, view in self.views.items()})

@@ -1,0 +1,221 @@
+"""All settings of a training run: a TOML file, and any key of it overridden on the command line."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal
+
+from agebench.errors import UsageError
+from agebench.train.augment_settings import AugmentSettings
+from agebench.train.bootstrap import BootstrapSettings
+from agebench.train.loss_settings import LossSettings
+from agebench.train.model_settings import ModelSettings
+from agebench.train.stability import StabilitySettings
+from agebench.typed_tables import read_table
+
+LARGEST_FILE_BYTES = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class DataSettings:
+    """Which pictures are trained on.
+
+    Attributes:
+        dataset: name with options, as for `agebench compare`.
+        root: where it lies; "" for a set that brings its own pictures.
+        detector: finds the faces; "aligned" for chips.
+        protocol: how it is split, or a split file.
+        train_part, val_part, test_part: parts of that split.
+        train_share: share of the training part that is used, drawn once by the seed.
+        longest_px: windows around faces are shrunk to this side.
+        workers: threads that decode.
+    """
+
+    dataset: str = "utkface"
+    root: str = ""
+    detector: str = "aligned"
+    protocol: str = "utkface-full"
+    train_part: str = "train"
+    val_part: str = "val"
+    test_part: str = "test"
+    train_share: float = 1.0
+    longest_px: int = 256
+    workers: int = 2
+
+    def __post_init__(self) -> None:
+        if not 0 < self.train_share <= 1:
+            raise ValueError(f"train_share is above 0 up to 1, got {self.train_share}")
+        if not 16 <= self.longest_px <= 4096:
+            raise ValueError(f"longest_px is from 16 to 4096, got {self.longest_px}")
+        if not 0 <= self.workers <= 256:
+            raise ValueError(f"workers is from 0 to 256, got {self.workers}")
+
+
+@dataclass(frozen=True, slots=True)
+class OptimSettings:
+    """How the weights are moved.
+
+    Attributes:
+        optimiser: "adamw" (Loshchilov & Hutter 2017) or "sgd" with Nesterov momentum 0.9.
+        learning_rate: at its highest.
+        weight_decay: on weights of convolutions and dense layers, not on norms and biases.
+        schedule: after the warm-up, "cosine" falls to nearly 0 at the last planned round,
+            "constant" stays and is lowered by the stability rule alone.
+        warmup: share of the planned steps in which the rate rises.
+        clip_norm: longest gradient; 0 for no limit.
+        ema: decay of the averaged weights per step; 0 for none.
+        auxiliary_weight: weight of the mean of the trunks' own losses.
+        mixup: alpha of mixup's beta distribution (Zhang et al. 2017); 0 for none.
+        staged: instead of training all jointly, the trunks alone for this share of the rounds,
+            then the dense layer for half of what is left, then all; 0 for joint.
+        small_share: share of the steps, from the first, in which crops are smaller.
+        small_scale: by how much.
+    """
+
+    optimiser: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 3e-3
+    weight_decay: float = 0.05
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup: float = 0.1
+    clip_norm: float = 2.0
+    ema: float = 0.998
+    auxiliary_weight: float = 0.3
+    mixup: float = 0.0
+    staged: float = 0.0
+    small_share: float = 0.0
+    small_scale: float = 0.75
+
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "small_scale"):
+            if not 0 < getattr(self, name) <= 10:
+                raise ValueError(f"{name} is above 0 up to 10, got {getattr(self, name)}")
+        for name in ("warmup", "ema", "staged", "small_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is from 0 to 1, got {getattr(self, name)}")
+        for name in ("weight_decay", "clip_norm", "auxiliary_weight", "mixup"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainSettings:
+    """A whole training run; every part is a table of the TOML file.
+
+    Attributes:
+        rounds: bootstrap samples planned; the stability rule may end before.
+        passes: times that each sample is gone through.
+        batch: pictures per step, over all processes.
+        seed: of everything that is drawn.
+        device: "cpu" or "cuda".
+        precision: "float32", or "bf16" for mixed precision.
+        flip_average: validation averages each picture and its mirror image.
+        decode: from the distribution to years.
+        checkpoint_minutes: at most so long between checkpoints within a round.
+    """
+
+    data: DataSettings = field(default_factory=DataSettings)
+    model: ModelSettings = field(default_factory=ModelSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
+    stability: StabilitySettings = field(default_factory=StabilitySettings)
+    optim: OptimSettings = field(default_factory=OptimSettings)
+    rounds: int = 40
+    passes: int = 1
+    batch: int = 128
+    seed: int = 0
+    device: Literal["cpu", "cuda"] = "cpu"
+    precision: Literal["float32", "bf16"] = "float32"
+    flip_average: bool = True
+    decode: Literal["expectation", "median"] = "expectation"
+    checkpoint_minutes: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("rounds", "passes"):
+            if not 1 <= getattr(self, name) <= 100_000:
+                raise ValueError(f"{name} is from 1 to 100,000, got {getattr(self, name)}")
+        if not 2 <= self.batch <= 65_536:
+            raise ValueError(f"batch is from 2 to 65,536, got {self.batch}")
+        if not 0 <= self.seed < 1 << 32:
+            raise ValueError(f"seed is from 0 to {(1 << 32) - 1}, got {self.seed}")
+        late = self.model.fusion == "late" and self.model.auxiliary
+        if self.optim.staged and not late:
+            raise ValueError(
+                "optim.staged trains every trunk by its own head: it needs model.auxiliary and "
+                "late fusion"
+            )
+
+
+def read_settings(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    texts: Mapping[str, str] = MappingProxyType({}),
+) -> TrainSettings:
+    """Read a settings file and apply overrides such as ``"optim.learning_rate=1e-3"``.
+
+    Args:
+        path: the TOML file; None for the defaults.
+        overrides: applied in order; the last word on a key.
+        texts: values by key that are texts as they are, such as a folder named 2024; before
+            the overrides.
+
+    Raises:
+        UsageError: the file can't be read or is no TOML, or a key or value is not known.
+    """
+    values = {} if path is None else _read_toml(path)
+    where = "the settings" if path is None else str(path)
+    for key, text in texts.items():
+        _put(values, key.split("."), text, f"{key}={text}")
+    for override in overrides:
+        _override(values, override)
+    return settings_from(values, where)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > LARGEST_FILE_BYTES:
+            raise UsageError(f"{path} is no settings file: it has more than 1,000,000 bytes")
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror}: name a TOML file") from error
+    except (ValueError, RecursionError) as error:  # also what tomllib and utf-8 raise
+        raise UsageError(f"{path} is no TOML file: {error}") from error
+
+
+def _override(values: dict[str, Any], text: str) -> None:
+    key, equals, value = text.partition("=")
+    names = key.strip().split(".")
+    if not equals or not all(names):
+        raise UsageError(f"expected key=value, such as optim.learning_rate=1e-3, got {text!r}")
+    try:
+        line = tomllib.loads(f"value = {value}")
+    except (ValueError, RecursionError):
+        line = {}
+    # What is no TOML is a text without quotes, as one types it.
+    _put(values, names, line["value"] if list(line) == ["value"] else value, text)
+
+
+def _put(values: dict[str, Any], names: Sequence[str], value: object, text: str) -> None:
+    table = values
+    for name in names[:-1]:
+        inner = table.setdefault(name, {})
+        if not isinstance(inner, dict):
+            raise UsageError(f"{text!r}: {name} is no table of settings")
+        table = inner
+    table[names[-1]] = value
+
+
+def settings_from(values: Mapping[str, Any], where: str) -> TrainSettings:
+    """Check a nest of settings, as TOML or JSON gives it, and fill in the rest.
+
+    Raises:
+        UsageError: a key or value is not known; names it.
+    """
+    try:
+        return read_table(values, TrainSettings)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error

@@ -1,0 +1,368 @@
+"""When training is done: the loss at each change of sample, and whether validation still gains.
+
+Every round of training draws a new bootstrap sample (`agebench.train.bootstrap`).  A network that
+has learned what holds for faces in general hardly notices; one that has learned the sample by
+heart, or that swings because of a high learning rate, shows a jump of the loss.  The jump is the
+relative rise of the robustly averaged loss just after the new sample over just before.  From the
+jumps and the error on the validation part `decide` says what to do:
+
+- validation still improves: "go on";
+- it does not, and the jumps stayed under the threshold: "stable", training ends;
+- it does not, and they did not: "cut" the learning rate and look again;
+- the cuts are used up: "change structure", training ends, and more of the same will not help.
+
+Nothing here knows of a network: a history of `RoundRecord` goes in, a `Decision` comes out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+
+from agebench.errors import AgebenchError
+from agebench.train.checks import is_whole, require
+
+Kind: TypeAlias = Literal["go on", "cut", "stable", "change structure"]
+Average: TypeAlias = Literal["median", "trimmed-mean"]
+
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+TRIMMED_SHARE = 0.2
+"""Share of the losses left out at either end by the average "trimmed-mean"."""
+
+_SMALLEST = 1e-12
+"""Losses below this count as this much, so that a loss of 0 can be risen over."""
+
+
+class DivergedError(AgebenchError):
+    """A loss or an error on validation is no longer a number: the run can't go on as it was."""
+
+
+def _finite(name: str, value: float, where: str) -> None:
+    if not math.isfinite(value):
+        raise DivergedError(
+            f"{name} is {value} {where}: training has diverged; go back to the last checkpoint "
+            "with a lower learning rate, or clip gradients harder"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class StabilitySettings:
+    """The rule's numbers.
+
+    Attributes:
+        threshold: a jump under this share (0.05: 5 %) is a calm one; above 0.
+        rounds: so many rounds in a row, the last ones, must be calm for "stable"; from 1.
+        patience: so many rounds in a row without a better validation are a plateau; from 1.
+        min_delta_years: validation is better when it is lower than the best by more than this.
+        cut_factor: what the learning rate is multiplied by at a cut; above 0, below 1.
+        max_cuts: cuts before the structure is said to be at fault; from 0.
+        window: training steps averaged before and after a change of sample; from 1.
+        average: how they are averaged: "median" or "trimmed-mean" (without the highest and the
+            lowest 20 %).
+        min_rounds: rounds before which nothing but "go on" is said, such as those of the warm-up.
+
+    Raises:
+        UsageError: a value other than the above.
+    """
+
+    threshold: float = 0.05
+    rounds: int = 3
+    patience: int = 3
+    min_delta_years: float = 0.01
+    cut_factor: float = 0.3
+    max_cuts: int = 2
+    window: int = 20
+    average: Average = "median"
+    min_rounds: int = 0
+
+    def __post_init__(self) -> None:
+        checks = (
+            ("threshold", 0 < self.threshold < math.inf, "above 0"),
+            ("min_delta_years", 0 <= self.min_delta_years < math.inf, "0 or more"),
+            ("cut_factor", 0 < self.cut_factor < 1, "above 0 and below 1"),
+            ("average", self.average in get_args(Average), "'median' or 'trimmed-mean'"),
+            *((name, is_whole(getattr(self, name), 1), "1 or more") for name in _FROM_ONE),
+            *((name, is_whole(getattr(self, name), 0), "0 or more") for name in _FROM_ZERO),
+        )
+        for name, right, wanted in checks:
+            require(right, "stability", f"{name} is {wanted}, got {getattr(self, name)!r}")
+
+
+_FROM_ONE = ("rounds", "patience", "window")
+_FROM_ZERO = ("max_cuts", "min_rounds")
+
+
+@dataclass(frozen=True, slots=True)
+class RoundRecord:
+    """What is known after a round, that is after training on one bootstrap sample.
+
+    Attributes:
+        round: its number, from 0.
+        step_start: number of its first training step, from 0.
+        step_end: number of the step after its last one.
+        loss_before: averaged loss of the last steps before it; None in the first round.
+        loss_after: averaged loss of its own first steps.
+        jump: relative rise from the one to the other (see `jump`); None in the first round.
+        val_mae: mean absolute error on the validation part after it, years.
+        decision: what was decided after it; of the last record of a history `decide` ignores it.
+
+    Raises:
+        DivergedError: a loss, the jump or the error is NaN or infinite.
+        ValueError: numbers below 0, steps that run backwards, or one of `loss_before` and `jump`
+            without the other.
+    """
+
+    round: int
+    step_start: int
+    step_end: int
+    loss_before: float | None
+    loss_after: float
+    jump: float | None
+    val_mae: float
+    decision: Kind = "go on"
+
+    def __post_init__(self) -> None:
+        for name in ("loss_before", "loss_after", "jump", "val_mae"):
+            value = getattr(self, name)
+            if value is not None:
+                _finite(name, value, f"in round {self.round}")
+        if self.round < 0 or not 0 <= self.step_start <= self.step_end or self.val_mae < 0:
+            raise ValueError(f"expected a round and steps from 0 that go upwards, got {self}")
+        if (self.loss_before is None) != (self.jump is None):
+            raise ValueError(f"expected loss_before and jump both or neither, got {self}")
+        if self.decision not in KINDS:
+            raise ValueError(f"expected a decision of {KINDS}, got {self.decision!r}")
+
+    @classmethod
+    def measured(
+        cls,
+        number: int,
+        steps: tuple[int, int],
+        before: Sequence[float],
+        after: Sequence[float],
+        val_mae: float,
+        settings: StabilitySettings,
+    ) -> RoundRecord:
+        """Return the record of a round from the losses of its steps.
+
+        Args:
+            number: of the round, from 0.
+            steps: its first step, and the step after its last.
+            before: losses of the round before in the order of steps, of which the last
+                `settings.window` count; empty in the first round.
+            after: losses of this round, of which the first `settings.window` count; not empty.
+            val_mae: years.
+            settings: the window and how to average.
+
+        Raises:
+            DivergedError: one of the losses that count, or `val_mae`, is NaN or infinite.
+            ValueError: as the class, or `after` is empty.
+        """
+        last, first = before[-settings.window :], after[: settings.window]
+        known = len(last) > 0
+        return cls(
+            round=number,
+            step_start=steps[0],
+            step_end=steps[1],
+            loss_before=robust_average(last, settings.average) if known else None,
+            loss_after=robust_average(first, settings.average),
+            jump=jump(last, first, settings.average) if known else None,
+            val_mae=val_mae,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What to do next, and why.
+
+    Attributes:
+        kind: "go on", "cut" (the learning rate), "stable" or "change structure".
+        reason: one sentence with the figures that it rests on.
+    """
+
+    kind: Kind
+    reason: str
+
+    @property
+    def ends(self) -> bool:
+        """Whether training ends here."""
+        return self.kind in ("stable", "change structure")
+
+
+def robust_average(losses: Sequence[float], average: Average = "median") -> float:
+    """Return an average that single odd steps do not move.
+
+    Raises:
+        DivergedError: a loss is NaN or infinite.
+        ValueError: there are no losses.
+
+    >>> robust_average([1.0, 1.2, 9.0])
+    1.2
+    """
+    if not len(losses):
+        raise ValueError("losses: expected at least one, got none")
+    for index, loss in enumerate(losses):
+        _finite("the loss", loss, f"at step {index} of {len(losses)} averaged")
+    if average == "median":
+        return float(np.median(losses))
+    cut = int(TRIMMED_SHARE * len(losses))
+    return float(np.mean(np.sort(np.asarray(losses, dtype=np.float64))[cut : len(losses) - cut]))
+
+
+def jump(before: Sequence[float], after: Sequence[float], average: Average = "median") -> float:
+    """Return the relative rise of the averaged loss at a change of sample.
+
+    Args:
+        before: losses of the steps just before it, not empty.
+        after: losses of the steps just after it, not empty.
+        average: as in `StabilitySettings`.
+
+    Returns:
+        (after - before) / before of the averages; below 0 where the loss fell.
+
+    Raises:
+        DivergedError: a loss is NaN or infinite.
+        ValueError: one of the two is empty.
+
+    >>> round(jump([2.0, 2.0, 50.0], [2.2, 2.2, 0.0]), 6)
+    0.1
+    """
+    old, new = robust_average(before, average), robust_average(after, average)
+    return (new - old) / max(abs(old), _SMALLEST)
+
+
+def decide(history: Sequence[RoundRecord], settings: StabilitySettings) -> Decision:
+    """Return what to do after the last round of a history.
+
+    Both counts, of calm rounds and of rounds without a better validation, start anew after a cut:
+    what happened at a higher rate says nothing about this one.  The best validation is kept over
+    cuts.  Where fewer than `settings.rounds` jumps are known at this rate it can't be told yet
+    whether it is stable, and the answer is "go on".
+
+    Args:
+        history: one record per round, in order, with what was decided after each (`extended` adds
+            a record with its decision).
+        settings: the rule's numbers.
+
+    Raises:
+        ValueError: the history is empty, out of order, or had ended before its last record.
+    """
+    _check_history(history)
+    jumps = _jumps_at_this_rate(history)
+    best, waited = _plateau(history, settings.min_delta_years)
+    so_far = f"best validation MAE {best:.2f} years, {_rounds(waited)} without a better one"
+    if waited < settings.patience:
+        return Decision("go on", f"validation may still improve: {so_far}")
+    if len(history) < settings.min_rounds:
+        return Decision("go on", f"before round {settings.min_rounds} nothing is decided: {so_far}")
+    if len(jumps) < settings.rounds:
+        return Decision("go on", f"only {len(jumps)} jumps known at this learning rate: {so_far}")
+    largest = max(jumps[-settings.rounds :])
+    facts = f"largest jump {largest:+.1%} in {_rounds(settings.rounds)}; {so_far}"
+    if largest < settings.threshold:
+        return Decision("stable", f"the loss no longer notices a new sample: {facts}")
+    cuts = sum(record.decision == "cut" for record in history[:-1])
+    if cuts < settings.max_cuts:
+        return Decision("cut", f"not stable and not improving, cut {cuts + 1}: {facts}")
+    return Decision(
+        "change structure",
+        f"not stable and not improving after {cuts} cuts of the learning rate: {facts}; change "
+        "the structure (fewer or narrower layers, more dropout or augmentation, or more pictures)",
+    )
+
+
+def _rounds(count: int) -> str:
+    return f"{count} round" if count == 1 else f"{count} rounds"
+
+
+def _check_history(history: Sequence[RoundRecord]) -> None:
+    if not history:
+        raise ValueError("history: expected at least one round, got none")
+    numbers = [record.round for record in history]
+    if any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
+        raise ValueError(f"history: expected rounds upwards, got {numbers}")
+    if any(Decision(record.decision, "").ends for record in history[:-1]):
+        raise ValueError("history: expected none to have ended before its last round")
+
+
+def _jumps_at_this_rate(history: Sequence[RoundRecord]) -> list[float]:
+    jumps: list[float] = []
+    for index, record in enumerate(history):
+        if index and history[index - 1].decision == "cut":
+            jumps.clear()
+        if record.jump is not None:
+            jumps.append(record.jump)
+    return jumps
+
+
+def _plateau(history: Sequence[RoundRecord], min_delta_years: float) -> tuple[float, int]:
+    """Best validation, and rounds since it was bettered or the learning rate was cut."""
+    best, waited = math.inf, 0
+    for index, record in enumerate(history):
+        if index and history[index - 1].decision == "cut":
+            waited = 0
+        waited += 1
+        if record.val_mae < best - min_delta_years:
+            best, waited = record.val_mae, 0
+    return best, waited
+
+
+def extended(
+    history: Sequence[RoundRecord], record: RoundRecord, settings: StabilitySettings
+) -> tuple[tuple[RoundRecord, ...], Decision]:
+    """Return the history with one more round and its decision in it, and that decision.
+
+    Raises:
+        ValueError: as `decide`.
+    """
+    decision = decide([*history, record], settings)
+    decided = dataclasses.replace(record, decision=decision.kind)
+    return (*history, decided), decision
+
+
+def history_to_json(history: Sequence[RoundRecord]) -> str:
+    """Return a history as JSON, to be kept in a checkpoint."""
+    return json.dumps([dataclasses.asdict(record) for record in history], allow_nan=False)
+
+
+def history_from_json(text: str) -> tuple[RoundRecord, ...]:
+    """Return the history that `history_to_json` wrote, number for number.
+
+    Raises:
+        AgebenchError: it is not JSON of that form; which record is wrong is named.
+    """
+    try:
+        records: Any = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise AgebenchError(f"the history of rounds is not JSON: {error}") from error
+    if not isinstance(records, list):
+        raise AgebenchError("the history of rounds: expected a list of records")
+    return tuple(_record(index, record) for index, record in enumerate(records))
+
+
+def _record(index: int, values: object) -> RoundRecord:
+    where = f"the history of rounds, record {index}"
+    fields = {field.name for field in dataclasses.fields(RoundRecord)}
+    if not isinstance(values, dict) or set(values) != fields:
+        raise AgebenchError(f"{where}: expected the keys {', '.join(sorted(fields))}")
+    whole = all(is_whole(values[name], 0) for name in ("round", "step_start", "step_end"))
+    optional = {"loss_before", "jump"}
+    numbers = all(
+        (values[name] is None and name in optional)
+        or (isinstance(values[name], int | float) and not isinstance(values[name], bool))
+        for name in ("loss_before", "loss_after", "jump", "val_mae")
+    )
+    if not (whole and numbers and values["decision"] in KINDS):
+        raise AgebenchError(f"{where}: expected numbers and a known decision, got {values}")
+    try:
+        return RoundRecord(**values)
+    except (ValueError, OverflowError) as error:
+        raise AgebenchError(f"{where}: {error}") from error

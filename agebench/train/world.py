@@ -1,0 +1,76 @@
+"""The processes that train together: one, or those that `torchrun` started."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+from agebench.errors import DeviceError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """This process among those that train together.
+
+    Attributes:
+        rank: its number, from 0; 0 writes logs and checkpoints.
+        size: how many there are.
+        device: what it computes on.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes."""
+        return self.rank == 0
+
+    def share(self, batch: int) -> slice:
+        """Return this process's rows of a batch.
+
+        Raises:
+            UsageError: the batch can't be shared out evenly.
+        """
+        if batch % self.size:
+            raise UsageError(f"a batch of {batch} can't be shared by {self.size} processes evenly")
+        rows = batch // self.size
+        return slice(self.rank * rows, (self.rank + 1) * rows)
+
+    def mean(self, value: torch.Tensor) -> float:
+        """Return the mean of a number over all processes."""
+        return float(self.average(value))
+
+    def average(self, value: torch.Tensor) -> torch.Tensor:
+        """Return the mean of a tensor over all processes, where it is; `value` may be changed."""
+        if self.size > 1:
+            dist.all_reduce(value)
+        return value / self.size
+
+
+@contextmanager
+def join_world(device: str) -> Iterator[World]:
+    """Join the processes that `torchrun` started; a world of one without it.
+
+    Raises:
+        DeviceError: "cuda" was asked for and can't be used.
+    """
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if device == "cuda" and not torch.cuda.is_available():
+        raise DeviceError("device 'cuda' can't be used: torch finds no GPU; use device=cpu")
+    place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        yield World(0, 1, place)
+        return
+    dist.init_process_group("nccl" if device == "cuda" else "gloo")
+    try:
+        yield World(dist.get_rank(), size, place)
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,242 @@
+"""From settings to a trained network: reads the pictures, trains, and says how good it became."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agebench.bench.environment import describe_environment
+from agebench.bench.selection import find_split
+from agebench.datasets.sampling import sample
+from agebench.datasets.splits import Split, part
+from agebench.datasets.training_hashes import TrainingHashes
+from agebench.errors import AgebenchError, DatasetError, UsageError
+from agebench.files import write_whole
+from agebench.metrics import distance_to_range, range_hit, summarise
+from agebench.protocols import Dataset, FaceDetector
+from agebench.registry import load_dataset, load_detector
+from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
+from agebench.train.evaluate import predicted_years, weights_of
+from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer
+from agebench.train.losses import LOSSES
+from agebench.train.model import MultiCropResNet
+from agebench.train.progress import Silent, Watcher
+from agebench.train.settings import TrainSettings
+from agebench.train.windows import TrainingFaces, gather_faces
+from agebench.train.world import World, join_world
+from agebench.types import Floats, plain
+
+EVALUATION_FILE = "evaluation.json"
+HASHES_FILE = "training-hashes.bin"
+
+ProgressStep = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """The data set of a run, split.
+
+    Attributes:
+        dataset: all of it.
+        split: which picture is in which part.
+        detector: finds the faces.
+        settings: of the run.
+        progress: is told how far it is.
+    """
+
+    dataset: Dataset
+    split: Split
+    detector: FaceDetector
+    settings: TrainSettings
+    progress: ProgressStep
+
+    @staticmethod
+    def of(settings: TrainSettings, progress: ProgressStep) -> Pictures:
+        """List and split the data set that the settings name.
+
+        Raises:
+            UsageError: a name is unknown.
+            DatasetError: there are no pictures.
+        """
+        data = settings.data
+        dataset = load_dataset(data.dataset, data.root or None)
+        split = find_split(dataset, data.protocol)(progress)
+        return Pictures(dataset, split, load_detector(data.detector), settings, progress)
+
+    def gather(self, part_name: str, share: float = 1.0) -> TrainingFaces:
+        """Read the pictures of a part, or a share of them that the seed draws."""
+        chosen = part(self.dataset, self.split, part_name)
+        if share < 1:
+            count = max(1, round(share * len(chosen.samples)))
+            chosen = sample(chosen, count, self.settings.seed)
+        data = self.settings.data
+        faces = gather_faces(
+            chosen,
+            self.detector,
+            self.settings.model.crop,
+            longest_px=data.longest_px,
+            workers=data.workers,
+            progress=self.progress,
+            stage=f"Reading {part_name}",
+        )
+        if not len(faces):
+            raise DatasetError(f"no picture of part {part_name!r} can be used: {faces.problems[0]}")
+        return faces
+
+    def about(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Any]:
+        """Return what a checkpoint says of its data and machine."""
+        return {
+            "dataset": plain(self.dataset.spec),
+            "detector": plain(self.detector.spec),
+            "split": {"protocol": self.split.protocol, "fingerprint": self.split.fingerprint},
+            "pictures": {name: len(part_faces) for name, part_faces in faces.items()},
+            "left_out": {
+                name: [f"{problem.name}: {problem.reason}" for problem in part_faces.problems][:100]
+                for name, part_faces in faces.items()
+            },
+            "environment": plain(describe_environment()),
+            "torch": torch.__version__,
+        }
+
+
+def _check_resumable(settings: TrainSettings, saved: Checkpoint) -> None:
+    """Refuse to go on with other settings than the run began with."""
+    ours, theirs = plain(settings), plain(saved.settings)
+    free = ("device", "checkpoint_minutes", "rounds")
+    for name in ours:
+        if name not in free and ours[name] != theirs[name]:
+            raise UsageError(
+                f"the run in this folder was begun with other settings ({name!r} differs): "
+                "give those again, or another folder"
+            )
+    if settings.rounds != saved.settings.rounds and settings.optim.schedule == "cosine":
+        raise UsageError(
+            f"the run was planned for {saved.settings.rounds} rounds, and its learning rate "
+            f"follows from that: it can't go on for {settings.rounds}"
+        )
+
+
+def _check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
+    """Refuse to go on with other pictures than the run began with."""
+    for name in ("split", "pictures"):
+        if about[name] != saved.about.get(name):
+            raise UsageError(
+                f"the run in this folder was begun with other pictures ({name!r} was "
+                f"{saved.about.get(name)}, is {about[name]}): give those again, or another folder"
+            )
+
+
+def train(
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    watcher: Watcher | None = None,
+    progress: ProgressStep = lambda _stage, _done, _total: None,
+    final_test: bool = False,
+    tensorboard: bool = False,
+) -> dict[str, Any]:
+    """Train, or go on with the run in `folder`, and evaluate the best weights.
+
+    Args:
+        settings: of the run.
+        folder: for checkpoints, logs and the evaluation; made if need be.
+        watcher: is told of steps and rounds.
+        progress: is told how far the reading of pictures is.
+        final_test: also evaluate on the test part; this is recorded.
+        tensorboard: also write TensorBoard's event files.
+
+    Returns:
+        What is written to `EVALUATION_FILE`.
+
+    Raises:
+        UsageError: the folder holds a run with other settings.
+        AgebenchError: the data can't be read, the loss diverged, or the disk is full.
+    """
+    _make_folder(folder)
+    last = folder / LAST_FILE
+    resume = read_checkpoint(last) if last.is_file() else None
+    if resume is not None:
+        _check_resumable(settings, resume)
+    with join_world(settings.device) as world:
+        pictures = Pictures.of(settings, progress)
+        faces = {
+            "train": pictures.gather(settings.data.train_part, settings.data.train_share),
+            "val": pictures.gather(settings.data.val_part),
+        }
+        about = pictures.about(faces)
+        if resume is not None:
+            _check_pictures(about, resume)
+        trainer = Trainer(
+            settings,
+            faces["train"],
+            faces["val"],
+            folder,
+            world,
+            about=about,
+            watcher=watcher or Silent(),
+            resume=resume,
+            tensorboard=tensorboard,
+        )
+        if world.leads:
+            what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/train"
+            TrainingHashes.of(what, faces["train"].hashes).write(folder / HASHES_FILE)
+        state = trainer.run()
+        if not world.leads:
+            return {}
+        parts = {"val": faces["val"]}
+        if final_test:
+            parts["test"] = pictures.gather(settings.data.test_part)
+        result = {
+            **about,
+            "settings": plain(settings),
+            "ended": {"decision": state.decision, "reason": state.reason, "steps": state.step},
+            "seconds": round(state.seconds, 1),
+            "final_test": final_test,
+            "figures": evaluate_best(folder, parts, world),
+        }
+        write_whole(folder / EVALUATION_FILE, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        return result
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgebenchError(f"{folder} can't be made: {error.strerror}: name a folder") from error
+
+
+def evaluate_best(
+    folder: Path, parts: Mapping[str, TrainingFaces], world: World
+) -> dict[str, dict[str, Any]]:
+    """Return the harness's figures of the best checkpoint's averaged weights, per part."""
+    saved = read_checkpoint(folder / BEST_FILE)
+    spec = LOSSES[saved.settings.loss.name]
+    model = MultiCropResNet(saved.settings.model, spec.head).to(world.device)
+    require_fit(model.state_dict(), saved.averaged, "averaged weights")
+    with weights_of(model, dict(saved.averaged)):
+        return {
+            name: _figures(faces, predicted_years(model, faces, spec, saved.settings))
+            for name, faces in parts.items()
+        }
+
+
+def _figures(faces: TrainingFaces, years: Floats) -> dict[str, Any]:
+    """Return the figures of exact ages, and of age ranges those that ranges allow."""
+    exact = faces.lows == faces.highs
+    figures: dict[str, Any] = {"n": 0, "mae_years": None}
+    if exact.any():
+        figures = plain(summarise(faces.ages[exact], years[exact]))
+    if not exact.all():
+        bounds = np.stack([faces.lows, faces.highs], axis=1)[~exact]
+        figures["ranges"] = {
+            "n": len(bounds),
+            "inside": float(range_hit(bounds, years[~exact]).mean()),
+            "distance_years": float(distance_to_range(bounds, years[~exact]).mean()),
+        }
+    return figures

@@ -1,0 +1,187 @@
+"""Which views, which fusion and which sampling help, and what each costs: a table on validation.
+
+Every line is the mean over seeds of short runs on a share of the training part of `utkface-full`;
+the figures rank the lines, they are not what a full run reaches.  On chips the view "original" is
+the chip itself, the same pixels that "face" shows.  Interrupted, it goes on with the same command.
+
+    python benchmarks/ablation.py UTKFACE
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agebench.bench.environment import describe_environment
+from agebench.files import write_whole
+from agebench.metrics import mae, mae_by_decade
+from agebench.train.bootstrap import BootstrapSettings
+from agebench.train.evaluate import predicted_years, weights_of
+from agebench.train.loop import Trainer
+from agebench.train.losses import LOSSES
+from agebench.train.model import MultiCropResNet
+from agebench.train.model_settings import ModelSettings, TrunkSettings, ViewSettings
+from agebench.training import Pictures
+from agebench.train.settings import DataSettings, OptimSettings, TrainSettings
+from agebench.train.stability import StabilitySettings
+from agebench.train.windows import TrainingFaces
+from agebench.train.world import World
+from agebench.types import plain
+
+RESULTS = Path(__file__).parent / "results" / "ablation.json"
+TABLE = RESULTS.with_suffix(".md")
+ROUNDS = 6
+SHARE = 1 / 3
+SEEDS = (0, 1, 2)
+
+_SMALL = TrunkSettings(depth=10, width=24)
+VIEWS: Mapping[str, ViewSettings] = {
+    "face": ViewSettings("chip", (88, 88), trunk=TrunkSettings(width=32)),
+    "eyes": ViewSettings("eyes", (48, 96), trunk=_SMALL),
+    "mouth": ViewSettings("mouth", (48, 72), trunk=_SMALL),
+    "original": ViewSettings("original", (88, 88), trunk=TrunkSettings(width=32)),
+}
+
+
+def _model(*names: str, fusion: str = "late") -> ModelSettings:
+    views = {name: VIEWS[name] for name in names}
+    if fusion == "early":
+        views = {name: replace(view, size_hw=(88, 88)) for name, view in views.items()}
+        return ModelSettings(views=views, fusion="early")
+    return ModelSettings(views=views)
+
+
+THREE = ("face", "eyes", "mouth")
+LINES: Mapping[str, tuple[ModelSettings, float]] = {
+    "face": (_model("face"), 0.0),
+    "face + eyes": (_model("face", "eyes"), 0.0),
+    "face + mouth": (_model("face", "mouth"), 0.0),
+    "face + eyes + mouth": (_model(*THREE), 0.0),
+    "face + eyes + mouth + original": (_model(*THREE, "original"), 0.0),
+    "face + eyes + mouth, early fusion": (_model(*THREE, fusion="early"), 0.0),
+    "face + eyes + mouth, balanced 0.5": (_model(*THREE), 0.5),
+}
+"""Model and balance of the bootstrap by name; 0 draws as the training part is."""
+
+
+def _settings(line: str, seed: int, root: str) -> TrainSettings:
+    model, balance = LINES[line]
+    return TrainSettings(
+        data=DataSettings(root=root, train_share=SHARE),
+        model=model,
+        bootstrap=BootstrapSettings(balance=balance, seed=seed),
+        optim=OptimSettings(warmup=0.2, ema=0.99),
+        stability=StabilitySettings(min_rounds=ROUNDS),
+        rounds=ROUNDS,
+        seed=seed,
+    )
+
+
+def _run(settings: TrainSettings, train: TrainingFaces, val: TrainingFaces) -> dict[str, Any]:
+    started = time.monotonic()
+    trainer = Trainer(settings, train, val, None, World(0, 1, torch.device("cpu")))
+    trainer.run()
+    with weights_of(trainer.model, trainer.averaged):
+        years = predicted_years(trainer.model, val, LOSSES[settings.loss.name], settings)
+    decades = mae_by_decade(val.ages, years)
+    return {
+        "mae_years": mae(val.ages, years),
+        "decades": plain(decades),
+        "rounds_mae": [record.val_mae for record in trainer.state.history],
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
+def _cost_ms(repeats: int = 100) -> dict[str, float]:
+    """Median time of one face through each network, in turns, on one thread of torch."""
+    networks = {name: MultiCropResNet(model).eval() for name, (model, _) in LINES.items()}
+    times: dict[str, list[float]] = {name: [] for name in networks}
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with torch.inference_mode():
+        for turn in range(repeats + 5):
+            for name, network in networks.items():
+                views = network.settings.views
+                pixels = {key: torch.rand(1, 3, *view.size_hw) for key, view in views.items()}
+                present = {key: torch.ones(1, 1) for key in views}
+                began = time.perf_counter()
+                network(pixels, present)
+                if turn >= 5:
+                    times[name].append((time.perf_counter() - began) * 1000)
+    torch.set_num_threads(threads)
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def _table(runs: Mapping[str, Any], cost: Mapping[str, float]) -> str:
+    lines = [
+        "| views | seeds | MAE, mean | MAE, each seed | under 20 | 20-59 | 60 and over | ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for name in LINES:
+        found = [run for key, run in sorted(runs.items()) if key.startswith(f"{name} / ")]
+        if not found:
+            continue
+        each = [run["mae_years"] for run in found]
+        spans = [np.mean([_span(run, *span) for run in found]) for span in SPANS]
+        cells = [name, str(len(found)), f"{np.mean(each):.3f}", " ".join(f"{m:.2f}" for m in each)]
+        cells += [f"{span:.2f}" for span in spans] + [f"{cost[name]:.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+SPANS = ((0, 20), (20, 60), (60, 200))
+
+
+def _span(run: Mapping[str, Any], low: int, high: int) -> float:
+    """MAE over the decades from `low` up to below `high`, by their numbers of pictures."""
+    inside = [row for row in run["decades"] if low <= int(row["decade"].split("-")[0]) < high]
+    weights = [row["n"] for row in inside]
+    return float(np.average([row["mae_years"] for row in inside], weights=weights))
+
+
+def main() -> None:
+    """Train what is missing, and write the table anew after every run."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("utkface", help="folder of the aligned chips")
+    parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    args = parser.parse_args()
+    held: dict[str, Any] = {"runs": {}}
+    if RESULTS.exists():
+        held = json.loads(RESULTS.read_text())
+    everything = _settings("face + eyes + mouth + original", 0, args.utkface)
+    pictures = Pictures.of(everything, lambda _stage, _done, _total: None)
+    train, val = pictures.gather("train", SHARE), pictures.gather("val")
+    held["made"] = {
+        "rounds": ROUNDS,
+        "train": len(train),
+        "val": len(val),
+        "split": pictures.split.fingerprint,
+        "environment": plain(describe_environment()),
+        "torch": torch.__version__,
+    }
+    for seed in SEEDS[: args.seeds]:
+        for line in LINES:
+            key = f"{line} / {seed}"
+            if key in held["runs"]:
+                continue
+            held["runs"][key] = _run(_settings(line, seed, args.utkface), train, val)
+            print(key, f"{held['runs'][key]['mae_years']:.3f}", flush=True)
+            write_whole(RESULTS, json.dumps(held, indent=1) + "\n")
+    held["cost_ms"] = _cost_ms()
+    write_whole(RESULTS, json.dumps(held, indent=1) + "\n")
+    write_whole(TABLE, _table(held["runs"], held["cost_ms"]))
+    print(TABLE.read_text())
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    main()

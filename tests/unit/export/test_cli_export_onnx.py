@@ -1,0 +1,94 @@
+"""`agebench export-onnx`: what it takes, what it prints, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from agebench.cli import main
+from agebench.export.age_net import random_age_net
+
+
+def run(*arguments: str | Path) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["export-onnx", *map(str, arguments)])
+    return int(ended.value.code or 0)
+
+
+@pytest.fixture(scope="module")
+def caffemodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("caffe") / "random.caffemodel"
+    random_age_net(path, seed=4)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Three chips with ages."""
+    random = np.random.default_rng(0)
+    rows = ["path,age"]
+    for index in range(3):
+        pixels = random.integers(0, 256, (64, 64, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{index}.png")
+        rows.append(f"{index}.png,{20 + index}")
+    (tmp_path / "list.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path / "list.csv"
+
+
+def test_an_estimator_is_exported_and_compared_on_real_faces(
+    caffemodel: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.onnx"
+    faces = ("--dataset", "csv", "--root", pictures, "--face-detector", "aligned", "--sample", "3")
+    assert run(f"caffe-age-net:{caffemodel}", "-o", out, *faces) == 0
+    printed = capsys.readouterr().out
+    assert "3 faces of csv, found by aligned" in printed
+    assert "out.parity.json beside it" in printed
+    assert out.is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "name a checkpoint or an estimator"),
+        (("constant",), "'constant' can't be exported to ONNX"),
+        (("constant", "caffe-age-net"), "expected one model, got 2"),
+        (("x", "--fp16", "--int8"), "exclude each other"),
+        (("x", "--int8"), "--int8 needs --dataset"),
+        (("x", "--detector", "yunet"), "name a checkpoint or an estimator"),
+        (("--detector", "yunet"), "'yunet' can't be exported: yoloface-500k can"),
+        (("--detector", "yoloface-500k confidence=0.1"), "is not part of an exported"),
+        (("--detector", "yoloface-500k version=v9"), "unknown version 'v9'"),
+        (("--detector", "yoloface-500k", "--fp16"), "exported in float32"),
+        (("caffe-age-net", "--tolerance", "-1"), "tolerance must be above 0"),
+    ],
+)
+def test_wrong_calls_are_refused(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*arguments, "-o", tmp_path / "out.onnx") == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_files_that_are_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    wrong = tmp_path / "net.pt"
+    wrong.write_bytes(b"\x80\x04 a pickle")
+    for path in (wrong, tmp_path / "none.safetensors"):
+        assert run(path, "-o", tmp_path / "out.onnx") == 1
+        assert "checkpoint" in capsys.readouterr().err
+    assert run(wrong, "-o", tmp_path / "none" / "out.onnx") == 1
+    assert "there is no folder" in capsys.readouterr().err
+
+
+@pytest.mark.shared
+def test_the_published_detector(
+    shared_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert shared_weights.is_dir()
+    assert run("--detector", "yoloface-500k", "-o", tmp_path / "y.onnx") == 0
+    assert "y.parity.json" in capsys.readouterr().out

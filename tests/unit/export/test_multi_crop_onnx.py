@@ -1,0 +1,140 @@
+"""Multi-crop networks as ONNX, in every variant: the same ages as in PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from agebench import load_estimator  # noqa: E402 - torch first
+from agebench.errors import ModelError  # noqa: E402
+from agebench.export.age_file import generated  # noqa: E402
+from agebench.export.multi_crop import About, multi_crop_candidate  # noqa: E402
+from agebench.export.parity import withheld  # noqa: E402
+from agebench.export.writing import export  # noqa: E402
+from agebench.testing import check_estimator  # noqa: E402
+from agebench.train.coral import CoralHead  # noqa: E402
+from agebench.train.losses import LOSSES  # noqa: E402
+from agebench.train.model import MultiCropResNet  # noqa: E402
+from agebench.train.model_settings import (  # noqa: E402
+    ModelSettings,
+    TrunkSettings,
+    ViewSettings,
+)
+
+SMALL = TrunkSettings(depth=10, width=8)
+RICH = TrunkSettings(depth=14, width=8, stem="deep", squeeze_excitation=True, blur_pool=True)
+TWO = {
+    "face": ViewSettings("face", (48, 48), trunk=SMALL),
+    "eyes": ViewSettings("eyes", (16, 32), trunk=SMALL),
+}
+SETTINGS = {
+    "late": ModelSettings(views=TWO, dense=16),
+    "single": ModelSettings(views={"face": ViewSettings("face", (48, 48), trunk=RICH)}, dense=16),
+    # Odd sizes at every halving: where averages and borders differ between libraries.
+    "odd": ModelSettings(
+        views={
+            "face": ViewSettings("face", (53, 37), trunk=RICH, input="yuv"),
+            "eyes": ViewSettings(
+                "eyes", (19, 45), trunk=TrunkSettings(depth=50, width=4), input="gray"
+            ),
+        },
+        dense=16,
+    ),
+    "plain shortcut": ModelSettings(
+        views={
+            "face": ViewSettings(
+                "face", (40, 40), trunk=TrunkSettings(width=4, average_shortcut=False, pool=False)
+            )
+        },
+        dense=16,
+    ),
+    "early": ModelSettings(
+        views={
+            "face": ViewSettings("face", (32, 32), trunk=SMALL),
+            "eyes": ViewSettings("eyes", (32, 32), input="yuv"),
+        },
+        dense=16,
+        fusion="early",
+    ),
+    "early single": ModelSettings(
+        views={"face": ViewSettings("face", (32, 32), trunk=SMALL)}, dense=16, fusion="early"
+    ),
+}
+
+
+def random_model(settings: ModelSettings, loss: str = "dldl") -> MultiCropResNet:
+    """A network whose every number has an effect: random statistics, tokens and a steep head."""
+    torch.manual_seed(2)
+    model = MultiCropResNet(settings, next(LOSSES[name] for name in LOSSES if name == loss).head)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.5, 1.2)
+                module.bias.normal_(0, 0.2)
+                assert module.running_mean is not None
+                assert module.running_var is not None
+                module.running_mean.normal_(0, 0.3)
+                module.running_var.uniform_(0.5, 2.0)
+        for absent in model.absent.parameters():
+            absent.normal_(0, 0.5)
+        for weight in model.head.parameters():
+            if weight.ndim == 2:
+                weight.mul_(40)
+    return model
+
+
+@pytest.mark.parametrize("variant", SETTINGS)
+def test_every_variant_gives_the_same_ages(variant: str, tmp_path: Path) -> None:
+    candidate = multi_crop_candidate(random_model(SETTINGS[variant]), LOSSES["dldl"], "expectation")
+    crops = generated(candidate.spec.crop, 9, seed=1)
+    written = export(candidate, tmp_path / "m.onnx", crops=crops, described="nine")
+    assert written.report is not None
+    assert written.report.spread_years > 0.3
+    assert written.report.worst.max_years < 2e-3
+
+
+@pytest.mark.parametrize("decode", ["expectation", "median"])
+def test_ranks_are_decoded_as_in_training(decode: str, tmp_path: Path) -> None:
+    model = random_model(SETTINGS["late"], "coral")
+    with torch.no_grad():
+        assert isinstance(model.head, CoralHead)
+        # Out of order: what training keeps apart must be put in order by the export too.
+        model.head.bias.copy_(torch.randn(116) - torch.linspace(-3, 3, 116))
+    candidate = multi_crop_candidate(model, LOSSES["coral"], decode)
+    written = export(
+        candidate, tmp_path / "m.onnx", crops=generated(candidate.spec.crop, 9), described="nine"
+    )
+    assert written.report is not None
+    assert written.report.worst.max_years < 2e-3
+
+
+def test_the_file_is_a_whole_estimator(tmp_path: Path) -> None:
+    about = About("mine", trained_on="UTKFace", label_kind="dex-estimated", licence="CC0")
+    candidate = multi_crop_candidate(
+        random_model(SETTINGS["late"]), LOSSES["dldl"], "expectation", about
+    )
+    out = tmp_path / "m.onnx"
+    export(candidate, out, crops=generated(candidate.spec.crop, 4), described="four")
+    for reference in (f"onnx:{out}", f"onnx:{out}@cv2dnn:cpu"):
+        estimator = load_estimator(reference)
+        check_estimator(estimator)
+        spec = estimator.spec
+        assert spec.crop == SETTINGS["late"].crop
+        assert (spec.name, spec.trained_on, spec.label_kind) == ("mine", "UTKFace", "dex-estimated")
+        assert spec.bins == SETTINGS["late"].bins
+    crops = generated(candidate.spec.crop, 3)
+    without = [answer.years for answer in estimator.predict(withheld(crops, "eyes"))]
+    assert not np.allclose(without, [answer.years for answer in estimator.predict(crops)], atol=0.1)
+    with pytest.raises(ModelError, match="face 0: 'face', 'eyes' missing"):
+        estimator.predict(withheld(withheld(crops, "eyes"), "face"))
+
+
+def test_a_layer_that_is_not_known_is_named() -> None:
+    model = random_model(SETTINGS["single"])
+    model.head = torch.nn.Bilinear(2, 2, 2)
+    with pytest.raises(ModelError, match="a head of kind Bilinear can't be exported"):
+        multi_crop_candidate(model, LOSSES["dldl"], "expectation")

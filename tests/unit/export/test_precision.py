@@ -1,0 +1,104 @@
+"""Half precision and 8-bit numbers: smaller files, near ages, and the price measured."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from agebench import load_estimator
+from agebench.errors import ModelError, UsageError
+from agebench.export.age_file import generated
+from agebench.export.candidate import Candidate
+from agebench.export.half import halve
+from agebench.export.precision import kept_nodes, price_of, to_float16, to_int8
+from agebench.export.writing import export
+
+
+@pytest.fixture(scope="module")
+def network() -> Candidate:
+    torch = pytest.importorskip("torch")
+    from agebench.export.multi_crop import multi_crop_candidate
+    from agebench.train.losses import LOSSES
+    from agebench.train.model import MultiCropResNet
+    from agebench.train.model_settings import ModelSettings, TrunkSettings, ViewSettings
+
+    torch.manual_seed(0)
+    trunk = TrunkSettings(depth=10, width=16)
+    views = {
+        "face": ViewSettings("face", (32, 32), trunk=trunk),
+        "eyes": ViewSettings("eyes", (16, 32), trunk=trunk),
+    }
+    model = MultiCropResNet(ModelSettings(views=views, dense=32), LOSSES["dldl"].head)
+    with torch.no_grad():
+        model.head.weight.mul_(20)  # type: ignore[operator]  # a Linear
+    return multi_crop_candidate(model, LOSSES["dldl"], "expectation")
+
+
+def test_half_precision_halves_the_file_and_keeps_the_ages(
+    network: Candidate, tmp_path: Path
+) -> None:
+    halved = to_float16(network)
+    crops = generated(network.spec.crop, 8)
+    written = export(halved, tmp_path / "h.onnx", crops=crops, described="eight")
+    whole = export(network, tmp_path / "f.onnx", crops=crops, described="eight")
+    assert written.size_bytes < 0.55 * whole.size_bytes
+    assert written.report is not None
+    assert written.report.tolerance.max_years > 0.01
+    assert written.report.worst.max_years > 0
+    assert load_estimator(f"onnx:{tmp_path / 'h.onnx'}").spec.settings["precision"] == "float16"
+
+
+def test_pixels_and_decoding_stay_in_float32(network: Candidate) -> None:
+    halved = to_float16(network).model
+    kinds = {tensor.name: tensor.data_type for tensor in halved.graph.initializer}
+    assert kinds["years"] == TensorProto.FLOAT
+    assert kinds["centre"] == TensorProto.FLOAT
+    assert sum(kind == TensorProto.FLOAT16 for kind in kinds.values()) > 20
+    assert {item.type.tensor_type.elem_type for item in halved.graph.output} == {TensorProto.FLOAT}
+
+
+def test_too_large_weights_are_refused(network: Candidate) -> None:
+    model = type(network.model)()
+    model.CopyFrom(network.model)
+    weight = next(item for item in model.graph.initializer if item.name.endswith("_weights"))
+    values = np.full(list(weight.dims), 1e6, np.float32)
+    weight.raw_data = values.tobytes()
+    with pytest.raises(ModelError, match="holds numbers above 65504"):
+        halve(model, kept_nodes(model))
+
+
+def test_8_bit_numbers_are_near_and_refused_where_they_are_computed_otherwise(
+    network: Candidate, tmp_path: Path
+) -> None:
+    before = network.model.SerializeToString(deterministic=True)
+    reduced = to_int8(network, generated(network.spec.crop, 32, seed=3))
+    assert network.model.SerializeToString(deterministic=True) == before
+    operators = {node.op_type for node in reduced.model.graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+    out = tmp_path / "i.onnx"
+    written = export(reduced, out, crops=generated(network.spec.crop, 8), described="eight")
+    assert written.report is not None
+    assert {row.runtime.runtime for row in written.report.rows} == {"onnxruntime"}
+    assert any("8-bit" in reason for _, reason in written.report.skipped)
+    with pytest.raises(UsageError, match=r"cv2\.dnn computes otherwise"):
+        load_estimator(f"onnx:{out}@cv2dnn")
+
+
+def test_calibration_needs_faces(network: Candidate) -> None:
+    with pytest.raises(ModelError, match="need 16 faces or more"):
+        to_int8(network, generated(network.spec.crop, 15))
+
+
+def test_the_price_is_measured_on_known_ages(network: Candidate) -> None:
+    crops = generated(network.spec.crop, 6)
+    ages = network.source(crops)
+    price = price_of(network, to_float16(network), crops, ages)
+    assert price.mae_before is not None
+    assert price.mae_after is not None
+    assert price.mae_before < 1e-3 < price.mae_after + price.moved_years
+    assert set(price.milliseconds) == {1, 16}
+    assert price.bytes_after < price.bytes_before
+    assert price_of(network, network, crops, None).mae_before is None

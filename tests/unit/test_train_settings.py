@@ -1,0 +1,189 @@
+"""Settings of training: files, overrides, the way through JSON, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agebench.errors import UsageError
+from agebench.train.augment_settings import AugmentSettings, FilterSettings, no_augmentation
+from agebench.train.model_settings import ModelSettings, TrunkSettings, ViewSettings
+from agebench.train.settings import TrainSettings, read_settings, settings_from
+from agebench.types import plain
+
+TOML = """
+rounds = 7
+[data]
+dataset = "csv"
+[model.views.face]
+region = "chip"
+size_hw = [48, 40]
+trunk = { depth = 10, width = 8 }
+[augment]
+filters = { jpeg = 0.25 }
+[bootstrap]
+groups = [20, 40.5]
+size = 500
+"""
+
+
+def _file(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "settings.toml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_file_is_read_and_the_rest_is_filled_in(tmp_path: Path) -> None:
+    settings = read_settings(_file(tmp_path, TOML))
+    assert settings.rounds == 7
+    assert settings.data.dataset == "csv"
+    assert list(settings.model.views) == ["face"]
+    assert settings.model.views["face"] == ViewSettings(
+        "chip", (48, 40), trunk=TrunkSettings(depth=10, width=8)
+    )
+    assert settings.augment == AugmentSettings(filters=FilterSettings(jpeg=0.25))
+    assert settings.bootstrap.groups == (20.0, 40.5)
+    assert settings.optim == TrainSettings().optim
+
+
+@pytest.mark.parametrize("text", ["", TOML])
+def test_the_way_through_json_changes_nothing(tmp_path: Path, text: str) -> None:
+    settings = read_settings(_file(tmp_path, text))
+    again = settings_from(json.loads(json.dumps(plain(settings))), "a checkpoint")
+    assert again == settings
+    assert isinstance(again.bootstrap.size, type(settings.bootstrap.size))  # 1 is no share
+
+
+def test_overrides_reach_any_depth_and_the_last_one_counts(tmp_path: Path) -> None:
+    given = [
+        "rounds=3",
+        "model.views.face.trunk.width=16",
+        "model.views.face.size_hw=[32, 32]",
+        "augment.filters.blur = 0.5",
+        "data.dataset=folders",  # a text without quotes
+        "data.protocol='holdout seed=2'",
+        "rounds=4",
+    ]
+    settings = read_settings(_file(tmp_path, TOML), given)
+    assert settings.rounds == 4
+    view = settings.model.views["face"]
+    assert (view.trunk.width, view.trunk.depth, view.size_hw) == (16, 10, (32, 32))
+    assert settings.augment.filters == FilterSettings(jpeg=0.25, blur=0.5)
+    assert (settings.data.dataset, settings.data.protocol) == ("folders", "holdout seed=2")
+
+
+def test_a_value_with_a_line_end_sets_one_key_alone() -> None:
+    assert read_settings(None, ["data.root=1\nother = 2"]).data.root == "1\nother = 2"
+
+
+def test_texts_are_taken_as_they_are() -> None:
+    texts = {"data.root": "2024", "data.detector": "true", "data.protocol": '"x'}
+    data = read_settings(None, [], texts).data
+    assert (data.root, data.detector, data.protocol) == ("2024", "true", '"x')
+    assert read_settings(None, ["data.root='b'"], {"data.root": "a"}).data.root == "b"
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("round=3", "did you mean 'rounds'"),
+        ("optim.learning_rat=1", "optim.learning_rat"),
+        ("nothing", "key=value"),
+        ("=3", "key=value"),
+        ("optim..ema=0.5", "key=value"),
+        ("rounds.more=3", "rounds"),
+        ("rounds=three", "rounds must be a whole number"),
+        ("rounds=true", "rounds"),
+        ("rounds=0", "rounds"),
+        ("batch=1", "batch"),
+        ("seed=-1", "seed"),
+        ("data.root=5", "data.root must be a text"),
+        ("data.longest_px=0", "longest_px"),
+        ("data.workers=-1", "workers"),
+        ("data.train_share=0", "train_share"),
+        ("optim.learning_rate=nan", "optim.learning_rate"),
+        ("optim.learning_rate=0", "learning_rate"),
+        ("optim.optimiser=adam", "did you mean 'adamw'"),
+        ("optim.ema=1.5", "ema"),
+        ("device=gpu", "device"),
+        ("precision=fp16", "precision"),
+        ("model.dense=0", "dense"),
+        ("model.dropout=1", "dropout"),
+        ("model.youngest=116", "ages must rise"),
+        ("model.views={}", "at least one view"),
+        ("model.views={'a b' = {region = 'face'}}", "small letters"),
+        ("model.views={'a.b' = {region = 'face'}}", "small letters"),
+        ("model.views={face = {}}", "model.views.face.region is missing"),
+        ("model.views={face = {region = 'chin'}}", "unknown region 'chin'"),
+        ("model.views={face = {region = 'face', margin = -0.7}}", "margin"),
+        ("model.views={face = {region = 'face', max_outside = 2.0}}", "max_outside"),
+        ("model.views={face = {region = 'face', size_hw = [8, 32]}}", "16 to 2048"),
+        ("model.views={face = {region = 'face', size_hw = [32, 99999]}}", "16 to 2048"),
+        ("model.views={face = {region = 'face', size_hw = [32]}}", "size_hw"),
+        ("model.views={face = {region = 'face', trunk = {depth = 19}}}", "depth"),
+        ("model.views={face = {region = 'face', trunk = {width = 7}}}", "width must be even"),
+        ("model.views={face = {region = 'face', trunk = {stochastic_depth = 1.0}}}", "stochastic"),
+        ("model.fusion=early", "one size"),
+        ("loss.name=dldI", "dldl"),
+        ("augment.flip=1.5", "flip is a share"),
+        ("augment.hue_deg=-1", "hue_deg"),
+        ("augment.noise_levels=-1", "noise_levels"),
+        ("augment={gray = 0.7, single_channel = 0.7}", "sum to 1"),
+        ("augment.filters={jpeg = 0.7, blur = 0.7}", "sum to 1"),
+        ("augment.filters={jpeg = -0.1}", "negative"),
+        ("bootstrap.balance=2", "balance"),
+        ("stability.cut_factor=1", "cut_factor"),
+        ("optim={staged = 0.5}\nmodel={auxiliary = false}", "optim"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_sentence(override: str, named: str) -> None:
+    with pytest.raises(UsageError) as error:
+        read_settings(None, [override])
+    assert named in str(error.value)
+    assert "\n" not in str(error.value).replace(override, "")
+
+
+def test_stages_need_a_head_per_trunk() -> None:
+    for model in (
+        ModelSettings(auxiliary=False),
+        ModelSettings({"face": ViewSettings("face")}, fusion="early"),
+    ):
+        values = plain(TrainSettings(model=model))
+        values["optim"]["staged"] = 0.5
+        with pytest.raises(UsageError, match=r"model\.auxiliary"):
+            settings_from(values, "here")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"rounds = ", b"\xff\xfe", b"rounds = 3\nrounds = 4", b"x = " + b"[" * 20000, b"a" * 1000001],
+)
+def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError, match=r"bad\.toml"):
+        read_settings(path)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="none.toml"):
+        read_settings(tmp_path / "none.toml")
+    with pytest.raises(UsageError, match="can't be read"):
+        read_settings(tmp_path)
+
+
+@pytest.mark.parametrize("values", [{"rounds": None}, {"model": 3}, {"model": {"views": []}}])
+def test_json_of_another_form_is_refused(values: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="checkpoint"):
+        settings_from(values, "checkpoint")
+
+
+def test_no_augmentation_is_off_in_every_number() -> None:
+    off = no_augmentation()
+    shares = plain(off)
+    filters = shares.pop("filters")
+    assert not any(filters.values())
+    assert {name for name, value in shares.items() if value} == {"noise_levels", "channel_space"}
