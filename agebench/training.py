@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,25 +16,29 @@ from agebench.bench.environment import describe_environment
 from agebench.bench.selection import find_split
 from agebench.datasets.sampling import sample
 from agebench.datasets.splits import Split, part
-from agebench.datasets.training_hashes import TrainingHashes
-from agebench.errors import AgebenchError, DatasetError, UsageError
+from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes
+from agebench.errors import AgebenchError, DatasetError, MissingDependencyError, UsageError
 from agebench.files import write_whole
 from agebench.metrics import distance_to_range, range_hit, summarise
 from agebench.protocols import Dataset, FaceDetector
 from agebench.registry import load_dataset, load_detector
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
+from agebench.train.curves import draw_curves
 from agebench.train.evaluate import predicted_years, weights_of
+from agebench.train.logs import ROUNDS_FILE, STEPS_FILE
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.model import MultiCropResNet
+from agebench.train.preview import each_alone, preview
 from agebench.train.progress import Silent, Watcher
 from agebench.train.settings import TrainSettings
 from agebench.train.windows import TrainingFaces, gather_faces
 from agebench.train.world import World, join_world
 from agebench.types import Floats, plain
+from agebench.vision.images import encode_png
 
+CURVES_FILE = "curves.png"
 EVALUATION_FILE = "evaluation.json"
-HASHES_FILE = "training-hashes.bin"
 
 ProgressStep = Callable[[str, int, int], None]
 
@@ -185,7 +190,7 @@ def train(
         )
         if world.leads:
             what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/train"
-            TrainingHashes.of(what, faces["train"].hashes).write(folder / HASHES_FILE)
+            TrainingHashes.of(what, faces["train"].hashes).write(folder / RUN_HASHES)
         state = trainer.run()
         if not world.leads:
             return {}
@@ -201,7 +206,16 @@ def train(
             "figures": evaluate_best(folder, parts, world),
         }
         write_whole(folder / EVALUATION_FILE, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        _draw_curves(folder, settings)
         return result
+
+
+def _draw_curves(folder: Path, settings: TrainSettings) -> None:
+    """Draw the run's curves where matplotlib is installed; a run is complete without."""
+    threshold = settings.stability.threshold
+    tables = (folder / STEPS_FILE, folder / ROUNDS_FILE)
+    with contextlib.suppress(MissingDependencyError):
+        draw_curves(*tables, folder / CURVES_FILE, threshold=threshold)
 
 
 def _make_folder(folder: Path) -> None:
@@ -240,3 +254,43 @@ def _figures(faces: TrainingFaces, years: Floats) -> dict[str, Any]:
             "distance_years": float(distance_to_range(bounds, years[~exact]).mean()),
         }
     return figures
+
+
+def draw_preview(
+    settings: TrainSettings,
+    out: Path,
+    *,
+    dataset: tuple[str, Path | None],
+    detector: str,
+    pictures: int,
+    draws: int,
+    seed: int,
+) -> tuple[int, int]:
+    """Draw what the settings' augmentation does, and write it as a PNG.
+
+    Args:
+        settings: views and augmentation.
+        out: the file.
+        dataset: name, and where it lies.
+        detector: finds the faces.
+        pictures: columns; drawn at random by the seed.
+        draws: rows; 0 draws a row for each augmentation alone.
+        seed: of all that is drawn.
+
+    Returns:
+        Height and width of the sheet, pixels.
+
+    Raises:
+        UsageError: a name is unknown.
+        DatasetError: no picture can be used.
+    """
+    listed = load_dataset(*dataset)
+    chosen = sample(listed, min(pictures, len(listed.samples)), seed)
+    crop = settings.model.crop
+    faces = gather_faces(chosen, load_detector(detector), crop)
+    if not len(faces):
+        raise DatasetError(f"no picture of {dataset[0]!r} can be used: {faces.problems[0]}")
+    rows = [(f"draw {number + 1}", settings.augment) for number in range(draws)]
+    sheet = preview(faces, crop, rows or each_alone(settings.augment), seed)
+    write_whole(out, encode_png(sheet))
+    return sheet.shape[0], sheet.shape[1]

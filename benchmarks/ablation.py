@@ -30,11 +30,11 @@ from agebench.train.loop import Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.model import MultiCropResNet
 from agebench.train.model_settings import ModelSettings, TrunkSettings, ViewSettings
-from agebench.training import Pictures
 from agebench.train.settings import DataSettings, OptimSettings, TrainSettings
 from agebench.train.stability import StabilitySettings
 from agebench.train.windows import TrainingFaces
 from agebench.train.world import World
+from agebench.training import Pictures
 from agebench.types import plain
 
 RESULTS = Path(__file__).parent / "results" / "ablation.json"

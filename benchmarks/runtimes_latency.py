@@ -119,7 +119,10 @@ def measure(options: argparse.Namespace) -> str:
         with use_threads(options.threads):
             estimators = contenders(options, Path(folder))
         results = {
-            batch: time_all(estimators, batch, max(20, options.rounds // 4)) for batch in BATCHES
+            batch: time_all(
+                estimators, batch, options.rounds if batch == 1 else max(20, options.rounds // 4)
+            )
+            for batch in BATCHES
         }
     about: dict[str, object] = {
         "threads": options.threads,

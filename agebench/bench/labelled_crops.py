@@ -40,10 +40,9 @@ class LabelledCrops:
 
     def halves(self) -> tuple[LabelledCrops, LabelledCrops]:
         """Return every second face, and the others."""
+        described = f"every second of {self.described}"
         first, second = (
-            LabelledCrops(
-                self.crops.take(slice(start, None, 2)), self.ages[start::2], self.described
-            )
+            LabelledCrops(self.crops.take(slice(start, None, 2)), self.ages[start::2], described)
             for start in (0, 1)
         )
         return first, second

@@ -16,6 +16,7 @@ from agebench import __version__
 from agebench.errors import AgebenchError, UsageError, inert, suggestion
 
 VERBS = {
+    "augment-preview": "Draw what the augmentation of training does to pictures.",
     "bench": "Latency alone, by batch size: times, memory, operations, and the floor.",
     "compare": "Error in years and latency of several estimators on the same faces.",
     "convert-caffe": "The age network between Caffe and safetensors files.",

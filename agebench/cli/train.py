@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from agebench.cli.train_progress import watching
+from agebench.cli.train_progress import import_training, watching
 
 EPILOG = """\b
 Examples:
@@ -22,7 +23,9 @@ Examples:
 
 @click.command("train", epilog=EPILOG, short_help="Train the multi-crop network; resumes.")
 @click.argument("settings_file", required=False, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the run.")
+@click.option(
+    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run."
+)
 @click.option("--dataset", help="Data set by name, with options; as data.dataset.")
 @click.option("--root", help="Folder or file it lies in; as data.root.")
 @click.option("--detector", help="Face detector; as data.detector.")
@@ -46,23 +49,18 @@ def command(
 
     A run that was broken off goes on where it was when the same command is given again.
     """
-    from agebench.errors import MissingDependencyError, UsageError
+    from agebench.errors import UsageError
     from agebench.train.settings import read_settings
 
     given = {f"data.{name}": value for name, value in data.items() if value is not None}
     settings = read_settings(settings_file, overrides, given)
-    try:
-        from agebench.train.loop import LAST_FILE
-        from agebench.training import train
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"training needs more packages ({error}): pip install 'agebench[train]'"
-        ) from error
-    if resume and not (out / LAST_FILE).is_file():
+    training = import_training()
+    if resume and not (out / training.LAST_FILE).is_file():
         raise UsageError(f"--resume: there is no run in {out} to go on with")
-    console = Console(stderr=as_json)
+    # Of several processes the first one speaks.
+    console = Console(stderr=as_json, quiet=os.environ.get("RANK", "0") != "0")
     with watching(console) as (watcher, progress):
-        result = train(
+        result = training.train(
             settings,
             out,
             watcher=watcher,

@@ -4,14 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from agebench.errors import MissingDependencyError
+
 if TYPE_CHECKING:
     from agebench.train.progress import StepReport, Watcher
     from agebench.train.stability import Decision, RoundRecord
+
+
+def import_training() -> ModuleType:
+    """Return `agebench.training`, which needs PyTorch.
+
+    Raises:
+        MissingDependencyError: the packages for training are not installed.
+    """
+    try:
+        from agebench import training
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"training needs more packages ({error}): pip install 'agebench[train]'"
+        ) from error
+    return training
 
 
 def _span(seconds: float) -> str:

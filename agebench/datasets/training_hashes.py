@@ -24,6 +24,9 @@ from agebench.files import read_whole, write_whole
 
 MAGIC = b"agebench-training-hashes 1\n"
 PREFIX_BYTES = 8
+RUN_HASHES = "training-hashes.bin"
+"""In the folder of a training run: the pictures that its checkpoints have seen."""
+
 LARGEST_BYTES = 1_000_000_000
 """Larger files are refused: this holds a hundred million pictures."""
 
@@ -114,6 +117,26 @@ def read_training_hashes(path: str | Path) -> TrainingHashes:
 def _whole(body: bytes, count: object, digest: object) -> bool:
     complete = isinstance(count, int) and len(body) == PREFIX_BYTES * count
     return complete and hashlib.sha256(body).hexdigest() == digest
+
+
+def hashes_beside(model: Path) -> Path:
+    """Return where the training pictures of a model file are listed.
+
+    >>> hashes_beside(Path("runs/best.safetensors")).name
+    'best.training-hashes.bin'
+    """
+    return model.with_name(f"{model.stem}.training-hashes.bin")
+
+
+def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:
+    """Read the list beside a model file, or the first of `others` that is there; None without.
+
+    Raises:
+        AgebenchError: a list is there but damaged.
+    """
+    there = (path for path in (hashes_beside(model), *others) if path.is_file())
+    found = next(there, None)
+    return None if found is None else read_training_hashes(found)
 
 
 @runtime_checkable

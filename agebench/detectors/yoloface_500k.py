@@ -180,10 +180,10 @@ class YoloFace500k:
         check_choice(name, "version", version, tuple(STEMS))
         self._confidence = check_share(name, "confidence", confidence)
         self._nms = check_share(name, "nms", nms)
-        files = _find_files(version, path, runtime, size)
-        self._size_hw = files.size_hw
         self._pad = check_pad(name, pad)
         self._faces = check_faces(name, faces)
+        files = _find_files(version, path, runtime, size)
+        self._size_hw = files.size_hw
         # In the ONNX form the scale and the channels' order are in the graph.
         self._blob = to_blob if files.source.kind == "darknet" else plain_blob
         self._model = open_model(files.source, runtime=runtime, device=device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agebench.datasets.training_hashes import TrainingHashes, find_hashes
 from agebench.errors import UsageError
 from agebench.estimators.common import predictions
 from agebench.export.age_file import AgeFile
@@ -40,6 +41,10 @@ class OnnxFile:
     def spec(self) -> EstimatorSpec:
         """See `agebench.protocols.Estimator.spec`."""
         return self._spec
+
+    def training_hashes(self) -> TrainingHashes | None:
+        """Return what it was trained on, if that is listed beside the file."""
+        return find_hashes(self._file.path)
 
     def predict(self, crops: Crops, /) -> list[AgePrediction]:
         """Return an age and a distribution over the file's bins for each face.

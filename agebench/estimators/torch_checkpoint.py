@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agebench.datasets.training_hashes import TrainingHashes, read_training_hashes
+from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes, find_hashes
 from agebench.errors import DeviceError, MissingDependencyError, ModelError, UsageError
 from agebench.estimators.common import BATCH, DECODERS, checked_shares, predictions
 from agebench.protocols import EstimatorSpec, RuntimeInfo
@@ -16,9 +16,6 @@ from agebench.weights import sha256_of
 
 if TYPE_CHECKING:
     from agebench.train.checkpoint import Checkpoint
-
-HASHES_FILE = "training-hashes.bin"
-"""Beside the checkpoint: the pictures that it has seen."""
 
 
 def _import_training() -> Any:
@@ -67,7 +64,7 @@ class TorchCheckpoint:
         if device == "cuda" and not torch.cuda.is_available():
             raise DeviceError("torch can't use 'cuda' here: it finds no GPU; ask for '@torch:cpu'")
         self._network = inference.Network.of(path, device or "cpu", flip=flip)
-        self._hashes = path.parent / HASHES_FILE
+        self._path = path
         info = RuntimeInfo("torch", device or "cpu", self._network.device, torch.__version__)
         self._label = f"torch ({path.name})"
         self._bins = self._network.saved.settings.model.bins
@@ -80,7 +77,7 @@ class TorchCheckpoint:
 
     def training_hashes(self) -> TrainingHashes | None:
         """Return what it was trained on, if the run's folder still says so."""
-        return read_training_hashes(self._hashes) if self._hashes.is_file() else None
+        return find_hashes(self._path, self._path.parent / RUN_HASHES)
 
     def predict(self, crops: Crops, /) -> list[AgePrediction]:
         """Return an age and a distribution over single years for each face.

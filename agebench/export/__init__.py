@@ -1,1 +1,1 @@
-"""Other formats for the models: Caffe files of the age_net layout."""
+"""Other formats for the models: ONNX files that were proven equal, and Caffe files."""

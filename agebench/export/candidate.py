@@ -9,6 +9,7 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
+from agebench.datasets.training_hashes import TrainingHashes
 from agebench.export.metadata import FileSpec
 from agebench.protocols import Estimator
 from agebench.types import Crops, Floats
@@ -26,12 +27,14 @@ class Candidate:
         spec: the metadata.
         source: what the file is held against.
         label: what to call the source.
+        trained: the pictures that the source has seen, where they are known.
     """
 
     model: onnx.ModelProto
     spec: FileSpec
     source: YearsSource
     label: str
+    trained: TrainingHashes | None = None
 
 
 def years_of(estimator: Estimator) -> YearsSource:

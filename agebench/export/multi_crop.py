@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from agebench.buckets import expectation, median
+from agebench.datasets.training_hashes import RUN_HASHES, find_hashes
 from agebench.errors import ModelError
 from agebench.export.age_file import check_views, feeds_of
 from agebench.export.candidate import Candidate, YearsSource
@@ -241,7 +242,8 @@ def checkpoint_candidate(path: Path) -> Candidate:
         notes=("terms of the training data hold for the weights too",) if licence else (),
     )
     loss = LOSSES[saved.settings.loss.name]
-    return multi_crop_candidate(model, loss, saved.settings.decode, about)
+    candidate = multi_crop_candidate(model, loss, saved.settings.decode, about)
+    return replace(candidate, trained=find_hashes(path, path.parent / RUN_HASHES))
 
 
 def _text(facts: Mapping[str, Any], part: str, key: str) -> str:

@@ -22,6 +22,7 @@ from agebench.export.age_file import AgeFile, feeds_of
 from agebench.export.candidate import Candidate
 from agebench.export.half import halve
 from agebench.export.metadata import AGE, PRESENT, PROBABILITIES
+from agebench.export.parity import variants
 from agebench.export.writing import serialise
 from agebench.metrics import mae
 from agebench.types import Crops, Floats
@@ -33,7 +34,7 @@ _DECODING = frozenset({"Softmax", "ArgMax", "Gather"})
 # Values of the decoding and of the masks for missing views, by the names the export gives them.
 _KEPT = frozenset(
     {AGE, PROBABILITIES, "below", "short_of_half", "steep_step", "step", "differences"}
-    | {"there", "gone", "mask", "fill", "seen", "joined", "head", "ranks", "fc8"}
+    | {"there", "gone", "mask", "fill", "seen", "joined", "joint", "dense", "head", "ranks", "fc8"}
 )
 
 
@@ -68,7 +69,11 @@ def to_float16(candidate: Candidate) -> Candidate:
     halved = halve(candidate.model, kept)
     onnx.checker.check_model(halved, full_check=True)
     return Candidate(
-        halved, replace(candidate.spec, precision="float16"), candidate.source, candidate.label
+        halved,
+        replace(candidate.spec, precision="float16"),
+        candidate.source,
+        candidate.label,
+        candidate.trained,
     )
 
 
@@ -96,7 +101,9 @@ def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
     except ImportError as error:
         raise MissingDependencyError(f"8-bit numbers need onnxruntime: {error}") from error
     names = list(candidate.spec.crop.views)
-    reader = _reader(feeds_of(calibration, names, PRESENT in candidate.spec.input_shapes))
+    # Faces with a view missing too: what they put into the network has ranges of its own.
+    shown = Crops.join([crops for _, crops in variants(calibration, candidate.spec)])
+    reader = _reader(feeds_of(shown, names, PRESENT in candidate.spec.input_shapes))
     # The quantiser changes what it is given, and warns unless this mark says that the graph is
     # plain already (shapes inferred, normalisation folded).
     given = onnx.ModelProto()
@@ -119,7 +126,11 @@ def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
     _drop_foreign(model)
     onnx.helper.set_model_props(model, {})
     return Candidate(
-        model, replace(candidate.spec, precision="int8"), candidate.source, candidate.label
+        model,
+        replace(candidate.spec, precision="int8"),
+        candidate.source,
+        candidate.label,
+        candidate.trained,
     )
 
 

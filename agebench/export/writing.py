@@ -10,6 +10,7 @@ from typing import Generic, Protocol, TypeVar
 
 import onnx
 
+from agebench.datasets.training_hashes import TrainingHashes, hashes_beside
 from agebench.errors import AgebenchError
 from agebench.export.age_file import AgeFile, generated
 from agebench.export.candidate import Candidate
@@ -118,7 +119,17 @@ def export(
         return report
 
     report = proven(content, out.name, prove)
-    return write_pair(out, content, report)
+    written = write_pair(out, content, report)
+    _write_hashes(candidate.trained, out)
+    return written
+
+
+def _write_hashes(trained: TrainingHashes | None, out: Path) -> None:
+    """List what the model has seen beside it; a list of an earlier file goes away."""
+    if trained is None:
+        hashes_beside(out).unlink(missing_ok=True)
+    else:
+        trained.write(hashes_beside(out))
 
 
 def proven(content: bytes, name: str, prove: Callable[[Path], _Report | None]) -> _Report | None:

@@ -5,8 +5,8 @@ Two CSV files with a heading line, in any order of columns, more columns allowed
 - the log of steps (`STEP_COLUMNS`): ``step`` (from 0), ``round``, ``loss`` (averaged over the
   batch), ``learning_rate``;
 - the log of rounds (`ROUND_COLUMNS`): ``round``, ``step`` (the step after the round's last one, at
-  which validation ran), ``jump`` (empty in the first round), ``val_mae`` and ``val_mae_ema``
-  (years; one of them may be empty), ``decision`` (see `agebench.train.stability`).
+  which validation ran), ``jump`` (empty in the first round), ``val_mae`` (years), ``decision``
+  (see `agebench.train.stability`), and where there is one a second error, ``val_mae_ema``.
 
 A run that was broken off and resumed may have written steps twice: the later line counts.  A last
 line without its end was cut off by the break, and is left out.
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 STEP_COLUMNS = ("step", "round", "loss", "learning_rate")
-ROUND_COLUMNS = ("round", "step", "jump", "val_mae", "val_mae_ema", "decision")
+ROUND_COLUMNS = ("round", "step", "jump", "val_mae", "decision")
 SUFFIXES = (".png", ".svg")
 
 _BLUE, _ORANGE, _RED, _GREEN, _GREY = "#1f5fa8", "#d9700e", "#b3241c", "#1d7a3a", "#8a8a8a"
@@ -122,7 +122,7 @@ def _rows(path: Path, columns: Sequence[str], key: str) -> list[_Row]:
 
 
 def _number(path: Path, row: _Row, name: str, *, empty: bool) -> float:
-    cell = row.cells[name].strip()
+    cell = row.cells.get(name, "").strip()
     if empty and not cell:
         return math.nan
     try:

@@ -231,24 +231,34 @@ class Trainer:
         draws = self.model.draws
         draws.begin(settings.seed, step, settings.batch, share.start, share.stop)
         views = self._batches.views(gathered, crop_scale(step, self.total, optim))
-        views = self._mixed(views, step)
-        stage = stage_of(step, self.total, optim)
-        self._train_mode(stage)
-        loss = self._loss(views, stage)
-        value = self._world.mean(loss.detach().clone())
-        if not math.isfinite(value):
-            raise _diverged("loss", value, step, number)
-        self._optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]  # not typed
-        longest = optim.clip_norm or math.inf
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), longest)
-        if not math.isfinite(norm):
-            raise _diverged("length of the gradient", float(norm), step, number)
-        self._optimiser.step()
+        value = self.learn(self._mixed(views, step), stage_of(step, self.total, optim))
         self._ema.update(self.model, step)
         state.step += 1
         state.seconds += time.monotonic() - began
         self._tell(step, number, value, rate)
+        return value
+
+    def learn(self, views: ViewBatch, stage: Stage = "all") -> float:
+        """Make one step on a batch; the learning rate is the optimiser's own.
+
+        Returns:
+            The loss before it, the mean over all processes.
+
+        Raises:
+            DivergedError: the loss or the gradient is not finite; the weights stay as they were.
+        """
+        self._train_mode(stage)
+        loss = self._loss(views, stage)
+        value = self._world.mean(loss.detach().clone())
+        if not math.isfinite(value):
+            raise _diverged("loss", value, self.state)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]  # not typed
+        longest = self.settings.optim.clip_norm or math.inf
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), longest)
+        if not math.isfinite(norm):
+            raise _diverged("length of the gradient", float(norm), self.state)
+        self._optimiser.step()
         return value
 
     def _train_mode(self, stage: Stage) -> None:
@@ -434,8 +444,9 @@ class Trainer:
         return shared
 
 
-def _diverged(what: str, value: float, step: int, number: int) -> DivergedError:
+def _diverged(what: str, value: float, state: RunState) -> DivergedError:
     return DivergedError(
-        f"the {what} is {value} at step {step} of round {number}: training has diverged; lower "
-        "optim.learning_rate or clip harder (optim.clip_norm); the last checkpoint is intact"
+        f"the {what} is {value} at step {state.step} of round {len(state.history)}: training has "
+        "diverged; lower optim.learning_rate or clip harder (optim.clip_norm); the last "
+        "checkpoint is intact"
     )

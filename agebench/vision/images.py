@@ -140,3 +140,15 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
     """
     file = Path(path)
     return decode_image(read_file(file), str(file), max_pixels=max_pixels)
+
+
+def encode_png(image_bgr: Image) -> bytes:
+    """Return a picture, uint8 (height, width, 3), as the bytes of a PNG file.
+
+    Raises:
+        ImageError: OpenCV can't encode it.
+    """
+    done, data = cv2.imencode(".png", image_bgr)
+    if not done:
+        raise ImageError(f"a picture of {image_bgr.shape} can't be written as PNG")
+    return bytes(np.asarray(data, np.uint8).tobytes())

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agebench import load_detector, load_estimator
 from agebench.export.age_net import random_age_net
+from agebench.export.age_net_onnx import age_net_candidate
+from agebench.export.writing import export
 from agebench.manifest import files_for
 from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
 from agebench.testing import check_detector, check_estimator
@@ -67,9 +69,22 @@ def random_caffemodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def exported_file(tmp_path_factory: pytest.TempPathFactory, random_caffemodel: Path) -> Path:
+    """The random age network as an ONNX file."""
+    path = tmp_path_factory.mktemp("onnx") / "age_net.onnx"
+    source = load_estimator(f"caffe-age-net:{random_caffemodel}")
+    export(age_net_candidate(source, random_caffemodel), path, check=False)
+    return path
+
+
 def _reference(name: str, request: pytest.FixtureRequest) -> str:
     """Return a reference that can be loaded here; skip where the published files are not."""
-    made_here = {"caffe-age-net": "random_caffemodel", "spec": "spec_file"}
+    made_here = {
+        "caffe-age-net": "random_caffemodel",
+        "onnx": "exported_file",
+        "spec": "spec_file",
+    }
     if name in made_here:
         return f"{name}:{request.getfixturevalue(made_here[name])}"
     if files_for(f"estimator:{name}"):
@@ -85,7 +100,8 @@ def test_all_are_found() -> None:
 @pytest.mark.parametrize("name", OWN_ESTIMATORS)
 def test_estimator(name: str, request: pytest.FixtureRequest) -> None:
     estimator = load_estimator(_reference(name, request))
-    assert estimator.spec.name == ("generated" if name == "spec" else name)
+    own_names = {"spec": "generated", "onnx": "caffe-age-net"}
+    assert estimator.spec.name == own_names.get(name, name)
     check_estimator(estimator)
 
 

@@ -350,7 +350,7 @@ def test_files_that_are_no_model_give_one_sentence(tmp_path: Path, content: byte
         ({"margin": -0.5}, "margin must be above"),
         ({"margin": float("inf")}, "margin must be above"),
         ({"mean_file": "x"}, "mean=image only"),
-        ({"runtime": "onnxruntime"}, "reads ONNX files only"),
+        ({"runtime": "torch"}, "can't run under 'torch'"),
     ],
 )
 def test_wrong_options_are_refused(

@@ -222,7 +222,8 @@ def test_filters_keep_the_form_and_leave_their_input(name: str) -> None:
     before = PICTURE.copy()
     filtered = FILTERS[name](PICTURE)
     assert np.array_equal(PICTURE, before)
-    assert (filtered.shape, filtered.dtype) == (PICTURE.shape, np.uint8)
+    assert filtered.shape == PICTURE.shape
+    assert filtered.dtype == np.uint8
     assert not np.array_equal(filtered, PICTURE)
     one = FILTERS[name](np.full((1, 1, 3), 7, np.uint8))
     assert one.shape == (1, 1, 3)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -17,8 +18,8 @@ from agebench.train.draws import Draws  # noqa: E402 - only where torch is there
 from agebench.train.layers import (  # noqa: E402
     BatchNorm,
     BlurPool,
-    DropPath,
     Dropout,
+    DropPath,
     SqueezeExcitation,
 )
 
@@ -142,7 +143,7 @@ def test_draws_do_not_depend_on_how_a_batch_is_shared(bounds: tuple[int, ...]) -
     draws.begin(7, 3, 8)
     whole = answers(draws, slice(None))
     parts = []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in itertools.pairwise(bounds):
         draws.begin(7, 3, 8, start, stop)
         parts.append(answers(draws, slice(start, stop)))
     for place, expected in enumerate(whole):

@@ -169,7 +169,7 @@ def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="none.toml"):
+    with pytest.raises(UsageError, match=r"none\.toml"):
         read_settings(tmp_path / "none.toml")
     with pytest.raises(UsageError, match="can't be read"):
         read_settings(tmp_path)

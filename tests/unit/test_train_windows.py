@@ -136,8 +136,8 @@ def test_views_are_those_of_the_harness(tmp_path: Path) -> None:
     offs = []
     for name in REGIONS:
         assert batch.present[name][:, 0].bool().tolist() == crops.present[name].tolist()
-        for row in np.flatnonzero(crops.present[name]):
-            offs.append(_off(batch.pixels[name][row], crops.views[name][row]))
+        rows = np.flatnonzero(crops.present[name])
+        offs += [_off(batch.pixels[name][row], crops.views[name][row]) for row in rows]
     assert max(offs) < 2.0
     assert np.mean(offs) < 0.6
     assert not all(flags.all() for flags in crops.present.values())  # some are missing
@@ -240,6 +240,7 @@ def test_a_point_lands_where_the_drawn_jitter_says_in_every_view(
     frame = canonical_frame(face, SPEC)
     center = np.array(faces.centers_xy[0], np.float64)
     offset = np.array(frame.center_xy) - center  # of the window in the picture
+    offs = []
     for name, points in (("face", range(5)), ("chip", range(5)), ("mouth", (3, 4))):
         side = scaled((96, 96), scale)[0]
         for point in points:
@@ -256,7 +257,8 @@ def test_a_point_lands_where_the_drawn_jitter_says_in_every_view(
                 ]
             )
             landed = np.array(frame.center_xy) + turned + plan.shifts[point] * frame.height
-            assert landed == pytest.approx(np.array(face.landmarks_xy[point]), abs=0.7)
+            offs.append(landed - np.array(face.landmarks_xy[point]))
+    assert np.abs(offs).max() < 0.05
     assert offset == pytest.approx(np.round(offset), abs=1e-3)
 
 
