@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +53,7 @@ class _Faces:
 @click.argument("model", nargs=-1, metavar="[CHECKPOINT | ESTIMATOR [key=value]...]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @click.option("--detector", metavar="NAME [key=value]", help="Export a face detector instead.")
+@click.option("--name", help="What the file calls the model.")
 @click.option("--fp16", is_flag=True, help="In half precision.")
 @click.option("--int8", is_flag=True, help="With 8-bit numbers; needs --dataset to find ranges.")
 @click.option("--tolerance", type=float, help="Years that one age may differ; 0.01 in float32.")
@@ -68,6 +69,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     model: tuple[str, ...],
     out: Path,
     detector: str | None,
+    name: str | None,
     fp16: bool,
     int8: bool,
     tolerance: float | None,
@@ -104,16 +106,31 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise UsageError("--int8 needs --dataset: real faces, to find the range of each number")
     faces = _Faces(dataset, root, face_detector, protocol, part, sample, seed)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
-    _estimator(names[0], out, faces, precision, tolerance, check=not no_check)
+    candidate = _named(_candidate(names[0]), name)
+    _estimator(candidate, out, faces, precision, tolerance, check=not no_check)
+
+
+def _named(candidate: Candidate, name: str | None) -> Candidate:
+    if name is None:
+        return candidate
+    try:
+        return replace(candidate, spec=replace(candidate.spec, name=name))
+    except ValueError as error:
+        raise UsageError(f"--name: {error}") from error
 
 
 def _estimator(
-    name: str, out: Path, faces: _Faces, precision: str, tolerance: float | None, *, check: bool
+    candidate: Candidate,
+    out: Path,
+    faces: _Faces,
+    precision: str,
+    tolerance: float | None,
+    *,
+    check: bool,
 ) -> None:
     from agebench.export.writing import export
 
     allowed = _tolerance(tolerance, precision)
-    candidate = _candidate(name)
     labelled = _crops(candidate, faces)
     compared = labelled
     price = None
