@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from agebench.bench.compare import compare
     from agebench.bench.settings import CompareSettings
     from agebench.errors import AgebenchError
+    from agebench.prediction.api import predict
+    from agebench.prediction.predictor import AgePredictor
     from agebench.protocols import (
         Dataset,
         DatasetSpec,
@@ -42,6 +44,8 @@ _HOMES = {
     "agebench.bench.compare": ("compare",),
     "agebench.bench.settings": ("CompareSettings",),
     "agebench.errors": ("AgebenchError",),
+    "agebench.prediction.api": ("predict",),
+    "agebench.prediction.predictor": ("AgePredictor",),
     "agebench.protocols": (
         "Dataset",
         "DatasetSpec",
@@ -67,6 +71,7 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 __all__ = [
     "AgeBins",
     "AgePrediction",
+    "AgePredictor",
     "AgebenchError",
     "CompareSettings",
     "CropSpec",
@@ -86,6 +91,7 @@ __all__ = [
     "load_dataset",
     "load_detector",
     "load_estimator",
+    "predict",
 ]
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from typing import IO
 
 from agebench.errors import AgebenchError
 
@@ -73,6 +75,26 @@ def check_target(path: Path) -> None:
         raise AgebenchError(f"{path} is a folder: name a file to write")
     if not path.parent.is_dir():
         raise AgebenchError(f"{path} can't be written: there is no folder {path.parent}: make it")
+
+
+def lock_file(file: IO[bytes]) -> bool:
+    """Lock an open file for this process; the system lets go of it however the process ends.
+
+    Returns:
+        False where another process has locked it.
+    """
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def csv_line(cells: Iterable[object]) -> str:

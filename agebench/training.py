@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +17,36 @@ from agebench.bench.selection import find_split
 from agebench.datasets.sampling import sample
 from agebench.datasets.splits import Split, part
 from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes
-from agebench.errors import AgebenchError, DatasetError, MissingDependencyError, UsageError
+from agebench.errors import AgebenchError, DatasetError, MissingDependencyError, WeightsError
 from agebench.files import write_whole
 from agebench.metrics import distance_to_range, range_hit, summarise
 from agebench.protocols import Dataset, FaceDetector
 from agebench.registry import load_dataset, load_detector
-from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
+from agebench.train.checkpoint import read_checkpoint, require_fit
 from agebench.train.curves import draw_curves
 from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.logs import ROUNDS_FILE, STEPS_FILE
-from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer
+from agebench.train.loop import BEST_FILE, RunState, Trainer
 from agebench.train.losses import LOSSES
-from agebench.train.model import MultiCropResNet
+from agebench.train.networks import build_network
 from agebench.train.preview import each_alone, preview
 from agebench.train.progress import Silent, Watcher
+from agebench.train.run_folder import (
+    EVALUATION_FILE,
+    alone_in,
+    best_is_unusable,
+    check_pictures,
+    checkpoint_to_resume,
+    evaluation_of,
+    write_left_out,
+)
 from agebench.train.settings import TrainSettings
 from agebench.train.windows import TrainingFaces, gather_faces
 from agebench.train.world import World, join_world
-from agebench.types import Floats, plain
+from agebench.types import Floats, Problem, plain
 from agebench.vision.images import encode_png
 
 CURVES_FILE = "curves.png"
-EVALUATION_FILE = "evaluation.json"
 
 ProgressStep = Callable[[str, int, int], None]
 
@@ -90,9 +98,18 @@ class Pictures:
             progress=self.progress,
             stage=f"Reading {part_name}",
         )
-        if not len(faces):
-            raise DatasetError(f"no picture of part {part_name!r} can be used: {faces.problems[0]}")
-        return faces
+        _require_faces(faces, f"part {part_name!r}")
+        listed = set(self.dataset.problems)
+        absent = tuple(problem for problem in chosen.problems if problem not in listed)
+        return replace(faces, problems=(*absent, *faces.problems))
+
+    def left_out(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Sequence[Problem]]:
+        """Return everything that was left out, by part or by the step that left it out."""
+        return {
+            "listing": self.dataset.problems,
+            "split": self.split.unused,
+            **{name: part_faces.problems for name, part_faces in faces.items()},
+        }
 
     def about(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Any]:
         """Return what a checkpoint says of its data and machine."""
@@ -110,39 +127,13 @@ class Pictures:
         }
 
 
-def _check_resumable(settings: TrainSettings, saved: Checkpoint) -> None:
-    """Refuse to go on with other settings than the run began with."""
-    ours, theirs = plain(settings), plain(saved.settings)
-    free = ("device", "checkpoint_minutes", "rounds")
-    for name in ours:
-        if name not in free and ours[name] != theirs[name]:
-            raise UsageError(
-                f"the run in this folder was begun with other settings ({name!r} differs): "
-                "give those again, or another folder"
-            )
-    if settings.rounds != saved.settings.rounds and settings.optim.schedule == "cosine":
-        raise UsageError(
-            f"the run was planned for {saved.settings.rounds} rounds, and its learning rate "
-            f"follows from that: it can't go on for {settings.rounds}"
-        )
-
-
-def _check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
-    """Refuse to go on with other pictures than the run began with."""
-    for name in ("split", "pictures"):
-        if about[name] != saved.about.get(name):
-            raise UsageError(
-                f"the run in this folder was begun with other pictures ({name!r} was "
-                f"{saved.about.get(name)}, is {about[name]}): give those again, or another folder"
-            )
-
-
 def train(
     settings: TrainSettings,
     folder: Path,
     *,
     watcher: Watcher | None = None,
     progress: ProgressStep = lambda _stage, _done, _total: None,
+    say: Callable[[str], None] = lambda _line: None,
     final_test: bool = False,
     tensorboard: bool = False,
 ) -> dict[str, Any]:
@@ -153,7 +144,8 @@ def train(
         folder: for checkpoints, logs and the evaluation; made if need be.
         watcher: is told of steps and rounds.
         progress: is told how far the reading of pictures is.
-        final_test: also evaluate on the test part; this is recorded.
+        say: is told in a line what was left out, and where the run goes on.
+        final_test: also evaluate on the test part; this is recorded, and stays so.
         tensorboard: also write TensorBoard's event files.
 
     Returns:
@@ -161,22 +153,42 @@ def train(
 
     Raises:
         UsageError: the folder holds a run with other settings.
-        AgebenchError: the data can't be read, the loss diverged, or the disk is full.
+        AgebenchError: the data can't be read, the loss diverged, another run is at work in the
+            folder, or the disk or the memory is full.
     """
-    _make_folder(folder)
-    last = folder / LAST_FILE
-    resume = read_checkpoint(last) if last.is_file() else None
-    if resume is not None:
-        _check_resumable(settings, resume)
     with join_world(settings.device) as world:
-        pictures = Pictures.of(settings, progress)
+        world.share(settings.batch)  # before pictures are read for nothing
+        with (
+            alone_in(folder) if world.leads else contextlib.nullcontext(),
+            enough_memory("lower batch, the sizes of views or data.longest_px"),
+        ):
+            run = _Run(settings, folder, world, progress, say)
+            return run.trained(watcher or Silent(), final_test=final_test, tensorboard=tensorboard)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """One process's part in a run."""
+
+    settings: TrainSettings
+    folder: Path
+    world: World
+    progress: ProgressStep
+    say: Callable[[str], None]
+
+    def trained(self, watcher: Watcher, *, final_test: bool, tensorboard: bool) -> dict[str, Any]:
+        """Train and evaluate; {} where this process does not lead."""
+        settings, folder, world = self.settings, self.folder, self.world
+        resume = checkpoint_to_resume(folder, settings)
+        earlier = {} if resume is None else evaluation_of(folder)
+        pictures = Pictures.of(settings, self.progress)
         faces = {
             "train": pictures.gather(settings.data.train_part, settings.data.train_share),
             "val": pictures.gather(settings.data.val_part),
         }
         about = pictures.about(faces)
         if resume is not None:
-            _check_pictures(about, resume)
+            check_pictures(about, resume)
         trainer = Trainer(
             settings,
             faces["train"],
@@ -184,19 +196,21 @@ def train(
             folder,
             world,
             about=about,
-            watcher=watcher or Silent(),
+            watcher=watcher,
             resume=resume,
             tensorboard=tensorboard,
         )
         if world.leads:
             what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/train"
             TrainingHashes.of(what, faces["train"].hashes).write(folder / RUN_HASHES)
+            self._tell(trainer.state, write_left_out(folder, pictures.left_out(faces)))
         state = trainer.run()
         if not world.leads:
             return {}
         parts = {"val": faces["val"]}
         if final_test:
             parts["test"] = pictures.gather(settings.data.test_part)
+            write_left_out(folder, pictures.left_out({**faces, "test": parts["test"]}))
         result = {
             **about,
             "settings": plain(settings),
@@ -205,9 +219,44 @@ def train(
             "final_test": final_test,
             "figures": evaluate_best(folder, parts, world),
         }
+        _keep_test(result, earlier)
         write_whole(folder / EVALUATION_FILE, json.dumps(result, indent=1, allow_nan=False) + "\n")
         _draw_curves(folder, settings)
         return result
+
+    def _tell(self, state: RunState, left_out: str) -> None:
+        if left_out:
+            self.say(left_out)
+        if state.step:
+            self.say(f"going on from step {state.step}, after {len(state.history)} rounds")
+
+
+def _keep_test(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Let it stay recorded that the test part was looked at, whatever is asked for later."""
+    if result["final_test"] or earlier.get("final_test") is not True:
+        return
+    result["final_test"] = True
+    figures = earlier.get("figures")
+    if earlier.get("ended") == result["ended"] and isinstance(figures, dict) and "test" in figures:
+        result["figures"]["test"] = figures["test"]
+
+
+@contextlib.contextmanager
+def enough_memory(what_to_do: str) -> Iterator[None]:
+    """Turn what numpy and torch raise where memory is short into one sentence.
+
+    Raises:
+        AgebenchError: there is too little memory inside.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On processors torch has no class for it.
+        if isinstance(error, RuntimeError) and not (
+            isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        ):
+            raise
+        raise AgebenchError(f"there is not enough memory: {what_to_do}") from error
 
 
 def _draw_curves(folder: Path, settings: TrainSettings) -> None:
@@ -218,20 +267,16 @@ def _draw_curves(folder: Path, settings: TrainSettings) -> None:
         draw_curves(*tables, folder / CURVES_FILE, threshold=threshold)
 
 
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AgebenchError(f"{folder} can't be made: {error.strerror}: name a folder") from error
-
-
 def evaluate_best(
     folder: Path, parts: Mapping[str, TrainingFaces], world: World
 ) -> dict[str, dict[str, Any]]:
     """Return the harness's figures of the best checkpoint's averaged weights, per part."""
-    saved = read_checkpoint(folder / BEST_FILE)
+    try:
+        saved = read_checkpoint(folder / BEST_FILE)
+    except WeightsError as error:
+        raise best_is_unusable(error) from error
     spec = LOSSES[saved.settings.loss.name]
-    model = MultiCropResNet(saved.settings.model, spec.head).to(world.device)
+    model = build_network(saved.settings.model, spec.head).to(world.device)
     require_fit(model.state_dict(), saved.averaged, "averaged weights")
     with weights_of(model, dict(saved.averaged)):
         return {
@@ -254,6 +299,14 @@ def _figures(faces: TrainingFaces, years: Floats) -> dict[str, Any]:
             "distance_years": float(distance_to_range(bounds, years[~exact]).mean()),
         }
     return figures
+
+
+def _require_faces(faces: TrainingFaces, what: str) -> None:
+    if not len(faces):
+        first = faces.problems[0]
+        raise DatasetError(
+            f"no picture of {what} can be used, the first being {first.name}: {first.reason}"
+        )
 
 
 def draw_preview(
@@ -288,8 +341,7 @@ def draw_preview(
     chosen = sample(listed, min(pictures, len(listed.samples)), seed)
     crop = settings.model.crop
     faces = gather_faces(chosen, load_detector(detector), crop)
-    if not len(faces):
-        raise DatasetError(f"no picture of {dataset[0]!r} can be used: {faces.problems[0]}")
+    _require_faces(faces, repr(dataset[0]))
     rows = [(f"draw {number + 1}", settings.augment) for number in range(draws)]
     sheet = preview(faces, crop, rows or each_alone(settings.augment), seed)
     write_whole(out, encode_png(sheet))

@@ -40,10 +40,13 @@ def command(
     **drawn: Any,
 ) -> None:
     """Draw a sheet of what a settings file's augmentation does."""
+    from agebench.errors import UsageError
     from agebench.files import check_target
     from agebench.train.settings import read_settings
 
     settings = read_settings(settings_file, overrides)
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"a PNG is written: name a file that ends in .png, not {out}")
     check_target(out)
     training = import_training()
     if each:

@@ -25,6 +25,7 @@ VERBS = {
     "fetch": "Download model files, checked by size and hash.",
     "fit-years": "Fit the years of an estimator's age classes on a training part.",
     "ls": "List estimators, detectors and data sets, and whether their files are here.",
+    "predict": "Faces of pictures with their ages; drawn, as a table, JSON or CSV.",
     "prepare": "Cut a data set's faces into folders of crops by age group.",
     "report": "One page, tables and CSV from result files; what changed between two.",
     "split": "Split a data set by a named protocol or a published list, without leaks.",
@@ -81,8 +82,9 @@ def main(arguments: list[str] | None = None) -> Any:
         if sys.stdout is not None:
             sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort:
-        _fail("interrupted: nothing was written that could be taken for a whole result", None)
+    except click.exceptions.Abort as error:
+        usual = "interrupted: nothing was written that could be taken for a whole result"
+        _fail(str(error) or usual, None)
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
@@ -90,6 +92,9 @@ def main(arguments: list[str] | None = None) -> Any:
     except AgebenchError as error:
         _fail(str(error), error)
         sys.exit(error.exit_code)
+    except MemoryError:
+        _fail("there is not enough memory: take fewer or smaller pictures at once", None)
+        sys.exit(1)
     except BrokenPipeError:
         _drop_stdout()
         sys.exit(1)

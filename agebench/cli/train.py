@@ -12,6 +12,7 @@ import click
 from rich.console import Console
 
 from agebench.cli.train_progress import import_training, watching
+from agebench.errors import inert
 
 EPILOG = """\b
 Examples:
@@ -47,7 +48,8 @@ def command(
 ) -> None:
     """Train the multi-crop network, until the loss no longer notices a new sample.
 
-    A run that was broken off goes on where it was when the same command is given again.
+    A run that was broken off goes on where it was when the same command is given again.  Paths
+    in SETTINGS_FILE are relative to the folder that the command is given in.
     """
     from agebench.errors import UsageError
     from agebench.train.settings import read_settings
@@ -55,29 +57,45 @@ def command(
     given = {f"data.{name}": value for name, value in data.items() if value is not None}
     settings = read_settings(settings_file, overrides, given)
     training = import_training()
-    if resume and not (out / training.LAST_FILE).is_file():
+    from agebench.train.loop import LAST_FILE
+
+    if resume and not (out / LAST_FILE).is_file():
         raise UsageError(f"--resume: there is no run in {out} to go on with")
     # Of several processes the first one speaks.
     console = Console(stderr=as_json, quiet=os.environ.get("RANK", "0") != "0")
-    with watching(console) as (watcher, progress):
-        result = training.train(
-            settings,
-            out,
-            watcher=watcher,
-            progress=progress,
-            final_test=final_test,
-            tensorboard=tensorboard,
-        )
+    try:
+        with watching(console) as (watcher, progress):
+            result = training.train(
+                settings,
+                out,
+                watcher=watcher,
+                progress=progress,
+                say=lambda line: _say(console, line),
+                final_test=final_test,
+                tensorboard=tensorboard,
+            )
+    except KeyboardInterrupt:
+        raise click.exceptions.Abort(_interrupted(out / LAST_FILE)) from None
     if not result:  # not the process that leads
         return
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))
         return
     ended = result["ended"]
-    console.print(f"Ended after {ended['steps']} steps: {ended['reason']}", markup=False)
+    _say(console, f"Ended after {ended['steps']} steps: {ended['reason']}")
     for part, figures in result["figures"].items():
         for line in _lines(figures):
-            console.print(f"{part}: {line}", markup=False)
+            _say(console, f"{part}: {line}")
+
+
+def _say(console: Console, line: str) -> None:
+    console.print(inert(line), markup=False, highlight=False, soft_wrap=True)
+
+
+def _interrupted(last: Path) -> str:
+    if last.is_file():
+        return f"interrupted: {last} is kept; the same command goes on from it"
+    return f"interrupted before the first checkpoint: {last} is not there yet"
 
 
 def _lines(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -68,16 +68,22 @@ class TerminalWatcher:
 
 @contextmanager
 def watching(console: Console) -> Iterator[tuple[Watcher, Callable[[str, int, int], None]]]:
-    """Show bars for reading and training; yields a watcher and a progress step."""
+    """Show bars for reading and training; yields a watcher and a progress step.
+
+    Where nobody looks (a file or a pipe), there is a line per stage and round instead.
+    """
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         TextColumn("{task.completed}/{task.total}"),
     )
-    with Progress(*columns, console=console, transient=True) as bars:
+    shown = console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=not shown) as bars:
         reading: dict[str, TaskID] = {}
 
         def step(stage: str, done: int, total: int) -> None:
+            if done == total and not shown:  # a line in a file says that it is alive
+                console.print(f"{stage} ({total:,})", markup=False, highlight=False)
             if stage not in reading:
                 reading[stage] = bars.add_task(stage, total=total)
             bars.update(reading[stage], completed=done, visible=done < total)

@@ -95,7 +95,10 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
             f"{path} is no whole safetensors file ({type(error).__name__}: {error}): pickled files "
             "are never read, save with safetensors.torch.save_file"
         ) from error
-    return {name: np.asarray(value, np.float32) for name, value in tensors.items()}
+    # A checkpoint of `agebench train` holds the last weights too, and the optimiser's.
+    averaged = {name: value for name, value in tensors.items() if name.startswith("averaged/")}
+    chosen = averaged or tensors
+    return {name: np.asarray(value, np.float32) for name, value in chosen.items()}
 
 
 def to_net(tensors: Tensors, where: str) -> CaffeNet:

@@ -25,6 +25,7 @@ from agebench.train.coral import CoralHead
 from agebench.train.inference import load_model
 from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model import SCALE, Colours, MultiCropResNet
+from agebench.train.networks import AgeNetwork
 from agebench.types import LABEL_KINDS, AgeBins, Crops, Floats, LabelKind
 from agebench.weights import sha256_of
 
@@ -177,7 +178,7 @@ def _source(model: MultiCropResNet, loss: LossSpec, rule: str, bins: AgeBins) ->
 
 
 def multi_crop_candidate(
-    model: MultiCropResNet, loss: LossSpec, decode: str, about: About | None = None
+    model: AgeNetwork, loss: LossSpec, decode: str, about: About | None = None
 ) -> Candidate:
     """Make a trained network ready for export.
 
@@ -191,6 +192,11 @@ def multi_crop_candidate(
         UsageError: the decoding can't be put into a graph.
         ModelError: a part of the network can't be exported.
     """
+    if not isinstance(model, MultiCropResNet):
+        raise ModelError(
+            "a trained age-net is not exported as it is: 'agebench convert-caffe' makes a Caffe "
+            "file of it, which caffe-age-net and 'agebench export-onnx' take"
+        )
     about = about or About()
     rule = decode_rule(decode)
     model = model.eval().cpu()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from agebench.errors import AgebenchError
+from agebench.files import lock_file
 
 WORK_FOLDER = ".prepare"
 """Inside OUT while a run is not finished: the journal, the lock and files that are being made."""
@@ -92,7 +92,7 @@ def working_folder(out: Path) -> Iterator[Path]:
             "give another one with --out"
         ) from error
     with lock:
-        if not _locked(lock):
+        if not lock_file(lock):
             raise AgebenchError(f"another run is at work in {out}: wait for it or stop it")
         for leftover in work.glob("run-*"):
             shutil.rmtree(leftover, ignore_errors=True)
@@ -115,19 +115,3 @@ def remove_work_folder(out: Path) -> None:
     """Remove the work folder of a finished run; what can't be removed does no harm."""
     with suppress(OSError):
         shutil.rmtree(out / WORK_FOLDER)
-
-
-def _locked(lock: IO[bytes]) -> bool:
-    """Lock a file for this process; the system lets go of it however the process ends."""
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(lock.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True

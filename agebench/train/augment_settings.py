@@ -76,21 +76,22 @@ class AugmentSettings:
                 "gray and single_channel are shares of the same pictures and sum to 1 at most, got "
                 f"{self.gray} and {self.single_channel}"
             )
-        for name in _FROM_ZERO:
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name, largest in _LARGEST.items():
+            value = getattr(self, name)
+            if not 0 <= value <= largest:
+                raise ValueError(f"{name} is from 0 to {largest}, got {value}")
 
 
-_FROM_ZERO = (
-    "rotation_deg",
-    "scale",
-    "shift",
-    "brightness",
-    "contrast",
-    "saturation",
-    "hue_deg",
-    "noise_levels",
-)
+_LARGEST = {
+    "rotation_deg": 180,
+    "scale": 10,
+    "shift": 10,
+    "brightness": 10,
+    "contrast": 10,
+    "saturation": 10,
+    "hue_deg": 180,
+    "noise_levels": 255,
+}
 
 
 def no_augmentation() -> AugmentSettings:

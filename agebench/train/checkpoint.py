@@ -113,7 +113,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         if not path.is_file():
-            raise WeightsError(f"{path}: expected a checkpoint, found no file")
+            found = "a folder" if path.is_dir() else "no file"
+            raise WeightsError(
+                f"{path}: expected a checkpoint, found {found}: name a file such as "
+                "RUN/best.safetensors"
+            )
         if path.stat().st_size > LARGEST_BYTES:
             raise WeightsError(f"{path} is no checkpoint: it has more than 8 GB")
         data = path.read_bytes()
@@ -123,7 +127,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         tensors = load_tensors(data)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{path} is damaged: {error}") from error
+        raise WeightsError(f"{path} is damaged or cut off: {error}") from error
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimiser": {}}
     for key, value in tensors.items():
         group, _, name = key.partition("/")

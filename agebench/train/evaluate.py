@@ -12,7 +12,7 @@ from torch import Tensor
 from agebench.metrics import mae
 from agebench.train.batches import plain_views
 from agebench.train.losses import LossSpec, decode
-from agebench.train.model import MultiCropResNet
+from agebench.train.networks import AgeNetwork
 from agebench.train.settings import TrainSettings
 from agebench.train.stability import DivergedError
 from agebench.train.windows import TrainingFaces
@@ -22,7 +22,7 @@ BATCH = 256
 
 
 @contextmanager
-def weights_of(model: MultiCropResNet, state: dict[str, Tensor]) -> Iterator[None]:
+def weights_of(model: AgeNetwork, state: dict[str, Tensor]) -> Iterator[None]:
     """Have the model use other weights inside, and its own again after."""
     own = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(state)
@@ -34,7 +34,7 @@ def weights_of(model: MultiCropResNet, state: dict[str, Tensor]) -> Iterator[Non
 
 @torch.no_grad()
 def probabilities(
-    model: MultiCropResNet, faces: TrainingFaces, spec: LossSpec, *, flip_average: bool
+    model: AgeNetwork, faces: TrainingFaces, spec: LossSpec, *, flip_average: bool
 ) -> Tensor:
     """Return a distribution per picture, float32 (n, bins), on the CPU.
 
@@ -59,7 +59,7 @@ def probabilities(
 
 
 def predicted_years(
-    model: MultiCropResNet, faces: TrainingFaces, spec: LossSpec, settings: TrainSettings
+    model: AgeNetwork, faces: TrainingFaces, spec: LossSpec, settings: TrainSettings
 ) -> Floats:
     """Return the predicted ages, float64 (n,), years."""
     shares = probabilities(model, faces, spec, flip_average=settings.flip_average)
@@ -68,7 +68,7 @@ def predicted_years(
 
 
 def validation_mae(
-    model: MultiCropResNet, faces: TrainingFaces, spec: LossSpec, settings: TrainSettings
+    model: AgeNetwork, faces: TrainingFaces, spec: LossSpec, settings: TrainSettings
 ) -> float:
     """Return the mean absolute error in years; of a range its middle counts.
 
@@ -79,6 +79,6 @@ def validation_mae(
     if not np.isfinite(years).all():
         raise DivergedError(
             "the network gives ages that are no numbers: training has diverged; lower "
-            "optim.learning_rate; the last checkpoint is intact"
+            "optim.learning_rate; what was saved before is intact"
         )
     return mae(faces.ages, years)

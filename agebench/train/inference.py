@@ -12,19 +12,19 @@ import torch
 from agebench.errors import WeightsError
 from agebench.train.checkpoint import Checkpoint, read_checkpoint
 from agebench.train.losses import LOSSES
-from agebench.train.model import MultiCropResNet
 from agebench.train.model_settings import ViewSettings
+from agebench.train.networks import AgeNetwork, build_network
 from agebench.train.windows import MIRRORED_REGIONS
 from agebench.types import Crops, Floats
 
 
-def load_model(saved: Checkpoint, where: str) -> MultiCropResNet:
+def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
     """Return the network with a checkpoint's averaged weights, ready for use.
 
     Raises:
         WeightsError: the weights are not those of the settings.
     """
-    model = MultiCropResNet(saved.settings.model, LOSSES[saved.settings.loss.name].head)
+    model = build_network(saved.settings.model, LOSSES[saved.settings.loss.name].head)
     try:
         model.load_state_dict(dict(saved.averaged))
     except RuntimeError as error:  # torch's own word for tensors missing or of other shapes
@@ -45,7 +45,7 @@ class Network:
     """
 
     saved: Checkpoint
-    model: MultiCropResNet
+    model: AgeNetwork
     device: str
     flip: bool = False
 

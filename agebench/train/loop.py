@@ -26,6 +26,7 @@ from agebench.train.evaluate import validation_mae, weights_of
 from agebench.train.logs import RunLog
 from agebench.train.losses import LOSSES, Targets
 from agebench.train.model import MultiCropResNet, Outputs, withhold
+from agebench.train.networks import AgeNetwork, build_network
 from agebench.train.optimiser import OptimiserState, make_optimiser
 from agebench.train.progress import Silent, StepReport, Watcher
 from agebench.train.schedule import Stage, crop_scale, rate_factor, stage_of
@@ -155,8 +156,8 @@ class Trainer:
         self.steps_per_pass = max(1, self._bootstrap.size // settings.batch)
         self.total = self.steps_per_pass * settings.passes * settings.rounds
         torch.manual_seed(settings.seed)
-        model = MultiCropResNet(settings.model, self._spec.head)
-        self.model: MultiCropResNet = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs know no memory_format here
+        model = build_network(settings.model, self._spec.head)
+        self.model: AgeNetwork = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs know no memory_format here
         self._years = torch.arange(
             settings.model.youngest, settings.model.oldest + 1, device=world.device
         ).float()
@@ -263,13 +264,15 @@ class Trainer:
 
     def _train_mode(self, stage: Stage) -> None:
         """Let everything learn; what a stage leaves alone is not even decayed."""
-        self.model.train()
-        if self.settings.optim.staged:
-            self.model.trunks.requires_grad_(stage != "dense")
-            for layer in (self.model.joint, self.model.head):
-                layer.requires_grad_(stage != "trunks")
+        model = self.model
+        model.train()
+        if not self.settings.optim.staged or not isinstance(model, MultiCropResNet):
+            return
+        model.trunks.requires_grad_(stage != "dense")
+        for layer in (model.joint, model.head):
+            layer.requires_grad_(stage != "trunks")
         if stage == "dense":
-            self.model.trunks.eval()
+            model.trunks.eval()
 
     def _mixed(self, views: ViewBatch, step: int) -> ViewBatch:
         """Mix every picture with another one of this process's share (mixup)."""
@@ -447,6 +450,6 @@ class Trainer:
 def _diverged(what: str, value: float, state: RunState) -> DivergedError:
     return DivergedError(
         f"the {what} is {value} at step {state.step} of round {len(state.history)}: training has "
-        "diverged; lower optim.learning_rate or clip harder (optim.clip_norm); the last "
-        "checkpoint is intact"
+        "diverged; lower optim.learning_rate or clip harder (optim.clip_norm); what was "
+        "saved before is intact"
     )

@@ -134,6 +134,8 @@ class ModelSettings:
 
     Attributes:
         views: by name.
+        network: "resnet", or "age-net" for Levi and Hassner's network over one view of 227x227
+            pixels, of which `trunk`, `fusion`, `dense` and the like say nothing.
         fusion: "late" joins one trunk per view by a dense layer; "early" lays all views on one
             another as channels of one network (they must have one size).
         dense: width of the joining layer.
@@ -152,6 +154,7 @@ class ModelSettings:
     auxiliary: bool = True
     youngest: int = 0
     oldest: int = 116
+    network: Literal["resnet", "age-net"] = "resnet"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "views", frozen_mapping(self.views))
@@ -164,11 +167,16 @@ class ModelSettings:
             raise ValueError(f"dense is from 1 to 65,536, got {self.dense}")
         if not 0 <= self.youngest < self.oldest <= 120:
             raise ValueError(f"ages must rise within 0..120: {self.youngest}..{self.oldest}")
-        sizes = {view.size_hw for view in self.views.values()}
-        if self.fusion == "early" and len(sizes) > 1:
-            raise ValueError(f"early fusion needs views of one size, got {sorted(sizes)}")
+        self._check_sizes()
         if not (0 <= self.dropout < 1 and 0 <= self.view_dropout < 1):
             raise ValueError("dropout and view_dropout must be 0 up to below 1")
+
+    def _check_sizes(self) -> None:
+        sizes = {view.size_hw for view in self.views.values()}
+        if self.network == "age-net" and [*sizes, len(self.views)] != [(227, 227), 1]:
+            raise ValueError("network age-net needs exactly one view of 227x227 pixels")
+        if self.fusion == "early" and len(sizes) > 1:
+            raise ValueError(f"early fusion needs views of one size, got {sorted(sizes)}")
 
     @property
     def bins(self) -> AgeBins:

@@ -143,6 +143,7 @@ class TrainSettings:
         if not 0 <= self.seed < 1 << 32:
             raise ValueError(f"seed is from 0 to {(1 << 32) - 1}, got {self.seed}")
         late = self.model.fusion == "late" and self.model.auxiliary
+        late = late and self.model.network == "resnet"
         if self.optim.staged and not late:
             raise ValueError(
                 "optim.staged trains every trunk by its own head: it needs model.auxiliary and "

@@ -228,7 +228,7 @@ def _collect(
     cut, wholes = _sorted_views(crop)
     found = _Collected([], {name: [] for name in wholes}, [], [], list[Problem]())
     for item in decoded:
-        reason = item.reason
+        reason = item.reason.removeprefix(f"{item.sample.name}: ")
         label = _label(item.sample)
         if item.image_bgr is not None:
             faces = detector.detect(item.image_bgr)

@@ -30,21 +30,33 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _PLAIN_MODES = ("RGB", "L", "1", "YCbCr")
 
 
+def check_regular(path: Path, expected: str) -> int:
+    """Check that there is a regular file, so that a FIFO can't block the run; return its bytes.
+
+    Raises:
+        ImageError: missing, or not a regular file; `expected` says what it should be.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise ImageError(f"{path}: can't be read: {reason}") from error
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        raise ImageError(f"{path}: expected {expected}, got {kind}")
+    return status.st_size
+
+
 def read_file(path: Path) -> bytes:
     """Read a picture's bytes; only regular files, so that a FIFO can't block the run.
 
     Raises:
         ImageError: missing, not a regular file, empty, too large or unreadable.
     """
+    size_bytes = check_regular(path, "a picture")
+    if size_bytes > MAX_FILE_BYTES:
+        raise ImageError(f"{path}: {size_bytes:,} bytes, more than the limit of {MAX_FILE_BYTES:,}")
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
-            raise ImageError(f"{path}: expected a picture, got {kind}")
-        if status.st_size > MAX_FILE_BYTES:
-            raise ImageError(
-                f"{path}: {status.st_size:,} bytes, more than the limit of {MAX_FILE_BYTES:,}"
-            )
         data = path.read_bytes()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)

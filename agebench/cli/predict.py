@@ -1,0 +1,154 @@
+"""`agebench predict`: arguments only; the work is in `agebench.prediction`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from agebench.cli.progress import progress_bars
+from agebench.errors import UsageError, inert
+
+if TYPE_CHECKING:
+    from agebench.prediction.lines import LineFile
+    from agebench.prediction.run import PictureRun, Tally
+
+INTERRUPTED = 130
+
+EPILOG = """\b
+Examples:
+  agebench predict portrait.jpg
+  agebench predict PHOTOS --json --out ages.jsonl --workers 4
+  agebench predict 'holiday/*.jpg' --draw drawn/ --estimator constant
+  agebench predict - --csv < portrait.jpg
+"""
+
+
+@click.command("predict", epilog=EPILOG, short_help="Faces of pictures with their ages.")
+@click.argument("sources", nargs=-1, metavar="[PICTURE|FOLDER|GLOB|-]...")
+@click.option(
+    "--estimator", "estimators", multiple=True, help="By name; give it again for several."
+)
+@click.option("--detector", help="Face detector; the best at hand if left out.")
+@click.option("--json", "as_json", is_flag=True, help="One line of JSON per picture.")
+@click.option("--csv", "as_csv", is_flag=True, help="One row of CSV per face.")
+@click.option(
+    "-o",
+    "--out",
+    type=click.Path(path_type=Path),
+    help="With --json: write there; goes on where it was broken off.",
+)
+@click.option(
+    "--draw", type=click.Path(path_type=Path), help="File or folder for annotated pictures."
+)
+@click.option("--explain", is_flag=True, help="What each view (face, eyes, ...) moved the age by.")
+@click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
+@click.option(
+    "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
+)
+@click.option("--timings", is_flag=True, help="Print the time of each stage at the end.")
+@click.pass_context
+def command(
+    context: click.Context,
+    /,
+    sources: tuple[str, ...],
+    estimators: tuple[str, ...],
+    as_json: bool,
+    as_csv: bool,
+    out: Path | None,
+    timings: bool,
+    **settings: Any,
+) -> None:
+    """Find all faces of pictures and say how old they are.
+
+    After each age stands the interval that holds 80 % of what the estimator thinks possible.
+    A picture that can't be read does not end the run: it is counted and listed.
+    """
+    from agebench.prediction.run import PictureRun, PredictSettings
+    from agebench.prediction.sources import find_sources
+
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other: give one")
+    if out is not None and not as_json:
+        raise UsageError("--out goes with --json; send other output to a file with '>'")
+    if not sources:
+        raise UsageError("nothing to look at: name a picture, a folder, a pattern or '-'")
+    wanted = PredictSettings(estimators=estimators, **settings)
+    found = find_sources(sources)
+    run = PictureRun(found, wanted)
+    if run.predictor.detector_note:
+        click.echo(f"agebench: {inert(run.predictor.detector_note)}", err=True)
+    try:
+        _run_pictures(run, _writer(as_json, as_csv, run), out)
+    except KeyboardInterrupt:
+        kept = f"; {out} goes on from there with the same command" if out else ""
+        click.echo(f"agebench: interrupted{kept}", err=True)
+        context.exit(INTERRUPTED)
+    _report(run.tally, timings=timings)
+    if not run.tally.answered and not run.tally.resumed:
+        context.exit(1)
+
+
+def _writer(as_json: bool, as_csv: bool, run: PictureRun) -> Callable[[dict[str, Any]], None]:
+    from agebench.prediction.lines import to_line
+    from agebench.prediction.writing import csv_header, csv_rows, text_lines
+
+    def write_json(record: dict[str, Any]) -> None:
+        click.echo(to_line(record))
+
+    def write_csv(record: dict[str, Any]) -> None:
+        for row in csv_rows(record):
+            click.echo(row, nl=False)
+
+    def write_text(record: dict[str, Any]) -> None:
+        for line in text_lines(record):
+            click.echo(line)
+
+    if as_csv:
+        click.echo(csv_header(list(run.predictor.estimators)), nl=False)
+        return write_csv
+    return write_json if as_json else write_text
+
+
+def _run_pictures(
+    run: PictureRun, write: Callable[[dict[str, Any]], None], out: Path | None
+) -> None:
+    from agebench.prediction.lines import LineFile
+
+    if out is None:
+        for finished in run.finished():
+            write(finished.record)
+        return
+    names = tuple(run.predictor.estimators)
+    with LineFile(out, run.predictor.detector_name, names) as lines:
+        _run_into(run, lines)
+
+
+def _run_into(run: PictureRun, lines: LineFile) -> None:
+    with progress_bars() as progress:
+        for _ in run.finished(lines):
+            progress("predict", run.tally.pictures + run.tally.resumed, run.total)
+
+
+def _report(tally: Tally, *, timings: bool) -> None:
+    def say(text: str) -> None:
+        click.echo(f"agebench: {inert(text)}", err=True)
+
+    if tally.resumed:
+        say(f"{tally.resumed} pictures had been finished before")
+    if timings:
+        say("time: " + json.dumps({name: round(ms) for name, ms in tally.stage_ms.items()}) + " ms")
+    failed = sum(tally.failures.values())
+    if tally.pictures + failed > 1 or tally.resumed:
+        say(f"{tally.faces} faces in {tally.pictures} pictures")
+    if failed:
+        listed = ", ".join(f"{count} {status}" for status, count in sorted(tally.failures.items()))
+        say(f"{failed} without an answer ({listed}):")
+    for problem in tally.problems:
+        click.echo(f"  {inert(problem.name)}: {inert(problem.reason)}", err=True)
+    more = failed + tally.not_drawn - len(tally.problems)
+    if more > 0:
+        click.echo(f"  and {more} more (--json has them all)", err=True)

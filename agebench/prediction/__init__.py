@@ -1,0 +1,1 @@
+"""From pictures, folders and videos to faces with ages."""

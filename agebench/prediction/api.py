@@ -1,0 +1,63 @@
+"""`agebench.predict`: one call from a picture to ages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from threading import Lock
+
+from agebench.errors import AgebenchError, ImageError
+from agebench.prediction.inputs import Channels, Picture
+from agebench.prediction.predictor import AgePredictor
+from agebench.prediction.records import PredictedPicture
+
+_LOADING = Lock()
+
+
+def predict(
+    image: Picture,
+    *,
+    estimator: str | Sequence[str] | None = None,
+    detector: str | None = None,
+    channels: Channels = "bgr",
+) -> PredictedPicture:
+    """Return all faces of a picture with their ages.
+
+    The models of the last few calls stay loaded.  For many pictures, or for estimators of your
+    own, use `AgePredictor`.
+
+    Args:
+        image: a path, the bytes of a file, a Pillow image, or a uint8 array of shape (height,
+            width, 3) or (height, width).
+        estimator: one or several names; the default estimator if left out.
+        detector: by name; the best that is at hand if left out.
+        channels: order of an array's channels, "bgr" or "rgb".
+
+    Returns:
+        The picture's faces, best detector score first; none is an answer, not an error.
+
+    Raises:
+        ImageError: the picture can't be read.
+        UsageError: an unknown name or option, or something that is no picture.
+        AgebenchError: a model file can't be had, or the detector failed.
+
+    >>> import numpy as np
+    >>> black = np.zeros((64, 64, 3), np.uint8)
+    >>> predict(black, estimator="constant", detector="haar").faces
+    ()
+    """
+    names = None if estimator is None else (estimator,) if isinstance(estimator, str) else estimator
+    with _LOADING:  # two threads that ask first load the models once
+        predictor = _predictor(None if names is None else tuple(names), detector, channels)
+    answer = predictor.predict_one(image)
+    if answer.status == "ok":
+        return answer
+    sentence = f"{answer.name}: {answer.reason}" if answer.name else answer.reason
+    raise (ImageError if answer.status == "unreadable" else AgebenchError)(sentence)
+
+
+@lru_cache(maxsize=4)
+def _predictor(
+    estimators: tuple[str, ...] | None, detector: str | None, channels: Channels
+) -> AgePredictor:
+    return AgePredictor(estimators, detector=detector, channels=channels)

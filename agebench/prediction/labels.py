@@ -1,0 +1,102 @@
+"""Where labels go, so that none lies on another: pure geometry, tested without a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from agebench.arrays import Bools
+from agebench.types import Box, Floats
+
+RINGS = 14
+"""How far a label may be moved away from its face, in label heights."""
+
+
+def place_labels(
+    boxes_xyxy: Sequence[Box], sizes_wh: Sequence[tuple[float, float]], canvas_wh: tuple[int, int]
+) -> list[Box | None]:
+    """Find a place for each face's label, inside the canvas and on no other label.
+
+    Labels stand above, below or beside their boxes, off all faces where that is possible; else
+    further away, and at worst on a face.  Large faces choose first.
+
+    Args:
+        boxes_xyxy: the faces, pixels.
+        sizes_wh: width and height of each one's label, pixels.
+        canvas_wh: width and height of the picture.
+
+    Returns:
+        Left, top, right, bottom of each label; None where there is no place for it.
+
+    >>> place_labels([(10, 30, 30, 60)], [(20, 10)], (100, 100))
+    [(10.0, 20.0, 30.0, 30.0)]
+    """
+    boxes = np.asarray(boxes_xyxy, np.float64).reshape(-1, 4)
+    order = np.argsort(-(boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]), kind="stable")
+    placed: list[Box | None] = [None] * len(boxes)
+    taken = np.empty((0, 4))
+    for index in order:
+        found = _place(boxes[index], sizes_wh[index], canvas_wh, boxes, taken)
+        if found is not None:
+            left, top, right, bottom = (float(edge) for edge in found)
+            placed[index] = (left, top, right, bottom)
+            taken = np.vstack([taken, found])
+    return placed
+
+
+def _place(
+    box: Floats,
+    size_wh: tuple[float, float],
+    canvas_wh: tuple[int, int],
+    faces: Floats,
+    taken: Floats,
+) -> Floats | None:
+    for places in _candidates(box, size_wh):
+        inside = _inside(places, canvas_wh)
+        free = places[inside & ~_touches(places, taken)]
+        clear = free[~_touches(free, faces)]
+        if len(clear):
+            return np.asarray(clear[0])
+    # No place is off all faces: the nearest that is on no other label.
+    for places in _candidates(box, size_wh):
+        moved = _moved_inside(places, canvas_wh)
+        free = moved[_inside(moved, canvas_wh) & ~_touches(moved, taken)]
+        if len(free):
+            return np.asarray(free[0])
+    return None
+
+
+def _candidates(box: Floats, size_wh: tuple[float, float]) -> Iterator[Floats]:
+    """Yield places beside the box, then in rings around it, each (n, 4)."""
+    left, top, right, bottom = box
+    width, height = size_wh
+    for ring in range(RINGS + 1):
+        gap = ring * height
+        across = np.unique([left, right - width, (left + right - width) / 2])
+        across = np.concatenate([across, left + np.arange(-ring, ring + 1) * width / 2])
+        down = np.concatenate([[top, bottom - height], top + np.arange(-ring, ring + 1) * height])
+        corners = [(x, y) for y in (top - height - gap, bottom + gap) for x in across]
+        corners += [(x, y) for x in (right + gap, left - width - gap) for y in down]
+        starts = np.asarray(corners)
+        yield np.concatenate([starts, starts + np.array([width, height])], axis=1)
+
+
+def _inside(places: Floats, canvas_wh: tuple[int, int]) -> Bools:
+    width, height = canvas_wh
+    low = (places[:, 0] >= 0) & (places[:, 1] >= 0)
+    return np.asarray(low & (places[:, 2] <= width) & (places[:, 3] <= height))
+
+
+def _moved_inside(places: Floats, canvas_wh: tuple[int, int]) -> Floats:
+    sizes = places[:, 2:] - places[:, :2]
+    starts = np.clip(places[:, :2], 0.0, np.maximum(np.asarray(canvas_wh) - sizes, 0.0))
+    return np.concatenate([starts, starts + sizes], axis=1)
+
+
+def _touches(places: Floats, others: Floats) -> Bools:
+    """Tell of each place whether it overlaps any of the others."""
+    low = np.maximum(places[:, None, :2], others[None, :, :2])
+    high = np.minimum(places[:, None, 2:], others[None, :, 2:])
+    shared = np.asarray(high > low)
+    return np.asarray(np.any(shared[..., 0] & shared[..., 1], axis=1))

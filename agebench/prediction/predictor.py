@@ -1,0 +1,306 @@
+"""Faces with ages for one picture or many: detector, crops and estimators in one object."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from agebench.calibration import central_interval, year_probabilities
+from agebench.errors import AgebenchError, ContractError, UsageError, suggestion
+from agebench.prediction.defaults import ESTIMATOR, best_detector
+from agebench.prediction.inputs import Channels, Picture, to_image
+from agebench.prediction.records import (
+    INTERVAL_LEVEL,
+    AgeAnswer,
+    PictureStatus,
+    PredictedFace,
+    PredictedPicture,
+)
+from agebench.protocols import Estimator, FaceDetector
+from agebench.registry import (
+    DETECTORS,
+    ESTIMATORS,
+    load_detector,
+    load_estimator,
+    require_registered,
+)
+from agebench.types import AgePrediction, Crops, CropSpec, Face, Image
+from agebench.vision.crops import cut_crops
+from agebench.vision.frames import canonical_frame
+from agebench.vision.images import MAX_PIXELS
+from agebench.vision.regions import REGIONS
+
+
+class AgePredictor:
+    """Finds all faces of pictures and says how old they are.
+
+    Models are loaded once, when it is made.  Its methods may be called from several threads.
+
+    Args:
+        estimators: one or several, by name (``"hse-mobilenet"``) or as objects; None takes
+            `agebench.prediction.defaults.ESTIMATOR`.
+        detector: by name or as an object, and then it is never replaced; None takes the best
+            that is at hand, and `detector_note` says which and why.
+        channels: order of the channels of arrays, "bgr" or "rgb".
+        max_pixels: larger picture files are refused.
+
+    Raises:
+        UsageError: an unknown name or option, or the same estimator twice.
+        WeightsUnavailableError: a model file can't be had.
+
+    >>> import numpy as np
+    >>> predictor = AgePredictor("constant years=30", detector="haar")
+    >>> [len(picture.faces) for picture in predictor.predict([np.zeros((64, 64, 3), np.uint8)])]
+    [0]
+    """
+
+    def __init__(
+        self,
+        estimators: str | Estimator | Sequence[str | Estimator] | None = None,
+        *,
+        detector: str | FaceDetector | None = None,
+        channels: Channels = "bgr",
+        max_pixels: int = MAX_PIXELS,
+    ) -> None:
+        listed = _listed(estimators)
+        for item in listed:
+            if isinstance(item, str):
+                require_registered(ESTIMATORS, item)
+        if isinstance(detector, str):
+            require_registered(DETECTORS, detector)
+        self._estimators = dict(map(_loaded, listed))
+        if len(self._estimators) != len(listed):
+            raise UsageError("an estimator is given twice: give each once")
+        self._detector_name, self._detector, self.detector_note = _loaded_detector(detector)
+        self._channels = channels
+        self._max_pixels = max_pixels
+
+    @property
+    def estimators(self) -> Mapping[str, Estimator]:
+        """The estimators by what they are called in the answers."""
+        return dict(self._estimators)
+
+    @property
+    def detector(self) -> FaceDetector:
+        """The face detector in use."""
+        return self._detector
+
+    @property
+    def detector_name(self) -> str:
+        """What the detector is called in the answers: its reference as given."""
+        return self._detector_name
+
+    def predict(self, pictures: Iterable[Picture]) -> list[PredictedPicture]:
+        """Return one answer per picture, in order.
+
+        A picture that can't be read or examined does not end it: its `status` is not "ok" and its
+        `reason` says why.
+
+        Raises:
+            UsageError: a single picture instead of a list, or something that is no picture.
+        """
+        single = cast("object", pictures)
+        if isinstance(single, (str, bytes, Path, np.ndarray)) or not isinstance(single, Iterable):
+            raise UsageError(
+                f"expected a list of pictures, got {type(single).__name__}: put it into a list, "
+                "or call predict_one"
+            )
+        return [self.predict_one(picture) for picture in pictures]
+
+    def predict_one(
+        self,
+        picture: Picture,
+        name: str | None = None,
+        keep: Callable[[Image], None] | None = None,
+    ) -> PredictedPicture:
+        """Return the answer for one picture.
+
+        Args:
+            picture: see `inputs.to_image`.
+            name: what it is called in the answer; its path if left out.
+            keep: is handed the decoded picture, for drawing.
+
+        Raises:
+            UsageError: it is no picture at all (see `inputs.to_image`).
+        """
+        if name is None:
+            name = str(picture) if isinstance(picture, (str, Path)) else ""
+        times: dict[str, float] = {}
+        try:
+            with _timed(times, "decode"):
+                image = to_image(picture, channels=self._channels, max_pixels=self._max_pixels)
+        except UsageError:
+            raise
+        except (AgebenchError, MemoryError) as error:
+            return self._failed(name, "unreadable", error, times)
+        if keep is not None:
+            keep(image)
+        return self.predict_image(image, name, times)
+
+    def predict_image(
+        self, image_bgr: Image, name: str = "", times: dict[str, float] | None = None
+    ) -> PredictedPicture:
+        """Return the answer for a decoded picture, uint8 (height, width, 3), B, G, R."""
+        times = {} if times is None else times
+        try:
+            with _timed(times, "detect"):
+                faces = self._detector.detect(image_bgr)
+        except Exception as error:  # one picture that upsets a detector must not end the run
+            return self._failed(name, "detector_failed", error, times)
+        try:
+            ages = self.ages_of(image_bgr, faces, times)
+        except Exception as error:  # a picture of an odd shape must not end the run
+            return self._failed(name, "crop_failed", error, times)
+        found = tuple(
+            PredictedFace(face, {name: answers[index] for name, answers in ages.items()})
+            for index, face in enumerate(faces)
+        )
+        height, width = image_bgr.shape[:2]
+        return PredictedPicture(
+            name,
+            self._detector_name,
+            tuple(self._estimators),
+            (height, width),
+            found,
+            stage_ms=times,
+        )
+
+    def ages_of(
+        self, image_bgr: Image, faces: Sequence[Face], times: dict[str, float] | None = None
+    ) -> dict[str, list[AgeAnswer]]:
+        """Return what each estimator says of each face, in the order of `faces`."""
+        times = {} if times is None else times
+        cut: list[tuple[CropSpec, Crops]] = []
+        answers = {}
+        for name, estimator in self._estimators.items():
+            with _timed(times, "crop"):
+                crops = self._crops(image_bgr, faces, estimator.spec.crop, cut)
+            with _timed(times, "infer"):
+                answers[name] = ask(estimator, crops)
+        return answers
+
+    def crops_of(self, image_bgr: Image, faces: Sequence[Face], spec: CropSpec) -> Crops:
+        """Return the crops of faces as an estimator asks for them."""
+        frames = [canonical_frame(face, self._detector.spec) for face in faces]
+        return cut_crops(image_bgr, frames, spec)
+
+    def _crops(
+        self,
+        image_bgr: Image,
+        faces: Sequence[Face],
+        spec: CropSpec,
+        cut: list[tuple[CropSpec, Crops]],
+    ) -> Crops:
+        """Cut the crops; estimators with equal specs share theirs."""
+        for known, crops in cut:
+            if known == spec:
+                return crops
+        cut.append((spec, self.crops_of(image_bgr, faces, spec)))
+        return cut[-1][1]
+
+    def _failed(
+        self, name: str, status: PictureStatus, error: BaseException, times: dict[str, float]
+    ) -> PredictedPicture:
+        known = isinstance(error, AgebenchError)
+        reason = str(error) if known else f"{type(error).__name__}: {error}"
+        return PredictedPicture(
+            name,
+            self._detector_name,
+            tuple(self._estimators),
+            status=status,
+            reason=reason.removeprefix(f"{name}: "),
+            stage_ms=times,
+        )
+
+
+@contextmanager
+def _timed(times: dict[str, float], stage: str) -> Iterator[None]:
+    begun = time.perf_counter()
+    try:
+        yield
+    finally:
+        times[stage] = times.get(stage, 0.0) + (time.perf_counter() - begun) * 1000
+
+
+def _listed(
+    estimators: str | Estimator | Sequence[str | Estimator] | None,
+) -> list[str | Estimator]:
+    if estimators is None:
+        return [ESTIMATOR]
+    if isinstance(estimators, (str, Estimator)):
+        return [estimators]
+    listed = list(estimators)
+    if not listed:
+        raise UsageError("no estimator was given ('agebench ls estimators' lists them)")
+    return listed
+
+
+def _loaded(item: str | Estimator) -> tuple[str, Estimator]:
+    estimator = load_estimator(item) if isinstance(item, str) else item
+    if not isinstance(cast("object", estimator), Estimator):
+        raise UsageError(
+            f"expected an estimator or its name, got {type(item).__name__}: "
+            "it needs `spec` and `predict`"
+        )
+    name = " ".join(item.split()) if isinstance(item, str) else estimator.spec.name
+    for view in estimator.spec.crop.views.values():
+        if view.region not in REGIONS:
+            hint = suggestion(view.region, REGIONS)
+            raise UsageError(f"{name}: unknown region {view.region!r}: {hint}")
+    return name, estimator
+
+
+def _loaded_detector(detector: str | FaceDetector | None) -> tuple[str, FaceDetector, str]:
+    if detector is None:
+        return best_detector()
+    if isinstance(detector, str):
+        return " ".join(detector.split()), load_detector(detector), ""
+    if not isinstance(cast("object", detector), FaceDetector):
+        raise UsageError(
+            f"expected a detector or its name, got {type(detector).__name__}: "
+            "it needs `spec` and `detect`"
+        )
+    return detector.spec.name, detector, ""
+
+
+def ask(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
+    """Return one answer per face; a face that the estimator fails on does not touch the others."""
+    count = len(crops)
+    if count == 0:
+        return []
+    try:
+        return _answers(estimator, crops)
+    except Exception as error:  # an estimator may be anybody's, and one face may be the cause
+        if count == 1:
+            known = isinstance(error, AgebenchError)
+            reason = str(error) if known else f"{type(error).__name__}: {error}"
+            return [AgeAnswer(None, reason=reason)]
+    return [ask(estimator, crops.take(slice(row, row + 1)))[0] for row in range(count)]
+
+
+def _answers(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
+    predictions = list(estimator.predict(crops))
+    if len(predictions) != len(crops):
+        raise ContractError(
+            f"{estimator.spec.name}: expected {len(crops)} ages, got {len(predictions)}"
+        )
+    return [_answer(estimator, prediction) for prediction in predictions]
+
+
+def _answer(estimator: Estimator, prediction: AgePrediction) -> AgeAnswer:
+    return AgeAnswer(float(prediction.years), interval_of(estimator, prediction))
+
+
+def interval_of(estimator: Estimator, prediction: AgePrediction) -> tuple[float, float] | None:
+    """Return the ends between which the middle 80 % of a distribution lie, years."""
+    bins = estimator.spec.bins
+    if bins is None or prediction.probabilities is None:
+        return None
+    by_year = year_probabilities(prediction.probabilities[None], bins)
+    low, high = central_interval(np.cumsum(by_year, axis=1), INTERVAL_LEVEL)[0]
+    return float(low), float(high)

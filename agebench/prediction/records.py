@@ -1,0 +1,115 @@
+"""What is said of a picture's faces, and its one line of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
+
+from agebench.types import Face, frozen_mapping, plain
+
+PictureStatus: TypeAlias = Literal["ok", "unreadable", "detector_failed", "crop_failed", "crashed"]
+
+INTERVAL_LEVEL = 0.8
+"""What share of people the interval that is shown claims to hold."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgeAnswer:
+    """What one estimator says of one face.
+
+    Attributes:
+        years: age, 0 to 120; None where it failed, for which `reason` says why.
+        interval_80: central interval that holds 80 % of its distribution, years; None where the
+            estimator gives no distribution.
+        reason: why there is no age; "" where there is.
+    """
+
+    years: float | None
+    interval_80: tuple[float, float] | None = None
+    reason: str = ""
+
+    @property
+    def text(self) -> str:
+        """The age as it is shown: "36 (28-45)", "36", or "?"."""
+        if self.years is None:
+            return "?"
+        if self.interval_80 is None:
+            return f"{self.years:.0f}"
+        low, high = self.interval_80
+        return f"{self.years:.0f} ({low:.0f}-{high:.0f})"
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedFace:
+    """One face with what every estimator says of it.
+
+    Attributes:
+        face: box, landmarks and score as the detector gave them.
+        ages: by estimator, in the order in which they were asked.
+        track: the person's number in a video, from 1; None in a picture.
+    """
+
+    face: Face
+    ages: Mapping[str, AgeAnswer]
+    track: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ages", frozen_mapping(self.ages))
+
+    @property
+    def years(self) -> float | None:
+        """Age by the first estimator, years; None where it failed."""
+        return next(iter(self.ages.values())).years
+
+    @property
+    def interval_80(self) -> tuple[float, float] | None:
+        """Interval of 80 % by the first estimator, years; None where it gives none."""
+        return next(iter(self.ages.values())).interval_80
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold; numbers are unrounded."""
+        content = {**plain(self.face), "ages": plain(self.ages)}
+        return content if self.track is None else {"track": self.track, **content}
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedPicture:
+    """One picture with its faces, best detector score first.
+
+    Attributes:
+        name: its path as it was found, or "" for an array.
+        detector: the reference of the detector that was used.
+        estimators: what they are called in `PredictedFace.ages`.
+        size_hw: height and width in pixels; None where it could not be read.
+        faces: empty where there is none.
+        status: "ok", also without any face; else what failed.
+        reason: the failure in a sentence; "" for "ok".
+        stage_ms: time of "decode", "detect", "crop" and "infer"; not part of the JSON.
+    """
+
+    name: str
+    detector: str
+    estimators: tuple[str, ...]
+    size_hw: tuple[int, int] | None = None
+    faces: tuple[PredictedFace, ...] = ()
+    status: PictureStatus = "ok"
+    reason: str = ""
+    stage_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return what JSON can hold; numbers are unrounded."""
+        return {
+            "picture": self.name,
+            "status": self.status,
+            "reason": self.reason,
+            "size_hw": plain(self.size_hw),
+            "detector": self.detector,
+            "estimators": list(self.estimators),
+            "faces": [face.to_json() for face in self.faces],
+        }
+
+    def to_line(self) -> str:
+        """Return it as one line of JSON, without a line end."""
+        return json.dumps(self.to_json(), allow_nan=False, separators=(",", ":"))

@@ -1,0 +1,104 @@
+"""What there is to predict: pictures and videos named by paths, folders, patterns or a pipe."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from agebench.datasets.base import list_files, readable_name
+from agebench.errors import AgebenchError, DatasetError
+from agebench.references import user_path
+from agebench.types import Problem
+
+STDIN = "-"
+
+VIDEO_SUFFIXES = frozenset(
+    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}
+)
+"""Suffixes, in lower case, of files that are taken for videos."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What was found.
+
+    Attributes:
+        names: paths of pictures as they are found and called, sorted within each folder and
+            pattern; none twice.  `STDIN` is the picture on standard input.
+        problems: what was left out, with the reason.
+        roots: the folders that were searched.
+        single: exactly one picture was named, and not by a pattern.
+    """
+
+    names: tuple[str, ...]
+    problems: tuple[Problem, ...] = ()
+    roots: tuple[Path, ...] = ()
+    single: bool = False
+
+
+def is_video(name: str) -> bool:
+    """Tell by the suffix, in any case, whether a file is meant to be a video.
+
+    >>> is_video("a.MP4"), is_video("a.jpg")
+    (True, False)
+    """
+    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - text, no file
+
+
+def find_sources(arguments: Iterable[str]) -> Sources:
+    """List what the arguments name; no file is opened.
+
+    Raises:
+        AgebenchError: nothing is there under a name, or a folder holds no picture.
+    """
+    listed = list(arguments)
+    names: dict[str, None] = {}
+    problems: list[Problem] = []
+    roots: list[Path] = []
+    for argument in listed:
+        path = user_path(argument)
+        if argument == STDIN:
+            names[STDIN] = None
+        elif _is_folder(path):
+            roots.append(path)
+            found, left_out = _in_folder(path)
+            names.update(dict.fromkeys(found))
+            problems += left_out
+        elif os.path.lexists(path):
+            names[str(path)] = None
+        else:
+            names.update(dict.fromkeys(_matching(argument, path)))
+    one = len(listed) == 1 and not roots and os.path.lexists(user_path(listed[0]))
+    single = one or listed == [STDIN]
+    return Sources(tuple(names), tuple(problems), tuple(roots), single)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except (OSError, ValueError) as error:
+        raise AgebenchError(f"{str(path)!r} can't be looked at: {error}") from error
+
+
+def _in_folder(folder: Path) -> tuple[list[str], list[Problem]]:
+    try:
+        files, problems = list_files(folder)
+    except DatasetError as error:
+        raise AgebenchError(str(error)) from error
+    prefix = os.path.join(str(folder), "")  # noqa: PTH118 - a Path drops "./" and is slow
+    named = [Problem(prefix + item.name, item.reason) for item in problems]
+    if not files and not named:
+        raise AgebenchError(f"the folder {str(folder)!r} holds no picture")
+    return sorted(prefix + file.name for file in files), sorted(named, key=lambda item: item.name)
+
+
+def _matching(argument: str, path: Path) -> list[str]:
+    if not glob.has_magic(argument):
+        raise AgebenchError(f"there is no picture, folder or video at {argument!r}: check the path")
+    found = [name for name in glob.iglob(str(path), recursive=True) if not os.path.isdir(name)]  # noqa: PTH112, PTH207 - a pattern as the shell reads it
+    if not found:
+        raise AgebenchError(f"no file matches the pattern {argument!r}")
+    return sorted(map(readable_name, found))

@@ -1,0 +1,115 @@
+"""One picture of a run: predict, explain, draw; what came of it is one plain record."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.errors import AgebenchError
+from agebench.prediction.drawing import draw_side_by_side, save_picture
+from agebench.prediction.explaining import moved_years
+from agebench.prediction.predictor import AgePredictor
+from agebench.prediction.records import PredictedPicture
+from agebench.prediction.sources import STDIN
+from agebench.types import Image
+from agebench.vision.images import MAX_FILE_BYTES, MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What every process needs to know; references only, so that it can be sent.
+
+    Attributes:
+        estimators: references; each process loads its own.
+        detector: reference.
+        explain: say what each view moved.
+        max_pixels: larger pictures are refused.
+    """
+
+    estimators: tuple[str, ...]
+    detector: str
+    explain: bool = False
+    max_pixels: int = MAX_PIXELS
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One picture: its path, which is its name, and where it is drawn to."""
+
+    name: str
+    draw_to: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What came of one picture.
+
+    Attributes:
+        task: the picture.
+        record: its JSON, as `PredictedPicture.to_json`.
+        stage_ms: time of each stage.
+        not_drawn: why there is no drawing of it, where there should be one.
+    """
+
+    task: Task
+    record: dict[str, Any]
+    stage_ms: dict[str, float]
+    not_drawn: str = ""
+
+
+class PictureWorker:
+    """Does tasks one after the other with models that are loaded once."""
+
+    def __init__(self, plan: Plan, predictor: AgePredictor | None = None) -> None:
+        self._plan = plan
+        self._predictor = predictor or AgePredictor(
+            plan.estimators, detector=plan.detector, max_pixels=plan.max_pixels
+        )
+
+    def do(self, task: Task) -> Finished:
+        """Return what came of a picture; only an output that can't be written raises.
+
+        Raises:
+            AgebenchError: the drawing can't be written.
+        """
+        image, answer = self._examined(task)
+        record = answer.to_json()
+        if image is not None and self._plan.explain:
+            self._explain(image, answer, record)
+        not_drawn = ""
+        if task.draw_to is not None and image is not None and answer.status == "ok":
+            not_drawn = _draw(image, answer, task.draw_to)
+        return Finished(task, record, dict(answer.stage_ms), not_drawn)
+
+    def _examined(self, task: Task) -> tuple[Image | None, PredictedPicture]:
+        picture: bytes | str = _stdin_bytes() if task.name == STDIN else task.name
+        kept: list[Image] = []
+        answer = self._predictor.predict_one(picture, task.name, keep=kept.append)
+        return (kept[0] if kept else None), answer
+
+    def _explain(self, image: Image, answer: PredictedPicture, record: dict[str, Any]) -> None:
+        for name, estimator in self._predictor.estimators.items():
+            crops = self._predictor.crops_of(
+                image, [found.face for found in answer.faces], estimator.spec.crop
+            )
+            for face, moved in zip(record["faces"], moved_years(estimator, crops), strict=True):
+                face.setdefault("moved_years", {})[name] = moved
+
+
+def _stdin_bytes() -> bytes:
+    return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+
+
+def _draw(image_bgr: Image, answer: PredictedPicture, path: Path) -> str:
+    try:
+        drawn = draw_side_by_side(image_bgr, answer.faces, answer.estimators)
+    except Exception as error:  # a picture of an odd shape must not end the run
+        return f"{type(error).__name__}: {error}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgebenchError(f"{path.parent} can't be made: {error.strerror}") from error
+    save_picture(drawn, path)
+    return ""

@@ -1,0 +1,29 @@
+"""From settings to a network."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from torch import nn
+
+from agebench.train.age_net import AgeNet
+from agebench.train.draws import Draws
+from agebench.train.model import HeadMaker, MultiCropResNet
+from agebench.train.model_settings import ModelSettings
+
+AgeNetwork: TypeAlias = MultiCropResNet | AgeNet
+
+
+def build_network(
+    settings: ModelSettings, head: HeadMaker = nn.Linear, draws: Draws | None = None
+) -> AgeNetwork:
+    """Return the network that the settings describe, with new weights.
+
+    Args:
+        settings: which network, and of what.
+        head: makes a last layer from the width of what comes in and the number of bins.
+        draws: the randomness of dropout; a new one if not given.
+    """
+    if settings.network == "age-net":
+        return AgeNet(settings, head, draws)
+    return MultiCropResNet(settings, head, draws)

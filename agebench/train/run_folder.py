@@ -1,0 +1,187 @@
+"""The folder of a run: one run at a time, what it goes on from, and what it left out."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+from agebench.errors import AgebenchError, UsageError, WeightsError
+from agebench.files import csv_line, lock_file, write_whole
+from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoint
+from agebench.train.loop import BEST_FILE, LAST_FILE
+from agebench.train.settings import TrainSettings
+from agebench.types import Problem
+
+EVALUATION_FILE = "evaluation.json"
+LEFT_OUT_FILE = "left-out.csv"
+LOCK_FILE = ".lock"
+
+FREE_SETTINGS = frozenset(
+    {
+        *("device", "checkpoint_minutes", "rounds", "data.workers"),
+        # Where the pictures lie; that they are the same ones is checked by the split.
+        *("data.root", "data.protocol"),
+    }
+)
+"""Settings that a run may go on with other values of."""
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder of a run, and keep other runs out of it inside.
+
+    Raises:
+        AgebenchError: it can't be made or written to, or another run is at work in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgebenchError(f"{folder} can't be made: {error.strerror}: name a folder") from error
+    path = folder / LOCK_FILE
+    try:
+        lock = path.open("a+b")
+    except OSError as error:
+        raise AgebenchError(
+            f"{folder} can't be written to: {error.strerror}: name another folder"
+        ) from error
+    with lock:
+        if not _locked(lock, path):
+            raise AgebenchError(
+                f"another run is at work in {folder}: wait for it, or name another folder"
+            )
+        try:
+            yield
+        finally:
+            # Some systems do not remove an open file; it does no harm where it stays.
+            with suppress(OSError):
+                path.unlink()
+
+
+def _locked(lock: IO[bytes], path: Path) -> bool:
+    """Lock the file; not if the run that had it has just ended and removed it."""
+    try:
+        return lock_file(lock) and os.path.samestat(path.stat(), os.fstat(lock.fileno()))
+    except OSError:
+        return False
+
+
+def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | None:
+    """Return the last checkpoint of the run in a folder; None where there is no run.
+
+    Raises:
+        WeightsError: it is damaged, or the best one is gone.
+        UsageError: the run was begun with other settings.
+    """
+    last = folder / LAST_FILE
+    if not last.exists():
+        return None
+    try:
+        saved = read_checkpoint(last)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}; the run can't go on from it: copy {BEST_FILE} over it to go on from the "
+            "best round, or remove it to start anew"
+        ) from error
+    _check_settings(settings, saved.settings)
+    if saved.state.get("best_mae") is not None and not (folder / BEST_FILE).is_file():
+        raise best_is_unusable(WeightsError(f"{folder / BEST_FILE} is not there"))
+    return saved
+
+
+def best_is_unusable(error: WeightsError) -> WeightsError:
+    """Return the error for a best checkpoint that can't be read, with what to do about it."""
+    return WeightsError(
+        f"{error}; copy {LAST_FILE} over it to take the last weights for the best, and give the "
+        "same command again"
+    )
+
+
+def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
+    """Refuse to go on with other settings than the run began with."""
+    ours, theirs = (_flat(plain_settings(values)) for values in (settings, saved))
+    for key in sorted(ours.keys() | theirs.keys()):
+        if key not in FREE_SETTINGS and ours.get(key) != theirs.get(key):
+            raise UsageError(
+                f"the run in this folder was begun with other settings ({key!r} was "
+                f"{theirs.get(key)!r:.60}, is {ours.get(key)!r:.60}): give those again, or another "
+                "folder"
+            )
+    if settings.rounds != saved.rounds and settings.optim.schedule == "cosine":
+        raise UsageError(
+            f"the run was planned for {saved.rounds} rounds, and its learning rate follows from "
+            f"that: it can't go on for {settings.rounds}"
+        )
+
+
+def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{where}{name}.")
+        else:
+            flat[where + name] = value
+    return flat
+
+
+def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
+    """Refuse to go on with other pictures than the run began with.
+
+    Raises:
+        UsageError: the split or the number of pictures differs.
+    """
+    for name in ("split", "pictures"):
+        if about[name] != saved.about.get(name):
+            raise UsageError(
+                f"the run in this folder was begun with other pictures ({name!r} was "
+                f"{saved.about.get(name)}, is {about[name]}): give those again, or another folder"
+            )
+
+
+def evaluation_of(folder: Path) -> dict[str, Any]:
+    """Return what the run in a folder wrote at its end; {} where it has not ended.
+
+    Raises:
+        AgebenchError: the file can't be read; it may say that the test part was looked at.
+    """
+    path = folder / EVALUATION_FILE
+    try:
+        content = json.loads(path.read_bytes())
+        if isinstance(content, dict):
+            return content
+        reason = "it holds no JSON object"
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except (ValueError, RecursionError):
+        reason = "it is no JSON"
+    raise AgebenchError(f"{path} can't be read: {reason}: move it away")
+
+
+def write_left_out(folder: Path, left_out: Mapping[str, Sequence[Problem]]) -> str:
+    """Write the list of all pictures that were left out.
+
+    Args:
+        folder: of the run.
+        left_out: by part, or by the step that left them out.
+
+    Returns:
+        One line for people; "" where there is nothing to say.
+    """
+    rows = [
+        (part, problem.name, problem.reason)
+        for part, problems in left_out.items()
+        for problem in problems
+    ]
+    lines = map(csv_line, [("part", "image", "reason"), *rows])
+    write_whole(folder / LEFT_OUT_FILE, "".join(lines))
+    if not rows:
+        return ""
+    counts = ", ".join(
+        f"{len(problems):,} ({part})" for part, problems in left_out.items() if problems
+    )
+    return f"pictures left out: {counts}: see {folder / LEFT_OUT_FILE}"

@@ -1,0 +1,205 @@
+"""Video files and cameras frame by frame, and annotated ones written, by OpenCV."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+
+from agebench.errors import AgebenchError, ImageError, UsageError
+from agebench.types import Image
+from agebench.vision.images import check_regular
+from agebench.vision.opencv import cv2
+
+MOST_BROKEN = 100
+"""After so many frames in a row that can't be decoded, the rest of a file is given up."""
+
+CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
+"""What annotated videos are written with, by suffix; all are in OpenCV's own wheels."""
+
+DEFAULT_RATE_HZ = 25.0
+"""Assumed where a file or camera does not say how many frames it has per second."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """One frame.
+
+    Attributes:
+        index: from 0; broken frames count.
+        time_s: seconds from the start, by the rate of frames.
+        image_bgr: uint8 (height, width, 3); None where it can't be decoded.
+    """
+
+    index: int
+    time_s: float
+    image_bgr: Image | None
+
+
+class VideoSource:
+    """An open video file or camera.
+
+    Args:
+        source: a path, or a camera's number.
+
+    Raises:
+        ImageError: it can't be opened.
+    """
+
+    def __init__(self, source: Path | int) -> None:
+        self._source = source
+        if isinstance(source, Path):
+            check_regular(source, "a video")
+        try:
+            self._capture: Any = cv2.VideoCapture(
+                source if isinstance(source, int) else str(source)
+            )
+        except cv2.error as error:
+            raise ImageError(f"{self.name}: can't be opened: {error.err}") from error
+        if not self._capture.isOpened():
+            self._capture.release()
+            expected = "a camera of that number" if isinstance(source, int) else "a video"
+            raise ImageError(f"{self.name}: expected {expected}, found nothing that can be opened")
+        rate = float(self._capture.get(cv2.CAP_PROP_FPS))
+        self.rate_hz = rate if 0.1 < rate < 1000 else DEFAULT_RATE_HZ
+
+    def __enter__(self) -> VideoSource:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._capture.release()
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return f"camera {self._source}" if isinstance(self._source, int) else str(self._source)
+
+    def frames(self) -> Iterator[Frame]:
+        """Yield all frames; those that can't be decoded come without a picture.
+
+        Raises:
+            ImageError: there is not a single one that can be decoded.
+        """
+        declared = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        index, broken, whole = 0, 0, False
+        held: list[Frame] = []
+        while broken < MOST_BROKEN:
+            image = self._read()
+            if image is None:
+                # At the end of a file, or of a camera's patience, this is no broken frame.
+                if isinstance(self._source, int) or index >= declared:
+                    break
+                broken += 1
+                held.append(Frame(index, index / self.rate_hz, None))
+            else:
+                yield from held
+                held.clear()
+                broken, whole = 0, True
+                yield Frame(index, index / self.rate_hz, image)
+            index += 1
+        if not whole:
+            raise ImageError(f"{self.name}: holds no frame that can be decoded")
+        yield from held
+
+    def _read(self) -> Image | None:
+        try:
+            got, image = self._capture.read()
+        except cv2.error:
+            return None
+        if not got or image is None or image.size == 0:
+            return None
+        pixels = np.asarray(image, np.uint8)
+        return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+class VideoSink:
+    """Writes frames to a video that gets its name when it is whole.
+
+    Args:
+        path: its suffix decides the codec (see `CODECS`).
+        rate_hz: frames per second.
+
+    Raises:
+        UsageError: another suffix.
+    """
+
+    def __init__(self, path: Path, rate_hz: float) -> None:
+        check_video_name(path)
+        self._path = path
+        self._rate_hz = rate_hz
+        self._writer: Any = None
+        self._temporary: Path | None = None
+        self._size_wh = (0, 0)
+
+    def __enter__(self) -> VideoSink:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer is not None:
+            self._writer.release()
+        if self._temporary is None:
+            return
+        try:
+            if kind is None:
+                self._temporary.replace(self._path)
+        except OSError as reason:
+            raise AgebenchError(f"{self._path} can't be written: {reason.strerror}") from reason
+        finally:
+            self._temporary.unlink(missing_ok=True)
+
+    def write(self, image_bgr: Image) -> None:
+        """Add a frame; all get the size of the first.
+
+        Raises:
+            AgebenchError: the file can't be written.
+        """
+        if self._writer is None:
+            self._open(image_bgr)
+        height, width = image_bgr.shape[:2]
+        if (width, height) != self._size_wh:
+            image_bgr = np.asarray(cv2.resize(image_bgr, self._size_wh), np.uint8)
+        self._writer.write(image_bgr)
+
+    def _open(self, image_bgr: Image) -> None:
+        # Codecs store colour for pairs of pixels: an odd row or column is left out.
+        self._size_wh = (max(2, image_bgr.shape[1] // 2 * 2), max(2, image_bgr.shape[0] // 2 * 2))
+        suffix = self._path.suffix.lower()
+        try:
+            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".video", suffix=suffix)
+            os.close(handle)
+        except OSError as error:
+            raise AgebenchError(f"{self._path} can't be written: {error.strerror}") from error
+        self._temporary = Path(name)
+        codec = cv2.VideoWriter.fourcc(*CODECS[suffix])
+        self._writer = cv2.VideoWriter(name, codec, self._rate_hz, self._size_wh)
+        if not self._writer.isOpened():
+            raise AgebenchError(
+                f"{self._path} can't be written: OpenCV has no encoder for {CODECS[suffix]} at "
+                f"{self._size_wh[0]}x{self._size_wh[1]}; try .avi"
+            )
+
+
+def check_video_name(path: Path) -> None:
+    """Check that a video of that name can be written.
+
+    Raises:
+        UsageError: it has another suffix than those of `CODECS`.
+    """
+    if path.suffix.lower() not in CODECS:
+        raise UsageError(f"--draw {path}: expected a video's name, one of {', '.join(CODECS)}")

@@ -1,0 +1,283 @@
+"""From a picture to ages: inputs, answers, intervals, threads, defaults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+import agebench
+from agebench.errors import AgebenchError, ImageError, UsageError, WeightsUnavailableError
+from agebench.prediction import defaults
+from agebench.prediction.explaining import check_explainable, moved_years
+from agebench.prediction.inputs import to_image
+from agebench.prediction.predictor import AgePredictor, ask, interval_of
+from agebench.protocols import DetectorSpec, EstimatorSpec, FaceDetector
+from agebench.types import (
+    AgeBins,
+    AgePrediction,
+    Crops,
+    CropSpec,
+    Face,
+    Image,
+    ViewSpec,
+)
+
+LEFT = Face((0.0, 0.0, 19.0, 19.0), 0.9)
+RIGHT = Face((20.0, 0.0, 39.0, 19.0), 0.8)
+
+
+@dataclass
+class Fixed:
+    """Finds the same faces everywhere, or raises."""
+
+    faces: Sequence[Face] = (LEFT, RIGHT)
+    error: Exception | None = None
+    spec: DetectorSpec = field(default_factory=lambda: DetectorSpec("fixed"))
+
+    def detect(self, image_bgr: Image, /) -> Sequence[Face]:
+        if self.error is not None:
+            raise self.error
+        return self.faces
+
+
+@dataclass
+class Blueness:
+    """The age is the mean of the blue channel of the crop; 0 blue can't be told."""
+
+    spec: EstimatorSpec = field(
+        default_factory=lambda: EstimatorSpec(
+            "blueness", CropSpec({"face": ViewSpec("face", (8, 8))}), "mean"
+        )
+    )
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        means = crops.views["face"][..., 0].mean(axis=(1, 2))
+        if (means < 1).any():
+            raise AgebenchError("no blue at all")
+        return [AgePrediction(float(mean)) for mean in means]
+
+
+def halves(left_blue: int, right_blue: int) -> Image:
+    picture = np.zeros((20, 40, 3), np.uint8)
+    picture[:, :20, 0], picture[:, 20:, 0] = left_blue, right_blue
+    return picture
+
+
+def test_each_face_gets_the_age_of_its_own_pixels() -> None:
+    predictor = AgePredictor(Blueness(), detector=Fixed())
+    answer = predictor.predict_one(halves(40, 80))
+    assert [round(face.years or -1) for face in answer.faces] == [40, 80]
+    assert [face.face for face in answer.faces] == [LEFT, RIGHT]
+    assert answer.size_hw == (20, 40)
+    assert answer.detector == "fixed"
+    assert set(answer.stage_ms) == {"decode", "detect", "crop", "infer"}
+
+
+def test_a_face_that_fails_does_not_touch_the_other() -> None:
+    answer = AgePredictor(Blueness(), detector=Fixed()).predict_one(halves(0, 80))
+    first, second = answer.faces
+    assert (first.years, first.ages["blueness"].reason) == (None, "no blue at all")
+    assert round(second.years or -1) == 80
+    assert first.ages["blueness"].text == "?"
+    line = json.loads(answer.to_line())
+    assert line["faces"][0]["ages"]["blueness"]["years"] is None
+    assert line["faces"][1]["box_xyxy"] == list(RIGHT.box_xyxy)
+
+
+def test_all_kinds_of_input_give_the_same_picture(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    bgr = rng.integers(0, 255, (5, 7, 3), dtype=np.uint8)
+    pillow = PillowImage.fromarray(np.ascontiguousarray(bgr[:, :, ::-1]))
+    file = tmp_path / "a.png"
+    pillow.save(file)
+    rgb = np.ascontiguousarray(bgr[:, :, ::-1])
+    for given in (bgr, pillow, file, str(file), file.read_bytes()):
+        assert np.array_equal(to_image(given), bgr)
+    assert np.array_equal(to_image(rgb, channels="rgb"), bgr)
+    gray = to_image(bgr[:, :, 0])
+    assert np.array_equal(gray, np.repeat(bgr[:, :, :1], 3, axis=2))
+    turned = PillowImage.open(file)
+    exif = turned.getexif()
+    exif[0x0112] = 3  # upside down
+    turned.save(tmp_path / "turned.png", exif=exif)
+    upside_down = to_image(PillowImage.open(tmp_path / "turned.png"))
+    assert np.array_equal(upside_down, bgr[::-1, ::-1])
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [
+        (np.zeros((4, 4, 3), np.float32), UsageError),
+        (np.zeros((4, 4, 4), np.uint8), UsageError),
+        (np.zeros((0, 4, 3), np.uint8), ImageError),
+        (b"", ImageError),
+        (b"no picture", ImageError),
+        (17, UsageError),
+        (None, UsageError),
+    ],
+)
+def test_what_is_no_picture_is_one_sentence(given: object, error: type[Exception]) -> None:
+    with pytest.raises(error) as caught:
+        to_image(given)  # type: ignore[arg-type]  # wrong on purpose
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bad_picture_does_not_end_a_batch(tmp_path: Path) -> None:
+    missing, folder = tmp_path / "gone.jpg", tmp_path
+    predictor = AgePredictor("constant years=30", detector=Fixed())
+    answers = predictor.predict([missing, halves(1, 2), folder, b"x"])
+    assert [answer.status for answer in answers] == ["unreadable", "ok", "unreadable", "unreadable"]
+    assert [len(answer.faces) for answer in answers] == [0, 2, 0, 0]
+    assert answers[0].reason == "can't be read: No such file or directory"
+    with pytest.raises(UsageError, match="list of pictures, got str"):
+        predictor.predict(str(missing))
+
+
+def test_a_detector_that_raises_is_a_status() -> None:
+    predictor = AgePredictor("constant", detector=Fixed(error=ZeroDivisionError("by zero")))
+    answer = predictor.predict_one(halves(1, 2))
+    assert (answer.status, answer.reason) == ("detector_failed", "ZeroDivisionError: by zero")
+
+
+def test_the_interval_holds_four_fifths() -> None:
+    bins = AgeBins.single_years(10, 19)
+    spec = EstimatorSpec("even", CropSpec(), "expectation", bins=bins)
+
+    class Even:
+        def __init__(self) -> None:
+            self.spec = spec
+
+        def predict(self, crops: Crops, /) -> list[AgePrediction]:
+            return [AgePrediction(14.5, np.full(10, 0.1)) for _ in range(len(crops))]
+
+    # A tenth below and a tenth above, of an even distribution over 9.5 to 19.5.
+    assert interval_of(Even(), AgePrediction(14.5, np.full(10, 0.1))) == pytest.approx((10.5, 18.5))
+    answer = AgePredictor(Even(), detector=Fixed((LEFT,))).predict_one(halves(1, 2))
+    assert answer.faces[0].ages["even"].text == "14 (10-18)"
+    assert interval_of(Blueness(), AgePrediction(14.5)) is None
+
+
+def test_several_estimators_answer_side_by_side() -> None:
+    predictor = AgePredictor(["constant years=20", "constant years=50"], detector=Fixed())
+    (first, _) = predictor.predict_one(halves(1, 2)).faces
+    assert {name: answer.years for name, answer in first.ages.items()} == {
+        "constant years=20": 20.0,
+        "constant years=50": 50.0,
+    }
+    with pytest.raises(UsageError, match="twice"):
+        AgePredictor(["constant", "constant"], detector=Fixed())
+    with pytest.raises(UsageError, match="no estimator"):
+        AgePredictor([], detector=Fixed())
+    with pytest.raises(UsageError, match="did you mean 'constant'"):
+        AgePredictor("constnt", detector=Fixed())
+
+
+def test_threads_get_their_own_answers() -> None:
+    predictor = AgePredictor(Blueness(), detector=Fixed())
+    pictures = [halves(blue, blue + 1) for blue in range(1, 100)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(predictor.predict_one, pictures))
+    assert [round(answer.faces[0].years or -1) for answer in answers] == list(range(1, 100))
+
+
+def test_predict_is_public_and_raises_for_one_picture(tmp_path: Path) -> None:
+    black = np.zeros((30, 30, 3), np.uint8)
+    answer = agebench.predict(black, estimator="constant years=7", detector="aligned")
+    assert [face.years for face in answer.faces] == [7.0]
+    assert agebench.AgePredictor is AgePredictor
+    with pytest.raises(ImageError, match=r"gone\.jpg: can't be read"):
+        agebench.predict(tmp_path / "gone.jpg", estimator="constant", detector="aligned")
+
+
+@pytest.mark.parametrize("missing", [(), ("yolov8-face",), ("yolov8-face", "yunet")])
+def test_the_best_detector_at_hand_is_taken_and_said(
+    missing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(name: str) -> FaceDetector:
+        if name in missing:
+            raise WeightsUnavailableError(f"{name}.onnx can't be had (expected 1 byte):\n  x")
+        return Fixed(spec=DetectorSpec(name))
+
+    monkeypatch.setattr(defaults, "load_detector", load)
+    name, detector, sentence = defaults.best_detector()
+    assert name == detector.spec.name == defaults.DETECTORS[len(missing)]
+    assert name in sentence
+    assert all(f"{other}.onnx can't be had" in sentence for other in missing)
+    assert "\n" not in sentence
+
+
+def test_a_detector_asked_for_by_name_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "agebench.prediction.predictor.load_detector",
+        _raising(WeightsUnavailableError("yunet.onnx can't be had")),
+    )
+    with pytest.raises(WeightsUnavailableError):
+        AgePredictor("constant", detector="yunet")
+
+
+def _raising(error: Exception) -> Callable[..., FaceDetector]:
+    def load(name: str) -> FaceDetector:
+        raise error
+
+    return load
+
+
+@dataclass
+class TwoViews:
+    """Sums ten years for each view that is there; `strict` accepts no missing one."""
+
+    strict: bool = False
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        views = {"face": ViewSpec("face", (4, 4)), "eyes": ViewSpec("eyes", (2, 4))}
+        return EstimatorSpec("two", CropSpec(views), "sum")
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        there = np.stack([crops.present["face"] * 10.0, crops.present["eyes"] * 3.0])
+        if self.strict and not there.all():
+            raise AgebenchError("a view is missing")
+        return [AgePrediction(float(years)) for years in there.sum(axis=0)]
+
+
+def test_leaving_a_view_out_says_what_it_moved() -> None:
+    picture = np.zeros((100, 100, 3), np.uint8)
+    predictor = AgePredictor(TwoViews(), detector=Fixed((Face((20.0, 20.0, 80.0, 80.0), 1.0),)))
+    face = predictor.predict_one(picture).faces[0].face
+    crops = predictor.crops_of(picture, [face], TwoViews().spec.crop)
+    assert moved_years(TwoViews(), crops) == [{"face": 10.0, "eyes": 3.0}]
+    assert moved_years(TwoViews(strict=True), crops) == [{"face": None, "eyes": None}]
+    check_explainable("two", TwoViews())
+    with pytest.raises(UsageError, match="can't do without it"):
+        check_explainable("two", TwoViews(strict=True))
+    with pytest.raises(UsageError, match="looks at 'face' alone"):
+        check_explainable("blueness", Blueness())
+
+
+def test_no_faces_ask_nobody() -> None:
+    empty = Crops(
+        {"face": np.zeros((0, 8, 8, 3), np.uint8)},
+        {"face": np.zeros(0, bool)},
+        {"face": np.zeros(0)},
+    )
+    assert ask(Blueness(), empty) == []
+
+
+@pytest.mark.shared
+def test_the_astronaut_has_one_face_with_an_interval(
+    shared_weights: Path, astronaut_bgr: Image
+) -> None:
+    answer = agebench.predict(astronaut_bgr)
+    (face,) = answer.faces
+    assert (answer.detector, *answer.estimators) == ("yolov8-face", defaults.ESTIMATOR)
+    assert face.years is not None
+    assert face.interval_80 is not None
+    assert face.interval_80[0] < face.years < face.interval_80[1]
+    assert len(face.face.landmarks_xy) == 5
