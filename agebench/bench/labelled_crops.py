@@ -103,8 +103,8 @@ def labelled_crops(
         ages.append(item.sample.age_years or 0.0)
     if not parts:
         raise DatasetError(
-            f"{pictures.spec.name}: none of {len(usable)} pictures with an age shows a face that "
-            f"{name} finds: give another data set or detector"
+            f"{pictures.spec.name}: none of {len(usable)} pictures with an age can be read and "
+            f"shows a face that {name} finds: give another data set or detector"
         )
     described = f"{len(parts)} faces of {pictures.spec.name}, found by {name}"
     return LabelledCrops(Crops.join(parts), np.array(ages, np.float64), described)

@@ -89,6 +89,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     where an age differs by more than the tolerance nothing is written.  The report lies beside
     it, as NAME.parity.json.
     """
+    if out.suffix.lower() != ".onnx":
+        raise UsageError(f"an ONNX file is written: name a file that ends in .onnx, not {out}")
     check_target(out)
     if fp16 and int8:
         raise UsageError("--fp16 and --int8 exclude each other: give one of them")
@@ -106,8 +108,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise UsageError("--int8 needs --dataset: real faces, to find the range of each number")
     faces = _Faces(dataset, root, face_detector, protocol, part, sample, seed)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
+    allowed = _tolerance(tolerance, precision)  # before a file is downloaded for nothing
     candidate = _named(_candidate(names[0]), name)
-    _estimator(candidate, out, faces, precision, tolerance, check=not no_check)
+    _estimator(candidate, out, faces, precision, allowed, check=not no_check)
 
 
 def _named(candidate: Candidate, name: str | None) -> Candidate:
@@ -124,13 +127,12 @@ def _estimator(
     out: Path,
     faces: _Faces,
     precision: str,
-    tolerance: float | None,
+    tolerance: Tolerance | None,
     *,
     check: bool,
 ) -> None:
     from agebench.export.writing import export
 
-    allowed = _tolerance(tolerance, precision)
     labelled = _crops(candidate, faces)
     compared = labelled
     price = None
@@ -141,7 +143,7 @@ def _estimator(
         out,
         crops=None if compared is None else compared.crops,
         described="" if compared is None else compared.described,
-        tolerance=allowed,
+        tolerance=tolerance,
         check=check,
     )
     console = Console(highlight=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agebench.cli.progress import progress_bars
-from agebench.errors import UsageError, inert
+from agebench.errors import ImageError, UsageError, inert
 
 if TYPE_CHECKING:
     from agebench.prediction.lines import LineFile
@@ -23,16 +23,22 @@ Examples:
   agebench predict portrait.jpg
   agebench predict PHOTOS --json --out ages.jsonl --workers 4
   agebench predict 'holiday/*.jpg' --draw drawn/ --estimator constant
+  agebench predict party.mp4 --draw party_ages.mp4
   agebench predict - --csv < portrait.jpg
 """
 
 
 @click.command("predict", epilog=EPILOG, short_help="Faces of pictures with their ages.")
-@click.argument("sources", nargs=-1, metavar="[PICTURE|FOLDER|GLOB|-]...")
+@click.argument("sources", nargs=-1, metavar="[PICTURE|FOLDER|GLOB|VIDEO|-]...")
 @click.option(
     "--estimator", "estimators", multiple=True, help="By name; give it again for several."
 )
 @click.option("--detector", help="Face detector; the best at hand if left out.")
+@click.option(
+    "--tiles/--no-tiles",
+    default=None,
+    help="Look at large pictures in parts too; on without --detector.",
+)
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON per picture.")
 @click.option("--csv", "as_csv", is_flag=True, help="One row of CSV per face.")
 @click.option(
@@ -42,12 +48,17 @@ Examples:
     help="With --json: write there; goes on where it was broken off.",
 )
 @click.option(
-    "--draw", type=click.Path(path_type=Path), help="File or folder for annotated pictures."
+    "--draw", type=click.Path(path_type=Path), help="File or folder for what is annotated."
 )
 @click.option("--explain", is_flag=True, help="What each view (face, eyes, ...) moved the age by.")
 @click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
 @click.option(
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
+)
+@click.option("--camera", type=int, help="Look at a camera, by its number; needs --frames.")
+@click.option("--frames", type=int, help="Of a video or camera, only the first N.")
+@click.option(
+    "--smoothing", type=int, default=25, show_default=True, help="Of a video: mean over N frames."
 )
 @click.option("--timings", is_flag=True, help="Print the time of each stage at the end.")
 @click.pass_context
@@ -62,37 +73,96 @@ def command(
     timings: bool,
     **settings: Any,
 ) -> None:
-    """Find all faces of pictures and say how old they are.
+    """Find all faces of pictures and videos and say how old they are.
 
     After each age stands the interval that holds 80 % of what the estimator thinks possible.
     A picture that can't be read does not end the run: it is counted and listed.
     """
     from agebench.prediction.run import PictureRun, PredictSettings
-    from agebench.prediction.sources import find_sources
+    from agebench.prediction.sources import Sources, find_sources
 
-    if as_json and as_csv:
-        raise UsageError("--json and --csv exclude each other: give one")
-    if out is not None and not as_json:
-        raise UsageError("--out goes with --json; send other output to a file with '>'")
-    if not sources:
-        raise UsageError("nothing to look at: name a picture, a folder, a pattern or '-'")
+    camera = settings.pop("camera")
+    options = {name: settings.pop(name) for name in ("smoothing", "frames")}
+    frames = options["frames"]
+    _check(sources, as_json=as_json, as_csv=as_csv, out=out, camera=camera, frames=frames)
     wanted = PredictSettings(estimators=estimators, **settings)
-    found = find_sources(sources)
+    found = find_sources(sources) if sources else Sources(())
     run = PictureRun(found, wanted)
+    if out is not None and run.videos:
+        raise UsageError("--out is for pictures; send a video's lines to a file with '>'")
     if run.predictor.detector_note:
         click.echo(f"agebench: {inert(run.predictor.detector_note)}", err=True)
+    videos: list[str | int] = [*run.videos] if camera is None else [camera]
+    whole = 0
     try:
-        _run_pictures(run, _writer(as_json, as_csv, run), out)
+        write = _writer(as_json, as_csv, run, moving=bool(videos))
+        if run.total or not videos:
+            _run_pictures(run, write, out)
+        for video in videos:
+            summary = not (as_json or as_csv)
+            whole += _run_video(run, video, wanted.draw, options, None if summary else write)
     except KeyboardInterrupt:
         kept = f"; {out} goes on from there with the same command" if out else ""
         click.echo(f"agebench: interrupted{kept}", err=True)
         context.exit(INTERRUPTED)
     _report(run.tally, timings=timings)
-    if not run.tally.answered and not run.tally.resumed:
+    if not (whole or run.tally.answered or run.tally.resumed):
         context.exit(1)
 
 
-def _writer(as_json: bool, as_csv: bool, run: PictureRun) -> Callable[[dict[str, Any]], None]:
+def _check(
+    sources: tuple[str, ...],
+    *,
+    as_json: bool,
+    as_csv: bool,
+    out: Path | None,
+    camera: int | None,
+    frames: int | None,
+) -> None:
+    if as_json and as_csv:
+        raise UsageError("--json and --csv exclude each other: give one")
+    if out is not None and not as_json:
+        raise UsageError("--out goes with --json; send other output to a file with '>'")
+    if camera is None and not sources:
+        raise UsageError("nothing to look at: name a picture, a folder, a pattern or '-'")
+    if camera is not None and (sources or frames is None or camera < 0):
+        raise UsageError("--camera N goes alone, N from 0, and needs --frames to know its end")
+
+
+def _run_video(
+    run: PictureRun,
+    video: str | int,
+    draw: Path | None,
+    options: dict[str, Any],
+    write: Callable[[dict[str, Any]], None] | None,
+) -> bool:
+    """Examine one video; return whether it could be done.  Without `write` a summary is printed."""
+    from agebench.prediction.video import VideoRun, video_place
+    from agebench.prediction.writing import people_lines
+
+    place = None if draw is None else video_place(draw, str(video))
+    if place is not None and place != draw:
+        place.parent.mkdir(parents=True, exist_ok=True)
+    source = video if isinstance(video, int) else Path(video)
+    going = VideoRun(run.predictor, source, draw=place, **options)
+    try:
+        for record in going.records():
+            if write is not None:
+                write(record)
+    except ImageError as error:
+        name = video if isinstance(video, str) else f"camera {video}"
+        run.tally.note(name, str(error).removeprefix(f"{name}: "))
+        run.tally.failures["unreadable"] += 1
+        run.tally.pictures += 1
+        return False
+    for line in people_lines(str(video), going.tally):
+        click.echo(line, err=write is not None)
+    return True
+
+
+def _writer(
+    as_json: bool, as_csv: bool, run: PictureRun, *, moving: bool
+) -> Callable[[dict[str, Any]], None]:
     from agebench.prediction.lines import to_line
     from agebench.prediction.writing import csv_header, csv_rows, text_lines
 
@@ -100,15 +170,17 @@ def _writer(as_json: bool, as_csv: bool, run: PictureRun) -> Callable[[dict[str,
         click.echo(to_line(record))
 
     def write_csv(record: dict[str, Any]) -> None:
-        for row in csv_rows(record):
+        for row in csv_rows(record, moving=moving):
             click.echo(row, nl=False)
 
     def write_text(record: dict[str, Any]) -> None:
+        if record["status"] != "ok" and run.total == 1:
+            return  # the report says it
         for line in text_lines(record):
             click.echo(line)
 
     if as_csv:
-        click.echo(csv_header(list(run.predictor.estimators)), nl=False)
+        click.echo(csv_header(list(run.predictor.estimators), moving=moving), nl=False)
         return write_csv
     return write_json if as_json else write_text
 
@@ -142,13 +214,20 @@ def _report(tally: Tally, *, timings: bool) -> None:
     if timings:
         say("time: " + json.dumps({name: round(ms) for name, ms in tally.stage_ms.items()}) + " ms")
     failed = sum(tally.failures.values())
+    if tally.pictures == failed == 1:
+        say(f"{tally.problems[0].name}: {tally.problems[0].reason}")
+        return
     if tally.pictures + failed > 1 or tally.resumed:
         say(f"{tally.faces} faces in {tally.pictures} pictures")
     if failed:
         listed = ", ".join(f"{count} {status}" for status, count in sorted(tally.failures.items()))
         say(f"{failed} without an answer ({listed}):")
+    _list_problems(tally, failed + tally.not_drawn)
+
+
+def _list_problems(tally: Tally, count: int) -> None:
     for problem in tally.problems:
         click.echo(f"  {inert(problem.name)}: {inert(problem.reason)}", err=True)
-    more = failed + tally.not_drawn - len(tally.problems)
+    more = count - len(tally.problems)
     if more > 0:
         click.echo(f"  and {more} more (--json has them all)", err=True)

@@ -44,7 +44,10 @@ class Tolerance:
 
     def __post_init__(self) -> None:
         if not (0 < self.max_years < 120 and 0 < self.mean_years < 120):
-            raise ValueError(f"a tolerance must be above 0 and below 120 years, got {self}")
+            raise ValueError(
+                "a tolerance must be above 0 and below 120 years, got "
+                f"{self.max_years:g} (mean {self.mean_years:g})"
+            )
 
 
 TOLERANCES: dict[Precision, Tolerance] = {

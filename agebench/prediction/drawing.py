@@ -81,7 +81,7 @@ def enlargement(size_hw: tuple[int, int]) -> int:
 
 
 def draw_faces(
-    image_bgr: Image, faces: Sequence[PredictedFace], estimator: str, *, keep_size: bool = False
+    image_bgr: Image, faces: Sequence[PredictedFace], estimator: str, *, moving: bool = False
 ) -> Image:
     """Return a copy of a picture with each face's box, landmarks and age by one estimator.
 
@@ -89,14 +89,14 @@ def draw_faces(
         image_bgr: uint8 (height, width, 3).
         faces: what was found in it.
         estimator: whose ages are written.
-        keep_size: do not enlarge a small picture.
+        moving: a frame of a video: all frames are enlarged alike, whatever is in them.
 
     Returns:
-        uint8 of the same shape, or enlarged by `enlargement`.
+        uint8 of the same shape; small pictures and crowds are enlarged.
     """
-    crowded = _is_crowd(faces, estimator, max(image_bgr.shape[:2]))
-    factor = 1 if keep_size else enlargement((image_bgr.shape[0], image_bgr.shape[1]))
-    if crowded and not keep_size:
+    factor = enlargement((image_bgr.shape[0], image_bgr.shape[1]))
+    crowded = not moving and _is_crowd(faces, estimator, max(image_bgr.shape[:2]))
+    if crowded:
         middle = float(np.median([_height(face) for face in faces]))
         most = max(1, MOST_ENLARGED // max(image_bgr.shape[:2]))
         factor = max(factor, min(most, math.ceil(CROWD_FACE_PX / middle)))
@@ -224,13 +224,17 @@ def _draw_leader(
 
 
 def draw_side_by_side(
-    image_bgr: Image, faces: Sequence[PredictedFace], estimators: Sequence[str]
+    image_bgr: Image,
+    faces: Sequence[PredictedFace],
+    estimators: Sequence[str],
+    *,
+    moving: bool = False,
 ) -> Image:
     """Return one annotated copy of a picture per estimator, side by side with their names.
 
     One estimator alone gets no name: see `draw_faces`.
     """
-    panels = [draw_faces(image_bgr, faces, name) for name in estimators]
+    panels = [draw_faces(image_bgr, faces, name, moving=moving) for name in estimators]
     if len(panels) == 1:
         return panels[0]
     most = max(1, MOST_PANELS_WIDTH // len(panels))

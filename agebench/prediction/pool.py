@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Literal, TypeAlias
 
 from agebench.errors import AgebenchError
-from agebench.prediction.predictor import AgePredictor
+from agebench.prediction.predictor import AgePredictor, detector_label
 from agebench.prediction.records import PredictedPicture
 from agebench.prediction.work import Finished, PictureWorker, Plan, Task
 from agebench.runtimes.base import use_threads
@@ -206,6 +206,6 @@ class _Pool:
 
 def _crashed(plan: Plan, task: Task, reason: str) -> Finished:
     names = tuple(" ".join(item.split()) for item in plan.estimators)
-    detector = " ".join(plan.detector.split())
+    detector = detector_label(plan.detector, tiles=plan.tiles)
     answer = PredictedPicture(task.name, detector, names, status="crashed", reason=reason)
     return Finished(task, answer.to_json(), {})

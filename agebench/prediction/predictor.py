@@ -21,6 +21,7 @@ from agebench.prediction.records import (
     PredictedFace,
     PredictedPicture,
 )
+from agebench.prediction.tiles import detect_faces
 from agebench.protocols import Estimator, FaceDetector
 from agebench.registry import (
     DETECTORS,
@@ -48,6 +49,8 @@ class AgePredictor:
             that is at hand, and `detector_note` says which and why.
         channels: order of the channels of arrays, "bgr" or "rgb".
         max_pixels: larger picture files are refused.
+        tiles: look at large pictures in parts too (`agebench.prediction.tiles`); None does so
+            where no detector was named.
 
     Raises:
         UsageError: an unknown name or option, or the same estimator twice.
@@ -66,6 +69,7 @@ class AgePredictor:
         detector: str | FaceDetector | None = None,
         channels: Channels = "bgr",
         max_pixels: int = MAX_PIXELS,
+        tiles: bool | None = None,
     ) -> None:
         listed = _listed(estimators)
         for item in listed:
@@ -76,7 +80,9 @@ class AgePredictor:
         self._estimators = dict(map(_loaded, listed))
         if len(self._estimators) != len(listed):
             raise UsageError("an estimator is given twice: give each once")
-        self._detector_name, self._detector, self.detector_note = _loaded_detector(detector)
+        self.tiles = detector is None if tiles is None else tiles
+        self.detector_reference, self._detector, self.detector_note = _loaded_detector(detector)
+        self._detector_name = detector_label(self.detector_reference, tiles=self.tiles)
         self._channels = channels
         self._max_pixels = max_pixels
 
@@ -92,7 +98,7 @@ class AgePredictor:
 
     @property
     def detector_name(self) -> str:
-        """What the detector is called in the answers: its reference as given."""
+        """What the detector is called in the answers: its reference, and whether tiles are used."""
         return self._detector_name
 
     def predict(self, pictures: Iterable[Picture]) -> list[PredictedPicture]:
@@ -149,7 +155,7 @@ class AgePredictor:
         times = {} if times is None else times
         try:
             with _timed(times, "detect"):
-                faces = self._detector.detect(image_bgr)
+                faces = detect_faces(self._detector, image_bgr, tiles=self.tiles)
         except Exception as error:  # one picture that upsets a detector must not end the run
             return self._failed(name, "detector_failed", error, times)
         try:
@@ -225,6 +231,16 @@ def _timed(times: dict[str, float], stage: str) -> Iterator[None]:
         yield
     finally:
         times[stage] = times.get(stage, 0.0) + (time.perf_counter() - begun) * 1000
+
+
+def detector_label(reference: str, *, tiles: bool) -> str:
+    """Return what a detector is called in the answers.
+
+    >>> detector_label("yunet", tiles=True)
+    'yunet + tiles'
+    """
+    name = " ".join(reference.split())
+    return f"{name} + tiles" if tiles else name
 
 
 def _listed(

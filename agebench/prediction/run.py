@@ -35,6 +35,7 @@ class PredictSettings:
     Attributes:
         estimators: references; empty for the default one.
         detector: reference; None for the best at hand.
+        tiles: look at large pictures in parts too; None does so where no detector is named.
         draw: file or folder for annotated pictures.
         explain: say what each view moved.
         workers: processes.
@@ -46,6 +47,7 @@ class PredictSettings:
 
     estimators: tuple[str, ...] = ()
     detector: str | None = None
+    tiles: bool | None = None
     draw: Path | None = None
     explain: bool = False
     workers: int = 1
@@ -118,12 +120,16 @@ class PictureRun:
         self._sources = sources
         self._settings = settings
         self._names = [name for name in sources.names if not is_video(name)]
+        self.videos = [name for name in sources.names if is_video(name)]
+        if settings.workers > 1 and self.videos:
+            raise UsageError("a video is examined by one process: leave --workers out")
         if settings.workers > 1 and STDIN in sources.names:
             raise UsageError("a picture from standard input is one: leave --workers out")
         self.predictor = AgePredictor(
             settings.estimators or None,
             detector=settings.detector,
             max_pixels=settings.max_pixels,
+            tiles=settings.tiles,
         )
         if settings.explain:
             for name, estimator in self.predictor.estimators.items():
@@ -149,7 +155,8 @@ class PictureRun:
         """
         plan = Plan(
             tuple(self.predictor.estimators),
-            self.predictor.detector_name,
+            self.predictor.detector_reference,
+            self.predictor.tiles,
             self._settings.explain,
             self._settings.max_pixels,
         )

@@ -1,4 +1,4 @@
-"""The same faces over the frames of a video, by overlap of their boxes; ages smoothed per person."""
+"""Faces followed over the frames of a video by the overlap of their boxes; ages smoothed."""
 
 from __future__ import annotations
 

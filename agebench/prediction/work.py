@@ -24,12 +24,14 @@ class Plan:
     Attributes:
         estimators: references; each process loads its own.
         detector: reference.
+        tiles: look at large pictures in parts too.
         explain: say what each view moved.
         max_pixels: larger pictures are refused.
     """
 
     estimators: tuple[str, ...]
     detector: str
+    tiles: bool = False
     explain: bool = False
     max_pixels: int = MAX_PIXELS
 
@@ -65,7 +67,10 @@ class PictureWorker:
     def __init__(self, plan: Plan, predictor: AgePredictor | None = None) -> None:
         self._plan = plan
         self._predictor = predictor or AgePredictor(
-            plan.estimators, detector=plan.detector, max_pixels=plan.max_pixels
+            plan.estimators,
+            detector=plan.detector,
+            max_pixels=plan.max_pixels,
+            tiles=plan.tiles,
         )
 
     def do(self, task: Task) -> Finished:

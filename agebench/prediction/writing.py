@@ -8,6 +8,7 @@ from typing import Any
 from agebench.errors import inert
 from agebench.files import csv_line
 from agebench.prediction.records import AgeAnswer
+from agebench.prediction.video import VideoTally
 
 
 def _age(answer: Mapping[str, Any]) -> str:
@@ -52,19 +53,40 @@ def _reasons(face: Mapping[str, Any]) -> Iterator[str]:
         yield f"       {inert(name)}, moved by (years): {', '.join(parts)}"
 
 
-def csv_header(estimators: Sequence[str]) -> str:
-    """Return the line of column names."""
+def people_lines(name: str, tally: VideoTally) -> Iterator[str]:
+    """Yield what came of a video: its frames, then each person with the last age that was shown."""
+    broken = f", {tally.broken} broken" if tally.broken else ""
+    failed = f", {tally.failed} failed" if tally.failed else ""
+    people = "1 person" if len(tally.people) == 1 else f"{len(tally.people)} people"
+    yield f"{inert(name)}: {tally.frames} frames{broken}{failed}, {people}"
+    for person in tally.people.values():
+        ages = "  ".join(
+            answer.text if len(person.ages) == 1 else f"{inert(estimator)} {answer.text}"
+            for estimator, answer in person.ages.items()
+        )
+        when = f"frames {person.first} to {person.last}, {person.seen} seen"
+        yield f"  #{person.number}  {ages}  {when}"
+
+
+def csv_header(estimators: Sequence[str], *, moving: bool = False) -> str:
+    """Return the line of column names; with `moving` also the frame and the person's number."""
     ages = [f"{name} {column}" for name in estimators for column in ("years", "low_80", "high_80")]
     places = ["left", "top", "right", "bottom", "score", "landmarks"]
-    return csv_line(["picture", "status", "reason", "face", *places, *ages])
+    when = ["frame", "track"] if moving else []
+    return csv_line(["picture", *when, "status", "reason", "face", *places, *ages])
 
 
-def csv_rows(record: Mapping[str, Any]) -> Iterator[str]:
+def csv_rows(record: Mapping[str, Any], *, moving: bool = False) -> Iterator[str]:
     """Yield one line per face; a picture without any has one line too."""
-    start = [record["picture"], record["status"], record["reason"]]
+    what = [record["status"], record["reason"]]
     if not record["faces"]:
-        yield csv_line([*start, *[""] * (7 + 3 * len(record["estimators"]))])
+        when = [record.get("frame"), None] if moving else []
+        yield csv_line(
+            [record["picture"], *when, *what, *[""] * (7 + 3 * len(record["estimators"]))]
+        )
     for number, face in enumerate(record["faces"], start=1):
+        when = [record.get("frame"), face.get("track")] if moving else []
+        start = [record["picture"], *when, *what]
         landmarks = " ".join(f"{x:g} {y:g}" for x, y in face["landmarks_xy"])
         ages: list[object] = []
         for answer in face["ages"].values():

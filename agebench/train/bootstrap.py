@@ -28,6 +28,10 @@ Method: TypeAlias = Literal["groups", "lds"]
 DECADES = "decades"
 """The name for groups of ten years: 0-9, 10-19, and so on."""
 
+LARGEST_SHARE = 1000.0
+LARGEST_SIZE = 1_000_000_000
+"""Pictures per round as a share and as a number; more would not fit the memory."""
+
 
 def _require(condition: bool, message: str) -> None:
     require(condition, "bootstrap", message)
@@ -90,8 +94,9 @@ def _checked_groups(groups: object) -> str | tuple[float, ...]:
 def _check_size(size: float, replacement: bool) -> None:
     if isinstance(size, int):
         _require(is_whole(size, 2), f"size {size} is that many pictures: write 1.0 for all of them")
+        _require(size <= LARGEST_SIZE, f"size is at most {LARGEST_SIZE:,} pictures, got {size}")
         return
-    _require(0 < size < math.inf, f"size is a share above 0, got {size}")
+    _require(0 < size <= LARGEST_SHARE, f"size is a share above 0 up to 1000, got {size}")
     _require(replacement or size <= 1, f"without replacement a share is at most 1, got {size}")
 
 

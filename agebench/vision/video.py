@@ -17,6 +17,9 @@ from agebench.types import Image
 from agebench.vision.images import check_regular
 from agebench.vision.opencv import cv2
 
+# FFmpeg would say of a damaged frame dozens of times what is said of it here once.
+os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
 MOST_BROKEN = 100
 """After so many frames in a row that can't be decoded, the rest of a file is given up."""
 
@@ -157,6 +160,7 @@ class VideoSink:
             return
         try:
             if kind is None:
+                self._temporary.chmod(0o644)
                 self._temporary.replace(self._path)
         except OSError as reason:
             raise AgebenchError(f"{self._path} can't be written: {reason.strerror}") from reason

@@ -213,6 +213,8 @@ def test_what_can_not_be_drawn_from_is_refused() -> None:
         ({"balance": math.nan}, "from 0 to 1"),
         ({"size": 1}, "write 1.0"),
         ({"size": 0.0}, "share above 0"),
+        ({"size": 1e18}, "up to 1000"),
+        ({"size": 10**18}, "at most 1,000,000,000"),
         ({"size": math.inf}, "share above 0"),
         ({"size": True}, "that many pictures"),
         ({"size": 1.5, "replacement": False}, "at most 1"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agebench.errors import AgebenchError
-from agebench.files import read_whole, write_whole
+from agebench.files import lock_file, read_whole, write_whole
 
 
 def test_what_was_written_is_read_up_to_the_limit(tmp_path: Path) -> None:
@@ -35,3 +35,12 @@ def test_a_file_that_may_not_be_read_is_a_sentence(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(AgebenchError, match=r"can't be read: .*Permission denied"):
         read_whole(file, "a thing", 5)
+
+
+def test_a_locked_file_is_not_locked_again(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with path.open("wb") as first, path.open("ab") as second:
+        assert lock_file(first)
+        assert not lock_file(second)
+    with path.open("ab") as third:
+        assert lock_file(third)

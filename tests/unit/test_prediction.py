@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,6 +20,7 @@ from agebench.prediction import defaults
 from agebench.prediction.explaining import check_explainable, moved_years
 from agebench.prediction.inputs import to_image
 from agebench.prediction.predictor import AgePredictor, ask, interval_of
+from agebench.prediction.tiles import OVERLAP_PX, TILE_PX, detect_faces, starts
 from agebench.protocols import DetectorSpec, EstimatorSpec, FaceDetector
 from agebench.types import (
     AgeBins,
@@ -276,8 +279,58 @@ def test_the_astronaut_has_one_face_with_an_interval(
 ) -> None:
     answer = agebench.predict(astronaut_bgr)
     (face,) = answer.faces
-    assert (answer.detector, *answer.estimators) == ("yolov8-face", defaults.ESTIMATOR)
+    assert (answer.detector, *answer.estimators) == ("yolov8-face + tiles", defaults.ESTIMATOR)
     assert face.years is not None
     assert face.interval_80 is not None
     assert face.interval_80[0] < face.years < face.interval_80[1]
     assert len(face.face.landmarks_xy) == 5
+
+
+def test_the_documents_example_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = Path(__file__).parents[2] / "docs" / "predict.md"
+    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    exec(compile(code, str(page), "exec"), {})  # noqa: S102 - our own example
+    assert capsys.readouterr().out.splitlines()[0] == "0"
+    assert f"`{defaults.ESTIMATOR}`" in page.read_text("utf-8")
+
+
+@dataclass
+class Bright:
+    """Finds squares by their own colour, but only such as are no smaller than 1/64 of the side."""
+
+    spec: DetectorSpec = field(default_factory=lambda: DetectorSpec("bright"))
+
+    def detect(self, image_bgr: Image, /) -> list[Face]:
+        found = []
+        for value in np.unique(image_bgr[..., 0]):
+            rows, columns = np.nonzero(image_bgr[..., 0] == value)
+            box = (columns.min() - 0.5, rows.min() - 0.5, columns.max() + 0.5, rows.max() + 0.5)
+            if value and (box[2] - box[0]) * 64 >= max(image_bgr.shape[:2]):
+                found.append(Face(tuple(map(float, box)), 0.5 + value / 1000))  # type: ignore[arg-type]  # four of them
+        return found
+
+
+def test_small_faces_of_large_pictures_are_found_once_in_tiles() -> None:
+    picture = np.zeros((2000, 3000, 3), np.uint8)
+    small = [(0, 0), (1270, 20), (1900, 1270), (2979, 1979), (860, 640)]
+    for value, (x, y) in enumerate(small, start=1):
+        picture[y : y + 21, x : x + 21] = value
+    picture[300:1500, 100:800] = 200  # larger than a tile lets through
+    whole = detect_faces(Bright(), picture, tiles=False)
+    assert [face.box_xyxy for face in whole] == [(99.5, 299.5, 799.5, 1499.5)]
+    found = {face.box_xyxy: face.score for face in detect_faces(Bright(), picture, tiles=True)}
+    wanted = {(x - 0.5, y - 0.5, x + 20.5, y + 20.5) for x, y in small}
+    assert set(found) == wanted | {(99.5, 299.5, 799.5, 1499.5)}
+    assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+@pytest.mark.parametrize("length", [1, 1280, 1281, 2160, 2161, 4472, 6708, 20_000])
+def test_tiles_cover_a_side_and_overlap_enough(length: int) -> None:
+    places = starts(length)
+    assert places[0] == 0
+    assert places[-1] + TILE_PX >= length
+    gaps = [after - before for before, after in itertools.pairwise(places)]
+    assert all(0 < gap <= TILE_PX - OVERLAP_PX for gap in gaps)

@@ -94,8 +94,6 @@ def test_any_size_of_picture_can_be_drawn_on(size_hw: tuple[int, int]) -> None:
     assert drawn.shape == (height * factor, width * factor, 3)
     assert (drawn != 200).any()
     assert (picture == 200).all()
-    same = draw_faces(picture, [whole], "a", keep_size=True)
-    assert same.shape == picture.shape
 
 
 def test_small_faces_get_type_that_can_be_read() -> None:
@@ -134,3 +132,15 @@ def test_drawings_are_written_in_the_format_of_their_name(tmp_path: Path, suffix
     assert kind is not None
     assert kind.lower()[:2] in suffix.lower()
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_crowd_is_enlarged_in_a_picture_and_never_in_a_video() -> None:
+    picture = np.full((800, 1000, 3), 90, np.uint8)
+    crowd = [
+        face((x * 18.0 + 100, y * 20.0 + 100, x * 18.0 + 110, y * 20.0 + 112))
+        for x in range(10)
+        for y in range(6)
+    ]
+    assert draw_faces(picture, crowd, "a").shape == (3200, 4000, 3)
+    assert draw_faces(picture, crowd, "a", moving=True).shape == picture.shape
+    assert draw_faces(picture, crowd[:5], "a").shape == picture.shape

@@ -201,10 +201,11 @@ def test_any_number_of_workers_gives_the_same_lines(tmp_path: Path) -> None:
     assert len(records(files[0].read_text())) == 9
 
 
-def test_a_killed_run_goes_on_without_doubles_or_gaps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_run_goes_on_without_doubles_or_gaps(tmp_path: Path, workers: int) -> None:
     root = folder(tmp_path / "in", 300)
     out = tmp_path / "ages.jsonl"
-    call = ["predict", str(root), "--json", "--out", str(out), *FAST]
+    call = ["predict", str(root), "--json", "--out", str(out), *FAST, "--workers", str(workers)]
     killed = 0
     for _ in range(40):
         process = subprocess.Popen([sys.executable, "-c", MAIN, *call])  # noqa: S603 - our own command

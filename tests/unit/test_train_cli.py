@@ -25,6 +25,7 @@ from agebench.train.checkpoint import read_checkpoint  # noqa: E402 - only where
 from agebench.train.loop import BEST_FILE, LAST_FILE  # noqa: E402
 
 FILES = {LAST_FILE, BEST_FILE, "steps.csv", "rounds.csv", "evaluation.json", "training-hashes.bin"}
+FILES.add("left-out.csv")
 if importlib.util.find_spec("matplotlib") is not None:
     FILES.add("curves.png")
 
@@ -114,7 +115,7 @@ def test_other_settings_or_pictures_than_the_runs_are_refused(
     before = (tmp_path / "run" / LAST_FILE).read_bytes()
     for override, named in (
         ("seed=1", "'seed'"),
-        ("optim.learning_rate=0.1", "'optim'"),
+        ("optim.learning_rate=0.1", "'optim.learning_rate' was 0.003, is 0.1"),
         ("batch=4", "'batch'"),
         ("rounds=5", "planned for 3 rounds"),
     ):

@@ -64,6 +64,7 @@ def test_an_estimator_is_exported_and_compared_on_real_faces(
         (("--detector", "yoloface-500k version=v9"), "unknown version 'v9'"),
         (("--detector", "yoloface-500k", "--fp16"), "exported in float32"),
         (("caffe-age-net", "--tolerance", "-1"), "tolerance must be above 0"),
+        (("caffe-age-net", "--tolerance", "nan"), "got nan (mean nan)"),
     ],
 )
 def test_wrong_calls_are_refused(
@@ -72,6 +73,14 @@ def test_wrong_calls_are_refused(
     assert run(*arguments, "-o", tmp_path / "out.onnx") == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_onnx_files_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = tmp_path / "best.safetensors"
+    checkpoint.write_bytes(b"mine")
+    assert run(checkpoint, "-o", checkpoint, "--no-check") == 2
+    assert "ends in .onnx" in capsys.readouterr().err
+    assert checkpoint.read_bytes() == b"mine"
 
 
 def test_files_that_are_no_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,173 @@
+"""Videos and cameras: faces followed over the frames, ages smoothed, an annotated video."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agebench.errors import AgebenchError, UsageError
+from agebench.prediction.drawing import draw_side_by_side
+from agebench.prediction.predictor import AgePredictor
+from agebench.prediction.records import AgeAnswer, PredictedFace
+from agebench.prediction.tracking import SMOOTHING_FRAMES, Tracker
+from agebench.types import Image
+from agebench.vision.video import CODECS, Frame, VideoSink, VideoSource, check_video_name
+
+
+@dataclass(slots=True)
+class Person:
+    """One person of a video.
+
+    Attributes:
+        number: as in the records.
+        first, last: indices of frames.
+        seen: number of frames.
+        ages: the last smoothed ages by estimator.
+    """
+
+    number: int
+    first: int
+    last: int
+    seen: int
+    ages: Mapping[str, AgeAnswer]
+
+
+@dataclass(slots=True)
+class VideoTally:
+    """What came of a video.
+
+    Attributes:
+        frames: read, the broken ones among them.
+        broken: that could not be decoded.
+        failed: that upset the detector or could not be cut.
+        people: by number.
+    """
+
+    frames: int = 0
+    broken: int = 0
+    failed: int = 0
+    people: dict[int, Person] = field(default_factory=dict)
+
+    def add(self, frame: int, faces: list[PredictedFace]) -> None:
+        """Count the faces of a frame."""
+        for face in faces:
+            number = face.track or 0
+            person = self.people.setdefault(number, Person(number, frame, frame, 0, face.ages))
+            person.last, person.ages = frame, face.ages
+            person.seen += 1
+
+
+class VideoRun:
+    """Yields one record per frame.
+
+    Args:
+        predictor: the models.
+        source: a file, or a camera's number.
+        draw: the annotated video to write.
+        smoothing: sightings whose mean age is shown.
+        frames: stop after so many.
+
+    Raises:
+        UsageError: a number is out of range, or `draw` has a suffix that can't be written.
+    """
+
+    def __init__(
+        self,
+        predictor: AgePredictor,
+        source: Path | int,
+        *,
+        draw: Path | None = None,
+        smoothing: int = SMOOTHING_FRAMES,
+        frames: int | None = None,
+    ) -> None:
+        if frames is not None and frames < 1:
+            raise UsageError(f"--frames must be at least 1, got {frames}")
+        if draw is not None:
+            check_video_name(draw)
+            _check_target(draw, source)
+        self._predictor = predictor
+        self._source = source
+        self._draw = draw
+        self._tracker = Tracker(smoothing)
+        self._limit = frames
+        self._last_drawn: Image | None = None
+        self.tally = VideoTally()
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Yield what is in each frame: faces with the person's number and the smoothed age.
+
+        Raises:
+            ImageError: the video can't be opened, or has no frame that can be decoded.
+            AgebenchError: the annotated video can't be written.
+        """
+        with ExitStack() as stack:
+            video = stack.enter_context(VideoSource(self._source))
+            sink = None
+            if self._draw is not None:
+                sink = stack.enter_context(VideoSink(self._draw, video.rate_hz))
+            for frame in video.frames():
+                faces, status, reason = self._examined(frame)
+                self.tally.frames += 1
+                if sink is not None:
+                    self._write(sink, frame, faces)
+                yield self._record(video.name, frame, faces, status, reason)
+                if self.tally.frames == self._limit:
+                    return
+
+    def _examined(self, frame: Frame) -> tuple[list[PredictedFace], str, str]:
+        if frame.image_bgr is None:
+            self.tally.broken += 1
+            return [], "broken", "the frame can't be decoded"
+        answer = self._predictor.predict_image(frame.image_bgr)
+        if answer.status != "ok":
+            self.tally.failed += 1
+            return [], answer.status, answer.reason
+        faces = self._tracker.update(frame.index, answer.faces)
+        self.tally.add(frame.index, faces)
+        return faces, "ok", ""
+
+    def _write(self, sink: VideoSink, frame: Frame, faces: list[PredictedFace]) -> None:
+        """Write a frame; instead of a broken one the last whole one, so that the time is kept."""
+        if frame.image_bgr is not None:
+            names = list(self._predictor.estimators)
+            self._last_drawn = draw_side_by_side(frame.image_bgr, faces, names, moving=True)
+        if self._last_drawn is not None:
+            sink.write(self._last_drawn)
+
+    def _record(
+        self, name: str, frame: Frame, faces: list[PredictedFace], status: str, reason: str
+    ) -> dict[str, Any]:
+        image = frame.image_bgr
+        return {
+            "picture": name,
+            "frame": frame.index,
+            "time_s": frame.time_s,
+            "status": status,
+            "reason": reason,
+            "size_hw": None if image is None else [image.shape[0], image.shape[1]],
+            "detector": self._predictor.detector_name,
+            "estimators": list(self._predictor.estimators),
+            "faces": [face.to_json() for face in faces],
+        }
+
+
+def _check_target(draw: Path, source: Path | int) -> None:
+    if isinstance(source, Path) and draw.exists() and draw.samefile(source):
+        raise UsageError(f"--draw {draw} is the video itself: name another file")
+    if not draw.parent.is_dir():
+        raise AgebenchError(f"there is no folder {draw.parent} for --draw: make it")
+
+
+def video_place(out: Path, video: str) -> Path:
+    """Return where a video's annotated copy goes: `out` itself if named so, or below it.
+
+    >>> video_place(Path("drawn"), "a/party.webm").as_posix()
+    'drawn/party.webm.mp4'
+    """
+    if out.suffix.lower() in CODECS and not out.is_dir():
+        return out
+    name = Path(video).name
+    return out / (name if Path(name).suffix.lower() in CODECS else f"{name}.mp4")

@@ -1,0 +1,92 @@
+"""Pictures per second of `predict` over a folder, by number of processes, against a bare loop.
+
+The bare loop calls decoder, detector, crops and estimator one after the other with nothing
+around them.  All take the same pictures in turn, and the whole is repeated, so that drift of the
+machine's speed hits all alike; models are loaded before the clock starts, but for the processes'
+own, which is why their start is given apart.
+
+    python benchmarks/predict_folder.py FOLDER --limit 200 --workers 1,2
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections import Counter
+from pathlib import Path
+
+from agebench.prediction.pool import examine
+from agebench.prediction.predictor import AgePredictor
+from agebench.prediction.sources import find_sources
+from agebench.prediction.tiles import detect_faces
+from agebench.prediction.work import Plan, Task
+from agebench.vision.crops import cut_crops
+from agebench.vision.frames import canonical_frame
+from agebench.vision.images import read_image
+
+
+def bare_loop(names: list[str], predictor: AgePredictor) -> float:
+    """Return pictures per second."""
+    (estimator,) = predictor.estimators.values()
+    begun = time.perf_counter()
+    for name in names:
+        image = read_image(name)
+        faces = detect_faces(predictor.detector, image, tiles=predictor.tiles)
+        frames = [canonical_frame(face, predictor.detector.spec) for face in faces]
+        if frames:
+            estimator.predict(cut_crops(image, frames, estimator.spec.crop))
+    return len(names) / (time.perf_counter() - begun)
+
+
+def run(names: list[str], plan: Plan, workers: int, predictor: AgePredictor) -> dict[str, float]:
+    """Return pictures per second after the first one, and the seconds until it."""
+    begun = time.perf_counter()
+    first, count, faces = 0.0, 0, 0
+    stages: Counter[str] = Counter()
+    for finished in examine(plan, map(Task, names), workers, predictor):
+        first = first or time.perf_counter()
+        count += 1
+        faces += len(finished.record["faces"])
+        stages.update({name: round(ms * 1000) for name, ms in finished.stage_ms.items()})
+    total = sum(stages.values())
+    shares = {f"share_{name}": spent / total for name, spent in stages.items()}
+    rate = (count - 1) / (time.perf_counter() - first)
+    return {"per_second": rate, "start_s": first - begun, "faces": faces, **shares}
+
+
+def main() -> None:
+    """Measure and print JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--limit", type=int, default=200)
+    parser.add_argument("--workers", default="1,2")
+    parser.add_argument("--estimator", default=None)
+    parser.add_argument("--detector", default=None)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    names = list(find_sources([str(given.folder)]).names)[: given.limit]
+    predictor = AgePredictor(given.estimator, detector=given.detector)
+    plan = Plan(tuple(predictor.estimators), predictor.detector_reference, predictor.tiles)
+    bare: list[float] = []
+    runs: dict[str, list[dict[str, float]]] = {}
+    for _ in range(given.rounds):
+        bare.append(bare_loop(names, predictor))
+        for workers in given.workers.split(","):
+            runs.setdefault(workers, []).append(run(names, plan, int(workers), predictor))
+    result = {
+        "pictures": len(names),
+        "detector": predictor.detector_name,
+        "estimators": list(predictor.estimators),
+        "bare_per_second": {"median": statistics.median(bare), "all": bare},
+        "workers": {
+            count: {key: statistics.median(item[key] for item in items) for key in items[0]}
+            for count, items in runs.items()
+        },
+    }
+    print(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()

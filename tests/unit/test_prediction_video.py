@@ -1,0 +1,240 @@
+"""Videos: who is who from frame to frame, smoothing, broken frames, what is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from agebench.cli.predict import command
+from agebench.errors import ImageError, UsageError
+from agebench.prediction.predictor import AgePredictor
+from agebench.prediction.records import AgeAnswer, PredictedFace
+from agebench.prediction.tracking import MAX_GAP_FRAMES, Tracker, mean_answer
+from agebench.prediction.video import VideoRun, video_place
+from agebench.types import Box, Face, Image
+from agebench.vision.opencv import cv2
+from agebench.vision.video import VideoSink, VideoSource
+
+FAST = ("--detector", "aligned", "--estimator", "constant years=41")
+
+
+def face(box: Box, years: float | None = 30.0) -> PredictedFace:
+    interval = None if years is None else (years - 5, years + 5)
+    return PredictedFace(Face(box, 0.9), {"a": AgeAnswer(years, interval)})
+
+
+def at(x: float, years: float | None = 30.0) -> PredictedFace:
+    return face((x, 0.0, x + 20.0, 20.0), years)
+
+
+def numbers(faces: list[PredictedFace]) -> list[int | None]:
+    return [item.track for item in faces]
+
+
+def frame(index: int, size_hw: tuple[int, int] = (60, 80)) -> Image:
+    """A frame of one gray tone that tells its index."""
+    return np.full((*size_hw, 3), 10 + 4 * index, np.uint8)
+
+
+def write(path: Path, count: int, size_hw: tuple[int, int] = (60, 80)) -> Path:
+    with VideoSink(path, 10.0) as sink:
+        for index in range(count):
+            sink.write(frame(index, size_hw))
+    return path
+
+
+def break_frame(path: Path, index: int) -> Path:
+    """Empty one frame of a Motion-JPEG file; its length in the file stays."""
+    data = bytearray(path.read_bytes())
+    place = data.index(b"movi") + 4
+    for _ in range(index):
+        place += 8 + int.from_bytes(data[place + 4 : place + 8], "little")
+    assert data[place : place + 4] == b"00dc"
+    length = int.from_bytes(data[place + 4 : place + 8], "little")
+    data[place + 8 : place + 8 + length] = bytes(length)
+    path.write_bytes(data)
+    return path
+
+
+def invoke(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [*map(str, arguments)])
+
+
+def test_two_people_keep_their_numbers_when_they_pass_each_other_in_the_list() -> None:
+    tracker = Tracker()
+    assert numbers(tracker.update(0, [at(0), at(100)])) == [1, 2]
+    assert numbers(tracker.update(1, [at(96), at(4)])) == [2, 1]
+    assert numbers(tracker.update(2, [at(8), at(300), at(92)])) == [1, 3, 2]
+    assert tracker.people == 3
+
+
+def test_the_pairing_with_the_largest_overlap_is_taken() -> None:
+    # The first face overlaps both people; taking its best for itself would leave the other out.
+    tracker = Tracker()
+    tracker.update(0, [at(0), at(10)])
+    assert numbers(tracker.update(1, [at(6), at(14)])) == [1, 2]
+
+
+def test_a_short_gap_is_bridged_and_a_long_one_is_not() -> None:
+    tracker = Tracker()
+    tracker.update(0, [at(0)])
+    assert numbers(tracker.update(MAX_GAP_FRAMES, [at(2)])) == [1]
+    assert numbers(tracker.update(2 * MAX_GAP_FRAMES + 1, [at(2)])) == [2]
+
+
+def test_ages_are_the_mean_of_the_last_sightings() -> None:
+    tracker = Tracker(smoothing=3)
+    ages: list[float | None] = [20.0, 26.0, 32.0, None, 38.0]
+    shown = [tracker.update(index, [at(0, years)])[0] for index, years in enumerate(ages)]
+    assert [item.years for item in shown] == [20.0, 23.0, 26.0, 26.0, 32.0]
+    assert shown[-1].interval_80 == (27.0, 37.0)
+    (unknown,) = Tracker().update(0, [at(0, None)])
+    assert unknown.years is None
+    assert mean_answer([AgeAnswer(3.0), AgeAnswer(5.0, (1.0, 9.0))]) == AgeAnswer(4.0, (1.0, 9.0))
+    with pytest.raises(UsageError, match="at least 1"):
+        Tracker(smoothing=0)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_what_is_written_reads_back_frame_by_frame(tmp_path: Path, suffix: str) -> None:
+    path = write(tmp_path / f"v{suffix}", 12)
+    with VideoSource(path) as video:
+        frames = list(video.frames())
+        assert video.rate_hz == pytest.approx(10.0)
+    assert [item.index for item in frames] == list(range(12))
+    assert frames[5].time_s == pytest.approx(0.5)
+    for item in frames:
+        assert item.image_bgr is not None
+        assert abs(float(item.image_bgr.mean()) - (10 + 4 * item.index)) < 4
+    assert [item.name for item in tmp_path.iterdir()] == [path.name]
+
+
+def test_frames_of_odd_and_changing_sizes_are_written(tmp_path: Path) -> None:
+    path = tmp_path / "v.avi"
+    with VideoSink(path, 25.0) as sink:
+        for size_hw in ((61, 83), (61, 83), (30, 40)):
+            sink.write(np.full((*size_hw, 3), 99, np.uint8))
+    with VideoSource(path) as video:
+        shapes = [item.image_bgr.shape for item in video.frames() if item.image_bgr is not None]
+    assert shapes == [(60, 82, 3)] * 3
+
+
+def test_a_video_that_fails_halfway_leaves_nothing_behind(tmp_path: Path) -> None:
+    def fail() -> None:
+        with VideoSink(tmp_path / "v.avi", 25.0) as sink:
+            sink.write(frame(0))
+            raise ImageError("halfway")
+
+    with pytest.raises(ImageError, match="halfway"):
+        fail()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_broken_frames_are_counted_and_the_rest_is_seen(tmp_path: Path) -> None:
+    path = break_frame(write(tmp_path / "v.avi", 20), 7)
+    drawn = tmp_path / "drawn.avi"
+    predictor = AgePredictor("constant years=41", detector="aligned")
+    run = VideoRun(predictor, path, draw=drawn)
+    records = list(run.records())
+    assert [record["frame"] for record in records] == list(range(run.tally.frames))
+    assert run.tally.frames in (19, 20)  # FFmpeg passes over some, and reports others
+    broken = [record for record in records if record["status"] == "broken"]
+    assert len(broken) == run.tally.broken
+    whole = [record for record in records if record["status"] == "ok"]
+    assert len(whole) >= 18
+    assert {record["faces"][0]["track"] for record in whole} == {1}
+    with VideoSource(drawn) as video:
+        assert sum(1 for _ in video.frames()) == run.tally.frames
+
+
+def test_a_file_that_was_cut_off_is_seen_up_to_there(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.avi", 30)
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    run = VideoRun(AgePredictor("constant", detector="aligned"), path)
+    statuses = [record["status"] for record in run.records()]
+    assert 10 < statuses.count("ok") < 30
+    assert run.tally.broken == statuses.count("broken")
+
+
+@pytest.mark.parametrize("kind", ["zero", "empty", "text", "pipe", "dangling", "folder"])
+def test_what_is_no_video_is_one_sentence(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "v.avi"
+    if kind == "zero":
+        cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 25, (64, 48)).release()
+    elif kind == "empty":
+        path.touch()
+    elif kind == "text":
+        path.write_text("no video at all\n" * 100)
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "dangling":
+        path.symlink_to("nowhere")
+    else:
+        (path / "x").mkdir(parents=True)
+    done = invoke(path, *FAST, "--draw", tmp_path / "drawn.avi")
+    assert done.exit_code == 1
+    message = done.stderr.strip() or str(done.exception)
+    assert str(path) in message
+    assert "\n" not in message
+    assert not (tmp_path / "drawn.avi").exists()
+
+
+def test_the_command_line_shows_people_or_frames(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.avi", 6)
+    done = invoke(path, *FAST)
+    assert done.stdout.splitlines() == [
+        f"{path}: 6 frames, 1 person",
+        "  #1  41  frames 0 to 5, 6 seen",
+    ]
+    lines = invoke(path, *FAST, "--json", "--frames", 4).stdout.splitlines()
+    records: list[dict[str, Any]] = [json.loads(line) for line in lines]
+    assert [record["frame"] for record in records] == [0, 1, 2, 3]
+    rows = list(csv.DictReader(io.StringIO(invoke(path, *FAST, "--csv").stdout)))
+    assert [(row["frame"], row["track"]) for row in rows] == [(str(n), "1") for n in range(6)]
+    assert all(row["constant years=41 years"] == "41.0" for row in rows)
+
+
+def test_annotated_videos_have_all_frames_and_are_drawn_on(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.avi", 5, (300, 500))
+    out = tmp_path / "out.mp4"
+    assert invoke(path, *FAST, "--draw", out).exit_code == 0
+    with VideoSource(out) as video:
+        frames = [item.image_bgr for item in video.frames() if item.image_bgr is not None]
+    assert len(frames) == 5
+    assert all(shown.std() > frame(0).std() + 3 for shown in frames)
+    assert invoke(path, *FAST, "--draw", tmp_path / "folder").exit_code == 0
+    assert (tmp_path / "folder" / "v.avi").is_file()
+    assert video_place(tmp_path, "x.webm") == tmp_path / "x.webm.mp4"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("v.avi", "--draw", "v.avi"),
+        ("v.avi", "--frames", "0"),
+        ("v.avi", "--smoothing", "0"),
+        ("v.avi", "--workers", "2"),
+        ("v.avi", "--json", "--out", "x.jsonl"),
+        ("--camera", "0"),
+        ("--camera", "-1", "--frames", "5"),
+        ("v.avi", "--camera", "0", "--frames", "5"),
+    ],
+)
+def test_wrong_calls_say_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    before = write(tmp_path / "v.avi", 3).read_bytes()
+    done = invoke(*arguments, *FAST)
+    assert isinstance(done.exception, UsageError)
+    assert (tmp_path / "v.avi").read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["v.avi"]

@@ -1,0 +1,257 @@
+"""The folder of a run: what was left out, interrupted, damaged, shared, and gone on from."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agebench.cli import main
+
+torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
+
+from agebench import training  # noqa: E402 - only where torch is there
+from agebench.cli.train_progress import TerminalWatcher  # noqa: E402
+from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
+from agebench.train.run_folder import LEFT_OUT_FILE, LOCK_FILE, alone_in  # noqa: E402
+
+
+@pytest.fixture
+def run(age_list: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Call `agebench train` in this process; return exit code, stdout and stderr."""
+
+    def call(*given: str) -> Any:
+        out = str(tmp_path / "run")
+        with pytest.raises(SystemExit) as ended:
+            main(["train", str(age_list / "settings.toml"), "--out", out, *given])
+        return int(ended.value.code or 0), *capfd.readouterr()
+
+    return call
+
+
+def _evaluation(tmp_path: Path) -> Any:
+    return json.loads((tmp_path / "run" / "evaluation.json").read_text())
+
+
+def test_pictures_left_out_are_counted_and_all_listed(
+    run: Any, age_list: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(age_list, data)
+    (data / "p00.png").write_bytes(b"no picture")
+    (data / "p05.png").unlink()
+    with (data / "list.csv").open("a") as file:
+        file.write("p06.png,-3\n")
+    code, out, _ = run("--root", str(data / "list.csv"))
+    assert code == 0
+    listed = tmp_path / "run" / LEFT_OUT_FILE
+    assert f"pictures left out: 2 (listing), 1 (split), 1 (train): see {listed}" in out
+    with listed.open() as file:
+        rows = [(row["part"], row["image"]) for row in csv.DictReader(file)]
+    assert rows == [
+        *(("listing", "p05.png"), ("listing", "p06.png")),
+        *(("split", "p05.png"), ("train", "p00.png")),
+    ]
+    assert len(_evaluation(tmp_path)["left_out"]["train"]) == 1
+    # Named once, not by the reader of pictures too.
+    assert _evaluation(tmp_path)["left_out"]["train"][0].count("p00.png") == 1
+
+
+def test_in_a_pipe_there_is_a_line_per_stage_and_round(run: Any, tmp_path: Path) -> None:
+    code, out, error = run()
+    assert (code, error) == (0, "")
+    lines = out.splitlines()
+    assert lines[:2] == ["Reading train (24)", "Reading val (8)"]
+    assert [line.split(":")[0] for line in lines[2:]] == [
+        *("round 0", "round 1", "round 2"),
+        *("Ended after 9 steps", "val"),
+    ]
+    with (tmp_path / "run" / LEFT_OUT_FILE).open() as file:
+        assert list(csv.reader(file)) == [["part", "image", "reason"]]
+
+
+def test_that_the_test_part_was_seen_stays_recorded(run: Any, tmp_path: Path) -> None:
+    assert run("--final-test")[0] == 0
+    figures = _evaluation(tmp_path)["figures"]["test"]
+    code, out, _ = run()
+    assert code == 0
+    assert "Reading test" not in out
+    again = _evaluation(tmp_path)
+    assert again["final_test"] is True
+    assert again["figures"]["test"] == figures
+
+
+def test_after_more_rounds_the_old_test_figures_are_gone_but_not_the_record(
+    run: Any, tmp_path: Path
+) -> None:
+    constant = ("--set", "optim.schedule=constant")
+    assert run(*constant, "--final-test")[0] == 0
+    assert run(*constant, "--set", "rounds=4")[0] == 0
+    again = _evaluation(tmp_path)
+    assert again["final_test"] is True
+    assert set(again["figures"]) == {"val"}
+
+
+def test_a_record_that_can_not_be_read_is_not_overwritten(run: Any, tmp_path: Path) -> None:
+    assert run()[0] == 0
+    (tmp_path / "run" / "evaluation.json").write_text("{")
+    code, _, error = run()
+    assert code == 1
+    assert "evaluation.json can't be read" in error.replace("\n", " ")
+    assert (tmp_path / "run" / "evaluation.json").read_text() == "{"
+
+
+def test_interrupted_it_keeps_the_checkpoint_and_goes_on(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = TerminalWatcher.round
+
+    def interrupted(self: Any, record: Any, *given: Any) -> None:
+        if record.round == 1:
+            raise KeyboardInterrupt
+        shown(self, record, *given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TerminalWatcher, "round", interrupted)
+        code, _, error = run()
+    assert code == 130
+    assert error.splitlines() == [
+        f"agebench: interrupted: {tmp_path / 'run' / LAST_FILE} is kept; the same command goes "
+        "on from it"
+    ]
+    assert not (tmp_path / "run" / LOCK_FILE).exists()
+    code, out, _ = run()
+    assert code == 0
+    assert "going on from step 6, after 2 rounds" in out
+    assert "Ended after 9 steps" in out
+
+
+def test_interrupted_before_the_first_checkpoint(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(_self: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "run", interrupted)
+    code, _, error = run()
+    assert code == 130
+    assert "before the first checkpoint" in error
+
+
+def test_a_cut_off_checkpoint_says_what_to_do_and_that_helps(run: Any, tmp_path: Path) -> None:
+    assert run()[0] == 0
+    last, best = (tmp_path / "run" / name for name in (LAST_FILE, BEST_FILE))
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    code, _, error = run()
+    assert code == 1
+    assert f"copy {BEST_FILE} over it" in error
+    assert "Traceback" not in error
+    shutil.copy(best, last)
+    assert run()[0] == 0
+    for content in (None, whole[:1000]):
+        best.unlink()
+        if content is not None:
+            best.write_bytes(content)
+        code, _, error = run()
+        assert code == 1
+        assert f"copy {LAST_FILE} over it" in error
+        shutil.copy(last, best)
+        assert run()[0] == 0
+
+
+def test_two_runs_are_not_at_work_in_one_folder(run: Any, tmp_path: Path) -> None:
+    with alone_in(tmp_path / "run"):
+        code, _, error = run()
+    assert code == 1
+    assert "another run is at work in" in error
+    assert list((tmp_path / "run").iterdir()) == []
+    assert run()[0] == 0
+    assert not (tmp_path / "run" / LOCK_FILE).exists()
+
+
+def test_a_lock_that_a_killed_run_left_does_no_harm(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / LOCK_FILE).touch()
+    assert run()[0] == 0
+
+
+def test_the_same_pictures_may_lie_elsewhere(run: Any, age_list: Path, tmp_path: Path) -> None:
+    assert run()[0] == 0
+    shutil.copytree(age_list, tmp_path / "moved")
+    moved = tmp_path / "moved"
+    given = ("--root", str(moved / "list.csv"), "--protocol", str(moved / "split.csv"))
+    code, out, _ = run(*given, "--set", "data.workers=1")
+    assert code == 0
+    assert "going on from step 9" in out
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried")]
+)
+def test_too_little_memory_is_one_sentence(
+    run: Any, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def run_out(_self: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Trainer, "run", run_out)
+    code, _, said = run()
+    assert code == 1
+    assert "not enough memory: lower batch" in said
+    assert "Traceback" not in said
+
+
+def test_other_errors_of_torch_are_not_taken_for_memory() -> None:
+    with (
+        pytest.raises(RuntimeError, match="shapes"),
+        training.enough_memory("lower batch"),
+    ):
+        raise RuntimeError("shapes do not fit")
+
+
+def test_a_batch_that_can_not_be_shared_is_refused_before_pictures_are_read(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from contextlib import nullcontext
+
+    from agebench.train.world import World
+
+    three = World(0, 3, torch.device("cpu"))
+    monkeypatch.setattr(training, "join_world", lambda _device: nullcontext(three))
+    code, out, error = run()
+    assert (code, out) == (2, "")
+    assert "a batch of 8 can't be shared by 3 processes" in error
+    assert not (tmp_path / "run").exists()
+
+
+def test_pictures_without_faces_are_one_sentence(run: Any) -> None:
+    code, _, error = run("--detector", "haar")
+    assert code == 1
+    assert "p00.png: no face was found" in error
+    assert "Problem(" not in error
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (("-o", "sheet.jpg"), "ends in .png"),
+        (("-o", "sheet.png", "--set", "augment.hue_deg=1e300"), "hue_deg is from 0 to 180"),
+        (("-o", "sheet.png", "--set", "augment.scale=-1"), "scale is from 0 to 10"),
+    ],
+)
+def test_wrong_previews_are_refused(
+    given: tuple[str, ...],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        main(["augment-preview", *given])
+    assert ended.value.code == 2
+    assert named in capfd.readouterr().err
+    assert list(tmp_path.iterdir()) == []
