@@ -78,12 +78,33 @@ def exported_file(tmp_path_factory: pytest.TempPathFactory, random_caffemodel: P
     return path
 
 
+@pytest.fixture(scope="session")
+def trained_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small network with random weights."""
+    torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'agebench[train]'")
+    from agebench.train.checkpoint import Checkpoint
+    from agebench.train.networks import build_network
+    from agebench.train.settings import settings_from
+
+    small = {"depth": 10, "width": 4}
+    views = {
+        name: {"region": name, "size_hw": [32, 32], "trunk": small} for name in ("face", "mouth")
+    }
+    settings = settings_from({"model": {"views": views, "dense": 8}}, "test")
+    torch.manual_seed(0)
+    state = build_network(settings.model).state_dict()
+    path = tmp_path_factory.mktemp("torch") / "best.safetensors"
+    Checkpoint(settings, {}, {}, {}, state, {}).write(path)
+    return path
+
+
 def _reference(name: str, request: pytest.FixtureRequest) -> str:
     """Return a reference that can be loaded here; skip where the published files are not."""
     made_here = {
         "caffe-age-net": "random_caffemodel",
         "onnx": "exported_file",
         "spec": "spec_file",
+        "torch": "trained_file",
     }
     if name in made_here:
         return f"{name}:{request.getfixturevalue(made_here[name])}"
