@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from agebench.prediction import pool as pool_module
 from agebench.prediction.lines import LineFile
 from agebench.prediction.run import PictureRun, PredictSettings
 from agebench.prediction.sources import find_sources
-from agebench.prediction.work import Finished, PictureWorker, Plan, Task
+from agebench.prediction.work import Plan, Task
 from agebench.testing import generated_picture
 
 FAST = ("--detector", "aligned", "--estimator", "constant years=41")
@@ -266,38 +266,42 @@ def test_tasks_are_read_as_they_are_needed(tmp_path: Path) -> None:
     assert taken <= 5 + 2 * pool_module.AHEAD + 2
 
 
-class _Deadly(PictureWorker):
-    """Dies on pictures that are called so; runs in a child process."""
+DEADLY = """
+import os
+from agebench.prediction import pool
 
-    def do(self, task: Task) -> Finished:
+class Deadly(pool.PictureWorker):
+    def do(self, task):
         if "deadly" in task.name:
             os._exit(3)
         return super().do(task)
 
+def work(connection, plan):
+    pool.PictureWorker = Deadly
+    REAL_WORK(connection, plan)
 
-def _deadly_work(connection: Any, plan: Plan) -> None:
-    setattr(pool_module, "PictureWorker", _Deadly)  # noqa: B010 - in the child alone
-    pool_module.work(connection, plan)
+REAL_WORK = pool.work
+"""
+"""A worker that dies on some pictures, as a module that child processes can import."""
 
 
 def test_a_picture_that_kills_its_process_is_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [str(save(tmp_path / f"{name}.png")) for name in ("a", "b deadly", "c", "d")]
+    module = tmp_path / "code" / "deadly_worker.py"
+    module.parent.mkdir()
+    module.write_text(DEADLY)
+    monkeypatch.syspath_prepend(module.parent)
+    monkeypatch.setattr(pool_module, "work", import_module("deadly_worker").work)
     started = []
+    start = pool_module._Pool._start
 
-    class Context:
-        """Forks, so that the child has the class above."""
+    def counted(pool: Any) -> None:
+        started.append(pool)
+        start(pool)
 
-        def Pipe(self) -> Any:  # noqa: N802 - the name of multiprocessing
-            return real.Pipe()
-
-        def Process(self, target: Any, args: Any, daemon: bool) -> Any:  # noqa: N802 - as above
-            started.append(args)
-            return real.Process(target=_deadly_work, args=args, daemon=daemon)
-
-    real = multiprocessing.get_context("fork")
-    monkeypatch.setattr(multiprocessing, "get_context", lambda kind: Context())
+    monkeypatch.setattr(pool_module._Pool, "_start", counted)
     finished = list(pool_module.examine(PLAN, map(Task, names), 2))
     assert [item.record["picture"] for item in finished] == names
     assert [item.record["status"] for item in finished] == ["ok", "crashed", "ok", "ok"]
