@@ -72,5 +72,7 @@ def join_world(device: str) -> Iterator[World]:
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield World(dist.get_rank(), size, place)
+        # Who leaves first would cut the connection that others still use.
+        dist.barrier()
     finally:
         dist.destroy_process_group()
