@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from agebench.errors import AgebenchError
     from agebench.prediction.api import predict
     from agebench.prediction.predictor import AgePredictor
+    from agebench.prediction.tables import PredictBatch
     from agebench.protocols import (
         Dataset,
         DatasetSpec,
@@ -46,6 +47,7 @@ _HOMES = {
     "agebench.errors": ("AgebenchError",),
     "agebench.prediction.api": ("predict",),
     "agebench.prediction.predictor": ("AgePredictor",),
+    "agebench.prediction.tables": ("PredictBatch",),
     "agebench.protocols": (
         "Dataset",
         "DatasetSpec",
@@ -84,6 +86,7 @@ __all__ = [
     "Face",
     "FaceDetector",
     "FaceFrame",
+    "PredictBatch",
     "Sample",
     "ViewSpec",
     "__version__",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,9 @@ from agebench.errors import WeightsError, WeightsUnavailableError
 
 TIMEOUT_S: tuple[float, float] = (10.0, 30.0)
 """Longest wait for a connection, and between two pieces of data, in seconds."""
+
+ABANDONED_S = 24 * 3600.0
+"""An unfinished file that nobody has written to for so long, in seconds, is removed."""
 
 CHUNK_BYTES = 1 << 15
 HEAD_BYTES = 1024
@@ -269,6 +274,14 @@ def _take_name(part: Path, target: Path, size_bytes: int, sha256: str) -> None:
         raise CacheFolderError(_cache_reason(target, error)) from error
 
 
+def _remove_abandoned(target: Path) -> None:
+    """Remove what a killed download left of this file; a young one may still be going on."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()
+
+
 def download(
     url: str, target: Path, size_bytes: int, sha256: str, progress: ProgressBar | None = None
 ) -> None:
@@ -295,6 +308,7 @@ def download(
     try:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(target)
             stream = part.open("xb")
         except OSError as error:
             raise CacheFolderError(_cache_reason(target, error)) from error

@@ -22,7 +22,7 @@ from agebench.files import write_whole
 from agebench.metrics import distance_to_range, range_hit, summarise
 from agebench.protocols import Dataset, FaceDetector
 from agebench.registry import load_dataset, load_detector
-from agebench.train.checkpoint import read_checkpoint, require_fit
+from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.curves import draw_curves
 from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.logs import ROUNDS_FILE, STEPS_FILE
@@ -41,6 +41,7 @@ from agebench.train.run_folder import (
     write_left_out,
 )
 from agebench.train.settings import TrainSettings
+from agebench.train.start import Start, read_start, sentence
 from agebench.train.windows import TrainingFaces, gather_faces
 from agebench.train.world import World, join_world
 from agebench.types import Floats, Problem, plain
@@ -189,6 +190,7 @@ class _Run:
         about = pictures.about(faces)
         if resume is not None:
             check_pictures(about, resume)
+        start = self._start(about, faces["val"], resume)
         trainer = Trainer(
             settings,
             faces["train"],
@@ -198,11 +200,14 @@ class _Run:
             about=about,
             watcher=watcher,
             resume=resume,
+            start=None if start is None else start.weights,
             tensorboard=tensorboard,
         )
         if world.leads:
-            what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/train"
-            TrainingHashes.of(what, faces["train"].hashes).write(folder / RUN_HASHES)
+            if resume is None or not self._knows_its_pictures:
+                what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/train"
+                seen = TrainingHashes.of(what, faces["train"].hashes)
+                (seen if start is None else start.union(seen)).write(folder / RUN_HASHES)
             self._tell(trainer.state, write_left_out(folder, pictures.left_out(faces)))
         state = trainer.run()
         if not world.leads:
@@ -223,6 +228,25 @@ class _Run:
         write_whole(folder / EVALUATION_FILE, json.dumps(result, indent=1, allow_nan=False) + "\n")
         _draw_curves(folder, settings)
         return result
+
+    def _start(
+        self, about: dict[str, Any], val: TrainingFaces, resume: Checkpoint | None
+    ) -> Start | None:
+        """Return what the run begins with, if not anew; notes it in `about`."""
+        if resume is not None and "started_from" in resume.about:
+            about["started_from"] = resume.about["started_from"]
+        if not self.settings.start or (resume is not None and self._knows_its_pictures):
+            return None
+        start = read_start(Path(self.settings.start))
+        if resume is None:
+            about["started_from"] = start.about(val.hashes)
+            if self.world.leads:
+                self.say(sentence(about["started_from"]))
+        return start
+
+    @property
+    def _knows_its_pictures(self) -> bool:
+        return (self.folder / RUN_HASHES).is_file()
 
     def _tell(self, state: RunState, left_out: str) -> None:
         if left_out:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from agebench.errors import suggestion
+from agebench.errors import inert, suggestion
 
 _Table = TypeVar("_Table")
 
@@ -51,7 +51,9 @@ def read_table(values: Mapping[str, Any], table: type[_Table], where: str = "") 
 
 
 def _join(where: str, key: str) -> str:
-    return f"{where}.{key}" if where else key
+    # A key is whatever stands in a stranger's file.
+    shown = inert(key)
+    return f"{where}.{shown}" if where else shown
 
 
 def _alternatives(hint: Any) -> list[Any]:

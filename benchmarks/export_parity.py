@@ -196,6 +196,7 @@ def measure(options: argparse.Namespace, folder: Path) -> str:
     }
     if options.checkpoint:
         candidates["checkpoint"] = checkpoint_candidate(options.checkpoint)
+        candidates["checkpoint, mirrored"] = checkpoint_candidate(options.checkpoint, flip=True)
     spreads = {name: save_cases(item, name, folder) for name, item in candidates.items()}
     names = list(candidates)
     if options.darknet:

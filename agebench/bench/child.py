@@ -16,6 +16,7 @@ from agebench.bench.roofline import measure_peaks
 from agebench.bench.threads import pinned
 from agebench.errors import AgebenchError
 from agebench.protocols import Estimator
+from agebench.registry import load_estimator
 from agebench.runtimes.base import WatchedModel, watch_models
 
 
@@ -98,8 +99,16 @@ def _peaks(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, A
     return measure_peaks(order["threads"]).to_json()
 
 
+def _trial(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
+    """Load and use a model that may crash whoever does so."""
+    estimator = load_estimator(order["reference"])
+    estimator.predict(generated_face().cut(estimator.spec.crop, 1))
+    return {}
+
+
 _TASKS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, float]], dict[str, Any]]] = {
     "cold_start": _cold_start,
     "resources": _resources,
     "peaks": _peaks,
+    "trial": _trial,
 }

@@ -22,6 +22,11 @@ from agebench.errors import AgebenchError, inert
 TIMEOUT_S = 900.0
 """A child that takes longer hangs."""
 
+
+class ChildDiedError(AgebenchError):
+    """A child process crashed, was killed or hung before it could answer."""
+
+
 # The clock is read before anything is imported: what came before is the start of the process.
 _CODE = (
     "import time; started = time.perf_counter(); "
@@ -30,16 +35,20 @@ _CODE = (
 _MAX_ERROR = 300
 
 
-def ask_child(task: str, order: Mapping[str, Any], *, threads: int) -> dict[str, Any]:
+def ask_child(
+    task: str, order: Mapping[str, Any], *, threads: int, timeout_s: float = TIMEOUT_S
+) -> dict[str, Any]:
     """Run one task of `agebench.bench.child` in a new process and return its answer.
 
     Args:
-        task: "cold_start", "resources" or "peaks".
+        task: "cold_start", "resources", "peaks" or "trial".
         order: what the task needs, as JSON can hold it.
         threads: for numpy's matrix products, which take it from the environment at start.
+        timeout_s: a child that takes longer hangs.
 
     Raises:
-        AgebenchError: the child failed; its own sentence, or what it last said.
+        ChildDiedError: it gave no answer; what it last said.
+        AgebenchError: it failed; its own sentence.
     """
     with tempfile.TemporaryDirectory(prefix="agebench-") as folder:
         answer = Path(folder) / "answer.json"
@@ -56,12 +65,12 @@ def ask_child(task: str, order: Mapping[str, Any], *, threads: int) -> dict[str,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.PIPE,
-                timeout=TIMEOUT_S,
+                timeout=timeout_s,
                 check=False,
             )
         except subprocess.TimeoutExpired as error:
-            raise AgebenchError(
-                f"{_what(task, order)}: no answer after {TIMEOUT_S:g} s: does the model hang?"
+            raise ChildDiedError(
+                f"{_what(task, order)}: no answer after {timeout_s:g} s: does the model hang?"
             ) from error
         return _read(answer, done, _what(task, order))
 
@@ -76,7 +85,7 @@ def _read(answer: Path, done: subprocess.CompletedProcess[bytes], what: str) -> 
         lines = inert(done.stderr.decode(errors="replace"), lines=True).strip().splitlines()
         said = f": {lines[-1][:_MAX_ERROR]}" if lines else ""
         how = "was killed (out of memory?)" if done.returncode < 0 else "failed"
-        raise AgebenchError(f"{what} {how}, exit code {done.returncode}{said}")
+        raise ChildDiedError(f"{what} {how}, exit code {done.returncode}{said}")
     found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
     if "error" in found:
         raise AgebenchError(f"{what}: {found['error']}")

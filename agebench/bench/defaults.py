@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from agebench.protocols import DatasetSpec, FaceDetector
 
-ESTIMATORS = ("constant",)
+ESTIMATORS = ("multicrop-resnet", "caffe-age-net-utkface", "constant")
 """What `agebench compare` measures where no estimator is named."""
 
 DATASET = "sample"
 """What it measures them on where no data set is named: composites that come with the package."""
+
+DEMO_FOLDER = "agebench-demo"
+"""Where the result goes, beside the terminal, where the user says nothing at all."""
 
 DETECTOR = "yolov8-face"
 CHIP_DETECTOR = "aligned"

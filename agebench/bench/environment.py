@@ -12,8 +12,6 @@ from typing import Any
 
 import psutil
 
-from agebench.vision.opencv import cv2
-
 _PACKAGES = (
     "agebench",
     "numpy",
@@ -48,14 +46,24 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def describe_environment() -> Mapping[str, Any]:
-    """Return versions, system and machine as a mapping that JSON can hold."""
+def describe_machine() -> Mapping[str, Any]:
+    """Return Python's version, system and machine as a mapping that JSON can hold."""
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
         "processor": _processor(),
         "cores": usable_cores(),
         "memory_bytes": psutil.virtual_memory().total,
-        "opencv_threads": cv2.getNumThreads(),
-        "packages": _installed(),
     }
+
+
+def describe_environment() -> Mapping[str, Any]:
+    """Return versions, system and machine as a mapping that JSON can hold.
+
+    Raises:
+        MissingDependencyError: OpenCV can't be imported.
+    """
+    from agebench.vision.opencv import cv2
+
+    machine = describe_machine()
+    return {**machine, "opencv_threads": cv2.getNumThreads(), "packages": _installed()}

@@ -5,6 +5,7 @@ For use in a build: `agebench compare` and `agebench report` end with exit code 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import operator
@@ -23,6 +24,7 @@ from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError, suggestion
 from agebench.metrics import cumulative_score
+from agebench.types import LABEL_KINDS
 
 TOLERANCE_YEARS = 0.1
 """By how much the MAE may be above that of a stored result."""
@@ -212,10 +214,15 @@ def _read_baseline(path: Path) -> dict[str, Any]:
     try:
         if version != 1:
             raise KeyError("schema_version")
-        scored_on(content["dataset"])
+        scored = scored_on(content["dataset"])
+        texts = dataclasses.astuple(scored)
+        if scored.label_kind not in LABEL_KINDS or not all(isinstance(text, str) for text in texts):
+            raise TypeError("what it was measured on is not named by texts")
         for item in content["estimators"]:
-            _own(item)
-    except (KeyError, TypeError, AttributeError) as error:
+            _, mae, _ = _own(item)
+            if mae is not None and type(mae) not in (int, float):
+                raise TypeError(f"an MAE of {mae!r:.40}")
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise AgebenchError(
             f"baseline {str(path)!r} is no result.json that 'agebench compare' writes ({error})"
         ) from error

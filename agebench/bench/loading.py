@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
+from agebench.bench.children import ChildDiedError, ask_child
 from agebench.bench.selection import SplitMaker, find_split
 from agebench.datasets.training_hashes import KnowsItsTraining, TrainingHashes
 from agebench.errors import (
@@ -18,6 +19,7 @@ from agebench.errors import (
     suggestion,
 )
 from agebench.protocols import Dataset, Estimator, FaceDetector
+from agebench.references import parse_reference
 from agebench.registry import (
     DETECTORS,
     ESTIMATORS,
@@ -27,6 +29,12 @@ from agebench.registry import (
     require_registered,
 )
 from agebench.vision.regions import REGIONS
+
+TRIAL_TIMEOUT_S = 300.0
+"""A model given by its path that takes longer to load and to answer for one face hangs."""
+
+_PARSED_IN_PYTHON = frozenset({"torch"})
+"""Estimators whose files no importer in C++ reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +76,9 @@ def load_contenders(
 ) -> list[Contender]:
     """Load all estimators.
 
+    A model whose file crashes its parser is listed as unavailable, whatever `skip_unavailable`
+    says, and the others go on.
+
     Raises:
         UsageError: one was given twice, or asks for a region that does not exist.
         WeightsUnavailableError: a model file can't be had and `skip_unavailable` is off, or none
@@ -95,6 +106,9 @@ def _load_one(item: object, skip_unavailable: bool) -> Contender:
             )
         return _checked(Contender(item.spec.name, item))
     name = " ".join(item.split())
+    crash = _crash_of(item)
+    if crash:
+        return Contender(name, None, crash)
     try:
         return _checked(Contender(name, load_estimator(item)))
     except WeightsUnavailableError as error:
@@ -103,6 +117,24 @@ def _load_one(item: object, skip_unavailable: bool) -> Contender:
                 f"{name}: {error} (or leave it out with --skip-unavailable)"
             ) from error
         return Contender(name, None, str(error))
+
+
+def _crash_of(reference: str) -> str:
+    """Try a file that a stranger may have made in a process of its own; return how that died.
+
+    The parsers of model files are large programs in C++: what crashes them must not end a run.
+    "" where it lived, even if it failed in a sentence: that is then raised here as well.
+    """
+    parsed = parse_reference(reference)
+    if parsed.path is None or parsed.name in _PARSED_IN_PYTHON:
+        return ""
+    try:
+        ask_child("trial", {"reference": reference}, threads=1, timeout_s=TRIAL_TIMEOUT_S)
+    except ChildDiedError as error:
+        return str(error)
+    except AgebenchError:
+        pass
+    return ""
 
 
 def _checked(contender: Contender) -> Contender:

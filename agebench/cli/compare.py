@@ -11,11 +11,12 @@ from rich.console import Console
 
 from agebench.cli.gate_options import gate_options
 from agebench.cli.progress import progress_bars
-from agebench.errors import UsageError, inert
+from agebench.errors import AgebenchError, UsageError, inert
 from agebench.references import join_options
 
 if TYPE_CHECKING:
     from agebench.bench.gates import Gates
+    from agebench.bench.results import CompareResult
 
 EPILOG = """\b
 Examples:
@@ -66,7 +67,8 @@ def command(
 
     An ESTIMATOR is NAME[:PATH][@RUNTIME[:DEVICE]], followed by its options as key=value.
     'agebench ls' lists the names.  Without one, what comes with agebench is compared; without
-    --dataset it is done on a sample that shows how it works and measures nothing.
+    --dataset it is done on a sample that shows how it works and measures nothing.  Without
+    either, table, JSON and report go to the folder agebench-demo.
     """
     from agebench.bench import defaults
     from agebench.bench.compare import compare
@@ -74,6 +76,8 @@ def command(
     from agebench.bench.settings import CompareSettings
     from agebench.bench.tables import print_result
 
+    if not (estimators or dataset or out or as_json):
+        out, report = Path(defaults.DEMO_FOLDER), True
     if report:
         _check_report(out)
     console = Console()
@@ -104,8 +108,18 @@ def command(
             names = [RESULT_FILE, PREDICTIONS_FILE, *(["report.html"] if report else [])]
             written = f"Written to {out}: {', '.join(names)}"
             console.print(inert(written), soft_wrap=True, markup=False, highlight=False)
+    _require_all(result, allowed=bool(settings["skip_unavailable"]))
     if gates.wanted:
         gates.require(result.to_json())
+
+
+def _require_all(result: CompareResult, *, allowed: bool) -> None:
+    """End with exit code 1 where an estimator took no part though nobody allowed that."""
+    gone = [item.contender for item in result.estimators if item.contender.estimator is None]
+    if gone and not allowed:
+        raise AgebenchError(
+            f"{gone[0].name} took no part: {gone[0].reason}; the others were measured"
+        )
 
 
 def _check_report(out: Path | None) -> None:

@@ -153,7 +153,7 @@ def command(
         pairs = [_both(item, names, others) for item in shared]
         written = write_report(out, content, diagnosis, here.samples, pairs)
     if as_json:
-        click.echo(json.dumps(content, allow_nan=False, ensure_ascii=False))
+        click.echo(json.dumps(content, allow_nan=False))
     else:
         console = Console()
         print_report(diagnosis, other, shared, console)

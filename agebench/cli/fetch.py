@@ -96,7 +96,15 @@ def _print_table(outcomes: list[Outcome]) -> None:
     console.print(Text(inert(f"cache folder: {cache_dir()}")), soft_wrap=True)
 
 
-@click.command("fetch")
+EPILOG = """\b
+Examples:
+  agebench fetch
+  agebench fetch yolov8-face hse-mobilenet
+  AGEBENCH_MIRROR=/models agebench fetch
+"""
+
+
+@click.command("fetch", epilog=EPILOG)
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def command(names: tuple[str, ...], as_json: bool) -> None:

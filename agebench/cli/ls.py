@@ -192,7 +192,14 @@ def _print_table(console: Console, kind: str, listed: list[Row]) -> None:
     console.print()
 
 
-@click.command("ls")
+EPILOG = """\b
+Examples:
+  agebench ls
+  agebench ls estimators --json
+"""
+
+
+@click.command("ls", epilog=EPILOG)
 @click.argument("kind", required=False, type=click.Choice(sorted(GROUPS)))
 @click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def command(kind: str | None, as_json: bool) -> None:

@@ -24,6 +24,7 @@ VERBS = {
     "export-onnx": "A model as one ONNX file, proven to give the same ages.",
     "fetch": "Download model files, checked by size and hash.",
     "fit-years": "Fit the years of an estimator's age classes on a training part.",
+    "info": "Versions, machine, runtimes and model files: what a bug report needs.",
     "ls": "List estimators, detectors and data sets, and whether their files are here.",
     "predict": "Faces of pictures with their ages; drawn, as a table, JSON or CSV.",
     "prepare": "Cut a data set's faces into folders of crops by age group.",
@@ -55,7 +56,8 @@ class _LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
-        if name and not name.startswith("-") and name not in VERBS:
+        wrong = name and not name.startswith("-") and name not in VERBS
+        if wrong and not ctx.resilient_parsing:  # a shell that completes a line wants no sentence
             raise UsageError(f"unknown verb {name!r}: {suggestion(name, VERBS)}")
         return super().resolve_command(ctx, args)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +30,12 @@ Examples:
 
 
 @click.command("predict", epilog=EPILOG, short_help="Faces of pictures with their ages.")
-@click.argument("sources", nargs=-1, metavar="[PICTURE|FOLDER|GLOB|VIDEO|-]...")
+@click.argument(
+    "sources",
+    nargs=-1,
+    metavar="[PICTURE|FOLDER|GLOB|VIDEO|-]...",
+    shell_complete=click.Path().shell_complete,
+)
 @click.option(
     "--estimator", "estimators", multiple=True, help="By name; give it again for several."
 )
@@ -171,7 +177,7 @@ def _writer(
 
     def write_csv(record: dict[str, Any]) -> None:
         for row in csv_rows(record, moving=moving):
-            click.echo(row, nl=False)
+            _echo_csv(row)
 
     def write_text(record: dict[str, Any]) -> None:
         if record["status"] != "ok" and run.total == 1:
@@ -180,9 +186,16 @@ def _writer(
             click.echo(line)
 
     if as_csv:
-        click.echo(csv_header(list(run.predictor.estimators), moving=moving), nl=False)
+        _echo_csv(csv_header(list(run.predictor.estimators), moving=moving))
         return write_csv
     return write_json if as_json else write_text
+
+
+def _echo_csv(text: str) -> None:
+    """Print CSV: names exactly as they are, but for what a terminal would act on."""
+    shown = inert(text, lines=True) if sys.stdout.isatty() else text
+    # Without `color` what looks like colour codes would be dropped from names.
+    click.echo(shown, nl=False, color=True)
 
 
 def _run_pictures(

@@ -14,6 +14,8 @@ from agebench.datasets.names import shown
 from agebench.errors import DatasetError
 
 DELIMITERS = (",", ";", "\t")
+LARGEST_BYTES = 500_000_000
+"""Larger lists are refused unread: one of a million names has about 100 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ def read_table(file: Path, needed: Sequence[Collection[str]]) -> tuple[list[str]
     # The separator is the one that makes the needed columns appear: csv.Sniffer guesses from
     # frequencies and is misled by short lists and by cells such as "(25, 32)".
     for delimiter in DELIMITERS:
-        headings = _headings(next(csv.reader([first_line], delimiter=delimiter), []))
+        headings = _headings(file, first_line, delimiter)
         if all(any(name in headings for name in names) for names in needed):
             break
     else:
@@ -66,7 +68,13 @@ def read_table(file: Path, needed: Sequence[Collection[str]]) -> tuple[list[str]
     return headings, _rows(file, text, delimiter, headings)
 
 
-def _headings(cells: list[str]) -> list[str]:
+def _headings(file: Path, line: str, delimiter: str) -> list[str]:
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error as error:  # a cell of more letters than the module takes
+        raise DatasetError(
+            f"the first line of {str(file)!r} holds no headings ({error}): is it a CSV file?"
+        ) from error
     return [cell.strip().lower() for cell in cells]
 
 
@@ -74,6 +82,10 @@ def _text(file: Path) -> str:
     try:
         if file.exists() and not file.is_file():
             raise DatasetError(f"{str(file)!r} is not a regular file: not opened")
+        if file.exists() and file.stat().st_size > LARGEST_BYTES:
+            raise DatasetError(
+                f"{str(file)!r} has more than {LARGEST_BYTES:,} bytes: no list of pictures"
+            )
         text = file.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise DatasetError(f"{str(file)!r} can't be read: {error.strerror}") from error

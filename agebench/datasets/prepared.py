@@ -27,7 +27,7 @@ from agebench.datasets.prepared_layout import (
     picture_file,
     view_columns,
 )
-from agebench.errors import AgebenchError, DatasetError, UsageError, suggestion
+from agebench.errors import AgebenchError, DatasetError, UsageError, inert, suggestion
 from agebench.protocols import DatasetSpec
 from agebench.types import (
     LABEL_KINDS,
@@ -216,8 +216,8 @@ def _settings(path: Path) -> tuple[dict[str, ViewSpec], DatasetSpec]:
         return views, _spec(content["dataset"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DatasetError(
-            f"{path} is not as 'agebench prepare' writes it ({type(error).__name__}: {error}): "
-            "prepare it again"
+            f"{path} is not as 'agebench prepare' writes it ({type(error).__name__}: "
+            f"{inert(str(error))}): prepare it again"
         ) from error
 
 

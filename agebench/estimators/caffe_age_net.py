@@ -161,7 +161,8 @@ class CaffeAgeNet:
         if self._settings.mean == "image":
             found.append(resolve(MEAN_FILE, explicit=mean_file))
             self._mean_image = read_mean(found[-1].path)
-        model = open_model(_source(weights, runtime), runtime=runtime, device=device)
+        source = age_net_source(weights, runtime, len(ADIENCE_CLASSES))
+        model = open_model(source, runtime=runtime, device=device)
         label = f"caffe-age-net ({weights.path.name})"
         self._network = Network(model, label, len(ADIENCE_CLASSES), output_name=OUTPUT_NAME)
         self._input = InputFormat("bgr", mean=self._channel_mean())
@@ -257,14 +258,20 @@ class CaffeAgeNet:
         )
 
 
-def _source(weights: ResolvedWeights, runtime: str | None) -> ModelSource:
-    """Return the Caffe files, or for a runtime that reads none the network converted to ONNX."""
+def age_net_source(weights: ResolvedWeights, runtime: str | None, classes: int) -> ModelSource:
+    """Return the Caffe files, or for a runtime that reads none the network converted to ONNX.
+
+    Raises:
+        ModelError: the file to be converted is of another layout.
+    """
     if runtime == "onnxruntime":
         from agebench.export.converted import converted_age_net
 
         path = converted_age_net(weights.path, weights.info.sha256)
         return ModelSource("onnx", path, outputs=(OUTPUT_NAME,), inputs=(INPUT_NAME,))
-    return ModelSource("caffe", weights.path, config=deploy_prototxt(), outputs=(OUTPUT_NAME,))
+    return ModelSource(
+        "caffe", weights.path, config=deploy_prototxt(classes), outputs=(OUTPUT_NAME,)
+    )
 
 
 def _foreign(files: Sequence[WeightsFile]) -> list[str]:

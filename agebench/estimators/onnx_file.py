@@ -76,6 +76,7 @@ def _spec(file: AgeFile) -> EstimatorSpec:
         settings={
             "precision": written.precision,
             "missing": written.missing,
+            "mirrored": written.mirrored,
             "normalisation": f"in the graph: {written.normalisation}",
         },
         licence=written.licence,

@@ -11,7 +11,7 @@ from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes, find_h
 from agebench.errors import DeviceError, MissingDependencyError, ModelError, UsageError
 from agebench.estimators.common import BATCH, DECODERS, checked_shares, predictions
 from agebench.protocols import EstimatorSpec, RuntimeInfo
-from agebench.types import AgePrediction, Crops, WeightsFile
+from agebench.types import LABEL_KINDS, AgePrediction, Crops, WeightsFile
 from agebench.weights import sha256_of
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> Es
     about, settings = saved.about, saved.settings
     dataset = about.get("dataset", {})
     split = about.get("split", {})
-    licence = str(dataset.get("licence", ""))
+    licence, stated = str(dataset.get("licence", "")), dataset.get("label_kind")
     return EstimatorSpec(
         name="torch",
         crop=settings.model.crop,
@@ -112,7 +112,7 @@ def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> Es
         bins=settings.model.bins,
         weights=(WeightsFile(path.name, sha256_of(path), licence, "agebench train"),),
         trained_on=f"{dataset.get('name', '')} {split.get('protocol', '')}/train".strip(),
-        label_kind=dataset.get("label_kind", "unknown"),
+        label_kind=next((kind for kind in LABEL_KINDS if kind == stated), "unknown"),
         runtime=info,
         settings={"flip": flip, "missing": "learned"},
         licence=licence,

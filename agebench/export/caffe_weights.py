@@ -245,5 +245,5 @@ def convert(source: Path, out: Path, *, encoding: Encoding | None, half: bool) -
             "weights with safetensors.torch.save_file(model.state_dict(), 'NAME.safetensors')"
         )
     raise UsageError(
-        f"expected X.safetensors to Y.caffemodel or the reverse, got {source.name} to {out.name}"
+        f"expected X.safetensors to Y.caffemodel or the reverse, got {source} to {out}"
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agebench.errors import ModelError
+from agebench.errors import ModelError, inert
 
 MAX_WEIGHTS_BYTES = 1 << 29
 BATCH_NORM_EPS = 1e-6
@@ -68,7 +68,7 @@ def parse_cfg(text: str) -> list[Section]:
         line = raw.split("#")[0].strip()
         if line.startswith("[") and line.endswith("]"):
             values = {}
-            sections.append(Section(line[1:-1].strip(), number, values))
+            sections.append(Section(inert(line[1:-1].strip()), number, values))
         elif line:
             key, equals, value = line.partition("=")
             if not equals or not sections:

@@ -8,6 +8,7 @@ Those are onnxruntime and cv2.dnn 4.10 to 5.0.  What had to be found out:
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -39,6 +40,7 @@ class Graph:
         self._nodes: list[onnx.NodeProto] = []
         self._weights: list[onnx.TensorProto] = []
         self._used: Counter[str] = Counter()
+        self._stored: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def reserve(self, *names: str) -> None:
         """Keep names of inputs and outputs from being given to anything else."""
@@ -53,11 +55,19 @@ class Graph:
         return name
 
     def weight(self, values: npt.ArrayLike, hint: str, *, whole: bool = False) -> str:
-        """Store float32 numbers, or int64 where `whole`."""
-        name = self._fresh(hint)
+        """Store float32 numbers, or int64 where `whole`; equal ones once."""
         array = np.ascontiguousarray(values, np.int64 if whole else np.float32)
-        self._weights.append(numpy_helper.from_array(array.reshape(np.shape(values)), name))
-        return name
+        array = array.reshape(np.shape(values))
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
+        if key not in self._stored:
+            self._stored[key] = self._fresh(hint)
+            self._weights.append(numpy_helper.from_array(array, self._stored[key]))
+        return self._stored[key]
+
+    def mirrored(self, value: str, width: int) -> str:
+        """Add pictures (n, c, h, width) turned left to right."""
+        backwards = self.weight(np.arange(width)[::-1], f"back_from_{width}", whole=True)
+        return self.node("Gather", [value, backwards], f"{value}_mirrored", axis=3)
 
     def node(self, kind: str, inputs: Sequence[str], hint: str = "", **attributes: Any) -> str:
         """Add a node with one output."""

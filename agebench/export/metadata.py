@@ -113,6 +113,7 @@ class FileSpec:
         channel_order, layout, pixels: how the views' inputs take their pixels: float32
             (n, 3, height, width), B, G, R, 0 to 255.  Normalisation is inside the graph.
         normalisation: what the graph does to pixels first, in words.
+        mirrored: the probabilities are the mean of those of the picture and its mirror image.
         sources: the files that it was made from.
         trained_on, label_kind, licence, source, citation, notes: as in `EstimatorSpec`.
 
@@ -136,6 +137,7 @@ class FileSpec:
     layout: Literal["nchw"] = "nchw"
     pixels: Literal["0..255"] = "0..255"
     normalisation: str = ""
+    mirrored: bool = False
     source: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()

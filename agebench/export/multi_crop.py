@@ -16,15 +16,16 @@ from agebench.datasets.training_hashes import RUN_HASHES, find_hashes
 from agebench.errors import ModelError
 from agebench.export.age_file import check_views, feeds_of
 from agebench.export.candidate import Candidate, YearsSource
-from agebench.export.decoding import add_age, add_softmax, decode_rule
+from agebench.export.decoding import add_age, decode_rule
 from agebench.export.graph import Graph
 from agebench.export.metadata import PRESENT, PROBABILITIES, FileSpec, SourceFile, views_of
 from agebench.export.residual import Planes, add_trunk, as_floats
 from agebench.train.checkpoint import read_checkpoint
 from agebench.train.coral import CoralHead
-from agebench.train.inference import load_model
+from agebench.train.inference import distribution, load_model, mirror_partners
 from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model import SCALE, Colours, MultiCropResNet
+from agebench.train.model_settings import ViewSettings
 from agebench.train.networks import AgeNetwork
 from agebench.types import LABEL_KINDS, AgeBins, Crops, Floats, LabelKind
 from agebench.weights import sha256_of
@@ -42,33 +43,63 @@ class About:
     notes: tuple[str, ...] = ()
 
 
-def add_multi_crop(graph: Graph, model: MultiCropResNet) -> str:
-    """Add the whole network but the decoding; return the head's numbers, (n, outputs).
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Values of the graph that the network looks at.
 
-    The graph's inputs are the views by name and, with more than one, `PRESENT`.
+    Attributes:
+        views: value of each view, in the order of the settings.
+        present: value that tells which are there; "" with one view.
+    """
+
+    views: Mapping[str, str]
+    present: str
+
+    @staticmethod
+    def of(views: Sequence[str]) -> Inputs:
+        """Return the graph's own inputs."""
+        return Inputs({name: name for name in views}, PRESENT if len(views) > 1 else "")
+
+    def mirrored(self, graph: Graph, views: Mapping[str, ViewSettings]) -> Inputs:
+        """Add the mirror image of the picture that these are from."""
+        partners = mirror_partners(views)
+        turned = {
+            name: graph.mirrored(self.views[other], views[other].size_hw[1])
+            for name, other in partners.items()
+        }
+        order = [list(views).index(other) for other in partners.values()]
+        present = self.present
+        if present and order != sorted(order):
+            places = graph.weight(order, "partners", whole=True)
+            present = graph.node("Gather", [present, places], "present_mirrored", axis=1)
+        return Inputs(turned, present)
+
+
+def add_multi_crop(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
+    """Add the whole network but the decoding; return the head's numbers, (n, outputs).
 
     Raises:
         ModelError: a part of it is of a kind that can't be exported.
     """
-    names = list(model.settings.views)
     early = model.settings.fusion == "early"
-    joined = _early(graph, model, names) if early else _late(graph, model, names)
+    joined = _early(graph, model, inputs) if early else _late(graph, model, inputs)
     dense = _dense(graph, model.joint, joined, "joint")
     return _head(graph, model.head, graph.node("Relu", [dense], "dense"))
 
 
-def _late(graph: Graph, model: MultiCropResNet, names: Sequence[str]) -> str:
+def _late(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
     parts = []
-    for name in names:
+    names = list(inputs.views)
+    for name, value in inputs.views.items():
         trunk: Any = model.trunks[name]
-        planes = Planes(_colours(graph, model, name), model.settings.views[name].size_hw)
+        planes = Planes(_colours(graph, model, name, value), model.settings.views[name].size_hw)
         parts.append(add_trunk(graph, trunk, planes, f"{name}_trunk"))
     if len(names) == 1:
         return parts[0]
     joined = graph.node("Concat", parts, "features", axis=1)
     absent = [as_floats(model.absent[name]) for name in names]
     spread = _blocks([np.ones(len(row)) for row in absent])
-    there = graph.node("Flatten", [PRESENT], "there", axis=1)
+    there = graph.node("Flatten", [inputs.present], "there", axis=1)
     mask = graph.node("Gemm", [there, graph.weight(spread, "spread")], "mask")
     seen = graph.node("Mul", [joined, mask], "seen")
     gone = graph.node("Sub", [graph.weight([1.0], "one"), there], "gone")
@@ -86,16 +117,17 @@ def _blocks(rows: Sequence[Floats]) -> Floats:
     return table
 
 
-def _early(graph: Graph, model: MultiCropResNet, names: Sequence[str]) -> str:
+def _early(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
     planes = []
-    for index, name in enumerate(names):
-        colours = _colours(graph, model, name)
+    names = list(inputs.views)
+    for index, (name, value) in enumerate(inputs.views.items()):
+        colours = _colours(graph, model, name, value)
         plane = graph.weight(np.ones((1, 1, *model.settings.views[name].size_hw)), "plane")
         if len(names) > 1:
-            flag = graph.slice(PRESENT, 1, index, index + 1, f"{name}_there")
+            flag = graph.slice(inputs.present, 1, index, index + 1, f"{name}_there")
             colours = graph.node("Mul", [colours, flag], f"{name}_seen")
         else:
-            flag = _ones(graph, name)
+            flag = _ones(graph, value)
         planes += [colours, graph.node("Mul", [flag, plane], f"{name}_plane")]
     trunk: Any = model.trunks["all"]
     size_hw = model.settings.views[names[0]].size_hw
@@ -103,25 +135,26 @@ def _early(graph: Graph, model: MultiCropResNet, names: Sequence[str]) -> str:
     return add_trunk(graph, trunk, joined, "trunk")
 
 
-def _ones(graph: Graph, name: str) -> str:
+def _ones(graph: Graph, value: str) -> str:
     """Return (n, 1, 1, 1) of ones for an only view: its picture's mean, times 0, plus 1."""
-    picture = graph.node("GlobalAveragePool", [name], "batch_of")
+    picture = graph.node("GlobalAveragePool", [value], "batch_of")
     weights = graph.weight(np.zeros((1, 3, 1, 1)), "nothing")
     bias = graph.weight([1.0], "one")
     return graph.node("Conv", [picture, weights, bias], "ones", kernel_shape=[1, 1])
 
 
-def _colours(graph: Graph, model: MultiCropResNet, name: str) -> str:
+def _colours(graph: Graph, model: MultiCropResNet, name: str, value: str) -> str:
     module: Any = model.colours[name]
     colours: Colours = module
     mode = model.settings.views[name].input
     centre = as_floats(colours.centre)
     if mode == "bgr":
-        centred = graph.node("Sub", [name, graph.weight(centre[None], "centre")], f"{name}_centred")
+        less = graph.weight(centre[None], "centre")
+        centred = graph.node("Sub", [value, less], f"{name}_centred")
         return graph.node("Mul", [centred, graph.weight([SCALE], "scale")], f"{name}_scaled")
     weights = graph.weight(as_floats(colours.matrix) * SCALE, f"{name}_{mode}")
     biases = graph.weight(-centre[:, 0, 0] * SCALE, f"{name}_{mode}_centre")
-    return graph.node("Conv", [name, weights, biases], f"{name}_scaled", kernel_shape=[1, 1])
+    return graph.node("Conv", [value, weights, biases], f"{name}_scaled", kernel_shape=[1, 1])
 
 
 def _dense(graph: Graph, layer: nn.Linear, value: str, hint: str) -> str:
@@ -142,9 +175,9 @@ def _head(graph: Graph, head: nn.Module, value: str) -> str:
     raise ModelError(f"a head of kind {type(head).__name__} can't be exported to ONNX")
 
 
-def _add_probabilities(graph: Graph, head: nn.Module, value: str) -> str:
+def _probabilities(graph: Graph, head: nn.Module, value: str, output: str) -> str:
     if not isinstance(head, CoralHead):
-        return add_softmax(graph, value)
+        return graph.named("Softmax", [value], output, axis=1)
     older = graph.node("Sigmoid", [value], "older")
     ranks = len(head.bias)
     # Bin k: "older than k - 1" less "older than k"; the first of all is certain.
@@ -154,10 +187,28 @@ def _add_probabilities(graph: Graph, head: nn.Module, value: str) -> str:
     certain = np.eye(1, ranks + 1)
     names = [graph.weight(steps, "steps"), graph.weight(certain, "certain")]
     shares = graph.node("Gemm", [older, *names], "differences")
-    return graph.named("Relu", [shares], PROBABILITIES)
+    return graph.named("Relu", [shares], output)
 
 
-def _source(model: MultiCropResNet, loss: LossSpec, rule: str, bins: AgeBins) -> YearsSource:
+def _add_answer(graph: Graph, model: MultiCropResNet, *, flip: bool) -> str:
+    """Add the output `PROBABILITIES`; with `flip` the mean of the picture and its mirror image."""
+    views = model.settings.views
+    inputs = Inputs.of(list(views))
+    straight = add_multi_crop(graph, model, inputs)
+    if not flip:
+        return _probabilities(graph, model.head, straight, PROBABILITIES)
+    turned = add_multi_crop(graph, model, inputs.mirrored(graph, views))
+    shares = [
+        _probabilities(graph, model.head, straight, "shares"),
+        _probabilities(graph, model.head, turned, "shares_mirrored"),
+    ]
+    total = graph.node("Add", shares, "shares_of_both")
+    return graph.named("Mul", [total, graph.weight([0.5], "half")], PROBABILITIES)
+
+
+def _source(
+    model: MultiCropResNet, loss: LossSpec, rule: str, bins: AgeBins, *, flip: bool
+) -> YearsSource:
     views = list(model.settings.views)
     crop = model.settings.crop
 
@@ -170,7 +221,8 @@ def _source(model: MultiCropResNet, loss: LossSpec, rule: str, bins: AgeBins) ->
             pixels = {name: torch.from_numpy(feeds[name]) for name in views}
             there = torch.from_numpy(feeds[PRESENT])[:, :, 0, 0]
             present = {name: there[:, k : k + 1] for k, name in enumerate(views)}
-            parts.append(loss.to_probabilities(model(pixels, present).final).double().numpy())
+            found = distribution(model, loss, pixels, present, flip=flip)
+            parts.append(found.double().numpy())
         shares = np.concatenate(parts)
         return median(shares, bins) if rule == "median" else expectation(shares, bins.midpoints)
 
@@ -178,7 +230,12 @@ def _source(model: MultiCropResNet, loss: LossSpec, rule: str, bins: AgeBins) ->
 
 
 def multi_crop_candidate(
-    model: AgeNetwork, loss: LossSpec, decode: str, about: About | None = None
+    model: AgeNetwork,
+    loss: LossSpec,
+    decode: str,
+    about: About | None = None,
+    *,
+    flip: bool = False,
 ) -> Candidate:
     """Make a trained network ready for export.
 
@@ -187,6 +244,7 @@ def multi_crop_candidate(
         loss: what the head's numbers mean.
         decode: "expectation" or "median".
         about: what the file says of itself.
+        flip: the graph looks at the mirror image too, and takes the mean of both distributions.
 
     Raises:
         UsageError: the decoding can't be put into a graph.
@@ -213,14 +271,17 @@ def multi_crop_candidate(
         sources=about.sources,
         missing="learned" if len(model.settings.views) > 1 else "refused",
         normalisation=_normalisation(model),
+        mirrored=flip,
         notes=about.notes,
     )
     graph = Graph()
-    graph.reserve(*written.input_shapes, *written.output_shapes)
-    shares = _add_probabilities(graph, model.head, add_multi_crop(graph, model))
+    graph.reserve(*written.input_shapes, *written.output_shapes, "shares", "shares_mirrored")
+    shares = _add_answer(graph, model, flip=flip)
     add_age(graph, shares, written.bin_years, rule)
     proto = graph.model("multi_crop", written.input_shapes, written.output_shapes)
-    return Candidate(proto, written, _source(model, loss, rule, bins), f"{about.name} in PyTorch")
+    return Candidate(
+        proto, written, _source(model, loss, rule, bins, flip=flip), f"{about.name} in PyTorch"
+    )
 
 
 def _normalisation(model: MultiCropResNet) -> str:
@@ -228,8 +289,12 @@ def _normalisation(model: MultiCropResNet) -> str:
     return f"{'/'.join(sorted(modes))} channels, centred, times {SCALE:g}"
 
 
-def checkpoint_candidate(path: Path) -> Candidate:
+def checkpoint_candidate(path: Path, *, flip: bool = False) -> Candidate:
     """Make a checkpoint of ``agebench train`` ready for export; its averaged weights, if any.
+
+    Args:
+        path: the checkpoint.
+        flip: as for `multi_crop_candidate`.
 
     Raises:
         WeightsError: there is no file, or it is damaged or no checkpoint.
@@ -248,7 +313,7 @@ def checkpoint_candidate(path: Path) -> Candidate:
         notes=("terms of the training data hold for the weights too",) if licence else (),
     )
     loss = LOSSES[saved.settings.loss.name]
-    candidate = multi_crop_candidate(model, loss, saved.settings.decode, about)
+    candidate = multi_crop_candidate(model, loss, saved.settings.decode, about, flip=flip)
     return replace(candidate, trained=find_hashes(path, path.parent / RUN_HASHES))
 
 

@@ -6,7 +6,7 @@ from agebench.errors import AgebenchError, WeightsError
 from agebench.protocols import FaceDetector
 from agebench.registry import load_detector
 
-ESTIMATOR = "hse-mobilenet"
+ESTIMATOR = "multicrop-resnet"
 """The estimator of `agebench predict` and `agebench.predict` where none is named."""
 
 DETECTORS = ("yolov8-face", "yunet", "haar")

@@ -36,6 +36,9 @@ from agebench.vision.frames import canonical_frame
 from agebench.vision.images import MAX_PIXELS
 from agebench.vision.regions import REGIONS
 
+FACES_AT_ONCE = 256
+"""Faces of one picture whose crops are in memory at the same time."""
+
 
 class AgePredictor:
     """Finds all faces of pictures and says how old they are.
@@ -181,13 +184,15 @@ class AgePredictor:
     ) -> dict[str, list[AgeAnswer]]:
         """Return what each estimator says of each face, in the order of `faces`."""
         times = {} if times is None else times
-        cut: list[tuple[CropSpec, Crops]] = []
-        answers = {}
-        for name, estimator in self._estimators.items():
-            with _timed(times, "crop"):
-                crops = self._crops(image_bgr, faces, estimator.spec.crop, cut)
-            with _timed(times, "infer"):
-                answers[name] = ask(estimator, crops)
+        answers: dict[str, list[AgeAnswer]] = {name: [] for name in self._estimators}
+        for start in range(0, max(1, len(faces)), FACES_AT_ONCE):
+            some = faces[start : start + FACES_AT_ONCE]
+            cut: list[tuple[CropSpec, Crops]] = []
+            for name, estimator in self._estimators.items():
+                with _timed(times, "crop"):
+                    crops = self._crops(image_bgr, some, estimator.spec.crop, cut)
+                with _timed(times, "infer"):
+                    answers[name] += ask(estimator, crops)
         return answers
 
     def crops_of(self, image_bgr: Image, faces: Sequence[Face], spec: CropSpec) -> Crops:

@@ -15,7 +15,7 @@ from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError
 from agebench.intervals import Interval
-from agebench.metrics import DecadeError, ErrorSummary, mae, summarise
+from agebench.metrics import CS_YEARS, DecadeError, ErrorSummary, mae, summarise
 from agebench.report.merging import merged
 from agebench.report.reading import ResultFile
 from agebench.types import Floats
@@ -298,7 +298,7 @@ def stated_errors(errors: Mapping[str, Any]) -> ErrorSummary:
         rmse_years=errors["rmse_years"],
         median_years=errors["median_years"],
         bias_years=errors["bias_years"],
-        cs={int(k): share for k, share in errors["cs"].items()},
+        cs={k: errors["cs"][str(k)] for k in CS_YEARS},
         by_decade=by_decade,
     )
 

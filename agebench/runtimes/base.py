@@ -12,11 +12,14 @@ from typing import Any, Literal, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agebench.errors import DeviceError, UsageError
+from agebench.errors import DeviceError, ModelError, UsageError
 from agebench.protocols import RuntimeInfo
 
 Tensor: TypeAlias = npt.NDArray[Any]
 ModelKind: TypeAlias = Literal["onnx", "caffe", "darknet", "tensorflow"]
+
+MAX_MODEL_BYTES = 1 << 31
+"""A larger file is refused before it is read; protobuf, which most are in, ends there too."""
 
 _SUFFIX_KINDS: Mapping[str, ModelKind] = {
     ".onnx": "onnx",
@@ -168,7 +171,19 @@ def open_model(
     return models[-1]
 
 
+def _check_size(path: Path) -> None:
+    try:
+        size = path.stat().st_size
+    except (OSError, ValueError):
+        return  # whoever reads it says why it can't be
+    if size > MAX_MODEL_BYTES:
+        raise ModelError(
+            f"{path} has {size:,} bytes, expected a model of at most {MAX_MODEL_BYTES:,}"
+        )
+
+
 def _open(source: ModelSource, runtime: str, device: str) -> Model:
+    _check_size(source.path)
     if runtime == "cv2dnn":
         from agebench.runtimes.cv2dnn import OpenCvModel
 

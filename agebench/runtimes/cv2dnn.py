@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.errors import ModelError, UsageError
+from agebench.errors import ModelError, UsageError, inert
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource, Tensor, refuse_device
 from agebench.vision.opencv import cv2
@@ -47,7 +47,8 @@ def read_net(source: ModelSource) -> Any:
 
 
 def _short(error: Any) -> str:
-    return str(getattr(error, "err", "") or error).strip().splitlines()[0]
+    # It names what stands in a stranger's file.
+    return inert(str(getattr(error, "err", "") or error).strip().splitlines()[0])
 
 
 def _use_device(net: Any, device: str) -> str:

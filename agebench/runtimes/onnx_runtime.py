@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from agebench.errors import MissingDependencyError, ModelError, UsageError
+from agebench.errors import MissingDependencyError, ModelError, UsageError, inert
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource, Tensor, refuse_device, wanted_threads
 
@@ -66,6 +66,12 @@ def _options(onnxruntime: Any) -> Any:
     return options
 
 
+def _reason(error: Exception) -> str:
+    """Return the first line of what the library says; it names what stands in a stranger's file."""
+    said = str(error).strip() or type(error).__name__
+    return inert(said.splitlines()[0])
+
+
 def open_session(
     source: ModelSource, device: str, provider_options: Mapping[str, str] | None = None
 ) -> Any:
@@ -98,7 +104,7 @@ def open_session(
             str(source.path), options, providers=providers, enable_fallback=0
         )
     except Exception as error:  # onnxruntime raises a dozen kinds of its own, all RuntimeError-like
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = _reason(error)
         if device != "cpu":
             raise refuse_device("onnxruntime", device, missing or reason) from error
         raise ModelError(f"{source.path}: onnxruntime can't load it: {reason}") from error
@@ -138,6 +144,6 @@ class OnnxRuntimeModel:
         try:
             values = self._session.run(self._outputs, feed)
         except Exception as error:  # onnxruntime raises a dozen kinds of its own
-            reason = str(error).strip().splitlines()[0]
+            reason = _reason(error)
             raise ModelError(f"{self._source.path}: onnxruntime failed: {reason}") from error
         return dict(zip(self._outputs, values, strict=True))

@@ -101,6 +101,10 @@ def _header(data: bytes, path: Path) -> dict[str, Any]:
     parts = ("settings", "state", "about")
     if not (isinstance(head, dict) and all(isinstance(head.get(key), dict) for key in parts)):
         raise WeightsError(f"{expected}: its header lacks a part")
+    about, history = head["about"], head["state"].get("history", [])
+    tables = (about.get("dataset", {}), about.get("split", {}))
+    if not (isinstance(history, list) and all(isinstance(table, dict) for table in tables)):
+        raise WeightsError(f"{expected}: its header holds something else than a run's facts")
     return head
 
 

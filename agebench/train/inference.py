@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from agebench.errors import WeightsError
-from agebench.train.checkpoint import Checkpoint, read_checkpoint
-from agebench.train.losses import LOSSES
+from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
+from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model_settings import ViewSettings
 from agebench.train.networks import AgeNetwork, build_network
 from agebench.train.windows import MIRRORED_REGIONS
@@ -24,7 +25,15 @@ def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
     Raises:
         WeightsError: the weights are not those of the settings.
     """
-    model = build_network(saved.settings.model, LOSSES[saved.settings.loss.name].head)
+    head = LOSSES[saved.settings.loss.name].head
+    # First without memory: a stranger's few bytes of settings may ask for a hundred gigabytes.
+    with torch.device("meta"):
+        expected = build_network(saved.settings.model, head).state_dict()
+    try:
+        require_fit(expected, saved.averaged)
+    except WeightsError as error:
+        raise WeightsError(f"{where}: {error}") from error
+    model = build_network(saved.settings.model, head)
     try:
         model.load_state_dict(dict(saved.averaged))
     except RuntimeError as error:  # torch's own word for tensors missing or of other shapes
@@ -72,18 +81,48 @@ class Network:
             name: torch.from_numpy(crops.present[name]).to(self.device).float()[:, None]
             for name in views
         }
-        spec = LOSSES[self.saved.settings.loss.name]
-        passes = [(pixels, present)]
-        if self.flip:
-            partner = {name: _mirror_partner(name, views) for name in views}
-            flipped = {name: pixels[partner[name]].flip(3) for name in views}
-            passes.append((flipped, {name: present[partner[name]] for name in views}))
-        shares = [spec.to_probabilities(self.model(*each).final) for each in passes]
-        return np.asarray(torch.stack(shares).mean(0).double().cpu().numpy(), np.float64)
+        loss = LOSSES[self.saved.settings.loss.name]
+        shares = distribution(self.model, loss, pixels, present, flip=self.flip)
+        return np.asarray(shares.double().cpu().numpy(), np.float64)
+
+
+def distribution(
+    model: AgeNetwork,
+    loss: LossSpec,
+    pixels: Mapping[str, Tensor],
+    present: Mapping[str, Tensor],
+    *,
+    flip: bool,
+) -> Tensor:
+    """Return a distribution per face, (n, bins).
+
+    Args:
+        model: in evaluation mode.
+        loss: what the head's numbers mean.
+        pixels: per view, (n, 3, height, width), B, G, R, 0 to 255.
+        present: per view, (n, 1), 0 where it is missing.
+        flip: the mean with the mirror image's distribution is taken.
+    """
+    passes = [(pixels, present)]
+    if flip:
+        partner = mirror_partners(model.settings.views)
+        flipped = {name: pixels[other].flip(3) for name, other in partner.items()}
+        passes.append((flipped, {name: present[other] for name, other in partner.items()}))
+    shares = [loss.to_probabilities(model(*each).final) for each in passes]
+    return torch.stack(shares).mean(0)
+
+
+def mirror_partners(views: Mapping[str, ViewSettings]) -> dict[str, str]:
+    """Return by name the view whose mirror image is that view of the mirrored picture.
+
+    >>> eye = {side: ViewSettings(f"eye_{side}", (32, 32)) for side in ("left", "right")}
+    >>> mirror_partners({**eye, "mouth": ViewSettings("mouth")})
+    {'left': 'right', 'right': 'left', 'mouth': 'mouth'}
+    """
+    return {name: _mirror_partner(name, views) for name in views}
 
 
 def _mirror_partner(name: str, views: Mapping[str, ViewSettings]) -> str:
-    """Return the view whose mirror image is view `name` of the mirrored picture."""
     wanted = MIRRORED_REGIONS.get(views[name].region, views[name].region)
     for other, view in views.items():
         if view.region == wanted and view.size_hw == views[name].size_hw:

@@ -130,6 +130,7 @@ class Trainer:
         about: of the data and the machine; kept in checkpoints.
         watcher: is told how far it is.
         resume: a checkpoint to go on from.
+        start: weights to begin with, where there is nothing to go on from.
         tensorboard: also write TensorBoard's event files.
     """
 
@@ -144,6 +145,7 @@ class Trainer:
         about: Mapping[str, Any] | None = None,
         watcher: Watcher | None = None,
         resume: Checkpoint | None = None,
+        start: Mapping[str, Tensor] | None = None,
         tensorboard: bool = False,
     ) -> None:
         self.settings, self.state = settings, RunState()
@@ -164,6 +166,9 @@ class Trainer:
         self._optimiser = make_optimiser(self.model, settings.optim)
         if resume is not None:
             self._take_up(resume)
+        elif start is not None:
+            require_fit(self.model.state_dict(), start, "averaged weights")
+            self.model.load_state_dict(dict(start))
         self._ema = AveragedWeights(self.model, settings.optim.ema)
         if resume is not None:
             require_fit(self._ema.state, resume.averaged, "averaged weights")
@@ -194,7 +199,12 @@ class Trainer:
         while not self.state.ended and len(self.state.history) < self.settings.rounds:
             self._round(len(self.state.history))
         if not self.state.ended:
-            self.state.reason = f"the {self.settings.rounds} planned rounds are done"
+            rounds = self.settings.rounds
+            self.state.reason = (
+                "the one planned round is done"
+                if rounds == 1
+                else f"the {rounds} planned rounds are done"
+            )
         return self.state
 
     def _round(self, number: int) -> None:

@@ -23,6 +23,8 @@ LOCK_FILE = ".lock"
 FREE_SETTINGS = frozenset(
     {
         *("device", "checkpoint_minutes", "rounds", "data.workers"),
+        # Is read once, at the first step.
+        "start",
         # Where the pictures lie; that they are the same ones is checked by the split.
         *("data.root", "data.protocol"),
     }

@@ -18,6 +18,8 @@ from agebench.train.stability import StabilitySettings
 from agebench.typed_tables import read_table
 
 LARGEST_FILE_BYTES = 1_000_000
+MAX_LINE_DOTS = 1000
+"""More dots in a line are refused: the time to read ``a.a.a...=1`` grows with their square."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,12 @@ class DataSettings:
     def __post_init__(self) -> None:
         if not 0 < self.train_share <= 1:
             raise ValueError(f"train_share is above 0 up to 1, got {self.train_share}")
+        parts = {"val": self.val_part, "test": self.test_part}
+        for name, part in parts.items():
+            if part == self.train_part:
+                raise ValueError(
+                    f"{name}_part is {part!r}, which is trained on: its figures would say nothing"
+                )
         if not 16 <= self.longest_px <= 4096:
             raise ValueError(f"longest_px is from 16 to 4096, got {self.longest_px}")
         if not 0 <= self.workers <= 256:
@@ -96,9 +104,12 @@ class OptimSettings:
         for name in ("warmup", "ema", "staged", "small_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is from 0 to 1, got {getattr(self, name)}")
-        for name in ("weight_decay", "clip_norm", "auxiliary_weight", "mixup"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        for name, largest in _LARGEST.items():
+            if not 0 <= getattr(self, name) <= largest:
+                raise ValueError(f"{name} is from 0 to {largest:g}, got {getattr(self, name)}")
+
+
+_LARGEST = {"weight_decay": 10, "clip_norm": 1e6, "auxiliary_weight": 1e3, "mixup": 100}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,8 @@ class TrainSettings:
         flip_average: validation averages each picture and its mirror image.
         decode: from the distribution to years.
         checkpoint_minutes: at most so long between checkpoints within a round.
+        start: a checkpoint of the same network, whose averaged weights are begun with; "" draws
+            them by the seed.
     """
 
     data: DataSettings = field(default_factory=DataSettings)
@@ -133,6 +146,7 @@ class TrainSettings:
     flip_average: bool = True
     decode: Literal["expectation", "median"] = "expectation"
     checkpoint_minutes: float = 10.0
+    start: str = ""
 
     def __post_init__(self) -> None:
         for name in ("rounds", "passes"):
@@ -180,7 +194,10 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_FILE_BYTES:
             raise UsageError(f"{path} is no settings file: it has more than 1,000,000 bytes")
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if max(line.count(".") for line in text.split("\n")) > MAX_LINE_DOTS:
+            raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: divide it")
+        return tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}: name a TOML file") from error
     except (ValueError, RecursionError) as error:  # also what tomllib and utf-8 raise

@@ -220,3 +220,30 @@ def test_wrong_calls_are_refused(tmp_path: Path, result: dict[str, Any]) -> None
     assert not Gates().wanted
     assert read_gates(["mae>5"]).wanted
     assert Gates().failures(result) == ()
+
+
+@pytest.mark.parametrize(
+    ("keys", "value"),
+    [
+        (("dataset", "label_kind"), "odd"),
+        (("dataset", "label_kind"), ["birth-age"]),
+        (("dataset", "name"), 7),
+        (("dataset", "subset"), [1]),
+        (("estimators", 0, "own_errors", "mae_years"), "3"),
+        (("estimators", 0, "own_errors", "n"), "many"),
+    ],
+)
+def test_a_baseline_with_odd_values_is_a_sentence(
+    result: dict[str, Any], tmp_path: Path, keys: tuple[Any, ...], value: Any
+) -> None:
+    result["schema_version"] = 1
+    path = tmp_path / "result.json"
+    path.write_text(json.dumps(result))
+    assert read_gates([], path).failures(result) == ()
+    inner = result
+    for key in keys[:-1]:
+        inner = inner[key]
+    inner[keys[-1]] = value
+    path.write_text(json.dumps(result))
+    with pytest.raises(AgebenchError, match="that 'agebench compare' writes"):
+        read_gates([], path)

@@ -45,6 +45,12 @@ class Needs:
     def __init__(self, path, level: int):
         raise AssertionError("never reached")
 
+class Crashes:
+    def __init__(self, path):
+        import os, sys
+        assert '"task": "trial"' in sys.argv[1], "loaded where a crash ends everything"
+        os.abort()
+
 class Explodes:
     def __init__(self, how: str = "quietly"):
         raise KeyError("no such thing")
@@ -57,6 +63,7 @@ whole = hostile_plugin:Whole
 slow = hostile_plugin:Slow
 needs = hostile_plugin:Needs
 explodes = hostile_plugin:Explodes
+crashes = hostile_plugin:Crashes
 gone = no_such_module_anywhere:Gone
 """
 
@@ -418,6 +425,31 @@ def test_a_file_of_the_published_name_with_other_bytes_is_refused(
     assert run.code == 1
     assert name in run.err
     assert "--skip-unavailable" in run.err or "sha256" in run.err
+
+
+def test_a_file_that_crashes_its_parser_ends_a_child_alone(
+    cli: Cli, folders: Path, plugin_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(plugin_folder))
+    model = tmp_path / "model.bin"
+    model.write_bytes(b"hostile")
+    names = ("compare", f"crashes:{model}", *_folders(folders)[1:], "--out", tmp_path / "out")
+    run = cli(*names)
+    assert run.code == 1
+    assert "crashes:" in run.sentence
+    assert "took no part: trial of crashes:" in run.sentence
+    assert "exit code -6" in run.sentence
+    assert "the others were measured" in run.sentence
+    listed = _result(tmp_path / "out")["estimators"]
+    assert [(item["name"].partition(":")[0], item["available"]) for item in listed] == [
+        ("constant", True),
+        ("crashes", False),
+    ]
+    assert listed[0]["scored"] == 3
+    assert cli(*names, "--skip-unavailable").code == 0
+    run = cli("compare", f"crashes:{model}", *_folders(folders)[2:])
+    assert run.code == 1
+    assert "no estimator is available" in run.sentence
 
 
 def test_nothing_available_is_an_error_even_if_skipped(

@@ -43,6 +43,11 @@ def test_help_fits_a_terminal(verb: str) -> None:
     assert [line for line in _help(verb).splitlines() if len(line) > WIDTH] == []
 
 
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_shows_an_example(verb: str) -> None:
+    assert any(shown == verb for shown, _ in _shown(_help(verb)))
+
+
 def test_every_option_that_is_shown_exists() -> None:
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     texts = {page.name: page.read_text(encoding="utf-8") for page in pages}

@@ -629,3 +629,18 @@ def test_adience_fold_files_missing_twice_or_broken(tmp_path: Path) -> None:
     write(tmp_path / "old" / "fold_0_data.txt", HEAD)
     with pytest.raises(DatasetError, match="each fold file once"):
         adience.load(tmp_path)
+
+
+def test_headings_of_endless_length_are_a_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("path,age," + "x" * 140_000 + "\na.png,1,\n")
+    with pytest.raises(DatasetError, match="holds no headings"):
+        load_dataset("csv", path)
+
+
+def test_lists_above_the_limit_are_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    with path.open("wb") as file:
+        file.truncate(500_000_001)  # sparse: no disk is filled
+    with pytest.raises(DatasetError, match="more than 500,000,000 bytes"):
+        load_dataset("csv", path)

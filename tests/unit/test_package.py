@@ -11,8 +11,8 @@ import pytest
 
 from agebench import manifest
 
-WHEEL_LIMIT_BYTES = 45_000_000
-"""40 MB of weights, 1.5 MB of sample (0.4 MB in use) and the code, unpacked."""
+WHEEL_LIMIT_BYTES = 50_000_000
+"""45 MB of weights, 1.5 MB of sample (0.4 MB in use) and the code, unpacked."""
 
 RUN = "import sys; from agebench.cli import main; main(sys.argv[1:])"
 
@@ -38,12 +38,13 @@ def test_the_package_holds_all_that_is_not_code_and_stays_small() -> None:
     assert (package / "py.typed").is_file()
     assert (package / "bench" / "result.schema.json").is_file()
     folders = (package, manifest.bundled_dir())
-    files = [
-        file
+    # Installed, the second lies in the first.
+    files = {
+        file.resolve()
         for folder in folders
         for file in folder.rglob("*")
         if file.is_file() and "__pycache__" not in file.parts
-    ]
+    }
     assert sum(file.stat().st_size for file in files) < WHEEL_LIMIT_BYTES
 
 

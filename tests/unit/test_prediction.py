@@ -291,7 +291,7 @@ def test_the_documents_example_runs(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     page = Path(__file__).parents[2] / "docs" / "predict.md"
-    (code,) = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
+    code, *_ = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
     exec(compile(code, str(page), "exec"), {})  # noqa: S102 - our own example
     assert capsys.readouterr().out.splitlines()[0] == "0"
     assert f"`{defaults.ESTIMATOR}`" in page.read_text("utf-8")
@@ -334,3 +334,20 @@ def test_tiles_cover_a_side_and_overlap_enough(length: int) -> None:
     assert places[-1] + TILE_PX >= length
     gaps = [after - before for before, after in itertools.pairwise(places)]
     assert all(0 < gap <= TILE_PX - OVERLAP_PX for gap in gaps)
+
+
+def test_the_faces_of_a_crowd_are_cut_in_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agebench.prediction.predictor.FACES_AT_ONCE", 3)
+    seen: list[int] = []
+
+    class Counting(Blueness):
+        def predict(self, crops: Crops, /) -> list[AgePrediction]:
+            seen.append(len(crops))
+            return super().predict(crops)
+
+    picture = np.zeros((40, 40, 3), np.uint8)
+    picture[:, :20, 0], picture[:, 20:, 0] = 30, 60
+    faces = [LEFT, RIGHT] * 4
+    answer = AgePredictor(Counting(), detector=Fixed(faces)).predict_image(picture)
+    assert seen == [3, 3, 2]
+    assert [face.years for face in answer.faces] == [30, 60] * 4

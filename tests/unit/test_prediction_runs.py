@@ -20,6 +20,7 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
+from agebench import workers
 from agebench.cli.predict import command
 from agebench.errors import AgebenchError, UsageError
 from agebench.prediction import pool as pool_module
@@ -263,7 +264,7 @@ def test_tasks_are_read_as_they_are_needed(tmp_path: Path) -> None:
     for _ in range(5):
         next(pictures)
     pictures.close()
-    assert taken <= 5 + 2 * pool_module.AHEAD + 2
+    assert taken <= 5 + 2 * workers.AHEAD + 2
 
 
 DEADLY = """
@@ -276,11 +277,11 @@ class Deadly(pool.PictureWorker):
             os._exit(3)
         return super().do(task)
 
-def work(connection, plan):
-    pool.PictureWorker = Deadly
-    REAL_WORK(connection, plan)
+REAL = pool.worker
 
-REAL_WORK = pool.work
+def worker(plan):
+    pool.PictureWorker = Deadly
+    return REAL(plan)
 """
 """A worker that dies on some pictures, as a module that child processes can import."""
 
@@ -293,20 +294,20 @@ def test_a_picture_that_kills_its_process_is_left_out(
     module.parent.mkdir()
     module.write_text(DEADLY)
     monkeypatch.syspath_prepend(module.parent)
-    monkeypatch.setattr(pool_module, "work", import_module("deadly_worker").work)
+    monkeypatch.setattr(pool_module, "worker", import_module("deadly_worker").worker)
     started = []
-    start = pool_module._Pool._start
+    start = workers._Pool._start
 
     def counted(pool: Any) -> None:
         started.append(pool)
         start(pool)
 
-    monkeypatch.setattr(pool_module._Pool, "_start", counted)
+    monkeypatch.setattr(workers._Pool, "_start", counted)
     finished = list(pool_module.examine(PLAN, map(Task, names), 2))
     assert [item.record["picture"] for item in finished] == names
     assert [item.record["status"] for item in finished] == ["ok", "crashed", "ok", "ok"]
-    assert f"died {pool_module.TRIES} times (exit code 3)" in finished[1].record["reason"]
-    assert len(started) == 2 + pool_module.TRIES
+    assert f"died {workers.TRIES} times (exit code 3)" in finished[1].record["reason"]
+    assert len(started) == 2 + workers.TRIES
 
 
 def test_a_run_counts_what_it_did(tmp_path: Path) -> None:

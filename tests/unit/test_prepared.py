@@ -307,3 +307,14 @@ def test_real_photographs_come_back(tmp_path: Path, shared_dir: Path) -> None:
             mean, largest = largest_difference(got.views[view], expected.views[view])
             assert mean < 3
             assert largest < 60
+
+
+def test_odd_keys_do_nothing_to_a_terminal(made: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(made, root)
+    content = json.loads((root / "prepare.json").read_text())
+    content["views"]["face"]["\x1b[31m"] = 1
+    (root / "prepare.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match="prepare it again") as caught:
+        prepared.load(root)
+    assert str(caught.value).isprintable()

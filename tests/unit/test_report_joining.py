@@ -170,3 +170,13 @@ def test_labels_stay_apart_whatever_estimators_are_called(write_result: Write) -
         ]
     )
     assert len({entry.label for entry in joined.entries}) == 3
+
+
+def test_shares_that_nobody_asked_for_are_passed_over(
+    write_result: Write, make_result: Make
+) -> None:
+    content = make_result()
+    content["estimators"][0]["errors"]["cs"]["odd"] = 0.5
+    errors = join([read_result(write_result(content=content))]).scored[0].errors
+    assert errors is not None
+    assert list(errors.cs) == [1, 3, 5, 10]

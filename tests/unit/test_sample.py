@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -161,6 +164,38 @@ def _run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int,
     captured = capsys.readouterr()
     assert isinstance(exited.value.code, int)
     return exited.value.code, captured.out, " ".join(captured.err.split())
+
+
+ALONE = """
+import sys
+sys.modules["torch"] = None
+import socket
+def refused(*given, **named):
+    raise OSError("no network here")
+socket.socket.connect = socket.create_connection = refused
+from agebench.cli import main
+main(["compare"])
+"""
+
+
+def test_nothing_said_compares_our_models_without_network_and_torch(tmp_path: Path) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "AGEBENCH_MIRROR"}
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", ALONE],
+        cwd=tmp_path,
+        env={**environment, "AGEBENCH_CACHE": str(tmp_path / "cache")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    written = {path.name for path in (tmp_path / defaults.DEMO_FOLDER).iterdir()}
+    assert written == {"result.json", "predictions.csv", "report.html"}
+    result = json.loads((tmp_path / defaults.DEMO_FOLDER / "result.json").read_text())
+    maes = {item["name"]: item["mae_years"] for item in result["estimators"]}
+    assert list(maes) == ["multicrop-resnet", "caffe-age-net-utkface", "constant"]
+    assert maes["multicrop-resnet"] < maes["caffe-age-net-utkface"] < maes["constant"]
+    assert all(item["seen_in_training"]["count"] == 0 for item in result["estimators"][:2])
 
 
 def test_compare_without_arguments_says_what_it_is(

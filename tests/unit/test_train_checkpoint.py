@@ -205,3 +205,19 @@ def test_tensors_of_another_network_are_named() -> None:
     ):
         with pytest.raises(WeightsError, match=named):
             require_fit(own, saved)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"about": {"dataset": None}},
+        {"about": {"split": [1]}},
+        {"state": {"history": True}},
+        {"state": {"history": "x"}},
+    ],
+)
+def test_facts_of_another_kind_are_refused(tmp_path: Path, given: dict[str, Any]) -> None:
+    path = tmp_path / "c.safetensors"
+    _checkpoint(**given).write(path)
+    with pytest.raises(WeightsError, match="something else than a run's facts"):
+        read_checkpoint(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 
 from agebench.cli import main
+from agebench.datasets.training_hashes import RUN_HASHES, read_training_hashes
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
 from agebench import training  # noqa: E402 - only where torch is there
 from agebench.cli.train_progress import TerminalWatcher  # noqa: E402
+from agebench.train.checkpoint import read_checkpoint  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
 from agebench.train.run_folder import LEFT_OUT_FILE, LOCK_FILE, alone_in  # noqa: E402
 
@@ -255,3 +258,56 @@ def test_wrong_previews_are_refused(
     assert ended.value.code == 2
     assert named in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def _set(*settings: str) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
+
+
+def test_a_run_begins_with_the_weights_of_another(run: Any, tmp_path: Path) -> None:
+    assert run()[0] == 0
+    first, second = tmp_path / "run", tmp_path / "second"
+    best = read_checkpoint(first / BEST_FILE)
+    still = ("optim.learning_rate=1e-12", "optim.ema=0", "rounds=1")
+    code, out, _ = run("--out", str(second), *_set(f"start={first / BEST_FILE}", "seed=5", *still))
+    assert code == 0
+    assert f"begun with weights of {len(best.state['history'])} rounds" in out
+    found = read_checkpoint(second / LAST_FILE)
+    for name, value in best.averaged.items():
+        if value.dtype.is_floating_point and "running" not in name:
+            torch.testing.assert_close(found.model[name], value, msg=name)
+    about = found.about["started_from"]
+    assert (about["trained_on"], about["val_seen"]) == (24, 0)
+    assert about["sha256"] == hashlib.sha256((first / BEST_FILE).read_bytes()).hexdigest()
+
+
+def test_pictures_seen_before_the_start_are_listed_and_said(
+    run: Any, age_list: Path, tmp_path: Path
+) -> None:
+    assert run()[0] == 0
+    turned = tmp_path / "turned.csv"
+    swapped = {"train": "val", "val": "train", "test": "test", "part": "part"}
+    rows = [line.split(",") for line in (age_list / "split.csv").read_text().split()]
+    turned.write_text("".join(f"{name},{swapped[part]}\n" for name, part in rows))
+    second = tmp_path / "second"
+    given = ("--out", str(second), "--protocol", str(turned), *_set("rounds=1", "batch=4"))
+    code, out, _ = run(*given, *_set(f"start={tmp_path / 'run' / BEST_FILE}"))
+    assert code == 0
+    assert "have seen 24 of the pictures that validate" in out
+    listed = read_training_hashes(second / RUN_HASHES)
+    assert len(listed) == 32
+    # Going on needs neither the file nor the option, and keeps the list.
+    assert run(*given)[0] == 0
+    assert len(read_training_hashes(second / RUN_HASHES)) == 32
+    assert json.loads((second / "evaluation.json").read_text())["started_from"]["val_seen"] == 24
+
+
+def test_a_start_of_another_network_is_refused(run: Any, tmp_path: Path) -> None:
+    assert run()[0] == 0
+    start = f"start={tmp_path / 'run' / BEST_FILE}"
+    code, _, err = run("--out", str(tmp_path / "second"), *_set(start, "model.dense=7"))
+    assert code == 1
+    assert "are of another network" in err
+    code, _, err = run("--out", str(tmp_path / "third"), *_set("start=nowhere.safetensors"))
+    assert code == 1
+    assert "nowhere.safetensors: expected a checkpoint, found no file" in err

@@ -187,3 +187,17 @@ def test_no_augmentation_is_off_in_every_number() -> None:
     filters = shares.pop("filters")
     assert not any(filters.values())
     assert {name for name, value in shares.items() if value} == {"noise_levels", "channel_space"}
+
+
+def test_keys_of_a_stranger_do_nothing_to_a_terminal() -> None:
+    for values in ({"\x1b[31m": 1}, {"augment": {"filters": {"\u202e": 1}}}):
+        with pytest.raises(UsageError, match="unknown key") as caught:
+            settings_from(values, "x.toml")
+        assert str(caught.value).isprintable()
+
+
+def test_a_line_that_would_take_hours_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "settings.toml"
+    path.write_text(".".join(["a"] * 300_000) + " = 1\n")
+    with pytest.raises(UsageError, match="more than 1000 dots"):
+        read_settings(path)

@@ -163,12 +163,24 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_the_packages_manifest_is_valid_and_complete() -> None:
     known = manifest.load_manifest()
-    assert len(known) == 9
+    assert len(known) == 11
     assert known["age_net.caffemodel"].size_bytes == 45_661_480
     assert len(known["age_net.caffemodel"].sources) == 3
     assert known["mean.binaryproto"].size_bytes == 4 * 3 * 256 * 256 + 14
     assert all(url.startswith("https://") for e in known.values() for url in e.sources)
-    assert all(entry.sources and entry.needs for entry in known.values())
+    assert all(entry.needs for entry in known.values())
+    bundled = {entry.file for entry in known.values() if not entry.sources}
+    assert bundled == {"multicrop-resnet.onnx", "caffe-age-net-utkface.caffemodel"}
+
+
+def test_the_bundled_weights_are_those_of_the_manifest() -> None:
+    for entry in manifest.load_manifest().values():
+        if not entry.sources:
+            data = (manifest.bundled_dir() / entry.file).read_bytes()
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (
+                entry.size_bytes,
+                entry.sha256,
+            ), entry.file
 
 
 @pytest.mark.shared
@@ -602,6 +614,22 @@ def test_an_interrupted_fetch_leaves_nothing(
     assert leftovers(cache_folder) == []
 
 
+def test_what_a_killed_fetch_left_is_removed_when_it_is_old(
+    publish: Publish, server: Server, cache_folder: Path
+) -> None:
+    cache_folder.mkdir(parents=True, exist_ok=True)
+    old, young, other = (
+        cache_folder / name for name in (f".{NAME}.1.part", f".{NAME}.2.part", ".other.1.part")
+    )
+    for part in (old, young, other):
+        part.write_bytes(b"half")
+    for part in (old, other):
+        os.utime(part, (0, 0))
+    publish(server.url("good"))
+    resolve(NAME)
+    assert leftovers(cache_folder) == sorted([other.name, young.name, NAME])
+
+
 def test_the_cache_folder_follows_the_environment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -611,3 +639,9 @@ def test_the_cache_folder_follows_the_environment(
     monkeypatch.setenv("AGEBENCH_CACHE", "")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert weights.cache_dir().name == "agebench"
+
+
+@pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
+def test_manifests_that_upset_the_toml_reader_are_a_sentence(value: str) -> None:
+    with pytest.raises(WeightsError, match="is no TOML"):
+        parse_manifest(f"files = {value}")

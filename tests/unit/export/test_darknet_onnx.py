@@ -219,3 +219,11 @@ def test_the_published_detector_finds_the_same_faces(
     for one, two in zip(first, second, strict=True):
         np.testing.assert_allclose(one.box_xyxy, two.box_xyxy, atol=0.01)
         assert one.score == pytest.approx(two.score, abs=1e-5)
+
+
+def test_kinds_of_layers_do_nothing_to_a_terminal(tmp_path: Path) -> None:
+    weights = tmp_path / "x.weights"
+    weights.write_bytes(bytes(32))
+    with pytest.raises(ModelError, match="can't be converted") as caught:
+        darknet_model("[net]\n[\x1b[31mred]\n", weights, (32, 32))
+    assert str(caught.value).isprintable()

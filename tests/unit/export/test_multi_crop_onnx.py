@@ -24,6 +24,7 @@ from agebench.train.model_settings import (  # noqa: E402
     TrunkSettings,
     ViewSettings,
 )
+from agebench.types import Crops  # noqa: E402
 
 SMALL = TrunkSettings(depth=10, width=8)
 RICH = TrunkSettings(depth=14, width=8, stem="deep", squeeze_excitation=True, blur_pool=True)
@@ -87,9 +88,11 @@ def random_model(settings: ModelSettings, loss: str = "dldl") -> MultiCropResNet
     return model
 
 
+@pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("variant", SETTINGS)
-def test_every_variant_gives_the_same_ages(variant: str, tmp_path: Path) -> None:
-    candidate = multi_crop_candidate(random_model(SETTINGS[variant]), LOSSES["dldl"], "expectation")
+def test_every_variant_gives_the_same_ages(variant: str, flip: bool, tmp_path: Path) -> None:
+    model = random_model(SETTINGS[variant])
+    candidate = multi_crop_candidate(model, LOSSES["dldl"], "expectation", flip=flip)
     crops = generated(candidate.spec.crop, 9, seed=1)
     written = export(candidate, tmp_path / "m.onnx", crops=crops, described="nine")
     assert written.report is not None
@@ -131,6 +134,36 @@ def test_the_file_is_a_whole_estimator(tmp_path: Path) -> None:
     assert not np.allclose(without, [answer.years for answer in estimator.predict(crops)], atol=0.1)
     with pytest.raises(ModelError, match="face 0: 'face', 'eyes' missing"):
         estimator.predict(withheld(withheld(crops, "eyes"), "face"))
+
+
+def test_with_flip_a_picture_and_its_mirror_image_have_one_age(tmp_path: Path) -> None:
+    eye = {side: ViewSettings(f"eye_{side}", (32, 32), trunk=SMALL) for side in ("left", "right")}
+    settings = ModelSettings(views={**eye, "mouth": ViewSettings("mouth", (32, 48), trunk=SMALL)})
+    plain = multi_crop_candidate(random_model(settings), LOSSES["dldl"], "expectation")
+    both = multi_crop_candidate(random_model(settings), LOSSES["dldl"], "expectation", flip=True)
+    crops = generated(plain.spec.crop, 5)
+    left = np.array([1, 1, 0, 1, 0], np.bool_)
+    crops = Crops(crops.views, {**crops.present, "left": left}, crops.outside)
+    partner = {"left": "right", "right": "left", "mouth": "mouth"}
+    mirrored = Crops(
+        {name: crops.views[other][:, :, ::-1].copy() for name, other in partner.items()},
+        {name: crops.present[other] for name, other in partner.items()},
+        {name: crops.outside[other] for name, other in partner.items()},
+    )
+    shares = {}
+    for name, candidate in (("plain", plain), ("both", both)):
+        export(candidate, tmp_path / f"{name}.onnx", crops=crops, described="five")
+        estimator = load_estimator(f"onnx:{tmp_path / name}.onnx")
+        assert estimator.spec.settings["mirrored"] == (name == "both")
+        for kind, given in (("straight", crops), ("turned", mirrored)):
+            answers = estimator.predict(given)
+            shares[name, kind] = np.array([answer.probabilities for answer in answers])
+    mean = (shares["plain", "straight"] + shares["plain", "turned"]) / 2
+    assert np.abs(shares["plain", "straight"] - shares["plain", "turned"]).max() > 1e-3
+    np.testing.assert_allclose(shares["both", "straight"], mean, atol=1e-6)
+    np.testing.assert_allclose(shares["both", "turned"], mean, atol=1e-6)
+    sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("plain", "both")]
+    assert sizes[1] < 1.2 * sizes[0]
 
 
 def test_a_layer_that_is_not_known_is_named() -> None:

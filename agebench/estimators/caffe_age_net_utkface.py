@@ -1,0 +1,122 @@
+"""`caffe-age-net-utkface`: Levi and Hassner's network, trained by this project; with the package.
+
+The fair baseline of `multicrop-resnet`: the same pictures, loss, ages and decode, so that what
+differs is the architecture.  It runs through the very path of the published network, cv2.dnn's
+Caffe importer, but has a class for every age instead of eight.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from agebench.buckets import expectation
+from agebench.datasets.training_hashes import TrainingHashes, find_hashes
+from agebench.errors import ModelError
+from agebench.estimators.caffe_age_net import CHANNEL_MEAN, age_net_source
+from agebench.estimators.common import (
+    InputFormat,
+    Network,
+    blank,
+    checked_shares,
+    in_batches,
+    predictions,
+    view_pixels,
+)
+from agebench.protocols import EstimatorSpec
+from agebench.runtimes.base import open_model
+from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Floats, Image, ViewSpec
+from agebench.vision.age_net_layout import INPUT_SHAPE, OUTPUT_NAME
+from agebench.weights import resolve
+
+FILE = "caffe-age-net-utkface.caffemodel"
+BINS = AgeBins.single_years(0, 116)
+VIEW = ViewSpec("chip", INPUT_SHAPE[1:])
+SOURCE = "agebench: pretrained/caffe-age-net-utkface.md"
+CITATION = (
+    "architecture: G. Levi and T. Hassner, Age and Gender Classification using Convolutional "
+    "Neural Networks, CVPR Workshops 2015"
+)
+
+
+class CaffeAgeNetUtkface:
+    """Ages 0 to 116 from one 227x227 chip of the face.
+
+    Args:
+        path: another caffemodel of this layout and these ages in its place.
+        runtime: "cv2dnn", the default, or "onnxruntime", for which the file is converted.
+        device: None for the CPU.
+
+    Raises:
+        WeightsUnavailableError: the bundled file is missing from the installation.
+        WeightsError: a file given by its path is missing, or no model.
+        ModelError: the file is no caffemodel of this layout.
+        DeviceError: the runtime is there but not with that device.
+    """
+
+    def __init__(
+        self, path: Path | None = None, runtime: str | None = None, device: str | None = None
+    ) -> None:
+        weights = resolve(FILE, explicit=path)
+        self._path = weights.path
+        source = age_net_source(weights, runtime, len(BINS))
+        model = open_model(source, runtime=runtime, device=device)
+        label = f"caffe-age-net-utkface ({weights.path.name})"
+        self._network = Network(model, label, len(BINS), output_name=OUTPUT_NAME)
+        self._input = InputFormat("bgr", mean=CHANNEL_MEAN)
+        self._check_layout()
+        published = weights.info.published
+        self._spec = EstimatorSpec(
+            name="caffe-age-net-utkface",
+            crop=CropSpec({"face": VIEW}),
+            decode="expectation",
+            channel_order=self._input.channel_order,
+            mean=self._input.mean,
+            scale=self._input.scale,
+            bins=BINS,
+            weights=(weights.info,),
+            trained_on="UTKFace (utkface-full/train)" if published else "",
+            label_kind="dex-estimated" if published else "unknown",
+            runtime=model.info,
+            licence=weights.info.licence,
+            source=SOURCE if published else weights.info.source,
+            citation=CITATION,
+        )
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """See `agebench.protocols.Estimator.spec`."""
+        return self._spec
+
+    def training_hashes(self) -> TrainingHashes | None:
+        """Return what it was trained on, if that is listed beside the file."""
+        return find_hashes(self._path)
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        """Return an age and a distribution over 0 to 116 years for each face.
+
+        Raises:
+            ModelError: the view "face" of a face is missing, or the network fails.
+        """
+        pixels = view_pixels(crops, "face", VIEW)
+        if not len(pixels):
+            return []
+        shares = in_batches(pixels, self._shares)
+        years = expectation(shares, BINS.midpoints)
+        return predictions(years, shares, self._network.label)
+
+    def _shares(self, pixels_bgr: Image) -> Floats:
+        """Return probabilities of each age, (n, 117)."""
+        rows = self._network.rows(self._input.blob(pixels_bgr))
+        return np.asarray(checked_shares(rows, self._network.label), np.float64)
+
+    def _check_layout(self) -> None:
+        """Run once, so that a wrong file stops the run before it begins."""
+        try:
+            self._shares(blank(VIEW))
+        except ModelError as error:
+            raise ModelError(
+                f"{self._path} is no caffemodel of the age network's layout (conv1 to fc8, "
+                f"{len(BINS)} ages): {error}"
+            ) from error

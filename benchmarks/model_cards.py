@@ -1,0 +1,89 @@
+"""The figures in the model cards, from results of `agebench compare`.
+
+    agebench compare multicrop-resnet caffe-age-net-utkface constant --dataset utkface \
+        --root UTKFACE --protocol utkface-full --part test --out RESULTS
+    python benchmarks/model_cards.py test=RESULTS/result.json
+
+A card (pretrained/MODEL.md) has a place `<!-- figures test -->` ... `<!-- end -->` for each name;
+what lies between is replaced.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
+CARDS = ("multicrop-resnet", "caffe-age-net-utkface")
+LEVELS = ("0.5", "0.8", "0.95")
+
+
+def _interval(low_high: list[float]) -> str:
+    return f"{low_high[0]:.2f} to {low_high[1]:.2f}"
+
+
+def table(result: Mapping[str, Any], name: str) -> Iterator[str]:
+    """Yield the lines of one estimator's figures."""
+    estimator = next(item for item in result["estimators"] if item["name"] == name)
+    analysis = result["analysis"]["estimators"][name]
+    errors = estimator["errors"]
+    seen = estimator["seen_in_training"]
+    yield ""
+    yield (
+        f"{errors['n']:,} pictures scored, {estimator['missed']} without a face, "
+        f"{estimator['failed']} failed"
+        + ("" if seen is None else f"; {seen['count']} of them seen in training")
+        + f". MAE **{errors['mae_years']:.2f}** years ({_interval(errors['mae_interval'])}), "
+        f"RMSE {errors['rmse_years']:.2f}, median error {errors['median_years']:.2f}, "
+        f"bias {errors['bias_years']:+.2f}."
+    )
+    calibration = analysis["calibration"]
+    if calibration:
+        shares = ", ".join(
+            f"{100 * item['share']:.0f} % in the {100 * item['level']:.0f} % interval"
+            for item in calibration["coverage"]
+        )
+        yield f"Truth inside: {shares}."
+    yield ""
+    yield "| | n | MAE | 95 % interval | bias |"
+    yield "|---|---:|---:|---|---:|"
+    for group in analysis["groups"]:
+        label = f"{group['attribute']} {group['value']}"
+        if group["mae_years"] is None:
+            yield f"| {label} | {group['n']} | too few | | |"
+        else:
+            yield (
+                f"| {label} | {group['n']} | {group['mae_years']:.2f} | "
+                f"{_interval(group['mae_interval'])} | {group['bias_years']:+.2f} |"
+            )
+    yield ""
+
+
+def fill(card: Path, place: str, lines: Iterator[str]) -> None:
+    """Replace what lies in a place of a card."""
+    text = card.read_text(encoding="utf-8")
+    found = re.compile(rf"(<!-- figures {re.escape(place)} -->\n).*?(<!-- end -->)", re.DOTALL)
+    body = "\n".join(lines)
+    text, count = found.subn(lambda match: f"{match[1]}{body}\n{match[2]}", text)
+    if count != 1:
+        raise SystemExit(f"{card} has no place 'figures {place}'")
+    card.write_text(text, encoding="utf-8")
+
+
+def main() -> None:
+    """Fill every card that has the place and whose model is in the result."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("results", nargs="+", metavar="PLACE=RESULT.json")
+    for item in parser.parse_args().results:
+        place, _, path = item.partition("=")
+        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        for name in CARDS:
+            fill(PRETRAINED / f"{name}.md", place, table(result, name))
+
+
+if __name__ == "__main__":
+    main()

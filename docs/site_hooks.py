@@ -1,0 +1,85 @@
+"""What MkDocs needs to show this project's pages as they are.
+
+Two things: pages outside docs/ (model cards, results, CONTRIBUTING.md) are part of the site at
+the same relative place, and Markdown is read as GitHub and CommonMark read it, where a list may
+follow a paragraph without an empty line, and its paragraphs and code are indented by its marker.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from mkdocs.structure.files import Files
+
+ROOT = Path(__file__).resolve().parents[1]
+
+OUTSIDE = (
+    "CHANGELOG.md",
+    "CONTRIBUTING.md",
+    "benchmarks/README.md",
+    "benchmarks/results/*.md",
+    "pretrained/*.md",
+    "pretrained/*.bin",
+    "pretrained/*.prototxt",
+    "pretrained/*.toml",
+    "pretrained/sample/README.md",
+)
+"""What is shown or linked to, from the root; models and pictures are left out."""
+
+_MARKER = re.compile(r"^(?:[-*+]|\d{1,9}[.)]) +(?=\S)")
+_FENCE = re.compile(r"^ *(```|~~~)")
+
+
+def on_files(files: Files, config: Any, **_: Any) -> Files:
+    """Add the pages and files outside docs/; called by MkDocs."""
+    from mkdocs.structure.files import File
+
+    for pattern in OUTSIDE:
+        for path in sorted(ROOT.glob(pattern)):
+            name = path.relative_to(ROOT).as_posix()
+            files.append(File.generated(config, name, abs_src_path=str(path)))
+    return files
+
+
+def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
+    """Turn a page's source into what MkDocs reads alike; called by MkDocs."""
+    outside = any(page.file.src_uri == path for path in _outside_names())
+    return as_mkdocs_reads_it(markdown if outside else markdown.replace("](../", "]("))
+
+
+def _outside_names() -> Iterator[str]:
+    return (path.relative_to(ROOT).as_posix() for name in OUTSIDE for path in ROOT.glob(name))
+
+
+def as_mkdocs_reads_it(markdown: str) -> str:
+    r"""Return a page with lists set apart and their inner paragraphs indented by four.
+
+    >>> print(as_mkdocs_reads_it("Traps:\n- one\n\n  more\n- two"))
+    Traps:
+    <BLANKLINE>
+    - one
+    <BLANKLINE>
+        more
+    - two
+    """
+    lines: list[str] = []
+    indent = 0  # of a list item's content; 0 outside of lists
+    fenced = False
+    for line in markdown.split("\n"):
+        marker = None if fenced else _MARKER.match(line)
+        before = lines[-1] if lines else ""
+        if marker:
+            if before.strip() and not indent:
+                lines.append("")
+            indent = len(marker.group())
+        elif not fenced and line.strip() and not line.startswith(" ") and not before.strip():
+            indent = 0  # an empty line and a line at the margin: the list is over
+        if _FENCE.match(line):
+            fenced = not fenced
+        inner = indent and not marker and line.startswith(" " * indent)
+        lines.append(" " * (4 - indent) + line if inner else line)
+    return "\n".join(lines)

@@ -1,0 +1,64 @@
+"""The models that come with the package: by the shortest possible code, and known answers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from agebench import load_dataset, load_detector, load_estimator
+from agebench.manifest import bundled_dir
+from agebench.types import Floats
+from agebench.vision.crops import cut_crops
+from agebench.vision.frames import canonical_frame
+from agebench.vision.images import read_image
+from agebench.vision.opencv import cv2
+
+SAMPLE = load_dataset("sample")
+TRUE = np.array([item.age_years for item in SAMPLE.samples], float)
+
+
+def _years(reference: str) -> Floats:
+    estimator = load_estimator(reference)
+    detector = load_detector("aligned")
+    years = []
+    for item in SAMPLE.samples:
+        picture = read_image(item.path)
+        frame = canonical_frame(detector.detect(picture)[0], detector.spec)
+        (answer,) = estimator.predict(cut_crops(picture, [frame], estimator.spec.crop))
+        years.append(answer.years)
+    return np.array(years)
+
+
+@pytest.fixture(scope="module")
+def by_caffe() -> Floats:
+    return _years("caffe-age-net-utkface")
+
+
+def test_the_baseline_is_the_usual_call_of_opencv(by_caffe: Floats) -> None:
+    stem = bundled_dir() / "caffe-age-net-utkface"
+    net = cv2.dnn.readNetFromCaffe(f"{stem}.prototxt", f"{stem}.caffemodel")
+    years = []
+    for item in SAMPLE.samples:
+        # The whole chip, enlarged: what the view "chip" of an aligned chip is.
+        chip = cv2.resize(read_image(item.path), (227, 227), interpolation=cv2.INTER_LINEAR)
+        mean = (78.4263377603, 87.7689143744, 114.895847746)
+        net.setInput(cv2.dnn.blobFromImage(chip, 1.0, (227, 227), mean, swapRB=False))
+        years.append(net.forward().reshape(-1) @ np.arange(117))
+    # The frame of an aligned chip is the chip to a fraction of a pixel only.
+    assert np.abs(np.array(years) - by_caffe).mean() < 0.3
+
+
+def test_the_baseline_is_the_same_under_onnxruntime(by_caffe: Floats) -> None:
+    converted = _years("caffe-age-net-utkface@onnxruntime")
+    np.testing.assert_allclose(converted, by_caffe, atol=0.01)
+
+
+def test_known_errors_on_the_sample(by_caffe: Floats) -> None:
+    ours = _years("multicrop-resnet")
+    np.testing.assert_allclose(ours, _years("multicrop-resnet@cv2dnn"), atol=0.01)
+    assert np.abs(ours - TRUE).mean() == pytest.approx(OURS_MAE, abs=0.05)
+    assert np.abs(by_caffe - TRUE).mean() == pytest.approx(CAFFE_MAE, abs=0.05)
+
+
+OURS_MAE, CAFFE_MAE = 4.27, 6.81
+"""As `agebench compare` printed them when the weights were bundled, years."""

@@ -1,0 +1,228 @@
+"""The documents as a site, and the code in them."""
+
+from __future__ import annotations
+
+import ast
+import configparser
+import re
+import tomllib
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from markdown_it import MarkdownIt
+
+import agebench
+from agebench import load_estimator
+from agebench.manifest import bundled_dir
+from agebench.types import FaceFrame, Image, ViewSpec
+from agebench.vision.crops import cut_crops
+from agebench.vision.frames import TEMPLATE_5, frame_from_points, frame_to_image
+from agebench.vision.regions import REGIONS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+SHOWN = ("h1", "h2", "h3", "li", "ol", "pre", "table", "tr", "ul")
+
+
+def _hooks() -> ModuleType:
+    spec = spec_from_file_location("site_hooks", DOCS / "site_hooks.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _blocks(page: str, language: str) -> list[str]:
+    text = (DOCS / page).read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def _pages() -> list[Path]:
+    outside = [path for name in _hooks().OUTSIDE for path in ROOT.glob(name)]
+    return sorted(path for path in [*DOCS.glob("*.md"), *outside] if path.suffix == ".md")
+
+
+@pytest.mark.parametrize("page", _pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_site_shows_what_commonmark_does(page: Path) -> None:
+    """Python-Markdown reads lists otherwise than every place where people read these pages."""
+    markdown = pytest.importorskip("markdown", reason="needs the extra 'docs'")
+    text = page.read_text(encoding="utf-8")
+    extensions = ["fenced_code", "tables", "toc"]
+    ours = markdown.markdown(_hooks().as_mkdocs_reads_it(text), extensions=extensions)
+    theirs = MarkdownIt("commonmark").enable("table").render(text)
+
+    def shown(html: str) -> dict[str, int]:
+        return {tag: len(re.findall(rf"<{tag}[ >]", html)) for tag in SHOWN}
+
+    assert shown(ours) == shown(theirs)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a:\n- b\n- c", "a:\n\n- b\n- c"),
+        ("- b\n  c\n\nd", "- b\n    c\n\nd"),
+        ("- b:\n\n      code\n\nd", "- b:\n\n        code\n\nd"),
+        ("10. b\n\n    c", "10. b\n\n    c"),
+        ("```\na\n- b\n```", "```\na\n- b\n```"),
+        ("a - b\n-c", "a - b\n-c"),
+    ],
+)
+def test_lists_are_set_apart(text: str, expected: str) -> None:
+    assert _hooks().as_mkdocs_reads_it(text) == expected
+
+
+def test_every_page_is_in_the_menu() -> None:
+    yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
+    settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+
+    def leaves(part: Any) -> Iterator[str]:
+        if isinstance(part, str):
+            yield part
+        else:
+            values = part.values() if isinstance(part, dict) else part
+            for item in values:
+                yield from leaves(item)
+
+    listed = list(leaves(settings["nav"]))
+    assert len(listed) == len(set(listed))
+    assert {path.name for path in DOCS.glob("*.md")} <= set(listed)
+    assert all((DOCS / name).is_file() or (ROOT / name).is_file() for name in listed)
+
+
+def test_the_api_page_has_every_public_name() -> None:
+    shown = re.findall(r"^::: (\S+)$", (DOCS / "api.md").read_text(), re.MULTILINE)
+    public = {f"agebench.{name}" for name in agebench.__all__} - {"agebench.__version__"}
+    assert public - {"agebench.AgebenchError"} <= set(shown)  # the errors are listed as a whole
+    assert "agebench.errors" in shown
+    assert {"agebench.testing.check_estimator", "agebench.testing.check_detector"} <= set(shown)
+
+
+# elsewhere.md
+
+
+def _elsewhere(names: dict[str, Any], *blocks: int) -> dict[str, Any]:
+    code = _blocks("elsewhere.md", "python")
+    model = str(bundled_dir() / "multicrop-resnet.onnx")
+    for block in blocks:
+        exec(code[block].replace('"model.onnx"', repr(model)), names)  # noqa: S102 - our own page
+    return names
+
+
+def _composite() -> tuple[Image, FaceFrame, np.ndarray]:
+    """A composite of the sample, and where a face leaning a little would lie in it."""
+    from PIL import Image as PillowImage
+
+    with PillowImage.open(bundled_dir() / "sample" / "composite_male_45_4.jpg") as file:
+        picture = np.ascontiguousarray(np.asarray(file.convert("RGB"))[:, :, ::-1])
+    leaning = FaceFrame((99.1, 79.3), 221.6, 0.06)
+    frame = frame_from_points(np.array(frame_to_image(leaning, TEMPLATE_5)))
+    assert frame is not None
+    points = np.array(frame.points_xy)
+    return picture, frame, points[:, 0] + 1j * points[:, 1]
+
+
+def test_the_python_of_elsewhere_gives_our_ages(capsys: pytest.CaptureFixture[str]) -> None:
+    picture, frame, points = _composite()
+    names = _elsewhere({"picture_bgr": picture, "points": points}, 0, 1)
+    estimator = load_estimator("multicrop-resnet")
+    ours = estimator.predict(cut_crops(picture, [frame], estimator.spec.crop))[0]
+    assert float(names["age"][0, 0]) == pytest.approx(ours.years, abs=1.0)
+    assert names["probabilities"].shape == (1, 117)
+    assert capsys.readouterr().out == f"{names['age'][0, 0]:.1f} years\n"
+    first = float(names["age"][0, 0])
+    _elsewhere(names, 2)  # the same crops under cv2.dnn
+    assert float(names["age"][0, 0]) == pytest.approx(first, abs=0.01)
+
+
+def test_the_python_of_elsewhere_needs_numpy_and_a_runtime_alone() -> None:
+    code = "\n".join(_blocks("elsewhere.md", "python")[:2])
+    imported = {
+        name.name
+        for node in ast.walk(ast.parse(code))
+        if isinstance(node, ast.Import)
+        for name in node.names
+    }
+    assert imported == {"json", "numpy", "onnxruntime"}
+
+
+def test_the_regions_of_elsewhere_are_ours() -> None:
+    _, frame, points = _composite()
+    names = _elsewhere({}, 0)
+    assert set(names["REGIONS"]) == set(REGIONS) - {"aligned", "original"}
+    centre, turn = names["frame"](points)
+    assert abs(turn) == pytest.approx(frame.height)
+    for name, (around, down, width, height) in names["REGIONS"].items():
+        ours = REGIONS[name](frame, (200, 200))
+        place = (centre if around is None else points[around].mean()) + turn * 1j * down
+        assert (place.real, place.imag) == pytest.approx(ours.center_xy)
+        assert (width * abs(turn), height * abs(turn)) == pytest.approx((ours.width, ours.height))
+
+
+def test_elsewhere_refuses_views_that_it_does_not_cut() -> None:
+    picture, _, points = _composite()
+    cut = _elsewhere({}, 0)["cut"]
+    plain = {"region": "face", "size_hw": [8, 6], "margin": 0.0, "margin_px": 0.0, "align": True}
+    assert cut(picture, points, plain).shape == (3, 8, 6)
+    for change in ({"margin": 0.1}, {"margin_px": 2.0}, {"align": False}):
+        with pytest.raises(ValueError, match="without margins"):
+            cut(picture, points, plain | change)
+
+
+def test_the_other_languages_know_the_views_of_the_bundled_model() -> None:
+    crop = load_estimator("multicrop-resnet").spec.crop
+    (script,) = _blocks("elsewhere.md", "js")
+    (cpp,) = _blocks("elsewhere.md", "cpp")
+    for name, view in crop.views.items():
+        height, width = view.size_hw
+        assert f"{name}: [1, 3, {height}, {width}]" in script
+        assert f"tensor({name}, {{1, 3, {height}, {width}}})" in cpp
+    assert isinstance(next(iter(crop.views.values())), ViewSpec)
+    assert f"[1, {len(crop.views)}, 1, 1]" in script
+
+
+# extending.md, quickstart.md, CITATION.cff
+
+
+def test_the_python_of_extending_runs(tmp_path: Path) -> None:
+    names: dict[str, Any] = {}
+    for code in _blocks("extending.md", "python"):
+        exec(code, names)  # noqa: S102 - our own page
+    (tmp_path / "031_a.jpg").write_bytes(b"")
+    (sample,) = names["load"](tmp_path).samples
+    assert (sample.name, sample.age_years) == ("031_a.jpg", 31.0)
+
+
+def test_extending_shows_the_example_as_it_is() -> None:
+    (shown,) = _blocks("extending.md", "ini")
+    written = configparser.ConfigParser()
+    written.read(ROOT / "tests" / "example_plugin" / "setup.cfg", encoding="utf-8")
+    page = configparser.ConfigParser()
+    page.read_string(shown)
+    section = "options.entry_points"
+    assert dict(page[section]) == dict(written[section])
+
+
+def test_the_settings_of_the_quick_start_are_settings(tmp_path: Path) -> None:
+    from agebench.train.settings import read_settings
+
+    (text,) = _blocks("quickstart.md", "toml")
+    (tmp_path / "tiny.toml").write_text(text, encoding="utf-8")
+    settings = read_settings(tmp_path / "tiny.toml")
+    assert list(settings.model.views) == ["face"]
+    assert settings.rounds == tomllib.loads(text)["rounds"]
+
+
+def test_the_citation_is_of_this_version() -> None:
+    yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["cff-version"] == "1.2.0"
+    assert {"message", "title", "authors", "version"} <= set(cited)
+    assert cited["version"] == agebench.__version__
+    assert cited["authors"] == [{"name": "The agebench developers"}]
