@@ -73,7 +73,7 @@ LINES: Mapping[str, tuple[ModelSettings, float]] = {
 """Model and balance of the bootstrap by name; 0 draws as the training part is."""
 
 
-def _settings(line: str, seed: int, root: str) -> TrainSettings:
+def _settings(line: str, seed: int, root: str, precision: str) -> TrainSettings:
     model, balance = LINES[line]
     return TrainSettings(
         data=DataSettings(root=root, train_share=SHARE),
@@ -83,6 +83,7 @@ def _settings(line: str, seed: int, root: str) -> TrainSettings:
         stability=StabilitySettings(min_rounds=ROUNDS),
         rounds=ROUNDS,
         seed=seed,
+        precision="bf16" if precision == "bf16" else "float32",
     )
 
 
@@ -153,15 +154,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("utkface", help="folder of the aligned chips")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
+    parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     args = parser.parse_args()
     held: dict[str, Any] = {"runs": {}}
     if RESULTS.exists():
         held = json.loads(RESULTS.read_text())
-    everything = _settings("face + eyes + mouth + original", 0, args.utkface)
+    everything = _settings("face + eyes + mouth + original", 0, args.utkface, args.precision)
     pictures = Pictures.of(everything, lambda _stage, _done, _total: None)
     train, val = pictures.gather("train", SHARE), pictures.gather("val")
     held["made"] = {
         "rounds": ROUNDS,
+        "precision": args.precision,
         "train": len(train),
         "val": len(val),
         "split": pictures.split.fingerprint,
@@ -173,7 +176,8 @@ def main() -> None:
             key = f"{line} / {seed}"
             if key in held["runs"]:
                 continue
-            held["runs"][key] = _run(_settings(line, seed, args.utkface), train, val)
+            settings = _settings(line, seed, args.utkface, args.precision)
+            held["runs"][key] = _run(settings, train, val)
             print(key, f"{held['runs'][key]['mae_years']:.3f}", flush=True)
             write_whole(RESULTS, json.dumps(held, indent=1) + "\n")
     held["cost_ms"] = _cost_ms()

@@ -555,6 +555,7 @@ if rank == 0:
     maes = [record.val_mae for record in state.history]
     np.savez(out, losses=losses, maes=maes)
 if size > 1:
+    dist.barrier()  # as join_world has it: who leaves first cuts the others' connection
     dist.destroy_process_group()
 """
 
