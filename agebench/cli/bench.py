@@ -10,12 +10,13 @@ import click
 from rich.console import Console
 
 from agebench.cli.progress import progress_bars
+from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert
 from agebench.references import join_options
 
 EPILOG = """\b
 Examples:
-  agebench bench hse-mobilenet caffe-age-net --batch 1,4,16 --threads 2
+  agebench bench hse-mobilenet caffe-age-net --batch 1,4,16
   agebench bench caffe-age-net crops=10 --dataset fgnet --root FGNET -o FOLDER
   agebench bench spec:net.toml@onnxruntime --device cuda --batch 1,4,16,64,256
 """
@@ -43,11 +44,11 @@ def read_batches(text: str) -> tuple[int, ...]:
 @click.argument("estimators", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
 @click.option("--device", help="Run all on it: cpu or cuda. Else where each ESTIMATOR says.")
 @click.option("--batch", default="1,4,16,64", show_default=True, help="Faces per call.")
-@click.option("--threads", type=int, help="For OpenCV and ONNX Runtime; one per processor else.")
-@click.option("--pin", is_flag=True, help="Keep the process on that many processors.")
-@click.option("--repeats", type=int, help="Rounds per batch size.")
-@click.option("--seconds", type=float, help="Per estimator and batch size; 5 if not given.")
-@click.option(
+@rare_option("--threads", type=int, help="For OpenCV and ONNX Runtime; one per processor else.")
+@rare_option("--pin", is_flag=True, help="Keep the process on that many processors.")
+@rare_option("--repeats", type=int, help="Rounds per batch size.")
+@rare_option("--seconds", type=float, help="Per estimator and batch size; 5 if not given.")
+@rare_option(
     "--cold-start",
     "cold_starts",
     type=int,
@@ -58,9 +59,10 @@ def read_batches(text: str) -> tuple[int, ...]:
 @click.option("--dataset", help="Real faces from this data set; generated ones else.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
 @click.option("--detector", help="Finds the real faces; chosen as by 'compare' if not given.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
+@rare_option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for bench.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
+@help_all
 def command(
     estimators: tuple[str, ...],
     batch: str,

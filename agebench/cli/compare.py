@@ -11,6 +11,7 @@ from rich.console import Console
 
 from agebench.cli.gate_options import gate_options
 from agebench.cli.progress import progress_bars
+from agebench.cli.rare import help_all, rare_option
 from agebench.errors import AgebenchError, UsageError, inert
 from agebench.references import join_options
 
@@ -22,9 +23,7 @@ EPILOG = """\b
 Examples:
   agebench compare
   agebench compare hse-mobilenet constant --dataset fgnet --root FGNET
-  agebench compare caffe-age-net crops=10 --dataset csv --root my.csv
   agebench compare hse-mobilenet --dataset csv --root my.csv --fail-if 'mae>5'
-  agebench compare spec:mine.toml constant --dataset folders --root FOLDER
 """
 
 
@@ -34,24 +33,25 @@ Examples:
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
 @click.option("--detector", help="With options; 'aligned' for chips, else 'yolov8-face'.")
 @click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the result files.")
-@click.option("--protocol", help="Score a part of this protocol ('holdout seed=3') or split file.")
-@click.option("--part", help="Which part of it: test (the default), val, train+val, not-fold-0.")
-@click.option("--limit", type=int, help="Only the first N pictures by name.")
-@click.option("--sample", type=int, help="Only N pictures, drawn at random.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
-@click.option("--batch-size", type=int, default=32, show_default=True, help="Faces per call.")
-@click.option("--workers", type=int, default=2, show_default=True, help="Decoding threads.")
-@click.option("--threads", type=int, help="Threads for OpenCV; its own choice if not given.")
-@click.option(
+@click.option("--protocol", help="Score its test part: 'holdout seed=3', or a split file.")
+@rare_option("--part", help="Which part of it: test (the default), val, train+val, not-fold-0.")
+@rare_option("--limit", type=int, help="Only the first N pictures by name.")
+@rare_option("--sample", type=int, help="Only N pictures, drawn at random.")
+@rare_option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
+@rare_option("--batch-size", type=int, default=32, show_default=True, help="Faces per call.")
+@rare_option("--workers", type=int, default=2, show_default=True, help="Decoding threads.")
+@rare_option("--threads", type=int, help="Threads for OpenCV; its own choice if not given.")
+@rare_option(
     "--latency-images", type=int, default=100, show_default=True, help="Pictures timed; 0: none."
 )
-@click.option(
+@rare_option(
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
-@click.option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
+@rare_option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
 @click.option("--report", is_flag=True, help="Write report.html beside the result files.")
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
+@help_all
 def command(
     estimators: tuple[str, ...],
     dataset: str | None,
@@ -65,10 +65,8 @@ def command(
 ) -> None:
     """Measure estimators on the same faces: error in years and milliseconds.
 
-    An ESTIMATOR is NAME[:PATH][@RUNTIME[:DEVICE]], followed by its options as key=value.
-    'agebench ls' lists the names.  Without one, what comes with agebench is compared; without
-    --dataset it is done on a sample that shows how it works and measures nothing.  Without
-    either, table, JSON and report go to the folder agebench-demo.
+    An ESTIMATOR is NAME[:PATH][@RUNTIME[:DEVICE]] with options as key=value ('agebench ls').
+    Without arguments what comes with agebench is compared on a sample, into agebench-demo.
     """
     from agebench.bench import defaults
     from agebench.bench.compare import compare

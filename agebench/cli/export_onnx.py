@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agebench.cli.progress import progress_bars
+from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert
 from agebench.files import check_target
 from agebench.references import Reference, join_options, parse_reference
@@ -27,12 +28,8 @@ if TYPE_CHECKING:
 EPILOG = """\b
 Examples:
   agebench export-onnx runs/best.safetensors -o model.onnx
-  agebench export-onnx caffe-age-net:age_net.caffemodel -o age_net.onnx
   agebench export-onnx runs/best.safetensors -o small.onnx --int8 \\
     --dataset utkface --root CHIPS --protocol utkface-full --part train
-  agebench export-onnx --detector yoloface-500k -o faces.onnx
-Used with:
-  agebench compare onnx:model.onnx onnx:model.onnx@cv2dnn ...
 """
 
 
@@ -53,19 +50,20 @@ class _Faces:
 @click.argument("model", nargs=-1, metavar="[CHECKPOINT | ESTIMATOR [key=value]...]")
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @click.option("--detector", metavar="NAME [key=value]", help="Export a face detector instead.")
-@click.option("--name", help="What the file calls the model.")
-@click.option("--flip", is_flag=True, help="Average over the mirror image: better, half as fast.")
+@rare_option("--name", help="What the file calls the model.")
+@click.option("--flip", is_flag=True, help="Average over the mirror image; half as fast.")
 @click.option("--fp16", is_flag=True, help="In half precision.")
-@click.option("--int8", is_flag=True, help="With 8-bit numbers; needs --dataset to find ranges.")
-@click.option("--tolerance", type=float, help="Years that one age may differ; 0.01 in float32.")
-@click.option("--no-check", is_flag=True, help="Leave the comparison with the source out.")
-@click.option("--dataset", help="Compare on real faces of it, not generated crops.")
+@click.option("--int8", is_flag=True, help="With 8-bit numbers; needs --dataset.")
+@rare_option("--tolerance", type=float, help="Years that one age may differ; 0.01 in float32.")
+@rare_option("--no-check", is_flag=True, help="Leave the comparison with the source out.")
+@click.option("--dataset", help="Compare on its faces, not made-up ones.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
-@click.option("--face-detector", help="Finds the real faces; chosen as by 'compare' if not given.")
-@click.option("--protocol", help="Protocol with options, or split file, of the data set.")
-@click.option("--part", help="Part of the protocol.")
-@click.option("--sample", type=int, default=128, show_default=True, help="So many real pictures.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@rare_option("--face-detector", help="Finds the real faces; chosen as by 'compare' if not given.")
+@click.option("--protocol", help="Protocol or split file of it.")
+@rare_option("--part", help="Part of the protocol.")
+@rare_option("--sample", type=int, default=128, show_default=True, help="So many real pictures.")
+@rare_option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@help_all
 def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     model: tuple[str, ...],
     out: Path,
@@ -84,12 +82,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     sample: int,
     seed: int,
 ) -> None:
-    """Write a model as one ONNX file that needs no other, and prove that it gives the same ages.
+    """Write a model as one ONNX file, and prove that it gives the same ages.
 
-    The file holds crop geometry, normalisation, decoding to years and where it is from.  It is
-    run under every runtime that is here, in batches of 1, 2, 7 and 64 and with each view missing;
-    where an age differs by more than the tolerance nothing is written.  The report lies beside
-    it, as NAME.parity.json.
+    It is run under every runtime that is here, in several batches and with each view missing;
+    where an age differs, nothing is written.  The report lies beside it, NAME.parity.json.
     """
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"an ONNX file is written: name a file that ends in .onnx, not {out}")

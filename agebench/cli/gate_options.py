@@ -9,19 +9,21 @@ from typing import Any
 
 import click
 
+from agebench.cli.rare import rare_option
+
 _OPTIONS = (
     click.option(
         "--fail-if",
         multiple=True,
         metavar="GATE",
-        help="Exit with 1 if 'mae>5', 'NAME:p99_total_ms>20', 'cs5<0.6', ...; may be repeated.",
+        help="Exit with 1 if 'mae>5', 'NAME:p99_total_ms>20', ...",
     ),
-    click.option(
+    rare_option(
         "--baseline",
         type=click.Path(path_type=Path),
         help="Exit with 1 if worse than this stored result.json.",
     ),
-    click.option(
+    rare_option(
         "--tolerance", type=float, help="Years that the MAE may be above the baseline's [0.1]."
     ),
 )

@@ -16,21 +16,21 @@ from agebench import __version__
 from agebench.errors import AgebenchError, UsageError, inert, suggestion
 
 VERBS = {
-    "augment-preview": "Draw what the augmentation of training does to pictures.",
-    "bench": "Latency alone, by batch size: times, memory, operations, and the floor.",
-    "compare": "Error in years and latency of several estimators on the same faces.",
-    "convert-caffe": "The age network between Caffe and safetensors files.",
-    "doctor": "What is wrong with a data set: broken files, copies, contradicting ages, leaks.",
-    "export-onnx": "A model as one ONNX file, proven to give the same ages.",
+    "augment-preview": "Draw what the augmentation of training does.",
+    "bench": "Latency by batch size, memory, operations, the floor.",
+    "compare": "Error in years and latency on the same faces.",
+    "convert-caffe": "The age network between Caffe and safetensors.",
+    "doctor": "What is wrong with a data set: copies, leaks, ages.",
+    "export-onnx": "A model as one ONNX file, proven equal.",
     "fetch": "Download model files, checked by size and hash.",
-    "fit-years": "Fit the years of an estimator's age classes on a training part.",
-    "info": "Versions, machine, runtimes and model files: what a bug report needs.",
-    "ls": "List estimators, detectors and data sets, and whether their files are here.",
-    "predict": "Faces of pictures with their ages; drawn, as a table, JSON or CSV.",
-    "prepare": "Cut a data set's faces into folders of crops by age group.",
-    "report": "One page, tables and CSV from result files; what changed between two.",
-    "split": "Split a data set by a named protocol or a published list, without leaks.",
-    "train": "Train the multi-crop network; goes on where it was broken off.",
+    "fit-years": "Fit the years of an estimator's age classes.",
+    "info": "Versions, machine, files: what a bug report needs.",
+    "ls": "Estimators, detectors, data sets; what is here.",
+    "predict": "Ages of all faces of pictures and videos.",
+    "prepare": "Cut a data set's faces into crops by age group.",
+    "report": "A page, tables and CSV from results; what changed.",
+    "split": "Split a data set without leaks.",
+    "train": "Train the multi-crop network, or go on with it.",
 }
 
 INTERRUPTED = 130
@@ -65,11 +65,15 @@ class _LazyGroup(click.Group):
         with formatter.section("Verbs"):
             formatter.write_dl(sorted(VERBS.items()))
 
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Leave the two options to the last line, so that the page fits a screen."""
+        self.format_commands(ctx, formatter)
+
 
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: agebench compare constant --dataset csv --root my.csv --detector haar",
+    epilog="Example: agebench compare; 'agebench VERB --help' tells more; -h, --version.",
 )
 @click.version_option(__version__, prog_name="agebench")
 def cli() -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agebench.cli.progress import progress_bars
+from agebench.cli.rare import help_all, rare_option
 from agebench.errors import ImageError, UsageError, inert
 
 if TYPE_CHECKING:
@@ -22,8 +23,7 @@ INTERRUPTED = 130
 EPILOG = """\b
 Examples:
   agebench predict portrait.jpg
-  agebench predict PHOTOS --json --out ages.jsonl --workers 4
-  agebench predict 'holiday/*.jpg' --draw drawn/ --estimator constant
+  agebench predict PHOTOS --json --out ages.jsonl
   agebench predict party.mp4 --draw party_ages.mp4
   agebench predict - --csv < portrait.jpg
 """
@@ -40,7 +40,7 @@ Examples:
     "--estimator", "estimators", multiple=True, help="By name; give it again for several."
 )
 @click.option("--detector", help="Face detector; the best at hand if left out.")
-@click.option(
+@rare_option(
     "--tiles/--no-tiles",
     default=None,
     help="Look at large pictures in parts too; on without --detector.",
@@ -57,16 +57,17 @@ Examples:
     "--draw", type=click.Path(path_type=Path), help="File or folder for what is annotated."
 )
 @click.option("--explain", is_flag=True, help="What each view (face, eyes, ...) moved the age by.")
-@click.option("--workers", type=int, default=1, show_default=True, help="Processes.")
-@click.option(
+@rare_option("--workers", type=int, default=1, show_default=True, help="Processes.")
+@rare_option(
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
-@click.option("--camera", type=int, help="Look at a camera, by its number; needs --frames.")
-@click.option("--frames", type=int, help="Of a video or camera, only the first N.")
-@click.option(
+@rare_option("--camera", type=int, help="Look at a camera, by its number; needs --frames.")
+@rare_option("--frames", type=int, help="Of a video or camera, only the first N.")
+@rare_option(
     "--smoothing", type=int, default=25, show_default=True, help="Of a video: mean over N frames."
 )
-@click.option("--timings", is_flag=True, help="Print the time of each stage at the end.")
+@rare_option("--timings", is_flag=True, help="Print the time of each stage at the end.")
+@help_all
 @click.pass_context
 def command(
     context: click.Context,

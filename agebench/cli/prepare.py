@@ -11,6 +11,7 @@ import click
 from rich.console import Console
 
 from agebench.cli.progress import progress_bars
+from agebench.cli.rare import help_all, rare_option
 from agebench.errors import inert
 
 if TYPE_CHECKING:
@@ -50,16 +51,16 @@ def _default_processes() -> int:
     "--views", default="face,eyes,eye_left,eye_right,mouth", show_default=True, help="To cut."
 )
 @click.option(
-    "--groups", default="adience", show_default=True, help="adience, decades, or 0-12,13-17,18-."
+    "--groups", default="adience", show_default=True, help="adience, decades, or 0-17,18-."
 )
-@click.option(
+@rare_option(
     "--faces",
     type=click.Choice(["largest", "all"]),
     default="largest",
     show_default=True,
     help="Of each picture; the age is the largest's.",
 )
-@click.option(
+@rare_option(
     "--landmarks",
     type=click.Choice(["detector", "dataset"]),
     default="detector",
@@ -67,30 +68,31 @@ def _default_processes() -> int:
     help="Whose points; pictures without own ones get the detector's.",
 )
 @click.option("--split", type=click.Path(path_type=Path), help="Split file to note the parts of.")
-@click.option(
+@rare_option(
     "--height", type=int, default=256, show_default=True, help="Of the face, px; parts: half."
 )
-@click.option(
+@rare_option(
     "--margin", type=float, default=0.0, show_default=True, help="Around the face, share of it."
 )
-@click.option("--align/--no-align", default=True, show_default=True, help="Turn crops upright.")
-@click.option(
+@rare_option("--align/--no-align", default=True, show_default=True, help="Turn crops upright.")
+@rare_option(
     "--max-outside",
     type=float,
     default=0.5,
     show_default=True,
     help="A view of which more lies outside the picture is missing.",
 )
-@click.option("--limit", type=int, help="Only the first N pictures by name.")
-@click.option("--sample", type=int, help="Only N pictures, drawn at random.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
-@click.option(
+@rare_option("--limit", type=int, help="Only the first N pictures by name.")
+@rare_option("--sample", type=int, help="Only N pictures, drawn at random.")
+@rare_option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@rare_option(
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
 @click.option(
     "--processes", type=int, default=_default_processes, help="At work at once; one per core."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
+@help_all
 @click.pass_context
 def command(
     context: click.Context,
@@ -104,10 +106,9 @@ def command(
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Cut the faces of a data set into OUT/<age group>/<view>/NAME.jpg, with a manifest.
+    """Cut the faces of a data set into OUT/<age group>/<view>/NAME.jpg.
 
-    If it is stopped, the same command goes on where it was.  The result is the data set
-    'prepared'.
+    A manifest lies beside them.  If stopped, the same command goes on where it was.
     """
     from agebench.prepare.run import prepare
     from agebench.prepare.settings import PrepareSettings

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from agebench.cli.gate_options import gate_options
+from agebench.cli.rare import help_all
 from agebench.errors import UsageError, inert
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ Examples:
 )
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@help_all
 def command(
     results: tuple[Path, ...],
     out: Path | None,

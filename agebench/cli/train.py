@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from agebench.cli.rare import help_all, rare_option
 from agebench.cli.train_progress import import_training, watching
 from agebench.errors import inert
 
@@ -29,13 +30,14 @@ Examples:
 )
 @click.option("--dataset", help="Data set by name, with options; as data.dataset.")
 @click.option("--root", help="Folder or file it lies in; as data.root.")
-@click.option("--detector", help="Face detector; as data.detector.")
+@rare_option("--detector", help="Face detector; as data.detector.")
 @click.option("--protocol", help="Protocol or split file; as data.protocol.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting.")
-@click.option("--resume", is_flag=True, help="There must be a run in --out to go on with.")
+@rare_option("--resume", is_flag=True, help="There must be a run in --out to go on with.")
 @click.option("--final-test", is_flag=True, help="Evaluate on test at the end; is recorded.")
-@click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
+@rare_option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
+@help_all
 def command(
     settings_file: Path | None,
     out: Path,

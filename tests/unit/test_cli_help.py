@@ -12,9 +12,10 @@ import pytest
 from click.testing import CliRunner
 
 from agebench.cli.main import VERBS, cli
+from agebench.cli.rare import RareOption
 
 ROOT = Path(__file__).parents[2]
-WIDTH = 80
+WIDTH, HEIGHT = 80, 24
 
 
 def _command(verb: str) -> click.Command:
@@ -23,8 +24,9 @@ def _command(verb: str) -> click.Command:
     return found
 
 
-def _help(verb: str) -> str:
-    done = CliRunner().invoke(cli, [verb, "--help"], prog_name="agebench", terminal_width=WIDTH)
+def _help(verb: str, option: str = "--help") -> str:
+    arguments = [verb, option] if verb else [option]
+    done = CliRunner().invoke(cli, arguments, prog_name="agebench", terminal_width=WIDTH)
     assert done.exit_code == 0, done.output
     return done.output
 
@@ -38,9 +40,23 @@ def _shown(text: str) -> Iterator[tuple[str, str]]:
             yield verb, rest
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
+@pytest.mark.parametrize("verb", ["", *sorted(VERBS)])
 def test_help_fits_a_terminal(verb: str) -> None:
-    assert [line for line in _help(verb).splitlines() if len(line) > WIDTH] == []
+    lines = _help(verb).splitlines()
+    assert [line for line in lines if len(line) > WIDTH] == []
+    assert len(lines) <= HEIGHT
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_every_option_is_on_one_of_the_help_pages(verb: str) -> None:
+    options = [option for option in _command(verb).params if isinstance(option, click.Option)]
+    rare = [option for option in options if isinstance(option, RareOption)]
+    page = _help(verb, "--help-all") if rare else _help(verb)
+    for option in options:
+        assert re.search(rf"{option.opts[-1]}\b", page), option.name
+    short = _help(verb)
+    assert [option.name for option in rare if f" {option.opts[-1]} " in short] == []
+    assert ("--help-all" in short) == bool(rare)
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
