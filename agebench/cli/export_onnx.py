@@ -60,7 +60,7 @@ class _Faces:
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
 @rare_option("--face-detector", help="Finds the real faces; chosen as by 'compare' if not given.")
 @click.option("--protocol", help="Protocol or split file of it.")
-@rare_option("--part", help="Part of the protocol.")
+@click.option("--part", help="Part of the protocol.")
 @rare_option("--sample", type=int, default=128, show_default=True, help="So many real pictures.")
 @rare_option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
 @help_all
@@ -84,8 +84,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
 ) -> None:
     """Write a model as one ONNX file, and prove that it gives the same ages.
 
-    It is run under every runtime that is here, in several batches and with each view missing;
-    where an age differs, nothing is written.  The report lies beside it, NAME.parity.json.
+    It is run under every runtime that is here; where an age differs, nothing is written.  The
+    report lies beside it.
     """
     if out.suffix.lower() != ".onnx":
         raise UsageError(f"an ONNX file is written: name a file that ends in .onnx, not {out}")

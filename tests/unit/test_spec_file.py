@@ -63,7 +63,7 @@ ranges = ["0-2", "10-20", "60-100"]
 """
 
 
-def _save(
+def save_network(
     path: Path,
     weights: Sequence[Sequence[float]],
     *,
@@ -124,14 +124,14 @@ RUNTIMES = ("cv2dnn", "onnxruntime")
 def test_the_first_channel_is_the_named_one(
     tmp_path: Path, runtime: str, order: str, first_channel: tuple[float, float]
 ) -> None:
-    _save(tmp_path / "net.onnx", [[1, 0, 0]])
+    save_network(tmp_path / "net.onnx", [[1, 0, 0]])
     path = _spec(tmp_path, YEARS, channel_order=f'channel_order = "{order}"')
     assert _years(path, _flat((40, 50, 60), (7, 8, 9)), runtime) == pytest.approx(first_channel)
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_mean_scale_and_std_act_in_that_order(tmp_path: Path, runtime: str) -> None:
-    _save(tmp_path / "net.onnx", [[1, 10, 100]])
+    save_network(tmp_path / "net.onnx", [[1, 10, 100]])
     path = _spec(
         tmp_path,
         YEARS,
@@ -146,13 +146,13 @@ def test_mean_scale_and_std_act_in_that_order(tmp_path: Path, runtime: str) -> N
 
 
 def test_output_scale_and_offset(tmp_path: Path) -> None:
-    _save(tmp_path / "net.onnx", [[0.01, 0, 0]])
+    save_network(tmp_path / "net.onnx", [[0.01, 0, 0]])
     path = _spec(tmp_path, YEARS, kind='kind = "years"\nscale = 100.0\noffset = -4')
     assert _years(path, _flat((30, 0, 0), (1, 0, 0))) == pytest.approx([26, 0], abs=1e-4)
 
 
 def test_a_nonsense_age_is_an_error(tmp_path: Path) -> None:
-    _save(tmp_path / "net.onnx", [[100, 0, 0]])
+    save_network(tmp_path / "net.onnx", [[100, 0, 0]])
     with pytest.raises(ModelError, match=r"net\.onnx.* for face 1, got 5000"):
         _years(_spec(tmp_path, YEARS), _flat((0, 0, 0), (50, 0, 0)))
 
@@ -160,7 +160,7 @@ def test_a_nonsense_age_is_an_error(tmp_path: Path) -> None:
 @pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("softmax", [False, True])
 def test_logits_and_probabilities(tmp_path: Path, runtime: str, softmax: bool) -> None:
-    _save(tmp_path / "net.onnx", np.eye(3).tolist(), softmax=softmax)
+    save_network(tmp_path / "net.onnx", np.eye(3).tolist(), softmax=softmax)
     kind = 'kind = "probabilities"' if softmax else 'kind = "logits"'
     path = _spec(tmp_path, CLASSES, kind=kind)
     estimator = load_estimator(f"spec:{path}@{runtime}")
@@ -186,7 +186,7 @@ def test_logits_and_probabilities(tmp_path: Path, runtime: str, softmax: bool) -
 )
 def test_decode_rules(tmp_path: Path, rule: str, expected: float) -> None:
     # Black pixels in, and (0 + 100) * log(p) / 100 out: the mean makes the logits.
-    _save(tmp_path / "net.onnx", np.diag(np.log([0.5001, 0.3, 0.1999])).tolist())
+    save_network(tmp_path / "net.onnx", np.diag(np.log([0.5001, 0.3, 0.1999])).tolist())
     text = CLASSES.replace("mean = [0, 0, 0]", "mean = [-100, -100, -100]")
     path = _spec(tmp_path, text + f'[decode]\nrule = "{rule}"\n')
     assert _years(path, _flat((0, 0, 0))) == pytest.approx([expected], abs=0.02)
@@ -194,7 +194,7 @@ def test_decode_rules(tmp_path: Path, rule: str, expected: float) -> None:
 
 
 def test_single_year_bins_have_no_classes(tmp_path: Path) -> None:
-    _save(tmp_path / "net.onnx", np.eye(3).tolist())
+    save_network(tmp_path / "net.onnx", np.eye(3).tolist())
     path = _spec(tmp_path, CLASSES, ranges="first = 30\nlast = 32")
     spec = SpecFileEstimator(path).spec
     assert spec.bins == AgeBins.single_years(30, 32)
@@ -202,29 +202,29 @@ def test_single_year_bins_have_no_classes(tmp_path: Path) -> None:
 
 
 def test_probabilities_without_softmax_are_refused_on_loading(tmp_path: Path) -> None:
-    _save(tmp_path / "net.onnx", np.eye(3).tolist())
+    save_network(tmp_path / "net.onnx", np.eye(3).tolist())
     with pytest.raises(ModelError, match="softmax"):
         SpecFileEstimator(_spec(tmp_path, CLASSES, kind='kind = "probabilities"'))
 
 
 def test_a_wrong_number_of_bins_is_refused_on_loading(tmp_path: Path) -> None:
-    _save(tmp_path / "net.onnx", np.eye(3)[:2].tolist())
+    save_network(tmp_path / "net.onnx", np.eye(3)[:2].tolist())
     with pytest.raises(ModelError, match=r"expected an output of shape \(1, 3\), got \(1, 2\)"):
         SpecFileEstimator(_spec(tmp_path, CLASSES))
 
 
 def test_a_model_for_one_picture_at_a_time_gets_one(tmp_path: Path) -> None:
-    _save(tmp_path / "net.onnx", [[1, 0, 0]], batch=1)
+    save_network(tmp_path / "net.onnx", [[1, 0, 0]], batch=1)
     path = _spec(tmp_path, YEARS)
     assert SpecFileEstimator(path, runtime="onnxruntime").spec.settings["batch"] == 1
     answers = _years(path, _flat((10, 0, 0), (20, 0, 0), (30, 0, 0)), "onnxruntime")
     assert answers == pytest.approx([10, 20, 30])
-    _save(tmp_path / "net.onnx", [[1, 0, 0]])
+    save_network(tmp_path / "net.onnx", [[1, 0, 0]])
     assert SpecFileEstimator(path, runtime="onnxruntime").spec.settings["batch"] == 32
 
 
 def test_names_of_input_and_output(tmp_path: Path) -> None:
-    _save(tmp_path / "net.onnx", [[1, 0, 0]], names=("picture", "years"))
+    save_network(tmp_path / "net.onnx", [[1, 0, 0]], names=("picture", "years"))
     named = YEARS.replace("[output]", 'name = "picture"\n[output]\nname = "years"')
     for runtime in RUNTIMES:
         answers = _years(_spec(tmp_path, named), _flat((12, 0, 0)), runtime)
@@ -260,7 +260,7 @@ def test_a_caffe_model_with_its_prototxt(tmp_path: Path) -> None:
 def test_the_example_in_the_docs_works(tmp_path: Path) -> None:
     blocks = re.findall(r"```toml\n(.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
     path = _spec(tmp_path, blocks[0])
-    _save(
+    save_network(
         tmp_path / "my_model.onnx",
         np.random.default_rng(1).normal(size=(8, 3)).tolist(),
         softmax=True,
@@ -360,7 +360,7 @@ def test_hse_mobilenet_by_spec_file_gives_the_same_ages(
     ],
 )
 def test_wrong_spec_files_name_the_key(tmp_path: Path, old: str, new: str, message: str) -> None:
-    _save(tmp_path / "net.onnx", np.eye(3).tolist())
+    save_network(tmp_path / "net.onnx", np.eye(3).tolist())
     path = _spec(tmp_path, CLASSES, **{old: new})
     with pytest.raises(UsageError, match=message) as caught:
         load_estimator(f"spec:{path}")
@@ -417,7 +417,7 @@ def test_no_path_and_no_file_give_one_sentence(tmp_path: Path) -> None:
 def test_files_outside_of_the_folder_are_refused(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "inner"
     folder.mkdir()
-    _save(tmp_path / "net.onnx", [[1, 0, 0]])
+    save_network(tmp_path / "net.onnx", [[1, 0, 0]])
     with pytest.raises(UsageError, match=r"files\.model must be a file in the folder"):
         file_beside(folder / "model.toml", name, "files.model")
 
@@ -425,7 +425,7 @@ def test_files_outside_of_the_folder_are_refused(tmp_path: Path, name: str) -> N
 def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "inner"
     folder.mkdir()
-    _save(tmp_path / "net.onnx", [[1, 0, 0]])
+    save_network(tmp_path / "net.onnx", [[1, 0, 0]])
     (folder / "net.onnx").symlink_to(tmp_path / "net.onnx")
     (folder / "loop.onnx").symlink_to(folder / "loop.onnx")
     with pytest.raises(UsageError, match="a link that leads out"):
@@ -436,7 +436,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
 
 def test_files_below_the_folder_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "nets").mkdir()
-    _save(tmp_path / "nets" / "net.onnx", [[1, 0, 0]])
+    save_network(tmp_path / "nets" / "net.onnx", [[1, 0, 0]])
     path = _spec(tmp_path, YEARS, model='model = "nets/net.onnx"')
     monkeypatch.chdir(tmp_path)
     for spelled in (path, Path("model.toml")):
@@ -449,7 +449,7 @@ def test_a_missing_model_gives_one_sentence(tmp_path: Path) -> None:
 
 
 def test_the_hash_is_checked(tmp_path: Path) -> None:
-    _save(tmp_path / "net.onnx", [[1, 0, 0]])
+    save_network(tmp_path / "net.onnx", [[1, 0, 0]])
     sha256 = hashlib.sha256((tmp_path / "net.onnx").read_bytes()).hexdigest()
     right = _spec(tmp_path, YEARS, model=f'model = "net.onnx"\nsha256 = "{sha256}"')
     assert SpecFileEstimator(right).spec.weights[0].sha256 == sha256
@@ -469,7 +469,7 @@ def test_models_that_are_none_give_one_sentence(
 
 
 def test_suffix_and_device_are_checked(tmp_path: Path) -> None:
-    _save(tmp_path / "net.onnx", [[1, 0, 0]])
+    save_network(tmp_path / "net.onnx", [[1, 0, 0]])
     (tmp_path / "net.bin").write_bytes(b"1")
     with pytest.raises(UsageError, match="suffix"):
         SpecFileEstimator(_spec(tmp_path, YEARS, model='model = "net.bin"'))
