@@ -309,13 +309,13 @@ def download(
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(target)
-            stream = part.open("xb")
-        except OSError as error:
+            # A full disk may show only when the buffer is written out, or the file is closed.
+            with part.open("xb") as stream:
+                _transfer(url, _Sink(stream, size_bytes, progress), size_bytes)
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:  # the disk's: the net's have become a SourceError
             raise CacheFolderError(_cache_reason(target, error)) from error
-        with stream:
-            _transfer(url, _Sink(stream, size_bytes, progress), size_bytes)
-            stream.flush()
-            os.fsync(stream.fileno())
         check_file(part, size_bytes, sha256)
         _take_name(part, target, size_bytes, sha256)
     finally:

@@ -55,6 +55,15 @@ class ContractError(AgebenchError):
     """An estimator or detector breaks a promise of its protocol."""
 
 
+def in_words(error: BaseException) -> str:
+    """Return what an error says; of one that agebench did not raise on purpose also its kind.
+
+    >>> in_words(UsageError("no name")), in_words(KeyError("name"))
+    ('no name', "KeyError: 'name'")
+    """
+    return str(error) if isinstance(error, AgebenchError) else f"{type(error).__name__}: {error}"
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `` did you mean X?`` for near matches of `name`, or the list of what is known.
 

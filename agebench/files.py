@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -40,6 +41,30 @@ def write_whole(path: Path, content: str | bytes) -> None:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def append_whole(file: IO[bytes], data: bytes) -> None:
+    """Add to the end of a file all of `data`, or nothing where the disk has no room for it.
+
+    Args:
+        file: opened for appending ("ab", "a+b"), with nothing left to be written in its buffer.
+        data: such as a line.
+
+    Raises:
+        OSError: it can't be written; the file is as it was.
+    """
+    # Not by the file's own buffer: that would keep what the disk refused, and closing the file
+    # would try it again and fail once more.
+    descriptor = file.fileno()
+    end = os.fstat(descriptor).st_size
+    rest = memoryview(data)
+    try:
+        while rest:
+            rest = rest[os.write(descriptor, rest) :]
+    except BaseException:
+        with suppress(OSError):
+            os.ftruncate(descriptor, end)
+        raise
 
 
 def read_whole(path: Path, what: str, limit_bytes: int) -> bytes:

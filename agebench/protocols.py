@@ -6,7 +6,7 @@ group ``agebench.estimators`` or ``agebench.detectors``, and runs `agebench.test
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -26,6 +26,13 @@ from agebench.types import (
 )
 
 RuntimeName: TypeAlias = Literal["cv2dnn", "onnxruntime", "torch", "python"]
+
+ProgressStep: TypeAlias = Callable[[str, int, int], None]
+"""Whoever watches long work: called with the stage's name, the steps done and the steps in all."""
+
+
+def no_progress(_stage: str, _done: int, _total: int) -> None:
+    """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,15 @@ class Reference:
         object.__setattr__(self, "options", frozen_mapping(self.options))
 
 
+def called(reference: str) -> str:
+    """Return what a reference is called in results: its words, with single spaces between them.
+
+    >>> called(" caffe-age-net   crops=10")
+    'caffe-age-net crops=10'
+    """
+    return " ".join(reference.split())
+
+
 def user_path(text: str | Path) -> Path:
     """Return the path that a user wrote, with ``~`` resolved.
 

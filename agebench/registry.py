@@ -18,7 +18,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from agebench.errors import AgebenchError, ContractError, UsageError, suggestion
 from agebench.protocols import Dataset, Estimator, FaceDetector
-from agebench.references import Reference, parse_reference, user_path
+from agebench.references import Reference, called, parse_reference, user_path
 
 ESTIMATORS = "agebench.estimators"
 DETECTORS = "agebench.detectors"
@@ -248,6 +248,34 @@ def load_detector(reference: str | Reference, /, **options: Any) -> FaceDetector
     if not isinstance(detector, FaceDetector):
         raise ContractError(f"{reference!r} gave {type(detector).__name__}, not a FaceDetector")
     return detector
+
+
+def named_estimator(estimator: str | Estimator) -> tuple[str, Estimator]:
+    """Return what an estimator is called in results, and the estimator; loads one given by name.
+
+    Raises:
+        UsageError: it is neither a name nor an estimator; and as `load_estimator`.
+    """
+    if isinstance(estimator, str):
+        return called(estimator), load_estimator(estimator)
+    if not isinstance(typing.cast("object", estimator), Estimator):
+        raise UsageError(
+            f"expected an estimator or its name, got {type(estimator).__name__}: "
+            "it needs `spec` and `predict`"
+        )
+    return estimator.spec.name, estimator
+
+
+def named_detector(detector: str | FaceDetector) -> tuple[str, FaceDetector]:
+    """Return what a face detector is called in results, and the detector; as `named_estimator`."""
+    if isinstance(detector, str):
+        return called(detector), load_detector(detector)
+    if not isinstance(typing.cast("object", detector), FaceDetector):
+        raise UsageError(
+            f"expected a detector or its name, got {type(detector).__name__}: "
+            "it needs `spec` and `detect`"
+        )
+    return detector.spec.name, detector
 
 
 def load_dataset(reference: str, /, root: str | Path | None = None, **options: Any) -> Dataset:

@@ -20,7 +20,7 @@ from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes
 from agebench.errors import AgebenchError, DatasetError, MissingDependencyError, WeightsError
 from agebench.files import write_whole
 from agebench.metrics import distance_to_range, range_hit, summarise
-from agebench.protocols import Dataset, FaceDetector
+from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
 from agebench.registry import load_dataset, load_detector
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.curves import draw_curves
@@ -48,8 +48,6 @@ from agebench.types import Floats, Problem, plain
 from agebench.vision.images import encode_png
 
 CURVES_FILE = "curves.png"
-
-ProgressStep = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +131,7 @@ def train(
     folder: Path,
     *,
     watcher: Watcher | None = None,
-    progress: ProgressStep = lambda _stage, _done, _total: None,
+    progress: ProgressStep = no_progress,
     say: Callable[[str], None] = lambda _line: None,
     final_test: bool = False,
     tensorboard: bool = False,

@@ -9,12 +9,12 @@ import numpy as np
 
 from agebench.bench.beliefs import score_beliefs
 from agebench.bench.faces import find_face
-from agebench.bench.records import ImageRecord, Outcome, ProgressStep, no_progress
+from agebench.bench.records import ImageRecord, Outcome
 from agebench.buckets import class_probabilities
-from agebench.errors import AgebenchError, ContractError, UsageError
-from agebench.protocols import Estimator, EstimatorSpec, FaceDetector
-from agebench.types import AgePrediction, Crops, CropSpec, FaceFrame, Image, Sample
-from agebench.vision.crops import cut_crops
+from agebench.errors import AgebenchError, ContractError, UsageError, in_words
+from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
+from agebench.types import AgePrediction, Crops, CropSpec, Sample
+from agebench.vision.crops import cut_shared
 from agebench.vision.decoding import Decoded, decode_all
 
 
@@ -95,8 +95,7 @@ class _Queue:
                 for prediction, crops, belief in zip(predictions, waiting, beliefs, strict=True)
             ]
         except Exception as error:  # a stranger's estimator may fail in any way; it is listed
-            kind = "" if isinstance(error, AgebenchError) else f"{type(error).__name__}: "
-            return [Outcome("estimator_failed", reason=f"{kind}{error}")] * len(waiting)
+            return [Outcome("estimator_failed", reason=in_words(error))] * len(waiting)
 
 
 def _require_fit(prediction: object, spec: EstimatorSpec) -> None:
@@ -118,15 +117,6 @@ def _missing(crops: Crops) -> list[str]:
     return [name for name, flags in crops.present.items() if not flags[0]]
 
 
-def _cut_once(image_bgr: Image, frame: FaceFrame, specs: Sequence[CropSpec]) -> list[Crops]:
-    """Cut the crops of every estimator; equal specs share theirs."""
-    done: list[tuple[CropSpec, Crops]] = []
-    for spec in specs:
-        if not any(known == spec for known, _ in done):
-            done.append((spec, cut_crops(image_bgr, [frame], spec)))
-    return [next(crops for known, crops in done if known == spec) for spec in specs]
-
-
 def _examine(decoded: Decoded, detector: FaceDetector, queues: Sequence[_Queue]) -> ImageRecord:
     record = ImageRecord(decoded.sample, sha256=decoded.sha256)
     if decoded.image_bgr is None:
@@ -143,7 +133,7 @@ def _examine(decoded: Decoded, detector: FaceDetector, queues: Sequence[_Queue])
     face, frame, record.faces = found
     record.box_xyxy, record.score, record.frame_from = face.box_xyxy, face.score, frame.found_by
     try:
-        all_crops = _cut_once(decoded.image_bgr, frame, [queue.crop_spec for queue in queues])
+        all_crops = cut_shared(decoded.image_bgr, [frame], [queue.crop_spec for queue in queues])
     except UsageError:  # a view that can be cut from no picture
         raise
     except Exception as error:  # a picture of an odd shape must not end the run

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from agebench.bench.children import ask_child
 from agebench.bench.latency import StageTimes
-from agebench.bench.records import ProgressStep, no_progress
+from agebench.protocols import ProgressStep, no_progress
 
 STAGES = ("process", "import", "load", "first", "second", "total")
 """Process start, import of agebench with numpy and OpenCV, loading of the estimator (its runtime's

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import hashlib
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -14,21 +12,21 @@ from typing import Any
 from agebench.bench.accuracy import PassSettings, run_accuracy
 from agebench.bench.analysis import analyse
 from agebench.bench.defaults import choose_detector
-from agebench.bench.environment import describe_environment
+from agebench.bench.environment import describe_call
 from agebench.bench.latency import Latency, choose_pictures, run_latency
 from agebench.bench.loading import (
     Contender,
     check_names,
     load_contenders,
-    load_face_detector,
     load_pictures,
 )
-from agebench.bench.records import ImageRecord, ProgressStep, no_progress
+from agebench.bench.records import ImageRecord
 from agebench.bench.results import CompareResult, EstimatorResult, prepare_folder
 from agebench.bench.scores import common_subset, score_estimator
 from agebench.bench.selection import describe_selection, take_pictures
 from agebench.bench.settings import CompareSettings
-from agebench.protocols import Dataset, Estimator, FaceDetector
+from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
+from agebench.registry import named_detector
 from agebench.types import plain
 from agebench.vision.opencv import cv2
 
@@ -76,7 +74,7 @@ def compare(
         prepare_folder(Path(out))
     contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
     detector, why = choose_detector(detector, pictures.spec)
-    detector_name, face_detector = load_face_detector(detector)
+    detector_name, face_detector = named_detector(detector)
     pictures, split = take_pictures(pictures, maker, settings, progress)
     with _opencv_threads(settings.threads):
         about = _about(detector_name, face_detector, pictures, where, settings)
@@ -162,9 +160,7 @@ def _about(
     settings: CompareSettings,
 ) -> dict[str, Any]:
     return {
-        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "environment": describe_environment(),
+        **describe_call(),
         "dataset": {
             **plain(pictures.spec),
             "root": None if root is None else str(root),

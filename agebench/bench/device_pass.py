@@ -12,7 +12,6 @@ from agebench.bench.resources import NetworkRuns
 from agebench.bench.sweep import Rounds
 from agebench.runtimes.device_timer import DeviceSample, DeviceTimer, onnx_timer
 
-DEVICE_STAGES = ("to_device", "network", "network_events", "to_host")
 _WARM_UP_RUNS = 10
 _ROUNDS = 50
 
@@ -23,8 +22,8 @@ def time_networks(
     """Time all runs of an estimator's networks for one call of `batch` faces.
 
     Returns:
-        Times of `DEVICE_STAGES`, summed over the runs of a call; None where a network does not
-        run under ONNX Runtime, so that its parts can't be told apart.
+        Times by part (see `run_timers`), summed over the runs of a call; None where a network does
+        not run under ONNX Runtime, so that its parts can't be told apart.
 
     Raises:
         DeviceError: the device can't be used.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 import platform
 import re
+import sys
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -67,3 +69,16 @@ def describe_environment() -> Mapping[str, Any]:
 
     machine = describe_machine()
     return {**machine, "opencv_threads": cv2.getNumThreads(), "packages": _installed()}
+
+
+def describe_call() -> dict[str, Any]:
+    """Return when, by which command and on what something is measured, as JSON can hold it.
+
+    Raises:
+        MissingDependencyError: OpenCV can't be imported.
+    """
+    return {
+        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "environment": describe_environment(),
+    }

@@ -10,15 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from agebench.bench.labelled_crops import cut_samples
-from agebench.bench.loading import load_face_detector, load_pictures
-from agebench.bench.records import ProgressStep, no_progress
+from agebench.bench.loading import load_pictures
 from agebench.bench.selection import part_of, take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.buckets import YEARS_RULES, YearsRule, fit_class_years
 from agebench.class_years import ClassYears, make_class_years, require_training_part
 from agebench.errors import DatasetError, UsageError
-from agebench.protocols import Dataset, Estimator, FaceDetector
-from agebench.registry import load_estimator
+from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
+from agebench.registry import load_estimator, named_detector
 from agebench.types import Crops, Floats, Sample
 
 
@@ -68,7 +67,7 @@ def fit_years(
     pictures, maker = load_pictures(dataset, where, settings.protocol)
     loaded = load_estimator(estimator) if isinstance(estimator, str) else estimator
     rule = _rule(loaded)
-    _, face_detector = load_face_detector(detector)
+    _, face_detector = named_detector(detector)
     pictures, split = take_pictures(pictures, maker, settings, progress)
     answers = _ask(loaded, face_detector, pictures.samples, settings, progress)
     if not answers.samples or split is None:

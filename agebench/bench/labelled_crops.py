@@ -10,12 +10,12 @@ import numpy as np
 
 from agebench.bench.defaults import choose_detector
 from agebench.bench.faces import find_face
-from agebench.bench.loading import load_face_detector, load_pictures
-from agebench.bench.records import ProgressStep, no_progress
+from agebench.bench.loading import load_pictures
 from agebench.bench.selection import take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.errors import DatasetError
-from agebench.protocols import Dataset, FaceDetector
+from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
+from agebench.registry import named_detector
 from agebench.types import Crops, CropSpec, Floats, Sample
 from agebench.vision.crops import cut_crops
 from agebench.vision.decoding import Decoded, decode_all
@@ -93,7 +93,7 @@ def labelled_crops(
     """
     pictures, maker = load_pictures(dataset, root, settings.protocol)
     chosen, _ = choose_detector(detector, pictures.spec)
-    name, finder = load_face_detector(chosen)
+    name, finder = named_detector(chosen)
     pictures, _split = take_pictures(pictures, maker, settings, progress)
     usable = [sample for sample in pictures.samples if sample.age_years is not None]
     parts: list[Crops] = []

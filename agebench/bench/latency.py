@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from agebench.bench.faces import find_face
-from agebench.bench.records import ImageRecord, ProgressStep, no_progress
-from agebench.protocols import Estimator, FaceDetector
+from agebench.bench.records import ImageRecord
+from agebench.protocols import Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.types import FaceFrame, Image, Sample
 from agebench.vision.crops import cut_crops
 from agebench.vision.decoding import decode_sample
@@ -49,6 +49,11 @@ class StageTimes:
     def to_json(self) -> dict[str, Any]:
         """Return `summary` and all samples, as what JSON can hold."""
         return {**self.summary(), "samples_ms": list(self.samples_ms)}
+
+
+def stages_json(stages: Mapping[str, StageTimes]) -> dict[str, Any]:
+    """Return the times of several stages as what JSON can hold."""
+    return {stage: times.to_json() for stage, times in stages.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,19 +16,17 @@ from agebench.errors import (
     DatasetError,
     UsageError,
     WeightsUnavailableError,
-    suggestion,
 )
 from agebench.protocols import Dataset, Estimator, FaceDetector
-from agebench.references import parse_reference
+from agebench.references import called, parse_reference
 from agebench.registry import (
     DETECTORS,
     ESTIMATORS,
     load_dataset,
-    load_detector,
-    load_estimator,
+    named_estimator,
     require_registered,
 )
-from agebench.vision.regions import REGIONS
+from agebench.vision.regions import require_regions
 
 TRIAL_TIMEOUT_S = 300.0
 """A model given by its path that takes longer to load and to answer for one face hangs."""
@@ -97,20 +95,15 @@ def load_contenders(
     return contenders
 
 
-def _load_one(item: object, skip_unavailable: bool) -> Contender:
+def _load_one(item: str | Estimator, skip_unavailable: bool) -> Contender:
     if not isinstance(item, str):
-        if not isinstance(item, Estimator):
-            raise UsageError(
-                f"expected an estimator or its name, got {type(item).__name__}: "
-                "it needs `spec` and `predict`"
-            )
-        return _checked(Contender(item.spec.name, item))
-    name = " ".join(item.split())
+        return _checked(Contender(*named_estimator(item)))
+    name = called(item)
     crash = _crash_of(item)
     if crash:
         return Contender(name, None, crash)
     try:
-        return _checked(Contender(name, load_estimator(item)))
+        return _checked(Contender(*named_estimator(item)))
     except WeightsUnavailableError as error:
         if not skip_unavailable:
             raise WeightsUnavailableError(
@@ -139,11 +132,8 @@ def _crash_of(reference: str) -> str:
 
 def _checked(contender: Contender) -> Contender:
     """Refuse an estimator that asks for a region that nobody can cut."""
-    views = {} if contender.estimator is None else contender.estimator.spec.crop.views
-    for view in views.values():
-        if view.region not in REGIONS:
-            hint = suggestion(view.region, REGIONS)
-            raise UsageError(f"{contender.name}: unknown region {view.region!r}: {hint}")
+    if contender.estimator is not None:
+        require_regions(contender.name, contender.estimator.spec.crop)
     return replace(contender, trained=_training_hashes(contender))
 
 
@@ -190,15 +180,3 @@ def load_pictures(
     if not dataset.samples:
         raise DatasetError(f"data set {dataset.spec.name!r} holds no usable picture")
     return dataset, None if protocol is None else find_split(dataset, protocol)
-
-
-def load_face_detector(detector: str | FaceDetector) -> tuple[str, FaceDetector]:
-    """Return the detector's name in the result, and the detector."""
-    if isinstance(detector, str):
-        return " ".join(detector.split()), load_detector(detector)
-    if not isinstance(cast("object", detector), FaceDetector):
-        raise UsageError(
-            f"expected a detector or its name, got {type(detector).__name__}: "
-            "it needs `spec` and `detect`"
-        )
-    return detector.spec.name, detector

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -10,13 +9,6 @@ from agebench.types import Box, Sample
 
 ImageStatus: TypeAlias = Literal["ok", "no_face", "unreadable", "detector_failed", "crop_failed"]
 OutcomeStatus: TypeAlias = Literal["ok", "missing_view", "estimator_failed"]
-
-ProgressStep: TypeAlias = Callable[[str, int, int], None]
-"""Called with the name of the pass, the steps done and the steps in all."""
-
-
-def no_progress(_stage: str, _done: int, _total: int) -> None:
-    """Show nothing."""
 
 
 @dataclass(frozen=True, slots=True)

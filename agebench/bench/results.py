@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.latency import Latency, StageTimes
+from agebench.bench.latency import Latency, StageTimes, stages_json
 from agebench.bench.loading import Contender
 from agebench.bench.records import ImageRecord
 from agebench.bench.scores import Score
@@ -98,7 +98,7 @@ class CompareResult:
                 "common_subset": self.common,
                 "several_faces": sum(record.faces > 1 for record in self.records),
             },
-            "shared_latency": _latency_json(shared),
+            "shared_latency": stages_json(shared),
             "estimators": [_estimator_json(item) for item in self.estimators],
             "analysis": self.analysis,
             "images": [_image_json(record, self.estimators) for record in self.records],
@@ -129,13 +129,6 @@ class CompareResult:
         return target / RESULT_FILE
 
 
-def _latency_json(stages: Mapping[str, StageTimes]) -> dict[str, Any]:
-    return {
-        stage: {**times.summary(), "samples_ms": list(times.samples_ms)}
-        for stage, times in stages.items()
-    }
-
-
 def _errors_json(errors: ErrorSummary) -> dict[str, Any]:
     interval = errors.mae_interval
     content: dict[str, Any] = plain(errors)
@@ -154,7 +147,7 @@ def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
         "unavailable_reason": item.contender.reason,
         "mae_years": item.mae_years,
         "spec": None if estimator is None else plain(estimator.spec),
-        "latency": _latency_json(item.latency),
+        "latency": stages_json(item.latency),
     }
     if score is not None:
         content |= {

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from agebench.bench.records import ProgressStep, no_progress
 from agebench.bench.settings import CompareSettings
 from agebench.datasets.comparability import Scored
 from agebench.datasets.protocols import PROTOCOLS, build_split, check_protocol
@@ -15,7 +14,7 @@ from agebench.datasets.split_align import align
 from agebench.datasets.split_files import read_split
 from agebench.datasets.splits import Split, part, select_parts
 from agebench.errors import UsageError, suggestion
-from agebench.protocols import Dataset
+from agebench.protocols import Dataset, ProgressStep, no_progress
 from agebench.references import parse_reference
 from agebench.types import plain
 

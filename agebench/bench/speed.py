@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +15,10 @@ from agebench.bench.cold_start import measure_cold_starts
 from agebench.bench.defaults import choose_detector
 from agebench.bench.device_pass import time_networks
 from agebench.bench.devices import load_on, reference_on, require_device
-from agebench.bench.environment import describe_environment, usable_cores
-from agebench.bench.latency import StageTimes
-from agebench.bench.loading import check_names, load_face_detector, load_pictures
+from agebench.bench.environment import describe_call, usable_cores
+from agebench.bench.latency import StageTimes, stages_json
+from agebench.bench.loading import check_names, load_pictures
 from agebench.bench.ratios import LEVEL, Comparison, compare_pairs
-from agebench.bench.records import ProgressStep, no_progress
 from agebench.bench.resources import NetworkRuns, Resources, measure_resources
 from agebench.bench.results import prepare_folder
 from agebench.bench.roofline import Peaks, measure_device_peaks
@@ -29,6 +26,9 @@ from agebench.bench.sweep import BatchTimes, Rounds, Runner, check_memory, run_s
 from agebench.bench.threads import check_threads, pinned
 from agebench.errors import UsageError
 from agebench.files import check_target, write_whole
+from agebench.protocols import ProgressStep, no_progress
+from agebench.references import called
+from agebench.registry import named_detector
 from agebench.types import plain
 from agebench.vision.images import MAX_PIXELS
 
@@ -125,20 +125,16 @@ class BenchEntry:
             floor, median = self.floor_ms(times.batch), times.infer.percentile(50)
             ratio = median / floor if floor and median is not None else None
             stages = self.device_stages[at] if self.device_stages else None
-            device = None if stages is None else _stages_json(stages)
+            device = None if stages is None else stages_json(stages)
             extra = {"floor_ms": floor, "infer_to_floor": ratio, "device_stages": device}
             sweep.append(times.to_json() | extra)
         return {
             "name": self.runner.name,
             "spec": plain(self.runner.estimator.spec),
             "resources": self.resources.to_json(),
-            "cold_start": None if self.cold_start is None else _stages_json(self.cold_start),
+            "cold_start": None if self.cold_start is None else stages_json(self.cold_start),
             "batch_sweep": sweep,
         }
-
-
-def _stages_json(stages: Mapping[str, StageTimes]) -> dict[str, Any]:
-    return {stage: times.to_json() for stage, times in stages.items()}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -228,7 +224,7 @@ def bench(
 def _names(estimators: Sequence[str], detector: str | None, device: str | None) -> list[str]:
     """Check the names, and return them with single spaces."""
     check_names(estimators, detector)
-    names = [" ".join(item.split()) for item in estimators]
+    names = [called(item) for item in estimators]
     for name in names:
         reference_on(name, device)
         if names.count(name) > 1:
@@ -247,7 +243,7 @@ def _faces(
         return generated_face(settings.seed)
     pictures, _ = load_pictures(dataset, None if root is None else Path(root), None)
     chosen, why = choose_detector(detector, pictures.spec)
-    name, face_detector = load_face_detector(chosen)
+    name, face_detector = named_detector(chosen)
     found_by = f"{dataset}, found by {name}" + (f" ({why})" if why else "")
     return real_faces(
         pictures.samples,
@@ -260,9 +256,7 @@ def _faces(
 
 def _about(faces: FaceSource, settings: BenchSettings, devices: tuple[str, ...]) -> dict[str, Any]:
     return {
-        "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
-        "environment": describe_environment(),
+        **describe_call(),
         "settings": plain(settings),
         "faces": {"origin": faces.origin, "pictures": len(faces.pairs), "names": list(faces.names)},
         "machine": {"devices": list(devices), "load_average_before": _load_average()},

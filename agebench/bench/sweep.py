@@ -13,9 +13,8 @@ import psutil
 
 from agebench.bench.bench_faces import FaceSource
 from agebench.bench.latency import StageTimes
-from agebench.bench.records import ProgressStep, no_progress
 from agebench.errors import AgebenchError, ContractError, UsageError
-from agebench.protocols import Estimator
+from agebench.protocols import Estimator, ProgressStep, no_progress
 from agebench.types import CropSpec
 
 WARM_UP_LEAST, WARM_UP_MOST = 4, 20

@@ -13,7 +13,7 @@ from agebench.cli.gate_options import gate_options
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import AgebenchError, UsageError, inert
-from agebench.references import join_options
+from agebench.references import called, join_options
 
 if TYPE_CHECKING:
     from agebench.bench.gates import Gates
@@ -82,7 +82,7 @@ def command(
     if dataset is None and root is not None:
         raise UsageError("--root needs --dataset: what lies there?")
     references = join_options(estimators) or list(defaults.ESTIMATORS)
-    gates.require_names([" ".join(reference.split()) for reference in references])
+    gates.require_names([called(reference) for reference in references])
     with progress_bars() as progress:
         result = compare(
             references,

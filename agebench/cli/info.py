@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from agebench import __version__
-from agebench.errors import AgebenchError, inert
+from agebench.errors import in_words, inert
 from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, list_plugins
 from agebench.runtimes.cuda_library import find_devices
 
@@ -46,12 +46,6 @@ class RuntimeState:
     version: str
     reason: str
     devices: Mapping[str, str]
-
-
-def _sentence(error: Exception) -> str:
-    if isinstance(error, AgebenchError):
-        return str(error)
-    return f"{type(error).__name__}: {error}"
 
 
 def _cuda_reason(built_in: bool, library: str) -> str:
@@ -113,7 +107,7 @@ def _runtimes() -> Iterator[RuntimeState]:
         except PackageNotFoundError:
             yield RuntimeState(name, "", "not installed", {})
         except Exception as error:  # a broken library fails in any way; here it is the answer
-            yield RuntimeState(name, "", _sentence(error), {})
+            yield RuntimeState(name, "", in_words(error), {})
 
 
 def _packages() -> dict[str, str]:
@@ -157,7 +151,7 @@ def _or_reason(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     try:
         return ask()
     except Exception as error:  # as above
-        return {"reason": _sentence(error)}
+        return {"reason": in_words(error)}
 
 
 def describe() -> dict[str, Any]:

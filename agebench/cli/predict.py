@@ -170,7 +170,7 @@ def _run_video(
 def _writer(
     as_json: bool, as_csv: bool, run: PictureRun, *, moving: bool
 ) -> Callable[[dict[str, Any]], None]:
-    from agebench.prediction.lines import to_line
+    from agebench.prediction.records import to_line
     from agebench.prediction.writing import csv_header, csv_rows, text_lines
 
     def write_json(record: dict[str, Any]) -> None:

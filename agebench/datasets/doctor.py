@@ -18,12 +18,11 @@ from typing import Any, Literal, TypeAlias
 from agebench.datasets.duplicates import (
     DuplicateGroup,
     Fingerprint,
-    ProgressStep,
     find_duplicates,
     fingerprints,
     labels_conflict,
 )
-from agebench.protocols import Dataset
+from agebench.protocols import Dataset, ProgressStep
 from agebench.types import LabelKind, Problem, Sample, frozen_mapping, plain
 
 SCHEMA_VERSION = 1

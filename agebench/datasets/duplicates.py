@@ -11,23 +11,21 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from agebench.datasets.fingerprint_cache import Entry, FingerprintCache, file_state
 from agebench.errors import ImageError
+from agebench.protocols import ProgressStep
 from agebench.types import Image, Sample
 
 _Item = TypeVar("_Item")
-
-ProgressStep: TypeAlias = Callable[[str, int, int], None]
-"""Told of each step: the stage's name, how many are done, how many there are."""
 
 MAX_DISTANCE_BITS = 12
 """Hashes that differ in more bits are not looked at."""

@@ -72,7 +72,7 @@ class FingerprintCache:
         """Remember a fingerprint that was made while the file was in that state."""
         if state is None or not entry.sha256 or state[1] > time.time_ns() - _SETTLED_NS:
             return
-        self._known[os.path.abspath(path)] = (state, entry)  # noqa: PTH100
+        self._known[os.path.abspath(path)] = (state, entry)  # noqa: PTH100 - as `get`
         self._changed = True
 
     def save(self) -> None:
@@ -87,7 +87,7 @@ class FingerprintCache:
 
 
 def _cache_file(paths: Iterable[Path]) -> Path | None:
-    absolute = [os.path.abspath(path.parent) for path in paths]  # noqa: PTH100
+    absolute = [os.path.abspath(path.parent) for path in paths]  # noqa: PTH100 - as `get`
     try:
         common = os.path.commonpath(absolute)
     except ValueError:  # no files, or files on several drives

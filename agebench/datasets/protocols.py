@@ -22,10 +22,8 @@ from agebench.datasets.splits import (
     unit_interval,
 )
 from agebench.errors import DatasetError, UsageError, suggestion
-from agebench.protocols import Dataset
+from agebench.protocols import Dataset, ProgressStep
 from agebench.types import Problem, Sample, Setting, frozen_mapping
-
-ProgressStep: TypeAlias = Callable[[str, int, int], None]
 
 FRACTIONS = (("train", 0.8), ("val", 0.1), ("test", 0.1))
 """Parts of the fixed protocols and their shares, in order."""

@@ -28,6 +28,13 @@ from agebench.estimators.common import (
     view_pixels,
 )
 from agebench.protocols import EstimatorSpec
+from agebench.runtimes.age_net_layout import (
+    CHANNEL_MEAN,
+    INPUT_NAME,
+    INPUT_SHAPE,
+    OUTPUT_NAME,
+    deploy_prototxt,
+)
 from agebench.runtimes.base import ModelSource, open_model
 from agebench.runtimes.caffe_model import read_mean
 from agebench.types import (
@@ -39,12 +46,6 @@ from agebench.types import (
     ViewSpec,
     WeightsFile,
 )
-from agebench.vision.age_net_layout import (
-    INPUT_NAME,
-    INPUT_SHAPE,
-    OUTPUT_NAME,
-    deploy_prototxt,
-)
 from agebench.weights import ResolvedWeights, resolve
 
 FILE = "age_net.caffemodel"
@@ -54,9 +55,6 @@ CITATION = (
     "G. Levi and T. Hassner, Age and Gender Classification using Convolutional Neural Networks, "
     "CVPR Workshops 2015"
 )
-
-CHANNEL_MEAN = (78.4263377603, 87.7689143744, 114.895847746)
-"""B, G, R means of the mean image, as the usual call of `blobFromImage` subtracts them."""
 
 WINDOW = INPUT_SHAPE[1]
 """Side of the network's input, pixels."""

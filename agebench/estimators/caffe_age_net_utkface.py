@@ -14,7 +14,7 @@ import numpy as np
 from agebench.buckets import expectation
 from agebench.datasets.training_hashes import TrainingHashes, find_hashes
 from agebench.errors import ModelError
-from agebench.estimators.caffe_age_net import CHANNEL_MEAN, age_net_source
+from agebench.estimators.caffe_age_net import age_net_source
 from agebench.estimators.common import (
     InputFormat,
     Network,
@@ -25,9 +25,9 @@ from agebench.estimators.common import (
     view_pixels,
 )
 from agebench.protocols import EstimatorSpec
+from agebench.runtimes.age_net_layout import CHANNEL_MEAN, INPUT_SHAPE, OUTPUT_NAME
 from agebench.runtimes.base import open_model
 from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Floats, Image, ViewSpec
-from agebench.vision.age_net_layout import INPUT_SHAPE, OUTPUT_NAME
 from agebench.weights import resolve
 
 FILE = "caffe-age-net-utkface.caffemodel"

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.errors import UsageError
-from agebench.runtimes.caffe_model import CaffeLayer, Encoding, write_caffemodel
-from agebench.vision.age_net_layout import (
+from agebench.runtimes.age_net_layout import (
     CLASSES,
     MICRO,
     PUBLISHED,
@@ -22,6 +21,7 @@ from agebench.vision.age_net_layout import (
     Widths,
     age_net_layers,
 )
+from agebench.runtimes.caffe_model import CaffeLayer, Encoding, write_caffemodel
 
 # Spread of a pixel less the mean.  The activations keep it up to the last layer, where it is
 # divided out, so that the response normalisation has an effect and the softmax does not saturate.
@@ -56,7 +56,7 @@ def random_age_net(
     """Write a random caffemodel in the layout of the published age network.
 
     Its prototxt is ``deploy_prototxt()``, or ``deploy_prototxt(widths=MICRO)`` for a micro one
-    (`agebench.vision.age_net_layout`).
+    (`agebench.runtimes.age_net_layout`).
 
     Args:
         path: where to; an existing file is replaced.

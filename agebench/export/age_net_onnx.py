@@ -19,8 +19,7 @@ from agebench.export.decoding import add_age, decode_rule
 from agebench.export.graph import Graph
 from agebench.export.metadata import PROBABILITIES, FileSpec, sources_of, views_of
 from agebench.protocols import Estimator
-from agebench.runtimes.caffe_model import CaffeLayer, CaffeNet, read_caffemodel
-from agebench.vision.age_net_layout import (
+from agebench.runtimes.age_net_layout import (
     INPUT_NAME,
     INPUT_SHAPE,
     OUTPUT_NAME,
@@ -28,6 +27,7 @@ from agebench.vision.age_net_layout import (
     Widths,
     age_net_layers,
 )
+from agebench.runtimes.caffe_model import CaffeLayer, CaffeNet, read_caffemodel
 
 _WEIGHTED = ("conv1", "conv2", "conv3", "fc6", "fc7", "fc8")
 

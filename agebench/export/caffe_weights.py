@@ -22,6 +22,13 @@ from agebench.errors import AgebenchError, MissingDependencyError, ModelError, U
 from agebench.export.age_net_onnx import age_net_core, layout_of
 from agebench.export.writing import proven
 from agebench.files import check_target, write_whole
+from agebench.runtimes.age_net_layout import (
+    INPUT_NAME,
+    INPUT_SHAPE,
+    OUTPUT_NAME,
+    age_net_layers,
+    deploy_prototxt,
+)
 from agebench.runtimes.base import ModelSource, open_model
 from agebench.runtimes.caffe_model import (
     CaffeLayer,
@@ -30,16 +37,8 @@ from agebench.runtimes.caffe_model import (
     read_caffemodel,
     write_caffemodel,
 )
-from agebench.vision.age_net_layout import (
-    INPUT_NAME,
-    INPUT_SHAPE,
-    OUTPUT_NAME,
-    age_net_layers,
-    deploy_prototxt,
-)
 
 MAX_BYTES = 1 << 30
-MAX_HEADER_BYTES = 1 << 20
 TOLERANCE = 1e-4
 """How far a probability under cv2.dnn may be from onnxruntime's, both float32."""
 

@@ -65,15 +65,19 @@ def _cached(kind: str, made_from: list[str], make: Callable[[], onnx.ModelProto]
     if not _is_right(path, text):
         model = make()
         onnx.helper.set_model_props(model, {_KEY: text})
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise AgebenchError(
-                f"{path.parent} can't be made ({error.strerror}): set AGEBENCH_CACHE to a folder "
-                "where the converted model can be kept"
-            ) from error
-        write_whole(path, model.SerializeToString(deterministic=True))
+        _keep(path, model.SerializeToString(deterministic=True))
     return path
+
+
+def _keep(path: Path, content: bytes) -> None:
+    advice = "set AGEBENCH_CACHE to a folder where the converted model can be kept"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content)
+    except OSError as error:
+        raise AgebenchError(f"{path.parent} can't be made ({error.strerror}): {advice}") from error
+    except AgebenchError as error:
+        raise AgebenchError(f"{error}: {advice}") from error
 
 
 def _is_right(path: Path, text: str) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 
 from agebench.errors import UsageError
 from agebench.export.graph import Graph
-from agebench.export.metadata import AGE, PROBABILITIES, Decode
+from agebench.export.metadata import AGE, Decode
 
 # A cumulative probability is taken to have reached one half from 0.5 less the inverse of this on.
 _STEEP = 1e6
@@ -29,11 +29,6 @@ def decode_rule(text: str) -> Decode:
         if rule == text:
             return rule
     raise UsageError(f"ages decoded by {text!r} can't be exported: use {', '.join(rules)}")
-
-
-def add_softmax(graph: Graph, logits: str) -> str:
-    """Add the output `PROBABILITIES`, (n, bins), from logits (n, bins)."""
-    return graph.named("Softmax", [logits], PROBABILITIES, axis=1)
 
 
 def add_age(graph: Graph, probabilities: str, bin_years: Sequence[float], rule: Decode) -> str:

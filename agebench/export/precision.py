@@ -68,13 +68,7 @@ def to_float16(candidate: Candidate) -> Candidate:
     kept = kept_nodes(candidate.model)
     halved = halve(candidate.model, kept)
     onnx.checker.check_model(halved, full_check=True)
-    return Candidate(
-        halved,
-        replace(candidate.spec, precision="float16"),
-        candidate.source,
-        candidate.label,
-        candidate.trained,
-    )
+    return replace(candidate, model=halved, spec=replace(candidate.spec, precision="float16"))
 
 
 def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
@@ -125,13 +119,7 @@ def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
         model = onnx.load(str(path))
     _drop_foreign(model)
     onnx.helper.set_model_props(model, {})
-    return Candidate(
-        model,
-        replace(candidate.spec, precision="int8"),
-        candidate.source,
-        candidate.label,
-        candidate.trained,
-    )
+    return replace(candidate, model=model, spec=replace(candidate.spec, precision="int8"))
 
 
 def _drop_foreign(model: onnx.ModelProto) -> None:

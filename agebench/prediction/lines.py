@@ -9,7 +9,8 @@ from types import TracebackType
 from typing import Any
 
 from agebench.errors import AgebenchError, UsageError
-from agebench.files import lock_file
+from agebench.files import append_whole, lock_file
+from agebench.prediction.records import to_line
 
 
 class LineFile:
@@ -104,16 +105,10 @@ class LineFile:
         """Write one picture's record.
 
         Raises:
-            AgebenchError: the disk is full.
+            AgebenchError: the disk is full; what the file held is whole.
         """
         try:
-            self._file.write(to_line(record).encode() + b"\n")
-            self._file.flush()
+            append_whole(self._file, to_line(record).encode() + b"\n")
         except OSError as error:
             raise self._cannot_write(error) from error
         self._done.add(record["picture"])
-
-
-def to_line(record: Mapping[str, Any]) -> str:
-    """Return a record as one line of JSON, without a line end."""
-    return json.dumps(record, allow_nan=False, separators=(",", ":"))

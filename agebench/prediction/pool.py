@@ -8,6 +8,7 @@ from functools import partial
 from agebench.prediction.predictor import AgePredictor, detector_label
 from agebench.prediction.records import PredictedPicture
 from agebench.prediction.work import Finished, PictureWorker, Plan, Task
+from agebench.references import called
 from agebench.runtimes.base import use_threads
 from agebench.vision.opencv import cv2
 from agebench.workers import Death, Work, in_processes
@@ -45,7 +46,7 @@ def worker(plan: Plan) -> Callable[[Task], Finished]:
 
 
 def _crashed(plan: Plan, task: Task, death: Death) -> Finished:
-    names = tuple(" ".join(item.split()) for item in plan.estimators)
+    names = tuple(map(called, plan.estimators))
     detector = detector_label(plan.detector, tiles=plan.tiles)
     reason = f"{death.reason}, maybe for want of memory"
     answer = PredictedPicture(task.name, detector, names, status="crashed", reason=reason)

@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 
 from agebench.calibration import central_interval, year_probabilities
-from agebench.errors import AgebenchError, ContractError, UsageError, suggestion
+from agebench.errors import AgebenchError, ContractError, UsageError, in_words
 from agebench.prediction.defaults import ESTIMATOR, best_detector
 from agebench.prediction.inputs import Channels, Picture, to_image
 from agebench.prediction.records import (
@@ -23,18 +23,19 @@ from agebench.prediction.records import (
 )
 from agebench.prediction.tiles import detect_faces
 from agebench.protocols import Estimator, FaceDetector
+from agebench.references import called
 from agebench.registry import (
     DETECTORS,
     ESTIMATORS,
-    load_detector,
-    load_estimator,
+    named_detector,
+    named_estimator,
     require_registered,
 )
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image
-from agebench.vision.crops import cut_crops
+from agebench.vision.crops import cut_crops, cut_shared
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import MAX_PIXELS
-from agebench.vision.regions import REGIONS
+from agebench.vision.regions import require_regions
 
 FACES_AT_ONCE = 256
 """Faces of one picture whose crops are in memory at the same time."""
@@ -185,12 +186,13 @@ class AgePredictor:
         """Return what each estimator says of each face, in the order of `faces`."""
         times = {} if times is None else times
         answers: dict[str, list[AgeAnswer]] = {name: [] for name in self._estimators}
+        specs = [estimator.spec.crop for estimator in self._estimators.values()]
         for start in range(0, max(1, len(faces)), FACES_AT_ONCE):
             some = faces[start : start + FACES_AT_ONCE]
-            cut: list[tuple[CropSpec, Crops]] = []
-            for name, estimator in self._estimators.items():
-                with _timed(times, "crop"):
-                    crops = self._crops(image_bgr, some, estimator.spec.crop, cut)
+            with _timed(times, "crop"):
+                frames = [canonical_frame(face, self._detector.spec) for face in some]
+                cut = cut_shared(image_bgr, frames, specs)
+            for (name, estimator), crops in zip(self._estimators.items(), cut, strict=True):
                 with _timed(times, "infer"):
                     answers[name] += ask(estimator, crops)
         return answers
@@ -200,31 +202,15 @@ class AgePredictor:
         frames = [canonical_frame(face, self._detector.spec) for face in faces]
         return cut_crops(image_bgr, frames, spec)
 
-    def _crops(
-        self,
-        image_bgr: Image,
-        faces: Sequence[Face],
-        spec: CropSpec,
-        cut: list[tuple[CropSpec, Crops]],
-    ) -> Crops:
-        """Cut the crops; estimators with equal specs share theirs."""
-        for known, crops in cut:
-            if known == spec:
-                return crops
-        cut.append((spec, self.crops_of(image_bgr, faces, spec)))
-        return cut[-1][1]
-
     def _failed(
         self, name: str, status: PictureStatus, error: BaseException, times: dict[str, float]
     ) -> PredictedPicture:
-        known = isinstance(error, AgebenchError)
-        reason = str(error) if known else f"{type(error).__name__}: {error}"
         return PredictedPicture(
             name,
             self._detector_name,
             tuple(self._estimators),
             status=status,
-            reason=reason.removeprefix(f"{name}: "),
+            reason=in_words(error).removeprefix(f"{name}: "),
             stage_ms=times,
         )
 
@@ -244,8 +230,7 @@ def detector_label(reference: str, *, tiles: bool) -> str:
     >>> detector_label("yunet", tiles=True)
     'yunet + tiles'
     """
-    name = " ".join(reference.split())
-    return f"{name} + tiles" if tiles else name
+    return f"{called(reference)} + tiles" if tiles else called(reference)
 
 
 def _listed(
@@ -262,31 +247,13 @@ def _listed(
 
 
 def _loaded(item: str | Estimator) -> tuple[str, Estimator]:
-    estimator = load_estimator(item) if isinstance(item, str) else item
-    if not isinstance(cast("object", estimator), Estimator):
-        raise UsageError(
-            f"expected an estimator or its name, got {type(item).__name__}: "
-            "it needs `spec` and `predict`"
-        )
-    name = " ".join(item.split()) if isinstance(item, str) else estimator.spec.name
-    for view in estimator.spec.crop.views.values():
-        if view.region not in REGIONS:
-            hint = suggestion(view.region, REGIONS)
-            raise UsageError(f"{name}: unknown region {view.region!r}: {hint}")
+    name, estimator = named_estimator(item)
+    require_regions(name, estimator.spec.crop)
     return name, estimator
 
 
 def _loaded_detector(detector: str | FaceDetector | None) -> tuple[str, FaceDetector, str]:
-    if detector is None:
-        return best_detector()
-    if isinstance(detector, str):
-        return " ".join(detector.split()), load_detector(detector), ""
-    if not isinstance(cast("object", detector), FaceDetector):
-        raise UsageError(
-            f"expected a detector or its name, got {type(detector).__name__}: "
-            "it needs `spec` and `detect`"
-        )
-    return detector.spec.name, detector, ""
+    return best_detector() if detector is None else (*named_detector(detector), "")
 
 
 def ask(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
@@ -298,9 +265,7 @@ def ask(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
         return _answers(estimator, crops)
     except Exception as error:  # an estimator may be anybody's, and one face may be the cause
         if count == 1:
-            known = isinstance(error, AgebenchError)
-            reason = str(error) if known else f"{type(error).__name__}: {error}"
-            return [AgeAnswer(None, reason=reason)]
+            return [AgeAnswer(None, reason=in_words(error))]
     return [ask(estimator, crops.take(slice(row, row + 1)))[0] for row in range(count)]
 
 

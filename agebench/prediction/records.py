@@ -112,4 +112,9 @@ class PredictedPicture:
 
     def to_line(self) -> str:
         """Return it as one line of JSON, without a line end."""
-        return json.dumps(self.to_json(), allow_nan=False, separators=(",", ":"))
+        return to_line(self.to_json())
+
+
+def to_line(record: Mapping[str, Any]) -> str:
+    """Return the JSON of a picture, or of a video's frame, as one line without a line end."""
+    return json.dumps(record, allow_nan=False, separators=(",", ":"))

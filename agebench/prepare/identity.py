@@ -17,6 +17,7 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.prepare.settings import PrepareSettings
 from agebench.prepare.store import WORK_FOLDER
 from agebench.protocols import Dataset, FaceDetector
+from agebench.references import called
 from agebench.types import Sample, plain
 from agebench.vision.opencv import cv2
 
@@ -40,7 +41,7 @@ def made_of(
     """Return what decides the output, as what JSON can hold."""
     return {
         "settings": settings.decisive(),
-        "detector": " ".join(detector.split()),
+        "detector": called(detector),
         "dataset": {
             "name": pictures.spec.name,
             "label_kind": pictures.spec.label_kind,

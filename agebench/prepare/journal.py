@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from agebench.files import append_whole
 from agebench.prepare.records import PictureRecord
 from agebench.prepare.store import cannot_write
 
@@ -51,7 +52,7 @@ class Journal:
                 temporary = path.with_suffix(".tmp")
                 temporary.write_text(begun, encoding="utf-8")
                 temporary.replace(path)
-            self._file = path.open("r+b")
+            self._file = path.open("a+b")
             self._recover()
 
     def __enter__(self) -> Journal:
@@ -63,7 +64,7 @@ class Journal:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # Every line is flushed as it is written, so closing has nothing left to fail on.
+        # No line stays in a buffer, so closing has nothing left to fail on.
         with suppress(OSError):
             self._file.close()
 
@@ -81,6 +82,7 @@ class Journal:
             raise cannot_write(self._path, error) from error
 
     def _recover(self) -> None:
+        self._file.seek(0)
         end = len(self._file.readline())
         for line in self._file:
             if not line.endswith(b"\n"):
@@ -113,9 +115,7 @@ class Journal:
         """
         data = line.encode() + b"\n"
         with self._sentence():
-            self._file.seek(self._end)
-            self._file.write(data)
-            self._file.flush()
+            append_whole(self._file, data)
         self._offsets[source] = self._end
         self._end += len(data)
 

@@ -13,7 +13,7 @@ from PIL import Image as PillowImage
 from agebench.bench.faces import largest
 from agebench.datasets.landmarks import read_pts
 from agebench.datasets.prepared_layout import ORIGINAL_FOLDER, picture_file
-from agebench.errors import AgebenchError, DatasetError, ImageError
+from agebench.errors import DatasetError, ImageError, in_words
 from agebench.prepare.naming import face_name
 from agebench.prepare.records import FaceRecord, PictureRecord, PictureStatus, PreparedView
 from agebench.prepare.settings import PrepareSettings
@@ -148,8 +148,7 @@ class PicturePreparer:
             ordered = sorted(kept, key=lambda face: -face.area)
             frames = [canonical_frame(face, self._detector.spec) for face in ordered]
         except Exception as error:  # one picture that upsets a detector must not end the run
-            kind = "" if isinstance(error, AgebenchError) else f"{type(error).__name__}: "
-            raise _LeftOutError("detector_failed", f"{kind}{error}") from error
+            raise _LeftOutError("detector_failed", in_words(error)) from error
         if not faces:
             raise _LeftOutError("no_face", "the detector found no face")
         found = [

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.records import ProgressStep, no_progress
 from agebench.datasets.prepared_layout import SCHEMA_VERSION, SETTINGS_FILE
 from agebench.datasets.sampling import limit, sample
 from agebench.datasets.split_align import align
@@ -36,7 +35,7 @@ from agebench.prepare.store import (
     remove_work_folder,
     working_folder,
 )
-from agebench.protocols import Dataset
+from agebench.protocols import Dataset, ProgressStep, no_progress
 from agebench.registry import load_dataset, load_detector
 from agebench.types import plain
 

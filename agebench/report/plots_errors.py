@@ -154,9 +154,11 @@ def density_figures(joined: Joined) -> list[Figure]:
 
 def _density_figure(entry: Entry, table: Density, end: float) -> Figure:
     drawing = Drawing(
-        linear_axis("true age, years", 0, end), linear_axis("predicted age, years", 0, end),
-        height=370, grid=False,
-    )  # fmt: skip
+        linear_axis("true age, years", 0, end),
+        linear_axis("predicted age, years", 0, end),
+        height=370,
+        grid=False,
+    )
     most = int(table.counts.max())
     levels = np.zeros(table.counts.shape, np.intp)
     some = table.counts > 0

@@ -57,13 +57,13 @@ def bounds(interval: Interval | Sequence[float] | None, digits: int = 2) -> str:
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
-def share_bounds(interval: Sequence[float] | None, digits: int = 1) -> str:
+def share_bounds(interval: Sequence[float] | None) -> str:
     """Return the interval of a share in per cent.
 
     >>> share_bounds([0.1, 0.25])
     '[10.0, 25.0]'
     """
-    return "" if interval is None else bounds([100 * end for end in interval], digits)
+    return "" if interval is None else bounds([100 * end for end in interval], 1)
 
 
 def milliseconds(value: float | None) -> str:
@@ -90,10 +90,10 @@ def shortened(text: str, letters: int) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
-def counted(count: int, one: str, many: str | None = None) -> str:
+def counted(count: int, one: str) -> str:
     """Return a number with its noun.
 
     >>> counted(1, "picture"), counted(2023, "picture")
     ('1 picture', '2,023 pictures')
     """
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
+    return f"{count:,} {one if count == 1 else one + 's'}"

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
-import numpy as np
 import numpy.typing as npt
 
 from agebench.errors import DeviceError, ModelError, UsageError
@@ -203,8 +202,3 @@ def _open(source: ModelSource, runtime: str, device: str) -> Model:
 def refuse_device(runtime: str, device: str, reason: str) -> DeviceError:
     """Return the error that says why a device can't be had."""
     return DeviceError(f"{runtime} can't use {device!r} here: {reason}; ask for '@{runtime}:cpu'")
-
-
-def as_float32(values: Tensor) -> npt.NDArray[np.float32]:
-    """Return `values` as float32, without a copy where they are."""
-    return np.asarray(values, dtype=np.float32)

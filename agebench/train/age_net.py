@@ -1,7 +1,7 @@
 """Levi and Hassner's age network in PyTorch, to be trained like the multi-crop network.
 
 Source: G. Levi and T. Hassner, "Age and Gender Classification using Convolutional Neural
-Networks", CVPR Workshops 2015; layers as `agebench.vision.age_net_layout` lists them.  Only the
+Networks", CVPR Workshops 2015; layers as `agebench.runtimes.age_net_layout` lists them.  Only the
 last layer is as wide as there are age bins.  `agebench convert-caffe` makes a Caffe file of it.
 """
 
@@ -12,13 +12,11 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from agebench.runtimes.age_net_layout import CHANNEL_MEAN
 from agebench.train.draws import Draws
 from agebench.train.layers import Dropout
 from agebench.train.model import HeadMaker, Outputs
 from agebench.train.model_settings import ModelSettings
-
-MEAN_BGR = (78.4263377603, 87.7689143744, 114.895847746)
-"""Subtracted from B, G, R; nothing is scaled."""
 
 FIRST_SCALE = 1 / 64
 """Pixels less the mean have a spread of about 64: the first layer starts that much smaller."""
@@ -56,7 +54,7 @@ class AgeNet(nn.Module):
         self.settings = settings
         self.draws = draws or Draws()
         (self._view,) = settings.views
-        self.register_buffer("mean", torch.tensor(MEAN_BGR)[:, None, None], persistent=False)
+        self.register_buffer("mean", torch.tensor(CHANNEL_MEAN)[:, None, None], persistent=False)
         self.conv1 = _convolution(3, 96, 7, 4, 0)
         with torch.no_grad():
             self.conv1.weight *= FIRST_SCALE

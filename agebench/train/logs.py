@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import AgebenchError
-from agebench.files import csv_line, write_whole
+from agebench.files import append_whole, csv_line, write_whole
 
 STEPS_FILE = "steps.csv"
 ROUNDS_FILE = "rounds.csv"
@@ -91,8 +91,8 @@ class _Table:
 
     def flush(self) -> None:
         try:
-            with self._path.open("a", encoding="utf-8", newline="") as file:
-                file.write("".join(self._waiting))
+            with self._path.open("ab") as file:
+                append_whole(file, "".join(self._waiting).encode())
         except OSError as error:
             raise AgebenchError(f"{self._path} can't be written: {error.strerror}") from error
         self._waiting.clear()

@@ -371,8 +371,10 @@ class Trainer:
         if val < state.best_mae:
             state.best_mae = val
             self._save(BEST_FILE)
-        self._save(LAST_FILE)
+        # Noted before the run is where it goes on after this round: a note of a round that has to
+        # be trained again is dropped, one that could not be written would be missing for ever.
         self._note(record, decision, train_loss, drawn, seconds)
+        self._save(LAST_FILE)
 
     def _note(
         self,

@@ -13,14 +13,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from agebench.protocols import Dataset, FaceDetector
+from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
 from agebench.types import CropSpec, FaceFrame, Floats, Image, Problem, Sample, ViewSpec
 from agebench.vision.crops import cut_patch, place_view, view_patch
 from agebench.vision.decoding import Decoded, decode_all
 from agebench.vision.frames import canonical_frame
+from agebench.vision.images import MAX_PIXELS
 from agebench.vision.opencv import cv2
-
-ProgressStep = Callable[[str, int, int], None]
 
 REACH = 0.75
 """How far a window reaches from the frame's centre, in frame heights: views with their jitter."""
@@ -258,8 +257,7 @@ def gather_faces(
     *,
     longest_px: int = 256,
     workers: int = 2,
-    max_pixels: int = 100_000_000,
-    progress: ProgressStep = lambda _stage, _done, _total: None,
+    progress: ProgressStep = no_progress,
     stage: str = "Reading pictures",
 ) -> TrainingFaces:
     """Read all pictures of a data set and cut the windows of their largest faces.
@@ -270,14 +268,12 @@ def gather_faces(
         crop: the views that will be cut from the windows.
         longest_px: windows are shrunk to this side.
         workers: threads that decode.
-        max_pixels: larger pictures are left out.
         progress: is told how far it is.
         stage: what to call this.
 
     Returns:
         The faces, in the order of the samples; what was left out is in `problems`.
     """
-    cut, wholes = _sorted_views(crop)
     total = len(dataset.samples)
     done = 0
 
@@ -286,8 +282,13 @@ def gather_faces(
         done += 1
         progress(stage, done, total)
 
-    pictures = decode_all(dataset.samples, workers=workers, max_pixels=max_pixels)
-    found = _collect(pictures, detector, crop, longest_px, step)
+    pictures = decode_all(dataset.samples, workers=workers, max_pixels=MAX_PIXELS)
+    return _packed(_collect(pictures, detector, crop, longest_px, step), crop)
+
+
+def _packed(found: _Collected, crop: CropSpec) -> TrainingFaces:
+    """Lay the windows, what is cut from them and the labels into arrays."""
+    cut, wholes = _sorted_views(crop)
     faces = found.faces
     side = max((max(face.pixels_bgr.shape[:2]) for face in faces), default=1)
     windows = np.zeros((len(faces), side, side, 3), np.uint8)

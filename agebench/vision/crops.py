@@ -203,3 +203,14 @@ def cut_crops(image_bgr: Image, frames: Sequence[FaceFrame], spec: CropSpec) -> 
                 pixels[index], flags[index] = crop, True
         views[name], present[name], outside[name] = pixels, flags, shares
     return Crops(views, present, outside)
+
+
+def cut_shared(
+    image_bgr: Image, frames: Sequence[FaceFrame], specs: Sequence[CropSpec]
+) -> list[Crops]:
+    """Cut the crops of several estimators, one each; equal specs share theirs (see `cut_crops`)."""
+    done: list[tuple[CropSpec, Crops]] = []
+    for spec in specs:
+        if not any(known == spec for known, _ in done):
+            done.append((spec, cut_crops(image_bgr, frames, spec)))
+    return [next(crops for known, crops in done if known == spec) for spec in specs]

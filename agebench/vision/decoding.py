@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -55,12 +55,9 @@ def decode_all(samples: Sequence[Sample], *, workers: int, max_pixels: int) -> I
 def _in_order(
     pool: ThreadPoolExecutor, samples: Sequence[Sample], ahead: int, max_pixels: int
 ) -> Iterator[Decoded]:
-    submit: Callable[[Sample], Future[Decoded]] = lambda sample: pool.submit(  # noqa: E731 - short
-        decode_sample, sample, max_pixels
-    )
     waiting: deque[Future[Decoded]] = deque()
     for sample in samples:
-        waiting.append(submit(sample))
+        waiting.append(pool.submit(decode_sample, sample, max_pixels))
         if len(waiting) >= ahead:
             yield waiting.popleft().result()
     while waiting:

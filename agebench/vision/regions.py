@@ -15,7 +15,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from agebench.types import FaceFrame, Floats, Point
+from agebench.errors import UsageError, suggestion
+from agebench.types import CropSpec, FaceFrame, Floats, Point
 from agebench.vision.frames import FRAME_ASPECT, TEMPLATE_5, frame_points, frame_to_image
 
 
@@ -141,3 +142,15 @@ REGIONS: Mapping[str, RegionRule] = MappingProxyType(
 )
 """Every region by name.  Left and right are the picture's; "eyes" holds both with the brows and
 the frown between them."""
+
+
+def require_regions(name: str, crop: CropSpec) -> None:
+    """Refuse the views of an estimator, called `name`, that nobody can cut.
+
+    Raises:
+        UsageError: one asks for a region that does not exist.
+    """
+    for view in crop.views.values():
+        if view.region not in REGIONS:
+            hint = suggestion(view.region, REGIONS)
+            raise UsageError(f"{name}: unknown region {view.region!r}: {hint}")

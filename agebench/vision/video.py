@@ -26,6 +26,9 @@ MOST_BROKEN = 100
 CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
 """What annotated videos are written with, by suffix; all are in OpenCV's own wheels."""
 
+ROOM_BYTES = 1 << 16
+"""More than FFmpeg holds back before it writes: where so much fits, the end of a video did too."""
+
 DEFAULT_RATE_HZ = 25.0
 """Assumed where a file or camera does not say how many frames it has per second."""
 
@@ -144,6 +147,7 @@ class VideoSink:
         self._writer: Any = None
         self._temporary: Path | None = None
         self._size_wh = (0, 0)
+        self._count = 0
 
     def __enter__(self) -> VideoSink:
         return self
@@ -160,6 +164,7 @@ class VideoSink:
             return
         try:
             if kind is None:
+                self._require_whole(self._temporary)
                 self._temporary.chmod(0o644)
                 self._temporary.replace(self._path)
         except OSError as reason:
@@ -179,6 +184,28 @@ class VideoSink:
         if (width, height) != self._size_wh:
             image_bgr = np.asarray(cv2.resize(image_bgr, self._size_wh), np.uint8)
         self._writer.write(image_bgr)
+        self._count += 1
+
+    def _require_whole(self, video: Path) -> None:
+        """Look for what OpenCV never tells: whether the disk took every frame and the end.
+
+        Raises:
+            OSError: there is no room left, so that something may be missing.
+            AgebenchError: frames are missing.
+        """
+        with tempfile.TemporaryFile(dir=video.parent) as room:
+            room.write(bytes(ROOM_BYTES))
+        capture = cv2.VideoCapture(str(video))
+        capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets as they are: counted without being decoded
+        count = 0
+        while capture.grab():
+            count += 1
+        capture.release()
+        if count != self._count:
+            raise AgebenchError(
+                f"{self._path} can't be written: of {self._count} frames {count} are in the file: "
+                "is the disk full?"
+            )
 
     def _open(self, image_bgr: Image) -> None:
         # Codecs store colour for pairs of pixels: an odd row or column is left out.

@@ -87,7 +87,7 @@ def test_utkface_chips(shared_dir: Path, shared_weights: Path, random_caffemodel
         "utkface",
         root=shared_dir / "data" / "utkface",
         detector="aligned",
-        settings=CompareSettings(sample=2000, seed=1, **FAST),  # type: ignore[arg-type]
+        settings=CompareSettings(sample=2000, seed=1, **FAST),  # type: ignore[arg-type]  # numbers all
     )
     assert result.common == 2000
     assert 5.6 < _mae(result, "hse-mobilenet") < 7.0

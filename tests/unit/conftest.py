@@ -42,6 +42,29 @@ SETTINGS: dict[str, Any] = {
     "protocol": None,
     "part": None,
 }
+DATASET: dict[str, Any] = {
+    "name": "made-up",
+    "label_kind": "birth-age",
+    "aligned": False,
+    **TERMS,
+    "root": None,
+    "protocol": "all pictures",
+    "subset": "",
+    "split": None,
+    "problems": [],
+}
+DETECTOR: dict[str, Any] = {
+    "reference": "whole",
+    "chosen_because": "",
+    "name": "whole",
+    "landmark_scheme": "",
+    "box_to_frame": {"dx": 0.0, "dy": 0.0, "height": 1.0},
+    "layout": False,
+    "weights": [],
+    "runtime": RUNTIME,
+    "settings": {},
+    **TERMS,
+}
 
 
 def _stage(samples: npt.ArrayLike) -> dict[str, Any]:
@@ -138,6 +161,22 @@ def _outcome(years: float, true: float, believes: bool) -> dict[str, Any]:
     return {**content, "nll": 3.0, "crps_years": abs(true - years) / 2, "pit": pit, **wide}
 
 
+def _image(name: str, true: float, person: str | None) -> dict[str, Any]:
+    return {
+        "image": name,
+        "sha256": hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest(),
+        "true_years": true,
+        "true_range": None,
+        "identity": person,
+        "status": "ok",
+        "reason": "",
+        "faces": 1,
+        "box_xyxy": [0.0, 0.0, 4.0, 4.0],
+        "detector_score": 1.0,
+        "frame_from": "box",
+    }
+
+
 @pytest.fixture(scope="session")
 def make_result() -> MakeResult:
     """Make the JSON of a result that is right in itself.
@@ -161,57 +200,24 @@ def make_result() -> MakeResult:
         names = images or [f"p{row:03d}.png" for row in range(len(ages))]
         who = people or [None] * len(ages)
         given = {name: np.asarray(years, np.float64) for name, years in predicted.items()}
-        missed = {"missed": 0}
+        sha256 = hashlib.sha256(repr((names, ages)).encode()).hexdigest()
         content: dict[str, Any] = {
             "schema_version": 1,
             "created": "2026-01-02T03:04:05+00:00",
             "command": ["/somewhere/agebench", "compare", *given, "--root", "a b"],
             "environment": ENVIRONMENT,
-            "dataset": {
-                "name": "made-up",
-                "label_kind": "birth-age",
-                "aligned": False,
-                **TERMS,
-                "root": None,
-                "protocol": "all pictures",
-                "subset": "",
-                "split": None,
-                "problems": [],
-                "content_sha256": hashlib.sha256(repr((names, ages)).encode()).hexdigest(),
-                **dataset,
-            },
-            "detector": {
-                "reference": "whole",
-                "chosen_because": "",
-                "name": "whole",
-                "landmark_scheme": "",
-                "box_to_frame": {"dx": 0.0, "dy": 0.0, "height": 1.0},
-                "layout": False,
-                "weights": [],
-                "runtime": RUNTIME,
-                "settings": {},
-                **TERMS,
-            },
+            "dataset": {**DATASET, "content_sha256": sha256, **dataset},
+            "detector": DETECTOR,
             "settings": SETTINGS,
             "pictures": {"total": len(ages), "common_subset": len(ages), "several_faces": 0},
             "shared_latency": {"decode": _stage([1.0] * 20), "detect": _stage([1.0] * 20)},
             "estimators": [
-                _estimator(name, missed, ages, years, who) for name, years in given.items()
+                _estimator(name, {"missed": 0}, ages, years, who) for name, years in given.items()
             ],
             "images": [
                 {
-                    "image": name,
-                    "sha256": hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest(),
-                    "true_years": float(ages[row]),
-                    "true_range": None,
-                    "identity": who[row],
+                    **_image(name, float(ages[row]), who[row]),
                     "attributes": dict(attributes or {}),
-                    "status": "ok",
-                    "reason": "",
-                    "faces": 1,
-                    "box_xyxy": [0.0, 0.0, 4.0, 4.0],
-                    "detector_score": 1.0,
-                    "frame_from": "box",
                     "predictions": {
                         estimator: _outcome(float(years[row]), float(ages[row]), place == 0)
                         for place, (estimator, years) in enumerate(given.items())

@@ -8,8 +8,7 @@ import pytest
 
 from agebench.errors import UsageError
 from agebench.export.age_net import random_age_net, random_age_net_layers
-from agebench.runtimes.caffe_model import read_caffemodel
-from agebench.vision.age_net_layout import (
+from agebench.runtimes.age_net_layout import (
     MICRO,
     PUBLISHED,
     Widths,
@@ -18,6 +17,7 @@ from agebench.vision.age_net_layout import (
     deploy_prototxt,
     pooled,
 )
+from agebench.runtimes.caffe_model import read_caffemodel
 from agebench.vision.opencv import cv2
 
 PUBLISHED_BYTES = 45_661_480

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench import accuracy
 from agebench.bench.accuracy import PassSettings, predicted_class, run_accuracy
 from agebench.bench.compare import compare
 from agebench.bench.records import ImageRecord
@@ -270,7 +269,7 @@ def test_equal_crop_specs_are_cut_once(
         cut.append(spec)
         return real(image, frames, spec)
 
-    monkeypatch.setattr(accuracy, "cut_crops", counting)
+    monkeypatch.setattr(crops, "cut_crops", counting)
     larger = CropSpec({"face": ViewSpec("face", (8, 8))})
     estimators = [Shade("one"), Shade("larger", larger), Shade("two")]
     records = run_accuracy(samples[:1], ColourDetector(), estimators, _how())
@@ -288,7 +287,7 @@ def test_a_picture_that_cannot_be_cut_is_listed_and_the_run_goes_on(
             raise RuntimeError("too odd")
         return real(image, frames, spec)
 
-    monkeypatch.setattr(accuracy, "cut_crops", breaks)
+    monkeypatch.setattr(crops, "cut_crops", breaks)
     records = run_accuracy(samples, ColourDetector(), [Shade()], _how())
     assert (records[0].status, records[0].reason) == ("crop_failed", "RuntimeError: too odd")
     assert _years(records, 0) == {"b.png": 28, "f.png": 77, "g.png": 46}

@@ -149,7 +149,7 @@ def test_skipped_estimators_fit_the_schema_and_come_last(
             raise WeightsUnavailableError("nowhere")
         return Classes(reference)
 
-    monkeypatch.setattr("agebench.bench.loading.load_estimator", load)
+    monkeypatch.setattr("agebench.registry.load_estimator", load)
     monkeypatch.setattr("agebench.bench.loading.require_registered", lambda *_: None)
     result = compare(
         ["away", "here"],

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from agebench.errors import AgebenchError, ModelError, UsageError, WeightsError
 from agebench.export.age_net import random_age_net, random_age_net_layers
+from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
 from agebench.runtimes.caffe_model import (
     CaffeLayer,
     Encoding,
@@ -21,7 +22,6 @@ from agebench.runtimes.caffe_model import (
     write_caffemodel,
     write_mean,
 )
-from agebench.vision.age_net_layout import MICRO, deploy_prototxt
 from agebench.vision.opencv import cv2
 
 Array = npt.NDArray[Any]

@@ -17,7 +17,7 @@ from agebench.errors import (
     UsageError,
     WeightsError,
 )
-from agebench.estimators.caffe_age_net import CHANNEL_MEAN, CaffeAgeNet, centre_window, ten_windows
+from agebench.estimators.caffe_age_net import CaffeAgeNet, centre_window, ten_windows
 from agebench.estimators.common import (
     InputFormat,
     Network,
@@ -30,6 +30,7 @@ from agebench.estimators.constant import Constant
 from agebench.estimators.hse_mobilenet import HseMobileNet
 from agebench.export.age_net import random_age_net, random_age_net_layers
 from agebench.protocols import RuntimeInfo
+from agebench.runtimes.age_net_layout import CHANNEL_MEAN
 from agebench.runtimes.base import Tensor
 from agebench.runtimes.caffe_model import write_caffemodel, write_mean
 from agebench.testing import check_estimator, generated_crops

@@ -5,10 +5,8 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -24,12 +22,10 @@ from agebench.errors import (
 from agebench.estimators.spec_file import SpecFileEstimator
 from agebench.estimators.spec_schema import file_beside
 from agebench.export.age_net import random_age_net
+from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
 from agebench.testing import check_estimator, generated_crops
 from agebench.types import AgeBins, FaceFrame, Image
-from agebench.vision.age_net_layout import MICRO, deploy_prototxt
 from agebench.vision.crops import cut_crops
-
-Array = npt.NDArray[Any]
 
 DOCS = Path(__file__).parents[2] / "docs" / "spec-file.md"
 

@@ -11,11 +11,11 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'agebenc
 
 from agebench.errors import ModelError  # noqa: E402 - after the skip
 from agebench.export.caffe_weights import convert  # noqa: E402
+from agebench.runtimes.age_net_layout import CHANNEL_MEAN, deploy_prototxt  # noqa: E402
 from agebench.runtimes.base import ModelSource, open_model  # noqa: E402
-from agebench.train.age_net import MEAN_BGR, AgeNet  # noqa: E402
+from agebench.train.age_net import AgeNet  # noqa: E402
 from agebench.train.model_settings import ModelSettings, ViewSettings  # noqa: E402
 from agebench.train.networks import build_network  # noqa: E402
-from agebench.vision.age_net_layout import deploy_prototxt  # noqa: E402
 
 SETTINGS = ModelSettings(
     views={"face": ViewSettings("face", (227, 227))}, network="age-net", youngest=0, oldest=20
@@ -33,7 +33,7 @@ def network() -> AgeNet:
 def test_it_has_as_many_weights_as_the_published_network() -> None:
     eight = ModelSettings(views=SETTINGS.views, network="age-net", youngest=0, oldest=7)
     count = sum(value.numel() for value in build_network(eight).parameters())
-    assert count == 11_415_048  # agebench.vision.age_net_layout.PUBLISHED
+    assert count == 11_415_048  # agebench.runtimes.age_net_layout.PUBLISHED
 
 
 def test_cv2_dnn_gives_the_same_of_its_caffe_file(network: AgeNet, tmp_path: Path) -> None:
@@ -47,7 +47,7 @@ def test_cv2_dnn_gives_the_same_of_its_caffe_file(network: AgeNet, tmp_path: Pat
     bins = len(SETTINGS.bins)
     model = open_model(ModelSource("caffe", target, config=deploy_prototxt(bins)))
     pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 227, 227)).astype(np.float32)
-    mean = np.array(MEAN_BGR, np.float32)[None, :, None, None]
+    mean = np.array(CHANNEL_MEAN, np.float32)[None, :, None, None]
     by_caffe = model.run({"": pixels - mean})["prob"].reshape(2, bins)
     with torch.no_grad():
         outputs = network({"face": torch.from_numpy(pixels)}, {"face": torch.ones(2, 1)})

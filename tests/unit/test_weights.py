@@ -40,7 +40,7 @@ sources = ["https://example.org/a/{NAME}"]
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Answers each path in its own bad manner; see `Handler`."""
+    """Answers each path in its own bad manner, once `mended` all in the good one; see `Handler`."""
 
     daemon_threads = True
 
@@ -48,6 +48,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.seen: list[str] = []
         self.sent_bytes = 0
+        self.mended = False
         self.release = threading.Event()
         self.meeting = threading.Barrier(2, timeout=60)
 
@@ -72,6 +73,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.lstrip("/")
         self.server.seen.append(path)
+        if self.server.mended:
+            self.reply(PAYLOAD)
+            return
         answers: dict[str, Callable[[], None]] = {
             "good": lambda: self.reply(PAYLOAD),
             f"mirror/{NAME}": lambda: self.reply(PAYLOAD),
@@ -82,11 +86,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "lfs": lambda: self.reply(b"version https://git-lfs.github.com/spec/v1\noid sha256:0"),
             "empty": lambda: self.reply(b""),
             "lying": lambda: self.reply(PAYLOAD[:150_000], length=len(PAYLOAD)),
+            "modest": lambda: self.reply(PAYLOAD, length=100_000),
+            "boasting": lambda: self.reply(PAYLOAD, length=2 * len(PAYLOAD)),
             "short": lambda: self.reply(PAYLOAD[:150_000], length="none"),
             "senseless": lambda: self.reply(PAYLOAD, length="many"),
             "redirect": self.redirect,
             "flood": self.flood,
+            "silent": self.silent,
             "stall": self.stall,
+            "hang-up": self.hang_up,
             "reset": self.reset,
             "together": self.together,
         }
@@ -114,6 +122,12 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.reply(PAYLOAD[:100_000], length=len(PAYLOAD))
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.connection.close()
+
+    def silent(self) -> None:
+        self.server.release.wait(60)
+
+    def hang_up(self) -> None:
+        self.connection.shutdown(socket.SHUT_RDWR)
 
     def together(self) -> None:
         self.server.meeting.wait()
@@ -406,19 +420,23 @@ WRONG_ANSWERS = [
     ("lfs", "a Git LFS pointer"),
     ("empty", "an empty file in place of a model"),
     ("short", "expected 200,001 bytes, got 150,000"),
+    ("modest", "expected 200,001 bytes, got 100,000"),
     ("flood", "expected 200,001 bytes, got more"),
 ]
 FAILURES = [
     ("missing", "the server says 404 Not Found"),
     ("lying", "cut off after "),
+    ("boasting", "cut off after "),
     ("senseless", "its answer can't be read"),
-    ("stall", "no data for 0.5 s"),
+    ("silent", "no data for 0.5 s, after 0 of 200,001 bytes"),
+    ("stall", "no data for 0.5 s, after "),
+    ("hang-up", "no answer ("),
     ("reset", "cut off after "),
 ]
 
 
 @pytest.mark.parametrize(("path", "said"), WRONG_ANSWERS + FAILURES)
-def test_a_bad_source_is_named_and_leaves_nothing(
+def test_a_bad_source_is_named_leaves_nothing_and_is_forgiven(
     path: str,
     said: str,
     publish: Publish,
@@ -435,6 +453,9 @@ def test_a_bad_source_is_named_and_leaves_nothing(
     assert said in lines[0]
     assert isinstance(caught.value, WeightsUnavailableError) == ((path, said) in FAILURES)
     assert leftovers(cache_folder) == []
+    server.mended = True
+    assert resolve(NAME).path.read_bytes() == PAYLOAD
+    assert leftovers(cache_folder) == [NAME]
 
 
 def test_after_all_bad_sources_the_good_one_is_used(

@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 from agebench.export.candidate import Candidate
-from agebench.export.decoding import add_age, add_softmax
+from agebench.export.decoding import add_age
 from agebench.export.graph import Graph
-from agebench.export.metadata import PRESENT, FileSpec, FileView, SourceFile
+from agebench.export.metadata import PRESENT, PROBABILITIES, FileSpec, FileView, SourceFile
 from agebench.export.writing import serialise
 from agebench.types import Crops, Floats
 
@@ -60,7 +60,8 @@ def _tiny_graph() -> onnx.ModelProto:
         parts.append(graph.node("Mul", [mean, flag], f"{name}_seen"))
     flat = graph.node("Flatten", [graph.node("Add", parts, "both")], "flat", axis=1)
     logits = graph.node("Gemm", [flat, graph.weight(WEIGHTS, "w")], "logits", transB=1)
-    add_age(graph, add_softmax(graph, logits), BIN_YEARS, "expectation")
+    shares = graph.named("Softmax", [logits], PROBABILITIES, axis=1)
+    add_age(graph, shares, BIN_YEARS, "expectation")
     return graph.model("tiny", SPEC.input_shapes, SPEC.output_shapes)
 
 

@@ -16,10 +16,10 @@ from agebench.export.age_net_onnx import age_net_candidate, age_net_core, layout
 from agebench.export.converted import converted_age_net
 from agebench.export.writing import export
 from agebench.protocols import EstimatorSpec
+from agebench.runtimes.age_net_layout import MICRO, PUBLISHED, Widths, deploy_prototxt
 from agebench.runtimes.base import ModelSource, open_model
 from agebench.runtimes.caffe_model import CaffeLayer, read_caffemodel, write_caffemodel
 from agebench.types import AgePrediction, Crops
-from agebench.vision.age_net_layout import MICRO, PUBLISHED, Widths, deploy_prototxt
 
 
 @pytest.fixture(scope="module")

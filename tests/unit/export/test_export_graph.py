@@ -9,7 +9,7 @@ import pytest
 
 from agebench.buckets import expectation, median, years_from_classes
 from agebench.errors import UsageError
-from agebench.export.decoding import add_age, add_softmax, decode_rule
+from agebench.export.decoding import add_age, decode_rule
 from agebench.export.graph import Graph
 from agebench.export.half import halve
 from agebench.export.metadata import AGE, PROBABILITIES
@@ -34,7 +34,8 @@ def test_a_graph_decodes_as_the_project_does(tmp_path: Path, rule: str, runtime:
     graph = Graph()
     graph.reserve("x", AGE, PROBABILITIES)
     flat = graph.node("Flatten", ["x"], "flat", axis=1)
-    add_age(graph, add_softmax(graph, flat), list(BINS.midpoints), decode_rule(rule))
+    softmax = graph.named("Softmax", [flat], PROBABILITIES, axis=1)
+    add_age(graph, softmax, list(BINS.midpoints), decode_rule(rule))
     width = len(BINS)
     model = graph.model("d", {"x": (width, 1, 1)}, {AGE: (1,), PROBABILITIES: (width,)})
     path = tmp_path / "d.onnx"

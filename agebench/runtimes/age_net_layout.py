@@ -7,7 +7,6 @@ ties its weights to them.  Its convolutions have no groups.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -18,6 +17,12 @@ INPUT_NAME = "data"
 OUTPUT_NAME = "prob"
 INPUT_SHAPE = (3, 227, 227)
 """Channels (B, G, R), height, width."""
+
+CHANNEL_MEAN = (78.4263377603, 87.7689143744, 114.895847746)
+"""B, G, R means of the authors' mean image, as the usual call of `blobFromImage` subtracts them.
+
+Nothing is scaled.
+"""
 
 CLASSES = 8
 
@@ -191,13 +196,6 @@ def _layer_text(layer: LayerLayout) -> str:
     return "\n".join([*lines, "}"])
 
 
-def prototxt(name: str, layers: Sequence[LayerLayout], input_shape: Shape = INPUT_SHAPE) -> str:
-    """Return Caffe's text description of a net that takes one picture of `input_shape`."""
-    dims = " ".join(f"dim: {size}" for size in (1, *input_shape))
-    head = f'name: "{name}"\ninput: "{INPUT_NAME}"\ninput_shape {{ {dims} }}'
-    return "\n".join([head, *map(_layer_text, layers)]) + "\n"
-
-
 def deploy_prototxt(classes: int = CLASSES, widths: Widths = PUBLISHED) -> str:
     """Return the prototxt to load a caffemodel of this layout with.
 
@@ -207,4 +205,6 @@ def deploy_prototxt(classes: int = CLASSES, widths: Widths = PUBLISHED) -> str:
     >>> print(deploy_prototxt().splitlines()[2])
     input_shape { dim: 1 dim: 3 dim: 227 dim: 227 }
     """
-    return prototxt("age_net", age_net_layers(classes, widths))
+    dims = " ".join(f"dim: {size}" for size in (1, *INPUT_SHAPE))
+    head = f'name: "age_net"\ninput: "{INPUT_NAME}"\ninput_shape {{ {dims} }}'
+    return "\n".join([head, *map(_layer_text, age_net_layers(classes, widths))]) + "\n"
