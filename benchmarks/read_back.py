@@ -1,0 +1,171 @@
+"""A checkpoint to train on from, out of an exported multi-crop file.
+
+An ONNX file holds each batch normalisation folded into the convolution before it.  Here they are
+taken apart again: the filters get the length that new ones have, and the statistics are measured on
+training pictures, so that the network gives the same ages and can learn on.  The trunks' own heads
+are not in the file and begin anew.
+
+    python benchmarks/read_back.py pretrained/multicrop-resnet.onnx \
+        --settings pretrained/multicrop-resnet-2.toml --root UTKFACE --out RUN
+    agebench train pretrained/multicrop-resnet-3.toml --root UTKFACE --out RUN3 \
+        --set start=RUN/best.safetensors
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import Tensor, nn
+
+from agebench.datasets.training_hashes import RUN_HASHES
+from agebench.protocols import no_progress
+from agebench.train.batches import Batches
+from agebench.train.checkpoint import Checkpoint
+from agebench.train.layers import BatchNorm
+from agebench.train.loop import BEST_FILE
+from agebench.train.losses import LOSSES
+from agebench.train.model import MultiCropResNet
+from agebench.train.networks import build_network
+from agebench.train.resnet import Block
+from agebench.train.settings import TrainSettings, read_settings
+from agebench.training import Pictures
+
+BATCHES = 24
+
+
+def pairs(module: nn.Module, hint: str) -> Iterator[tuple[str, nn.Conv2d, BatchNorm]]:
+    """Yield convolutions with their normalisations in the order of the export, and its hint."""
+    if isinstance(module, Block):
+        yield from pairs(module.residual, hint)
+        yield from pairs(module.shortcut, f"{hint}_shortcut")
+        return
+    children = list(module.children())
+    for layer, after in zip_longest(children, children[1:]):
+        if isinstance(layer, nn.Conv2d) and isinstance(after, BatchNorm):
+            yield hint, layer, after
+        else:
+            yield from pairs(layer, hint)
+
+
+@torch.no_grad()
+def fill(model: MultiCropResNet, weights: dict[str, Tensor]) -> None:
+    """Put the file's weights into the network; normalisations do nothing but add."""
+    seen: dict[str, int] = defaultdict(int)
+    for view, trunk in model.trunks.items():
+        for hint, layer, norm in pairs(trunk, f"{view}_trunk"):
+            seen[hint] += 1
+            suffix = f"_{seen[hint]}" if seen[hint] > 1 else ""
+            folded = weights[f"{hint}_weights{suffix}"]
+            if folded.shape != layer.weight.shape:
+                raise SystemExit(f"{hint} {seen[hint]}: the settings are not those of the file")
+            layer.weight.copy_(folded)
+            norm.weight.fill_(1.0)
+            norm.bias.copy_(weights[f"{hint}_biases{suffix}"])
+            norm.running_mean.zero_()  # type: ignore[union-attr]  # never None here
+            norm.running_var.fill_(1.0 - norm.eps)  # type: ignore[union-attr]  # as above
+    for part in ("joint", "head"):
+        linear: Any = getattr(model, part)
+        linear.weight.copy_(weights[f"{part}_weights"])
+        linear.bias.copy_(weights[f"{part}_biases"])
+    start = 0
+    for index, row in enumerate(model.absent.values()):
+        row.copy_(weights["absent"][index, start : start + len(row)])
+        start += len(row)
+
+
+@torch.no_grad()
+def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
+    """Give every normalisation the statistics of what reaches it, and the filters new length."""
+    found = [pair for trunk in model.trunks.values() for pair in pairs(trunk, "")]
+    sums = [[torch.zeros(len(layer.weight), dtype=torch.double)] * 2 for _, layer, _ in found]
+    count = 0
+
+    def watch(index: int) -> Any:
+        def hook(_layer: nn.Module, _inputs: Any, output: Tensor) -> None:
+            variance, mean = torch.var_mean(output.double(), (0, 2, 3), correction=0)
+            sums[index] = [sums[index][0] + mean, sums[index][1] + variance + mean.square()]
+
+        return hook
+
+    hooks = [layer.register_forward_hook(watch(i)) for i, (_, layer, _) in enumerate(found)]
+    for pixels, present in batches:
+        model(pixels, present)
+        count += 1
+    for hook in hooks:
+        hook.remove()
+    for (mean_sum, square_sum), (_, layer, norm) in zip(sums, found, strict=True):
+        mean, spread = mean_sum / count, square_sum / count - (mean_sum / count).square()
+        outputs, inputs = layer.weight.shape[:2]
+        length = (2 * inputs / outputs) ** 0.5  # of a filter drawn as He et al. 2015
+        own = layer.weight.double().flatten(1).norm(dim=1).clamp_min(1e-6)
+        factor = length / own
+        layer.weight.mul_(factor.float()[:, None, None, None])
+        norm.weight.copy_(torch.sqrt(spread + norm.eps / factor.square()))
+        norm.bias.add_(mean.float())
+        norm.running_mean.copy_(mean * factor)  # type: ignore[union-attr]  # never None here
+        norm.running_var.copy_(spread * factor.square())  # type: ignore[union-attr]  # as above
+
+
+def views(settings: TrainSettings, pictures: Pictures) -> Iterator[tuple[Any, Any]]:
+    """Yield augmented batches of a share of the training part."""
+    faces = pictures.gather(settings.data.train_part, share=0.25)
+    batches = Batches(faces, settings.model.crop, settings.augment, 0, torch.device("cpu"))
+    for step in range(BATCHES):
+        rows = np.random.default_rng(step).integers(0, len(faces), settings.batch)
+        batch = batches.views(batches.gather(step, rows, slice(None)))
+        yield batch.pixels, batch.present
+
+
+def main() -> None:
+    """Read the command line and write the checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    arguments = parser.parse_args()
+    settings = read_settings(arguments.settings, texts={"data.root": arguments.root})
+    model = build_network(settings.model, LOSSES[settings.loss.name].head)
+    if not isinstance(model, MultiCropResNet):
+        raise SystemExit("expected settings of a multi-crop network")
+    proto = onnx.load(arguments.file)
+    weights = {
+        item.name: torch.from_numpy(numpy_helper.to_array(item).astype(np.float32))
+        for item in proto.graph.initializer
+    }
+    fill(model.eval(), weights)
+    probe = {
+        name: torch.rand(4, 3, *view.size_hw) * 255 for name, view in settings.model.views.items()
+    }
+    present = {name: torch.ones(4, 1) for name in probe}
+    with torch.no_grad():
+        before = model(probe, present).final
+    pictures = Pictures.of(settings, no_progress)
+    unfold(model, views(settings, pictures))
+    with torch.no_grad():
+        after = model(probe, present).final
+    print(f"largest change of a logit on noise: {float((after - before).abs().max()):.2e}")
+    state = model.state_dict()
+    own = {name: value.clone() for name, value in state.items()}
+    about = {"dataset": {"name": settings.data.dataset}, "read_back_from": arguments.file.name}
+    about["split"] = {
+        "protocol": pictures.split.protocol,
+        "fingerprint": pictures.split.fingerprint,
+    }
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    Checkpoint(settings, {"history": []}, about, own, state, {}).write(arguments.out / BEST_FILE)
+    shutil.copy(arguments.file.with_suffix(".training-hashes.bin"), arguments.out / RUN_HASHES)
+
+
+if __name__ == "__main__":
+    main()
