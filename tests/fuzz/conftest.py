@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, is_hypothesis_test, settings
 
 # `tests.fuzz.mutations` and its neighbours are no tests, so pytest does not make them importable.
 sys.path.append(str(Path(__file__).resolve().parents[2]))
@@ -43,6 +43,8 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> object:
     """Repeat a test with new inputs until its minutes are over."""
     if not MINUTES or Path(__file__).parent not in pyfuncitem.path.parents:
         return None
+    if not is_hypothesis_test(pyfuncitem.obj):
+        return None  # it would try the same again and again
     names = pyfuncitem._fixtureinfo.argnames
     given: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in names}
     end = time.monotonic() + MINUTES * 60
