@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.arrays import Bools, Ints, finite_floats, same_length
-from agebench.intervals import Interval
+from agebench.intervals import LEVEL, Interval
 from agebench.proportions import share_interval
 from agebench.types import MAX_AGE_YEARS, AgeBins, Floats
 
@@ -193,6 +193,8 @@ def coverage(
     true_years: npt.ArrayLike,
     level: float,
     codes: Ints | None = None,
+    *,
+    confidence: float = LEVEL,
 ) -> Coverage:
     """Return how often the truth lay within.
 
@@ -201,6 +203,7 @@ def coverage(
         true_years: shape (n,).
         level: what the intervals claim.
         codes: who each picture shows, as in `proportions.share_interval`.
+        confidence: of the interval of the share.
 
     Raises:
         ValueError: shapes or values other than the above.
@@ -213,7 +216,7 @@ def coverage(
     if same_length(intervals_years=ends, true_years=true) == 0 or ends.shape[1] != 2:
         raise ValueError(f"intervals_years: expected shape (n, 2), n from 1, got {ends.shape}")
     inside = covered(ends, true)
-    return Coverage(level, float(inside.mean()), share_interval(inside, codes))
+    return Coverage(level, float(inside.mean()), share_interval(inside, codes, confidence))
 
 
 def pit_counts(pit: npt.ArrayLike) -> list[int]:

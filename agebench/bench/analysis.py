@@ -133,7 +133,7 @@ def _with_misses(
     predictions: Predictions, name: str, floor: Mapping[str, Any] | None
 ) -> dict[str, Any]:
     given, true = predictions.predicted_years[name], predictions.true_years
-    if floor is None:
+    if floor is None or not len(true):
         return {"n": 0, "mae_years": None, "missed": 0}
     missed = np.isnan(given)
     errors = np.abs(np.where(missed, floor["years"], given) - true)
@@ -225,7 +225,7 @@ def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
     shares = []
     for level in LEVELS:
         ends = [item[f"interval_{100 * level:.0f}"] for item in scored]
-        held = coverage(ends, true, level, codes)
+        held = coverage(ends, true, level, codes, confidence=common.settings.level)
         shares.append({"level": level, "share": held.share, "interval": _ends(held.interval)})
     return {
         "n": len(kept),

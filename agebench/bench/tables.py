@@ -48,7 +48,9 @@ def _table(title: str, columns: Sequence[str]) -> Table:
 
 def error_table(result: CompareResult) -> Table:
     """MAE with interval, RMSE, median, bias and cumulative scores, best MAE first."""
-    title = f"Error in years on the {result.common} pictures for which all gave an age"
+    # The common subset may hold labels that are ranges, which have no error in years.
+    counts = [item.score.errors.n for item in result.estimators if item.score is not None]
+    title = f"Error in years on the {max(counts, default=0)} pictures for which all gave an age"
     columns = ("estimator", "MAE [95 %]", "RMSE", "median", "bias")
     table = _table(title, columns)
     for item in sorted(result.estimators, key=_rank):

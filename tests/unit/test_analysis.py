@@ -9,6 +9,7 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from agebench.bench import results
 from agebench.bench.analysis import MOST_VALUES, AnalysisSettings, analyse
@@ -240,6 +241,34 @@ def test_an_estimator_that_failed_everywhere_has_empty_figures(age: float | None
         "mae_years": None if age is None else 0.0,
         "missed": 0 if age is None else 3,
     }
+
+
+def test_a_set_of_ranges_alone_has_no_error_to_count_misses_in() -> None:
+    images = [_image(0, None, predictions={"floor": _outcome(30.0), "other": _outcome(31.0)})]
+    analysis = analyse(
+        _result(images, _estimator("floor", "constant", years=30), _estimator("other"))
+    )
+    _check(analysis)
+    nothing = {"n": 0, "mae_years": None, "missed": 0}
+    assert analysis["estimators"]["floor"]["with_misses"] == nothing
+    assert analysis["estimators"]["other"]["with_misses"] == nothing
+
+
+def test_the_level_holds_for_the_intervals_of_coverage_too() -> None:
+    belief = {"nll": 1.0, "crps_years": 1.0, "pit": 0.5}
+    ends = {f"interval_{level}": [20.0, 40.0] for level in (50, 80, 95)}
+    images = [
+        _image(
+            number, 30.0 + 20 * (number % 2), predictions={"one": _outcome(30.0, **belief, **ends)}
+        )
+        for number in range(40)
+    ]
+    result = _result(images, _estimator("one"))
+    for level in (0.8, 0.99):
+        found = analyse(result, AnalysisSettings(replicates=200, permutations=199, level=level))
+        (first, *_) = found["estimators"]["one"]["calibration"]["coverage"]
+        expected = binomtest(20, 40).proportion_ci(level, method="wilson")
+        assert first["interval"] == pytest.approx([expected.low, expected.high])
 
 
 def test_no_pictures_at_all() -> None:
