@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -168,6 +168,18 @@ def open_model(
         return model
     models.append(WatchedModel(source, model))
     return models[-1]
+
+
+def text_names(source: ModelSource, names: Callable[[], Iterable[str]]) -> list[str]:
+    """Return names that a library reads in a model's files.
+
+    Raises:
+        ModelError: one is no UTF-8, which the libraries find out only when they are asked.
+    """
+    try:
+        return list(names())
+    except UnicodeDecodeError as error:
+        raise ModelError(f"{source.path} is damaged: a name in it is not text") from error
 
 
 def _check_size(path: Path) -> None:

@@ -10,8 +10,11 @@ import numpy as np
 
 from agebench.errors import ModelError, UsageError, inert
 from agebench.protocols import RuntimeInfo
-from agebench.runtimes.base import ModelSource, Tensor, refuse_device
+from agebench.runtimes.base import ModelSource, Tensor, refuse_device, text_names
 from agebench.vision.opencv import cv2
+
+# What it says may name what stands in a stranger's file, which need not be text.
+_FAILURES = (cv2.error, UnicodeDecodeError)
 
 
 def _text(config: str | None) -> Any:
@@ -36,7 +39,7 @@ def read_net(source: ModelSource) -> Any:
     }
     try:
         net = readers[source.kind]()
-    except cv2.error as error:
+    except _FAILURES as error:
         raise ModelError(
             f"{source.path}: cv2.dnn {cv2.__version__} can't load this {source.kind} model: "
             f"{_short(error)}"
@@ -84,7 +87,8 @@ class OpenCvModel:
             raise ModelError(f"{source.path}: can't be read: {error.strerror}") from error
         target = _use_device(self._net, device)
         self._source = source
-        self._outputs = list(source.outputs or self._net.getUnconnectedOutLayersNames())
+        names = text_names(source, self._net.getUnconnectedOutLayersNames)
+        self._outputs = list(source.outputs) or names
         self._lock = threading.Lock()
         self._info = RuntimeInfo("cv2dnn", device, target, cv2.__version__)
 
@@ -105,7 +109,7 @@ class OpenCvModel:
                 for name, blob in inputs.items():
                     self._net.setInput(blob, name)
                 outputs = self._net.forward(self._outputs)
-            except cv2.error as error:
+            except _FAILURES as error:
                 raise ModelError(
                     f"{self._source.path}: cv2.dnn failed on input of shape "
                     f"{[blob.shape for blob in inputs.values()]}: {_short(error)}"

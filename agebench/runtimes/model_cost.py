@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from agebench.errors import MissingDependencyError, ModelError
-from agebench.runtimes.base import ModelSource
+from agebench.runtimes.base import ModelSource, text_names
 from agebench.runtimes.cv2dnn import read_net
 
 Shape = tuple[int, ...]
@@ -68,7 +68,7 @@ def _opencv_cost(source: ModelSource, input_shapes: Mapping[str, Shape]) -> Mode
         net = read_net(source)
     except OSError as error:
         raise ModelError(f"{source.path}: can't be read: {error.strerror}") from error
-    layers = [net.getLayer(name) for name in net.getLayerNames()]
+    layers = [net.getLayer(name) for name in text_names(source, net.getLayerNames)]
     parameters = sum(math.prod(blob.shape) for layer in layers for blob in layer.blobs)
     macs: int | None
     try:

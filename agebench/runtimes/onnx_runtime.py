@@ -10,7 +10,13 @@ from typing import Any
 
 from agebench.errors import MissingDependencyError, ModelError, UsageError, inert
 from agebench.protocols import RuntimeInfo
-from agebench.runtimes.base import ModelSource, Tensor, refuse_device, wanted_threads
+from agebench.runtimes.base import (
+    ModelSource,
+    Tensor,
+    refuse_device,
+    text_names,
+    wanted_threads,
+)
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -123,8 +129,10 @@ class OnnxRuntimeModel:
         # Else float32 would be computed with the 10 bits of TF32 where the GPU has it.
         exact = {"use_tf32": "0"} if device == "cuda" else None
         self._session = open_session(source, device, exact)
-        self._outputs = list(source.outputs) or [out.name for out in self._session.get_outputs()]
-        self._inputs = tuple(item.name for item in self._session.get_inputs())
+        results, given = self._session.get_outputs(), self._session.get_inputs()
+        names = text_names(source, lambda: (item.name for item in results))
+        self._outputs = list(source.outputs) or names
+        self._inputs = tuple(text_names(source, lambda: (item.name for item in given)))
         version = import_onnxruntime().__version__
         self._info = RuntimeInfo("onnxruntime", device, self._session.get_providers()[0], version)
 

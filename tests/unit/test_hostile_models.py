@@ -20,6 +20,7 @@ from agebench.errors import AgebenchError
 from agebench.registry import load_dataset, load_detector, load_estimator
 from agebench.runtimes.base import MAX_MODEL_BYTES, ModelSource, open_model
 from agebench.runtimes.caffe_model import read_mean
+from agebench.runtimes.model_cost import _opencv_cost
 
 SPEC_FILE = """name = "stranger"
 [files]
@@ -317,6 +318,46 @@ def test_names_in_a_model_do_nothing_to_a_terminal(runtime: str, folder: Path) -
     with pytest.raises(AgebenchError, match="Pool") as caught:
         load_estimator(spec)
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("name", "refused_by"),
+    [
+        (b"x_in", {"onnxruntime"}),
+        (b"inner", {"cost"}),
+        (b"y_out", {"onnxruntime", "cv2dnn", "cost"}),
+    ],
+)
+def test_names_in_a_model_that_are_no_text(
+    name: bytes, refused_by: set[str], tmp_path: Path
+) -> None:
+    """The libraries load them, and stumble when they are asked for the names."""
+    nodes = [
+        helper.make_node("Relu", ["x_in"], ["inner"], "inner"),
+        helper.make_node("Sigmoid", ["inner"], ["y_out"], "y_out"),
+    ]
+    ends = [
+        [helper.make_tensor_value_info(end, TensorProto.FLOAT, [1, 3, 8, 8])]
+        for end in ("x_in", "y_out")
+    ]
+    graph = helper.make_graph(nodes, "g", *ends)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    content = model.SerializeToString()
+    path = tmp_path / "x.onnx"
+    path.write_bytes(content.replace(name, b"\xf0" + name[1:]))
+    assert path.read_bytes() != content
+    source, shape = ModelSource("onnx", path), (1, 3, 8, 8)
+    blob = {"": np.zeros(shape, np.float32)}
+    uses: dict[str, Callable[[], object]] = {
+        "cv2dnn": lambda: open_model(source, runtime="cv2dnn").run(blob),
+        "onnxruntime": lambda: open_model(source, runtime="onnxruntime").run(blob),
+        "cost": lambda: _opencv_cost(source, {"": shape}),
+    }
+    for what, use in uses.items():
+        if what in refused_by:
+            _refused(use)
+        else:
+            use()
 
 
 @pytest.mark.parametrize("runtime", ["cv2dnn", "onnxruntime"])
