@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from agebench.errors import AgebenchError
-from agebench.files import lock_file, read_whole, write_whole
+from agebench.files import append_whole, lock_file, read_whole, write_whole
 
 
 def test_what_was_written_is_read_up_to_the_limit(tmp_path: Path) -> None:
@@ -44,3 +47,86 @@ def test_a_locked_file_is_not_locked_again(tmp_path: Path) -> None:
         assert not lock_file(second)
     with path.open("ab") as third:
         assert lock_file(third)
+
+
+def test_what_is_appended_is_there_at_once_and_behind_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"one\n")
+    with path.open("a+b") as file:
+        file.seek(0)  # as a reader does that looks for what is done
+        append_whole(file, b"two\n")
+        append_whole(file, b"")
+        assert path.read_bytes() == b"one\ntwo\n"
+        append_whole(file, b"three\n")
+    assert path.read_bytes() == b"one\ntwo\nthree\n"
+
+
+def _disk_with_room_for(count: int) -> Callable[[int, bytes], int]:
+    """Return an `os.write` for a disk that takes `count` bytes, a few at a time, no more."""
+    write, left = os.write, [count]
+
+    def some(descriptor: int, data: bytes) -> int:
+        if not left[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        written = write(descriptor, data[: min(3, left[0])])
+        left[0] -= written
+        return written
+
+    return some
+
+
+@pytest.mark.parametrize("room", [0, 1, 5, 9])
+def test_a_disk_that_fills_up_in_a_line_has_the_lines_before_it(
+    room: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"whole\n")
+    with path.open("ab") as file:
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "write", _disk_with_room_for(room))
+            with pytest.raises(OSError, match="No space left"):
+                append_whole(file, b"a long line\n"[: room + 1])
+        assert path.read_bytes() == b"whole\n"
+        append_whole(file, b"next\n")
+    # Closing wrote nothing of what was refused.
+    assert path.read_bytes() == b"whole\nnext\n"
+
+
+def test_a_line_in_several_writes_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lines"
+    monkeypatch.setattr(os, "write", _disk_with_room_for(100))
+    with path.open("ab") as file:
+        append_whole(file, b"a long line\n")
+    assert path.read_bytes() == b"a long line\n"
+
+
+def test_an_interrupted_line_is_taken_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "lines"
+    path.write_bytes(b"whole\n")
+    write = os.write
+
+    def interrupted(descriptor: int, data: bytes) -> int:
+        if len(data) < 6:
+            raise KeyboardInterrupt
+        return write(descriptor, data[:4])
+
+    with path.open("ab") as file:
+        monkeypatch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            append_whole(file, b"a line\n")
+    assert path.read_bytes() == b"whole\n"
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "a"
+    write_whole(path, "old")
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AgebenchError, match="can't be written: No space left"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert [item.name for item in tmp_path.iterdir()] == ["a"]
