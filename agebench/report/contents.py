@@ -5,6 +5,7 @@ from __future__ import annotations
 from agebench.bench.results import SCHEMA_VERSION
 from agebench.report.structure import (
     Check,
+    StructureError,
     anything,
     filled,
     flag,
@@ -150,6 +151,15 @@ _ANY_ESTIMATOR = record(
 )
 _AVAILABLE = record({**_SCORES, "spec": _SPEC})
 
+_TWO_YEARS = listed(whole(0, int(MAX_AGE_YEARS)), 2)
+
+
+def _age_range(value: object) -> None:
+    _TWO_YEARS(value)
+    if isinstance(value, list) and value[0] > value[1]:
+        raise StructureError("a range of ages upwards", value)
+
+
 _IMAGE = record(
     {
         "image": filled,
@@ -161,7 +171,8 @@ _IMAGE = record(
         "faces": COUNT,
         "box_xyxy": maybe(listed(number(), 4)),
         "predictions": mapping(record({"status": filled, "years": maybe(YEARS)})),
-    }
+    },
+    {"true_range": maybe(_age_range)},
 )
 
 _PAIR = record(

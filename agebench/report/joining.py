@@ -15,7 +15,15 @@ from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError
 from agebench.intervals import Interval
-from agebench.metrics import CS_YEARS, DecadeError, ErrorSummary, mae, summarise
+from agebench.metrics import (
+    CS_YEARS,
+    DecadeError,
+    ErrorSummary,
+    distance_to_range,
+    mae,
+    range_hit,
+    summarise,
+)
 from agebench.report.merging import merged
 from agebench.report.reading import ResultFile
 from agebench.types import Floats
@@ -36,6 +44,8 @@ class Entry:
         content: its entry of "estimators".
         years: predicted ages, shape (pictures,), NaN where there is none.
         errors: over the pictures that all entries gave an age for; None where not available.
+        ranges: "ranges" of the result, over the pictures of that kind that all entries gave an
+            age for; None where the labels are no ranges.
         analysis: its part of the analysis; None where it was not available.
     """
 
@@ -45,6 +55,7 @@ class Entry:
     content: Mapping[str, Any]
     years: Floats
     errors: ErrorSummary | None
+    ranges: Mapping[str, Any] | None
     analysis: Mapping[str, Any] | None
 
     @property
@@ -152,6 +163,7 @@ def join(results: Sequence[ResultFile]) -> Joined:
             content=item,
             years=part[item["name"]],
             errors=_errors(results, item, part[item["name"]], common, true),
+            ranges=_ranges(results, item, part[item["name"]], common),
             analysis=analysis["estimators"].get(labels[at, item["name"]]),
         )
         for at, (result, part) in enumerate(zip(results, parts, strict=True))
@@ -273,6 +285,24 @@ def _errors(
     rows = np.asarray(common & np.isfinite(true) & np.isfinite(years))
     people = _people(results[0].images, rows)
     return summarise(true[rows], years[rows], clusters=people)
+
+
+def _ranges(
+    results: Sequence[ResultFile], item: Mapping[str, Any], years: Floats, common: Bools
+) -> Mapping[str, Any] | None:
+    if len(results) == 1 or not item["available"]:
+        return item.get("ranges")
+    labels = [image.get("true_range") for image in results[0].images]
+    scored = np.flatnonzero(common & np.isfinite(years)).tolist()
+    rows = [row for row in scored if labels[row] is not None]
+    if not rows:
+        return None
+    bounds, given = [labels[row] for row in rows], years[rows]
+    return {
+        "n": len(rows),
+        "hit_rate": float(range_hit(bounds, given).mean()),
+        "distance_years": float(distance_to_range(bounds, given).mean()),
+    }
 
 
 def _interval(bounds: Sequence[float] | None) -> Interval | None:

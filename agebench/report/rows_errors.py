@@ -113,8 +113,10 @@ def _verdict(pair: Mapping[str, Any], sign: int) -> str:
         return "no difference shown"
     difference = sign * float(pair["difference_years"])
     word = "worse" if difference > 0 else "better"
+    # The corrected test may show what an interval that holds 0 does not: signs are kept.
+    towards = sign if difference > 0 else -sign
     ends = pair["interval"]
-    shown = "" if ends is None else " " + bounds(sorted(abs(end) for end in ends))
+    shown = "" if ends is None else " " + bounds(sorted(towards * end for end in ends))
     return f"{word} by {number(abs(difference))}{shown}"
 
 
@@ -264,7 +266,7 @@ def range_grid(joined: Joined) -> Grid | None:
             Cell(f"{ranges['n']:,}", ranges["n"]),
         ]
         for entry in joined.entries
-        if (ranges := entry.content.get("ranges")) is not None
+        if (ranges := entry.ranges) is not None
     ]
     columns = (
         Column("estimator", numeric=False),

@@ -102,6 +102,10 @@ def _count(name: str) -> Callable[[Entry], Any]:
     return lambda entry: entry.content.get(name)
 
 
+def _range_figure(name: str) -> Callable[[Entry], Any]:
+    return lambda entry: None if entry.ranges is None else entry.ranges[name]
+
+
 def _percentile(stage: str, percent: int) -> Callable[[Entry], Any]:
     def read(entry: Entry) -> float | None:
         samples = entry.samples_ms(stage)
@@ -125,6 +129,9 @@ SUMMARY: dict[str, Callable[[Entry], Any]] = {
     "median_years": _from_errors("median_years"),
     "bias_years": _from_errors("bias_years"),
     **{f"cs{years}": _score(years) for years in (1, 3, 5, 10)},
+    "n_ranges": _range_figure("n"),
+    "range_hit_rate": _range_figure("hit_rate"),
+    "range_distance_years": _range_figure("distance_years"),
     **{name: _count(name) for name in ("scored", "missed", "failed", "clipped")},
     **{
         f"p{percent}_{stage}_ms": _percentile(stage, percent)

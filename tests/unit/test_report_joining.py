@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.report.changes import changes, circumstances
 from agebench.report.joining import join
 from agebench.report.reading import read_result
+from agebench.report.tables import as_csv
 
 Write = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]
@@ -180,3 +183,40 @@ def test_shares_that_nobody_asked_for_are_passed_over(
     errors = join([read_result(write_result(content=content))]).scored[0].errors
     assert errors is not None
     assert list(errors.cs) == [1, 3, 5, 10]
+
+
+def _of_ranges(content: dict[str, Any], hit_rate: float) -> dict[str, Any]:
+    """Turn a result into one of range labels, such as 'compare' writes it."""
+    for image in content["images"]:
+        image["true_years"], image["true_range"] = None, [20, 29]
+    for item in content["estimators"]:
+        nothing = dict.fromkeys(item["errors"])
+        item["errors"] = {**nothing, "n": 0, "cs": dict.fromkeys(item["errors"]["cs"])}
+        item["errors"]["by_decade"] = []
+        item["ranges"] = {"n": 60, "hit_rate": hit_rate, "distance_years": 0.0}
+    del content["analysis"]
+    return content
+
+
+def test_joined_ranges_are_scored_on_what_all_have(write_result: Write, make_result: Make) -> None:
+    first = _of_ranges(make_result({"one": AGES}), 10 / 60)
+    second = _of_ranges(make_result({"two": 0 * AGES + 31}), 0.0)
+    # "two" gave no age for the pictures that "one" said 1 to 25 years of.
+    for image in second["images"][:25]:
+        image["predictions"] = {}
+        image["status"], image["reason"] = "no_face", "none"
+    files = [write_result("a", content=first), write_result("b", content=second)]
+    joined = join([read_result(file) for file in files])
+    found = {entry.label: entry.ranges for entry in joined.entries}
+    # 26 to 29 of 26 to 60 are hits; 30 is 0 years off the range's end, 60 is 30 years off it.
+    assert found["one"] == {"n": 35, "hit_rate": 4 / 35, "distance_years": sum(range(31)) / 35}
+    assert found["two"] == {"n": 35, "hit_rate": 0.0, "distance_years": 1.0}
+    rows = list(csv.DictReader(io.StringIO(as_csv(joined))))
+    assert {row["estimator"]: float(row["range_distance_years"]) for row in rows}["two"] == 1.0
+
+
+def test_a_range_that_runs_downwards_is_no_result(write_result: Write, make_result: Make) -> None:
+    content = make_result()
+    content["images"][3]["true_range"] = [30, 20]
+    with pytest.raises(AgebenchError, match=r"images\[3\].true_range: expected a range"):
+        read_result(write_result(content=content))

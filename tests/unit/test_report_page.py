@@ -251,6 +251,16 @@ def test_better_is_said_only_where_the_test_says_so(write_result: Write) -> None
     assert "worse by" in told["far"]
 
 
+def test_the_interval_beside_worse_keeps_its_signs(write_result: Write, make_result: Make) -> None:
+    content = make_result()
+    (pair,) = content["analysis"]["pairs"]
+    assert (pair["first"], pair["verdict"]) == ("good", "first better")
+    pair["interval"] = [-0.9, 0.02]  # the corrected test may show what the interval does not
+    pair["difference_years"] = -0.4
+    text = page.render(_joined(write_result(content=content)))
+    assert "worse by 0.40 [\u22120.02, 0.90]" in text
+
+
 def test_what_was_trained_on_is_warned_of(write_result: Write, make_result: Make) -> None:
     content = make_result()
     content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "images": []}
