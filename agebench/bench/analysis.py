@@ -122,7 +122,10 @@ def _floor(result: Mapping[str, Any], predictions: Predictions) -> dict[str, Any
     """Return what is said of a picture that an estimator gave no age for."""
     for item in result["estimators"]:
         if item["available"] and item["spec"]["name"] == "constant":
-            return {"years": item["spec"]["settings"]["years"], "from": item["name"]}
+            # A stranger's estimator may be called so too, and say no one age.
+            years = item["spec"]["settings"].get("years")
+            if isinstance(years, (int, float)):
+                return {"years": years, "from": item["name"]}
     if not len(predictions.true_years):
         return None
     median = float(np.median(predictions.true_years))

@@ -129,6 +129,9 @@ def test_misses_count_at_the_floors_error(result: dict[str, Any]) -> None:
     floor = analyse(result, FEW)["settings"]["floor"]
     assert floor == {"years": 40.0, "from": "constant years=40"}
 
+    result["estimators"][-1] = _estimator("somebody's", "constant")
+    assert analyse(result, FEW)["settings"]["floor"]["from"].startswith("oracle")
+
 
 def test_groups_have_figures_from_the_minimum_on(result: dict[str, Any]) -> None:
     groups = analyse(result, FEW)["estimators"]["good"]["groups"]
