@@ -24,7 +24,12 @@ from pathlib import Path
 
 import pytest
 
+from agebench.datasets.duplicates import fingerprints
+from agebench.errors import AgebenchError
+from agebench.manifest import bundled_dir
+from agebench.registry import load_estimator
 from agebench.testing import generated_picture
+from agebench.types import Sample
 from agebench.vision.images import decode_image
 from agebench.vision.opencv import cv2
 
@@ -266,6 +271,49 @@ def test_a_read_only_cache_that_has_the_files_is_used(
     ended = fetch.run(cache.path)
     assert ended.returncode == 0, ended.stderr
     assert "fetched" not in ended.stdout
+
+
+CONVERTED = "caffe-age-net-utkface@onnxruntime"
+
+
+def test_a_model_is_converted_into_a_cache_with_room(
+    disk: Callable[[int], Disk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (bundled_dir() / "caffe-age-net-utkface.caffemodel").is_file():
+        pytest.skip("needs the weights that come with the package")
+    cache = disk(4 << 20)
+    monkeypatch.setenv("AGEBENCH_CACHE", str(cache.path))
+    with pytest.raises(AgebenchError, match=r"No space left.*where the converted model can be"):
+        load_estimator(CONVERTED)
+    assert tree(cache.path) == {}
+    cache.protect()
+    with pytest.raises(AgebenchError, match=r"Read-only.*where the converted model can be kept"):
+        load_estimator(CONVERTED)
+    _remount(cache.path, f"rw,size={AMPLE_BYTES}")
+    load_estimator(CONVERTED)
+    kept = tree(cache.path)
+    cache.protect()
+    load_estimator(CONVERTED)  # what is there already is used
+    assert tree(cache.path) == kept != {}
+
+
+def test_fingerprints_need_no_cache(
+    pictures: Path, disk: Callable[[int], Disk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = disk(2 * PAGE_BYTES)
+    monkeypatch.setenv("AGEBENCH_CACHE", str(cache.path))
+    samples = [Sample(path, path.name, 30.0) for path in sorted(pictures.rglob("*.png"))]
+    for sample in samples:
+        os.utime(sample.path, (0, 0))  # old enough to be remembered
+    expected = fingerprints(samples, use_cache=False)
+    assert fingerprints(samples) == expected
+    assert tree(cache.path) == {}, "the disk was meant to be too small"
+    cache.protect()
+    assert fingerprints(samples) == expected
+    _remount(cache.path, f"rw,size={AMPLE_BYTES}")
+    assert fingerprints(samples) == expected
+    assert tree(cache.path)
+    assert fingerprints(samples) == expected
 
 
 # --- prepare
