@@ -294,9 +294,11 @@ def main() -> None:
     parser.add_argument("--chips", type=Path, required=True, help="folder of UTKFace")
     parser.add_argument("--mirror", type=Path, required=True, help="folder with model files")
     parser.add_argument("--pictures", type=int, default=150)
-    parser.add_argument("--only", nargs="*")
+    parser.add_argument("--only", nargs="*", help="these; figures of the others are kept")
     given = parser.parse_args()
     figures: dict[str, Any] = {"environment": plain(describe_environment()), "commands": {}}
+    if given.only and RESULTS.is_file():
+        figures["commands"] = json.loads(RESULTS.read_text())["commands"]
     with tempfile.TemporaryDirectory() as name, served(given.mirror) as url:
         folder = Path(name)
         chips = sorted(given.chips.rglob("*.jpg"))[::97][: given.pictures]
