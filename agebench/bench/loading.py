@@ -122,6 +122,11 @@ def _crash_of(reference: str) -> str:
     if parsed.path is None or parsed.name in _PARSED_IN_PYTHON:
         return ""
     try:
+        if not parsed.path.exists():  # nothing to choke on: said at once, without a process
+            return ""
+    except (OSError, ValueError):
+        return ""
+    try:
         ask_child("trial", {"reference": reference}, threads=1, timeout_s=TRIAL_TIMEOUT_S)
     except ChildDiedError as error:
         return str(error)

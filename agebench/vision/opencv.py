@@ -5,6 +5,8 @@ Use ``from agebench.vision.opencv import cv2``.
 
 from __future__ import annotations
 
+import re
+
 from agebench.errors import MissingDependencyError
 
 try:
@@ -16,12 +18,15 @@ except ImportError as error:
         "Install it with: pip install 'opencv-contrib-python>=4.10,<5'"
     ) from error
 
-_MAJOR, _MINOR = (int(part) for part in cv2.__version__.split(".")[:2])
+# What a broken installation leaves, a folder cv2 without the library, can be imported too.
+_VERSION = str(getattr(cv2, "__version__", "without a version"))
+_NUMBERS = re.match(r"([0-9]+)\.([0-9]+)", _VERSION)
+_MAJOR, _MINOR = (int(number) for number in _NUMBERS.groups()) if _NUMBERS else (0, 0)
 if not (_MAJOR == 4 and _MINOR >= 10):
     # 5.0 dropped the Caffe and Darknet importers and the Haar cascades.
     raise MissingDependencyError(
-        f"OpenCV {cv2.__version__} is installed, agebench needs 4.10 or a later 4.x. "
-        "Install it with: pip install 'opencv-contrib-python>=4.10,<5'"
+        f"OpenCV {_VERSION} is installed, agebench needs 4.10 or a later 4.x. "
+        "Install it with: pip install --force-reinstall 'opencv-contrib-python>=4.10,<5'"
     )
 
 # Its log lines repeat what our own errors say, without the file's name.

@@ -84,6 +84,7 @@ def test_the_main_job_runs_from_an_empty_folder(tmp_path: Path) -> None:
         ("cv2", "raise ImportError('libGL.so.1: cannot open shared object file')", "libgl1"),
         ("cv2", "__version__ = '5.0.0'", "OpenCV 5.0.0 is installed, agebench needs 4.10"),
         ("cv2", "raise ImportError('no cv2 here')", "pip install 'opencv-contrib-python"),
+        ("cv2", "", "OpenCV without a version is installed, agebench needs 4.10"),
     ],
 )
 def test_an_unfit_opencv_is_one_sentence(module: str, code: str, said: str, tmp_path: Path) -> None:
