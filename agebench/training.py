@@ -25,7 +25,7 @@ from agebench.registry import load_dataset, load_detector
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.curves import draw_curves
 from agebench.train.evaluate import predicted_years, weights_of
-from agebench.train.logs import ROUNDS_FILE, STEPS_FILE
+from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
 from agebench.train.loop import BEST_FILE, RunState, Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
@@ -152,9 +152,12 @@ def train(
 
     Raises:
         UsageError: the folder holds a run with other settings.
+        MissingDependencyError: TensorBoard is asked for and not installed.
         AgebenchError: the data can't be read, the loss diverged, another run is at work in the
             folder, or the disk or the memory is full.
     """
+    if tensorboard:
+        tensorboard_writer()  # not found out after all pictures were read
     with join_world(settings.device) as world:
         world.share(settings.batch)  # before pictures are read for nothing
         with (
@@ -224,8 +227,17 @@ class _Run:
         }
         _keep_test(result, earlier)
         write_whole(folder / EVALUATION_FILE, json.dumps(result, indent=1, allow_nan=False) + "\n")
-        _draw_curves(folder, settings)
+        self._draw_curves()
         return result
+
+    def _draw_curves(self) -> None:
+        """Draw the run's curves where matplotlib is installed; a run is complete without."""
+        folder, threshold = self.folder, self.settings.stability.threshold
+        tables = (folder / STEPS_FILE, folder / ROUNDS_FILE)
+        try:
+            draw_curves(*tables, folder / CURVES_FILE, threshold=threshold)
+        except MissingDependencyError as error:
+            self.say(f"{CURVES_FILE} is left out: {error}")
 
     def _start(
         self, about: dict[str, Any], val: TrainingFaces, resume: Checkpoint | None
@@ -279,14 +291,6 @@ def enough_memory(what_to_do: str) -> Iterator[None]:
         ):
             raise
         raise AgebenchError(f"there is not enough memory: {what_to_do}") from error
-
-
-def _draw_curves(folder: Path, settings: TrainSettings) -> None:
-    """Draw the run's curves where matplotlib is installed; a run is complete without."""
-    threshold = settings.stability.threshold
-    tables = (folder / STEPS_FILE, folder / ROUNDS_FILE)
-    with contextlib.suppress(MissingDependencyError):
-        draw_curves(*tables, folder / CURVES_FILE, threshold=threshold)
 
 
 def evaluate_best(

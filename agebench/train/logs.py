@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, MissingDependencyError
 from agebench.files import append_whole, csv_line, write_whole
 
 STEPS_FILE = "steps.csv"
@@ -28,13 +28,16 @@ ROUND_COLUMNS = (
 
 
 class RunLog:
-    """Appends to the CSV files of a folder, and to TensorBoard's where that is installed.
+    """Appends to the CSV files of a folder, and to TensorBoard's where that is asked for.
 
     Args:
         folder: of the run.
         first_step: lines of this step and later ones are dropped: they are trained again.
         first_round: likewise.
         tensorboard: also write TensorBoard's event files.
+
+    Raises:
+        MissingDependencyError: TensorBoard is asked for and not installed.
     """
 
     def __init__(
@@ -69,12 +72,24 @@ class RunLog:
             self._board.flush()
 
 
-def _board(folder: Path, first_step: int) -> Any:
+def tensorboard_writer() -> Any:
+    """Return TensorBoard's writer of event files.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
     try:
         from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"TensorBoard's event files can't be written ({error}): pip install tensorboard, or "
+            "leave out --tensorboard"
+        ) from error
+    return SummaryWriter
+
+
+def _board(folder: Path, first_step: int) -> Any:
+    return tensorboard_writer()(str(folder / "tensorboard"), purge_step=first_step)
 
 
 class _Table:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, MissingDependencyError
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
@@ -26,7 +27,7 @@ from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.settings import TrainSettings, read_settings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
 from agebench.train.windows import TrainingFaces  # noqa: E402
-from agebench.training import Pictures  # noqa: E402
+from agebench.training import Pictures, train  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +190,16 @@ def test_tensorboard_gets_the_rounds(tmp_path: Path) -> None:
     values = [(event.step, event.value) for event in events.Scalars("val_mae")]
     assert values == [(0, 5.0), (3, 4.0), (6, 3.0)]
     assert "jump" not in events.Tags()["scalars"]
+
+
+def test_tensorboard_that_is_not_here_is_said_before_a_run_begins(
+    age_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    settings = read_settings(age_list / "settings.toml")
+    with pytest.raises(MissingDependencyError, match="leave out --tensorboard"):
+        train(settings, tmp_path / "run", tensorboard=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_share_of_the_pictures_is_the_same_each_time(age_list: Path) -> None:
