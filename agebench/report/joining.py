@@ -297,7 +297,7 @@ def _ranges(
     rows = [row for row in scored if labels[row] is not None]
     if not rows:
         return None
-    bounds, given = [labels[row] for row in rows], years[rows]
+    bounds, given = np.asarray([labels[row] for row in rows], np.float64), years[rows]
     return {
         "n": len(rows),
         "hit_rate": float(range_hit(bounds, given).mean()),
