@@ -32,6 +32,7 @@ from agebench.testing import generated_picture
 from agebench.types import Sample
 from agebench.vision.images import decode_image
 from agebench.vision.opencv import cv2
+from agebench.vision.video import VideoSink
 
 AMPLE_BYTES = 64 << 20
 PAGE_BYTES = 4096
@@ -375,6 +376,7 @@ def steps_of(out: Path) -> list[str]:
         return [row["loss"] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_train_on_a_full_disk(age_list: Path, disk: Callable[[int], Disk]) -> None:
     pytest.importorskip("torch", reason="needs the extra 'train'")
     words = ["train", str(age_list / "settings.toml"), "--set", "checkpoint_minutes=0", "--out"]
@@ -424,3 +426,23 @@ def test_predict_on_a_full_disk(workers: int, pictures: Path, disk: Callable[[in
     words = ["predict", str(pictures), "--detector", "aligned", "--estimator", "constant"]
     words += ["--json", "--workers", str(workers), "--out"]
     fill_up_and_mend(Case(lambda out: [*words, str(out / "ages.jsonl")], whole_lines, tree), disk)
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mp4"])
+def test_a_drawn_video_on_a_full_disk(suffix: str, disk: Callable[[int], Disk]) -> None:
+    """OpenCV says nothing of it; what is too short is not given its name."""
+    small = disk(64 << 10)
+    path = small.path / f"drawn{suffix}"
+
+    def write() -> None:
+        with VideoSink(path, 25.0) as sink:
+            for index in range(40):
+                sink.write(generated_picture(120, 160, index))
+
+    with pytest.raises(AgebenchError, match="can't be written"):
+        write()
+    assert tree(small.path) == {}
+    small.grow(AMPLE_BYTES)
+    write()
+    assert list(tree(small.path)) == [path.name]
+    assert path.stat().st_size > 64 << 10
