@@ -113,6 +113,7 @@ def compare_pairs(
     samples_ms: Sequence[tuple[str, Sequence[Sequence[float]]]],
     batches: Sequence[int],
     seed: int = 0,
+    number: int | None = None,
 ) -> list[Comparison]:
     """Compare every two estimators at each batch size.
 
@@ -123,9 +124,11 @@ def compare_pairs(
         samples_ms: per estimator its name, and per batch size its milliseconds by round.
         batches: the batch sizes, in the order of the samples.
         seed: of the bootstrap.
+        number: of intervals that are to hold together, those of other calls among them; the ones
+            of this call if not given.
     """
     pairs = list(combinations(samples_ms, 2))
-    level = 1 - (1 - LEVEL) / max(1, len(pairs) * len(batches))
+    level = 1 - (1 - LEVEL) / max(1, len(pairs) * len(batches) if number is None else number)
     return [
         _compare(batch, (first[0], first[1][at]), (second[0], second[1][at]), level, seed)
         for at, batch in enumerate(batches)

@@ -146,9 +146,11 @@ def _paired_times(joined: Joined) -> list[list[Entry]]:
 def faster_grid(joined: Joined) -> Grid | None:
     """Who was shown to be faster than whom; None where no times can be set side by side."""
     found: list[Comparison] = []
-    for group in _paired_times(joined):
+    groups = _paired_times(joined)
+    number_of = sum(math.comb(len(group), 2) for group in groups)
+    for group in groups:
         samples = [(entry.label, [entry.samples_ms("total").tolist()]) for entry in group]
-        found += compare_pairs(samples, [1])
+        found += compare_pairs(samples, [1], number=number_of)
     rows = [
         [
             Cell(one.first, kind="name"),

@@ -68,3 +68,14 @@ def test_false_alarms_are_as_rare_as_promised() -> None:
 def test_wrong_samples(first: list[float], second: list[float], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         ratio_interval(first, second)
+
+
+def test_intervals_of_several_calls_can_be_made_to_hold_together() -> None:
+    rng = np.random.default_rng(4)
+    times = [(name, [rng.gamma(9.0, size=60).tolist()]) for name in ("a", "b")]
+    alone = compare_pairs(times, [1])[0].interval
+    one_of_ten = compare_pairs(times, [1], number=10)[0].interval
+    assert alone is not None
+    assert one_of_ten is not None
+    assert (alone.level, one_of_ten.level) == (0.95, pytest.approx(0.995))
+    assert one_of_ten.low < alone.low < alone.high < one_of_ten.high

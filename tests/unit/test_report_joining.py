@@ -15,6 +15,7 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.report.changes import changes, circumstances
 from agebench.report.joining import join
 from agebench.report.reading import read_result
+from agebench.report.rows_analysis import faster_grid
 from agebench.report.tables import as_csv
 
 Write = Callable[..., Path]
@@ -220,3 +221,17 @@ def test_a_range_that_runs_downwards_is_no_result(write_result: Write, make_resu
     content["images"][3]["true_range"] = [30, 20]
     with pytest.raises(AgebenchError, match=r"images\[3\].true_range: expected a range"):
         read_result(write_result(content=content))
+
+
+def test_who_is_faster_holds_for_all_results_together(write_result: Write) -> None:
+    predicted = {"one": AGES + 1, "three": AGES + 3}  # the made-up times hang on the names' length
+    files = [read_result(write_result(name, predicted=predicted)) for name in ("a", "b")]
+    one, both = faster_grid(join(files[:1])), faster_grid(join(files))
+    assert one is not None
+    assert both is not None
+    assert [len(one.rows), len(both.rows)] == [1, 2]
+    ends = [
+        [float(end) for end in grid.rows[0][3].text.strip("[]").split(", ")] for grid in (one, both)
+    ]
+    assert ends[1][0] <= ends[0][0] < ends[0][1] <= ends[1][1]
+    assert ends[0] != ends[1]
