@@ -24,6 +24,10 @@ _PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 
+# Else float32 would be computed with the 10 bits of TF32 where the GPU has it; for all sessions
+# alike, or what is timed apart would not be what is used.
+_EXACT: Mapping[str, Mapping[str, str]] = {"cuda": {"use_tf32": "0"}}
+
 
 def import_onnxruntime() -> Any:
     """Return the library.
@@ -86,7 +90,7 @@ def open_session(
     Args:
         source: an ONNX file.
         device: "cpu", "cuda" or "tensorrt".
-        provider_options: of the execution provider.
+        provider_options: of the execution provider, besides float32 being float32.
 
     Raises:
         UsageError: an unknown device.
@@ -104,7 +108,7 @@ def open_session(
     if device != "cpu":
         missing = preload_cuda(onnxruntime)
         options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    providers = [(provider, dict(provider_options or {}))]
+    providers = [(provider, {**_EXACT.get(device, {}), **(provider_options or {})})]
     try:
         session = onnxruntime.InferenceSession(
             str(source.path), options, providers=providers, enable_fallback=0
@@ -126,9 +130,7 @@ class OnnxRuntimeModel:
 
     def __init__(self, source: ModelSource, device: str = "cpu") -> None:
         self._source = source
-        # Else float32 would be computed with the 10 bits of TF32 where the GPU has it.
-        exact = {"use_tf32": "0"} if device == "cuda" else None
-        self._session = open_session(source, device, exact)
+        self._session = open_session(source, device)
         results, given = self._session.get_outputs(), self._session.get_inputs()
         names = text_names(source, lambda: (item.name for item in results))
         self._outputs = list(source.outputs) or names

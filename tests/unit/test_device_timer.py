@@ -29,7 +29,7 @@ from agebench.runtimes.cuda_library import (
     used_bytes,
 )
 from agebench.runtimes.device_timer import DeviceSample, OnnxTimer, onnx_timer
-from agebench.runtimes.onnx_runtime import open_session
+from agebench.runtimes.onnx_runtime import OnnxRuntimeModel, open_session
 
 
 class FakeCuda:
@@ -222,6 +222,32 @@ def test_what_cuda_misses_is_in_the_error_and_not_on_stdout(
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     with pytest.raises(DeviceError, match="here: a session of the CPU only;"):
         open_session(doubling, "cuda")
+
+
+def test_what_is_timed_apart_computes_as_exactly_as_what_is_used(
+    doubling: ModelSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[object] = []
+
+    def session(*_: object, providers: list[object], **__: object) -> None:
+        given.extend(providers)
+        raise RuntimeError("no GPU here")
+
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", session)
+    with pytest.raises(DeviceError):
+        OnnxRuntimeModel(doubling, "cuda")
+    with pytest.raises(DeviceError):
+        onnx_timer(doubling, {"": np.ones((3, 4), np.float32)}, "cuda")
+    with pytest.raises(DeviceError):
+        open_session(doubling, "cuda", {"user_compute_stream": "7"})
+    exact = {"use_tf32": "0"}
+    assert given == [
+        ("CUDAExecutionProvider", exact),
+        ("CUDAExecutionProvider", exact),
+        ("CUDAExecutionProvider", {**exact, "user_compute_stream": "7"}),
+    ]
 
 
 def test_parts_are_summed_over_the_runs_of_a_call(doubling: ModelSource) -> None:
