@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from agebench.report.figures import MAX_DRAWN
-from agebench.report.joining import Joined, letter
+from agebench.report.joining import Entry, Joined, letter
 from agebench.report.reading import ResultFile
 from agebench.report.words import counted, number
 
@@ -28,7 +28,7 @@ _LABELS = {
 def warnings(joined: Joined) -> list[str]:
     """Return what makes a figure not to be believed."""
     found = []
-    for entry in joined.scored:
+    for entry in _available(joined):
         seen = entry.content["seen_in_training"]
         if seen is not None and seen["count"]:
             found.append(
@@ -36,6 +36,11 @@ def warnings(joined: Joined) -> list[str]:
                 "scored pictures: its error is not to be believed."
             )
     return found
+
+
+def _available(joined: Joined) -> list[Entry]:
+    """All that were measured, also those without a mean error: labels may be ranges."""
+    return [entry for entry in joined.entries if entry.content["available"]]
 
 
 def remarks(joined: Joined) -> list[str]:
@@ -72,7 +77,7 @@ def _of_estimators(joined: Joined) -> Iterable[str]:
             yield f"{entry.label} was not available: {entry.content['unavailable_reason']}"
     notes = (
         f"{entry.name}: {note}"
-        for entry in joined.scored
+        for entry in _available(joined)
         for note in entry.content["spec"]["notes"]
     )
     yield from dict.fromkeys(notes)
