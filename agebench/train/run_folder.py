@@ -55,12 +55,21 @@ def alone_in(folder: Path) -> Iterator[None]:
             raise AgebenchError(
                 f"another run is at work in {folder}: wait for it, or name another folder"
             )
+        _remove_leftovers(folder)
         try:
             yield
         finally:
             # Some systems do not remove an open file; it does no harm where it stays.
             with suppress(OSError):
                 path.unlink()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left of checkpoints that they were writing; see `write_whole`."""
+    for name in (LAST_FILE, BEST_FILE):
+        for leftover in folder.glob(f".{name}.*"):
+            with suppress(OSError):
+                leftover.unlink()
 
 
 def _locked(lock: IO[bytes], path: Path) -> bool:

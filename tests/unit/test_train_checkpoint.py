@@ -24,6 +24,8 @@ from agebench.train.checkpoint import (  # noqa: E402
     read_checkpoint,
     require_fit,
 )
+from agebench.train.loop import LAST_FILE  # noqa: E402
+from agebench.train.run_folder import alone_in  # noqa: E402
 from agebench.train.settings import TrainSettings, read_settings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
 
@@ -221,3 +223,13 @@ def test_facts_of_another_kind_are_refused(tmp_path: Path, given: dict[str, Any]
     _checkpoint(**given).write(path)
     with pytest.raises(WeightsError, match="something else than a run's facts"):
         read_checkpoint(path)
+
+
+def test_what_a_kill_left_of_a_checkpoint_is_removed_by_the_next_run(tmp_path: Path) -> None:
+    _checkpoint().write(tmp_path / LAST_FILE)
+    half, other = tmp_path / f".{LAST_FILE}.x7_k2", tmp_path / ".others.safetensors.x7_k2"
+    for path in (half, other):
+        path.write_bytes(b"half")
+    with alone_in(tmp_path), pytest.raises(AgebenchError, match="at work"), alone_in(tmp_path):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, LAST_FILE]
