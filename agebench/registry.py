@@ -16,13 +16,22 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
-from agebench.errors import AgebenchError, ContractError, UsageError, suggestion
+from agebench.errors import (
+    AgebenchError,
+    ContractError,
+    UsageError,
+    WeightsUnavailableError,
+    suggestion,
+)
 from agebench.protocols import Dataset, Estimator, FaceDetector
 from agebench.references import Reference, called, parse_reference, user_path
 
 ESTIMATORS = "agebench.estimators"
 DETECTORS = "agebench.detectors"
 DATASETS = "agebench.datasets"
+
+FILELESS_DETECTOR = "haar"
+"""What is named to those whose detector's file can't be had."""
 
 _RESERVED = ("path", "runtime", "device", "root")
 
@@ -244,7 +253,12 @@ def load_estimator(reference: str | Reference, /, **options: Any) -> Estimator:
 
 def load_detector(reference: str | Reference, /, **options: Any) -> FaceDetector:
     """Load a face detector by its name, such as ``"yolov8-face"``; as `load_estimator`."""
-    detector = _load(DETECTORS, reference, options)
+    try:
+        detector = _load(DETECTORS, reference, options)
+    except WeightsUnavailableError as error:
+        raise WeightsUnavailableError(
+            f"{error}\nThe detector {FILELESS_DETECTOR!r} needs no file, and finds fewer faces."
+        ) from error
     if not isinstance(detector, FaceDetector):
         raise ContractError(f"{reference!r} gave {type(detector).__name__}, not a FaceDetector")
     return detector

@@ -17,6 +17,9 @@ from agebench.manifest import ManifestEntry, files_for, load_manifest
 from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
 from agebench.weights import cache_dir, resolve
 
+MAX_TOLD = 2
+"""Failures that are told in full on the terminal."""
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -125,7 +128,14 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         click.echo("nothing to fetch: " + ", ".join(names) + " needs no model file")
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     if failed:
-        reasons = "\n".join(outcome.error for outcome in failed)
         raise WeightsUnavailableError(
-            f"{len(failed)} of {len(outcomes)} files could not be fetched:\n{reasons}"
+            f"{len(failed)} of {len(outcomes)} files could not be fetched:\n{_reasons(failed)}"
         )
+
+
+def _reasons(failed: list[Outcome]) -> str:
+    """Return the errors; of many only the first, since mostly the network is down for all."""
+    if len(failed) <= MAX_TOLD:
+        return "\n".join(outcome.error for outcome in failed)
+    names = ", ".join(outcome.file for outcome in failed[1:])
+    return f"{failed[0].error}\nNor (--json tells why): {names}"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agebench.bench.defaults import CHIP_DETECTOR
 from agebench.datasets.prepared_layout import SCHEMA_VERSION, SETTINGS_FILE
 from agebench.datasets.sampling import limit, sample
 from agebench.datasets.split_align import align
@@ -35,7 +36,7 @@ from agebench.prepare.store import (
     remove_work_folder,
     working_folder,
 )
-from agebench.protocols import Dataset, ProgressStep, no_progress
+from agebench.protocols import Dataset, DatasetSpec, ProgressStep, no_progress
 from agebench.registry import load_dataset, load_detector
 from agebench.types import plain
 
@@ -213,7 +214,7 @@ class _Run:
         content = {
             "schema_version": SCHEMA_VERSION,
             **about,
-            "dataset": plain(self._pictures.spec),
+            "dataset": plain(self._spec_for_readers(about)),
             "views": plain(views),
             "jpeg": {"quality": JPEG_QUALITY, "sampling": JPEG_SAMPLING},
             "counts": counts.to_json(),
@@ -222,3 +223,9 @@ class _Run:
         with store.stream(SETTINGS_FILE) as file:
             file.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         return counts.to_json()
+
+    def _spec_for_readers(self, about: Mapping[str, Any]) -> DatasetSpec:
+        """The data set's spec; its pictures are chips too where they were taken for chips here."""
+        spec = self._pictures.spec
+        chips = about["made_of"]["detector"] == CHIP_DETECTOR
+        return replace(spec, aligned=spec.aligned or chips)

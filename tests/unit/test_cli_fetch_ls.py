@@ -106,6 +106,7 @@ def test_fetch_goes_on_after_a_failure(capsys: Capture) -> None:
     assert "alpha.mean can't be had" in outcomes[1]["error"]
     assert code == 1
     assert "1 of 3 files could not be fetched" in err
+    assert "Nor" not in err
     # Its plug-in takes the path of the network, not of the mean.
     assert ":PATH" not in err
 
@@ -207,3 +208,14 @@ def test_the_licences_listed_are_those_of_the_data_sets() -> None:
         spec = getattr(import_module(plugin.target.split(":")[0]), "SPEC", None)
         if spec is not None and spec.licence:
             assert listed[plugin.name][1] == spec.licence
+
+
+def test_of_many_failures_the_first_is_told_and_the_others_are_named() -> None:
+    outcomes = [
+        fetch.Outcome(f"{name}.net", 1, "failed", error=f"{name}.net can't be had:\n  no answer")
+        for name in ("a", "b", "c")
+    ]
+    reasons = fetch._reasons(outcomes)
+    assert reasons.startswith("a.net can't be had:\n  no answer\n")
+    assert reasons.endswith(": b.net, c.net")
+    assert reasons.count("can't be had") == 1

@@ -93,6 +93,14 @@ def assert_same_crops(
             assert largest < 60, (sample.name, view)
 
 
+@pytest.mark.parametrize(("detector", "aligned"), [("aligned", True), ("haar", False)])
+def test_pictures_that_were_taken_for_chips_are_chips_when_read_back(
+    tmp_path: Path, source: Path, detector: str, aligned: bool
+) -> None:
+    prepare("csv", tmp_path / "out", root=source, detector=detector)
+    assert prepared.load(tmp_path / "out").spec.aligned is aligned
+
+
 def test_the_same_crops_as_in_memory(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out"
     settings = PrepareSettings(views=VIEWS, margin=0.2)

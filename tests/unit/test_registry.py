@@ -12,7 +12,13 @@ import pytest
 
 from agebench import registry
 from agebench.datasets.base import SampleList
-from agebench.errors import AgebenchError, ContractError, ModelError, UsageError
+from agebench.errors import (
+    AgebenchError,
+    ContractError,
+    ModelError,
+    UsageError,
+    WeightsUnavailableError,
+)
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.registry import (
     DATASETS,
@@ -271,6 +277,17 @@ def test_detectors() -> None:
         load_detector("other")
     with pytest.raises(UsageError, match="unknown detector 'fak': did you mean 'fake'"):
         load_detector("fak")
+
+
+def test_whoever_lacks_a_detectors_file_is_told_of_one_without(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def unavailable(*_arguments: Any) -> None:
+        raise WeightsUnavailableError("fake.onnx can't be had")
+
+    monkeypatch.setattr(registry, "_load", unavailable)
+    with pytest.raises(WeightsUnavailableError, match=r"had\nThe detector 'haar' needs no file"):
+        load_detector("fake")
 
 
 def test_data_sets(tmp_path: Path) -> None:
