@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from agebench.bench.records import ImageRecord
+from agebench.buckets import class_of_age
 from agebench.datasets.training_hashes import TrainingHashes
 from agebench.metrics import (
     ClassAccuracy,
@@ -18,7 +19,7 @@ from agebench.metrics import (
     range_hit,
     summarise,
 )
-from agebench.types import AgeBins
+from agebench.types import AgeBins, Sample
 
 CLIPPED_SHARE = 0.05
 """A crop with more than this share outside the picture is counted as clipped."""
@@ -44,7 +45,8 @@ class Score:
         missed: number of pictures without a face.
         failed: number of pictures that could not be read, or that detector or estimator failed on.
         clipped: scored pictures of which a crop lies more than `CLIPPED_SHARE` outside.
-        classes: class accuracy over the common subset; None for estimators without classes.
+        classes: class accuracy over the common subset, where a label that is a range counts if it
+            lies in one class; None for estimators without classes.
         ranges: against range labels; None where the data set has none.
         seen_in_training: names of the scored pictures that it was trained on; None where it does
             not know.
@@ -94,6 +96,14 @@ def _errors(records: Sequence[ImageRecord], index: int, seed: int) -> ErrorSumma
     return summarise(true, predicted, clusters=_identities(scored), seed=seed)
 
 
+def _age_for_class(sample: Sample, classes: AgeBins) -> float | None:
+    """Return an age of the sample's true class; None where a range fits in no one class."""
+    if sample.age_years is not None or sample.age_range is None:
+        return sample.age_years
+    first, last = class_of_age(sample.age_range, classes).tolist()
+    return float(sample.age_range[0]) if first == last >= 0 else None
+
+
 def _classes(
     records: Sequence[ImageRecord], index: int, classes: AgeBins | None
 ) -> ClassAccuracy | None:
@@ -102,9 +112,9 @@ def _classes(
     pairs = []
     for record in records:
         outcome = record.outcomes.get(index)
-        if record.sample.age_years is not None and outcome is not None and outcome.status == "ok":
-            given = -1 if outcome.class_index is None else outcome.class_index
-            pairs.append((record.sample.age_years, given))
+        age = _age_for_class(record.sample, classes)
+        if age is not None and outcome is not None and outcome.status == "ok":
+            pairs.append((age, -1 if outcome.class_index is None else outcome.class_index))
     return class_accuracy([true for true, _ in pairs], [given for _, given in pairs], classes)
 
 

@@ -231,8 +231,12 @@ def _failures(result: CompareResult) -> list[str]:
 def print_result(result: CompareResult, console: Console) -> None:
     """Print the tables that have something to say, then the remarks."""
     tables = [error_table(result)]
-    if any(item.score and item.score.errors.n for item in result.estimators):
-        tables += [share_table(result), decade_table(result)]
+    scores = [item.score for item in result.estimators if item.score is not None]
+    of_years = any(score.errors.n for score in scores)
+    if of_years or any(score.classes is not None and score.classes.n for score in scores):
+        tables.append(share_table(result))
+    if of_years:
+        tables.append(decade_table(result))
     if result.analysis is not None and result.analysis["pairs"]:
         tables.insert(1, pair_table(result))
     if any(item.score and item.score.ranges for item in result.estimators):

@@ -32,6 +32,7 @@ from agebench.buckets import ADIENCE_CLASSES as ADIENCE
 from agebench.datasets.base import SampleList
 from agebench.errors import AgebenchError, UsageError, WeightsUnavailableError
 from agebench.files import write_whole
+from agebench.metrics import ClassAccuracy
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.types import (
     AgePrediction,
@@ -133,7 +134,9 @@ def test_a_written_result_fits_the_schema(
     assert names == ["classes", "broken", "constant"]
     # |28.5-30| and |28.5-22.5|; 22 is in the gap between two classes
     assert content["estimators"][0]["mae_years"] == pytest.approx((1.5 + 6) / 2)
-    assert content["estimators"][0]["classes"]["n"] == 1
+    # 30 and the range 60-100, which lies in one class
+    assert content["estimators"][0]["classes"]["n"] == 2
+    assert content["estimators"][0]["classes"]["exact"] == 0.5
     assert content["estimators"][0]["ranges"]["distance_years"] == 31.5
     assert content["estimators"][1]["mae_years"] is None
     assert content["pictures"] == {"total": 5, "common_subset": 3, "several_faces": 0}
@@ -321,6 +324,29 @@ def test_output_folders_that_cannot_be(tmp_path: Path) -> None:
 def test_preparing_leaves_nothing_behind(tmp_path: Path) -> None:
     prepare_folder(tmp_path / "new" / "folder")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+def test_ranges_that_lie_in_one_class_are_judged_by_class(tmp_path: Path) -> None:
+    # Right, next to it, in two classes, partly in none, wrong.
+    ranges = [(25, 32), (38, 43), (38, 48), (8, 23), (60, 100)]
+    samples = [
+        _sample(tmp_path, f"{number}.png", 20, age_years=None, age_range=bounds)
+        for number, bounds in enumerate(ranges)
+    ]
+    dataset = SampleList(DatasetSpec("groups", "apparent"), tuple(samples))
+    result = compare(
+        [Classes(), "constant"],
+        dataset,
+        detector=Whole(),
+        settings=CompareSettings(latency_images=0),
+    )
+    score = result.estimators[0].score
+    assert score is not None
+    assert score.classes == ClassAccuracy(3, 0, 0, 1 / 3, 2 / 3)
+    text = io.StringIO()
+    print_result(result, Console(file=text, width=120))
+    (row,) = [line for line in text.getvalue().splitlines() if "classes" in line and "33.3" in line]
+    assert "66.7" in row
 
 
 def test_all_tables_are_printed(dataset: SampleList) -> None:
