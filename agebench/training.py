@@ -210,6 +210,7 @@ class _Run:
                 seen = TrainingHashes.of(what, faces["train"].hashes)
                 (seen if start is None else start.union(seen)).write(folder / RUN_HASHES)
             self._tell(trainer.state, write_left_out(folder, pictures.left_out(faces)))
+            self._tell_of_chips(pictures)
         state = trainer.run()
         if not world.leads:
             return {}
@@ -263,6 +264,15 @@ class _Run:
             self.say(left_out)
         if state.step:
             self.say(f"going on from step {state.step}, after {len(state.history)} rounds")
+
+    def _tell_of_chips(self, pictures: Pictures) -> None:
+        """Say it where nobody vouches for what the detector takes the pictures for."""
+        detector, dataset = pictures.detector.spec, pictures.dataset.spec
+        if detector.layout and not dataset.aligned:
+            self.say(
+                f"data.detector is {detector.name!r}: each picture of {dataset.name} is taken for "
+                "one face cut out as aligned chips are; for photographs name a detector"
+            )
 
 
 def _keep_test(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:

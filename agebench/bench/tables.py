@@ -16,6 +16,12 @@ from agebench.intervals import Interval
 MAX_LISTED = 5
 """Failures that are listed by name; the rest is in the result file."""
 
+MANY_MISSED = 0.2
+"""Share of pictures without a face above which the detector is likely the wrong one."""
+
+FEW_PICTURES = 20
+"""Below so many the figures are chance, whatever their interval: resampling needs a sample."""
+
 
 def _number(value: float | None, digits: int = 2) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
@@ -189,6 +195,7 @@ def _remarks(result: CompareResult) -> list[str]:
     several = sum(record.faces > 1 for record in result.records)
     if several:
         remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
+    remarks += _few(result)
     remarks += _failures(result)
     remarks += _seen(result)
     for item in result.estimators:
@@ -196,6 +203,23 @@ def _remarks(result: CompareResult) -> list[str]:
             remarks += f"{item.name}: not available: {item.contender.reason}".split("\n")
         elif item.contender.estimator is not None:
             remarks += [f"{item.name}: {note}" for note in item.contender.estimator.spec.notes]
+    return remarks
+
+
+def _few(result: CompareResult) -> list[str]:
+    """Say it where the figures stand on a small part of the pictures, or on a handful."""
+    remarks = []
+    missed = sum(record.status == "no_face" for record in result.records)
+    if missed > MANY_MISSED * len(result.records):
+        reference = result.about["detector"]["reference"]
+        remarks.append(
+            f"NO FACE in {missed} of {len(result.records)} pictures by {reference}: another "
+            "detector may find them ('agebench ls detectors'), or 'aligned' where the pictures "
+            "are faces cut out alike."
+        )
+    scored = max((item.score.scored for item in _scored(result) if item.score), default=0)
+    if scored < FEW_PICTURES:
+        remarks.append(f"Pictures scored: ONLY {scored}. Such figures say next to nothing.")
     return remarks
 
 

@@ -58,7 +58,8 @@ def open_dataset(name: str | None, root: Path) -> Dataset:
     if not found:
         tried = ", ".join(_GUESSED)
         raise DatasetError(
-            f"{str(root)!r} is none of the kinds that are tried ({tried}); give --dataset. "
+            f"{str(root)!r} is none of the kinds that are tried ({tried}); give --dataset, or in "
+            "place of the folder a CSV file with the columns path,age. "
             f"The first says: {reasons[0]}"
         )
     return max(found, key=lambda dataset: len(dataset.samples))

@@ -28,6 +28,11 @@ MAX_DRAWN = 96
 
 BAR_CELLS = 40
 
+OWN_SETS = frozenset({"csv", "folders"})
+"""Data sets of the user's own pictures, of which only the user knows where the ages are from."""
+
+SAY_KIND = "label_kind=birth-age"
+
 _LINE_LETTERS = 24
 
 _SHEET = re.compile(r"(different_ages|in_both)_\d+\.png")
@@ -65,6 +70,8 @@ def _line(console: Console, text: str, style: str = "") -> None:
 def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     _line(console, f"{diagnosis.dataset}: {diagnosis.root}", "bold")
     _line(console, f"ages are {LABEL_WORDS[diagnosis.label_kind]}")
+    if diagnosis.label_kind == "unknown" and diagnosis.dataset in OWN_SETS:
+        _line(console, f'say so where you know it: --dataset "{diagnosis.dataset} {SAY_KIND}"')
     for note in diagnosis.notes:
         _line(console, f"note: {note}")
     console.print(_count_table(diagnosis))

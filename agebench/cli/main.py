@@ -90,23 +90,23 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Abort as error:
         usual = "interrupted: nothing was written that could be taken for a whole result"
-        _fail(str(error) or usual, None)
+        _fail(str(error) or usual)
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
         error.show()
         sys.exit(2 if isinstance(error, click.UsageError) else 1)
     except AgebenchError as error:
-        _fail(str(error), error)
+        _fail(str(error), _usage_hint(arguments) if isinstance(error, UsageError) else "")
         sys.exit(error.exit_code)
     except MemoryError:
-        _fail("there is not enough memory: take fewer or smaller pictures at once", None)
+        _fail("there is not enough memory: take fewer or smaller pictures at once")
         sys.exit(1)
     except BrokenPipeError:
         _drop_stdout()
         sys.exit(1)
     except OSError as error:
         _drop_stdout()
-        _fail(f"can't go on: {error}", None)
+        _fail(f"can't go on: {error}")
         sys.exit(1)
 
 
@@ -125,6 +125,12 @@ def _drop_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _fail(sentence: str, error: AgebenchError | None) -> None:
-    hint = " ('agebench --help' shows the usage)" if isinstance(error, UsageError) else ""
+def _usage_hint(arguments: list[str] | None) -> str:
+    """Name the help page of the verb that was called, or of all where none was."""
+    given = sys.argv[1:] if arguments is None else arguments
+    page = f"agebench {given[0]}" if given and given[0] in VERBS else "agebench"
+    return f" ('{page} --help' shows the usage)"
+
+
+def _fail(sentence: str, hint: str = "") -> None:
     click.echo(f"agebench: {inert(sentence, lines=True)}{hint}", err=True)

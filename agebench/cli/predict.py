@@ -232,7 +232,8 @@ def _report(tally: Tally, *, timings: bool) -> None:
         say(f"{tally.problems[0].name}: {tally.problems[0].reason}")
         return
     if tally.pictures + failed > 1 or tally.resumed:
-        say(f"{tally.faces} faces in {tally.pictures} pictures")
+        faces = "1 face" if tally.faces == 1 else f"{tally.faces:,} faces"
+        say(f"{faces} in {tally.pictures:,} {'picture' if tally.pictures == 1 else 'pictures'}")
     if failed:
         listed = ", ".join(f"{count} {status}" for status, count in sorted(tally.failures.items()))
         say(f"{failed} without an answer ({listed}):")

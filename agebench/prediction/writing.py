@@ -33,9 +33,9 @@ def text_lines(record: Mapping[str, Any]) -> Iterator[str]:
             f"{inert(name)} {_age(answer)}" if several else _age(answer)
             for name, answer in face["ages"].items()
         )
-        left, top, right, bottom = face["box_xyxy"]
+        left, top, right, bottom = map(round, face["box_xyxy"])  # whole numbers know no "-0"
         yield (
-            f"  {number:>3}  {ages:<14}  box {left:.0f},{top:.0f} to {right:.0f},{bottom:.0f}  "
+            f"  {number:>3}  {ages:<14}  box {left},{top} to {right},{bottom}  "
             f"score {face['score']:.2f}"
         )
         yield from _reasons(face)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -195,4 +196,6 @@ def write_left_out(folder: Path, left_out: Mapping[str, Sequence[Problem]]) -> s
     counts = ", ".join(
         f"{len(problems):,} ({part})" for part, problems in left_out.items() if problems
     )
-    return f"pictures left out: {counts}: see {folder / LEFT_OUT_FILE}"
+    (reason, count), *others = Counter(reason for _part, _name, reason in rows).most_common()
+    why = f"{reason:.80}" + (f" ({count:,} of them)" if others else "")
+    return f"pictures left out: {counts}: see {folder / LEFT_OUT_FILE}; {why}"

@@ -70,8 +70,7 @@ class VideoSource:
             raise ImageError(f"{self.name}: can't be opened: {error.err}") from error
         if not self._capture.isOpened():
             self._capture.release()
-            expected = "a camera of that number" if isinstance(source, int) else "a video"
-            raise ImageError(f"{self.name}: expected {expected}, found nothing that can be opened")
+            raise ImageError(f"{self.name}: {_why_not_opened(source)}")
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.rate_hz = rate if 0.1 < rate < 1000 else DEFAULT_RATE_HZ
 
@@ -127,6 +126,18 @@ class VideoSource:
             return None
         pixels = np.asarray(image, np.uint8)
         return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def _why_not_opened(source: Path | int) -> str:
+    """Say what OpenCV keeps to itself, as far as it can be told from outside."""
+    if isinstance(source, int):
+        return "expected a camera of that number, found nothing that can be opened"
+    if not source.stat().st_size:
+        return "expected a video, the file is empty"
+    return (
+        "expected a video, found nothing that can be opened: it holds no frame, was cut off "
+        "(a file that was still being written, say), or is of an unknown format"
+    )
 
 
 class VideoSink:

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.cli.main import main
+from agebench.cli.main import VERBS, main
 
 PLUGIN = """
 import time
@@ -171,6 +171,20 @@ def test_a_good_run_exits_0_and_says_where(cli: Cli, folders: Path, tmp_path: Pa
     ]
     # |7-30| and |40-30|
     assert _result(tmp_path / "out")["estimators"][0]["mae_years"] == pytest.approx(16.5)
+
+
+def test_a_detector_that_finds_little_is_told_and_so_are_figures_on_a_handful(
+    cli: Cli, folders: Path
+) -> None:
+    few = cli(*_folders(folders))
+    assert "Pictures scored: ONLY 3." in few.out
+    assert "NO FACE" not in few.out
+    blind = cli(*("haar" if word == "whole" else word for word in _folders(folders)))
+    assert "NO FACE in 3 of 3 pictures by haar: another detector" in " ".join(blind.out.split())
+    for number in range(40):
+        _save(folders / "50" / f"d{number}.png")
+    enough = cli(*_folders(folders))
+    assert "ONLY" not in enough.out
 
 
 def test_json_on_stdout_is_ascii_and_nothing_else(cli: Cli, folders: Path) -> None:
@@ -374,6 +388,8 @@ def test_wrong_calls_exit_2_with_a_hint(cli: Cli, arguments: tuple[str, ...], sa
     assert run.code == 2
     assert said in run.sentence
     assert run.out == ""
+    page = f"agebench {arguments[0]}" if arguments[0] in VERBS else "agebench"
+    assert f"'{page} --help'" in run.sentence
 
 
 @pytest.mark.parametrize(

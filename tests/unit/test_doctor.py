@@ -166,6 +166,7 @@ def test_the_report_on_the_terminal_and_on_disk(
     assert run(sick, "--out", out) == 0
     text = capsys.readouterr().out
     assert "unknown origin" in text
+    assert '--dataset "folders label_kind=birth-age"' in text
     assert re.search(r"groups of identical files\W+1\b", text)
     assert "35 years apart, identical: 020/one.jpg (20), 055/one.jpg (55)" in text
     assert "030/pipe.jpg: not a regular file" in text

@@ -108,6 +108,17 @@ def test_one_bad_picture_is_one_sentence_and_exit_code_1(tmp_path: Path, kind: s
     assert "Traceback" not in done.output
 
 
+def test_what_is_said_of_one_face_is_in_the_singular_and_no_zero_is_negative(
+    tmp_path: Path,
+) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no picture")
+    done = invoke(tmp_path, *FAST)
+    assert "agebench: 1 face in 2 pictures" in done.stderr
+    # The detector's box begins half a pixel left of and above the first one's centre.
+    assert "box 0,0 to 40,40" in done.stdout
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -186,6 +186,10 @@ def test_what_is_no_video_is_one_sentence(tmp_path: Path, kind: str) -> None:
     assert str(path) in message
     assert "\n" not in message
     assert not (tmp_path / "drawn.avi").exists()
+    if kind == "text":
+        assert "holds no frame, was cut off" in message
+    if kind == "empty":
+        assert "the file is empty" in message
 
 
 def test_the_command_line_shows_people_or_frames(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ def test_pictures_left_out_are_counted_and_all_listed(
     code, out, _ = run("--root", str(data / "list.csv"))
     assert code == 0
     listed = tmp_path / "run" / LEFT_OUT_FILE
-    assert f"pictures left out: 2 (listing), 1 (split), 1 (train): see {listed}" in out
+    assert f"pictures left out: 2 (listing), 1 (split), 1 (train): see {listed}; " in out
+    assert "each picture of csv is taken for one face cut out" in out
     with listed.open() as file:
         rows = [(row["part"], row["image"]) for row in csv.DictReader(file)]
     assert rows == [
