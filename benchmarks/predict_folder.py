@@ -5,23 +5,30 @@ around them.  All take the same pictures in turn, and the whole is repeated, so 
 machine's speed hits all alike; models are loaded before the clock starts, but for the processes'
 own, which is why their start is given apart.
 
-    python benchmarks/predict_folder.py FOLDER --limit 200 --workers 1,2
+    python benchmarks/predict_folder.py FOLDER --limit 200 --workers 1,2 --out RESULT.json
+
+Ratios are within a round: all of a round's runs meet the machine in the same state.  Other programs
+that run meanwhile take processors away, most of all from two processes: the load is noted.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+from agebench.bench.environment import describe_environment
 from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import find_sources
 from agebench.prediction.tiles import detect_faces
 from agebench.prediction.work import Plan, Task
+from agebench.types import plain
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import read_image
@@ -56,6 +63,13 @@ def run(names: list[str], plan: Plan, workers: int, predictor: AgePredictor) -> 
     return {"per_second": rate, "start_s": first - begun, "faces": faces, **shares}
 
 
+def summary(runs: list[dict[str, float]], bare: list[float]) -> dict[str, Any]:
+    """Return medians over the rounds, and each round's rate over that of its bare loop."""
+    medians = {key: statistics.median(item[key] for item in runs) for key in runs[0]}
+    ratios = [item["per_second"] / loop for item, loop in zip(runs, bare, strict=True)]
+    return {**medians, "to_bare": {"median": statistics.median(ratios), "all": ratios}}
+
+
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -65,27 +79,33 @@ def main() -> None:
     parser.add_argument("--estimator", default=None)
     parser.add_argument("--detector", default=None)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, help="Where the JSON goes; else it is printed.")
     given = parser.parse_args()
     names = list(find_sources([str(given.folder)]).names)[: given.limit]
     predictor = AgePredictor(given.estimator, detector=given.detector)
     plan = Plan(tuple(predictor.estimators), predictor.detector_reference, predictor.tiles)
+    load = [os.getloadavg()]
     bare: list[float] = []
     runs: dict[str, list[dict[str, float]]] = {}
     for _ in range(given.rounds):
         bare.append(bare_loop(names, predictor))
         for workers in given.workers.split(","):
             runs.setdefault(workers, []).append(run(names, plan, int(workers), predictor))
+    load.append(os.getloadavg())
     result = {
+        "environment": plain(describe_environment()),
+        "load_average": {"before": load[0], "after": load[1]},
         "pictures": len(names),
         "detector": predictor.detector_name,
         "estimators": list(predictor.estimators),
         "bare_per_second": {"median": statistics.median(bare), "all": bare},
-        "workers": {
-            count: {key: statistics.median(item[key] for item in items) for key in items[0]}
-            for count, items in runs.items()
-        },
+        "workers": {count: summary(items, bare) for count, items in runs.items()},
     }
-    print(json.dumps(result, indent=1))
+    text = json.dumps(result, indent=1)
+    if given.out is None:
+        print(text)
+    else:
+        given.out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
