@@ -23,7 +23,7 @@ MOST_PROCESSES = 8
 EPILOG = """\b
 Examples:
   agebench prepare --dataset fgnet --root FGNET --out CROPS
-  agebench prepare --dataset utkface --root UTK --detector aligned --out CROPS
+  agebench prepare --dataset utkface --root UTK --out CROPS
   agebench compare hse-mobilenet --dataset prepared --root CROPS
 """
 
@@ -38,7 +38,7 @@ def _default_processes() -> int:
 @click.option("--dataset", required=True, help="Data set by name, with options.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
 @click.option(
-    "--detector", default="yolov8-face", show_default=True, help="Face detector, with options."
+    "--detector", help="With options; yolov8-face if not named, for aligned chips 'aligned'."
 )
 @click.option(
     "-o",
@@ -99,7 +99,7 @@ def command(
     /,
     dataset: str,
     root: Path | None,
-    detector: str,
+    detector: str | None,
     out: Path,
     views: str,
     split: Path | None,
@@ -144,6 +144,8 @@ def _print_report(report: PrepareReport) -> None:
         console.print(inert(text), soft_wrap=True, markup=False, highlight=False)
 
     counts = report.counts
+    if report.detector_reason:
+        say(f"detector: {report.detector_reason}")
     if report.was_complete:
         say(f"{report.out} is complete: nothing to do")
     elif report.resumed:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.defaults import CHIP_DETECTOR
+from agebench.bench.defaults import CHIP_DETECTOR, choose_detector
 from agebench.datasets.prepared_layout import SCHEMA_VERSION, SETTINGS_FILE
 from agebench.datasets.sampling import limit, sample
 from agebench.datasets.split_align import align
@@ -52,12 +52,14 @@ class PrepareReport:
         counts: see `manifest.Counts`, as in prepare.json.
         resumed: pictures that an earlier run had finished.
         was_complete: everything had been there before; nothing was done.
+        detector_reason: which detector was taken and why; "" where it was named.
     """
 
     out: Path
     counts: Mapping[str, Any]
     resumed: int = 0
     was_complete: bool = False
+    detector_reason: str = ""
 
 
 def prepare(
@@ -65,7 +67,7 @@ def prepare(
     out: str | Path,
     *,
     root: str | Path | None = None,
-    detector: str = "yolov8-face",
+    detector: str | None = None,
     settings: PrepareSettings | None = None,
     split: str | Path | None = None,
     progress: ProgressStep = no_progress,
@@ -79,7 +81,8 @@ def prepare(
         dataset: name of a data set, or an object with the `Dataset` interface.
         out: a new or empty folder, or one that an earlier run of the same arguments made.
         root: where the data set lies, for one given by name.
-        detector: reference; every process loads its own.
+        detector: reference; every process loads its own.  None: "aligned" for a set of chips,
+            else "yolov8-face".
         settings: see `PrepareSettings`.
         split: a split file, whose parts are noted in the manifest.
         progress: called as pictures are finished.
@@ -94,7 +97,9 @@ def prepare(
     if root is not None:
         _refuse_nested(folder, Path(root).expanduser())
     pictures, parts = _listed(dataset, root, settings, split)
-    wanted = made_of(pictures, parts, detector, settings)
+    chosen, reason = choose_detector(detector, pictures.spec)
+    name = str(chosen)  # a reference, as `detector` is one
+    wanted = made_of(pictures, parts, name, settings)
     finished = finished_settings(folder)
     if finished is not None:
         refuse_other(finished["made_of"], wanted, folder)
@@ -102,12 +107,12 @@ def prepare(
         return PrepareReport(folder, finished.get("counts", {}), was_complete=True)
     if read_header(folder / WORK_FOLDER / JOURNAL_FILE) is None:
         refuse_foreign(folder)
-    about = {"made_of": wanted, "made_with": made_with(load_detector(detector))}
+    about = {"made_of": wanted, "made_with": made_with(load_detector(name))}
     with working_folder(folder) as work:
         run = _Run(folder, work, pictures, Labels(pictures.spec, parts), settings)
-        report = run.finish(detector, about, progress)
+        report = run.finish(name, about, progress)
     remove_work_folder(folder)
-    return report
+    return replace(report, detector_reason=reason and f"{name}: {reason}")
 
 
 def _refuse_nested(out: Path, root: Path) -> None:

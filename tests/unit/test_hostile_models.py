@@ -336,11 +336,11 @@ def test_names_in_a_model_that_are_no_text(
         helper.make_node("Relu", ["x_in"], ["inner"], "inner"),
         helper.make_node("Sigmoid", ["inner"], ["y_out"], "y_out"),
     ]
-    ends = [
-        [helper.make_tensor_value_info(end, TensorProto.FLOAT, [1, 3, 8, 8])]
+    first, last = (
+        helper.make_tensor_value_info(end, TensorProto.FLOAT, [1, 3, 8, 8])
         for end in ("x_in", "y_out")
-    ]
-    graph = helper.make_graph(nodes, "g", *ends)
+    )
+    graph = helper.make_graph(nodes, "g", [first], [last])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     content = model.SerializeToString()
     path = tmp_path / "x.onnx"

@@ -656,6 +656,18 @@ def test_a_detector_that_is_missing_is_told_before_anything_is_written(tmp_path:
     assert not (tmp_path / "out").exists()
 
 
+def test_chips_need_no_detector_to_be_named(tmp_path: Path) -> None:
+    chip = tmp_path / "chips" / "30_0_0_20170116174525125.jpg.chip.jpg"
+    save(chip, generated_picture(200, 200, 0))
+    done = CliRunner().invoke(
+        command,
+        ["--dataset", "utkface", "--root", str(chip.parent), "--out", str(tmp_path / "crops")],
+    )
+    assert done.exit_code == 0, done.output
+    assert "detector: aligned: the pictures of utkface are aligned chips" in done.output
+    assert "1 faces of 1 pictures" in done.output
+
+
 def test_samples_of_an_own_data_set_can_be_sent_to_processes(tmp_path: Path) -> None:
     save(tmp_path / "a.jpg", generated_picture(50, 50))
     save(tmp_path / "b.jpg", generated_picture(50, 50, 1))
