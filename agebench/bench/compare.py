@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,10 @@ from agebench.bench.results import CompareResult, EstimatorResult, prepare_folde
 from agebench.bench.scores import common_subset, score_estimator
 from agebench.bench.selection import describe_selection, take_pictures
 from agebench.bench.settings import CompareSettings
+from agebench.bench.threads import pinned
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
 from agebench.types import plain
-from agebench.vision.opencv import cv2
 
 
 def compare(
@@ -72,11 +71,13 @@ def compare(
     pictures, maker = load_pictures(dataset, where, settings.protocol)
     if out is not None:
         prepare_folder(Path(out))
-    contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
-    detector, why = choose_detector(detector, pictures.spec)
-    detector_name, face_detector = named_detector(detector)
-    pictures, split = take_pictures(pictures, maker, settings, progress)
-    with _opencv_threads(settings.threads):
+    # Models are opened inside too: ONNX Runtime's threads would else spin on after each run, and
+    # take the processors from whoever is timed next.
+    with pinned(settings.threads):
+        contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
+        detector, why = choose_detector(detector, pictures.spec)
+        detector_name, face_detector = named_detector(detector)
+        pictures, split = take_pictures(pictures, maker, settings, progress)
         about = _about(detector_name, face_detector, pictures, where, settings)
         about["detector"]["chosen_because"] = why
         about["dataset"] |= describe_selection(pictures, split, settings)
@@ -84,17 +85,6 @@ def compare(
     if out is not None:
         result.save(out)
     return result
-
-
-@contextmanager
-def _opencv_threads(threads: int | None) -> Iterator[None]:
-    before = cv2.getNumThreads()
-    if threads is not None:
-        cv2.setNumThreads(threads)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(before)
 
 
 def _measure(

@@ -23,7 +23,7 @@ class CompareSettings:
         seed: of the sample, the bootstrap and the pictures chosen for timing.
         batch_size: faces per call of an estimator in the accuracy pass.
         workers: threads that decode pictures ahead; 0 decodes in the main thread.
-        threads: threads that OpenCV may use; None leaves its own choice.
+        threads: threads that OpenCV and ONNX Runtime may use; None for one per processor.
         latency_images: scored pictures that are timed, at batch 1; 0 leaves the timing out.
         max_pixels: larger pictures are refused.
         skip_unavailable: go on without the estimators whose model files can't be had.

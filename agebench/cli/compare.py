@@ -40,7 +40,7 @@ Examples:
 @rare_option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
 @rare_option("--batch-size", type=int, default=32, show_default=True, help="Faces per call.")
 @rare_option("--workers", type=int, default=2, show_default=True, help="Decoding threads.")
-@rare_option("--threads", type=int, help="Threads for OpenCV; its own choice if not given.")
+@rare_option("--threads", type=int, help="Threads of the models; one per processor.")
 @rare_option(
     "--latency-images", type=int, default=100, show_default=True, help="Pictures timed; 0: none."
 )

@@ -7,8 +7,13 @@ from typing import Any
 
 import pytest
 
+from agebench import compare
+from agebench.bench import compare as compare_module
 from agebench.bench import loading
-from agebench.errors import AgebenchError
+from agebench.bench.settings import CompareSettings
+from agebench.errors import AgebenchError, UsageError
+from agebench.runtimes.base import wanted_threads
+from agebench.vision.opencv import cv2
 
 
 @pytest.mark.parametrize("reference", ["onnx:{}/none.onnx", "spec:{}/none.toml"])
@@ -21,3 +26,21 @@ def test_a_path_to_nothing_is_said_without_a_process(
     monkeypatch.setattr(loading, "ask_child", never)
     with pytest.raises(AgebenchError, match="none"):
         loading.load_contenders([reference.format(tmp_path)], skip_unavailable=False)
+
+
+def test_models_of_a_comparison_are_opened_with_a_stated_number_of_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else ONNX Runtime's own would spin on after a run, while another one is timed."""
+    seen: list[object] = []
+
+    def load(*_: Any, **__: Any) -> None:
+        seen.append((wanted_threads(), cv2.getNumThreads()))
+        raise UsageError("enough")
+
+    monkeypatch.setattr(compare_module, "load_contenders", load)
+    before = cv2.getNumThreads()
+    with pytest.raises(UsageError, match="enough"):
+        compare(["constant"], "sample", settings=CompareSettings(threads=3))
+    assert seen == [(3, 3)]
+    assert (wanted_threads(), cv2.getNumThreads()) == (None, before)
