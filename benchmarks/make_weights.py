@@ -3,8 +3,8 @@
     python benchmarks/make_weights.py --multicrop RUN --age-net RUN --root UTKFACE
 
 Exports the runs' best checkpoints with their parity gates (on real pictures of the validation
-part), copies the lists of training pictures, and enters sizes and hashes into
-pretrained/weights.toml.
+part; what the 8-bit file rounds by is measured on the training part), copies the lists of training
+pictures, and enters sizes and hashes into pretrained/weights.toml.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from agebench.train.loop import BEST_FILE
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 MANIFEST = PRETRAINED / "weights.toml"
 MULTICROP = PRETRAINED / "multicrop-resnet.onnx"
+SMALL = PRETRAINED / "multicrop-resnet-small.onnx"
 AGE_NET = PRETRAINED / "caffe-age-net-utkface.caffemodel"
 
 
@@ -50,15 +51,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--multicrop", type=Path, help="folder of the run")
     parser.add_argument("--age-net", type=Path, help="folder of the run")
-    parser.add_argument("--root", help="folder of UTKFace, for crops of real faces")
+    parser.add_argument("--root", required=True, help="folder of UTKFace, for real faces")
     given = parser.parse_args()
     if given.multicrop is not None:
         faces = ["--dataset", "utkface", "--root", given.root, "--protocol", "utkface-full"]
-        real = [*faces, "--part", "val", "--sample", "64"] if given.root else []
         best = str(given.multicrop / BEST_FILE)
-        names = ["--flip", "--name", "multicrop-resnet"]
-        agebench("export-onnx", best, "-o", str(MULTICROP), *names, *real)
-        enter(MULTICROP)
+        for path, how in (
+            (MULTICROP, ["--flip", "--part", "val", "--sample", "64"]),
+            (SMALL, ["--int8", "--part", "train", "--sample", "1024"]),
+        ):
+            agebench("export-onnx", best, "-o", str(path), "--name", path.stem, *faces, *how)
+            enter(path)
     if given.age_net is not None:
         agebench("convert-caffe", str(given.age_net / BEST_FILE), "-o", str(AGE_NET), "--half")
         shutil.copy(given.age_net / RUN_HASHES, hashes_beside(AGE_NET))

@@ -1,7 +1,7 @@
 """The figures in the model cards, from results of `agebench compare`.
 
-    agebench compare multicrop-resnet caffe-age-net-utkface constant --dataset utkface \
-        --root UTKFACE --protocol utkface-full --part test --out RESULTS
+    agebench compare multicrop-resnet multicrop-resnet-small caffe-age-net-utkface constant \
+        --dataset utkface --root UTKFACE --protocol utkface-full --part test --out RESULTS
     python benchmarks/model_cards.py test=RESULTS/result.json
 
 A card (pretrained/MODEL.md) has a place `<!-- figures test -->` ... `<!-- end -->` for each name;
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
-CARDS = ("multicrop-resnet", "caffe-age-net-utkface")
+CARDS = ("multicrop-resnet", "multicrop-resnet-small", "caffe-age-net-utkface")
 LEVELS = ("0.5", "0.8", "0.95")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agebench.protocols import DatasetSpec, FaceDetector
 
-ESTIMATORS = ("multicrop-resnet", "caffe-age-net-utkface", "constant")
+ESTIMATORS = ("multicrop-resnet", "multicrop-resnet-small", "caffe-age-net-utkface", "constant")
 """What `agebench compare` measures where no estimator is named."""
 
 DATASET = "sample"

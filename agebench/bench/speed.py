@@ -115,8 +115,14 @@ class BenchEntry:
     cold_start: Mapping[str, StageTimes] | None = None
 
     def floor_ms(self, batch: int) -> float | None:
-        """Return the least time of a call; None where it is not known."""
-        return None if self.peaks is None else self.resources.floor_ms(batch, self.peaks)
+        """Return the least time of a call; None where it is not known.
+
+        The peaks are those of float32: a model that computes with shorter numbers goes below.
+        """
+        precision = self.runner.estimator.spec.settings.get("precision", "float32")
+        if self.peaks is None or precision != "float32":
+            return None
+        return self.resources.floor_ms(batch, self.peaks)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what JSON can hold; see docs/latency.md."""

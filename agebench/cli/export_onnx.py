@@ -51,7 +51,7 @@ class _Faces:
 @click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File to write.")
 @click.option("--detector", metavar="NAME [key=value]", help="Export a face detector instead.")
 @rare_option("--name", help="What the file calls the model.")
-@click.option("--flip", is_flag=True, help="Average over the mirror image; half as fast.")
+@click.option("--flip", is_flag=True, help="Average over the mirror image; takes longer.")
 @click.option("--fp16", is_flag=True, help="In half precision.")
 @click.option("--int8", is_flag=True, help="With 8-bit numbers; needs --dataset.")
 @rare_option("--tolerance", type=float, help="Years that one age may differ; 0.01 in float32.")

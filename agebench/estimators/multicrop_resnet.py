@@ -1,4 +1,4 @@
-"""`multicrop-resnet`: the multi-crop network that this project trained, with the package."""
+"""The multi-crop networks that this project trained and that come with the package."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from agebench.estimators.onnx_file import OnnxFile
 from agebench.weights import resolve
 
 FILE = "multicrop-resnet.onnx"
+SMALL_FILE = "multicrop-resnet-small.onnx"
 
 
 class MultiCropNetwork(OnnxFile):
@@ -26,3 +27,16 @@ class MultiCropNetwork(OnnxFile):
         self, path: Path | None = None, runtime: str | None = None, device: str | None = None
     ) -> None:
         super().__init__(resolve(FILE, explicit=path).path, runtime, device)
+
+
+class SmallMultiCropNetwork(OnnxFile):
+    """The same network with 8-bit numbers, which looks at each face once, not mirrored too.
+
+    pretrained/multicrop-resnet-small.md is its model card; arguments and errors are those of
+    `MultiCropNetwork`.
+    """
+
+    def __init__(
+        self, path: Path | None = None, runtime: str | None = None, device: str | None = None
+    ) -> None:
+        super().__init__(resolve(SMALL_FILE, explicit=path).path, runtime, device)

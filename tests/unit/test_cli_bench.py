@@ -78,6 +78,18 @@ def test_the_whole_way(caffemodel: Path, tmp_path: Path) -> None:
     assert "11.4 M parameters, 709 MMAC per face" in text.getvalue()
 
 
+def test_a_model_with_8_bit_numbers_has_no_floor_of_float32() -> None:
+    how = BenchSettings(batches=(1,), threads=1, repeats=1, cold_starts=1)
+    written = bench(["multicrop-resnet-small", "multicrop-resnet"], settings=how).to_json()
+    small, large = written["estimators"]
+    assert small["spec"]["settings"]["precision"] == "int8"
+    assert small["batch_sweep"][0]["floor_ms"] is None
+    assert large["batch_sweep"][0]["floor_ms"] > 0
+    # The larger one looks at each face twice.
+    macs = [item["resources"]["macs_per_face"] for item in (small, large)]
+    assert macs[1] == pytest.approx(2 * macs[0], rel=0.01)
+
+
 def test_ten_crops_are_counted_as_ten(caffemodel: Path, tmp_path: Path) -> None:
     reference = f"caffe-age-net:{caffemodel} crops=10 mean=channel"
     taken, _ = measure_resources(

@@ -177,14 +177,18 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_the_packages_manifest_is_valid_and_complete() -> None:
     known = manifest.load_manifest()
-    assert len(known) == 11
+    assert len(known) == 12
     assert known["age_net.caffemodel"].size_bytes == 45_661_480
     assert len(known["age_net.caffemodel"].sources) == 3
     assert known["mean.binaryproto"].size_bytes == 4 * 3 * 256 * 256 + 14
     assert all(url.startswith("https://") for e in known.values() for url in e.sources)
     assert all(entry.needs for entry in known.values())
     bundled = {entry.file for entry in known.values() if not entry.sources}
-    assert bundled == {"multicrop-resnet.onnx", "caffe-age-net-utkface.caffemodel"}
+    assert bundled == {
+        "multicrop-resnet.onnx",
+        "multicrop-resnet-small.onnx",
+        "caffe-age-net-utkface.caffemodel",
+    }
 
 
 def test_the_bundled_weights_are_those_of_the_manifest() -> None:
