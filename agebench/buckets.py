@@ -31,6 +31,11 @@ SUM_TOLERANCE = 1e-3
 _TIE = 1e-9
 """A cumulative probability this near to one half has reached it: sums of floats round."""
 
+MEDIAN_RAMP = 1e-3
+"""A median goes from a bin to the next as the former's cumulative probability falls this far below
+one half, not at once: float32 sums differ by 1e-6 between runtimes, which is 0.001 of a bin then.
+"""
+
 
 def _ordered(bins: AgeBins) -> tuple[Ints, Ints]:
     """Lows and highs as arrays, of bins that must go upwards without overlap."""
@@ -150,7 +155,9 @@ def top2_expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floa
 def median(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
     """Return the midpoint of the first bin at which the cumulative probability reaches one half.
 
-    Nothing is interpolated inside the bin.
+    Nothing is interpolated inside the bin, except where a bin all but reaches one half
+    (`MEDIAN_RAMP`): there the answer goes evenly to the next bin's, so that the rounding of a
+    runtime moves it a little and never by a whole bin.
 
     Args:
         probabilities: shape (n, bins), as in `expectation`.
@@ -166,8 +173,10 @@ def median(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
     array([21.])
     """
     _ordered(bins)
-    reached = np.cumsum(_distribution(probabilities, len(bins)), axis=1) >= 0.5 - _TIE
-    return np.asarray(bins.midpoints[np.argmax(reached, axis=1)], dtype=np.float64)
+    short = 0.5 - _TIE - np.cumsum(_distribution(probabilities, len(bins)), axis=1)
+    steps = np.clip(short[:, :-1] / MEDIAN_RAMP, 0.0, 1.0)
+    years = bins.midpoints[0] + steps @ np.diff(bins.midpoints)
+    return np.asarray(years, dtype=np.float64)
 
 
 def years_from_classes(

@@ -10,12 +10,10 @@ from typing import get_args
 
 import numpy as np
 
+from agebench.buckets import MEDIAN_RAMP
 from agebench.errors import UsageError
 from agebench.export.graph import Graph
 from agebench.export.metadata import AGE, Decode
-
-# A cumulative probability is taken to have reached one half from 0.5 less the inverse of this on.
-_STEEP = 1e6
 
 
 def decode_rule(text: str) -> Decode:
@@ -39,7 +37,7 @@ def add_age(graph: Graph, probabilities: str, bin_years: Sequence[float], rule: 
         probabilities: name of the value.
         bin_years: the age that each bin stands for.
         rule: "expectation": the mean; "median": the first bin at which the cumulative probability
-            reaches one half; "midpoint": the most probable bin.
+            reaches one half, as `agebench.buckets.median`; "midpoint": the most probable bin.
     """
     years = np.asarray(bin_years, np.float64)
     if rule == "expectation":
@@ -59,7 +57,7 @@ def _median(
         "Gemm", [probabilities, graph.weight(np.triu(np.ones((count, count))), "sums")], "below"
     )
     short = graph.node("Sub", [graph.weight([0.5], "half"), below], "short_of_half")
-    steep = graph.node("Mul", [short, graph.weight([_STEEP], "steep")], "steep_step")
+    steep = graph.node("Mul", [short, graph.weight([1 / MEDIAN_RAMP], "steep")], "steep_step")
     bounds = [graph.weight(np.array(value), "bound") for value in (0.0, 1.0)]
     step = graph.node("Clip", [steep, *bounds], "step")
     rises = np.append(np.diff(years), 0.0)[:, None]

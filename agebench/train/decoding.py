@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
+from agebench.buckets import MEDIAN_RAMP
 from agebench.train.checks import require_known
 
 Decoding: TypeAlias = Literal["expectation", "median"]
@@ -49,5 +50,6 @@ def decode(probabilities: Tensor, years: Tensor, how: Decoding = "expectation") 
     of_bin = years.double()
     if how == "expectation":
         return expectation(shares, of_bin)
-    below = (shares.cumsum(dim=1) < 0.5 - _TIE).sum(dim=1)
-    return of_bin[below.clamp_max(len(of_bin) - 1)]
+    short = 0.5 - _TIE - shares.cumsum(dim=1)[:, :-1]
+    steps = (short / MEDIAN_RAMP).clamp(0.0, 1.0)
+    return of_bin[0] + (steps * of_bin.diff()).sum(dim=1)

@@ -149,16 +149,25 @@ def test_median_agrees_with_a_loop_and_takes_an_exact_half() -> None:
         total = 0.0
         for year, share in zip(range(1, 101), row, strict=True):
             total += float(share)
-            if total >= 0.5:
-                slow.append(float(year))
+            if total > 0.499:
+                # All but one half: the rest of the way to the next year.
+                slow.append(year + max(0.0, 0.5 - total) / 0.001)
                 break
-    assert median(rows, YEARS_1_TO_100).tolist() == slow
+    assert median(rows, YEARS_1_TO_100) == pytest.approx(slow, abs=1e-4)
+    plain = np.array(slow) == np.round(slow)
+    assert 0.5 < plain.mean() < 1
     assert median([[0.5, 0.0, 0.5]], AgeBins.single_years(7, 9)).tolist() == [7.0]
     # These four make one half, and 0.49999999999999994 when summed in floats.
     row = [0.2, 0.15, 0.1, 0.05, 0.5]
     assert np.cumsum(row)[3] < 0.5
     assert median([row], AgeBins.single_years(0, 4)).tolist() == [3.0]
     assert median([[0.2, 0.8]], AgeBins((0, 10), (9, 19))).tolist() == [14.5]
+
+
+def test_rounding_moves_a_median_a_little_and_never_by_a_whole_bin() -> None:
+    bins = AgeBins.single_years(30, 32)
+    shares = [[0.5 + off, 0.3 - off, 0.2] for off in (1e-6, 0.0, -1e-6, -5e-4, -1e-3, -2e-3)]
+    assert median(shares, bins) == pytest.approx([30, 30, 30.001, 30.5, 31, 31], abs=1e-5)
 
 
 @pytest.mark.parametrize(
