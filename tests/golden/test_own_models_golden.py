@@ -55,8 +55,7 @@ def test_the_baseline_is_the_same_under_onnxruntime(by_caffe: Floats) -> None:
 
 def test_known_errors_on_the_sample(by_caffe: Floats) -> None:
     ours = _years("multicrop-resnet")
-    # A median is a whole year, and rounding may carry one face of the 71 to the next one.
-    assert np.abs(ours - _years("multicrop-resnet@cv2dnn")).sum() <= 1
+    np.testing.assert_allclose(ours, _years("multicrop-resnet@cv2dnn"), atol=0.01)
     assert np.abs(ours - TRUE).mean() == pytest.approx(OURS_MAE, abs=0.05)
     small = _years("multicrop-resnet-small")
     assert np.abs(small - ours).mean() < 1.5  # without the mirror image, and rounded
