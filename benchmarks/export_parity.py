@@ -35,7 +35,8 @@ from agebench.export.multi_crop import checkpoint_candidate, multi_crop_candidat
 from agebench.export.parity import variants
 from agebench.export.writing import export
 from agebench.files import write_whole
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.opening import open_model
 from agebench.train.losses import LOSSES
 from agebench.train.model import MultiCropResNet
 from agebench.train.model_settings import ModelSettings

@@ -35,8 +35,9 @@ from agebench.runtimes.age_net_layout import (
     OUTPUT_NAME,
     deploy_prototxt,
 )
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
 from agebench.runtimes.caffe_model import read_mean
+from agebench.runtimes.opening import open_model
 from agebench.types import (
     AgePrediction,
     Crops,

@@ -26,7 +26,7 @@ from agebench.estimators.common import (
 )
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN, INPUT_SHAPE, OUTPUT_NAME
-from agebench.runtimes.base import open_model
+from agebench.runtimes.opening import open_model
 from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Floats, Image, ViewSpec
 from agebench.weights import resolve
 

@@ -18,7 +18,8 @@ from agebench.estimators.common import (
     view_pixels,
 )
 from agebench.protocols import EstimatorSpec
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.opening import open_model
 from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Floats, Image, ViewSpec
 from agebench.weights import resolve
 

@@ -20,7 +20,8 @@ from agebench.estimators.common import (
 )
 from agebench.estimators.spec_schema import Input, SpecFile, file_beside, read_spec
 from agebench.protocols import EstimatorSpec
-from agebench.runtimes.base import Model, ModelSource, open_model
+from agebench.runtimes.base import Model, ModelSource
+from agebench.runtimes.opening import open_model
 from agebench.types import (
     AgeBins,
     AgePrediction,

@@ -13,7 +13,8 @@ from agebench.errors import ModelError, UsageError
 from agebench.export.metadata import AGE, PRESENT, PROBABILITIES, FileSpec
 from agebench.export.reading import read_age_file
 from agebench.protocols import RuntimeInfo
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.opening import open_model
 from agebench.types import Crops, CropSpec, Floats
 
 BATCH = 32

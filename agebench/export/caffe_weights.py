@@ -29,7 +29,7 @@ from agebench.runtimes.age_net_layout import (
     age_net_layers,
     deploy_prototxt,
 )
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
 from agebench.runtimes.caffe_model import (
     CaffeLayer,
     CaffeNet,
@@ -37,6 +37,7 @@ from agebench.runtimes.caffe_model import (
     read_caffemodel,
     write_caffemodel,
 )
+from agebench.runtimes.opening import open_model
 
 MAX_BYTES = 1 << 30
 TOLERANCE = 1e-4

@@ -16,7 +16,8 @@ from agebench.export.reading import CheckedModel, check_interface, properties_of
 from agebench.export.writing import Written, proven, serialise, write_pair
 from agebench.files import check_target
 from agebench.protocols import RuntimeInfo
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.opening import open_model
 from agebench.types import Floats, plain
 
 BATCHES = (1, 2, 7)

@@ -83,7 +83,8 @@ class Child:
 def _run_model(request: Request) -> object:
     import numpy as np
 
-    from agebench.runtimes.base import ModelSource, open_model, use_threads
+    from agebench.runtimes.base import ModelSource, use_threads
+    from agebench.runtimes.opening import open_model
 
     config = request.get("config")
     source = ModelSource(

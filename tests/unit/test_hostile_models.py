@@ -18,9 +18,10 @@ from agebench.class_years import read_class_years
 from agebench.cli.main import main
 from agebench.errors import AgebenchError
 from agebench.registry import load_dataset, load_detector, load_estimator
-from agebench.runtimes.base import MAX_MODEL_BYTES, ModelSource, open_model
+from agebench.runtimes.base import MAX_MODEL_BYTES, ModelSource
 from agebench.runtimes.caffe_model import read_mean
 from agebench.runtimes.model_cost import _opencv_cost
+from agebench.runtimes.opening import open_model
 
 SPEC_FILE = """name = "stranger"
 [files]

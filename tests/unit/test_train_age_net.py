@@ -12,7 +12,8 @@ torch = pytest.importorskip("torch", reason="needs PyTorch: pip install 'agebenc
 from agebench.errors import ModelError  # noqa: E402 - after the skip
 from agebench.export.caffe_weights import convert  # noqa: E402
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN, deploy_prototxt  # noqa: E402
-from agebench.runtimes.base import ModelSource, open_model  # noqa: E402
+from agebench.runtimes.base import ModelSource  # noqa: E402
+from agebench.runtimes.opening import open_model  # noqa: E402
 from agebench.train.age_net import AgeNet  # noqa: E402
 from agebench.train.model_settings import ModelSettings, ViewSettings  # noqa: E402
 from agebench.train.networks import build_network  # noqa: E402

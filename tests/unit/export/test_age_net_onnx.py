@@ -17,8 +17,9 @@ from agebench.export.converted import converted_age_net
 from agebench.export.writing import export
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.age_net_layout import MICRO, PUBLISHED, Widths, deploy_prototxt
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
 from agebench.runtimes.caffe_model import CaffeLayer, read_caffemodel, write_caffemodel
+from agebench.runtimes.opening import open_model
 from agebench.types import AgePrediction, Crops
 
 

@@ -16,8 +16,9 @@ from agebench.errors import ModelError, UsageError
 from agebench.export import caffe_weights
 from agebench.export.age_net import random_age_net
 from agebench.export.caffe_weights import convert, read_tensors
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
 from agebench.runtimes.caffe_model import read_caffemodel
+from agebench.runtimes.opening import open_model
 
 Change: TypeAlias = dict[str, npt.NDArray[np.float32] | None]
 

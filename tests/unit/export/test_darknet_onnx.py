@@ -13,7 +13,8 @@ from agebench.export.darknet_files import parse_cfg
 from agebench.export.darknet_onnx import darknet_model
 from agebench.export.detector_file import DarknetFiles, export_detector, read_detector_file
 from agebench.export.metadata import SourceFile
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.opening import open_model
 from agebench.types import Image
 
 CFG = """

@@ -13,7 +13,8 @@ from agebench.export.decoding import add_age, decode_rule
 from agebench.export.graph import Graph
 from agebench.export.half import halve
 from agebench.export.metadata import AGE, PROBABILITIES
-from agebench.runtimes.base import ModelSource, open_model
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.opening import open_model
 from agebench.types import AgeBins, Floats
 
 BINS = AgeBins.single_years(3, 60)
