@@ -37,9 +37,7 @@ def _default_processes() -> int:
 @click.command("prepare", epilog=EPILOG, short_help="Cut a data set into crops by age group.")
 @click.option("--dataset", required=True, help="Data set by name, with options.")
 @click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
-@click.option(
-    "--detector", help="With options; yolov8-face if not named, for aligned chips 'aligned'."
-)
+@click.option("--detector", help="Face detector; fits the data set if not named.")
 @click.option(
     "-o",
     "--out",

@@ -375,6 +375,7 @@ class Trainer:
         # be trained again is dropped, one that could not be written would be missing for ever.
         self._note(record, decision, train_loss, drawn, seconds)
         self._save(LAST_FILE)
+        self._watcher.round(record, decision, seconds)
 
     def _note(
         self,
@@ -384,7 +385,6 @@ class Trainer:
         drawn: npt.NDArray[np.intp],
         seconds: float,
     ) -> None:
-        self._watcher.round(record, decision, seconds)
         if self._log is None:
             return
         counts = self._bootstrap.summary(drawn).counts

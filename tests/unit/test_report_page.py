@@ -455,7 +455,7 @@ def test_the_page_fits_a_phone_and_its_table_sorts(write_result: Write, tmp_path
         assert seen["up"] == seen["before"]
         assert seen["down"] == seen["before"][::-1]
         assert seen["sorted"] == "descending"
-        assert seen["styled"] == "1216px"
+        assert seen["styled"] == "1344px"
 
 
 @pytest.mark.slow
