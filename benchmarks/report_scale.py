@@ -111,6 +111,7 @@ def made_up(pictures: int, estimators: int, seed: int = 0) -> dict[str, Any]:
         },
         "detector": {
             "reference": "none",
+            "chosen_because": "",
             "name": "none",
             "weights": [],
             "runtime": RUNTIME,
