@@ -24,6 +24,7 @@ OUTSIDE = (
     "benchmarks/results/*.md",
     "pretrained/*.md",
     "pretrained/*.bin",
+    "pretrained/*.parity.json",
     "pretrained/*.prototxt",
     "pretrained/*.toml",
     "pretrained/sample/README.md",
