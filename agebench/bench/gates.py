@@ -218,15 +218,22 @@ def _read_baseline(path: Path) -> dict[str, Any]:
         texts = dataclasses.astuple(scored)
         if scored.label_kind not in LABEL_KINDS or not all(isinstance(text, str) for text in texts):
             raise TypeError("what it was measured on is not named by texts")
-        for item in content["estimators"]:
-            _, mae, _ = _own(item)
-            if mae is not None and type(mae) not in (int, float):
-                raise TypeError(f"an MAE of {mae!r:.40}")
+        _require_figures(content)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise AgebenchError(
             f"baseline {str(path)!r} is no result.json that 'agebench compare' writes ({error})"
         ) from error
     return dict(content)
+
+
+def _require_figures(content: Mapping[str, Any]) -> None:
+    for item in content["estimators"]:
+        _, mae, _ = _own(item)
+        if mae is not None and type(mae) not in (int, float):
+            raise TypeError(f"an MAE of {mae!r:.40}")
+    for _, ranges in _ranges_of(content):
+        if {type(ranges[key]) for key in ("n", "distance_years")} - {int, float}:
+            raise TypeError(f"figures against ranges: {ranges!r:.80}")
 
 
 def _own(item: Mapping[str, Any]) -> tuple[str, float | None, int]:
@@ -301,3 +308,32 @@ def _fallen_behind(result: Mapping[str, Any], gates: Gates) -> Iterator[str]:
             )
         if n < old_n:
             yield f"{name}: an age for {n} pictures only, {old_n} in {where}"
+    yield from _further_from_ranges(result, stored, gates.tolerance_years, where)
+
+
+def _further_from_ranges(
+    result: Mapping[str, Any], stored: Mapping[str, Any], tolerance_years: float, where: str
+) -> Iterator[str]:
+    """Compare the distances to labels that are age ranges, over the same number of pictures."""
+    before = dict(_ranges_of(stored))
+    for name, ranges in _ranges_of(result):
+        old = before.get(name)
+        if old is None:
+            continue
+        if ranges["n"] != old["n"]:
+            yield (
+                f"{name}: {ranges['n']} pictures with an age range had an age from every "
+                f"estimator, {old['n']} in {where}: not to be compared"
+            )
+        elif ranges["distance_years"] > old["distance_years"] + tolerance_years:
+            yield (
+                f"{name}: {ranges['distance_years']:.3f} years to the range are more than "
+                f"{tolerance_years:g} above {old['distance_years']:.3f} of {where}"
+            )
+
+
+def _ranges_of(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Name and figures against age ranges of every estimator that has some."""
+    for item in result["estimators"]:
+        if item["available"] and item.get("ranges") is not None:
+            yield str(item["name"]), item["ranges"]

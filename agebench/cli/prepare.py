@@ -136,6 +136,8 @@ def command(
 
 
 def _print_report(report: PrepareReport) -> None:
+    from agebench.report.words import counted
+
     console = Console()
 
     def say(text: str) -> None:
@@ -147,12 +149,14 @@ def _print_report(report: PrepareReport) -> None:
     if report.was_complete:
         say(f"{report.out} is complete: nothing to do")
     elif report.resumed:
-        say(f"{report.resumed} pictures had been finished before")
+        say(f"{counted(report.resumed, 'picture')} had been finished before")
     left_out = counts.get("left_out", {})
-    say(f"{counts.get('faces', 0)} faces of {counts.get('pictures', 0)} pictures in {report.out}")
+    faces = counted(counts.get("faces", 0), "face")
+    say(f"{faces} of {counted(counts.get('pictures', 0), 'picture')} in {report.out}")
     if left_out:
         listed = ", ".join(f"{count} {status}" for status, count in left_out.items())
-        say(f"{sum(left_out.values())} pictures left out ({listed}): see manifest_problems.csv")
+        total = counted(sum(left_out.values()), "picture")
+        say(f"{total} left out ({listed}): see manifest_problems.csv")
     not_listed = counts.get("not_listed", 0)
     if not_listed:
         say(f"left out while listing the data set: {not_listed}: see manifest_problems.csv")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -230,12 +230,17 @@ def _mean_cell(group: Mapping[str, Any] | None) -> Cell:
     return Cell(shown, group["mae_years"])
 
 
+def _has_class(classes: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
+    return classes is not None and classes["exact"] is not None
+
+
 def class_grid(joined: Joined) -> Grid | None:
     """How often the Adience class was right, or the one next to it."""
     rows = []
-    for entry in joined.scored:
-        classes = (entry.analysis or {}).get("buckets") or entry.content["classes"]
-        if classes is not None and classes["exact"] is not None:
+    for entry in joined.entries:  # labels that are ranges have a class, too, but no mean error
+        of_analysis = (entry.analysis or {}).get("buckets")  # over known ages alone
+        classes = of_analysis if _has_class(of_analysis) else entry.content.get("classes")
+        if _has_class(classes):
             counts = (classes[name] for name in ("n", "n_in_gap", "n_unclassified"))
             rows.append(
                 [

@@ -179,6 +179,25 @@ def test_fewer_pictures_with_an_age_fail(result: dict[str, Any], tmp_path: Path)
     assert reason.startswith("hse: an age for 3 pictures only, 4 in")
 
 
+@pytest.mark.parametrize(
+    ("distance", "n", "reason"),
+    [
+        (2.09, 60, None),
+        (2.11, 60, "hse: 2.110 years to the range are more than 0.1 above 2.000"),
+        (1.0, 59, "hse: 59 pictures with an age range had an age from every estimator, 60 in"),
+    ],
+)
+def test_labels_that_are_ranges_have_a_baseline_too(
+    result: dict[str, Any], tmp_path: Path, distance: float, n: int, reason: str | None
+) -> None:
+    result["estimators"][0]["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 2.0}
+    gates = read_gates((), _stored(tmp_path, result))
+    result["estimators"][0]["ranges"] = {"n": n, "hit_rate": 0.5, "distance_years": distance}
+    reasons = gates.failures(result)
+    assert len(reasons) == (reason is not None)
+    assert all(given.startswith(reason or "") for given in reasons)
+
+
 def test_results_of_other_pictures_are_not_compared(result: dict[str, Any], tmp_path: Path) -> None:
     gates = read_gates((), _stored(tmp_path, result))
     for change in ({"content_sha256": "cd" * 32}, {"name": "other"}, {"subset": "first 3 by name"}):
@@ -231,6 +250,8 @@ def test_wrong_calls_are_refused(tmp_path: Path, result: dict[str, Any]) -> None
         (("dataset", "subset"), [1]),
         (("estimators", 0, "own_errors", "mae_years"), "3"),
         (("estimators", 0, "own_errors", "n"), "many"),
+        (("estimators", 0, "ranges"), {"n": 60}),
+        (("estimators", 0, "ranges"), {"n": 60, "distance_years": "far"}),
     ],
 )
 def test_a_baseline_with_odd_values_is_a_sentence(

@@ -665,7 +665,7 @@ def test_chips_need_no_detector_to_be_named(tmp_path: Path) -> None:
     )
     assert done.exit_code == 0, done.output
     assert "detector: aligned: the pictures of utkface are aligned chips" in done.output
-    assert "1 faces of 1 pictures" in done.output
+    assert "1 face of 1 picture" in done.output
 
 
 def test_samples_of_an_own_data_set_can_be_sent_to_processes(tmp_path: Path) -> None:

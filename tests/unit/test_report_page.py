@@ -212,6 +212,8 @@ def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) 
         scores = dict.fromkeys(("1", "3", "5", "10"))
         item["errors"] = {**empty, "n": 0, "cs": scores, "by_decade": []}
         item["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 3.25}
+        classes = {"n": 60, "n_in_gap": 0, "n_unclassified": 1, "exact": 0.4375, "one_off": 0.75}
+        item["classes"] = classes
     content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "images": []}
     content["estimators"][0]["spec"] = {**content["estimators"][0]["spec"], "notes": ["made up"]}
     del content["analysis"]
@@ -219,6 +221,8 @@ def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) 
     text = page.render(joined)
     assert "Against age ranges" in text
     assert ">3.25</td>" in text
+    assert "The eight Adience classes" in text
+    assert ">43.8</td>" in text
     assert "No picture has a known age" in text
     assert 'class="warning">good was TRAINED ON 3 of its 60' in text
     assert "good: made up" in text
