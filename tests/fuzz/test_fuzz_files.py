@@ -159,6 +159,12 @@ FAMILIES: dict[str, Family] = {
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with whole files of the kinds that are made here and not written down."""
     folder = tmp_path_factory.mktemp("whole")
+    make_whole(folder)
+    return folder
+
+
+def make_whole(folder: Path) -> None:
+    """Write them."""
     rng = np.random.default_rng(0)
     lines = ["path,age,identity"]
     for index in range(3):
@@ -189,10 +195,9 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     blobs = (np.ones((2, 3, 3, 3), np.float32), np.zeros(2, np.float32))
     layers = [CaffeLayer("conv1", "Convolution", blobs, ("data",), ("conv1",))]
     write_caffemodel(folder / "x.caffemodel", layers, encoding="v1", name="net")
-    return folder
 
 
-def _seed(family: Family, whole: Path) -> tuple[bytes, dict[str, bytes]]:
+def seed_of(family: Family, whole: Path) -> tuple[bytes, dict[str, bytes]]:
     """Return a whole file, and what lies beside it."""
     beside = dict(family.beside or {})
     if family.seed is not None:
@@ -210,7 +215,8 @@ def _seed(family: Family, whole: Path) -> tuple[bytes, dict[str, bytes]]:
     return (whole / family.file).read_bytes(), beside
 
 
-def _try(name: str, family: Family, content: bytes, beside: Mapping[str, bytes]) -> None:
+def try_file(name: str, family: Family, content: bytes, beside: Mapping[str, bytes]) -> None:
+    """Hold a family's reader to the promise, with these bytes in a folder of their own."""
     with tempfile.TemporaryDirectory() as folder:
         for other, data in beside.items():
             path = Path(folder) / other
@@ -225,8 +231,8 @@ def _try(name: str, family: Family, content: bytes, beside: Mapping[str, bytes])
 @given(data=st.data())
 def test_damaged_bytes(name: str, whole: Path, data: st.DataObject) -> None:
     family = FAMILIES[name]
-    seed, beside = _seed(family, whole)
-    _try(name, family, data.draw(mutated(seed)), beside)
+    seed, beside = seed_of(family, whole)
+    try_file(name, family, data.draw(mutated(seed)), beside)
 
 
 JSON_FAMILIES = [name for name, family in FAMILIES.items() if family.file.endswith(".json")]
@@ -236,8 +242,8 @@ JSON_FAMILIES = [name for name, family in FAMILIES.items() if family.file.endswi
 @given(data=st.data())
 def test_odd_values_in_json(name: str, whole: Path, data: st.DataObject) -> None:
     family = FAMILIES[name]
-    seed, beside = _seed(family, whole)
-    _try(name, family, json_bytes(data.draw(changed(json.loads(seed)))), beside)
+    seed, beside = seed_of(family, whole)
+    try_file(name, family, json_bytes(data.draw(changed(json.loads(seed)))), beside)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -246,7 +252,7 @@ def test_whole_files_are_read(name: str, whole: Path) -> None:
     if name == "mean image":
         pytest.skip("a whole one has 786 kB: the seed is its head")
     family = FAMILIES[name]
-    seed, beside = _seed(family, whole)
+    seed, beside = seed_of(family, whole)
     with tempfile.TemporaryDirectory() as folder:
         for other, data in {**beside, family.file: seed}.items():
             path = Path(folder) / other
