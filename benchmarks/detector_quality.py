@@ -30,10 +30,11 @@ import onnxruntime
 import psutil
 
 from agebench.detectors.common import overlaps
+from agebench.files import write_whole
 from agebench.protocols import FaceDetector
 from agebench.registry import load_detector
 from agebench.types import Face, Floats, Image, plain
-from agebench.vision.images import read_image
+from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2
 
 DETECTORS = (
@@ -235,7 +236,7 @@ def draw(
         for face in faces[picture]:
             for x, y in face.landmarks_xy:
                 cv2.circle(canvas, (round(x), round(y)), 2, (255, 0, 255), -1)
-        cv2.imwrite(str(folder / picture.replace("/", "_")), canvas)
+        write_whole(folder / f"{picture.replace('/', '_')}.png", encode_png(canvas))
 
 
 def _arguments() -> argparse.Namespace:

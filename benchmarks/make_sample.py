@@ -36,7 +36,7 @@ from agebench.datasets.splits import Split, part
 from agebench.files import write_whole
 from agebench.protocols import FaceDetector
 from agebench.types import Floats, Image, Sample
-from agebench.vision.images import read_image
+from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2
 
 PROTOCOL, PART = "utkface-full", "test"
@@ -432,7 +432,7 @@ def main() -> int:
     write_whole(arguments.out / "README.md", card(composites, record, size))
     write_whole(arguments.record, (json.dumps(record, indent=1) + "\n").encode())
     if arguments.sheet is not None:
-        cv2.imwrite(str(arguments.sheet), sheet(composites, arguments.out))
+        write_whole(arguments.sheet, encode_png(sheet(composites, arguments.out)))
     print(json.dumps({key: value for key, value in record.items() if key != "composites"}))
     print(len(composites), "composites")
     return 0

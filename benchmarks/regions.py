@@ -25,11 +25,12 @@ from agebench import load_dataset, load_detector, load_estimator
 from agebench.bench.environment import describe_environment
 from agebench.bench.faces import largest
 from agebench.datasets.landmarks import read_pts
+from agebench.files import write_whole
 from agebench.protocols import FaceDetector
 from agebench.types import FGNET_68_POINTS, CropSpec, Face, FaceFrame, Image, Sample, ViewSpec
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame, face_from_landmarks
-from agebench.vision.images import read_image
+from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2
 from agebench.vision.regions import REGIONS, Patch
 
@@ -116,7 +117,8 @@ def draw_sheet(
     for number, name in enumerate([*REGIONS, *REGIONS]):
         place = (number * TILE_PX + 2, 14)
         cv2.putText(header, name, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (255, 255, 255))
-    cv2.imwrite(str(file), np.vstack([header, sheet]))
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(file, encode_png(np.vstack([header, sheet])))
 
 
 def summary(ious: Sequence[float]) -> dict[str, float | int]:

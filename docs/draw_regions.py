@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from agebench import load_dataset, load_detector
+from agebench.files import write_whole
 from agebench.types import Image
 from agebench.vision.frames import canonical_frame, frame_points
-from agebench.vision.images import read_image
+from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2
 from agebench.vision.regions import REGIONS
 
@@ -76,7 +77,7 @@ def main() -> int:
     parser.add_argument("utkface", type=Path)
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
-    cv2.imwrite(str(arguments.out), draw(composite(arguments.utkface)))
+    write_whole(arguments.out, encode_png(draw(composite(arguments.utkface))))
     return 0
 
 
