@@ -26,7 +26,7 @@ from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.curves import draw_curves
 from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
-from agebench.train.loop import BEST_FILE, RunState, Trainer
+from agebench.train.loop import BEST_FILE, Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
 from agebench.train.preview import each_alone, preview
@@ -40,6 +40,7 @@ from agebench.train.run_folder import (
     evaluation_of,
     write_left_out,
 )
+from agebench.train.run_state import RunState
 from agebench.train.settings import TrainSettings
 from agebench.train.start import Start, read_start, sentence
 from agebench.train.windows import TrainingFaces, gather_faces

@@ -24,10 +24,12 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 
 from agebench.train import loop  # noqa: E402 - only where torch is there
 from agebench.train.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
-from agebench.train.loop import BEST_FILE, LAST_FILE, RunState, Trainer  # noqa: E402
+from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
+from agebench.train.mixup import mixed  # noqa: E402
 from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.optimiser import OptimiserState, make_optimiser  # noqa: E402
 from agebench.train.progress import Silent, StepReport  # noqa: E402
+from agebench.train.run_state import RunState  # noqa: E402
 from agebench.train.schedule import crop_scale, rate_factor, stage_of  # noqa: E402
 from agebench.train.settings import OptimSettings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
@@ -381,8 +383,9 @@ def test_nothing_is_mixed_in_from_a_view_that_is_missing(
     settings = _settings(age_list, *CALM, "optim.mixup=1.0")
     trainer = _trainer(settings, {**faces, "train": train}, None)
     views = trainer._batches.views(trainer._batches.gather(0, np.arange(8), slice(None)))
-    mixed = trainer._mixed(views, 0)
-    other, share = mixed.targets.other, mixed.targets.share
+    assert mixed(views, 0.0, (0, 0, 0)) is views
+    both = mixed(views, 1.0, (0, 0, 0))
+    other, share = both.targets.other, both.targets.share
     assert other is not None
     assert share is not None
     assert (share >= 0.5).all()
@@ -391,7 +394,7 @@ def test_nothing_is_mixed_in_from_a_view_that_is_missing(
         for name, pixels in views.pixels.items():
             weight = share[row] if views.present[name][partner] else 1.0
             expected = weight * pixels[row] + (1 - weight) * pixels[partner]
-            assert torch.allclose(mixed.pixels[name][row], expected, atol=1e-3)
+            assert torch.allclose(both.pixels[name][row], expected, atol=1e-3)
     assert not all(views.present["mouth"][partner] for partner in whose)
 
 
