@@ -318,7 +318,7 @@ def _measure(
         limits = peaks.get(device)
         entries.append(BenchEntry(runner, tuple(sweeps[at]), resources, limits, stages, cold[at]))
     samples = [(item.runner.name, [t.total.samples_ms for t in item.sweep]) for item in entries]
-    comparisons = compare_pairs(samples, settings.batches, settings.seed)
+    comparisons = compare_pairs(samples, settings.batches)
     about["machine"] |= {
         "load_average_after": _load_average(),
         "peaks": {device: found.to_json() for device, found in peaks.items()},

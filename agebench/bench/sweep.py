@@ -23,7 +23,7 @@ WARM_UP_TOLERANCE = 0.05
 """Warm-up ends when the median of the last `WARM_UP_WINDOW` runs is within this share of that of
 the runs one before, or after `WARM_UP_MOST`."""
 
-SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 10, 1000
+SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 20, 1000
 """Bounds on the rounds where a time is given: enough to say something, few enough to keep all."""
 
 _BYTES_PER_PIXEL = 3 + 3 * 4 * 2

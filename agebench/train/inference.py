@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agebench.errors import WeightsError
+from agebench.errors import UsageError, WeightsError
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model_settings import ViewSettings
@@ -115,6 +115,9 @@ def distribution(
 def mirror_partners(views: Mapping[str, ViewSettings]) -> dict[str, str]:
     """Return by name the view whose mirror image is that view of the mirrored picture.
 
+    Raises:
+        UsageError: the network has one of two eyes alone, or cuts them differently.
+
     >>> eye = {side: ViewSettings(f"eye_{side}", (32, 32)) for side in ("left", "right")}
     >>> mirror_partners({**eye, "mouth": ViewSettings("mouth")})
     {'left': 'right', 'right': 'left', 'mouth': 'mouth'}
@@ -123,8 +126,14 @@ def mirror_partners(views: Mapping[str, ViewSettings]) -> dict[str, str]:
 
 
 def _mirror_partner(name: str, views: Mapping[str, ViewSettings]) -> str:
-    wanted = MIRRORED_REGIONS.get(views[name].region, views[name].region)
+    region = MIRRORED_REGIONS.get(views[name].region)
+    if region is None:
+        return name
+    wanted = replace(views[name].view, region=region)
     for other, view in views.items():
-        if view.region == wanted and view.size_hw == views[name].size_hw:
+        if view.view == wanted:
             return other
-    return name
+    raise UsageError(
+        f"no mirror image can be looked at: it needs a view of {region} that is cut like the view "
+        f"{name!r} of {views[name].region}, and the network has none"
+    )
