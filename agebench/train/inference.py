@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from agebench.errors import UsageError, WeightsError
+from agebench.runtimes.base import wanted_threads
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model_settings import ViewSettings
@@ -51,23 +53,28 @@ class Network:
         model: in evaluation mode.
         device: as torch names it.
         flip: the mean with the mirror image is taken.
+        threads: how many it uses on the processor; None leaves PyTorch's own number.
     """
 
     saved: Checkpoint
     model: AgeNetwork
     device: str
     flip: bool = False
+    threads: int | None = None
 
     @staticmethod
     def of(path: Path, device: str, *, flip: bool = False) -> Network:
-        """Read a checkpoint.
+        """Read a checkpoint; it keeps to the threads that `use_threads` says here.
 
         Raises:
             WeightsError: it is damaged or no checkpoint.
         """
         saved = read_checkpoint(path)
         model = load_model(saved, str(path)).to(device)
-        return Network(saved, model, str(next(model.parameters()).device), flip)
+        if flip:
+            mirror_partners(saved.settings.model.views)  # refused now, not at the first face
+        device = str(next(model.parameters()).device)
+        return Network(saved, model, device, flip, wanted_threads())
 
     @torch.inference_mode()
     def probabilities(self, crops: Crops) -> Floats:
@@ -82,8 +89,22 @@ class Network:
             for name in views
         }
         loss = LOSSES[self.saved.settings.loss.name]
-        shares = distribution(self.model, loss, pixels, present, flip=self.flip)
+        with _on_threads(self.threads):
+            shares = distribution(self.model, loss, pixels, present, flip=self.flip)
         return np.asarray(shares.double().cpu().numpy(), np.float64)
+
+
+@contextmanager
+def _on_threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def distribution(

@@ -70,7 +70,7 @@ class Trainer:
         start: Mapping[str, Tensor] | None = None,
         tensorboard: bool = False,
     ) -> None:
-        self.settings, self.state = settings, RunState()
+        self.settings = settings
         self._val, self._folder, self._world = val, folder, world
         self._about, self._watcher = dict(about or {}), watcher or Silent()
         self._spec = LOSSES[settings.loss.name]
@@ -78,7 +78,9 @@ class Trainer:
             np.stack([train.lows, train.highs], axis=1), settings.bootstrap
         )
         self.steps_per_pass = max(1, self._bootstrap.size // settings.batch)
-        self.total = self.steps_per_pass * settings.passes * settings.rounds
+        per_round = self.steps_per_pass * settings.passes
+        self.total = per_round * settings.rounds
+        self.state = RunState(plan=self.total)
         torch.manual_seed(settings.seed)
         model = build_network(settings.model, self._spec.head)
         self.model: AgeNetwork = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs know no memory_format here
@@ -157,15 +159,15 @@ class Trainer:
     def _step(self, gathered: HostBatch, number: int) -> float:
         settings, state, began = self.settings, self.state, time.monotonic()
         step, optim = state.step, self.settings.optim
-        rate = optim.learning_rate * state.rate * rate_factor(step, self.total, optim)
+        rate = optim.learning_rate * state.rate * rate_factor(step, state.plan, optim)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         share = self._world.share(settings.batch)
         draws = self.model.draws
         draws.begin(settings.seed, step, settings.batch, share.start, share.stop)
-        views = self._batches.views(gathered, crop_scale(step, self.total, optim))
+        views = self._batches.views(gathered, crop_scale(step, state.plan, optim))
         views = mixed(views, optim.mixup, (settings.seed, step, self._world.rank))
-        value = self.learn(views, stage_of(step, self.total, optim))
+        value = self.learn(views, stage_of(step, state.plan, optim))
         self._ema.update(self.model, step)
         state.step += 1
         state.seconds += time.monotonic() - began
@@ -337,6 +339,7 @@ class Trainer:
         OptimiserState(saved.optimiser).restore(self.model, self._optimiser)
         self.state = state = RunState.from_json(saved.state)
         per_round = self.steps_per_pass * self.settings.passes
+        state.plan = state.plan or per_round * saved.settings.rounds
         first = len(state.history) * per_round
         if not (
             first <= state.step <= first + per_round and len(state.losses) == state.step - first

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from agebench.train.batches import ViewBatch
 from agebench.train.losses import Targets
@@ -20,18 +24,29 @@ def mixed(views: ViewBatch, alpha: float, key: tuple[int, int, int]) -> ViewBatc
     """
     if not alpha:
         return views
-    seed, step, rank = key
-    rng = np.random.default_rng([seed, step, 3, rank])
+    rng = np.random.default_rng([key[0], key[1], 3, key[2]])
     ages = views.targets.ages
-    count = len(ages)
-    other = torch.from_numpy(rng.permutation(count)).to(ages.device)
-    share = torch.from_numpy(rng.beta(alpha, alpha, count)).float().to(ages.device)
+    other = torch.from_numpy(_partners(views.present, rng)).to(ages.device)
+    share = torch.from_numpy(rng.beta(alpha, alpha, len(ages))).float().to(ages.device)
     share = torch.maximum(share, 1 - share)
-    pixels = {}
-    for name, values in views.pixels.items():
-        # Where the other picture lacks this view there is nothing to mix in.
-        weight = torch.where(views.present[name][other, 0] > 0, share, 1.0)[:, None, None, None]
-        pixels[name] = values * weight + values[other] * (1 - weight)
+    weight = share[:, None, None, None]
+    pixels = {
+        name: values * weight + values[other] * (1 - weight)
+        for name, values in views.pixels.items()
+    }
     targets = views.targets
     partner = Targets(targets.ages[other], targets.lows[other], targets.highs[other])
     return ViewBatch(pixels, views.present, targets.mixed(partner, share))
+
+
+def _partners(present: Mapping[str, Tensor], rng: np.random.Generator) -> npt.NDArray[np.intp]:
+    """Draw a partner for each picture among those that lack the same views.
+
+    Of a view that the partner lacks nothing could be mixed in, while its age would be.
+    """
+    flags = np.concatenate([values.cpu().numpy() for values in present.values()], axis=1)
+    other = np.arange(len(flags))
+    for pattern in np.unique(flags, axis=0):
+        rows = np.flatnonzero((flags == pattern).all(axis=1))
+        other[rows] = rng.permutation(rows)
+    return other

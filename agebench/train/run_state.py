@@ -17,6 +17,8 @@ class RunState:
     """Where a run is; everything but tensors that going on exactly needs.
 
     Attributes:
+        plan: steps that the run was planned for when it began: the warm-up and the stages are
+            shares of these, also where it goes on for longer.
         step: steps made so far.
         history: rounds ended so far.
         rate: product of the stability rule's cuts.
@@ -28,6 +30,7 @@ class RunState:
         seconds: spent in training so far.
     """
 
+    plan: int = 0
     step: int = 0
     history: tuple[RoundRecord, ...] = ()
     rate: float = 1.0
@@ -41,6 +44,7 @@ class RunState:
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON can hold it."""
         return {
+            "plan": self.plan,
             "step": self.step,
             "history": json.loads(history_to_json(self.history)),
             "rate": self.rate,
@@ -63,6 +67,7 @@ class RunState:
         try:
             best = values["best_mae"]
             return RunState(
+                plan=int(values.get("plan", 0)),
                 step=int(values["step"]),
                 history=history_from_json(json.dumps(values["history"])),
                 rate=float(values["rate"]),
