@@ -26,7 +26,8 @@ YearsRule: TypeAlias = Literal["midpoint", "expectation"]
 YEARS_RULES: tuple[YearsRule, ...] = ("midpoint", "expectation")
 
 SUM_TOLERANCE = 1e-3
-"""How far from 1 a row of probabilities may sum, as in `AgePrediction`; rows are then rescaled."""
+"""How far from 1 a row of probabilities may sum, as in `AgePrediction`, in half precision too; rows
+are then rescaled."""
 
 TIE = 1e-9
 """A cumulative probability this near to one half has reached it: sums of floats round."""

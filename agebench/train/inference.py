@@ -17,8 +17,8 @@ from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model_settings import ViewSettings
 from agebench.train.networks import AgeNetwork, build_network
-from agebench.train.windows import MIRRORED_REGIONS
 from agebench.types import Crops, Floats
+from agebench.vision.regions import MIRRORED_REGIONS
 
 
 def load_model(saved: Checkpoint, where: str) -> AgeNetwork:

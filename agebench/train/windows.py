@@ -22,12 +22,10 @@ from agebench.vision.decoding import Decoded, decode_all
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import MAX_PIXELS
 from agebench.vision.opencv import cv2
+from agebench.vision.regions import MIRRORED_REGIONS
 
 REACH = 0.75
 """How far a window reaches from the frame's centre, in frame heights: views with their jitter."""
-
-MIRRORED_REGIONS = {"eye_left": "eye_right", "eye_right": "eye_left"}
-"""What a region shows in the mirrored picture; the others show themselves."""
 
 WHOLE = "original"
 """The region that shows the whole picture and so can't be cut from a window."""

@@ -14,7 +14,6 @@ from agebench import load_estimator  # noqa: E402 - torch first
 from agebench.errors import ModelError, UsageError  # noqa: E402
 from agebench.export.age_file import generated  # noqa: E402
 from agebench.export.multi_crop import About, multi_crop_candidate  # noqa: E402
-from agebench.export.parity import withheld  # noqa: E402
 from agebench.export.writing import export  # noqa: E402
 from agebench.testing import check_estimator  # noqa: E402
 from agebench.train.coral import CoralHead  # noqa: E402
@@ -132,10 +131,10 @@ def test_the_file_is_a_whole_estimator(tmp_path: Path) -> None:
         assert (spec.name, spec.trained_on, spec.label_kind) == ("mine", "UTKFace", "dex-estimated")
         assert spec.bins == SETTINGS["late"].bins
     crops = generated(candidate.spec.crop, 3)
-    without = [answer.years for answer in estimator.predict(withheld(crops, "eyes"))]
+    without = [answer.years for answer in estimator.predict(crops.without("eyes"))]
     assert not np.allclose(without, [answer.years for answer in estimator.predict(crops)], atol=0.1)
     with pytest.raises(ModelError, match="face 0: 'face', 'eyes' missing"):
-        estimator.predict(withheld(withheld(crops, "eyes"), "face"))
+        estimator.predict(crops.without("eyes").without("face"))
 
 
 def test_with_flip_a_picture_and_its_mirror_image_have_one_age(tmp_path: Path) -> None:
