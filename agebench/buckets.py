@@ -26,9 +26,10 @@ YearsRule: TypeAlias = Literal["midpoint", "expectation"]
 YEARS_RULES: tuple[YearsRule, ...] = ("midpoint", "expectation")
 
 SUM_TOLERANCE = 1e-3
-"""How far from 1 a row of probabilities may sum, as in `AgePrediction`; rows are then rescaled."""
+"""How far from 1 a row of probabilities may sum, as in `AgePrediction`, in half precision too; rows
+are then rescaled."""
 
-_TIE = 1e-9
+TIE = 1e-9
 """A cumulative probability this near to one half has reached it: sums of floats round."""
 
 MEDIAN_RAMP = 1e-3
@@ -173,7 +174,7 @@ def median(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
     array([21.])
     """
     _ordered(bins)
-    short = 0.5 - _TIE - np.cumsum(_distribution(probabilities, len(bins)), axis=1)
+    short = 0.5 - TIE - np.cumsum(_distribution(probabilities, len(bins)), axis=1)
     steps = np.clip(short[:, :-1] / MEDIAN_RAMP, 0.0, 1.0)
     years = bins.midpoints[0] + steps @ np.diff(bins.midpoints)
     return np.asarray(years, dtype=np.float64)

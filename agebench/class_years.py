@@ -23,14 +23,14 @@ FORMAT = "agebench-class-years"
 FORMAT_VERSION = 1
 LARGEST_BYTES = 1_000_000
 
-_SCORED_PART = re.compile(r"(?:test|val|fold-[0-9]+|person-.+)\Z")
+_SCORED_PART = re.compile(r"(?:test|val|fold-[0-9]+|person-.+|not-(?!fold-[0-9]+\Z|person-.).*)\Z")
 
 
 def require_training_part(part: str) -> None:
     """Refuse a part that results are measured on: "test", "val", a fold or a person.
 
     Raises:
-        UsageError: `part` is one, or one of several is; "not-fold-0" is none.
+        UsageError: `part` is one, or one of several is; "not-fold-0" is none, "not-train" is.
     """
     for word in part.split("+"):
         if not word or _SCORED_PART.match(word):

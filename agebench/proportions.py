@@ -6,6 +6,8 @@ import math
 from statistics import NormalDist
 
 import numpy as np
+from scipy.stats import norm
+from scipy.stats import t as student_t
 
 from agebench.arrays import Bools, Ints, same_length
 from agebench.intervals import LEVEL, Interval
@@ -79,8 +81,10 @@ def share_interval(
 ) -> Interval | None:
     """Return the Wilson interval of a share, over pictures or over the people in them.
 
-    With people, the interval is that of `effective_trials` (see Franco et al., Journal of Survey
-    Statistics and Methodology 7, 2019, 334-364, for how such intervals do).
+    With people, the interval is that of `effective_trials`, fewer still by what is not known of
+    their variance: the squared ratio of the normal quantile to that of Student's t with one degree
+    of freedom less than people (Korn & Graubard; Franco et al., Journal of Survey Statistics and
+    Methodology 7, 2019, 334-364, say how such intervals do).
 
     Args:
         happened: shape (n,); n may be 0.
@@ -97,5 +101,7 @@ def share_interval(
         return wilson_interval(int(happened.sum()), n, level)
     if codes.min() == codes.max():
         return None
-    trials = effective_trials(happened, codes)
+    people, tail = len(np.unique(codes)), (1 + level) / 2
+    unsure = float(norm.ppf(tail) / student_t.ppf(tail, people - 1)) ** 2
+    trials = effective_trials(happened, codes) * unsure
     return wilson_interval(float(happened.mean()) * trials, trials, level)

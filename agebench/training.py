@@ -15,9 +15,15 @@ import torch
 from agebench.bench.environment import describe_environment
 from agebench.bench.selection import find_split
 from agebench.datasets.sampling import sample
-from agebench.datasets.splits import Split, part
+from agebench.datasets.splits import Split, part, select_parts
 from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes
-from agebench.errors import AgebenchError, DatasetError, MissingDependencyError, WeightsError
+from agebench.errors import (
+    AgebenchError,
+    DatasetError,
+    MissingDependencyError,
+    UsageError,
+    WeightsError,
+)
 from agebench.files import write_whole
 from agebench.metrics import distance_to_range, range_hit, summarise
 from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
@@ -26,7 +32,7 @@ from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.curves import draw_curves
 from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
-from agebench.train.loop import BEST_FILE, RunState, Trainer
+from agebench.train.loop import BEST_FILE, Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
 from agebench.train.preview import each_alone, preview
@@ -40,7 +46,8 @@ from agebench.train.run_folder import (
     evaluation_of,
     write_left_out,
 )
-from agebench.train.settings import TrainSettings
+from agebench.train.run_state import RunState
+from agebench.train.settings import DataSettings, TrainSettings
 from agebench.train.start import Start, read_start, sentence
 from agebench.train.windows import TrainingFaces, gather_faces
 from agebench.train.world import World, join_world
@@ -184,6 +191,7 @@ class _Run:
         resume = checkpoint_to_resume(folder, settings)
         earlier = {} if resume is None else evaluation_of(folder)
         pictures = Pictures.of(settings, self.progress)
+        require_separate(pictures.split, settings.data, final_test=final_test)
         faces = {
             "train": pictures.gather(settings.data.train_part, settings.data.train_share),
             "val": pictures.gather(settings.data.val_part),
@@ -206,7 +214,8 @@ class _Run:
         )
         if world.leads:
             if resume is None or not self._knows_its_pictures:
-                what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/train"
+                trained = settings.data.train_part
+                what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/{trained}"
                 seen = TrainingHashes.of(what, faces["train"].hashes)
                 (seen if start is None else start.union(seen)).write(folder / RUN_HASHES)
             self._tell(trainer.state, write_left_out(folder, pictures.left_out(faces)))
@@ -272,6 +281,23 @@ class _Run:
             self.say(
                 f"data.detector is {detector.name!r}: each picture of {dataset.name} is taken for "
                 "one face cut out as aligned chips are; for photographs name a detector"
+            )
+
+
+def require_separate(split: Split, data: DataSettings, *, final_test: bool) -> None:
+    """Refuse parts that decide or are measured on and that are trained on as well.
+
+    Raises:
+        UsageError: they share a part of the split, or it has no such part.
+    """
+    trained = select_parts(split, data.train_part)
+    measured = {"val_part": data.val_part} | ({"test_part": data.test_part} if final_test else {})
+    for name, wanted in measured.items():
+        if both := trained & select_parts(split, wanted):
+            raise UsageError(
+                f"data.{name} is {wanted!r} and data.train_part {data.train_part!r}: "
+                f"{', '.join(sorted(both))} of protocol {split.protocol!r} would be trained on "
+                "and measured on; name parts that share none"
             )
 
 

@@ -221,6 +221,13 @@ class Crops:
             {name: share[index] for name, share in self.outside.items()},
         )
 
+    def without(self, view: str) -> Crops:
+        """Return the same crops as if `view` could be had of no face: black and marked missing."""
+        views, present = dict(self.views), dict(self.present)
+        views[view] = np.zeros_like(views[view])
+        present[view] = np.zeros_like(present[view])
+        return Crops(views, present, self.outside)
+
     @staticmethod
     def join(parts: Sequence[Crops]) -> Crops:
         """Return one `Crops` with the faces of all `parts`, in order."""

@@ -7,6 +7,7 @@ pipe end and stops (a pool's would wait for ever), and when a child dies it is k
 from __future__ import annotations
 
 import multiprocessing as mp
+import os
 import signal
 import threading
 from collections import Counter, deque
@@ -29,6 +30,11 @@ AHEAD = 16
 """Tasks per process that may be finished before the one whose turn it is."""
 
 _FROM_OUTSIDE = (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM))
+
+
+def usable_cores() -> int:
+    """Return the number of processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True, slots=True)

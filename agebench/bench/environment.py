@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
 import platform
 import re
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+from agebench.workers import usable_cores
 
 _PACKAGES = (
     "agebench",
@@ -41,11 +42,6 @@ def _processor() -> str:
         if match:
             return match.group(1).strip()
     return platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    """Return the number of processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe_machine() -> Mapping[str, Any]:

@@ -15,6 +15,7 @@ from agebench.bench.selection import part_of, take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.buckets import YEARS_RULES, YearsRule, fit_class_years
 from agebench.class_years import ClassYears, make_class_years, require_training_part
+from agebench.datasets.splits import select_parts
 from agebench.errors import DatasetError, UsageError
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import load_estimator, named_detector
@@ -69,6 +70,8 @@ def fit_years(
     rule = _rule(loaded)
     _, face_detector = named_detector(detector)
     pictures, split = take_pictures(pictures, maker, settings, progress)
+    for scored in () if split is None else select_parts(split, settings.part) & {"test", "val"}:
+        require_training_part(scored)  # "not-fold-0" of a split that has a test part besides
     answers = _ask(loaded, face_detector, pictures.samples, settings, progress)
     if not answers.samples or split is None:
         raise DatasetError(f"no picture of part {settings.part!r} gave an answer to fit to")

@@ -60,8 +60,13 @@ def cut_samples(
     decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
     for done, item in enumerate(decoded, start=1):
         progress(stage, done, len(samples))
-        found = None if item.image_bgr is None else find_face(detector, item.image_bgr)
-        if found is None or item.image_bgr is None:
+        if item.image_bgr is None:
+            continue
+        try:
+            found = find_face(detector, item.image_bgr)
+        except Exception:  # noqa: S112 - as where none is found: the caller says how many there are
+            continue
+        if found is None:
             continue
         crops = cut_crops(item.image_bgr, [found[1]], spec)
         if all(flags[0] for flags in crops.present.values()):

@@ -115,7 +115,7 @@ def _time_picture(
     sample: Sample,
     detector: FaceDetector,
     estimators: Sequence[Estimator],
-    first: int,
+    number: int,
     max_pixels: int,
     watch: _Stopwatch,
 ) -> None:
@@ -134,8 +134,7 @@ def _time_picture(
         return
     watch.shared["decode"].append(decode_ms)
     watch.shared["detect"].append(detect_ms)
-    for offset in range(len(estimators)):
-        index = (first + offset) % len(estimators)
+    for index in turns(number, len(estimators)):
         times = _time_estimator(estimators[index], decoded.image_bgr, found[1])
         if times is not None:
             crop_ms, infer_ms = times
@@ -143,6 +142,19 @@ def _time_picture(
             own["crop"].append(crop_ms)
             own["infer"].append(infer_ms)
             own["total"].append(decode_ms + detect_ms + crop_ms + infer_ms)
+
+
+def turns(number: int, count: int) -> list[int]:
+    """Return the order of `count` contenders in a round: drawn at random, the same every time.
+
+    Nobody is first, or after the same one, more often than others, so that neither drift nor what
+    the one before has left in the caches favours anybody.
+
+    >>> turns(0, 1), sorted(turns(3, 4))
+    ([0], [0, 1, 2, 3])
+    """
+    order: list[int] = np.random.default_rng([number, count]).permutation(count).tolist()
+    return order
 
 
 def run_latency(
@@ -155,9 +167,9 @@ def run_latency(
 ) -> Latency:
     """Time each stage at batch 1 by wall clock.
 
-    On every picture each estimator runs once, in an order that rotates from picture to picture,
-    so that drift of the machine's speed hits all alike.  `decode` includes reading the file,
-    which the accuracy pass has left in the system's cache, and its hash.
+    On every picture each estimator runs once, in another order each time (`turns`), so that drift
+    of the machine's speed hits all alike.  `decode` includes reading the file, which the accuracy
+    pass has left in the system's cache, and its hash.
     """
     unused = _Stopwatch(len(estimators))
     for index in range(WARM_UP_PICTURES if samples else 0):

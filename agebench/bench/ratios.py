@@ -1,4 +1,4 @@
-"""How many times as fast: the ratio of two medians, with an interval that says if it is one."""
+"""How many times as fast: a median of ratios, with an interval that says if it is one."""
 
 from __future__ import annotations
 
@@ -8,17 +8,12 @@ from itertools import combinations
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-import numpy.typing as npt
+from scipy.stats import binom
 
 from agebench.intervals import Interval
 from agebench.types import Floats
 
-REPLICATES = 5000
 LEVEL = 0.95
-MIN_ROUNDS = 10
-"""With fewer rounds nothing is said: a bootstrap of a handful of values promises too much."""
-
-_ROWS_AT_ONCE = 500
 
 Verdict: TypeAlias = Literal["first faster", "second faster", "no difference shown"]
 
@@ -30,8 +25,9 @@ class Comparison:
     Attributes:
         batch: faces per call.
         first, second: their names.
-        ratio: median of the second over median of the first: above 1, the first is faster.
-        interval: of the ratio; None with fewer than `MIN_ROUNDS` rounds.
+        ratio: how many times as long the second takes, round by round: above 1, the first is
+            faster.  The median over runs of neighbouring rounds.
+        interval: of the ratio; None with too few rounds.
         verdict: a difference only where the interval leaves 1 out.
     """
 
@@ -55,64 +51,56 @@ class Comparison:
         }
 
 
-def _blocks(n: int, rows: int, generator: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Draw rounds in runs of n^(1/3) neighbours, wrapping around: shape (rows, n)."""
-    length = max(1, round(n ** (1 / 3)))
-    starts = generator.integers(0, n, (rows, -(-n // length)))
-    places = (starts[:, :, None] + np.arange(length)) % n
-    return places.reshape(rows, -1)[:, :n]
+def _run_ratios(first_ms: Sequence[float], second_ms: Sequence[float]) -> Floats:
+    """Return second over first, by runs of n^(1/3) neighbouring rounds, rising: their mean logs."""
+    first, second = (np.asarray(values, np.float64) for values in (first_ms, second_ms))
+    if first.shape != second.shape:
+        raise ValueError(f"expected as many rounds of both, got {len(first)} and {len(second)}")
+    if not (len(first) and np.all(first > 0) and np.all(second > 0)):
+        raise ValueError("expected times above 0")
+    length = max(1, int(len(first) ** (1 / 3)))
+    runs = len(first) // length
+    logs = (np.log(second) - np.log(first))[: runs * length]
+    return np.sort(np.exp(logs.reshape(runs, length).mean(axis=1)))
 
 
 def ratio_interval(
-    first_ms: Sequence[float],
-    second_ms: Sequence[float],
-    *,
-    level: float = LEVEL,
-    replicates: int = REPLICATES,
-    seed: int = 0,
+    first_ms: Sequence[float], second_ms: Sequence[float], *, level: float = LEVEL
 ) -> Interval | None:
-    """Return the bootstrap interval of median(second) / median(first).
+    """Return the interval of how many times as long the second takes.
 
-    Both are resampled by the same rounds, so that what slowed a whole round down cancels out, and
-    in blocks of neighbouring rounds, since such disturbances last longer than one (circular block
-    bootstrap: Politis & Romano, 1992).
+    Rounds are compared pairwise, so that what slowed a whole round down cancels out, and in runs
+    of neighbouring rounds, since such disturbances last longer than one.  Of the runs' ratios it
+    is the interval of the sign test for their median (Conover, Practical Nonparametric
+    Statistics, 1999, section 3.2): between two of them, so many from the ends that no more than
+    1 - `level` lies outside, whatever the times' distribution.
 
     Args:
         first_ms: positive milliseconds, one per round.
         second_ms: those of the other in the same rounds.
         level: confidence, above 0 and below 1.
-        replicates: number of resamples.
-        seed: of the random numbers.
 
     Returns:
-        The percentile interval; None with fewer than `MIN_ROUNDS` rounds.
+        The interval; None where there are too few rounds for this level.
 
     Raises:
         ValueError: the lengths differ, or a time is not above 0.
 
     >>> ratio_interval([2.0] * 20, [3.0] * 20)
     Interval(low=1.5, high=1.5, level=0.95)
+    >>> ratio_interval([2.0] * 11, [3.0] * 11) is None
+    True
     """
-    first, second = (np.asarray(values, np.float64) for values in (first_ms, second_ms))
-    if first.shape != second.shape:
-        raise ValueError(f"expected as many rounds of both, got {len(first)} and {len(second)}")
-    if not (np.all(first > 0) and np.all(second > 0)):
-        raise ValueError("expected times above 0")
-    if len(first) < MIN_ROUNDS:
+    ratios = _run_ratios(first_ms, second_ms)
+    outside = int(binom.ppf((1 - level) / 2, len(ratios), 0.5))
+    if outside < 1:
         return None
-    generator = np.random.default_rng(seed)
-    ratios: list[Floats] = []
-    for start in range(0, replicates, _ROWS_AT_ONCE):
-        rows = _blocks(len(first), min(_ROWS_AT_ONCE, replicates - start), generator)
-        ratios.append(np.median(second[rows], axis=1) / np.median(first[rows], axis=1))
-    low, high = np.quantile(np.concatenate(ratios), [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(low), float(high), level)
+    return Interval(float(ratios[outside - 1]), float(ratios[-outside]), level)
 
 
 def compare_pairs(
     samples_ms: Sequence[tuple[str, Sequence[Sequence[float]]]],
     batches: Sequence[int],
-    seed: int = 0,
     number: int | None = None,
 ) -> list[Comparison]:
     """Compare every two estimators at each batch size.
@@ -123,14 +111,13 @@ def compare_pairs(
     Args:
         samples_ms: per estimator its name, and per batch size its milliseconds by round.
         batches: the batch sizes, in the order of the samples.
-        seed: of the bootstrap.
         number: of intervals that are to hold together, those of other calls among them; the ones
             of this call if not given.
     """
     pairs = list(combinations(samples_ms, 2))
     level = 1 - (1 - LEVEL) / max(1, len(pairs) * len(batches) if number is None else number)
     return [
-        _compare(batch, (first[0], first[1][at]), (second[0], second[1][at]), level, seed)
+        _compare(batch, (first[0], first[1][at]), (second[0], second[1][at]), level)
         for at, batch in enumerate(batches)
         for first, second in pairs
     ]
@@ -141,10 +128,9 @@ def _compare(
     first: tuple[str, Sequence[float]],
     second: tuple[str, Sequence[float]],
     level: float,
-    seed: int,
 ) -> Comparison:
-    ratio = float(np.median(second[1]) / np.median(first[1]))
-    interval = ratio_interval(first[1], second[1], level=level, seed=seed)
+    ratio = float(np.median(_run_ratios(first[1], second[1])))
+    interval = ratio_interval(first[1], second[1], level=level)
     verdict: Verdict = "no difference shown"
     if interval is not None and interval.low > 1:
         verdict = "first faster"

@@ -15,7 +15,7 @@ from agebench.bench.cold_start import measure_cold_starts
 from agebench.bench.defaults import choose_detector
 from agebench.bench.device_pass import time_networks
 from agebench.bench.devices import load_on, reference_on, require_device
-from agebench.bench.environment import describe_call, usable_cores
+from agebench.bench.environment import describe_call
 from agebench.bench.latency import StageTimes, stages_json
 from agebench.bench.loading import check_names, load_pictures
 from agebench.bench.ratios import LEVEL, Comparison, compare_pairs
@@ -31,6 +31,7 @@ from agebench.references import called
 from agebench.registry import named_detector
 from agebench.types import plain
 from agebench.vision.images import MAX_PIXELS
+from agebench.workers import usable_cores
 
 SCHEMA_VERSION = 1
 BENCH_FILE = "bench.json"
@@ -318,7 +319,7 @@ def _measure(
         limits = peaks.get(device)
         entries.append(BenchEntry(runner, tuple(sweeps[at]), resources, limits, stages, cold[at]))
     samples = [(item.runner.name, [t.total.samples_ms for t in item.sweep]) for item in entries]
-    comparisons = compare_pairs(samples, settings.batches, settings.seed)
+    comparisons = compare_pairs(samples, settings.batches)
     about["machine"] |= {
         "load_average_after": _load_average(),
         "peaks": {device: found.to_json() for device, found in peaks.items()},

@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 
 from agebench.bench.bench_faces import FaceSource
-from agebench.bench.latency import StageTimes
+from agebench.bench.latency import StageTimes, turns
 from agebench.errors import AgebenchError, ContractError, UsageError
 from agebench.protocols import Estimator, ProgressStep, no_progress
 from agebench.types import CropSpec
@@ -23,7 +23,7 @@ WARM_UP_TOLERANCE = 0.05
 """Warm-up ends when the median of the last `WARM_UP_WINDOW` runs is within this share of that of
 the runs one before, or after `WARM_UP_MOST`."""
 
-SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 10, 1000
+SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 20, 1000
 """Bounds on the rounds where a time is given: enough to say something, few enough to keep all."""
 
 _BYTES_PER_PIXEL = 3 + 3 * 4 * 2
@@ -194,7 +194,7 @@ def run_sweep(
 ) -> list[list[BatchTimes]]:
     """Time all runners at all batch sizes.
 
-    In each round every runner runs once; the order turns from round to round (A B C, B C A, ...),
+    In each round every runner runs once; the order is drawn anew each time (`turns`),
     so that drift of the machine's speed hits all alike.
 
     Returns:
@@ -224,8 +224,7 @@ def _one_batch(
     infer: list[list[float]] = [[] for _ in runners]
     start, number = time.monotonic(), 0
     while rounds.go_on(number, time.monotonic() - start, len(runners)):
-        for offset in range(len(runners)):
-            index = (number + offset) % len(runners)
+        for index in turns(number, len(runners)):
             crop_ms, infer_ms = runners[index].run(faces, batch)
             crop[index].append(crop_ms)
             infer[index].append(infer_ms)

@@ -7,10 +7,10 @@ from contextlib import contextmanager
 
 import psutil
 
-from agebench.bench.environment import usable_cores
 from agebench.errors import AgebenchError, UsageError
 from agebench.runtimes.base import use_threads
 from agebench.vision.opencv import cv2
+from agebench.workers import usable_cores
 
 MAX_THREADS = 1024
 """More than any machine of today has; larger numbers make OpenCV and others fall over."""

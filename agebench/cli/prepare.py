@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from rich.console import Console
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import inert
+from agebench.workers import usable_cores
 
 if TYPE_CHECKING:
     from agebench.prepare.run import PrepareReport
@@ -29,9 +29,7 @@ Examples:
 
 
 def _default_processes() -> int:
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-    return min(MOST_PROCESSES, cores)
+    return min(MOST_PROCESSES, usable_cores())
 
 
 @click.command("prepare", epilog=EPILOG, short_help="Cut a data set into crops by age group.")

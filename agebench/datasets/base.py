@@ -17,9 +17,8 @@ from agebench.errors import DatasetError
 from agebench.protocols import DatasetSpec
 from agebench.types import Problem, Sample
 
-PICTURE_SUFFIXES = frozenset(
-    {".bmp", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
+_ENDINGS = "bmp gif jfif jpe jpeg jpg pgm png ppm tif tiff webp"
+PICTURE_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
 """Suffixes, in lower case, of the files that are taken for pictures."""
 
 ORIGIN = "origin"

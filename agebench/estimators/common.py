@@ -10,7 +10,13 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agebench.buckets import expectation, median, top2_expectation, years_from_classes
+from agebench.buckets import (
+    SUM_TOLERANCE,
+    expectation,
+    median,
+    top2_expectation,
+    years_from_classes,
+)
 from agebench.errors import ModelError, UsageError, suggestion
 from agebench.runtimes.base import Model, Tensor
 from agebench.types import MAX_AGE_YEARS, AgeBins, AgePrediction, Crops, Floats, Image, ViewSpec
@@ -22,9 +28,6 @@ Decoder: TypeAlias = Callable[[Floats, AgeBins], Floats]
 
 BATCH = 32
 """Faces given to a network at once, at most: 20 MB of blob at 227x227."""
-
-SUM_TOLERANCE = 1e-3
-"""How far probabilities may be from summing to 1, in float32 or half precision."""
 
 OVERSHOOT_YEARS = 20.0
 """A regression may leave 0 to `MAX_AGE_YEARS` by this much and is limited; beyond, it is an error.

@@ -103,6 +103,7 @@ def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> Es
     about, settings = saved.about, saved.settings
     dataset = about.get("dataset", {})
     split = about.get("split", {})
+    where = f"{split.get('protocol', '')}/{settings.data.train_part}"
     licence, stated = str(dataset.get("licence", "")), dataset.get("label_kind")
     return EstimatorSpec(
         name="torch",
@@ -111,7 +112,7 @@ def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> Es
         channel_order="bgr",
         bins=settings.model.bins,
         weights=(WeightsFile(path.name, sha256_of(path), licence, "agebench train"),),
-        trained_on=f"{dataset.get('name', '')} {split.get('protocol', '')}/train".strip(),
+        trained_on=" ".join([str(dataset.get("name", "")), where]).strip(),
         label_kind=next((kind for kind in LABEL_KINDS if kind == stated), "unknown"),
         runtime=info,
         settings={"flip": flip, "missing": "learned"},

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from agebench.buckets import expectation
+from agebench.buckets import SUM_TOLERANCE, expectation
 from agebench.errors import ModelError, UsageError
 from agebench.export.metadata import AGE, PRESENT, PROBABILITIES, FileSpec
 from agebench.export.reading import read_age_file
@@ -20,7 +20,6 @@ from agebench.types import Crops, CropSpec, Floats
 BATCH = 32
 """Faces given to the network at once, at most."""
 
-SUM_TOLERANCE = 1e-3
 DECODE_TOLERANCE_YEARS = 0.25
 """How far an answer's age may be from its own probabilities, in half precision too."""
 

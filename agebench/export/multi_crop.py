@@ -72,7 +72,7 @@ class Inputs:
             doubled[name] = graph.node("Concat", [self.views[name], turned], f"{name}_both", axis=0)
         order = [list(views).index(other) for other in partners.values()]
         present = self.present
-        if present and order != sorted(order):
+        if present and order != list(range(len(order))):
             places = graph.weight(order, "partners", whole=True)
             present = graph.node("Gather", [present, places], "present_mirrored", axis=1)
         if present:

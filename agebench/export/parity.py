@@ -153,14 +153,6 @@ class ParityReport:
             )
 
 
-def withheld(crops: Crops, view: str) -> Crops:
-    """Return the crops with one view missing: black and marked so."""
-    views, present = dict(crops.views), dict(crops.present)
-    views[view] = np.zeros_like(views[view])
-    present[view] = np.zeros_like(present[view])
-    return Crops(views, present, crops.outside)
-
-
 def variants(crops: Crops, spec: FileSpec) -> Iterator[tuple[str, Crops]]:
     """Yield the crops as they are, then with each view missing where the model allows it.
 
@@ -171,7 +163,7 @@ def variants(crops: Crops, spec: FileSpec) -> Iterator[tuple[str, Crops]]:
         for name in spec.crop.views:
             others = [flags for view, flags in crops.present.items() if view != name]
             kept = np.flatnonzero(np.any(others, axis=0))
-            yield name, withheld(crops.take(kept), name)
+            yield name, crops.take(kept).without(name)
 
 
 def compare_file(

@@ -25,7 +25,9 @@ from agebench.export.metadata import AGE, PRESENT, PROBABILITIES
 from agebench.export.parity import variants
 from agebench.export.writing import serialise
 from agebench.metrics import mae
+from agebench.runtimes.base import use_threads
 from agebench.types import Crops, Floats
+from agebench.workers import usable_cores
 
 TIMED_BATCHES = (1, 16)
 MIN_CALIBRATION_FACES = 16
@@ -185,7 +187,8 @@ def measure_price(
         ages: their true ages, float64 (n,), years; None where they are not known.
         repeats: runs per file and batch size.
     """
-    files = [AgeFile(path, "onnxruntime", "cpu") for path in (before, after)]
+    with use_threads(usable_cores()):
+        files = [AgeFile(path, "onnxruntime", "cpu") for path in (before, after)]
     answers = [file.answer(crops)[0] for file in files]
     errors: list[float | None] = [
         None if ages is None else mae(ages, np.clip(answer, 0.0, 120.0)) for answer in answers
@@ -209,7 +212,8 @@ def _interleaved(
     runs: list[Callable[[], object]] = [lambda file=file: file.answer(part) for file in files]  # type: ignore[misc]  # mypy can't tell what a default binds
     samples: list[list[float]] = [[], []]
     for turn in range(repeats + 3):
-        for run, kept in zip(runs, samples, strict=True):
+        pairs = list(zip(runs, samples, strict=True))
+        for run, kept in pairs if turn % 2 else reversed(pairs):
             start = time.perf_counter()
             run()
             if turn >= 3:

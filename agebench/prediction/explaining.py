@@ -10,14 +10,6 @@ from agebench.protocols import Estimator
 from agebench.types import Crops
 
 
-def without_view(crops: Crops, view: str) -> Crops:
-    """Return the same crops as if `view` could be had of no face."""
-    views, present = dict(crops.views), dict(crops.present)
-    views[view] = np.zeros_like(views[view])
-    present[view] = np.zeros_like(present[view])
-    return Crops(views, present, crops.outside)
-
-
 def check_explainable(name: str, estimator: Estimator) -> None:
     """Check, on black crops, that an estimator can do without each of its views.
 
@@ -39,7 +31,7 @@ def check_explainable(name: str, estimator: Estimator) -> None:
     )
     for view in spec.views:
         try:
-            estimator.predict(without_view(black, view))
+            estimator.predict(black.without(view))
         except AgebenchError as error:
             raise UsageError(
                 f"--explain can't leave {view!r} out: {name!r} can't do without it ({error})"
@@ -55,7 +47,7 @@ def moved_years(estimator: Estimator, crops: Crops) -> list[dict[str, float | No
     whole = ask(estimator, crops)
     moved: list[dict[str, float | None]] = [{} for _ in whole]
     for view in estimator.spec.crop.views:
-        for row, answer in enumerate(ask(estimator, without_view(crops, view))):
+        for row, answer in enumerate(ask(estimator, crops.without(view))):
             with_all, had = whole[row].years, bool(crops.present[view][row])
             known = with_all is not None and answer.years is not None and had
             moved[row][view] = with_all - answer.years if known else None  # type: ignore[operator]  # known says so

@@ -8,11 +8,10 @@ from typing import Any, Literal, TypeAlias, cast
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as PillowImage
-from PIL import ImageOps
 
 from agebench.errors import ImageError, UsageError
 from agebench.types import Image
-from agebench.vision.images import MAX_PIXELS, decode_image, read_image
+from agebench.vision.images import MAX_PIXELS, decode_image, from_pillow, read_image
 
 Picture: TypeAlias = str | Path | bytes | npt.NDArray[Any] | PillowImage.Image
 """A file, its bytes, an array, or an image of Pillow."""
@@ -43,21 +42,8 @@ def to_image(
     if isinstance(picture, bytes):
         return decode_image(picture, "the bytes given", max_pixels=max_pixels)
     if isinstance(picture, PillowImage.Image):
-        return _from_pillow(picture)
+        return _from_array(from_pillow(picture, "the Pillow image"), "bgr")
     return _from_array(cast("object", picture), channels)
-
-
-def _from_pillow(picture: PillowImage.Image) -> Image:
-    try:
-        upright = ImageOps.exif_transpose(picture)
-        if upright.has_transparency_data:
-            rgba = upright.convert("RGBA")
-            white = PillowImage.new("RGBA", rgba.size, (255, 255, 255, 255))
-            upright = PillowImage.alpha_composite(white, rgba)
-        rgb = np.asarray(upright.convert("RGB"))
-    except Exception as error:  # Pillow decodes on use, and raises many kinds on damaged data
-        raise ImageError(f"the Pillow image can't be decoded: {error}") from error
-    return _from_array(rgb, "rgb")
 
 
 def _from_array(picture: object, channels: Channels) -> Image:

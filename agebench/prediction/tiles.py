@@ -58,6 +58,8 @@ def detect_faces(detector: FaceDetector, image_bgr: Image, *, tiles: bool) -> li
     for face in [*small, *whole]:
         if not any(_same(face.box_xyxy, other.box_xyxy) for other in kept):
             kept.append(face)
+    if kept and detector.spec.settings.get("faces") == "largest":
+        return [max(kept, key=lambda face: face.area)]
     return sorted(kept, key=lambda face: -face.score)
 
 

@@ -164,7 +164,7 @@ def faster_grid(joined: Joined) -> Grid | None:
     columns = (
         Column("first", numeric=False),
         Column("second", numeric=False),
-        Column("ratio", hint="median time of the second over that of the first"),
+        Column("ratio", hint="how many times as long the second takes, picture by picture"),
         Column("interval", hint="all of them hold together with 95 %"),
         Column("verdict", numeric=False),
     )

@@ -26,7 +26,7 @@ from agebench.train.augment import (
 from agebench.train.augment_settings import AugmentSettings, no_augmentation
 from agebench.train.filters import FILTERS, FilterCache, choose_filters
 from agebench.train.losses import Targets
-from agebench.train.windows import TrainingFaces, ViewPlaces
+from agebench.train.windows import TrainingFaces, ViewPlaces, padded
 from agebench.types import CropSpec, Floats, Image, ViewSpec
 
 Ints = npt.NDArray[np.intp]
@@ -109,7 +109,9 @@ class Batches:
         for place, name in enumerate(names):
             if name:
                 index = int(mine[place])
-                windows[place] = self._filters.apply(name, index, windows[place])
+                height, width = self._faces.sizes_hw[index]
+                own = windows[place, :height, :width]  # without what fills the window up
+                windows[place] = padded(self._filters.apply(name, index, own), windows.shape[1])
                 for pixels in wholes.values():
                     pixels[place] = FILTERS[name](pixels[place])
         return HostBatch(step, mine, windows, wholes, plan)
@@ -125,7 +127,7 @@ class Batches:
         sources = _planes(batch.windows, device)
         pixels, present = {}, {}
         colours = torch.from_numpy(plan.colours).to(device)
-        for name, view in self._crop.views.items():
+        for at, (name, view) in enumerate(self._crop.views.items()):
             size_hw = scaled(view.size_hw, scale)
             if name in batch.wholes:
                 crop = self._whole(_planes(batch.wholes[name], device), view, plan, size_hw)
@@ -135,7 +137,7 @@ class Batches:
                 crop = self._window(sources, batch, places, view, size_hw)
                 frame_px = places.frame_px * size_hw[0] / view.size_hw[0]
             crop = lower_resolution(crop, plan.low_resolution, frame_px)
-            crop = add_noise(recolour(crop, colours), plan.noise, plan.keys)
+            crop = add_noise(recolour(crop, colours), plan.noise, plan.keys + at)
             crop = erase(crop, plan.erased[name])
             there = self._present(name, batch)
             if not there.all():
@@ -165,8 +167,9 @@ class Batches:
         matrices = places.matrices[rows, plan.flipped.astype(np.intp)].astype(np.float64)
         centers = self._faces.centers_xy[rows].astype(np.float64)
         heights = self._faces.heights[rows].astype(np.float64)
-        turned = jittered(_resized(matrices, view.size_hw, size_hw), plan, centers, heights)
-        levels = _halvings(matrices)
+        resized = _resized(matrices, view.size_hw, size_hw)
+        turned = jittered(resized, plan, centers, heights)
+        levels = _halvings(resized)
         if not levels.any():
             return warp(sources, torch.from_numpy(turned).float().to(self._device), size_hw)
         crops = sources.new_empty((len(rows), 3, *size_hw))

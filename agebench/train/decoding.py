@@ -7,13 +7,10 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from agebench.buckets import MEDIAN_RAMP
+from agebench.buckets import MEDIAN_RAMP, TIE
 from agebench.train.checks import require_known
 
 Decoding: TypeAlias = Literal["expectation", "median"]
-
-_TIE = 1e-9
-"""As in `agebench.buckets`: a cumulative probability this near to one half has reached it."""
 
 
 def bin_of_age(ages: Tensor, years: Tensor) -> Tensor:
@@ -50,6 +47,6 @@ def decode(probabilities: Tensor, years: Tensor, how: Decoding = "expectation") 
     of_bin = years.double()
     if how == "expectation":
         return expectation(shares, of_bin)
-    short = 0.5 - _TIE - shares.cumsum(dim=1)[:, :-1]
+    short = 0.5 - TIE - shares.cumsum(dim=1)[:, :-1]
     steps = (short / MEDIAN_RAMP).clamp(0.0, 1.0)
     return of_bin[0] + (steps * of_bin.diff()).sum(dim=1)

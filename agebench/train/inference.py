@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from agebench.errors import WeightsError
+from agebench.errors import UsageError, WeightsError
+from agebench.runtimes.base import wanted_threads
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model_settings import ViewSettings
 from agebench.train.networks import AgeNetwork, build_network
-from agebench.train.windows import MIRRORED_REGIONS
 from agebench.types import Crops, Floats
+from agebench.vision.regions import MIRRORED_REGIONS
 
 
 def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
@@ -51,23 +53,28 @@ class Network:
         model: in evaluation mode.
         device: as torch names it.
         flip: the mean with the mirror image is taken.
+        threads: how many it uses on the processor; None leaves PyTorch's own number.
     """
 
     saved: Checkpoint
     model: AgeNetwork
     device: str
     flip: bool = False
+    threads: int | None = None
 
     @staticmethod
     def of(path: Path, device: str, *, flip: bool = False) -> Network:
-        """Read a checkpoint.
+        """Read a checkpoint; it keeps to the threads that `use_threads` says here.
 
         Raises:
             WeightsError: it is damaged or no checkpoint.
         """
         saved = read_checkpoint(path)
         model = load_model(saved, str(path)).to(device)
-        return Network(saved, model, str(next(model.parameters()).device), flip)
+        if flip:
+            mirror_partners(saved.settings.model.views)  # refused now, not at the first face
+        device = str(next(model.parameters()).device)
+        return Network(saved, model, device, flip, wanted_threads())
 
     @torch.inference_mode()
     def probabilities(self, crops: Crops) -> Floats:
@@ -82,8 +89,22 @@ class Network:
             for name in views
         }
         loss = LOSSES[self.saved.settings.loss.name]
-        shares = distribution(self.model, loss, pixels, present, flip=self.flip)
+        with _on_threads(self.threads):
+            shares = distribution(self.model, loss, pixels, present, flip=self.flip)
         return np.asarray(shares.double().cpu().numpy(), np.float64)
+
+
+@contextmanager
+def _on_threads(count: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        yield
+        return
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def distribution(
@@ -115,6 +136,9 @@ def distribution(
 def mirror_partners(views: Mapping[str, ViewSettings]) -> dict[str, str]:
     """Return by name the view whose mirror image is that view of the mirrored picture.
 
+    Raises:
+        UsageError: the network has one of two eyes alone, or cuts them differently.
+
     >>> eye = {side: ViewSettings(f"eye_{side}", (32, 32)) for side in ("left", "right")}
     >>> mirror_partners({**eye, "mouth": ViewSettings("mouth")})
     {'left': 'right', 'right': 'left', 'mouth': 'mouth'}
@@ -123,8 +147,14 @@ def mirror_partners(views: Mapping[str, ViewSettings]) -> dict[str, str]:
 
 
 def _mirror_partner(name: str, views: Mapping[str, ViewSettings]) -> str:
-    wanted = MIRRORED_REGIONS.get(views[name].region, views[name].region)
+    region = MIRRORED_REGIONS.get(views[name].region)
+    if region is None:
+        return name
+    wanted = replace(views[name].view, region=region)
     for other, view in views.items():
-        if view.region == wanted and view.size_hw == views[name].size_hw:
+        if view.view == wanted:
             return other
-    return name
+    raise UsageError(
+        f"no mirror image can be looked at: it needs a view of {region} that is cut like the view "
+        f"{name!r} of {views[name].region}, and the network has none"
+    )

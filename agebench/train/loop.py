@@ -7,7 +7,6 @@ import math
 import time
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,97 +24,20 @@ from agebench.train.ema import AveragedWeights
 from agebench.train.evaluate import validation_mae, weights_of
 from agebench.train.logs import RunLog
 from agebench.train.losses import LOSSES, Targets
+from agebench.train.mixup import mixed
 from agebench.train.model import MultiCropResNet, Outputs, withhold
 from agebench.train.networks import AgeNetwork, build_network
 from agebench.train.optimiser import OptimiserState, make_optimiser
 from agebench.train.progress import Silent, StepReport, Watcher
+from agebench.train.run_state import RunState
 from agebench.train.schedule import Stage, crop_scale, rate_factor, stage_of
 from agebench.train.settings import TrainSettings
-from agebench.train.stability import (
-    Decision,
-    DivergedError,
-    RoundRecord,
-    extended,
-    history_from_json,
-    history_to_json,
-)
+from agebench.train.stability import Decision, DivergedError, RoundRecord, extended
 from agebench.train.windows import TrainingFaces
 from agebench.train.world import World
 
 LAST_FILE = "last.safetensors"
 BEST_FILE = "best.safetensors"
-
-
-@dataclass(slots=True)
-class RunState:
-    """Where a run is; everything but tensors that going on exactly needs.
-
-    Attributes:
-        step: steps made so far.
-        history: rounds ended so far.
-        rate: product of the stability rule's cuts.
-        before: losses of the last steps of the round before, for the jump.
-        losses: losses of this round so far.
-        best_mae: lowest validation MAE so far, years.
-        decision: how the last round was decided.
-        reason: why.
-        seconds: spent in training so far.
-    """
-
-    step: int = 0
-    history: tuple[RoundRecord, ...] = ()
-    rate: float = 1.0
-    before: list[float] = field(default_factory=list)
-    losses: list[float] = field(default_factory=list)
-    best_mae: float = math.inf
-    decision: str = "go on"
-    reason: str = ""
-    seconds: float = 0.0
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the state as JSON can hold it."""
-        return {
-            "step": self.step,
-            "history": json.loads(history_to_json(self.history)),
-            "rate": self.rate,
-            "before": self.before,
-            "losses": self.losses,
-            "best_mae": None if math.isinf(self.best_mae) else self.best_mae,
-            "decision": self.decision,
-            "reason": self.reason,
-            "seconds": self.seconds,
-        }
-
-    @staticmethod
-    def from_json(values: Mapping[str, Any]) -> RunState:
-        """Return the state that `to_json` gave.
-
-        Raises:
-            WeightsError: it did not.
-            AgebenchError: the history of rounds is damaged.
-        """
-        try:
-            best = values["best_mae"]
-            return RunState(
-                step=int(values["step"]),
-                history=history_from_json(json.dumps(values["history"])),
-                rate=float(values["rate"]),
-                before=[float(loss) for loss in values["before"]],
-                losses=[float(loss) for loss in values["losses"]],
-                best_mae=math.inf if best is None else float(best),
-                decision=str(values["decision"]),
-                reason=str(values["reason"]),
-                seconds=float(values["seconds"]),
-            )
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise WeightsError(
-                f"the checkpoint's state can't be read ({type(error).__name__}: {error})"
-            ) from error
-
-    @property
-    def ended(self) -> bool:
-        """Whether the stability rule has ended the run."""
-        return self.decision in ("stable", "change structure")
 
 
 class Trainer:
@@ -148,7 +70,7 @@ class Trainer:
         start: Mapping[str, Tensor] | None = None,
         tensorboard: bool = False,
     ) -> None:
-        self.settings, self.state = settings, RunState()
+        self.settings = settings
         self._val, self._folder, self._world = val, folder, world
         self._about, self._watcher = dict(about or {}), watcher or Silent()
         self._spec = LOSSES[settings.loss.name]
@@ -156,7 +78,9 @@ class Trainer:
             np.stack([train.lows, train.highs], axis=1), settings.bootstrap
         )
         self.steps_per_pass = max(1, self._bootstrap.size // settings.batch)
-        self.total = self.steps_per_pass * settings.passes * settings.rounds
+        per_round = self.steps_per_pass * settings.passes
+        self.total = per_round * settings.rounds
+        self.state = RunState(plan=self.total)
         torch.manual_seed(settings.seed)
         model = build_network(settings.model, self._spec.head)
         self.model: AgeNetwork = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs know no memory_format here
@@ -235,14 +159,15 @@ class Trainer:
     def _step(self, gathered: HostBatch, number: int) -> float:
         settings, state, began = self.settings, self.state, time.monotonic()
         step, optim = state.step, self.settings.optim
-        rate = optim.learning_rate * state.rate * rate_factor(step, self.total, optim)
+        rate = optim.learning_rate * state.rate * rate_factor(step, state.plan, optim)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         share = self._world.share(settings.batch)
         draws = self.model.draws
         draws.begin(settings.seed, step, settings.batch, share.start, share.stop)
-        views = self._batches.views(gathered, crop_scale(step, self.total, optim))
-        value = self.learn(self._mixed(views, step), stage_of(step, self.total, optim))
+        views = self._batches.views(gathered, crop_scale(step, state.plan, optim))
+        views = mixed(views, optim.mixup, (settings.seed, step, self._world.rank))
+        value = self.learn(views, stage_of(step, state.plan, optim))
         self._ema.update(self.model, step)
         state.step += 1
         state.seconds += time.monotonic() - began
@@ -283,25 +208,6 @@ class Trainer:
             layer.requires_grad_(stage != "trunks")
         if stage == "dense":
             model.trunks.eval()
-
-    def _mixed(self, views: ViewBatch, step: int) -> ViewBatch:
-        """Mix every picture with another one of this process's share (mixup)."""
-        if not self.settings.optim.mixup:
-            return views
-        rng = np.random.default_rng([self.settings.seed, step, 3, self._world.rank])
-        count = len(views.targets.ages)
-        other = torch.from_numpy(rng.permutation(count)).to(self._world.device)
-        alpha = self.settings.optim.mixup
-        share = torch.from_numpy(rng.beta(alpha, alpha, count)).float().to(self._world.device)
-        share = torch.maximum(share, 1 - share)
-        pixels = {}
-        for name, values in views.pixels.items():
-            # Where the other picture lacks this view there is nothing to mix in.
-            weight = torch.where(views.present[name][other, 0] > 0, share, 1.0)[:, None, None, None]
-            pixels[name] = values * weight + values[other] * (1 - weight)
-        targets = views.targets
-        mirror = Targets(targets.ages[other], targets.lows[other], targets.highs[other])
-        return ViewBatch(pixels, views.present, targets.mixed(mirror, share))
 
     def _loss(self, views: ViewBatch, stage: Stage) -> Tensor:
         settings, device = self.settings, self._world.device
@@ -433,6 +339,7 @@ class Trainer:
         OptimiserState(saved.optimiser).restore(self.model, self._optimiser)
         self.state = state = RunState.from_json(saved.state)
         per_round = self.steps_per_pass * self.settings.passes
+        state.plan = state.plan or per_round * saved.settings.rounds
         first = len(state.history) * per_round
         if not (
             first <= state.step <= first + per_round and len(state.losses) == state.step - first

@@ -13,19 +13,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from agebench.arrays import Ints
+from agebench.errors import in_words
 from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
-from agebench.types import CropSpec, FaceFrame, Floats, Image, Problem, Sample, ViewSpec
+from agebench.types import CropSpec, Face, FaceFrame, Floats, Image, Problem, Sample, ViewSpec
 from agebench.vision.crops import cut_patch, place_view, view_patch
 from agebench.vision.decoding import Decoded, decode_all
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import MAX_PIXELS
 from agebench.vision.opencv import cv2
+from agebench.vision.regions import MIRRORED_REGIONS
 
 REACH = 0.75
 """How far a window reaches from the frame's centre, in frame heights: views with their jitter."""
-
-MIRRORED_REGIONS = {"eye_left": "eye_right", "eye_right": "eye_left"}
-"""What a region shows in the mirrored picture; the others show themselves."""
 
 WHOLE = "original"
 """The region that shows the whole picture and so can't be cut from a window."""
@@ -155,7 +155,8 @@ class TrainingFaces:
     """Everything that training needs of n pictures.
 
     Attributes:
-        windows: uint8 (n, side, side, 3), B, G, R.
+        windows: uint8 (n, side, side, 3), B, G, R; filled up at the right and the bottom.
+        sizes_hw: (n, 2), the height and width that are not filled up.
         wholes: per view of the region "original" uint8 (n, height, width, 3).
         places: per other view where it lies in the windows.
         present: per view bool (n,), of the pictures as they are.
@@ -168,6 +169,7 @@ class TrainingFaces:
     """
 
     windows: Image
+    sizes_hw: Ints
     wholes: Mapping[str, Image]
     places: Mapping[str, ViewPlaces]
     present: Mapping[str, npt.NDArray[np.bool_]]
@@ -217,6 +219,15 @@ def _sorted_views(crop: CropSpec) -> tuple[dict[str, ViewSpec], dict[str, ViewSp
     return {name: view for name, view in crop.views.items() if name not in wholes}, wholes
 
 
+def _detected(detector: FaceDetector, image_bgr: Image) -> tuple[Sequence[Face], str]:
+    """Return the faces, or none and why; one picture that upsets a detector ends no run."""
+    try:
+        faces = detector.detect(image_bgr)
+    except Exception as error:  # a stranger's detector may fail in any way; it is listed
+        return (), f"the detector failed: {in_words(error)}"
+    return faces, "" if faces else "no face was found"
+
+
 def _collect(
     decoded: Iterable[Decoded],
     detector: FaceDetector,
@@ -230,12 +241,10 @@ def _collect(
         reason = item.reason.removeprefix(f"{item.sample.name}: ")
         label = _label(item.sample)
         if item.image_bgr is not None:
-            faces = detector.detect(item.image_bgr)
-            if not faces:
-                reason = "no face was found"
-            elif label is None:
+            faces, reason = _detected(detector, item.image_bgr)
+            if label is None:
                 reason = "it has no age"
-            else:
+            if not reason and label is not None:
                 largest = max(faces, key=lambda face: face.area)
                 frame = canonical_frame(largest, detector.spec)
                 window = cut_window(item.image_bgr, frame, longest_px, cut.values())
@@ -300,6 +309,7 @@ def _packed(found: _Collected, crop: CropSpec) -> TrainingFaces:
     labels = np.array(found.labels, np.float64).reshape(-1, 2)
     return TrainingFaces(
         windows=windows,
+        sizes_hw=np.array([face.pixels_bgr.shape[:2] for face in faces], np.intp).reshape(-1, 2),
         wholes={
             name: _stack(images, wholes[name].size_hw) for name, images in found.wholes.items()
         },

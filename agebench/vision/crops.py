@@ -37,13 +37,18 @@ def _clip(patch: Patch, size_hw: tuple[int, int]) -> Patch | None:
     """Cut an upright patch to whole pixels inside the picture, as array slicing would."""
     height, width = size_hw
     x, y = patch.center_xy
-    # Pixel i covers i-0.5 to i+0.5, so an edge at e begins with pixel round(e).
-    left, right = (max(0, min(width, round(x + s * patch.width / 2))) for s in (-1, 1))
-    top, bottom = (max(0, min(height, round(y + s * patch.height / 2))) for s in (-1, 1))
+    # Pixel i covers i-0.5 to i+0.5, so an edge at e begins with pixel floor(e+0.5); Python's round
+    # would take every second half down.
+    left, right = (_within(x + s * patch.width / 2, width) for s in (-1, 1))
+    top, bottom = (_within(y + s * patch.height / 2, height) for s in (-1, 1))
     if right <= left or bottom <= top:
         return None
     center = ((left + right - 1) / 2, (top + bottom - 1) / 2)
     return Patch(center, float(right - left), float(bottom - top))
+
+
+def _within(edge: float, length: int) -> int:
+    return max(0, min(length, math.floor(edge + 0.5)))
 
 
 def _share_outside(patch: Patch, size_hw: tuple[int, int]) -> float:

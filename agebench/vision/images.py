@@ -100,23 +100,36 @@ def _open_header(data: bytes, name: str, max_pixels: int) -> PillowImage.Image:
     return header
 
 
-def _decode_odd(header: PillowImage.Image, name: str) -> Image:
-    """Decode a picture with transparency, CMYK or 16-bit gray through Pillow."""
+def from_pillow(picture: PillowImage.Image, name: str) -> Image:
+    """Return a Pillow image as an upright uint8 array of shape (height, width, 3), B, G, R.
+
+    Transparent parts become white; 16-bit gray is scaled to 8 bits.
+
+    Raises:
+        ImageError: it can't be decoded, or has pixels whose range nobody states.
+    """
     try:
-        header.load()
-        upright = ImageOps.exif_transpose(header)
-        if upright.mode.startswith("I"):
-            gray16 = np.asarray(upright, dtype=np.float64)
-            gray = np.clip(np.rint(gray16 / 257.0), 0, 255).astype(np.uint8)
-            return np.repeat(gray[:, :, None], 3, axis=2)
+        picture.load()
+        upright = ImageOps.exif_transpose(picture)
         if upright.has_transparency_data:
             rgba = upright.convert("RGBA")
             white = PillowImage.new("RGBA", rgba.size, (255, 255, 255, 255))
             upright = PillowImage.alpha_composite(white, rgba)
-        rgb = np.asarray(upright.convert("RGB"))
+        # Pillow has read the 16-bit gray of a PNG as mode "I", too.
+        wide = upright.mode.startswith("I;16") or (upright.mode, picture.format) == ("I", "PNG")
+        known = wide or upright.mode not in {"I", "F"}
+        pixels = np.asarray(upright if wide else upright.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many kinds on damaged data
         raise ImageError(f"{name}: truncated or damaged picture ({error})") from error
-    return np.ascontiguousarray(rgb[:, :, ::-1])
+    if not known:
+        raise ImageError(
+            f"{name}: pixels of 32 bits, whose black and white nobody states; save the picture "
+            "with 8 or 16 bits"
+        )
+    if wide:
+        gray = np.clip(np.rint(pixels.astype(np.float64) / 257.0), 0, 255).astype(np.uint8)
+        return np.repeat(gray[:, :, None], 3, axis=2)
+    return np.ascontiguousarray(pixels[:, :, ::-1])
 
 
 def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Image:
@@ -132,14 +145,14 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     """
     header = _open_header(data, name, max_pixels)
     if header.mode not in _PLAIN_MODES or header.has_transparency_data:
-        return _decode_odd(header, name)
+        return from_pillow(header, name)
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise ImageError(f"{name}: truncated or damaged picture ({error.err})") from error
     if decoded is None:
         if header.format == "GIF":
-            return _decode_odd(header, name)
+            return from_pillow(header, name)
         raise ImageError(f"{name}: truncated or damaged {header.format} picture")
     return np.asarray(decoded, np.uint8)
 

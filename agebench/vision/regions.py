@@ -126,6 +126,9 @@ def _forehead(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
     return _part(frame, (_LEFT_EYE, _RIGHT_EYE), (0.66, 0.30), up=0.30)
 
 
+MIRRORED_REGIONS = MappingProxyType({"eye_left": "eye_right", "eye_right": "eye_left"})
+"""What a region shows in the mirrored picture; the others show themselves."""
+
 REGIONS: Mapping[str, RegionRule] = MappingProxyType(
     {
         "original": _original,

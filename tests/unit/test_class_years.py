@@ -97,7 +97,18 @@ def test_impossible_fits_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", ["test", "val", "train+test", "fold-3", "person-001", "train+val", ""]
+    "wrong",
+    [
+        "test",
+        "val",
+        "train+test",
+        "fold-3",
+        "person-001",
+        "train+val",
+        "",
+        "not-train",
+        "train+not-test",
+    ],
 )
 def test_parts_that_are_scored_are_refused(wrong: str) -> None:
     with pytest.raises(UsageError, match="there to be scored"):

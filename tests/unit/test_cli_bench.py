@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 from rich.console import Console
 
@@ -30,6 +31,7 @@ from agebench.export.age_net import random_age_net
 from agebench.protocols import RuntimeInfo
 from agebench.registry import load_estimator
 from agebench.runtimes.base import use_threads, wanted_threads, watch_models
+from agebench.types import Crops
 from agebench.vision.opencv import cv2
 
 
@@ -142,6 +144,33 @@ def test_onnxruntime_gets_the_threads() -> None:
     with use_threads(3):
         assert _options(import_onnxruntime()).intra_op_num_threads == 3
     assert _options(import_onnxruntime()).intra_op_num_threads == 0
+
+
+def test_torch_keeps_to_the_threads_it_was_opened_with(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch", reason="training needs PyTorch")
+    from agebench.train.checkpoint import Checkpoint
+    from agebench.train.inference import Network
+    from agebench.train.losses import LOSSES
+    from agebench.train.networks import build_network
+    from agebench.train.settings import settings_from
+
+    view = {"region": "chip", "size_hw": [32, 32], "trunk": {"depth": 10, "width": 4}}
+    settings = settings_from({"model": {"views": {"face": view}, "dense": 8}}, "made")
+    weights = build_network(settings.model, LOSSES[settings.loss.name].head).state_dict()
+    averaged = {name: value.clone() for name, value in weights.items()}
+    Checkpoint(settings, {"history": []}, {}, weights, averaged, {}).write(tmp_path / "a.st")
+    with use_threads(3):
+        network = Network.of(tmp_path / "a.st", "cpu")
+    seen: list[int] = []
+    network.model.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
+    before = torch.get_num_threads()
+    crops = Crops(
+        {"face": np.zeros((1, 32, 32, 3), np.uint8)},
+        {"face": np.ones(1, np.bool_)},
+        {"face": np.zeros(1)},
+    )
+    network.probabilities(crops)
+    assert (seen, torch.get_num_threads()) == ([3], before)
 
 
 def test_models_are_watched_only_inside(caffemodel: Path) -> None:

@@ -196,6 +196,16 @@ def test_clipping_is_slicing_and_resizing() -> None:
     assert np.abs(got.astype(int) - expected.astype(int))[:-1, :-1].max() <= 4
 
 
+@pytest.mark.parametrize("size_hw", [(641, 640), (640, 641), (639, 643), (1, 1)])
+def test_a_whole_picture_that_is_clipped_is_whole(size_hw: tuple[int, int]) -> None:
+    """Its edges lie on half pixels, which Python's own rounding takes to the even side."""
+    image = _noise(*size_hw)
+    view = ViewSpec("original", size_hw, border="clip", align=False)
+    got, _, outside = _one(image, view, _frame(0, 0, 1))
+    assert np.array_equal(got, image)
+    assert outside == 0
+
+
 @pytest.mark.parametrize(
     "frame",
     [

@@ -236,6 +236,15 @@ def test_a_large_face_is_looked_at_again_and_small_ones_are_kept() -> None:
     assert sorted(scores) == [0.4, 0.6, 0.8]
 
 
+def test_a_large_face_that_the_further_look_does_not_see_stays() -> None:
+    first = candidates((0, 0, 60, 60), (80, 80, 90, 90), scores=[0.9, 0.8])
+    again = candidates((80, 80, 90, 91), scores=[0.7])
+    assert sorted(looks({0.0: first, 0.5: again}, "auto")[1]) == [0.8, 0.9]
+    # A box of the same face, however badly the first look had it, takes its place.
+    again = candidates((30, 0, 95, 70), scores=[0.7])
+    assert sorted(looks({0.0: first, 0.5: again}, "auto")[1]) == [0.7, 0.8]
+
+
 def test_small_faces_need_one_look() -> None:
     found = candidates((0, 0, 30, 39), scores=[0.5])
     assert looks({0.0: found}, "auto") == ([0.0], [0.5])

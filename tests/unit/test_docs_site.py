@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import ast
 import configparser
+import inspect
 import re
 import tomllib
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from pkgutil import resolve_name
 from types import ModuleType
 from typing import Any
 
@@ -19,6 +21,7 @@ from markdown_it import MarkdownIt
 import agebench
 from agebench import load_estimator
 from agebench.manifest import bundled_dir
+from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
 from agebench.types import FaceFrame, Image, ViewSpec
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import TEMPLATE_5, frame_from_points, frame_to_image
@@ -226,3 +229,15 @@ def test_the_citation_is_of_this_version() -> None:
     assert {"message", "title", "authors", "version"} <= set(cited)
     assert cited["version"] == agebench.__version__
     assert cited["authors"] == [{"name": "The agebench developers"}]
+
+
+@pytest.mark.parametrize("group", [ESTIMATORS, DETECTORS])
+def test_every_option_of_a_model_is_documented(group: str) -> None:
+    page = (DOCS / "models.md").read_text(encoding="utf-8")
+    for plugin in list_plugins(group):
+        if plugin.package != "agebench":
+            continue
+        assert f"`{plugin.name}" in page, plugin.name
+        for option in inspect.signature(resolve_name(plugin.target)).parameters:
+            named = f"`{option}" in page or f" {option}=" in page
+            assert named or option in {"path", "runtime", "device"}, f"{plugin.name}: {option}"

@@ -104,6 +104,12 @@ def test_all_kinds_of_input_give_the_same_picture(tmp_path: Path) -> None:
     for given in (bgr, pillow, file, str(file), file.read_bytes()):
         assert np.array_equal(to_image(given), bgr)
     assert np.array_equal(to_image(rgb, channels="rgb"), bgr)
+    wide = PillowImage.fromarray(bgr[:, :, 0].astype(np.uint16) * 257)
+    assert wide.mode == "I;16"
+    assert np.array_equal(to_image(wide), np.repeat(bgr[:, :, :1], 3, axis=2))
+    for mode in ("I", "F"):
+        with pytest.raises(ImageError, match="32 bits"):
+            to_image(pillow.convert("L").convert(mode))
     gray = to_image(bgr[:, :, 0])
     assert np.array_equal(gray, np.repeat(bgr[:, :, :1], 3, axis=2))
     turned = PillowImage.open(file)
@@ -325,6 +331,15 @@ def test_small_faces_of_large_pictures_are_found_once_in_tiles() -> None:
     wanted = {(x - 0.5, y - 0.5, x + 20.5, y + 20.5) for x, y in small}
     assert set(found) == wanted | {(99.5, 299.5, 799.5, 1499.5)}
     assert list(found.values()) == sorted(found.values(), reverse=True)
+
+
+def test_tiles_keep_to_the_largest_face_where_that_is_asked_for() -> None:
+    picture = np.zeros((2000, 3000, 3), np.uint8)
+    for value, (x, y) in enumerate([(0, 0), (1270, 20), (1900, 1270)], start=1):
+        picture[y : y + 21 + value, x : x + 21 + value] = value
+    detector = Bright(DetectorSpec("bright", settings={"faces": "largest"}))
+    (face,) = detect_faces(detector, picture, tiles=True)
+    assert face.box_xyxy == (1899.5, 1269.5, 1923.5, 1293.5)
 
 
 @pytest.mark.parametrize("length", [1, 1280, 1281, 2160, 2161, 4472, 6708, 20_000])

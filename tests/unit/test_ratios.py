@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agebench.bench.ratios import MIN_ROUNDS, compare_pairs, ratio_interval
+from agebench.bench.ratios import compare_pairs, ratio_interval
 
 
 def test_a_clear_difference_and_its_direction() -> None:
@@ -36,7 +36,7 @@ def test_what_slows_a_whole_round_down_cancels_out() -> None:
 
 
 def test_few_rounds_say_nothing() -> None:
-    short = [1.0] * (MIN_ROUNDS - 1)
+    short = [1.0] * 11
     found = compare_pairs([("a", [short]), ("b", [[9.0] * len(short)])], [1])[0]
     assert (found.interval, found.verdict) == (None, "no difference shown")
 
@@ -51,14 +51,26 @@ def test_intervals_widen_with_the_number_of_statements() -> None:
     assert many.level == pytest.approx(1 - 0.05 / 6)
 
 
-def test_false_alarms_are_as_rare_as_promised() -> None:
+@pytest.mark.parametrize(("rounds", "statements"), [(12, 1), (20, 12), (200, 12)])
+def test_false_alarms_are_as_rare_as_promised(rounds: int, statements: int) -> None:
     generator = np.random.default_rng(3)
+    level = 1 - 0.05 / statements
     alarms = 0
-    for _ in range(200):
-        first, second = generator.gamma(9.0, 1.0, (2, 40))
-        interval = ratio_interval(first.tolist(), second.tolist(), replicates=400)
-        alarms += interval is not None and not interval.low <= 1 <= interval.high
-    assert alarms <= 24  # 5 % of 200 is 10; the bootstrap of a median is no worse than twice
+    for _ in range(600):
+        first, second = generator.gamma(9.0, 1.0, (2, rounds))
+        interval = ratio_interval(first.tolist(), second.tolist(), level=level)
+        assert interval is not None
+        alarms += not interval.low <= 1 <= interval.high
+    expected = 600 * 0.05 / statements
+    assert alarms <= expected + 3 * expected**0.5
+
+
+def test_the_interval_is_that_of_the_sign_test() -> None:
+    times = [float(2**power) for power in range(3)]  # runs of one round: 1, 2, 4
+    interval = ratio_interval([1.0] * 3, times, level=0.7)  # 1/8 lies outside at each end
+    assert interval is not None
+    assert (interval.low, interval.high) == pytest.approx((1.0, 4.0))
+    assert ratio_interval([1.0] * 3, times, level=0.8) is None
 
 
 @pytest.mark.parametrize(

@@ -129,11 +129,16 @@ def test_other_settings_or_pictures_than_the_runs_are_refused(
     assert (tmp_path / "run" / LAST_FILE).read_bytes() == before
 
 
-def test_a_constant_rate_goes_on_for_more_rounds(run: Any) -> None:
+def test_a_constant_rate_goes_on_for_more_rounds(run: Any, tmp_path: Path) -> None:
     constant = ("--set", "optim.schedule=constant")
     assert run(*constant)[0] == 0
     code, out, _ = run(*constant, "--set", "rounds=5", "--json")
     assert (code, json.loads(out)["ended"]["steps"]) == (0, 15)
+    with (tmp_path / "run" / "steps.csv").open() as file:
+        rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
+    # The warm-up is a share of the nine steps that were planned, and over after the first.
+    assert rates[0] < rates[1]
+    assert set(rates[1:]) == {rates[1]}
 
 
 def test_resume_without_a_run_is_a_wrong_call(run: Any, tmp_path: Path) -> None:
@@ -157,6 +162,8 @@ def test_an_out_that_can_not_be_written(run: Any, tmp_path: Path) -> None:
         (("--detector", "alined"), 2, "aligned"),
         (("--protocol", "none"), 2, "none"),
         (("--set", "data.val_part=dev"), 2, "dev"),
+        (("--set", "data.train_part=train+val"), 2, "val of protocol"),
+        (("--set", "data.train_part=not-test"), 2, "would be trained on and measured on"),
         (("--set", "model.views.face.region=chin"), 2, "chin"),
         (("--set", "model.views.face.margin=99"), 2, "margin"),
         (("--set", "data.longest_px=1"), 2, "longest_px"),

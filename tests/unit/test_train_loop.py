@@ -24,10 +24,12 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 
 from agebench.train import loop  # noqa: E402 - only where torch is there
 from agebench.train.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
-from agebench.train.loop import BEST_FILE, LAST_FILE, RunState, Trainer  # noqa: E402
+from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
+from agebench.train.mixup import mixed  # noqa: E402
 from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.optimiser import OptimiserState, make_optimiser  # noqa: E402
 from agebench.train.progress import Silent, StepReport  # noqa: E402
+from agebench.train.run_state import RunState  # noqa: E402
 from agebench.train.schedule import crop_scale, rate_factor, stage_of  # noqa: E402
 from agebench.train.settings import OptimSettings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
@@ -374,24 +376,26 @@ def test_a_share_of_views_missing_trains(age_list: Path, faces: dict[str, Traini
     assert math.isfinite(trainer.run().best_mae)
 
 
-def test_nothing_is_mixed_in_from_a_view_that_is_missing(
+def test_pictures_are_mixed_with_those_that_lack_the_same_views(
     age_list: Path, faces: dict[str, TrainingFaces]
 ) -> None:
     train = _without_mouths(faces["train"], np.arange(24) % 2 == 0)
     settings = _settings(age_list, *CALM, "optim.mixup=1.0")
     trainer = _trainer(settings, {**faces, "train": train}, None)
     views = trainer._batches.views(trainer._batches.gather(0, np.arange(8), slice(None)))
-    mixed = trainer._mixed(views, 0)
-    other, share = mixed.targets.other, mixed.targets.share
+    assert mixed(views, 0.0, (0, 0, 0)) is views
+    both = mixed(views, 1.0, (0, 0, 0))
+    other, share = both.targets.other, both.targets.share
     assert other is not None
     assert share is not None
     assert (share >= 0.5).all()
     whose = [views.targets.ages.tolist().index(age) for age in other.ages.tolist()]
     for row, partner in enumerate(whose):
         for name, pixels in views.pixels.items():
-            weight = share[row] if views.present[name][partner] else 1.0
-            expected = weight * pixels[row] + (1 - weight) * pixels[partner]
-            assert torch.allclose(mixed.pixels[name][row], expected, atol=1e-3)
+            assert views.present[name][row] == views.present[name][partner]
+            expected = share[row] * pixels[row] + (1 - share[row]) * pixels[partner]
+            assert torch.allclose(both.pixels[name][row], expected, atol=1e-3)
+    assert whose != list(range(8))
     assert not all(views.present["mouth"][partner] for partner in whose)
 
 
@@ -445,7 +449,7 @@ def test_a_checkpoint_of_another_network_is_refused(
 
 
 def test_the_state_goes_through_json() -> None:
-    state = RunState(step=4, rate=0.1, before=[1 / 3], losses=[0.7], best_mae=4.2, decision="cut")
+    state = RunState(9, 4, rate=0.1, before=[1 / 3], losses=[0.7], best_mae=4.2, decision="cut")
     assert RunState.from_json(state.to_json()) == state
     assert RunState.from_json(RunState().to_json()) == RunState()
 

@@ -36,7 +36,7 @@ from agebench.train.augment_settings import (  # noqa: E402
     no_augmentation,
 )
 from agebench.train.batches import Batches, plain_views, prefetched, scaled  # noqa: E402
-from agebench.train.windows import TrainingFaces, cut_window, gather_faces  # noqa: E402
+from agebench.train.windows import TrainingFaces, cut_window, gather_faces, padded  # noqa: E402
 
 CPU = torch.device("cpu")
 SPEC = DetectorSpec("made-up", FIVE_POINTS)
@@ -324,18 +324,53 @@ def test_augmenting_changes_no_window(tmp_path: Path) -> None:
     assert np.array_equal(faces.wholes["original"], before[1]["original"])
 
 
+def test_smaller_crops_do_not_alias_either(tmp_path: Path) -> None:
+    """A crop of half the side averages over four times as many pixels of noise."""
+    crop = CropSpec({"face": ViewSpec("face", (128, 128))})
+    faces = _gather(tmp_path, [(_noise(200, 200, 5), _face(100, 100, 190))], crop)
+    batches = Batches(faces, crop, no_augmentation(), 0, CPU)
+    gathered = batches.gather(0, np.arange(1), slice(None))
+    full, half, quarter = (
+        batches.views(gathered, scale).pixels["face"].std().item() for scale in (1.0, 0.5, 0.25)
+    )
+    assert half < 0.75 * full
+    assert quarter < 0.75 * half
+
+
+def test_filters_see_the_window_without_what_fills_it_up(tmp_path: Path) -> None:
+    filters = FilterSettings(equalise=1.0)
+    pictures = [(_smooth(40, 44, 7), _face(20, 20, 26)), PICTURES[1]]
+    (tmp_path / "alone").mkdir()
+    both, alone = (
+        _gather(folder, given)
+        for folder, given in ((tmp_path, pictures), (tmp_path / "alone", pictures[:1]))
+    )
+    shown = []
+    for faces in (both, alone):
+        batches = Batches(faces, VIEWS, replace(no_augmentation(), filters=filters), 0, CPU)
+        shown.append(batches.gather(0, np.arange(1), slice(None)).windows[0])
+    height, width = both.sizes_hw[0]
+    assert max(height, width) < both.windows.shape[1]
+    assert np.array_equal(shown[0][:height, :width], shown[1][:height, :width])
+    assert np.array_equal(shown[0], padded(shown[0][:height, :width], both.windows.shape[1]))
+
+
 def test_what_can_not_be_used_is_listed(tmp_path: Path) -> None:
     class Blind:
         spec = SPEC
 
         def detect(self, image_bgr: Image, /) -> list[Face]:
+            if image_bgr[0, 0, 0] == 1:
+                raise RuntimeError("upset")
             return [] if image_bgr[0, 0, 0] == 0 else [_face(10, 10, 8), _face(16, 16, 20)]
 
     good = tmp_path / "good.png"
     cv2.imwrite(str(good), np.full((32, 32, 3), 9, np.uint8))
     cv2.imwrite(str(tmp_path / "dark.png"), np.zeros((32, 32, 3), np.uint8))
+    cv2.imwrite(str(tmp_path / "a-upsetting.png"), np.ones((32, 32, 3), np.uint8))
     (tmp_path / "broken.png").write_bytes(b"none")
     samples = (
+        Sample(tmp_path / "a-upsetting.png", "a-upsetting.png", 3.0),
         Sample(tmp_path / "broken.png", "broken.png", 3.0),
         Sample(tmp_path / "dark.png", "dark.png", 3.0),
         Sample(good, "good.png", None, (25, 32)),
@@ -353,12 +388,14 @@ def test_what_can_not_be_used_is_listed(tmp_path: Path) -> None:
     assert (faces.lows.tolist(), faces.highs.tolist()) == ([25], [32])
     assert faces.ages.tolist() == [28.5]
     assert faces.heights.tolist() == pytest.approx([20])  # of several the largest
+    assert faces.problems[0].reason == "the detector failed: RuntimeError: upset"
     assert [problem.name for problem in faces.problems] == [
+        "a-upsetting.png",
         "broken.png",
         "dark.png",
         "unlabelled.png",
     ]
-    assert steps == [("reading", done, 4) for done in (1, 2, 3, 4)]
+    assert steps == [("reading", done, 5) for done in (1, 2, 3, 4, 5)]
 
 
 @pytest.mark.parametrize("face", [_face(-30, -30, 20), _face(300, 20, 40), _face(20, 20, 2)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from agebench import load_estimator  # noqa: E402 - torch first
-from agebench.errors import ModelError  # noqa: E402
+from agebench.errors import ModelError, UsageError  # noqa: E402
 from agebench.export.age_file import generated  # noqa: E402
 from agebench.export.multi_crop import About, multi_crop_candidate  # noqa: E402
-from agebench.export.parity import withheld  # noqa: E402
 from agebench.export.writing import export  # noqa: E402
 from agebench.testing import check_estimator  # noqa: E402
 from agebench.train.coral import CoralHead  # noqa: E402
+from agebench.train.inference import mirror_partners  # noqa: E402
 from agebench.train.losses import LOSSES  # noqa: E402
 from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.model_settings import (  # noqa: E402
@@ -130,10 +131,10 @@ def test_the_file_is_a_whole_estimator(tmp_path: Path) -> None:
         assert (spec.name, spec.trained_on, spec.label_kind) == ("mine", "UTKFace", "dex-estimated")
         assert spec.bins == SETTINGS["late"].bins
     crops = generated(candidate.spec.crop, 3)
-    without = [answer.years for answer in estimator.predict(withheld(crops, "eyes"))]
+    without = [answer.years for answer in estimator.predict(crops.without("eyes"))]
     assert not np.allclose(without, [answer.years for answer in estimator.predict(crops)], atol=0.1)
     with pytest.raises(ModelError, match="face 0: 'face', 'eyes' missing"):
-        estimator.predict(withheld(withheld(crops, "eyes"), "face"))
+        estimator.predict(crops.without("eyes").without("face"))
 
 
 def test_with_flip_a_picture_and_its_mirror_image_have_one_age(tmp_path: Path) -> None:
@@ -164,6 +165,18 @@ def test_with_flip_a_picture_and_its_mirror_image_have_one_age(tmp_path: Path) -
     np.testing.assert_allclose(shares["both", "turned"], mean, atol=1e-6)
     sizes = [(tmp_path / f"{name}.onnx").stat().st_size for name in ("plain", "both")]
     assert sizes[1] < 1.2 * sizes[0]
+
+
+def test_views_that_differ_in_their_margin_alone_are_their_own_mirror_images() -> None:
+    face = {
+        name: ViewSettings("face", (32, 32), margin=margin, trunk=SMALL)
+        for name, margin in (("tight", 0.0), ("wide", 0.4))
+    }
+    assert mirror_partners(face) == {"tight": "tight", "wide": "wide"}
+    left, right = (ViewSettings(f"eye_{side}", (32, 32)) for side in ("left", "right"))
+    for views in ({"left": left}, {"left": left, "right": replace(right, margin=0.2)}):
+        with pytest.raises(UsageError, match="needs a view of eye_right that is cut like"):
+            mirror_partners(views)
 
 
 def test_a_layer_that_is_not_known_is_named() -> None:

@@ -12,7 +12,7 @@ import pytest
 from agebench.errors import ModelError
 from agebench.export.age_file import AgeFile, generated
 from agebench.export.candidate import Candidate
-from agebench.export.parity import BATCHES, Tolerance, variants, withheld
+from agebench.export.parity import BATCHES, Tolerance, variants
 from agebench.export.writing import export
 from agebench.types import Crops
 
@@ -94,7 +94,7 @@ def test_faces_left_without_any_view_are_not_compared(tiny: Candidate) -> None:
 
 
 def test_withheld_marks_and_blackens_one_view(tiny: Candidate) -> None:
-    crops = withheld(generated(tiny.spec.crop, 2), "face")
+    crops = generated(tiny.spec.crop, 2).without("face")
     assert not crops.views["face"].any()
     assert not crops.present["face"].any()
     assert crops.present["mouth"].all()
