@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import torch
 
 from agebench.bench.environment import describe_environment
 from agebench.bench.selection import find_split
+from agebench.datasets.base import SampleList
 from agebench.datasets.sampling import sample
 from agebench.datasets.splits import Split, part, select_parts
 from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes
@@ -34,6 +37,7 @@ from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
 from agebench.train.loop import BEST_FILE, Trainer
 from agebench.train.losses import LOSSES
+from agebench.train.model_settings import ModelSettings
 from agebench.train.networks import build_network
 from agebench.train.preview import each_alone, preview
 from agebench.train.progress import Silent, Watcher
@@ -41,6 +45,7 @@ from agebench.train.run_folder import (
     EVALUATION_FILE,
     alone_in,
     best_is_unusable,
+    check_contents,
     check_pictures,
     checkpoint_to_resume,
     evaluation_of,
@@ -95,8 +100,9 @@ class Pictures:
             count = max(1, round(share * len(chosen.samples)))
             chosen = sample(chosen, count, self.settings.seed)
         data = self.settings.data
+        usable, beyond = _within(chosen, self.settings.model)
         faces = gather_faces(
-            chosen,
+            usable,
             self.detector,
             self.settings.model.crop,
             longest_px=data.longest_px,
@@ -107,7 +113,7 @@ class Pictures:
         _require_faces(faces, f"part {part_name!r}")
         listed = set(self.dataset.problems)
         absent = tuple(problem for problem in chosen.problems if problem not in listed)
-        return replace(faces, problems=(*absent, *faces.problems))
+        return replace(faces, problems=(*absent, *beyond, *faces.problems))
 
     def left_out(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Sequence[Problem]]:
         """Return everything that was left out, by part or by the step that left it out."""
@@ -131,6 +137,21 @@ class Pictures:
             "environment": plain(describe_environment()),
             "torch": torch.__version__,
         }
+
+
+def _within(chosen: SampleList, model: ModelSettings) -> tuple[SampleList, list[Problem]]:
+    """Return the pictures whose labels the network's ages can meet, and the others, with why."""
+    usable, beyond = [], list[Problem]()
+    for item in chosen.samples:
+        exact = None if item.age_years is None else (item.age_years, item.age_years)
+        low, high = exact or item.age_range or (model.youngest, model.oldest)
+        if math.floor(low) <= model.oldest and high >= model.youngest:
+            usable.append(item)
+            continue
+        label = f"{low:g}" if low == high else f"{low:g}-{high:g}"
+        known = f"{model.youngest} to {model.oldest}"
+        beyond.append(Problem(item.name, f"age {label} is beyond the network's ages, {known}"))
+    return SampleList(chosen.spec, tuple(usable), chosen.problems), beyond
 
 
 def train(
@@ -190,6 +211,7 @@ class _Run:
         settings, folder, world = self.settings, self.folder, self.world
         resume = checkpoint_to_resume(folder, settings)
         earlier = {} if resume is None else evaluation_of(folder)
+        start = self._start(resume)
         pictures = Pictures.of(settings, self.progress)
         require_separate(pictures.split, settings.data, final_test=final_test)
         faces = {
@@ -199,7 +221,9 @@ class _Run:
         about = pictures.about(faces)
         if resume is not None:
             check_pictures(about, resume)
-        start = self._start(about, faces["val"], resume)
+            if self._knows_its_pictures:
+                check_contents(folder, faces["train"].hashes)
+        self._note_start(about, faces["val"], start, resume)
         trainer = Trainer(
             settings,
             faces["train"],
@@ -249,20 +273,35 @@ class _Run:
         except MissingDependencyError as error:
             self.say(f"{CURVES_FILE} is left out: {error}")
 
-    def _start(
-        self, about: dict[str, Any], val: TrainingFaces, resume: Checkpoint | None
-    ) -> Start | None:
-        """Return what the run begins with, if not anew; notes it in `about`."""
-        if resume is not None and "started_from" in resume.about:
-            about["started_from"] = resume.about["started_from"]
-        if not self.settings.start or (resume is not None and self._knows_its_pictures):
+    def _start(self, resume: Checkpoint | None) -> Start | None:
+        """Return what the run begins with, if not anew; checked before any picture is read."""
+        if not self.settings.start:
+            return None
+        if resume is not None and "started_from" not in resume.about and self.world.leads:
+            self.say(f"start={self.settings.start} is not used: the run has begun without it")
+        if resume is not None and self._knows_its_pictures:
             return None
         start = read_start(Path(self.settings.start))
-        if resume is None:
+        with torch.device("meta"):
+            head = LOSSES[self.settings.loss.name].head
+            expected = build_network(self.settings.model, head).state_dict()
+        require_fit(expected, start.weights, "averaged weights")
+        return start
+
+    def _note_start(
+        self,
+        about: dict[str, Any],
+        val: TrainingFaces,
+        start: Start | None,
+        resume: Checkpoint | None,
+    ) -> None:
+        """Note in `about` what the run began with."""
+        if resume is not None and "started_from" in resume.about:
+            about["started_from"] = resume.about["started_from"]
+        if start is not None and resume is None:
             about["started_from"] = start.about(val.hashes)
             if self.world.leads:
                 self.say(sentence(about["started_from"]))
-        return start
 
     @property
     def _knows_its_pictures(self) -> bool:
@@ -285,19 +324,20 @@ class _Run:
 
 
 def require_separate(split: Split, data: DataSettings, *, final_test: bool) -> None:
-    """Refuse parts that decide or are measured on and that are trained on as well.
+    """Refuse parts of which one is trained on, decides or is measured on, and another one too.
 
     Raises:
         UsageError: they share a part of the split, or it has no such part.
     """
-    trained = select_parts(split, data.train_part)
-    measured = {"val_part": data.val_part} | ({"test_part": data.test_part} if final_test else {})
-    for name, wanted in measured.items():
-        if both := trained & select_parts(split, wanted):
+    named = {"train_part": data.train_part, "val_part": data.val_part}
+    if final_test:
+        named["test_part"] = data.test_part
+    for (first, one), (second, other) in combinations(named.items(), 2):
+        if both := select_parts(split, one) & select_parts(split, other):
             raise UsageError(
-                f"data.{name} is {wanted!r} and data.train_part {data.train_part!r}: "
-                f"{', '.join(sorted(both))} of protocol {split.protocol!r} would be trained on "
-                "and measured on; name parts that share none"
+                f"data.{first} is {one!r} and data.{second} {other!r}: both have "
+                f"{', '.join(map(repr, sorted(both)))} of protocol {split.protocol!r}, so that its "
+                "figures would say nothing; name parts that share none"
             )
 
 

@@ -85,7 +85,7 @@ def _convert_one(value: Any, kind: Any, hint: Any, where: str) -> Any:
         known = get_args(kind)
         if value not in known:
             hinted = suggestion(str(value), [str(item) for item in known])
-            raise ValueError(f"unknown value of {where}: {hinted}")
+            raise ValueError(f"unknown value of {where}: got {value!r:.40}, {hinted}")
         return value
     if kind is float and type(value) in (int, float) and _finite(value):
         return float(value)

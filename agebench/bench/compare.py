@@ -25,6 +25,7 @@ from agebench.bench.scores import common_subset, score_estimator
 from agebench.bench.selection import describe_selection, take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.bench.threads import pinned
+from agebench.datasets.splits import Split
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
 from agebench.types import plain
@@ -81,7 +82,7 @@ def compare(
         about = _about(detector_name, face_detector, pictures, where, settings)
         about["detector"]["chosen_because"] = why
         about["dataset"] |= describe_selection(pictures, split, settings)
-        result = _measure(contenders, face_detector, pictures, settings, about, progress)
+        result = _measure(contenders, face_detector, pictures, settings, about, progress, split)
     if out is not None:
         result.save(out)
     return result
@@ -94,6 +95,7 @@ def _measure(
     settings: CompareSettings,
     about: dict[str, Any],
     progress: ProgressStep,
+    split: Split | None,
 ) -> CompareResult:
     runnable = [item.estimator for item in contenders if item.estimator is not None]
     how = PassSettings(settings.batch_size, settings.workers, settings.max_pixels)
@@ -105,6 +107,8 @@ def _measure(
             chosen, detector, runnable, max_pixels=settings.max_pixels, progress=progress
         )
     about["dataset"]["content_sha256"] = _content_hash(records)
+    if split is not None:
+        about["dataset"]["notes"] += _changed(records, split)
     common = common_subset(records, len(runnable))
     results = _results(contenders, records, common, latency, settings.seed)
     result = CompareResult(tuple(results), records, len(common), latency, about)
@@ -130,6 +134,21 @@ def _results(
     for item in contenders:
         if item.estimator is None:
             yield EstimatorResult(item, None, {})
+
+
+def _changed(records: Sequence[ImageRecord], split: Split) -> list[str]:
+    """Say how many pictures are no longer those that were split."""
+    names = [
+        record.sample.name
+        for record in records
+        if record.sha256 and split.sha256.get(record.sample.name, record.sha256) != record.sha256
+    ]
+    if not names:
+        return []
+    return [
+        f"{len(names)} of {len(records)} pictures have another content than when they were split, "
+        f"such as {names[0]}: the parts may share copies"
+    ]
 
 
 def _content_hash(records: Sequence[ImageRecord]) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from agebench.bench.latency import OWN_STAGES, SHARED_STAGES
 from agebench.bench.predictions import read_predictions
+from agebench.bench.results import RESULT_FILE
 from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError, suggestion
@@ -188,7 +189,7 @@ def read_gates(
 
     Args:
         fail_if: gates as text, see `parse_gate`.
-        baseline: path of a stored result.json.
+        baseline: path of a stored result.json, or of the folder it is in.
         tolerance_years: for the baseline; `TOLERANCE_YEARS` if not given.
 
     Raises:
@@ -201,7 +202,9 @@ def read_gates(
             raise UsageError("a tolerance needs a baseline: give --baseline RESULT.json")
         return Gates(gates)
     allowed = TOLERANCE_YEARS if tolerance_years is None else tolerance_years
-    return Gates(gates, _read_baseline(Path(baseline)), str(baseline), allowed)
+    path = Path(baseline)
+    stored = _read_baseline(path / RESULT_FILE if path.is_dir() else path)
+    return Gates(gates, stored, str(baseline), allowed)
 
 
 def _read_baseline(path: Path) -> dict[str, Any]:
@@ -220,8 +223,9 @@ def _read_baseline(path: Path) -> dict[str, Any]:
             raise TypeError("what it was measured on is not named by texts")
         _require_figures(content)
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
+        why = f"it has no field {error}" if isinstance(error, KeyError) else str(error)
         raise AgebenchError(
-            f"baseline {str(path)!r} is no result.json that 'agebench compare' writes ({error})"
+            f"baseline {str(path)!r} is no result.json that 'agebench compare' writes ({why})"
         ) from error
     return dict(content)
 

@@ -83,7 +83,7 @@ def part_of(settings: CompareSettings) -> str:
     """Return the part that is scored, "" without a protocol."""
     if settings.protocol is None:
         return ""
-    return settings.part or DEFAULT_PART
+    return DEFAULT_PART if settings.part is None else settings.part
 
 
 def _subset(settings: CompareSettings) -> str:

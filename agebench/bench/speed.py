@@ -210,6 +210,8 @@ def bench(
     devices = () if settings.device is None else require_device(settings.device)
     if dataset is None and root is not None:
         raise UsageError("--root needs --dataset: what lies there?")
+    if dataset is None and detector is not None:
+        raise UsageError("--detector needs --dataset: generated faces are not looked for")
     if out is not None:
         prepare_folder(Path(out))
         check_target(Path(out) / BENCH_FILE)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from agebench.cli.paths import FilePath
 from agebench.cli.train_progress import import_training
 
 EPILOG = """\b
@@ -20,10 +21,10 @@ Examples:
 @click.command(
     "augment-preview", epilog=EPILOG, short_help="Draw what augmentation does to pictures."
 )
-@click.argument("settings_file", required=False, type=click.Path(path_type=Path))
-@click.option("-o", "--out", required=True, type=click.Path(path_type=Path), help="PNG to write.")
+@click.argument("settings_file", required=False, type=FilePath())
+@click.option("-o", "--out", required=True, type=FilePath(), help="PNG to write.")
 @click.option("--dataset", default="sample", show_default=True, help="Pictures to draw on.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder or file they lie in.")
+@click.option("--root", type=FilePath(), help="Folder or file they lie in.")
 @click.option("--detector", default="aligned", show_default=True, help="Finds the faces.")
 @click.option("--pictures", type=click.IntRange(1, 32), default=6, show_default=True)
 @click.option("--draws", type=click.IntRange(1, 32), default=4, show_default=True, help="Rows.")

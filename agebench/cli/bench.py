@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert
@@ -57,10 +58,10 @@ def read_batches(text: str) -> tuple[int, ...]:
     help="New processes timed per estimator; 0: none.",
 )
 @click.option("--dataset", help="Real faces from this data set; generated ones else.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
 @click.option("--detector", help="Finds the real faces; chosen as by 'compare' if not given.")
 @rare_option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for bench.json.")
+@click.option("-o", "--out", type=FilePath(), help="Folder for bench.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 @help_all
 def command(

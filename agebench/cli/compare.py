@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from agebench.cli.gate_options import gate_options
+from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import AgebenchError, UsageError, inert
@@ -30,9 +31,9 @@ Examples:
 @click.command("compare", epilog=EPILOG, short_help="Error in years and latency on the same faces.")
 @click.argument("estimators", nargs=-1, metavar="[ESTIMATOR [key=value]]...")
 @click.option("--dataset", help="Data set by name, with options; 'sample' if not given.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
 @click.option("--detector", help="With options; 'aligned' for chips, else 'yolov8-face'.")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for the result files.")
+@click.option("-o", "--out", type=FilePath(), help="Folder for the result files.")
 @click.option("--protocol", help="Score its test part: 'holdout seed=3', or a split file.")
 @rare_option("--part", help="Which part of it: test (the default), val, train+val, not-fold-0.")
 @rare_option("--limit", type=int, help="Only the first N pictures by name.")
@@ -107,6 +108,7 @@ def command(
             written = f"Written to {out}: {', '.join(names)}"
             console.print(inert(written), soft_wrap=True, markup=False, highlight=False)
     _require_all(result, allowed=bool(settings["skip_unavailable"]))
+    _require_ages(result)
     if gates.wanted:
         gates.require(result.to_json())
 
@@ -117,6 +119,16 @@ def _require_all(result: CompareResult, *, allowed: bool) -> None:
     if gone and not allowed:
         raise AgebenchError(
             f"{gone[0].name} took no part: {gone[0].reason}; the others were measured"
+        )
+
+
+def _require_ages(result: CompareResult) -> None:
+    """End with exit code 1 where no estimator gave an age for any picture."""
+    measured = [item.score for item in result.estimators if item.score is not None]
+    if measured and not any(score.scored for score in measured):
+        raise AgebenchError(
+            "no picture has an age from any estimator: the reasons are listed above, and under "
+            "'images' in the result"
         )
 
 

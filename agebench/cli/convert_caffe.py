@@ -7,6 +7,7 @@ from typing import Literal
 
 import click
 
+from agebench.cli.paths import FilePath
 from agebench.errors import inert
 
 EPILOG = """\b
@@ -21,8 +22,8 @@ Used with:
 @click.command(
     "convert-caffe", epilog=EPILOG, short_help="The age network between Caffe and safetensors."
 )
-@click.argument("source", type=click.Path(path_type=Path))
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.argument("source", type=FilePath())
+@click.option("-o", "--out", type=FilePath(), required=True, help="File to write.")
 @click.option("--half", is_flag=True, help="Store half-precision numbers in the .caffemodel.")
 @click.option(
     "--encoding", type=click.Choice(["v1", "v2"]), help="Of the .caffemodel's layers; else v1."

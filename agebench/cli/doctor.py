@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.errors import AgebenchError, DatasetError, UsageError, suggestion
 from agebench.registry import DATASETS, list_plugins, load_dataset
@@ -75,6 +76,8 @@ def split_against(text: str) -> tuple[str | None, Path]:
     ('utkface', None)
     """
     name, colon, rest = text.partition(":")
+    if not (rest if colon else name):
+        raise UsageError(f"--against {text!r} names no place: is a variable not set?")
     known = [plugin.name for plugin in list_plugins(DATASETS)]
     if not colon or (name not in known and (Path(text).exists() or not _KIND.fullmatch(name))):
         return None, Path(text)
@@ -95,11 +98,26 @@ def _both(
     return shared, pair + more
 
 
+def _open_other(against: str, root: Path) -> Dataset:
+    kind, place = split_against(against)
+    if place.resolve() == root.resolve():
+        raise UsageError(f"--against {against} is the data set itself: name another one")
+    return open_dataset(kind, place)
+
+
+def _refuse_within(out: Path | None, root: Path) -> None:
+    if out is not None and root.is_dir() and out.resolve().is_relative_to(root.resolve()):
+        raise UsageError(
+            f"--out {out} lies inside the data set {root}, which would hold the findings from then "
+            "on: give a folder outside of it"
+        )
+
+
 @click.command("doctor", epilog=EPILOG, short_help="What is wrong with a data set.")
-@click.argument("root", type=click.Path(path_type=Path))
+@click.argument("root", type=FilePath())
 @click.option("--dataset", help="Its kind by name; guessed among utkface, fgnet, folders, csv.")
 @click.option("--against", metavar="[NAME:]ROOT", help="Another set: what is in both?")
-@click.option("-o", "--out", type=click.Path(path_type=Path), help="Folder for JSON and pictures.")
+@click.option("-o", "--out", type=FilePath(), help="Folder for JSON and pictures.")
 @click.option("--near/--no-near", default=True, help="Look for near-identical copies (default).")
 @click.option(
     "--workers",
@@ -126,8 +144,9 @@ def command(
     from agebench.cli.doctor_report import print_report, report_json, write_report
     from agebench.datasets.doctor import examine, shared_pictures
 
+    _refuse_within(out, root)
     here = open_dataset(dataset, root)
-    there = open_dataset(*split_against(against)) if against is not None else None
+    there = None if against is None else _open_other(against, root)
     other: Diagnosis | None = None
     shared: tuple[SharedPicture, ...] = ()
     if out is not None:

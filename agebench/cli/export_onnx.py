@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert
@@ -48,7 +49,7 @@ class _Faces:
 
 @click.command("export-onnx", epilog=EPILOG, short_help="A model as one ONNX file, proven equal.")
 @click.argument("model", nargs=-1, metavar="[CHECKPOINT | ESTIMATOR [key=value]...]")
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@click.option("-o", "--out", type=FilePath(), required=True, help="File to write.")
 @click.option("--detector", metavar="NAME [key=value]", help="Export a face detector instead.")
 @rare_option("--name", help="What the file calls the model.")
 @click.option("--flip", is_flag=True, help="Average over the mirror image; takes longer.")
@@ -57,7 +58,7 @@ class _Faces:
 @rare_option("--tolerance", type=float, help="Years that one age may differ; 0.01 in float32.")
 @rare_option("--no-check", is_flag=True, help="Leave the comparison with the source out.")
 @click.option("--dataset", help="Compare on its faces, not made-up ones.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
 @rare_option("--face-detector", help="Finds the real faces; chosen as by 'compare' if not given.")
 @click.option("--protocol", help="Protocol or split file of it.")
 @click.option("--part", help="Part of the protocol.")
@@ -211,6 +212,12 @@ def _caffe_age_net(reference: Reference) -> Candidate:
 
 def _crops(candidate: Candidate, faces: _Faces) -> LabelledCrops | None:
     if faces.dataset is None:
+        given = [
+            name for name in ("root", "face_detector", "protocol", "part") if getattr(faces, name)
+        ]
+        if given:
+            option = given[0].replace("_", "-")
+            raise UsageError(f"--{option} needs --dataset: without it crops are generated")
         return None
     from agebench.bench.labelled_crops import labelled_crops
     from agebench.bench.settings import CompareSettings

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.errors import inert
 from agebench.files import check_target
@@ -26,13 +27,13 @@ Example:
 @click.command("fit-years", epilog=EPILOG)
 @click.argument("estimator", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
 @click.option("--dataset", required=True, help="Data set by name, with options.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
 @click.option("--detector", default="yolov8-face", show_default=True, help="Face detector.")
 @click.option("--protocol", required=True, help="Protocol with options, or split file.")
 @click.option(
     "--part", default="train", show_default=True, help="Training part; never a test part."
 )
-@click.option("-o", "--out", type=click.Path(path_type=Path), required=True, help="Table to write.")
+@click.option("-o", "--out", type=FilePath(), required=True, help="Table to write.")
 @click.option("--sample", type=int, help="Only N pictures of the part, drawn at random.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
 def command(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from agebench.cli.paths import FilePath
 from agebench.cli.rare import rare_option
 
 _OPTIONS = (
@@ -20,7 +21,7 @@ _OPTIONS = (
     ),
     rare_option(
         "--baseline",
-        type=click.Path(path_type=Path),
+        type=FilePath(),
         help="Exit with 1 if worse than this stored result.json.",
     ),
     rare_option(

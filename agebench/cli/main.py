@@ -83,18 +83,21 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     _prepare_streams()
+    if sys.stdout is None:
+        _fail("standard output is closed: leave it open, or send it to a file or the null device")
+        sys.exit(1)
     try:
         code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        sys.stdout.flush()
         sys.exit(code if isinstance(code, int) else 0)
     except click.exceptions.Abort as error:
         usual = "interrupted: nothing was written that could be taken for a whole result"
         _fail(str(error) or usual)
         sys.exit(INTERRUPTED)
     except click.ClickException as error:
-        error.show()
-        sys.exit(2 if isinstance(error, click.UsageError) else 1)
+        wrong_usage = isinstance(error, click.UsageError)
+        _fail(error.format_message(), _usage_hint(arguments) if wrong_usage else "")
+        sys.exit(2 if wrong_usage else 1)
     except AgebenchError as error:
         _fail(str(error), _usage_hint(arguments) if isinstance(error, UsageError) else "")
         sys.exit(error.exit_code)

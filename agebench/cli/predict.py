@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import ImageError, UsageError, inert
@@ -50,12 +51,10 @@ Examples:
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="With --json: write there; goes on where it was broken off.",
 )
-@click.option(
-    "--draw", type=click.Path(path_type=Path), help="File or folder for what is annotated."
-)
+@click.option("--draw", type=FilePath(), help="File or folder for what is annotated.")
 @click.option("--explain", is_flag=True, help="What each view (face, eyes, ...) moved the age by.")
 @rare_option("--workers", type=int, default=1, show_default=True, help="Processes.")
 @rare_option(

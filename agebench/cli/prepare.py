@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
-from agebench.errors import inert
+from agebench.errors import AgebenchError, inert
 from agebench.workers import usable_cores
 
 if TYPE_CHECKING:
@@ -34,13 +35,13 @@ def _default_processes() -> int:
 
 @click.command("prepare", epilog=EPILOG, short_help="Cut a data set into crops by age group.")
 @click.option("--dataset", required=True, help="Data set by name, with options.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
 @click.option("--detector", help="Face detector; fits the data set if not named.")
 @click.option(
     "-o",
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="New folder, or one to go on in.",
 )
 @click.option(
@@ -63,7 +64,7 @@ def _default_processes() -> int:
     show_default=True,
     help="Whose points; pictures without own ones get the detector's.",
 )
-@click.option("--split", type=click.Path(path_type=Path), help="Split file to note the parts of.")
+@click.option("--split", type=FilePath(), help="Split file to note the parts of.")
 @rare_option(
     "--height", type=int, default=256, show_default=True, help="Of the face, px; parts: half."
 )
@@ -131,6 +132,10 @@ def command(
         click.echo(json.dumps({"was_complete": report.was_complete, **report.counts}))
     else:
         _print_report(report)
+    if not report.counts.get("faces"):
+        raise AgebenchError(
+            f"no face could be cut: {report.out}/manifest_problems.csv says why of each picture"
+        )
 
 
 def _print_report(report: PrepareReport) -> None:

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from agebench.cli.gate_options import gate_options
+from agebench.cli.paths import FilePath
 from agebench.cli.rare import help_all
 from agebench.errors import UsageError, inert
 
@@ -26,11 +27,11 @@ Examples:
 
 
 @click.command("report", epilog=EPILOG, short_help="A page and tables from result files.")
-@click.argument("results", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("results", nargs=-1, required=True, type=FilePath())
 @click.option(
     "-o",
     "--out",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Folder to write into; the first result's else.",
 )
 @click.option(
@@ -38,7 +39,7 @@ Examples:
 )
 @click.option(
     "--thumbnails",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     help="Folder of the pictures, to show the worst; not under research terms.",
 )
 @gate_options
@@ -67,6 +68,11 @@ def command(
     files, sweeps = read_files(results)
     if not files:
         raise UsageError("expected a result of 'agebench compare', got results of 'bench' alone")
+    if sweeps and "html" not in wanted:
+        names = ", ".join(str(sweep.path) for sweep in sweeps)
+        raise UsageError(f"batch sweeps are on the page alone: add html to --format for {names}")
+    for file in files:
+        gates.require_names([item["name"] for item in file.content["estimators"]])
     joined = join(files)
     target = files[0].path.parent if out is None else out
     written = write_report(joined, target, wanted, thumbnails, sweeps)

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.errors import inert
 from agebench.files import check_target
@@ -87,13 +88,11 @@ def _print_remarks(console: Console, split: Split, leaks: Sequence[Leak] | None)
 
 @click.command("split", epilog=EPILOG)
 @click.option("--dataset", required=True, help="Data set by name, with options.")
-@click.option("--root", type=click.Path(path_type=Path), help="Folder or file it lies in.")
+@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
 @click.option(
     "--protocol", required=True, help="Its name, with options; or a file or folder of lists."
 )
-@click.option(
-    "-o", "--out", type=click.Path(path_type=Path), help="Split file to write (.csv or .json)."
-)
+@click.option("-o", "--out", type=FilePath(), help="Split file to write (.csv or .json).")
 @click.option("--check", is_flag=True, help="Look for copies that straddle parts.")
 @click.option("--json", "as_json", is_flag=True, help="Print sizes and remarks as JSON.")
 @click.option(

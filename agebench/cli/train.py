@@ -11,6 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
+from agebench.cli.paths import FilePath
 from agebench.cli.rare import help_all, rare_option
 from agebench.cli.train_progress import import_training, watching
 from agebench.errors import inert
@@ -24,10 +25,8 @@ Examples:
 
 
 @click.command("train", epilog=EPILOG, short_help="Train the multi-crop network; resumes.")
-@click.argument("settings_file", required=False, type=click.Path(path_type=Path))
-@click.option(
-    "-o", "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run."
-)
+@click.argument("settings_file", required=False, type=FilePath())
+@click.option("-o", "--out", required=True, type=FilePath(), help="Folder of the run.")
 @click.option("--dataset", help="Data set by name, with options; as data.dataset.")
 @click.option("--root", help="Folder or file it lies in; as data.root.")
 @rare_option("--detector", help="Face detector; as data.detector.")

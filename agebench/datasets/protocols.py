@@ -162,6 +162,8 @@ def _holdout(
     test, val, seed = options["fraction"], options["val_fraction"], options["seed"]
     if not (isinstance(test, float) and isinstance(val, float) and isinstance(seed, int)):
         raise UsageError("holdout needs numbers for fraction, val_fraction and seed")
+    if seed < 0:
+        raise UsageError(f"holdout: the seed is a whole number from 0, got {seed}")
     if not (test > 0 and val >= 0 and test + val < 1):
         raise UsageError(
             "holdout needs fraction above 0, val_fraction from 0 and less than 1 together, got "

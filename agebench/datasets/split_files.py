@@ -17,7 +17,7 @@ from typing import Any
 from agebench.datasets.names import shown
 from agebench.datasets.split_lists import read_folder, read_list, read_text
 from agebench.datasets.splits import UNUSED, Split
-from agebench.errors import DatasetError
+from agebench.errors import DatasetError, UsageError
 from agebench.files import csv_line, write_whole
 from agebench.types import LABEL_KINDS, Problem, plain
 
@@ -50,12 +50,15 @@ def _rows(split: Split) -> list[tuple[str, str, str, str]]:
 
 
 def write_split(split: Split, path: str | Path) -> None:
-    """Write a split file that `read_split` gives back; .json writes JSON, all else CSV.
+    """Write a split file that `read_split` gives back, as JSON or CSV by the name's ending.
 
     Raises:
+        UsageError: the name ends otherwise.
         AgebenchError: the file can't be written.
     """
     target = Path(path)
+    if target.suffix.lower() not in {".csv", ".json"}:
+        raise UsageError(f"a split file is called .csv or .json, got {target.name!r}")
     if target.suffix.lower() == ".json":
         pictures = [dict(zip(COLUMNS, row, strict=True)) for row in _rows(split)]
         content = {"format": FORMAT, **_head(split), "pictures": pictures}

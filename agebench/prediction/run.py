@@ -205,7 +205,8 @@ class DrawPlaces:
 
     def _check_folder(self, names: Sequence[str]) -> None:
         out = self._out.resolve()
-        if self._out.exists() and not self._out.is_dir():
+        named_as_file = self._out.suffix.lower() in FORMATS and not self._out.is_dir()
+        if named_as_file or (self._out.exists() and not self._out.is_dir()):
             raise UsageError(f"--draw {self._out} is no folder: several pictures need one")
         folders = {str(Path(name).parent) for name in names if name != STDIN}
         among = any(out == Path(folder).resolve() for folder in folders)

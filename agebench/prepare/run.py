@@ -15,6 +15,7 @@ from agebench.datasets.sampling import limit, sample
 from agebench.datasets.split_align import align
 from agebench.datasets.split_files import read_split
 from agebench.errors import DatasetError, UsageError
+from agebench.prepare.completeness import require_same_sources, require_whole
 from agebench.prepare.groups import AgeGroups, parse_groups
 from agebench.prepare.identity import (
     finished_settings,
@@ -103,6 +104,7 @@ def prepare(
     finished = finished_settings(folder)
     if finished is not None:
         refuse_other(finished["made_of"], wanted, folder)
+        require_whole(folder, pictures, progress)
         remove_work_folder(folder)
         return PrepareReport(folder, finished.get("counts", {}), was_complete=True)
     if read_header(folder / WORK_FOLDER / JOURNAL_FILE) is None:
@@ -192,7 +194,10 @@ class _Run:
         scratch = new_scratch(self._work)
         plan = Plan(detector, self._settings, self._out, scratch)
         with Journal(path, about, self._out) as journal:
-            resumed = sum(task.source in journal for task in self._tasks)
+            before = [task.source for task in self._tasks if task.source in journal]
+            hashes = {source: journal.read(source).sha256 for source in before}
+            require_same_sources(self._out, self._pictures, hashes, progress)
+            resumed = len(before)
             self._prepare(plan, journal, progress)
             counts = self._write(Store(self._out, scratch), journal, about)
         return PrepareReport(self._out, counts, resumed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from agebench.bench.results import SCHEMA_VERSION
+from agebench.bench.speed import SCHEMA_VERSION as BENCH_VERSION
 from agebench.report.structure import (
     Check,
     StructureError,
@@ -280,6 +281,7 @@ _RATIO = record(
 
 BENCH = record(
     {
+        "schema_version": one_of((BENCH_VERSION,)),
         "created": text,
         "command": listed(text),
         "environment": _ENVIRONMENT,

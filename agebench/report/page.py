@@ -101,7 +101,7 @@ def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[Swee
         title=title(joined),
         lead=facts.lead(joined),
         version=__version__,
-        sources=" and ".join(str(result.path) for result in joined.results),
+        sources=" and ".join(str(path) for path in _paths(joined, sweeps)),
         style=Markup(style),  # noqa: S704 - the package's own file
         script=Markup(script),  # noqa: S704 - the package's own file
         style_hash=_hash(style),
@@ -113,6 +113,10 @@ def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[Swee
         + list(_worst(joined, thumbnails))
         + list(_sources(joined)),
     )
+
+
+def _paths(joined: Joined, sweeps: Sequence[SweepFile]) -> list[Path]:
+    return [*(result.path for result in joined.results), *(sweep.path for sweep in sweeps)]
 
 
 _FILES = ("report.html", "report.css", "report.js")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from agebench.bench.results import RESULT_FILE, SCHEMA_VERSION
+from agebench.bench.speed import BENCH_FILE
 from agebench.bench.speed import SCHEMA_VERSION as BENCH_VERSION
 from agebench.errors import AgebenchError, UsageError
 from agebench.report.contents import BENCH, RESULT
@@ -80,6 +81,8 @@ def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[Swee
         content = _parse(_read(file), file)
         if isinstance(content, dict) and "comparisons" in content and "images" not in content:
             _check(content, BENCH, file, BENCH_VERSION, "a result of 'agebench bench'")
+            if any(file.resolve() == other.path.resolve() for other in sweeps):
+                raise UsageError(f"{file} is given twice: name each file once")
             sweeps.append(SweepFile(file, content))
         else:
             results.append(_checked(content, file))
@@ -124,7 +127,12 @@ def _check(content: Any, structure: Check, file: Path, version: int, what: str) 
 
 def _file(path: Path) -> Path:
     try:
-        return path / RESULT_FILE if path.is_dir() else path
+        if not path.is_dir():
+            return path
+        # A folder that both verbs wrote into stands for its comparison.
+        sweep = path / BENCH_FILE
+        alone = sweep.is_file() and not (path / RESULT_FILE).exists()
+        return sweep if alone else path / RESULT_FILE
     except (OSError, ValueError) as error:
         raise UsageError(f"{str(path)!r} can't be read: {error}") from error
 

@@ -36,8 +36,11 @@ class StructureError(ValueError):
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, (dict, list)):
-        return "an object" if isinstance(value, dict) else f"a list of {len(value)}"
+    if isinstance(value, dict):
+        fields = ", ".join(map(str, list(value)[:4]))
+        return f"an object with {fields[:_LONGEST_SHOWN]}" if value else "an empty object"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**_LONGEST_SHOWN:
         return "an enormous number"
     text = repr(value)
@@ -73,7 +76,7 @@ def number(low: float = -1e12, high: float = 1e12) -> Check:
         good = isinstance(value, (int, float)) and not isinstance(value, bool)
         # A whole number may be too large to become a float: it is compared, not converted.
         if not (good and low <= value <= high):
-            expected = "a number" if high > 1e9 else f"a number from {low:g} to {high:g}"
+            expected = f"a number from {low:g} to {high:g}"
             raise StructureError(expected, value)
 
     return check
@@ -85,7 +88,7 @@ def whole(low: int = 0, high: int = 10**12) -> Check:
     def check(value: Any) -> None:
         good = isinstance(value, int) and not isinstance(value, bool)
         if not (good and low <= value <= high):
-            raise StructureError(f"a whole number from {low}", value)
+            raise StructureError(f"a whole number from {low} to {high:g}", value)
 
     return check
 
@@ -153,7 +156,7 @@ def record(required: Mapping[str, Check], optional: Mapping[str, Check] | None =
             raise StructureError("an object", value)
         for name in required:
             if name not in value:
-                raise StructureError(f"the field {name!r}", sorted(value))
+                raise StructureError(f"an object with the field {name!r}", value)
         for name, inner in checks.items():
             if name in value:
                 try:

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from agebench.datasets.training_hashes import RUN_HASHES, read_training_hashes
 from agebench.errors import AgebenchError, UsageError, WeightsError
 from agebench.files import csv_line, lock_file, write_whole
 from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoint
@@ -137,6 +138,22 @@ def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
         else:
             flat[where + name] = value
     return flat
+
+
+def check_contents(folder: Path, hashes: Sequence[str]) -> None:
+    """Refuse to go on with training pictures that have other contents than the run began with.
+
+    Raises:
+        UsageError: a picture of that content was not trained on.
+        AgebenchError: the run's record of its pictures is damaged.
+    """
+    known = read_training_hashes(folder / RUN_HASHES)
+    changed = sum(not known.contains(sha256) for sha256 in hashes)
+    if changed:
+        raise UsageError(
+            f"{changed} of the {len(hashes)} training pictures have another content than those "
+            "that the run in this folder was begun with: give those again, or another folder"
+        )
 
 
 def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import struct
 import subprocess
@@ -248,7 +249,8 @@ def test_all_pictures_bad_is_a_result_without_figures(cli: Cli, tmp_path: Path) 
         (root / "7").mkdir(parents=True, exist_ok=True)
         (root / "7" / f"{number}.jpg").write_bytes(content)
     run = cli(*_folders(root), "--out", tmp_path / "out")
-    assert run.code == 0
+    assert run.code == 1
+    assert "no picture has an age from any estimator" in run.sentence
     assert f"Failed: {len(BAD_PICTURES)}" in run.out
     assert _result(tmp_path / "out")["estimators"][0]["mae_years"] is None
 
@@ -590,7 +592,8 @@ def test_names_that_the_terminal_cannot_show_and_no_stdout_at_all(
     done = subprocess.run(  # noqa: S603 - our own command
         closed, stderr=subprocess.PIPE, env=ascii_only, check=False
     )
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"agebench: standard output is closed")
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
@@ -612,3 +615,24 @@ def test_pictures_with_much_of_nothing_agree_with_themselves(cli: Cli, tmp_path:
     ]
     assert answers[0] == answers[1]
     assert np.ptp([image["predictions"]["constant"]["years"] for image in answers[0]]) == 0
+
+
+def test_pictures_that_changed_after_they_were_split_are_told(
+    cli: Cli, folders: Path, tmp_path: Path
+) -> None:
+    split, moved = tmp_path / "split.csv", tmp_path / "moved"
+    shutil.copytree(folders, moved)
+    made = cli(
+        "split", "--dataset", "folders", "--root", folders, "--protocol", "holdout", "--out", split
+    )
+    assert made.code == 0, made
+    picture = sorted(path for path in moved.rglob("*") if path.is_file())[0]
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    scored = ("--protocol", split, "--part", "train", "--out", tmp_path / "out")
+    assert "another content" not in cli(*_folders(folders), *scored).out
+    run = cli(*_folders(moved), *scored)
+    assert run.code == 0
+    assert "1 of 3 pictures have another content than when they were split" in " ".join(
+        run.out.split()
+    )
+    assert "another content" in json.dumps(_result(tmp_path / "out")["dataset"]["notes"])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from agebench.cli.main import main
 
@@ -115,3 +118,51 @@ def test_pictures_that_are_left_out_are_told_of(
     assert code == 0
     assert "Pictures are left out: the terms of" in out
     assert "Pictures are left out" not in cli("report", write_result(), "--thumbnails", tmp_path)[1]
+
+
+def test_gates_about_nobody_are_refused_before_anything_is_written(
+    cli: Cli, write_result: Write, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, _, err = cli("report", write_result(), "--fail-if", "bogus:mae>5", "--out", out)
+    assert code == 2
+    assert "no estimator 'bogus' here" in err
+    assert not out.exists()
+
+
+def test_a_folder_is_taken_for_the_baseline_in_it(cli: Cli, write_result: Write) -> None:
+    path = write_result()
+    assert cli("report", path, "--baseline", path.parent)[0] == 0
+
+
+def test_an_empty_path_is_not_this_folder(cli: Cli, write_result: Write) -> None:
+    for words in (("report", write_result(), "--out", ""), ("doctor", "")):
+        code, _, err = cli(*words)
+        assert code == 2
+        assert "the path is empty" in err
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_a_verb_without_what_it_needs_is_one_sentence(cli: Cli) -> None:
+    code, _, err = cli("split")
+    assert code == 2
+    assert len(err.strip().splitlines()) == 1
+    assert "--dataset" in err
+    assert "--help" in err
+
+
+@pytest.mark.parametrize("more", [(), ("--json",), ("--csv",)])
+def test_a_closed_standard_output_is_one_sentence(tmp_path: Path, more: tuple[str, ...]) -> None:
+    picture = tmp_path / "a.png"
+    Image.new("RGB", (40, 40)).save(picture)
+    words = ["predict", str(picture), "--estimator", "constant", "--detector", "aligned", *more]
+    code = "import os, sys; os.close(1); os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    done = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", code, "-m", "agebench", *words],
+        check=False,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "standard output is closed" in done.stderr

@@ -294,3 +294,19 @@ def test_doctor_on_fgnet(shared_dir: Path, capsys: pytest.CaptureFixture[str]) -
     content = _json_of(capsys)
     assert content["label_kind"] == "birth-age"
     assert content["decoded"] == content["pictures"]
+
+
+def test_findings_do_not_go_into_the_data_set(tmp_path: Path, capsys: Any) -> None:
+    put(tmp_path / "set", "030/a.jpg", jpeg(blobs(1)))
+    root = tmp_path / "set"
+    for words in (
+        [str(root), "--out", str(root / "findings")],
+        [str(root), "--against", str(root)],
+        [str(root), "--against", f"folders:{root}"],
+        [str(root), "--against", "folders:"],
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(["doctor", "--dataset", "folders", *words])
+        assert ended.value.code == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert [path.name for path in root.iterdir()] == ["030"]

@@ -684,3 +684,35 @@ def test_samples_of_an_own_data_set_can_be_sent_to_processes(tmp_path: Path) -> 
         (tmp_path / "out" / "25-32" / "face" / f"{rows[0]['name']}.jpg").read_bytes(), "crop"
     )
     assert crop.shape == (256, 195, 3)
+
+
+def test_a_finished_folder_that_lost_files_is_not_called_complete(tmp_path: Path) -> None:
+    root, out = make_folders(tmp_path / "in"), tmp_path / "out"
+    aligned(root, out)
+    crops = sorted(out.rglob("*.jpg"))
+    crops[0].unlink()
+    crops[3].unlink()
+    with pytest.raises(AgebenchError, match=r"2 of its files are missing.*remove the folder"):
+        aligned(root, out)
+    (out / "manifest.csv").unlink()
+    with pytest.raises(AgebenchError, match=r"damaged: its manifest\.csv can't be read"):
+        aligned(root, out)
+
+
+def test_pictures_of_other_content_are_not_taken_for_those_prepared(tmp_path: Path) -> None:
+    root, out = make_folders(tmp_path / "in"), tmp_path / "out"
+    aligned(root, out)
+    before = tree(out)
+    changed = next(path for path in sorted(root.rglob("*")) if path.is_file())
+    changed.write_bytes(changed.read_bytes() + b"\n")
+    with pytest.raises(UsageError, match=r"1 of the \d+ pictures .* have another content now"):
+        aligned(root, out)
+    assert tree(out) == before
+
+
+def test_without_a_face_it_ends_with_1(tmp_path: Path) -> None:
+    root, out = make_folders(tmp_path / "in"), tmp_path / "out"
+    words = ["--dataset", "folders", "--root", str(root), "--detector", "aligned"]
+    done = CliRunner().invoke(command, [*words, "--max-pixels", "1", "--out", str(out)])
+    assert isinstance(done.exception, AgebenchError)
+    assert "no face could be cut" in str(done.exception)

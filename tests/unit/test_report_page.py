@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from agebench.errors import AgebenchError, UsageError
 from agebench.report import page
 from agebench.report.gallery import gallery
 from agebench.report.joining import Joined, join
@@ -366,6 +367,16 @@ def test_a_batch_sweep_is_shown_beside_a_result(
     results, sweeps = read_files([write_result(), path])
     assert len(results) == len(sweeps) == 1
     text = page.render(join(results), None, sweeps)
+    assert str(path) in text.split("Made by agebench")[1]
+    with pytest.raises(UsageError, match="given twice"):
+        read_files([path, path])
+    (folder := tmp_path / "alone").mkdir()
+    (folder / "bench.json").write_text(json.dumps(sweep), encoding="utf-8")
+    assert read_files([folder])[1][0].path == folder / "bench.json"
+    del sweep["schema_version"]
+    path.write_text(json.dumps(sweep), encoding="utf-8")
+    with pytest.raises(AgebenchError, match="field 'schema_version'"):
+        read_files([path])
     section = text.split('<section id="sweep-1">')[1].split("</section>")[0]
     assert "Batch sweep, a &lt;GPU&gt;" in section
     assert section.count('<svg class="plot"') == 2

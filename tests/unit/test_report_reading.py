@@ -79,7 +79,7 @@ def test_what_is_wrong_is_named_with_its_place(
     [
         ("", "no JSON"),
         ("[1, 2]", "the whole: expected an object, got a list of 2"),
-        ('{"info": {}, "licenses": []}', "expected the field 'schema_version'"),
+        ('{"info": {}, "licenses": []}', "expected an object with the field 'schema_version'"),
         ('{"schema_version": 1, "x": NaN}', "it holds NaN"),
         ('{"x": -Infinity}', "-Infinity"),
         ('{"x": 1e999}', "is too large"),

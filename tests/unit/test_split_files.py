@@ -12,7 +12,7 @@ from agebench.datasets.base import SampleList
 from agebench.datasets.split_align import align
 from agebench.datasets.split_files import read_split, write_split
 from agebench.datasets.splits import Split, check_split
-from agebench.errors import AgebenchError, DatasetError
+from agebench.errors import AgebenchError, DatasetError, UsageError
 from agebench.protocols import DatasetSpec
 from agebench.types import Problem, Sample
 
@@ -36,7 +36,14 @@ def ours() -> Split:
     )
 
 
-@pytest.mark.parametrize("name", ["split.csv", "split.json", "split"])
+def test_a_name_says_what_is_written(tmp_path: Path) -> None:
+    for name in ("split", "split.txt"):
+        with pytest.raises(UsageError, match=r"called \.csv or \.json"):
+            write_split(ours(), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["split.csv", "split.json"])
 def test_ours_come_back_as_they_were(tmp_path: Path, name: str) -> None:
     file = tmp_path / name
     write_split(ours(), file)

@@ -313,3 +313,52 @@ def test_a_start_of_another_network_is_refused(run: Any, tmp_path: Path) -> None
     code, _, err = run("--out", str(tmp_path / "third"), *_set("start=nowhere.safetensors"))
     assert code == 1
     assert "nowhere.safetensors: expected a checkpoint, found no file" in err
+
+
+def test_a_run_does_not_go_on_with_other_contents(run: Any, age_list: Path, tmp_path: Path) -> None:
+    shutil.copytree(age_list, tmp_path / "data")
+    assert run()[0] == 0
+    picture = tmp_path / "data" / "p00.png"
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    code, _, error = run("--set", f"data.root={tmp_path / 'data' / 'list.csv'}")
+    assert code == 2
+    assert "1 of the 24 training pictures have another content" in " ".join(error.split())
+
+
+def test_a_start_that_comes_too_late_is_said_not_to_be_used(run: Any) -> None:
+    assert run()[0] == 0
+    code, out, _ = run("--set", "start=nowhere.safetensors")
+    assert code == 0
+    assert "start=nowhere.safetensors is not used" in " ".join(out.split())
+
+
+def test_ages_that_the_network_can_not_give_are_left_out_and_listed(
+    run: Any, tmp_path: Path
+) -> None:
+    code, out, _ = run("--set", "model.oldest=50")
+    assert code == 0
+    assert "pictures left out" in out
+    with (tmp_path / "run" / LEFT_OUT_FILE).open() as file:
+        rows = list(csv.reader(file))[1:]
+    assert {part for part, _, _ in rows} == {"train", "val"}
+    assert all("is beyond the network's ages, 0 to 50" in reason for _, _, reason in rows)
+    ages = [float(reason.split()[1]) for _, _, reason in rows]
+    assert min(ages) > 50
+
+
+def test_a_part_that_is_not_there_is_said_before_pictures_are_read(run: Any) -> None:
+    code, out, error = run("--set", "data.val_part=banana")
+    assert code == 2
+    assert "banana" in error
+    assert "Reading" not in out
+
+
+def test_weights_that_do_not_fit_are_said_before_pictures_are_read(
+    run: Any, tmp_path: Path
+) -> None:
+    assert run("--set", "model.dense=24")[0] == 0
+    best = tmp_path / "run" / BEST_FILE
+    code, out, error = run("--set", f"start={best}", "--out", str(tmp_path / "other"))
+    assert code == 1
+    assert "averaged weights" in error
+    assert "Reading" not in out

@@ -1,0 +1,21 @@
+"""Paths on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+class FilePath(click.Path):
+    """A path; an empty one, as of a variable that is not set, is not taken for this folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType.convert`."""
+        if value == "":
+            self.fail("the path is empty: is a variable not set?", param, ctx)
+        return super().convert(value, param, ctx)
