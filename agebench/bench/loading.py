@@ -107,7 +107,7 @@ def _load_one(item: str | Estimator, skip_unavailable: bool) -> Contender:
     except WeightsUnavailableError as error:
         if not skip_unavailable:
             raise WeightsUnavailableError(
-                f"{name}: {error} (or leave it out with --skip-unavailable)"
+                f"{name}: {str(error).removesuffix('.')} (or leave it out with --skip-unavailable)"
             ) from error
         return Contender(name, None, str(error))
 

@@ -37,7 +37,10 @@ def read_batches(text: str) -> tuple[int, ...]:
     parts = [part.strip() for part in text.split(",")]
     wrong = [part for part in parts if not re.fullmatch(rf"[+-]?[0-9]{{1,{_MAX_DIGITS}}}", part)]
     if wrong:
-        raise UsageError(f"--batch takes whole numbers, such as 1,4,16: got {wrong[0]!r}")
+        raise UsageError(
+            f"--batch takes whole numbers of at most {_MAX_DIGITS} digits, such as 1,4,16: "
+            f"got {wrong[0]!r}"
+        )
     return tuple(int(part) for part in parts)
 
 

@@ -24,15 +24,19 @@ from agebench.vision.opencv import cv2
 _SHOWN = 3
 
 
-def samples_hash(samples: Iterable[Sample], parts: Mapping[str, str] | None) -> str:
-    """Hash all names, labels and parts; the pictures themselves are hashed as they are read."""
+def samples_hash(samples: Iterable[Sample]) -> str:
+    """Hash all names and labels; the pictures themselves are hashed as they are read."""
     digest = hashlib.sha256()
     for sample in samples:
-        part = None if parts is None else parts.get(sample.name)
         attributes = sorted(sample.attributes.items())
-        label = [sample.name, sample.age_years, sample.age_range, sample.identity, attributes, part]
+        label = [sample.name, sample.age_years, sample.age_range, sample.identity, attributes]
         digest.update(json.dumps(label).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _parts_hash(pictures: Dataset, parts: Mapping[str, str]) -> str:
+    listed = [[sample.name, parts.get(sample.name)] for sample in pictures.samples]
+    return hashlib.sha256(json.dumps(listed).encode()).hexdigest()
 
 
 def made_of(
@@ -46,8 +50,9 @@ def made_of(
             "name": pictures.spec.name,
             "label_kind": pictures.spec.label_kind,
             "pictures": len(pictures.samples),
-            "names_and_labels_sha256": samples_hash(pictures.samples, parts),
+            "names_and_labels_sha256": samples_hash(pictures.samples),
         },
+        "split_sha256": "" if parts is None else _parts_hash(pictures, parts),
     }
 
 

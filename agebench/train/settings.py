@@ -156,6 +156,8 @@ class TrainSettings:
             raise ValueError(f"batch is from 2 to 65,536, got {self.batch}")
         if not 0 <= self.seed < 1 << 32:
             raise ValueError(f"seed is from 0 to {(1 << 32) - 1}, got {self.seed}")
+        if not 0 <= self.checkpoint_minutes <= 1e6:
+            raise ValueError(f"checkpoint_minutes is from 0, got {self.checkpoint_minutes}")
         late = self.model.fusion == "late" and self.model.auxiliary
         late = late and self.model.network == "resnet"
         if self.optim.staged and not late:
