@@ -6,8 +6,6 @@ import math
 from statistics import NormalDist
 
 import numpy as np
-from scipy.stats import norm
-from scipy.stats import t as student_t
 
 from agebench.arrays import Bools, Ints, same_length
 from agebench.intervals import LEVEL, Interval
@@ -101,7 +99,9 @@ def share_interval(
         return wilson_interval(int(happened.sum()), n, level)
     if codes.min() == codes.max():
         return None
+    from scipy.special import stdtrit
+
     people, tail = len(np.unique(codes)), (1 + level) / 2
-    unsure = float(norm.ppf(tail) / student_t.ppf(tail, people - 1)) ** 2
+    unsure = (NormalDist().inv_cdf(tail) / float(stdtrit(people - 1, tail))) ** 2
     trials = effective_trials(happened, codes) * unsure
     return wilson_interval(float(happened.mean()) * trials, trials, level)

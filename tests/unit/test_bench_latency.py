@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +12,13 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench.latency import WARM_UP_PICTURES, StageTimes, choose_pictures, run_latency
+from agebench.bench.latency import (
+    WARM_UP_PICTURES,
+    StageTimes,
+    choose_pictures,
+    run_latency,
+    turns,
+)
 from agebench.bench.records import ImageRecord
 from agebench.protocols import DetectorSpec, EstimatorSpec
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
@@ -65,12 +73,26 @@ def test_warm_up_is_run_but_not_counted(samples: list[Sample]) -> None:
     assert [len(stage.samples_ms) for stage in stages] == [4] * 5
 
 
-def test_the_order_rotates_from_picture_to_picture(samples: list[Sample]) -> None:
+def test_the_order_is_another_one_for_each_picture_and_the_same_every_time(
+    samples: list[Sample],
+) -> None:
     log: list[str] = []
     run_latency(
         samples, WholePicture(), [Logging(name, log) for name in "abc"], max_pixels=MAX_PIXELS
     )
-    assert "".join(log[3 * WARM_UP_PICTURES :]) == "abcbcacababc"
+    orders = ["".join(log[at : at + 3]) for at in range(3 * WARM_UP_PICTURES, len(log), 3)]
+    assert orders == ["".join("abc"[place] for place in turns(number, 3)) for number in range(4)]
+    assert len(set(orders)) > 1
+
+
+def test_nobody_is_first_or_after_the_same_one_more_often() -> None:
+    rounds = [turns(number, 4) for number in range(2000)]
+    assert all(sorted(order) == [0, 1, 2, 3] for order in rounds)
+    first = Counter(order[0] for order in rounds)
+    follows = Counter(pair for order in rounds for pair in itertools.pairwise(order))
+    assert max(first.values()) < 1.15 * min(first.values())
+    assert len(follows) == 12
+    assert max(follows.values()) < 1.25 * min(follows.values())
 
 
 def test_a_failed_estimator_has_no_samples_and_holds_nobody_up(samples: list[Sample]) -> None:

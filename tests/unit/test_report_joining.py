@@ -225,11 +225,11 @@ def test_a_range_that_runs_downwards_is_no_result(write_result: Write, make_resu
 
 def test_who_is_faster_holds_for_all_results_together(write_result: Write) -> None:
     predicted = {"one": AGES + 1, "three": AGES + 3}  # the made-up times hang on the names' length
-    files = [read_result(write_result(name, predicted=predicted)) for name in ("a", "b")]
+    files = [read_result(write_result(name, predicted=predicted)) for name in "abcde"]
     one, both = faster_grid(join(files[:1])), faster_grid(join(files))
     assert one is not None
     assert both is not None
-    assert [len(one.rows), len(both.rows)] == [1, 2]
+    assert [len(one.rows), len(both.rows)] == [1, 5]
     ends = [
         [float(end) for end in grid.rows[0][3].text.strip("[]").split(", ")] for grid in (one, both)
     ]

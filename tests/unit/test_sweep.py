@@ -10,7 +10,7 @@ import pytest
 
 from agebench.bench import sweep
 from agebench.bench.bench_faces import FaceSource, generated_face, real_faces
-from agebench.bench.latency import StageTimes
+from agebench.bench.latency import StageTimes, turns
 from agebench.bench.sweep import BatchTimes, Rounds, Runner, is_stable, run_sweep, warm_up
 from agebench.errors import AgebenchError, ContractError, DatasetError, ModelError, UsageError
 from agebench.protocols import EstimatorSpec
@@ -49,7 +49,8 @@ def test_contenders_take_turns_and_warm_up_is_not_counted(
     log: list[tuple[str, int]] = []
     runners = [Runner(name, Logging(name, log)) for name in "abc"]
     found = run_sweep(runners, faces, [1, 3], Rounds(repeats=4))
-    warm, rounds = "aabbcc", "abcbcacababc"
+    warm = "aabbcc"
+    rounds = "".join("abc"[place] for number in range(4) for place in turns(number, 3))
     assert "".join(name for name, _ in log) == (warm + rounds) * 2
     assert [size for _, size in log] == [1] * 18 + [3] * 18
     for times in found:
@@ -94,9 +95,9 @@ def test_warm_up_ends_when_stable_or_at_the_limit() -> None:
 def test_rounds_by_number_and_by_time() -> None:
     assert [Rounds(3).go_on(done, 1e9, 2) for done in (2, 3)] == [True, False]
     timed = Rounds(None, 5.0)
-    assert timed.go_on(9, 1e9, 1)
-    assert not timed.go_on(10, 5.1, 1)
-    assert timed.go_on(10, 5.1, 2)
+    assert timed.go_on(19, 1e9, 1)
+    assert not timed.go_on(20, 5.1, 1)
+    assert timed.go_on(20, 5.1, 2)
     assert not timed.go_on(sweep.MOST_ROUNDS, 0.0, 1)
 
 
