@@ -7,12 +7,29 @@ import io
 import os
 import sys
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from agebench.errors import AgebenchError
+
+
+@contextmanager
+def gone_if_empty(folder: str | Path | None) -> Iterator[None]:
+    """Remove an output folder that was made inside, where what went on there fails with nothing.
+
+    Args:
+        folder: the folder; one that is there before stays whatever happens.  None: does nothing.
+    """
+    there = folder is None or Path(folder).exists()
+    try:
+        yield
+    except BaseException:
+        if folder is not None and not there:
+            with suppress(OSError):  # it holds something, or was never made
+                Path(folder).rmdir()
+        raise
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

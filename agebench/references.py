@@ -51,12 +51,14 @@ def user_path(text: str | Path) -> Path:
     """Return the path that a user wrote, with ``~`` resolved.
 
     Raises:
-        UsageError: it begins with ``~name`` and there is no such user.
+        UsageError: it begins with ``~name`` and there is no such user, or it is no path at all.
     """
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
         raise UsageError(f"the path {str(text)!r} names a user without a home folder") from error
+    except ValueError as error:  # a null byte
+        raise UsageError(f"{str(text)!r} is no path: {error}") from error
 
 
 def _one_of(kind: str, value: str | None, known: Iterable[str], text: str) -> None:

@@ -27,7 +27,7 @@ from agebench.errors import (
     UsageError,
     WeightsError,
 )
-from agebench.files import write_whole
+from agebench.files import gone_if_empty, write_whole
 from agebench.metrics import distance_to_range, range_hit, summarise
 from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
 from agebench.registry import load_dataset, load_detector
@@ -189,6 +189,7 @@ def train(
     with join_world(settings.device) as world:
         world.share(settings.batch)  # before pictures are read for nothing
         with (
+            gone_if_empty(folder) if world.leads else contextlib.nullcontext(),
             alone_in(folder) if world.leads else contextlib.nullcontext(),
             enough_memory("lower batch, the sizes of views or data.longest_px"),
         ):

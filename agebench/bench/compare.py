@@ -20,7 +20,7 @@ from agebench.bench.loading import (
     load_pictures,
 )
 from agebench.bench.records import ImageRecord
-from agebench.bench.results import CompareResult, EstimatorResult, prepare_folder
+from agebench.bench.results import CompareResult, EstimatorResult, output_folder
 from agebench.bench.scores import common_subset, score_estimator
 from agebench.bench.selection import describe_selection, take_pictures
 from agebench.bench.settings import CompareSettings
@@ -70,11 +70,9 @@ def compare(
     check_names(estimators, detector)
     where = None if root is None else Path(root)
     pictures, maker = load_pictures(dataset, where, settings.protocol)
-    if out is not None:
-        prepare_folder(Path(out))
     # Models are opened inside too: ONNX Runtime's threads would else spin on after each run, and
     # take the processors from whoever is timed next.
-    with pinned(settings.threads):
+    with output_folder(out), pinned(settings.threads):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
         detector, why = choose_detector(detector, pictures.spec)
         detector_name, face_detector = named_detector(detector)

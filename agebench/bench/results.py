@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from agebench.bench.loading import Contender
 from agebench.bench.records import ImageRecord
 from agebench.bench.scores import Score
 from agebench.errors import AgebenchError
-from agebench.files import csv_line, write_whole
+from agebench.files import csv_line, gone_if_empty, write_whole
 from agebench.metrics import ErrorSummary
 from agebench.types import plain
 
@@ -225,6 +226,19 @@ def _csv_row(record: ImageRecord, index: int, name: str) -> list[object]:
         None if outcome is None else outcome.outside,
         record.sha256,
     ]
+
+
+@contextmanager
+def output_folder(out: str | Path | None) -> Iterator[None]:
+    """Prepare a folder for what is made inside; on failure it goes again if it is new and empty.
+
+    Raises:
+        AgebenchError: it can't be made or written to.
+    """
+    with gone_if_empty(out):
+        if out is not None:
+            prepare_folder(Path(out))
+        yield
 
 
 def prepare_folder(folder: Path) -> None:

@@ -20,7 +20,7 @@ from agebench.bench.latency import StageTimes, stages_json
 from agebench.bench.loading import check_names, load_pictures
 from agebench.bench.ratios import LEVEL, Comparison, compare_pairs
 from agebench.bench.resources import NetworkRuns, Resources, measure_resources
-from agebench.bench.results import prepare_folder
+from agebench.bench.results import output_folder
 from agebench.bench.roofline import Peaks, measure_device_peaks
 from agebench.bench.sweep import BatchTimes, Rounds, Runner, check_memory, run_sweep
 from agebench.bench.threads import check_threads, pinned
@@ -212,11 +212,10 @@ def bench(
         raise UsageError("--root needs --dataset: what lies there?")
     if dataset is None and detector is not None:
         raise UsageError("--detector needs --dataset: generated faces are not looked for")
-    if out is not None:
-        prepare_folder(Path(out))
-        check_target(Path(out) / BENCH_FILE)
     cores_before = usable_cores()
-    with pinned(settings.threads, pin=settings.pin) as (threads, cores):
+    with output_folder(out), pinned(settings.threads, pin=settings.pin) as (threads, cores):
+        if out is not None:
+            check_target(Path(out) / BENCH_FILE)
         runners = [Runner(name, load_on(name, settings.device)) for name in names]
         for runner in runners:
             check_memory(runner.name, runner.estimator.spec.crop, max(settings.batches))

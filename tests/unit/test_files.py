@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agebench.errors import AgebenchError
-from agebench.files import append_whole, lock_file, read_whole, write_whole
+from agebench.files import append_whole, gone_if_empty, lock_file, read_whole, write_whole
 
 
 def test_what_was_written_is_read_up_to_the_limit(tmp_path: Path) -> None:
@@ -130,3 +130,23 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["a"]
+
+
+def _fail_in(folder: Path, file: str) -> None:
+    with gone_if_empty(folder):
+        folder.mkdir(exist_ok=True)
+        if file:
+            (folder / file).write_text("x")
+        raise ValueError("for nothing")
+
+
+def test_a_new_folder_goes_again_where_nothing_came_of_it(tmp_path: Path) -> None:
+    there, new, kept = (tmp_path / name for name in ("there", "new", "kept"))
+    there.mkdir()
+    for folder in (there, new, kept):
+        with pytest.raises(ValueError, match="for nothing"):
+            _fail_in(folder, "file" if folder == kept else "")
+    assert {path.name for path in tmp_path.iterdir()} == {"there", "kept"}
+    with gone_if_empty(new):
+        new.mkdir()
+    assert new.is_dir()
