@@ -14,7 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
-from agebench.errors import ModelError, WeightsError
+from agebench.errors import ModelError, WeightsError, inert
 from agebench.export.metadata import FileSpec, from_properties
 
 MAX_FILE_BYTES = 1 << 30
@@ -206,9 +206,10 @@ def check_interface(
     ):
         found = {item.name: item for item in values}
         if set(found) != set(expected) or len(found) != len(values):
+            names = inert(", ".join(item.name for item in values))
             raise ModelError(
                 f"{path} contradicts its metadata: it says the {what}s are "
-                f"{', '.join(expected)}, the graph has {', '.join(item.name for item in values)}"
+                f"{', '.join(expected)}, the graph has {names:.200}"
             )
         for name, shape in expected.items():
             _check_value(found[name], shape, f"{path} contradicts its metadata: the {what}")
@@ -223,7 +224,7 @@ def _check_value(value: Any, shape: tuple[int, ...], where: str) -> None:
     if len(dims) != len(shape) + 1 or found[1:] != shape:
         raise ModelError(
             f"{where} {value.name!r} must be of shape (n, {', '.join(map(str, shape))}), the graph "
-            f"has ({', '.join(map(str, found))})"
+            f"has ({inert(', '.join(map(str, found))):.200})"
         )
     if dims[0].HasField("dim_value"):
         raise ModelError(

@@ -78,6 +78,13 @@ def _renamed_output(model: onnx.ModelProto) -> None:
     model.graph.output[0].name = "gender"
 
 
+def _output_called(name: str) -> Change:
+    def change(model: onnx.ModelProto) -> None:
+        model.graph.output[0].name = name
+
+    return change
+
+
 def _hidden_external(model: onnx.ModelProto) -> None:
     tensor = numpy_helper.from_array(np.ones(3, np.float32), "hidden")
     tensor.data_location = TensorProto.EXTERNAL
@@ -103,6 +110,8 @@ def _hidden_external(model: onnx.ModelProto) -> None:
         (_input_shape("face", 1, 3, 6, 4), "takes 1 faces at a time"),
         (_uint8_input, "must be of float32"),
         (_renamed_output, "the outputs are age, probabilities, the graph has gender"),
+        (_output_called("\x1b[31mage\n"), r"the graph has \\x1b\[31mage\\n"),
+        (_input_shape("face", "n", "\x1b[31m", 6, 4), r"has \(n, \\x1b\[31m, 6, 4\)"),
         (lambda model: model.graph.ClearField("node"), "holds no ONNX graph"),
         (lambda model: model.ClearField("metadata_props"), "without agebench's metadata"),
     ],
