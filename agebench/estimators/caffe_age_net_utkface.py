@@ -1,7 +1,7 @@
 """`caffe-age-net-utkface`: Levi and Hassner's network, trained by this project; with the package.
 
-The fair baseline of `multicrop-resnet`: the same pictures, loss, ages and decode, so that what
-differs is the architecture.  It runs through the very path of the published network, cv2.dnn's
+The baseline of `multicrop-resnet`: the same pictures, kind of loss, ages and decode; its card says
+what else differs besides the architecture.  It runs through the very path of the published network, cv2.dnn's
 Caffe importer, but has a class for every age instead of eight.
 """
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agebench.buckets import expectation
+from agebench.buckets import median
 from agebench.datasets.training_hashes import TrainingHashes, find_hashes
 from agebench.errors import ModelError
 from agebench.estimators.caffe_age_net import age_net_source
@@ -70,7 +70,7 @@ class CaffeAgeNetUtkface:
         self._spec = EstimatorSpec(
             name="caffe-age-net-utkface",
             crop=CropSpec({"face": VIEW}),
-            decode="expectation",
+            decode="median",
             channel_order=self._input.channel_order,
             mean=self._input.mean,
             scale=self._input.scale,
@@ -103,7 +103,7 @@ class CaffeAgeNetUtkface:
         if not len(pixels):
             return []
         shares = in_batches(pixels, self._shares)
-        years = expectation(shares, BINS.midpoints)
+        years = median(shares, BINS)
         return predictions(years, shares, self._network.label)
 
     def _shares(self, pixels_bgr: Image) -> Floats:
