@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeAlias
 
+from agebench.errors import inert
+
 Check: TypeAlias = Callable[[Any], None]
 """Raises `StructureError` for a value that is not as it has to be."""
 
@@ -37,7 +39,7 @@ class StructureError(ValueError):
 
 def _shown(value: object) -> str:
     if isinstance(value, dict):
-        fields = ", ".join(map(str, list(value)[:4]))
+        fields = inert(", ".join(map(str, list(value)[:4])))
         return f"an object with {fields[:_LONGEST_SHOWN]}" if value else "an empty object"
     if isinstance(value, list):
         return f"a list of {len(value)}"
