@@ -19,6 +19,7 @@ from agebench.errors import ModelError
 from agebench.export.darknet_files import BATCH_NORM_EPS, Section, WeightReader, parse_cfg
 from agebench.export.graph import Graph
 from agebench.export.metadata import SourceFile
+from agebench.types import Floats
 
 IMAGE = "image"
 """The input: float32 (n, 3, height, width), B, G, R, 0 to 255."""
@@ -270,13 +271,23 @@ def _upsample(network: _Network, section: Section) -> _Value:
     return _Value(name, source.channels, source.height * stride, source.width * stride)
 
 
+def _anchors(section: Section) -> Floats:
+    """Return width and height of the anchors that this scale uses, (n, 2)."""
+    numbers, mask = section.numbers("anchors"), section.numbers("mask")
+    if len(numbers) % 2 or not all(0 <= place < len(numbers) // 2 for place in mask):
+        raise ModelError(
+            f"line {section.line}: [yolo] must have anchors of two numbers each, among which its "
+            f"mask chooses, got {len(numbers)} numbers and the mask {', '.join(map(str, mask))}"
+        )
+    return np.array(numbers, np.float64).reshape(-1, 2)[list(mask)]
+
+
 def _yolo(network: _Network, section: Section) -> _Value:
     """Decode one scale: (n, anchors * 6, height, width) to (n, height * width * anchors, 6)."""
     source, graph = network.last, network.graph
-    sizes = np.array(section.numbers("anchors"), np.float64).reshape(-1, 2)
-    anchors = sizes[list(section.numbers("mask"))]
+    anchors = _anchors(section)
     fits = source.channels == 6 * len(anchors) and section.number("classes", 1) == 1
-    if not fits or float(section.values.get("scale_x_y", "1")) != 1.0:
+    if not fits or section.values.get("scale_x_y", "1").strip() not in {"1", "1.0"}:
         raise ModelError(
             f"line {section.line}: [yolo] must be of one class and scale_x_y = 1, with 6 channels "
             f"per anchor, got {source.channels} channels for {len(anchors)} anchors"
