@@ -38,7 +38,7 @@ from agebench.train.world import World  # noqa: E402
 from agebench.training import Pictures  # noqa: E402
 
 ALONE = World(0, 1, torch.device("cpu"))
-EACH_STEP = "checkpoint_minutes=-1"
+EACH_STEP = "checkpoint_minutes=0"
 CALM = (
     "augment={rotation_deg=0, brightness=0, contrast=0, saturation=0, hue_deg=0, gray=0, "
     "single_channel=0, noise=0, erase=0}",
