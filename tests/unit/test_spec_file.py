@@ -328,7 +328,7 @@ def test_hse_mobilenet_by_spec_file_gives_the_same_ages(
         ("size", 'size = [6, 4]\nborder = "clip"\nalign = true', "crop: a turned crop"),
         ("size", 'size = [6, 4]\nalign = "yes"', "crop.align must be true or false, got 'yes'"),
         ("channel_order", "", "input.channel_order is missing: expected one of 'bgr'"),
-        ("channel_order", 'channel_order = "bgrr"', "value of input.channel_order: got .bgrr., did you mean"),
+        ("channel_order", 'channel_order = "bgrr"', "channel_order: got .bgrr., did you mean"),
         ("mean", "", "input.mean is missing: expected a list, each a finite number"),
         ("mean", "mean = [1, 2]", "input: expected 3 mean values, got 2"),
         ("mean", 'mean = ["1", 2, 3]', r"input.mean\[0\] must be a finite number, got '1'"),
