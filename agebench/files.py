@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, UsageError
 
 
 @contextmanager
@@ -30,6 +30,19 @@ def gone_if_empty(folder: str | Path | None) -> Iterator[None]:
             with suppress(OSError):  # it holds something, or was never made
                 Path(folder).rmdir()
         raise
+
+
+def refuse_nested(out: Path, root: Path) -> None:
+    """Refuse an output folder inside a data set's, which would list it the next time.
+
+    Raises:
+        UsageError: `out` is the folder `root` or lies in it.
+    """
+    if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
+        raise UsageError(
+            f"--out {out} lies inside the data set's folder {root}, which would hold it from then "
+            "on: give a folder outside of it"
+        )
 
 
 def write_whole(path: Path, content: str | bytes) -> None:

@@ -4,32 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from agebench.bench.environment import describe_environment
-from agebench.bench.selection import find_split
-from agebench.datasets.base import SampleList
 from agebench.datasets.sampling import sample
-from agebench.datasets.splits import Split, part, select_parts
 from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes
 from agebench.errors import (
     AgebenchError,
-    DatasetError,
     MissingDependencyError,
-    UsageError,
     WeightsError,
 )
 from agebench.files import gone_if_empty, write_whole
 from agebench.metrics import distance_to_range, range_hit, summarise
-from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
+from agebench.protocols import ProgressStep, no_progress
 from agebench.registry import load_dataset, load_detector
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.curves import draw_curves
@@ -37,7 +29,6 @@ from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
 from agebench.train.loop import BEST_FILE, Trainer
 from agebench.train.losses import LOSSES
-from agebench.train.model_settings import ModelSettings
 from agebench.train.networks import build_network
 from agebench.train.preview import each_alone, preview
 from agebench.train.progress import Silent, Watcher
@@ -52,106 +43,15 @@ from agebench.train.run_folder import (
     write_left_out,
 )
 from agebench.train.run_state import RunState
-from agebench.train.settings import DataSettings, TrainSettings
+from agebench.train.settings import TrainSettings
 from agebench.train.start import Start, read_start, sentence
 from agebench.train.windows import TrainingFaces, gather_faces
 from agebench.train.world import World, join_world
-from agebench.types import Floats, Problem, plain
+from agebench.training_pictures import Pictures, require_faces, require_separate
+from agebench.types import Floats, plain
 from agebench.vision.images import encode_png
 
 CURVES_FILE = "curves.png"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Pictures:
-    """The data set of a run, split.
-
-    Attributes:
-        dataset: all of it.
-        split: which picture is in which part.
-        detector: finds the faces.
-        settings: of the run.
-        progress: is told how far it is.
-    """
-
-    dataset: Dataset
-    split: Split
-    detector: FaceDetector
-    settings: TrainSettings
-    progress: ProgressStep
-
-    @staticmethod
-    def of(settings: TrainSettings, progress: ProgressStep) -> Pictures:
-        """List and split the data set that the settings name.
-
-        Raises:
-            UsageError: a name is unknown.
-            DatasetError: there are no pictures.
-        """
-        data = settings.data
-        dataset = load_dataset(data.dataset, data.root or None)
-        split = find_split(dataset, data.protocol)(progress)
-        return Pictures(dataset, split, load_detector(data.detector), settings, progress)
-
-    def gather(self, part_name: str, share: float = 1.0) -> TrainingFaces:
-        """Read the pictures of a part, or a share of them that the seed draws."""
-        chosen = part(self.dataset, self.split, part_name)
-        if share < 1:
-            count = max(1, round(share * len(chosen.samples)))
-            chosen = sample(chosen, count, self.settings.seed)
-        data = self.settings.data
-        usable, beyond = _within(chosen, self.settings.model)
-        faces = gather_faces(
-            usable,
-            self.detector,
-            self.settings.model.crop,
-            longest_px=data.longest_px,
-            workers=data.workers,
-            progress=self.progress,
-            stage=f"Reading {part_name}",
-        )
-        _require_faces(faces, f"part {part_name!r}")
-        listed = set(self.dataset.problems)
-        absent = tuple(problem for problem in chosen.problems if problem not in listed)
-        return replace(faces, problems=(*absent, *beyond, *faces.problems))
-
-    def left_out(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Sequence[Problem]]:
-        """Return everything that was left out, by part or by the step that left it out."""
-        return {
-            "listing": self.dataset.problems,
-            "split": self.split.unused,
-            **{name: part_faces.problems for name, part_faces in faces.items()},
-        }
-
-    def about(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Any]:
-        """Return what a checkpoint says of its data and machine."""
-        return {
-            "dataset": plain(self.dataset.spec),
-            "detector": plain(self.detector.spec),
-            "split": {"protocol": self.split.protocol, "fingerprint": self.split.fingerprint},
-            "pictures": {name: len(part_faces) for name, part_faces in faces.items()},
-            "left_out": {
-                name: [f"{problem.name}: {problem.reason}" for problem in part_faces.problems][:100]
-                for name, part_faces in faces.items()
-            },
-            "environment": plain(describe_environment()),
-            "torch": torch.__version__,
-        }
-
-
-def _within(chosen: SampleList, model: ModelSettings) -> tuple[SampleList, list[Problem]]:
-    """Return the pictures whose labels the network's ages can meet, and the others, with why."""
-    usable, beyond = [], list[Problem]()
-    for item in chosen.samples:
-        exact = None if item.age_years is None else (item.age_years, item.age_years)
-        low, high = exact or item.age_range or (model.youngest, model.oldest)
-        if math.floor(low) <= model.oldest and high >= model.youngest:
-            usable.append(item)
-            continue
-        label = f"{low:g}" if low == high else f"{low:g}-{high:g}"
-        known = f"{model.youngest} to {model.oldest}"
-        beyond.append(Problem(item.name, f"age {label} is beyond the network's ages, {known}"))
-    return SampleList(chosen.spec, tuple(usable), chosen.problems), beyond
 
 
 def train(
@@ -324,24 +224,6 @@ class _Run:
             )
 
 
-def require_separate(split: Split, data: DataSettings, *, final_test: bool) -> None:
-    """Refuse parts of which one is trained on, decides or is measured on, and another one too.
-
-    Raises:
-        UsageError: they share a part of the split, or it has no such part.
-    """
-    named = {"train_part": data.train_part, "val_part": data.val_part}
-    if final_test:
-        named["test_part"] = data.test_part
-    for (first, one), (second, other) in combinations(named.items(), 2):
-        if both := select_parts(split, one) & select_parts(split, other):
-            raise UsageError(
-                f"data.{first} is {one!r} and data.{second} {other!r}: both have "
-                f"{', '.join(map(repr, sorted(both)))} of protocol {split.protocol!r}, so that its "
-                "figures would say nothing; name parts that share none"
-            )
-
-
 def _keep_test(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:
     """Let it stay recorded that the test part was looked at, whatever is asked for later."""
     if result["final_test"] or earlier.get("final_test") is not True:
@@ -404,14 +286,6 @@ def _figures(faces: TrainingFaces, years: Floats) -> dict[str, Any]:
     return figures
 
 
-def _require_faces(faces: TrainingFaces, what: str) -> None:
-    if not len(faces):
-        first = faces.problems[0]
-        raise DatasetError(
-            f"no picture of {what} can be used, the first being {first.name}: {first.reason}"
-        )
-
-
 def draw_preview(
     settings: TrainSettings,
     out: Path,
@@ -444,7 +318,7 @@ def draw_preview(
     chosen = sample(listed, min(pictures, len(listed.samples)), seed)
     crop = settings.model.crop
     faces = gather_faces(chosen, load_detector(detector), crop)
-    _require_faces(faces, repr(dataset[0]))
+    require_faces(faces, repr(dataset[0]))
     rows = [(f"draw {number + 1}", settings.augment) for number in range(draws)]
     sheet = preview(faces, crop, rows or each_alone(settings.augment), seed)
     write_whole(out, encode_png(sheet))

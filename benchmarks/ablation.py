@@ -34,7 +34,7 @@ from agebench.train.settings import DataSettings, OptimSettings, TrainSettings
 from agebench.train.stability import StabilitySettings
 from agebench.train.windows import TrainingFaces
 from agebench.train.world import World
-from agebench.training import Pictures
+from agebench.training_pictures import Pictures
 from agebench.types import plain
 
 RESULTS = Path(__file__).parent / "results" / "ablation.json"

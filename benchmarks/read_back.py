@@ -38,7 +38,7 @@ from agebench.train.model import MultiCropResNet
 from agebench.train.networks import build_network
 from agebench.train.resnet import Block
 from agebench.train.settings import TrainSettings, read_settings
-from agebench.training import Pictures
+from agebench.training_pictures import Pictures
 
 BATCHES = 24
 

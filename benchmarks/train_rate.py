@@ -28,7 +28,7 @@ from agebench.train.loop import Trainer
 from agebench.train.settings import TrainSettings, read_settings
 from agebench.train.windows import TrainingFaces
 from agebench.train.world import World
-from agebench.training import Pictures
+from agebench.training_pictures import Pictures
 from agebench.types import plain
 
 RESULTS = Path(__file__).parent / "results" / "train_rate.json"

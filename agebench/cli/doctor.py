@@ -14,6 +14,7 @@ from rich.console import Console
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.errors import AgebenchError, DatasetError, UsageError, suggestion
+from agebench.files import refuse_nested
 from agebench.registry import DATASETS, list_plugins, load_dataset
 
 if TYPE_CHECKING:
@@ -105,14 +106,6 @@ def _open_other(against: str, root: Path) -> Dataset:
     return open_dataset(kind, place)
 
 
-def _refuse_within(out: Path | None, root: Path) -> None:
-    if out is not None and root.is_dir() and out.resolve().is_relative_to(root.resolve()):
-        raise UsageError(
-            f"--out {out} lies inside the data set {root}, which would hold the findings from then "
-            "on: give a folder outside of it"
-        )
-
-
 @click.command("doctor", epilog=EPILOG, short_help="What is wrong with a data set.")
 @click.argument("root", type=FilePath())
 @click.option("--dataset", help="Its kind by name; guessed among utkface, fgnet, folders, csv.")
@@ -144,7 +137,8 @@ def command(
     from agebench.cli.doctor_report import print_report, report_json, write_report
     from agebench.datasets.doctor import examine, shared_pictures
 
-    _refuse_within(out, root)
+    if out is not None:
+        refuse_nested(out, root)
     here = open_dataset(dataset, root)
     there = None if against is None else _open_other(against, root)
     other: Diagnosis | None = None

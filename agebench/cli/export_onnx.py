@@ -212,12 +212,10 @@ def _caffe_age_net(reference: Reference) -> Candidate:
 
 def _crops(candidate: Candidate, faces: _Faces) -> LabelledCrops | None:
     if faces.dataset is None:
-        given = [
-            name for name in ("root", "face_detector", "protocol", "part") if getattr(faces, name)
-        ]
-        if given:
-            option = given[0].replace("_", "-")
-            raise UsageError(f"--{option} needs --dataset: without it crops are generated")
+        for name in ("root", "face_detector", "protocol", "part"):
+            if getattr(faces, name) is not None:
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} needs --dataset: without it crops are generated")
         return None
     from agebench.bench.labelled_crops import labelled_crops
     from agebench.bench.settings import CompareSettings

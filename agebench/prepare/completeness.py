@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from agebench.datasets.prepared_layout import MANIFEST_FILE, ORIGINAL_FOLDER, picture_file
-from agebench.errors import AgebenchError, UsageError
+from agebench.datasets import prepared
+from agebench.datasets.prepared_layout import picture_file
+from agebench.errors import AgebenchError, DatasetError, UsageError
 from agebench.protocols import Dataset, ProgressStep
 from agebench.weights import sha256_of
 
 CHECKING = "Checking sources"
+_ANEW = "remove the folder and give the same command again"
 
 
 def require_whole(out: Path, pictures: Dataset, progress: ProgressStep) -> None:
@@ -26,30 +27,23 @@ def require_whole(out: Path, pictures: Dataset, progress: ProgressStep) -> None:
         AgebenchError: the manifest can't be read, or files that it names are missing.
         UsageError: a source has another content than the one that was prepared.
     """
-    hashes: dict[str, str] = {}
-    lost: list[str] = []
     try:
-        with (out / MANIFEST_FILE).open(encoding="utf-8", newline="") as file:
-            for row in csv.DictReader(file):
-                hashes[row["source"]] = row["sha256"]
-                lost += [name for name in _files(row) if not (out / name).is_file()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
-        raise AgebenchError(
-            f"{out} is damaged: its {MANIFEST_FILE} can't be read ({error}); remove the folder and "
-            "give the same command again"
-        ) from error
+        was = prepared.load(out, faces="all")
+    except DatasetError as error:
+        raise AgebenchError(f"{out} is damaged: {error}; {_ANEW}") from error
+    lost = [f"{problem.name} {problem.reason}" for problem in was.problems]
+    named = (name for face in was.faces.values() for name in _files(face))
+    lost += [name for name in named if not (out / name).is_file()]
     if lost:
-        raise AgebenchError(
-            f"{out} is damaged: {len(lost)} of its files are missing, such as {lost[0]}; remove "
-            "the folder and give the same command again"
-        )
+        raise AgebenchError(f"{out} is damaged in {len(lost)} places, such as {lost[0]}; {_ANEW}")
+    hashes = {face.source: face.sha256 for face in was.faces.values()}
     require_same_sources(out, pictures, hashes, progress)
 
 
-def _files(row: Mapping[str, str]) -> Iterable[str]:
-    views = [name.removesuffix("_present") for name in row if name.endswith("_present")]
-    there = [ORIGINAL_FOLDER, *(view for view in views if row[f"{view}_present"] == "1")]
-    return (picture_file(row["group"], view, row["name"]) for view in there)
+def _files(face: prepared.PreparedFace) -> Iterator[str]:
+    for view, there in face.present.items():
+        if there:
+            yield picture_file(face.group, view, face.name)
 
 
 def require_same_sources(

@@ -15,6 +15,7 @@ from agebench.datasets.sampling import limit, sample
 from agebench.datasets.split_align import align
 from agebench.datasets.split_files import read_split
 from agebench.errors import DatasetError, UsageError
+from agebench.files import refuse_nested
 from agebench.prepare.completeness import require_same_sources, require_whole
 from agebench.prepare.groups import AgeGroups, parse_groups
 from agebench.prepare.identity import (
@@ -96,7 +97,7 @@ def prepare(
     settings = settings or PrepareSettings()
     folder = Path(out).expanduser()
     if root is not None:
-        _refuse_nested(folder, Path(root).expanduser())
+        refuse_nested(folder, Path(root).expanduser())
     pictures, parts = _listed(dataset, root, settings, split)
     chosen, reason = choose_detector(detector, pictures.spec)
     name = str(chosen)  # a reference, as `detector` is one
@@ -104,7 +105,8 @@ def prepare(
     finished = finished_settings(folder)
     if finished is not None:
         refuse_other(finished["made_of"], wanted, folder)
-        require_whole(folder, pictures, progress)
+        if finished.get("counts", {}).get("faces"):
+            require_whole(folder, pictures, progress)
         remove_work_folder(folder)
         return PrepareReport(folder, finished.get("counts", {}), was_complete=True)
     if read_header(folder / WORK_FOLDER / JOURNAL_FILE) is None:
@@ -115,15 +117,6 @@ def prepare(
         report = run.finish(name, about, progress)
     remove_work_folder(folder)
     return replace(report, detector_reason=reason and f"{name}: {reason}")
-
-
-def _refuse_nested(out: Path, root: Path) -> None:
-    """Refuse an output folder inside the data set's, which would list it the next time."""
-    if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
-        raise UsageError(
-            f"--out {out} lies inside the data set's folder {root}, which would then hold its own "
-            "crops: give a folder outside of it"
-        )
 
 
 def _listed(

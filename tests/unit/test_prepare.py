@@ -692,10 +692,10 @@ def test_a_finished_folder_that_lost_files_is_not_called_complete(tmp_path: Path
     crops = sorted(out.rglob("*.jpg"))
     crops[0].unlink()
     crops[3].unlink()
-    with pytest.raises(AgebenchError, match=r"2 of its files are missing.*remove the folder"):
+    with pytest.raises(AgebenchError, match=r"damaged in 2 places, such as .*remove the folder"):
         aligned(root, out)
     (out / "manifest.csv").unlink()
-    with pytest.raises(AgebenchError, match=r"damaged: its manifest\.csv can't be read"):
+    with pytest.raises(AgebenchError, match=r"is damaged: .*manifest\.csv"):
         aligned(root, out)
 
 

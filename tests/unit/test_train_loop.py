@@ -35,7 +35,7 @@ from agebench.train.settings import OptimSettings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
 from agebench.train.windows import TrainingFaces  # noqa: E402
 from agebench.train.world import World  # noqa: E402
-from agebench.training import Pictures  # noqa: E402
+from agebench.training_pictures import Pictures  # noqa: E402
 
 ALONE = World(0, 1, torch.device("cpu"))
 EACH_STEP = "checkpoint_minutes=0"
@@ -530,7 +530,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from agebench.train.loop import Trainer
-from agebench.training import Pictures
+from agebench.training_pictures import Pictures
 from agebench.train.settings import read_settings
 from agebench.train.world import World
 

@@ -27,7 +27,8 @@ from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.settings import TrainSettings, read_settings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
 from agebench.train.windows import TrainingFaces  # noqa: E402
-from agebench.training import Pictures, train  # noqa: E402
+from agebench.training import train  # noqa: E402
+from agebench.training_pictures import Pictures  # noqa: E402
 
 
 @pytest.fixture(scope="module")

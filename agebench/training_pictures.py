@@ -1,0 +1,147 @@
+"""The pictures of a training run: listed, split, and read part by part."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any
+
+import torch
+
+from agebench.bench.environment import describe_environment
+from agebench.bench.selection import find_split
+from agebench.datasets.base import SampleList
+from agebench.datasets.sampling import sample
+from agebench.datasets.splits import Split, part, select_parts
+from agebench.errors import DatasetError, UsageError
+from agebench.protocols import Dataset, FaceDetector, ProgressStep
+from agebench.registry import load_dataset, load_detector
+from agebench.train.model_settings import ModelSettings
+from agebench.train.settings import DataSettings, TrainSettings
+from agebench.train.windows import TrainingFaces, gather_faces
+from agebench.types import Problem, plain
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """The data set of a run, split.
+
+    Attributes:
+        dataset: all of it.
+        split: which picture is in which part.
+        detector: finds the faces.
+        settings: of the run.
+        progress: is told how far it is.
+    """
+
+    dataset: Dataset
+    split: Split
+    detector: FaceDetector
+    settings: TrainSettings
+    progress: ProgressStep
+
+    @staticmethod
+    def of(settings: TrainSettings, progress: ProgressStep) -> Pictures:
+        """List and split the data set that the settings name.
+
+        Raises:
+            UsageError: a name is unknown.
+            DatasetError: there are no pictures.
+        """
+        data = settings.data
+        dataset = load_dataset(data.dataset, data.root or None)
+        split = find_split(dataset, data.protocol)(progress)
+        return Pictures(dataset, split, load_detector(data.detector), settings, progress)
+
+    def gather(self, part_name: str, share: float = 1.0) -> TrainingFaces:
+        """Read the pictures of a part, or a share of them that the seed draws."""
+        chosen = part(self.dataset, self.split, part_name)
+        if share < 1:
+            count = max(1, round(share * len(chosen.samples)))
+            chosen = sample(chosen, count, self.settings.seed)
+        data = self.settings.data
+        usable, beyond = _within(chosen, self.settings.model)
+        faces = gather_faces(
+            usable,
+            self.detector,
+            self.settings.model.crop,
+            longest_px=data.longest_px,
+            workers=data.workers,
+            progress=self.progress,
+            stage=f"Reading {part_name}",
+        )
+        require_faces(faces, f"part {part_name!r}")
+        listed = set(self.dataset.problems)
+        absent = tuple(problem for problem in chosen.problems if problem not in listed)
+        return replace(faces, problems=(*absent, *beyond, *faces.problems))
+
+    def left_out(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Sequence[Problem]]:
+        """Return everything that was left out, by part or by the step that left it out."""
+        return {
+            "listing": self.dataset.problems,
+            "split": self.split.unused,
+            **{name: part_faces.problems for name, part_faces in faces.items()},
+        }
+
+    def about(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Any]:
+        """Return what a checkpoint says of its data and machine."""
+        return {
+            "dataset": plain(self.dataset.spec),
+            "detector": plain(self.detector.spec),
+            "split": {"protocol": self.split.protocol, "fingerprint": self.split.fingerprint},
+            "pictures": {name: len(part_faces) for name, part_faces in faces.items()},
+            "left_out": {
+                name: [f"{problem.name}: {problem.reason}" for problem in part_faces.problems][:100]
+                for name, part_faces in faces.items()
+            },
+            "environment": plain(describe_environment()),
+            "torch": torch.__version__,
+        }
+
+
+def _within(chosen: SampleList, model: ModelSettings) -> tuple[SampleList, list[Problem]]:
+    """Return the pictures whose labels the network's ages can meet, and the others, with why."""
+    usable, beyond = [], list[Problem]()
+    for item in chosen.samples:
+        exact = None if item.age_years is None else (item.age_years, item.age_years)
+        low, high = exact or item.age_range or (model.youngest, model.oldest)
+        if math.floor(low) <= model.oldest and high >= model.youngest:
+            usable.append(item)
+            continue
+        label = f"{low:g}" if low == high else f"{low:g}-{high:g}"
+        known = f"{model.youngest} to {model.oldest}"
+        beyond.append(Problem(item.name, f"age {label} is beyond the network's ages, {known}"))
+    return SampleList(chosen.spec, tuple(usable), chosen.problems), beyond
+
+
+def require_separate(split: Split, data: DataSettings, *, final_test: bool) -> None:
+    """Refuse parts of which one is trained on, decides or is measured on, and another one too.
+
+    Raises:
+        UsageError: they share a part of the split, or it has no such part.
+    """
+    named = {"train_part": data.train_part, "val_part": data.val_part}
+    if final_test:
+        named["test_part"] = data.test_part
+    for (first, one), (second, other) in combinations(named.items(), 2):
+        if both := select_parts(split, one) & select_parts(split, other):
+            raise UsageError(
+                f"data.{first} is {one!r} and data.{second} {other!r}: both have "
+                f"{', '.join(map(repr, sorted(both)))} of protocol {split.protocol!r}, so that its "
+                "figures would say nothing; name parts that share none"
+            )
+
+
+def require_faces(faces: TrainingFaces, what: str) -> None:
+    """Refuse to go on without a single usable picture.
+
+    Raises:
+        DatasetError: there is none; names the first with the reason.
+    """
+    if not len(faces):
+        first = faces.problems[0]
+        raise DatasetError(
+            f"no picture of {what} can be used, the first being {first.name}: {first.reason}"
+        )
