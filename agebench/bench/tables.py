@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
-from rich.console import Console
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from agebench.bench.latency import OWN_STAGES, StageTimes
 from agebench.bench.results import CompareResult, EstimatorResult
@@ -45,7 +50,21 @@ def _shown(text: str) -> str:
     return escape(inert(text))
 
 
-def _table(title: str, columns: Sequence[str]) -> Table:
+class _Name:
+    """An estimator's name in a cell: breaks behind its hyphens before it breaks within words."""
+
+    def __init__(self, name: str) -> None:
+        self._name = inert(name)
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        longest = max(map(cell_len, re.split("(?<=-)", self._name)))
+        return Measurement(longest, cell_len(self._name)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        yield Text("\n".join(textwrap.wrap(self._name, max(1, options.max_width))))
+
+
+def _table(title: str, columns: Sequence[RenderableType]) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
     for number, column in enumerate(columns):
         table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
@@ -61,11 +80,11 @@ def error_table(result: CompareResult) -> Table:
     table = _table(title, columns)
     for item in sorted(result.estimators, key=_rank):
         if item.score is None:
-            table.add_row(_shown(item.name), "unavailable", "", "", "")
+            table.add_row(_Name(item.name), "unavailable", "", "", "")
             continue
         errors = item.score.errors
         table.add_row(
-            _shown(item.name),
+            _Name(item.name),
             _with_interval(errors.mae_years, errors.mae_interval),
             _number(errors.rmse_years),
             _number(errors.median_years),
@@ -107,7 +126,7 @@ def share_table(result: CompareResult) -> Table:
         classes = item.score.classes if item.score else None
         shares = item.score.errors.cs.values() if item.score else ()
         table.add_row(
-            _shown(item.name),
+            _Name(item.name),
             *map(_share, shares),
             _share(classes.exact if classes else None),
             _share(classes.one_off if classes else None),
@@ -123,7 +142,7 @@ def count_table(result: CompareResult) -> Table:
         score = item.score
         if score is not None:
             counts = (score.scored, score.missed, score.failed, score.clipped)
-            table.add_row(_shown(item.name), *map(str, counts))
+            table.add_row(_Name(item.name), *map(str, counts))
     return table
 
 
@@ -134,14 +153,14 @@ def range_table(result: CompareResult) -> Table:
         ranges = item.score.ranges if item.score else None
         if ranges is not None:
             hit, distance = _share(ranges.hit_rate), _number(ranges.distance_years)
-            table.add_row(_shown(item.name), str(ranges.n), hit, distance)
+            table.add_row(_Name(item.name), str(ranges.n), hit, distance)
     return table
 
 
 def decade_table(result: CompareResult) -> Table:
     """MAE per decade of true age, one column per estimator."""
     scored = _scored(result)
-    table = _table("MAE by decade of true age", ("age", "n", *(_shown(i.name) for i in scored)))
+    table = _table("MAE by decade of true age", ("age", "n", *(_Name(i.name) for i in scored)))
     by_decade = [
         {part.decade: part for part in item.score.errors.by_decade} if item.score else {}
         for item in scored
@@ -172,7 +191,7 @@ def latency_table(result: CompareResult) -> Table:
     for stage in shared:
         table.add_row(f"{stage} (shared)", "", "", _times(shared[stage]))
     for item in _scored(result):
-        table.add_row(_shown(item.name), *(_times(item.latency.get(stage)) for stage in OWN_STAGES))
+        table.add_row(_Name(item.name), *(_times(item.latency.get(stage)) for stage in OWN_STAGES))
     return table
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from agebench.bench.results import (
     prepare_folder,
 )
 from agebench.bench.settings import CompareSettings
-from agebench.bench.tables import print_result
+from agebench.bench.tables import decade_table, print_result
 from agebench.buckets import ADIENCE_CLASSES as ADIENCE
 from agebench.datasets.base import SampleList
 from agebench.errors import AgebenchError, UsageError, WeightsUnavailableError
@@ -376,3 +377,21 @@ def test_all_tables_are_printed(dataset: SampleList) -> None:
 def test_settings_out_of_range_are_usage_errors(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         CompareSettings(**wrong)
+
+
+def test_names_break_behind_hyphens_and_markup_in_them_is_text(dataset: SampleList) -> None:
+    result = _run(dataset)
+    named = replace(
+        result,
+        estimators=tuple(
+            replace(item, contender=replace(item.contender, name=f"long-named-[red]net-{index}"))
+            for index, item in enumerate(result.estimators)
+        ),
+    )
+    text = io.StringIO()
+    Console(file=text, width=60).print(decade_table(named))
+    assert "long-" in text.getvalue()
+    assert "[red]net-" in text.getvalue()
+    wide = io.StringIO()
+    Console(file=wide, width=200).print(decade_table(named))
+    assert "long-named-[red]net-0" in wide.getvalue()
