@@ -258,7 +258,9 @@ def test_real_faces(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="no SIGINT for a child there")
 def test_ctrl_c_ends_in_one_sentence_and_leaves_no_file(tmp_path: Path) -> None:
-    code = "from agebench.cli import main; main()"
+    # A job in the background ignores Ctrl-C, and so would its children.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from agebench.cli import main; main()"
     out_folder = tmp_path / "out"
     words = f"bench constant --batch 1000 --seconds 3000 --cold-start 0 --out {out_folder}".split()
     child = subprocess.Popen(  # noqa: S603 - our own interpreter and code

@@ -505,7 +505,12 @@ def _environment(plugin_folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(plugin_folder), "PYTHONUNBUFFERED": "1"}
 
 
-COMMAND = (sys.executable, "-c", "import sys; from agebench.cli import main; sys.exit(main())")
+# A job in the background ignores Ctrl-C, and so would its children.
+MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "from agebench.cli import main; main()"
+)
+COMMAND = (sys.executable, "-c", MAIN)
 
 
 def _many(root: Path, count: int = 60) -> Path:
