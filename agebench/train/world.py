@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +10,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# Has the group that there is when it is first imported as the default of its functions, and so
+# would keep that group's threads beyond `leave_world`: it is imported before there is one.
+import torch.distributed.nn
 
 from agebench.errors import DeviceError, UsageError
 
@@ -75,4 +80,14 @@ def join_world(device: str) -> Iterator[World]:
         # Who leaves first would cut the connection that others still use.
         dist.barrier()
     finally:
-        dist.destroy_process_group()
+        leave_world()
+
+
+def leave_world() -> None:
+    """End the threads that talk to the other processes.
+
+    One that outlives this and lets go of a tensor while Python shuts down aborts the process
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    gc.collect()  # a model shared by the processes holds the group, often in a cycle
+    dist.destroy_process_group()

@@ -523,6 +523,7 @@ def test_rates_scales_and_stages_over_the_steps() -> None:
 
 
 CHILD = """
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -532,7 +533,7 @@ import torch.distributed as dist
 from agebench.train.loop import Trainer
 from agebench.training_pictures import Pictures
 from agebench.train.settings import read_settings
-from agebench.train.world import World
+from agebench.train.world import World, leave_world
 
 rank, size, out, file, *overrides = sys.argv[1:]
 rank, size = int(rank), int(size)
@@ -560,7 +561,11 @@ if rank == 0:
     np.savez(out, losses=losses, maes=maes)
 if size > 1:
     dist.barrier()  # as join_world has it: who leaves first cuts the others' connection
-    dist.destroy_process_group()
+    del trainer, own, step, state
+    leave_world()
+    tasks = Path("/proc/self/task")
+    names = [(task / "comm").read_text() for task in tasks.iterdir()] if tasks.is_dir() else []
+    assert not [name for name in names if "gloo" in name], names
 """
 
 TOLERANCE = 1e-5
