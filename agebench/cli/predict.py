@@ -99,6 +99,8 @@ def command(
     if run.predictor.detector_note:
         click.echo(f"agebench: {inert(run.predictor.detector_note)}", err=True)
     videos: list[str | int] = [*run.videos] if camera is None else [camera]
+    if not videos:
+        _refuse_given(context, tuple(options))
     whole = 0
     try:
         write = _writer(as_json, as_csv, run, moving=bool(videos))
@@ -133,6 +135,13 @@ def _check(
         raise UsageError("nothing to look at: name a picture, a folder, a pattern or '-'")
     if camera is not None and (sources or frames is None or camera < 0):
         raise UsageError("--camera N goes alone, N from 0, and needs --frames to know its end")
+
+
+def _refuse_given(context: click.Context, options: tuple[str, ...]) -> None:
+    """Refuse options that were given although nothing moves."""
+    for name in options:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name} is for videos and cameras: there is none here")
 
 
 def _run_video(

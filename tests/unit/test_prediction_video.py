@@ -207,6 +207,15 @@ def test_the_command_line_shows_people_or_frames(tmp_path: Path) -> None:
     assert all(row["constant years=41 years"] == "41.0" for row in rows)
 
 
+@pytest.mark.parametrize("option", ["--frames", "--smoothing"])
+def test_what_is_for_videos_is_refused_where_nothing_moves(tmp_path: Path, option: str) -> None:
+    assert cv2.imwrite(str(tmp_path / "still.png"), frame(0))
+    refused = invoke(tmp_path, *FAST, option, 5)
+    assert isinstance(refused.exception, UsageError)
+    assert f"{option} is for videos and cameras: there is none here" in str(refused.exception)
+    assert invoke(tmp_path, *FAST).exit_code == 0
+
+
 def test_annotated_videos_have_all_frames_and_are_drawn_on(tmp_path: Path) -> None:
     path = write(tmp_path / "v.avi", 5, (300, 500))
     out = tmp_path / "out.mp4"
