@@ -86,10 +86,10 @@ def part_of(settings: CompareSettings) -> str:
     return DEFAULT_PART if settings.part is None else settings.part
 
 
-def _subset(settings: CompareSettings) -> str:
-    if settings.limit is not None:
+def _subset(settings: CompareSettings, taken: int) -> str:
+    if settings.limit is not None and taken == settings.limit:
         return f"first {settings.limit} by name"
-    if settings.sample is not None:
+    if settings.sample is not None and taken == settings.sample:
         return f"random {settings.sample}, seed {settings.seed}"
     return ""
 
@@ -99,10 +99,13 @@ def describe_selection(
 ) -> dict[str, Any]:
     """Return what a result says of its pictures, as JSON can hold it.
 
+    A number to take that is larger than what there is takes all, and is no subset.
+
     Figures of different protocols can't be ranked: `scored_on` reads this back.
     """
     spec = dataset.spec
-    content: dict[str, Any] = {"protocol": "", "subset": _subset(settings), "split": None}
+    subset = _subset(settings, len(dataset.samples))
+    content: dict[str, Any] = {"protocol": "", "subset": subset, "split": None}
     protocol = part_name = ""
     if split is not None:
         protocol, part_name = split.protocol, part_of(settings)
@@ -114,7 +117,7 @@ def describe_selection(
             "parameters": plain(split.parameters),
             "unused": len(split.unused),
         }
-    scored = Scored(spec.name, protocol, part_name, spec.label_kind, content["subset"])
+    scored = Scored(spec.name, protocol, part_name, spec.label_kind, subset)
     return {**content, "protocol": scored.label}
 
 
