@@ -33,7 +33,7 @@ def require_training_part(part: str) -> None:
         UsageError: `part` is one, or one of several is; "not-fold-0" is none, "not-train" is.
     """
     for word in part.split("+"):
-        if not word or _SCORED_PART.match(word):
+        if not word or _SCORED_PART.match(word.lower()):
             raise UsageError(
                 f"part {part!r} is there to be scored: fitted on it, a table of years would "
                 "flatter; use 'train', or all but a fold, such as 'not-fold-0'"

@@ -301,6 +301,8 @@ def _fallen_behind(result: Mapping[str, Any], gates: Gates) -> Iterator[str]:
         yield f"{where} holds none of these estimators, only {', '.join(before)}"
     for name, mae, n in both:
         old_mae, old_n = before[name]
+        if n < old_n:
+            yield f"{name}: an age for {n} pictures only, {old_n} in {where}"
         if old_mae is None:
             continue  # there is nothing to fall behind
         if mae is None:
@@ -310,8 +312,6 @@ def _fallen_behind(result: Mapping[str, Any], gates: Gates) -> Iterator[str]:
                 f"{name}: MAE {mae:.3f} is more than {gates.tolerance_years:g} above "
                 f"{old_mae:.3f} of {where}"
             )
-        if n < old_n:
-            yield f"{name}: an age for {n} pictures only, {old_n} in {where}"
     yield from _further_from_ranges(result, stored, gates.tolerance_years, where)
 
 
@@ -319,14 +319,15 @@ def _further_from_ranges(
     result: Mapping[str, Any], stored: Mapping[str, Any], tolerance_years: float, where: str
 ) -> Iterator[str]:
     """Compare the distances to labels that are age ranges, over the same number of pictures."""
-    before = dict(_ranges_of(stored))
-    for name, ranges in _ranges_of(result):
-        old = before.get(name)
-        if old is None:
+    now, there = dict(_ranges_of(result)), {item["name"] for item in result["estimators"]}
+    for name, old in _ranges_of(stored):
+        if name not in there:
             continue
-        if ranges["n"] != old["n"]:
+        ranges = now.get(name)
+        count = 0 if ranges is None else ranges["n"]
+        if ranges is None or count != old["n"]:
             yield (
-                f"{name}: {ranges['n']} pictures with an age range had an age from every "
+                f"{name}: {count} pictures with an age range had an age from every "
                 f"estimator, {old['n']} in {where}: not to be compared"
             )
         elif ranges["distance_years"] > old["distance_years"] + tolerance_years:

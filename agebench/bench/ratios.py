@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -57,7 +58,7 @@ def _run_ratios(first_ms: Sequence[float], second_ms: Sequence[float]) -> Floats
         raise ValueError(f"expected as many rounds of both, got {len(first)} and {len(second)}")
     if not (len(first) and np.all(first > 0) and np.all(second > 0)):
         raise ValueError("expected times above 0")
-    length = max(1, int(len(first) ** (1 / 3)))
+    length = max(1, int(math.cbrt(len(first)) + 1e-9))
     runs = len(first) // length
     logs = (np.log(second) - np.log(first))[: runs * length]
     return np.sort(np.exp(logs.reshape(runs, length).mean(axis=1)))

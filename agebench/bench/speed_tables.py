@@ -181,7 +181,7 @@ def print_bench(result: BenchResult, console: Console) -> None:
     console.print()
     if result.comparisons:
         level = result.about["statistics"]["joint_level"]
-        say(f"Ratios of median times, with intervals that hold together at {100 * level:.0f} %:")
+        say(f"Median ratios of times, with intervals that hold together at {100 * level:.0f} %:")
     for item in result.comparisons:
         say(sentence(item), "  ")
     for line in remarks(result):

@@ -165,6 +165,7 @@ def parse_fgnet(file_name: str) -> FgnetName | Problem:
 def parse_age_label(text: str) -> AgeLabel | Problem:
     """Read an age such as "7", "007" or "7.5", or a range: "20-29", "(25, 32)" or "60+".
 
+    A comma without brackets is refused: it may be that of a decimal or that of a range.
     Both ends of a range belong to it; a range of one year, "7-7", is the age 7.  A range without
     an end is taken to reach `OPEN_RANGE_TOP_YEARS`.
 
@@ -178,6 +179,9 @@ def parse_age_label(text: str) -> AgeLabel | Problem:
         return _single_age(text, float(trimmed))
     if match := _RANGE.fullmatch(trimmed):
         # One bracket without the other is the rest of a cell that was torn apart at its comma.
+        if "," in trimmed and not trimmed.startswith("("):
+            reason = f"may be {match[1]}.{match[2]} years or {match[1]}-{match[2]}: write which"
+            return Problem(text, f"{shown(text)} {reason}")
         if trimmed.startswith("(") == trimmed.endswith(")"):
             return _age_range(text, int(match[1]), int(match[2]))
     elif match := _OPEN_RANGE.fullmatch(trimmed):

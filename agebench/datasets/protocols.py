@@ -282,9 +282,11 @@ def find_protocol(name: str) -> ProtocolRule:
 
 def _converted(protocol: str, name: str, value: Setting, default: Setting) -> Setting:
     kind = type(default)
-    if isinstance(value, kind):
+    if type(value) is kind:
         return value
     try:
+        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            raise TypeError
         if kind is bool:
             return {"true": True, "yes": True, "false": False, "no": False}[str(value).lower()]
         number = kind(value)  # type: ignore[arg-type,misc]  # defaults are int or float

@@ -81,6 +81,8 @@ def _resolver(dataset: Dataset) -> Callable[[str], str | None]:
             by_tail[tail] = None if tail in by_tail else name
 
     def find(written: str) -> str | None:
+        if written in names:
+            return written
         name = written.replace("\\", "/").removeprefix("./")
         if name in names:
             return name

@@ -23,7 +23,7 @@ NAME_COLUMNS = ("image", "name", "file", "filename", "path", "image_path")
 PART_COLUMNS = ("part", "split", "set", "subset", "fold", "partition")
 
 _SYNONYMS = {"training": "train", "valid": "val", "validation": "val", "dev": "val"}
-_SYNONYMS |= {"testing": "test"}
+_SYNONYMS |= {"testing": "test", **{part: part for part in ("train", "val", "test")}}
 _PART_OF_FILE = re.compile(
     r"(?:^|[_. -])(train(?:ing)?|val(?:id(?:ation)?)?|dev|test(?:ing)?|fold[_-]?[0-9]{1,3})$"
 )

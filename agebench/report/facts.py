@@ -119,7 +119,7 @@ def methods(joined: Joined) -> list[str]:
     sentences.append(
         "Times are wall time at batch 1 after a warm-up; on each picture the estimators took "
         "turns, and no sample was dropped. \u201cFaster\u201d is said only where the interval of "
-        "the ratio of the medians leaves 1 out."
+        "the median ratio leaves 1 out."
     )
     return sentences
 

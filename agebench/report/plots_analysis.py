@@ -149,22 +149,16 @@ def gate_figures(joined: Joined) -> list[Figure]:
 
 
 def gates_at(entry: Entry, threshold: float) -> list[Mapping[str, Any]]:
-    """Return an estimator's gates at one age that have both rates, by buffer."""
-    if entry.analysis is None:
-        return []
-    found = [
-        gate
-        for gate in entry.analysis["gates"]
-        if gate["threshold_years"] == threshold
-        and gate["false_pass_rate"] is not None
-        and gate["false_stop_rate"] is not None
-    ]
+    """Return an estimator's gates at one age, by buffer."""
+    gates = [] if entry.analysis is None else entry.analysis["gates"]
+    found = [gate for gate in gates if gate["threshold_years"] == threshold]
     return sorted(found, key=lambda gate: float(gate["buffer_years"]))
 
 
 def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
     swept = [(entry, style, gates_at(entry, threshold)) for entry, style in drawn(joined)]
-    swept = [part for part in swept if part[2]]
+    # All gates of an age have the same minors and adults: both rates, or one alone.
+    swept = [part for part in swept if part[2] and _has_both_rates(part[2][0])]
     if not swept:
         return None
     tops = [gate["false_pass_rate"] for _, _, gates in swept for gate in gates]
@@ -199,6 +193,10 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
         title=f"Gate at {age} years",
         caption=caption,
     )
+
+
+def _has_both_rates(gate: Mapping[str, Any]) -> bool:
+    return gate["false_pass_rate"] is not None and gate["false_stop_rate"] is not None
 
 
 def _ends(gates: Sequence[Mapping[str, Any]]) -> list[int]:

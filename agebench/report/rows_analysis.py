@@ -67,21 +67,19 @@ def gate_grids(joined: Joined) -> list[Grid]:
         }
         for buffer in SHOWN_BUFFERS:
             gates = {label: found[buffer] for label, found in by_label.items() if buffer in found}
-            if gates:
-                age = [Cell(number(threshold, 0), threshold), Cell(str(buffer), buffer)]
+            age = [Cell(number(threshold, 0), threshold), Cell(str(buffer), buffer)]
+            if any(gate["minors"] for gate in gates.values()):
                 passes.append([*age, *_rates(joined, gates, "false_pass", "minors")])
+            if any(gate["adults"] for gate in gates.values()):
                 stops.append([*age, *_rates(joined, gates, "false_stop", "adults")])
-    if not passes:
-        return []
     hint = "years added to the age: who is estimated below both together is stopped"
     head = (Column("age"), Column("buffer", hint=hint))
     names = [Column(entry.label) for entry in joined.scored]
-    return [
-        Grid(
-            "Minors let pass, % (NIST: false positives)", [*head, Column("minors"), *names], passes
-        ),
-        Grid("Adults stopped, % (NIST: false negatives)", [*head, Column("adults"), *names], stops),
-    ]
+    tables = (
+        ("Minors let pass, % (NIST: false positives)", "minors", passes),
+        ("Adults stopped, % (NIST: false negatives)", "adults", stops),
+    )
+    return [Grid(title, [*head, Column(of), *names], rows) for title, of, rows in tables if rows]
 
 
 def _rates(
@@ -134,11 +132,14 @@ def latency_grid(joined: Joined) -> Grid | None:
 
 
 def _paired_times(joined: Joined) -> list[list[Entry]]:
-    """The entries of each result whose times were taken in turns, on the same pictures."""
+    """The entries of each result whose times were taken in turns, on the same pictures.
+
+    One that failed on a picture has no time for it, and nobody knows which that is.
+    """
     groups: dict[tuple[int, int], list[Entry]] = {}
     for entry in joined.entries:
         times = entry.samples_ms("total")
-        if len(times) and (times > 0).all():
+        if len(times) and (times > 0).all() and not entry.content["failed"]:
             groups.setdefault((entry.result, len(times)), []).append(entry)
     return [group for group in groups.values() if len(group) > 1]
 

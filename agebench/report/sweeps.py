@@ -130,7 +130,7 @@ def _ratio_grid(sweep: SweepFile) -> Grid:
         Column("batch"),
         Column("first", numeric=False),
         Column("second", numeric=False),
-        Column("ratio", hint="median time of the second over that of the first"),
+        Column("ratio", hint="median of the second's times over the first's"),
         Column("interval", hint="all of them hold together with 95 %"),
         Column("verdict", numeric=False),
     )

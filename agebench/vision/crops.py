@@ -20,6 +20,13 @@ MAX_WARP_SIDE = 32766
 """`cv2.warpAffine` takes no longer sides: its coordinates are 16-bit numbers."""
 
 
+ROUNDING = 1e-5
+"""Up to this share outside the picture a patch lies within: float32 is wrong by up to 6e-7."""
+
+UPRIGHT = 1e-9
+"""A patch is upright if the sine of its lean is smaller."""
+
+
 def view_patch(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
     """Return the rectangle that `view` shows: its region with margins, turned or upright."""
     if view.region not in REGIONS:
@@ -52,20 +59,24 @@ def _within(edge: float, length: int) -> int:
 
 
 def _share_outside(patch: Patch, size_hw: tuple[int, int]) -> float:
-    """Share of the patch that lies outside of the picture, 0 to 1 (exact for upright ones)."""
+    """Share of the patch that lies outside of the picture, 0 to 1; 0 if it lies within."""
+    share = 1.0 - _area_inside(patch, size_hw) / (patch.width * patch.height)
+    return min(1.0, share) if share > ROUNDING else 0.0
+
+
+def _area_inside(patch: Patch, size_hw: tuple[int, int]) -> float:
     height, width = size_hw
-    if abs(math.sin(patch.roll_rad)) < 1e-9:
+    if abs(math.sin(patch.roll_rad)) < UPRIGHT:
         x, y = patch.center_xy
         inside_x = min(width - 0.5, x + patch.width / 2) - max(-0.5, x - patch.width / 2)
         inside_y = min(height - 0.5, y + patch.height / 2) - max(-0.5, y - patch.height / 2)
-        inside = max(0.0, inside_x) * max(0.0, inside_y)
-        return min(1.0, max(0.0, 1.0 - inside / (patch.width * patch.height)))
+        return max(0.0, inside_x) * max(0.0, inside_y)
     corners = cv2.boxPoints((patch.center_xy, (patch.width, patch.height), _degrees(patch)))
     picture = np.array(
         [(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)]
     )
     inside, _ = cv2.intersectConvexConvex(corners.astype(np.float32), picture.astype(np.float32))
-    return min(1.0, max(0.0, 1.0 - float(inside) / (patch.width * patch.height)))
+    return float(inside)
 
 
 def _degrees(patch: Patch) -> float:
@@ -82,40 +93,51 @@ def _matrix(patch: Patch, size_hw: tuple[int, int]) -> Floats:
     return np.column_stack([across, down, origin])
 
 
-def _halved(image_bgr: Image, by_yx: tuple[int, int]) -> Image:
-    """Divide height and width by 1 or 2; an odd last row or column is dropped."""
+def _halved(image_bgr: Image, by_yx: tuple[int, int], *, drop: bool) -> Image:
+    """Divide height and width by 1 or 2; an odd last row or column is dropped, or counts twice."""
+    odd = [side % by for side, by in zip(image_bgr.shape[:2], by_yx, strict=True)]
+    if any(odd) and not drop:
+        image_bgr = np.pad(image_bgr, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
     height, width = (image_bgr.shape[axis] // by_yx[axis] for axis in (0, 1))
     even = image_bgr[: height * by_yx[0], : width * by_yx[1]]
     return np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _shrunk(image_bgr: Image, patch: Patch, size_hw: tuple[int, int]) -> tuple[Image, Floats]:
+def _shrunk(
+    image_bgr: Image, patch: Patch, size_hw: tuple[int, int], *, drop: bool
+) -> tuple[Image, Floats]:
     """Halve the picture until the warp shrinks it less than twice, so that nothing aliases.
 
-    Only the part around the patch is shrunk.  Returns the picture and the factors applied to x
-    and y; they differ only for a picture of which one side is longer than OpenCV can warp.
+    A stretched view goes by the side that shrinks less.  Only the part around the patch is shrunk.
+    Returns the picture and the factors applied to x and y; they differ only for a picture of which
+    one side is longer than OpenCV can warp.
     """
-    factor = min(patch.width / size_hw[1], patch.height / size_hw[0])
+    factor = _shrink(patch, size_hw)
     scale_xy = np.ones(2)
     while factor >= 2.0 and min(image_bgr.shape[:2]) >= 2:
-        image_bgr = _halved(image_bgr, (2, 2))
+        image_bgr = _halved(image_bgr, (2, 2), drop=drop)
         factor, scale_xy = factor / 2, scale_xy / 2
     while max(image_bgr.shape[:2]) > MAX_WARP_SIDE:
         down, across = (1 + (side > MAX_WARP_SIDE) for side in image_bgr.shape[:2])
-        image_bgr = _halved(image_bgr, (down, across))
+        image_bgr = _halved(image_bgr, (down, across), drop=drop)
         scale_xy = scale_xy / (across, down)
     return image_bgr, scale_xy
 
 
-def _window(image_bgr: Image, patch: Patch) -> tuple[Image, tuple[int, int]]:
-    """Cut the picture to the patch's surroundings, two pixels wider on each side."""
+def _shrink(patch: Patch, size_hw: tuple[int, int]) -> float:
+    return min(patch.width / size_hw[1], patch.height / size_hw[0])
+
+
+def _window(image_bgr: Image, patch: Patch, spare: int) -> tuple[Image, tuple[int, int]]:
+    """Cut the picture to the patch's surroundings: two pixels wider, and `spare` at the ends."""
     height, width = image_bgr.shape[:2]
     cos, sin = abs(math.cos(patch.roll_rad)), abs(math.sin(patch.roll_rad))
     half_x = (patch.width * cos + patch.height * sin) / 2 + 2
     half_y = (patch.width * sin + patch.height * cos) / 2 + 2
     x, y = patch.center_xy
     left, top = max(0, math.floor(x - half_x)), max(0, math.floor(y - half_y))
-    right, bottom = min(width, math.ceil(x + half_x) + 1), min(height, math.ceil(y + half_y) + 1)
+    right = min(width, math.ceil(x + half_x) + 1 + spare)
+    bottom = min(height, math.ceil(y + half_y) + 1 + spare)
     return image_bgr[top:bottom, left:right], (left, top)
 
 
@@ -127,8 +149,10 @@ def cut_patch(
     Outside the picture the nearest edge pixel is repeated, or black is put where `replicate` is
     false.  Large regions are first halved by area averaging, then warped bilinearly.
     """
-    window, (left, top) = _window(image_bgr, patch)
-    source, scale_xy = _shrunk(window, patch, size_hw)
+    # Halving may drop as many of the last rows and columns as it makes one of.
+    window, (left, top) = _window(image_bgr, patch, int(_shrink(patch, size_hw)))
+    # What lies at the picture's edge must not be taken for what lies beyond it, and be black.
+    source, scale_xy = _shrunk(window, patch, size_hw, drop=replicate)
     matrix = _matrix(patch, size_hw)
     # Pixel centres: a halved picture's pixel i covers the pixels 2i and 2i+1.
     matrix[:, 2] = matrix[:, 2] - (left, top) + 0.5

@@ -111,12 +111,13 @@ def from_pillow(picture: PillowImage.Image, name: str) -> Image:
     try:
         picture.load()
         upright = ImageOps.exif_transpose(picture)
-        if upright.has_transparency_data:
+        # Pillow has read the 16-bit gray of a PNG as mode "I", too, and does so with a PGM's.
+        read_as_i = upright.mode == "I" and picture.format in ("PNG", "PPM")
+        wide = upright.mode.startswith("I;16") or read_as_i
+        if upright.has_transparency_data and not wide:
             rgba = upright.convert("RGBA")
             white = PillowImage.new("RGBA", rgba.size, (255, 255, 255, 255))
             upright = PillowImage.alpha_composite(white, rgba)
-        # Pillow has read the 16-bit gray of a PNG as mode "I", too.
-        wide = upright.mode.startswith("I;16") or (upright.mode, picture.format) == ("I", "PNG")
         known = wide or upright.mode not in {"I", "F"}
         pixels = np.asarray(upright if wide else upright.convert("RGB"))
     except Exception as error:  # Pillow's decoders raise many kinds on damaged data
@@ -128,6 +129,7 @@ def from_pillow(picture: PillowImage.Image, name: str) -> Image:
         )
     if wide:
         gray = np.clip(np.rint(pixels.astype(np.float64) / 257.0), 0, 255).astype(np.uint8)
+        gray[pixels == upright.info.get("transparency", -1)] = 255  # one tone, if any
         return np.repeat(gray[:, :, None], 3, axis=2)
     return np.ascontiguousarray(pixels[:, :, ::-1])
 
@@ -144,7 +146,8 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         ImageError: not a picture, truncated, damaged or too large.
     """
     header = _open_header(data, name, max_pixels)
-    if header.mode not in _PLAIN_MODES or header.has_transparency_data:
+    # OpenCV does not scale a PPM of another depth than 8 bits.
+    if header.mode not in _PLAIN_MODES or header.has_transparency_data or header.format == "PPM":
         return from_pillow(header, name)
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

@@ -198,6 +198,20 @@ def test_labels_that_are_ranges_have_a_baseline_too(
     assert all(given.startswith(reason or "") for given in reasons)
 
 
+@pytest.mark.parametrize("why", ["failed", "unavailable"])
+def test_no_answer_at_all_to_ranges_fails(result: dict[str, Any], tmp_path: Path, why: str) -> None:
+    item = result["estimators"][0]
+    item["own_errors"] |= {"mae_years": None}
+    item["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 2.0}
+    gates = read_gates((), _stored(tmp_path, result))
+    assert gates.failures(result) == ()
+    item["ranges"] = None
+    if why == "unavailable":
+        item |= {"available": False, "unavailable_reason": "no file"}
+    reasons = gates.failures(result)
+    assert any(reason.startswith("hse: 0 pictures with an age range") for reason in reasons)
+
+
 def test_results_of_other_pictures_are_not_compared(result: dict[str, Any], tmp_path: Path) -> None:
     gates = read_gates((), _stored(tmp_path, result))
     for change in ({"content_sha256": "cd" * 32}, {"name": "other"}, {"subset": "first 3 by name"}):

@@ -108,6 +108,8 @@ def test_impossible_fits_are_refused() -> None:
         "",
         "not-train",
         "train+not-test",
+        "Test",
+        "Fold-3",
     ],
 )
 def test_parts_that_are_scored_are_refused(wrong: str) -> None:

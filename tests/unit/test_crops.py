@@ -185,6 +185,28 @@ def test_border_rules() -> None:
     assert 50 <= sides["clip"][0] <= 60
 
 
+@pytest.mark.parametrize("roll", [0.0, 0.3])
+def test_a_view_within_the_picture_is_all_there(roll: float) -> None:
+    image, rng = np.zeros((1000, 1000, 3), np.uint8), np.random.default_rng(0)
+    view = ViewSpec("face", (8, 8), align=True, max_outside=0.0)
+    for x, y, height in rng.uniform((400, 400, 50), (600, 600, 300), (200, 3)):
+        _, present, outside = _one(image, view, _frame(x, y, height, roll))
+        assert present
+        assert outside == 0
+
+
+@pytest.mark.parametrize("roll", [0.0, 0.4])
+def test_black_is_put_only_beyond_the_picture(roll: float) -> None:
+    image = np.full((1000, 1001, 3), 255, np.uint8)
+    view = ViewSpec("face", (16, 16), align=True, border="constant")
+    for height in range(100, 700, 7):
+        pixels, _, outside = _one(image, view, _frame(500.3, 499.7, height, roll))
+        assert outside == 0
+        assert pixels.min() == 255
+    edge = ViewSpec("original", (16, 16), border="constant")
+    assert _one(image, edge)[0].min() == 255
+
+
 def test_clipping_is_slicing_and_resizing() -> None:
     image = _noise(40, 60)
     frame = _frame(4.5, 3.5, 20)

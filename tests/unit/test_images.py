@@ -139,6 +139,32 @@ def test_transparent_palettes_and_colours() -> None:
     assert got[0].tolist() == [[255, 255, 255], [9, 8, 7]]
 
 
+def test_one_tone_of_16_bits_may_be_transparent() -> None:
+    tones = np.array([[1000, 20000, 40000, 65535]], np.uint16)
+    plain = decode_image(_encode(tones, "PNG"), "x")
+    assert plain[0, :, 0].tolist() == [4, 78, 156, 255]
+    data = _encode(tones, "PNG", transparency=1000)
+    assert PillowImage.open(io.BytesIO(data)).info["transparency"] == 1000
+    assert decode_image(data, "x")[0, :, 0].tolist() == [255, 78, 156, 255]
+
+
+@pytest.mark.parametrize(
+    ("head", "pixels", "expected"),
+    [
+        (b"P6 2 1 15\n", [15, 15, 15, 0, 3, 15], [[255, 255, 255], [255, 51, 0]]),
+        (b"P5 2 1 15\n", [15, 3], [[255] * 3, [51] * 3]),
+        (b"P6 1 1 1023\n", [3, 255, 3, 255, 0, 0], [[0, 255, 255]]),
+        (b"P5 2 1 65535\n", [255, 255, 128, 128], [[255] * 3, [128] * 3]),
+        (b"P5 2 1 255\n", [7, 255], [[7] * 3, [255] * 3]),
+        (b"P4 2 1\n", [0b01000000], [[255] * 3, [0] * 3]),
+    ],
+)
+def test_portable_pixmaps_of_any_depth(
+    head: bytes, pixels: list[int], expected: list[list[int]]
+) -> None:
+    assert decode_image(head + bytes(pixels), "x")[0].tolist() == expected
+
+
 def test_of_an_animation_the_first_frame_is_taken() -> None:
     frames = [PillowImage.new("RGB", (8, 6), colour) for colour in ("red", "blue")]
     for kind in ("GIF", "TIFF", "WEBP", "PNG"):

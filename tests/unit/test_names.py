@@ -216,6 +216,8 @@ def test_a_range_of_one_year_is_that_age() -> None:
         ("\u0663", "no age"),
         ("(25, 32", "no age"),
         ("25-32-40", "no age"),
+        ("32,75", "may be 32.75 years or 32-75"),
+        ("60,5", "may be 60.5 years or 60-5"),
         ("121", "above 120"),
         ("120.5", "above 120"),
         ("60-130", "above 120"),

@@ -264,6 +264,8 @@ def test_holdout_without_validation() -> None:
         ("holdout", "x", {"fraction": 0.6, "val_fraction": 0.4}, "less than 1"),
         ("holdout", "x", {"val_fraction": -0.1}, "from 0"),
         ("holdout", "x", {"seed": "1.5"}, "seed=1.5"),
+        ("holdout", "x", {"seed": 1.5}, "seed=1.5"),
+        ("holdout", "x", {"seed": True}, "seed=True"),
         ("holdout", "x", {"stratify": "maybe"}, "stratify=maybe"),
     ],
 )

@@ -35,6 +35,14 @@ def test_what_slows_a_whole_round_down_cancels_out() -> None:
     assert interval.high == pytest.approx(1.1)
 
 
+@pytest.mark.parametrize(("rounds", "length"), [(8, 2), (63, 3), (64, 4), (125, 5), (1000, 10)])
+def test_runs_are_as_long_as_the_cube_root(rounds: int, length: int) -> None:
+    # One round in each run takes twice as long: the mean logarithm tells how many there are in it.
+    second = [2.0 if place % length == 0 else 1.0 for place in range(rounds)]
+    found = compare_pairs([("a", [[1.0] * rounds]), ("b", [second])], [1])[0]
+    assert found.ratio == pytest.approx(2 ** (1 / length))
+
+
 def test_few_rounds_say_nothing() -> None:
     short = [1.0] * 11
     found = compare_pairs([("a", [short]), ("b", [[9.0] * len(short)])], [1])[0]

@@ -235,3 +235,12 @@ def test_who_is_faster_holds_for_all_results_together(write_result: Write) -> No
     ]
     assert ends[1][0] <= ends[0][0] < ends[0][1] <= ends[1][1]
     assert ends[0] != ends[1]
+
+
+def test_times_of_who_failed_on_a_picture_are_not_paired(
+    write_result: Write, make_result: Make
+) -> None:
+    content = make_result({"one": AGES + 1, "three": AGES + 3})
+    assert faster_grid(join([read_result(write_result("a", content=content))])) is not None
+    content["estimators"][0]["failed"] = 1
+    assert faster_grid(join([read_result(write_result("b", content=content))])) is None

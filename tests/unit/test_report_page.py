@@ -25,6 +25,7 @@ from agebench.report.gallery import gallery
 from agebench.report.joining import Joined, join
 from agebench.report.plots_analysis import gate_figures
 from agebench.report.reading import read_files, read_result
+from agebench.report.rows_analysis import gate_grids
 from agebench.report.writing import write_report
 
 Write = Callable[..., Path]
@@ -381,6 +382,17 @@ def test_a_batch_sweep_is_shown_beside_a_result(
     assert "Batch sweep, a &lt;GPU&gt;" in section
     assert section.count('<svg class="plot"') == 2
     assert ">256</td>" in section
+
+
+def test_gates_of_adults_alone_have_a_table_and_no_figure(write_result: Write) -> None:
+    adults = np.linspace(30, 89, 60)
+    joined = _joined(write_result(predicted={"a": adults - 12}, true=adults.tolist()))
+    assert gate_figures(joined) == []
+    (stopped,) = gate_grids(joined)
+    assert "Adults stopped" in stopped.caption
+    at_25 = [row for row in stopped.rows if row[0].value == 25 and row[1].value == 0]
+    expected = float(np.mean(adults - 12 < 25))
+    assert [row[3].value for row in at_25] == [pytest.approx(expected)]
 
 
 def test_labels_of_gates_do_not_cover_each_other(write_result: Write) -> None:

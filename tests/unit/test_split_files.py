@@ -131,8 +131,8 @@ def test_leaks_of_a_read_in_list_are_found(tmp_path: Path) -> None:
     [
         (
             "x.csv",
-            "name,part\na,train\nb,Valid\nc,testing\n",
-            {"a": "train", "b": "val", "c": "test"},
+            "name,part\na,Train\nb,Valid\nc,testing\nd,TEST\n",
+            {"a": "train", "b": "val", "c": "test", "d": "test"},
         ),
         ("x.csv", "﻿Image;Fold\na;0\nb;4\n", {"a": "fold-0", "b": "fold-4"}),
         ("x.tsv", "idx\tfilename\tsplit\n0\ta\tdev\n", {"a": "val"}),
@@ -224,6 +224,11 @@ def test_names_are_matched_without_guessing() -> None:
     fitted = align(Split("list", listed), here)
     assert fitted.parts == {"2/a.jpg": "test", "2/b.jpg": "test", "c.jpg": "val"}
     assert {problem.name for problem in fitted.unused} == {"1/a.jpg", "a.jpg", "3/b.jpg"}
+
+
+def test_a_name_that_holds_a_backslash_is_itself() -> None:
+    here = dataset("a\\b.jpg", "c.jpg")
+    assert align(Split("list", {"a\\b.jpg": "train"}), here).parts == {"a\\b.jpg": "train"}
 
 
 def test_what_cannot_be_aligned_is_refused() -> None:
