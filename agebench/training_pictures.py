@@ -72,10 +72,11 @@ class Pictures:
             progress=self.progress,
             stage=f"Reading {part_name}",
         )
-        require_faces(faces, f"part {part_name!r}")
         listed = set(self.dataset.problems)
         absent = tuple(problem for problem in chosen.problems if problem not in listed)
-        return replace(faces, problems=(*absent, *beyond, *faces.problems))
+        faces = replace(faces, problems=(*absent, *beyond, *faces.problems))
+        require_faces(faces, f"part {part_name!r}")
+        return faces
 
     def left_out(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Sequence[Problem]]:
         """Return everything that was left out, by part or by the step that left it out."""

@@ -346,6 +346,14 @@ def test_ages_that_the_network_can_not_give_are_left_out_and_listed(
     assert min(ages) > 50
 
 
+def test_ages_that_are_all_beyond_the_network_are_one_sentence(run: Any) -> None:
+    code, _, error = run("--set", "model.youngest=100", "--set", "model.oldest=116")
+    assert code == 1
+    said = " ".join(error.split())
+    assert "no picture of part 'train' can be used" in said
+    assert "is beyond the network's ages, 100 to 116" in said
+
+
 def test_a_part_that_is_not_there_is_said_before_pictures_are_read(run: Any) -> None:
     code, out, error = run("--set", "data.val_part=banana")
     assert code == 2
