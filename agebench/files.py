@@ -45,6 +45,24 @@ def refuse_nested(out: Path, root: Path) -> None:
         )
 
 
+def refuse_input(out: Path, inputs: Iterable[str | Path | None]) -> None:
+    """Refuse to write over a file that is read: a data set's list or one of its pictures.
+
+    Args:
+        out: the file to be written; one that is reached by another link is safe, since a new file
+            takes the name and the other keeps its content.
+        inputs: files and folders that are read; None and what is not there are passed over.
+
+    Raises:
+        UsageError: `out` is one of them.
+    """
+    if not out.exists():
+        return
+    for path in map(Path, filter(None, inputs)):
+        if path.name == out.name and path.exists() and path.parent.samefile(out.parent):
+            raise UsageError(f"--out {out} is read here and would be lost: name another file")
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name beside `path`, and only then give it its name.
 

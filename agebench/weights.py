@@ -29,6 +29,7 @@ from agebench.downloads import (
 )
 from agebench.errors import WeightsError, WeightsUnavailableError
 from agebench.manifest import ManifestEntry
+from agebench.references import user_path
 from agebench.types import WeightsFile
 
 __all__ = [
@@ -67,7 +68,7 @@ class _Attempt:
 def cache_dir() -> Path:
     """Return the folder for fetched files: AGEBENCH_CACHE, or the user's cache folder."""
     own = os.environ.get("AGEBENCH_CACHE", "")
-    return Path(own).expanduser() if own else Path(pooch.os_cache("agebench"))
+    return user_path(own) if own else Path(pooch.os_cache("agebench"))
 
 
 def _mirror() -> str:
@@ -83,7 +84,7 @@ def _local_places(file_name: str) -> Iterator[tuple[str, Path]]:
     yield "cache", cache_dir() / file_name
     mirror = _mirror()
     if mirror and not _is_url(mirror):
-        yield "mirror", Path(mirror).expanduser() / file_name
+        yield "mirror", user_path(mirror) / file_name
 
 
 def _urls(entry: ManifestEntry) -> Iterator[str]:

@@ -20,12 +20,19 @@ from agebench.bench.loading import (
     load_pictures,
 )
 from agebench.bench.records import ImageRecord
-from agebench.bench.results import CompareResult, EstimatorResult, output_folder
+from agebench.bench.results import (
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    CompareResult,
+    EstimatorResult,
+    output_folder,
+)
 from agebench.bench.scores import common_subset, score_estimator
 from agebench.bench.selection import describe_selection, take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.bench.threads import pinned
 from agebench.datasets.splits import Split
+from agebench.files import refuse_input
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
 from agebench.types import plain
@@ -72,6 +79,8 @@ def compare(
     pictures, maker = load_pictures(dataset, where, settings.protocol)
     # Models are opened inside too: ONNX Runtime's threads would else spin on after each run, and
     # take the processors from whoever is timed next.
+    for name in () if out is None else (RESULT_FILE, PREDICTIONS_FILE):
+        refuse_input(Path(out) / name, [root, settings.protocol])
     with output_folder(out), pinned(settings.threads):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
         detector, why = choose_detector(detector, pictures.spec)

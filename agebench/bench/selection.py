@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeAlias
 
 from agebench.bench.settings import CompareSettings
@@ -15,7 +14,7 @@ from agebench.datasets.split_files import read_split
 from agebench.datasets.splits import Split, part, select_parts
 from agebench.errors import UsageError, suggestion
 from agebench.protocols import Dataset, ProgressStep, no_progress
-from agebench.references import parse_reference
+from agebench.references import parse_reference, user_path
 from agebench.types import plain
 
 DEFAULT_PART = "test"
@@ -44,7 +43,7 @@ def find_split(dataset: Dataset, protocol: str) -> SplitMaker:
             raise UsageError(f"{protocol!r} is no protocol: expected NAME [key=value ...]")
         check_protocol(name, dataset, reference.options)
         return lambda progress: build_split(name, dataset, reference.options, progress)
-    path = Path(protocol).expanduser()
+    path = user_path(protocol)
     try:
         there = bool(name) and path.exists()
     except (OSError, ValueError):

@@ -15,6 +15,7 @@ from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.errors import AgebenchError, DatasetError, UsageError, suggestion
 from agebench.files import refuse_nested
+from agebench.references import user_path
 from agebench.registry import DATASETS, list_plugins, load_dataset
 
 if TYPE_CHECKING:
@@ -81,10 +82,10 @@ def split_against(text: str) -> tuple[str | None, Path]:
         raise UsageError(f"--against {text!r} names no place: is a variable not set?")
     known = [plugin.name for plugin in list_plugins(DATASETS)]
     if not colon or (name not in known and (Path(text).exists() or not _KIND.fullmatch(name))):
-        return None, Path(text)
+        return None, user_path(text)
     if name not in known:
         raise UsageError(f"unknown data set {name!r} in {text!r}: {suggestion(name, known)}")
-    return name, Path(rest)
+    return name, user_path(rest)
 
 
 def _for_other(step: Callable[[str, int, int], None]) -> Callable[[str, int, int], None]:
@@ -97,6 +98,12 @@ def _both(
     pair = [here[shared.here[0]], there[shared.there[0]]]
     more = [here[name] for name in shared.here[1:]] + [there[name] for name in shared.there[1:]]
     return shared, pair + more
+
+
+def _refuse_out(out: Path, root: Path, against: str | None) -> None:
+    refuse_nested(out, root)
+    if against is not None:
+        refuse_nested(out, split_against(against)[1])
 
 
 def _open_other(against: str, root: Path) -> Dataset:
@@ -138,7 +145,7 @@ def command(
     from agebench.datasets.doctor import examine, shared_pictures
 
     if out is not None:
-        refuse_nested(out, root)
+        _refuse_out(out, root, against)
     here = open_dataset(dataset, root)
     there = None if against is None else _open_other(against, root)
     other: Diagnosis | None = None

@@ -12,7 +12,7 @@ from rich.text import Text
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.errors import inert
-from agebench.files import check_target
+from agebench.files import check_target, refuse_input
 from agebench.references import join_options
 
 EPILOG = """\b
@@ -57,6 +57,8 @@ def command(
     if len(names) != 1:
         raise UsageError(f"expected one estimator, got {len(names)}: {', '.join(names)}")
     check_target(out)
+    protocol = settings.get("protocol")
+    refuse_input(out, [root, None if protocol is None else str(protocol)])
     with progress_bars() as progress:
         table = fit_years(
             names[0],

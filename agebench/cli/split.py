@@ -16,7 +16,7 @@ from rich.text import Text
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.errors import inert
-from agebench.files import check_target
+from agebench.files import check_target, refuse_input
 
 if TYPE_CHECKING:
     from agebench.datasets.splits import Leak, Split
@@ -120,6 +120,7 @@ def command(
 
     if out is not None:
         check_target(out)
+        refuse_input(out, [root, protocol])
     pictures = load_dataset(dataset, root)
     make = find_split(pictures, protocol)
     with progress_bars() as progress:

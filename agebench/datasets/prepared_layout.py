@@ -14,6 +14,8 @@ PROBLEMS_FILE = "manifest_problems.csv"
 SETTINGS_FILE = "prepare.json"
 SCHEMA_VERSION = 1
 
+PROBLEM_COLUMNS = ("source", "status", "reason", "sha256")
+
 ORIGINAL_FOLDER = "original_image"
 
 MIXED_GROUP = "mixed"

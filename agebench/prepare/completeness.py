@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agebench.datasets import prepared
-from agebench.datasets.prepared_layout import picture_file
-from agebench.errors import AgebenchError, DatasetError, UsageError
+from agebench.datasets.csv_table import read_table
+from agebench.datasets.prepared_layout import PROBLEM_COLUMNS, PROBLEMS_FILE, picture_file
+from agebench.errors import AgebenchError, DatasetError, ImageError, UsageError
+from agebench.prepare.records import UNREADABLE
 from agebench.protocols import Dataset, ProgressStep
-from agebench.weights import sha256_of
+from agebench.vision.images import read_file
 
 CHECKING = "Checking sources"
 _ANEW = "remove the folder and give the same command again"
@@ -36,8 +39,24 @@ def require_whole(out: Path, pictures: Dataset, progress: ProgressStep) -> None:
     lost += [name for name in named if not (out / name).is_file()]
     if lost:
         raise AgebenchError(f"{out} is damaged in {len(lost)} places, such as {lost[0]}; {_ANEW}")
-    hashes = {face.source: face.sha256 for face in was.faces.values()}
+    hashes = {face.source: face.sha256 for face in was.faces.values()} | _left_out(out)
     require_same_sources(out, pictures, hashes, progress)
+
+
+def _left_out(out: Path) -> dict[str, str]:
+    """Return the hashes of what has no row in the manifest; none of folders that lack them."""
+    try:
+        headings, rows = read_table(out / PROBLEMS_FILE, [[name] for name in PROBLEM_COLUMNS[:3]])
+        if "sha256" not in headings:
+            return {}
+        found = [row.cells for row in rows]
+    except DatasetError as error:
+        raise AgebenchError(f"{out} is damaged: {error}; {_ANEW}") from error
+    return {
+        cells["source"]: cells.get("sha256", "")
+        for cells in found
+        if cells.get("sha256") or cells.get("status") == UNREADABLE
+    }
 
 
 def _files(face: prepared.PreparedFace) -> Iterator[str]:
@@ -54,20 +73,16 @@ def require_same_sources(
     Args:
         out: for the message.
         pictures: as they are now.
-        hashes: by name the sha256 of those that were prepared; "" where one could not be read.
+        hashes: by name the sha256 of those that were looked at; "" where one could not be read.
         progress: called as they are read.
 
     Raises:
         UsageError: a picture has another content now.
     """
-    known = [item for item in pictures.samples if hashes.get(item.name)]
+    known = [item for item in pictures.samples if item.name in hashes]
     changed = []
     for done, item in enumerate(known, start=1):
-        try:
-            same = sha256_of(item.path) == hashes[item.name]
-        except (OSError, AgebenchError):
-            same = False
-        if not same:
+        if _hash_now(item.path) != hashes[item.name]:
             changed.append(item.name)
         progress(CHECKING, done, len(known))
     if changed:
@@ -75,3 +90,11 @@ def require_same_sources(
             f"{len(changed)} of the {len(known)} pictures that {out} was made of have another "
             f"content now, such as {changed[0]}: give another folder with --out"
         )
+
+
+def _hash_now(path: Path) -> str:
+    """Return the hash of a file's bytes, "" where a run of today could not read them either."""
+    try:
+        return hashlib.sha256(read_file(path)).hexdigest()
+    except (ImageError, MemoryError):
+        return ""

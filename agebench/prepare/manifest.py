@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from agebench.datasets.prepared_layout import (
     COLUMNS,
     MANIFEST_FILE,
+    PROBLEM_COLUMNS,
     PROBLEMS_FILE,
     view_columns,
 )
@@ -22,12 +23,12 @@ from agebench.prepare.store import Store
 from agebench.protocols import DatasetSpec
 from agebench.types import Point, Problem, Sample, plain
 
-PROBLEM_COLUMNS = ("source", "status", "reason")
-
 NOT_LISTED = "not_listed"
 """Status of what the data set itself left out, before any picture was opened."""
 
 Finished: TypeAlias = tuple[Sample, Task, PictureRecord]
+LeftOut: TypeAlias = tuple[str, str, str, str]
+"""Source, status, reason, and hash of the file's bytes ("" if unknown)."""
 
 
 @dataclass(slots=True)
@@ -136,34 +137,32 @@ def _row(
 
 def write_manifest(
     store: Store, views: Sequence[str], labels: Labels, finished: Iterable[Finished]
-) -> tuple[Counts, list[tuple[str, str, str]]]:
-    """Write the manifest; return the counts and what was left out (source, status, reason).
+) -> tuple[Counts, list[LeftOut]]:
+    """Write the manifest; return the counts and what was left out.
 
     Raises:
         AgebenchError: it can't be written.
     """
     counts = Counts()
-    left_out: list[tuple[str, str, str]] = []
+    left_out: list[LeftOut] = []
     with store.stream(MANIFEST_FILE) as file:
         file.write(csv_line((*COLUMNS, *view_columns(views))))
         for sample, task, record in finished:
             counts.add(task, record)
             if record.status != "ok":
-                left_out.append((sample.name, record.status, record.reason))
+                left_out.append((sample.name, record.status, record.reason, record.sha256))
             for index in range(len(record.faces)):
                 file.write(csv_line(_row(labels, sample, task, record, index)))
     return counts, left_out
 
 
-def write_problems(
-    store: Store, left_out: Iterable[tuple[str, str, str]], listed: Iterable[Problem]
-) -> None:
+def write_problems(store: Store, left_out: Iterable[LeftOut], listed: Iterable[Problem]) -> None:
     """Write the list of what has no row in the manifest, and why.
 
     Raises:
         AgebenchError: it can't be written.
     """
-    rows: Iterator[tuple[str, str, str]] = ((item.name, NOT_LISTED, item.reason) for item in listed)
+    rows: Iterator[LeftOut] = ((item.name, NOT_LISTED, item.reason, "") for item in listed)
     with store.stream(PROBLEMS_FILE) as file:
         file.write(csv_line(PROBLEM_COLUMNS))
         file.writelines(map(csv_line, sorted([*left_out, *rows])))

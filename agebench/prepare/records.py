@@ -20,6 +20,9 @@ PictureStatus: TypeAlias = Literal[
     "crashed",
 ]
 
+UNREADABLE: Literal["unreadable"] = "unreadable"
+"""Status of what can't be decoded; without a hash its bytes could not be read at all."""
+
 
 @dataclass(frozen=True, slots=True)
 class PreparedView:

@@ -30,6 +30,7 @@ from agebench.prepare.manifest import Finished, Labels, write_manifest, write_pr
 from agebench.prepare.naming import stems
 from agebench.prepare.pictures import JPEG_QUALITY, JPEG_SAMPLING, Plan, Task
 from agebench.prepare.pool import prepare_pictures
+from agebench.prepare.records import UNREADABLE
 from agebench.prepare.settings import PrepareSettings
 from agebench.prepare.store import (
     WORK_FOLDER,
@@ -39,6 +40,7 @@ from agebench.prepare.store import (
     working_folder,
 )
 from agebench.protocols import Dataset, DatasetSpec, ProgressStep, no_progress
+from agebench.references import user_path
 from agebench.registry import load_dataset, load_detector
 from agebench.types import plain
 
@@ -95,9 +97,9 @@ def prepare(
         AgebenchError: the output can't be written, or any other failure, in a sentence.
     """
     settings = settings or PrepareSettings()
-    folder = Path(out).expanduser()
+    folder = user_path(out)
     if root is not None:
-        refuse_nested(folder, Path(root).expanduser())
+        refuse_nested(folder, user_path(root))
     pictures, parts = _listed(dataset, root, settings, split)
     chosen, reason = choose_detector(detector, pictures.spec)
     name = str(chosen)  # a reference, as `detector` is one
@@ -188,7 +190,12 @@ class _Run:
         plan = Plan(detector, self._settings, self._out, scratch)
         with Journal(path, about, self._out) as journal:
             before = [task.source for task in self._tasks if task.source in journal]
-            hashes = {source: journal.read(source).sha256 for source in before}
+            records = (journal.read(source) for source in before)
+            hashes = {
+                record.source: record.sha256
+                for record in records
+                if record.sha256 or record.status == UNREADABLE
+            }
             require_same_sources(self._out, self._pictures, hashes, progress)
             resumed = len(before)
             self._prepare(plan, journal, progress)

@@ -188,6 +188,17 @@ def test_a_detector_that_finds_little_is_told_and_so_are_figures_on_a_handful(
     assert "ONLY" not in enough.out
 
 
+def test_a_list_is_not_written_over_by_the_result(cli: Cli, folders: Path, tmp_path: Path) -> None:
+    picture = next(folders.rglob("*.png"))
+    listed = tmp_path / "predictions.csv"
+    listed.write_text(f"path,age\n{picture},7\n")
+    given = ("constant", "--dataset", "csv", "--root", listed, "--detector", "aligned")
+    refused = cli(*given, "--out", tmp_path)
+    assert refused.code == 2
+    assert "is read here and would be lost" in refused.err
+    assert listed.read_text().startswith("path,age")
+
+
 def test_json_on_stdout_is_ascii_and_nothing_else(cli: Cli, folders: Path) -> None:
     _save(folders / "30" / "\u00e9\u2603.jpg")
     run = cli(*_folders(folders), "--json")

@@ -135,6 +135,20 @@ def test_a_folder_is_taken_for_the_baseline_in_it(cli: Cli, write_result: Write)
     assert cli("report", path, "--baseline", path.parent)[0] == 0
 
 
+def test_a_tilde_is_the_home_folder_where_the_shell_left_it(
+    cli: Cli, write_result: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert cli("report", write_result(), "--out=~/made")[0] == 0
+    assert (tmp_path / "made" / "report.html").is_file()
+    assert not (tmp_path / "~").exists()
+    code, _, err = cli("report", write_result(), "--out=~nosuchuser/made")
+    assert code == 2
+    assert "names a user without a home folder" in err
+
+
 def test_an_empty_path_is_not_this_folder(cli: Cli, write_result: Write) -> None:
     for words in (("report", write_result(), "--out", ""), ("doctor", "")):
         code, _, err = cli(*words)

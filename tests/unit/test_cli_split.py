@@ -108,3 +108,17 @@ def test_many_parts_are_listed_downwards(
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     (row,) = [line for line in lines if "fold-11" in line]
     assert [cell for cell in row if cell.isdigit()] == ["0", "1", "1", "1", "3"]
+
+
+def test_what_is_read_is_not_written_over(
+    listed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("--dataset", "csv", "--root", str(listed))
+    before = listed.read_bytes()
+    assert run(*given, "--protocol", "holdout", "--out", str(listed)) == 2
+    assert "is read here and would be lost" in capsys.readouterr().err
+    split = tmp_path / "split.csv"
+    assert run(*given, "--protocol", "holdout", "--out", str(split)) == 0
+    assert run(*given, "--protocol", str(split), "--out", str(split)) == 2
+    assert run(*given, "--protocol", "holdout seed=1", "--out", str(split)) == 0
+    assert listed.read_bytes() == before

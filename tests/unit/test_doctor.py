@@ -197,6 +197,16 @@ def test_two_sets_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixt
     assert [item["kind"] for item in shared] == ["identical", "near"]
 
 
+def test_no_report_is_written_into_a_set(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here, there = _two_sets(tmp_path)
+    for inside in (here, there):
+        assert run(here, "--against", there, "--out", inside / "report") == 2
+        assert "lies inside the data set's folder" in capsys.readouterr().err
+        assert not (inside / "report").exists()
+
+
 def test_sets_with_nothing_in_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     put(tmp_path, "a/01/x.jpg", jpeg(blobs(1)))
     put(tmp_path, "b/01/x.jpg", jpeg(blobs(2)))

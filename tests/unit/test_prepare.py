@@ -710,6 +710,29 @@ def test_pictures_of_other_content_are_not_taken_for_those_prepared(tmp_path: Pa
     assert tree(out) == before
 
 
+@pytest.mark.parametrize("finished", [True, False])
+@pytest.mark.parametrize("content", [b"", b"\xff\xd8\xff broken"])
+def test_a_picture_that_was_mended_is_noticed(
+    tmp_path: Path, content: bytes, finished: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = make_folders(tmp_path / "in"), tmp_path / "out"
+    broken = next(path for path in sorted(root.rglob("*")) if path.is_file())
+    whole = broken.read_bytes()
+    broken.write_bytes(content)
+    if finished:
+        aligned(root, out)
+        assert problems(out)[broken.relative_to(root).as_posix()][0] == "unreadable"
+        assert aligned(root, out).was_complete
+    else:
+        with monkeypatch.context() as patch:
+            patch.setattr(run_module, "write_manifest", None)
+            with pytest.raises(TypeError):
+                aligned(root, out)
+    broken.write_bytes(whole)
+    with pytest.raises(UsageError, match=r"1 of the \d+ pictures .* have another content now"):
+        aligned(root, out)
+
+
 def test_without_a_face_it_ends_with_1(tmp_path: Path) -> None:
     root, out = make_folders(tmp_path / "in"), tmp_path / "out"
     words = ["--dataset", "folders", "--root", str(root), "--detector", "aligned"]
