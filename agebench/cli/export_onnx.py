@@ -14,7 +14,7 @@ from rich.text import Text
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
-from agebench.errors import UsageError, inert
+from agebench.errors import UsageError, inert, suggestion
 from agebench.files import check_target
 from agebench.references import Reference, join_options, parse_reference
 
@@ -47,6 +47,10 @@ class _Faces:
     seed: int
 
 
+_OF_FACES = ("root", "face_detector", "protocol", "part", "sample", "seed")
+"""Options of the faces of `--dataset`."""
+
+
 @click.command("export-onnx", epilog=EPILOG, short_help="A model as one ONNX file, proven equal.")
 @click.argument("model", nargs=-1, metavar="[CHECKPOINT | ESTIMATOR [key=value]...]")
 @click.option("-o", "--out", type=FilePath(), required=True, help="File to write.")
@@ -65,7 +69,9 @@ class _Faces:
 @rare_option("--sample", type=int, default=128, show_default=True, help="So many real pictures.")
 @rare_option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
 @help_all
+@click.pass_context
 def command(  # noqa: PLR0913, PLR0917 - one parameter per option
+    context: click.Context,
     model: tuple[str, ...],
     out: Path,
     detector: str | None,
@@ -96,8 +102,12 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     if (detector is None) == (not model):
         raise UsageError("name a checkpoint or an estimator, or a detector with --detector")
     if detector is not None:
-        if fp16 or int8 or dataset or flip:
-            raise UsageError("a detector is exported in float32, as it is, on generated pictures")
+        given = ("name", "flip", "fp16", "int8", "tolerance", "dataset", *_OF_FACES)
+        _refuse_given(
+            context,
+            given,
+            "is not for a detector: that is exported in float32, as it is, on generated pictures",
+        )
         _detector(detector, out, check=not no_check)
         return
     names = join_options(model)
@@ -105,11 +115,32 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise UsageError(f"expected one model, got {len(names)}: {', '.join(names)}")
     if int8 and dataset is None:
         raise UsageError("--int8 needs --dataset: real faces, to find the range of each number")
+    _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
     faces = _Faces(dataset, root, face_detector, protocol, part, sample, seed)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
     allowed = _tolerance(tolerance, precision)  # before a file is downloaded for nothing
     candidate = _named(_candidate(names[0], flip=flip), name)
     _estimator(candidate, out, faces, precision, allowed, check=not no_check)
+
+
+def _refuse_given(context: click.Context, names: tuple[str, ...], why: str) -> None:
+    """Refuse options that were given although they would decide nothing."""
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+def _refuse_idle(
+    context: click.Context, dataset: str | None, *, check: bool, reduced: bool
+) -> None:
+    """Refuse options of faces that are not read, and of a comparison that is left out."""
+    if dataset is None:
+        _refuse_given(context, _OF_FACES, "needs --dataset: without it crops are generated")
+    if not check:
+        compared = ("tolerance",) if reduced else ("tolerance", "dataset")
+        _refuse_given(
+            context, compared, "is for the comparison that --no-check leaves out: give one of them"
+        )
 
 
 def _named(candidate: Candidate, name: str | None) -> Candidate:
@@ -168,11 +199,12 @@ def _tolerance(years: float | None, precision: str) -> Tolerance | None:
 def _candidate(name: str, *, flip: bool) -> Candidate:
     """Return what is exported: a checkpoint by its path, or an estimator by its name."""
     path = Path(name).expanduser()
-    if path.suffix == ".safetensors" or path.is_file():
+    named = name.startswith("torch:")  # torch:FILE ends as a path of a checkpoint does
+    if path.is_file() or (path.suffix == ".safetensors" and not named):
         return _checkpoint(path, flip=flip)
     reference = parse_reference(name)
     if reference.name == "torch" and reference.path is not None:
-        return _checkpoint(reference.path, flip=flip)
+        return _checkpoint(reference.path, flip=_flip_of(reference, flip=flip))
     if flip:
         raise UsageError("--flip is for checkpoints of 'agebench train'")
     if reference.name == "caffe-age-net":
@@ -181,6 +213,34 @@ def _candidate(name: str, *, flip: bool) -> Candidate:
         f"{reference.name!r} can't be exported to ONNX: give a checkpoint of 'agebench train', or "
         "caffe-age-net[:FILE]"
     )
+
+
+def _flip_of(reference: Reference, *, flip: bool) -> bool:
+    """Return whether ``torch:FILE [flip=...]`` looks at the mirror image too.
+
+    Raises:
+        UsageError: it names a runtime, device or option that the exported file does not have, or
+            contradicts --flip.
+    """
+    from agebench.registry import convert_option
+
+    if reference.runtime not in {None, "torch"} or reference.device not in {None, "cpu"}:
+        raise UsageError(
+            f"{reference.text!r}: a checkpoint is exported from PyTorch on the CPU, and the file "
+            "runs under any runtime: leave out what follows '@'"
+        )
+    for name in reference.options:
+        if name != "flip":
+            hint = suggestion(name, ["flip"])
+            raise UsageError(f"option {name!r} is not part of an exported checkpoint: {hint}")
+    text = reference.options.get("flip")
+    try:
+        asked = flip if text is None else convert_option(text, bool)
+    except ValueError as error:
+        raise UsageError(f"option flip={text!r} of 'torch': {error}") from error
+    if flip and not asked:
+        raise UsageError(f"--flip and flip={text} exclude each other: give one of them")
+    return bool(asked)
 
 
 def _checkpoint(path: Path, *, flip: bool) -> Candidate:
@@ -212,10 +272,6 @@ def _caffe_age_net(reference: Reference) -> Candidate:
 
 def _crops(candidate: Candidate, faces: _Faces) -> LabelledCrops | None:
     if faces.dataset is None:
-        for name in ("root", "face_detector", "protocol", "part"):
-            if getattr(faces, name) is not None:
-                option = name.replace("_", "-")
-                raise UsageError(f"--{option} needs --dataset: without it crops are generated")
         return None
     from agebench.bench.labelled_crops import labelled_crops
     from agebench.bench.settings import CompareSettings

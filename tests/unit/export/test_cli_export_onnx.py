@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from agebench.cli import main
+from agebench.export.age_file import AgeFile
 from agebench.export.age_net import random_age_net
 
 
@@ -23,6 +24,18 @@ def caffemodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("caffe") / "random.caffemodel"
     random_age_net(path, seed=4)
     return path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(age_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a tiny network for a round; return its checkpoint."""
+    pytest.importorskip("torch")
+    folder = tmp_path_factory.mktemp("trained")
+    settings = str(age_list / "settings.toml")
+    with pytest.raises(SystemExit) as ended:
+        main(["train", settings, "--out", str(folder), "--set", "rounds=1"])
+    assert not ended.value.code
+    return folder / "best.safetensors"
 
 
 @pytest.fixture
@@ -63,6 +76,22 @@ def test_an_estimator_is_exported_and_compared_on_real_faces(
         (("--detector", "yoloface-500k confidence=0.1"), "is not part of an exported"),
         (("--detector", "yoloface-500k version=v9"), "unknown version 'v9'"),
         (("--detector", "yoloface-500k", "--fp16"), "exported in float32"),
+        (("--detector", "yoloface-500k", "--name", "a"), "--name is not for a detector"),
+        (("--detector", "yoloface-500k", "--tolerance", "5"), "--tolerance is not for a detector"),
+        (("--detector", "yoloface-500k", "--root", "/none"), "--root is not for a detector"),
+        (("--detector", "yoloface-500k", "--sample", "3"), "--sample is not for a detector"),
+        (("--detector", "yoloface-500k", "--face-detector", "z"), "--face-detector is not for"),
+        (("--detector", "yoloface-500k", "--seed", "0"), "--seed is not for a detector"),
+        (("caffe-age-net", "--sample", "-5"), "--sample needs --dataset"),
+        (("caffe-age-net", "--seed", "-1"), "--seed needs --dataset"),
+        (("caffe-age-net", "--face-detector", "haar"), "--face-detector needs --dataset"),
+        (("caffe-age-net", "--tolerance", "3", "--no-check"), "that --no-check leaves out"),
+        (("caffe-age-net", "--dataset", "sample", "--no-check"), "that --no-check leaves out"),
+        (("torch:x.safetensors", "nonsense=1"), "'nonsense' is not part of an exported"),
+        (("torch:x.safetensors", "flip=perhaps"), "option flip='perhaps' of 'torch'"),
+        (("torch:x.safetensors", "flip=no", "--flip"), "--flip and flip=no exclude each other"),
+        (("torch:x.safetensors@cv2dnn:cuda",), "exported from PyTorch on the CPU"),
+        (("torch:x.safetensors@torch:cuda",), "exported from PyTorch on the CPU"),
         (("caffe-age-net", "--tolerance", "-1"), "tolerance must be above 0"),
         (("caffe-age-net", "--tolerance", "nan"), "got nan (mean nan)"),
     ],
@@ -73,6 +102,18 @@ def test_wrong_calls_are_refused(
     assert run(*arguments, "-o", tmp_path / "out.onnx") == 2
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("given", "mirrored"),
+    [((), False), (("flip=true",), True), (("flip=0",), False), (("--flip",), True)],
+)
+def test_flip_of_a_reference_is_that_of_the_option(
+    given: tuple[str, ...], mirrored: bool, checkpoint: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.onnx"
+    assert run(f"torch:{checkpoint}", *given, "-o", out, "--no-check") == 0
+    assert AgeFile(out).spec.mirrored is mirrored
 
 
 def test_only_onnx_files_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
