@@ -192,8 +192,7 @@ def test_a_list_is_not_written_over_by_the_result(cli: Cli, folders: Path, tmp_p
     picture = next(folders.rglob("*.png"))
     listed = tmp_path / "predictions.csv"
     listed.write_text(f"path,age\n{picture},7\n")
-    given = ("constant", "--dataset", "csv", "--root", listed, "--detector", "aligned")
-    refused = cli(*given, "--out", tmp_path)
+    refused = cli(*BASE, "--dataset", "csv", "--root", listed, "--out", tmp_path)
     assert refused.code == 2
     assert "is read here and would be lost" in refused.err
     assert listed.read_text().startswith("path,age")
