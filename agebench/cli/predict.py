@@ -93,22 +93,21 @@ def command(
     _check(sources, as_json=as_json, as_csv=as_csv, out=out, camera=camera, frames=frames)
     wanted = PredictSettings(estimators=estimators, **settings)
     found = find_sources(sources) if sources else Sources(())
-    run = PictureRun(found, wanted)
+    run = PictureRun(found, wanted, camera=camera)
     if out is not None and run.videos:
         raise UsageError("--out is for pictures; send a video's lines to a file with '>'")
     if run.predictor.detector_note:
         click.echo(f"agebench: {inert(run.predictor.detector_note)}", err=True)
-    videos: list[str | int] = [*run.videos] if camera is None else [camera]
-    if not videos:
+    if not run.videos:
         _refuse_given(context, tuple(options))
     whole = 0
     try:
-        write = _writer(as_json, as_csv, run, moving=bool(videos))
-        if run.total or not videos:
+        write = _writer(as_json, as_csv, run, moving=bool(run.videos))
+        if run.total or not run.videos:
             _run_pictures(run, write, out)
-        for video in videos:
+        for video in run.videos:
             summary = not (as_json or as_csv)
-            whole += _run_video(run, video, wanted.draw, options, None if summary else write)
+            whole += _run_video(run, video, options, None if summary else write)
     except KeyboardInterrupt:
         kept = f"; {out} goes on from there with the same command" if out else ""
         click.echo(f"agebench: interrupted{kept}", err=True)
@@ -147,17 +146,17 @@ def _refuse_given(context: click.Context, options: tuple[str, ...]) -> None:
 def _run_video(
     run: PictureRun,
     video: str | int,
-    draw: Path | None,
     options: dict[str, Any],
     write: Callable[[dict[str, Any]], None] | None,
 ) -> bool:
     """Examine one video; return whether it could be done.  Without `write` a summary is printed."""
-    from agebench.prediction.video import VideoRun, video_place
+    from agebench.prediction.places import make_folder_of
+    from agebench.prediction.video import VideoRun
     from agebench.prediction.writing import people_lines
 
-    place = None if draw is None else video_place(draw, str(video))
-    if place is not None and place != draw:
-        place.parent.mkdir(parents=True, exist_ok=True)
+    place = run.place_of(video)
+    if place is not None:
+        make_folder_of(place)
     source = video if isinstance(video, int) else Path(video)
     going = VideoRun(run.predictor, source, draw=place, **options)
     try:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agebench.errors import AgebenchError, UsageError
-from agebench.prediction.drawing import FORMATS
+from agebench.errors import UsageError
 from agebench.prediction.explaining import check_explainable
 from agebench.prediction.lines import LineFile
+from agebench.prediction.places import DrawPlaces, Source
 from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import STDIN, Sources, is_video
@@ -109,22 +109,33 @@ class Tally:
 
 
 class PictureRun:
-    """Loads the models, checks the call, then yields pictures as they are finished.
+    """Checks the call, loads the models, then yields pictures as they are finished.
+
+    Args:
+        sources: what is looked at.
+        settings: what is to be done with it.
+        camera: the number of a camera, which is then all there is to look at.
 
     Raises:
         UsageError: the call is wrong.
         AgebenchError: a model can't be loaded.
     """
 
-    def __init__(self, sources: Sources, settings: PredictSettings) -> None:
-        self._sources = sources
+    def __init__(
+        self, sources: Sources, settings: PredictSettings, *, camera: int | None = None
+    ) -> None:
         self._settings = settings
         self._names = [name for name in sources.names if not is_video(name)]
-        self.videos = [name for name in sources.names if is_video(name)]
+        self.videos: list[Source] = [name for name in sources.names if is_video(name)]
+        if camera is not None:
+            self.videos.append(camera)
         if settings.workers > 1 and self.videos:
             raise UsageError("a video is examined by one process: leave --workers out")
         if settings.workers > 1 and STDIN in sources.names:
             raise UsageError("a picture from standard input is one: leave --workers out")
+        self._places = None
+        if settings.draw is not None:
+            self._places = DrawPlaces(settings.draw, sources, camera)
         self.predictor = AgePredictor(
             settings.estimators or None,
             detector=settings.detector,
@@ -134,9 +145,6 @@ class PictureRun:
         if settings.explain:
             for name, estimator in self.predictor.estimators.items():
                 check_explainable(name, estimator)
-        self._places = None
-        if settings.draw is not None and self._names:
-            self._places = DrawPlaces(settings.draw, sources, self._names)
         self.tally = Tally()
         for problem in sources.problems:
             self.tally.failures[LEFT_OUT] += 1
@@ -170,68 +178,11 @@ class PictureRun:
 
     def _tasks(self, lines: LineFile | None) -> Iterator[Task]:
         for name in self._names:
-            place = self._places.of(name) if self._places is not None else None
             if lines is not None and name in lines:
                 self.tally.resumed += 1
             else:
-                yield Task(name, place)
+                yield Task(name, self.place_of(name))
 
-
-class DrawPlaces:
-    """Where each picture is drawn to: one file, or below a folder as the pictures lie in theirs.
-
-    Raises:
-        UsageError: a drawing would lie among the pictures, or have a format that can't be written.
-    """
-
-    def __init__(self, out: Path, sources: Sources, names: Sequence[str]) -> None:
-        self._out = out
-        self._roots = [(str(root), Path(root)) for root in sources.roots]
-        self._used: set[str] = set()
-        self._file = sources.single and not out.is_dir() and bool(out.suffix)
-        if self._file:
-            self._check_file(names[0])
-        else:
-            self._check_folder(names)
-
-    def _check_file(self, name: str) -> None:
-        if self._out.suffix.lower() not in FORMATS:
-            known = ", ".join(FORMATS)
-            raise UsageError(f"--draw {self._out}: expected one of {known}, or a folder")
-        if name != STDIN and self._out.exists() and self._out.samefile(name):
-            raise UsageError(f"--draw {self._out} is the picture itself: name another file")
-        if not self._out.parent.is_dir():
-            raise AgebenchError(f"there is no folder {self._out.parent} for --draw: make it")
-
-    def _check_folder(self, names: Sequence[str]) -> None:
-        out = self._out.resolve()
-        named_as_file = self._out.suffix.lower() in FORMATS and not self._out.is_dir()
-        if named_as_file or (self._out.exists() and not self._out.is_dir()):
-            raise UsageError(f"--draw {self._out} is no folder: several pictures need one")
-        folders = {str(Path(name).parent) for name in names if name != STDIN}
-        among = any(out == Path(folder).resolve() for folder in folders)
-        below = any(out.is_relative_to(root.resolve()) for _, root in self._roots)
-        if among or below:
-            raise UsageError(
-                f"--draw {self._out} lies among the pictures, which would be overwritten or mixed "
-                "with their drawings: give a folder elsewhere"
-            )
-
-    def of(self, name: str) -> Path:
-        """Return where a picture is drawn to; no two share a place if asked in the same order."""
-        if self._file:
-            return self._out
-        inner = self._inner(name)
-        place = inner if inner.suffix.lower() in FORMATS else Path(f"{inner}.png")
-        number = 2
-        while str(place) in self._used:
-            place = place.with_name(f"{inner.stem}-{number}{place.suffix}")
-            number += 1
-        self._used.add(str(place))
-        return self._out / place
-
-    def _inner(self, name: str) -> Path:
-        for text, root in self._roots:
-            if name.startswith(text) and Path(name).is_relative_to(root):
-                return Path(name).relative_to(root)
-        return Path("stdin" if name == STDIN else Path(name).name)
+    def place_of(self, name: Source) -> Path | None:
+        """Return where a picture, a video or the camera is drawn to, if it is."""
+        return None if self._places is None else self._places.of(name)

@@ -14,7 +14,7 @@ from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.records import AgeAnswer, PredictedFace
 from agebench.prediction.tracking import SMOOTHING_FRAMES, Tracker
 from agebench.types import Image
-from agebench.vision.video import CODECS, Frame, VideoSink, VideoSource, check_video_name
+from agebench.vision.video import Frame, VideoSink, VideoSource, check_video_name
 
 
 @dataclass(slots=True)
@@ -159,15 +159,3 @@ def _check_target(draw: Path, source: Path | int) -> None:
         raise UsageError(f"--draw {draw} is the video itself: name another file")
     if not draw.parent.is_dir():
         raise AgebenchError(f"there is no folder {draw.parent} for --draw: make it")
-
-
-def video_place(out: Path, video: str) -> Path:
-    """Return where a video's annotated copy goes: `out` itself if named so, or below it.
-
-    >>> video_place(Path("drawn"), "a/party.webm").as_posix()
-    'drawn/party.webm.mp4'
-    """
-    if out.suffix.lower() in CODECS and not out.is_dir():
-        return out
-    name = Path(video).name
-    return out / (name if Path(name).suffix.lower() in CODECS else f"{name}.mp4")

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.errors import AgebenchError
 from agebench.prediction.drawing import draw_side_by_side, save_picture
 from agebench.prediction.explaining import moved_years
+from agebench.prediction.places import make_folder_of
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.records import PredictedPicture
 from agebench.prediction.sources import STDIN
@@ -112,9 +112,6 @@ def _draw(image_bgr: Image, answer: PredictedPicture, path: Path) -> str:
         drawn = draw_side_by_side(image_bgr, answer.faces, answer.estimators)
     except Exception as error:  # a picture of an odd shape must not end the run
         return f"{type(error).__name__}: {error}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AgebenchError(f"{path.parent} can't be made: {error.strerror}") from error
+    make_folder_of(path)
     save_picture(drawn, path)
     return ""

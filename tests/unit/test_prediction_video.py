@@ -18,7 +18,7 @@ from agebench.errors import ImageError, UsageError
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.records import AgeAnswer, PredictedFace
 from agebench.prediction.tracking import MAX_GAP_FRAMES, Tracker, mean_answer
-from agebench.prediction.video import VideoRun, video_place
+from agebench.prediction.video import VideoRun
 from agebench.types import Box, Face, Image
 from agebench.vision.opencv import cv2
 from agebench.vision.video import VideoSink, VideoSource
@@ -226,7 +226,6 @@ def test_annotated_videos_have_all_frames_and_are_drawn_on(tmp_path: Path) -> No
     assert all(shown.std() > frame(0).std() + 3 for shown in frames)
     assert invoke(path, *FAST, "--draw", tmp_path / "folder").exit_code == 0
     assert (tmp_path / "folder" / "v.avi").is_file()
-    assert video_place(tmp_path, "x.webm") == tmp_path / "x.webm.mp4"
 
 
 @pytest.mark.parametrize(
