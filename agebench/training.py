@@ -37,9 +37,11 @@ from agebench.train.run_folder import (
     alone_in,
     best_is_unusable,
     check_contents,
+    check_labels,
     check_pictures,
     checkpoint_to_resume,
     evaluation_of,
+    going_on,
     write_left_out,
 )
 from agebench.train.run_state import RunState
@@ -124,6 +126,8 @@ class _Run:
             check_pictures(about, resume)
             if self._knows_its_pictures:
                 check_contents(folder, faces["train"].hashes)
+            check_labels(about, resume)
+            settings = going_on(settings, resume)
         self._note_start(about, faces["val"], start, resume)
         trainer = Trainer(
             settings,

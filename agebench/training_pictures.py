@@ -93,6 +93,7 @@ class Pictures:
             "detector": plain(self.detector.spec),
             "split": {"protocol": self.split.protocol, "fingerprint": self.split.fingerprint},
             "pictures": {name: len(part_faces) for name, part_faces in faces.items()},
+            "contents": {name: part_faces.fingerprint for name, part_faces in faces.items()},
             "left_out": {
                 name: [f"{problem.name}: {problem.reason}" for problem in part_faces.problems][:100]
                 for name, part_faces in faces.items()

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +18,7 @@ from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoin
 from agebench.train.loop import BEST_FILE, LAST_FILE
 from agebench.train.settings import TrainSettings
 from agebench.types import Problem
+from agebench.weights import sha256_of
 
 EVALUATION_FILE = "evaluation.json"
 LEFT_OUT_FILE = "left-out.csv"
@@ -25,9 +27,9 @@ LOCK_FILE = ".lock"
 FREE_SETTINGS = frozenset(
     {
         *("device", "checkpoint_minutes", "rounds", "data.workers"),
-        # Is read once, at the first step.
+        # Is read once, at the first step, and may be left out then; another one is refused apart.
         "start",
-        # Where the pictures lie; that they are the same ones is checked by the split.
+        # Where the pictures lie; that they are the same ones is checked by names and contents.
         *("data.root", "data.protocol"),
     }
 )
@@ -100,6 +102,7 @@ def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | 
             "best round, or remove it to start anew"
         ) from error
     _check_settings(settings, saved.settings)
+    _check_start(settings.start, saved)
     if saved.state.get("best_mae") is not None and not (folder / BEST_FILE).is_file():
         raise best_is_unusable(WeightsError(f"{folder / BEST_FILE} is not there"))
     return saved
@@ -130,6 +133,33 @@ def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
         )
 
 
+def _check_start(given: str, saved: Checkpoint) -> None:
+    """Refuse to go on as if the run had begun with other weights than it did."""
+    begun, text = saved.about.get("started_from"), saved.settings.start
+    if not given or given == text:
+        return
+    path = Path(given)
+    if text and path.resolve() == Path(text).resolve():
+        return
+    if isinstance(begun, Mapping):
+        # The same file under another name; the old name is lost where it was once left out.
+        with suppress(WeightsError):  # it can't be read
+            if sha256_of(path) == begun.get("sha256"):
+                return
+        was = repr(text) if text else f"a file of sha256 {begun.get('sha256')!r:.20}"
+    else:
+        was = "none"
+    raise UsageError(
+        f"the run in this folder was begun with another start (it was {was}, is {given!r}): leave "
+        "it out to go on, or give another folder"
+    )
+
+
+def going_on(settings: TrainSettings, saved: Checkpoint) -> TrainSettings:
+    """Return the settings of a run that goes on: it stays recorded what it was begun with."""
+    return replace(settings, start=saved.settings.start or settings.start)
+
+
 def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
@@ -154,6 +184,23 @@ def check_contents(folder: Path, hashes: Sequence[str]) -> None:
             f"{changed} of the {len(hashes)} training pictures have another content than those "
             "that the run in this folder was begun with: give those again, or another folder"
         )
+
+
+def check_labels(about: Mapping[str, Any], saved: Checkpoint) -> None:
+    """Refuse to go on with labels or contents other than those that the run began with.
+
+    Raises:
+        UsageError: those of a part differ; of a run that noted none of it nothing is said.
+    """
+    known = saved.about.get("contents")
+    if not isinstance(known, Mapping):
+        return
+    for part, fingerprint in about["contents"].items():
+        if fingerprint != known.get(part):
+            raise UsageError(
+                f"pictures of the part {part!r} have other labels or contents than those that the "
+                "run in this folder was begun with: give those again, or another folder"
+            )
 
 
 def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:

@@ -6,6 +6,8 @@ a face, with whatever jitter, are then cut from the window in one warp each.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -189,6 +191,13 @@ class TrainingFaces:
         """Exact ages, and the middle of a range, float64 (n,)."""
         middle: Floats = (self.lows + self.highs) / 2
         return middle
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 over name, contents and label of every picture, whatever their order."""
+        labels = zip(self.lows.tolist(), self.highs.tolist(), strict=True)
+        rows = zip(self.names, self.hashes, labels, strict=True)
+        return hashlib.sha256("\n".join(sorted(map(json.dumps, rows))).encode()).hexdigest()
 
 
 def _label(sample: Sample) -> tuple[float, float] | None:

@@ -6,6 +6,7 @@ import csv
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -325,11 +326,92 @@ def test_a_run_does_not_go_on_with_other_contents(run: Any, age_list: Path, tmp_
     assert "1 of the 24 training pictures have another content" in " ".join(error.split())
 
 
-def test_a_start_that_comes_too_late_is_said_not_to_be_used(run: Any) -> None:
+def test_a_run_does_not_go_on_with_other_pictures_to_validate(
+    run: Any, age_list: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(age_list, tmp_path / "data")
     assert run()[0] == 0
+    picture = tmp_path / "data" / "p03.png"
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    code, _, error = run("--set", f"data.root={tmp_path / 'data' / 'list.csv'}")
+    assert code == 2
+    assert "pictures of the part 'val' have other labels or contents" in " ".join(error.split())
+
+
+@pytest.mark.parametrize(("line", "part"), [(1, "train"), (4, "val")])
+def test_a_run_does_not_go_on_with_other_labels(
+    run: Any, age_list: Path, tmp_path: Path, line: int, part: str
+) -> None:
+    shutil.copytree(age_list, tmp_path / "data")
+    listed = tmp_path / "data" / "list.csv"
+    assert run("--root", str(listed))[0] == 0
+    lines = listed.read_text().splitlines()
+    name, age = lines[line].split(",")
+    lines[line] = f"{name},{int(age) + 1}"
+    listed.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
+    code, _, error = run("--root", str(listed))
+    assert code == 2
+    assert f"pictures of the part {part!r} have other labels" in " ".join(error.split())
+    lines[line] = f"{name},{age}"
+    listed.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
+    assert run("--root", str(listed))[0] == 0  # in another order, which says nothing
+
+
+def _forget(checkpoint: Path, *facts: str, **settings: Any) -> None:
+    """Let a checkpoint be one of a version that noted less."""
+    saved = read_checkpoint(checkpoint)
+    about = {name: value for name, value in saved.about.items() if name not in facts}
+    replace(saved, about=about, settings=replace(saved.settings, **settings)).write(checkpoint)
+
+
+def test_an_older_run_that_noted_no_labels_goes_on(run: Any, tmp_path: Path) -> None:
+    assert run()[0] == 0
+    last = tmp_path / "run" / LAST_FILE
+    assert set(read_checkpoint(last).about["contents"]) == {"train", "val"}
+    _forget(last, "contents")
+    assert run()[0] == 0
+
+
+def test_a_start_that_comes_too_late_is_refused(run: Any, tmp_path: Path) -> None:
+    assert run()[0] == 0
+    code, _, error = run("--set", "start=nowhere.safetensors")
+    assert code == 2
+    assert "another start (it was none, is 'nowhere.safetensors')" in " ".join(error.split())
+    # Earlier versions went on, and noted the file that they did not use.
+    _forget(tmp_path / "run" / LAST_FILE, start="nowhere.safetensors")
     code, out, _ = run("--set", "start=nowhere.safetensors")
     assert code == 0
     assert "start=nowhere.safetensors is not used" in " ".join(out.split())
+
+
+def test_another_start_than_the_runs_is_refused(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run()[0] == 0
+    best, second = tmp_path / "run" / BEST_FILE, tmp_path / "second"
+    shutil.copy(best, tmp_path / "copy.safetensors")
+
+    def go_on(*start: str) -> Any:
+        named = [f"start={path}" for path in start]
+        return run("--out", str(second), *_set("rounds=1", *named))
+
+    assert go_on(str(best))[0] == 0
+    code, _, error = go_on("/nonexistent/other.safetensors")
+    assert code == 2
+    said = " ".join(error.split())
+    assert f"it was {str(best)!r}, is '/nonexistent/other.safetensors'" in said
+    # The very file, however it is named, or none; the record stays.
+    for start in ((), ("run/best.safetensors",), ("copy.safetensors",)):
+        assert go_on(*start)[0] == 0
+        evaluation = json.loads((second / "evaluation.json").read_text())
+        assert evaluation["settings"]["start"] == str(best)
+    # Earlier versions forgot the name when it was left out once.
+    _forget(second / LAST_FILE, start="")
+    assert go_on("copy.safetensors")[0] == 0
+    _forget(second / LAST_FILE, start="")
+    shutil.copy(second / LAST_FILE, tmp_path / "other.safetensors")
+    assert go_on("other.safetensors")[0] == 2
 
 
 def test_ages_that_the_network_can_not_give_are_left_out_and_listed(
