@@ -91,11 +91,12 @@ def command(
     options = {name: settings.pop(name) for name in ("smoothing", "frames")}
     frames = options["frames"]
     _check(sources, as_json=as_json, as_csv=as_csv, out=out, camera=camera, frames=frames)
+    _check_columns(as_csv=as_csv, explain=settings["explain"])
     wanted = PredictSettings(estimators=estimators, **settings)
     found = find_sources(sources) if sources else Sources(())
     run = PictureRun(found, wanted, camera=camera)
-    if out is not None and run.videos:
-        raise UsageError("--out is for pictures; send a video's lines to a file with '>'")
+    if out is not None:
+        run.refuse_moving("--out")
     if run.predictor.detector_note:
         click.echo(f"agebench: {inert(run.predictor.detector_note)}", err=True)
     if not run.videos:
@@ -136,6 +137,11 @@ def _check(
         raise UsageError("--camera N goes alone, N from 0, and needs --frames to know its end")
 
 
+def _check_columns(*, as_csv: bool, explain: bool) -> None:
+    if as_csv and explain:
+        raise UsageError("--csv has no column for --explain: give --json, or leave one of them out")
+
+
 def _refuse_given(context: click.Context, options: tuple[str, ...]) -> None:
     """Refuse options that were given although nothing moves."""
     for name in options:
@@ -169,6 +175,8 @@ def _run_video(
         run.tally.failures["unreadable"] += 1
         run.tally.pictures += 1
         return False
+    finally:
+        run.tally.add_times(going.tally.stage_ms)
     for line in people_lines(str(video), going.tally):
         click.echo(line, err=write is not None)
     return True

@@ -105,10 +105,9 @@ class DrawPlaces:
         if name == STDIN:
             return "stdin"
         for prefix in self._prefixes:
-            # With ".." in it, it may lie anywhere, and its drawing would too.
-            if name.startswith(prefix) and ".." not in Path(inner := name[len(prefix) :]).parts:
+            if name.startswith(prefix) and not _leads_out(inner := name[len(prefix) :]):
                 return inner
-        return Path(name).name
+        return os.path.basename(name)  # noqa: PTH119 - a Path for each would be slow
 
     def _refuse_sources(self, names: Sequence[Source]) -> None:
         """Refuse a place that is a source; files are the same by device and number, not by name."""
@@ -140,6 +139,11 @@ def _is_alone(names: Sequence[Source], sources: Sources) -> bool:
     if len(names) != 1:
         return False
     return sources.single or (_moves(names[0]) and not sources.roots)
+
+
+def _leads_out(inner: str) -> bool:
+    """Tell whether a name may lie anywhere, and its drawing too, since it holds ".."."""
+    return ".." in inner and ".." in Path(inner).parts
 
 
 def _moves(name: Source) -> bool:

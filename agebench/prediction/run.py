@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,14 +87,18 @@ class Tally:
         record = finished.record
         self.pictures += 1
         self.faces += len(record["faces"])
-        for stage, spent in finished.stage_ms.items():
-            self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + spent
+        self.add_times(finished.stage_ms)
         if record["status"] != "ok":
             self.failures[record["status"]] += 1
             self.note(record["picture"], record["reason"])
         if finished.not_drawn:
             self.not_drawn += 1
             self.note(record["picture"], f"not drawn: {finished.not_drawn}")
+
+    def add_times(self, stage_ms: Mapping[str, float]) -> None:
+        """Add the time of each stage, milliseconds."""
+        for stage, spent in stage_ms.items():
+            self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + spent
 
     @property
     def answered(self) -> int:
@@ -129,10 +133,7 @@ class PictureRun:
         self.videos: list[Source] = [name for name in sources.names if is_video(name)]
         if camera is not None:
             self.videos.append(camera)
-        if settings.workers > 1 and self.videos:
-            raise UsageError("a video is examined by one process: leave --workers out")
-        if settings.workers > 1 and STDIN in sources.names:
-            raise UsageError("a picture from standard input is one: leave --workers out")
+        self._check_options()
         self._places = None
         if settings.draw is not None:
             self._places = DrawPlaces(settings.draw, sources, camera)
@@ -150,10 +151,31 @@ class PictureRun:
             self.tally.failures[LEFT_OUT] += 1
             self.tally.note(problem.name, problem.reason)
 
+    def _check_options(self) -> None:
+        if self._settings.workers > 1:
+            self.refuse_moving("--workers")
+        if self._settings.explain:
+            self.refuse_moving("--explain")
+        if self._settings.workers > 1 and STDIN in self._names:
+            raise UsageError("a picture from standard input is one: leave --workers out")
+
     @property
     def total(self) -> int:
         """Number of pictures that were listed."""
         return len(self._names)
+
+    def refuse_moving(self, option: str) -> None:
+        """Refuse an option that is for pictures, where there is a video or a camera.
+
+        Raises:
+            UsageError: there is one; it is named.
+        """
+        for video in self.videos:
+            what = f"camera {video}" if isinstance(video, int) else f"the video {video!r}"
+            raise UsageError(
+                f"{option} is for pictures, got {what}: leave {option} out, or name the pictures "
+                "alone, such as by a pattern ('PHOTOS/**/*.jpg')"
+            )
 
     def finished(self, lines: LineFile | None = None) -> Generator[Finished, None, None]:
         """Yield the pictures in order; those in `lines` are passed over, the others added to it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -44,12 +45,14 @@ class VideoTally:
         broken: that could not be decoded.
         failed: that upset the detector or could not be cut.
         people: by number.
+        stage_ms: time by stage, milliseconds.
     """
 
     frames: int = 0
     broken: int = 0
     failed: int = 0
     people: dict[int, Person] = field(default_factory=dict)
+    stage_ms: dict[str, float] = field(default_factory=dict)
 
     def add(self, frame: int, faces: list[PredictedFace]) -> None:
         """Count the faces of a frame."""
@@ -58,6 +61,11 @@ class VideoTally:
             person = self.people.setdefault(number, Person(number, frame, frame, 0, face.ages))
             person.last, person.ages = frame, face.ages
             person.seen += 1
+
+    def add_times(self, stage_ms: Mapping[str, float]) -> None:
+        """Add the time of each stage, milliseconds."""
+        for stage, spent in stage_ms.items():
+            self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + spent
 
 
 class VideoRun:
@@ -108,7 +116,7 @@ class VideoRun:
             sink = None
             if self._draw is not None:
                 sink = stack.enter_context(VideoSink(self._draw, video.rate_hz))
-            for frame in video.frames():
+            for frame in self._read(video):
                 faces, status, reason = self._examined(frame)
                 self.tally.frames += 1
                 if sink is not None:
@@ -117,11 +125,22 @@ class VideoRun:
                 if self.tally.frames == self._limit:
                     return
 
+    def _read(self, video: VideoSource) -> Iterator[Frame]:
+        frames = video.frames()
+        while True:
+            begun = time.perf_counter()
+            frame = next(frames, None)
+            self.tally.add_times({"decode": (time.perf_counter() - begun) * 1000})
+            if frame is None:
+                return
+            yield frame
+
     def _examined(self, frame: Frame) -> tuple[list[PredictedFace], str, str]:
         if frame.image_bgr is None:
             self.tally.broken += 1
             return [], "broken", "the frame can't be decoded"
         answer = self._predictor.predict_image(frame.image_bgr)
+        self.tally.add_times(answer.stage_ms)
         if answer.status != "ok":
             self.tally.failed += 1
             return [], answer.status, answer.reason

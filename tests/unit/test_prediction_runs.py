@@ -130,6 +130,7 @@ def test_what_is_said_of_one_face_is_in_the_singular_and_no_zero_is_negative(
         ("a.png", "--estimator", "nobody"),
         ("a.png", "--detector", "nobody"),
         ("a.png", "--explain"),
+        ("a.png", "--csv", "--explain"),
         ("a.png", "--draw", "a.png"),
         ("a.png", "--draw", "a.xyz"),
         (".", "--draw", "drawn"),

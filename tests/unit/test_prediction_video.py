@@ -216,6 +216,30 @@ def test_what_is_for_videos_is_refused_where_nothing_moves(tmp_path: Path, optio
     assert invoke(tmp_path, *FAST).exit_code == 0
 
 
+def test_what_is_for_pictures_names_the_video_it_is_refused_for(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.avi", 2)
+    for option in (("--explain",), ("--workers", 2), ("--json", "--out", tmp_path / "x.jsonl")):
+        refused = invoke(path, *FAST, *option)
+        assert f"is for pictures, got the video {str(path)!r}: leave" in str(refused.exception)
+    refused = invoke("--camera", 7, "--frames", 2, *FAST, "--workers", 2)
+    assert "--workers is for pictures, got camera 7: leave" in str(refused.exception)
+
+
+def test_the_times_of_a_video_are_those_of_its_frames(tmp_path: Path) -> None:
+    path = write(tmp_path / "v.avi", 6)
+    run = VideoRun(AgePredictor("constant", detector="aligned"), path)
+    list(run.records())
+    assert set(run.tally.stage_ms) == {"decode", "detect", "crop", "infer"}
+    assert all(spent > 0 for spent in run.tally.stage_ms.values())
+    (line,) = invoke(path, *FAST, "--timings").stderr.splitlines()
+    assert set(json.loads(line.removeprefix("agebench: time: ").removesuffix(" ms"))) == {
+        "decode",
+        "detect",
+        "crop",
+        "infer",
+    }
+
+
 def test_annotated_videos_have_all_frames_and_are_drawn_on(tmp_path: Path) -> None:
     path = write(tmp_path / "v.avi", 5, (300, 500))
     out = tmp_path / "out.mp4"
@@ -236,6 +260,11 @@ def test_annotated_videos_have_all_frames_and_are_drawn_on(tmp_path: Path) -> No
         ("v.avi", "--smoothing", "0"),
         ("v.avi", "--workers", "2"),
         ("v.avi", "--json", "--out", "x.jsonl"),
+        ("v.avi", "--json", "--explain"),
+        ("v.avi", "--csv", "--explain"),
+        ("--camera", "0", "--frames", "5", "--json", "--out", "x.jsonl"),
+        ("--camera", "0", "--frames", "5", "--workers", "2"),
+        ("--camera", "0", "--frames", "5", "--explain"),
         ("--camera", "0"),
         ("--camera", "-1", "--frames", "5"),
         ("v.avi", "--camera", "0", "--frames", "5"),
