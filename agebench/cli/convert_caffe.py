@@ -15,7 +15,7 @@ Examples:
   agebench convert-caffe my_age_net.safetensors -o my_age_net.caffemodel
   agebench convert-caffe age_net.caffemodel -o age_net.safetensors
 Used with:
-  agebench compare caffe-age-net:my_age_net.caffemodel ...
+  agebench compare caffe-age-net-utkface:my_age_net.caffemodel ...
 """
 
 

@@ -207,11 +207,11 @@ def _candidate(name: str, *, flip: bool) -> Candidate:
         return _checkpoint(reference.path, flip=_flip_of(reference, flip=flip))
     if flip:
         raise UsageError("--flip is for checkpoints of 'agebench train'")
-    if reference.name == "caffe-age-net":
+    if reference.name in {"caffe-age-net", "caffe-age-net-utkface"}:
         return _caffe_age_net(reference)
     raise UsageError(
         f"{reference.name!r} can't be exported to ONNX: give a checkpoint of 'agebench train', or "
-        "caffe-age-net[:FILE]"
+        "caffe-age-net[:FILE] or caffe-age-net-utkface[:FILE]"
     )
 
 
@@ -258,7 +258,7 @@ def _checkpoint(path: Path, *, flip: bool) -> Candidate:
 
 def _caffe_age_net(reference: Reference) -> Candidate:
     from agebench.class_years import read_class_years
-    from agebench.estimators.caffe_age_net import FILE
+    from agebench.estimators import caffe_age_net, caffe_age_net_utkface
     from agebench.export.age_net_onnx import age_net_candidate
     from agebench.references import user_path
     from agebench.registry import load_estimator
@@ -267,7 +267,9 @@ def _caffe_age_net(reference: Reference) -> Candidate:
     estimator = load_estimator(reference)
     table = reference.options.get("table")
     years = None if table is None else read_class_years(user_path(table))[0].years
-    return age_net_candidate(estimator, resolve(FILE, explicit=reference.path).path, years)
+    published = caffe_age_net if reference.name == "caffe-age-net" else caffe_age_net_utkface
+    file = resolve(published.FILE, explicit=reference.path).path
+    return age_net_candidate(estimator, file, years)
 
 
 def _crops(candidate: Candidate, faces: _Faces) -> LabelledCrops | None:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from agebench.buckets import ADIENCE_CLASSES, years_from_classes
 from agebench.class_years import ClassYears, read_class_years
-from agebench.errors import ModelError, UsageError
+from agebench.errors import AgebenchError, ModelError, UsageError
 from agebench.estimators.common import (
     BATCH,
     InputFormat,
@@ -36,7 +36,7 @@ from agebench.runtimes.age_net_layout import (
     deploy_prototxt,
 )
 from agebench.runtimes.base import ModelSource
-from agebench.runtimes.caffe_model import read_mean
+from agebench.runtimes.caffe_model import read_caffemodel, read_mean
 from agebench.runtimes.opening import open_model
 from agebench.types import (
     AgePrediction,
@@ -222,7 +222,7 @@ class CaffeAgeNet:
         except ModelError as error:
             raise ModelError(
                 f"{path} is no caffemodel of the age network's layout (conv1 to fc8, "
-                f"{len(ADIENCE_CLASSES)} classes): {error}"
+                f"{len(ADIENCE_CLASSES)} classes): {why_not(path, error, len(ADIENCE_CLASSES))}"
             ) from error
 
     def _make_spec(self, found: Sequence[ResolvedWeights]) -> EstimatorSpec:
@@ -271,6 +271,25 @@ def age_net_source(weights: ResolvedWeights, runtime: str | None, classes: int) 
     return ModelSource(
         "caffe", weights.path, config=deploy_prototxt(classes), outputs=(OUTPUT_NAME,)
     )
+
+
+def why_not(path: Path, error: ModelError, expected: int) -> str:
+    """Return why a caffemodel does not answer: its number of classes if it is that, else `error`.
+
+    Where a file of so many classes has a name of its own, that is said.
+    """
+    try:
+        found = read_caffemodel(path).layer("fc8").blobs[0].shape[0]
+    except (AgebenchError, IndexError):
+        return str(error)
+    if found == expected:
+        return str(error)
+    name = _BY_CLASSES.get(found)
+    advice = f": use {name}:{path}" if name else ""
+    return f"it has {found} classes, expected {expected}{advice}"
+
+
+_BY_CLASSES = {8: "caffe-age-net", 117: "caffe-age-net-utkface"}
 
 
 def _foreign(files: Sequence[WeightsFile]) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 from agebench.buckets import median
 from agebench.datasets.training_hashes import TrainingHashes, find_hashes
 from agebench.errors import ModelError
-from agebench.estimators.caffe_age_net import age_net_source
+from agebench.estimators.caffe_age_net import age_net_source, why_not
 from agebench.estimators.common import (
     InputFormat,
     Network,
@@ -118,5 +118,5 @@ class CaffeAgeNetUtkface:
         except ModelError as error:
             raise ModelError(
                 f"{self._path} is no caffemodel of the age network's layout (conv1 to fc8, "
-                f"{len(BINS)} ages): {error}"
+                f"{len(BINS)} ages): {why_not(self._path, error, len(BINS))}"
             ) from error

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from agebench.datasets.training_hashes import KnowsItsTraining
 from agebench.errors import ModelError, UsageError
 from agebench.export.candidate import Candidate, years_of
 from agebench.export.decoding import add_age, decode_rule
@@ -143,7 +144,7 @@ def age_net_core(net: CaffeNet) -> onnx.ModelProto:
 def age_net_candidate(
     estimator: Estimator, caffemodel: Path, class_years: Sequence[float] | None = None
 ) -> Candidate:
-    """Make `caffe-age-net` ready for export.
+    """Make `caffe-age-net` or `caffe-age-net-utkface` ready for export.
 
     Args:
         estimator: loaded from `caffemodel`, with one crop and the channel mean.
@@ -155,7 +156,8 @@ def age_net_candidate(
         ModelError: the file is of another layout.
     """
     spec = estimator.spec
-    if spec.settings.get("crops") != 1 or spec.settings.get("mean") != "channel":
+    # The second has neither option: it is always so.
+    if spec.settings.get("crops", 1) != 1 or spec.settings.get("mean", "channel") != "channel":
         raise UsageError(
             "caffe-age-net is exported with one crop and the channel mean: leave out crops=10 and "
             "mean=image"
@@ -173,7 +175,7 @@ def age_net_candidate(
     add_age_net(graph, read_caffemodel(caffemodel), centred, PROBABILITIES)
     add_age(graph, PROBABILITIES, years, decode)
     written = FileSpec(
-        name="caffe-age-net",
+        name=spec.name,
         views=views_of(spec.crop),
         bins=tuple(zip(bins.lows, bins.highs, strict=True)),
         bin_years=tuple(float(value) for value in years),
@@ -189,4 +191,6 @@ def age_net_candidate(
         notes=spec.notes,
     )
     model = graph.model("age_net", written.input_shapes, written.output_shapes)
-    return Candidate(model, written, years_of(estimator), f"caffe-age-net ({caffemodel.name})")
+    trained = estimator.training_hashes() if isinstance(estimator, KnowsItsTraining) else None
+    label = f"{spec.name} ({caffemodel.name})"
+    return Candidate(model, written, years_of(estimator), label, trained)

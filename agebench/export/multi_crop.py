@@ -255,7 +255,8 @@ def multi_crop_candidate(
     if not isinstance(model, MultiCropResNet):
         raise ModelError(
             "a trained age-net is not exported as it is: 'agebench convert-caffe' makes a Caffe "
-            "file of it, which caffe-age-net and 'agebench export-onnx' take"
+            "file of it; where its ages are 0 to 116, 'agebench export-onnx' takes that as "
+            "caffe-age-net-utkface:FILE"
         )
     about = about or About()
     rule = decode_rule(decode)

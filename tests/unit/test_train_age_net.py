@@ -80,5 +80,5 @@ def test_it_is_not_exported_as_a_multi_crop_network(network: AgeNet) -> None:
     from agebench.export.multi_crop import multi_crop_candidate
     from agebench.train.losses import LOSSES
 
-    with pytest.raises(ModelError, match="convert-caffe"):
+    with pytest.raises(ModelError, match=r"convert-caffe.*caffe-age-net-utkface:FILE"):
         multi_crop_candidate(network, LOSSES["ce"], "expectation")

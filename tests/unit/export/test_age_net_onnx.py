@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from agebench import load_estimator
+from agebench.datasets.training_hashes import TrainingHashes, find_hashes, hashes_beside
 from agebench.errors import ModelError, UsageError
 from agebench.export.age_file import generated
 from agebench.export.age_net import random_age_net, random_age_net_layers
@@ -92,6 +93,44 @@ def test_the_exported_estimator_needs_no_other_file(full_size: Path, tmp_path: P
         assert one.probabilities is not None
         assert two.probabilities is not None
         np.testing.assert_allclose(one.probabilities, two.probabilities, atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def every_age(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random file of a class for each of the ages 0 to 116, as training makes one."""
+    path = tmp_path_factory.mktemp("caffe") / "mine.caffemodel"
+    write_caffemodel(path, random_age_net_layers(seed=5, classes=117), encoding="v1")
+    return path
+
+
+def test_a_class_for_every_age_is_exported_too(every_age: Path, tmp_path: Path) -> None:
+    estimator = load_estimator(f"caffe-age-net-utkface:{every_age}")
+    seen = TrainingHashes.of("mine/train", ["ab" * 32])
+    seen.write(hashes_beside(every_age))
+    candidate = age_net_candidate(estimator, every_age)
+    out = tmp_path / "age.onnx"
+    export(candidate, out, crops=generated(candidate.spec.crop, 2), described="two")
+    loaded = load_estimator(f"onnx:{out}")
+    assert loaded.spec.name != "caffe-age-net"
+    assert loaded.spec.crop == estimator.spec.crop
+    assert loaded.spec.bins == estimator.spec.bins
+    assert loaded.spec.decode == "median"
+    assert find_hashes(out) == seen
+    crops = generated(candidate.spec.crop, 3, seed=3)
+    for one, two in zip(estimator.predict(crops), loaded.predict(crops), strict=True):
+        assert one.years == pytest.approx(two.years, abs=0.001)
+
+
+@pytest.mark.parametrize("runtime", ["cv2dnn", "onnxruntime"])
+def test_a_file_of_other_classes_is_sent_where_it_belongs(
+    full_size: Path, every_age: Path, runtime: str
+) -> None:
+    for name, path, said in (
+        ("caffe-age-net", every_age, "117 classes, expected 8: use caffe-age-net-utkface:"),
+        ("caffe-age-net-utkface", full_size, "8 classes, expected 117: use caffe-age-net:"),
+    ):
+        with pytest.raises(ModelError, match=said):
+            load_estimator(f"{name}:{path}@{runtime}")
 
 
 @dataclass
