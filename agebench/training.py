@@ -294,7 +294,7 @@ def draw_preview(
     settings: TrainSettings,
     out: Path,
     *,
-    dataset: tuple[str, Path | None],
+    dataset: tuple[str, Path | str | None],
     detector: str,
     pictures: int,
     draws: int,
@@ -303,7 +303,7 @@ def draw_preview(
     """Draw what the settings' augmentation does, and write it as a PNG.
 
     Args:
-        settings: views and augmentation.
+        settings: views, the size of windows, and augmentation.
         out: the file.
         dataset: name, and where it lies.
         detector: finds the faces.
@@ -321,7 +321,8 @@ def draw_preview(
     listed = load_dataset(*dataset)
     chosen = sample(listed, min(pictures, len(listed.samples)), seed)
     crop = settings.model.crop
-    faces = gather_faces(chosen, load_detector(detector), crop)
+    longest_px = settings.data.longest_px
+    faces = gather_faces(chosen, load_detector(detector), crop, longest_px=longest_px)
     require_faces(faces, repr(dataset[0]))
     rows = [(f"draw {number + 1}", settings.augment) for number in range(draws)]
     sheet = preview(faces, crop, rows or each_alone(settings.augment), seed)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agebench.cli.paths import FilePath
 from agebench.cli.train_progress import import_training
+from agebench.errors import UsageError, inert
+
+if TYPE_CHECKING:
+    from agebench.train.settings import DataSettings
+
+BUNDLED = "sample"
 
 EPILOG = """\b
 Examples:
@@ -23,28 +29,37 @@ Examples:
 )
 @click.argument("settings_file", required=False, type=FilePath())
 @click.option("-o", "--out", required=True, type=FilePath(), help="PNG to write.")
-@click.option("--dataset", default="sample", show_default=True, help="Pictures to draw on.")
-@click.option("--root", type=FilePath(), help="Folder or file they lie in.")
-@click.option("--detector", default="aligned", show_default=True, help="Finds the faces.")
+@click.option("--dataset", help="Pictures to draw on; else the settings', or bundled ones.")
+@click.option("--root", type=FilePath(), help="Folder or file they lie in; else the settings'.")
+@click.option("--detector", help="Finds the faces; else the settings'.")
 @click.option("--pictures", type=click.IntRange(1, 32), default=6, show_default=True)
 @click.option("--draws", type=click.IntRange(1, 32), default=4, show_default=True, help="Rows.")
 @click.option("--each", is_flag=True, help="A row for each augmentation alone, on all pictures.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting.")
+@click.pass_context
 def command(
+    context: click.Context,
+    /,
     settings_file: Path | None,
     out: Path,
-    dataset: str,
+    dataset: str | None,
     root: Path | None,
+    detector: str | None,
     each: bool,
     overrides: tuple[str, ...],
     **drawn: Any,
 ) -> None:
-    """Draw a sheet of what a settings file's augmentation does."""
-    from agebench.errors import UsageError
+    """Draw a sheet of what a settings file's augmentation does.
+
+    It is drawn on pictures of the data set that the settings name, as training cuts them, or on
+    bundled ones.
+    """
     from agebench.files import check_target
     from agebench.train.settings import read_settings
 
+    if each and context.get_parameter_source("draws") is click.core.ParameterSource.COMMANDLINE:
+        raise UsageError("--each has a row for each augmentation, not --draws rows: give one")
     settings = read_settings(settings_file, overrides)
     if out.suffix.lower() != ".png":
         raise UsageError(f"a PNG is written: name a file that ends in .png, not {out}")
@@ -52,5 +67,20 @@ def command(
     training = import_training()
     if each:
         drawn["draws"] = 0
-    height, width = training.draw_preview(settings, out, dataset=(dataset, root), **drawn)
-    click.echo(f"Written to {out}: {width}x{height} pixels")
+    name, where = _pictures(settings.data, dataset, root)
+    height, width = training.draw_preview(
+        settings, out, dataset=(name, where), detector=detector or settings.data.detector, **drawn
+    )
+    click.echo(inert(f"Written to {out}: {width}x{height} pixels, on pictures of {name}"))
+
+
+def _pictures(
+    data: DataSettings, dataset: str | None, root: Path | None
+) -> tuple[str, Path | str | None]:
+    """Return what is drawn on: the command line's pictures, the settings', or the bundled ones."""
+    if dataset is not None:
+        return dataset, root
+    # The settings' own default can't be read without a root: it names no pictures.
+    if root is not None or data.root or data.dataset != type(data)().dataset:
+        return data.dataset, root or data.root or None
+    return BUNDLED, None

@@ -246,6 +246,10 @@ def test_pictures_without_faces_are_one_sentence(run: Any) -> None:
         (("-o", "sheet.jpg"), "ends in .png"),
         (("-o", "sheet.png", "--set", "augment.hue_deg=1e300"), "hue_deg is from 0 to 180"),
         (("-o", "sheet.png", "--set", "augment.scale=-1"), "scale is from 0 to 10"),
+        (("-o", "sheet.png", "--each", "--draws", "30"), "not --draws rows"),
+        (("-o", "sheet.png", "--set", "data.dataset=nosuch"), "unknown dataset 'nosuch'"),
+        (("-o", "sheet.png", "--set", "data.detector=nosuch"), "unknown detector 'nosuch'"),
+        (("-o", "sheet.png", "--set", "data.dataset=csv"), "'csv' needs --root"),
     ],
 )
 def test_wrong_previews_are_refused(
@@ -261,6 +265,40 @@ def test_wrong_previews_are_refused(
     assert ended.value.code == 2
     assert named in capfd.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def preview(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> Any:
+    """Draw a sheet; return its bytes and what was printed."""
+
+    def call(*given: str) -> Any:
+        out = tmp_path / "sheet.png"
+        with pytest.raises(SystemExit) as ended:
+            main(["augment-preview", "-o", str(out), "--pictures", "2", "--draws", "1", *given])
+        assert not ended.value.code, capfd.readouterr()
+        return out.read_bytes(), capfd.readouterr().out
+
+    return call
+
+
+def test_a_preview_shows_what_training_sees(preview: Any, age_list: Path, tmp_path: Path) -> None:
+    settings = str(age_list / "settings.toml")
+    root = str(age_list / "list.csv")
+    sheet, said = preview(settings)
+    assert "on pictures of csv" in said
+    assert preview(settings, "--dataset", "csv", "--root", root)[0] == sheet
+    assert preview(settings, "--root", root)[0] == sheet
+    assert preview(settings, *_set("data.longest_px=16"))[0] != sheet
+    # What the command line names wins, and takes no root of the settings.
+    bundled, said = preview(settings, "--dataset", "sample")
+    assert "on pictures of sample" in said
+    assert bundled != sheet
+
+
+def test_a_preview_without_a_data_set_is_on_the_bundled_pictures(preview: Any) -> None:
+    sheet, said = preview()
+    assert "on pictures of sample" in said
+    assert preview("--dataset", "sample", "--detector", "aligned")[0] == sheet
 
 
 def _set(*settings: str) -> list[str]:
