@@ -114,7 +114,7 @@ def command(
         click.echo(f"agebench: interrupted{kept}", err=True)
         context.exit(INTERRUPTED)
     _report(run.tally, timings=timings)
-    if not (whole or run.tally.answered or run.tally.resumed):
+    if not (whole or run.tally.answered):
         context.exit(1)
 
 
@@ -217,14 +217,11 @@ def _echo_csv(text: str) -> None:
 def _run_pictures(
     run: PictureRun, write: Callable[[dict[str, Any]], None], out: Path | None
 ) -> None:
-    from agebench.prediction.lines import LineFile
-
     if out is None:
         for finished in run.finished():
             write(finished.record)
         return
-    names = tuple(run.predictor.estimators)
-    with LineFile(out, run.predictor.detector_name, names) as lines:
+    with run.lines(out) as lines:
         _run_into(run, lines)
 
 
@@ -239,7 +236,8 @@ def _report(tally: Tally, *, timings: bool) -> None:
         click.echo(f"agebench: {inert(text)}", err=True)
 
     if tally.resumed:
-        say(f"{tally.resumed} pictures had been finished before")
+        pictures = "picture" if tally.resumed == 1 else "pictures"
+        say(f"{tally.resumed:,} {pictures} had been finished before")
     if timings:
         say("time: " + json.dumps({name: round(ms) for name, ms in tally.stage_ms.items()}) + " ms")
     failed = sum(tally.failures.values())

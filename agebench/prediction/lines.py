@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import os
+import stat
+import tempfile
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import IO, Any
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.files import append_whole, lock_file
@@ -14,29 +17,35 @@ from agebench.prediction.records import to_line
 
 
 class LineFile:
-    """An open file of results; in memory there are only the names of the finished pictures.
+    """An open file of results; in memory are the names of the finished pictures and what failed.
 
     Args:
         path: a new file, or one that a run with the same detector and estimators began.  What a
             kill left of a line is dropped.
         detector: reference, as in the records.
         estimators: names, as in the records.
+        explain: whether each face says what each view moved.
 
     Raises:
         UsageError: the file holds something else, or another run's results.
         AgebenchError: it can't be written, or another run is writing it.
     """
 
-    def __init__(self, path: Path, detector: str, estimators: tuple[str, ...]) -> None:
+    def __init__(
+        self, path: Path, detector: str, estimators: tuple[str, ...], *, explain: bool = False
+    ) -> None:
         self._path = path
+        self._explain = explain
         self._made_with = {"detector": detector, "estimators": list(estimators)}
         self._done: set[str] = set()
+        self._failed: dict[str, tuple[str, str]] = {}
         try:
             self._file = path.open("a+b")
         except OSError as error:
             raise self._cannot_write(error) from error
         try:
-            if not lock_file(self._file):
+            # Another run may also have put a new file into the place of the one opened above.
+            if not (lock_file(self._file) and _is_at(self._file, path)):
                 raise AgebenchError(f"another run is writing {path}: wait for it or stop it")
             self._recover()
         except BaseException:
@@ -72,7 +81,7 @@ class LineFile:
         for number, line in enumerate(self._file, start=1):
             if not line.endswith(b"\n"):
                 break
-            self._done.add(self._checked(line, number))
+            self._note(self._checked(line, number))
             end += len(line)
         else:
             return
@@ -81,19 +90,32 @@ class LineFile:
             raise self._foreign(1)
         self._file.truncate(end)
 
-    def _checked(self, line: bytes, number: int) -> str:
+    def _checked(self, line: bytes, number: int) -> dict[str, Any]:
         try:
-            record = json.loads(line)
-            name, made_with = record["picture"], {key: record[key] for key in self._made_with}
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            record: dict[str, Any] = json.loads(line)
+            made_with = {key: record[key] for key in ("picture", *self._made_with)}
+            explained = {"moved_years" in face for face in record.get("faces", ())}
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise self._foreign(number) from error
+        del made_with["picture"]
         if made_with != self._made_with:
             raise UsageError(
                 f"{self._path} was begun with detector {made_with['detector']!r} and estimators "
                 f"{made_with['estimators']}, not {self._made_with['detector']!r} and "
                 f"{self._made_with['estimators']}: name the same, or another --out"
             )
-        return str(name)
+        if not explained <= {self._explain}:
+            begun = "without" if self._explain else "with"
+            raise UsageError(
+                f"{self._path} was begun {begun} --explain: go on {begun} it, or name another --out"
+            )
+        return record
+
+    def _note(self, record: Mapping[str, Any]) -> None:
+        name, status = str(record["picture"]), str(record.get("status", "ok"))
+        self._done.add(name)
+        if status != "ok":
+            self._failed[name] = status, str(record.get("reason", ""))
 
     def _foreign(self, number: int) -> UsageError:
         return UsageError(
@@ -111,4 +133,54 @@ class LineFile:
             append_whole(self._file, to_line(record).encode() + b"\n")
         except OSError as error:
             raise self._cannot_write(error) from error
-        self._done.add(record["picture"])
+        self._note(record)
+
+    def failure(self, name: str) -> tuple[str, str] | None:
+        """Return the status and the reason of a picture without an answer; None of all others."""
+        return self._failed.get(name)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Take out the lines of pictures that are to be examined anew; the others stay as they are.
+
+        Raises:
+            AgebenchError: it can't be written; the file is as it was.
+        """
+        gone = self._done.intersection(names)
+        if not gone:
+            return
+        try:
+            self._replace_without(gone)
+        except OSError as error:
+            raise self._cannot_write(error) from error
+        self._done -= gone
+        for name in gone:
+            self._failed.pop(name, None)
+
+    def _replace_without(self, gone: Set[str]) -> None:
+        """Put a new file into the place of the old one, so that a kill leaves one of them whole."""
+        target = Path(os.path.realpath(self._path))
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        os.close(handle)
+        new = Path(name).open("a+b")  # noqa: SIM115 - stays open, as the file to go on with
+        try:
+            self._file.seek(0)
+            kept = (line for line in self._file if str(json.loads(line)["picture"]) not in gone)
+            new.writelines(kept)
+            new.flush()
+            os.fsync(new.fileno())
+            lock_file(new)
+            Path(name).chmod(stat.S_IMODE(os.fstat(self._file.fileno()).st_mode))
+            Path(name).replace(target)
+        except BaseException:
+            new.close()
+            Path(name).unlink(missing_ok=True)
+            raise
+        self._file.close()
+        self._file = new
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False

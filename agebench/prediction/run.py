@@ -21,6 +21,9 @@ from agebench.vision.images import MAX_PIXELS
 
 MOST_WORKERS = 256
 
+TRIED_AGAIN = frozenset({"unreadable", "crashed"})
+"""With these a picture is examined anew when a run goes on: it may have been mended meanwhile."""
+
 LEFT_OUT = "left out"
 """What is counted for whatever was no picture file when the folders were listed."""
 
@@ -100,11 +103,19 @@ class Tally:
         for stage, spent in stage_ms.items():
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + spent
 
+    def add_resumed(self, name: str, failure: tuple[str, str] | None) -> None:
+        """Count a picture that an earlier run had finished; of a failure, status and reason."""
+        self.resumed += 1
+        if failure is not None:
+            status, reason = failure
+            self.failures[status] += 1
+            self.note(name, reason)
+
     @property
     def answered(self) -> int:
-        """Pictures of this run with an answer, be it that there is no face."""
+        """Pictures with an answer, of this run or an earlier one, be it that there is no face."""
         failed = sum(count for status, count in self.failures.items() if status != LEFT_OUT)
-        return self.pictures - failed
+        return self.pictures + self.resumed - failed
 
     def note(self, name: str, reason: str) -> None:
         """Keep a problem, if there is room."""
@@ -177,8 +188,21 @@ class PictureRun:
                 "alone, such as by a pattern ('PHOTOS/**/*.jpg')"
             )
 
+    def lines(self, out: Path) -> LineFile:
+        """Return the file of results, new or as an earlier run left it.
+
+        Raises:
+            UsageError: it holds something else, or another run's results.
+            AgebenchError: it can't be written, or another run is writing it.
+        """
+        names = tuple(self.predictor.estimators)
+        return LineFile(out, self.predictor.detector_name, names, explain=self._settings.explain)
+
     def finished(self, lines: LineFile | None = None) -> Generator[Finished, None, None]:
         """Yield the pictures in order; those in `lines` are passed over, the others added to it.
+
+        Not passed over is what could not be read or crashed, whose new line replaces the old one,
+        and what is to be drawn and has no drawing yet, whose line stays.
 
         Raises:
             AgebenchError: an output can't be written, or a process can't work.
@@ -190,21 +214,33 @@ class PictureRun:
             self._settings.explain,
             self._settings.max_pixels,
         )
+        if lines is not None:
+            lines.drop(name for name in self._names if _failed_for_now(name, lines))
         workers = min(self._settings.workers, max(1, self.total))
         with closing(examine(plan, self._tasks(lines), workers, self.predictor)) as pictures:
             for finished in pictures:
-                if lines is not None:
+                if lines is not None and finished.task.name not in lines:
                     lines.append(finished.record)
                 self.tally.add(finished)
                 yield finished
 
     def _tasks(self, lines: LineFile | None) -> Iterator[Task]:
         for name in self._names:
-            if lines is not None and name in lines:
-                self.tally.resumed += 1
+            place = self.place_of(name)
+            if lines is None or name not in lines:
+                yield Task(name, place)
+                continue
+            failure = lines.failure(name)
+            if failure is None and place is not None and not place.exists():
+                yield Task(name, place)
             else:
-                yield Task(name, self.place_of(name))
+                self.tally.add_resumed(name, failure)
 
     def place_of(self, name: Source) -> Path | None:
         """Return where a picture, a video or the camera is drawn to, if it is."""
         return None if self._places is None else self._places.of(name)
+
+
+def _failed_for_now(name: str, lines: LineFile) -> bool:
+    failure = lines.failure(name)
+    return failure is not None and failure[0] in TRIED_AGAIN

@@ -335,5 +335,5 @@ def test_a_run_counts_what_it_did(tmp_path: Path) -> None:
     again = PictureRun(find_sources([str(root)]), settings)
     with LineFile(tmp_path / "o.jsonl", "aligned", ("constant years=41",)) as lines:
         list(again.finished(lines))
-    assert (again.tally.pictures, again.tally.resumed, again.tally.answered) == (4, 1, 3)
+    assert (again.tally.pictures, again.tally.resumed, again.tally.answered) == (4, 1, 4)
     assert set(again.tally.stage_ms) == {"decode", "detect", "crop", "infer"}

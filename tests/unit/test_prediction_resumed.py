@@ -1,0 +1,179 @@
+"""Runs that go on: what failed is tried again, listed and no success; what is new is asked for."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from agebench.cli.predict import command
+from agebench.errors import AgebenchError, UsageError
+from agebench.prediction import run as run_module
+from agebench.prediction.lines import LineFile
+from agebench.testing import generated_picture
+from agebench.vision.opencv import cv2
+
+FAST = ("--detector", "aligned", "--estimator", "constant years=41")
+MADE_WITH = ("aligned", ("constant years=41",))
+
+
+def picture(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(path), generated_picture(40, 40, 0))
+    return path
+
+
+def damaged(path: Path) -> Path:
+    path.write_bytes(b"no picture")
+    return path
+
+
+def go_on(root: Path, out: Path, *more: object) -> Result:
+    arguments = [root, "--json", "--out", out, *FAST, *more]
+    return CliRunner().invoke(command, [*map(str, arguments)])
+
+
+def statuses(out: Path) -> list[tuple[str, str]]:
+    records = [json.loads(line) for line in out.read_text().splitlines()]
+    return [(Path(record["picture"]).name, record["status"]) for record in records]
+
+
+def record(name: str, status: str = "ok", **more: Any) -> dict[str, Any]:
+    return {
+        "picture": name,
+        "status": status,
+        "reason": "" if status == "ok" else f"why {name}",
+        "detector": "aligned",
+        "estimators": ["constant years=41"],
+        "faces": [],
+        **more,
+    }
+
+
+def test_what_could_not_be_read_is_no_success_the_next_time(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "r.jsonl"
+    root.mkdir()
+    names = [str(damaged(root / name)) for name in ("a.png", "b.png")]
+    for _ in range(3):
+        done = go_on(root, out)
+        assert done.exit_code == 1
+        assert "2 without an answer (2 unreadable):" in done.stderr
+        assert all(f"  {name}: expected a picture" in done.stderr for name in names)
+        assert statuses(out) == [("a.png", "unreadable"), ("b.png", "unreadable")]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_was_mended_is_looked_at_again(tmp_path: Path, workers: int) -> None:
+    root, out = tmp_path / "in", tmp_path / "r.jsonl"
+    for name in ("a.png", "b.png", "c.png"):
+        picture(root / name)
+    damaged(root / "a.png")
+    damaged(root / "b.png")
+    assert go_on(root, out).exit_code == 0
+    picture(root / "b.png")
+    out.chmod(0o640)
+    done = go_on(root, out, "--workers", workers)
+    assert done.exit_code == 0
+    assert "1 picture had been finished before" in done.stderr
+    assert "1 face in 2 pictures" in done.stderr
+    assert "1 without an answer (1 unreadable)" in done.stderr
+    assert statuses(out) == [("c.png", "ok"), ("a.png", "unreadable"), ("b.png", "ok")]
+    assert out.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_other_failures_stay_and_are_listed(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "r.jsonl"
+    name = str(picture(root / "a.png"))
+    elsewhere = record("elsewhere.png", "unreadable")
+    with LineFile(out, *MADE_WITH) as lines:
+        lines.append(record(name, "detector_failed"))
+        lines.append(elsewhere)
+    before = out.read_bytes()
+    done = go_on(root, out)
+    assert done.exit_code == 1
+    assert "1 without an answer (1 detector_failed):" in done.stderr
+    assert f"  {name}: why {name}" in done.stderr
+    assert out.read_bytes() == before  # what is not asked for is not dropped either
+    assert go_on(picture(root / "b.png").parent, out).exit_code == 0
+
+
+def test_lines_are_dropped_whole_or_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, link = tmp_path / "r.jsonl", tmp_path / "link.jsonl"
+    link.symlink_to(out)
+    with LineFile(link, *MADE_WITH) as lines:
+        for name, status in (("a", "ok"), ("b", "crashed"), ("c", "ok"), ("d", "unreadable")):
+            lines.append(record(name, status))
+        before = out.read_bytes()
+        assert lines.failure("a") is None
+        assert lines.failure("b") == ("crashed", "why b")
+
+        def fail(*_: object) -> None:
+            raise OSError(28, "No space left on device")
+
+        with monkeypatch.context() as full:
+            full.setattr(os, "fsync", fail)
+            with pytest.raises(AgebenchError, match="No space left"):
+                lines.drop(["b"])
+        assert out.read_bytes() == before
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["link.jsonl", "r.jsonl"]
+        lines.drop(["b", "d", "unknown"])
+        assert statuses(out) == [("a", "ok"), ("c", "ok")]
+        assert "b" not in lines
+        assert lines.failure("b") is None
+        with pytest.raises(AgebenchError, match="another run is writing"):
+            LineFile(out, *MADE_WITH)
+        lines.append(record("b"))
+    assert statuses(out) == [("a", "ok"), ("c", "ok"), ("b", "ok")]
+    assert link.is_symlink()
+
+
+def test_drawings_that_are_not_there_are_made(tmp_path: Path) -> None:
+    root, out, drawn = tmp_path / "in", tmp_path / "r.jsonl", tmp_path / "drawn"
+    for name in ("a.png", "b.png"):
+        picture(root / name)
+    assert go_on(root, out).exit_code == 0
+    before = out.read_bytes()
+    done = go_on(root, out, "--draw", drawn)
+    assert "2 faces in 2 pictures" in done.stderr
+    assert sorted(path.name for path in drawn.iterdir()) == ["a.png", "b.png"]
+    (drawn / "b.png").unlink()
+    done = go_on(root, out, "--draw", drawn)
+    assert "1 picture had been finished before" in done.stderr
+    assert (drawn / "b.png").exists()
+    assert "2 pictures had been finished before" in go_on(root, out, "--draw", drawn).stderr
+    assert out.read_bytes() == before
+
+
+def test_lines_with_and_without_what_moved_are_not_mixed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = tmp_path / "in", tmp_path / "r.jsonl"
+    name = str(picture(root / "a.png"))
+    assert go_on(root, out).exit_code == 0
+    before = out.read_bytes()
+    monkeypatch.setattr(run_module, "check_explainable", lambda *_: None)
+    refused = go_on(root, out, "--explain")
+    assert isinstance(refused.exception, UsageError)
+    assert "was begun without --explain: go on without it" in str(refused.exception)
+    assert out.read_bytes() == before
+    with LineFile(tmp_path / "e.jsonl", *MADE_WITH, explain=True) as lines:
+        lines.append(record(name, faces=[{"moved_years": {}}]))
+        lines.append(record("no face"))  # can't tell, and need not
+    refused = go_on(root, tmp_path / "e.jsonl")
+    assert "was begun with --explain: go on with it" in str(refused.exception)
+    LineFile(tmp_path / "e.jsonl", *MADE_WITH, explain=True).__exit__(None, None, None)
+
+
+@pytest.mark.parametrize("faces", [5, [5], None])
+def test_faces_of_another_kind_are_something_else(tmp_path: Path, faces: object) -> None:
+    out = tmp_path / "r.jsonl"
+    out.write_text(json.dumps(record("a", faces=faces)) + "\n")
+    with pytest.raises(UsageError, match="expected a line of"):
+        LineFile(out, *MADE_WITH)
