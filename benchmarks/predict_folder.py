@@ -25,7 +25,7 @@ from typing import Any
 from agebench.bench.environment import describe_environment
 from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
-from agebench.prediction.sources import find_sources
+from agebench.prediction.sources import find_sources, is_video
 from agebench.prediction.tiles import detect_faces
 from agebench.prediction.work import Plan, Task
 from agebench.types import plain
@@ -81,7 +81,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="Where the JSON goes; else it is printed.")
     given = parser.parse_args()
-    names = list(find_sources([str(given.folder)]).names)[: given.limit]
+    found = find_sources([str(given.folder)]).names
+    names = [name for name in found if not is_video(name)][: given.limit]
     predictor = AgePredictor(given.estimator, detector=given.detector)
     plan = Plan(tuple(predictor.estimators), predictor.detector_reference, predictor.tiles)
     load = [os.getloadavg()]

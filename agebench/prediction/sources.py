@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agebench.datasets.base import list_files, readable_name
-from agebench.errors import AgebenchError, DatasetError
+from agebench.datasets.base import is_picture, list_files, readable_name
+from agebench.errors import AgebenchError, DatasetError, UsageError
 from agebench.references import user_path
 from agebench.types import Problem
 
@@ -26,11 +26,11 @@ class Sources:
     """What was found.
 
     Attributes:
-        names: paths of pictures as they are found and called, sorted within each folder and
-            pattern; none twice.  `STDIN` is the picture on standard input.
+        names: paths of pictures and videos as they are found and called, sorted within each folder
+            and pattern; none twice.  `STDIN` is the picture on standard input.
         problems: what was left out, with the reason.
         roots: the folders that were searched.
-        single: exactly one picture was named, and not by a pattern.
+        single: exactly one picture or video was named, and not by a pattern.
     """
 
     names: tuple[str, ...]
@@ -52,13 +52,19 @@ def find_sources(arguments: Iterable[str]) -> Sources:
     """List what the arguments name; no file is opened.
 
     Raises:
-        AgebenchError: nothing is there under a name, or a folder holds no picture.
+        UsageError: an argument is empty.
+        AgebenchError: nothing is there under a name, or a folder holds no picture or video.
     """
     listed = list(arguments)
     names: dict[str, None] = {}
     problems: list[Problem] = []
     roots: list[Path] = []
     for argument in listed:
+        if not argument:
+            raise UsageError(
+                "expected a picture, folder, pattern or video, got an empty name: is a variable "
+                "not set?"
+            )
         path = user_path(argument)
         if argument == STDIN:
             names[STDIN] = None
@@ -68,7 +74,7 @@ def find_sources(arguments: Iterable[str]) -> Sources:
             names.update(dict.fromkeys(found))
             problems += left_out
         elif os.path.lexists(path):
-            names[str(path)] = None
+            names[_file_name(str(path))] = None
         else:
             names.update(dict.fromkeys(_matching(argument, path)))
     one = len(listed) == 1 and not roots and os.path.lexists(user_path(listed[0]))
@@ -85,13 +91,13 @@ def _is_folder(path: Path) -> bool:
 
 def _in_folder(folder: Path) -> tuple[list[str], list[Problem]]:
     try:
-        files, problems = list_files(folder)
+        files, problems = list_files(folder, _is_wanted)
     except DatasetError as error:
         raise AgebenchError(str(error)) from error
     prefix = os.path.join(str(folder), "")  # noqa: PTH118 - a Path drops "./" and is slow
     named = [Problem(prefix + item.name, item.reason) for item in problems]
     if not files and not named:
-        raise AgebenchError(f"the folder {str(folder)!r} holds no picture")
+        raise AgebenchError(f"the folder {str(folder)!r} holds no picture or video")
     return sorted(prefix + file.name for file in files), sorted(named, key=lambda item: item.name)
 
 
@@ -101,4 +107,13 @@ def _matching(argument: str, path: Path) -> list[str]:
     found = [name for name in glob.iglob(str(path), recursive=True) if not os.path.isdir(name)]  # noqa: PTH112, PTH207 - a pattern as the shell reads it
     if not found:
         raise AgebenchError(f"no file matches the pattern {argument!r}")
-    return sorted(map(readable_name, found))
+    return sorted(_file_name(readable_name(name)) for name in found)
+
+
+def _file_name(name: str) -> str:
+    """Return what a file is called: one of the name that stands for standard input otherwise."""
+    return os.path.join(".", name) if name == STDIN else name  # noqa: PTH118 - a Path drops "./"
+
+
+def _is_wanted(file_name: str) -> bool:
+    return is_picture(file_name) or is_video(file_name)

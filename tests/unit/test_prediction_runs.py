@@ -123,6 +123,8 @@ def test_what_is_said_of_one_face_is_in_the_singular_and_no_zero_is_negative(
     "arguments",
     [
         (),
+        ("",),
+        ("a.png", ""),
         ("a.png", "--json", "--csv"),
         ("a.png", "--out", "x.jsonl"),
         ("a.png", "--workers", "0"),
@@ -163,6 +165,19 @@ def test_patterns_names_and_stdin(tmp_path: Path) -> None:
     assert (record["picture"], record["status"], record["size_hw"]) == ("-", "ok", [40, 40])
     nothing = CliRunner().invoke(command, ["-", "--json", *FAST], input=b"")
     assert nothing.exit_code == 1
+
+
+@pytest.mark.parametrize("argument", ["./-", "?", "{}/-"])
+def test_a_file_called_as_standard_input_is_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(tmp_path / "a.png", side=30).rename(tmp_path / "-")
+    piped = save(tmp_path / "piped.png").read_bytes()
+    call = [argument.format(tmp_path), "--json", *FAST]
+    (record,) = records(CliRunner().invoke(command, call, input=piped).stdout)
+    assert (record["status"], record["size_hw"]) == ("ok", [30, 30])
+    assert record["picture"] == ("./-" if argument[0] != "{" else str(tmp_path / "-"))
 
 
 def test_csv_reads_back(tmp_path: Path) -> None:

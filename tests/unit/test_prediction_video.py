@@ -45,6 +45,7 @@ def frame(index: int, size_hw: tuple[int, int] = (60, 80)) -> Image:
 
 
 def write(path: Path, count: int, size_hw: tuple[int, int] = (60, 80)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     with VideoSink(path, 10.0) as sink:
         for index in range(count):
             sink.write(frame(index, size_hw))
@@ -205,6 +206,32 @@ def test_the_command_line_shows_people_or_frames(tmp_path: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(invoke(path, *FAST, "--csv").stdout)))
     assert [(row["frame"], row["track"]) for row in rows] == [(str(n), "1") for n in range(6)]
     assert all(row["constant years=41 years"] == "41.0" for row in rows)
+
+
+def test_of_a_folder_the_videos_are_taken_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "in" / "deep" / "v.AVI", 2)
+    root = tmp_path / "in"
+    assert invoke(root, *FAST).stdout.startswith(f"{path}: 2 frames, 1 person")
+    still = root / "still.png"
+    assert cv2.imwrite(str(still), frame(0))
+    drawn = tmp_path / "drawn"
+    done = invoke(root, *FAST, "--json", "--draw", drawn)
+    records = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [(record["picture"], record.get("frame")) for record in records] == [
+        (str(still), None),
+        (str(path), 0),
+        (str(path), 1),
+    ]
+    assert (drawn / "still.png").is_file()
+    with VideoSource(drawn / "deep" / "v.AVI") as video:
+        assert sum(1 for _ in video.frames()) == 2
+    refused = invoke(root, *FAST, "--json", "--out", tmp_path / "r.jsonl")
+    assert isinstance(refused.exception, UsageError)
+    assert f"--out is for pictures, got the video {str(path)!r}" in str(refused.exception)
+    assert not (tmp_path / "r.jsonl").exists()
+    assert "video" in str(invoke(root, *FAST, "--draw", tmp_path / "out.mp4").exception)
+    (tmp_path / "empty").mkdir()
+    assert "no picture or video" in str(invoke(tmp_path / "empty", *FAST).exception)
 
 
 @pytest.mark.parametrize("option", ["--frames", "--smoothing"])
