@@ -33,6 +33,7 @@ from agebench.train.networks import build_network
 from agebench.train.preview import each_alone, preview
 from agebench.train.progress import Silent, Watcher
 from agebench.train.run_folder import (
+    CURVES_FILE,
     EVALUATION_FILE,
     alone_in,
     best_is_unusable,
@@ -42,6 +43,7 @@ from agebench.train.run_folder import (
     checkpoint_to_resume,
     evaluation_of,
     going_on,
+    require_free,
     write_left_out,
 )
 from agebench.train.run_state import RunState
@@ -52,8 +54,6 @@ from agebench.train.world import World, join_world
 from agebench.training_pictures import Pictures, require_faces, require_separate
 from agebench.types import Floats, plain
 from agebench.vision.images import encode_png
-
-CURVES_FILE = "curves.png"
 
 
 def train(
@@ -113,6 +113,8 @@ class _Run:
         """Train and evaluate; {} where this process does not lead."""
         settings, folder, world = self.settings, self.folder, self.world
         resume = checkpoint_to_resume(folder, settings)
+        if resume is None and world.leads:
+            require_free(folder, settings.data.root)
         earlier = {} if resume is None else evaluation_of(folder)
         start = self._start(resume)
         pictures = Pictures.of(settings, self.progress)

@@ -13,13 +13,16 @@ from typing import IO, Any
 
 from agebench.datasets.training_hashes import RUN_HASHES, read_training_hashes
 from agebench.errors import AgebenchError, UsageError, WeightsError
-from agebench.files import csv_line, lock_file, write_whole
+from agebench.files import csv_line, lock_file, refuse_nested, write_whole
+from agebench.references import user_path
 from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoint
+from agebench.train.logs import ROUNDS_FILE, STEPS_FILE
 from agebench.train.loop import BEST_FILE, LAST_FILE
 from agebench.train.settings import TrainSettings
 from agebench.types import Problem
 from agebench.weights import sha256_of
 
+CURVES_FILE = "curves.png"
 EVALUATION_FILE = "evaluation.json"
 LEFT_OUT_FILE = "left-out.csv"
 LOCK_FILE = ".lock"
@@ -106,6 +109,29 @@ def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | 
     if saved.state.get("best_mae") is not None and not (folder / BEST_FILE).is_file():
         raise best_is_unusable(WeightsError(f"{folder / BEST_FILE} is not there"))
     return saved
+
+
+def require_free(folder: Path, root: str) -> None:
+    """Refuse a folder that a new run can't have.
+
+    Args:
+        folder: of the run that begins.
+        root: where the data set lies; "" for one that brings its own pictures.
+
+    Raises:
+        UsageError: it lies in the data set's folder, which would list the run's files from then
+            on, or holds files of a run's names although there is no run.
+    """
+    if root:
+        refuse_nested(folder, user_path(root))
+    if any((folder / name).exists() for name in (LAST_FILE, BEST_FILE, RUN_HASHES)):
+        return  # one that was begun here, or whose last checkpoint was removed to start anew
+    for name in (STEPS_FILE, ROUNDS_FILE, EVALUATION_FILE, CURVES_FILE, LEFT_OUT_FILE):
+        if (folder / name).exists():
+            raise UsageError(
+                f"{folder / name} is there, but no run that wrote it, and would be replaced: move "
+                "it away, or name another folder"
+            )
 
 
 def best_is_unusable(error: WeightsError) -> WeightsError:

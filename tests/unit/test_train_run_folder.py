@@ -168,6 +168,36 @@ def test_a_cut_off_checkpoint_says_what_to_do_and_that_helps(run: Any, tmp_path:
         assert run()[0] == 0
 
 
+def test_a_run_does_not_lie_in_its_data_set(run: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "faces" / "30"
+    folder.mkdir(parents=True)
+    given = ("--dataset", "folders", "--root", str(tmp_path / "faces"))
+    code, _, error = run(*given, "--out", str(folder / "RUN"))
+    assert code == 2
+    assert "lies inside the data set's folder" in " ".join(error.split())
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["steps.csv", "evaluation.json", "curves.png"])
+def test_files_that_no_run_wrote_are_not_replaced(run: Any, tmp_path: Path, name: str) -> None:
+    own = tmp_path / "run" / name
+    own.parent.mkdir()
+    own.write_text("mine")
+    code, _, error = run()
+    assert code == 2
+    assert f"{name} is there, but no run that wrote it" in " ".join(error.split())
+    assert own.read_text() == "mine"
+    assert list(own.parent.iterdir()) == [own]
+
+
+def test_a_run_whose_last_checkpoint_was_removed_starts_anew(run: Any, tmp_path: Path) -> None:
+    assert run()[0] == 0
+    (tmp_path / "run" / LAST_FILE).unlink()
+    code, out, _ = run()
+    assert code == 0
+    assert "going on" not in out
+
+
 def test_two_runs_are_not_at_work_in_one_folder(run: Any, tmp_path: Path) -> None:
     with alone_in(tmp_path / "run"):
         code, _, error = run()
