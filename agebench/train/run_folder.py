@@ -16,7 +16,7 @@ from agebench.errors import AgebenchError, UsageError, WeightsError
 from agebench.files import csv_line, lock_file, refuse_nested, write_whole
 from agebench.references import user_path
 from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoint
-from agebench.train.logs import ROUNDS_FILE, STEPS_FILE
+from agebench.train.logs import ROUND_COLUMNS, ROUNDS_FILE, STEP_COLUMNS, STEPS_FILE
 from agebench.train.loop import BEST_FILE, LAST_FILE
 from agebench.train.settings import TrainSettings
 from agebench.types import Problem
@@ -127,11 +127,20 @@ def require_free(folder: Path, root: str) -> None:
     if any((folder / name).exists() for name in (LAST_FILE, BEST_FILE, RUN_HASHES)):
         return  # one that was begun here, or whose last checkpoint was removed to start anew
     for name in (STEPS_FILE, ROUNDS_FILE, EVALUATION_FILE, CURVES_FILE, LEFT_OUT_FILE):
-        if (folder / name).exists():
+        if (folder / name).exists() and not _only_begun(folder / name):
             raise UsageError(
                 f"{folder / name} is there, but no run that wrote it, and would be replaced: move "
                 "it away, or name another folder"
             )
+
+
+def _only_begun(log: Path) -> bool:
+    """Say whether it is a log without a line, all that is left where the disk is full at once."""
+    heads = {STEPS_FILE: STEP_COLUMNS, ROUNDS_FILE: ROUND_COLUMNS}
+    try:
+        return log.name in heads and log.read_bytes() == csv_line(heads[log.name]).encode()
+    except OSError:
+        return False
 
 
 def best_is_unusable(error: WeightsError) -> WeightsError:

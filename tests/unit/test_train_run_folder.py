@@ -13,7 +13,12 @@ from typing import Any
 import pytest
 
 from agebench.cli import main
-from agebench.datasets.training_hashes import RUN_HASHES, read_training_hashes
+from agebench.datasets.training_hashes import (
+    RUN_HASHES,
+    TrainingHashes,
+    read_training_hashes,
+)
+from agebench.errors import AgebenchError
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
@@ -188,6 +193,20 @@ def test_files_that_no_run_wrote_are_not_replaced(run: Any, tmp_path: Path, name
     assert f"{name} is there, but no run that wrote it" in " ".join(error.split())
     assert own.read_text() == "mine"
     assert list(own.parent.iterdir()) == [own]
+
+
+def test_a_run_that_got_no_farther_than_its_logs_begins_again(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_given: Any) -> None:
+        raise AgebenchError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(TrainingHashes, "write", full)
+        assert run()[0] == 1
+    left = {entry.name for entry in (tmp_path / "run").iterdir()}
+    assert left == {"steps.csv", "rounds.csv"}
+    assert run()[0] == 0
 
 
 def test_a_run_whose_last_checkpoint_was_removed_starts_anew(run: Any, tmp_path: Path) -> None:
