@@ -58,7 +58,7 @@ def refuse_input(out: Path, inputs: Iterable[str | Path | None]) -> None:
     """
     if not out.exists():
         return
-    for path in map(Path, filter(None, inputs)):
+    for path in [Path(item) for item in inputs if item]:
         if path.name == out.name and path.exists() and path.parent.samefile(out.parent):
             raise UsageError(f"--out {out} is read here and would be lost: name another file")
 

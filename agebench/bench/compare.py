@@ -79,8 +79,9 @@ def compare(
     pictures, maker = load_pictures(dataset, where, settings.protocol)
     # Models are opened inside too: ONNX Runtime's threads would else spin on after each run, and
     # take the processors from whoever is timed next.
-    for name in () if out is None else (RESULT_FILE, PREDICTIONS_FILE):
-        refuse_input(Path(out) / name, [root, settings.protocol])
+    if out is not None:
+        for name in (RESULT_FILE, PREDICTIONS_FILE):
+            refuse_input(Path(out) / name, [root, settings.protocol])
     with output_folder(out), pinned(settings.threads):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
         detector, why = choose_detector(detector, pictures.spec)

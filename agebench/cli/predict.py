@@ -93,7 +93,8 @@ def command(
     _check(sources, as_json=as_json, as_csv=as_csv, out=out, camera=camera, frames=frames)
     _check_columns(as_csv=as_csv, explain=settings["explain"])
     wanted = PredictSettings(estimators=estimators, **settings)
-    found = find_sources(sources) if sources else Sources(())
+    still = out is not None or wanted.explain or wanted.workers > 1
+    found = find_sources(sources, moving=not still) if sources else Sources(())
     run = PictureRun(found, wanted, camera=camera)
     if out is not None:
         run.refuse_moving("--out")

@@ -20,6 +20,8 @@ VIDEO_SUFFIXES = frozenset(
 )
 """Suffixes, in lower case, of files that are taken for videos."""
 
+LEFT_OUT = "a video, left out: --out, --workers and --explain are for pictures"
+
 
 @dataclass(frozen=True, slots=True)
 class Sources:
@@ -48,8 +50,12 @@ def is_video(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - text, no file
 
 
-def find_sources(arguments: Iterable[str]) -> Sources:
+def find_sources(arguments: Iterable[str], *, moving: bool = True) -> Sources:
     """List what the arguments name; no file is opened.
+
+    Args:
+        arguments: files, folders, patterns and `STDIN`.
+        moving: take the videos of folders; otherwise they are among the problems.
 
     Raises:
         UsageError: an argument is empty.
@@ -70,7 +76,7 @@ def find_sources(arguments: Iterable[str]) -> Sources:
             names[STDIN] = None
         elif _is_folder(path):
             roots.append(path)
-            found, left_out = _in_folder(path)
+            found, left_out = _in_folder(path, moving=moving)
             names.update(dict.fromkeys(found))
             problems += left_out
         elif os.path.lexists(path):
@@ -89,16 +95,20 @@ def _is_folder(path: Path) -> bool:
         raise AgebenchError(f"{str(path)!r} can't be looked at: {error}") from error
 
 
-def _in_folder(folder: Path) -> tuple[list[str], list[Problem]]:
+def _in_folder(folder: Path, *, moving: bool) -> tuple[list[str], list[Problem]]:
     try:
         files, problems = list_files(folder, _is_wanted)
     except DatasetError as error:
         raise AgebenchError(str(error)) from error
     prefix = os.path.join(str(folder), "")  # noqa: PTH118 - a Path drops "./" and is slow
     named = [Problem(prefix + item.name, item.reason) for item in problems]
-    if not files and not named:
+    found = sorted(prefix + file.name for file in files)
+    if not found and not named:
         raise AgebenchError(f"the folder {str(folder)!r} holds no picture or video")
-    return sorted(prefix + file.name for file in files), sorted(named, key=lambda item: item.name)
+    if not moving:
+        named += [Problem(name, LEFT_OUT) for name in found if is_video(name)]
+        found = [name for name in found if not is_video(name)]
+    return found, sorted(named, key=lambda item: item.name)
 
 
 def _matching(argument: str, path: Path) -> list[str]:

@@ -225,7 +225,7 @@ def test_of_a_folder_the_videos_are_taken_too(tmp_path: Path) -> None:
     assert (drawn / "still.png").is_file()
     with VideoSource(drawn / "deep" / "v.AVI") as video:
         assert sum(1 for _ in video.frames()) == 2
-    refused = invoke(root, *FAST, "--json", "--out", tmp_path / "r.jsonl")
+    refused = invoke(path, *FAST, "--json", "--out", tmp_path / "r.jsonl")
     assert isinstance(refused.exception, UsageError)
     assert f"--out is for pictures, got the video {str(path)!r}" in str(refused.exception)
     assert not (tmp_path / "r.jsonl").exists()
@@ -265,6 +265,20 @@ def test_the_times_of_a_video_are_those_of_its_frames(tmp_path: Path) -> None:
         "crop",
         "infer",
     }
+
+
+def test_a_clip_among_photos_is_left_out_where_only_pictures_can_be(tmp_path: Path) -> None:
+    root, out = tmp_path / "photos", tmp_path / "ages.jsonl"
+    root.mkdir()
+    clip = write(root / "v.avi", 3)
+    assert cv2.imwrite(str(root / "still.png"), frame(0))
+    done = invoke(root, *FAST, "--json", "--out", out)
+    assert done.exit_code == 0
+    (record,) = map(json.loads, out.read_text().splitlines())
+    assert record["picture"] == str(root / "still.png")
+    assert f"{clip}: a video, left out" in done.stderr
+    (root / "still.png").unlink()
+    assert invoke(root, *FAST, "--workers", 2).exit_code == 1
 
 
 def test_annotated_videos_have_all_frames_and_are_drawn_on(tmp_path: Path) -> None:
