@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from agebench.errors import AgebenchError, UsageError
+from agebench.references import user_path
 
 
 @contextmanager
@@ -49,17 +50,17 @@ def refuse_input(out: Path, inputs: Iterable[str | Path | None]) -> None:
     """Refuse to write over a file that is read: a data set's list or one of its pictures.
 
     Args:
-        out: the file to be written; one that is reached by another link is safe, since a new file
-            takes the name and the other keeps its content.
-        inputs: files and folders that are read; None and what is not there are passed over.
+        out: the file to be written; a link is safe, since the new file takes its place alone.
+        inputs: files that are read, and folders of such; None and what is not there are passed
+            over.
 
     Raises:
-        UsageError: `out` is one of them.
+        UsageError: `out` is one of the files, or lies in one of the folders.
     """
-    if not out.exists():
+    if not out.exists() or out.is_symlink():
         return
-    for path in [Path(item) for item in inputs if item]:
-        if path.name == out.name and path.exists() and path.parent.samefile(out.parent):
+    for path in [user_path(item) for item in inputs if item]:
+        if path.exists() and path.samefile(out.parent if path.is_dir() else out):
             raise UsageError(f"--out {out} is read here and would be lost: name another file")
 
 

@@ -56,7 +56,10 @@ def user_path(text: str | Path) -> Path:
     try:
         return Path(text).expanduser()
     except RuntimeError as error:
-        raise UsageError(f"the path {str(text)!r} names a user without a home folder") from error
+        raise UsageError(
+            f"the path {str(text)!r} names a user without a home folder: put './' before a file of "
+            "that name"
+        ) from error
     except ValueError as error:  # a null byte
         raise UsageError(f"{str(text)!r} is no path: {error}") from error
 

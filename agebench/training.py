@@ -19,9 +19,10 @@ from agebench.errors import (
     MissingDependencyError,
     WeightsError,
 )
-from agebench.files import gone_if_empty, write_whole
+from agebench.files import gone_if_empty, refuse_input, write_whole
 from agebench.metrics import distance_to_range, range_hit, summarise
 from agebench.protocols import ProgressStep, no_progress
+from agebench.references import user_path
 from agebench.registry import load_dataset, load_detector
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.curves import draw_curves
@@ -188,7 +189,7 @@ class _Run:
             self.say(f"start={self.settings.start} is not used: the run has begun without it")
         if resume is not None and self._knows_its_pictures:
             return None
-        start = read_start(Path(self.settings.start))
+        start = read_start(user_path(self.settings.start))
         with torch.device("meta"):
             head = LOSSES[self.settings.loss.name].head
             expected = build_network(self.settings.model, head).state_dict()
@@ -317,10 +318,11 @@ def draw_preview(
         Height and width of the sheet, pixels.
 
     Raises:
-        UsageError: a name is unknown.
+        UsageError: a name is unknown, or `out` is one of the pictures.
         DatasetError: no picture can be used.
     """
     listed = load_dataset(*dataset)
+    refuse_input(out, [item.path for item in listed.samples])
     chosen = sample(listed, min(pictures, len(listed.samples)), seed)
     crop = settings.model.crop
     longest_px = settings.data.longest_px

@@ -80,8 +80,9 @@ def compare(
     # Models are opened inside too: ONNX Runtime's threads would else spin on after each run, and
     # take the processors from whoever is timed next.
     if out is not None:
+        lists = [path for path in (where, settings.protocol) if path and Path(path).is_file()]
         for name in (RESULT_FILE, PREDICTIONS_FILE):
-            refuse_input(Path(out) / name, [root, settings.protocol])
+            refuse_input(Path(out) / name, lists)
     with output_folder(out), pinned(settings.threads):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
         detector, why = choose_detector(detector, pictures.spec)

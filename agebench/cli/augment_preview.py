@@ -79,7 +79,7 @@ def _pictures(
 ) -> tuple[str, Path | str | None]:
     """Return what is drawn on: the command line's pictures, the settings', or the bundled ones."""
     if dataset is not None:
-        return dataset, root
+        return dataset, root or (data.root if dataset == data.dataset else "") or None
     # The settings' own default can't be read without a root: it names no pictures.
     if root is not None or data.root or data.dataset != type(data)().dataset:
         return data.dataset, root or data.root or None

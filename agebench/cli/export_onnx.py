@@ -16,7 +16,7 @@ from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert, suggestion
 from agebench.files import check_target
-from agebench.references import Reference, join_options, parse_reference
+from agebench.references import Reference, join_options, parse_reference, user_path
 
 if TYPE_CHECKING:
     from agebench.bench.labelled_crops import LabelledCrops
@@ -198,7 +198,7 @@ def _tolerance(years: float | None, precision: str) -> Tolerance | None:
 
 def _candidate(name: str, *, flip: bool) -> Candidate:
     """Return what is exported: a checkpoint by its path, or an estimator by its name."""
-    path = Path(name).expanduser()
+    path = user_path(name)
     named = name.startswith("torch:")  # torch:FILE ends as a path of a checkpoint does
     if path.is_file() or (path.suffix == ".safetensors" and not named):
         return _checkpoint(path, flip=flip)
@@ -260,7 +260,6 @@ def _caffe_age_net(reference: Reference) -> Candidate:
     from agebench.class_years import read_class_years
     from agebench.estimators import caffe_age_net, caffe_age_net_utkface
     from agebench.export.age_net_onnx import age_net_candidate
-    from agebench.references import user_path
     from agebench.registry import load_estimator
     from agebench.weights import resolve
 

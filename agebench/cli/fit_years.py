@@ -57,8 +57,8 @@ def command(
     if len(names) != 1:
         raise UsageError(f"expected one estimator, got {len(names)}: {', '.join(names)}")
     check_target(out)
-    protocol = settings.get("protocol")
-    refuse_input(out, [root, None if protocol is None else str(protocol)])
+    protocol = str(settings.get("protocol") or "")
+    refuse_input(out, [root if root is not None and root.is_file() else None, protocol])
     with progress_bars() as progress:
         table = fit_years(
             names[0],

@@ -242,7 +242,7 @@ def _report(tally: Tally, *, timings: bool) -> None:
     if timings:
         say("time: " + json.dumps({name: round(ms) for name, ms in tally.stage_ms.items()}) + " ms")
     failed = sum(tally.failures.values())
-    if tally.pictures == failed == 1:
+    if tally.pictures == failed == 1 and not (tally.answered or tally.resumed):
         say(f"{tally.problems[0].name}: {tally.problems[0].reason}")
         return
     if tally.pictures + failed > 1 or tally.resumed:

@@ -120,7 +120,7 @@ def command(
 
     if out is not None:
         check_target(out)
-        refuse_input(out, [root, protocol])
+        refuse_input(out, [root if root is not None and root.is_file() else None, protocol])
     pictures = load_dataset(dataset, root)
     make = find_split(pictures, protocol)
     with progress_bars() as progress:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
@@ -170,7 +171,13 @@ class LineFile:
             os.fsync(new.fileno())
             lock_file(new)
             Path(name).chmod(stat.S_IMODE(os.fstat(self._file.fileno()).st_mode))
+            if sys.platform == "win32":  # where no open file can be replaced
+                new.close()
+                self._file.close()
             Path(name).replace(target)
+            if sys.platform == "win32":
+                new = target.open("a+b")
+                lock_file(new)
         except BaseException:
             new.close()
             Path(name).unlink(missing_ok=True)

@@ -83,11 +83,12 @@ class DrawPlaces:
         numbers: dict[str, int] = {}  # so that many of one name are not counted from 2 each time
         for name in names:
             wanted = place = self._drawn_name(name)
-            while place in used:
-                numbers[wanted] = numbers.get(wanted, 1) + 1
+            key = wanted.casefold()  # one file on systems that ignore the case
+            while place.casefold() in used:
+                numbers[key] = numbers.get(key, 1) + 1
                 stem, suffix = os.path.splitext(wanted)  # noqa: PTH122 - text, no file
-                place = f"{stem}-{numbers[wanted]}{suffix}"
-            used.add(place)
+                place = f"{stem}-{numbers[key]}{suffix}"
+            used.add(place.casefold())
             places[name] = out + place
         return places
 

@@ -173,8 +173,8 @@ def _check_start(given: str, saved: Checkpoint) -> None:
     begun, text = saved.about.get("started_from"), saved.settings.start
     if not given or given == text:
         return
-    path = Path(given)
-    if text and path.resolve() == Path(text).resolve():
+    path = user_path(given)
+    if text and path.resolve() == user_path(text).resolve():
         return
     if isinstance(begun, Mapping):
         # The same file under another name; the old name is lost where it was once left out.

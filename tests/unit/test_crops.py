@@ -11,6 +11,7 @@ from scipy.ndimage import map_coordinates
 
 from agebench.errors import UsageError
 from agebench.types import CropSpec, FaceFrame, Image, ViewSpec
+from agebench.vision import crops
 from agebench.vision.crops import cut_crops, cut_patch, view_patch
 from agebench.vision.frames import FRAME_ASPECT
 from agebench.vision.opencv import cv2
@@ -205,6 +206,26 @@ def test_black_is_put_only_beyond_the_picture(roll: float) -> None:
         assert pixels.min() == 255
     edge = ViewSpec("original", (16, 16), border="constant")
     assert _one(image, edge)[0].min() == 255
+
+
+@pytest.mark.parametrize("replicate", [True, False])
+@pytest.mark.parametrize("roll", [0.0, 0.5])
+def test_what_halving_drops_is_not_missed(
+    replicate: bool, roll: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image, rng = _noise(1000, 1001), np.random.default_rng(1)
+    window = crops._window
+
+    def to_the_end(image_bgr: Image, patch: Patch, spare: int) -> tuple[Image, tuple[int, int]]:
+        left, top = window(image_bgr, patch, spare)[1]
+        return image_bgr[top:, left:], (left, top)
+
+    for x, y, width, height in rng.uniform((430, 430, 300, 300), (570, 570, 400, 400), (20, 4)):
+        patch = Patch((x, y), width, height, roll)
+        cut = cut_patch(image, patch, (32, 32), replicate=replicate)
+        with monkeypatch.context() as patched:
+            patched.setattr(crops, "_window", to_the_end)
+            assert np.array_equal(cut, cut_patch(image, patch, (32, 32), replicate=replicate))
 
 
 def test_clipping_is_slicing_and_resizing() -> None:

@@ -120,6 +120,12 @@ def test_videos_of_one_name_are_drawn_beside_each_other(tmp_path: Path) -> None:
     assert DrawPlaces(out, Sources(()), camera=3).of(3) == out / "3.mp4"
 
 
+def test_names_that_differ_in_case_alone_are_one_on_some_systems(tmp_path: Path) -> None:
+    one, two = picture(tmp_path / "x" / "IMG.JPG"), picture(tmp_path / "y" / "img.jpg")
+    assert invoke(one, two, "--draw", tmp_path / "out").exit_code == 0
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"IMG.JPG", "img-2.jpg"}
+
+
 def test_many_of_one_name_take_no_longer_than_as_many_names(tmp_path: Path) -> None:
     many = Sources(tuple(f"{number}/a.png" for number in range(50_000)))
     places = DrawPlaces(tmp_path / "out", many)  # hours, if each were counted from the first

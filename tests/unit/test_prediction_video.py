@@ -277,6 +277,7 @@ def test_a_clip_among_photos_is_left_out_where_only_pictures_can_be(tmp_path: Pa
     (record,) = map(json.loads, out.read_text().splitlines())
     assert record["picture"] == str(root / "still.png")
     assert f"{clip}: a video, left out" in done.stderr
+    assert "1 face in 1 picture" in done.stderr
     (root / "still.png").unlink()
     assert invoke(root, *FAST, "--workers", 2).exit_code == 1
 
