@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -25,7 +25,7 @@ from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError, suggestion
 from agebench.metrics import cumulative_score
-from agebench.types import LABEL_KINDS
+from agebench.types import LABEL_KINDS, MAX_AGE_YEARS
 
 TOLERANCE_YEARS = 0.1
 """By how much the MAE may be above that of a stored result."""
@@ -207,9 +207,13 @@ def read_gates(
     return Gates(gates, stored, str(baseline), allowed)
 
 
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is no number in JSON")
+
+
 def _read_baseline(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes())
+        content = json.loads(path.read_bytes(), parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise AgebenchError(f"baseline {str(path)!r} can't be read: {reason}") from error
@@ -231,13 +235,27 @@ def _read_baseline(path: Path) -> dict[str, Any]:
 
 
 def _require_figures(content: Mapping[str, Any]) -> None:
+    """Refuse figures that no result can fall behind: each comparison with them would pass."""
     for item in content["estimators"]:
         _, mae, _ = _own(item)
-        if mae is not None and type(mae) not in (int, float):
-            raise TypeError(f"an MAE of {mae!r:.40}")
+        if item["available"]:
+            _require_count(item["own_errors"]["n"], 0 if mae is None else 1, "n of an MAE")
+        if mae is not None:
+            _require_years(mae, "an MAE")
     for _, ranges in _ranges_of(content):
-        if {type(ranges[key]) for key in ("n", "distance_years")} - {int, float}:
-            raise TypeError(f"figures against ranges: {ranges!r:.80}")
+        _require_count(ranges["n"], 1, "n of a distance to ranges")
+        _require_years(ranges["distance_years"], "a distance to ranges")
+
+
+def _require_count(value: object, least: int, what: str) -> None:
+    if type(value) is not int or value < least:
+        raise ValueError(f"{what} must be a whole number from {least}, got {value!r:.40}")
+
+
+def _require_years(value: Any, what: str) -> None:
+    good = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not (good and 0 <= value <= MAX_AGE_YEARS):  # false for NaN too
+        raise ValueError(f"{what} must be years from 0 to {MAX_AGE_YEARS:g}, got {value!r:.40}")
 
 
 def _own(item: Mapping[str, Any]) -> tuple[str, float | None, int]:

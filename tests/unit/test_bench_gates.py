@@ -263,9 +263,16 @@ def test_wrong_calls_are_refused(tmp_path: Path, result: dict[str, Any]) -> None
         (("dataset", "name"), 7),
         (("dataset", "subset"), [1]),
         (("estimators", 0, "own_errors", "mae_years"), "3"),
+        (("estimators", 0, "own_errors", "mae_years"), True),
+        (("estimators", 0, "own_errors", "mae_years"), 1000),
+        (("estimators", 0, "own_errors", "mae_years"), -1.0),
         (("estimators", 0, "own_errors", "n"), "many"),
+        (("estimators", 0, "own_errors", "n"), "4"),
+        (("estimators", 0, "own_errors", "n"), 0),
         (("estimators", 0, "ranges"), {"n": 60}),
         (("estimators", 0, "ranges"), {"n": 60, "distance_years": "far"}),
+        (("estimators", 0, "ranges"), {"n": 60, "distance_years": 1000.0}),
+        (("estimators", 0, "ranges"), {"n": 0, "distance_years": 2.0}),
     ],
 )
 def test_a_baseline_with_odd_values_is_a_sentence(
@@ -282,3 +289,15 @@ def test_a_baseline_with_odd_values_is_a_sentence(
     path.write_text(json.dumps(result))
     with pytest.raises(AgebenchError, match="that 'agebench compare' writes"):
         read_gates([], path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_baseline_of_no_number_would_pass_everything_and_is_refused(
+    result: dict[str, Any], tmp_path: Path, value: float
+) -> None:
+    result["estimators"][0]["own_errors"]["mae_years"] = value
+    with pytest.raises(AgebenchError, match=r"can't be read: it holds (NaN|Infinity)"):
+        read_gates([], _stored(tmp_path, result))
+    too_large = json.dumps(result).replace("NaN", "1e999").replace("Infinity", "1e999")
+    with pytest.raises(AgebenchError, match="an MAE must be years from 0 to 120"):
+        read_gates([], _stored(tmp_path, too_large))
