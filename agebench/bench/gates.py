@@ -10,7 +10,7 @@ import json
 import math
 import operator
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -162,7 +162,10 @@ class Gates:
         Raises:
             UsageError: a gate is about an estimator that the result does not have.
         """
-        self.require_names([item["name"] for item in result["estimators"]])
+        self.require_names(_names(result))
+        return self._reasons(result)
+
+    def _reasons(self, result: Mapping[str, Any]) -> tuple[str, ...]:
         reasons = [reason for gate in self.gates for reason in _check(gate, result)]
         if self.baseline is not None:
             reasons += _fallen_behind(result, self)
@@ -175,9 +178,35 @@ class Gates:
             GateError: all reasons, in one line.
             UsageError: as `failures`.
         """
-        reasons = self.failures(result)
-        if reasons:
-            raise GateError(f"gate failed: {'; '.join(reasons)}")
+        _raise_for(self.failures(result))
+
+    def require_each(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+        """Raise if one of several results fails, each by its own figures.
+
+        Args:
+            results: by what the reasons call them. A gate about an estimator is one about the
+                results that have it.
+
+        Raises:
+            GateError: all reasons, in one line; each names its result.
+            UsageError: a gate is about an estimator that no result has.
+        """
+        self.require_names([name for result in results.values() for name in _names(result)])
+        _raise_for(
+            f"{called}: {reason}"
+            for called, result in results.items()
+            for reason in self._reasons(result)
+        )
+
+
+def _names(result: Mapping[str, Any]) -> list[str]:
+    return [item["name"] for item in result["estimators"]]
+
+
+def _raise_for(reasons: Iterable[str]) -> None:
+    told = "; ".join(reasons)
+    if told:
+        raise GateError(f"gate failed: {told}")
 
 
 def read_gates(

@@ -17,6 +17,7 @@ from agebench.errors import UsageError, inert
 if TYPE_CHECKING:
     from agebench.bench.gates import Gates
     from agebench.report.joining import Joined
+    from agebench.report.reading import ResultFile
 
 EPILOG = """\b
 Examples:
@@ -71,8 +72,7 @@ def command(
     if sweeps and "html" not in wanted:
         names = ", ".join(str(sweep.path) for sweep in sweeps)
         raise UsageError(f"batch sweeps are on the page alone: add html to --format for {names}")
-    for file in files:
-        gates.require_names([item["name"] for item in file.content["estimators"]])
+    gates.require_names([item["name"] for file in files for item in file.estimators])
     joined = join(files)
     target = files[0].path.parent if out is None else out
     written = write_report(joined, target, wanted, thumbnails, sweeps)
@@ -81,8 +81,19 @@ def command(
     else:
         why_not = why_no_thumbnails(joined.dataset) if thumbnails is not None else ""
         _print(joined, written, why_not)
-    for file in files:
-        gates.require(file.content)
+    _require(gates, files)
+
+
+def _require(gates: Gates, files: list[ResultFile]) -> None:
+    """Of several results each is judged by its own figures, and called as in the report."""
+    from agebench.report.joining import letter
+
+    if len(files) == 1:
+        gates.require(files[0].content)
+    else:
+        gates.require_each(
+            {f"{letter(at)} ({file.path})": file.content for at, file in enumerate(files)}
+        )
 
 
 def _print(joined: Joined, written: list[Path], why_not: str) -> None:

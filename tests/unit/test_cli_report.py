@@ -130,6 +130,25 @@ def test_gates_about_nobody_are_refused_before_anything_is_written(
     assert not out.exists()
 
 
+def test_gates_judge_each_of_several_results_and_name_it(
+    cli: Cli, write_result: Write, tmp_path: Path
+) -> None:
+    ages = range(1, 61)
+    first = write_result("a", predicted={"one": [age + 2.0 for age in ages]})
+    second = write_result("b", predicted={"two": [age + 7.0 for age in ages]})
+    base = ("report", first, second, "--out", tmp_path / "c")
+    assert cli(*base, "--fail-if", "one:mae>3")[0] == 0  # no estimator of the second is meant
+    code, _, err = cli(*base, "--fail-if", "two:mae>3")
+    told = f"agebench: gate failed: B ({second}): two: mae is 7 (> 3)"
+    assert (code, err) == (1, f"{told}\n")
+    code, _, err = cli(*base, "--fail-if", "mae>1", "--fail-if", "two:mae>3")
+    assert code == 1
+    assert f"A ({first}): one: mae is 2 (> 1); B ({second}): two: mae is 7 (> 1); B (" in err
+    code, _, err = cli(*base, "--fail-if", "three:mae>3")
+    assert code == 2
+    assert "no estimator 'three' here" in err
+
+
 def test_a_folder_is_taken_for_the_baseline_in_it(cli: Cli, write_result: Write) -> None:
     path = write_result()
     assert cli("report", path, "--baseline", path.parent)[0] == 0
