@@ -32,6 +32,9 @@ SHARE_TOLERANCE = 1e-3
 
 BOX_TOLERANCE_PX = 1e-3
 
+LARGE_BATCH = 40
+"""Faces of the largest batch that is asked for: more than the harness's own batches have."""
+
 _Item = TypeVar("_Item")
 _Answer: TypeAlias = list[tuple[float, tuple[float, ...]]]
 
@@ -139,8 +142,8 @@ def check_estimator(estimator: Estimator, *, seed: int = 0) -> None:
 
     The spec is complete and constant; zero faces give an empty answer; n faces give n finite
     ages with distributions that fit the spec; the answer is the same again; order is kept; a
-    batch gives what its members give one by one; the crops are left as they were; several
-    threads get what one gets.
+    batch, small or large, gives what its members give one by one; of several views each may be
+    missing; the crops are left as they were; several threads get what one gets.
 
     Raises:
         ContractError: the first promise that is broken.
@@ -148,15 +151,19 @@ def check_estimator(estimator: Estimator, *, seed: int = 0) -> None:
     spec = _check_estimator_spec(estimator)
     _ask(estimator, generated_crops(spec.crop, 0), spec)
     crops = generated_crops(spec.crop, 5, seed)
-    before = {name: pixels.copy() for name, pixels in crops.views.items()}
+    before = crops.take(np.arange(5))  # copies
     batch = _ask(estimator, crops, spec)
-    for name, pixels in crops.views.items():
-        _require(np.array_equal(before[name], pixels), f"predict changed the crops of {name!r}")
+    _require_unchanged(crops, before)
     _compare("same crops again", _ask(estimator, crops, spec), batch)
     single = [_ask(estimator, crops.take(np.array([index])), spec)[0] for index in range(5)]
     _compare("one by one against a batch", single, batch)
     turned = _ask(estimator, crops.take(np.arange(5)[::-1]), spec)
     _compare("reversed order", turned[::-1], batch)
+    many = np.resize(np.arange(5), LARGE_BATCH)
+    _compare("a large batch", _ask(estimator, crops.take(many), spec), [batch[at] for at in many])
+    if len(spec.crop.views) > 1:
+        for view in spec.crop.views:
+            _ask(estimator, crops.without(view), spec)
     # Each thread asks for other faces: the same ones would hide state that threads share.
     turns = [np.roll(np.arange(5), shift) for shift in range(8)]
     with ThreadPoolExecutor(4) as pool:
@@ -164,6 +171,16 @@ def check_estimator(estimator: Estimator, *, seed: int = 0) -> None:
     for turn, answer in zip(turns, answers, strict=True):
         _compare("from several threads", answer, [batch[index] for index in turn])
     _require(estimator.spec == spec, "predict must not change the spec")
+
+
+def _require_unchanged(crops: Crops, before: Crops) -> None:
+    for name in before.views:
+        same = (
+            np.array_equal(before.views[name], crops.views[name])
+            and np.array_equal(before.present[name], crops.present[name])
+            and np.array_equal(before.outside[name], crops.outside[name])
+        )
+        _require(same, f"predict changed the crops of {name!r}")
 
 
 def _detect(detector: FaceDetector, picture: Image, spec: DetectorSpec) -> Sequence[Face]:

@@ -99,10 +99,12 @@ class PredictBatch:
         for name in (self.picture, *self.keep):
             if name not in batch:
                 raise UsageError(f"the batch has no column {name!r}, only {', '.join(batch)}")
+            if isinstance(batch[name], (str, bytes)):
+                raise UsageError(f"expected a column of values for {name!r}, got a single one")
         rows: list[dict[str, Any]] = []
         origin: list[int] = []
         for index, picture in enumerate(batch[self.picture]):
-            found = list(_rows(self._predictor.predict_one(_plain(picture), name="")))
+            found = list(_rows(self._answer(_plain(picture))))
             rows += found
             origin += [index] * len(found)
         kept = {name: _taken(batch[name], origin) for name in self.keep}
@@ -110,6 +112,12 @@ class PredictBatch:
             name: np.array([row[name] for row in rows], _NUMPY[kind])
             for name, kind in TYPES.items()
         }
+
+    def _answer(self, picture: Any) -> PredictedPicture:
+        if picture is None or (isinstance(picture, float) and np.isnan(picture)):  # null cells
+            reason = "there is no picture in this row"
+            return PredictedPicture("", "", (), status="unreadable", reason=reason)
+        return self._predictor.predict_one(picture, name="")
 
     def in_pandas(self, frames: Iterable[DataFrame]) -> Iterator[DataFrame]:
         """Yield the faces of each data frame; Spark's `mapInPandas` calls this.

@@ -52,6 +52,37 @@ class _Duck:
         self.years, self.probabilities = years, None
 
 
+class MarksAllPresent(Right):
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        crops.present["face"][:] = False
+        return super().predict(crops)
+
+
+class ForgetsWhatLiesOutside(Right):
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        crops.outside["face"][:] = 0.5
+        return super().predict(crops)
+
+
+class OlderInLargeBatches(Right):
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        more = 3 * (len(crops) > 8)
+        return [
+            AgePrediction(min(100.0, answer.years + more), answer.probabilities)
+            for answer in super().predict(crops)
+        ]
+
+
+class NeedsEveryView(Right):
+    def __init__(self) -> None:
+        view = ViewSpec("face", (6, 5))
+        self.spec = replace(SPEC, crop=CropSpec({"face": view, "mouth": view}))
+
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        assert all(flags.all() for flags in crops.present.values())
+        return super().predict(crops)
+
+
 class NotANumber(Right):
     def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
         answers = list(super().predict(crops))
@@ -223,6 +254,10 @@ class ClassesWithoutBins(Right):
 
 WRONG_ESTIMATORS: list[tuple[Callable[[], Any], str]] = [
     (NotANumber, "years must be finite, got nan"),
+    (MarksAllPresent, "predict changed the crops of 'face'"),
+    (ForgetsWhatLiesOutside, "predict changed the crops of 'face'"),
+    (OlderInLargeBatches, "a large batch: ages differ by up to 3.0"),
+    (NeedsEveryView, "predict of 5 faces must not fail, got AssertionError"),
     (RefusedNumber, "predict of 5 faces must not fail, got ValueError: age must be"),
     (BareNumbers, "must return AgePrediction values, got _Duck"),
     (OneTooFew, "5 faces must give 5 predictions, got 4"),

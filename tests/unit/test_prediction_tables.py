@@ -52,6 +52,16 @@ def test_a_row_per_face_and_estimator(pictures: list[str]) -> None:
     assert {name: column.dtype for name, column in found.items()}["face"] == np.int32
 
 
+def test_a_row_without_a_picture_has_no_face(pictures: list[str]) -> None:
+    function = PredictBatch("constant years=30", detector="haar", keep=("id",))
+    cells = np.array([None, pictures[0], float("nan")], dtype=object)
+    found = function({"picture": cells, "id": np.arange(3)})
+    empty = found["id"] != 1
+    assert found["status"][empty].tolist() == ["unreadable", "unreadable"]
+    assert set(found["reason"][empty]) == {"there is no picture in this row"}
+    assert (found["face"][~empty] >= 1).all()
+
+
 def test_bytes_and_arrays_are_pictures_too(pictures: list[str], astronaut_bgr: Image) -> None:
     function = PredictBatch("constant years=30", detector="haar")
     data = np.array([Path(pictures[0]).read_bytes(), bytearray(b"no picture")], dtype=object)
@@ -88,6 +98,7 @@ def test_no_model_is_sent_to_other_processes(pictures: list[str]) -> None:
         ({}, {"image": np.zeros(1)}, "no column 'picture', only image"),
         ({"keep": ("id",)}, {"picture": np.zeros(1)}, "no column 'id'"),
         ({}, {"picture": np.zeros(1)}, "expected a path"),
+        ({}, {"picture": "one/path.jpg"}, "expected a column of values"),
     ],
 )
 def test_wrong_use_is_said(
