@@ -233,8 +233,13 @@ _ANALYSED = record(
     }
 )
 
+# Those that the report computes with or puts into sentences; other ones are left alone.
+_ANALYSIS_SETTINGS = record(
+    {}, {"level": SHARE, "replicates": COUNT, "permutations": COUNT, "minimum_n": COUNT}
+)
+
 _ANALYSIS = record(
-    {"settings": _SETTINGS, "pairs": listed(_PAIR), "estimators": mapping(_ANALYSED)}
+    {"settings": _ANALYSIS_SETTINGS, "pairs": listed(_PAIR), "estimators": mapping(_ANALYSED)}
 )
 
 RESULT = record(
