@@ -14,15 +14,18 @@ from agebench import load_estimator
 from agebench.cli import main
 from agebench.errors import ModelError, UsageError
 from agebench.export import caffe_weights
-from agebench.export.age_net import random_age_net
-from agebench.export.caffe_weights import convert, read_tensors
+from agebench.export.age_net import random_age_net, random_age_net_layers
+from agebench.export.caffe_weights import convert, difference, read_tensors
+from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
 from agebench.runtimes.base import ModelSource
-from agebench.runtimes.caffe_model import read_caffemodel
+from agebench.runtimes.caffe_model import CaffeLayer, read_caffemodel, write_caffemodel
 from agebench.runtimes.opening import open_model
 
 Change: TypeAlias = dict[str, npt.NDArray[np.float32] | None]
 
 safetensors = pytest.importorskip("safetensors.numpy")
+
+BUNDLED = Path(__file__).parents[3] / "pretrained" / "caffe-age-net-utkface.caffemodel"
 
 
 def test_a_network_of_pytorch_answers_the_same_under_caffe(tmp_path: Path) -> None:
@@ -132,6 +135,40 @@ def test_differing_probabilities_leave_nothing(
     with pytest.raises(ModelError, match="nothing was written"):
         convert(source, tmp_path / "x.caffemodel", encoding=None, half=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.caffemodel", "a.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("pool: MAX", "pool: AVE"),
+        ("kernel_size: 3\n    stride: 2", "kernel_size: 2\n    stride: 2"),
+        ("beta: 0.75", "beta: 0.1"),
+    ],
+)
+def test_a_wrong_layout_is_noticed_for_trained_weights(right: str, wrong: str) -> None:
+    # Trained weights, unlike random ones, answer the same for any white noise.
+    layout = BUNDLED.with_suffix(".prototxt").read_text()
+    assert difference(BUNDLED, layout) < 1e-6
+    assert right in layout
+    with pytest.raises(ModelError, match=r"differ by .*nothing was written"):
+        difference(BUNDLED, layout.replace(right, wrong))
+
+
+def test_a_network_of_one_answer_proves_nothing(tmp_path: Path) -> None:
+    flat = tmp_path / "flat.caffemodel"
+    layers = [
+        CaffeLayer(
+            layer.name,
+            layer.type,
+            tuple(blob * np.float32(layer.name != "fc8") for blob in layer.blobs),
+            layer.bottoms,
+            layer.tops,
+        )
+        for layer in random_age_net_layers(seed=3, widths=MICRO)
+    ]
+    write_caffemodel(flat, layers, encoding="v1", half=False, name="flat")
+    with pytest.raises(ModelError, match="the same probabilities for all of 8 made-up crops"):
+        difference(flat, deploy_prototxt(widths=MICRO))
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
