@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,10 @@ from agebench.metrics import (
     ErrorSummary,
     distance_to_range,
     mae,
+    median_absolute_error,
     range_hit,
+    rmse,
+    signed_bias,
     summarise,
 )
 from agebench.report.merging import merged
@@ -29,7 +33,16 @@ from agebench.report.reading import ResultFile
 from agebench.types import Floats
 
 TOLERANCE_YEARS = 1e-6
-"""By how much a file's own mean error may differ from that of its predictions."""
+"""By how much an error that a file states may differ from that of its predictions."""
+
+_CHECKED: Mapping[str, tuple[str, Callable[[Floats, Floats], float]]] = MappingProxyType(
+    {
+        "mae_years": ("mean error", mae),
+        "rmse_years": ("RMSE", rmse),
+        "median_years": ("median error", median_absolute_error),
+        "bias_years": ("bias", signed_bias),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,22 +261,26 @@ def _common(predictions: Iterable[Floats]) -> Bools:
 def _check_figures(
     result: ResultFile, predictions: Mapping[str, Floats], rows: Bools, true: Floats
 ) -> None:
-    """The mean error that a result states must be that of the ages that it lists."""
+    """The errors in years that a result states must be those of the ages that it lists."""
     for item in result.estimators:
-        stated = item["errors"] if item["available"] else {"n": 0, "mae_years": None}
+        stated = item["errors"] if item["available"] else {"n": 0}
         years = predictions[item["name"]][rows]
         alive = bool(len(years)) and bool(np.isfinite(years).all())
-        own = mae(true[rows], years) if alive else None
         count = len(years) if alive else 0
-        same = stated["n"] == count and (
-            own is None or abs(own - (stated["mae_years"] or 0.0)) <= TOLERANCE_YEARS
-        )
-        if not same:
-            raise AgebenchError(
-                f"{result.path}: the mean error of {item['name']!r} is stated as "
-                f"{stated['mae_years']} years on {stated['n']} pictures, but its predictions "
-                f"give {own} on {count}: the file was altered; compare again"
-            )
+        for field, (called, computed) in _CHECKED.items():
+            own, told = computed(true[rows], years) if alive else None, stated.get(field)
+            if stated["n"] != count or not _same(own, told):
+                raise AgebenchError(
+                    f"{result.path}: the {called} of {item['name']!r} is stated as "
+                    f"{told} years on {stated['n']} pictures, but its predictions "
+                    f"give {own} on {count}: the file was altered; compare again"
+                )
+
+
+def _same(own: float | None, stated: float | None) -> bool:
+    if own is None or stated is None:
+        return own is stated
+    return abs(own - stated) <= TOLERANCE_YEARS
 
 
 def _people(images: Sequence[Mapping[str, Any]], rows: Bools) -> list[str | None] | None:

@@ -134,6 +134,11 @@ def test_a_file_that_would_not_fit_is_not_read(
     ("where", "value"),
     [
         ("estimators.0.errors.mae_years", 0.5),
+        ("estimators.0.errors.mae_years", None),
+        ("estimators.0.errors.rmse_years", 0.5),
+        ("estimators.0.errors.median_years", 0.5),
+        ("estimators.0.errors.bias_years", -0.5),
+        ("estimators.0.errors.bias_years", None),
         ("estimators.0.errors.n", 59),
         ("images.3.predictions.good.years", 90.0),
     ],
