@@ -201,6 +201,12 @@ def in_batches(pixels: Image, infer: Callable[[Image], Floats], batch: int = BAT
     )
 
 
+def are_shares(values: Floats) -> bool:
+    """Whether every row (n, bins) is one of probabilities: none negative, summing to 1."""
+    totals = values.sum(axis=1)
+    return bool(values.min() >= 0 and np.abs(totals - 1.0).max() <= SUM_TOLERANCE)
+
+
 def checked_shares(values: Floats, label: str) -> Floats:
     """Return rows of probabilities, rescaled to sum to exactly 1.
 

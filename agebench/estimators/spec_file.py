@@ -12,6 +12,7 @@ from agebench.estimators.common import (
     BATCH,
     DECODERS,
     Network,
+    are_shares,
     blank,
     checked_shares,
     in_batches,
@@ -113,8 +114,7 @@ class SpecFileEstimator:
         two = blank(self._view, 2)
         two[1] = np.random.default_rng(0).integers(0, 256, two[1].shape, np.uint8)
         alone = np.concatenate([self._rows(two[:1]), self._rows(two[1:])])
-        if self._written.output.kind == "probabilities":
-            checked_shares(alone, self._network.label)
+        self._check_kind(alone)
         try:
             together = self._rows(two)
         except ModelError:
@@ -122,6 +122,17 @@ class SpecFileEstimator:
         largest = max(float(np.abs(alone).max()), 1e-9)
         same = bool(np.abs(together - alone).max() <= BATCH_TOLERANCE * largest)
         return BATCH if same else 1
+
+    def _check_kind(self, rows: Floats) -> None:
+        kind, label = self._written.output.kind, self._network.label
+        if kind == "probabilities":
+            checked_shares(rows, label)
+        if kind == "logits" and rows.shape[1] > 1 and are_shares(rows):
+            # A second softmax would make nearly the same age of every face.
+            raise ModelError(
+                f"{label}: expected logits, got numbers that sum to 1 and none negative for each "
+                'trial: they are probabilities; write kind = "probabilities"'
+            )
 
     def _make_spec(self, weights: WeightsFile) -> EstimatorSpec:
         written, about = self._written, self._written.about

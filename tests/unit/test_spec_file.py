@@ -203,6 +203,16 @@ def test_probabilities_without_softmax_are_refused_on_loading(tmp_path: Path) ->
         SpecFileEstimator(_spec(tmp_path, CLASSES, kind='kind = "probabilities"'))
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_probabilities_that_are_called_logits_are_refused_on_loading(
+    tmp_path: Path, runtime: str
+) -> None:
+    save_network(tmp_path / "net.onnx", np.eye(3).tolist(), softmax=True)
+    path = _spec(tmp_path, CLASSES, kind='kind = "logits"')
+    with pytest.raises(ModelError, match='they are probabilities; write kind = "probabilities"'):
+        load_estimator(f"spec:{path}@{runtime}")
+
+
 def test_a_wrong_number_of_bins_is_refused_on_loading(tmp_path: Path) -> None:
     save_network(tmp_path / "net.onnx", np.eye(3)[:2].tolist())
     with pytest.raises(ModelError, match=r"expected an output of shape \(1, 3\), got \(1, 2\)"):
