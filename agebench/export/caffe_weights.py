@@ -114,13 +114,14 @@ def to_net(tensors: Tensors, where: str) -> CaffeNet:
     """Return the layers that the tensors are of; a common prefix of their names is passed over.
 
     Raises:
-        ModelError: one is missing, or they are of another layout.
+        ModelError: one is missing, there are others beside them, or they are of another layout.
     """
     firsts = [name for name in tensors if name.endswith("conv1.weight")]
     if len(firsts) != 1:
         known = ", ".join(sorted(tensors))
         raise ModelError(f"{where} must hold one tensor 'conv1.weight', it holds: {known:.200}")
     prefix = firsts[0].removesuffix("conv1.weight")
+    _refuse_others(tensors, prefix, where)
     layers = []
     for name in _NAMES:
         blobs = []
@@ -132,6 +133,20 @@ def to_net(tensors: Tensors, where: str) -> CaffeNet:
         kind = "Convolution" if name.startswith("conv") else "InnerProduct"
         layers.append(CaffeLayer(name, kind, tuple(blobs)))
     return _whole(CaffeNet("age_net", tuple(layers), "v1"))
+
+
+def _refuse_others(tensors: Tensors, prefix: str, where: str) -> None:
+    """Refuse tensors of layers that the layout lacks: without them it is another network.
+
+    Those of another prefix pass: an optimiser's, or of a network stored beside.
+    """
+    known = {f"{prefix}{name}.{part}" for name in _NAMES for part in ("weight", "bias")}
+    others = sorted(name for name in tensors if name.startswith(prefix) and name not in known)
+    if others:
+        raise ModelError(
+            f"{where} holds {len(others)} more than the {len(known)} tensors of the age network's "
+            f"layout ({', '.join(others):.200}): without them it would answer otherwise"
+        )
 
 
 def _whole(net: CaffeNet) -> CaffeNet:

@@ -114,6 +114,11 @@ def _saved(tmp_path: Path, change: Change) -> Path:
         ({"fc7.bias": None}, "lacks the tensor 'fc7.bias'"),
         ({"conv1.weight": None}, "must hold one tensor 'conv1.weight'"),
         ({"fc7.bias": np.full(14, np.nan, np.float32)}, "no finite numbers"),
+        ({"bn1.running_var": np.ones(8, np.float32)}, r"1 more than .*\(bn1.running_var\)"),
+        (
+            {f"conv4.{part}": np.ones(3, np.float32) for part in ("weight", "bias")},
+            r"2 more than the 12 .*\(conv4.bias, conv4.weight\)",
+        ),
         ({"fc7.weight": np.ones((14, 5), np.float32)}, "'fc7' of the Caffe model has blobs"),
     ],
 )
@@ -125,6 +130,17 @@ def test_tensors_of_another_network_are_refused(
     with pytest.raises(ModelError, match=message):
         convert(_saved(tmp_path, change), tmp_path / "x.caffemodel", encoding=None, half=False)
     assert not (tmp_path / "x.caffemodel").exists()
+
+
+def test_what_a_checkpoint_stores_beside_the_weights_is_passed_over(tmp_path: Path) -> None:
+    tensors = read_tensors(_saved(tmp_path, {}))
+    source = tmp_path / "checkpoint.safetensors"
+    optimiser = {"optimiser/0.exp_avg": np.ones(3, np.float32)}
+    for group in ("averaged/", "model/"):
+        named = {f"{group}{name}": value for name, value in tensors.items()}
+        source.write_bytes(safetensors.save({**named, **optimiser}))
+        done = convert(source, tmp_path / "x.caffemodel", encoding=None, half=False)
+        assert done.classes == 8
 
 
 def test_differing_probabilities_leave_nothing(
