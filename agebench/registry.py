@@ -167,6 +167,16 @@ def _parameters(factory: Callable[..., Any]) -> dict[str, Any]:
     }
 
 
+def takes_option(group: str, name: str, option: str) -> bool:
+    """Say whether the factory registered as `name` has an option of that name.
+
+    Raises:
+        UsageError: nothing of that name is registered.
+        AgebenchError: its module can't be imported, or its signature not be read.
+    """
+    return option in _parameters(load_factory(group, name)) and option not in _RESERVED
+
+
 def _keywords(
     factory: Callable[..., Any], reference: Reference, given: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from agebench.class_years import ClassYears, make_class_years, require_training_
 from agebench.datasets.splits import select_parts
 from agebench.errors import DatasetError, UsageError
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
-from agebench.registry import load_estimator, named_detector
+from agebench.references import parse_reference
+from agebench.registry import ESTIMATORS, load_estimator, named_detector, takes_option
 from agebench.types import Crops, Floats, Sample
 
 
@@ -58,16 +59,18 @@ def fit_years(
 
     Raises:
         UsageError: there is no protocol, the part is one that results are measured on, or the
-            estimator has no classes or has a table already.
+            estimator has no classes, has a table already or takes none.
         DatasetError: no picture of the part gave an answer.
     """
     if settings.protocol is None or settings.part is None:
         raise UsageError("fitting years needs a protocol and a training part: give both")
     require_training_part(settings.part)
     where = None if root is None else Path(root)
-    pictures, maker = load_pictures(dataset, where, settings.protocol)
     loaded = load_estimator(estimator) if isinstance(estimator, str) else estimator
     rule = _rule(loaded)
+    if isinstance(estimator, str):
+        _require_use(estimator)
+    pictures, maker = load_pictures(dataset, where, settings.protocol)
     _, face_detector = named_detector(detector)
     pictures, split = take_pictures(pictures, maker, settings, progress)
     for scored in () if split is None else select_parts(split, settings.part) & {"test", "val"}:
@@ -102,6 +105,18 @@ def _rule(estimator: Estimator) -> YearsRule:
         f"{spec.name} turns classes into years by {spec.decode!r}: only "
         f"{' and '.join(YEARS_RULES)} can be fitted"
     )
+
+
+def _require_use(reference: str) -> None:
+    """Refuse an estimator named by a reference that could not be given the table afterwards.
+
+    One given as an object may use it in its own way.
+    """
+    name = parse_reference(reference).name
+    if not takes_option(ESTIMATORS, name, "table"):
+        raise UsageError(
+            f"{name!r} takes no option 'table', so nothing could use the table of years"
+        )
 
 
 def _ask(

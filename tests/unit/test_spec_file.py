@@ -12,6 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from agebench import load_estimator
+from agebench.bench.fitting import fit_years
+from agebench.bench.settings import CompareSettings
 from agebench.errors import (
     AgebenchError,
     DeviceError,
@@ -187,6 +189,15 @@ def test_decode_rules(tmp_path: Path, rule: str, expected: float) -> None:
     path = _spec(tmp_path, text + f'[decode]\nrule = "{rule}"\n')
     assert _years(path, _flat((0, 0, 0))) == pytest.approx([expected], abs=0.02)
     assert SpecFileEstimator(path).spec.decode == rule
+
+
+def test_no_table_of_years_is_fitted_that_nothing_could_use(tmp_path: Path) -> None:
+    save_network(tmp_path / "net.onnx", np.eye(3).tolist())
+    path = _spec(tmp_path, CLASSES)
+    settings = CompareSettings(protocol="holdout", part="train")
+    with pytest.raises(UsageError, match="'spec' takes no option 'table'"):
+        # Before the data set is looked for.
+        fit_years(f"spec:{path}", "csv", root=tmp_path / "none.csv", settings=settings)
 
 
 def test_single_year_bins_have_no_classes(tmp_path: Path) -> None:
