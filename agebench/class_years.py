@@ -54,6 +54,8 @@ class ClassYears:
         label_kind: how their ages came about.
         weights_sha256: of the network's file.
         settings: of the estimator, those that decide its probabilities.
+        likeliest: of the pictures, for how many each class was the most probable one; known only
+            just after fitting, for it is not in the file.
 
     Raises:
         ValueError: a value is out of range, or the numbers of classes and years differ.
@@ -70,6 +72,7 @@ class ClassYears:
     label_kind: str = "unknown"
     weights_sha256: str = ""
     settings: Mapping[str, Setting] = field(default_factory=dict)
+    likeliest: tuple[int, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.years) or not self.classes:
@@ -98,6 +101,7 @@ class ClassYears:
             AgebenchError: the file can't be written.
         """
         content = {"format": FORMAT, "version": FORMAT_VERSION, **plain(self)}
+        del content["likeliest"]
         write_whole(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     def require_fit(self, spec: EstimatorSpec) -> None:
@@ -139,7 +143,7 @@ def make_class_years(
     Args:
         spec: with classes and a rule of `buckets.YEARS_RULES` as `decode`.
         years: one per class.
-        fitted_on: protocol, part, pictures, content_sha256 and label_kind.
+        fitted_on: protocol, part, pictures, content_sha256, label_kind and likeliest.
     """
     return ClassYears(
         classes=() if spec.classes is None else spec.classes.labels,

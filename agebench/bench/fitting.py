@@ -81,13 +81,16 @@ def fit_years(
     spec = loaded.spec
     assert spec.classes is not None  # noqa: S101 - _rule refuses the others
     true = [sample.age_years or 0.0 for sample in answers.samples]
-    years = fit_class_years(np.stack(answers.shares), true, spec.classes, rule)
+    shares = np.stack(answers.shares)
+    years = fit_class_years(shares, true, spec.classes, rule)
+    likeliest = np.bincount(shares.argmax(axis=1), minlength=len(spec.classes))
     fitted_on = {
         "protocol": split.protocol,
         "part": part_of(settings),
         "pictures": len(answers.samples),
         "content_sha256": answers.content_hash(),
         "label_kind": pictures.spec.label_kind,
+        "likeliest": tuple(likeliest.tolist()),
     }
     return make_class_years(spec, years.tolist(), fitted_on)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -14,6 +15,9 @@ from agebench.cli.progress import progress_bars
 from agebench.errors import inert
 from agebench.files import check_target, refuse_input
 from agebench.references import join_options
+
+if TYPE_CHECKING:
+    from agebench.class_years import ClassYears
 
 EPILOG = """\b
 Example:
@@ -70,9 +74,15 @@ def command(
         )
     table.write(out)
     console = Console(highlight=False)
+    console.print(_shown(table))
+    console.print(Text(inert(f"{table.summary}; written to {out}")), soft_wrap=True)
+
+
+def _shown(table: ClassYears) -> Table:
+    """Lay out the years, with how many pictures speak for each: few are little to go by."""
     shown = Table("class", title=f"Years per class ({table.rule})", title_justify="left")
     shown.add_column("years", justify="right")
-    for label, years in zip(table.classes, table.years, strict=True):
-        shown.add_row(label, f"{years:.1f}")
-    console.print(shown)
-    console.print(Text(inert(f"{table.summary}; written to {out}")), soft_wrap=True)
+    shown.add_column("most probable for", justify="right")
+    for label, years, count in zip(table.classes, table.years, table.likeliest, strict=True):
+        shown.add_row(label, f"{years:.1f}", f"{count:,} picture{'s' if count != 1 else ''}")
+    return shown

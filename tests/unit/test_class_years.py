@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -175,6 +176,7 @@ def test_only_the_training_part_is_fitted_to(dataset: SampleList, tmp_path: Path
     assert table.years == tuple(float(np.median(by_class[index])) for index in range(3))
     assert (table.protocol, table.part, table.pictures) == ("holdout", "train", len(trained))
     assert (table.rule, table.label_kind) == ("midpoint", "apparent")
+    assert table.likeliest == tuple(len(by_class[index]) for index in range(3))
     digest = hashlib.sha256()
     for item in trained:
         key = hashlib.sha256(item.path.read_bytes()).hexdigest()
@@ -277,7 +279,13 @@ def test_the_command_fits_and_caffe_age_net_uses_it(
     with pytest.raises(SystemExit) as ended:
         main(call)
     assert ended.value.code == 0
-    assert "fitted on holdout/train" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "fitted on holdout/train" in printed
+    assert "most probable for" in printed
+    assert "likeliest" not in table.read_text()  # the format is as it was
+    counts = re.findall(r"(\d+) pictures? ", printed.partition("fitted on")[0])
+    assert len(counts) == len(ADIENCE_CLASSES)
+    assert sum(map(int, counts)) == read_class_years(table)[0].pictures
     plain_net = load_estimator(reference)
     fitted = load_estimator(reference, table=table)
     years = read_class_years(table)[0].years
