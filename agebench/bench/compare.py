@@ -28,11 +28,10 @@ from agebench.bench.results import (
     output_folder,
 )
 from agebench.bench.scores import common_subset, score_estimator
-from agebench.bench.selection import describe_selection, take_pictures
+from agebench.bench.selection import describe_selection, refuse_lists, take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.bench.threads import pinned
 from agebench.datasets.splits import Split
-from agebench.files import refuse_input
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
 from agebench.types import plain
@@ -77,12 +76,11 @@ def compare(
     check_names(estimators, detector)
     where = None if root is None else Path(root)
     pictures, maker = load_pictures(dataset, where, settings.protocol)
+    if out is not None:
+        for name in (RESULT_FILE, PREDICTIONS_FILE):
+            refuse_lists(Path(out) / name, where, settings.protocol)
     # Models are opened inside too: ONNX Runtime's threads would else spin on after each run, and
     # take the processors from whoever is timed next.
-    if out is not None:
-        lists = [path for path in (where, settings.protocol) if path and Path(path).is_file()]
-        for name in (RESULT_FILE, PREDICTIONS_FILE):
-            refuse_input(Path(out) / name, lists)
     with output_folder(out), pinned(settings.threads):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
         detector, why = choose_detector(detector, pictures.spec)

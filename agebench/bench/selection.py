@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from agebench.bench.settings import CompareSettings
@@ -13,6 +14,7 @@ from agebench.datasets.split_align import align
 from agebench.datasets.split_files import read_split
 from agebench.datasets.splits import Split, part, select_parts
 from agebench.errors import UsageError, suggestion
+from agebench.files import refuse_input
 from agebench.protocols import Dataset, ProgressStep, no_progress
 from agebench.references import parse_reference, user_path
 from agebench.types import plain
@@ -54,6 +56,17 @@ def find_split(dataset: Dataset, protocol: str) -> SplitMaker:
         )
     split = align(read_split(path), dataset)
     return lambda _progress: split
+
+
+def refuse_lists(out: Path, root: str | Path | None, protocol: str | None) -> None:
+    """Refuse to write over a data set's list, or over what its split is read from.
+
+    Raises:
+        UsageError: `out` is one of them.  New files may lie in a folder of pictures, not in one
+            of lists.
+    """
+    of_pictures = root is None or user_path(root).is_dir()
+    refuse_input(out, [None if of_pictures else root, protocol])
 
 
 def take_pictures(

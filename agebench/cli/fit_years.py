@@ -13,7 +13,7 @@ from rich.text import Text
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.errors import inert
-from agebench.files import check_target, refuse_input
+from agebench.files import check_target
 from agebench.references import join_options
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def command(
     with the estimator's option 'table=FILE'.
     """
     from agebench.bench.fitting import fit_years
+    from agebench.bench.selection import refuse_lists
     from agebench.bench.settings import CompareSettings
     from agebench.errors import UsageError
 
@@ -61,8 +62,7 @@ def command(
     if len(names) != 1:
         raise UsageError(f"expected one estimator, got {len(names)}: {', '.join(names)}")
     check_target(out)
-    protocol = str(settings.get("protocol") or "")
-    refuse_input(out, [root if root is not None and root.is_file() else None, protocol])
+    refuse_lists(out, root, str(settings.get("protocol") or ""))
     with progress_bars() as progress:
         table = fit_years(
             names[0],

@@ -16,7 +16,7 @@ from rich.text import Text
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.errors import inert
-from agebench.files import check_target, refuse_input
+from agebench.files import check_target
 
 if TYPE_CHECKING:
     from agebench.datasets.splits import Leak, Split
@@ -112,7 +112,7 @@ def command(
     'agebench split --protocols' lists the protocols.  Copies of one picture never straddle parts
     of those that read the pictures; --check tells whether they do in others.
     """
-    from agebench.bench.selection import find_split
+    from agebench.bench.selection import find_split, refuse_lists
     from agebench.datasets.protocols import read_facts
     from agebench.datasets.split_files import write_split
     from agebench.datasets.splits import check_split, sizes
@@ -120,7 +120,7 @@ def command(
 
     if out is not None:
         check_target(out)
-        refuse_input(out, [root if root is not None and root.is_file() else None, protocol])
+        refuse_lists(out, root, protocol)
     pictures = load_dataset(dataset, root)
     make = find_split(pictures, protocol)
     with progress_bars() as progress:

@@ -203,8 +203,12 @@ def in_batches(pixels: Image, infer: Callable[[Image], Floats], batch: int = BAT
 
 def are_shares(values: Floats) -> bool:
     """Whether every row (n, bins) is one of probabilities: none negative, summing to 1."""
-    totals = values.sum(axis=1)
-    return bool(values.min() >= 0 and np.abs(totals - 1.0).max() <= SUM_TOLERANCE)
+    return not np.any(_no_shares(values))
+
+
+def _no_shares(values: Floats) -> npt.NDArray[np.bool_]:
+    far = np.abs(values.sum(axis=1) - 1.0) > SUM_TOLERANCE
+    return np.asarray((values.min(axis=1) < 0) | far)
 
 
 def checked_shares(values: Floats, label: str) -> Floats:
@@ -214,7 +218,7 @@ def checked_shares(values: Floats, label: str) -> Floats:
         ModelError: one is negative, or a row's sum is further than `SUM_TOLERANCE` from 1.
     """
     totals = values.sum(axis=1, keepdims=True)
-    wrong = (values.min(axis=1) < 0) | (np.abs(totals[:, 0] - 1.0) > SUM_TOLERANCE)
+    wrong = _no_shares(values)
     if np.any(wrong):
         row = int(np.argmax(wrong))
         raise ModelError(
