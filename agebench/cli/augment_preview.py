@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agebench.cli.given import refuse_given
 from agebench.cli.paths import FilePath
 from agebench.cli.train_progress import import_training
 from agebench.errors import UsageError, inert
@@ -58,8 +59,12 @@ def command(
     from agebench.files import check_target
     from agebench.train.settings import read_settings
 
-    if each and context.get_parameter_source("draws") is click.core.ParameterSource.COMMANDLINE:
-        raise UsageError("--each has a row for each augmentation, not --draws rows: give one")
+    if each:
+        refuse_given(
+            context,
+            ["draws"],
+            "goes without --each, which has a row for each augmentation, not --draws rows",
+        )
     settings = read_settings(settings_file, overrides)
     if out.suffix.lower() != ".png":
         raise UsageError(f"a PNG is written: name a file that ends in .png, not {out}")

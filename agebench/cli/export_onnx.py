@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from agebench.cli.given import refuse_given
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
@@ -103,7 +104,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise UsageError("name a checkpoint or an estimator, or a detector with --detector")
     if detector is not None:
         given = ("name", "flip", "fp16", "int8", "tolerance", "dataset", *_OF_FACES)
-        _refuse_given(
+        refuse_given(
             context,
             given,
             "is not for a detector: that is exported in float32, as it is, on generated pictures",
@@ -123,22 +124,15 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     _estimator(candidate, out, faces, precision, allowed, check=not no_check)
 
 
-def _refuse_given(context: click.Context, names: tuple[str, ...], why: str) -> None:
-    """Refuse options that were given although they would decide nothing."""
-    for name in names:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name.replace('_', '-')} {why}")
-
-
 def _refuse_idle(
     context: click.Context, dataset: str | None, *, check: bool, reduced: bool
 ) -> None:
     """Refuse options of faces that are not read, and of a comparison that is left out."""
     if dataset is None:
-        _refuse_given(context, _OF_FACES, "needs --dataset: without it crops are generated")
+        refuse_given(context, _OF_FACES, "needs --dataset: without it crops are generated")
     if not check:
         compared = ("tolerance",) if reduced else ("tolerance", "dataset")
-        _refuse_given(
+        refuse_given(
             context, compared, "is for the comparison that --no-check leaves out: give one of them"
         )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from agebench.cli.given import refuse_given
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
@@ -101,7 +102,7 @@ def command(
     if run.predictor.detector_note:
         click.echo(f"agebench: {inert(run.predictor.detector_note)}", err=True)
     if not run.videos:
-        _refuse_given(context, tuple(options))
+        refuse_given(context, options, "is for videos and cameras: there is none here")
     whole = 0
     try:
         write = _writer(as_json, as_csv, run, moving=bool(run.videos))
@@ -141,13 +142,6 @@ def _check(
 def _check_columns(*, as_csv: bool, explain: bool) -> None:
     if as_csv and explain:
         raise UsageError("--csv has no column for --explain: give --json, or leave one of them out")
-
-
-def _refuse_given(context: click.Context, options: tuple[str, ...]) -> None:
-    """Refuse options that were given although nothing moves."""
-    for name in options:
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            raise UsageError(f"--{name} is for videos and cameras: there is none here")
 
 
 def _run_video(
