@@ -9,6 +9,7 @@ Importing this package loads neither OpenCV nor torch: the names below come on f
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,11 @@ if TYPE_CHECKING:
     )
 
 __version__ = "0.1.0"
+
+# ONNX Runtime from 1.31 sends what it is used for (the model's file name, the interpreter's path,
+# texts of errors) and keeps files in the home and temporary folders; it looks here when it is
+# imported, and what it offers to call later comes too late.  Whoever has set it has decided.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "agebench.bench.compare": ("compare",),

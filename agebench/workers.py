@@ -19,6 +19,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
 
 from agebench.errors import AgebenchError
+from agebench.processes import own_path_again, safe_path
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -92,6 +93,7 @@ def in_processes(
 
 def serve(connection: Connection, make: Callable[[], Callable[[Any], object]]) -> None:
     """Do the tasks that come through `connection` until it ends; runs in a child."""
+    own_path_again()
     with suppress(EOFError, OSError):  # the parent is gone
         try:
             do = make()
@@ -165,7 +167,7 @@ class _Pool(Generic[Task, Result]):
         ours, theirs = context.Pipe()
         process = context.Process(target=serve, args=(theirs, self._work.make), daemon=True)
         try:
-            with _interrupts_ignored():
+            with _interrupts_ignored(), safe_path():
                 process.start()
         except OSError as error:
             raise AgebenchError(

@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import psutil
 
 from agebench.detectors.common import overlaps
 from agebench.files import write_whole
 from agebench.protocols import FaceDetector
 from agebench.registry import load_detector
+from agebench.runtimes.onnx_runtime import import_onnxruntime
 from agebench.types import Face, Floats, Image, plain
 from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2
@@ -184,7 +184,7 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "opencv": cv2.__version__,
-        "onnxruntime": onnxruntime.__version__,
+        "onnxruntime": import_onnxruntime().__version__,
         "load before": round(psutil.getloadavg()[0], 1),
     }
 

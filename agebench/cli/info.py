@@ -84,7 +84,7 @@ def _torch() -> RuntimeState:
     found = version("torch")
     reason = find_devices().reason
     if not reason:  # it takes seconds to load, so only where it may say more than the driver
-        words = [sys.executable, "-c", _ASK_TORCH]
+        words = [sys.executable, "-P", "-c", _ASK_TORCH]
         done = subprocess.run(  # noqa: S603 - our own line
             words, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=False
         )
