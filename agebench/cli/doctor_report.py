@@ -28,7 +28,7 @@ MAX_DRAWN = 96
 
 BAR_CELLS = 40
 
-OWN_SETS = frozenset({"csv", "folders"})
+OWN_SETS = frozenset({"csv", "folders", "names"})
 """Data sets of the user's own pictures, of which only the user knows where the ages are from."""
 
 SAY_KIND = "label_kind=birth-age"
@@ -71,7 +71,9 @@ def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     _line(console, f"{diagnosis.dataset}: {diagnosis.root}", "bold")
     _line(console, f"ages are {LABEL_WORDS[diagnosis.label_kind]}")
     if diagnosis.label_kind == "unknown" and diagnosis.dataset in OWN_SETS:
-        _line(console, f'say so where you know it: --dataset "{diagnosis.dataset} {SAY_KIND}"')
+        others = " pattern=..." if diagnosis.dataset == "names" else ""
+        said = f'--dataset "{diagnosis.dataset}{others} {SAY_KIND}"'
+        _line(console, f"say so where you know it: {said}")
     for note in diagnosis.notes:
         _line(console, f"note: {note}")
     console.print(_count_table(diagnosis))

@@ -56,6 +56,7 @@ _ABOUT = {
         "not stated by its publisher (unverified); UTKFace is non-commercial research only",
         "kaggle.com/datasets/skillcate/merged-augmented-utk-faces-facial-age-dataset",
     ),
+    "datasets:names": ("pictures whose names say the age: pattern={age}_{}", "yours", ""),
     "datasets:prepared": ("what 'agebench prepare' wrote", "as its source's", ""),
     "datasets:sample": (
         "composites of twelve faces each, for demonstration only: they measure nothing",

@@ -1,0 +1,100 @@
+"""Pictures whose file names say the age, by a pattern that the user gives."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from agebench.datasets.age_rules import AgeRule
+from agebench.datasets.base import (
+    FoundFile,
+    SampleList,
+    finished,
+    is_picture,
+    list_files,
+    require_folder,
+)
+from agebench.datasets.name_pattern import NamePattern, parse_pattern
+from agebench.protocols import DatasetSpec
+from agebench.types import LabelKind, Problem, Sample
+
+SPEC = DatasetSpec(name="names", label_kind="unknown")
+
+
+def load(
+    root: Path,
+    pattern: str,
+    age: str | None = None,
+    low: str | None = None,
+    high: str | None = None,
+    label_kind: LabelKind = "unknown",
+) -> SampleList:
+    """List pictures whose names hold their ages, such as AgeDB's ``0_MariaCallas_35_f.jpg``.
+
+    Fields named ``age``, or ``low`` and ``high``, give the age; others become attributes, and
+    ``identity`` is who it is.  Names that don't fit the pattern, or fit it in two ways, are listed
+    as problems.
+
+    Args:
+        root: the folder; pictures may lie at any depth.
+        pattern: of the name without its suffix, such as ``{}_{identity}_{age}_{gender}`` (see
+            `name_pattern.parse_pattern`).  One with slashes is of the last folders too.
+        age: a field, or a sum of fields: ``photo-birth``.
+        low: the least completed year that the name allows, where it gives a range.
+        high: the largest.
+        label_kind: how the ages came about; only the user can know.
+
+    Raises:
+        UsageError: the pattern or an expression is not valid.
+        DatasetError: `root` is no folder or holds no usable picture.
+    """
+    if is_picture(pattern):
+        pattern = pattern.rpartition(".")[0]
+    rule = AgeRule.of(parse_pattern(pattern).fields, age=age, low=low, high=high)
+    numbers = rule.fields | {"age", "low", "high"}
+    read = parse_pattern(pattern, numbers=numbers)
+    require_folder(root, SPEC.name, "pictures named by a pattern")
+    files, problems = list_files(root)
+    samples, unread = _samples(files, read, rule)
+    spec = replace(SPEC, label_kind=label_kind, notes=_notes(read, rule))
+    return finished(spec, root, samples, problems + unread)
+
+
+def _notes(pattern: NamePattern, rule: AgeRule) -> tuple[str, ...]:
+    ends = (("age", rule.age), ("low", rule.low), ("high", rule.high))
+    said = ", ".join(f"{name} = {each.text}" for name, each in ends if each is not None)
+    return (f"file names read as {pattern.text}, {said}",)
+
+
+def _samples(
+    files: Iterable[FoundFile], pattern: NamePattern, rule: AgeRule
+) -> tuple[list[Sample], list[Problem]]:
+    samples: list[Sample] = []
+    problems: list[Problem] = []
+    parts = pattern.text.count("/") + 1
+    dated = {name: kind for name, kind in pattern.fields.items() if kind in ("year", "date")}
+    for file in files:
+        ending = "/".join(file.name.split("/")[-parts:])
+        fields = pattern.read(ending.rpartition(".")[0])
+        if isinstance(fields, Problem):
+            problems.append(Problem(file.name, fields.reason))
+            continue
+        label = rule.label(fields, dated)
+        if isinstance(label, Problem):
+            problems.append(Problem(file.name, label.reason))
+            continue
+        identity = fields.pop("identity", None)
+        samples.append(
+            Sample(
+                file.path,
+                file.name,
+                label.age_years,
+                label.age_range,
+                identity=identity,
+                attributes={
+                    name: value for name, value in fields.items() if name not in rule.fields
+                },
+            )
+        )
+    return samples, problems

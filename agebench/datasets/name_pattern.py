@@ -1,0 +1,144 @@
+"""Patterns of file names, such as ``{age}_{identity}_{:d}``: from a name to its fields.
+
+A pattern is matched against the whole name.  What stands in braces is a field; everything else
+must be there letter by letter.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+from agebench.datasets.names import shown
+from agebench.errors import UsageError, suggestion
+from agebench.types import Problem
+
+KINDS: Mapping[str, str] = {
+    "": r".+{lazy}",
+    "d": r"[0-9]+{lazy}",
+    "a": r"[^\W\d_]+{lazy}",
+    "year": r"[0-9]{{4}}",
+    "date": r"[0-9]{{4}}-[0-9]{{1,2}}-[0-9]{{1,2}}",
+}
+"""Kinds of fields: any text, digits, letters, a year, and a date as year-month-day."""
+
+MAX_TEXT_FIELDS = 6
+"""More fields of any text than this are refused: the time to match grows with their power."""
+
+_FIELD = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
+_FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a pattern: what it is called, "" for one that is passed over, and its kind."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True)
+class NamePattern:
+    """A pattern that was understood; see `parse_pattern`.
+
+    Attributes:
+        text: as written.
+        parts: literal texts and fields in order.
+    """
+
+    text: str
+    parts: tuple[str | Field, ...]
+
+    @property
+    def fields(self) -> Mapping[str, str]:
+        """Kinds of the named fields."""
+        named = (part for part in self.parts if isinstance(part, Field))
+        return {field.name: field.kind for field in named if field.name}
+
+    @cached_property
+    def _expressions(self) -> tuple[re.Pattern[str], re.Pattern[str]]:
+        return self._expression("?"), self._expression("")
+
+    def _expression(self, lazy: str) -> re.Pattern[str]:
+        written = []
+        for part in self.parts:
+            if isinstance(part, str):
+                written.append(re.escape(part))
+            else:
+                group = f"?P<{part.name}>" if part.name else "?:"
+                written.append(f"({group}{KINDS[part.kind].format(lazy=lazy)})")
+        return re.compile("".join(written), re.DOTALL)
+
+    def read(self, name: str) -> dict[str, str] | Problem:
+        """Return the named fields of `name`, or why it can't be read.
+
+        A name that can be divided in two ways that give different fields is a problem: a guess
+        would put one person's name, or age, for another.
+
+        >>> parse_pattern("{age:d}_{identity}_{:d}").read("53_Robin_Williams_0001")
+        {'age': '53', 'identity': 'Robin_Williams'}
+        """
+        shortest, longest = (each.fullmatch(name) for each in self._expressions)
+        if shortest is None or longest is None:
+            return Problem(name, f"not named as {self.text}")
+        fields, others = shortest.groupdict(), longest.groupdict()
+        for field, value in fields.items():
+            if value != others[field]:
+                return Problem(
+                    name,
+                    f"{self.text} reads {field} as {shown(value)} or as {shown(others[field])}: "
+                    "say what a field is made of, {:d} for digits, {:a} for letters",
+                )
+        return fields
+
+
+def parse_pattern(text: str, numbers: Collection[str] = ()) -> NamePattern:
+    """Understand a pattern.
+
+    ``{identity}`` is a field of that name, of any text; ``{}`` is passed over.  ``{:d}`` and
+    ``{age:d}`` are made of digits, ``{gender:a}`` of letters, ``{photo:year}`` is a year of four
+    digits and ``{birth:date}`` a date such as 1955-1-6.
+
+    Args:
+        text: the pattern, of the name without its suffix.
+        numbers: fields that are used as numbers: of digits where no kind is given.
+
+    Raises:
+        UsageError: it has no field, a field twice, an unknown kind, or braces that don't match.
+    """
+    parts: list[str | Field] = []
+    end = 0
+    for match in _FIELD.finditer(text):
+        parts += [text[end : match.start()], _field(text, match[1], match[2], numbers)]
+        end = match.end()
+    parts.append(text[end:])
+    literal = "".join(part for part in parts if isinstance(part, str))
+    fields = [part for part in parts if isinstance(part, Field)]
+    names = [field.name for field in fields if field.name]
+    if "{" in literal or "}" in literal or not names:
+        raise _malformed(text, "fields in braces, at least one with a name")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise _malformed(text, f"each field once, got {{{twice[0]}}} more often")
+    if sum(not field.kind for field in fields) > MAX_TEXT_FIELDS:
+        raise _malformed(text, f"at most {MAX_TEXT_FIELDS} fields of any text: give some a kind")
+    return NamePattern(text, tuple(part for part in parts if part))
+
+
+def _field(text: str, name: str, kind: str | None, numbers: Collection[str]) -> Field:
+    if name and not _FIELD_NAME.fullmatch(name):
+        raise _malformed(text, f"fields named with small letters, digits and _, got {{{name}}}")
+    if kind is not None and kind not in KINDS:
+        raise _malformed(
+            text, f"known kinds of fields, got {kind!r}: {suggestion(kind, filter(None, KINDS))}"
+        )
+    return Field(name, kind or ("d" if name in numbers else ""))
+
+
+def _malformed(text: str, expected: str) -> UsageError:
+    return UsageError(
+        f"pattern {text!r} is not valid: expected {expected}; for AgeDB's 0_MariaCallas_35_f.jpg "
+        "write pattern={}_{identity}_{age}_{gender}"
+    )
