@@ -67,6 +67,9 @@ class EstimatorSpec:
         classes: age classes for which exact and one-off accuracy are reported; None without.
         weights: the model files in use.
         trained_on: data that the weights have seen, in words; "" if unknown.
+        trained_sets: the data sets among it by name, for programs: where agebench reads the set
+            itself its name there ("utkface", "fgnet"), otherwise the usual one in lower case
+            ("imdb-wiki", "morph2"); () if unknown.
         label_kind: the kind of age that it was trained to give.
         runtime: what runs it, read back after loading.
         settings: further options that change the result.
@@ -84,6 +87,7 @@ class EstimatorSpec:
     classes: AgeBins | None = None
     weights: tuple[WeightsFile, ...] = ()
     trained_on: str = ""
+    trained_sets: tuple[str, ...] = ()
     label_kind: LabelKind = "unknown"
     runtime: RuntimeInfo = RuntimeInfo()
     settings: Mapping[str, Setting] = field(default_factory=dict)

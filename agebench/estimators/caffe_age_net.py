@@ -242,6 +242,7 @@ class CaffeAgeNet:
             classes=ADIENCE_CLASSES,
             weights=files,
             trained_on="Adience" if published else "",
+            trained_sets=("adience",) if published else (),
             label_kind="apparent" if published else "unknown",
             runtime=self._network.model.info,
             settings={

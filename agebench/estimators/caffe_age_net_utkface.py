@@ -77,6 +77,7 @@ class CaffeAgeNetUtkface:
             bins=BINS,
             weights=(weights.info,),
             trained_on="UTKFace (utkface-full/train)" if published else "",
+            trained_sets=("utkface",) if published else (),
             label_kind="dex-estimated" if published else "unknown",
             runtime=model.info,
             licence=weights.info.licence,

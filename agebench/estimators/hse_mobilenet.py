@@ -84,6 +84,7 @@ class HseMobileNet:
             bins=BINS,
             weights=(weights.info,),
             trained_on="IMDB-WIKI" if published else "",
+            trained_sets=("imdb-wiki",) if published else (),
             label_kind="birth-age" if published else "unknown",
             runtime=model.info,
             settings={"years": years},

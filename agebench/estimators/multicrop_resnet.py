@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from agebench.estimators.onnx_file import OnnxFile
@@ -10,8 +11,21 @@ from agebench.weights import resolve
 FILE = "multicrop-resnet.onnx"
 SMALL_FILE = "multicrop-resnet-small.onnx"
 
+TRAINED_SETS = ("utkface",)
+"""What the bundled weights have seen; their files were written before such names were kept."""
 
-class MultiCropNetwork(OnnxFile):
+
+class _Bundled(OnnxFile):
+    def __init__(
+        self, file: str, path: Path | None, runtime: str | None, device: str | None
+    ) -> None:
+        weights = resolve(file, explicit=path)
+        super().__init__(weights.path, runtime, device)
+        if weights.info.published and not self._spec.trained_sets:
+            self._spec = replace(self._spec, trained_sets=TRAINED_SETS)
+
+
+class MultiCropNetwork(_Bundled):
     """The bundled multi-crop ResNet; pretrained/multicrop-resnet.md is its model card.
 
     Args:
@@ -26,10 +40,10 @@ class MultiCropNetwork(OnnxFile):
     def __init__(
         self, path: Path | None = None, runtime: str | None = None, device: str | None = None
     ) -> None:
-        super().__init__(resolve(FILE, explicit=path).path, runtime, device)
+        super().__init__(FILE, path, runtime, device)
 
 
-class SmallMultiCropNetwork(OnnxFile):
+class SmallMultiCropNetwork(_Bundled):
     """The same network with 8-bit numbers, which looks at each face once, not mirrored too.
 
     pretrained/multicrop-resnet-small.md is its model card; arguments and errors are those of
@@ -39,4 +53,4 @@ class SmallMultiCropNetwork(OnnxFile):
     def __init__(
         self, path: Path | None = None, runtime: str | None = None, device: str | None = None
     ) -> None:
-        super().__init__(resolve(SMALL_FILE, explicit=path).path, runtime, device)
+        super().__init__(SMALL_FILE, path, runtime, device)

@@ -71,6 +71,7 @@ def _spec(file: AgeFile) -> EstimatorSpec:
         classes=written.age_bins if written.classes else None,
         weights=(own, *made_from),
         trained_on=written.trained_on,
+        trained_sets=written.trained_sets,
         label_kind=written.label_kind,
         runtime=file.runtime,
         settings={

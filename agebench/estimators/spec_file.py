@@ -147,6 +147,7 @@ class SpecFileEstimator:
             classes=None if written.bins is None or not written.bins.ranges else self._bins,
             weights=(weights,),
             trained_on=about.trained_on,
+            trained_sets=about.trained_sets,
             label_kind=about.label_kind,
             runtime=self._network.model.info,
             settings=self._settings(),

@@ -20,6 +20,7 @@ from agebench.vision.regions import REGIONS
 MAX_SIDE_PX = 4096
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+_SET = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _RANGE = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
 
@@ -157,9 +158,18 @@ class About:
     licence: str = ""
     source: str = ""
     trained_on: str = ""
+    trained_sets: tuple[str, ...] = ()
     label_kind: LabelKind = "unknown"
     citation: str = ""
     notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in self.trained_sets:
+            _require(
+                _SET.fullmatch(name),
+                "trained_sets takes names of data sets in lower case, such as 'utkface' or "
+                f"'imdb-wiki', got {name!r}",
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,7 @@ def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> Es
     about, settings = saved.about, saved.settings
     dataset = about.get("dataset", {})
     split = about.get("split", {})
+    name = str(dataset.get("name", ""))
     where = f"{split.get('protocol', '')}/{settings.data.train_part}"
     licence, stated = str(dataset.get("licence", "")), dataset.get("label_kind")
     return EstimatorSpec(
@@ -112,7 +113,8 @@ def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> Es
         channel_order="bgr",
         bins=settings.model.bins,
         weights=(WeightsFile(path.name, sha256_of(path), licence, "agebench train"),),
-        trained_on=" ".join([str(dataset.get("name", "")), where]).strip(),
+        trained_on=f"{name} {where}".strip(),
+        trained_sets=(name,) if name else (),
         label_kind=next((kind for kind in LABEL_KINDS if kind == stated), "unknown"),
         runtime=info,
         settings={"flip": flip, "missing": "learned"},

@@ -182,6 +182,7 @@ def age_net_candidate(
         decode=decode,
         licence=spec.licence,
         trained_on=spec.trained_on,
+        trained_sets=spec.trained_sets,
         label_kind=spec.label_kind,
         sources=sources_of(spec.weights),
         classes=spec.classes is not None,

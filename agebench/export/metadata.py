@@ -115,7 +115,8 @@ class FileSpec:
         normalisation: what the graph does to pixels first, in words.
         mirrored: the probabilities are the mean of those of the picture and its mirror image.
         sources: the files that it was made from.
-        trained_on, label_kind, licence, source, citation, notes: as in `EstimatorSpec`.
+        trained_on, trained_sets, label_kind: as in `EstimatorSpec`.
+        licence, source, citation, notes: as in `EstimatorSpec`.
 
     Raises:
         ValueError: a value is out of range or contradicts another.
@@ -141,6 +142,7 @@ class FileSpec:
     source: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()
+    trained_sets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(_NAME.fullmatch(self.name), f"an estimator can't be called {self.name!r}")

@@ -37,6 +37,7 @@ class About:
 
     name: str = "multi-crop"
     trained_on: str = ""
+    trained_sets: tuple[str, ...] = ()
     label_kind: LabelKind = "unknown"
     licence: str = ""
     sources: tuple[SourceFile, ...] = ()
@@ -270,6 +271,7 @@ def multi_crop_candidate(
         decode=rule,
         licence=about.licence,
         trained_on=about.trained_on,
+        trained_sets=about.trained_sets,
         label_kind=about.label_kind,
         sources=about.sources,
         missing="learned" if len(model.settings.views) > 1 else "refused",
@@ -310,6 +312,7 @@ def checkpoint_candidate(path: Path, *, flip: bool = False) -> Candidate:
     seen = (_text(saved.about, "dataset", "name"), _text(saved.about, "split", "protocol"))
     about = About(
         trained_on=f"{' '.join(filter(None, seen))}: {saved.settings.data.train_part}",
+        trained_sets=tuple(filter(None, seen[:1])),
         label_kind=_label_kind(_text(saved.about, "dataset", "label_kind")),
         licence=licence,
         sources=(SourceFile(path.name, sha256_of(path), licence, "agebench train"),),

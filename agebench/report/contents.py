@@ -116,7 +116,8 @@ _SPEC = record(
         "runtime": _RUNTIME,
         "settings": _SETTINGS,
         **_TERMS,
-    }
+    },
+    {"trained_sets": listed(text)},
 )
 
 _SEEN = record({"what": text, "count": COUNT})

@@ -270,6 +270,7 @@ def test_caffe_age_net_spec_says_what_decides(random_net: Path, mean_file: Path)
     assert (view.size_hw, view.margin, view.margin_px, view.border) == ((227, 227), 0, 20, "clip")
     assert "not the published weights: random.caffemodel has another hash" in usual.notes
     assert (usual.trained_on, usual.label_kind) == ("", "unknown")
+    assert usual.trained_sets == ()
 
     ten = CaffeAgeNet(random_net, crops=10, mean_file=mean_file, margin=0.2).spec
     assert ten.settings["mean"] == "image"
@@ -392,6 +393,7 @@ def test_hse_mobilenet_keeps_the_contract(shared_weights: Path) -> None:
     assert spec.bins is not None
     assert (spec.bins.labels[0], spec.bins.labels[-1], len(spec.bins)) == ("1", "100", 100)
     assert (spec.trained_on, spec.licence) == ("IMDB-WIKI", "Apache-2.0")
+    assert spec.trained_sets == ("imdb-wiki",)
 
 
 @pytest.mark.shared

@@ -292,6 +292,7 @@ def test_the_example_in_the_docs_works(tmp_path: Path) -> None:
         "onnxruntime",
         "expectation",
     )
+    assert spec.trained_sets == ("utkface",)
     assert (spec.label_kind, spec.notes) == ("birth-age", ("trained on faces of adults only",))
     assert load_estimator(f"spec:{path}@cv2dnn").spec.runtime.runtime == "cv2dnn"
 
@@ -371,6 +372,11 @@ def test_hse_mobilenet_by_spec_file_gives_the_same_ages(
         ("ranges", "first = 9\nlast = 1", "bins: first and last must go upwards"),
         ("ranges", 'ranges = ["1-2"]\n[decode]\nrule = "argmax"', "unknown value of decode.rule"),
         ("ranges", 'ranges = ["1-2"]\n[about]\nlabel_kind = "real"', "value of about.label_kind"),
+        (
+            "ranges",
+            'ranges = ["1-2"]\n[about]\ntrained_sets = ["UTKFace"]',
+            "about: trained_sets takes names of data sets in lower case.*got 'UTKFace'",
+        ),
         ("ranges", 'ranges = ["1-2"]\n[runtime]\nruntime = "torch"', "value of runtime.runtime"),
         ("name", "name = ", "expected a TOML file"),
         ("name", "name = 'a'\nabout = 'me'", "about must be a table, got 'me'"),

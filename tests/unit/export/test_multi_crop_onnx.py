@@ -117,7 +117,13 @@ def test_ranks_are_decoded_as_in_training(decode: str, tmp_path: Path) -> None:
 
 
 def test_the_file_is_a_whole_estimator(tmp_path: Path) -> None:
-    about = About("mine", trained_on="UTKFace", label_kind="dex-estimated", licence="CC0")
+    about = About(
+        "mine",
+        trained_on="UTKFace",
+        trained_sets=("utkface",),
+        label_kind="dex-estimated",
+        licence="CC0",
+    )
     candidate = multi_crop_candidate(
         random_model(SETTINGS["late"]), LOSSES["dldl"], "expectation", about
     )
@@ -128,6 +134,7 @@ def test_the_file_is_a_whole_estimator(tmp_path: Path) -> None:
         check_estimator(estimator)
         spec = estimator.spec
         assert spec.crop == SETTINGS["late"].crop
+        assert spec.trained_sets == ("utkface",)
         assert (spec.name, spec.trained_on, spec.label_kind) == ("mine", "UTKFace", "dex-estimated")
         assert spec.bins == SETTINGS["late"].bins
     crops = generated(candidate.spec.crop, 3)
