@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypeAlias
@@ -191,7 +191,7 @@ def shown_url(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-class _Sink:
+class Sink:
     """Takes at most `limit_bytes` and counts them; errors of the disk are told from the net's."""
 
     def __init__(self, stream: BinaryIO, limit_bytes: int, progress: ProgressBar | None) -> None:
@@ -202,6 +202,12 @@ class _Sink:
         self._progress = progress
 
     def write(self, data: bytes) -> None:
+        """Take a piece.
+
+        Raises:
+            SourceError: that is more than was expected.
+            CacheFolderError: the disk does not take it.
+        """
         self.head += data[: HEAD_BYTES - len(self.head)]
         self.received_bytes += len(data)
         if self.received_bytes > self._limit_bytes:
@@ -211,7 +217,7 @@ class _Sink:
         try:
             self._stream.write(data)
         except OSError as error:
-            raise CacheFolderError(_cache_reason(Path(self._stream.name), error)) from error
+            raise CacheFolderError(cache_reason(Path(self._stream.name).parent, error)) from error
         if self._progress is not None:
             self._progress.update(len(data))
 
@@ -219,9 +225,10 @@ class _Sink:
         """Asked for after every piece; once at the end is enough."""
 
 
-def _cache_reason(path: Path, error: OSError) -> str:
+def cache_reason(folder: Path, error: OSError) -> str:
+    """Say in one sentence why nothing can be kept in the cache folder."""
     return (
-        f"can't write to the cache folder {path.parent}: {error.strerror or error}; "
+        f"can't write to the cache folder {folder}: {error.strerror or error}; "
         "set AGEBENCH_CACHE to a folder that can be written to"
     )
 
@@ -252,7 +259,7 @@ def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> s
     return f"no answer ({(cause and cause.strerror) or cause or error})"
 
 
-def _transfer(url: str, sink: _Sink, size_bytes: int) -> None:
+def _transfer(url: str, sink: Sink, size_bytes: int) -> None:
     # Compressed transfer gains nothing for weights, and a small body could unpack to a huge one.
     headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     downloader = HTTPDownloader(chunk_size=CHUNK_BYTES, timeout=TIMEOUT_S, headers=headers)
@@ -271,7 +278,7 @@ def _take_name(part: Path, target: Path, size_bytes: int, sha256: str) -> None:
         with suppress(SourceError):
             check_file(target, size_bytes, sha256)
             return
-        raise CacheFolderError(_cache_reason(target, error)) from error
+        raise CacheFolderError(cache_reason(target.parent, error)) from error
 
 
 def _remove_abandoned(target: Path) -> None:
@@ -282,44 +289,62 @@ def _remove_abandoned(target: Path) -> None:
                 part.unlink()
 
 
-def download(
-    url: str, target: Path, size_bytes: int, sha256: str, progress: ProgressBar | None = None
+def store(
+    target: Path,
+    size_bytes: int,
+    sha256: str,
+    write: Callable[[Sink], None],
+    progress: ProgressBar | None = None,
 ) -> None:
-    """Fetch `url` to `target`, which gets its name only once size and hash are right.
+    """Let `write` give the bytes of `target`, which gets its name only once they are right.
 
     Several processes may do so at the same time: each writes a file of its own, and the last to
     end replaces the same bytes by the same bytes.
 
     Args:
-        url: http or https.
         target: final path; its folder is made if it is missing.
-        size_bytes: expected size; a longer answer is cut off.
+        size_bytes: expected size; what is longer is cut off.
         sha256: expected hash, 64 hex digits.
+        write: gives the bytes to the sink that it is called with.
         progress: is told of every piece.
 
     Raises:
-        SourceError: the source gave nothing, or something else.
+        SourceError: `write` raised one, or gave something else.
         CacheFolderError: the folder can't be written to.
     """
     part = target.with_name(f".{target.name}.{uuid4().hex}.part")
-    if progress is not None:
-        progress.reset()
-        progress.total = size_bytes
     try:
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(target)
             # A full disk may show only when the buffer is written out, or the file is closed.
             with part.open("xb") as stream:
-                _transfer(url, _Sink(stream, size_bytes, progress), size_bytes)
+                write(Sink(stream, size_bytes, progress))
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:  # the disk's: the net's have become a SourceError
-            raise CacheFolderError(_cache_reason(target, error)) from error
+            raise CacheFolderError(cache_reason(target.parent, error)) from error
         check_file(part, size_bytes, sha256)
         _take_name(part, target, size_bytes, sha256)
     finally:
         with suppress(OSError):
             part.unlink(missing_ok=True)
+
+
+def download(
+    url: str, target: Path, size_bytes: int, sha256: str, progress: ProgressBar | None = None
+) -> None:
+    """Fetch `url`, http or https, to `target`, as `store` does.
+
+    Raises:
+        SourceError: the source gave nothing, or something else.
+        CacheFolderError: the folder can't be written to.
+    """
+    if progress is not None:
+        progress.reset()
+        progress.total = size_bytes
+    try:
+        store(target, size_bytes, sha256, lambda sink: _transfer(url, sink, size_bytes), progress)
+    finally:
         if progress is not None:
             progress.close()

@@ -24,6 +24,9 @@ _NEED = re.compile(
     r"((?:estimator|detector):[A-Za-z0-9][A-Za-z0-9_.-]*)(?: ([a-z][a-z0-9_]*=\S+))?"
 )
 _URL = re.compile(r"https?://[^\s/]+/\S+")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.!+]*")
+_MEMBER = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[^/\\\s]+(?:/[^/\\\s]+)*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,37 @@ class Need:
 
 
 @dataclass(frozen=True, slots=True)
+class WheelMember:
+    """A file that a Python wheel carries, which the user's own pip can download.
+
+    Attributes:
+        distribution, version: which wheel, as in "DISTRIBUTION==VERSION".
+        size_bytes: of the wheel, as it was published.
+        member: path inside the wheel.
+
+    Raises:
+        ValueError: a value is not of that form; says which.
+    """
+
+    distribution: str
+    version: str
+    size_bytes: int
+    member: str
+
+    def __post_init__(self) -> None:
+        name = _DISTRIBUTION.fullmatch(self.distribution)
+        _expect(name, "the name of a distribution", self.distribution)
+        _expect(_VERSION.fullmatch(self.version), "one exact version", self.version)
+        _expect(self.size_bytes > 0, "bytes above 0", self.size_bytes)
+        _expect(_MEMBER.fullmatch(self.member), "a relative path in the wheel", self.member)
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for."""
+        return f"{self.distribution}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
 class ManifestEntry:
     """One published model file.
 
@@ -51,6 +85,8 @@ class ManifestEntry:
         what: one line on what it is.
         needs: who needs it.
         sources: full http(s) URLs, in the order in which they are tried.
+        wheel: a Python wheel that carries the same bytes, asked for before `sources`; None for
+            no such.
 
     Raises:
         ValueError: a value is not of that form; says which.
@@ -63,6 +99,7 @@ class ManifestEntry:
     what: str
     needs: tuple[Need, ...]
     sources: tuple[str, ...]
+    wheel: WheelMember | None = None
 
     def __post_init__(self) -> None:
         _expect(_FILE_NAME.fullmatch(self.file), "a file name without folders", self.file)
@@ -73,9 +110,19 @@ class ManifestEntry:
             _expect(_URL.fullmatch(url), "an http(s) URL", url)
 
     @property
+    def bundled(self) -> bool:
+        """Whether it comes with the package, and from nowhere else."""
+        return not self.sources and self.wheel is None
+
+    def option_for(self, plugin_key: str) -> str:
+        """Return the option without which that plug-in does not need the file, "" for none."""
+        return next(need.option for need in self.needs if need.plugin == plugin_key)
+
+    @property
     def published(self) -> WeightsFile:
         """The file as results record it."""
-        source = self.sources[0] if self.sources else "agebench"
+        carrier = self.wheel.requirement if self.wheel else "agebench"
+        source = self.sources[0] if self.sources else carrier
         return WeightsFile(self.file, self.sha256, self.licence, source, published=True)
 
 
@@ -106,12 +153,27 @@ def _need(text: str) -> Need:
     return Need(match[1], match[2] or "")
 
 
-def _entry(file: str, table: object) -> ManifestEntry:
+def _only(table: object, *known: str) -> dict[str, Any]:
+    """Return `table`, which must be one and have no other keys than `known`."""
     if not isinstance(table, dict):
         raise ValueError(f"expected a table, got {table!r}")
-    known = ("bytes", "sha256", "licence", "what", "for", "sources")
     for key in table:
         _expect(key in known, "keys out of " + ", ".join(known), key)
+    return table
+
+
+def _wheel(value: object) -> WheelMember:
+    table = _only(value, "distribution", "version", "bytes", "member")
+    return WheelMember(
+        distribution=_typed(table, "distribution", str),
+        version=_typed(table, "version", str),
+        size_bytes=_typed(table, "bytes", int),
+        member=_typed(table, "member", str),
+    )
+
+
+def _entry(file: str, value: object) -> ManifestEntry:
+    table = _only(value, "bytes", "sha256", "licence", "what", "for", "sources", "wheel")
     return ManifestEntry(
         file=file,
         size_bytes=_typed(table, "bytes", int),
@@ -120,6 +182,7 @@ def _entry(file: str, table: object) -> ManifestEntry:
         what=_typed(table, "what", str),
         needs=tuple(map(_need, _texts(table, "for"))),
         sources=_texts(table, "sources"),
+        wheel=_wheel(table["wheel"]) if "wheel" in table else None,
     )
 
 

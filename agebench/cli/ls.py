@@ -114,7 +114,7 @@ class Row:
 
 
 def short_source(url: str) -> str:
-    """Return the place of a source that a reader may visit.
+    """Return the place of a source that a reader may visit; a wheel as it is.
 
     >>> short_source("https://raw.githubusercontent.com/me/nets/0ab1/a/net.onnx")
     'github.com/me/nets'
@@ -126,9 +126,11 @@ def short_source(url: str) -> str:
 
 
 def _state(entry: ManifestEntry, key: str) -> FileState:
-    option = next(need.option for need in entry.needs if need.plugin == key)
+    option = entry.option_for(key)
     here = is_here(entry.file)
-    return FileState(entry.file, entry.size_bytes, here, option, entry.licence, entry.sources)
+    wheel = () if entry.wheel is None else (f"wheel {entry.wheel.requirement}",)
+    sources = wheel + entry.sources
+    return FileState(entry.file, entry.size_bytes, here, option, entry.licence, sources)
 
 
 def _unique(texts: list[str]) -> str:
@@ -145,7 +147,8 @@ def _row(kind: str, plugin: Plugin) -> Row:
     if entries:
         what = entries[0].what
         licence = _unique([entry.licence for entry in entries])
-        source = _unique([short_source(url) for entry in entries for url in entry.sources[:1]])
+        named = [entry.published.source for entry in entries if not entry.bundled]
+        source = _unique([short_source(place) for place in named])
     return Row(
         plugin.name,
         what,

@@ -111,6 +111,15 @@ def test_fetch_goes_on_after_a_failure(capsys: Capture) -> None:
     assert ":PATH" not in err
 
 
+def test_what_only_an_option_needs_is_left_out_with_a_word(capsys: Capture) -> None:
+    code, out, err = run(capsys, "fetch", "alpha")
+    assert code == 0
+    assert [line.split()[-1] for line in out.splitlines()[1:3]] == ["here", "failed"]
+    assert err.startswith("needed with crops=10 only, and left out: alpha.mean can't be had")
+    # Asked for as such it is no option any more.
+    assert run(capsys, "fetch", "alpha", "alpha.mean")[0] == 1
+
+
 def test_fetch_names_a_file_that_was_downloaded(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +129,7 @@ def test_fetch_names_a_file_that_was_downloaded(
     code, out, _ = run(capsys, "fetch", "alpha")
     assert code == 0
     assert [line.split()[-1] for line in out.splitlines()[1:3]] == ["here", "fetched"]
+    assert f"alpha.mean from {entry.sources[0]}\n  sha256 {entry.sha256}\n" in out
 
 
 def test_fetch_of_a_plugin_without_files(capsys: Capture) -> None:
