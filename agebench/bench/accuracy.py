@@ -132,6 +132,7 @@ def _examine(decoded: Decoded, detector: FaceDetector, queues: Sequence[_Queue])
         return record
     face, frame, record.faces = found
     record.box_xyxy, record.score, record.frame_from = face.box_xyxy, face.score, frame.found_by
+    record.landmarks_xy, record.landmark_scheme = face.landmarks_xy, face.landmark_scheme
     try:
         all_crops = cut_shared(decoded.image_bgr, [frame], [queue.crop_spec for queue in queues])
     except UsageError:  # a view that can be cut from no picture

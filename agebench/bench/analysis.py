@@ -6,6 +6,7 @@ analysed in the same way.  docs/statistics.md says what each figure means.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from agebench.agegates import age_gates
+from agebench.bench.contamination import contaminated
 from agebench.bench.predictions import Predictions, read_predictions
 from agebench.buckets import ADIENCE_CLASSES, nearest_class
 from agebench.calibration import LEVELS, coverage, pit_counts
@@ -80,7 +82,8 @@ def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None)
 
     Args:
         result: what result.json holds; an "analysis" in it is not looked at.  Its `settings.seed`
-            is that of all random numbers here.
+            is that of all random numbers here.  Contenders that `contamination` speaks against
+            take part in no test.
         settings: the usual ones if not given.
 
     Returns:
@@ -100,7 +103,7 @@ def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None)
             "clustered": predictions.identities is not None,
             "floor": floor,
         },
-        "pairs": list(_pairs(common)),
+        "pairs": list(_pairs(common, contaminated(result))),
         "estimators": {
             name: {
                 "with_misses": _with_misses(predictions, name, floor),
@@ -143,9 +146,36 @@ def _with_misses(
     return {"n": len(true), "mae_years": float(errors.mean()), "missed": int(missed.sum())}
 
 
-def _pairs(common: _Common) -> Iterator[dict[str, Any]]:
-    names = common.predictions.scored
-    if len(names) < 2 or not common.rows:
+def _pairs(common: _Common, seen: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Test every two that have not `seen` the pictures, then list the pairs of those that have."""
+    everybody = common.predictions.scored
+    names = [name for name in everybody if name not in seen]
+    if not common.rows:
+        return
+    yield from _tested(common, names)
+    for first, second in itertools.combinations(everybody, 2):
+        reasons = [f"{name}: {seen[name]}" for name in (first, second) if name in seen]
+        if reasons:
+            yield _untested(common, first, second, "; ".join(reasons))
+
+
+def _untested(common: _Common, first: str, second: str, reason: str) -> dict[str, Any]:
+    first_years, second_years = (
+        float(np.abs(common.predicted(name) - common.true).mean()) for name in (first, second)
+    )
+    return {
+        "first": first,
+        "second": second,
+        "n": len(common.rows),
+        "difference_years": first_years - second_years,
+        **dict.fromkeys(("interval", "p_value", "p_adjusted")),
+        "verdict": "no verdict",
+        "reason": reason,
+    }
+
+
+def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    if len(names) < 2:
         return
     settings = common.settings
     pairs = compare_pairs(

@@ -18,7 +18,9 @@ from agebench.bench.loading import (
     check_names,
     load_contenders,
     load_pictures,
+    reads_back_its_runtime,
 )
+from agebench.bench.part_scores import part_scores
 from agebench.bench.records import ImageRecord
 from agebench.bench.results import (
     PREDICTIONS_FILE,
@@ -137,7 +139,8 @@ def _results(
     for index, item in enumerate(runnable):
         classes = item.estimator.spec.classes if item.estimator is not None else None
         score = score_estimator(records, common, index, classes, seed, item.trained)
-        yield EstimatorResult(item, score, {} if latency is None else latency.own[index])
+        times = {} if latency is None else latency.own[index]
+        yield EstimatorResult(item, score, times, part_scores(common, index, score, seed))
     for item in contenders:
         if item.estimator is None:
             yield EstimatorResult(item, None, {})
@@ -182,6 +185,10 @@ def _about(
             "root": None if root is None else str(root),
             "problems": plain(list(pictures.problems)),
         },
-        "detector": {"reference": detector_name, **plain(detector.spec)},
+        "detector": {
+            "reference": detector_name,
+            **plain(detector.spec),
+            "runtime_proven": reads_back_its_runtime(detector),
+        },
         "settings": plain(settings),
     }

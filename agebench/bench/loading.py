@@ -52,6 +52,15 @@ class Contender:
     trained: TrainingHashes | None = None
 
 
+def reads_back_its_runtime(model: object) -> bool:
+    """Return whether an estimator or detector is agebench's own, as `runtimes` opened it.
+
+    Its `RuntimeInfo` was then read back from the library after loading.  What a class from
+    elsewhere says of itself is taken down as said: nobody has looked.
+    """
+    return type(model).__module__.partition(".")[0] == __package__.partition(".")[0]
+
+
 def check_names(estimators: Sequence[str | Estimator], detector: str | FaceDetector | None) -> None:
     """Check whatever can be checked before any model file is looked for.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from agebench.types import Box, Sample
+from agebench.types import Box, Point, Sample
 
 ImageStatus: TypeAlias = Literal["ok", "no_face", "unreadable", "detector_failed", "crop_failed"]
 OutcomeStatus: TypeAlias = Literal["ok", "missing_view", "estimator_failed"]
@@ -50,6 +50,7 @@ class ImageRecord:
         sha256: of the file's bytes; "" where it could not be read.
         faces: number of faces found.
         box_xyxy, score: the face that was used, the largest.
+        landmarks_xy, landmark_scheme: of that face, as `agebench.types.Face` has them.
         frame_from: what its canonical frame was computed from.
         reason: what went wrong, in a sentence.
         outcomes: by the estimator's position.
@@ -61,6 +62,8 @@ class ImageRecord:
     faces: int = 0
     box_xyxy: Box | None = None
     score: float | None = None
+    landmarks_xy: tuple[Point, ...] = ()
+    landmark_scheme: str = ""
     frame_from: str = ""
     reason: str = ""
     outcomes: dict[int, Outcome] = field(default_factory=dict)

@@ -11,12 +11,14 @@ import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from agebench.bench.contamination import contamination_of
 from agebench.bench.latency import Latency, StageTimes, stages_json
-from agebench.bench.loading import Contender
+from agebench.bench.loading import Contender, reads_back_its_runtime
+from agebench.bench.part_scores import PartError, PartScores
 from agebench.bench.records import ImageRecord
 from agebench.bench.scores import Score
 from agebench.errors import AgebenchError
@@ -51,11 +53,19 @@ CSV_COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class EstimatorResult:
-    """One estimator's part of the result; `score` is None where it was unavailable."""
+    """One estimator's part of the result.
+
+    Attributes:
+        contender: name and estimator.
+        score: None where it was unavailable.
+        latency: times by stage; empty where nothing was timed.
+        parts: its error over the pictures that it has not seen, and over those not clipped.
+    """
 
     contender: Contender
     score: Score | None
     latency: Mapping[str, StageTimes]
+    parts: PartScores = field(default_factory=PartScores)
 
     @property
     def name(self) -> str:
@@ -100,7 +110,9 @@ class CompareResult:
                 "several_faces": sum(record.faces > 1 for record in self.records),
             },
             "shared_latency": stages_json(shared),
-            "estimators": [_estimator_json(item) for item in self.estimators],
+            "estimators": [
+                _estimator_json(item, self.about["dataset"]) for item in self.estimators
+            ],
             "analysis": self.analysis,
             "images": [_image_json(record, self.estimators) for record in self.records],
         }
@@ -140,7 +152,15 @@ def _errors_json(errors: ErrorSummary) -> dict[str, Any]:
     return content
 
 
-def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
+def _part_json(part: PartError | None) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    interval = part.mae_interval
+    ends = None if interval is None else [interval.low, interval.high]
+    return {"n": part.n, "mae_years": part.mae_years, "mae_interval": ends}
+
+
+def _estimator_json(item: EstimatorResult, dataset: Mapping[str, Any]) -> dict[str, Any]:
     estimator, score = item.contender.estimator, item.score
     content: dict[str, Any] = {
         "name": item.name,
@@ -161,7 +181,11 @@ def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
             "classes": plain(score.classes),
             "ranges": plain(score.ranges),
             "seen_in_training": _seen_json(item),
+            "unseen_errors": _part_json(item.parts.unseen),
+            "unclipped_errors": _part_json(item.parts.unclipped),
+            "runtime_proven": reads_back_its_runtime(estimator),
         }
+        content["contamination"] = contamination_of(content, dataset) or None
     return content
 
 
@@ -188,6 +212,8 @@ def _image_json(record: ImageRecord, estimators: Sequence[EstimatorResult]) -> d
         "faces": record.faces,
         "box_xyxy": plain(record.box_xyxy),
         "detector_score": record.score,
+        "landmarks_xy": plain(record.landmarks_xy),
+        "landmark_scheme": record.landmark_scheme,
         "frame_from": record.frame_from,
         "predictions": {
             estimators[index].name: plain(outcome)

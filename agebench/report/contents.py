@@ -71,7 +71,8 @@ _DETECTOR = record(
         "runtime": _RUNTIME,
         "settings": _SETTINGS,
         **_TERMS,
-    }
+    },
+    {"runtime_proven": flag},
 )
 
 _STAGE = record({"n": COUNT, "samples_ms": listed(MILLISECONDS)})
@@ -151,7 +152,15 @@ _ANY_ESTIMATOR = record(
         "latency": mapping(_STAGE),
     }
 )
-_AVAILABLE = record({**_SCORES, "spec": _SPEC})
+_PART = maybe(record({"n": COUNT, "mae_years": maybe(YEARS), "mae_interval": _INTERVAL}))
+_ADDED = {
+    "unseen_errors": _PART,
+    "unclipped_errors": _PART,
+    "runtime_proven": flag,
+    "contamination": maybe(text),
+}
+"""Fields that results of before they were added do not have."""
+_AVAILABLE = record({**_SCORES, "spec": _SPEC}, _ADDED)
 
 _TWO_YEARS = listed(whole(0, int(MAX_AGE_YEARS)), 2)
 
@@ -186,8 +195,9 @@ _PAIR = record(
         "interval": maybe(listed(SIGNED_YEARS, 2)),
         "p_value": maybe(SHARE),
         "p_adjusted": maybe(SHARE),
-        "verdict": one_of(("first better", "second better", "no difference shown")),
-    }
+        "verdict": one_of(("first better", "second better", "no difference shown", "no verdict")),
+    },
+    {"reason": text},
 )
 
 _GROUP = record(

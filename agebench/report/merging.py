@@ -28,5 +28,10 @@ def merged(results: Sequence[ResultFile], labels: Mapping[tuple[int, str], str])
             for name, outcome in image["predictions"].items()
         }
         images.append({**same[0], "predictions": predictions})
-    settings = results[0].content["settings"]
-    return {"settings": settings, "estimators": estimators, "images": images}
+    first = results[0].content
+    return {
+        "settings": first["settings"],
+        "dataset": first["dataset"],
+        "estimators": estimators,
+        "images": images,
+    }

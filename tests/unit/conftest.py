@@ -62,6 +62,7 @@ DETECTOR: dict[str, Any] = {
     "layout": False,
     "weights": [],
     "runtime": RUNTIME,
+    "runtime_proven": True,
     "settings": {},
     **TERMS,
 }
@@ -144,6 +145,10 @@ def _estimator(
         "classes": None,
         "ranges": None,
         "seen_in_training": None,
+        "contamination": None,
+        "unseen_errors": None,
+        "unclipped_errors": None,
+        "runtime_proven": True,
     }
 
 
@@ -173,6 +178,8 @@ def _image(name: str, true: float, person: str | None) -> dict[str, Any]:
         "faces": 1,
         "box_xyxy": [0.0, 0.0, 4.0, 4.0],
         "detector_score": 1.0,
+        "landmarks_xy": [],
+        "landmark_scheme": "",
         "frame_from": "box",
     }
 

@@ -13,9 +13,10 @@ import pytest
 
 from agebench.bench import results as bench_results
 from agebench.errors import AgebenchError, UsageError
-from agebench.report import reading
+from agebench.report import page, reading
 from agebench.report.joining import join
 from agebench.report.reading import read_result
+from agebench.report.tables import as_latex
 
 Write = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]
@@ -24,6 +25,21 @@ Make = Callable[..., dict[str, Any]]
 def test_the_made_up_result_is_what_compare_writes(make_result: Make) -> None:
     schema = Path(bench_results.__file__).with_name("result.schema.json").read_text("utf-8")
     jsonschema.validate(make_result(), json.loads(schema))
+
+
+def test_a_result_from_before_fields_were_added_is_still_read(
+    write_result: Write, make_result: Make
+) -> None:
+    content = make_result()
+    for item in content["estimators"]:
+        for name in ("contamination", "unseen_errors", "unclipped_errors", "runtime_proven"):
+            del item[name]
+    del content["detector"]["runtime_proven"]
+    for image in content["images"]:
+        del image["landmarks_xy"], image["landmark_scheme"]
+    joined = join([read_result(write_result(content=content))])
+    assert "good" in page.render(joined)
+    assert "good" in as_latex(joined)
 
 
 def test_a_folder_stands_for_the_result_in_it(write_result: Write) -> None:

@@ -1,0 +1,85 @@
+"""Which contenders were trained on what they are scored on: nothing is decided for or against them.
+
+A model remembers what it was trained on, so its error there says nothing of its error on other
+pictures.  It is told by the pictures themselves where the estimator lists those that it was trained
+on (`agebench.datasets.training_hashes`), otherwise by the names of the sets that its makers used.
+Works on the JSON of a result, so that results which are joined later are judged in the same way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_MADE_OF = {
+    "kaggle-merged": ("utkface", "facial-age"),
+    "sample": ("utkface",),
+}
+"""Data sets whose pictures are those of other ones, by registry name."""
+
+_PREPARED_FROM = "prepared from "
+"""How the first note of a prepared data set names the one that it was made from."""
+
+_TITLES = {
+    "adience": "Adience",
+    "agedb": "AgeDB",
+    "all-age-faces": "All-Age-Faces",
+    "fairface": "FairFace",
+    "fgnet": "FG-NET",
+    "imdb-wiki": "IMDB-WIKI",
+    "kaggle-merged": "the merged Kaggle set",
+    "megaage-asian": "MegaAge-Asian",
+    "morph2": "MORPH 2",
+    "utkface": "UTKFace",
+}
+
+
+def contamination_of(item: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
+    """Return why nothing is decided for or against an estimator, "" where nothing speaks for that.
+
+    Args:
+        item: its entry of "estimators" in result.json.
+        dataset: "dataset" of the result.
+
+    >>> item = {"available": True, "scored": 80, "spec": {"trained_sets": ["utkface"]}}
+    >>> contamination_of({**item, "seen_in_training": {"count": 68}}, {"name": "utkface"})
+    'trained on 68 of its 80 pictures'
+    >>> contamination_of({**item, "seen_in_training": {"count": 0}}, {"name": "utkface"})
+    ''
+    >>> contamination_of({**item, "seen_in_training": None}, {"name": "utkface"})
+    'its makers trained on UTKFace'
+    """
+    if not item["available"]:
+        return ""
+    seen = item.get("seen_in_training")
+    if seen is not None:  # the pictures themselves say more than the name of their set
+        count, scored = seen["count"], item["scored"]
+        return f"trained on {count:,} of its {scored:,} pictures" if count else ""
+    known = set(item["spec"].get("trained_sets") or ())
+    both = [name for name in _sets_in(dataset) if name in known]
+    if not both:
+        return ""
+    return f"its makers trained on {' and '.join(_TITLES.get(name, name) for name in both)}"
+
+
+def _sets_in(dataset: Mapping[str, Any]) -> Iterable[str]:
+    """The data set by name, and those that its pictures are from."""
+    name = dataset.get("name", "")
+    notes = dataset.get("notes", ()) if name == "prepared" else ()
+    origins = [
+        note.removeprefix(_PREPARED_FROM) for note in notes if note.startswith(_PREPARED_FROM)
+    ]
+    names = [name, *origins]
+    return dict.fromkeys(part for name in names for part in (name, *_MADE_OF.get(name, ())))
+
+
+def contaminated(result: Mapping[str, Any]) -> dict[str, str]:
+    """Return the contaminated estimators of a result by name, each with the reason.
+
+    Args:
+        result: what result.json holds; only `dataset` and `estimators` are looked at, and what is
+            not there speaks against nobody.
+    """
+    dataset = result.get("dataset", {})
+    reasons = {item["name"]: contamination_of(item, dataset) for item in result["estimators"]}
+    return {name: reason for name, reason in reasons.items() if reason}

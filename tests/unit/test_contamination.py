@@ -1,0 +1,158 @@
+"""Contenders that were trained on what they are scored on: marked, and without any verdict."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from agebench.bench.analysis import analyse
+from agebench.bench.compare import compare
+from agebench.bench.contamination import contaminated, contamination_of
+from agebench.bench.settings import CompareSettings
+from agebench.datasets.base import SampleList
+from agebench.datasets.training_hashes import TrainingHashes
+from agebench.protocols import DatasetSpec, EstimatorSpec, RuntimeInfo
+from agebench.types import AgePrediction, Crops, CropSpec, Sample, ViewSpec
+
+Make = Callable[..., dict[str, Any]]
+AGES = np.arange(1.0, 61.0)
+
+
+def _by_name(sets: list[str], dataset: dict[str, Any], seen: int | None = None) -> str:
+    counted = None if seen is None else {"what": "x", "count": seen}
+    item = {
+        "available": True,
+        "scored": 80,
+        "spec": {"trained_sets": sets},
+        "seen_in_training": counted,
+    }
+    return contamination_of(item, dataset)
+
+
+def test_a_set_that_the_makers_trained_on_is_told_by_its_name() -> None:
+    assert (
+        _by_name(["imdb-wiki", "utkface"], {"name": "utkface"}) == "its makers trained on UTKFace"
+    )
+    assert _by_name(["utkface"], {"name": "sample"}) == "its makers trained on UTKFace"
+    assert _by_name(["utkface", "fgnet"], {"name": "fgnet"}) == "its makers trained on FG-NET"
+    prepared = {"name": "prepared", "notes": ["prepared from utkface", "more"]}
+    assert _by_name(["utkface"], prepared) == "its makers trained on UTKFace"
+    assert _by_name(["imdb-wiki"], {"name": "utkface"}) == ""
+    assert _by_name([], {"name": "utkface"}) == ""
+    assert _by_name(["csv"], {"name": "prepared", "notes": ["prepared from utkface"]}) == ""
+
+
+def test_the_pictures_themselves_say_more_than_the_name_of_their_set() -> None:
+    assert _by_name(["utkface"], {"name": "utkface"}, seen=0) == ""
+    assert _by_name([], {"name": "mine"}, seen=68) == "trained on 68 of its 80 pictures"
+
+
+def test_results_from_before_the_fields_were_there_speak_against_nobody() -> None:
+    item = {"name": "e", "available": True, "spec": {"name": "e"}}
+    gone = {"name": "gone", "available": False, "spec": None}
+    assert contaminated({"estimators": [item, gone]}) == {}
+
+
+def test_nothing_is_decided_for_or_against_a_contaminated_contender(make_result: Make) -> None:
+    predicted = {"cheat": AGES, "one": AGES + 2, "two": AGES + 9}
+    content = make_result(predicted)
+    assert all(pair["verdict"] == "first better" for pair in content["analysis"]["pairs"])
+    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 9, "images": []}
+    pairs = {(p["first"], p["second"]): p for p in analyse(content)["pairs"]}
+    for other in ("one", "two"):
+        pair = pairs["cheat", other]
+        assert pair["verdict"] == "no verdict"
+        assert pair["p_value"] is pair["p_adjusted"] is pair["interval"] is None
+        assert pair["reason"] == "cheat: trained on 9 of its 60 pictures"
+    # The pair that is left is tested alone: Holm has nothing to correct.
+    left = pairs["one", "two"]
+    assert left["verdict"] == "first better"
+    assert left["p_adjusted"] == left["p_value"]
+
+
+class _Grey:
+    """Says an age for each picture by its brightness; knows what it was trained on."""
+
+    def __init__(self, trained: TrainingHashes | None, outside: float = 0.0) -> None:
+        crop = CropSpec({"face": ViewSpec("face", (4, 4), margin=outside)})
+        cuda = RuntimeInfo("onnxruntime", "cuda", "CUDAExecutionProvider", "1.21")
+        self.spec = EstimatorSpec("grey", crop, "brightness", runtime=cuda)
+        self._trained = trained
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        return [AgePrediction(float(view.mean())) for view in crops.views["face"]]
+
+    def training_hashes(self) -> TrainingHashes | None:
+        return self._trained
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> SampleList:
+    """Four grey pictures, 10, 20, 30 and 40 years by their brightness; labelled 0, 1, 2, 3 off."""
+    folder = tmp_path_factory.mktemp("grey")
+    samples = []
+    for off, grey in enumerate((10, 20, 30, 40)):
+        path = folder / f"{grey}.png"
+        PillowImage.fromarray(np.full((20, 20, 3), grey, np.uint8)).save(path)
+        samples.append(Sample(path, path.name, float(grey + off)))
+    return SampleList(DatasetSpec("tiny", "birth-age"), tuple(samples))
+
+
+def _compared(pictures: SampleList, estimator: _Grey) -> dict[str, Any]:
+    settings = CompareSettings(latency_images=0)
+    result = compare(
+        [estimator, "constant years=30"], pictures, detector="aligned", settings=settings
+    )
+    content: dict[str, Any] = result.to_json()
+    return content
+
+
+def test_the_error_over_the_unseen_pictures_is_given_alone(pictures: SampleList) -> None:
+    seen = [hashlib.sha256(sample.path.read_bytes()).hexdigest() for sample in pictures.samples[:2]]
+    content = _compared(pictures, _Grey(TrainingHashes.of("mine", seen)))
+    item, constant = content["estimators"]
+    assert item["errors"]["mae_years"] == pytest.approx((0 + 1 + 2 + 3) / 4)
+    assert item["unseen_errors"]["n"] == 2
+    assert item["unseen_errors"]["mae_years"] == pytest.approx((2 + 3) / 2)
+    assert item["contamination"] == "trained on 2 of its 4 pictures"
+    assert constant["unseen_errors"] is constant["contamination"] is None
+    assert [pair["verdict"] for pair in content["analysis"]["pairs"]] == ["no verdict"]
+
+
+def test_an_estimator_that_has_seen_nothing_has_no_error_of_its_own_for_that(
+    pictures: SampleList,
+) -> None:
+    item = _compared(pictures, _Grey(TrainingHashes.of("mine", [])))["estimators"][0]
+    assert item["unseen_errors"] is item["contamination"] is None
+
+
+def test_the_error_over_unclipped_crops_is_given_alone(pictures: SampleList) -> None:
+    everywhere = _compared(pictures, _Grey(None, outside=2.0))["estimators"][0]
+    assert everywhere["clipped"] == 4
+    assert everywhere["unclipped_errors"] == {"n": 0, "mae_years": None, "mae_interval": None}
+    nowhere = _compared(pictures, _Grey(None, outside=-0.4))["estimators"][0]
+    assert (nowhere["clipped"], nowhere["unclipped_errors"]) == (0, None)
+
+
+def test_a_runtime_that_a_foreign_object_claims_is_said_and_not_proven(
+    pictures: SampleList,
+) -> None:
+    content = _compared(pictures, _Grey(None))
+    foreign, own = content["estimators"]
+    assert foreign["spec"]["runtime"]["device"] == "cuda"
+    assert foreign["runtime_proven"] is False
+    assert own["runtime_proven"] is True
+    assert content["detector"]["runtime_proven"] is True
+
+
+def test_part_errors_of_a_single_common_picture_have_no_interval(pictures: SampleList) -> None:
+    one = replace(pictures, samples=pictures.samples[:1])
+    seen = [hashlib.sha256(pictures.samples[0].path.read_bytes()).hexdigest()]
+    item = _compared(one, _Grey(TrainingHashes.of("mine", seen)))["estimators"][0]
+    assert item["unseen_errors"] == {"n": 0, "mae_years": None, "mae_interval": None}
