@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from agebench.bench.accuracy import PassSettings, run_accuracy
 from agebench.bench.analysis import analyse
+from agebench.bench.contamination import why_contaminated
 from agebench.bench.defaults import choose_detector
 from agebench.bench.environment import describe_call
 from agebench.bench.latency import Latency, choose_pictures, run_latency
@@ -119,7 +120,10 @@ def _measure(
     if split is not None:
         about["dataset"]["notes"] += _changed(records, split)
     common = common_subset(records, len(runnable))
-    results = _results(contenders, records, common, latency, settings.seed)
+    results = [
+        replace(item, contamination=_contamination(item, about["dataset"]))
+        for item in _results(contenders, records, common, latency, settings.seed)
+    ]
     result = CompareResult(tuple(results), records, len(common), latency, about)
     progress("statistics", 0, 1)
     result = replace(result, analysis=analyse(result.to_json()))
@@ -144,6 +148,16 @@ def _results(
     for item in contenders:
         if item.estimator is None:
             yield EstimatorResult(item, None, {})
+
+
+def _contamination(item: EstimatorResult, dataset: Mapping[str, Any]) -> str:
+    estimator, score = item.contender.estimator, item.score
+    if estimator is None or score is None:
+        return ""
+    seen = None if score.seen_in_training is None else len(score.seen_in_training)
+    # A class from elsewhere may have a spec of its own making.
+    sets = getattr(estimator.spec, "trained_sets", ())
+    return why_contaminated(dataset, score.scored, seen, sets)
 
 
 def _changed(records: Sequence[ImageRecord], split: Split) -> list[str]:

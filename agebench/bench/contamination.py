@@ -8,7 +8,7 @@ Works on the JSON of a result, so that results which are joined later are judged
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 _MADE_OF = {
@@ -34,32 +34,40 @@ _TITLES = {
 }
 
 
-def contamination_of(item: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
+def why_contaminated(
+    dataset: Mapping[str, Any], scored: int, seen: int | None, trained_sets: Collection[str]
+) -> str:
     """Return why nothing is decided for or against an estimator, "" where nothing speaks for that.
 
     Args:
-        item: its entry of "estimators" in result.json.
         dataset: "dataset" of the result.
+        scored: pictures that the estimator gave an age for.
+        seen: how many of these it was trained on; None where it does not list its pictures.
+        trained_sets: names of the data sets that it was trained on.
 
-    >>> item = {"available": True, "scored": 80, "spec": {"trained_sets": ["utkface"]}}
-    >>> contamination_of({**item, "seen_in_training": {"count": 68}}, {"name": "utkface"})
+    >>> why_contaminated({"name": "utkface"}, 80, 68, ["utkface"])
     'trained on 68 of its 80 pictures'
-    >>> contamination_of({**item, "seen_in_training": {"count": 0}}, {"name": "utkface"})
+    >>> why_contaminated({"name": "utkface"}, 80, 0, ["utkface"])
     ''
-    >>> contamination_of({**item, "seen_in_training": None}, {"name": "utkface"})
+    >>> why_contaminated({"name": "utkface"}, 80, None, ["utkface"])
     'its makers trained on UTKFace'
     """
-    if not item["available"]:
-        return ""
-    seen = item.get("seen_in_training")
     if seen is not None:  # the pictures themselves say more than the name of their set
-        count, scored = seen["count"], item["scored"]
-        return f"trained on {count:,} of its {scored:,} pictures" if count else ""
-    known = set(item["spec"].get("trained_sets") or ())
-    both = [name for name in _sets_in(dataset) if name in known]
+        return f"trained on {seen:,} of its {scored:,} pictures" if seen else ""
+    both = [name for name in _sets_in(dataset) if name in trained_sets]
     if not both:
         return ""
     return f"its makers trained on {' and '.join(_TITLES.get(name, name) for name in both)}"
+
+
+def contamination_of(item: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
+    """Return `why_contaminated` of an entry of "estimators" in a result of that data set."""
+    if not item["available"]:
+        return ""
+    seen = item.get("seen_in_training")
+    counted = None if seen is None else seen["count"]
+    known = item["spec"].get("trained_sets") or ()
+    return why_contaminated(dataset, item.get("scored", 0), counted, known)
 
 
 def _sets_in(dataset: Mapping[str, Any]) -> Iterable[str]:

@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.contamination import contamination_of
 from agebench.bench.latency import Latency, StageTimes, stages_json
 from agebench.bench.loading import Contender, reads_back_its_runtime
 from agebench.bench.part_scores import PartError, PartScores
@@ -60,12 +59,14 @@ class EstimatorResult:
         score: None where it was unavailable.
         latency: times by stage; empty where nothing was timed.
         parts: its error over the pictures that it has not seen, and over those not clipped.
+        contamination: why nothing is decided for or against it; "" where nothing speaks for that.
     """
 
     contender: Contender
     score: Score | None
     latency: Mapping[str, StageTimes]
     parts: PartScores = field(default_factory=PartScores)
+    contamination: str = ""
 
     @property
     def name(self) -> str:
@@ -110,9 +111,7 @@ class CompareResult:
                 "several_faces": sum(record.faces > 1 for record in self.records),
             },
             "shared_latency": stages_json(shared),
-            "estimators": [
-                _estimator_json(item, self.about["dataset"]) for item in self.estimators
-            ],
+            "estimators": [_estimator_json(item) for item in self.estimators],
             "analysis": self.analysis,
             "images": [_image_json(record, self.estimators) for record in self.records],
         }
@@ -160,7 +159,7 @@ def _part_json(part: PartError | None) -> dict[str, Any] | None:
     return {"n": part.n, "mae_years": part.mae_years, "mae_interval": ends}
 
 
-def _estimator_json(item: EstimatorResult, dataset: Mapping[str, Any]) -> dict[str, Any]:
+def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
     estimator, score = item.contender.estimator, item.score
     content: dict[str, Any] = {
         "name": item.name,
@@ -181,11 +180,11 @@ def _estimator_json(item: EstimatorResult, dataset: Mapping[str, Any]) -> dict[s
             "classes": plain(score.classes),
             "ranges": plain(score.ranges),
             "seen_in_training": _seen_json(item),
+            "contamination": item.contamination or None,
             "unseen_errors": _part_json(item.parts.unseen),
             "unclipped_errors": _part_json(item.parts.unclipped),
             "runtime_proven": reads_back_its_runtime(estimator),
         }
-        content["contamination"] = contamination_of(content, dataset) or None
     return content
 
 

@@ -93,8 +93,14 @@ def error_table(result: CompareResult) -> Table:
     return table
 
 
-def _rank(item: EstimatorResult) -> tuple[bool, float]:
-    return item.mae_years is None, item.mae_years or 0.0
+def _rank(item: EstimatorResult) -> tuple[bool, bool, float]:
+    return item.mae_years is None, bool(item.contamination), item.mae_years or 0.0
+
+
+_PAIR_WORDS = {
+    "no difference shown": "not shown to differ from",
+    "no verdict": "not to be judged against",
+}
 
 
 def pair_table(result: CompareResult) -> Table:
@@ -108,8 +114,7 @@ def pair_table(result: CompareResult) -> Table:
         if difference > 0:  # the better one first: its difference is never positive
             names.reverse()
             ends = ends and [-ends[1], -ends[0]]
-        shown = pair["verdict"] != "no difference shown"
-        words = "better than" if shown else "not shown to differ from"
+        words = _PAIR_WORDS.get(pair["verdict"], "better than")
         table.add_row(
             f"{names[0]} {words} {names[1]}",
             _with_interval(-abs(difference), ends and Interval(*ends)),

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from agebench.types import LabelKind
 
-_WORDS = {
+LABEL_WORDS: Mapping[str, str] = {
     "birth-age": "dates of birth",
     "apparent": "people's guesses",
     "dex-estimated": "the DEX network's estimates",
     "unknown": "an unknown source",
 }
+"""Where true ages of each `LabelKind` come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ def comparable(first: Scored, second: Scored) -> str:
     if first.dataset != second.dataset:
         return f"one is of the data set {first.dataset!r}, the other of {second.dataset!r}"
     if first.label_kind != second.label_kind:
-        one, other = _WORDS[first.label_kind], _WORDS[second.label_kind]
+        one, other = LABEL_WORDS[first.label_kind], LABEL_WORDS[second.label_kind]
         return f"the true ages of one come from {one}, those of the other from {other}"
     if first.label != second.label:
         return f"one is of {first.label}, the other of {second.label}: other pictures are scored"

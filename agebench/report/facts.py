@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from agebench.report.cautions import cautions
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
 from agebench.report.reading import ResultFile
@@ -27,15 +28,12 @@ _LABELS = {
 
 def warnings(joined: Joined) -> list[str]:
     """Return what makes a figure not to be believed."""
-    found = []
-    for entry in _available(joined):
-        seen = entry.content["seen_in_training"]
-        if seen is not None and seen["count"]:
-            found.append(
-                f"{entry.label} was TRAINED ON {seen['count']} of its {entry.content['scored']} "
-                "scored pictures: its error is not to be believed."
-            )
-    return found
+    return [
+        f"{entry.label}: {caution.text}."
+        for entry in _available(joined)
+        for caution in cautions(joined, entry)
+        if caution.severe
+    ]
 
 
 def _available(joined: Joined) -> list[Entry]:
@@ -128,6 +126,7 @@ def environment(result: ResultFile) -> Facts:
     """Return versions, machine and settings."""
     machine, settings = result.content["environment"], result.content["settings"]
     packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    detector = result.content["detector"]
     given = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
     return [
         ("machine", f"{machine['processor']}, {counted(machine['cores'], 'core')}"),
@@ -137,14 +136,19 @@ def environment(result: ResultFile) -> Facts:
         ("packages", packages),
         ("OpenCV threads", str(machine["opencv_threads"])),
         ("settings", given),
-        ("detector", _model(result.content["detector"])),
-        *((item["name"], _model(item["spec"])) for item in result.estimators if item["spec"]),
+        ("detector", _model(detector, proven=detector.get("runtime_proven", True))),
+        *(
+            (item["name"], _model(item["spec"], proven=item.get("runtime_proven", True)))
+            for item in result.estimators
+            if item["spec"]
+        ),
     ]
 
 
-def _model(spec: Mapping[str, Any]) -> str:
+def _model(spec: Mapping[str, Any], *, proven: bool) -> str:
     runtime = spec["runtime"]
-    told = [f"{runtime['runtime']} {runtime['version']}".strip() + f", {runtime['device']}"]
+    said = "" if proven else " (as it says of itself)"
+    told = [f"{runtime['runtime']} {runtime['version']}".strip() + f", {runtime['device']}{said}"]
     if runtime["detail"]:
         told[0] += f" ({runtime['detail']})"
     if spec.get("decode"):

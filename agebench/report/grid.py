@@ -26,6 +26,19 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """A sentence at a cell.
+
+    Attributes:
+        text: the sentence, without a full stop.
+        severe: the cell's row is not to be believed.
+    """
+
+    text: str
+    severe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Cell:
     """A cell.
 
@@ -34,12 +47,14 @@ class Cell:
         value: what it is sorted by; None for its text.
         kind: CSS class, one that the page's style knows.
         key: drawing in front of the text, on the page alone.
+        notes: what has to stand at it: below it on the page, elsewhere below the table.
     """
 
     text: str
     value: float | str | None = None
     kind: str = ""
     key: Markup = NO_KEY
+    notes: Sequence[Note] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +80,9 @@ class Grid:
         for row in self.rows:
             if len(row) != len(self.columns):
                 raise ValueError(f"expected {len(self.columns)} cells, got {len(row)}")
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """All notes of its cells in their order, each once: the first is called a, then b, ..."""
+        found = (note.text for row in self.rows for cell in row for note in cell.notes)
+        return tuple(dict.fromkeys(found))

@@ -12,6 +12,7 @@ import numpy as np
 
 from agebench.arrays import Bools
 from agebench.bench.analysis import analyse
+from agebench.bench.contamination import contamination_of
 from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError
@@ -60,6 +61,7 @@ class Entry:
         ranges: "ranges" of the result, over the pictures of that kind that all entries gave an
             age for; None where the labels are no ranges.
         analysis: its part of the analysis; None where it was not available.
+        contamination: why nothing is decided for or against it; "" where nothing speaks for that.
     """
 
     label: str
@@ -70,6 +72,7 @@ class Entry:
     errors: ErrorSummary | None
     ranges: Mapping[str, Any] | None
     analysis: Mapping[str, Any] | None
+    contamination: str = ""
 
     @property
     def mae_years(self) -> float | None:
@@ -88,7 +91,8 @@ class Joined:
 
     Attributes:
         results: in the order given.
-        entries: every estimator of every result, best mean error first, those without last.
+        entries: every estimator of every result, best mean error first; then those that are
+            contaminated, then those without an error.
         true_years: shape (pictures,), NaN where only a range is known.
         common: shape (pictures,): true where every estimator that works gave an age.
         analysis: "analysis" of the result, or of the joined ones, by the entries' labels.
@@ -114,8 +118,13 @@ class Joined:
 
     @property
     def scored(self) -> tuple[Entry, ...]:
-        """The entries that have a mean error, best first."""
+        """The entries that have a mean error, in the order of `entries`."""
         return tuple(entry for entry in self.entries if entry.mae_years is not None)
+
+    @property
+    def best(self) -> Entry | None:
+        """The entry of the lowest mean error that is not contaminated; None where all are."""
+        return next((entry for entry in self.scored if not entry.contamination), None)
 
     @property
     def rows(self) -> Bools:
@@ -178,11 +187,12 @@ def join(results: Sequence[ResultFile]) -> Joined:
             errors=_errors(results, item, part[item["name"]], common, true),
             ranges=_ranges(results, item, part[item["name"]], common),
             analysis=analysis["estimators"].get(labels[at, item["name"]]),
+            contamination=contamination_of(item, result.dataset),
         )
         for at, (result, part) in enumerate(zip(results, parts, strict=True))
         for item in result.estimators
     ]
-    entries.sort(key=lambda entry: (entry.mae_years is None, entry.mae_years or 0.0))
+    entries.sort(key=_rank)
     return Joined(
         results=tuple(results),
         entries=tuple(entries),
@@ -191,6 +201,10 @@ def join(results: Sequence[ResultFile]) -> Joined:
         analysis=analysis,
         remarks=tuple(_remarks(results, int(common.sum()))),
     )
+
+
+def _rank(entry: Entry) -> tuple[bool, bool, float]:
+    return entry.mae_years is None, bool(entry.contamination), entry.mae_years or 0.0
 
 
 def _analysed(content: Mapping[str, Any], results: Sequence[ResultFile]) -> Mapping[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from agebench.report.cautions import cautions
 from agebench.report.figures import drawn
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
@@ -69,11 +70,12 @@ def _ranked(joined: Joined, entry: Entry) -> list[Cell]:
         blank = [_sorted_by(NONE, None) for _ in _RANKING[2:]]
         return [name_cell(joined, entry), _sorted_by("not available", None), *blank]
     times = entry.samples_ms("total")
+    name = replace(name_cell(joined, entry), notes=cautions(joined, entry))
     without = content["missed"] + content["failed"]
     interval = errors.mae_interval
     misses = ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
     return [
-        name_cell(joined, entry),
+        name,
         replace(_sorted_by(number(errors.mae_years), errors.mae_years), kind="strong"),
         _sorted_by(bounds(interval), None if interval is None else interval.low),
         Cell(against_first(joined, entry)),
@@ -94,10 +96,11 @@ def _time(times: Floats, percentile: float) -> Cell:
 
 def against_first(joined: Joined, entry: Entry) -> str:
     """Say whether an estimator was shown to be worse than the one with the lowest error."""
-    scored = joined.scored
-    if not scored or entry.mae_years is None:
+    first = joined.best
+    if entry.mae_years is None:
         return NONE
-    first = scored[0]
+    if entry.contamination or first is None:
+        return "no verdict"
     if entry is first:
         return "lowest error"
     for pair in joined.pairs:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from agebench.files import csv_line
+from agebench.metrics import ErrorSummary
 from agebench.report import facts
+from agebench.report.cautions import unclipped_errors, unseen_errors
 from agebench.report.changes import changes
 from agebench.report.escaping import latex, markdown, spreadsheet
-from agebench.report.grid import Grid
-from agebench.report.joining import Entry, Joined
+from agebench.report.grid import Cell, Grid
+from agebench.report.joining import Entry, Joined, letter
 from agebench.report.rows_analysis import change_grid, latency_grid
 from agebench.report.rows_errors import class_grid, group_grids, pair_grid, range_grid, ranking
 
@@ -39,13 +41,28 @@ def as_markdown(joined: Joined) -> str:
     ]
     notes = [*facts.warnings(joined), *facts.remarks(joined)]
     parts.append("\n".join(f"- {markdown(note)}" for note in notes))
-    for grid in grids(joined):
-        head = [markdown(column.title) for column in grid.columns]
-        rule = ["---:" if column.numeric else "---" for column in grid.columns]
-        rows = [[markdown(cell.text) for cell in row] for row in grid.rows]
-        lines = "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
-        parts.append(f"## {markdown(grid.caption)}\n\n{lines}")
-    return "\n\n".join(parts) + "\n"
+    tables = (f"## {markdown(grid.caption)}\n\n{_markdown_table(grid)}" for grid in grids(joined))
+    return "\n\n".join([*parts, *tables]) + "\n"
+
+
+def _letters(grid: Grid) -> dict[str, str]:
+    """Return what each note of a table is called: a, b, ..."""
+    return {note: letter(at).lower() for at, note in enumerate(grid.notes)}
+
+
+def _markdown_table(grid: Grid) -> str:
+    head = [markdown(column.title) for column in grid.columns]
+    rule = ["---:" if column.numeric else "---" for column in grid.columns]
+    letters = _letters(grid)
+
+    def marked(cell: Cell) -> str:
+        marks = ",".join(letters[note.text] for note in cell.notes)
+        return markdown(cell.text) + (f"<sup>{marks}</sup>" if marks else "")
+
+    rows = [[marked(cell) for cell in row] for row in grid.rows]
+    lines = "\n".join(f"| {' | '.join(cells)} |" for cells in (head, rule, *rows))
+    notes = (f"<sup>{mark}</sup> {markdown(note)}." for note, mark in letters.items())
+    return "\n\n".join([lines, *notes])
 
 
 def as_latex(joined: Joined) -> str:
@@ -60,10 +77,16 @@ def as_latex(joined: Joined) -> str:
 
 def _latex_table(grid: Grid) -> str:
     columns = "".join("r" if column.numeric else "l" for column in grid.columns)
+    letters = _letters(grid)
 
-    def line(cells: Sequence[str]) -> str:
-        return " & ".join(map(latex, cells)) + r" \\"
+    def marked(cell: Cell) -> str:
+        marks = ",".join(letters[note.text] for note in cell.notes)
+        return latex(cell.text) + (rf"\textsuperscript{{{marks}}}" if marks else "")
 
+    def line(cells: Sequence[Cell]) -> str:
+        return " & ".join(map(marked, cells)) + r" \\"
+
+    notes = [rf"\textsuperscript{{{mark}}} {latex(note)}." for note, mark in letters.items()]
     return "\n".join(
         [
             r"\begin{table}",
@@ -71,11 +94,12 @@ def _latex_table(grid: Grid) -> str:
             r"\centering\small",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
-            line([column.title for column in grid.columns]),
+            line([Cell(column.title) for column in grid.columns]),
             r"\midrule",
-            *(line([cell.text for cell in row]) for row in grid.rows),
+            *map(line, grid.rows),
             r"\bottomrule",
             r"\end{tabular}",
+            *(rf"\par\raggedright\footnotesize {note}" for note in notes),
             r"\end{table}",
             "",
         ]
@@ -118,6 +142,27 @@ def _with_misses(entry: Entry) -> Any:
     return ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
 
 
+def _part(
+    of: Callable[[Joined, Entry], ErrorSummary | None], name: str
+) -> Callable[[Joined, Entry], Any]:
+    def read(joined: Joined, entry: Entry) -> Any:
+        errors = of(joined, entry) if entry.content["available"] else None
+        return None if errors is None else getattr(errors, name)
+
+    return read
+
+
+PARTS: dict[str, Callable[[Joined, Entry], Any]] = {
+    "contamination": lambda _joined, entry: entry.contamination or None,
+    "unseen_n": _part(unseen_errors, "n"),
+    "unseen_mae_years": _part(unseen_errors, "mae_years"),
+    "unclipped_n": _part(unclipped_errors, "n"),
+    "unclipped_mae_years": _part(unclipped_errors, "mae_years"),
+    "trained_label_kind": lambda _joined, entry: (entry.content["spec"] or {}).get("label_kind"),
+    "label_kind": lambda joined, _entry: joined.dataset["label_kind"],
+}
+"""Columns of the summary that a reader of its errors must look at."""
+
 SUMMARY: dict[str, Callable[[Entry], Any]] = {
     "estimator": lambda entry: entry.label,
     "n": _from_errors("n"),
@@ -144,7 +189,13 @@ SUMMARY: dict[str, Callable[[Entry], Any]] = {
 
 def summary(joined: Joined) -> list[dict[str, Any]]:
     """Return one row per estimator, best first, with unrounded figures."""
-    return [{name: read(entry) for name, read in SUMMARY.items()} for entry in joined.entries]
+    return [
+        {
+            **{name: read(entry) for name, read in SUMMARY.items()},
+            **{name: read(joined, entry) for name, read in PARTS.items()},
+        }
+        for entry in joined.entries
+    ]
 
 
 def as_csv(joined: Joined) -> str:
@@ -153,4 +204,4 @@ def as_csv(joined: Joined) -> str:
         csv_line(spreadsheet(value) if isinstance(value, str) else value for value in row.values())
         for row in summary(joined)
     ]
-    return csv_line(SUMMARY) + "".join(rows)
+    return csv_line([*SUMMARY, *PARTS]) + "".join(rows)

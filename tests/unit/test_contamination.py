@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +22,11 @@ from agebench.bench.settings import CompareSettings
 from agebench.datasets.base import SampleList
 from agebench.datasets.training_hashes import TrainingHashes
 from agebench.protocols import DatasetSpec, EstimatorSpec, RuntimeInfo
+from agebench.report.cautions import cautions
+from agebench.report.joining import join
+from agebench.report.page import render
+from agebench.report.reading import read_result
+from agebench.report.tables import as_csv, as_latex, as_markdown
 from agebench.types import AgePrediction, Crops, CropSpec, Sample, ViewSpec
 
 Make = Callable[..., dict[str, Any]]
@@ -156,3 +165,57 @@ def test_part_errors_of_a_single_common_picture_have_no_interval(pictures: Sampl
     seen = [hashlib.sha256(pictures.samples[0].path.read_bytes()).hexdigest()]
     item = _compared(one, _Grey(TrainingHashes.of("mine", seen)))["estimators"][0]
     assert item["unseen_errors"] == {"n": 0, "mae_years": None, "mae_interval": None}
+
+
+def test_every_output_of_the_report_marks_the_row(
+    write_result: Callable[..., Path], make_result: Make
+) -> None:
+    content = make_result({"cheat": AGES, "honest_one": AGES + 2, "poor": AGES + 9})
+    names = [image["image"] for image in content["images"]]
+    cheat = content["estimators"][0]
+    cheat["seen_in_training"] = {"what": "x", "count": 45, "images": names[:45]}
+    content["analysis"] = analyse(content)
+    joined = join([read_result(write_result(content=content))])
+    told = "trained on 45 of its 60 pictures: no verdict; on the 15 common pictures it was not"
+    assert [entry.label for entry in joined.entries] == ["honest_one", "poor", "cheat"]
+    ranked = render(joined).split('<section id="ranking"')[1].split("</table>")[0]
+    assert told in ranked.split("cheat")[1]
+    assert "lowest error" in ranked.split("honest")[1].split("poor")[0]
+    markdown, tex = as_markdown(joined), as_latex(joined)
+    assert re.search(r"^\| cheat<sup>a</sup> \|.*no verdict", markdown, re.MULTILINE)
+    assert f"<sup>a</sup> {told}" in markdown
+    assert re.search(r"^cheat\\textsuperscript\{a\} &.*no verdict", tex, re.MULTILINE)
+    assert rf"\textsuperscript{{a}} {told}" in tex
+    rows = {row["estimator"]: row for row in csv.DictReader(io.StringIO(as_csv(joined)))}
+    assert rows["cheat"]["contamination"] == "trained on 45 of its 60 pictures"
+    assert (rows["cheat"]["unseen_n"], float(rows["cheat"]["unseen_mae_years"])) == ("15", 0.0)
+    assert rows["poor"]["contamination"] == rows["poor"]["unseen_n"] == ""
+
+
+def test_other_labels_and_clipped_crops_stand_at_the_row(
+    write_result: Callable[..., Path], make_result: Make
+) -> None:
+    content = make_result({"dex": AGES, "clipped": AGES + 2, "fine": AGES + 3})
+    dex, clipped, fine = content["estimators"]
+    dex["spec"]["label_kind"], fine["spec"]["label_kind"] = "dex-estimated", "birth-age"
+    clipped["clipped"] = 30
+    for image in content["images"][:30]:
+        image["predictions"]["clipped"]["outside"] = 0.2
+        image["predictions"]["clipped"]["years"] = image["true_years"] + 2
+    joined = join([read_result(write_result(content=content))])
+    notes = {
+        entry.label: [note.text for note in cautions(joined, entry)] for entry in joined.entries
+    }
+    assert notes["dex"] == [
+        "was trained to give ages from the DEX network's estimates; the true ages here come from "
+        "dates of birth"
+    ]
+    (told,) = notes["clipped"]
+    assert told.startswith("30 of its 60 crops (50 %) reached more than 5 % beyond the picture; on")
+    assert "the 30 common pictures of whole crops its MAE is 2.00" in told
+    assert notes["fine"] == []
+    clipped["clipped"] = 60
+    joined = join([read_result(write_result(content=content))])
+    (entry,) = (entry for entry in joined.entries if entry.label == "clipped")
+    (note,) = cautions(joined, entry)
+    assert note.text == "all its 60 crops reached more than 5 % beyond the picture"

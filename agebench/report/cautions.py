@@ -1,0 +1,110 @@
+"""What a reader must know of one estimator's figures, to stand beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from agebench.arrays import Bools
+from agebench.bench.scores import CLIPPED_SHARE
+from agebench.datasets.comparability import LABEL_WORDS
+from agebench.metrics import ErrorSummary, summarise
+from agebench.report.grid import Note
+from agebench.report.joining import Entry, Joined
+from agebench.report.words import bounds, number, percent
+
+NOTABLE_CLIPPED = 0.05
+"""Share of clipped crops from which on it is said beside the ranking."""
+
+
+def cautions(joined: Joined, entry: Entry) -> list[Note]:
+    """Return what has to stand at an estimator's figures, the gravest first."""
+    if not entry.content["available"]:
+        return []
+    return [
+        *_contaminated(joined, entry),
+        *_clipped(joined, entry),
+        *_other_labels(joined, entry),
+        *_runtime(entry),
+    ]
+
+
+def _contaminated(joined: Joined, entry: Entry) -> Iterator[Note]:
+    if not entry.contamination:
+        return
+    unseen = unseen_errors(joined, entry)
+    alone = "" if unseen is None else f"; {_over(unseen, 'it was not trained on')}"
+    yield Note(f"{entry.contamination}: no verdict{alone}", severe=True)
+
+
+def _clipped(joined: Joined, entry: Entry) -> Iterator[Note]:
+    scored, clipped = entry.content["scored"], entry.content["clipped"]
+    if not scored or clipped / scored < NOTABLE_CLIPPED:
+        return
+    reach = f"reached more than {percent(CLIPPED_SHARE, 0)} % beyond the picture"
+    if clipped == scored:
+        yield Note(f"all its {scored:,} crops {reach}")
+        return
+    unclipped = unclipped_errors(joined, entry)
+    alone = "" if unclipped is None else f"; {_over(unclipped, 'of whole crops')}"
+    share = percent(clipped / scored, 0)
+    yield Note(f"{clipped:,} of its {scored:,} crops ({share} %) {reach}{alone}")
+
+
+def _over(errors: ErrorSummary, which: str) -> str:
+    if not errors.n:
+        return f"there is no common picture {which}"
+    interval = bounds(errors.mae_interval)
+    figure = f"{number(errors.mae_years)} {interval}".strip()
+    pictures = "common picture" if errors.n == 1 else "common pictures"
+    return f"on the {errors.n:,} {pictures} {which} its MAE is {figure}"
+
+
+def _other_labels(joined: Joined, entry: Entry) -> Iterator[Note]:
+    learned, scored = entry.content["spec"]["label_kind"], joined.dataset["label_kind"]
+    known = {"unknown", learned, scored} & LABEL_WORDS.keys()
+    if len(known) == 3:
+        yield Note(
+            f"was trained to give ages from {LABEL_WORDS[learned]}; the true ages here come from "
+            f"{LABEL_WORDS[scored]}"
+        )
+
+
+def _runtime(entry: Entry) -> Iterator[Note]:
+    """What ran it, where only the estimator itself says so, and times are given."""
+    runtime = entry.content["spec"]["runtime"]
+    claims = runtime["runtime"] != "python" or runtime["device"] != "cpu"
+    if claims and not entry.content.get("runtime_proven", True) and entry.content["latency"]:
+        told = f"{runtime['runtime']}, {runtime['device']}"
+        yield Note(f"what ran it ({told}) is what it says of itself, not read back")
+
+
+def unseen_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
+    """Return the errors over the common pictures that it was not trained on.
+
+    None where it has seen none, or its result does not say which.
+    """
+    seen = entry.content["seen_in_training"]
+    names = frozenset(() if seen is None else seen.get("images", ()))
+    if not names:
+        return None
+    return _errors(joined, entry, [image["image"] not in names for image in joined.images])
+
+
+def unclipped_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
+    """Return the errors over the common pictures of whole crops; None where none was clipped."""
+    if not entry.content["clipped"]:
+        return None
+    images = joined.results[entry.result].images
+    outcomes = (image["predictions"].get(entry.name) for image in images)
+    whole = [(outcome or {}).get("outside", 0.0) <= CLIPPED_SHARE for outcome in outcomes]
+    return _errors(joined, entry, whole)
+
+
+def _errors(joined: Joined, entry: Entry, keep: list[bool]) -> ErrorSummary:
+    given = joined.rows & np.isfinite(entry.years)
+    rows: Bools = np.asarray(given & np.asarray(keep, np.bool_))
+    seed = int(joined.results[0].content["settings"].get("seed") or 0)
+    true, predicted = joined.true_years[rows], entry.years[rows]
+    return summarise(true, predicted, clusters=joined.people(rows), seed=seed)
