@@ -18,6 +18,11 @@ RUNTIMES = ("cv2dnn", "onnxruntime", "torch")
 DEVICES = ("cpu", "cuda", "tensorrt", "opencl")
 
 _OPTION = re.compile(r"^([a-z][a-z0-9_]*)=(.*)$", re.DOTALL)
+# The last option of a reference: in quotes, where its value holds spaces, or without.
+_LAST_OPTIONS = (
+    re.compile(r"""^(.*?\S)\s+([a-z][a-z0-9_]*)=("[^"]*"|'[^']*')$""", re.DOTALL),
+    re.compile(r"^(.*\S)\s+([a-z][a-z0-9_]*)=(\S*)$", re.DOTALL),
+)
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
 # What follows the last "@" is a runtime only if it looks like one; else it belongs to the path.
 _RUNTIME = re.compile(r"^(?P<rest>.*)@(?P<runtime>[A-Za-z0-9]+)(?::(?P<device>[A-Za-z0-9]+))?$")
@@ -74,20 +79,20 @@ def parse_reference(text: str) -> Reference:
     """Parse one reference.
 
     A Windows drive letter is part of the path: ``onnx:C:/nets/a.onnx@cv2dnn``.  Options stand at
-    the end, divided by white space; a path may hold spaces.
+    the end, divided by white space; a path may hold spaces, and a value in quotes too:
+    ``csv images="My pictures"``.
 
     Raises:
         UsageError: no name, an unknown runtime or device, or an option given twice.
     """
-    words = re.split(r"(\s+)", text.strip())
+    head = text.strip()
     options: dict[str, str] = {}
-    while len(words) > 1 and (match := _OPTION.match(words[-1])):
-        key, value = match.groups()
+    while match := _LAST_OPTIONS[0].match(head) or _LAST_OPTIONS[1].match(head):
+        head, key, value = match.groups()
         if key in options:
             raise UsageError(f"option {key!r} is given twice in {text!r}: give it once")
-        options[key] = value
-        words = words[:-2]
-    head = "".join(words)
+        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "\"'"
+        options[key] = value[1:-1] if quoted else value
     runtime = device = None
     if match := _RUNTIME.match(head):
         looks_like_path = ":" in match["rest"] and match["runtime"] not in RUNTIMES
@@ -110,18 +115,29 @@ def parse_reference(text: str) -> Reference:
     )
 
 
+def _quoted(option: re.Match[str]) -> str:
+    """Return ``key=value`` as a reference takes it: a value with spaces in quotes."""
+    value = option[2]
+    if not re.search(r"\s", value):
+        return option[0]
+    mark = "'" if '"' in value else '"'
+    return f"{option[1]}={mark}{value}{mark}"
+
+
 def join_options(words: Iterable[str]) -> list[str]:
     """Attach ``key=value`` words to the name before them, as typed without quotes in a shell.
 
     >>> join_options(["caffe-age-net", "crops=10", "constant"])
     ['caffe-age-net crops=10', 'constant']
+    >>> join_options(["csv", "images=My pictures"])
+    ['csv images="My pictures"']
     """
     joined: list[str] = []
     for word in words:
-        if _OPTION.match(word):
+        if match := _OPTION.match(word):
             if not joined:
                 raise UsageError(f"option {word!r} stands before any name it could belong to")
-            joined[-1] = f"{joined[-1]} {word}"
+            joined[-1] = f"{joined[-1]} {_quoted(match)}"
         else:
             joined.append(word)
     return joined

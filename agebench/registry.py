@@ -33,7 +33,8 @@ DATASETS = "agebench.datasets"
 FILELESS_DETECTOR = "haar"
 """What is named to those whose detector's file can't be had."""
 
-_RESERVED = ("path", "runtime", "device", "root")
+_NAMED_BY_REFERENCE = ("path", "runtime", "device")
+"""Parameters that an estimator's or detector's reference gives; a data set's are all options."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,11 +175,16 @@ def takes_option(group: str, name: str, option: str) -> bool:
         UsageError: nothing of that name is registered.
         AgebenchError: its module can't be imported, or its signature not be read.
     """
-    return option in _parameters(load_factory(group, name)) and option not in _RESERVED
+    return option in _options(group, load_factory(group, name))
+
+
+def _options(group: str, factory: Callable[..., Any]) -> list[str]:
+    taken = ("root",) if group == DATASETS else _NAMED_BY_REFERENCE
+    return [name for name in _parameters(factory) if name not in taken]
 
 
 def _keywords(
-    factory: Callable[..., Any], reference: Reference, given: Mapping[str, Any]
+    group: str, factory: Callable[..., Any], reference: Reference, given: Mapping[str, Any]
 ) -> dict[str, Any]:
     parameters = _parameters(factory)
     keywords: dict[str, Any] = {}
@@ -186,12 +192,12 @@ def _keywords(
     for name, value in asked.items():
         if value is None:
             continue
-        if name not in parameters:
+        if name not in parameters or group == DATASETS:
             raise UsageError(
                 f"{reference.name!r} takes no {name}, got {str(value)!r}: leave it out"
             )
         keywords[name] = value
-    options = [option for option in parameters if option not in _RESERVED]
+    options = _options(group, factory)
     for name, value in {**reference.options, **given}.items():
         if name not in options and not (name in given and name in parameters):
             hint = suggestion(name, options)
@@ -239,7 +245,7 @@ def _option_value(plugin: str, name: str, value: Any, annotation: Any) -> Any:
 def _load(group: str, reference: str | Reference, given: Mapping[str, Any]) -> Any:
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
     factory = load_factory(group, parsed.name)
-    keywords = _keywords(factory, parsed, given)
+    keywords = _keywords(group, factory, parsed, given)
     return _call(factory, parsed.name, keywords, form=f"{parsed.name}:FILE")
 
 
@@ -318,7 +324,7 @@ def load_dataset(reference: str, /, root: str | Path | None = None, **options: A
     parsed = parse_reference(reference)
     name = parsed.name
     factory = load_factory(DATASETS, name)
-    keywords = _keywords(factory, parsed, options)
+    keywords = _keywords(DATASETS, factory, parsed, options)
     if root is not None:
         keywords["root"] = user_path(root)
     if ("root" in _parameters(factory)) != (root is not None):

@@ -320,6 +320,8 @@ class Sample:
         identity: who it is, where the set says so.
         attributes: further labels, such as {"gender": "female", "race": "Asian"}.
         landmarks_path: file of this picture's landmarks, where the set has them.
+        box_xyxy: where the labelled face is, in pixels of the upright picture; None where the
+            label is of the picture, and so of its largest face.
     """
 
     path: Path
@@ -329,8 +331,13 @@ class Sample:
     identity: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
     landmarks_path: Path | None = None
+    box_xyxy: Box | None = None
 
     def __post_init__(self) -> None:
+        if self.box_xyxy is not None:
+            left, top, right, bottom = self.box_xyxy
+            sound = _all_finite(self.box_xyxy) and left < right and top < bottom
+            _require(sound, f"box must be finite and not empty, got {self.box_xyxy}")
         if self.age_years is not None:
             valid = math.isfinite(self.age_years) and 0 <= self.age_years <= MAX_AGE_YEARS
             _require(valid, f"age must be 0..{MAX_AGE_YEARS:g} years, got {self.age_years}")

@@ -14,6 +14,7 @@ from agebench.buckets import class_probabilities
 from agebench.errors import AgebenchError, ContractError, UsageError, in_words
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
 from agebench.types import AgePrediction, Crops, CropSpec, Sample
+from agebench.vision.choice import no_face_reason
 from agebench.vision.crops import cut_shared
 from agebench.vision.decoding import Decoded, decode_all
 
@@ -123,12 +124,12 @@ def _examine(decoded: Decoded, detector: FaceDetector, queues: Sequence[_Queue])
         record.status, record.reason = "unreadable", decoded.reason
         return record
     try:
-        found = find_face(detector, decoded.image_bgr)
+        found = find_face(detector, decoded.image_bgr, decoded.sample.box_xyxy)
     except Exception as error:  # one picture that upsets a detector must not end the run
         record.status, record.reason = "detector_failed", f"{type(error).__name__}: {error}"
         return record
     if found is None:
-        record.status, record.reason = "no_face", "the detector found no face"
+        record.status, record.reason = "no_face", no_face_reason(decoded.sample.box_xyxy)
         return record
     face, frame, record.faces = found
     record.box_xyxy, record.score, record.frame_from = face.box_xyxy, face.score, frame.found_by

@@ -71,7 +71,7 @@ def real_faces(
     names: list[str] = []
     for sample in samples:
         image_bgr = decode_sample(sample, max_pixels).image_bgr
-        found = None if image_bgr is None else find_face(detector, image_bgr)
+        found = None if image_bgr is None else find_face(detector, image_bgr, sample.box_xyxy)
         if image_bgr is None or found is None:
             continue
         if all(_complete(image_bgr, found[1], item.spec.crop) for item in estimators):

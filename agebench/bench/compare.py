@@ -181,6 +181,8 @@ def _content_hash(records: Sequence[ImageRecord]) -> str:
     for record in records:
         sample = record.sample
         label = f"{sample.age_years}|{sample.age_range}|{sample.identity}"
+        if sample.box_xyxy is not None:
+            label += f"|{sample.box_xyxy}"
         digest.update(f"{sample.name}|{label}|{record.sha256}\n".encode())
     return digest.hexdigest()
 

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from agebench.protocols import FaceDetector
-from agebench.types import Face, FaceFrame, Image
+from agebench.types import Box, Face, FaceFrame, Image
+from agebench.vision.choice import chosen_face
 from agebench.vision.frames import canonical_frame
 
 
-def largest(faces: Sequence[Face]) -> Face:
-    """Return the face with the largest box; of equal ones the first.
+def find_face(
+    detector: FaceDetector, image_bgr: Image, labelled_xyxy: Box | None = None
+) -> tuple[Face, FaceFrame, int] | None:
+    """Return the face that the label means, its canonical frame and how many faces were found.
 
-    A labelled picture shows the person whom the label means largest.
+    None where there is none; see `agebench.vision.choice.chosen_face`.
     """
-    return max(faces, key=lambda face: face.area)
-
-
-def find_face(detector: FaceDetector, image_bgr: Image) -> tuple[Face, FaceFrame, int] | None:
-    """Return the largest face, its canonical frame and how many were found; None without one."""
     faces = detector.detect(image_bgr)
-    if not faces:
+    face = chosen_face(faces, labelled_xyxy)
+    if face is None:
         return None
-    face = largest(faces)
     return face, canonical_frame(face, detector.spec), len(faces)

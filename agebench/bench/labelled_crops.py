@@ -63,7 +63,7 @@ def cut_samples(
         if item.image_bgr is None:
             continue
         try:
-            found = find_face(detector, item.image_bgr)
+            found = find_face(detector, item.image_bgr, item.sample.box_xyxy)
         except Exception:  # noqa: S112 - as where none is found: the caller says how many there are
             continue
         if found is None:

@@ -126,7 +126,7 @@ def _time_picture(
         return
     start = time.perf_counter()
     try:
-        found = find_face(detector, decoded.image_bgr)
+        found = find_face(detector, decoded.image_bgr, sample.box_xyxy)
     except Exception:  # a detector that fails now and then; a failure has no latency
         return
     detect_ms = _milliseconds(start)

@@ -76,6 +76,8 @@ def parse_sum(text: str, known: Collection[str], option: str) -> Sum:
         UsageError: it is something else, or names a field that there is not.
     """
     expected = f"option {option}={text!r}: expected a field, or a sum such as photo-birth"
+    if text and text in known:  # a heading such as "real-age" is no sum
+        return Sum(text, frozenset({text}), ast.Name(text, ast.Load()))
     try:
         tree = ast.parse(text.strip()[: _MAX_LETTERS + 1], mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

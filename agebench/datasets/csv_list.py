@@ -4,24 +4,70 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import replace
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal, TypeAlias, overload
 
+from agebench.datasets.age_rules import AgeRule, Sum, parse_sum
 from agebench.datasets.base import SampleList, finished
 from agebench.datasets.csv_table import Row, read_table
 from agebench.datasets.listed import Listed, without_repeats
-from agebench.datasets.names import parse_age_label, shown
-from agebench.errors import DatasetError
+from agebench.datasets.names import shown
+from agebench.errors import DatasetError, UsageError, suggestion
 from agebench.protocols import DatasetSpec
-from agebench.types import LabelKind, Problem, Sample
+from agebench.references import user_path
+from agebench.types import Box, LabelKind, Problem, Sample
 
 SPEC = DatasetSpec(name="csv", label_kind="unknown")
 
 PATH_COLUMNS = ("path", "filename", "file", "image")
 """Headings of the column with the picture's path; the first that is there is taken."""
 
+BOX_COLUMNS = "x0,y0,x1,y1"
+"""Headings of the columns with the labelled face's box; taken where all four are there."""
 
-def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
+Separator: TypeAlias = Literal["auto", "comma", "semicolon", "tab", "space", "bar"]
+
+_SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "bar": "|"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """Which column says what.
+
+    Attributes:
+        path: heading of the picture's path.
+        age: what gives the age.
+        identity: heading of who it is, "" for none.
+        box: left, top, right and bottom of the labelled face; None where there are none.
+        used: headings that become no attribute.
+    """
+
+    path: str
+    age: AgeRule
+    identity: str
+    box: tuple[Sum, Sum, Sum, Sum] | None
+
+    @property
+    def used(self) -> frozenset[str]:
+        boxes = frozenset[str]().union(*(each.fields for each in self.box or ()))
+        return self.age.fields | boxes | {self.path, self.identity}
+
+
+def load(  # noqa: PLR0913 - each is an option that a reference may name
+    root: Path,
+    label_kind: LabelKind = "unknown",
+    *,
+    path: str | None = None,
+    age: str | None = None,
+    low: str | None = None,
+    high: str | None = None,
+    identity: str | None = None,
+    box: str | None = None,
+    images: str = "",
+    separator: Separator = "auto",
+) -> SampleList:
     """List the pictures that a CSV file names.
 
     The file is UTF-8 (with or without BOM), separated by commas, semicolons or tabs, with a
@@ -29,7 +75,7 @@ def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
     other columns become attributes.  An age is a number of years or a range (see
     `names.parse_age_label`).  Paths are relative to the CSV file; absolute ones and ``..`` are
     followed, since the list is the user's own.  A sample's name is its path as seen from the
-    file's folder.
+    file's folder, and behind ``#`` the labelled face's box where there is one.
 
     Rows that can't be used are listed as problems with their line numbers.  Of rows that repeat
     a picture with the same age the first is kept; if their ages differ none is.
@@ -37,23 +83,93 @@ def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
     Args:
         root: the file, or a folder with exactly one file named ``*.csv``.
         label_kind: how the ages came about; only the user can know.
+        path: heading of the column with the picture's path.
+        age: heading of the column with the age, or a sum of columns: ``photo-birth``.
+        low: the least completed year, where the table gives ranges in two columns.
+        high: the largest.
+        identity: heading of the column with who it is.
+        box: headings of the columns with the face's left, top, right and bottom in pixels, or sums
+            of columns: ``x,y,x+w,y+h``.
+        images: the folder that paths are relative to, itself relative to the CSV file.
+        separator: what stands between the cells; found out if left out.
 
     Raises:
-        DatasetError: there is no such file, it is no CSV of this form, or has no usable row.
+        UsageError: an expression is not valid, or `box` does not have four.
+        DatasetError: there is no such file, it is not a CSV file of this form, or has no usable
+            row.
     """
     file = _csv_file(root)
-    headings, rows = read_table(file, (PATH_COLUMNS, ("age",)))
-    path_column = next(name for name in PATH_COLUMNS if name in headings)
+    paths = PATH_COLUMNS if path is None else (_heading(path),)
+    needed = [paths, *([] if age or low or high else [("age", "low", "high")])]
+    headings, rows = read_table(file, needed, _SEPARATORS.get(separator))
+    if identity is not None and _heading(identity) not in headings:
+        hint = suggestion(_heading(identity), filter(None, headings))
+        raise UsageError(f"option identity={identity!r}: {str(file)!r} has no such column: {hint}")
+    columns = _Columns(
+        next(name for name in paths if name in headings),
+        AgeRule.of(headings, age=_heading(age), low=_heading(low), high=_heading(high)),
+        _heading(identity or "identity"),
+        _box_columns(box, headings),
+    )
+    folder = file.parent / user_path(images)
+    if not folder.is_dir():
+        raise DatasetError(f"option images={images!r}: expected a folder, found none at {folder}")
     problems: list[Problem] = []
     usable: list[Listed] = []
     for row in rows:
-        found = _sample(file.parent, path_column, row)
+        found = _sample(file.parent, folder, columns, row)
         if isinstance(found, Problem):
             problems.append(found)
         else:
             usable.append(Listed(str(row.line), found))
+    if not (problems or usable):
+        raise DatasetError(
+            f"data set 'csv' has no picture in {str(file)!r}: it has a heading line and no rows"
+        )
     samples, repeats = without_repeats(usable)
-    return finished(replace(SPEC, label_kind=label_kind), file, samples, problems + repeats)
+    spec = replace(SPEC, label_kind=label_kind, notes=_notes(columns))
+    return finished(spec, file, samples, problems + repeats)
+
+
+def _notes(columns: _Columns) -> tuple[str, ...]:
+    """Say what is not as in every such list."""
+    notes = []
+    if columns.path not in PATH_COLUMNS:
+        notes.append(f"paths are those of column {columns.path}")
+    ends = (("age", columns.age.age), ("low", columns.age.low), ("high", columns.age.high))
+    said = [f"{name} = {each.text}" for name, each in ends if each and each.text != name]
+    if said:
+        notes.append(f"ages: {', '.join(said)}")
+    if columns.box is not None:
+        from agebench.vision.choice import MIN_LABEL_IOU
+
+        notes.append(
+            "labels are of faces with boxes: the detector's face of the largest IoU is scored, of "
+            f"at least {MIN_LABEL_IOU:g}; others are counted as missed"
+        )
+    return tuple(notes)
+
+
+@overload
+def _heading(text: str) -> str: ...
+@overload
+def _heading(text: None) -> None: ...
+def _heading(text: str | None) -> str | None:
+    """Return an option as headings are compared: in lower case."""
+    return None if text is None else text.strip().lower()
+
+
+def _box_columns(box: str | None, headings: Collection[str]) -> tuple[Sum, Sum, Sum, Sum] | None:
+    if box is None and not set(BOX_COLUMNS.split(",")) <= set(headings):
+        return None
+    texts = (box or BOX_COLUMNS).split(",")
+    if len(texts) != 4:
+        raise UsageError(
+            f"option box={box!r}: expected the columns of left, top, right and bottom, such as "
+            f"{BOX_COLUMNS} or x,y,x+w,y+h"
+        )
+    left, top, right, bottom = (parse_sum(_heading(each), headings, "box") for each in texts)
+    return left, top, right, bottom
 
 
 def _csv_file(root: Path) -> Path:
@@ -76,41 +192,73 @@ def _csv_file(root: Path) -> Path:
     return files[0]
 
 
-def _sample(folder: Path, path_column: str, row: Row) -> Sample | Problem:
-    cells = dict(row.cells)
-    written = cells.pop(path_column, "")
+def _sample(base: Path, folder: Path, columns: _Columns, row: Row) -> Sample | Problem:
+    written = row.cells.get(columns.path, "")
 
     def problem(reason: str) -> Problem:
-        return Problem(written or f"line {row.line}", f"line {row.line}: {reason}")
+        # A row without a path has nothing but its line to be called by.
+        return (
+            Problem(written, f"line {row.line}: {reason}")
+            if written
+            else Problem(f"line {row.line}", reason)
+        )
 
     if row.surplus:
         return problem(f"{row.surplus} cells more than headings: quote cells with a separator")
     if not written:
         return problem("no path of a picture")
-    label = parse_age_label(cells.pop("age", ""))
+    label = columns.age.label(row.cells)
     if isinstance(label, Problem):
         return problem(label.reason)
-    path = folder / written
-    if reason := _why_no_file(path):
+    path = _picture(folder, written)
+    if reason := _why_no_file(path, folder):
         return problem(reason)
+    try:
+        box = None if columns.box is None else _box(columns.box, row)
+    except ValueError as error:
+        return problem(str(error))
+    place = "" if box is None else "#" + ",".join(f"{side:g}" for side in box)
     return Sample(
         path=path,
-        name=_name(folder, path),
+        name=_name(base, path) + place,
         age_years=label.age_years,
         age_range=label.age_range,
-        identity=cells.pop("identity", None),
-        attributes=cells,
+        identity=row.cells.get(columns.identity),
+        attributes={name: cell for name, cell in row.cells.items() if name not in columns.used},
+        box_xyxy=box,
     )
 
 
-def _why_no_file(path: Path) -> str:
+def _picture(folder: Path, written: str) -> Path:
+    r"""Return where a picture is; a list made on Windows divides folders by ``\``."""
+    path = folder / written
+    if "\\" in written and not os.path.lexists(path):
+        return folder / written.replace("\\", "/")
+    return path
+
+
+def _why_no_file(path: Path, folder: Path) -> str:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
-        return f"no file at {shown(str(path))}"
-    except OSError as error:
-        return f"{shown(str(path))} can't be reached: {error.strerror}"
-    return "" if stat.S_ISREG(mode) else f"{shown(str(path))} is not a regular file: not opened"
+        return f"no file of that name in the folder {shown(str(folder))}"
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        return f"it can't be reached: {reason}"
+    return "" if stat.S_ISREG(mode) else "not a regular file: not opened"
+
+
+def _box(sums: tuple[Sum, Sum, Sum, Sum], row: Row) -> Box:
+    """Return the row's box.
+
+    Raises:
+        ValueError: a number is missing, or the box is empty, as of a face that is not seen.
+    """
+    left, top, right, bottom = (each.value(row.cells, {}) for each in sums)
+    if not (left < right and top < bottom):
+        said = ", ".join(f"{side:g}" for side in (left, top, right, bottom))
+        raise ValueError(f"the face's box is empty: {said}")
+    return left, top, right, bottom
 
 
 def _name(folder: Path, path: Path) -> str:

@@ -34,12 +34,15 @@ class Row:
     surplus: int = 0
 
 
-def read_table(file: Path, needed: Sequence[Collection[str]]) -> tuple[list[str], Iterator[Row]]:
+def read_table(
+    file: Path, needed: Sequence[Collection[str]], delimiter: str | None = None
+) -> tuple[list[str], Iterator[Row]]:
     """Read the headings, and the rows one by one.
 
     Args:
         file: an existing file, in UTF-8.
         needed: per needed column the headings that it may have.
+        delimiter: what stands between the cells; None to find it out among `DELIMITERS`.
 
     Returns:
         The headings in lower case, and the rows without empty ones.
@@ -52,8 +55,8 @@ def read_table(file: Path, needed: Sequence[Collection[str]]) -> tuple[list[str]
     first_line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
     # The separator is the one that makes the needed columns appear: csv.Sniffer guesses from
     # frequencies and is misled by short lists and by cells such as "(25, 32)".
-    for delimiter in DELIMITERS:
-        headings = _headings(file, first_line, delimiter)
+    for mark in DELIMITERS if delimiter is None else (delimiter,):
+        headings = _headings(file, first_line, mark)
         if all(any(name in headings for name in names) for names in needed):
             break
     else:
@@ -65,7 +68,7 @@ def read_table(file: Path, needed: Sequence[Collection[str]]) -> tuple[list[str]
     twice = sorted(name for name, count in Counter(headings).items() if name and count > 1)
     if twice:
         raise DatasetError(f"{str(file)!r} has the column {twice[0]!r} twice: rename one")
-    return headings, _rows(file, text, delimiter, headings)
+    return headings, _rows(file, text, mark, headings)
 
 
 def _headings(file: Path, line: str, delimiter: str) -> list[str]:

@@ -191,7 +191,7 @@ def examine(
     """
     samples = dataset.samples
     prints = fingerprints(samples, processes=processes, progress=progress)
-    identical = find_duplicates(samples, prints, near=False)
+    identical = _copies(find_duplicates(samples, prints, near=False), samples)
     groups: tuple[DuplicateGroup, ...] = ()
     if near:
         groups = find_duplicates(samples, prints, processes=processes, progress=progress)
@@ -221,10 +221,18 @@ def examine(
         sizes=frozen_mapping(dict(sizes.most_common())),
         identical=identical,
         near_searched=near,
-        near=tuple(group for group in groups if group.kind == "near"),
+        near=_copies([group for group in groups if group.kind == "near"], samples),
         suspicious=suspicious_ages(samples),
     )
     return diagnosis, prints
+
+
+def _copies(
+    groups: Sequence[DuplicateGroup], samples: Sequence[Sample]
+) -> tuple[DuplicateGroup, ...]:
+    """Leave out the groups that are the labelled faces of one file: nothing is there twice."""
+    paths = {sample.name: sample.path for sample in samples}
+    return tuple(group for group in groups if len({paths[name] for name in group.members}) > 1)
 
 
 def _range_order(item: tuple[str, int]) -> list[int]:

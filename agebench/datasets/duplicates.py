@@ -324,9 +324,13 @@ def _group(
 def labels_conflict(samples: Iterable[Sample]) -> bool:
     """Tell whether the known ages of copies of one picture can't all be right.
 
-    Single ages conflict if they differ at all; ranges if they have no year in common.
+    Single ages conflict if they differ at all; ranges if they have no year in common.  Labels of
+    boxes never do: each is of another face of the picture.
     """
-    spans = [span for sample in samples if (span := _span(sample)) is not None]
+    listed = list(samples)
+    if any(sample.box_xyxy is not None for sample in listed):
+        return False
+    spans = [span for sample in listed if (span := _span(sample)) is not None]
     return bool(spans) and max(low for low, _ in spans) > min(high for _, high in spans)
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from agebench.bench.faces import largest
 from agebench.datasets.landmarks import read_pts
 from agebench.datasets.prepared_layout import ORIGINAL_FOLDER, picture_file
 from agebench.errors import DatasetError, ImageError, in_words
@@ -20,7 +19,8 @@ from agebench.prepare.settings import PrepareSettings
 from agebench.prepare.store import Store
 from agebench.protocols import FaceDetector
 from agebench.registry import load_detector
-from agebench.types import FGNET_68_POINTS, CropSpec, Face, FaceFrame, Image
+from agebench.types import FGNET_68_POINTS, Box, CropSpec, Face, FaceFrame, Image
+from agebench.vision.choice import chosen_face, no_face_reason
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame, face_from_landmarks, frame_from_points
 from agebench.vision.images import decode_image, read_file
@@ -45,6 +45,7 @@ class Task:
         stem: what its files' names begin with.
         group: the folder of its age group.
         landmarks_path: its landmark file, where the data set has one.
+        labelled_xyxy: where the labelled face is, where the data set says it.
     """
 
     path: Path
@@ -52,6 +53,7 @@ class Task:
     stem: str
     group: str
     landmarks_path: Path | None = None
+    labelled_xyxy: Box | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +146,25 @@ class PicturePreparer:
             return [_from_dataset(task.landmarks_path)], 1
         try:
             faces = self._detector.detect(image)
-            kept = [largest(faces)] if faces and self._settings.faces == "largest" else faces
+            kept = self._kept(task, faces)
             ordered = sorted(kept, key=lambda face: -face.area)
             frames = [canonical_frame(face, self._detector.spec) for face in ordered]
         except Exception as error:  # one picture that upsets a detector must not end the run
             raise _LeftOutError("detector_failed", in_words(error)) from error
-        if not faces:
-            raise _LeftOutError("no_face", "the detector found no face")
+        if not kept:
+            raise _LeftOutError("no_face", no_face_reason(task.labelled_xyxy))
         found = [
             _Found(face, frame, "detector" if face.landmarks_xy else "")
             for face, frame in zip(ordered, frames, strict=True)
         ]
         return found, len(faces)
+
+    def _kept(self, task: Task, faces: Sequence[Face]) -> Sequence[Face]:
+        """Return the face that a label's box means; without one as the settings say."""
+        if task.labelled_xyxy is None and self._settings.faces != "largest":
+            return faces
+        face = chosen_face(faces, task.labelled_xyxy)
+        return [] if face is None else [face]
 
     def _cut(
         self, task: Task, data: bytes, image: Image, kept: Sequence[_Found]

@@ -155,6 +155,7 @@ def _tasks(pictures: Dataset, groups: AgeGroups) -> list[Task]:
             names[item.name],
             groups.folder(item.age_years, item.age_range),
             item.landmarks_path,
+            item.box_xyxy,
         )
         for item in pictures.samples
     ]

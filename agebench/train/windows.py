@@ -19,6 +19,7 @@ from agebench.arrays import Ints
 from agebench.errors import in_words
 from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
 from agebench.types import CropSpec, Face, FaceFrame, Floats, Image, Problem, Sample, ViewSpec
+from agebench.vision.choice import chosen_face, no_face_reason
 from agebench.vision.crops import cut_patch, place_view, view_patch
 from agebench.vision.decoding import Decoded, decode_all
 from agebench.vision.frames import canonical_frame
@@ -228,13 +229,13 @@ def _sorted_views(crop: CropSpec) -> tuple[dict[str, ViewSpec], dict[str, ViewSp
     return {name: view for name, view in crop.views.items() if name not in wholes}, wholes
 
 
-def _detected(detector: FaceDetector, image_bgr: Image) -> tuple[Sequence[Face], str]:
-    """Return the faces, or none and why; one picture that upsets a detector ends no run."""
+def _detected(detector: FaceDetector, image_bgr: Image, sample: Sample) -> tuple[Face | None, str]:
+    """Return the labelled face, or none and why; one picture that upsets a detector ends no run."""
     try:
-        faces = detector.detect(image_bgr)
+        face = chosen_face(detector.detect(image_bgr), sample.box_xyxy)
     except Exception as error:  # a stranger's detector may fail in any way; it is listed
-        return (), f"the detector failed: {in_words(error)}"
-    return faces, "" if faces else "no face was found"
+        return None, f"the detector failed: {in_words(error)}"
+    return face, "" if face is not None else no_face_reason(sample.box_xyxy)
 
 
 def _collect(
@@ -250,12 +251,11 @@ def _collect(
         reason = item.reason.removeprefix(f"{item.sample.name}: ")
         label = _label(item.sample)
         if item.image_bgr is not None:
-            faces, reason = _detected(detector, item.image_bgr)
+            face, reason = _detected(detector, item.image_bgr, item.sample)
             if label is None:
                 reason = "it has no age"
-            if not reason and label is not None:
-                largest = max(faces, key=lambda face: face.area)
-                frame = canonical_frame(largest, detector.spec)
+            if face is not None and label is not None:
+                frame = canonical_frame(face, detector.spec)
                 window = cut_window(item.image_bgr, frame, longest_px, cut.values())
                 found.faces.append(window)
                 for name, view in wholes.items():

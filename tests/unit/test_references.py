@@ -31,6 +31,9 @@ from agebench.references import DEVICES, RUNTIMES, join_options, parse_reference
         ("a:my nets/a.onnx k=1", "a", "my nets/a.onnx", None, None, {"k": "1"}),
         ("a@torch x=1  y=b=c", "a", None, "torch", None, {"x": "1", "y": "b=c"}),
         ("a x=", "a", None, None, None, {"x": ""}),
+        ('a x="b  c" y=1', "a", None, None, None, {"x": "b  c", "y": "1"}),
+        ("a x='b y=1' z=\"\"", "a", None, None, None, {"x": "b y=1", "z": ""}),
+        ('a x="b', "a", None, None, None, {"x": '"b'}),
         ("a:\u00e9\u4e16.onnx", "a", "\u00e9\u4e16.onnx", None, None, {}),
         ("yolov8-face_2.1", "yolov8-face_2.1", None, None, None, {}),
     ],
@@ -117,6 +120,11 @@ def test_options_belong_to_the_name_before_them() -> None:
     words = ["a", "x=1", "y=2", "b:p q.onnx", "c", "z="]
     assert join_options(words) == ["a x=1 y=2", "b:p q.onnx", "c z="]
     assert join_options([]) == []
+    spaced = join_options(["csv", "images=My pictures", 'separator=" "'])
+    assert dict(parse_reference(spaced[0]).options) == {
+        "images": "My pictures",
+        "separator": '" "',
+    }
     with pytest.raises(UsageError, match="before any name"):
         join_options(["x=1", "a"])
 

@@ -285,7 +285,7 @@ def test_a_batch_that_can_not_be_shared_is_refused_before_pictures_are_read(
 def test_pictures_without_faces_are_one_sentence(run: Any) -> None:
     code, _, error = run("--detector", "haar")
     assert code == 1
-    assert "p00.png: no face was found" in error
+    assert "p00.png: the detector found no face" in error
     assert "Problem(" not in error
 
 
