@@ -18,36 +18,17 @@ from typing import Any
 from agebench.bench.latency import Latency, StageTimes, stages_json
 from agebench.bench.loading import Contender, reads_back_its_runtime
 from agebench.bench.part_scores import PartError, PartScores
+from agebench.bench.prediction_rows import predictions_csv
 from agebench.bench.records import ImageRecord
 from agebench.bench.scores import Score
 from agebench.errors import AgebenchError
-from agebench.files import csv_line, gone_if_empty, write_whole
+from agebench.files import gone_if_empty, write_whole
 from agebench.metrics import ErrorSummary
 from agebench.types import plain
 
 SCHEMA_VERSION = 1
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.csv"
-
-CSV_COLUMNS = (
-    "image",
-    "estimator",
-    "true_years",
-    "true_range",
-    "predicted_years",
-    "status",
-    "reason",
-    "identity",
-    "faces",
-    "box_left",
-    "box_top",
-    "box_right",
-    "box_bottom",
-    "detector_score",
-    "frame_from",
-    "outside",
-    "sha256",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +106,7 @@ class CompareResult:
             AgebenchError: the folder can't be written to.
         """
         target = Path(folder)
-        table = predictions_csv(self)
+        table = predictions_csv(self.records, self.estimators)
         content = self.to_json()
         content["predictions_sha256"] = hashlib.sha256(table.encode()).hexdigest()
         try:
@@ -219,38 +200,6 @@ def _image_json(record: ImageRecord, estimators: Sequence[EstimatorResult]) -> d
             for index, outcome in sorted(record.outcomes.items())
         },
     }
-
-
-def predictions_csv(result: CompareResult) -> str:
-    """Return a table with one row per picture and estimator, CSV with a header line."""
-    lines = [csv_line(CSV_COLUMNS)]
-    for record in result.records:
-        for index, item in enumerate(result.estimators):
-            if item.contender.estimator is not None:
-                lines.append(csv_line(_csv_row(record, index, item.name)))
-    return "".join(lines)
-
-
-def _csv_row(record: ImageRecord, index: int, name: str) -> list[object]:
-    sample, outcome = record.sample, record.outcomes.get(index)
-    box = record.box_xyxy or ("", "", "", "")
-    bounds = "" if sample.age_range is None else f"{sample.age_range[0]}-{sample.age_range[1]}"
-    return [
-        sample.name,
-        name,
-        sample.age_years,
-        bounds,
-        None if outcome is None else outcome.years,
-        record.status_of(index),
-        record.reason or (outcome.reason if outcome else ""),
-        sample.identity,
-        record.faces,
-        *box,
-        record.score,
-        record.frame_from,
-        None if outcome is None else outcome.outside,
-        record.sha256,
-    ]
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def _errors(records: Sequence[ImageRecord], index: int, seed: int) -> ErrorSumma
     return summarise(true, predicted, clusters=_identities(scored), seed=seed)
 
 
-def _age_for_class(sample: Sample, classes: AgeBins) -> float | None:
+def age_for_class(sample: Sample, classes: AgeBins) -> float | None:
     """Return an age of the sample's true class; None where a range fits in no one class."""
     if sample.age_years is not None or sample.age_range is None:
         return sample.age_years
@@ -112,7 +112,7 @@ def _classes(
     pairs = []
     for record in records:
         outcome = record.outcomes.get(index)
-        age = _age_for_class(record.sample, classes)
+        age = age_for_class(record.sample, classes)
         if age is not None and outcome is not None and outcome.status == "ok":
             pairs.append((age, -1 if outcome.class_index is None else outcome.class_index))
     return class_accuracy([true for true, _ in pairs], [given for _, given in pairs], classes)

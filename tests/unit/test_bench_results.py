@@ -22,11 +22,8 @@ from rich.console import Console
 
 from agebench.bench import results
 from agebench.bench.compare import compare
-from agebench.bench.results import (
-    CSV_COLUMNS,
-    CompareResult,
-    prepare_folder,
-)
+from agebench.bench.prediction_rows import CSV_COLUMNS
+from agebench.bench.results import CompareResult, prepare_folder
 from agebench.bench.settings import CompareSettings
 from agebench.bench.tables import decade_table, print_result
 from agebench.buckets import ADIENCE_CLASSES as ADIENCE
