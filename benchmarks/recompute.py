@@ -129,7 +129,8 @@ def nearest_adience_class(ages: Floats) -> Floats:
     """Return the class that is the fewest years away; the younger of two."""
     years = np.floor(ages)[:, None]
     low, high = np.array(ADIENCE, np.float64).T
-    return np.argmin(np.maximum(np.maximum(low - years, years - high), 0), axis=1).astype(float)
+    away = np.maximum(np.maximum(low - years, years - high), 0)
+    return np.asarray(np.argmin(away, axis=1), np.float64)
 
 
 class Estimator:
@@ -431,7 +432,7 @@ def _by_label(items: Sequence[Any]) -> dict[str, Any]:
 def _same(own: Any, stated: Any) -> bool:
     numbers = all(isinstance(value, (int, float)) for value in (own, stated))
     if numbers and not isinstance(own, str):
-        return abs(own - stated) <= TOLERANCE * max(1.0, abs(own))
+        return bool(abs(own - stated) <= TOLERANCE * max(1.0, abs(own)))
     return bool(own == stated)
 
 
