@@ -125,7 +125,7 @@ class CaffeAgeNet:
     Args:
         path: a caffemodel of the published layout; None takes the published one from where
             weights are.
-        runtime: "cv2dnn", the default, or "onnxruntime", for which the file is converted.
+        runtime: "cv2dnn", the default; "onnxruntime" or "torch", for which the file is converted.
         device: None for the CPU.
         crops, years, mean, margin: see `Settings`.
         mean_file: the mean image, for ``mean=image``; None takes the published one.
@@ -264,7 +264,7 @@ def age_net_source(weights: ResolvedWeights, runtime: str | None, classes: int) 
     Raises:
         ModelError: the file to be converted is of another layout.
     """
-    if runtime == "onnxruntime":
+    if runtime in ("onnxruntime", "torch"):
         from agebench.export.converted import converted_age_net
 
         path = converted_age_net(weights.path, weights.info.sha256)

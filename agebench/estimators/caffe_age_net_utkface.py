@@ -45,7 +45,7 @@ class CaffeAgeNetUtkface:
 
     Args:
         path: another caffemodel of this layout and these ages in its place.
-        runtime: "cv2dnn", the default, or "onnxruntime", for which the file is converted.
+        runtime: "cv2dnn", the default; "onnxruntime" or "torch", for which the file is converted.
         device: None for the CPU.
 
     Raises:

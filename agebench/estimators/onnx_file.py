@@ -17,9 +17,9 @@ class OnnxFile:
 
     Args:
         path: the file; whatever decides its numbers stands in its metadata.
-        runtime: "onnxruntime", the default, or "cv2dnn".
+        runtime: "onnxruntime", the default, "cv2dnn" or "torch".
         device: "cpu", the default; "cuda" or "tensorrt" under onnxruntime, "opencl" or "cuda"
-            under cv2dnn.
+            under cv2dnn, "cuda" under torch.
 
     Raises:
         UsageError: no path.

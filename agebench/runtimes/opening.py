@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agebench.errors import ModelError, UsageError
+from agebench.errors import MissingDependencyError, ModelError, UsageError
 from agebench.runtimes.base import MAX_MODEL_BYTES, Model, ModelSource, WatchedModel, watched_models
 
 
@@ -54,4 +54,17 @@ def _open(source: ModelSource, runtime: str, device: str) -> Model:
         from agebench.runtimes.onnx_runtime import OnnxRuntimeModel
 
         return OnnxRuntimeModel(source, device)
+    if runtime == "torch" and source.kind == "onnx":
+        return _under_torch(source, device)
     raise UsageError(f"{source.path.name} ({source.kind}) can't run under {runtime!r}")
+
+
+def _under_torch(source: ModelSource, device: str) -> Model:
+    try:
+        from agebench.runtimes.torch_graph import TorchModel
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"the runtime 'torch' needs PyTorch ({error}): pip install 'agebench[train]', or use "
+            "'@onnxruntime'"
+        ) from error
+    return TorchModel(source, device)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from agebench.errors import UsageError, WeightsError
 from agebench.runtimes.base import wanted_threads
+from agebench.runtimes.torch_device import on_threads
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model_settings import ViewSettings
@@ -89,22 +89,9 @@ class Network:
             for name in views
         }
         loss = LOSSES[self.saved.settings.loss.name]
-        with _on_threads(self.threads):
+        with on_threads(self.threads):
             shares = distribution(self.model, loss, pixels, present, flip=self.flip)
         return np.asarray(shares.double().cpu().numpy(), np.float64)
-
-
-@contextmanager
-def _on_threads(count: int | None) -> Iterator[None]:
-    before = torch.get_num_threads()
-    if count is None or count == before:
-        yield
-        return
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def distribution(

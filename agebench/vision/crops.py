@@ -112,7 +112,7 @@ def _shrunk(
     Returns the picture and the factors applied to x and y; they differ only for a picture of which
     one side is longer than OpenCV can warp.
     """
-    factor = _shrink(patch, size_hw)
+    factor = shrink_factor(patch, size_hw)
     scale_xy = np.ones(2)
     while factor >= 2.0 and min(image_bgr.shape[:2]) >= 2:
         image_bgr = _halved(image_bgr, (2, 2), drop=drop)
@@ -124,13 +124,20 @@ def _shrunk(
     return image_bgr, scale_xy
 
 
-def _shrink(patch: Patch, size_hw: tuple[int, int]) -> float:
+def shrink_factor(patch: Patch, size_hw: tuple[int, int]) -> float:
+    """Return how many picture pixels become one of the crop, along the side that shrinks less."""
     return min(patch.width / size_hw[1], patch.height / size_hw[0])
 
 
-def _window(image_bgr: Image, patch: Patch, spare: int) -> tuple[Image, tuple[int, int]]:
-    """Cut the picture to the patch's surroundings: two pixels wider, and `spare` at the ends."""
-    height, width = image_bgr.shape[:2]
+def window_of(
+    patch: Patch, crop_hw: tuple[int, int], picture_hw: tuple[int, int]
+) -> tuple[int, int, int, int]:
+    """Return what of the picture a patch is cut from: (left, top, right, bottom), whole pixels.
+
+    Two pixels more than it covers, and at the ends as many as halving may drop.
+    """
+    height, width = picture_hw
+    spare = int(shrink_factor(patch, crop_hw))
     cos, sin = abs(math.cos(patch.roll_rad)), abs(math.sin(patch.roll_rad))
     half_x = (patch.width * cos + patch.height * sin) / 2 + 2
     half_y = (patch.width * sin + patch.height * cos) / 2 + 2
@@ -138,7 +145,26 @@ def _window(image_bgr: Image, patch: Patch, spare: int) -> tuple[Image, tuple[in
     left, top = max(0, math.floor(x - half_x)), max(0, math.floor(y - half_y))
     right = min(width, math.ceil(x + half_x) + 1 + spare)
     bottom = min(height, math.ceil(y + half_y) + 1 + spare)
-    return image_bgr[top:bottom, left:right], (left, top)
+    return left, top, right, bottom
+
+
+def warp_matrix(
+    patch: Patch, crop_hw: tuple[int, int], corner_xy: tuple[int, int], scale_xy: Floats
+) -> Floats:
+    """Return the 2x3 map from crop pixels to pixels of a window that was then shrunk.
+
+    Args:
+        patch: in the picture.
+        crop_hw: height and width of the crop.
+        corner_xy: the window's first pixel.
+        scale_xy: the window's size after shrinking over that before, across and down.
+    """
+    matrix = _matrix(patch, crop_hw)
+    # Pixel centres: a halved picture's pixel i covers the pixels 2i and 2i+1.
+    matrix[:, 2] = matrix[:, 2] - corner_xy + 0.5
+    matrix *= scale_xy[:, None]
+    matrix[:, 2] -= 0.5
+    return matrix
 
 
 def cut_patch(
@@ -149,18 +175,13 @@ def cut_patch(
     Outside the picture the nearest edge pixel is repeated, or black is put where `replicate` is
     false.  Large regions are first halved by area averaging, then warped bilinearly.
     """
-    # Halving may drop as many of the last rows and columns as it makes one of.
-    window, (left, top) = _window(image_bgr, patch, int(_shrink(patch, size_hw)))
+    left, top, right, bottom = window_of(patch, size_hw, (image_bgr.shape[0], image_bgr.shape[1]))
+    window = image_bgr[top:bottom, left:right]
     # What lies at the picture's edge must not be taken for what lies beyond it, and be black.
     source, scale_xy = _shrunk(window, patch, size_hw, drop=replicate)
-    matrix = _matrix(patch, size_hw)
-    # Pixel centres: a halved picture's pixel i covers the pixels 2i and 2i+1.
-    matrix[:, 2] = matrix[:, 2] - (left, top) + 0.5
-    matrix *= scale_xy[:, None]
-    matrix[:, 2] -= 0.5
     crop = cv2.warpAffine(
         source,
-        matrix,
+        warp_matrix(patch, size_hw, (left, top), scale_xy),
         (size_hw[1], size_hw[0]),
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT,
@@ -187,6 +208,13 @@ class ViewPlace:
         return _matrix(self.patch, size_hw)
 
 
+def patch_of(view: ViewSpec, place: ViewPlace, size_hw: tuple[int, int]) -> Patch | None:
+    """Return what is cut for a view: its patch, clipped where its border says so; None without."""
+    if place.missing:
+        return None
+    return _clip(place.patch, size_hw) if view.border == "clip" else place.patch
+
+
 def place_view(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> ViewPlace:
     """Return where `view` of the face at `frame` lies in a picture of that height and width."""
     patch = view_patch(view, frame, size_hw)
@@ -200,10 +228,8 @@ def _cut_view(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> tuple[Image
     """Return the view's pixels (None where it can't be had) and the share outside the picture."""
     size_hw = (image_bgr.shape[0], image_bgr.shape[1])
     place = place_view(view, frame, size_hw)
-    patch: Patch | None = place.patch
-    if view.border == "clip" and not place.missing:
-        patch = _clip(place.patch, size_hw)
-    if place.missing or patch is None:
+    patch = patch_of(view, place, size_hw)
+    if patch is None:
         return None, place.outside
     replicate = view.border != "constant"
     return cut_patch(image_bgr, patch, view.size_hw, replicate=replicate), place.outside

@@ -214,17 +214,19 @@ def test_what_halving_drops_is_not_missed(
     replicate: bool, roll: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     image, rng = _noise(1000, 1001), np.random.default_rng(1)
-    window = crops._window
+    window_of = crops.window_of
 
-    def to_the_end(image_bgr: Image, patch: Patch, spare: int) -> tuple[Image, tuple[int, int]]:
-        left, top = window(image_bgr, patch, spare)[1]
-        return image_bgr[top:, left:], (left, top)
+    def to_the_end(
+        patch: Patch, crop_hw: tuple[int, int], picture_hw: tuple[int, int]
+    ) -> tuple[int, int, int, int]:
+        left, top, _, _ = window_of(patch, crop_hw, picture_hw)
+        return left, top, picture_hw[1], picture_hw[0]
 
     for x, y, width, height in rng.uniform((430, 430, 300, 300), (570, 570, 400, 400), (20, 4)):
         patch = Patch((x, y), width, height, roll)
         cut = cut_patch(image, patch, (32, 32), replicate=replicate)
         with monkeypatch.context() as patched:
-            patched.setattr(crops, "_window", to_the_end)
+            patched.setattr(crops, "window_of", to_the_end)
             assert np.array_equal(cut, cut_patch(image, patch, (32, 32), replicate=replicate))
 
 

@@ -1,0 +1,170 @@
+"""ONNX files under PyTorch answer as under onnxruntime, or say why they can't."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from agebench.errors import DeviceError, ModelError, UsageError
+from agebench.export.age_file import AgeFile, generated
+from agebench.registry import load_estimator
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.opening import open_model
+
+torch = pytest.importorskip("torch")
+torch_graph: Any = pytest.importorskip("agebench.runtimes.torch_graph")
+
+Values = dict[str, Any]
+
+
+def _file(folder: Path, nodes: list[Any], stored: Values, shape: tuple[int, ...]) -> ModelSource:
+    weights = [numpy_helper.from_array(np.asarray(value), name) for name, value in stored.items()]
+    sides: list[str | int | None] = ["n", *shape]
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, sides)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        weights,
+    )
+    path = folder / "g.onnx"
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, str(path))
+    return ModelSource("onnx", path)
+
+
+def _rng(*shape: int) -> Any:
+    return np.random.default_rng(len(shape)).normal(size=shape).astype(np.float32)
+
+
+CASES: dict[str, tuple[list[Any], Values]] = {
+    "uneven padding": (
+        [helper.make_node("Conv", ["x", "w"], ["y"], pads=[0, 0, 1, 1], strides=[2, 2])],
+        {"w": _rng(5, 4, 3, 3)},
+    ),
+    "groups and dilation": (
+        [helper.make_node("Conv", ["x", "w", "b"], ["y"], group=2, dilations=[2, 2])],
+        {"w": _rng(6, 2, 3, 3), "b": _rng(6)},
+    ),
+    "pooling up to the edge": (
+        [
+            helper.make_node(
+                "MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1
+            )
+        ],
+        {},
+    ),
+    "averages without the padding": (
+        [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
+        {},
+    ),
+    "response normalisation": (
+        [helper.make_node("LRN", ["x"], ["y"], size=3, alpha=0.3, beta=0.75, bias=1.0)],
+        {},
+    ),
+    "products": (
+        [
+            helper.make_node("Flatten", ["x"], ["f"]),
+            helper.make_node("Gemm", ["f", "w", "b"], ["y"], alpha=0.5, beta=2.0),
+        ],
+        {"w": _rng(4 * 11 * 9, 3), "b": _rng(3)},
+    ),
+    "slices": (
+        [helper.make_node("Slice", ["x", "from", "to", "axes"], ["y"])],
+        {"from": np.array([1, -4]), "to": np.array([3, 1 << 40]), "axes": np.array([1, 3])},
+    ),
+    "shapes": (
+        [
+            helper.make_node("Reshape", ["x", "shape"], ["r"]),
+            helper.make_node("ReduceMean", ["r"], ["y"], axes=[2], keepdims=0),
+        ],
+        {"shape": np.array([0, 2, 2, -1])},
+    ),
+    "places": (
+        [helper.make_node("Gather", ["x", "at"], ["y"], axis=2)],
+        {"at": np.array([[3, 1], [0, 0]])},
+    ),
+    "the most probable": (
+        [
+            helper.make_node("GlobalAveragePool", ["x"], ["p"]),
+            helper.make_node("ArgMax", ["p"], ["a"], axis=1, keepdims=0),
+            helper.make_node("Gather", ["years", "a"], ["y"], axis=0),
+        ],
+        {"years": np.array([3.0, 40.0, 50.0, 60.0], np.float32)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_operators_are_those_of_onnxruntime(case: str, tmp_path: Path) -> None:
+    source = _file(tmp_path, *CASES[case], (4, 11, 9))
+    given = {"": _rng(3, 4, 11, 9)}
+    expected = open_model(source, runtime="onnxruntime").run(given)["y"]
+    found = open_model(source, runtime="torch").run(given)["y"]
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["multicrop-resnet", "caffe-age-net-utkface"])
+def test_bundled_networks_answer_as_under_onnxruntime(name: str) -> None:
+    here, there = (load_estimator(f"{name}@{runtime}") for runtime in ("torch", "onnxruntime"))
+    crops = generated(here.spec.crop, 3)
+    for one, other in zip(here.predict(crops), there.predict(crops), strict=True):
+        assert one.years == pytest.approx(other.years, abs=1e-3)
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    assert here.spec.runtime.runtime == "torch"
+
+
+def test_unknown_operators_are_named(tmp_path: Path) -> None:
+    source = _file(tmp_path, [helper.make_node("Erf", ["x"], ["y"])], {}, (4, 3, 3))
+    with pytest.raises(ModelError, match=r"operator Erf.*@onnxruntime"):
+        open_model(source, runtime="torch")
+
+
+def test_numbers_of_other_kinds_are_refused(tmp_path: Path) -> None:
+    node = helper.make_node("Mul", ["x", "w"], ["y"])
+    source = _file(tmp_path, [node], {"w": np.ones(1, np.float16)}, (4, 3, 3))
+    with pytest.raises(ModelError, match="float16"):
+        open_model(source, runtime="torch")
+
+
+def test_wrong_input_is_a_sentence(tmp_path: Path) -> None:
+    source = _file(tmp_path, *CASES["groups and dilation"], (4, 11, 9))
+    with pytest.raises(ModelError, match="torch failed"):
+        open_model(source, runtime="torch").run({"": _rng(1, 3, 11, 9)})
+
+
+def test_a_gpu_that_is_not_there_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    source = _file(tmp_path, *CASES["places"], (4, 11, 9))
+    with pytest.raises(DeviceError, match=r"finds no GPU.*@torch:cpu"):
+        open_model(source, runtime="torch", device="cuda")
+    with pytest.raises(UsageError, match="'tpu'"):
+        open_model(source, runtime="torch", device="tpu")
+
+
+def test_memory_that_does_not_suffice_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _file(tmp_path, *CASES["places"], (4, 11, 9))
+    model = open_model(source, runtime="torch")
+
+    def full(*_args: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB\nmore")
+
+    monkeypatch.setattr(torch_graph.TorchGraph, "forward", full)
+    with pytest.raises(DeviceError, match=r"does not fit.*smaller batches"):
+        model.run({"": _rng(1, 4, 11, 9)})
+
+
+def test_eight_bit_files_are_refused() -> None:
+    small = load_estimator("multicrop-resnet-small").spec.weights[0].file
+    path = Path(__file__).resolve().parents[2] / "pretrained" / small
+    with pytest.raises(UsageError, match="8-bit"):
+        AgeFile(path, "torch")
