@@ -197,7 +197,7 @@ class CaffeAgeNet:
         """Return class probabilities (n, 8), averaged over the windows of each face."""
         blob = self._windows(pixels_bgr)
         shares = checked_shares(self._network.rows(blob), self._network.label)
-        mean = shares.reshape(len(pixels_bgr), -1, self._network.width).mean(axis=1)
+        mean = shares.reshape(len(pixels_bgr), -1, shares.shape[1]).mean(axis=1)
         return np.asarray(mean, np.float64)
 
     def _windows(self, pixels_bgr: Image) -> Blob:

@@ -152,19 +152,19 @@ class Network:
     Attributes:
         model: what runs it.
         label: what to call it in errors.
-        width: numbers per face in the output.
+        width: numbers per face in the output; None for any.
         input_name: "" for the only one.
         output_name: "" for the only one.
     """
 
     model: Model
     label: str
-    width: int
+    width: int | None
     input_name: str = ""
     output_name: str = ""
 
     def rows(self, blob: Tensor) -> Floats:
-        """Run once and return the output as float64 (len(blob), width).
+        """Run once and return the output as float64 (len(blob), numbers).
 
         Raises:
             ModelError: it can't be run, or the output's shape or a number is not as expected.
@@ -173,11 +173,11 @@ class Network:
         value = self._pick(outputs)
         count = len(blob)
         shape = np.shape(value)
-        if value.size != count * self.width or (shape[:1] != (count,) and count > 1):
-            raise ModelError(
-                f"{self.label}: expected an output of shape ({count}, {self.width}), got {shape}"
-            )
-        values = np.asarray(value, np.float64).reshape(count, self.width)
+        width = self.width or value.size // count
+        if not width or value.size != count * width or (shape[:1] != (count,) and count > 1):
+            wanted = f"({count}, {self.width or '...'})"
+            raise ModelError(f"{self.label}: expected an output of shape {wanted}, got {shape}")
+        values = np.asarray(value, np.float64).reshape(count, width)
         bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
         if len(bad):
             raise ModelError(

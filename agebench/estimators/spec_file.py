@@ -1,30 +1,29 @@
-"""`spec:PATH.toml`: anybody's ONNX, Caffe, TensorFlow or Darknet model, without code."""
+"""`spec:PATH.toml`: anybody's ONNX, Caffe, TensorFlow, TFLite or Darknet model, without code."""
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
-from scipy.special import softmax
 
 from agebench.errors import ModelError, UsageError, WeightsError
 from agebench.estimators.common import (
     BATCH,
-    DECODERS,
     Network,
-    are_shares,
     blank,
-    checked_shares,
     in_batches,
     predictions,
     view_pixels,
 )
-from agebench.estimators.spec_schema import Input, SpecFile, file_beside, read_spec
+from agebench.estimators.spec_checks import check_graph, stretch_note, test_card
+from agebench.estimators.spec_output import AgeScale, OutputReader, Rule
+from agebench.estimators.spec_schema import SpecFile, file_beside, read_spec
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.base import Model, ModelSource
+from agebench.runtimes.model_bytes import read_model
 from agebench.runtimes.opening import open_model
 from agebench.types import (
-    AgeBins,
     AgePrediction,
     Crops,
     CropSpec,
@@ -33,7 +32,6 @@ from agebench.types import (
     Setting,
     WeightsFile,
 )
-from agebench.weights import sha256_of
 
 MAX_CONFIG_BYTES = 1024 * 1024
 BATCH_TOLERANCE = 1e-3
@@ -50,7 +48,7 @@ class SpecFileEstimator:
 
     Raises:
         UsageError: no path, or a spec file that does not fit; names the key.
-        WeightsError: the model is missing or its sha256 is not the one that the spec file states.
+        WeightsError: a file is missing or its sha256 is not the one that the spec file states.
         ModelError: the model can't be loaded or does not answer as the spec file says.
     """
 
@@ -63,23 +61,20 @@ class SpecFileEstimator:
         source, weights = _source(path, written)
         self._view = written.crop.view()
         self._format = written.input.format()
-        self._bins: AgeBins | None = written.bins.bins() if written.bins else None
-        self._rule = _rule(written)
+        label = f"{written.name} ({weights[0].file})"
+        check_graph(source, written, label)
         model = open_model(
             source,
             runtime=runtime or written.runtime.runtime,
             device=device or (written.runtime.device if runtime is None else None),
         )
-        _check_inputs(model, written.input, weights.file)
-        self._network = Network(
-            model,
-            f"{written.name} ({weights.file})",
-            1 if self._bins is None else len(self._bins),
-            written.input.name,
-            written.output.name,
-        )
+        del source  # its bytes are in the runtime's hands now
+        self._ages = written.bins.ages() if written.bins else None
+        self._output = _reader(written, self._ages, label)
+        self._network = Network(model, label, None, self._input_name(model), written.output.name)
         self._batch = self._try_out()
         self._spec = self._make_spec(weights)
+        self._check_golden()
 
     @property
     def spec(self) -> EstimatorSpec:
@@ -95,16 +90,18 @@ class SpecFileEstimator:
         pixels = view_pixels(crops, self._written.crop.region, self._view)
         if not len(pixels):
             return []
-        rows = in_batches(pixels, self._rows, self._batch)
-        output, label = self._written.output, self._network.label
-        if self._bins is None:
-            return predictions(rows[:, 0] * output.scale + output.offset, label=label)
-        shares = softmax(rows, axis=1) if output.kind == "logits" else rows
-        shares = checked_shares(np.asarray(shares, np.float64), label)
-        return predictions(DECODERS[self._rule](shares, self._bins), shares, label)
+        years, shares = self._output.answer(in_batches(pixels, self._rows, self._batch))
+        return predictions(years, shares, self._network.label)
+
+    def _input_name(self, model: Model) -> str:
+        # TensorFlow's importer calls the input "" whatever the graph calls it.
+        return self._written.input.name if model.info.runtime == "onnxruntime" else ""
 
     def _rows(self, pixels_bgr: Image) -> Floats:
-        return self._network.rows(self._format.blob(pixels_bgr))
+        blob = self._format.blob(pixels_bgr)
+        if self._network.model.info.runtime != "cv2dnn":  # which takes float32 for all of them
+            blob = blob.astype(self._written.input.type, copy=False)
+        return self._output.take(self._network.rows(blob))
 
     def _try_out(self) -> int:
         """Run it, so that a wrong model stops the run before it begins; return the batch to use.
@@ -114,7 +111,7 @@ class SpecFileEstimator:
         two = blank(self._view, 2)
         two[1] = np.random.default_rng(0).integers(0, 256, two[1].shape, np.uint8)
         alone = np.concatenate([self._rows(two[:1]), self._rows(two[1:])])
-        self._check_kind(alone)
+        self._output.check_trial(alone)
         try:
             together = self._rows(two)
         except ModelError:
@@ -123,29 +120,38 @@ class SpecFileEstimator:
         same = bool(np.abs(together - alone).max() <= BATCH_TOLERANCE * largest)
         return BATCH if same else 1
 
-    def _check_kind(self, rows: Floats) -> None:
-        kind, label = self._written.output.kind, self._network.label
-        if kind == "probabilities":
-            checked_shares(rows, label)
-        if kind == "logits" and rows.shape[1] > 1 and are_shares(rows):
-            # A second softmax would make nearly the same age of every face.
+    def card_years(self) -> float:
+        """Return the age of agebench's test card, which [golden] in a spec file is about."""
+        card = test_card(self._view.size_hw)
+        return float(self._output.answer(self._rows(card[None]))[0][0])
+
+    def _check_golden(self) -> None:
+        golden, info = self._written.golden, self._network.model.info
+        if golden is None:
+            return
+        got = self.card_years()
+        if not abs(got - golden.years) <= golden.tolerance_years:
             raise ModelError(
-                f"{label}: expected logits, got numbers that sum to 1 and none negative for each "
-                'trial: they are probabilities; write kind = "probabilities"'
+                f"{self._network.label}: expected {golden.years:g} years for the test card, as "
+                f"[golden] says, got {got:.3f} under {info.runtime} {info.version}: this runtime "
+                "computes it wrongly, or the spec file is another model's"
             )
 
-    def _make_spec(self, weights: WeightsFile) -> EstimatorSpec:
+    def _make_spec(self, weights: tuple[WeightsFile, ...]) -> EstimatorSpec:
         written, about = self._written, self._written.about
+        # Only a distribution has bins: an ordinal output or a class gives years alone.
+        distribution = written.output.kind in ("probabilities", "logits")
+        bins = self._ages.bins if self._ages is not None and distribution else None
         return EstimatorSpec(
             name=written.name,
             crop=CropSpec({written.crop.region: self._view}),
-            decode=self._rule,
+            decode=self._output.rule,
             channel_order=self._format.channel_order,
             mean=self._format.mean,
             scale=self._format.scale,
-            bins=self._bins,
-            classes=None if written.bins is None or not written.bins.ranges else self._bins,
-            weights=(weights,),
+            bins=bins,
+            classes=bins if written.bins is not None and written.bins.ranges else None,
+            weights=weights,
             trained_on=about.trained_on,
             trained_sets=about.trained_sets,
             label_kind=about.label_kind,
@@ -154,7 +160,7 @@ class SpecFileEstimator:
             licence=about.licence,
             source=about.source,
             citation=about.citation,
-            notes=about.notes,
+            notes=(*about.notes, *filter(None, [stretch_note(written)])),
         )
 
     def _settings(self) -> dict[str, Setting]:
@@ -169,33 +175,92 @@ class SpecFileEstimator:
             settings["std"] = ", ".join(f"{value:g}" for value in self._format.std)
         if output.kind == "years":
             settings |= {"output_scale": output.scale, "output_offset": output.offset}
+        if output.part is not None:
+            settings["part"] = f"{output.part[0]} to before {output.part[1]}"
+        if output.ordinal is not None:
+            settings["ordinal"] = output.ordinal
+        if self._ages is not None and self._ages.years != tuple(self._ages.bins.midpoints):
+            settings["bin_years"] = ", ".join(f"{value:g}" for value in self._ages.years)
+        if self._written.golden is not None:
+            settings["golden_years"] = self._written.golden.years
         return settings
 
 
-def _rule(written: SpecFile) -> str:
-    if written.output.kind == "years":
-        return "years"
-    return written.decode.rule if written.decode else "expectation"
+def _reader(written: SpecFile, ages: AgeScale | None, label: str) -> OutputReader:
+    output = written.output
+    rule: Rule = "midpoint" if output.kind == "class" else "expectation"
+    if written.decode is not None:
+        rule = written.decode.rule
+    return OutputReader(
+        output.kind,
+        output.part,
+        output.scale,
+        output.offset,
+        ages,
+        rule,
+        output.ordinal or "probabilities",
+        label,
+    )
 
 
-def _source(path: Path, written: SpecFile) -> tuple[ModelSource, WeightsFile]:
-    """Find the model's files, check the hash and tell the format."""
+def _source(path: Path, written: SpecFile) -> tuple[ModelSource, tuple[WeightsFile, ...]]:
+    """Read the model's files, check their hashes and tell the format."""
     files = written.files
     model = file_beside(path, files.model, "files.model")
     kind = ModelSource.kind_of(model)
-    config = None
+    config, hashes = None, {}
     if files.config is not None:
         config = _read_config(file_beside(path, files.config, "files.config"))
+        hashes = {files.config: hashlib.sha256(config.encode()).hexdigest()}
     if (config is not None) != (kind in ("caffe", "darknet")):
         needs = "needs files.config, its layout" if config is None else "takes no files.config"
         raise UsageError(f"{path}: a {kind} model {needs}")
-    sha256 = sha256_of(model)
-    if files.sha256 not in (None, sha256):
-        raise WeightsError(f"{model}: expected sha256 {files.sha256} as {path} says, got {sha256}")
+    read = read_model(model, kind)
+    _check_pins(path, written, dict(read.sha256), hashes)
+    _check_tflite(path, kind, written)
     outputs = (written.output.name,) if written.output.name else ()
     about = written.about
-    info = WeightsFile(model.name, sha256, about.licence, about.source)
-    return ModelSource(kind, model, config=config, outputs=outputs), info
+    infos = tuple(
+        WeightsFile(name, sha256, about.licence, about.source)
+        for name, sha256 in {**read.sha256, **hashes}.items()
+    )
+    return ModelSource(kind, model, config=config, outputs=outputs, data=read.data), infos
+
+
+def _check_pins(
+    path: Path, written: SpecFile, loaded: dict[str, str], config: dict[str, str]
+) -> None:
+    """Hold every file that is loaded against the hash that the spec file states, if it does."""
+    files = written.files
+    own, *others = loaded
+    pins = {own: files.sha256, **{name: files.data_sha256.get(name) for name in others}}
+    pins |= dict.fromkeys(config, files.config_sha256)
+    for name, sha256 in {**loaded, **config}.items():
+        if pins[name] not in (None, sha256):
+            raise WeightsError(
+                f"{path.parent / name}: expected sha256 {pins[name]} as {path} says, got {sha256}"
+            )
+    unknown = sorted(set(files.data_sha256) - set(others))
+    if unknown:
+        raise UsageError(
+            f"{path}: files.data_sha256 names {unknown[0]!r:.80}, which the model does not load: "
+            f"it loads {', '.join(map(repr, others)) or 'no file besides itself'}"
+        )
+    unpinned = [name for name in others if pins[name] is None]
+    if files.sha256 is not None and unpinned:
+        raise UsageError(
+            f"{path}: files.sha256 covers {own} alone, its numbers lie in {unpinned[0]}: add\n"
+            f'data_sha256 = {{ "{unpinned[0]}" = "{loaded[unpinned[0]]}" }}'
+        )
+
+
+def _check_tflite(path: Path, kind: str, written: SpecFile) -> None:
+    if kind == "tflite" and written.golden is None:
+        raise UsageError(
+            f"{path}: OpenCV from 4.11 on computes some TFLite models wrongly without a word: give "
+            "the age that TensorFlow Lite itself finds for the test card ('agebench check-spec "
+            "--card FILE.png' writes it) as [golden] years = ..."
+        )
 
 
 def _read_config(path: Path) -> str:
@@ -207,11 +272,3 @@ def _read_config(path: Path) -> str:
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: expected a layout as UTF-8 text: {error}") from error
-
-
-def _check_inputs(model: Model, wanted: Input, file: str) -> None:
-    known = tuple(model.input_names)
-    if wanted.name and known and wanted.name not in known:
-        raise ModelError(f"{file} has no input {wanted.name!r}, it has {', '.join(known)}")
-    if len(known) > 1:
-        raise ModelError(f"{file} has {len(known)} inputs ({', '.join(known)}): expected one")

@@ -6,23 +6,35 @@ docs/spec-file.md explains every key to whoever writes one.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from agebench.errors import UsageError, WeightsError
+from agebench.estimators.age_ranges import age_bins
 from agebench.estimators.common import BlobLayout, ChannelOrder, InputFormat
+from agebench.estimators.spec_output import AgeScale, Kind, OrdinalForm, Rule
 from agebench.estimators.toml_reader import read_toml
 from agebench.types import MAX_AGE_YEARS, AgeBins, LabelKind, ViewSpec
 from agebench.vision.regions import REGIONS
 
 MAX_SIDE_PX = 4096
 
+_SHARES = ("expectation", "top2-expectation", "median", "midpoint")
+_RULES = {
+    "probabilities": _SHARES,
+    "logits": _SHARES,
+    "ordinal": ("expectation", "count"),
+    "class": ("midpoint",),
+}
+
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SET = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_RANGE = re.compile(r"([0-9]{1,3})(?:-([0-9]{1,3}))?")
+
+InputType: TypeAlias = Literal["float32", "float16", "uint8"]
 
 
 def _require(condition: object, message: str) -> None:
@@ -37,10 +49,17 @@ class Files:
     model: str
     config: str | None = None
     sha256: str | None = None
+    data_sha256: Mapping[str, str] = field(default_factory=dict)
+    config_sha256: str | None = None
 
     def __post_init__(self) -> None:
-        if self.sha256 is not None:
-            _require(_SHA256.fullmatch(self.sha256), "sha256 must be 64 lower-case hex digits")
+        for key, value in (
+            ("sha256", self.sha256),
+            ("config_sha256", self.config_sha256),
+            *((f"data_sha256.{name}", value) for name, value in self.data_sha256.items()),
+        ):
+            if value is not None:
+                _require(_SHA256.fullmatch(value), f"{key} must be 64 lower-case hex digits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,9 +103,15 @@ class Input:
     std: tuple[float, ...] = ()
     layout: BlobLayout = "nchw"
     name: str = ""
+    type: InputType = "float32"
 
     def __post_init__(self) -> None:
         self.format()
+        plain = self.scale == 1.0 and not any(self.mean) and not self.std
+        _require(
+            self.type != "uint8" or plain,
+            "type = 'uint8' takes pixels as they are: mean = [0, 0, 0], no scale and no std",
+        )
 
     def format(self) -> InputFormat:
         """Return the conversion."""
@@ -95,31 +120,51 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Table [output]: which output, and what its numbers are."""
+    """Table [output]: which output, which part of it, and what its numbers are."""
 
-    kind: Literal["years", "probabilities", "logits"]
+    kind: Kind
     name: str = ""
     scale: float = 1.0
     offset: float = 0.0
+    index: int | None = None
+    slice: tuple[int, int] | None = None
+    ordinal: OrdinalForm | None = None
 
     def __post_init__(self) -> None:
         plain = (self.scale, self.offset) == (1.0, 0.0)
         _require(self.kind == "years" or plain, "scale and offset go with kind = 'years' only")
+        one = self.kind in ("years", "class")
+        _require(self.index is None or one, "index is one number: write slice = [first, end]")
+        _require(self.slice is None or not one, f"kind = {self.kind!r} is one number: write index")
+        _require(self.index is None or self.index >= 0, "index counts from 0")
+        first, end = self.slice or (0, 1)
+        _require(0 <= first < end, "slice is [first, end]: from 0, and the end not included")
+        _require(
+            (self.kind == "ordinal") == (self.ordinal is not None),
+            "kind = 'ordinal' needs ordinal = 'probabilities', 'logits' or 'pairs', and no other "
+            "kind takes it",
+        )
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """First number and the one behind the last; None for all."""
+        return self.slice if self.index is None else (self.index, self.index + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class Bins:
-    """Table [bins]: one range per output, or one year per output from first to last."""
+    """Table [bins]: one range per number, or one year per number from first to last."""
 
     ranges: tuple[str, ...] = ()
     first: int | None = None
     last: int | None = None
+    years: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        self.bins()
+        self.ages()
 
-    def bins(self) -> AgeBins:
-        """Return the bins, which go upwards without overlap."""
+    def ages(self) -> AgeScale:
+        """Return the bins, which go upwards without overlap, and the age that each stands for."""
         single = self.first is not None and self.last is not None
         partly = self.first is not None or self.last is not None
         _require(single == partly, "give both first and last")
@@ -127,28 +172,36 @@ class Bins:
         if self.first is not None and self.last is not None:
             in_order = 0 <= self.first <= self.last <= MAX_AGE_YEARS
             _require(in_order, f"first and last must go upwards from 0 to {MAX_AGE_YEARS:g}")
-            return AgeBins.single_years(self.first, self.last)
-        pairs = [_pair(text) for text in self.ranges]
-        upwards = all(a[1] < b[0] for a, b in pairwise(pairs))
-        _require(upwards, "ranges must go upwards and not overlap")
-        return AgeBins(tuple(low for low, _ in pairs), tuple(high for _, high in pairs))
-
-
-def _pair(text: str) -> tuple[int, int]:
-    match = _RANGE.fullmatch(text)
-    low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
-    _require(
-        0 <= low <= high <= MAX_AGE_YEARS,
-        f"expected ranges such as '25-32' or '7' up to {MAX_AGE_YEARS:g} years, got {text!r}",
-    )
-    return low, high
+            bins = AgeBins.single_years(self.first, self.last)
+            middles = tuple(float(year) for year in bins.midpoints)
+        else:
+            bins, middles = age_bins(self.ranges)
+        if not self.years:
+            return AgeScale(bins, middles)
+        _require(
+            len(self.years) == len(bins) and all(0 <= y <= MAX_AGE_YEARS for y in self.years),
+            f"years must be one age of 0 to {MAX_AGE_YEARS:g} for each of the {len(bins)} bins",
+        )
+        _require(all(a < b for a, b in pairwise(self.years)), "years must go upwards")
+        return AgeScale(bins, self.years)
 
 
 @dataclass(frozen=True, slots=True)
 class Decode:
     """Table [decode]: from probabilities to years."""
 
-    rule: Literal["expectation", "median", "midpoint", "top2-expectation"] = "expectation"
+    rule: Rule = "expectation"
+
+
+@dataclass(frozen=True, slots=True)
+class Golden:
+    """Table [golden]: the age of agebench's test card, as it was found elsewhere."""
+
+    years: float
+    tolerance_years: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(0 < self.tolerance_years <= MAX_AGE_YEARS, "tolerance_years must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +237,7 @@ class SpecFile:
     runtime: Runtime = Runtime()
     bins: Bins | None = None
     decode: Decode | None = None
+    golden: Golden | None = None
     about: About = About()
 
     def __post_init__(self) -> None:
@@ -198,6 +252,14 @@ class SpecFile:
             )
         else:
             _require(self.bins, f"[bins] is missing: output.kind = {self.output.kind!r} needs it")
+            self._check_rule()
+
+    def _check_rule(self) -> None:
+        kind, rules = self.output.kind, _RULES[self.output.kind]
+        _require(
+            self.decode is None or self.decode.rule in rules,
+            f"decode.rule must be one of {', '.join(rules) or 'none'} for output.kind = {kind!r}",
+        )
 
 
 def read_spec(path: Path) -> SpecFile:

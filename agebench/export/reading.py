@@ -14,6 +14,7 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
+from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import ModelError, WeightsError, inert
 from agebench.export.metadata import FileSpec, from_properties
 
@@ -25,8 +26,6 @@ OPSETS = range(9, 22)
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _SPECIAL_STARTS = {
-    b"<": "an HTML page",
-    b"version https://git-lfs": "a Git LFS pointer",
     b"\x80": "a pickle, which is never read",
     b"PK\x03\x04": "an archive",
 }
@@ -117,6 +116,9 @@ def _read(path: Path, max_bytes: int) -> bytes:
         raise WeightsError(f"{path} can't be read: {error}") from error
     if size > max_bytes:
         raise WeightsError(f"{path} has {size:,} bytes, expected at most {max_bytes:,}")
+    stub = stub_reason(content[:HEAD_BYTES], f"{size:,} bytes")
+    if stub:
+        raise ModelError(f"{path} is {stub}: download the file itself")
     for start, what in _SPECIAL_STARTS.items():
         if content.startswith(start):
             raise ModelError(f"{path} is {what}, expected an ONNX file")

@@ -11,11 +11,11 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy.typing as npt
 
-from agebench.errors import DeviceError, ModelError, UsageError
+from agebench.errors import DeviceError, ModelError, UsageError, inert
 from agebench.protocols import RuntimeInfo
 
 Tensor: TypeAlias = npt.NDArray[Any]
-ModelKind: TypeAlias = Literal["onnx", "caffe", "darknet", "tensorflow"]
+ModelKind: TypeAlias = Literal["onnx", "caffe", "darknet", "tensorflow", "tflite"]
 
 MAX_MODEL_BYTES = 1 << 31
 """A larger file is refused before it is read; protobuf, which most are in, ends there too."""
@@ -25,6 +25,24 @@ _SUFFIX_KINDS: Mapping[str, ModelKind] = {
     ".caffemodel": "caffe",
     ".weights": "darknet",
     ".pb": "tensorflow",
+    ".tflite": "tflite",
+}
+
+_KERAS = (
+    "a Keras file needs Keras to be run: convert it to ONNX, with "
+    "'agebench convert-keras FILE.h5' or as docs/spec-file.md says"
+)
+_TORCH = (
+    "TorchScript files and pickles are programs that run when they are loaded, so they are never "
+    "opened: export the model to ONNX where it was made (torch.onnx.export)"
+)
+_OPENVINO = "OpenVINO's files are not read: use the ONNX file that they were made from"
+_NOT_READ: Mapping[str, str] = {
+    **dict.fromkeys((".h5", ".hdf5", ".keras"), _KERAS),
+    **dict.fromkeys((".pt", ".pth", ".ts", ".torchscript", ".ckpt", ".pkl"), _TORCH),
+    **dict.fromkeys((".xml", ".bin"), _OPENVINO),
+    ".params": "MXNet's files are not read: convert the model to ONNX",
+    ".safetensors": "weights without their network: export the model to ONNX where it was made",
 }
 
 
@@ -38,6 +56,8 @@ class ModelSource:
         config: the layout's own text (prototxt or cfg), where the format has one.
         outputs: names of the outputs wanted; empty for all.
         inputs: names of the inputs, in order, where the format does not hold them.
+        data: the file's bytes where they were read before, so that what is parsed is what was
+            hashed; None to read them from `path`.
     """
 
     kind: ModelKind
@@ -45,15 +65,28 @@ class ModelSource:
     config: str | None = None
     outputs: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
+    data: bytes | None = field(default=None, repr=False)
+
+    def read(self) -> bytes:
+        """Return the bytes to parse: those that were read and hashed before, or the file's.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        return self.path.read_bytes() if self.data is None else self.data
 
     @staticmethod
     def kind_of(path: Path) -> ModelKind:
         """Tell the format by the file's suffix.
 
         Raises:
-            UsageError: the suffix is none of the known ones.
+            UsageError: the suffix is none of the known ones; says what to do about those of
+                formats that are known and not read.
         """
-        kind = _SUFFIX_KINDS.get(path.suffix.lower())
+        suffix = path.suffix.lower()
+        kind = _SUFFIX_KINDS.get(suffix)
+        if kind is None and suffix in _NOT_READ:
+            raise UsageError(f"{path}: {_NOT_READ[suffix]}")
         if kind is None:
             known = ", ".join(_SUFFIX_KINDS)
             raise UsageError(f"{path}: the format can't be told by the suffix; known: {known}")
@@ -165,6 +198,22 @@ def text_names(source: ModelSource, names: Callable[[], Iterable[str]]) -> list[
         return list(names())
     except UnicodeDecodeError as error:
         raise ModelError(f"{source.path} is damaged: a name in it is not text") from error
+
+
+MAX_SAID = 2000
+"""Letters of a library's message that are passed on; its end may be a whole dump."""
+
+
+def said(error: BaseException) -> str:
+    r"""Return all lines of what a library says, as one line; it may name what is in a file.
+
+    >>> said(RuntimeError("Got invalid dimensions\n index: 2 Got: 224 Expected: 64\n"))
+    'Got invalid dimensions; index: 2 Got: 224 Expected: 64'
+    """
+    text = str(getattr(error, "err", "") or error).strip() or type(error).__name__
+    lines = "; ".join(line.strip() for line in text.splitlines() if line.strip())
+    more = len(lines) - MAX_SAID
+    return inert(lines if more <= 0 else f"{lines[:MAX_SAID]} ... ({more:,} letters more)")
 
 
 def refuse_device(runtime: str, device: str, reason: str) -> DeviceError:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from agebench.errors import ModelError, UsageError, inert
+from agebench.errors import ModelError, UsageError
 from agebench.protocols import RuntimeInfo
-from agebench.runtimes.base import ModelSource, Tensor, refuse_device, text_names
+from agebench.runtimes.base import ModelSource, Tensor, refuse_device, said, text_names
 from agebench.vision.opencv import cv2
 
 # What it says may name what stands in a stranger's file, which need not be text.
@@ -30,28 +31,29 @@ def read_net(source: ModelSource) -> Any:
     """
     # Files are read by us and parsed from memory: OpenCV's own file access knows no non-ASCII
     # paths on some systems, and the bytes that were hashed are the bytes that are parsed.
-    data = np.frombuffer(source.path.read_bytes(), np.uint8)
+    data = np.frombuffer(source.read(), np.uint8)
     readers: Mapping[str, Callable[[], Any]] = {
         "onnx": lambda: cv2.dnn.readNetFromONNX(data),
         "caffe": lambda: cv2.dnn.readNetFromCaffe(_text(source.config), data),
         "darknet": lambda: cv2.dnn.readNetFromDarknet(_text(source.config), data),
         "tensorflow": lambda: cv2.dnn.readNetFromTensorflow(data),
+        "tflite": lambda: cv2.dnn.readNetFromTFLite(data),
     }
     try:
         net = readers[source.kind]()
     except _FAILURES as error:
         raise ModelError(
             f"{source.path}: cv2.dnn {cv2.__version__} can't load this {source.kind} model: "
-            f"{_short(error)}"
+            f"{said(error)}{_instead(source)}"
         ) from error
     if net.empty():
         raise ModelError(f"{source.path}: cv2.dnn found no layer in this {source.kind} model")
     return net
 
 
-def _short(error: Any) -> str:
-    # It names what stands in a stranger's file.
-    return inert(str(getattr(error, "err", "") or error).strip().splitlines()[0])
+def _instead(source: ModelSource) -> str:
+    """Say what else may run a model that cv2.dnn can't."""
+    return ". ONNX Runtime reads more: ask for '@onnxruntime'" if source.kind == "onnx" else ""
 
 
 def _use_device(net: Any, device: str) -> str:
@@ -86,7 +88,7 @@ class OpenCvModel:
         except OSError as error:
             raise ModelError(f"{source.path}: can't be read: {error.strerror}") from error
         target = _use_device(self._net, device)
-        self._source = source
+        self._source = replace(source, data=None)  # once parsed, the bytes only take memory
         names = text_names(source, self._net.getUnconnectedOutLayersNames)
         self._outputs = list(source.outputs) or names
         self._lock = threading.Lock()
@@ -112,7 +114,8 @@ class OpenCvModel:
             except _FAILURES as error:
                 raise ModelError(
                     f"{self._source.path}: cv2.dnn failed on input of shape "
-                    f"{[blob.shape for blob in inputs.values()]}: {_short(error)}"
+                    f"{[blob.shape for blob in inputs.values()]}: {said(error)}"
+                    f"{_instead(self._source)}"
                 ) from error
             # The arrays may be views of the network's own buffers: copy before the next call.
             return {

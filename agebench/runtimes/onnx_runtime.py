@@ -6,14 +6,16 @@ import contextlib
 import io
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
-from agebench.errors import MissingDependencyError, ModelError, UsageError, inert
+from agebench.errors import MissingDependencyError, ModelError, UsageError
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import (
     ModelSource,
     Tensor,
     refuse_device,
+    said,
     text_names,
     wanted_threads,
 )
@@ -76,12 +78,6 @@ def _options(onnxruntime: Any) -> Any:
     return options
 
 
-def _reason(error: Exception) -> str:
-    """Return the first line of what the library says; it names what stands in a stranger's file."""
-    said = str(error).strip() or type(error).__name__
-    return inert(said.splitlines()[0])
-
-
 def open_session(
     source: ModelSource, device: str, provider_options: Mapping[str, str] | None = None
 ) -> Any:
@@ -111,10 +107,13 @@ def open_session(
     providers = [(provider, {**_EXACT.get(device, {}), **(provider_options or {})})]
     try:
         session = onnxruntime.InferenceSession(
-            str(source.path), options, providers=providers, enable_fallback=0
+            str(source.path) if source.data is None else source.data,
+            options,
+            providers=providers,
+            enable_fallback=0,
         )
     except Exception as error:  # onnxruntime raises a dozen kinds of its own, all RuntimeError-like
-        reason = _reason(error)
+        reason = said(error)
         if device != "cpu":
             raise refuse_device("onnxruntime", device, missing or reason) from error
         raise ModelError(f"{source.path}: onnxruntime can't load it: {reason}") from error
@@ -129,7 +128,7 @@ class OnnxRuntimeModel:
     """A network loaded by ONNX Runtime; see `agebench.runtimes.base.Model`."""
 
     def __init__(self, source: ModelSource, device: str = "cpu") -> None:
-        self._source = source
+        self._source = replace(source, data=None)  # once parsed, the bytes only take memory
         self._session = open_session(source, device)
         results, given = self._session.get_outputs(), self._session.get_inputs()
         names = text_names(source, lambda: (item.name for item in results))
@@ -154,6 +153,6 @@ class OnnxRuntimeModel:
         try:
             values = self._session.run(self._outputs, feed)
         except Exception as error:  # onnxruntime raises a dozen kinds of its own
-            reason = _reason(error)
+            reason = said(error)
             raise ModelError(f"{self._source.path}: onnxruntime failed: {reason}") from error
         return dict(zip(self._outputs, values, strict=True))

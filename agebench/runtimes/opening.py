@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import replace
 
-from agebench.errors import MissingDependencyError, ModelError, UsageError
-from agebench.runtimes.base import MAX_MODEL_BYTES, Model, ModelSource, WatchedModel, watched_models
+from agebench.errors import MissingDependencyError, UsageError
+from agebench.runtimes.base import Model, ModelSource, WatchedModel, watched_models
+from agebench.runtimes.model_bytes import read_model
 
 
 def open_model(
@@ -18,33 +19,23 @@ def open_model(
     Raises:
         UsageError: the runtime can't read this format at all.
         DeviceError: the runtime is there but not with that device.
-        ModelError: the file is no network that the runtime can load.
+        WeightsError: a file of the model is missing or can't be read.
+        ModelError: it is too large, cut off, a page in place of a model, or no network that the
+            runtime can load.
     """
     model = _open(source, runtime or "cv2dnn", device or "cpu")
     models = watched_models()
     if models is None:
         return model
-    models.append(WatchedModel(source, model))
+    models.append(WatchedModel(replace(source, data=None), model))
     return models[-1]
 
 
-def _check_size(path: Path) -> None:
-    try:
-        size = path.stat().st_size
-    except (OSError, ValueError):
-        return  # whoever reads it says why it can't be
-    if size > MAX_MODEL_BYTES:
-        raise ModelError(
-            f"{path} has {size:,} bytes, expected a model of at most {MAX_MODEL_BYTES:,}"
-        )
-
-
 def _open(source: ModelSource, runtime: str, device: str) -> Model:
-    _check_size(source.path)
     if runtime == "cv2dnn":
         from agebench.runtimes.cv2dnn import OpenCvModel
 
-        return OpenCvModel(source, device)
+        return OpenCvModel(_read(source), device)
     if runtime == "onnxruntime":
         if source.kind != "onnx":
             raise UsageError(
@@ -53,10 +44,16 @@ def _open(source: ModelSource, runtime: str, device: str) -> Model:
             )
         from agebench.runtimes.onnx_runtime import OnnxRuntimeModel
 
-        return OnnxRuntimeModel(source, device)
+        return OnnxRuntimeModel(_read(source), device)
     if runtime == "torch" and source.kind == "onnx":
-        return _under_torch(source, device)
+        return _under_torch(_read(source), device)
     raise UsageError(f"{source.path.name} ({source.kind}) can't run under {runtime!r}")
+
+
+def _read(source: ModelSource) -> ModelSource:
+    if source.data is not None:
+        return source
+    return replace(source, data=read_model(source.path, source.kind).data)
 
 
 def _under_torch(source: ModelSource, device: str) -> Model:

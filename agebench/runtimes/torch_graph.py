@@ -8,6 +8,7 @@ it takes: the same file runs under cv2.dnn, onnxruntime and PyTorch, and what is
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -277,8 +278,8 @@ class TorchModel:
             raise UsageError(f"torch knows no device {device!r} here: use cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available():
             raise refuse_device("torch", device, "it finds no GPU")
-        self._source = source
-        self._graph = read_graph(source.path).to(device)
+        self._source = replace(source, data=None)  # once parsed, the bytes only take memory
+        self._graph = read_graph(source.path, source.data).to(device)
         self._device = torch.empty(0, device=device).device
         self._threads = wanted_threads()
         wanted = source.outputs or self._graph.outputs

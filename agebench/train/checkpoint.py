@@ -18,6 +18,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
+from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import WeightsError
 from agebench.files import write_whole
 from agebench.train.settings import TrainSettings, settings_from
@@ -86,6 +87,8 @@ def plain_settings(settings: TrainSettings) -> dict[str, Any]:
 def _header(data: bytes, path: Path) -> dict[str, Any]:
     """Return the metadata of a safetensors file."""
     expected = f"{path} is no checkpoint of agebench"
+    if stub := stub_reason(data[:HEAD_BYTES], f"{len(data):,} bytes"):
+        raise WeightsError(f"{expected}: {stub}")
     if len(data) < 8 or (length := struct.unpack("<Q", data[:8])[0]) > LARGEST_HEADER_BYTES:
         raise WeightsError(f"{expected}: it is no safetensors file (pickled ones are never read)")
     try:

@@ -156,7 +156,7 @@ def test_every_damaged_byte_is_refused_or_harmless(make_file: MakeFile) -> None:
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"\x80\x04\x95rest of a pickle", "is a pickle, which is never read"),
         (b"PK\x03\x04rest", "is an archive"),
-        (b"", "holds no ONNX graph"),
+        (b"", "is an empty file"),
         (os.urandom(8) * 100, "ONNX"),
     ],
 )

@@ -1,0 +1,87 @@
+"""Ranges of ages as people write them: "25-32", "(25, 32)", "70+", "more than 70"."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+
+from agebench.types import MAX_AGE_YEARS, AgeBins
+
+_CLOSED = re.compile(r"\(? ?([0-9]{1,3}) ?(?:-|\u2013|,|to) ?([0-9]{1,3}) ?\)?")
+_SINGLE = re.compile(r"[0-9]{1,3}")
+_FROM = re.compile(
+    r"([0-9]{1,3}) ?(?:\+|(?:and|or) (?:over|older|above|more|up))|(?:from|>=|\u2265) ?([0-9]{1,3})"
+)
+_ABOVE = re.compile(r"(?:more than|over|above|older than|>) ?([0-9]{1,3})")
+_BELOW = re.compile(r"(?:less than|under|below|younger than|<) ?([0-9]{1,3})")
+_WORDS = re.compile(r"(?:years?|yrs?|y/?o|aged?|old)\b\.?")
+
+Pair = tuple[int, int | None]
+"""First and last completed year; None for a range without an end."""
+
+
+def parse_range(text: str) -> Pair:
+    """Return what one range holds.
+
+    "more than 70" is 70 and older where it stands in a list whose last range ends at 69, as
+    FairFace's does; `age_bins` settles that.
+
+    Raises:
+        ValueError: it is no range; says what was expected.
+
+    >>> parse_range("(25, 32)"), parse_range("70+"), parse_range("more than 70"), parse_range("<3")
+    ((25, 32), (70, None), (71, None), (0, 2))
+    """
+    plain = " ".join(_WORDS.sub(" ", text.lower()).split())
+    found: Pair | None = None
+    if match := _CLOSED.fullmatch(plain):
+        found = (int(match[1]), int(match[2]))
+    elif _SINGLE.fullmatch(plain):
+        found = (int(plain), int(plain))
+    elif match := _FROM.fullmatch(plain):
+        found = (int(match[1] or match[2]), None)
+    elif match := _ABOVE.fullmatch(plain):
+        found = (int(match[1]) + 1, None)
+    elif (match := _BELOW.fullmatch(plain)) and int(match[1]) > 0:
+        found = (0, int(match[1]) - 1)
+    if found is None or not found[0] <= (found[0] if found[1] is None else found[1]):
+        raise ValueError(_wrong(text))
+    if max(found[0], found[1] or 0) > MAX_AGE_YEARS:
+        raise ValueError(_wrong(text))
+    return found
+
+
+def _wrong(text: str) -> str:
+    return (
+        f"expected ranges such as '25-32', '7', '70+' or 'more than 70' up to "
+        f"{MAX_AGE_YEARS:g} years, got {text!r:.60}"
+    )
+
+
+def age_bins(ranges: tuple[str, ...]) -> tuple[AgeBins, tuple[float, ...]]:
+    """Return the bins of ranges, and the age that each stands for, in years.
+
+    A closed range stands for its middle.  One without an end has none: it stands for the age that
+    lies as far above its first year as the middle of the range before it does (70+ after 60-69:
+    74.5), and as a class it reaches to the greatest age that is ever stated.
+
+    Raises:
+        ValueError: a range can't be read, or they overlap or don't go upwards.
+    """
+    pairs = [parse_range(text) for text in ranges]
+    last = len(pairs) - 1
+    for index, (low, high) in enumerate(pairs):
+        if high is None and index < last:
+            raise ValueError(f"only the last range may be without an end, got {ranges[index]!r}")
+        before = pairs[index - 1][1] if index else None
+        if high is None and before is not None and low == before + 2:
+            pairs[index] = (low - 1, None)  # "more than 70" behind 60-69: nobody is left out
+    closed = [(low, int(MAX_AGE_YEARS) if high is None else high) for low, high in pairs]
+    if not all(one[1] < two[0] for one, two in pairwise(closed)):
+        raise ValueError("ranges must go upwards and not overlap")
+    middles = [(low + high) / 2 for low, high in closed]
+    if pairs[last][1] is None:
+        above = middles[last - 1] - closed[last - 1][0] if last else 0.0
+        middles[last] = min(closed[last][0] + above, MAX_AGE_YEARS)
+    lows, highs = zip(*closed, strict=True)
+    return AgeBins(lows, highs), tuple(middles)

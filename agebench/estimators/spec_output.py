@@ -1,0 +1,177 @@
+"""From a network's numbers to years and distributions, as a spec file's [output] says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, softmax
+
+from agebench.buckets import expectation, median, top2_expectation
+from agebench.errors import ModelError
+from agebench.estimators.common import are_shares, checked_shares
+from agebench.types import AgeBins, Floats
+
+Kind: TypeAlias = Literal["years", "probabilities", "logits", "ordinal", "class"]
+OrdinalForm: TypeAlias = Literal["probabilities", "logits", "pairs"]
+Rule: TypeAlias = Literal["expectation", "median", "midpoint", "top2-expectation", "count"]
+
+_ROUNDING = 1e-3
+"""How far a probability may lie outside 0 to 1, or a class from a whole number: half precision."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgeScale:
+    """The bins that a network's numbers are about.
+
+    Attributes:
+        bins: the ranges.
+        years: the age that each stands for, one per bin.
+    """
+
+    bins: AgeBins
+    years: tuple[float, ...]
+
+
+_SHARES_TO_YEARS: Mapping[str, Callable[[Floats, AgeScale], Floats]] = MappingProxyType(
+    {
+        "expectation": lambda shares, scale: expectation(shares, scale.years),
+        "top2-expectation": lambda shares, scale: top2_expectation(shares, scale.years),
+        # The median moves evenly from one bin's middle to the next one's.
+        "median": lambda shares, scale: np.interp(
+            median(shares, scale.bins), scale.bins.midpoints, scale.years
+        ),
+        "midpoint": lambda shares, scale: np.asarray(scale.years)[shares.argmax(axis=1)],
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OutputReader:
+    """How the numbers of one output become ages.
+
+    Attributes:
+        kind: what the numbers are.
+        part: which of them, first and behind the last; None for all.
+        scale: for "years": what the number is multiplied by.
+        offset: for "years": what is added then.
+        ages: the bins; None for "years".
+        rule: from the numbers to years.
+        ordinal: for "ordinal": what the numbers are.
+        label: what to call the model in errors.
+    """
+
+    kind: Kind
+    part: tuple[int, int] | None
+    scale: float
+    offset: float
+    ages: AgeScale | None
+    rule: Rule
+    ordinal: OrdinalForm
+    label: str
+
+    @property
+    def width(self) -> int:
+        """Numbers per face that are needed."""
+        if self.ages is None or self.kind == "class":
+            return 1
+        count = len(self.ages.bins)
+        if self.kind != "ordinal":
+            return count
+        return (count - 1) * (2 if self.ordinal == "pairs" else 1)
+
+    def take(self, rows: Floats) -> Floats:
+        """Return the part of an output (n, numbers) that is read, (n, `width`).
+
+        Raises:
+            ModelError: there are not as many numbers.
+        """
+        got = rows.shape[1]
+        if self.part is None and got != self.width:
+            raise ModelError(
+                f"{self.label}: expected an output of shape ({len(rows)}, {self.width}), got "
+                f"{rows.shape}: {self._why()}"
+            )
+        first, end = self.part or (0, got)
+        if end > got:
+            raise ModelError(
+                f"{self.label}: the output has {got} numbers per face, the spec file reads up to "
+                f"number {end - 1} (the first one is 0)"
+            )
+        return rows[:, first:end]
+
+    def _why(self) -> str:
+        if self.ages is None or self.kind == "class":
+            return "say which of the numbers it is: index = 0, 1, ..."
+        need = f"{len(self.ages.bins)} bins need {self.width} numbers"
+        return f"{need}; say which part of the output it is: slice = [first, end]"
+
+    def check_trial(self, part: Floats) -> None:
+        """Refuse numbers that are evidently not what the spec file says they are.
+
+        Raises:
+            ModelError: they are not.
+        """
+        if self.kind == "probabilities":
+            checked_shares(part, self.label)
+        if self.kind == "logits" and part.shape[1] > 1 and are_shares(part):
+            # A second softmax would make nearly the same age of every face.
+            raise ModelError(
+                f"{self.label}: expected logits, got numbers that sum to 1 and none negative for "
+                'each trial: they are probabilities; write kind = "probabilities"'
+            )
+        if self.kind == "ordinal":
+            self._older(part)
+        if self.kind == "class":
+            self._classes(part, len(self.ages.bins) if self.ages else 0)
+
+    def answer(self, part: Floats) -> tuple[Floats, Floats | None]:
+        """Return years (n,), and probabilities (n, bins) where the numbers are a distribution.
+
+        Raises:
+            ModelError: the numbers are not what the spec file says they are.
+        """
+        if self.ages is None:
+            return part[:, 0] * self.scale + self.offset, None
+        middles = np.asarray(self.ages.years)
+        if self.kind == "class":
+            return middles[self._classes(part, len(middles))], None
+        if self.kind == "ordinal":
+            older = self._older(part)
+            if self.rule == "count":
+                return middles[np.count_nonzero(older > 0.5, axis=1)], None
+            # Each probability to be beyond a limit adds the step that lies beyond it.
+            return middles[0] + older @ np.diff(middles), None
+        shares = softmax(part, axis=1) if self.kind == "logits" else part
+        shares = checked_shares(np.asarray(shares, np.float64), self.label)
+        return _SHARES_TO_YEARS[self.rule](shares, self.ages), shares
+
+    def _older(self, part: Floats) -> Floats:
+        """Return the probability of being beyond each limit, (n, bins - 1)."""
+        if self.ordinal == "logits":
+            return np.asarray(expit(part), np.float64)
+        if self.ordinal == "pairs":
+            # Two numbers per limit, before a softmax over the two: not beyond it, beyond it.
+            return np.asarray(expit(part[:, 1::2] - part[:, 0::2]), np.float64)
+        if part.min() < -_ROUNDING or part.max() > 1 + _ROUNDING:
+            raise ModelError(
+                f"{self.label}: expected probabilities of being older than each limit, got numbers "
+                f"from {part.min():.4g} to {part.max():.4g}: have they no sigmoid "
+                '(ordinal = "logits")?'
+            )
+        return np.clip(part, 0.0, 1.0)
+
+    def _classes(self, part: Floats, count: int) -> npt.NDArray[np.intp]:
+        found = np.rint(part[:, 0])
+        wrong = (np.abs(found - part[:, 0]) > _ROUNDING) | (found < 0) | (found >= count)
+        if np.any(wrong):
+            row = int(np.argmax(wrong))
+            raise ModelError(
+                f"{self.label}: expected the number of a class, 0 to {count - 1}, for face {row}, "
+                f"got {part[row, 0]:g}"
+            )
+        return found.astype(np.intp)

@@ -1,0 +1,196 @@
+"""A model's bytes as they are hashed and parsed: read once, whole, with all that lies beside it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+from google.protobuf.message import DecodeError
+
+from agebench.downloads import HEAD_BYTES, stub_reason
+from agebench.errors import ModelError, WeightsError, inert
+from agebench.runtimes.base import MAX_MODEL_BYTES, ModelKind
+
+_PROTOBUF: frozenset[ModelKind] = frozenset({"onnx", "caffe", "tensorflow"})
+_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModelBytes:
+    """A model as a runtime parses it.
+
+    Attributes:
+        data: one file with all numbers in it.
+        sha256: of each file that it was made of, by its name relative to the model's folder; the
+            model's own first.
+    """
+
+    data: bytes = field(repr=False)
+    sha256: Mapping[str, str]
+
+
+def read_model(path: Path, kind: ModelKind) -> ModelBytes:
+    """Read a model, and for ONNX the files beside it that hold its numbers.
+
+    The bytes that are returned are those that were hashed.  An ONNX model whose numbers lie in
+    other files is made one whole, so that every runtime parses the same.
+
+    Raises:
+        WeightsError: a file is missing or can't be read.
+        ModelError: it is too large, a page or pointer in place of a model, or cut off.
+    """
+    content = _read(path)
+    require_whole(path, content, kind)
+    hashes = {path.name: hashlib.sha256(content).hexdigest()}
+    if kind != "onnx" or b"location" not in content:  # the key that names another file
+        return ModelBytes(content, hashes)
+    whole, others = _with_data(path, content)
+    return ModelBytes(whole, {**hashes, **others})
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.is_file():
+            raise WeightsError(f"no model file at {path}: check the path")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if size <= MAX_MODEL_BYTES:
+                return file.read(MAX_MODEL_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise WeightsError(f"{path} can't be read: {error}") from error
+    raise ModelError(f"{path} has {size:,} bytes, expected a model of at most {MAX_MODEL_BYTES:,}")
+
+
+def require_whole(path: Path, content: bytes, kind: ModelKind) -> None:
+    """Refuse what is no model of its kind at all: a page, a pointer, a file that is cut off.
+
+    Raises:
+        ModelError: it is one of these; says which.
+    """
+    size = f"{len(content):,} bytes"
+    stub = stub_reason(content[:HEAD_BYTES], size)
+    if stub:
+        raise ModelError(f"{path} is {stub}: download the file itself")
+    if kind in _PROTOBUF and (missing := _missing_bytes(content)):
+        raise ModelError(
+            f"{path} is cut off or no {kind} file: it has {size}, and what begins in it needs "
+            f"{missing:,} more; compare its size with that of where it is from"
+        )
+
+
+def _missing_bytes(content: bytes) -> int:
+    """Return how many bytes a protobuf message lacks at its end; 0 for a whole one, or for none.
+
+    Only lengths are looked at: what is wrong otherwise, the parser says.
+    """
+    place = 0
+    while place < len(content):
+        key, place = _varint(content, place)
+        kind = key & 7
+        if kind == _VARINT:
+            _, place = _varint(content, place)
+        elif kind == _BYTES:
+            length, place = _varint(content, place)
+            place += length
+        elif kind in (_FIXED64, _FIXED32):
+            place += 8 if kind == _FIXED64 else 4
+        else:
+            return 0
+    return place - len(content)
+
+
+def _varint(content: bytes, place: int) -> tuple[int, int]:
+    """Return a number of up to ten bytes and the place behind it, which may lie behind the end."""
+    value = 0
+    for count in range(10):
+        if place + count >= len(content):
+            return value, place + count + 1
+        value |= (content[place + count] & 0x7F) << (7 * count)
+        if content[place + count] < 0x80:
+            return value, place + count + 1
+    return value, place + 10
+
+
+def _with_data(path: Path, content: bytes) -> tuple[bytes, dict[str, str]]:
+    """Return an ONNX file with the numbers of the files beside it, and those files' hashes."""
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ModelError(f"{path} is no whole ONNX file: {error}") from error
+    files: dict[str, bytes] = {}
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            _fill(tensor, path, files)
+    if not files:
+        return content, {}
+    if len(content) + sum(map(len, files.values())) > MAX_MODEL_BYTES:
+        raise ModelError(f"{path} and its data are more than {MAX_MODEL_BYTES:,} bytes together")
+    hashes = {name: hashlib.sha256(data).hexdigest() for name, data in sorted(files.items())}
+    return model.SerializeToString(), hashes
+
+
+def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Yield every tensor of a graph, those of the graphs inside its nodes too."""
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            inner = [attribute.g] if attribute.HasField("g") else []
+            for below in [*inner, *attribute.graphs]:
+                yield from _tensors(below)
+
+
+def _fill(tensor: onnx.TensorProto, path: Path, files: dict[str, bytes]) -> None:
+    """Move a tensor's numbers from the file beside the model into it; `files` are those read."""
+    said = {item.key: item.value for item in tensor.external_data}
+    name = said.get("location", "")
+    if name not in files:
+        files[name] = _read(data_file(path, name))
+    data = files[name]
+    try:
+        start = int(said.get("offset", "0"))
+        length = int(said.get("length", str(len(data) - start)))
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: {inert(str(error)):.200}") from error
+    if not 0 <= start <= start + length <= len(data):
+        raise ModelError(
+            f"{path}: {inert(tensor.name)!r:.60} needs the bytes {start:,} to {start + length:,} "
+            f"of {inert(name)!r:.80}, which has {len(data):,}: it is cut off or another model's"
+        )
+    tensor.raw_data = data[start : start + length]
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def data_file(path: Path, name: str) -> Path:
+    """Return the file that an ONNX model names for its numbers: in its folder or below.
+
+    Raises:
+        ModelError: the name leads out of the folder.
+        WeightsError: there is no such file.
+    """
+    windows = PureWindowsPath(name)
+    odd = not name or "\\" in name or "\0" in name or windows.drive or windows.root
+    shown = f"{inert(name)!r:.80}"
+    if odd or ".." in PurePosixPath(name).parts:
+        raise ModelError(f"{path} names {shown} for its numbers: only files beside it are read")
+    data = path.parent / name
+    try:
+        if not data.resolve().is_relative_to(path.parent.resolve()):
+            raise ModelError(f"{path} names {shown} for its numbers, a link that leads elsewhere")
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in a circle
+        raise WeightsError(f"{data} can't be read: {error}") from error
+    if not data.is_file():
+        raise WeightsError(
+            f"{path} has its numbers in {shown}, and there is no file {data}: put it beside the "
+            "model, under that name"
+        )
+    return data
