@@ -107,7 +107,7 @@ def test_help_and_listing_need_no_opencv(tmp_path: Path) -> None:
 def test_a_missing_onnxruntime_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "onnxruntime.py").write_text("raise ImportError('libcudart is not there')")
     onnx = tmp_path / "net.onnx"
-    onnx.write_bytes(b"anything")
+    onnx.write_bytes(b"\x08\x08")  # a whole ONNX file of nothing
     spec = tmp_path / "net.toml"
     spec.write_text(
         'name = "n"\n[files]\nmodel = "net.onnx"\n[runtime]\nruntime = "onnxruntime"\n'
