@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +20,16 @@ from agebench.vision.opencv import cv2
 
 # FFmpeg would say of a damaged frame dozens of times what is said of it here once.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+
+CONTAINERS = (
+    "avi,mov,matroska,mpeg,mpegts,mpegvideo,m4v,h264,hevc,mjpeg,flv,asf,ogg,ivf,dv,mxf,wtv,gif"
+)
+"""FFmpeg's readers of files that hold the frames themselves.
+
+Lists that name other files, or addresses (HLS, DASH, concat, SDP), are not among them.
+"""
+
+_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 MOST_BROKEN = 100
 """After so many frames in a row that can't be decoded, the rest of a file is given up."""
@@ -63,8 +74,8 @@ class VideoSource:
         if isinstance(source, Path):
             check_regular(source, "a video")
         try:
-            self._capture: Any = cv2.VideoCapture(
-                source if isinstance(source, int) else str(source)
+            self._capture: Any = (
+                cv2.VideoCapture(source) if isinstance(source, int) else open_video(source)
             )
         except cv2.error as error:
             raise ImageError(f"{self.name}: can't be opened: {error.err}") from error
@@ -126,6 +137,32 @@ class VideoSource:
             return None
         pixels = np.asarray(image, np.uint8)
         return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def open_video(path: Path) -> Any:
+    """Return a `cv2.VideoCapture` of a file on this machine, and of nothing else.
+
+    FFmpeg takes a relative name such as ``http:host:80?cam.mp4`` for an address, and a file's
+    content for a list of other places; other readers of OpenCV take names for patterns (``%d``).
+    """
+    whole_path = os.path.abspath(path)  # noqa: PTH100 - FFmpeg follows links itself
+    with _files_only():
+        return cv2.VideoCapture(whole_path, cv2.CAP_FFMPEG)
+
+
+@contextmanager
+def _files_only() -> Iterator[None]:
+    """Have OpenCV's FFmpeg read containers in files, besides what the user has set for it."""
+    before = os.environ.get(_OPTIONS)
+    ours = f"protocol_whitelist;file|format_whitelist;{CONTAINERS}"
+    os.environ[_OPTIONS] = f"{before}|{ours}" if before else ours
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(_OPTIONS, None)
+        else:
+            os.environ[_OPTIONS] = before
 
 
 def _why_not_opened(source: Path | int) -> str:
@@ -206,7 +243,7 @@ class VideoSink:
         """
         with tempfile.TemporaryFile(dir=video.parent) as room:
             room.write(bytes(ROOM_BYTES))
-        capture = cv2.VideoCapture(str(video))
+        capture = open_video(video)
         capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets as they are: counted without being decoded
         count = 0
         while capture.grab():
@@ -229,7 +266,10 @@ class VideoSink:
             raise AgebenchError(f"{self._path} can't be written: {error.strerror}") from error
         self._temporary = Path(name)
         codec = cv2.VideoWriter.fourcc(*CODECS[suffix])
-        self._writer = cv2.VideoWriter(name, codec, self._rate_hz, self._size_wh)
+        whole_path = os.path.abspath(name)  # noqa: PTH100 - no link is to be followed
+        self._writer = cv2.VideoWriter(
+            whole_path, cv2.CAP_FFMPEG, codec, self._rate_hz, self._size_wh
+        )
         if not self._writer.isOpened():
             raise AgebenchError(
                 f"{self._path} can't be written: OpenCV has no encoder for {CODECS[suffix]} at "

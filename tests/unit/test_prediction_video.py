@@ -6,6 +6,8 @@ import csv
 import io
 import json
 import os
+import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from agebench.prediction.records import AgeAnswer, PredictedFace
 from agebench.prediction.tracking import MAX_GAP_FRAMES, Tracker, mean_answer
 from agebench.prediction.video import VideoRun
 from agebench.types import Box, Face, Image
+from agebench.vision.images import encode_png
 from agebench.vision.opencv import cv2
 from agebench.vision.video import VideoSink, VideoSource
 
@@ -321,3 +324,44 @@ def test_wrong_calls_say_so(
     assert isinstance(done.exception, UsageError)
     assert (tmp_path / "v.avi").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["v.avi"]
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A port of this machine that nobody should connect to."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+def test_a_name_that_reads_as_an_address_is_a_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listener: socket.socket
+) -> None:
+    """FFmpeg took the relative name for a URL, and what it got there for the file's content."""
+    name = f"http:127.0.0.1:{listener.getsockname()[1]}?cam.avi"
+    write(tmp_path / "v.avi", 3).rename(tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    with VideoSource(Path(name)) as video:
+        assert len(list(video.frames())) == 3
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+@pytest.mark.parametrize("name", ["list.avi", "s%01d.avi", "s_1.avi"])
+def test_a_video_is_read_from_its_own_file_alone(tmp_path: Path, name: str) -> None:
+    """A list of other files is no video; neither is a name a pattern of pictures' names."""
+    write(tmp_path / "v.avi", 3)
+    (tmp_path / name).write_text("ffconcat version 1.0\nfile v.avi\n")
+    for number in range(3):
+        (tmp_path / f"s{number}.avi").write_bytes(encode_png(frame(1)))
+    if name == "s_1.avi":
+        (tmp_path / name).write_bytes(encode_png(frame(1)))
+    with pytest.raises(ImageError, match="nothing that can be opened"):
+        VideoSource(tmp_path / name)
+
+
+def test_what_the_user_told_ffmpeg_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("OPENCV_FFMPEG_CAPTURE_OPTIONS", "format_whitelist;mov")
+    with VideoSource(write(tmp_path / "v.avi", 2)) as video:
+        assert len(list(video.frames())) == 2
+    assert os.environ["OPENCV_FFMPEG_CAPTURE_OPTIONS"] == "format_whitelist;mov"
