@@ -5,15 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import os
-import sys
-import tempfile
-from collections.abc import Iterable, Iterator
+import secrets
+import stat
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.references import user_path
+
+MOST_OF_NAME = 180
+"""Bytes of a file's name that its temporary name holds; most systems end names at 255."""
 
 
 @contextmanager
@@ -64,6 +67,33 @@ def refuse_input(out: Path, inputs: Iterable[str | Path | None]) -> None:
             raise UsageError(f"--out {out} is read here and would be lost: name another file")
 
 
+def new_beside(path: Path, suffix: str = "") -> tuple[int, Path]:
+    """Make an empty file with a hidden name of its own in the folder of `path`.
+
+    It has the permissions that a new file of the user has (by the umask, unlike what `tempfile`
+    makes), but no more than the file at `path` has, if there is one.
+
+    Args:
+        path: the file that it will become.
+        suffix: what its name ends in.
+
+    Returns:
+        A descriptor that is open for reading and writing, and where the file is.
+
+    Raises:
+        OSError: it can't be made.
+    """
+    # The whole name may be as long as a name can be; bytes count, not letters.
+    start = os.fsencode(path.name)[:MOST_OF_NAME].decode(errors="ignore")
+    new = path.with_name(f".{start}.{secrets.token_hex(6)}{suffix}")
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    descriptor = os.open(new, flags, 0o666)
+    with suppress(OSError):
+        allowed = path.stat().st_mode & new.stat().st_mode
+        new.chmod(stat.S_IMODE(allowed))
+    return descriptor, new
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Write a file under a temporary name beside `path`, and only then give it its name.
 
@@ -74,21 +104,41 @@ def write_whole(path: Path, content: str | bytes) -> None:
     Raises:
         AgebenchError: the folder can't be written to, or the disk is full.
     """
-    data = content.encode("utf-8") if isinstance(content, str) else content
-    temporary: Path | None = None
+    write_together([(path, content)])
+
+
+def write_together(files: Sequence[tuple[Path, str | bytes]]) -> None:
+    """Write files that belong together: all are on the disk before the first one gets its name.
+
+    A run that is killed between two names leaves a new file beside an old one: whoever reads them
+    has to find that out, by a hash of the last in the first.
+
+    Args:
+        files: path and content of each, as `write_whole` takes them, in the order of their names.
+
+    Raises:
+        AgebenchError: one can't be written; what was there is as it was.
+    """
+    written: list[tuple[Path, Path]] = []
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise AgebenchError(f"{path} can't be written: {error.strerror}") from error
+        for path, content in files:
+            data = content.encode("utf-8") if isinstance(content, str) else content
+            try:
+                handle, temporary = new_beside(path)
+                written.append((temporary, path))
+                with os.fdopen(handle, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise AgebenchError(f"{path} can't be written: {error.strerror}") from error
+        for temporary, path in written:
+            try:
+                temporary.replace(path)
+            except OSError as error:
+                raise AgebenchError(f"{path} can't be written: {error.strerror}") from error
     finally:
-        if temporary is not None:
+        for temporary, _ in written:
             temporary.unlink(missing_ok=True)
 
 
@@ -149,26 +199,6 @@ def check_target(path: Path) -> None:
         raise AgebenchError(f"{path} is a folder: name a file to write")
     if not path.parent.is_dir():
         raise AgebenchError(f"{path} can't be written: there is no folder {path.parent}: make it")
-
-
-def lock_file(file: IO[bytes]) -> bool:
-    """Lock an open file for this process; the system lets go of it however the process ends.
-
-    Returns:
-        False where another process has locked it.
-    """
-    try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
 
 
 def csv_line(cells: Iterable[object]) -> str:

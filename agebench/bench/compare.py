@@ -93,8 +93,8 @@ def compare(
         about["detector"]["chosen_because"] = why
         about["dataset"] |= describe_selection(pictures, split, settings)
         result = _measure(contenders, face_detector, pictures, settings, about, progress, split)
-    if out is not None:
-        result.save(out)
+        if out is not None:
+            result.save(out)
     return result
 
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from agebench.bench.prediction_rows import predictions_csv
 from agebench.bench.records import ImageRecord
 from agebench.bench.scores import Score
 from agebench.errors import AgebenchError
-from agebench.files import gone_if_empty, write_whole
+from agebench.files import gone_if_empty, write_together
+from agebench.locks import alone_in
 from agebench.metrics import ErrorSummary
 from agebench.types import plain
 
@@ -100,7 +101,7 @@ class CompareResult:
     def save(self, folder: str | Path) -> Path:
         """Write result.json and predictions.csv into `folder`; return the former's path.
 
-        Each file appears whole or not at all.
+        Each file appears whole or not at all, and the result holds the hash of the table.
 
         Raises:
             AgebenchError: the folder can't be written to.
@@ -115,10 +116,9 @@ class CompareResult:
             raise AgebenchError(
                 f"{RESULT_FILE} not written: a setting or figure is no finite number ({error})"
             ) from error
-        write_whole(target / PREDICTIONS_FILE, table)
         # A path that is no valid Unicode is written as escapes, which JSON reads back.
         whole = (text + "\n").encode("utf-8", "backslashreplace")
-        write_whole(target / RESULT_FILE, whole)
+        write_together([(target / PREDICTIONS_FILE, table), (target / RESULT_FILE, whole)])
         return target / RESULT_FILE
 
 
@@ -207,11 +207,12 @@ def output_folder(out: str | Path | None) -> Iterator[None]:
     """Prepare a folder for what is made inside; on failure it goes again if it is new and empty.
 
     Raises:
-        AgebenchError: it can't be made or written to.
+        AgebenchError: it can't be made or written to, or another run is at work in it.
     """
-    with gone_if_empty(out):
+    with gone_if_empty(out), ExitStack() as stack:
         if out is not None:
             prepare_folder(Path(out))
+            stack.enter_context(alone_in(Path(out)))
         yield
 
 

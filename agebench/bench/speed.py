@@ -224,8 +224,8 @@ def bench(
         about["machine"] |= {"threads": threads, "processors": cores}
         about["environment"] = {**about["environment"], "cores": cores_before}
         result = _measure(runners, faces, settings, threads, about, progress)
-    if out is not None:
-        result.save(out)
+        if out is not None:
+            result.save(out)
     return result
 
 

@@ -5,8 +5,8 @@ Of each picture the first eight bytes of the sha256 of its file are kept: 24,000
 in a billion.  Only the same bytes are recognised: a picture that was saved, resized or cut again
 is not, nor is another photograph of the same person.  A count of 0 is therefore no proof.
 
-The file: one line that names the format, one line of JSON (what, count, body_sha256), then the
-sorted prefixes, eight bytes each.
+The file: one line that names the format, one line of JSON (what, count, body_sha256, and
+model_sha256 where it is of one model file), then the sorted prefixes, eight bytes each.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Protocol, runtime_checkable
 
 from agebench.errors import AgebenchError
 from agebench.files import read_whole, write_whole
+from agebench.weights import sha256_of
 
 MAGIC = b"agebench-training-hashes 1\n"
 PREFIX_BYTES = 8
@@ -81,14 +82,24 @@ class TrainingHashes:
         Raises:
             AgebenchError: the file can't be written.
         """
+        write_whole(Path(path), self.to_bytes())
+
+    def to_bytes(self, model_sha256: str = "") -> bytes:
+        """Return the file's content.
+
+        Args:
+            model_sha256: of the model file that it is to lie beside; "" for those of any.
+        """
         body = b"".join(sorted(self.prefixes))
         head = {
             "what": self.what,
             "count": len(self.prefixes),
             "body_sha256": hashlib.sha256(body).hexdigest(),
         }
+        if model_sha256:
+            head["model_sha256"] = model_sha256
         line = json.dumps(head, sort_keys=True).encode("ascii")
-        write_whole(Path(path), MAGIC + line + b"\n" + body)
+        return MAGIC + line + b"\n" + body
 
 
 def read_training_hashes(path: str | Path) -> TrainingHashes:
@@ -97,7 +108,11 @@ def read_training_hashes(path: str | Path) -> TrainingHashes:
     Raises:
         AgebenchError: there is no such file, it is another kind of file, or it is damaged.
     """
-    file = Path(path)
+    return _read(Path(path))[0]
+
+
+def _read(file: Path) -> tuple[TrainingHashes, str]:
+    """Return the pictures, and the sha256 of the model that they are of, or ""."""
     expected = f"{str(file)!r} is no whole file of training hashes"
     data = read_whole(file, "training hashes", LARGEST_BYTES)
     if not data.startswith(MAGIC):
@@ -106,12 +121,14 @@ def read_training_hashes(path: str | Path) -> TrainingHashes:
     try:
         head = json.loads(line)
         what, count, digest = str(head["what"]), head["count"], head["body_sha256"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        model = str(head.get("model_sha256", ""))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AgebenchError(f"{expected}: its second line is damaged ({error})") from error
     if not _whole(body, count, digest):
         raise AgebenchError(f"{expected}: it states {count} pictures, but is cut or changed")
     starts = range(0, len(body), PREFIX_BYTES)
-    return TrainingHashes(what, frozenset(body[start : start + PREFIX_BYTES] for start in starts))
+    prefixes = frozenset(body[start : start + PREFIX_BYTES] for start in starts)
+    return TrainingHashes(what, prefixes), model
 
 
 def _whole(body: bytes, count: object, digest: object) -> bool:
@@ -132,11 +149,20 @@ def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:
     """Read the list beside a model file, or the first of `others` that is there; None without.
 
     Raises:
-        AgebenchError: a list is there but damaged.
+        AgebenchError: a list is there but damaged, or it is of another model.
     """
     there = (path for path in (hashes_beside(model), *others) if path.is_file())
     found = next(there, None)
-    return None if found is None else read_training_hashes(found)
+    if found is None:
+        return None
+    trained, of = _read(found)
+    if of and of != sha256_of(model):
+        raise AgebenchError(
+            f"{found} lists the training pictures of another file than {model.name} (sha256 "
+            f"{of[:12]}...): one of them was replaced alone, or an export was stopped halfway: "
+            "export the model again, or move the list away"
+        )
+    return trained
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from agebench.export.darknet_onnx import IMAGE, ROWS, DetectorSpec, darknet_mode
 from agebench.export.metadata import SourceFile, from_properties
 from agebench.export.parity import RUNTIMES
 from agebench.export.reading import CheckedModel, check_interface, properties_of, read_onnx
-from agebench.export.writing import Written, proven, serialise, write_pair
+from agebench.export.writing import Written, proven, serialise, write_with_companions
 from agebench.files import check_target
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource
@@ -134,7 +134,7 @@ def export_detector(
         report.require()
         return report
 
-    return write_pair(out, content, proven(content, out.name, prove))
+    return write_with_companions(out, content, proven(content, out.name, prove))
 
 
 def read_detector_file(path: Path) -> CheckedModel[DetectorSpec]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from agebench.export.age_file import AgeFile, generated
 from agebench.export.candidate import Candidate
 from agebench.export.metadata import Kind, to_properties
 from agebench.export.parity import ParityReport, Tolerance, compare_file
-from agebench.files import check_target, write_whole
+from agebench.files import check_target, write_together
 from agebench.types import Crops
 
 GENERATED_FACES = 64
@@ -119,17 +121,7 @@ def export(
         return report
 
     report = proven(content, out.name, prove)
-    written = write_pair(out, content, report)
-    _write_hashes(candidate.trained, out)
-    return written
-
-
-def _write_hashes(trained: TrainingHashes | None, out: Path) -> None:
-    """List what the model has seen beside it; a list of an earlier file goes away."""
-    if trained is None:
-        hashes_beside(out).unlink(missing_ok=True)
-    else:
-        trained.write(hashes_beside(out))
+    return write_with_companions(out, content, report, candidate.trained)
 
 
 def proven(content: bytes, name: str, prove: Callable[[Path], _Report | None]) -> _Report | None:
@@ -140,18 +132,29 @@ def proven(content: bytes, name: str, prove: Callable[[Path], _Report | None]) -
         return prove(path)
 
 
-def write_pair(out: Path, content: bytes, report: _Report | None) -> Written[_Report]:
-    """Write the model and its report; neither is left where the other can't be written."""
-    beside = report_beside(out)
+def write_with_companions(
+    out: Path, content: bytes, report: _Report | None, trained: TrainingHashes | None = None
+) -> Written[_Report]:
+    """Write the model, its report and what it has seen; those of an earlier file go away.
+
+    Each companion holds the model's sha256.  The model gets its name last: a run that is stopped
+    between two names leaves a list that says that it is of another model, never a model whose
+    list is an older one's.
+
+    Raises:
+        AgebenchError: one can't be written; what was there is as it was.
+    """
+    sha256 = hashlib.sha256(content).hexdigest()
+    listed, beside = hashes_beside(out), report_beside(out)
+    files: list[tuple[Path, str | bytes]] = []
+    if trained is not None:
+        files.append((listed, trained.to_bytes(sha256)))
+    if report is not None:
+        said = {"model_sha256": sha256, **json.loads(report.to_json())}
+        files.append((beside, json.dumps(said, indent=2) + "\n"))
+    write_together([*files, (out, content)])
+    if trained is None:
+        listed.unlink(missing_ok=True)
     if report is None:
-        # The report of an earlier file would speak of another model.
         beside.unlink(missing_ok=True)
-        write_whole(out, content)
-        return Written(out, len(content), None, None)
-    write_whole(beside, report.to_json())
-    try:
-        write_whole(out, content)
-    except AgebenchError:
-        beside.unlink(missing_ok=True)
-        raise
-    return Written(out, len(content), report, beside)
+    return Written(out, len(content), report, None if report is None else beside)

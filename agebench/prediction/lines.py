@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
-import tempfile
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from agebench.errors import AgebenchError, UsageError
-from agebench.files import append_whole, lock_file
+from agebench.files import append_whole, new_beside
+from agebench.locks import lock_file
 from agebench.prediction.records import to_line
 
 
@@ -160,9 +159,9 @@ class LineFile:
     def _replace_without(self, gone: Set[str]) -> None:
         """Put a new file into the place of the old one, so that a kill leaves one of them whole."""
         target = Path(os.path.realpath(self._path))
-        handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        handle, name = new_beside(target)
         os.close(handle)
-        new = Path(name).open("a+b")  # noqa: SIM115 - stays open, as the file to go on with
+        new = name.open("a+b")
         try:
             self._file.seek(0)
             kept = (line for line in self._file if str(json.loads(line)["picture"]) not in gone)
@@ -170,17 +169,16 @@ class LineFile:
             new.flush()
             os.fsync(new.fileno())
             lock_file(new)
-            Path(name).chmod(stat.S_IMODE(os.fstat(self._file.fileno()).st_mode))
             if sys.platform == "win32":  # where no open file can be replaced
                 new.close()
                 self._file.close()
-            Path(name).replace(target)
+            name.replace(target)
             if sys.platform == "win32":
                 new = target.open("a+b")
                 lock_file(new)
         except BaseException:
             new.close()
-            Path(name).unlink(missing_ok=True)
+            name.unlink(missing_ok=True)
             raise
         self._file.close()
         self._file = new

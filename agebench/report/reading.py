@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agebench.bench.results import RESULT_FILE, SCHEMA_VERSION
+from agebench.bench.results import PREDICTIONS_FILE, RESULT_FILE, SCHEMA_VERSION
 from agebench.bench.speed import BENCH_FILE
 from agebench.bench.speed import SCHEMA_VERSION as BENCH_VERSION
 from agebench.errors import AgebenchError, UsageError
 from agebench.report.contents import BENCH, RESULT
 from agebench.report.structure import Check, StructureError
+from agebench.weights import sha256_of
 
 MAX_BYTES = 512 * 1024 * 1024
 """Larger files are refused: as objects they would take some ten times as much memory."""
@@ -109,7 +110,22 @@ def _checked(content: Any, file: Path) -> ResultFile:
         _check_names(content)
     except StructureError as error:
         raise AgebenchError(f"{file} is not {WHAT}: {error}") from error
+    _check_predictions(content, file)
     return ResultFile(file, content)
+
+
+def _check_predictions(content: Mapping[str, Any], file: Path) -> None:
+    """Refuse a result beside the predictions of another run."""
+    table = file.parent / PREDICTIONS_FILE
+    stated = content.get("predictions_sha256")
+    if stated is None or file.name != RESULT_FILE or not table.is_file():
+        return
+    if sha256_of(table) != stated:
+        raise AgebenchError(
+            f"{table} is not of the run that {file.name} beside it is of (its sha256 is another): "
+            "it was changed, or a run was stopped while it wrote: compare again, or move the "
+            "table away"
+        )
 
 
 def _check(content: Any, structure: Check, file: Path, version: int, what: str) -> None:

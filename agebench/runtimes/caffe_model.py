@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from agebench.errors import ModelError, UsageError, WeightsError
+from agebench.files import write_whole
 from agebench.runtimes import caffe_schema
 
 Blob: TypeAlias = npt.NDArray[np.float32]
@@ -134,7 +134,7 @@ def write_caffemodel(
 
     Raises:
         UsageError: unknown encoding, or something that it can't express.
-        WeightsError: the file can't be written.
+        AgebenchError: the file can't be written.
     """
     if encoding not in ("v1", "v2"):
         raise UsageError(f"unknown Caffe encoding {encoding!r}: expected 'v1' or 'v2'")
@@ -149,7 +149,7 @@ def write_caffemodel(
         )
         for blob in layer.blobs:
             _fill_blob(message.blobs.add(), blob, layer.name, legacy=encoding == "v1", half=half)
-    _replace(Path(path), net.SerializeToString())
+    write_whole(Path(path), net.SerializeToString())
 
 
 def read_mean(path: str | Path) -> Blob:
@@ -188,14 +188,14 @@ def write_mean(path: str | Path, mean_bgr: npt.ArrayLike) -> None:
 
     Raises:
         UsageError: `mean_bgr` is something else.
-        WeightsError: the file can't be written.
+        AgebenchError: the file can't be written.
     """
     mean = np.asarray(mean_bgr, np.float32)
     if mean.shape != MEAN_SHAPE or not np.isfinite(mean).all():
         raise UsageError(f"a mean image must be finite, of shape {MEAN_SHAPE}, got {mean.shape}")
     blob = caffe_schema.BlobProto()
     _fill_blob(blob, mean, "mean", legacy=True, half=False)
-    _replace(Path(path), blob.SerializeToString())
+    write_whole(Path(path), blob.SerializeToString())
 
 
 def _read(path: Path, max_bytes: int) -> bytes:
@@ -338,16 +338,3 @@ def _fill_blob(message: Any, values: Blob, layer: str, *, legacy: bool, half: bo
         )
     message.raw_data_type = caffe_schema.RAW_FLOAT16
     message.raw_data = halved.tobytes()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
-    try:
-        try:
-            with temporary.open("xb") as file:
-                file.write(content)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise WeightsError(f"{path} can't be written: {error.strerror or error}") from error

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
+from agebench import locks
 from agebench.datasets.training_hashes import RUN_HASHES, read_training_hashes
 from agebench.errors import AgebenchError, UsageError, WeightsError
-from agebench.files import csv_line, lock_file, refuse_nested, write_whole
+from agebench.files import csv_line, refuse_nested, write_whole
 from agebench.references import user_path
 from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoint
 from agebench.train.logs import ROUND_COLUMNS, ROUNDS_FILE, STEP_COLUMNS, STEPS_FILE
@@ -25,7 +25,6 @@ from agebench.weights import sha256_of
 CURVES_FILE = "curves.png"
 EVALUATION_FILE = "evaluation.json"
 LEFT_OUT_FILE = "left-out.csv"
-LOCK_FILE = ".lock"
 
 FREE_SETTINGS = frozenset(
     {
@@ -50,25 +49,9 @@ def alone_in(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise AgebenchError(f"{folder} can't be made: {error.strerror}: name a folder") from error
-    path = folder / LOCK_FILE
-    try:
-        lock = path.open("a+b")
-    except OSError as error:
-        raise AgebenchError(
-            f"{folder} can't be written to: {error.strerror}: name another folder"
-        ) from error
-    with lock:
-        if not _locked(lock, path):
-            raise AgebenchError(
-                f"another run is at work in {folder}: wait for it, or name another folder"
-            )
+    with locks.alone_in(folder):
         _remove_leftovers(folder)
-        try:
-            yield
-        finally:
-            # Some systems do not remove an open file; it does no harm where it stays.
-            with suppress(OSError):
-                path.unlink()
+        yield
 
 
 def _remove_leftovers(folder: Path) -> None:
@@ -77,14 +60,6 @@ def _remove_leftovers(folder: Path) -> None:
         for leftover in folder.glob(f".{name}.*"):
             with suppress(OSError):
                 leftover.unlink()
-
-
-def _locked(lock: IO[bytes], path: Path) -> bool:
-    """Lock the file; not if the run that had it has just ended and removed it."""
-    try:
-        return lock_file(lock) and os.path.samestat(path.stat(), os.fstat(lock.fileno()))
-    except OSError:
-        return False
 
 
 def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | None:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from agebench.errors import AgebenchError, ImageError, UsageError
+from agebench.files import new_beside
 from agebench.types import Image
 from agebench.vision.images import check_regular
 from agebench.vision.opencv import cv2
@@ -213,7 +214,6 @@ class VideoSink:
         try:
             if kind is None:
                 self._require_whole(self._temporary)
-                self._temporary.chmod(0o644)
                 self._temporary.replace(self._path)
         except OSError as reason:
             raise AgebenchError(f"{self._path} can't be written: {reason.strerror}") from reason
@@ -260,13 +260,12 @@ class VideoSink:
         self._size_wh = (max(2, image_bgr.shape[1] // 2 * 2), max(2, image_bgr.shape[0] // 2 * 2))
         suffix = self._path.suffix.lower()
         try:
-            handle, name = tempfile.mkstemp(dir=self._path.parent, prefix=".video", suffix=suffix)
+            handle, self._temporary = new_beside(self._path, suffix)
             os.close(handle)
         except OSError as error:
             raise AgebenchError(f"{self._path} can't be written: {error.strerror}") from error
-        self._temporary = Path(name)
         codec = cv2.VideoWriter.fourcc(*CODECS[suffix])
-        whole_path = os.path.abspath(name)  # noqa: PTH100 - no link is to be followed
+        whole_path = os.path.abspath(self._temporary)  # noqa: PTH100 - no link is to be followed
         self._writer = cv2.VideoWriter(
             whole_path, cv2.CAP_FFMPEG, codec, self._rate_hz, self._size_wh
         )

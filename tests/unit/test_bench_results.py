@@ -30,6 +30,7 @@ from agebench.buckets import ADIENCE_CLASSES as ADIENCE
 from agebench.datasets.base import SampleList
 from agebench.errors import AgebenchError, UsageError, WeightsUnavailableError
 from agebench.files import write_whole
+from agebench.locks import alone_in
 from agebench.metrics import ClassAccuracy
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.types import (
@@ -294,7 +295,7 @@ def test_a_setting_that_is_no_number_is_a_sentence(dataset: SampleList, tmp_path
             out=tmp_path / "out",
             settings=CompareSettings(latency_images=0),
         )
-    assert list((tmp_path / "out").iterdir()) == []
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_command_that_is_no_unicode_is_written_as_escapes(
@@ -317,6 +318,14 @@ def test_output_folders_that_cannot_be(tmp_path: Path) -> None:
         prepare_folder(tmp_path / "out")
     with pytest.raises(AgebenchError, match="can't be written to"):
         prepare_folder(tmp_path / "nul\0byte")
+
+
+def test_two_runs_are_not_in_one_folder(dataset: SampleList, tmp_path: Path) -> None:
+    with alone_in(tmp_path), pytest.raises(AgebenchError, match="another run is at work in"):
+        _run(dataset, tmp_path)
+    _run(dataset, tmp_path)
+    assert {path.name for path in tmp_path.glob("*.*")} >= {"result.json", "predictions.csv"}
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_preparing_leaves_nothing_behind(tmp_path: Path) -> None:

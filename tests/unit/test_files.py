@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agebench.errors import AgebenchError
-from agebench.files import append_whole, gone_if_empty, lock_file, read_whole, write_whole
+from agebench.files import append_whole, gone_if_empty, read_whole, write_together, write_whole
 
 
 def test_what_was_written_is_read_up_to_the_limit(tmp_path: Path) -> None:
@@ -38,15 +38,6 @@ def test_a_file_that_may_not_be_read_is_a_sentence(
     monkeypatch.setattr(Path, "read_bytes", refuse)
     with pytest.raises(AgebenchError, match=r"can't be read: .*Permission denied"):
         read_whole(file, "a thing", 5)
-
-
-def test_a_locked_file_is_not_locked_again(tmp_path: Path) -> None:
-    path = tmp_path / "lock"
-    with path.open("wb") as first, path.open("ab") as second:
-        assert lock_file(first)
-        assert not lock_file(second)
-    with path.open("ab") as third:
-        assert lock_file(third)
 
 
 def test_what_is_appended_is_there_at_once_and_behind_the_rest(tmp_path: Path) -> None:
@@ -150,3 +141,49 @@ def test_a_new_folder_goes_again_where_nothing_came_of_it(tmp_path: Path) -> Non
     with gone_if_empty(new):
         new.mkdir()
     assert new.is_dir()
+
+
+@pytest.mark.parametrize(("umask", "after"), [(0o77, 0o600), (0o22, 0o644)])
+def test_permissions_are_those_that_the_user_gives_files(
+    umask: int, after: int, tmp_path: Path
+) -> None:
+    path = tmp_path / "a"
+    old = os.umask(umask)
+    try:
+        write_whole(path, "x")
+    finally:
+        os.umask(old)
+    assert path.stat().st_mode & 0o777 == after
+
+
+def test_a_private_file_stays_private(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_text("old")
+    path.chmod(0o600)
+    write_whole(path, "new")
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_the_longest_name_can_be_written(tmp_path: Path) -> None:
+    for name in ("n" * 255, "\u00e9" * 127):
+        write_whole(tmp_path / name, "x")
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_files_that_belong_together_change_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    write_together([(one, "old"), (two, "old")])
+    synced = []
+
+    def full(descriptor: int) -> None:
+        synced.append(descriptor)
+        if len(synced) == 2:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(AgebenchError, match="two can't be written: No space left"):
+        write_together([(one, "new"), (two, "new")])
+    assert (one.read_text(), two.read_text()) == ("old", "old")
+    assert len(list(tmp_path.iterdir())) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -165,3 +166,20 @@ def test_figures_that_are_not_those_of_the_predictions_are_refused(
     path = write_result(content=_changed(make_result(), where, value))
     with pytest.raises(AgebenchError, match="was altered"):
         join([read_result(path)])
+
+
+def test_a_result_beside_the_predictions_of_another_run_is_refused(
+    write_result: Write, make_result: Make
+) -> None:
+    table = b"image,estimator\n"
+    content = make_result()
+    content["predictions_sha256"] = hashlib.sha256(table).hexdigest()
+    path = write_result(content=content)
+    read_result(path)  # without a table, as it may be passed on
+    beside = path.with_name("predictions.csv")
+    beside.write_bytes(table)
+    read_result(path)
+    beside.write_bytes(table + b"a.jpg,x\n")
+    with pytest.raises(AgebenchError, match=r"predictions.csv is not of the run that result.json"):
+        read_result(path)
+    read_result(path.rename(path.with_name("other.json")))

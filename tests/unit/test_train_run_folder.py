@@ -24,9 +24,10 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 
 from agebench import training  # noqa: E402 - only where torch is there
 from agebench.cli.train_progress import TerminalWatcher  # noqa: E402
+from agebench.locks import LOCK_FILE  # noqa: E402
 from agebench.train.checkpoint import read_checkpoint  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
-from agebench.train.run_folder import LEFT_OUT_FILE, LOCK_FILE, alone_in  # noqa: E402
+from agebench.train.run_folder import LEFT_OUT_FILE, alone_in  # noqa: E402
 
 
 @pytest.fixture

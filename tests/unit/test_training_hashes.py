@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from agebench.datasets.training_hashes import (
     KnowsItsTraining,
     TrainingHashes,
+    find_hashes,
+    hashes_beside,
     read_training_hashes,
 )
 from agebench.errors import AgebenchError
+from agebench.export.writing import write_with_companions
 
 
 def sha(index: int) -> str:
@@ -74,3 +78,48 @@ def test_who_knows_its_training() -> None:
 
     assert isinstance(Knows(), KnowsItsTraining)
     assert not isinstance(object(), KnowsItsTraining)
+
+
+class Killed(BaseException):
+    """The end of a process in the middle."""
+
+
+@pytest.mark.parametrize("names_given", [0, 1, 2])
+@pytest.mark.parametrize("later", ["other", None])
+def test_an_export_stopped_between_two_names_is_noticed(
+    names_given: int, later: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No model is ever taken to have seen what an earlier one of that name has."""
+    model = tmp_path / "model.onnx"
+    write_with_companions(model, b"first", None, TrainingHashes.of("first", [sha(1)]))
+    assert find_hashes(model) == TrainingHashes.of("first", [sha(1)])
+    given = [0]
+
+    def killed(at: Path, to: Path) -> Path:
+        if given[0] == names_given:
+            raise Killed
+        given[0] += 1
+        return replace(at, to)
+
+    replace, unlink = Path.replace, Path.unlink
+
+    def gone(at: Path, missing_ok: bool = False) -> None:
+        if at == hashes_beside(model):
+            raise Killed
+        unlink(at, missing_ok)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", killed)
+        patched.setattr(Path, "unlink", gone)
+        trained = None if later is None else TrainingHashes.of(later, [sha(2)])
+        with suppress(Killed):
+            write_with_companions(model, b"second", None, trained)
+    if names_given == 0:
+        assert find_hashes(model) == TrainingHashes.of("first", [sha(1)])
+    elif later is not None and names_given == 2:
+        assert find_hashes(model) == TrainingHashes.of(later, [sha(2)])
+    else:
+        with pytest.raises(AgebenchError, match="training pictures of another file than model"):
+            find_hashes(model)
+    write_with_companions(model, b"second", None, trained)
+    assert find_hashes(model) == trained

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from agebench.export.age_file import generated
 from agebench.export.age_net import random_age_net, random_age_net_layers
 from agebench.export.age_net_onnx import age_net_candidate, age_net_core, layout_of
 from agebench.export.converted import converted_age_net
-from agebench.export.writing import export
+from agebench.export.writing import export, report_beside
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.age_net_layout import MICRO, PUBLISHED, Widths, deploy_prototxt
 from agebench.runtimes.base import ModelSource
@@ -116,6 +118,8 @@ def test_a_class_for_every_age_is_exported_too(every_age: Path, tmp_path: Path) 
     assert loaded.spec.bins == estimator.spec.bins
     assert loaded.spec.decode == "median"
     assert find_hashes(out) == seen
+    report = json.loads(report_beside(out).read_text())
+    assert report["model_sha256"] == hashlib.sha256(out.read_bytes()).hexdigest()
     crops = generated(candidate.spec.crop, 3, seed=3)
     for one, two in zip(estimator.predict(crops), loaded.predict(crops), strict=True):
         assert one.years == pytest.approx(two.years, abs=0.001)
