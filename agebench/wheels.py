@@ -32,7 +32,7 @@ from agebench.downloads import (
     store,
 )
 from agebench.errors import inert
-from agebench.files import lock_file
+from agebench.locks import lock_file
 from agebench.manifest import WheelMember
 
 SLACK_BYTES = 32_000_000
