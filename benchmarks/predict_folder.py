@@ -23,9 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from agebench.bench.environment import describe_environment
+from agebench.datasets.suffixes import is_video
 from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
-from agebench.prediction.sources import find_sources, is_video
+from agebench.prediction.sources import find_sources
 from agebench.prediction.tiles import detect_faces
 from agebench.prediction.work import Plan, Task
 from agebench.types import plain

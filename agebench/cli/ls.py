@@ -51,6 +51,11 @@ _ABOUT = {
         "yanweifu.github.io/FG_NET_data",
     ),
     "datasets:folders": ("one folder per age or range of ages", "yours", ""),
+    "datasets:imdb-wiki": (
+        "IMDB-WIKI: 523,051 pictures of celebrities, by imdb.mat or wiki.mat",
+        "academic research only",
+        "data.vision.ee.ethz.ch/cvl/rrothe/imdb-wiki",
+    ),
     "datasets:kaggle-merged": (
         "merged and augmented UTKFace and facial-age",
         "not stated by its publisher (unverified); UTKFace is non-commercial research only",

@@ -24,13 +24,13 @@ from agebench.datasets.base import (
     FoundFile,
     SampleList,
     finished,
-    is_picture,
     list_files,
     require_folder,
 )
 from agebench.datasets.csv_table import Row, read_table
 from agebench.datasets.listed import Listed, by_ending, the_only, without_repeats
 from agebench.datasets.names import AgeLabel, parse_age_label, shown
+from agebench.datasets.suffixes import is_picture
 from agebench.errors import DatasetError
 from agebench.protocols import DatasetSpec
 from agebench.types import Problem, Sample

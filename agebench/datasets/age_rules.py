@@ -143,6 +143,15 @@ def date_in_years(name: str, text: str) -> float:
         day = None
     if day is None:
         raise ValueError(f"{name} {shown(text)} is not a date such as 1955-01-06")
+    return year_of(day)
+
+
+def year_of(day: dt.date) -> float:
+    """Return a day as its year and the share of it that had passed.
+
+    >>> year_of(dt.date(2001, 1, 1)), round(year_of(dt.date(2001, 7, 2)), 3)
+    (2001.0, 2001.499)
+    """
     first = dt.date(day.year, 1, 1)
     return day.year + (day - first).days / ((dt.date(day.year, 12, 31) - first).days + 1)
 

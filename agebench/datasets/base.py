@@ -11,15 +11,12 @@ import os
 import stat
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from agebench.datasets.suffixes import is_picture, why_passed_over
 from agebench.errors import DatasetError
 from agebench.protocols import DatasetSpec
 from agebench.types import Problem, Sample
-
-_ENDINGS = "bmp gif jfif jpe jpeg jpg pgm png ppm tif tiff webp"
-PICTURE_SUFFIXES = frozenset(f".{ending}" for ending in _ENDINGS.split())
-"""Suffixes, in lower case, of the files that are taken for pictures."""
 
 ORIGIN = "origin"
 """Attribute of a sample that is an altered copy: equal values mean copies of one original picture,
@@ -72,15 +69,6 @@ class FoundFile:
     def base_name(self) -> str:
         """The file's name without its folders."""
         return self.name.rpartition("/")[2]
-
-
-def is_picture(file_name: str) -> bool:
-    """Tell by the suffix, in any case, whether a file is meant to be a picture.
-
-    >>> is_picture("001A02.JPG"), is_picture("001a02.pts")
-    (True, False)
-    """
-    return PurePosixPath(file_name).suffix.lower() in PICTURE_SUFFIXES
 
 
 def readable_name(name: str) -> str:
@@ -140,7 +128,8 @@ def list_files(
     Files are never opened.  A link counts as a file if it leads to a regular file under `root`;
     links that lead elsewhere, nowhere or to a folder are listed as problems, as are pipes,
     sockets, devices, hidden entries, names that are not valid Unicode, and folders that can't be
-    read.  Other files that are not `wanted` are passed over in silence.
+    read.  Pictures and videos that are not `wanted` are problems too; other files are passed over
+    in silence.
 
     Returns:
         The files in no particular order, and the problems with names relative to `root`.
@@ -190,6 +179,8 @@ class _Search:
             reason = "not a regular file (a pipe, socket or device): not opened"
         elif self.wanted(entry.name):
             reason = self._take(entry.name, name)
+        elif not entry.name.startswith("."):
+            reason = why_passed_over(entry.name)
         if reason:
             self._leave_out(name, reason)
 
@@ -213,7 +204,7 @@ class _Search:
         if not stat.S_ISREG(mode):
             return "link to something that is not a regular file: not opened"
         if not self.wanted(entry.name):
-            return ""
+            return "" if entry.name.startswith(".") else why_passed_over(entry.name)
         if not Path(os.path.realpath(entry.path)).is_relative_to(self._real_root):
             return "link out of the data set's folder: not followed; put the file itself here"
         return self._take(entry.name, name)

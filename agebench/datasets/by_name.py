@@ -11,11 +11,11 @@ from agebench.datasets.base import (
     FoundFile,
     SampleList,
     finished,
-    is_picture,
     list_files,
     require_folder,
 )
 from agebench.datasets.name_pattern import NamePattern, parse_pattern
+from agebench.datasets.suffixes import is_picture
 from agebench.protocols import DatasetSpec
 from agebench.types import LabelKind, Problem, Sample
 

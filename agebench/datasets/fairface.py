@@ -14,13 +14,13 @@ from agebench.datasets.base import (
     FoundFile,
     SampleList,
     finished,
-    is_picture,
     list_files,
     require_folder,
 )
 from agebench.datasets.csv_table import Row, read_table
 from agebench.datasets.listed import Listed, by_ending, path_ending, the_only, without_repeats
 from agebench.datasets.names import OPEN_RANGE_TOP_YEARS, shown
+from agebench.datasets.suffixes import is_picture
 from agebench.errors import DatasetError
 from agebench.protocols import DatasetSpec
 from agebench.types import Problem, Sample

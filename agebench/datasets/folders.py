@@ -8,7 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from agebench.datasets.base import SampleList, finished, list_files, require_folder
+from agebench.datasets.imdb_wiki import age_in_name
 from agebench.datasets.names import AgeLabel, parse_age_label
+from agebench.errors import DatasetError
 from agebench.protocols import DatasetSpec
 from agebench.types import LabelKind, Problem, Sample
 
@@ -26,10 +28,37 @@ def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
         label_kind: how the ages came about; only the user can know.
 
     Raises:
-        DatasetError: `root` is no folder or holds no usable picture.
+        DatasetError: `root` is no folder, holds no usable picture, or is IMDB-WIKI, whose folders
+            number its pictures.
     """
     spec = replace(SPEC, label_kind=label_kind)
-    return list_by_folder(spec, root, "one folder per age (007) or range of ages (20-29)")
+    listed = list_by_folder(spec, root, "one folder per age (007) or range of ages (20-29)")
+    _refuse_imdb_wiki(root, listed)
+    return listed
+
+
+def _refuse_imdb_wiki(root: Path, listed: SampleList) -> None:
+    """Refuse folders that only number pictures whose names say another age.
+
+    Raises:
+        DatasetError: of the pictures named as in IMDB-WIKI, most contradict their folder.
+    """
+    told = [(item, age) for item in listed.samples if (age := age_in_name(item.name)) is not None]
+    against = [(item, age) for item, age in told if not _may_be(item, age)]
+    if 2 * len(against) > len(told):
+        item, age = against[0]
+        raise DatasetError(
+            f"the folders in {str(root)!r} are no ages: {len(against)} of {len(told)} pictures "
+            f"named with dates of birth contradict them, the first is {item.name!r}, of {age} "
+            "years; this is how IMDB-WIKI lies on disk: give --dataset imdb-wiki"
+        )
+
+
+def _may_be(sample: Sample, age_years: int) -> bool:
+    """Say whether a label can be the age that the name says, give or take a year."""
+    exact = sample.age_years
+    low, high = sample.age_range or (exact or 0.0, exact or 0.0)
+    return low - 1 <= age_years <= high + 1
 
 
 def list_by_folder(

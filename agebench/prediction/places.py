@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeAlias
 
-from agebench.datasets.base import is_picture
+from agebench.datasets.suffixes import is_picture, is_video
 from agebench.errors import AgebenchError, UsageError
 from agebench.prediction.drawing import FORMATS
-from agebench.prediction.sources import STDIN, Sources, is_video
+from agebench.prediction.sources import STDIN, Sources
 from agebench.vision.video import CODECS
 
 Source: TypeAlias = str | int

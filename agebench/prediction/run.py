@@ -8,13 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agebench.datasets.suffixes import is_video
 from agebench.errors import UsageError
 from agebench.prediction.explaining import check_explainable
 from agebench.prediction.lines import LineFile
 from agebench.prediction.places import DrawPlaces, Source
 from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
-from agebench.prediction.sources import STDIN, Sources, is_video
+from agebench.prediction.sources import STDIN, Sources
 from agebench.prediction.work import Finished, Plan, Task
 from agebench.types import Problem
 from agebench.vision.images import MAX_PIXELS

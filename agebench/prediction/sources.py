@@ -8,17 +8,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from agebench.datasets.base import is_picture, list_files, readable_name
+from agebench.datasets.base import list_files, readable_name
+from agebench.datasets.suffixes import is_picture, is_video
 from agebench.errors import AgebenchError, DatasetError, UsageError
 from agebench.references import user_path
 from agebench.types import Problem
 
 STDIN = "-"
-
-VIDEO_SUFFIXES = frozenset(
-    {".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ogv", ".ts", ".webm", ".wmv"}
-)
-"""Suffixes, in lower case, of files that are taken for videos."""
 
 LEFT_OUT = "a video, left out: --out, --workers and --explain are for pictures"
 
@@ -39,15 +35,6 @@ class Sources:
     problems: tuple[Problem, ...] = ()
     roots: tuple[Path, ...] = ()
     single: bool = False
-
-
-def is_video(name: str) -> bool:
-    """Tell by the suffix, in any case, whether a file is meant to be a video.
-
-    >>> is_video("a.MP4"), is_video("a.jpg")
-    (True, False)
-    """
-    return os.path.splitext(name)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - text, no file
 
 
 def find_sources(arguments: Iterable[str], *, moving: bool = True) -> Sources:

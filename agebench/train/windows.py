@@ -248,7 +248,7 @@ def _collect(
     cut, wholes = _sorted_views(crop)
     found = _Collected([], {name: [] for name in wholes}, [], [], list[Problem]())
     for item in decoded:
-        reason = item.reason.removeprefix(f"{item.sample.name}: ")
+        reason = item.reason
         label = _label(item.sample)
         if item.image_bgr is not None:
             face, reason = _detected(detector, item.image_bgr, item.sample)

@@ -18,7 +18,7 @@ AHEAD_PER_WORKER = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """A picture's pixels, or why there are none."""
+    """A picture's pixels, or why there are none: a reason that does not repeat its name."""
 
     sample: Sample
     image_bgr: Image | None
@@ -34,9 +34,11 @@ def decode_sample(sample: Sample, max_pixels: int) -> Decoded:
         sha256 = hashlib.sha256(data).hexdigest()
         image = decode_image(data, sample.name, max_pixels=max_pixels)
     except ImageError as error:
-        return Decoded(sample, None, sha256, str(error))
+        # Whoever shows the reason shows the sample's name before it.
+        reason = str(error).removeprefix(f"{sample.path}: ").removeprefix(f"{sample.name}: ")
+        return Decoded(sample, None, sha256, reason)
     except MemoryError:
-        return Decoded(sample, None, sha256, f"{sample.name}: not enough memory to decode it")
+        return Decoded(sample, None, sha256, "not enough memory to decode it")
     return Decoded(sample, image, sha256)
 
 

@@ -1,7 +1,8 @@
 """Picture files to upright uint8 B, G, R arrays; everything odd is refused or converted by rule.
 
 Rules: EXIF rotation is applied; 16 bits become 8; transparency is laid over white; CMYK is
-converted by Pillow; of an animation or a multi-page file the first frame is taken.  Plain
+converted by Pillow; of an animation or a multi-page file the first frame is taken.  AVIF, JPEG 2000
+and, with an extra, HEIC are decoded by Pillow.  Plain
 pictures are decoded by OpenCV, because the published pipelines are; the others by Pillow.
 """
 
@@ -12,8 +13,9 @@ import stat
 from pathlib import Path
 
 import numpy as np
+import PIL
 from PIL import Image as PillowImage
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ImageOps, UnidentifiedImageError, features
 
 from agebench.errors import ImageError
 from agebench.types import Image
@@ -27,6 +29,9 @@ MAX_FILE_BYTES = 512 * 1024 * 1024
 _LFS_PREFIX = b"version https://git-lfs"
 # Multi-picture files (MPO) come as JPEG; a name that Pillow does not register ends its search.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
+_AVIF = frozenset({b"avif", b"avis"})
+_HEIF = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _PLAIN_MODES = ("RGB", "L", "1", "YCbCr")
 
 
@@ -66,6 +71,40 @@ def read_file(path: Path) -> bytes:
     return data
 
 
+def _further_kind(data: bytes) -> str:
+    """Return "AVIF", "HEIF" or "JPEG2000" by the first bytes, "" for everything else."""
+    if data.startswith(_JPEG2000):
+        return "JPEG2000"
+    if data[4:8] != b"ftyp":
+        return ""
+    brands = {data[start : start + 4] for start in (8, *range(16, 64, 4))}
+    if brands & _AVIF:
+        return "AVIF"
+    return "HEIF" if brands & _HEIF else ""
+
+
+def _require_reader(kind: str, name: str) -> None:
+    """Have Pillow know a format of `_further_kind`.
+
+    Raises:
+        ImageError: what reads it is not installed; says what to install.
+    """
+    if kind == "HEIF":
+        try:
+            from pillow_heif import register_heif_opener
+        except ImportError as error:
+            raise ImageError(
+                f"{name}: a HEIC picture, which needs an extra: pip install 'agebench[heif]'"
+            ) from error
+        register_heif_opener()
+    PillowImage.init()
+    if kind not in PillowImage.OPEN or (kind == "AVIF" and not features.check("avif")):
+        raise ImageError(
+            f"{name}: an {kind} picture, which Pillow {PIL.__version__} can't read: "
+            "pip install 'pillow>=11.3'"
+        )
+
+
 def _what_it_is(data: bytes) -> str:
     """Name what a file without a picture holds, as far as its first bytes tell."""
     head = data[:512].lstrip().lower()
@@ -78,8 +117,11 @@ def _what_it_is(data: bytes) -> str:
 
 def _open_header(data: bytes, name: str, max_pixels: int) -> PillowImage.Image:
     """Read only the header; the pixels stay undecoded until the size is known to be sane."""
+    kind = _further_kind(data)
+    if kind:
+        _require_reader(kind, name)
     try:
-        header = PillowImage.open(io.BytesIO(data), formats=_FORMATS)
+        header = PillowImage.open(io.BytesIO(data), formats=(kind,) if kind else _FORMATS)
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: expected a picture, got {_what_it_is(data)}") from error
     except PillowImage.DecompressionBombError as error:
@@ -147,7 +189,8 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     """
     header = _open_header(data, name, max_pixels)
     # OpenCV does not scale a PPM of another depth than 8 bits.
-    if header.mode not in _PLAIN_MODES or header.has_transparency_data or header.format == "PPM":
+    by_pillow = header.format in ("PPM", "AVIF", "HEIF", "JPEG2000")
+    if header.mode not in _PLAIN_MODES or header.has_transparency_data or by_pillow:
         return from_pillow(header, name)
     try:
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)

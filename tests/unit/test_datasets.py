@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from agebench.datasets import csv_list, fgnet, folders, utkface
-from agebench.datasets.base import SampleList, is_picture, list_files, readable_name
+from agebench.datasets.base import SampleList, list_files, readable_name
 from agebench.datasets.csv_table import read_table
+from agebench.datasets.suffixes import is_picture
 from agebench.errors import DatasetError
 from agebench.protocols import Dataset, DatasetSpec
 from agebench.registry import convert_option
