@@ -10,8 +10,8 @@ from agebench.errors import ModelError, inert
 from agebench.estimators.spec_schema import SpecFile
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.graph_inputs import GraphInput, Size, graph_inputs
-from agebench.types import Image
-from agebench.vision.frames import FRAME_ASPECT
+from agebench.types import FaceFrame, Image
+from agebench.vision.crops import view_patch
 
 ASPECT_TOLERANCE = 0.05
 """A view that is stretched by more than this share is warned of; fewer pixels than that round."""
@@ -95,18 +95,19 @@ def _check_shape(shape: tuple[Size, ...], tensorflow: bool, written: SpecFile, w
 
 def stretch_note(written: SpecFile) -> str:
     """Return a warning where the view's shape is not the input's; "" where it is."""
-    crop = written.crop.view()
-    aspects = {"face": FRAME_ASPECT, "aligned": FRAME_ASPECT, "eyes": 2.0, "mouth": 1.5}
-    aspect = aspects.get(crop.region, 1.0)
-    if crop.region in ("original", "forehead"):
+    view = written.crop.view()
+    if view.region == "original":
         return ""
-    high, wide = crop.size_hw
+    # Of a face as large as most: a margin in pixels hardly decides.
+    patch = view_patch(view, FaceFrame((0.0, 0.0), 200.0), (1000, 1000))
+    high, wide = view.size_hw
+    aspect = patch.width / patch.height
     stretch = (wide / high) / aspect
     if abs(stretch - 1) <= ASPECT_TOLERANCE:
         return ""
     how = "wide" if stretch > 1 else "narrow"
     return (
-        f"the view {crop.region!r} is {aspect:.2f} times as wide as high, the input "
+        f"the view {view.region!r} is {aspect:.2f} times as wide as high, the input "
         f"{wide / high:.2f} times: faces are drawn {max(stretch, 1 / stretch):.2f} times too {how}"
     )
 

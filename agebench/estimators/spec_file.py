@@ -87,7 +87,7 @@ class SpecFileEstimator:
         Raises:
             ModelError: the view of a face is missing, or the model fails.
         """
-        pixels = view_pixels(crops, self._written.crop.region, self._view)
+        pixels = view_pixels(crops, self._view.region, self._view)
         if not len(pixels):
             return []
         years, shares = self._output.answer(in_batches(pixels, self._rows, self._batch))
@@ -144,7 +144,7 @@ class SpecFileEstimator:
         bins = self._ages.bins if self._ages is not None and distribution else None
         return EstimatorSpec(
             name=written.name,
-            crop=CropSpec({written.crop.region: self._view}),
+            crop=CropSpec({self._view.region: self._view}),
             decode=self._output.rule,
             channel_order=self._format.channel_order,
             mean=self._format.mean,

@@ -12,9 +12,10 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, TypeAlias
 
-from agebench.errors import UsageError, WeightsError
+from agebench.errors import UsageError, WeightsError, suggestion
 from agebench.estimators.age_ranges import age_bins
 from agebench.estimators.common import BlobLayout, ChannelOrder, InputFormat
+from agebench.estimators.crop_names import CROPS, Border
 from agebench.estimators.spec_output import AgeScale, Kind, OrdinalForm, Rule
 from agebench.estimators.toml_reader import read_toml
 from agebench.types import MAX_AGE_YEARS, AgeBins, LabelKind, ViewSpec
@@ -72,24 +73,48 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Crop:
-    """Table [crop]: the view of the face, as `agebench.types.ViewSpec`."""
+    """Table [crop]: the view of the face, as `agebench.types.ViewSpec`.
+
+    A name stands for a region with margins (`crop_names.CROPS`); what is written beside it wins.
+    """
 
     size: tuple[int, int]
-    region: str = "face"
-    margin: float = 0.0
-    margin_px: float = 0.0
-    align: bool = False
-    border: Literal["replicate", "constant", "clip"] = "replicate"
+    name: str | None = None
+    region: str | None = None
+    times: float | None = None
+    margin: float | None = None
+    margin_px: float | None = None
+    align: bool | None = None
+    border: Border | None = None
 
     def __post_init__(self) -> None:
         _require(max(self.size) <= MAX_SIDE_PX, f"size must be at most {MAX_SIDE_PX}")
-        _require(self.region in REGIONS, f"unknown region {self.region!r}: {', '.join(REGIONS)}")
+        _require(
+            self.name is None or self.name in CROPS,
+            f"unknown name {self.name!r}: {suggestion(self.name or '', CROPS)}",
+        )
+        _require(self.name is None or self.region is None, "give a name or a region, not both")
+        _require(
+            self.region in (None, *REGIONS), f"unknown region {self.region!r}: {', '.join(REGIONS)}"
+        )
+        _require(self.times is None or self.margin is None, "give times or margin, not both")
+        _require(self.times is None or self.times > 0, "times must be above 0")
         self.view()
 
     def view(self) -> ViewSpec:
         """Return the view."""
+        # Without a name it is the canonical frame, whose aspect is a face's.
+        base = CROPS[self.name or "face"]
+        margin = base.margin if self.margin is None else self.margin
+        if self.times is not None:
+            margin = (self.times - 1) / 2
         return ViewSpec(
-            self.region, self.size, self.margin, self.margin_px, self.align, self.border
+            self.region or base.region,
+            self.size,
+            margin,
+            base.margin_px if self.margin_px is None else self.margin_px,
+            base.align if self.align is None else self.align,
+            self.border or base.border,
         )
 
 

@@ -39,6 +39,23 @@ CHIP_SIDE = 0.9025
 CHIP_DOWN = 0.0912
 """How far a chip's centre lies below the frame's, in frame heights (0.101 chips)."""
 
+ARCFACE_SIDE = 112
+"""Pixels of a side of ArcFace's crops."""
+
+ARCFACE_5: Floats = np.array(
+    [
+        (38.2946, 51.6963),
+        (73.5318, 51.5014),
+        (56.0252, 71.7366),
+        (41.5493, 92.3655),
+        (70.7299, 92.2041),
+    ]
+)
+"""Where eyes, nose tip and mouth corners lie in one, pixels (x, y).
+
+Source: Deng et al., "ArcFace", CVPR 2019, insightface/utils/face_align.py.
+"""
+
 _LEFT_EYE, _RIGHT_EYE, _NOSE, _MOUTH_LEFT, _MOUTH_RIGHT = range(5)
 
 
@@ -126,6 +143,26 @@ def _forehead(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
     return _part(frame, (_LEFT_EYE, _RIGHT_EYE), (0.66, 0.30), up=0.30)
 
 
+def _square(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    """A square around the face with its longer side, as many detect-and-crop programs cut."""
+    side = frame.height * max(FRAME_ASPECT, 1.0)
+    return Patch(frame.center_xy, side, side, frame.roll_rad)
+
+
+def _arcface(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
+    """The square in which the five points come to lie on ArcFace's, by least squares."""
+    points = frame_points(frame)
+    target = points[:, 0] + 1j * points[:, 1]
+    source = ARCFACE_5[:, 0] + 1j * ARCFACE_5[:, 1]
+    centred = source - source.mean()
+    factor = complex(np.vdot(centred, target - target.mean()) / np.vdot(centred, centred).real)
+    if abs(factor) < 1e-6:  # the points coincide
+        return _square(frame, _size_hw)
+    middle = complex(target.mean()) + factor * ((1 + 1j) * (ARCFACE_SIDE - 1) / 2 - source.mean())
+    side = abs(factor) * ARCFACE_SIDE
+    return Patch((middle.real, middle.imag), side, side, math.atan2(factor.imag, factor.real))
+
+
 MIRRORED_REGIONS = MappingProxyType({"eye_left": "eye_right", "eye_right": "eye_left"})
 """What a region shows in the mirrored picture; the others show themselves."""
 
@@ -135,6 +172,8 @@ REGIONS: Mapping[str, RegionRule] = MappingProxyType(
         "face": _face,
         "aligned": _aligned,
         "chip": _chip,
+        "square": _square,
+        "arcface-112": _arcface,
         "eyes": _eyes,
         "eye_left": _eye_left,
         "eye_right": _eye_right,
