@@ -43,6 +43,8 @@ DETECTORS = (
     "yoloface-500k",
     "yoloface-500k version=v1",
     "yunet",
+    "opencv-ssd",
+    "opencv-ssd pad=0",
     "haar",
 )
 HEIGHTS_PX = (20, 50, 100)

@@ -24,6 +24,7 @@ import numpy as np
 from agebench.datasets.landmarks import read_pts
 from agebench.detectors.aligned import Aligned
 from agebench.detectors.haar import Haar
+from agebench.detectors.opencv_ssd import OpenCvSsd
 from agebench.detectors.yoloface_500k import YoloFace500k
 from agebench.detectors.yolov8_face import YoloV8Face
 from agebench.detectors.yunet import YuNet
@@ -167,7 +168,7 @@ def main() -> None:
     paths = sorted((shared / "data" / "fgnet" / "images").iterdir())
     images = [read_image(path) for path in paths]
     references = [reference_frame(largest(judge.detect(image))) for image in images]
-    detectors = (judge, YoloFace500k(), YoloFace500k(version="v1"), YuNet(), Haar())
+    detectors = (judge, YoloFace500k(), YoloFace500k(version="v1"), YuNet(), OpenCvSsd(), Haar())
     rows = [report(each, relate(images, each, references.__getitem__)) for each in detectors]
     every_chip = sorted((shared / "data" / "utkface").iterdir())
     chips = [read_image(path) for path in random.Random(SEED).sample(every_chip, CHIPS)]
@@ -176,7 +177,7 @@ def main() -> None:
 
     points = shared / "data" / "fgnet" / "points"
     pupils = [np.array(read_pts(points / f"{path.stem.lower()}.pts"))[PUPILS] for path in paths]
-    names = ("yolov8-face@onnxruntime", "yoloface-500k", "yoloface-500k version=v1")
+    names = ("yolov8-face@onnxruntime", "yoloface-500k", "yoloface-500k version=v1", "opencv-ssd")
     pad_rows = [pad_row(name, pad, images, pupils) for name in names for pad in PADS]
     text = "\n".join(
         [

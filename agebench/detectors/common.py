@@ -19,8 +19,8 @@ from agebench.errors import UsageError
 from agebench.types import FIVE_POINTS, Face, Floats, Image
 from agebench.vision.opencv import cv2
 
-FacePolicy: TypeAlias = Literal["all", "largest"]
-"""Which of the faces found in a picture are kept."""
+FacePolicy: TypeAlias = Literal["all", "largest", "best"]
+"""Which of the faces found in a picture are kept: the largest box, or the best score, alone."""
 
 PadMode: TypeAlias = float | Literal["auto"]
 """Free space around the picture, in shares of its sides, or as much as turns out to be needed."""
@@ -337,6 +337,8 @@ def to_faces(found: Candidates, policy: FacePolicy) -> list[Face]:
     if policy == "largest" and len(found):
         sizes = found.boxes_xyxy[order, 2:] - found.boxes_xyxy[order, :2]
         order = order[[int(np.argmax(sizes.prod(axis=1)))]]
+    elif policy == "best":
+        order = order[:1]
     points = None if found.points_xy is None else found.points_xy[order].tolist()
     boxes, scores = found.boxes_xyxy[order].tolist(), found.scores[order].tolist()
     return [

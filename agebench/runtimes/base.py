@@ -53,7 +53,7 @@ class ModelSource:
     Attributes:
         kind: the format.
         path: the file with the weights.
-        config: the layout's own text (prototxt or cfg), where the format has one.
+        config: the layout's own text (prototxt, cfg or pbtxt), where the format has one.
         outputs: names of the outputs wanted; empty for all.
         inputs: names of the inputs, in order, where the format does not hold them.
         data: the file's bytes where they were read before, so that what is parsed is what was

@@ -22,6 +22,13 @@ def _text(config: str | None) -> Any:
     return np.frombuffer((config or "").encode(), np.uint8)
 
 
+def _tensorflow(data: Any, config: str | None) -> Any:
+    # An empty layout is an error; none is the graph's own.
+    if config is None:
+        return cv2.dnn.readNetFromTensorflow(data)
+    return cv2.dnn.readNetFromTensorflow(data, _text(config))
+
+
 def read_net(source: ModelSource) -> Any:
     """Return the `cv2.dnn.Net` of a model's files.
 
@@ -36,7 +43,7 @@ def read_net(source: ModelSource) -> Any:
         "onnx": lambda: cv2.dnn.readNetFromONNX(data),
         "caffe": lambda: cv2.dnn.readNetFromCaffe(_text(source.config), data),
         "darknet": lambda: cv2.dnn.readNetFromDarknet(_text(source.config), data),
-        "tensorflow": lambda: cv2.dnn.readNetFromTensorflow(data),
+        "tensorflow": lambda: _tensorflow(data, source.config),
         "tflite": lambda: cv2.dnn.readNetFromTFLite(data),
     }
     try:

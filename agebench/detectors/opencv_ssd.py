@@ -1,0 +1,181 @@
+"""opencv-ssd: the 300x300 face detector of OpenCV's samples, on which age_net tutorials build.
+
+It invents faces: what fills more than about half of the picture is found a second time, a third of
+the input further to the right and down, and as far as twice the picture's size outside of it, with
+scores as high as the true one's (opencv/opencv#14841, #15912; measured in
+docs/tutorial-mistakes.md).  Only the coarsest of its six maps do so, and small faces do not reach
+them: ``pad="auto"`` looks at large faces again with free space around the picture.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from agebench import weights
+from agebench.detectors.common import (
+    FILLS,
+    RETRY_PADS,
+    Candidates,
+    FacePolicy,
+    PadMode,
+    check_faces,
+    check_pad,
+    check_picture,
+    check_share,
+    fit,
+    merge,
+    suppress,
+    to_faces,
+)
+from agebench.errors import ModelError
+from agebench.protocols import BoxToFrame, DetectorSpec
+from agebench.runtimes import ModelSource, open_model
+from agebench.runtimes.base import Tensor
+from agebench.types import Face, Floats, Image, WeightsFile
+from agebench.vision.opencv import cv2
+from agebench.wheels import Wheelhouse
+
+FILE = "opencv_face_detector_uint8.pb"
+LAYOUT_FILE = "opencv_face_detector.pbtxt"
+OUTPUT = "detection_out"
+
+SIDE = 300
+"""Side of the input, pixels; the picture is stretched to it."""
+
+MEAN = (104.0, 117.0, 123.0)
+"""Subtracted from R, G and B, as the tutorials do; OpenCV's own sample takes B, G, R and 177."""
+
+NMS = 0.45
+"""IoU above which the network's own last layer drops the worse of two boxes."""
+
+TO_FRAME = BoxToFrame(0.006, 0.002, 1.008)
+"""Medians of benchmarks/frames.py."""
+
+
+def rows_of(output: Tensor) -> Tensor:
+    """Return the rows (image, class, score, left, top, right, bottom) of the network's answer.
+
+    Raises:
+        ModelError: it is not of that form.
+    """
+    fits = output.ndim == 4 and output.shape[:2] == (1, 1) and output.shape[3] == 7
+    if not fits or not np.isfinite(output).all():
+        raise ModelError(
+            "an SSD face detector gives finite numbers of shape (1, 1, n, 7), this one gave "
+            f"{output.shape}: is it another kind of network?"
+        )
+    rows: Tensor = output[0, 0]
+    return rows
+
+
+class OpenCvSsd:
+    """Faces by the residual SSD of OpenCV's samples; the picture is stretched to the input.
+
+    Args:
+        path: another network of this kind as TensorFlow graph (.pb), with its layout beside it as
+            .pbtxt; the published layout is taken where there is none.
+        runtime: "cv2dnn", the only one that reads it.
+        device: as the runtime knows it; "cpu" if left out.
+        confidence: least score of a face, 0 to 1; 0.7 as in the tutorials.
+        pad: free space on every side in shares of the picture, 0 to 2, or "auto": none, and some
+            where a face is large or none was found.  0 is what the tutorials do.
+        faces: keep "all" faces, the "largest" or the one of the "best" score.
+
+    Raises:
+        UsageError: an option is out of range.
+        WeightsError: a model file can't be had or is not what it should be.
+        ModelError: it can't be loaded.
+        DeviceError: the device can't be used.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path | None = None,
+        runtime: str | None = None,
+        device: str | None = None,
+        confidence: float = 0.7,
+        pad: PadMode = "auto",
+        faces: FacePolicy = "all",
+    ) -> None:
+        name = "opencv-ssd"
+        self._confidence = check_share(name, "confidence", confidence)
+        self._pad = check_pad(name, pad)
+        self._faces = check_faces(name, faces)
+        source, files = _find_files(path)
+        self._model = open_model(source, runtime=runtime, device=device)
+        self._spec = DetectorSpec(
+            name=name,
+            box_to_frame=TO_FRAME,
+            weights=files,
+            runtime=self._model.info,
+            settings={"confidence": self._confidence, "pad": self._pad, "faces": self._faces},
+            licence=files[0].licence,
+            source=files[0].source,
+            citation="OpenCV samples, res10_300x300_ssd_iter_140000, after Liu et al., SSD: Single "
+            "Shot MultiBox Detector, ECCV 2016",
+            notes=("without free space around it, a face that fills the picture is found twice",),
+        )
+        self._look(np.zeros((SIDE, SIDE, 3), np.uint8), 0.0)
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """See `FaceDetector.spec`."""
+        return self._spec
+
+    def detect(self, image_bgr: Image, /) -> list[Face]:
+        """See `FaceDetector.detect`; a box whose centre lies outside of the picture is no face."""
+        image = check_picture(image_bgr)
+        found = self._look(image, self._pad) if self._pad != "auto" else self._look_again(image)
+        height, width = image.shape[:2]
+        centers = (found.boxes_xyxy[:, :2] + found.boxes_xyxy[:, 2:]) / 2
+        inside = (centers >= -0.5) & (centers < np.array([width, height]) - 0.5)
+        return to_faces(found.take(np.flatnonzero(inside.all(axis=1))), self._faces)
+
+    def _look_again(self, image_bgr: Image) -> Candidates:
+        """Look, and believe no large box as long as there can be more space around the picture."""
+        kept = Candidates(np.zeros((0, 4)), np.zeros(0))
+        for pad in (0.0, *RETRY_PADS):
+            found = self._look(image_bgr, pad)
+            heights = found.boxes_xyxy[:, 3] - found.boxes_xyxy[:, 1]
+            large = heights >= FILLS * image_bgr.shape[0] * (1.0 + 2.0 * pad)
+            if pad == RETRY_PADS[-1]:
+                large[:] = False
+            kept = merge(kept, found.take(~large), NMS)
+            if len(found) and not large.any():
+                break
+        return kept
+
+    def _look(self, image_bgr: Image, pad: float) -> Candidates:
+        """Look once; faces in the picture's pixels, best first."""
+        if pad:
+            canvas, placement = fit(image_bgr, (SIDE, SIDE), pad=pad, keep_aspect=False)
+            found = self._ask(canvas, np.full(4, SIDE, np.float32))
+            return found.placed(placement)
+        height, width = image_bgr.shape[:2]
+        # To the last bit what the tutorials compute, but for the origin of coordinates.
+        found = self._ask(image_bgr, np.array([width, height, width, height], np.float32))
+        return Candidates(found.boxes_xyxy - 0.5, found.scores)
+
+    def _ask(self, image_bgr: Image, size_xyxy: Tensor) -> Candidates:
+        blob = cv2.dnn.blobFromImage(image_bgr, 1.0, (SIDE, SIDE), MEAN, swapRB=True, crop=False)
+        rows = rows_of(self._model.run({"": np.asarray(blob, np.float32)})[OUTPUT])
+        rows = rows[rows[:, 2] > self._confidence]
+        boxes: Floats = (rows[:, 3:] * size_xyxy).astype(np.float64)
+        return suppress(Candidates(boxes, rows[:, 2].astype(np.float64)), NMS)
+
+
+def _find_files(path: Path | None) -> tuple[ModelSource, tuple[WeightsFile, ...]]:
+    beside = None if path is None else path.with_suffix(".pbtxt")
+    with Wheelhouse(weights.cache_dir()) as house:  # one download for both
+        graph = weights.resolve(FILE, explicit=path, wheelhouse=house)
+        own = beside if beside is not None and beside.is_file() else None
+        layout = weights.resolve(LAYOUT_FILE, explicit=own, wheelhouse=house)
+    try:
+        text = layout.path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelError(f"{layout.path}: is no layout of a TensorFlow graph: {error}") from error
+    source = ModelSource("tensorflow", graph.path, config=text, outputs=(OUTPUT,))
+    return source, (graph.info, layout.info)
