@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.arrays import ages, finite_floats, same_length
-from agebench.intervals import LEVEL, Interval, cluster_codes
+from agebench.intervals import LEVEL, MINIMUM_PICTURES, Interval, cluster_codes, people_in
 from agebench.proportions import share_interval
 
 THRESHOLDS_YEARS = (13, 16, 18, 21, 25)
@@ -36,11 +36,12 @@ class AgeGate:
         minors: pictures of people below the legal age.
         adults: pictures of people at or above it.
         false_pass_rate: share of the minors estimated at or above the challenge age (NIST: false
-            positive rate); None without minors.
+            positive rate); None with fewer minors than a part needs for figures.
         false_pass_interval: its interval; None where there is none.
         false_stop_rate: share of the adults estimated below the challenge age (false negative
-            rate); None without adults.
+            rate); None with too few adults.
         false_stop_interval: its interval.
+        minor_people, adult_people: number of people in these pictures; None where not known.
     """
 
     threshold_years: int
@@ -51,6 +52,8 @@ class AgeGate:
     false_pass_interval: Interval | None
     false_stop_rate: float | None
     false_stop_interval: Interval | None
+    minor_people: int | None = None
+    adult_people: int | None = None
 
 
 def age_gates(
@@ -60,6 +63,7 @@ def age_gates(
     clusters: Sequence[Hashable] | None = None,
     thresholds_years: Sequence[int] = THRESHOLDS_YEARS,
     buffers_years: Sequence[int] = BUFFERS_YEARS,
+    minimum: int = MINIMUM_PICTURES,
     level: float = LEVEL,
 ) -> tuple[AgeGate, ...]:
     """Return the figures of every gate, by threshold and then by buffer.
@@ -70,12 +74,13 @@ def age_gates(
         clusters: who each picture shows; the intervals are then over people, see `proportions`.
         thresholds_years: legal ages.
         buffers_years: years added to each.
+        minimum: pictures below, or from, the legal age that are needed for the rate over them.
         level: confidence of the intervals.
 
     Raises:
         ValueError: shapes, lengths or values other than the above.
 
-    >>> gate = age_gates([15, 17, 18, 40], [19, 15, 22, 45], buffers_years=[0])[2]
+    >>> gate = age_gates([15, 17, 18, 40], [19, 15, 22, 45], buffers_years=[0], minimum=2)[2]
     >>> gate.threshold_years, gate.minors, gate.false_pass_rate, gate.false_stop_rate
     (18, 2, 0.5, 0.0)
     """
@@ -88,15 +93,29 @@ def age_gates(
         for threshold in thresholds_years:
             minor = np.flatnonzero(true < threshold)
             adult = np.flatnonzero(true >= threshold)
+            who = [
+                None if clusters is None else people_in([clusters[row] for row in rows.tolist()])
+                for rows in (minor, adult)
+            ]
             for buffer in buffers_years:
                 passes = predicted >= threshold + buffer
                 rates: list[float | None] = []
                 bounds: list[Interval | None] = []
                 for rows, wrong in ((minor, passes[minor]), (adult, ~passes[adult])):
                     people = None if codes is None else codes[rows]
-                    rates.append(float(wrong.mean()) if len(rows) else None)
-                    bounds.append(share_interval(wrong, people, level))
-                counts = (len(minor), len(adult))
-                yield AgeGate(threshold, buffer, *counts, rates[0], bounds[0], rates[1], bounds[1])
+                    enough = len(rows) >= max(1, minimum)
+                    rates.append(float(wrong.mean()) if enough else None)
+                    bounds.append(share_interval(wrong, people, level) if enough else None)
+                yield AgeGate(
+                    threshold,
+                    buffer,
+                    len(minor),
+                    len(adult),
+                    rates[0],
+                    bounds[0],
+                    rates[1],
+                    bounds[1],
+                    *who,
+                )
 
     return tuple(gates())

@@ -125,8 +125,10 @@ def score_distributions(
     """Score distributions against true ages, one by one.
 
     NLL and CRPS are proper scores: nobody does better than by saying what they believe (Gneiting
-    & Raftery, JASA 102, 2007, 359-378).  The CRPS of a distribution over whole years is the sum
-    over all years of (cumulative probability - [true <= year])^2.
+    & Raftery, JASA 102, 2007, 359-378).  The CRPS is the integral over all ages of (cumulative
+    probability - [true <= age])^2, where the cumulative probability rises at whole years: for a
+    label in whole years the sum over them, and for a distribution that is sure of one year the
+    absolute error, whatever the label.
 
     Args:
         probabilities: shape (n, bins), as in `year_probabilities`.
@@ -156,8 +158,9 @@ def score_distributions(
     rows, year = np.arange(len(true)), np.where(known, np.floor(true), 0.0).astype(np.intp)
     given = by_year[rows, year]
     nll = np.abs(np.log(np.clip(given, LEAST_PROBABILITY, 1.0)))
-    reached = np.arange(_YEARS) >= year[:, None]
-    crps = np.sum((cumulative - reached) ** 2, axis=1)
+    # Of each year from its beginning, the part before the true age and the part from it on.
+    before = np.clip(np.where(known, true, 0.0)[:, None] - np.arange(_YEARS), 0.0, 1.0)
+    crps = np.sum(before * cumulative**2 + (1 - before) * (1 - cumulative) ** 2, axis=1)
     pit = np.clip(cumulative[rows, year] - (1 - shift) * given, 0.0, 1.0)
     return DistributionScores(
         nll=np.where(known, nll, np.nan),

@@ -6,19 +6,30 @@ the pictures are known, people are resampled and swapped, not pictures; see `int
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 
-from agebench.arrays import Ints, finite_floats
-from agebench.intervals import LEVEL, REPLICATES, Interval, cluster_codes, percentile_interval
+from agebench.arrays import Bools, Ints, finite_floats, one_blas_thread
+from agebench.intervals import (
+    LEVEL,
+    MINIMUM_PEOPLE,
+    REPLICATES,
+    Interval,
+    cluster_codes,
+    percentile_interval,
+)
 from agebench.types import Floats
 
 PERMUTATIONS = 9999
-"""Random swaps of a test: the smallest p-value is then 1/10,000."""
+"""Random swaps of a test at least: the smallest p-value is then 1/10,000."""
+
+_FLIPS_AT_ONCE = 10_000
+"""Swaps held in memory together."""
 
 _ROUNDING = 1e-9
 """Sums this near to each other, relative to the errors' own sum, are ties."""
@@ -29,24 +40,35 @@ _SIGNS = 1.0 - 2.0 * (np.arange(256)[:, None] >> np.arange(8) & 1)
 
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
-    """Two estimators on the same pictures.
+    """Two estimators on the pictures that both gave an age for.
 
     Attributes:
         first, second: their columns.
-        n: number of pictures.
+        n: number of these pictures.
+        people: number of people in them; of pictures where people are not known.
         difference_years: MAE of the first minus that of the second; negative: the first is better.
-        interval: bootstrap interval of the difference; None with fewer than two people.
-        p_value: of the sign-flip test; None likewise.
-        p_adjusted: the same after Holm's correction for the number of pairs.
+            None with no picture.
+        interval: bootstrap interval of the difference; None with fewer than `MINIMUM_PEOPLE`
+            people, as all that follow.
+        p_value: of the sign-flip test.
+        p_adjusted: the same after Holm's correction for the number of pairs tested.
+        swaps: how many ways of swapping were tried.
+        all_swaps: true if these are all that there are.
+        smallest_p: the smallest value that `p_adjusted` could have had, whatever the errors: where
+            it is not below the level, no difference can be shown.
     """
 
     first: int
     second: int
     n: int
-    difference_years: float
-    interval: Interval | None
-    p_value: float | None
-    p_adjusted: float | None
+    people: int
+    difference_years: float | None
+    interval: Interval | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    swaps: int | None = None
+    all_swaps: bool | None = None
+    smallest_p: float | None = None
 
 
 def _cluster_sums(errors: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
@@ -72,6 +94,17 @@ def _columns(errors: npt.ArrayLike) -> Floats:
     if not values.size:
         raise ValueError(f"errors: expected at least one picture and column, got {values.shape}")
     return values
+
+
+def _columns_with_gaps(errors: npt.ArrayLike) -> tuple[Floats, Bools]:
+    """The errors, and where there are any."""
+    try:
+        values = np.asarray(errors, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"errors: expected an array of numbers: {error}") from error
+    there = ~np.isnan(values)
+    _columns(np.where(there, values, 0.0))
+    return values, there
 
 
 def bootstrap_column_means(
@@ -100,33 +133,57 @@ def bootstrap_column_means(
     generator = np.random.default_rng(seed)
     people = len(sums)
     means = np.empty((replicates, sums.shape[1]))
-    for row in range(replicates):
-        drawn = generator.integers(0, people, people, dtype=np.int32)
-        weights = np.bincount(drawn, minlength=people).astype(np.float64)
-        means[row] = weights @ sums / (weights @ counts)
+    with one_blas_thread():
+        for row in range(replicates):
+            drawn = generator.integers(0, people, people, dtype=np.int32)
+            weights = np.bincount(drawn, minlength=people).astype(np.float64)
+            means[row] = weights @ sums / (weights @ counts)
     return means
 
 
-def _flipped_sums(sums: Floats, permutations: int, seed: int) -> tuple[Floats, bool]:
-    """Sums of the rows with random signs, shape (number, columns); and whether they are all ways.
+def _swaps(people: int, permutations: int) -> tuple[int, bool]:
+    """How many ways of swapping so many people are tried, and whether these are all."""
+    exact = people <= 40 and 2**people <= permutations
+    return (2**people if exact else permutations), exact
+
+
+def _flipped_sums(sums: Floats, permutations: int, seed: int) -> Iterator[Floats]:
+    """Sums of the rows with random signs, shape (some, columns); all ways where there are few.
 
     Eight rows take their signs together, from one random byte.
     """
     rows = len(sums)
-    exact = rows <= 40 and 2**rows <= permutations
-    number = 2**rows if exact else permutations
-    ways = np.arange(number)
+    number, exact = _swaps(rows, permutations)
     generator = np.random.default_rng(seed)
-    totals = np.zeros((number, sums.shape[1]))
-    for start in range(0, rows, 8):
-        block = sums[start : start + 8]
-        table = _SIGNS[:, : len(block)] @ block
-        if exact:
-            chosen = (ways >> start & 255) % 2 ** len(block)
-        else:
-            chosen = generator.integers(0, 256, number, dtype=np.uint8).astype(np.intp)
-        totals += table[chosen]
-    return totals, exact
+    for begin in range(0, number, _FLIPS_AT_ONCE):
+        ways = np.arange(begin, min(number, begin + _FLIPS_AT_ONCE))
+        totals = np.zeros((len(ways), sums.shape[1]))
+        for start in range(0, rows, 8):
+            block = sums[start : start + 8]
+            table = _SIGNS[:, : len(block)] @ block
+            if exact:
+                chosen = (ways >> start & 255) % 2 ** len(block)
+            else:
+                chosen = generator.integers(0, 256, len(ways), dtype=np.uint8).astype(np.intp)
+            totals += table[chosen]
+        yield totals
+
+
+def _pair_p_values(
+    sums: Floats, pairs: Sequence[tuple[int, int]], permutations: int, seed: int
+) -> list[float]:
+    """The two-sided p-value of each pair of columns; see `sign_flip_p_values`."""
+    number, exact = _swaps(len(sums), permutations)
+    slack = _ROUNDING * np.abs(sums).sum(axis=0)
+    counts = [0] * len(pairs)
+    with one_blas_thread():
+        for flipped in _flipped_sums(sums, permutations, seed):
+            for at, (first, second) in enumerate(pairs):
+                needed = abs((sums[:, first] - sums[:, second]).sum())
+                needed -= slack[first] + slack[second]
+                reached = np.abs(flipped[:, first] - flipped[:, second]) >= needed
+                counts[at] += int(reached.sum())
+    return [count / number if exact else (count + 1) / (number + 1) for count in counts]
 
 
 def sign_flip_p_values(
@@ -162,15 +219,11 @@ def sign_flip_p_values(
     if permutations < 1:
         raise ValueError(f"permutations: expected at least 1, got {permutations}")
     sums, _ = _cluster_sums(_columns(errors), clusters)
-    flipped, exact = _flipped_sums(sums, permutations, seed)
     columns = sums.shape[1]
+    pairs = list(combinations(range(columns), 2))
     p_values = np.ones((columns, columns))
-    for first, second in combinations(range(columns), 2):
-        differences = sums[:, first] - sums[:, second]
-        slack = _ROUNDING * float(np.abs(sums[:, [first, second]]).sum())
-        reached = np.abs(flipped[:, first] - flipped[:, second]) >= abs(differences.sum()) - slack
-        count = int(reached.sum())
-        p_value = count / len(reached) if exact else (count + 1) / (len(reached) + 1)
+    found = _pair_p_values(sums, pairs, permutations, seed)
+    for (first, second), p_value in zip(pairs, found, strict=True):
         p_values[first, second] = p_values[second, first] = p_value
     return p_values
 
@@ -191,6 +244,49 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def needed_permutations(pairs: int, level: float = LEVEL) -> int:
+    """Return how many random swaps so many pairs need for a difference to be shown at all.
+
+    The smallest p-value is one over the number of swaps, and Holm multiplies it by the number of
+    pairs: it is to come to a fifth of 1 - `level` at most.
+
+    >>> needed_permutations(1), needed_permutations(528)
+    (100, 52800)
+    """
+    return math.ceil(round(5 * pairs / (1 - level), 6))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SamePictures:
+    """Pairs of columns that have the same pictures in common."""
+
+    rows: Bools
+    pairs: list[tuple[int, int]]
+    clusters: Sequence[Hashable] | None
+    people: int
+
+    @property
+    def tested(self) -> bool:
+        return self.people >= MINIMUM_PEOPLE
+
+
+def _by_pictures(there: Bools, clusters: Sequence[Hashable] | None) -> tuple[_SamePictures, ...]:
+    rows_of: dict[bytes, Bools] = {}
+    pairs_of: dict[bytes, list[tuple[int, int]]] = {}
+    for first, second in combinations(range(there.shape[1]), 2):
+        both = there[:, first] & there[:, second]
+        rows_of.setdefault(both.tobytes(), both)
+        pairs_of.setdefault(both.tobytes(), []).append((first, second))
+    found = []
+    for key, rows in rows_of.items():
+        chosen = None
+        if clusters is not None:
+            chosen = [clusters[row] for row in np.flatnonzero(rows).tolist()]
+        people = int(rows.sum()) if chosen is None else len(set(cluster_codes(chosen).tolist()))
+        found.append(_SamePictures(rows, pairs_of[key], chosen, people))
+    return tuple(found)
+
+
 def compare_pairs(
     errors: npt.ArrayLike,
     *,
@@ -200,13 +296,14 @@ def compare_pairs(
     level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[PairedComparison, ...]:
-    """Compare every two columns of absolute errors.
+    """Compare every two columns of absolute errors, each two on the rows that both have.
 
     Args:
-        errors: absolute errors in years, shape (n, estimators), over the same pictures.
+        errors: absolute errors in years, shape (n, estimators); NaN where an estimator gave no age.
         clusters: who each picture shows, as in `intervals.bootstrap_mean`.
         replicates: of the bootstrap.
-        permutations: of the test.
+        permutations: of the test; more are tried where so many pairs need them, see
+            `needed_permutations`.
         level: confidence of the intervals.
         seed: of both.
 
@@ -216,21 +313,69 @@ def compare_pairs(
     Raises:
         ValueError: shapes, lengths or values other than the above.
     """
-    values = _columns(errors)
-    pairs = list(combinations(range(values.shape[1]), 2))
-    means = values.mean(axis=0)
-    people = len(values) if clusters is None else len(set(cluster_codes(clusters).tolist()))
-    if people < 2 or not pairs:
-        return tuple(
-            PairedComparison(i, j, len(values), float(means[i] - means[j]), None, None, None)
-            for i, j in pairs
+    values, there = _columns_with_gaps(errors)
+    if clusters is not None and len(clusters) != len(values):
+        raise ValueError(f"clusters: expected {len(values)} members, got {len(clusters)}")
+    groups = _by_pictures(there, clusters)
+    tested = sum(len(group.pairs) for group in groups if group.tested)
+    swaps = max(permutations, needed_permutations(tested, level))
+    found = [
+        pair
+        for group in groups
+        for pair in _compare_group(values, group, replicates, swaps, level, seed)
+    ]
+    found.sort(key=lambda pair: (pair.first, pair.second))
+    return tuple(_adjusted(found))
+
+
+def _compare_group(
+    values: Floats,
+    group: _SamePictures,
+    replicates: int,
+    permutations: int,
+    level: float,
+    seed: int,
+) -> Iterator[PairedComparison]:
+    """Compare pairs on the pictures that they have in common; p-values are not adjusted yet."""
+    n = int(group.rows.sum())
+    columns = sorted({column for pair in group.pairs for column in pair})
+    part = values[group.rows][:, columns]
+    # The mean of the differences would differ from the difference of the stated MAEs by rounding.
+    means = part.mean(axis=0) if n else np.zeros(len(columns))
+    pairs = [(columns.index(first), columns.index(second)) for first, second in group.pairs]
+    if not group.tested:
+        for (first, second), (i, j) in zip(group.pairs, pairs, strict=True):
+            difference = float(means[i] - means[j]) if n else None
+            yield PairedComparison(first, second, n, group.people, difference)
+        return
+    resampled = bootstrap_column_means(
+        part, clusters=group.clusters, replicates=replicates, seed=seed
+    )
+    sums, _ = _cluster_sums(part, group.clusters)
+    p_values = _pair_p_values(sums, pairs, permutations, seed)
+    swaps, exact = _swaps(group.people, permutations)
+    for (first, second), (i, j), p_value in zip(group.pairs, pairs, p_values, strict=True):
+        yield PairedComparison(
+            first,
+            second,
+            n,
+            group.people,
+            float(means[i] - means[j]),
+            percentile_interval(resampled[:, i] - resampled[:, j], group.people, level),
+            p_value,
+            swaps=swaps,
+            all_swaps=exact,
+            smallest_p=2 / swaps if exact else 1 / (swaps + 1),
         )
-    resampled = bootstrap_column_means(values, clusters=clusters, replicates=replicates, seed=seed)
-    table = sign_flip_p_values(values, clusters=clusters, permutations=permutations, seed=seed)
-    p_values = [float(table[pair]) for pair in pairs]
-    found = []
-    for (i, j), p_value, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
-        interval = percentile_interval(resampled[:, i] - resampled[:, j], people, level)
-        difference = float(means[i] - means[j])
-        found.append(PairedComparison(i, j, len(values), difference, interval, p_value, adjusted))
-    return tuple(found)
+
+
+def _adjusted(pairs: Sequence[PairedComparison]) -> Iterator[PairedComparison]:
+    """Add what the p-values are, and what they could be at best, after Holm's correction."""
+    tested = [pair.p_value for pair in pairs if pair.p_value is not None]
+    corrected = iter(holm(tested))
+    for pair in pairs:
+        if pair.smallest_p is None:
+            yield pair
+        else:
+            smallest = min(1.0, len(tested) * pair.smallest_p)
+            yield replace(pair, p_adjusted=next(corrected), smallest_p=smallest)

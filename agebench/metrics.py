@@ -9,20 +9,25 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from agebench.arrays import Bools, ages, finite_floats, same_length
 from agebench.buckets import class_of_age
-from agebench.intervals import LEVEL, REPLICATES, Interval, bootstrap_mean
+from agebench.intervals import (
+    LEVEL,
+    MINIMUM_PICTURES,
+    REPLICATES,
+    Interval,
+    bootstrap_mean,
+    people_in,
+)
 from agebench.types import AgeBins, Floats
 
 CS_YEARS = (1, 3, 5, 10)
 """The k of the cumulative scores CS@k in a summary."""
-
-MINIMUM_FOR_INTERVAL = 10
-"""Pictures that a decade needs before its mean error gets an interval."""
 
 
 def signed_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
@@ -109,6 +114,35 @@ def signed_bias(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> fl
     return float(_some(true_years, predicted_years).mean())
 
 
+LEAST_ANSWERED = 0.5
+"""Share of the pictures, among those that any estimator gave an age for, that an estimator must
+give an age for in order to be ranked: one that answers next to nothing would else decide which
+pictures all others are judged on."""
+
+
+def common_pictures(answered: Bools, least: float = LEAST_ANSWERED) -> tuple[Bools, Bools]:
+    """Return who is ranked, and on which pictures: those that all who are ranked gave an age for.
+
+    Args:
+        answered: whether each estimator gave an age for each picture, shape (estimators, pictures).
+        least: share of the pictures with any age that an estimator needs to be ranked; whatever
+            it is, one without any age is not.
+
+    Returns:
+        Flags of shape (estimators,) and (pictures,); without anybody ranked no picture is common.
+
+    >>> answered = np.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]], np.bool_)
+    >>> ranked, common = common_pictures(answered)
+    >>> ranked.tolist(), common.tolist()
+    ([True, True, False], [True, True, True, False])
+    """
+    counts = answered.sum(axis=1)
+    ranked = (counts > 0) & (counts >= least * answered.any(axis=0).sum())
+    if not ranked.any():
+        return ranked, np.zeros(answered.shape[1], np.bool_)
+    return ranked, np.asarray(answered[ranked].all(axis=0))
+
+
 def cumulative_score(
     true_years: npt.ArrayLike, predicted_years: npt.ArrayLike, years: float
 ) -> float:
@@ -137,16 +171,57 @@ class DecadeError:
     Attributes:
         decade: "0-9", "10-19", ..., of completed years.
         n: number of pictures, at least 1.
-        mae_years: mean absolute error.
-        bias_years: mean of predicted minus true.
-        mae_interval: bootstrap interval of `mae_years`; None with too few pictures or people.
+        mae_years: mean absolute error; None with fewer pictures than a part needs.
+        bias_years: mean of predicted minus true; None likewise.
+        mae_interval: bootstrap interval of `mae_years`; None also with too few people.
+        people: number of people in the pictures; None where they are not known.
     """
 
     decade: str
     n: int
-    mae_years: float
-    bias_years: float
+    mae_years: float | None
+    bias_years: float | None
     mae_interval: Interval | None
+    people: int | None = None
+
+
+class PartError(NamedTuple):
+    """The error over a part of the pictures; attributes as in `DecadeError`."""
+
+    n: int
+    mae_years: float | None
+    bias_years: float | None
+    mae_interval: Interval | None
+    people: int | None
+
+
+def part_error(
+    errors_years: Floats,
+    clusters: Sequence[Hashable] | None,
+    *,
+    minimum: int = MINIMUM_PICTURES,
+    replicates: int = REPLICATES,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> PartError:
+    """Return the figures of a part of the pictures, if it is large enough for any.
+
+    Args:
+        errors_years: predicted minus true, shape (n,).
+        clusters: who each picture shows, as in `bootstrap_mean`.
+        minimum: pictures that a part needs to get figures.
+        replicates: of the bootstrap.
+        level: confidence of the interval.
+        seed: of the bootstrap.
+    """
+    n, people = len(errors_years), people_in(clusters)
+    if n < max(1, minimum):
+        return PartError(n, None, None, None, people)
+    sizes = np.abs(errors_years)
+    interval = bootstrap_mean(
+        sizes, clusters=clusters, replicates=replicates, level=level, seed=seed
+    )
+    return PartError(n, float(sizes.mean()), float(errors_years.mean()), interval, people)
 
 
 def mae_by_decade(
@@ -154,7 +229,7 @@ def mae_by_decade(
     predicted_years: npt.ArrayLike,
     *,
     clusters: Sequence[Hashable] | None = None,
-    minimum: int = MINIMUM_FOR_INTERVAL,
+    minimum: int = MINIMUM_PICTURES,
     replicates: int = REPLICATES,
     level: float = LEVEL,
     seed: int = 0,
@@ -165,7 +240,7 @@ def mae_by_decade(
         true_years: shape (n,), 0 to `MAX_AGE_YEARS`; n may be 0.
         predicted_years: shape (n,), finite.
         clusters: identity of each picture's person, as in `bootstrap_mean`.
-        minimum: pictures that a decade needs to get an interval.
+        minimum: pictures that a decade needs to get figures.
         replicates: of the bootstrap.
         level: confidence of the intervals.
         seed: of the bootstrap.
@@ -173,9 +248,9 @@ def mae_by_decade(
     Raises:
         ValueError: shapes, lengths or values other than the above.
 
-    >>> parts = mae_by_decade([9.9, 10, 19], [9.9, 12, 23])
+    >>> parts = mae_by_decade([9.9, 10, 19], [9.9, 12, 23], minimum=2)
     >>> [(part.decade, part.n, part.mae_years) for part in parts]
-    [('0-9', 1, 0.0), ('10-19', 2, 3.0)]
+    [('0-9', 1, None), ('10-19', 2, 3.0)]
     """
     errors = signed_errors(true_years, predicted_years)
     decades = (ages("true_years", true_years) // 10).astype(np.intp)
@@ -184,16 +259,12 @@ def mae_by_decade(
     parts = []
     for decade in np.unique(decades).tolist():
         rows = np.flatnonzero(decades == decade)
-        part = errors[rows]
-        interval = None
-        if len(rows) >= minimum:
-            people = None if clusters is None else [clusters[row] for row in rows.tolist()]
-            interval = bootstrap_mean(
-                np.abs(part), clusters=people, replicates=replicates, level=level, seed=seed
-            )
+        who = None if clusters is None else [clusters[row] for row in rows.tolist()]
+        part = part_error(
+            errors[rows], who, minimum=minimum, replicates=replicates, level=level, seed=seed
+        )
         label = f"{10 * decade}-{10 * decade + 9}"
-        error, bias = float(np.abs(part).mean()), float(part.mean())
-        parts.append(DecadeError(label, len(rows), error, bias, interval))
+        parts.append(DecadeError(label, *part))
     return tuple(parts)
 
 
@@ -207,12 +278,13 @@ class ErrorSummary:
     Attributes:
         n: number of pictures scored.
         mae_years: mean absolute error.
-        mae_interval: its bootstrap interval; None with fewer than two pictures or people.
+        mae_interval: its bootstrap interval; None with too few people, see `bootstrap_mean`.
         rmse_years: root of the mean squared error.
         median_years: median absolute error.
         bias_years: mean of predicted minus true.
         cs: share (0 to 1) of pictures at most k years off, by k.
         by_decade: the same by decade of true age.
+        people: number of people in the pictures; None where they are not known.
     """
 
     n: int
@@ -223,6 +295,7 @@ class ErrorSummary:
     bias_years: float | None
     cs: Mapping[int, float | None]
     by_decade: tuple[DecadeError, ...]
+    people: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cs", MappingProxyType(dict(self.cs)))
@@ -233,7 +306,7 @@ def summarise(
     predicted_years: npt.ArrayLike,
     *,
     clusters: Sequence[Hashable] | None = None,
-    minimum: int = MINIMUM_FOR_INTERVAL,
+    minimum: int = MINIMUM_PICTURES,
     replicates: int = REPLICATES,
     level: float = LEVEL,
     seed: int = 0,
@@ -273,6 +346,7 @@ def summarise(
         bias_years=signed_bias(true_years, predicted_years),
         cs={k: cumulative_score(true_years, predicted_years, k) for k in CS_YEARS},
         by_decade=by_decade,
+        people=people_in(clusters),
     )
 
 
@@ -286,6 +360,7 @@ class ClassAccuracy:
         n_unclassified: of the `n`, those for which no class was given; they count as wrong.
         exact: share (0 to 1) whose class was right; None with `n` = 0.
         one_off: share whose class was right or next to it; None with `n` = 0.
+        people: number of people in the `n` pictures; None where they are not known.
     """
 
     n: int
@@ -293,10 +368,14 @@ class ClassAccuracy:
     n_unclassified: int
     exact: float | None
     one_off: float | None
+    people: int | None = None
 
 
 def class_accuracy(
-    true_years: npt.ArrayLike, predicted_class: npt.ArrayLike, bins: AgeBins
+    true_years: npt.ArrayLike,
+    predicted_class: npt.ArrayLike,
+    bins: AgeBins,
+    clusters: Sequence[Hashable] | None = None,
 ) -> ClassAccuracy:
     """Return exact and one-off class accuracy.
 
@@ -304,13 +383,14 @@ def class_accuracy(
         true_years: shape (n,), 0 to `MAX_AGE_YEARS`; n may be 0.
         predicted_class: indices into `bins`, whole numbers of shape (n,); -1 for no class.
         bins: classes that go upwards without overlap; "next to" is by their order, over gaps too.
+        clusters: who each picture shows; only counted.
 
     Raises:
         ValueError: shapes, lengths or values other than the above.
 
     >>> from agebench.buckets import ADIENCE_CLASSES
     >>> class_accuracy([1, 5, 3], [0, 0, 0], ADIENCE_CLASSES)
-    ClassAccuracy(n=2, n_in_gap=1, n_unclassified=0, exact=0.5, one_off=1.0)
+    ClassAccuracy(n=2, n_in_gap=1, n_unclassified=0, exact=0.5, one_off=1.0, people=None)
     """
     true = class_of_age(true_years, bins)
     given = finite_floats("predicted_class", predicted_class)
@@ -330,7 +410,8 @@ def class_accuracy(
     found = given[scored] >= 0
     steps = np.abs(given[scored] - true[scored])
     exact, one_off = (float(np.mean(found & (steps <= reach))) for reach in (0, 1))
-    return ClassAccuracy(n, in_gap, int((~found).sum()), exact, one_off)
+    who = None if clusters is None else [clusters[row] for row in np.flatnonzero(scored).tolist()]
+    return ClassAccuracy(n, in_gap, int((~found).sum()), exact, one_off, people_in(who))
 
 
 def _ranges(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> tuple[Floats, Floats]:
@@ -371,10 +452,12 @@ def range_hit(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Bo
 
 
 def distance_to_range(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
-    """Return the least absolute error, in years, over all ages that the label allows.
+    """Return the least absolute error, in years, over all labels that the range stands for.
 
-    0 inside; below, the way up to the first year's start; above, the way down to the last year's
-    end.  A prediction of exactly that end (30 for 20-29) is no hit and yet 0 away.
+    A range from 20 to 29 stands for the labels 20 to 29, and the error against each is what it is
+    in the mean absolute error: 19 and 30 are one year away, and for a range of one year the
+    distance is the absolute error.  A prediction between the last label and the end of its year
+    (29.5) is a hit, being 29 in completed years, and yet half a year away, as from the label 29.
 
     Args, Raises: as `range_hit`.
 
@@ -382,8 +465,8 @@ def distance_to_range(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLik
         Years, shape (n,).
 
     >>> distance_to_range([(20, 29), (20, 29), (20, 29)], [18, 25, 31])
-    array([2., 0., 1.])
+    array([2., 0., 2.])
     """
     ranges, predicted = _ranges(ranges_years, predicted_years)
-    outside = np.maximum(ranges[:, 0] - predicted, predicted - (ranges[:, 1] + 1))
+    outside = np.maximum(ranges[:, 0] - predicted, predicted - ranges[:, 1])
     return np.asarray(np.maximum(outside, 0.0), dtype=np.float64)

@@ -8,7 +8,7 @@ from statistics import NormalDist
 import numpy as np
 
 from agebench.arrays import Bools, Ints, same_length
-from agebench.intervals import LEVEL, Interval
+from agebench.intervals import LEVEL, MINIMUM_PEOPLE, Interval
 
 
 def wilson_interval(successes: float, trials: float, level: float = LEVEL) -> Interval | None:
@@ -90,18 +90,17 @@ def share_interval(
         level: confidence, above 0 and below 1.
 
     Returns:
-        The interval; None without pictures, or with people given and fewer than two of them.
+        The interval; None with fewer than `MINIMUM_PEOPLE` people, or pictures where people are
+        not given.
     """
-    n = len(happened)
-    if n == 0:
+    people = len(happened if codes is None else np.unique(codes))
+    if people < MINIMUM_PEOPLE:
         return None
     if codes is None:
-        return wilson_interval(int(happened.sum()), n, level)
-    if codes.min() == codes.max():
-        return None
+        return wilson_interval(int(happened.sum()), people, level)
     from scipy.special import stdtrit
 
-    people, tail = len(np.unique(codes)), (1 + level) / 2
+    tail = (1 + level) / 2
     unsure = (NormalDist().inv_cdf(tail) / float(stdtrit(people - 1, tail))) ** 2
     trials = effective_trials(happened, codes) * unsure
     return wilson_interval(float(happened.mean()) * trials, trials, level)

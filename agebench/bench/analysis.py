@@ -19,12 +19,17 @@ from agebench.bench.predictions import Predictions, read_predictions
 from agebench.buckets import ADIENCE_CLASSES, nearest_class
 from agebench.calibration import LEVELS, coverage, pit_counts
 from agebench.comparisons import PERMUTATIONS, PairedComparison, compare_pairs
-from agebench.intervals import LEVEL, REPLICATES, Interval, bootstrap_mean, cluster_codes
-from agebench.metrics import class_accuracy
+from agebench.intervals import (
+    LEVEL,
+    MINIMUM_PEOPLE,
+    MINIMUM_PICTURES,
+    REPLICATES,
+    Interval,
+    cluster_codes,
+    people_in,
+)
+from agebench.metrics import LEAST_ANSWERED, class_accuracy, part_error
 from agebench.types import Floats, plain
-
-MINIMUM_N = 20
-"""Pictures that a group needs before a figure is given for it."""
 
 MOST_VALUES = 100
 """An attribute with more values names things, not groups, and is left out."""
@@ -36,7 +41,7 @@ class AnalysisSettings:
 
     Attributes:
         replicates: of every bootstrap.
-        permutations: of every paired test.
+        permutations: of every paired test at least; many pairs need more.
         level: confidence of all intervals; 1 - level is what adjusted p-values are compared with.
         minimum_n: pictures that a group needs for its figures.
 
@@ -47,7 +52,7 @@ class AnalysisSettings:
     replicates: int = REPLICATES
     permutations: int = PERMUTATIONS
     level: float = LEVEL
-    minimum_n: int = MINIMUM_N
+    minimum_n: int = MINIMUM_PICTURES
 
     def __post_init__(self) -> None:
         if min(self.replicates, self.permutations, self.minimum_n) < 1:
@@ -98,6 +103,8 @@ def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None)
     return {
         "settings": {
             **asdict(settings),
+            "minimum_people": MINIMUM_PEOPLE,
+            "least_answered": LEAST_ANSWERED,
             "seed": common.seed,
             "correction": "holm",
             "clustered": predictions.identities is not None,
@@ -106,6 +113,7 @@ def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None)
         "pairs": list(_pairs(common, contaminated(result))),
         "estimators": {
             name: {
+                "apart": predictions.apart.get(name),
                 "with_misses": _with_misses(predictions, name, floor),
                 "groups": list(_groups(common, name)),
                 "calibration": _calibration(common, name),
@@ -140,69 +148,96 @@ def _with_misses(
 ) -> dict[str, Any]:
     given, true = predictions.predicted_years[name], predictions.true_years
     if floor is None or not len(true):
-        return {"n": 0, "mae_years": None, "missed": 0}
+        return {"n": 0, "mae_years": None, "missed": 0, "people": None}
     missed = np.isnan(given)
     errors = np.abs(np.where(missed, floor["years"], given) - true)
-    return {"n": len(true), "mae_years": float(errors.mean()), "missed": int(missed.sum())}
+    return {
+        "n": len(true),
+        "mae_years": float(errors.mean()),
+        "missed": int(missed.sum()),
+        "people": people_in(predictions.people),
+    }
 
 
 def _pairs(common: _Common, seen: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """Test every two that have not `seen` the pictures, then list the pairs of those that have."""
-    everybody = common.predictions.scored
-    names = [name for name in everybody if name not in seen]
-    if not common.rows:
-        return
-    yield from _tested(common, names)
+    """Test every two that have not `seen` the pictures, then list the pairs of those that have.
+
+    Each two are compared on the pictures that both gave an age for: others have no say.
+    """
+    everybody = common.predictions.answering
+    yield from _tested(common, [name for name in everybody if name not in seen])
     for first, second in itertools.combinations(everybody, 2):
         reasons = [f"{name}: {seen[name]}" for name in (first, second) if name in seen]
         if reasons:
-            yield _untested(common, first, second, "; ".join(reasons))
+            yield from _untested(common.predictions, first, second, "; ".join(reasons))
 
 
-def _untested(common: _Common, first: str, second: str, reason: str) -> dict[str, Any]:
-    first_years, second_years = (
-        float(np.abs(common.predicted(name) - common.true).mean()) for name in (first, second)
-    )
-    return {
+def _untested(
+    predictions: Predictions, first: str, second: str, reason: str
+) -> Iterator[dict[str, Any]]:
+    both = np.stack([predictions.predicted_years[name] for name in (first, second)])
+    rows = np.flatnonzero(~np.isnan(both).any(axis=0)).tolist()
+    if not rows:
+        return
+    first_years, second_years = np.abs(both - predictions.true_years)[:, rows].mean(axis=1).tolist()
+    yield {
         "first": first,
         "second": second,
-        "n": len(common.rows),
+        "n": len(rows),
+        "people": people_in(predictions.clusters_of(rows)),
         "difference_years": first_years - second_years,
-        **dict.fromkeys(("interval", "p_value", "p_adjusted")),
+        **dict.fromkeys(("interval", "p_value", "p_adjusted", "swaps", "all_swaps", "smallest_p")),
         "verdict": "no verdict",
         "reason": reason,
     }
 
 
 def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    predictions, settings = common.predictions, common.settings
+    true = predictions.true_years
     if len(names) < 2:
         return
-    settings = common.settings
     pairs = compare_pairs(
-        np.stack([np.abs(common.predicted(name) - common.true) for name in names], axis=1),
-        clusters=common.clusters,
+        np.stack([np.abs(predictions.predicted_years[name] - true) for name in names], axis=1),
+        clusters=predictions.people,
         replicates=settings.replicates,
         permutations=settings.permutations,
         level=settings.level,
         seed=common.seed,
     )
     for pair in pairs:
+        if not pair.n:
+            continue  # no picture that both gave an age for
+        verdict, reason = _verdict(pair, settings.level)
         yield {
             "first": names[pair.first],
             "second": names[pair.second],
             "n": pair.n,
+            "people": pair.people if predictions.people is not None else None,
             "difference_years": pair.difference_years,
             "interval": _ends(pair.interval),
             "p_value": pair.p_value,
             "p_adjusted": pair.p_adjusted,
-            "verdict": _verdict(pair, settings.level),
+            "swaps": pair.swaps,
+            "all_swaps": pair.all_swaps,
+            "smallest_p": pair.smallest_p,
+            "verdict": verdict,
+            **({"reason": reason} if reason else {}),
         }
 
 
-def _verdict(pair: PairedComparison, level: float) -> str:
-    if pair.p_adjusted is None or pair.p_adjusted >= 1 - level or pair.difference_years == 0:
-        return "no difference shown"
-    return "first better" if pair.difference_years < 0 else "second better"
+def _verdict(pair: PairedComparison, level: float) -> tuple[str, str]:
+    """Return the verdict, and why there is none where nothing could have been shown."""
+    if pair.p_adjusted is None or pair.smallest_p is None:
+        return "no verdict", f"{pair.people} people or pictures only: {MINIMUM_PEOPLE} are needed"
+    if pair.smallest_p >= 1 - level:
+        return "no verdict", (
+            f"so few people ({pair.people}) can show nothing among so many pairs: "
+            f"p is {pair.smallest_p:.2g} at best"
+        )
+    if pair.p_adjusted >= 1 - level or not pair.difference_years:
+        return "no difference shown", ""
+    return ("first better" if pair.difference_years < 0 else "second better"), ""
 
 
 def _labels(common: _Common) -> dict[tuple[str, str], list[int]]:
@@ -229,24 +264,26 @@ def _groups(common: _Common, name: str) -> Iterator[dict[str, Any]]:
     errors, clusters = common.predicted(name) - common.true, common.clusters
     settings = common.settings
     for (attribute, value), places in _labels(common).items():
-        figures: dict[str, Any] = dict.fromkeys(("mae_years", "mae_interval", "bias_years"))
-        if len(places) >= settings.minimum_n:
-            part = errors[places]
-            interval = bootstrap_mean(
-                np.abs(part),
-                clusters=None if clusters is None else [clusters[place] for place in places],
-                replicates=settings.replicates,
-                level=settings.level,
-                seed=common.seed,
-            )
-            figures["mae_years"] = float(np.abs(part).mean())
-            figures["mae_interval"] = _ends(interval)
-            figures["bias_years"] = float(part.mean())
-        yield {"attribute": attribute, "value": value, "n": len(places), **figures}
+        part = part_error(
+            errors[places],
+            None if clusters is None else [clusters[place] for place in places],
+            minimum=settings.minimum_n,
+            replicates=settings.replicates,
+            level=settings.level,
+            seed=common.seed,
+        )
+        yield {
+            "attribute": attribute,
+            "value": value,
+            **part._asdict(),
+            "mae_interval": _ends(part.mae_interval),
+        }
 
 
 def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
     """Figures over the pictures of the common subset with a distribution; None without any."""
+    if name not in common.predictions.scored:
+        return None
     outcomes = common.predictions.outcomes[name]
     kept = [row for row in common.rows if (outcomes[row] or {}).get("nll") is not None]
     if not kept:
@@ -262,6 +299,7 @@ def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
         shares.append({"level": level, "share": held.share, "interval": _ends(held.interval)})
     return {
         "n": len(kept),
+        "people": people_in(clusters),
         "coverage": shares,
         "nll": float(np.mean([item["nll"] for item in scored])),
         "crps_years": float(np.mean([item["crps_years"] for item in scored])),
@@ -276,6 +314,7 @@ def _gates(common: _Common, name: str) -> list[dict[str, Any]]:
         common.true,
         common.predicted(name),
         clusters=common.clusters,
+        minimum=common.settings.minimum_n,
         level=common.settings.level,
     )
     return [
@@ -296,7 +335,9 @@ def _buckets(common: _Common, name: str, spec: Mapping[str, Any]) -> dict[str, A
         given = _own_classes([common.predictions.outcomes[name][row] for row in common.rows])
     else:
         given = nearest_class(common.predicted(name) if scored else [], ADIENCE_CLASSES).tolist()
-    content: dict[str, Any] = plain(class_accuracy(true, given, ADIENCE_CLASSES))
+    content: dict[str, Any] = plain(
+        class_accuracy(true, given, ADIENCE_CLASSES, common.clusters if scored else None)
+    )
     return content
 
 

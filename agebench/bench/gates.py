@@ -20,7 +20,7 @@ import numpy as np
 
 from agebench.bench.latency import OWN_STAGES, SHARED_STAGES
 from agebench.bench.predictions import read_predictions
-from agebench.bench.results import RESULT_FILE
+from agebench.bench.results import READABLE_VERSIONS, RESULT_FILE
 from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError, suggestion
@@ -248,7 +248,7 @@ def _read_baseline(path: Path) -> dict[str, Any]:
         raise AgebenchError(f"baseline {str(path)!r} can't be read: {reason}") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     try:
-        if version != 1:
+        if version not in READABLE_VERSIONS:
             raise KeyError("schema_version")
         scored = scored_on(content["dataset"])
         texts = dataclasses.astuple(scored)

@@ -22,11 +22,13 @@ class PartError:
         n: pictures of a known age in it.
         mae_years: their mean absolute error; None without any.
         mae_interval: its 95 % bootstrap interval; None with too few.
+        people: number of people in the pictures; None where they are not known.
     """
 
     n: int
     mae_years: float | None
     mae_interval: Interval | None
+    people: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,4 +80,4 @@ def _error(records: Sequence[ImageRecord], index: int, seed: int) -> PartError:
             people.append(record.sample.identity)
     known = any(person is not None for person in people)
     errors = summarise(true, predicted, clusters=people if known else None, seed=seed)
-    return PartError(errors.n, errors.mae_years, errors.mae_interval)
+    return PartError(errors.n, errors.mae_years, errors.mae_interval, errors.people)

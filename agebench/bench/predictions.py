@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from agebench.arrays import Bools
+from agebench.metrics import LEAST_ANSWERED, common_pictures
 from agebench.types import Floats
 
 
@@ -21,8 +22,10 @@ class Predictions:
         true_years: shape (n,).
         predicted_years: by name of every estimator that was available, shape (n,); NaN where it
             gave no age.
-        common: shape (n,), the pictures that every estimator with any age gave one for.
-        identities: who each picture shows; None where no picture of the common subset says it.
+        common: shape (n,), the pictures that every ranked estimator gave an age for.
+        apart: by name of the estimators that gave an age, but too few to be ranked, why; see
+            `agebench.metrics.common_pictures`.
+        identities: who each picture shows; None where no picture says it.
         attributes: further labels of each picture.
         outcomes: by name of the estimator, the prediction of each picture as in the JSON; None
             where it was not asked.
@@ -31,19 +34,30 @@ class Predictions:
     true_years: Floats
     predicted_years: Mapping[str, Floats]
     common: Bools
+    apart: Mapping[str, str]
     identities: Sequence[str | None] | None
     attributes: Sequence[Mapping[str, str]]
     outcomes: Mapping[str, Sequence[Mapping[str, Any] | None]]
 
     def __post_init__(self) -> None:
-        for name in ("predicted_years", "outcomes"):
+        for name in ("predicted_years", "outcomes", "apart"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """Names of the estimators that gave any age, in their order."""
+        """Names of the estimators that have an age for the common subset, in their order."""
+        return tuple(name for name in self.answering if name not in self.apart)
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        """Names of the estimators that gave any age, in their order; some may stand apart."""
         given = self.predicted_years
         return tuple(name for name in given if not np.isnan(given[name]).all())
+
+    @property
+    def people(self) -> list[str | None] | None:
+        """Who each picture shows; None where identities are not known."""
+        return self.clusters_of(range(len(self.true_years)))
 
     def clusters_of(self, rows: Sequence[int]) -> list[str | None] | None:
         """Return who the pictures at `rows` show; None where identities are not known."""
@@ -65,25 +79,41 @@ def read_predictions(result: Mapping[str, Any]) -> Predictions:
     images = [image for image in result["images"] if image["true_years"] is not None]
     outcomes = {name: [image["predictions"].get(name) for image in images] for name in names}
     predicted = {name: _years(given) for name, given in outcomes.items()}
-    # As scores.common_subset: one that failed everywhere, ranges included, is not waited for.
-    alive = [
-        name
-        for name in names
-        if any(_has_age(image["predictions"].get(name)) for image in result["images"])
-    ]
-    common = np.full(len(images), bool(alive))
-    for name in alive:
-        common &= ~np.isnan(predicted[name])
-    rows = np.flatnonzero(common).tolist()
+    # Over all pictures, those with a range for a label too, as in scores.common_subset.
+    answered = np.array(
+        [[_has_age(image["predictions"].get(name)) for image in result["images"]] for name in names]
+    ).reshape(len(names), len(result["images"]))
+    ranked, everywhere = common_pictures(answered)
+    of_years = [image["true_years"] is not None for image in result["images"]]
+    common = everywhere[np.asarray(of_years, np.bool_)]
+    counts, most = answered.sum(axis=1), int(answered.any(axis=0).sum())
+    apart = {
+        name: not_ranked(int(count), most)
+        for name, count, kept in zip(names, counts, ranked, strict=True)
+        if count and not kept
+    }
     identities = [image["identity"] for image in images]
-    known = any(identities[row] is not None for row in rows)
+    known = any(name is not None for name in identities)
     return Predictions(
         true_years=np.array([image["true_years"] for image in images], dtype=np.float64),
         predicted_years=predicted,
         common=common,
+        apart=apart,
         identities=identities if known else None,
         attributes=[image["attributes"] for image in images],
         outcomes=outcomes,
+    )
+
+
+def not_ranked(answered: int, of: int) -> str:
+    """Say why an estimator stands apart.
+
+    >>> not_ranked(2, 251)
+    'an age for 2 of 251 pictures only: 50 % are needed to be ranked'
+    """
+    return (
+        f"an age for {answered} of {of} pictures only: "
+        f"{100 * LEAST_ANSWERED:.0f} % are needed to be ranked"
     )
 
 

@@ -27,7 +27,9 @@ from agebench.locks import alone_in
 from agebench.metrics import ErrorSummary
 from agebench.types import plain
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
+"""Older files are read as they are; docs/result-schema.md says what changed."""
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.csv"
 
@@ -137,7 +139,12 @@ def _part_json(part: PartError | None) -> dict[str, Any] | None:
         return None
     interval = part.mae_interval
     ends = None if interval is None else [interval.low, interval.high]
-    return {"n": part.n, "mae_years": part.mae_years, "mae_interval": ends}
+    return {
+        "n": part.n,
+        "people": part.people,
+        "mae_years": part.mae_years,
+        "mae_interval": ends,
+    }
 
 
 def _estimator_json(item: EstimatorResult) -> dict[str, Any]:

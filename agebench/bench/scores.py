@@ -11,10 +11,12 @@ import numpy as np
 from agebench.bench.records import ImageRecord
 from agebench.buckets import class_of_age
 from agebench.datasets.training_hashes import TrainingHashes
+from agebench.intervals import people_in
 from agebench.metrics import (
     ClassAccuracy,
     ErrorSummary,
     class_accuracy,
+    common_pictures,
     distance_to_range,
     range_hit,
     summarise,
@@ -32,6 +34,7 @@ class RangeScore:
     n: int
     hit_rate: float
     distance_years: float
+    people: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,8 @@ class Score:
     """The figures of one estimator.
 
     Attributes:
-        errors: over the common subset, the pictures that every estimator gave an age for.
+        errors: over the common subset, the pictures that every ranked estimator gave an age for;
+            empty for one that gave an age for too few pictures to be ranked.
         own_errors: over all pictures that this estimator gave an age for.
         scored: number of pictures with an age.
         missed: number of pictures without a face.
@@ -64,20 +68,21 @@ class Score:
 
 
 def common_subset(records: Sequence[ImageRecord], estimators: int) -> list[ImageRecord]:
-    """Return the pictures that every estimator gave an age for.
+    """Return the pictures that every ranked estimator gave an age for.
 
-    An estimator that failed on every picture does not empty the subset: it has no figures anyway.
+    One that gave an age for few of them does not shrink the subset; see
+    `agebench.metrics.common_pictures`.
     """
-    alive = [
-        index
-        for index in range(estimators)
-        if any(record.status_of(index) == "ok" for record in records)
-    ]
-    return [
-        record
-        for record in records
-        if alive and all(record.status_of(index) == "ok" for index in alive)
-    ]
+    answered = np.array(
+        [[record.status_of(index) == "ok" for record in records] for index in range(estimators)]
+    ).reshape(estimators, len(records))
+    _, common = common_pictures(answered)
+    return [records[row] for row in np.flatnonzero(common).tolist()]
+
+
+def _everywhere(records: Sequence[ImageRecord], index: int) -> bool:
+    """Whether the estimator gave an age for all of them: one that stands apart did not."""
+    return all(record.status_of(index) == "ok" for record in records)
 
 
 def _identities(records: Sequence[ImageRecord]) -> list[str | None] | None:
@@ -109,27 +114,30 @@ def _classes(
 ) -> ClassAccuracy | None:
     if classes is None:
         return None
-    pairs = []
+    true, given, people = [], [], []
     for record in records:
         outcome = record.outcomes.get(index)
         age = age_for_class(record.sample, classes)
         if age is not None and outcome is not None and outcome.status == "ok":
-            pairs.append((age, -1 if outcome.class_index is None else outcome.class_index))
-    return class_accuracy([true for true, _ in pairs], [given for _, given in pairs], classes)
+            true.append(age)
+            given.append(-1 if outcome.class_index is None else outcome.class_index)
+            people.append(record.sample.identity)
+    return class_accuracy(true, given, classes, people)
 
 
 def _ranges(records: Sequence[ImageRecord], index: int) -> RangeScore | None:
-    pairs = [
-        (record.sample.age_range, record.outcomes[index].years)
+    scored = [
+        record
         for record in records
         if record.sample.age_range is not None and record.status_of(index) == "ok"
     ]
-    if not pairs:
+    if not scored:
         return None
-    ranges = np.array([bounds for bounds, _ in pairs], dtype=np.float64)
-    years = np.array([predicted for _, predicted in pairs], dtype=np.float64)
+    ranges = np.array([record.sample.age_range for record in scored], dtype=np.float64)
+    years = np.array([record.outcomes[index].years for record in scored], dtype=np.float64)
     hits, distances = range_hit(ranges, years), distance_to_range(ranges, years)
-    return RangeScore(len(pairs), float(hits.mean()), float(distances.mean()))
+    people = people_in([record.sample.identity for record in scored])
+    return RangeScore(len(scored), float(hits.mean()), float(distances.mean()), people)
 
 
 def _seen(
@@ -162,14 +170,15 @@ def score_estimator(
         for record in records
         if record.status_of(index) == "ok"
     )
+    ranked = common if _everywhere(common, index) else ()
     return Score(
-        errors=_errors(common, index, seed),
+        errors=_errors(ranked, index, seed),
         own_errors=_errors(records, index, seed),
         scored=counts["ok"],
         missed=counts["no_face"],
         failed=sum(n for status, n in counts.items() if status not in ("ok", "no_face")),
         clipped=clipped,
-        classes=_classes(common, index, classes),
-        ranges=_ranges(common, index),
+        classes=_classes(ranked, index, classes),
+        ranges=_ranges(ranked, index),
         seen_in_training=_seen(records, index, trained),
     )

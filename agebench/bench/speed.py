@@ -33,7 +33,9 @@ from agebench.types import plain
 from agebench.vision.images import MAX_PIXELS
 from agebench.workers import usable_cores
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
+"""Older files are read as they are; docs/latency.md says what changed."""
 BENCH_FILE = "bench.json"
 DEFAULT_BATCHES = (1, 4, 16, 64)
 

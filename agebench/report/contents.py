@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from agebench.bench.results import SCHEMA_VERSION
-from agebench.bench.speed import SCHEMA_VERSION as BENCH_VERSION
+from agebench.bench.results import READABLE_VERSIONS
+from agebench.bench.speed import READABLE_VERSIONS as BENCH_VERSIONS
 from agebench.report.structure import (
     Check,
     StructureError,
@@ -78,7 +78,7 @@ _DETECTOR = record(
 _STAGE = record({"n": COUNT, "samples_ms": listed(MILLISECONDS)})
 
 _DECADE = record(
-    {"decade": filled, "n": COUNT, "mae_years": YEARS, "bias_years": SIGNED_YEARS},
+    {"decade": filled, "n": COUNT, "mae_years": maybe(YEARS), "bias_years": maybe(SIGNED_YEARS)},
     {"mae_interval": _INTERVAL},
 )
 
@@ -255,7 +255,7 @@ _ANALYSIS = record(
 
 RESULT = record(
     {
-        "schema_version": one_of((SCHEMA_VERSION,)),
+        "schema_version": one_of(READABLE_VERSIONS),
         "created": text,
         "command": listed(text),
         "environment": _ENVIRONMENT,
@@ -297,7 +297,7 @@ _RATIO = record(
 
 BENCH = record(
     {
-        "schema_version": one_of((BENCH_VERSION,)),
+        "schema_version": one_of(BENCH_VERSIONS),
         "created": text,
         "command": listed(text),
         "environment": _ENVIRONMENT,

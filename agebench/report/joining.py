@@ -19,8 +19,10 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.intervals import Interval
 from agebench.metrics import (
     CS_YEARS,
+    LEAST_ANSWERED,
     DecadeError,
     ErrorSummary,
+    common_pictures,
     distance_to_range,
     mae,
     median_absolute_error,
@@ -172,8 +174,10 @@ def join(results: Sequence[ResultFile]) -> Joined:
     true = _true_years(results[0])
     parts = [_predictions(result) for result in results]
     for result, part in zip(results, parts, strict=True):
-        _check_figures(result, part, _common(part.values()) & np.isfinite(true), true)
-    common = _common(years for part in parts for years in part.values())
+        rows = _common(part.values(), _least_answered(results=[result]))
+        _check_figures(result, part, rows & np.isfinite(true), true)
+    every = (years for part in parts for years in part.values())
+    common = _common(every, _least_answered(results))
     labels = _labels(results)
     content = results[0].content if len(results) == 1 else merged(results, labels)
     analysis = content.get("analysis") or _analysed(content, results)
@@ -217,6 +221,12 @@ def _analysed(content: Mapping[str, Any], results: Sequence[ResultFile]) -> Mapp
             f"{files}: no statistics can be made of it ({type(error).__name__}: {error}): "
             "give a result.json as 'agebench compare' wrote it"
         ) from error
+
+
+def _least_answered(results: Sequence[ResultFile]) -> float:
+    """A single file keeps its figures: up to version 1, whoever gave any age was ranked."""
+    old = len(results) == 1 and results[0].content["schema_version"] == 1
+    return 0.0 if old else LEAST_ANSWERED
 
 
 def _labels(results: Sequence[ResultFile]) -> dict[tuple[int, str], str]:
@@ -263,13 +273,10 @@ def _predictions(result: ResultFile) -> dict[str, Floats]:
     return found
 
 
-def _common(predictions: Iterable[Floats]) -> Bools:
-    """As `agebench.bench.scores.common_subset`: one that never gave an age is not waited for."""
+def _common(predictions: Iterable[Floats], least: float = LEAST_ANSWERED) -> Bools:
+    """As `agebench.bench.scores.common_subset`; `least` as in `common_pictures`."""
     there = [np.isfinite(years) for years in predictions]
-    alive = [rows for rows in there if rows.any()]
-    if not alive:
-        return np.zeros(len(there[0]) if there else 0, np.bool_)
-    return np.asarray(np.logical_and.reduce(alive))
+    return common_pictures(np.stack(there), least)[1] if there else np.zeros(0, np.bool_)
 
 
 def _check_figures(
@@ -313,7 +320,9 @@ def _errors(
         return None
     if len(results) == 1:
         return stated_errors(item["errors"])
-    rows = np.asarray(common & np.isfinite(true) & np.isfinite(years))
+    rows = np.asarray(common & np.isfinite(true))
+    if not np.isfinite(years[rows]).all():  # it stands apart, and has no error to be ranked by
+        rows = np.zeros_like(rows)
     people = _people(results[0].images, rows)
     return summarise(true[rows], years[rows], clusters=people)
 
@@ -349,6 +358,7 @@ def stated_errors(errors: Mapping[str, Any]) -> ErrorSummary:
             part["mae_years"],
             part["bias_years"],
             _interval(part.get("mae_interval")),
+            part.get("people"),
         )
         for part in errors["by_decade"]
     )
@@ -361,6 +371,7 @@ def stated_errors(errors: Mapping[str, Any]) -> ErrorSummary:
         bias_years=errors["bias_years"],
         cs={k: errors["cs"][str(k)] for k in CS_YEARS},
         by_decade=by_decade,
+        people=errors.get("people"),
     )
 
 

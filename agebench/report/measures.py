@@ -8,8 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agebench.intervals import Interval, bootstrap_mean
-from agebench.metrics import MINIMUM_FOR_INTERVAL
+from agebench.intervals import MINIMUM_PICTURES, Interval, bootstrap_mean
 from agebench.types import MAX_AGE_YEARS, Floats
 
 AGE_STEP_YEARS = 5
@@ -29,7 +28,7 @@ class AgeCurve:
 
     Attributes:
         ages_years: middle of each step, shape (steps,), upwards.
-        mae_years: NaN where the step has fewer than `MINIMUM_FOR_INTERVAL` pictures.
+        mae_years: NaN where the step has fewer than `MINIMUM_PICTURES` pictures.
         low_years, high_years: 95 % bootstrap interval, NaN likewise.
     """
 
@@ -53,7 +52,7 @@ def age_curve(
         people: who each picture shows, as in `bootstrap_mean`.
         step_years: width of a step.
 
-    >>> curve = age_curve(np.full(10, 7.0), np.full(10, 9.0))
+    >>> curve = age_curve(np.full(20, 7.0), np.full(20, 9.0))
     >>> curve.ages_years.tolist(), curve.mae_years.tolist()
     ([7.5], [2.0])
     """
@@ -65,7 +64,7 @@ def age_curve(
         inside = np.flatnonzero(steps == number)
         interval: Interval | None = None
         mean = np.nan
-        if len(inside) >= MINIMUM_FOR_INTERVAL:
+        if len(inside) >= MINIMUM_PICTURES:
             mean = float(errors[inside].mean())
             who = None if people is None else [people[row] for row in inside.tolist()]
             interval = bootstrap_mean(errors[inside], clusters=who, replicates=CURVE_REPLICATES)

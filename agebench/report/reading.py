@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agebench.bench.results import PREDICTIONS_FILE, RESULT_FILE, SCHEMA_VERSION
+from agebench.bench.results import PREDICTIONS_FILE, READABLE_VERSIONS, RESULT_FILE
 from agebench.bench.speed import BENCH_FILE
-from agebench.bench.speed import SCHEMA_VERSION as BENCH_VERSION
+from agebench.bench.speed import READABLE_VERSIONS as BENCH_VERSIONS
 from agebench.errors import AgebenchError, UsageError
 from agebench.report.contents import BENCH, RESULT
 from agebench.report.structure import Check, StructureError
@@ -81,7 +81,7 @@ def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[Swee
         file = _file(Path(path))
         content = _parse(_read(file), file)
         if isinstance(content, dict) and "comparisons" in content and "images" not in content:
-            _check(content, BENCH, file, BENCH_VERSION, "a result of 'agebench bench'")
+            _check(content, BENCH, file, BENCH_VERSIONS, "a result of 'agebench bench'")
             if any(file.resolve() == other.path.resolve() for other in sweeps):
                 raise UsageError(f"{file} is given twice: name each file once")
             sweeps.append(SweepFile(file, content))
@@ -105,7 +105,7 @@ def read_result(path: str | Path) -> ResultFile:
 
 
 def _checked(content: Any, file: Path) -> ResultFile:
-    _check(content, RESULT, file, SCHEMA_VERSION, WHAT)
+    _check(content, RESULT, file, READABLE_VERSIONS, WHAT)
     try:
         _check_names(content)
     except StructureError as error:
@@ -128,11 +128,11 @@ def _check_predictions(content: Mapping[str, Any], file: Path) -> None:
         )
 
 
-def _check(content: Any, structure: Check, file: Path, version: int, what: str) -> None:
+def _check(content: Any, structure: Check, file: Path, versions: Sequence[int], what: str) -> None:
     found = content.get("schema_version") if isinstance(content, dict) else None
-    if found is not None and found != version:
+    if found is not None and found not in versions:
         raise AgebenchError(
-            f"{file} is of schema_version {found!r}, expected {version}: "
+            f"{file} is of schema_version {found!r}, expected {' or '.join(map(str, versions))}: "
             "use the version of agebench that wrote it"
         )
     try:

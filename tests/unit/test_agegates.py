@@ -43,22 +43,25 @@ def test_a_larger_buffer_lets_fewer_minors_pass_and_stops_more_adults() -> None:
 
 
 def test_who_is_exactly_at_a_limit() -> None:
-    (gate,) = age_gates([18, 17.99], [20, 20], thresholds_years=[18], buffers_years=[2])
+    (gate,) = age_gates([18, 17.99], [20, 20], thresholds_years=[18], buffers_years=[2], minimum=1)
     assert (gate.minors, gate.adults) == (1, 1)
     assert (gate.false_pass_rate, gate.false_stop_rate) == (1.0, 0.0)
 
 
 def test_without_minors_or_pictures_there_is_no_rate() -> None:
-    (gate,) = age_gates([40], [40], thresholds_years=[18], buffers_years=[0])
+    (gate,) = age_gates([40] * 20, [40] * 20, thresholds_years=[18], buffers_years=[0])
     assert (gate.minors, gate.false_pass_rate, gate.false_pass_interval) == (0, None, None)
     assert gate.false_stop_rate == 0.0
+    (gate,) = age_gates([40] * 19, [40] * 19, thresholds_years=[18], buffers_years=[0])
+    assert (gate.adults, gate.false_stop_rate, gate.false_stop_interval) == (19, None, None)
     (gate,) = age_gates([], [], thresholds_years=[18], buffers_years=[0])
     assert (gate.false_pass_rate, gate.false_stop_rate) == (None, None)
 
 
 def test_pictures_of_few_people_say_less() -> None:
-    true, predicted = np.full(60, 15.0), np.repeat([14.0, 30.0, 14.0, 14.0, 14.0, 30.0], 10)
-    people = np.repeat(np.arange(6), 10).tolist()
+    true = np.full(120, 15.0)
+    predicted = np.repeat([14.0, 30.0, 14.0, 14.0, 14.0, 30.0] * 2, 10)
+    people = np.repeat(np.arange(12), 10).tolist()
     (alone,) = age_gates(true, predicted, thresholds_years=[18], buffers_years=[0])
     (together,) = age_gates(
         true, predicted, clusters=people, thresholds_years=[18], buffers_years=[0]
@@ -68,6 +71,8 @@ def test_pictures_of_few_people_say_less() -> None:
     assert narrow is not None
     assert wide is not None
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
+    assert (together.minor_people, together.adult_people) == (12, None)
+    assert (alone.minor_people, alone.adult_people) == (None, None)
 
 
 @pytest.mark.parametrize(("true", "predicted"), [([-1], [3]), ([3], [np.inf]), ([3], [3, 4])])

@@ -122,7 +122,12 @@ def test_misses_count_at_the_floors_error(result: dict[str, Any]) -> None:
     shared = np.array([image["predictions"]["good"]["years"] for image in result["images"][:110]])
     errors = [*np.abs(shared - true[:110]), *np.abs(np.median(true) - true[110:])]
     found = analysis["estimators"]["good"]["with_misses"]
-    assert found == {"n": 120, "mae_years": pytest.approx(np.mean(errors)), "missed": 10}
+    assert found == {
+        "n": 120,
+        "mae_years": pytest.approx(np.mean(errors)),
+        "missed": 10,
+        "people": None,
+    }
     assert analysis["estimators"]["bad"]["with_misses"]["missed"] == 15
 
     result["estimators"].append(_estimator("constant years=40", "constant", years=40.0))
@@ -168,13 +173,14 @@ def test_a_label_that_names_pictures_makes_no_groups(result: dict[str, Any]) -> 
 def test_people_are_resampled_where_they_are_known(result: dict[str, Any]) -> None:
     alone = analyse(result, FEW)
     for number, image in enumerate(result["images"]):
-        image["identity"] = f"person {number % 4}"
+        image["identity"] = f"person {number % 12}"
     together = analyse(result, FEW)
     assert (alone["settings"]["clustered"], together["settings"]["clustered"]) == (False, True)
-    # Four people swap in 16 ways.
-    assert together["pairs"][0]["p_value"] * 16 == pytest.approx(
-        round(together["pairs"][0]["p_value"] * 16)
-    )
+    pair = together["pairs"][0]
+    assert (pair["people"], alone["pairs"][0]["people"]) == (12, None)
+    # Twelve people swap in 4,096 ways, which are more than were asked for.
+    assert (pair["swaps"], pair["all_swaps"]) == (199, False)
+    assert together["estimators"]["good"]["with_misses"]["people"] == 12
     gates = [a["estimators"]["bad"]["gates"][22] for a in (alone, together)]
     widths = [gate["false_pass_interval"][1] - gate["false_pass_interval"][0] for gate in gates]
     assert gates[0]["false_pass_rate"] == gates[1]["false_pass_rate"]
@@ -207,7 +213,14 @@ def test_buckets_take_the_estimators_own_class_where_it_has_these() -> None:
     estimator = _estimator("e")
     estimator["spec"]["classes"] = plain(ADIENCE_CLASSES)
     found = analyse(_result(images, estimator), FEW)["estimators"]["e"]["buckets"]
-    assert found == {"n": 2, "n_in_gap": 0, "n_unclassified": 1, "exact": 0.5, "one_off": 0.5}
+    assert found == {
+        "n": 2,
+        "n_in_gap": 0,
+        "n_unclassified": 1,
+        "exact": 0.5,
+        "one_off": 0.5,
+        "people": None,
+    }
 
 
 def test_calibration_is_over_pictures_with_a_distribution() -> None:
@@ -243,6 +256,7 @@ def test_an_estimator_that_failed_everywhere_has_empty_figures(age: float | None
         "n": 0 if age is None else 3,
         "mae_years": None if age is None else 0.0,
         "missed": 0 if age is None else 3,
+        "people": None,
     }
 
 
@@ -252,7 +266,7 @@ def test_a_set_of_ranges_alone_has_no_error_to_count_misses_in() -> None:
         _result(images, _estimator("floor", "constant", years=30), _estimator("other"))
     )
     _check(analysis)
-    nothing = {"n": 0, "mae_years": None, "missed": 0}
+    nothing = {"n": 0, "mae_years": None, "missed": 0, "people": None}
     assert analysis["estimators"]["floor"]["with_misses"] == nothing
     assert analysis["estimators"]["other"]["with_misses"] == nothing
 
@@ -278,6 +292,46 @@ def test_no_pictures_at_all() -> None:
     analysis = analyse(_result([], _estimator("e")), FEW)
     _check(analysis)
     assert analysis["settings"]["floor"] is None
+
+
+def test_one_that_answers_next_to_nothing_stands_apart(result: dict[str, Any]) -> None:
+    alone = analyse(result, FEW)
+    for number, image in enumerate(result["images"]):
+        if image["predictions"]:
+            image["predictions"]["shy"] = _outcome(image["true_years"] if number < 12 else None)
+    result["estimators"].append(_estimator("shy"))
+    together = analyse(result, FEW)
+    _check(together)
+    shy = together["estimators"]["shy"]
+    assert shy["apart"] == "an age for 12 of 110 pictures only: 50 % are needed to be ranked"
+    assert (shy["groups"], shy["calibration"], shy["gates"]) == ([], None, [])
+    assert (shy["buckets"]["n"], shy["with_misses"]["missed"]) == (0, 108)
+    assert together["estimators"]["good"] == alone["estimators"]["good"]
+    first, second, third = together["pairs"]
+    assert first["n"] == alone["pairs"][0]["n"] == 105
+    assert first["interval"] == alone["pairs"][0]["interval"]
+    assert (second["first"], second["second"], second["n"]) == ("good", "shy", 12)
+    assert second["verdict"] == "second better"
+    assert (third["second"], third["n"], third["verdict"]) == ("shy", 7, "no verdict")
+
+
+def test_too_few_people_or_too_many_pairs_have_no_verdict(result: dict[str, Any]) -> None:
+    for number, image in enumerate(result["images"]):
+        image["identity"] = f"person {number % 9}"
+    (pair,) = analyse(result, FEW)["pairs"]
+    assert (pair["verdict"], pair["p_value"], pair["interval"]) == ("no verdict", None, None)
+    assert pair["reason"] == "9 people or pictures only: 10 are needed"
+    for number, image in enumerate(result["images"]):
+        image["identity"] = f"person {number % 10}"
+        for name in "abcdef" if image["predictions"] else "":
+            image["predictions"][name] = dict(image["predictions"]["good"])
+    result["estimators"] += [_estimator(name) for name in "abcdef"]
+    analysis = analyse(result, FEW)
+    _check(analysis)
+    pairs = analysis["pairs"]
+    # 2 of 1,024 ways at best, times 28 pairs: 0.055.
+    assert {pair["verdict"] for pair in pairs} == {"no verdict"}
+    assert pairs[0]["reason"].endswith("p is 0.055 at best")
 
 
 def test_unavailable_estimators_are_left_out(result: dict[str, Any]) -> None:

@@ -43,7 +43,8 @@ def test_crps_is_the_expected_distance_less_half_the_spread() -> None:
     shares, true = _random(20, 8, seed=2), np.random.default_rng(3).uniform(0, 100, 20)
     ages = np.arange(121.0)
     by_year = year_probabilities(shares, ADIENCE_CLASSES)
-    distance = (by_year * np.abs(ages - np.floor(true)[:, None])).sum(axis=1)
+    # The label as it is, a fraction of a year included: the same truth as in the mean error.
+    distance = (by_year * np.abs(ages - true[:, None])).sum(axis=1)
     spread = np.einsum("ni,nj,ij->n", by_year, by_year, np.abs(ages[:, None] - ages))
     scores = score_distributions(shares, ADIENCE_CLASSES, true)
     assert scores.crps_years == pytest.approx(distance - spread / 2)
@@ -52,6 +53,9 @@ def test_crps_is_the_expected_distance_less_half_the_spread() -> None:
 def test_a_sure_distribution_has_its_absolute_error_as_crps() -> None:
     shares = np.eye(121)[[30, 40]]
     assert score_distributions(shares, YEARS, [37.0, 40.0]).crps_years.tolist() == [7.0, 0.0]
+    assert score_distributions(shares, YEARS, [29.5, 40.75]).crps_years == pytest.approx(
+        [0.5, 0.75]
+    )
 
 
 def test_nll_is_scikit_learns_log_loss() -> None:

@@ -7,8 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy.stats import bootstrap, permutation_test
+from threadpoolctl import threadpool_info
 
+from agebench import comparisons
+from agebench.arrays import one_blas_thread
 from agebench.comparisons import (
+    PairedComparison,
     bootstrap_column_means,
     compare_pairs,
     holm,
@@ -130,11 +134,81 @@ def test_pairs_come_in_order_with_their_difference() -> None:
     ]
 
 
-@pytest.mark.parametrize("clusters", [None, ["ann"]])
-def test_one_person_is_no_sample(clusters: list[str] | None) -> None:
-    (pair,) = compare_pairs([[1.0, 2.0]], clusters=clusters)
+@pytest.mark.parametrize("clusters", [None, [f"p{row % 9}" for row in range(20)]])
+def test_nine_people_are_no_sample(clusters: list[str] | None) -> None:
+    rows = 9 if clusters is None else 20
+    (pair,) = compare_pairs([[1.0, 2.0]] * rows, clusters=clusters)
+    assert (pair.n, pair.people, pair.difference_years) == (rows, 9, -1.0)
     assert (pair.interval, pair.p_value, pair.p_adjusted) == (None, None, None)
-    assert pair.difference_years == -1.0
+    assert (pair.swaps, pair.all_swaps, pair.smallest_p) == (None, None, None)
+
+
+def test_ten_people_swap_in_all_ways_and_more_in_random_ones() -> None:
+    (few,) = compare_pairs([[1.0, 2.0]] * 10, replicates=5)
+    assert (few.swaps, few.all_swaps, few.p_value, few.smallest_p) == (1024, True, 2**-9, 2**-9)
+    (many,) = compare_pairs([[1.0, 2.0]] * 30, replicates=5, permutations=199)
+    assert (many.swaps, many.all_swaps, many.p_value, many.smallest_p) == (
+        199,
+        False,
+        1 / 200,
+        1 / 200,
+    )
+
+
+def test_of_many_contenders_the_better_one_is_found() -> None:
+    # Among 40 there are 780 pairs: with 9,999 swaps the least p, adjusted, would be 0.078.
+    errors = _errors(60, 40)
+    errors[:, 0] *= 0.01
+    pairs = compare_pairs(errors, replicates=5)
+    assert {(pair.swaps, pair.all_swaps) for pair in pairs} == {(78_000, False)}
+    assert pairs[0].smallest_p == pytest.approx(780 / 78_001)
+    first = [pair.p_adjusted for pair in pairs if pair.first == 0]
+    assert all(p_value is not None and p_value < 0.05 for p_value in first)
+
+
+def test_swaps_are_counted_the_same_however_many_are_held_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    few, many = _errors(12, 3), _errors(40, 3)
+    whole = [sign_flip_p_values(errors, permutations=5000) for errors in (few, many)]
+    monkeypatch.setattr(comparisons, "_FLIPS_AT_ONCE", 700)
+    assert np.array_equal(sign_flip_p_values(few, permutations=5000), whole[0])
+    parts = sign_flip_p_values(many, permutations=5000)
+    assert parts == pytest.approx(whole[1], abs=0.03)
+
+
+def test_each_pair_is_compared_on_the_pictures_that_both_have() -> None:
+    errors = _errors(60, 4)
+    people = [f"p{row // 3}" for row in range(60)]
+    gaps = errors.copy()
+    gaps[2:, 3] = np.nan  # answers two pictures of one person
+    gaps[:15, 2] = np.nan
+    found = {(pair.first, pair.second): pair for pair in _compare(gaps, people)}
+    (alone,) = _compare(errors[:, :2], people)
+    assert found[0, 1].n == alone.n == 60
+    assert (found[0, 1].difference_years, found[0, 1].interval, found[0, 1].p_value) == (
+        alone.difference_years,
+        alone.interval,
+        alone.p_value,
+    )
+    (part,) = _compare(errors[15:][:, [1, 2]], people[15:])
+    assert (found[1, 2].n, found[1, 2].people) == (45, 15)
+    assert (found[1, 2].interval, found[1, 2].p_value) == (part.interval, part.p_value)
+    assert (found[0, 3].n, found[0, 3].people, found[0, 3].p_value) == (2, 1, None)
+    assert (found[2, 3].n, found[2, 3].difference_years) == (0, None)
+    # Only the three that could be tested are corrected for.
+    assert found[0, 1].p_adjusted == min(1.0, 3 * alone.p_value) or alone.p_value is not None
+
+
+def _compare(errors: Floats, people: list[str]) -> tuple[PairedComparison, ...]:
+    return compare_pairs(errors, clusters=people, replicates=50, permutations=300)
+
+
+def test_matrix_products_keep_to_one_thread() -> None:
+    seen = set()
+    with one_blas_thread():
+        seen = {item["num_threads"] for item in threadpool_info() if item["user_api"] == "blas"}
+    assert seen == {1}
 
 
 def test_holm_by_hand_and_in_any_order() -> None:
@@ -146,7 +220,7 @@ def test_holm_by_hand_and_in_any_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "errors", [[[1.0, np.nan]], [1.0, 2.0], [], [[]], np.zeros((0, 2)), [["a", "b"]]]
+    "errors", [[[1.0, np.inf]], [1.0, 2.0], [], [[]], np.zeros((0, 2)), [["a", "b"]]]
 )
 def test_what_is_no_table_of_errors_is_refused(errors: object) -> None:
     with pytest.raises(ValueError, match="errors"):

@@ -108,8 +108,11 @@ def test_too_little_to_resample_has_no_interval() -> None:
     assert bootstrap_mean([]) is None
     assert bootstrap_mean([], clusters=[]) is None
     assert bootstrap_mean([3.0]) is None
-    assert bootstrap_mean([3.0, 5.0, 9.0], clusters=["ann"] * 3) is None
-    assert bootstrap_mean([3.0, 5.0, 9.0], clusters=["ann", "ann", None]) is not None
+    values, nine = [3.0] * 12, [f"p{n % 9}" for n in range(11)]
+    assert bootstrap_mean(values, clusters=["ann"] * 12) is None
+    assert bootstrap_mean(values, clusters=[*nine, "p0"]) is None
+    assert bootstrap_mean(values, clusters=[*nine, None]) is not None
+    assert bootstrap_mean(values[:9]) is None
 
 
 def _coverage(people: int, pictures: int, clustered: bool, runs: int = 200) -> float:

@@ -20,7 +20,10 @@ from agebench.intervals import bootstrap_mean
 from agebench.metrics import (
     CS_YEARS,
     ClassAccuracy,
+    DecadeError,
+    absolute_errors,
     class_accuracy,
+    common_pictures,
     cumulative_score,
     distance_to_range,
     mae_by_decade,
@@ -134,7 +137,7 @@ def test_cumulative_score_refuses_a_senseless_k(years: float) -> None:
 
 def test_decades_by_hand() -> None:
     true = [0, 9.99, 10, 19, 104]
-    parts = mae_by_decade(true, [2, 9.99, 6, 20, 100])
+    parts = mae_by_decade(true, [2, 9.99, 6, 20, 100], minimum=1)
     assert [part.decade for part in parts] == ["0-9", "10-19", "100-109"]
     assert [part.n for part in parts] == [2, 2, 1]
     assert [part.mae_years for part in parts] == [1.0, 2.5, 4.0]
@@ -144,18 +147,20 @@ def test_decades_by_hand() -> None:
 
 def test_a_decade_gets_its_interval_from_the_minimum_on_and_from_its_own_people() -> None:
     generator = np.random.default_rng(0)
-    true = np.repeat([25, 35], [10, 9])
-    predicted = true + generator.normal(0, 5, 19)
-    people = [f"p{i * i % 7}" for i in range(19)]
+    true = np.repeat([25, 35], [20, 19])
+    predicted = true + generator.normal(0, 5, 39)
+    people = [f"p{i * i % 23}" for i in range(39)]
     twenties, thirties = mae_by_decade(true, predicted, clusters=people, seed=3)
     errors = np.abs(predicted - true)
-    assert twenties.mae_interval == bootstrap_mean(errors[:10], clusters=people[:10], seed=3)
+    assert twenties.mae_interval == bootstrap_mean(errors[:20], clusters=people[:20], seed=3)
     assert twenties.mae_interval is not None
-    assert thirties.mae_interval is None
-    lower = mae_by_decade(true, predicted, clusters=people, minimum=9)[1].mae_interval
-    assert lower == bootstrap_mean(errors[10:], clusters=people[10:])
+    assert (twenties.n, twenties.people) == (20, len(set(people[:20])))
+    # One picture too few for any figure, and its number is said all the same.
+    assert thirties == DecadeError("30-39", 19, None, None, None, len(set(people[20:])))
+    lower = mae_by_decade(true, predicted, clusters=people, minimum=19)[1].mae_interval
+    assert lower == bootstrap_mean(errors[20:], clusters=people[20:])
     # The other decade's people are grouped otherwise, so the wrong ones would show.
-    assert lower != bootstrap_mean(errors[10:], clusters=people[:9])
+    assert lower != bootstrap_mean(errors[20:], clusters=people[:19])
 
 
 def test_decade_parts_make_up_the_whole() -> None:
@@ -164,7 +169,7 @@ def test_decade_parts_make_up_the_whole() -> None:
     predicted = np.clip(true + generator.normal(0, 8, 500), 0, 120)
     parts = mae_by_decade(true, predicted, replicates=10)
     assert sum(part.n for part in parts) == 500
-    whole = sum(part.n * part.mae_years for part in parts) / 500
+    whole = sum(part.n * (part.mae_years or 0.0) for part in parts) / 500
     assert whole == pytest.approx(metrics.mae(true, predicted))
 
 
@@ -196,7 +201,7 @@ def test_one_picture_or_one_person_has_an_error_but_no_interval() -> None:
 
 
 def test_a_summary_can_be_written_as_json() -> None:
-    written = json.loads(json.dumps(plain(summarise(TRUE, PREDICTED))))
+    written = json.loads(json.dumps(plain(summarise(TRUE * 3, PREDICTED * 3))))
     assert written["mae_years"] == 5.0
     assert written["cs"]["5"] == 0.75
     assert set(written["mae_interval"]) == {"low", "high", "level"}
@@ -262,20 +267,40 @@ def test_ranges_by_hand() -> None:
     predicted = [19.5, 20, 29, 29.99, 30, 41, 6, 7.5, 9]
     hits = [False, True, True, True, False, False, False, True, False]
     assert range_hit(ranges, predicted).tolist() == hits
-    assert distance_to_range(ranges, predicted).tolist() == [0.5, 0, 0, 0, 0, 11, 1, 0, 1]
+    assert distance_to_range(ranges, predicted).tolist() == pytest.approx(
+        [0.5, 0, 0, 0.99, 1, 12, 1, 0.5, 2]
+    )
 
 
 @given(st.integers(0, 100), st.integers(0, 20), st.floats(0, 120))
 def test_the_distance_is_the_least_error_that_the_label_allows(
     low: int, width: int, predicted: float
 ) -> None:
-    ages = np.linspace(low, low + width + 1, 64 * (width + 1) + 1)
+    labels = np.linspace(low, low + width, 64 * width + 1)
     distance = float(distance_to_range([(low, low + width)], [predicted])[0])
-    assert distance == pytest.approx(np.abs(ages - predicted).min(), abs=1 / 64)
+    assert distance == pytest.approx(np.abs(labels - predicted).min(), abs=1 / 64)
     if range_hit([(low, low + width)], [predicted])[0]:
-        assert distance == 0.0
-    elif predicted != low + width + 1:
+        assert distance < 1.0
+    else:
         assert distance > 0.0
+
+
+def test_as_far_below_a_range_as_above_it_and_as_from_its_labels_alone() -> None:
+    assert distance_to_range([(20, 29)] * 2, [19, 30]).tolist() == [1.0, 1.0]
+    predicted = [27.25, 29.0, 29.5, 31.0]
+    alone = absolute_errors([29] * 4, predicted)
+    assert distance_to_range([(29, 29)] * 4, predicted) == pytest.approx(alone)
+
+
+def test_one_that_answers_next_to_nothing_shrinks_nobody_elses_pictures() -> None:
+    answered = np.array([[True] * 251, [True] * 249 + [False] * 2, [True] * 2 + [False] * 249])
+    ranked, common = common_pictures(answered)
+    assert ranked.tolist() == [True, True, False]
+    assert common.sum() == 249
+    # Half of the pictures that anybody gave an age for are enough, whatever nobody could.
+    half = np.array([[True] * 4 + [False] * 6, [True] * 2 + [False] * 8])
+    assert common_pictures(half)[0].tolist() == [True, True]
+    assert [flags.any() for flags in common_pictures(np.zeros((2, 5), np.bool_))] == [False] * 2
 
 
 def test_no_ranges_give_nothing() -> None:

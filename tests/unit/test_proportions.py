@@ -63,9 +63,12 @@ def test_codes_may_leave_numbers_out() -> None:
 
 
 def test_one_person_has_no_interval() -> None:
-    happened = np.array([True, False])
-    assert share_interval(happened, np.array([3, 3])) is None
-    assert share_interval(happened) == wilson_interval(1, 2)
+    happened = np.array([True, False] * 5)
+    assert share_interval(happened, np.full(10, 3)) is None
+    assert share_interval(happened, np.arange(10) % 9) is None
+    assert share_interval(happened, np.arange(10)) is not None
+    assert share_interval(happened) == wilson_interval(5, 10)
+    assert share_interval(happened[:9]) is None
     assert share_interval(np.zeros(0, np.bool_), np.zeros(0, np.intp)) is None
 
 
