@@ -34,6 +34,7 @@ from agebench.bench.scores import common_subset, score_estimator
 from agebench.bench.selection import describe_selection, refuse_lists, take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.bench.threads import pinned
+from agebench.bench.timing import compare_times
 from agebench.datasets.splits import Split
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
@@ -84,7 +85,7 @@ def compare(
             refuse_lists(Path(out) / name, where, settings.protocol)
     # Models are opened inside too: ONNX Runtime's threads would else spin on after each run, and
     # take the processors from whoever is timed next.
-    with output_folder(out), pinned(settings.threads):
+    with output_folder(out), pinned(settings.threads) as (threads, _):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
         detector, why = choose_detector(detector, pictures.spec)
         detector_name, face_detector = named_detector(detector)
@@ -92,7 +93,9 @@ def compare(
         about = _about(detector_name, face_detector, pictures, where, settings)
         about["detector"]["chosen_because"] = why
         about["dataset"] |= describe_selection(pictures, split, settings)
-        result = _measure(contenders, face_detector, pictures, settings, about, progress, split)
+        result = _measure(
+            contenders, face_detector, pictures, settings, about, progress, split, threads
+        )
         if out is not None:
             result.save(out)
     return result
@@ -106,6 +109,7 @@ def _measure(
     about: dict[str, Any],
     progress: ProgressStep,
     split: Split | None,
+    threads: int,
 ) -> CompareResult:
     runnable = [item.estimator for item in contenders if item.estimator is not None]
     how = PassSettings(settings.batch_size, settings.workers, settings.max_pixels)
@@ -114,7 +118,13 @@ def _measure(
     if settings.latency_images:
         chosen = choose_pictures(records, settings.latency_images, settings.seed)
         latency = run_latency(
-            chosen, detector, runnable, max_pixels=settings.max_pixels, progress=progress
+            chosen,
+            detector,
+            runnable,
+            max_pixels=settings.max_pixels,
+            again=_second_copy(contenders),
+            threads=threads,
+            progress=progress,
         )
     about["dataset"]["content_sha256"] = _content_hash(records)
     if split is not None:
@@ -124,11 +134,24 @@ def _measure(
         replace(item, contamination=_contamination(item, about["dataset"]))
         for item in _results(contenders, records, common, latency, settings.seed)
     ]
-    result = CompareResult(tuple(results), records, len(common), latency, about)
+    timing = None
+    if latency is not None:
+        names = [item.name for item in contenders if item.estimator is not None]
+        timing = compare_times(names, latency)
+    result = CompareResult(tuple(results), records, len(common), latency, about, timing=timing)
     progress("statistics", 0, 1)
     result = replace(result, analysis=analyse(result.to_json()))
     progress("statistics", 1, 1)
     return result
+
+
+def _second_copy(contenders: Sequence[Contender]) -> Estimator | None:
+    """Load the first contender once more, where there are several to be compared."""
+    runnable = [item for item in contenders if item.estimator is not None]
+    if len(runnable) < 2:
+        return None
+    first = runnable[0]
+    return first.estimator if first.load is None else first.load()
 
 
 def _results(

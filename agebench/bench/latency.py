@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
+from agebench.bench.busy import Busyness, Watch
 from agebench.bench.faces import find_face
 from agebench.bench.records import ImageRecord
 from agebench.protocols import Estimator, FaceDetector, ProgressStep, no_progress
@@ -58,10 +60,19 @@ def stages_json(stages: Mapping[str, StageTimes]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Times of the shared stages, and per estimator of its own ones."""
+    """What the latency pass measured.
+
+    Attributes:
+        shared: times of the stages that all share.
+        own: per estimator those of its own stages.
+        again: those of the first estimator's second copy; empty where nothing was measured twice.
+        busyness: what else ran meanwhile.
+    """
 
     shared: Mapping[str, StageTimes]
     own: tuple[Mapping[str, StageTimes], ...]
+    again: Mapping[str, StageTimes]
+    busyness: Busyness
 
 
 def choose_pictures(records: Sequence[ImageRecord], count: int, seed: int) -> list[Sample]:
@@ -104,11 +115,13 @@ class _Stopwatch:
             {stage: [] for stage in OWN_STAGES} for _ in range(estimators)
         ]
 
-    def latency(self) -> Latency:
+    def latency(self, estimators: int, busyness: Busyness) -> Latency:
         def freeze(times: Mapping[str, list[float]]) -> dict[str, StageTimes]:
             return {stage: StageTimes(tuple(samples)) for stage, samples in times.items()}
 
-        return Latency(freeze(self.shared), tuple(freeze(times) for times in self.own))
+        own = tuple(freeze(times) for times in self.own)
+        again = own[estimators] if len(own) > estimators else {}
+        return Latency(freeze(self.shared), own[:estimators], again, busyness)
 
 
 def _time_picture(
@@ -145,16 +158,28 @@ def _time_picture(
 
 
 def turns(number: int, count: int) -> list[int]:
-    """Return the order of `count` contenders in a round: drawn at random, the same every time.
+    """Return the order of `count` contenders in a round, the same every time.
 
-    Nobody is first, or after the same one, more often than others, so that neither drift nor what
-    the one before has left in the caches favours anybody.
+    The orders are the rows of a Latin square balanced for what comes before (Williams, Australian
+    Journal of Scientific Research A 2, 1949, 149-168), or of the square and its mirror image where
+    `count` is odd: each time that all rows have been used, everybody has been at each place, and
+    right after each other one, equally often.  The rows come in an order drawn anew each time.
 
-    >>> turns(0, 1), sorted(turns(3, 4))
-    ([0], [0, 1, 2, 3])
+    >>> [turns(number, 2) for number in range(4)]
+    [[0, 1], [1, 0], [1, 0], [0, 1]]
     """
-    order: list[int] = np.random.default_rng([number, count]).permutation(count).tolist()
-    return order
+    rows = _balanced_orders(count)
+    cycle, place = divmod(number, len(rows))
+    return list(rows[int(np.random.default_rng([cycle, count]).permutation(len(rows))[place])])
+
+
+@lru_cache(maxsize=32)
+def _balanced_orders(count: int) -> tuple[tuple[int, ...], ...]:
+    """Return the rows of Williams' design: `count` of them, twice as many for an odd count."""
+    # 0, 1, n - 1, 2, n - 2, ...: the steps between neighbours are all different.
+    base = [(place + 1) // 2 if place % 2 else -(place // 2) % count for place in range(count)]
+    rows = [tuple((start + first) % count for start in base) for first in range(count)]
+    return (*rows, *(row[::-1] for row in rows)) if count % 2 and count > 1 else tuple(rows)
 
 
 def run_latency(
@@ -163,20 +188,33 @@ def run_latency(
     estimators: Sequence[Estimator],
     *,
     max_pixels: int,
+    again: Estimator | None = None,
+    threads: int = 1,
     progress: ProgressStep = no_progress,
 ) -> Latency:
     """Time each stage at batch 1 by wall clock.
 
-    On every picture each estimator runs once, in another order each time (`turns`), so that drift
+    On every picture each estimator runs once, in an order that is balanced (`turns`), so that drift
     of the machine's speed hits all alike.  `decode` includes reading the file, which the accuracy
     pass has left in the system's cache, and its hash.
+
+    Args:
+        samples: pictures with a face.
+        detector: finds the face.
+        estimators: the contenders.
+        max_pixels: larger pictures are refused.
+        again: the first estimator once more, measured as one contender more: what it differs from
+            itself.
+        threads: that the contenders were allowed; the machine is busy if others leave fewer.
+        progress: called after each picture.
     """
-    unused = _Stopwatch(len(estimators))
+    everybody = [*estimators, *([] if again is None else [again])]
+    unused = _Stopwatch(len(everybody))
     for index in range(WARM_UP_PICTURES if samples else 0):
         sample = samples[index % len(samples)]
-        _time_picture(sample, detector, estimators, 0, max_pixels, unused)
-    watch = _Stopwatch(len(estimators))
+        _time_picture(sample, detector, everybody, 0, max_pixels, unused)
+    stopwatch, watch = _Stopwatch(len(everybody)), Watch(threads)
     for number, sample in enumerate(samples):
-        _time_picture(sample, detector, estimators, number, max_pixels, watch)
+        _time_picture(sample, detector, everybody, number, max_pixels, stopwatch)
         progress("latency", number + 1, len(samples))
-    return watch.latency()
+    return stopwatch.latency(len(estimators), watch.stop())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -44,12 +44,14 @@ class Contender:
         estimator: None where it is unavailable.
         reason: why it is unavailable; "" where it is not.
         trained: the pictures that it was trained on, where it knows them.
+        load: makes a second copy of it; None for an object that was given as it is.
     """
 
     name: str
     estimator: Estimator | None
     reason: str = ""
     trained: TrainingHashes | None = None
+    load: Callable[[], Estimator] | None = None
 
 
 def reads_back_its_runtime(model: object) -> bool:
@@ -112,7 +114,8 @@ def _load_one(item: str | Estimator, skip_unavailable: bool) -> Contender:
     if crash:
         return Contender(name, None, crash)
     try:
-        return _checked(Contender(*named_estimator(item)))
+        loaded = Contender(*named_estimator(item), load=lambda: named_estimator(item)[1])
+        return _checked(loaded)
     except WeightsUnavailableError as error:
         if not skip_unavailable:
             raise WeightsUnavailableError(

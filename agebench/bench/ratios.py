@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,7 +15,61 @@ from agebench.types import Floats
 
 LEVEL = 0.95
 
-Verdict: TypeAlias = Literal["first faster", "second faster", "no difference shown"]
+BLOCKS = 6
+"""Runs of neighbouring rounds that a measurement is cut into.  Each gives one number, so that what
+lasts for many rounds (another process, a processor's clock) is one observation and not many."""
+
+LEAST_ROUNDS_PER_BLOCK = 2
+"""With fewer, nothing is said."""
+
+MOST_SELF_DIFFERENCE = 1.25
+"""Where one estimator may differ from itself by more, nobody is called faster."""
+
+LEAST_RATIO_OF_ONE_LOAD = 1.1
+"""Below it nobody is called faster where each model was loaded once: two copies of one file, loaded
+one after the other, have differed by 8 % for as long as they stayed in memory."""
+
+Times: TypeAlias = Sequence[float] | Floats
+"""Milliseconds, one number per round."""
+
+Verdict: TypeAlias = Literal["first faster", "second faster", "no difference shown", "no verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One estimator measured twice, as if it were two: what it differs from itself.
+
+    Attributes:
+        name: which one.
+        batch: faces per call.
+        ratio: how many times as long its second copy takes.
+        interval: of the ratio, at 95 %; None with too few rounds.
+        samples_ms: of the second copy, by round.
+    """
+
+    name: str
+    batch: int
+    ratio: float
+    interval: Interval | None
+    samples_ms: tuple[float, ...]
+
+    @property
+    def floor(self) -> float | None:
+        """Ratio up to which it may differ from itself: nothing below is called faster."""
+        if self.interval is None:
+            return None
+        return max(self.interval.high, 1 / self.interval.low)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "name": self.name,
+            "batch": self.batch,
+            "ratio": self.ratio,
+            "interval": _ends(self.interval),
+            "floor": self.floor,
+            "samples_ms": list(self.samples_ms),
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +80,11 @@ class Comparison:
         batch: faces per call.
         first, second: their names.
         ratio: how many times as long the second takes, round by round: above 1, the first is
-            faster.  The median over runs of neighbouring rounds.
+            faster.  The mean over the blocks, of logarithms.
         interval: of the ratio; None with too few rounds.
-        verdict: a difference only where the interval leaves 1 out.
+        verdict: a difference only where the interval leaves 1 out and the ratio is beyond what one
+            estimator differs from itself; "no verdict" where nothing could be shown.
+        reason: why there is no verdict; "" where there is one.
     """
 
     batch: int
@@ -37,51 +93,86 @@ class Comparison:
     ratio: float
     interval: Interval | None
     verdict: Verdict
+    reason: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what JSON can hold."""
-        bounds = None if self.interval is None else [self.interval.low, self.interval.high]
         return {
             "batch": self.batch,
             "first": self.first,
             "second": self.second,
             "ratio": self.ratio,
-            "interval": bounds,
+            "interval": _ends(self.interval),
             "verdict": self.verdict,
+            "reason": self.reason,
         }
 
 
-def _run_ratios(first_ms: Sequence[float], second_ms: Sequence[float]) -> Floats:
-    """Return second over first, by runs of n^(1/3) neighbouring rounds, rising: their mean logs."""
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def block_sizes(rounds: int, blocks: int = BLOCKS) -> tuple[int, ...]:
+    """Return how many of so many rounds are in each block: as equal as can be.
+
+    >>> block_sizes(60), block_sizes(8), block_sizes(2)
+    ((10, 10, 10, 10, 10, 10), (2, 2, 1, 1, 1, 1), (1, 1))
+    """
+    sizes = (rounds // blocks + (at < rounds % blocks) for at in range(blocks))
+    return tuple(size for size in sizes if size)
+
+
+def block_logarithms(
+    first_ms: Times,
+    second_ms: Times,
+    sizes: Sequence[int] | None = None,
+) -> Floats:
+    """Return the logarithm of second over first: of each block the median over its rounds.
+
+    Args:
+        first_ms: positive milliseconds, one per round.
+        second_ms: those of the other in the same rounds.
+        sizes: rounds in each block; as `block_sizes` cuts them if not given.
+
+    Raises:
+        ValueError: the lengths differ, or a time is not above 0.
+    """
     first, second = (np.asarray(values, np.float64) for values in (first_ms, second_ms))
     if first.shape != second.shape:
         raise ValueError(f"expected as many rounds of both, got {len(first)} and {len(second)}")
     if not (len(first) and np.all(first > 0) and np.all(second > 0)):
         raise ValueError("expected times above 0")
-    length = max(1, int(math.cbrt(len(first)) + 1e-9))
-    runs = len(first) // length
-    logs = (np.log(second) - np.log(first))[: runs * length]
-    return np.sort(np.exp(logs.reshape(runs, length).mean(axis=1)))
+    given = block_sizes(len(first)) if sizes is None else tuple(sizes)
+    if sum(given) != len(first) or min(given) < 1:
+        raise ValueError(f"expected blocks of {len(first)} rounds together, got {given}")
+    logarithms = np.log(second) - np.log(first)
+    ends = np.cumsum([0, *given]).tolist()
+    return np.array([np.median(logarithms[start:end]) for start, end in pairwise(ends)])
 
 
 def ratio_interval(
-    first_ms: Sequence[float], second_ms: Sequence[float], *, level: float = LEVEL
+    first_ms: Times,
+    second_ms: Times,
+    *,
+    level: float = LEVEL,
+    sizes: Sequence[int] | None = None,
 ) -> Interval | None:
     """Return the interval of how many times as long the second takes.
 
-    Rounds are compared pairwise, so that what slowed a whole round down cancels out, and in runs
-    of neighbouring rounds, since such disturbances last longer than one.  Of the runs' ratios it
-    is the interval of the sign test for their median (Conover, Practical Nonparametric
-    Statistics, 1999, section 3.2): between two of them, so many from the ends that no more than
-    1 - `level` lies outside, whatever the times' distribution.
+    Rounds are compared pairwise, so that what slowed a whole round down cancels out.  What is left
+    of such disturbances lasts longer than a round, and rounds are no independent observations: the
+    median logarithm of each of a few long blocks is, and of these it is the interval of Student's t
+    (the method of batch means; Law, "Simulation Modeling and Analysis", 5th edition, 2015, section
+    9.5.3).
 
     Args:
         first_ms: positive milliseconds, one per round.
         second_ms: those of the other in the same rounds.
         level: confidence, above 0 and below 1.
+        sizes: rounds in each block; as `block_sizes` cuts them if not given.
 
     Returns:
-        The interval; None where there are too few rounds for this level.
+        The interval; None with fewer than `BLOCKS` blocks of `LEAST_ROUNDS_PER_BLOCK` rounds.
 
     Raises:
         ValueError: the lengths differ, or a time is not above 0.
@@ -92,52 +183,93 @@ def ratio_interval(
     >>> ratio_interval([2.0] * 11, [3.0] * 11) is None
     True
     """
-    ratios = _run_ratios(first_ms, second_ms)
-    from scipy.special import bdtr
-
-    ends = bdtr(np.arange(len(ratios)), len(ratios), 0.5)
-    outside = int(np.count_nonzero(ends < (1 - level) / 2))
-    if outside < 1:
+    logarithms = block_logarithms(first_ms, second_ms, sizes)
+    given = block_sizes(len(first_ms)) if sizes is None else sizes
+    if len(given) < BLOCKS or min(given) < LEAST_ROUNDS_PER_BLOCK:
         return None
-    return Interval(float(ratios[outside - 1]), float(ratios[-outside]), level)
+    from scipy.special import stdtrit
+
+    blocks = len(logarithms)
+    reach = float(stdtrit(blocks - 1, (1 + level) / 2)) / math.sqrt(blocks)
+    middle, width = float(logarithms.mean()), reach * float(logarithms.std(ddof=1))
+    return Interval(math.exp(middle - width), math.exp(middle + width), level)
+
+
+def measure_control(
+    name: str,
+    batch: int,
+    first_ms: Times,
+    again_ms: Sequence[float],
+    sizes: Sequence[int] | None = None,
+) -> Control:
+    """Compare an estimator with its second copy; arguments as in `ratio_interval`."""
+    return Control(
+        name,
+        batch,
+        _ratio(first_ms, again_ms, sizes),
+        ratio_interval(first_ms, again_ms, sizes=sizes),
+        tuple(again_ms),
+    )
+
+
+def _ratio(
+    first_ms: Times,
+    second_ms: Times,
+    sizes: Sequence[int] | None,
+) -> float:
+    return math.exp(float(block_logarithms(first_ms, second_ms, sizes).mean()))
+
+
+def statement_level(number: int) -> float:
+    """Return the level of each of so many intervals that are to hold together (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(1, number)
 
 
 def compare_pairs(
-    samples_ms: Sequence[tuple[str, Sequence[Sequence[float]]]],
-    batches: Sequence[int],
-    number: int | None = None,
+    samples_ms: Sequence[tuple[str, Times]],
+    batch: int,
+    control: Control | None,
+    *,
+    number: int,
+    sizes: Sequence[int] | None = None,
+    busy: str = "",
+    least: float = 1.0,
 ) -> list[Comparison]:
-    """Compare every two estimators at each batch size.
-
-    The intervals are wide enough to hold together: each has the level 1 - 5 % / their number
-    (Bonferroni), so that one wrong "faster" among all is at most as likely as 5 %.
+    """Compare every two estimators at one batch size.
 
     Args:
-        samples_ms: per estimator its name, and per batch size its milliseconds by round.
-        batches: the batch sizes, in the order of the samples.
-        number: of intervals that are to hold together, those of other calls among them; the ones
-            of this call if not given.
+        samples_ms: per estimator its name and its milliseconds by round.
+        batch: faces per call.
+        control: one of them measured twice in the same rounds; without it nothing is called faster.
+        number: of statements that are to hold together, those at other batch sizes among them.
+        sizes: rounds in each block.
+        busy: why the machine was too busy for a verdict; "" if it was not.
+        least: ratio below which nothing is called faster, whatever the control.
     """
-    pairs = list(combinations(samples_ms, 2))
-    level = 1 - (1 - LEVEL) / max(1, len(pairs) * len(batches) if number is None else number)
-    return [
-        _compare(batch, (first[0], first[1][at]), (second[0], second[1][at]), level)
-        for at, batch in enumerate(batches)
-        for first, second in pairs
-    ]
+    level, why_not = statement_level(number), busy or _control_fails(control)
+    floor = max(least, 1.0 if control is None or control.floor is None else control.floor)
+    found = []
+    for (first, first_ms), (second, second_ms) in combinations(samples_ms, 2):
+        ratio = _ratio(first_ms, second_ms, sizes)
+        interval = ratio_interval(first_ms, second_ms, level=level, sizes=sizes)
+        verdict: Verdict = "no difference shown"
+        reason = "too few rounds" if interval is None else why_not
+        if reason or interval is None:
+            verdict = "no verdict"
+        elif interval.low > 1 and ratio > floor:
+            verdict = "first faster"
+        elif interval.high < 1 and 1 / ratio > floor:
+            verdict = "second faster"
+        found.append(Comparison(batch, first, second, ratio, interval, verdict, reason))
+    return found
 
 
-def _compare(
-    batch: int,
-    first: tuple[str, Sequence[float]],
-    second: tuple[str, Sequence[float]],
-    level: float,
-) -> Comparison:
-    ratio = float(np.median(_run_ratios(first[1], second[1])))
-    interval = ratio_interval(first[1], second[1], level=level)
-    verdict: Verdict = "no difference shown"
-    if interval is not None and interval.low > 1:
-        verdict = "first faster"
-    elif interval is not None and interval.high < 1:
-        verdict = "second faster"
-    return Comparison(batch, first[0], second[0], ratio, interval, verdict)
+def _control_fails(control: Control | None) -> str:
+    if control is None or control.floor is None:
+        return "no estimator was measured twice on enough pictures"
+    if control.floor > MOST_SELF_DIFFERENCE:
+        return (
+            f"the times are too scattered: {control.name} may differ from itself by "
+            f"{100 * (control.floor - 1):.0f} %"
+        )
+    return ""

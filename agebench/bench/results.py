@@ -21,6 +21,7 @@ from agebench.bench.part_scores import PartError, PartScores
 from agebench.bench.prediction_rows import predictions_csv
 from agebench.bench.records import ImageRecord
 from agebench.bench.scores import Score
+from agebench.bench.timing import Timing
 from agebench.errors import AgebenchError
 from agebench.files import gone_if_empty, write_together
 from agebench.locks import alone_in
@@ -74,6 +75,7 @@ class CompareResult:
         latency: of the stages that all share; None where timing was left out.
         about: how it was made: versions, machine, command, data set, detector, settings.
         analysis: what `agebench.bench.analysis.analyse` found; None before it has been asked.
+        timing: who is faster; None where timing was left out.
     """
 
     estimators: tuple[EstimatorResult, ...]
@@ -82,6 +84,7 @@ class CompareResult:
     latency: Latency | None
     about: Mapping[str, Any]
     analysis: Mapping[str, Any] | None = None
+    timing: Timing | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole result as what JSON can hold; see docs/result-schema.md."""
@@ -95,6 +98,7 @@ class CompareResult:
                 "several_faces": sum(record.faces > 1 for record in self.records),
             },
             "shared_latency": stages_json(shared),
+            "timing": None if self.timing is None else self.timing.to_json(),
             "estimators": [_estimator_json(item) for item in self.estimators],
             "analysis": self.analysis,
             "images": [_image_json(record, self.estimators) for record in self.records],

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,22 @@ from agebench.bench.devices import load_on, reference_on, require_device
 from agebench.bench.environment import describe_call
 from agebench.bench.latency import StageTimes, stages_json
 from agebench.bench.loading import check_names, load_pictures
-from agebench.bench.ratios import LEVEL, Comparison, compare_pairs
+from agebench.bench.ratios import (
+    BLOCKS,
+    LEVEL,
+    MOST_SELF_DIFFERENCE,
+    Comparison,
+    Control,
+    compare_pairs,
+    measure_control,
+    statement_level,
+)
 from agebench.bench.resources import NetworkRuns, Resources, measure_resources
 from agebench.bench.results import output_folder
 from agebench.bench.roofline import Peaks, measure_device_peaks
-from agebench.bench.sweep import BatchTimes, Rounds, Runner, check_memory, run_sweep
+from agebench.bench.sweep import BatchTimes, Rounds, Runner, Sweep, check_memory, run_sweep
 from agebench.bench.threads import check_threads, pinned
+from agebench.bench.timing import busyness_json
 from agebench.errors import UsageError
 from agebench.files import check_target, write_whole
 from agebench.protocols import ProgressStep, no_progress
@@ -153,11 +164,14 @@ class BenchResult:
     Attributes:
         entries: in the order given.
         comparisons: every two estimators at each batch size.
+        controls: what the first estimator differs from itself, by batch size; empty with a single
+            one.
         about: how it was made.
     """
 
     entries: tuple[BenchEntry, ...]
     comparisons: tuple[Comparison, ...]
+    controls: tuple[Control, ...]
     about: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -167,6 +181,7 @@ class BenchResult:
             **plain(self.about),
             "estimators": [entry.to_json() for entry in self.entries],
             "comparisons": [item.to_json() for item in self.comparisons],
+            "controls": [item.to_json() for item in self.controls],
         }
 
     def save(self, folder: str | Path) -> Path:
@@ -218,7 +233,8 @@ def bench(
     with output_folder(out), pinned(settings.threads, pin=settings.pin) as (threads, cores):
         if out is not None:
             check_target(Path(out) / BENCH_FILE)
-        runners = [Runner(name, load_on(name, settings.device)) for name in names]
+        loads = [partial(load_on, name, settings.device) for name in names]
+        runners = [Runner(name, load(), load) for name, load in zip(names, loads, strict=True)]
         for runner in runners:
             check_memory(runner.name, runner.estimator.spec.crop, max(settings.batches))
         faces = _faces(runners, dataset, root, detector, settings)
@@ -269,13 +285,8 @@ def _about(faces: FaceSource, settings: BenchSettings, devices: tuple[str, ...])
         **describe_call(),
         "settings": plain(settings),
         "faces": {"origin": faces.origin, "pictures": len(faces.pairs), "names": list(faces.names)},
-        "machine": {"devices": list(devices), "load_average_before": _load_average()},
+        "machine": {"devices": list(devices)},
     }
-
-
-def _load_average() -> list[float] | None:
-    """Processes that wanted to run, mean of the last 1, 5 and 15 minutes."""
-    return list(os.getloadavg()) if hasattr(os, "getloadavg") else None
 
 
 def _peaks(devices: set[str], threads: int) -> dict[str, Peaks]:
@@ -300,7 +311,7 @@ def _measure(
     peaks = _peaks(devices, threads)
     progress("probe", 1, 2)
     taken = _resources(runners, settings, threads, progress)
-    sweeps = run_sweep(runners, faces, settings.batches, settings.rounds, progress)
+    sweep = run_sweep(runners, faces, settings.batches, settings.rounds, progress, threads=threads)
     # A disturbed probe is too slow, never too fast: of two, the faster is nearer to the truth.
     again = _peaks(devices, threads)
     peaks = {device: found.at_least(again[device]) for device, found in peaks.items()}
@@ -320,19 +331,48 @@ def _measure(
         resources, networks = taken[at]
         stages = _device_stages(networks, device, settings)
         limits = peaks.get(device)
-        entries.append(BenchEntry(runner, tuple(sweeps[at]), resources, limits, stages, cold[at]))
-    samples = [(item.runner.name, [t.total.samples_ms for t in item.sweep]) for item in entries]
-    comparisons = compare_pairs(samples, settings.batches)
+        entries.append(BenchEntry(runner, sweep.times[at], resources, limits, stages, cold[at]))
+    comparisons, controls = compare_sweep(runners, sweep)
     about["machine"] |= {
-        "load_average_after": _load_average(),
+        **busyness_json(sweep.busyness),
         "peaks": {device: found.to_json() for device, found in peaks.items()},
     }
     about["statistics"] = {
         "joint_level": LEVEL,
-        "level": 1 - (1 - LEVEL) / max(1, len(comparisons)),
+        "level": statement_level(len(comparisons)),
         "correction": "bonferroni",
+        "blocks": BLOCKS,
+        "most_self_difference": MOST_SELF_DIFFERENCE,
     }
-    return BenchResult(tuple(entries), tuple(comparisons), about)
+    return BenchResult(tuple(entries), tuple(comparisons), tuple(controls), about)
+
+
+def compare_sweep(
+    runners: Sequence[Runner], sweep: Sweep
+) -> tuple[list[Comparison], list[Control]]:
+    """Say who is faster at each batch size, and what the first contender differs from itself."""
+    pairs = math.comb(len(runners), 2)
+    if not pairs:
+        return [], []
+    comparisons, controls = [], []
+    for at, again in enumerate(sweep.control):
+        times = [own[at] for own in sweep.times]
+        samples = [
+            (runner.name, own.total.samples_ms) for runner, own in zip(runners, times, strict=True)
+        ]
+        sizes = again.block_rounds
+        name, first_ms = samples[0]
+        control = measure_control(name, again.batch, first_ms, again.total.samples_ms, sizes)
+        controls.append(control)
+        comparisons += compare_pairs(
+            samples,
+            again.batch,
+            control,
+            number=pairs * len(sweep.control),
+            sizes=sizes,
+            busy=sweep.busyness.reason,
+        )
+    return comparisons, controls
 
 
 def _resources(

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from agebench.bench.latency import StageTimes
-from agebench.bench.ratios import Comparison
+from agebench.bench.ratios import LEVEL, Comparison, Control
 from agebench.bench.speed import BenchEntry, BenchResult
 from agebench.errors import inert
-
-BUSY_SHARE = 0.5
-"""A load average above this share of the processors before the start is worth a warning."""
 
 _COLUMNS = ("batch", "p50", "p90", "p99", "crop", "infer", "faces/s", "floor", "x floor", "n")
 
@@ -120,12 +118,11 @@ def _device_lines(entry: BenchEntry) -> list[str]:
 def sentence(item: Comparison) -> str:
     """Say who is faster, or that no difference was shown.
 
-    >>> sentence(Comparison(4, "a", "b", 2.0, None, "no difference shown"))
-    'batch 4: a and b: no difference shown (too few rounds)'
+    >>> sentence(Comparison(4, "a", "b", 2.0, None, "no verdict", "too few rounds"))
+    'batch 4: a and b: no verdict: too few rounds'
     """
-    if item.interval is None:
-        few = "no difference shown (too few rounds)"
-        return f"batch {item.batch}: {item.first} and {item.second}: {few}"
+    if item.interval is None or item.verdict == "no verdict":
+        return f"batch {item.batch}: {item.first} and {item.second}: no verdict: {item.reason}"
     fast, slow, ratio = item.first, item.second, item.ratio
     low, high = item.interval.low, item.interval.high
     if item.verdict == "second faster":
@@ -151,17 +148,54 @@ def remarks(result: BenchResult) -> list[str]:
             f"{amount(peaks['bytes_per_s'], 'B/s')}; 'floor' is the least time of infer that "
             "these allow."
         )
-    return lines + _busy(machine, environment["cores"])
+    return lines + busy_lines(machine)
 
 
-def _busy(machine: Mapping[str, Sequence[float] | None], cores: int) -> list[str]:
+def busy_lines(machine: Mapping[str, Any]) -> list[str]:
+    """What else ran while times were taken, and a warning where it was too much.
+
+    Args:
+        machine: with the fields of `agebench.bench.busy.Busyness` as they are written down.
+    """
     before, after = machine["load_average_before"], machine["load_average_after"]
-    if before is None or after is None:
-        return []
-    line = f"Load average (1 min) before: {before[0]:.2f}, after: {after[0]:.2f}."
-    if before[0] > BUSY_SHARE * cores:
-        line += " The machine was BUSY with something else: times are too long and scattered."
-    return [line]
+    others, words = machine["others_processors"], []
+    if before is not None and after is not None:
+        words.append(f"load average (1 min) before {before[0]:.2f}, after {after[0]:.2f}")
+    if others is not None:
+        words.append(f"other processes kept {others:.2f} processors")
+    lines = [f"While times were taken: {'; '.join(words)}."] if words else []
+    if machine["too_busy"]:
+        lines.append(
+            "The machine was BUSY with something else: times are too long and scattered, and "
+            "nobody is called faster."
+        )
+    return lines
+
+
+def control_sentence(control: Control) -> str:
+    """Say what an estimator differs from itself.
+
+    >>> from agebench.intervals import Interval
+    >>> control_sentence(Control("a", 4, 1.01, Interval(0.98, 1.04), (1.0,)))
+    'batch 4: a against itself 1.01 [0.980, 1.04]: nobody is called faster by less than 1.04'
+    """
+    text = f"batch {control.batch}: {control.name} against itself {three(control.ratio)}"
+    if control.interval is None:
+        return text
+    ends = f"{three(control.interval.low)}, {three(control.interval.high)}"
+    return f"{text} [{ends}]: nobody is called faster by less than {three(control.floor)}"
+
+
+def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control]) -> list[str]:
+    """Who is faster, and what an estimator differs from itself; nothing with a single one."""
+    lines = []
+    if comparisons:
+        lines.append(f"Ratios of times, with intervals that hold together at {100 * LEVEL:.0f} %:")
+        lines += [f"  {sentence(item)}" for item in comparisons]
+    if controls:
+        lines.append("Control, the first estimator measured twice:")
+        lines += [f"  {control_sentence(control)}" for control in controls]
+    return lines
 
 
 def print_bench(result: BenchResult, console: Console) -> None:
@@ -179,13 +213,8 @@ def print_bench(result: BenchResult, console: Console) -> None:
         for line in facts(entry):
             say(line, "  ")
     console.print()
-    if result.comparisons:
-        level = result.about["statistics"]["joint_level"]
-        say(f"Median ratios of times, with intervals that hold together at {100 * level:.0f} %:")
-    for item in result.comparisons:
-        say(sentence(item), "  ")
-    for line in remarks(result):
-        say(line)
+    for line in [*faster_lines(result.comparisons, result.controls), *remarks(result)]:
+        say(line.lstrip(), line[: len(line) - len(line.lstrip())])
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:

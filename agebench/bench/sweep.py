@@ -1,18 +1,25 @@
-"""The batch sweep: contenders take turns, every sample is kept, warm-up is not counted."""
+"""The batch sweep: contenders take turns, every sample is kept, warm-up is not counted.
+
+The rounds at a batch size are cut into blocks, and each block begins with models loaded anew: where
+a model's memory happens to lie makes two copies of one file differ by a few per cent for as long as
+they live, and one load of each would pass that off as the model's.
+"""
 
 from __future__ import annotations
 
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import psutil
 
 from agebench.bench.bench_faces import FaceSource
+from agebench.bench.busy import Busyness, Watch
 from agebench.bench.latency import StageTimes, turns
+from agebench.bench.ratios import BLOCKS, block_sizes
 from agebench.errors import AgebenchError, ContractError, UsageError
 from agebench.protocols import Estimator, ProgressStep, no_progress
 from agebench.types import CropSpec
@@ -23,7 +30,7 @@ WARM_UP_TOLERANCE = 0.05
 """Warm-up ends when the median of the last `WARM_UP_WINDOW` runs is within this share of that of
 the runs one before, or after `WARM_UP_MOST`."""
 
-SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 20, 1000
+SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 24, 1000
 """Bounds on the rounds where a time is given: enough to say something, few enough to keep all."""
 
 _BYTES_PER_PIXEL = 3 + 3 * 4 * 2
@@ -42,12 +49,14 @@ class BatchTimes:
         warmup_ms: the runs before the first counted one.
         crop: cutting the faces out of decoded pictures.
         infer: from crops to ages: `Estimator.predict`.
+        block_rounds: rounds in each block, in their order.
     """
 
     batch: int
     warmup_ms: tuple[float, ...]
     crop: StageTimes
     infer: StageTimes
+    block_rounds: tuple[int, ...]
 
     @property
     def total(self) -> StageTimes:
@@ -69,6 +78,7 @@ class BatchTimes:
             "faces_per_s": self.faces_per_s,
             "stages": {"crop": self.crop.to_json(), "infer": self.infer.to_json()},
             "warmup_ms": list(self.warmup_ms),
+            "block_rounds": list(self.block_rounds),
         }
 
 
@@ -85,13 +95,18 @@ class Rounds:
     repeats: int | None = None
     seconds: float = 5.0
 
-    def go_on(self, done: int, elapsed_s: float, contenders: int) -> bool:
-        """Tell if there is to be another round."""
+    @property
+    def blocks(self) -> int:
+        """Into how many blocks they are cut."""
+        return BLOCKS if self.repeats is None else len(block_sizes(self.repeats))
+
+    def go_on(self, block: int, done: int, elapsed_s: float, contenders: int) -> bool:
+        """Tell if there is to be another round in this block, after `done` in `elapsed_s`."""
         if self.repeats is not None:
-            return done < self.repeats
-        if done < SECONDS_LEAST_ROUNDS:
+            return done < block_sizes(self.repeats)[block]
+        if done < SECONDS_LEAST_ROUNDS // BLOCKS:
             return True
-        return done < MOST_ROUNDS and elapsed_s < self.seconds * contenders
+        return done < MOST_ROUNDS // BLOCKS and elapsed_s < self.seconds * contenders / BLOCKS
 
 
 def needed_bytes(spec: CropSpec, batch: int) -> int:
@@ -121,10 +136,16 @@ class Runner:
     Attributes:
         name: in the result.
         estimator: what is asked.
+        load: makes it anew; None for one that can't be.
     """
 
     name: str
     estimator: Estimator
+    load: Callable[[], Estimator] | None = None
+
+    def again(self) -> Runner:
+        """Return the same contender, with its model loaded anew where it can be."""
+        return self if self.load is None else replace(self, estimator=self.load())
 
     def run(self, faces: FaceSource, batch: int) -> tuple[float, float]:
         """Cut and predict once; return the milliseconds of both.
@@ -185,20 +206,43 @@ def warm_up(run: Callable[[], float]) -> tuple[float, ...]:
     return tuple(times)
 
 
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The times of all contenders.
+
+    Attributes:
+        times: per contender one entry per batch size, in the order given.
+        control: the same of the first contender's second copy; empty with a single contender, of
+            whom nothing is compared.
+        busyness: what else ran meanwhile.
+    """
+
+    times: tuple[tuple[BatchTimes, ...], ...]
+    control: tuple[BatchTimes, ...]
+    busyness: Busyness
+
+
 def run_sweep(
     runners: Sequence[Runner],
     faces: FaceSource,
     batches: Sequence[int],
     rounds: Rounds,
     progress: ProgressStep = no_progress,
-) -> list[list[BatchTimes]]:
-    """Time all runners at all batch sizes.
+    *,
+    threads: int = 1,
+) -> Sweep:
+    """Time all runners at all batch sizes, and the first of several twice.
 
-    In each round every runner runs once; the order is drawn anew each time (`turns`),
-    so that drift of the machine's speed hits all alike.
+    In each round every runner runs once, in an order that is balanced (`turns`), so that drift of
+    the machine's speed hits all alike.
 
-    Returns:
-        Per runner its times, one entry per batch size in the order given.
+    Args:
+        runners: the contenders.
+        faces: what they are shown.
+        batches: faces per call.
+        rounds: how often.
+        progress: called as the sweep goes on.
+        threads: that the contenders were allowed; the machine is busy if others leave fewer.
 
     Raises:
         UsageError: a batch does not fit into memory; nothing has run yet.
@@ -207,31 +251,64 @@ def run_sweep(
     for batch in batches:
         for runner in runners:
             check_memory(runner.name, runner.estimator.spec.crop, batch)
-    found: list[list[BatchTimes]] = [[] for _ in runners]
+    everybody = [*runners, runners[0].again()] if len(runners) > 1 else list(runners)
+    found: list[list[BatchTimes]] = [[] for _ in everybody]
+    watch = Watch(threads)
     for done, batch in enumerate(batches):
         progress("batch sizes", done, len(batches))
-        for times, own in zip(_one_batch(runners, faces, batch, rounds), found, strict=True):
+        for times, own in zip(_one_batch(everybody, faces, batch, rounds), found, strict=True):
             own.append(times)
     progress("batch sizes", len(batches), len(batches))
-    return found
+    frozen = tuple(tuple(times) for times in found)
+    return Sweep(frozen[: len(runners)], (*frozen[len(runners) :], ())[0], watch.stop())
+
+
+class _Laps:
+    """Collects the times of one contender at one batch size."""
+
+    def __init__(self) -> None:
+        self.warm: list[float] = []
+        self.crop: list[float] = []
+        self.infer: list[float] = []
 
 
 def _one_batch(
     runners: Sequence[Runner], faces: FaceSource, batch: int, rounds: Rounds
 ) -> list[BatchTimes]:
-    warm = [warm_up(partial(runner.total_ms, faces, batch)) for runner in runners]
-    crop: list[list[float]] = [[] for _ in runners]
-    infer: list[list[float]] = [[] for _ in runners]
-    start, number = time.monotonic(), 0
-    while rounds.go_on(number, time.monotonic() - start, len(runners)):
-        for index in turns(number, len(runners)):
-            crop_ms, infer_ms = runners[index].run(faces, batch)
-            crop[index].append(crop_ms)
-            infer[index].append(infer_ms)
-        number += 1
+    laps = [_Laps() for _ in runners]
+    sizes: list[int] = []
+    for block in range(rounds.blocks):
+        fresh = [runner.again() if block else runner for runner in runners]
+        for runner, own in zip(fresh, laps, strict=True):
+            own.warm += warm_up(partial(runner.total_ms, faces, batch))
+        sizes.append(_one_block(fresh, faces, batch, rounds, block, sum(sizes), laps))
     return [
         BatchTimes(
-            batch, warm[index], StageTimes(tuple(crop[index])), StageTimes(tuple(infer[index]))
+            batch,
+            tuple(own.warm),
+            StageTimes(tuple(own.crop)),
+            StageTimes(tuple(own.infer)),
+            tuple(sizes),
         )
-        for index in range(len(runners))
+        for own in laps
     ]
+
+
+def _one_block(
+    runners: Sequence[Runner],
+    faces: FaceSource,
+    batch: int,
+    rounds: Rounds,
+    block: int,
+    before: int,
+    laps: Sequence[_Laps],
+) -> int:
+    """Run the rounds of a block, `before` of them having been run; return how many there were."""
+    start, done = time.monotonic(), 0
+    while rounds.go_on(block, done, time.monotonic() - start, len(runners)):
+        for index in turns(before + done, len(runners)):
+            crop_ms, infer_ms = runners[index].run(faces, batch)
+            laps[index].crop.append(crop_ms)
+            laps[index].infer.append(infer_ms)
+        done += 1
+    return done

@@ -15,6 +15,8 @@ from rich.text import Text
 
 from agebench.bench.latency import OWN_STAGES, StageTimes
 from agebench.bench.results import CompareResult, EstimatorResult
+from agebench.bench.speed_tables import busy_lines, faster_lines
+from agebench.bench.timing import busyness_json
 from agebench.errors import inert
 from agebench.intervals import Interval
 
@@ -221,6 +223,7 @@ def _remarks(result: CompareResult) -> list[str]:
         remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
     remarks += _few(result)
     remarks += _failures(result)
+    remarks += _faster(result)
     remarks += _seen(result)
     for item in result.estimators:
         if item.score is None:
@@ -228,6 +231,15 @@ def _remarks(result: CompareResult) -> list[str]:
         elif item.contender.estimator is not None:
             remarks += [f"{item.name}: {note}" for note in item.contender.estimator.spec.notes]
     return remarks
+
+
+def _faster(result: CompareResult) -> list[str]:
+    timing = result.timing
+    if timing is None:
+        return []
+    controls = [] if timing.control is None else [timing.control]
+    lines = faster_lines(timing.comparisons, controls) if timing.comparisons else []
+    return [*lines, *busy_lines(busyness_json(timing.busyness))]
 
 
 def _few(result: CompareResult) -> list[str]:

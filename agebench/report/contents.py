@@ -253,6 +253,21 @@ _ANALYSIS = record(
     {"settings": _ANALYSIS_SETTINGS, "pairs": listed(_PAIR), "estimators": mapping(_ANALYSED)}
 )
 
+_RATIO = record(
+    {
+        "batch": whole(1),
+        "first": filled,
+        "second": filled,
+        "ratio": number(0),
+        "interval": maybe(listed(number(0), 2)),
+        "verdict": one_of(("first faster", "second faster", "no difference shown", "no verdict")),
+    },
+    {"reason": text},
+)
+
+_CONTROL = record({"name": filled, "ratio": number(0), "interval": maybe(listed(number(1e-9), 2))})
+_TIMING = record({"comparisons": listed(_RATIO), "control": maybe(_CONTROL), "too_busy": text})
+
 RESULT = record(
     {
         "schema_version": one_of(READABLE_VERSIONS),
@@ -267,7 +282,7 @@ RESULT = record(
         "estimators": listed(_estimator),
         "images": listed(_IMAGE),
     },
-    {"predictions_sha256": text, "analysis": maybe(_ANALYSIS)},
+    {"predictions_sha256": text, "analysis": maybe(_ANALYSIS), "timing": maybe(_TIMING)},
 )
 """What a result file must be for a report to be made of it."""
 
@@ -284,17 +299,6 @@ _RESOURCES = record(
     {"parameters": maybe(COUNT), "macs_per_face": maybe(COUNT), "file_bytes": COUNT}
 )
 _SWEPT = record({"name": filled, "resources": _RESOURCES, "batch_sweep": listed(_BATCH)})
-_RATIO = record(
-    {
-        "batch": whole(1),
-        "first": filled,
-        "second": filled,
-        "ratio": number(0),
-        "interval": maybe(listed(number(0), 2)),
-        "verdict": one_of(("first faster", "second faster", "no difference shown")),
-    }
-)
-
 BENCH = record(
     {
         "schema_version": one_of(BENCH_VERSIONS),

@@ -117,7 +117,8 @@ def methods(joined: Joined) -> list[str]:
     sentences.append(
         "Times are wall time at batch 1 after a warm-up; on each picture the estimators took "
         "turns, and no sample was dropped. \u201cFaster\u201d is said only where the interval of "
-        "the median ratio leaves 1 out."
+        "the ratio leaves 1 out, the ratio is beyond what one estimator differs from itself when "
+        "it is measured twice, and the machine was not busy with something else."
     )
     return sentences
 

@@ -209,3 +209,7 @@ def _check_names(content: Mapping[str, Any]) -> None:
     asked = {name for pair in analysis["pairs"] for name in (pair["first"], pair["second"])}
     if not known.issuperset(asked | set(analysis["estimators"])):
         raise StructureError("an analysis of the listed estimators", sorted(asked))
+    timed = (content.get("timing") or {"comparisons": []})["comparisons"]
+    compared = {name for one in timed for name in (one["first"], one["second"])}
+    if not known.issuperset(compared):
+        raise StructureError("times of the listed estimators", sorted(compared))

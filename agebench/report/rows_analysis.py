@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from agebench.bench.latency import OWN_STAGES
-from agebench.bench.ratios import Comparison, compare_pairs
+from agebench.bench.ratios import (
+    LEAST_RATIO_OF_ONE_LOAD,
+    Comparison,
+    Control,
+    compare_pairs,
+)
+from agebench.bench.timing import STAGE
+from agebench.intervals import Interval
 from agebench.report.changes import Change, circumstances
 from agebench.report.grid import Cell, Column, Grid
-from agebench.report.joining import Entry, Joined, letter
+from agebench.report.joining import Joined, letter
 from agebench.report.plots_analysis import gate_thresholds, gates_at
 from agebench.report.rows_errors import name_cell
 from agebench.report.words import (
@@ -131,36 +138,54 @@ def latency_grid(joined: Joined) -> Grid | None:
     return Grid(title, columns, rows, sortable=True) if rows else None
 
 
-def _paired_times(joined: Joined) -> list[list[Entry]]:
-    """The entries of each result whose times were taken in turns, on the same pictures.
+def _compared_times(joined: Joined) -> Iterator[Comparison]:
+    """Every two estimators of each result that has a control, with intervals that hold together.
 
-    One that failed on a picture has no time for it, and nobody knows which that is.
+    Files of version 1 have none: on a busy machine two copies of one estimator differ too.
     """
-    groups: dict[tuple[int, int], list[Entry]] = {}
-    for entry in joined.entries:
-        times = entry.samples_ms("total")
-        if len(times) and (times > 0).all() and not entry.content["failed"]:
-            groups.setdefault((entry.result, len(times)), []).append(entry)
-    return [group for group in groups.values() if len(group) > 1]
+    timed = [(at, result.content.get("timing")) for at, result in enumerate(joined.results)]
+    number_of = sum(len(timing["comparisons"]) for _, timing in timed if timing)
+    for at, timing in timed:
+        if not timing or not timing["comparisons"]:
+            continue
+        # The pairs of n estimators begin with the n - 1 of the first one.
+        names = [timing["comparisons"][0]["first"]]
+        names += [one["second"] for one in timing["comparisons"] if one["first"] == names[0]]
+        entries = {entry.name: entry for entry in joined.entries if entry.result == at}
+        samples = [(entries[name].label, entries[name].samples_ms(STAGE)) for name in names]
+        lengths = {len(times) for _, times in samples}
+        if len(lengths) > 1 or not all(len(times) and (times > 0).all() for _, times in samples):
+            continue  # somebody else's file: its times are not of the same pictures
+        yield from compare_pairs(
+            samples,
+            1,
+            _control(timing["control"]),
+            number=number_of,
+            busy=timing["too_busy"],
+            least=LEAST_RATIO_OF_ONE_LOAD,
+        )
+
+
+def _control(stated: Mapping[str, Any] | None) -> Control | None:
+    if stated is None:
+        return None
+    ends = stated["interval"]
+    return Control(
+        stated["name"], 1, stated["ratio"], None if ends is None else Interval(*ends), ()
+    )
 
 
 def faster_grid(joined: Joined) -> Grid | None:
     """Who was shown to be faster than whom; None where no times can be set side by side."""
-    found: list[Comparison] = []
-    groups = _paired_times(joined)
-    number_of = sum(math.comb(len(group), 2) for group in groups)
-    for group in groups:
-        samples = [(entry.label, [entry.samples_ms("total").tolist()]) for entry in group]
-        found += compare_pairs(samples, [1], number=number_of)
     rows = [
         [
             Cell(one.first, kind="name"),
             Cell(one.second, kind="name"),
             Cell(number(one.ratio), one.ratio),
-            Cell(bounds(one.interval)),
-            Cell(one.verdict),
+            Cell(bounds(one.interval) or NONE),
+            Cell(": ".join(filter(None, (one.verdict, one.reason)))),
         ]
-        for one in found
+        for one in _compared_times(joined)
     ]
     columns = (
         Column("first", numeric=False),

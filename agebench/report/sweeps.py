@@ -141,7 +141,7 @@ def _ratio_grid(sweep: SweepFile) -> Grid:
             Cell(one["second"], kind="name"),
             Cell(number(one["ratio"]), one["ratio"]),
             Cell(bounds(one["interval"]) or NONE),
-            Cell(one["verdict"]),
+            Cell(": ".join(filter(None, (one["verdict"], one.get("reason"))))),
         ]
         for one in sweep.content["comparisons"]
     ]

@@ -90,9 +90,40 @@ def test_nobody_is_first_or_after_the_same_one_more_often() -> None:
     assert all(sorted(order) == [0, 1, 2, 3] for order in rounds)
     first = Counter(order[0] for order in rounds)
     follows = Counter(pair for order in rounds for pair in itertools.pairwise(order))
-    assert max(first.values()) < 1.15 * min(first.values())
+    assert set(first.values()) == {500}
     assert len(follows) == 12
-    assert max(follows.values()) < 1.25 * min(follows.values())
+    assert set(follows.values()) == {500}
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 5, 6])
+def test_places_and_neighbours_are_balanced_in_every_cycle(count: int) -> None:
+    cycle = count if count % 2 == 0 or count == 1 else 2 * count
+    for start in (0, cycle):
+        rounds = [turns(number, count) for number in range(start, start + cycle)]
+        for place in range(count):
+            assert len(set(Counter(order[place] for order in rounds).values())) == 1
+        follows = Counter(pair for order in rounds for pair in itertools.pairwise(order))
+        assert len(follows) == count * (count - 1)
+        assert len(set(follows.values())) <= 1
+
+
+def test_of_two_each_is_first_in_half_of_the_rounds() -> None:
+    assert sum(turns(number, 2)[0] for number in range(60)) == 30
+
+
+def test_the_first_is_measured_once_more_as_one_contender_more(samples: list[Sample]) -> None:
+    log: list[str] = []
+    found = run_latency(
+        samples,
+        WholePicture(),
+        [Logging(name, log) for name in "ab"],
+        max_pixels=MAX_PIXELS,
+        again=Logging("a", log),
+    )
+    assert len(found.own) == 2
+    assert len(found.again["total"].samples_ms) == 4
+    assert Counter(log[3 * WARM_UP_PICTURES :]) == {"a": 8, "b": 4}
+    assert found.busyness.threads == 1
 
 
 def test_a_failed_estimator_has_no_samples_and_holds_nobody_up(samples: list[Sample]) -> None:

@@ -72,7 +72,10 @@ def test_the_whole_way(caffemodel: Path, tmp_path: Path) -> None:
     assert cold["total"] == pytest.approx(sum(parts))
     assert constant["resources"]["macs_per_face"] == 0
     assert constant["batch_sweep"][0]["floor_ms"] is None
-    assert [item["verdict"] for item in written["comparisons"]] == ["no difference shown"] * 2
+    assert [item["verdict"] for item in written["comparisons"]] == ["no verdict"] * 2
+    assert [item["reason"] for item in written["comparisons"]] == ["too few rounds"] * 2
+    assert [item["batch"] for item in written["controls"]] == [1, 2]
+    assert {item["name"] for item in written["controls"]} == {name}
     text = io.StringIO()
     print_bench(result, Console(file=text, width=80))
     lines = [line for line in text.getvalue().splitlines() if str(caffemodel) not in line]

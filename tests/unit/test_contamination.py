@@ -144,7 +144,12 @@ def test_an_estimator_that_has_seen_nothing_has_no_error_of_its_own_for_that(
 def test_the_error_over_unclipped_crops_is_given_alone(pictures: SampleList) -> None:
     everywhere = _compared(pictures, _Grey(None, outside=2.0))["estimators"][0]
     assert everywhere["clipped"] == 4
-    assert everywhere["unclipped_errors"] == {"n": 0, "mae_years": None, "mae_interval": None}
+    assert everywhere["unclipped_errors"] == {
+        "n": 0,
+        "people": None,
+        "mae_years": None,
+        "mae_interval": None,
+    }
     nowhere = _compared(pictures, _Grey(None, outside=-0.4))["estimators"][0]
     assert (nowhere["clipped"], nowhere["unclipped_errors"]) == (0, None)
 
@@ -164,7 +169,12 @@ def test_part_errors_of_a_single_common_picture_have_no_interval(pictures: Sampl
     one = replace(pictures, samples=pictures.samples[:1])
     seen = [hashlib.sha256(pictures.samples[0].path.read_bytes()).hexdigest()]
     item = _compared(one, _Grey(TrainingHashes.of("mine", seen)))["estimators"][0]
-    assert item["unseen_errors"] == {"n": 0, "mae_years": None, "mae_interval": None}
+    assert item["unseen_errors"] == {
+        "n": 0,
+        "people": None,
+        "mae_years": None,
+        "mae_interval": None,
+    }
 
 
 def test_every_output_of_the_report_marks_the_row(

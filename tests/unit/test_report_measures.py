@@ -38,7 +38,7 @@ def test_error_by_age_is_the_mean_of_each_step() -> None:
 
 
 def test_steps_with_few_pictures_have_no_mean() -> None:
-    true = np.array([2.0] * 9 + [12.0] * 10)
+    true = np.array([2.0] * 19 + [12.0] * 20)
     curve = age_curve(true, true + 1)
     assert np.isnan(curve.mae_years).tolist() == [True, True, False]
     assert len(age_curve(np.array([]), np.array([])).mae_years) == 0

@@ -127,7 +127,7 @@ def test_every_section_is_there_with_its_figures(write_result: Write) -> None:
 
 
 def test_every_picture_has_words_and_is_sound_xml(write_result: Write) -> None:
-    ages = np.repeat(AGES, 2)  # ten in every step of five years
+    ages = np.repeat(AGES, 4)  # twenty in every step of five years
     predicted = {"good": ages + 1, "poor": 0 * ages + 30}
     text = page.render(_joined(write_result(predicted=predicted, true=ages)))
     drawings = re.findall(r'<svg class="plot".*?</svg>', text)

@@ -83,7 +83,8 @@ def _changed(content: dict[str, Any], where: str, value: object) -> dict[str, An
         ("images.1.image", "p000.png", "pictures with different names"),
         ("estimators.1.name", "good", "estimators with different names"),
         ("environment.memory_bytes", 10**400, "an enormous number"),
-        ("schema_version", 2, "schema_version 2, expected 1"),
+        ("schema_version", 3, "schema_version 3, expected 1 or 2"),
+        ("timing.comparisons.0.first", "nobody", "times of the listed estimators"),
         ("estimators.0.spec", None, "estimators[0].spec: expected an object"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pytest
@@ -48,15 +49,41 @@ def test_contenders_take_turns_and_warm_up_is_not_counted(
     monkeypatch.setattr(sweep, "is_stable", lambda times: len(times) >= 2)
     log: list[tuple[str, int]] = []
     runners = [Runner(name, Logging(name, log)) for name in "abc"]
-    found = run_sweep(runners, faces, [1, 3], Rounds(repeats=4))
-    warm = "aabbcc"
-    rounds = "".join("abc"[place] for number in range(4) for place in turns(number, 3))
-    assert "".join(name for name, _ in log) == (warm + rounds) * 2
-    assert [size for _, size in log] == [1] * 18 + [3] * 18
-    for times in found:
+    found = run_sweep(runners, faces, [1, 3], Rounds(repeats=8))
+    # The fourth is the first one again; each block begins with a warm-up.
+    order = ["abca"[place] for number in range(8) for place in turns(number, 4)]
+    blocks = [order[:8], order[8:16], *(order[at : at + 4] for at in range(16, 32, 4))]
+    assert (
+        "".join(name for name, _ in log)
+        == "".join("aabbccaa" + "".join(block) for block in blocks) * 2
+    )
+    assert [size for _, size in log] == [1] * 80 + [3] * 80
+    for times in (*found.times, found.control):
         assert [item.batch for item in times] == [1, 3]
-        assert all(len(item.total.samples_ms) == 4 for item in times)
-        assert all(len(item.warmup_ms) == 2 for item in times)
+        assert all(len(item.total.samples_ms) == 8 for item in times)
+        assert all(len(item.warmup_ms) == 12 for item in times)
+        assert all(item.block_rounds == (2, 2, 1, 1, 1, 1) for item in times)
+
+
+def test_each_block_begins_with_models_loaded_anew(faces: FaceSource) -> None:
+    loads: list[str] = []
+
+    def load(name: str) -> Logging:
+        loads.append(name)
+        return Logging(name, [])
+
+    runners = [Runner(name, load(name), partial(load, name)) for name in "ab"]
+    found = run_sweep(runners, faces, [1], Rounds(repeats=12))
+    # Once before, the second copy of the first, and everybody before all blocks but the first.
+    assert loads == [*"ab", "a", *"aba" * 5]
+    assert len(found.control[0].total.samples_ms) == 12
+
+
+def test_one_alone_is_compared_with_nobody(faces: FaceSource) -> None:
+    log: list[tuple[str, int]] = []
+    found = run_sweep([Runner("a", Logging("a", log))], faces, [1], Rounds(repeats=2))
+    assert (len(found.times), found.control) == (1, ())
+    assert found.busyness.cores >= 1
 
 
 def test_a_clock_by_hand(faces: FaceSource, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,16 +91,16 @@ def test_a_clock_by_hand(faces: FaceSource, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)) / 1e3)
     found = run_sweep([Runner("a", Logging("a", []))], faces, [5], Rounds(repeats=3))
     # Read three times per call, a millisecond apart: crop 1 ms, infer 1 ms.
-    times = found[0][0]
+    times = found.times[0][0]
     assert times.crop.samples_ms == pytest.approx((1.0,) * 3)
     assert times.total.samples_ms == pytest.approx((2.0,) * 3)
     assert times.faces_per_s == pytest.approx(2500.0)
-    assert len(times.warmup_ms) == sweep.WARM_UP_LEAST
+    assert len(times.warmup_ms) == 3 * sweep.WARM_UP_LEAST
 
 
 def test_percentiles_and_throughput_of_known_samples() -> None:
     infer = tuple(float(value) for value in range(100, 0, -1))
-    times = BatchTimes(4, (7.0,), StageTimes((0.0,) * 100), StageTimes(infer))
+    times = BatchTimes(4, (7.0,), StageTimes((0.0,) * 100), StageTimes(infer), (100,))
     written = times.to_json()
     assert (written["n"], written["mean_ms"], written["p50_ms"]) == (100, 50.5, 50.5)
     assert written["p90_ms"] == pytest.approx(90.1)
@@ -93,12 +120,14 @@ def test_warm_up_ends_when_stable_or_at_the_limit() -> None:
 
 
 def test_rounds_by_number_and_by_time() -> None:
-    assert [Rounds(3).go_on(done, 1e9, 2) for done in (2, 3)] == [True, False]
-    timed = Rounds(None, 5.0)
-    assert timed.go_on(19, 1e9, 1)
-    assert not timed.go_on(20, 5.1, 1)
-    assert timed.go_on(20, 5.1, 2)
-    assert not timed.go_on(sweep.MOST_ROUNDS, 0.0, 1)
+    assert [Rounds(3).blocks, Rounds(8).blocks, Rounds(None, 5.0).blocks] == [3, 6, 6]
+    assert [Rounds(8).go_on(0, done, 1e9, 2) for done in (1, 2)] == [True, False]
+    assert [Rounds(8).go_on(5, done, 1e9, 2) for done in (0, 1)] == [True, False]
+    timed = Rounds(None, 6.0)
+    assert timed.go_on(0, 3, 1e9, 1)
+    assert not timed.go_on(0, 4, 1.1, 1)
+    assert timed.go_on(0, 4, 1.1, 2)
+    assert not timed.go_on(0, sweep.MOST_ROUNDS // 6, 0.0, 1)
 
 
 def test_a_batch_beyond_the_memory_is_refused_before_anything_runs(faces: FaceSource) -> None:

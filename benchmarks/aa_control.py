@@ -1,0 +1,189 @@
+"""How often is one of several copies of the same model called faster?  200 sweeps of each kind.
+
+Copies of one ONNX file take equally long, so every "faster" is false; of the sweeps of `agebench
+bench` no more than 5 % may hold one.  They are run on the machine as it is, and beside two busy
+processes that this script starts.  Beside the verdicts it is written down what the intervals alone
+would have said, without the control and without a look at how busy the machine was, and what the
+sign test of runs of neighbouring rounds would have said, which was used up to schema version 1.
+
+    python benchmarks/aa_control.py --sweeps 200
+
+A run that is broken off goes on where it was; --anew begins again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from agebench.bench.bench_faces import generated_face
+from agebench.bench.devices import load_on
+from agebench.bench.environment import describe_machine
+from agebench.bench.ratios import LEVEL, statement_level
+from agebench.bench.speed import compare_sweep
+from agebench.bench.sweep import Rounds, Runner, Sweep, run_sweep
+from agebench.bench.threads import pinned
+from agebench.files import write_whole
+from agebench.intervals import Interval
+from agebench.proportions import wilson_interval
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "aa_control.json"
+MODEL = HERE.parent / "pretrained" / "multicrop-resnet-small.onnx"
+CONDITIONS = {"idle": 0, "busy": 2}
+"""Busy processes beside the sweeps."""
+
+BATCH = 1
+
+
+@contextmanager
+def busy_processes(number: int) -> Iterator[None]:
+    """Keep so many processes busy with nothing."""
+    with ExitStack() as stack:
+        for _ in range(number):
+            process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(process.wait)
+            stack.callback(process.kill)
+        yield
+
+
+def sign_test_interval(
+    first_ms: Sequence[float], second_ms: Sequence[float], level: float
+) -> Interval | None:
+    """Return the interval of the ratio as it was up to schema version 1."""
+    from scipy.special import bdtr
+
+    logs = np.log(second_ms) - np.log(first_ms)
+    length = max(1, int(math.cbrt(len(logs)) + 1e-9))
+    runs = len(logs) // length
+    ratios = np.sort(np.exp(logs[: runs * length].reshape(runs, length).mean(axis=1)))
+    outside = int(np.count_nonzero(bdtr(np.arange(runs), runs, 0.5) < (1 - level) / 2))
+    if outside < 1:
+        return None
+    return Interval(float(ratios[outside - 1]), float(ratios[-outside]), level)
+
+
+def leaves_out_one(interval: Interval | None) -> bool:
+    """Return whether an interval would have been called a difference."""
+    return interval is not None and not interval.low <= 1 <= interval.high
+
+
+def judged(runners: Sequence[Runner], sweep: Sweep) -> dict[str, Any]:
+    """Return what is said of one sweep."""
+    comparisons, (control,) = compare_sweep(runners, sweep)
+    times = [own[0].total.samples_ms for own in sweep.times]
+    level = statement_level(len(comparisons))
+    return {
+        "faster": any("faster" in one.verdict for one in comparisons),
+        "no_verdict": sorted({one.reason for one in comparisons if one.reason}),
+        "intervals_alone": any(leaves_out_one(one.interval) for one in comparisons),
+        "sign_test": any(
+            leaves_out_one(sign_test_interval(first, second, level))
+            for first, second in combinations(times, 2)
+        ),
+        "ratios": [one.ratio for one in comparisons],
+        "floor": control.floor,
+        "p50_ms": float(np.median(times[0])),
+        "load_average": sweep.busyness.load_average_after,
+        "others_processors": sweep.busyness.others_processors,
+    }
+
+
+def rate(sweeps: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
+    """Return how often something was said, with its interval."""
+    number = sum(bool(one[key]) for one in sweeps)
+    interval = wilson_interval(number, len(sweeps), LEVEL)
+    ends = None if interval is None else [round(interval.low, 4), round(interval.high, 4)]
+    return {"sweeps": number, "of": len(sweeps), "share": number / len(sweeps), "interval": ends}
+
+
+def summary(sweeps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the rates of one condition."""
+    if not sweeps:
+        return {}
+    others = [one["others_processors"] for one in sweeps if one["others_processors"] is not None]
+    return {
+        "called_faster": rate(sweeps, "faster"),
+        "without_any_verdict": rate(sweeps, "no_verdict"),
+        "intervals_alone": rate(sweeps, "intervals_alone"),
+        "sign_test": rate(sweeps, "sign_test"),
+        "p50_ms": float(np.median([one["p50_ms"] for one in sweeps])),
+        "floor": float(np.median([one["floor"] for one in sweeps])),
+        "others_processors": float(np.median(others)) if others else None,
+    }
+
+
+def read(path: Path, settings: Mapping[str, Any], anew: bool) -> dict[str, Any]:
+    """Return what was measured before with the same settings."""
+    stored = {} if anew or not path.exists() else json.loads(path.read_text())
+    if stored.get("settings") == settings:
+        return dict(stored["sweeps"])
+    if stored:
+        print(f"{path} was made with other settings, and is begun anew")
+    return {}
+
+
+def main() -> None:
+    """Run the sweeps that are missing, print and write down."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--sweeps", type=int, default=200, help="of each condition")
+    parser.add_argument("--condition", choices=[*CONDITIONS, "both"], default="both")
+    parser.add_argument("--copies", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=24, help="per sweep, in six blocks")
+    parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--model", type=Path, default=MODEL, help="an ONNX file of agebench")
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--anew", action="store_true", help="forget what was measured before")
+    given = parser.parse_args()
+    settings = {
+        "model": given.model.name,
+        "copies": given.copies,
+        "rounds": given.rounds,
+        "threads": given.threads,
+        "batch": BATCH,
+    }
+    found = read(given.out, settings, given.anew)
+    wanted = CONDITIONS if given.condition == "both" else {given.condition: 0}
+    faces = generated_face()
+    with tempfile.TemporaryDirectory() as folder, pinned(given.threads) as (threads, _):
+        paths = [Path(folder) / f"copy{number}.onnx" for number in range(given.copies)]
+        for path in paths:
+            shutil.copyfile(given.model, path)
+        loads = [partial(load_on, f"onnx:{path}", None) for path in paths]
+        for condition in wanted:
+            sweeps: list[dict[str, Any]] = found.setdefault(condition, [])
+            with busy_processes(CONDITIONS[condition]):
+                for _ in track(range(len(sweeps), given.sweeps), condition):
+                    runners = [
+                        Runner(path.stem, load(), load)
+                        for path, load in zip(paths, loads, strict=True)
+                    ]
+                    rounds = Rounds(given.rounds)
+                    sweep = run_sweep(runners, faces, [BATCH], rounds, threads=threads)
+                    sweeps.append(judged(runners, sweep))
+                    content = {
+                        "settings": settings,
+                        "machine": describe_machine(),
+                        "rates": {name: summary(every) for name, every in found.items()},
+                        "sweeps": found,
+                    }
+                    write_whole(given.out, json.dumps(content, indent=1) + "\n")
+    print(json.dumps({name: summary(every) for name, every in found.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()
