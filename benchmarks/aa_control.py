@@ -23,11 +23,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 from rich.progress import track
 
 from agebench.bench.bench_faces import generated_face
@@ -43,11 +44,65 @@ from agebench.proportions import wilson_interval
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "aa_control.json"
-MODEL = HERE.parent / "pretrained" / "multicrop-resnet-small.onnx"
 CONDITIONS = {"idle": 0, "busy": 2}
 """Busy processes beside the sweeps."""
 
 BATCH = 1
+
+
+def small_network() -> onnx.ModelProto:
+    """Return three convolutions and a softmax over the years 0 to 100, with random weights."""
+    draws = np.random.default_rng(0)
+    nodes, weights, before = [], [], "pixels"
+
+    def weight(name: str, *shape: int) -> str:
+        values = draws.normal(0, np.prod(shape[1:]) ** -0.5, shape).astype(np.float32)
+        weights.append(onnx.numpy_helper.from_array(values, name))
+        return name
+
+    for layer, (taken, given) in enumerate(pairwise((3, 48, 96, 192))):
+        taken_in = [before, weight(f"w{layer}", given, taken, 3, 3)]
+        nodes.append(
+            onnx.helper.make_node(
+                "Conv", taken_in, [f"c{layer}"], strides=[2, 2], pads=[1, 1, 1, 1]
+            )
+        )
+        nodes.append(onnx.helper.make_node("Relu", [f"c{layer}"], [before := f"r{layer}"]))
+    nodes += [
+        onnx.helper.make_node("GlobalAveragePool", [before], ["pooled"]),
+        onnx.helper.make_node("Flatten", ["pooled"], ["flat"]),
+        onnx.helper.make_node("Gemm", ["flat", weight("w", 101, 192)], ["logits"], transB=1),
+        onnx.helper.make_node("Softmax", ["logits"], ["shares"]),
+    ]
+    pixels = onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, ["n", 3, 96, 96])
+    shares = onnx.helper.make_tensor_value_info("shares", onnx.TensorProto.FLOAT, ["n", 101])
+    graph = onnx.helper.make_graph(nodes, "small", [pixels], [shares], weights)
+    return onnx.helper.make_model(
+        graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)]
+    )
+
+
+SPEC = """name = "{name}"
+files = {{model = "{name}.onnx"}}
+runtime = {{runtime = "onnxruntime"}}
+crop = {{size = [96, 96]}}
+input = {{channel_order = "rgb", mean = [127.5, 127.5, 127.5], scale = 0.0078125}}
+output = {{kind = "probabilities"}}
+bins = {{ranges = {ranges}}}
+decode = {{rule = "expectation"}}
+"""
+
+
+def copy(folder: Path, name: str, model: Path | None) -> str:
+    """Write a copy of the model into the folder; return how it is referred to."""
+    path = folder / f"{name}.onnx"
+    if model is not None:
+        shutil.copyfile(model, path)
+        return f"onnx:{path}"
+    onnx.save(small_network(), path)
+    ranges = json.dumps([f"{year}-{year}" for year in range(101)])
+    (folder / f"{name}.toml").write_text(SPEC.format(name=name, ranges=ranges))
+    return f"spec:{folder / name}.toml"
 
 
 @contextmanager
@@ -145,12 +200,12 @@ def main() -> None:
     parser.add_argument("--copies", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=24, help="per sweep, in six blocks")
     parser.add_argument("--threads", type=int, default=None)
-    parser.add_argument("--model", type=Path, default=MODEL, help="an ONNX file of agebench")
+    parser.add_argument("--model", type=Path, help="an ONNX file that agebench wrote")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--anew", action="store_true", help="forget what was measured before")
     given = parser.parse_args()
     settings = {
-        "model": given.model.name,
+        "model": "made up" if given.model is None else given.model.name,
         "copies": given.copies,
         "rounds": given.rounds,
         "threads": given.threads,
@@ -160,17 +215,15 @@ def main() -> None:
     wanted = CONDITIONS if given.condition == "both" else {given.condition: 0}
     faces = generated_face()
     with tempfile.TemporaryDirectory() as folder, pinned(given.threads) as (threads, _):
-        paths = [Path(folder) / f"copy{number}.onnx" for number in range(given.copies)]
-        for path in paths:
-            shutil.copyfile(given.model, path)
-        loads = [partial(load_on, f"onnx:{path}", None) for path in paths]
+        names = [f"copy{number}" for number in range(given.copies)]
+        references = [copy(Path(folder), name, given.model) for name in names]
+        loads = [partial(load_on, reference, None) for reference in references]
         for condition in wanted:
             sweeps: list[dict[str, Any]] = found.setdefault(condition, [])
             with busy_processes(CONDITIONS[condition]):
                 for _ in track(range(len(sweeps), given.sweeps), condition):
                     runners = [
-                        Runner(path.stem, load(), load)
-                        for path, load in zip(paths, loads, strict=True)
+                        Runner(name, load(), load) for name, load in zip(names, loads, strict=True)
                     ]
                     rounds = Rounds(given.rounds)
                     sweep = run_sweep(runners, faces, [BATCH], rounds, threads=threads)

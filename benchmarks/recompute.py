@@ -195,7 +195,7 @@ class Estimator:
         return {
             "n": len(given),
             "hit_rate": mean(((given >= low) & (given < high + 1)).astype(float)),
-            "distance_years": mean(np.maximum(np.maximum(low - given, given - high - 1), 0)),
+            "distance_years": mean(np.maximum(np.maximum(low - given, given - high), 0)),
         }
 
     def _with_misses(self, floor: float | None) -> dict[str, Any]:
