@@ -50,6 +50,12 @@ from agebench.train.run_folder import (
 from agebench.train.run_state import RunState
 from agebench.train.settings import TrainSettings
 from agebench.train.start import Start, read_start, sentence
+from agebench.train.teacher import (
+    TeacherAnswers,
+    about_answers,
+    read_teacher,
+    with_answers,
+)
 from agebench.train.windows import TrainingFaces, gather_faces
 from agebench.train.world import World, join_world
 from agebench.training_pictures import Pictures, require_faces, require_separate
@@ -115,16 +121,14 @@ class _Run:
         settings, folder, world = self.settings, self.folder, self.world
         resume = checkpoint_to_resume(folder, settings)
         if resume is None and world.leads:
-            require_free(folder, settings.data.root)
+            require_free(folder, *settings.data.roots)
         earlier = {} if resume is None else evaluation_of(folder)
         start = self._start(resume)
+        teacher = read_teacher(settings)
         pictures = Pictures.of(settings, self.progress)
         require_separate(pictures.split, settings.data, final_test=final_test)
-        faces = {
-            "train": pictures.gather(settings.data.train_part, settings.data.train_share),
-            "val": pictures.gather(settings.data.val_part),
-        }
-        about = pictures.about(faces)
+        faces = self._faces(pictures, teacher)
+        about = {**pictures.about(faces), **about_answers(faces["train"], teacher)}
         if resume is not None:
             check_pictures(about, resume)
             if self._knows_its_pictures:
@@ -146,10 +150,7 @@ class _Run:
         )
         if world.leads:
             if resume is None or not self._knows_its_pictures:
-                trained = settings.data.train_part
-                what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/{trained}"
-                seen = TrainingHashes.of(what, faces["train"].hashes)
-                (seen if start is None else start.union(seen)).write(folder / RUN_HASHES)
+                self._list_pictures(pictures, faces["train"], start)
             self._tell(trainer.state, write_left_out(folder, pictures.left_out(faces)))
             self._tell_of_chips(pictures)
         state = trainer.run()
@@ -171,6 +172,22 @@ class _Run:
         write_whole(folder / EVALUATION_FILE, json.dumps(result, indent=1, allow_nan=False) + "\n")
         self._draw_curves()
         return result
+
+    def _faces(
+        self, pictures: Pictures, teacher: TeacherAnswers | None
+    ) -> dict[str, TrainingFaces]:
+        data = self.settings.data
+        train = pictures.with_extra(pictures.gather(data.train_part, data.train_share))
+        if teacher is not None:
+            train = with_answers(train, teacher)
+        return {"train": train, "val": pictures.gather(data.val_part)}
+
+    def _list_pictures(self, pictures: Pictures, train: TrainingFaces, start: Start | None) -> None:
+        """Write the list of what is trained on, and of what the weights begun with have seen."""
+        data = self.settings.data
+        what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/{data.train_part}"
+        seen = TrainingHashes.of(" + ".join([what, *data.extra]), train.hashes)
+        (seen if start is None else start.union(seen)).write(self.folder / RUN_HASHES)
 
     def _draw_curves(self) -> None:
         """Draw the run's curves where matplotlib is installed; a run is complete without."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN
 from agebench.train.draws import Draws
 from agebench.train.layers import Dropout
+from agebench.train.local_response import LocalResponseNorm
 from agebench.train.model import HeadMaker, Outputs
 from agebench.train.model_settings import ModelSettings
 
@@ -61,7 +62,8 @@ class AgeNet(nn.Module):
         self.conv2 = _convolution(96, 256, 5, 1, 2)
         self.conv3 = _convolution(256, 384, 3, 1, 1)
         self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
-        self.norm = nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0)
+        self.norm1 = LocalResponseNorm(96)
+        self.norm2 = LocalResponseNorm(256)
         self.fc6 = _dense(384 * 7 * 7, 512)
         self.fc7 = _dense(512, 512)
         self.fc8 = head(512, len(settings.bins))
@@ -74,8 +76,8 @@ class AgeNet(nn.Module):
         """
         there = present[self._view][:, :, None, None]
         values = (pixels[self._view] - self.mean) * there
-        values = self.norm(self.pool(self.conv1(values).relu()))
-        values = self.norm(self.pool(self.conv2(values).relu()))
+        values = self.norm1(self.pool(self.conv1(values).relu()))
+        values = self.norm2(self.pool(self.conv2(values).relu()))
         values = self.pool(self.conv3(values).relu())
         # Caffe flattens channels first, whatever the layout in memory.
         values = self.dropout(self.fc6(values.contiguous().flatten(1)).relu())

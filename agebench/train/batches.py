@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -146,7 +146,17 @@ class Batches:
             present[name] = torch.from_numpy(there[:, None].astype(np.float32)).to(device)
         lows = torch.from_numpy(faces.lows[batch.rows])
         highs = torch.from_numpy(faces.highs[batch.rows])
-        return ViewBatch(pixels, present, Targets.ranges(lows, highs).to(device))
+        targets = self._taught(Targets.ranges(lows, highs), batch.rows)
+        return ViewBatch(pixels, present, targets.to(device))
+
+    def _taught(self, targets: Targets, rows: Ints) -> Targets:
+        """Return the targets with the labels' weights and the teacher's answers, if any."""
+        weights, answers = self._faces.label_weights, self._faces.answers
+        return replace(
+            targets,
+            label_weights=None if weights is None else torch.from_numpy(weights[rows]),
+            answers=None if answers is None else torch.from_numpy(answers[rows]).float(),
+        )
 
     def _present(self, name: str, batch: HostBatch) -> npt.NDArray[np.bool_]:
         if name in batch.wholes:

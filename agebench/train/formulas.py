@@ -118,3 +118,22 @@ def interval_likelihood(logits: Tensor, lows: Tensor, highs: Tensor, years: Tens
     outside = (places < first) | (places > last)
     logs = logits.float().log_softmax(dim=1)
     return -logs.masked_fill(outside, -torch.inf).logsumexp(dim=1)
+
+
+def distillation(shares: Tensor, taught: Tensor, years: Tensor, *, l1_weight: float) -> Tensor:
+    """Return the divergence from a teacher's distribution, (n,); 0 where the rows are equal.
+
+    Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015, at temperature 1:
+    Kullback-Leibler divergence of the student from the teacher, plus the difference of the two
+    expectations in years, weighted as `dldl` weighs that to the label.
+
+    Args:
+        shares: the student's probabilities, (n, bins).
+        taught: the teacher's, (n, bins); rows of 0, where it has no answer, give finite numbers.
+        years: of the bins.
+        l1_weight: weight of the expectations' difference in years.
+    """
+    known, least = taught.float(), torch.finfo(torch.float32).tiny
+    missing = torch.xlogy(known, known) - known * shares.float().clamp_min(least).log()
+    apart = expectation(shares.float(), years) - expectation(known, years)
+    return missing.sum(dim=1) + l1_weight * apart.abs()

@@ -242,7 +242,10 @@ class Trainer:
         return (losses * weight).sum() / count.clamp_min(1 / self._world.size)
 
     def _per_picture(self, outputs: Tensor, targets: Targets) -> Tensor:
-        return self._spec.per_sample(outputs.float(), targets, self._years, self.settings.loss)
+        settings = self.settings
+        return self._spec.per_sample(
+            outputs.float(), targets, self._years, settings.loss, settings.teacher.weight
+        )
 
     def _tell(self, step: int, number: int, loss: float, rate: float) -> None:
         if not self._world.leads:

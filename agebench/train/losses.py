@@ -6,7 +6,7 @@ The formulas are in `agebench.train.formulas` and `agebench.train.coral`, and ca
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -17,6 +17,7 @@ from agebench.train.coral import CoralHead, coral, coral_interval_likelihood, co
 from agebench.train.decoding import Decoding, bin_of_age, decode
 from agebench.train.formulas import (
     cross_entropy,
+    distillation,
     dldl,
     interval_likelihood,
     mean_variance,
@@ -39,6 +40,7 @@ __all__ = [
     "coral_probabilities",
     "cross_entropy",
     "decode",
+    "distillation",
     "dldl",
     "interval_likelihood",
     "mean_variance",
@@ -58,6 +60,9 @@ class Targets:
         other: for mixed-up pictures the targets of the other picture of each row, not mixed
             themselves; None where nothing is mixed.
         share: float32 (n,), 0 to 1, how much of this loss; the rest is `other`'s.
+        label_weights: float32 (n,), 0 to 1, weight of each label; None for 1 throughout.
+        answers: float32 (n, bins), a teacher's distributions; rows of 0 where it has none; None
+            without a teacher.
 
     Raises:
         ValueError: shapes that differ, one of `other` and `share` without the other, or an
@@ -69,6 +74,8 @@ class Targets:
     highs: Tensor
     other: Targets | None = None
     share: Tensor | None = None
+    label_weights: Tensor | None = None
+    answers: Tensor | None = None
 
     def __post_init__(self) -> None:
         shape = self.ages.shape
@@ -98,7 +105,17 @@ class Targets:
 
     def mixed(self, other: Targets, share: Tensor) -> Targets:
         """Return these targets mixed with `other` for `share` of these, float (n,)."""
-        return Targets(self.ages, self.lows, self.highs, other, share)
+        return replace(self, other=other, share=share)
+
+    def take(self, rows: Tensor) -> Targets:
+        """Return those of some rows, int (m,), which must not be mixed."""
+        return Targets(
+            self.ages[rows],
+            self.lows[rows],
+            self.highs[rows],
+            label_weights=None if self.label_weights is None else self.label_weights[rows],
+            answers=None if self.answers is None else self.answers[rows],
+        )
 
     def to(self, device: torch.device | str) -> Targets:
         """Return the same on a device."""
@@ -108,6 +125,8 @@ class Targets:
             self.highs.to(device),
             None if self.other is None else self.other.to(device),
             None if self.share is None else self.share.to(device),
+            None if self.label_weights is None else self.label_weights.to(device),
+            None if self.answers is None else self.answers.to(device),
         )
 
 
@@ -136,18 +155,24 @@ class LossSpec:
     head: Callable[[int, int], nn.Module]
 
     def per_sample(
-        self, outputs: Tensor, targets: Targets, years: Tensor, settings: LossSettings
+        self,
+        outputs: Tensor,
+        targets: Targets,
+        years: Tensor,
+        settings: LossSettings,
+        teacher_weight: float = 0.5,
     ) -> Tensor:
         """Return the loss of each picture, float32 (n,).
 
-        Rows with a range use the interval likelihood, mixed rows the weighted mean of the losses
-        of their two targets.
+        Rows with a range use the interval likelihood, rows with a teacher's answer its divergence
+        for a share of the loss, mixed rows the weighted mean of the losses of their two targets.
 
         Args:
             outputs: (n, outputs(bins)), any float type.
             targets: what they should be, on the same device.
             years: of the bins, (bins,), on the same device.
             settings: the loss's numbers (its `name` is not looked at).
+            teacher_weight: the teacher's share, 0 to 1, of rows that it has an answer to.
 
         Raises:
             ValueError: the shapes do not fit each other.
@@ -157,13 +182,31 @@ class LossSpec:
             raise ValueError(
                 f"{self.name}: expected outputs of shape {expected}, got {tuple(outputs.shape)}"
             )
-        loss = self._unmixed(outputs, targets, years, settings)
+        loss = self._taught(outputs, targets, years, settings, teacher_weight)
         if targets.other is None or targets.share is None:
             return loss
-        others = self._unmixed(outputs, targets.other, years, settings)
+        others = self._taught(outputs, targets.other, years, settings, teacher_weight)
         return targets.share * loss + (1 - targets.share) * others
 
-    def _unmixed(
+    def _taught(
+        self,
+        outputs: Tensor,
+        targets: Targets,
+        years: Tensor,
+        settings: LossSettings,
+        teacher_weight: float,
+    ) -> Tensor:
+        loss = self._labelled(outputs, targets, years, settings)
+        if targets.label_weights is not None:
+            loss = loss * targets.label_weights
+        if targets.answers is None:
+            return loss
+        shares = self.to_probabilities(outputs)
+        taught = distillation(shares, targets.answers, years, l1_weight=settings.l1_weight)
+        weight = teacher_weight * (targets.answers.sum(dim=1) > 0)
+        return (1 - weight) * loss + weight * taught
+
+    def _labelled(
         self, outputs: Tensor, targets: Targets, years: Tensor, settings: LossSettings
     ) -> Tensor:
         lows, highs = targets.lows, targets.highs

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from agebench.train.batches import ViewBatch
-from agebench.train.losses import Targets
 
 
 def mixed(views: ViewBatch, alpha: float, key: tuple[int, int, int]) -> ViewBatch:
@@ -35,7 +34,7 @@ def mixed(views: ViewBatch, alpha: float, key: tuple[int, int, int]) -> ViewBatc
         for name, values in views.pixels.items()
     }
     targets = views.targets
-    partner = Targets(targets.ages[other], targets.lows[other], targets.highs[other])
+    partner = targets.take(other)
     return ViewBatch(pixels, views.present, targets.mixed(partner, share))
 
 

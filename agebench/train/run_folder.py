@@ -86,18 +86,18 @@ def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | 
     return saved
 
 
-def require_free(folder: Path, root: str) -> None:
+def require_free(folder: Path, *roots: str) -> None:
     """Refuse a folder that a new run can't have.
 
     Args:
         folder: of the run that begins.
-        root: where the data set lies; "" for one that brings its own pictures.
+        roots: where the data sets lie; "" for one that brings its own pictures.
 
     Raises:
         UsageError: it lies in the data set's folder, which would list the run's files from then
             on, or holds files of a run's names although there is no run.
     """
-    if root:
+    for root in filter(None, roots):
         refuse_nested(folder, user_path(root))
     if any((folder / name).exists() for name in (LAST_FILE, BEST_FILE, RUN_HASHES)):
         return  # one that was begun here, or whose last checkpoint was removed to start anew
@@ -217,13 +217,15 @@ def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
     """Refuse to go on with other pictures than the run began with.
 
     Raises:
-        UsageError: the split or the number of pictures differs.
+        UsageError: the split, the number of pictures or the teacher differs.
     """
-    for name in ("split", "pictures"):
-        if about[name] != saved.about.get(name):
+    for name in ("split", "pictures", "teacher"):
+        if about.get(name) != saved.about.get(name):
+            what = "another teacher" if name == "teacher" else "other pictures"
             raise UsageError(
-                f"the run in this folder was begun with other pictures ({name!r} was "
-                f"{saved.about.get(name)}, is {about[name]}): give those again, or another folder"
+                f"the run in this folder was begun with {what} ({name!r} was "
+                f"{saved.about.get(name)}, is {about.get(name)}): give those again, or another "
+                "folder"
             )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,12 +15,17 @@ from agebench.train.augment_settings import AugmentSettings
 from agebench.train.bootstrap import BootstrapSettings
 from agebench.train.loss_settings import LossSettings
 from agebench.train.model_settings import ModelSettings
+from agebench.train.source_settings import ExtraData, TeacherSettings
 from agebench.train.stability import StabilitySettings
 from agebench.typed_tables import read_table
+from agebench.types import frozen_mapping
 
 LARGEST_FILE_BYTES = 1_000_000
 MAX_LINE_DOTS = 1000
 """More dots in a line are refused: the time to read ``a.a.a...=1`` grows with their square."""
+
+
+_EXTRA_NAME = re.compile("[a-z][a-z0-9_]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,7 @@ class DataSettings:
         train_share: share of the training part that is used, drawn once by the seed.
         longest_px: windows around faces are shrunk to this side.
         workers: threads that decode.
+        extra: further data sets by a name of one's own, whose pictures are trained on too.
     """
 
     dataset: str = "utkface"
@@ -47,8 +54,15 @@ class DataSettings:
     train_share: float = 1.0
     longest_px: int = 256
     workers: int = 2
+    extra: Mapping[str, ExtraData] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "extra", frozen_mapping(self.extra))
+        for name in self.extra:
+            if not _EXTRA_NAME.fullmatch(name):
+                raise ValueError(
+                    f"an extra data set's name is of small letters, digits, '_', got {name!r:.80}"
+                )
         if not 0 < self.train_share <= 1:
             raise ValueError(f"train_share is above 0 up to 1, got {self.train_share}")
         parts = {"val": self.val_part, "test": self.test_part}
@@ -61,6 +75,11 @@ class DataSettings:
             raise ValueError(f"longest_px is from 16 to 4096, got {self.longest_px}")
         if not 0 <= self.workers <= 256:
             raise ValueError(f"workers is from 0 to 256, got {self.workers}")
+
+    @property
+    def roots(self) -> tuple[str, ...]:
+        """Where all data sets lie; "" for one that brings its own pictures."""
+        return (self.root, *(source.root for source in self.extra.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +152,7 @@ class TrainSettings:
     data: DataSettings = field(default_factory=DataSettings)
     model: ModelSettings = field(default_factory=ModelSettings)
     loss: LossSettings = field(default_factory=LossSettings)
+    teacher: TeacherSettings = field(default_factory=TeacherSettings)
     augment: AugmentSettings = field(default_factory=AugmentSettings)
     bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
     stability: StabilitySettings = field(default_factory=StabilitySettings)

@@ -169,6 +169,9 @@ class TrainingFaces:
         names: of the samples.
         hashes: SHA-256 of the files.
         problems: pictures left out, with the reason.
+        label_weights: float32 (n,), 0 to 1, of each label in the loss; None for 1 throughout.
+        answers: float16 (n, bins), a teacher's distribution of each picture, rows of 0 where it
+            has none; None without a teacher.
     """
 
     windows: Image
@@ -183,6 +186,8 @@ class TrainingFaces:
     names: tuple[str, ...]
     hashes: tuple[str, ...]
     problems: tuple[Problem, ...]
+    label_weights: npt.NDArray[np.float32] | None = None
+    answers: npt.NDArray[np.float16] | None = None
 
     def __len__(self) -> int:
         return len(self.windows)

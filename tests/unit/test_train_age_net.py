@@ -15,6 +15,7 @@ from agebench.runtimes.age_net_layout import CHANNEL_MEAN, deploy_prototxt  # no
 from agebench.runtimes.base import ModelSource  # noqa: E402
 from agebench.runtimes.opening import open_model  # noqa: E402
 from agebench.train.age_net import AgeNet  # noqa: E402
+from agebench.train.local_response import LocalResponseNorm  # noqa: E402
 from agebench.train.model_settings import ModelSettings, ViewSettings  # noqa: E402
 from agebench.train.networks import build_network  # noqa: E402
 
@@ -82,3 +83,53 @@ def test_it_is_not_exported_as_a_multi_crop_network(network: AgeNet) -> None:
 
     with pytest.raises(ModelError, match=r"convert-caffe.*caffe-age-net-utkface:FILE"):
         multi_crop_candidate(network, LOSSES["ce"], "expectation")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_faster_normalisation_is_pytorchs(precision: str) -> None:
+    dtype = getattr(torch, precision)
+    torch.manual_seed(0)
+    ours, theirs = LocalResponseNorm(12), torch.nn.LocalResponseNorm(5, 1e-4, 0.75, 1.0)
+    # Values of this size make the norm's share large: a wrong neighbour would be seen.
+    values = (torch.randn(2, 12, 4, 5) * 200).to(dtype).to(memory_format=torch.channels_last)
+    first, second = (values.clone().requires_grad_() for _ in range(2))
+    weights = torch.randn(2, 12, 4, 5)
+    got, wanted = ours(first), theirs(second.float())
+    assert got.dtype == dtype
+    assert got.shape == wanted.shape
+    (got.float() * weights).sum().backward()
+    (wanted * weights).sum().backward()
+    tolerance = (
+        {"rtol": 1e-5, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.02, "atol": 2}
+    )
+    torch.testing.assert_close(got.float(), wanted, **tolerance)
+    assert first.grad is not None
+    assert second.grad is not None
+    scale = float(second.grad.abs().max())
+    torch.testing.assert_close(
+        first.grad.float() / scale,
+        second.grad.float() / scale,
+        rtol=0,
+        atol=1e-6 if dtype == torch.float32 else 0.02,
+    )
+    if dtype == torch.float32:
+        assert float((wanted / values).detach().min()) < 0.5
+
+
+def test_the_normalisations_gradient_by_differences() -> None:
+    norm = LocalResponseNorm(7)
+    values = (torch.randn(1, 7, 1, 2) * 100).requires_grad_()
+    direction = torch.randn(1, 7, 1, 2)
+    norm(values).sum().backward()
+    assert values.grad is not None
+    with torch.no_grad():
+        ahead, behind = norm(values + direction).sum(), norm(values - direction).sum()
+    slope = float((values.grad * direction).sum())
+    assert slope == pytest.approx(float(ahead - behind) / 2, rel=1e-2, abs=1e-3)
+
+
+def test_half_precision_around_it_does_not_reach_the_normalisation() -> None:
+    norm, values = LocalResponseNorm(7), torch.randn(1, 7, 2, 2) * 100
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = norm(values)
+    torch.testing.assert_close(inside, norm(values))

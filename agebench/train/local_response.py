@@ -1,0 +1,80 @@
+"""Local response normalisation with a gradient of its own, several times as fast on a processor.
+
+PyTorch's `LocalResponseNorm` averages over channels by a three-dimensional pooling, which takes
+more time than the convolutions beside it.  The sums over neighbouring channels are a product with
+a banded matrix, and the gradient is one more such product.
+
+Source: A. Krizhevsky, I. Sutskever and G. Hinton, "ImageNet Classification with Deep
+Convolutional Neural Networks", NeurIPS 2012, section 3.3; `alpha` is divided by `size`, as Caffe
+and PyTorch have it, and the constant is 1.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+ALPHA = 1e-4
+BETA = 0.75
+
+
+def neighbours(channels: int, size: int) -> Tensor:
+    """Return float32 (channels, channels), 1 where two channels are in one window of `size`.
+
+    >>> neighbours(4, 3).int().tolist()
+    [[1, 1, 0, 0], [1, 1, 1, 0], [0, 1, 1, 1], [0, 0, 1, 1]]
+    """
+    at = torch.arange(channels)
+    return ((at[:, None] - at[None, :]).abs() <= size // 2).float()
+
+
+class _Normalise(torch.autograd.Function):
+    """Values (n, channels) over (1 + alpha/size * sum of squares of the neighbours) ** beta."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, band: Tensor, scale: float) -> Tensor:
+        base = torch.mm(values.square(), band).mul_(scale).add_(1.0)
+        root = base.rsqrt()
+        power = root * root.sqrt()  # base ** -0.75
+        ctx.save_for_backward(values, base, power, band)
+        ctx.scale = scale
+        return values * power
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (gradient,) = gradients
+        values, base, power, band = ctx.saved_tensors
+        # y_i = x_i b_i^-beta, b_i = 1 + s * sum_j x_j^2:
+        # dL/dx_j = g_j b_j^-beta - 2 s beta x_j * sum_i g_i x_i b_i^(-beta - 1)
+        inner = (gradient * values).mul_(power).div_(base)
+        result = torch.mm(inner, band).mul_(values).mul_(-2 * BETA * ctx.scale)
+        return result.addcmul_(gradient, power), None, None
+
+
+class LocalResponseNorm(nn.Module):
+    """Across channels, with alpha 1e-4, beta 0.75 and constant 1, as Caffe's age network has it.
+
+    Args:
+        channels: of the values.
+        size: how many neighbouring channels, the own one included; odd.
+    """
+
+    band: Tensor
+
+    def __init__(self, channels: int, size: int = 5) -> None:
+        super().__init__()
+        self._scale = ALPHA / size
+        self.register_buffer("band", neighbours(channels, size), persistent=False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return the normalised values, (n, channels, height, width), in their own precision.
+
+        It computes in float32, whatever precision the layers around it have.
+        """
+        last = values.permute(0, 2, 3, 1)
+        with torch.autocast(values.device.type, enabled=False):
+            rows = last.reshape(-1, last.shape[3]).float()
+            normal: Tensor = _Normalise.apply(rows, self.band, self._scale)  # type: ignore[no-untyped-call]  # not typed
+        return normal.to(values.dtype).view(last.shape).permute(0, 3, 1, 2)
