@@ -1,0 +1,114 @@
+"""A teacher for `agebench train`: the weighted mean of several estimators, asked once.
+
+    python -m benchmarks.teacher_answers SETTINGS --root UTKFACE -o answers.safetensors \
+        --member multicrop-resnet=0.6 --member hse-mobilenet=0.4
+
+The pictures are those that the settings train on: the sets of `data.extra`, and with --own the
+training part too.  Where a picture is labelled with an age range, the answer is multiplied by the
+range, which fades by a factor e per year outside: what remains is where in the range the age lies.
+A picture of which the answer lies outside of the range almost wholly gets none.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from rich.progress import Progress
+
+from agebench.datasets.sampling import sample
+from agebench.datasets.splits import part
+from agebench.protocols import Dataset, FaceDetector
+from agebench.registry import load_dataset, load_detector, load_estimator
+from agebench.train.settings import TrainSettings, read_settings
+from agebench.train.teacher import write_answers
+from agebench.training_pictures import Pictures
+from benchmarks.teachers import YEARS, Answers, Floats, ask
+
+FADE_YEARS = 1.0
+LEAST_INSIDE = 0.02
+
+
+def within_ranges(shares: Floats, lows: Floats, highs: Floats) -> tuple[Floats, Floats]:
+    """Multiply answers by their labels' ranges.
+
+    Args:
+        shares: (n, 117), distributions over `YEARS`.
+        lows: (n,), first completed year of the label.
+        highs: (n,), the last.
+
+    Returns:
+        The distributions, rescaled, and how much of each lay in its range, (n,).
+    """
+    years = YEARS.midpoints
+    outside = np.maximum(lows[:, None] - years, years - highs[:, None]).clip(0)
+    inside = shares * np.exp(-outside / FADE_YEARS)
+    mass = inside.sum(axis=1)
+    return inside / np.maximum(mass, 1e-9)[:, None], mass
+
+
+def taught(answers: Answers, weights: Floats) -> tuple[list[str], Floats]:
+    """Return hashes and distributions of the pictures that the teacher has an answer to."""
+    mean = np.tensordot(weights / weights.sum(), np.stack(answers.shares), axes=1)
+    ranges = [item.age_range or (0, 116) for item in answers.samples]
+    exact = np.array([item.age_years is not None for item in answers.samples])
+    lows, highs = (np.array([pair[side] for pair in ranges], float) for side in (0, 1))
+    narrowed, mass = within_ranges(mean, lows, highs)
+    rows = np.where(exact[:, None], mean, narrowed)
+    keep = exact | (mass >= LEAST_INSIDE)
+    return [text for text, good in zip(answers.hashes, keep, strict=True) if good], rows[keep]
+
+
+def sources(settings: TrainSettings, *, own: bool) -> dict[str, tuple[Dataset, FaceDetector]]:
+    """Return the data sets to be asked about, with their detectors."""
+    found: dict[str, tuple[Dataset, FaceDetector]] = {}
+    for name, extra in settings.data.extra.items():
+        dataset = load_dataset(extra.dataset, extra.root or None)
+        if extra.share < 1:
+            count = max(1, round(extra.share * len(dataset.samples)))
+            dataset = sample(dataset, count, settings.seed)
+        found[name] = (dataset, load_detector(extra.detector))
+    if own:
+        pictures = Pictures.of(settings, lambda *_step: None)
+        chosen = part(pictures.dataset, pictures.split, settings.data.train_part)
+        found["own"] = (chosen, pictures.detector)
+    return found
+
+
+def member(text: str) -> tuple[str, float]:
+    """Read "NAME=WEIGHT"."""
+    name, _, weight = text.rpartition("=")
+    if not name or not float(weight) > 0:
+        raise argparse.ArgumentTypeError(f"expected NAME=WEIGHT, such as hse-mobilenet=0.4: {text}")
+    return name, float(weight)
+
+
+def main() -> None:
+    """Read the command line and write the file."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("settings", type=Path)
+    parser.add_argument("--root", required=True)
+    parser.add_argument("--member", type=member, action="append", required=True)
+    parser.add_argument("--own", action="store_true")
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    given = parser.parse_args()
+    settings = read_settings(given.settings, texts={"data.root": given.root})
+    estimators = [load_estimator(name) for name, _ in given.member]
+    weights = np.array([weight for _, weight in given.member])
+    answers: dict[str, Floats] = {}
+    with Progress() as bars:
+        for name, (dataset, detector) in sources(settings, own=given.own).items():
+            bar = bars.add_task(name, total=len(dataset.samples))
+            found = ask(dataset.samples, detector, estimators, partial(bars.advance, bar))
+            hashes, rows = taught(found, weights)
+            answers |= dict(zip(hashes, rows, strict=True))
+            print(f"{name}: {len(hashes):,} of {len(dataset.samples):,} pictures have an answer")
+    what = " + ".join(f"{weight:g} {name}" for name, weight in given.member)
+    ages = (YEARS.lows[0], YEARS.highs[-1])
+    write_answers(given.out, what, list(answers), np.stack(list(answers.values())), ages)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,112 @@
+"""What several estimators say of a data set's pictures, as distributions over single years.
+
+Used by `teacher_answers.py` and `clean_longevitynet.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.bench.faces import find_face
+from agebench.buckets import class_probabilities
+from agebench.protocols import Estimator, FaceDetector
+from agebench.types import AgeBins, Crops, Sample
+from agebench.vision.crops import cut_shared
+from agebench.vision.decoding import decode_all
+from agebench.vision.images import MAX_PIXELS
+
+YEARS = AgeBins.single_years(0, 116)
+"""Bins of the answers: those of the bundled networks."""
+
+BATCH = 32
+CHUNK = 1024
+"""Pictures decoded and detected, before the estimators answer to them."""
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answers:
+    """Of n pictures that have a face.
+
+    Attributes:
+        samples: the pictures.
+        hashes: sha256 of their files.
+        faces: int (n,), how many were found.
+        shares: per estimator float64 (n, 117), a distribution over `YEARS`.
+    """
+
+    samples: tuple[Sample, ...]
+    hashes: tuple[str, ...]
+    faces: npt.NDArray[np.intp]
+    shares: tuple[Floats, ...]
+
+    def means(self) -> Floats:
+        """Return the expectation of each estimator for each picture, (estimators, n), years."""
+        years = YEARS.midpoints
+        return np.stack([shares @ years for shares in self.shares])
+
+
+def ask(
+    samples: Sequence[Sample],
+    detector: FaceDetector,
+    estimators: Sequence[Estimator],
+    step: Callable[[], None],
+) -> Answers:
+    """Ask all estimators about the largest face of every picture; others are passed over."""
+    parts = [
+        _of_chunk(samples[start : start + CHUNK], detector, estimators, step)
+        for start in range(0, len(samples), CHUNK)
+    ]
+    return Answers(
+        tuple(item for part in parts for item in part.samples),
+        tuple(text for part in parts for text in part.hashes),
+        np.concatenate([part.faces for part in parts]),
+        tuple(np.concatenate(rows) for rows in zip(*(part.shares for part in parts), strict=True)),
+    )
+
+
+def _of_chunk(
+    samples: Sequence[Sample],
+    detector: FaceDetector,
+    estimators: Sequence[Estimator],
+    step: Callable[[], None],
+) -> Answers:
+    specs = [estimator.spec.crop for estimator in estimators]
+    kept, hashes, counts, crops = [], [], [], []
+    for decoded in decode_all(samples, workers=1, max_pixels=MAX_PIXELS):
+        step()
+        found = None if decoded.image_bgr is None else find_face(detector, decoded.image_bgr)
+        if found is None or decoded.image_bgr is None:
+            continue
+        _, frame, count = found
+        crops.append(cut_shared(decoded.image_bgr, [frame], specs))
+        kept.append(decoded.sample)
+        hashes.append(decoded.sha256)
+        counts.append(count)
+    columns: Iterable[Sequence[Crops]] = zip(*crops, strict=True) if crops else [[]] * len(specs)
+    shares = tuple(map(_shares, estimators, columns))
+    return Answers(tuple(kept), tuple(hashes), np.array(counts, np.intp), shares)
+
+
+def _shares(estimator: Estimator, crops: Sequence[Crops]) -> Floats:
+    bins, rows = estimator.spec.bins, list[Floats]()
+    if bins is None:
+        raise SystemExit(f"{estimator.spec.name} gives no distribution: it can't teach")
+    for batch in _batches(crops):
+        for prediction in estimator.predict(Crops.join(batch)):
+            if prediction.probabilities is None:
+                raise SystemExit(f"{estimator.spec.name} gives no distribution: it can't teach")
+            rows.append(prediction.probabilities)
+    if not rows:
+        return np.zeros((0, len(YEARS)))
+    return np.asarray(class_probabilities(np.stack(rows), bins, YEARS).probabilities)
+
+
+def _batches(crops: Sequence[Crops]) -> Iterator[Sequence[Crops]]:
+    for start in range(0, len(crops), BATCH):
+        yield crops[start : start + BATCH]
