@@ -1,0 +1,102 @@
+"""The rules of the scripts that make training data and curves, on cases counted by hand."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
+pytest.importorskip("rich", reason="the scripts show bars")
+
+from agebench.types import FaceFrame, Sample
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def scripts() -> dict[str, ModuleType]:
+    """Load the scripts as `python -m benchmarks.NAME` does."""
+    loaded = {}
+    for name in ("teachers", "teacher_answers", "clean_longevitynet", "face_height"):
+        whole = f"benchmarks.{name}"
+        spec = importlib.util.spec_from_file_location(whole, ROOT / "benchmarks" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        loaded[name] = sys.modules[whole] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded[name])
+    return loaded
+
+
+def test_an_answer_is_narrowed_to_the_range_of_its_label(scripts: dict[str, ModuleType]) -> None:
+    shares = np.zeros((2, 117))
+    shares[0, [29, 30, 39, 50]] = 0.2, 0.4, 0.2, 0.2
+    shares[1, 80] = 1
+    narrowed, mass = scripts["teacher_answers"].within_ranges(
+        shares, np.array([30.0, 30]), np.array([39.0, 39])
+    )
+    inside = 0.4 + 0.2 + 0.2 * np.exp(-1) + 0.2 * np.exp(-11)
+    assert mass[0] == pytest.approx(inside)
+    assert narrowed[0].sum() == pytest.approx(1)
+    assert narrowed[0, 30] == pytest.approx(0.4 / inside)
+    assert mass[1] < 1e-10
+
+
+def test_a_label_is_dropped_where_all_contradict_it_alike(scripts: dict[str, ModuleType]) -> None:
+    # Thirty people of 80 whom both make 10 years too young: the median is taken off.
+    ages = np.full(30, 80.0)
+    means = np.tile(ages - 10, (2, 1))
+    means[:, 0] = 50  # both say 30 years less, 20 less than they usually do
+    means[:, 1] = (50, 71)  # one only
+    means[:, 2] = (50, 95)  # to both sides
+    means[:, 3] = 85  # both 5 years more: 15 more than usual
+    wrong = scripts["clean_longevitynet"].contradicted(means, ages)
+    assert np.flatnonzero(wrong).tolist() == [0, 3]
+
+
+def test_only_possible_years_are_listed_and_each_content_once(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    names = {
+        "A_birth:1920_death:2000_data:1980_x.jpg": b"a",
+        "B_birth:1920_death:2000_data:1981_x.jpg": b"a",  # the same bytes
+        "C_birth:1920_death:2000_data:2001_x.jpg": b"c",  # after death
+        "D_birth:1920_death:2040_data:2030_x.jpg": b"d",  # 110 years old
+        "holiday.jpg": b"e",
+    }
+    for name, content in names.items():
+        (tmp_path / name).write_bytes(content)
+    (found,) = scripts["clean_longevitynet"].listed(tmp_path)
+    assert (found.name[0], found.age_years, found.identity) == ("A", 59.5, "A")
+
+
+def test_a_list_is_read_back_as_the_data_set_csv(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    from agebench.datasets.csv_list import load
+
+    (tmp_path / "pictures").mkdir()
+    picture = tmp_path / "pictures" / "A, with a comma.jpg"
+    picture.write_bytes(b"a")
+    item = Sample(picture, "A.jpg", 59.5, identity="A")
+    out = tmp_path / "lists" / "train"
+    assert scripts["clean_longevitynet"].write_list(out, [(item, "ab" * 32)]) == 1
+    (read,) = load(out).samples
+    assert (read.age_years, read.identity) == (59.5, "A")
+    assert read.path.samefile(picture)
+
+
+def test_a_face_is_shrunk_to_a_height_and_never_enlarged(scripts: dict[str, ModuleType]) -> None:
+    image = np.zeros((200, 100, 3), np.uint8)
+    image[100:102, 50:52] = 255
+    frame = FaceFrame((50.5, 100.5), 100.0)
+    small, moved = scripts["face_height"].shrunk(image, frame, 50.0)
+    assert small.shape == (100, 50, 3)
+    assert moved.height == 50
+    assert moved.center_xy == (25.0, 50.0)
+    assert small[50, 25].tolist() == [255] * 3  # the two white pixels in both directions are one
+    assert scripts["face_height"].shrunk(image, frame, 128.0) is None
