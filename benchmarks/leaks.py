@@ -1,0 +1,62 @@
+"""Whether pictures to train on are copies of pictures that measure: near-copy hashes across sets.
+
+    python -m benchmarks.leaks --train csv=LIST/train/list.csv --train csv=FAIRFACE.csv \
+        --test fgnet=FGNET --test "folder pattern"=ROOT --name leaks
+
+Each set is NAME[ OPTIONS]=ROOT, as `agebench compare` takes them.  Pairs of a training and a test
+picture that look alike (agebench.datasets.duplicates: candidates by hash, confirmed by pixels) are
+written to benchmarks/results/NAME.json by their names; ages and predictions are not looked at.
+Other cuts of one photograph are not found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from agebench.datasets.duplicates import fingerprints, near_pairs
+from agebench.files import write_whole
+from agebench.registry import load_dataset
+from agebench.types import Sample
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def listed(texts: list[str], role: str) -> list[Sample]:
+    """Return the samples of sets given as NAME=ROOT, named by role, set and place."""
+    found = list[Sample]()
+    for number, text in enumerate(texts):
+        name, equals, root = text.rpartition("=")
+        if not equals:
+            raise SystemExit(f"expected NAME=ROOT, got {text!r}")
+        for item in load_dataset(name, root).samples:
+            found.append(replace(item, name=f"{role}/{number}/{item.name}"))
+    return found
+
+
+def main() -> None:
+    """Read the command line, compare and write the pairs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--train", action="append", required=True)
+    parser.add_argument("--test", action="append", required=True)
+    parser.add_argument("--name", default="leaks")
+    given = parser.parse_args()
+    train, test = listed(given.train, "train"), listed(given.test, "test")
+    samples = [*train, *test]
+    prints = fingerprints(samples, processes=1)
+    pairs = [
+        (samples[pair.first].name, samples[pair.second].name, round(pair.detail, 3))
+        for pair in near_pairs(samples, prints, processes=1)
+        if pair.first < len(train) <= pair.second
+    ]
+    about = {"train": len(train), "test": len(test), "pairs": pairs}
+    write_whole(RESULTS / f"{given.name}.json", json.dumps(about, indent=1) + "\n")
+    print(f"{len(train):,} against {len(test):,} pictures: {len(pairs)} pairs")
+    for first, second, detail in pairs:
+        print(f"{detail:.3f} {first} {second}")
+
+
+if __name__ == "__main__":
+    main()
