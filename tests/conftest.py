@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+
+# Before numpy and torch are imported, here and in all child processes: the tests' matrices are
+# small, and threads that wait for each other take more time than they save.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from agebench.types import Image
+
+# A busy machine is not a fault of the code: pytest's own limit ends what hangs.
+settings.register_profile("agebench", deadline=None)
+settings.load_profile("agebench")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

@@ -279,7 +279,7 @@ def test_ctrl_c_ends_in_one_sentence_and_leaves_no_file(tmp_path: Path) -> None:
             time.sleep(0.05)
         time.sleep(1)
         os.killpg(child.pid, signal.SIGINT)
-        out, err = child.communicate(timeout=60)
+        out, err = child.communicate(timeout=1200)
     finally:
         child.kill()
     assert child.returncode == 130

@@ -27,7 +27,7 @@ def _agebench(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=1200,
         check=False,
     )
 

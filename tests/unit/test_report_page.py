@@ -468,7 +468,7 @@ def _in_browser(text: str, folder: Path) -> dict[str, dict[str, Any]]:
     quiet = "--disable-background-networking --disable-component-update --disable-sync"
     command = [BROWSER, *options.split(), *quiet.split(), f"--user-data-dir={folder / 'profile'}"]
     done = subprocess.run(  # noqa: S603 - the browser that was found
-        [*command, "--dump-dom", str(probe)], capture_output=True, timeout=200, check=False
+        [*command, "--dump-dom", str(probe)], capture_output=True, timeout=1200, check=False
     )
     found = re.search(r'<pre id="out">(.+?)</pre>', done.stdout.decode("utf-8", "replace"))
     assert found, done.stderr.decode("utf-8", "replace")[-1000:]

@@ -231,7 +231,7 @@ def _python(*given: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=250,
+        timeout=1200,
     )
 
 
