@@ -159,7 +159,7 @@ OPERATORS: Mapping[str, Operator] = {
     "Reshape": _reshape,
     "Sigmoid": lambda values, _: values[0].sigmoid(),
     "Slice": _slice,
-    "Softmax": lambda values, at: values[0].softmax(int(at.get("axis", -1))),
+    "Softmax": lambda values, at: values[0].float().softmax(int(at.get("axis", -1))),
     "Sub": lambda values, _: values[0] - values[1],
 }
 """What a node does; the attributes are those of ONNX, in the versions that are read."""
@@ -230,6 +230,40 @@ class TorchGraph(nn.Module):
             places[item.name] = f"value_{number}"
             self.register_buffer(places[item.name], torch.from_numpy(values))
         return places
+
+    def computed_in(self, precision: str, *, channels_last: bool = False) -> TorchGraph:
+        """Convert the weights; probabilities and what follows from them stay float32.
+
+        Eleven bits are enough for activations, and not for a sum over a hundred ages.
+
+        Args:
+            precision: one of `PRECISIONS`; "tf32" needs `exact_float32(tf32=True)` around runs.
+            channels_last: keep the filters in the order that tensor cores read.
+
+        Raises:
+            UsageError: an unknown precision.
+        """
+        if precision not in PRECISIONS:
+            raise UsageError(f"unknown precision {precision!r}: use {', '.join(PRECISIONS)}")
+        exact = self._exact_values()
+        for name, place in self._places.items():
+            value: Tensor = getattr(self, place)
+            if value.is_floating_point() and name not in exact:
+                value = value.to(PRECISIONS[precision])
+            if channels_last and value.ndim == 4:
+                value = value.contiguous(memory_format=torch.channels_last)
+            setattr(self, place, value)
+        return self
+
+    def _exact_values(self) -> set[str]:
+        """Return the names of values that are probabilities, or computed from or with them."""
+        exact: set[str] = set()
+        for operator, names, output, _ in self._nodes:
+            if operator is OPERATORS["Softmax"] or exact.intersection(names):
+                exact.add(output)
+                if operator is not OPERATORS["Softmax"]:
+                    exact.update(names)
+        return exact
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Return the outputs, in order, for the inputs in order."""

@@ -119,6 +119,27 @@ def test_bundled_networks_answer_as_under_onnxruntime(name: str) -> None:
     assert here.spec.runtime.runtime == "torch"
 
 
+def test_half_precision_leaves_the_decoding_exact() -> None:
+    path = Path(__file__).resolve().parents[2] / "pretrained" / "multicrop-resnet.onnx"
+    rng = np.random.default_rng(0)
+    exact = torch_graph.read_graph(path)
+    half = torch_graph.read_graph(path).computed_in("bfloat16", channels_last=True)
+    given = [
+        torch.from_numpy(rng.uniform(0, 255, (4, *shape)).astype(np.float32))
+        for shape in exact.shapes.values()
+    ]
+    given[-1] = torch.ones_like(given[-1])  # all views are there
+    with torch.inference_mode():
+        years, shares = exact(*given)
+        near_years, near = half(*(value.bfloat16() for value in given))
+    assert near.dtype == near_years.dtype == torch.float32
+    torch.testing.assert_close(near.sum(1), torch.ones(4), atol=1e-4, rtol=0)
+    assert float((near - shares).abs().max()) < 0.05
+    assert float((near_years - years).abs().max()) < 5
+    with pytest.raises(UsageError, match=r"'int4'.*float32"):
+        exact.computed_in("int4")
+
+
 def test_unknown_operators_are_named(tmp_path: Path) -> None:
     source = _file(tmp_path, [helper.make_node("Erf", ["x"], ["y"])], {}, (4, 3, 3))
     with pytest.raises(ModelError, match=r"operator Erf.*@onnxruntime"):

@@ -1,0 +1,126 @@
+"""What NVIDIA's tool says of a GPU: driver, clocks, power; if it is held back or shared."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agebench.errors import DeviceError
+
+FIELDS = (
+    "name",
+    "driver_version",
+    "clocks.sm",
+    "clocks.max.sm",
+    "power.draw",
+    "power.limit",
+    "temperature.gpu",
+    "utilization.gpu",
+    "memory.used",
+    "clocks_throttle_reasons.active",
+)
+"""What is asked for, by nvidia-smi's names; ``nvidia-smi --help-query-gpu`` explains them."""
+
+IDLE, CLOCKS_SETTING = 0x1, 0x2
+"""Reasons for a lower clock that are none of concern: nothing to do, and clocks that were set.
+
+Source: NVML, nvmlClocksEventReason*.
+"""
+
+HELD_BACK: Mapping[int, str] = {
+    0x4: "the power limit",
+    0x8: "hardware slowdown",
+    0x20: "heat",
+    0x40: "heat",
+    0x80: "the power brake",
+}
+
+BUSY_PERCENT = 10
+"""More use than this before anything was started means that others use the device."""
+
+
+def _ask(words: Sequence[str]) -> str:
+    # The tool of the driver, by its name on the path; its arguments are ours.
+    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+    return done.stdout
+
+
+@dataclass(frozen=True, slots=True)
+class GpuState:
+    """One reading; numbers that the driver does not tell are None.
+
+    Attributes:
+        name: of the device.
+        driver: version.
+        clock_mhz, max_clock_mhz: of the multiprocessors, now and at most.
+        power_w, power_limit_w: drawn and allowed.
+        temperature_c: of the chip.
+        used_percent: share of the last moments in which something ran.
+        used_mib: memory taken, by whatever process.
+        reasons: NVML's bits for a clock below the highest.
+    """
+
+    name: str
+    driver: str
+    clock_mhz: float | None
+    max_clock_mhz: float | None
+    power_w: float | None
+    power_limit_w: float | None
+    temperature_c: float | None
+    used_percent: float | None
+    used_mib: float | None
+    reasons: int
+
+    @property
+    def held_back(self) -> str:
+        """What holds its clock down, in words; "" for nothing."""
+        found = dict.fromkeys(text for bit, text in HELD_BACK.items() if self.reasons & bit)
+        return " and ".join(found)
+
+    @property
+    def shared(self) -> str:
+        """That others use it, in words; "" where nothing shows it.  Only true before a start."""
+        if self.used_percent is not None and self.used_percent > BUSY_PERCENT:
+            return f"it was {self.used_percent:.0f} % busy before anything was started"
+        return ""
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:  # "[N/A]", "[Not Supported]"
+        return None
+
+
+def _bits(text: str) -> int:
+    try:
+        return int(text, 16)
+    except ValueError:
+        return 0
+
+
+def read_gpu(index: int = 0, ask: Callable[[Sequence[str]], str] = _ask) -> GpuState:
+    """Ask once.
+
+    Args:
+        index: of the device.
+        ask: runs a command and returns what it prints; another one in tests.
+
+    Raises:
+        DeviceError: the tool is missing, fails, or says something else.
+    """
+    words = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(FIELDS)}"]
+    try:
+        said = ask([*words, "--format=csv,noheader,nounits"])
+    except (OSError, subprocess.SubprocessError) as error:
+        raise DeviceError(
+            f"nvidia-smi, which comes with NVIDIA's driver, fails: {error}"
+        ) from error
+    cells = [cell.strip() for cell in said.strip().split(",")]
+    if len(cells) != len(FIELDS):
+        raise DeviceError(f"nvidia-smi gave {len(cells)} values, expected {len(FIELDS)}")
+    clock, most, drawn, allowed, heat, used, memory = map(_number, cells[2:9])
+    return GpuState(
+        cells[0], cells[1], clock, most, drawn, allowed, heat, used, memory, _bits(cells[9])
+    )

@@ -1,0 +1,385 @@
+"""What `gpu.py` measures, a function per kind of row; each returns figures by name."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from agebench import load_dataset, load_detector, load_estimator
+from agebench.bench.speed import BenchSettings, bench
+from agebench.errors import DeviceError
+from agebench.export.converted import converted_age_net
+from agebench.export.multi_crop import multi_crop_candidate
+from agebench.manifest import bundled_dir
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.device_timer import DeviceSample, onnx_timer
+from agebench.runtimes.model_cost import model_cost
+from agebench.runtimes.torch_crops import cut_on_device
+from agebench.runtimes.torch_device import (
+    DeviceTimes,
+    captured,
+    exact_float32,
+    synchronise,
+    time_runs,
+)
+from agebench.runtimes.torch_graph import PRECISIONS, TorchGraph, read_graph
+from agebench.train.losses import LOSSES
+from agebench.train.networks import build_network
+from agebench.train.settings import read_settings
+from agebench.types import FaceFrame
+from agebench.vision.crops import cut_crops
+from agebench.vision.frames import canonical_frame
+from agebench.vision.images import read_image
+from agebench.weights import sha256_of
+
+CHIP_SIDE = 200
+"""Of UTKFace's chips, pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class How:
+    """Where and for how long.
+
+    Attributes:
+        device: "cuda" or "cpu".
+        seconds: per row, at least ten calls.
+        quick: a rehearsal, with small sizes.
+    """
+
+    device: str
+    seconds: float
+    quick: bool = False
+
+    def time(self, call: Callable[[], object]) -> DeviceTimes:
+        """Time a call."""
+        return time_runs(call, self.device, seconds=self.seconds, least=3 if self.quick else 10)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """A graph to be timed.
+
+    Attributes:
+        name: for the rows.
+        path: an ONNX file.
+        weights: whose they are.
+        macs: per face.
+        weight_bytes: in float32.
+        input_bytes: per face, in float32.
+    """
+
+    name: str
+    path: Path
+    weights: str
+    macs: int
+    weight_bytes: int
+    input_bytes: int
+
+    def inputs(
+        self, batch: int, device: str, precision: str, *, channels_last: bool
+    ) -> list[Tensor]:
+        """Return faces of noise on the device; all views are there."""
+        rng, graph = np.random.default_rng(0), read_graph(self.path)
+        found = []
+        for name, shape in graph.shapes.items():
+            noise = rng.uniform(0, 255, (batch, *shape)).astype(np.float32)
+            value = torch.from_numpy(np.ones_like(noise) if name == "present" else noise)
+            value = value.to(device, PRECISIONS[precision])
+            if channels_last:
+                value = value.contiguous(memory_format=torch.channels_last)
+            found.append(value)
+        return found
+
+
+def networks(folder: Path) -> list[Network]:
+    """Return what is timed: the bundled network, its one-look twin, the age network's layout."""
+    bundled = bundled_dir()
+    twin = folder / "one_look.onnx"
+    settings = read_settings(bundled / "multicrop-resnet-5.toml")
+    loss = LOSSES[settings.loss.name]
+    model = build_network(settings.model, loss.head)
+    twin.write_bytes(multi_crop_candidate(model, loss, "median").model.SerializeToString())
+    caffe = bundled / "caffe-age-net-utkface.caffemodel"
+    files = (
+        ("multicrop-resnet", bundled / "multicrop-resnet.onnx", "its own"),
+        ("multicrop-resnet-small in float32", twin, "random"),
+        ("age_net", converted_age_net(caffe, sha256_of(caffe)), "those of caffe-age-net-utkface"),
+    )
+    found = []
+    for name, path, weights in files:
+        shapes = {key: (1, *shape) for key, shape in read_graph(path).shapes.items()}
+        cost = model_cost(ModelSource("onnx", path), shapes)
+        inputs = 4 * sum(int(np.prod(shape)) for shape in shapes.values())
+        found.append(Network(name, path, weights, cost.macs or 0, cost.weight_bytes, inputs))
+    return found
+
+
+def prepared(
+    network: Network, batch: int, how: How, precision: str, *, channels_last: bool
+) -> tuple[TorchGraph, list[Tensor]]:
+    """Return a network and its inputs, on the device and in the precision."""
+    graph = read_graph(network.path).to(how.device)
+    graph = graph.computed_in(precision, channels_last=channels_last)
+    inputs = network.inputs(batch, how.device, precision, channels_last=channels_last)
+    return graph, inputs
+
+
+def product_rate(how: How, precision: str) -> dict[str, float]:
+    """Measure the operations per second of a matrix product."""
+    side = 512 if how.quick else 8192
+    first = torch.randn(side, side, device=how.device).to(PRECISIONS[precision])
+    out = torch.empty_like(first)
+    with exact_float32(tf32=precision == "tf32"):
+        times = how.time(lambda: torch.mm(first, first, out=out))
+    return {"side": side, "flops_per_s": 2e3 * side**3 / min(times.event_ms or times.wall_ms)}
+
+
+def copy_rate(how: How) -> dict[str, float]:
+    """Measure the bytes read and written per second by a copy on the device."""
+    source = torch.zeros(1 << (24 if how.quick else 30), dtype=torch.uint8, device=how.device)
+    target = torch.empty_like(source)
+    times = how.time(lambda: target.copy_(source))
+    return {"bytes_per_s": 2e3 * source.numel() / min(times.event_ms or times.wall_ms)}
+
+
+def sample_inputs() -> tuple[list[Tensor], np.ndarray[Any, Any]]:
+    """Return the bundled sample as the multi-crop network's inputs, and its true ages."""
+    spec, detector = load_estimator("multicrop-resnet").spec, load_detector("aligned")
+    items = load_dataset("sample").samples
+    parts = []
+    for item in items:
+        picture = read_image(item.path)
+        frame = canonical_frame(detector.detect(picture)[0], detector.spec)
+        parts.append(cut_crops(picture, [frame], spec.crop))
+    views = [
+        torch.from_numpy(np.concatenate([part.views[name] for part in parts])).permute(0, 3, 1, 2)
+        for name in spec.crop.views
+    ]
+    there = torch.ones((len(items), len(views), 1, 1))
+    return [*views, there], np.array([item.age_years for item in items], float)
+
+
+def ages_in(
+    how: How, network: Network, inputs: list[Tensor], precision: str
+) -> np.ndarray[Any, Any]:
+    """Return the ages of faces in a precision, float64 (n,)."""
+    graph = read_graph(network.path).to(how.device).computed_in(precision)
+    given = [value.to(how.device, PRECISIONS[precision]) for value in inputs]
+    with torch.inference_mode(), exact_float32(tf32=precision == "tf32"):
+        return np.asarray(graph(*given)[0].float().cpu().numpy().reshape(-1), float)
+
+
+def _percentiles(times: DeviceTimes) -> dict[str, Any]:
+    found: dict[str, Any] = {"n": len(times.wall_ms)}
+    for what, samples in (("wall", times.wall_ms), ("event", times.event_ms)):
+        if samples:
+            values = np.percentile(samples, (50, 90, 99))
+            names = (f"{what}_p{at}_ms" for at in (50, 90, 99))
+            found |= dict(zip(names, map(float, values), strict=True))
+    return found
+
+
+def floor_ms(network: Network, batch: int, precision: str, limits: Mapping[str, float]) -> float:
+    """Return the least time of a call by the measured peaks; 0 where they are not known."""
+    if not (limits.get(precision) and limits.get("bytes")):
+        return 0.0
+    width = PRECISIONS[precision].itemsize / 4
+    moved = width * (network.weight_bytes + batch * network.input_bytes)
+    return 1e3 * max(2.0 * network.macs * batch / limits[precision], moved / limits["bytes"])
+
+
+def _call(
+    how: How, graph: TorchGraph, inputs: list[Tensor], mode: str
+) -> Callable[[], Sequence[Tensor]]:
+    """Return what runs a graph: eager, captured as a CUDA graph, or compiled and captured."""
+    module: Callable[..., Sequence[Tensor]] = graph
+    if mode == "compile":
+        module = torch.compile(graph, mode="max-autotune-no-cudagraphs", dynamic=False)
+        module(*inputs)
+    if mode == "eager" or how.device == "cpu":
+        return lambda: module(*inputs)
+    return captured(module, inputs)
+
+
+def time_network(
+    how: How,
+    network: Network,
+    batch: int,
+    variant: tuple[str, str, str],
+    limits: Mapping[str, float],
+) -> dict[str, Any]:
+    """Time one network in one mode, precision and layout; the first call apart."""
+    mode, precision, layout = variant
+    last = layout == "channels_last"
+    graph, inputs = prepared(network, batch, how, precision, channels_last=last)
+    began = time.perf_counter()
+    with torch.inference_mode(), exact_float32(tf32=precision == "tf32"):
+        call = _call(how, graph, inputs, mode)
+        call()
+        synchronise(how.device)
+        cold_ms = (time.perf_counter() - began) * 1e3
+        times = how.time(call)
+    found = {"cold_ms": cold_ms, **_percentiles(times)}
+    median = found.get("event_p50_ms", found["wall_p50_ms"])
+    least = floor_ms(network, batch, precision, limits)
+    found |= {"faces_per_s": 1e3 * batch / found["wall_p50_ms"], "floor_ms": least}
+    if how.device == "cuda":
+        found["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+    return found | {"of_roofline": least / median}
+
+
+def time_onnxruntime(how: How, network: Network, batch: int, provider: str) -> dict[str, Any]:
+    """Time a file under ONNX Runtime with I/O binding: transfers apart from the network."""
+    inputs = network.inputs(batch, "cpu", "float32", channels_last=False)
+    names = read_graph(network.path).inputs
+    feeds = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
+    timer = onnx_timer(ModelSource("onnx", network.path), feeds, provider)
+    for _ in range(3):
+        timer.sample()
+    end = time.perf_counter() + how.seconds
+    samples: list[DeviceSample] = []
+    while len(samples) < 10 or time.perf_counter() < end:
+        samples.append(timer.sample())
+    events = tuple(item.event_ms for item in samples if item.event_ms is not None)
+    times = DeviceTimes(tuple(item.network_ms for item in samples), events)
+    return _percentiles(times) | {
+        "to_device_p50_ms": float(np.median([item.to_device_ms for item in samples])),
+        "to_host_p50_ms": float(np.median([item.to_host_ms for item in samples])),
+    }
+
+
+def _chips(count: int) -> tuple[np.ndarray[Any, Any], list[FaceFrame]]:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 256, (count, CHIP_SIDE, CHIP_SIDE, 3), dtype=np.uint8)
+    places = rng.normal((CHIP_SIDE / 2, CHIP_SIDE / 2), 4, (count, 2))
+    frames = [
+        FaceFrame((float(x), float(y)), 221.0, float(roll))
+        for (x, y), roll in zip(places, rng.normal(0, 0.1, count), strict=True)
+    ]
+    return pictures, frames
+
+
+def time_crops(how: How, batch: int) -> dict[str, Any]:
+    """Cut all views on the device and on the host; tell how far the pixels are apart."""
+    spec = load_estimator("multicrop-resnet").spec.crop
+    pictures, frames = _chips(batch)
+    pinned = torch.from_numpy(pictures)
+    if how.device == "cuda":
+        pinned = pinned.pin_memory()
+    moved = how.time(lambda: pinned.to(how.device, non_blocking=True))
+    there = pinned.to(how.device)
+    times = how.time(lambda: cut_on_device(there, frames, spec))
+    found = cut_on_device(there, frames, spec)
+    began = time.perf_counter()
+    host = [
+        cut_crops(picture, [frame], spec) for picture, frame in zip(pictures, frames, strict=True)
+    ]
+    host_ms = (time.perf_counter() - began) * 1e3
+    off = max(
+        int(
+            np.abs(
+                np.concatenate([part.views[name] for part in host]).astype(int)
+                - found.views[name].permute(0, 2, 3, 1).cpu().numpy()
+            ).max()
+        )
+        for name in spec.views
+    )
+    return _percentiles(times) | {
+        "to_device_p50_ms": float(np.median(moved.wall_ms)),
+        "host_ms": host_ms,
+        "largest_difference_levels": off,
+    }
+
+
+def time_whole_path(how: How, network: Network, batch: int, precision: str) -> dict[str, Any]:
+    """Time decoded pictures in, ages out: transfer, crops and network, all on the device."""
+    spec = load_estimator("multicrop-resnet").spec.crop
+    pictures, frames = _chips(batch)
+    pinned = torch.from_numpy(pictures)
+    if how.device == "cuda":
+        pinned = pinned.pin_memory()
+    graph, inputs = prepared(network, batch, how, precision, channels_last=True)
+    with torch.inference_mode():
+        replay = captured(graph, inputs) if how.device == "cuda" else lambda: graph(*inputs)
+
+        def whole() -> Tensor:
+            crops = cut_on_device(pinned.to(how.device, non_blocking=True), frames, spec)
+            for value, view in zip(inputs, crops.views.values(), strict=False):
+                value.copy_(view)
+            return replay()[0].cpu()
+
+        times = how.time(whole)
+    found = _percentiles(times)
+    return found | {"faces_per_s": 1e3 * batch / found["wall_p50_ms"]}
+
+
+def harness_ratio(how: How, reference: str, batch: int) -> dict[str, Any]:
+    """Hold the harness's own figure against a bare loop around the same call."""
+    device = None if how.device == "cpu" else how.device
+    settings = BenchSettings(
+        device=device, batches=(batch,), repeats=3 if how.quick else 100, cold_starts=0
+    )
+    entry = bench([reference], settings=settings).entries[0]
+    measured = entry.sweep[0].infer.percentile(50)
+    text = reference if device is None else f"{reference}:{device}"
+    estimator = load_estimator(text)
+    pictures, frames = _chips(1)
+    crops = cut_crops(pictures[0], frames * batch, estimator.spec.crop)
+    times = time_runs(lambda: estimator.predict(crops), "cpu", seconds=how.seconds)
+    bare = float(np.median(times.wall_ms))
+    return {"harness_p50_ms": measured, "bare_p50_ms": bare, "ratio": (measured or 0.0) / bare}
+
+
+def profile(how: How, network: Network, batch: int, precision: str) -> dict[str, Any]:
+    """List the kernels that take most of a call's time."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as profiled
+
+    graph, inputs = prepared(network, batch, how, precision, channels_last=True)
+    activities = [ProfilerActivity.CPU]
+    if how.device == "cuda":
+        activities.append(ProfilerActivity.CUDA)
+    with torch.inference_mode():
+        graph(*inputs)
+        with profiled(activities=activities) as recorded:
+            graph(*inputs)
+            synchronise(how.device)
+    key = "self_device_time_total" if how.device == "cuda" else "self_cpu_time_total"
+    events: Any = recorded.key_averages()
+    by_time = sorted(events, key=lambda item: -getattr(item, key))[:12]
+    total = sum(getattr(item, key) for item in events) or 1.0
+    return {
+        "kernels": [
+            {"name": item.key[:120], "calls": item.count, "of_all": getattr(item, key) / total}
+            for item in by_time
+        ]
+    }
+
+
+def power(how: How, network: Network, batch: int, precision: str) -> dict[str, Any]:
+    """Read the power that a loop draws, as nvidia-smi tells it."""
+    words = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "-lms", "200"]
+    graph, inputs = prepared(network, batch, how, precision, channels_last=True)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as tool, torch.inference_mode():
+        times = time_runs(
+            lambda: graph(*inputs), how.device, seconds=0.2 if how.quick else 3, most=10**6
+        )
+        tool.terminate()
+        said, _ = tool.communicate()
+    watts = [float(line) for line in said.split() if line.replace(".", "", 1).isdigit()]
+    if not watts:
+        raise DeviceError("nvidia-smi told no power")
+    median = float(np.median(watts[len(watts) // 3 :]))
+    return {
+        "power_w": median,
+        "joules_per_face": median * float(np.median(times.wall_ms)) / 1e3 / batch,
+    }
