@@ -40,6 +40,7 @@ from agebench.files import check_target, write_whole
 from agebench.protocols import ProgressStep, no_progress
 from agebench.references import called
 from agebench.registry import named_detector
+from agebench.runtimes.gpu_state import GpuWatch
 from agebench.types import plain
 from agebench.vision.images import MAX_PIXELS
 from agebench.workers import usable_cores
@@ -307,6 +308,7 @@ def _measure(
     progress: ProgressStep,
 ) -> BenchResult:
     devices = {item.estimator.spec.runtime.device for item in runners}
+    gpu = GpuWatch.begin() if "cuda" in devices else None
     progress("probe", 0, 2)
     peaks = _peaks(devices, threads)
     progress("probe", 1, 2)
@@ -332,9 +334,11 @@ def _measure(
         stages = _device_stages(networks, device, settings)
         limits = peaks.get(device)
         entries.append(BenchEntry(runner, sweep.times[at], resources, limits, stages, cold[at]))
-    comparisons, controls = compare_sweep(runners, sweep)
+    gpu = None if gpu is None else gpu.end()
+    comparisons, controls = compare_sweep(runners, sweep, "" if gpu is None else gpu.trouble)
     about["machine"] |= {
         **busyness_json(sweep.busyness),
+        "gpu": None if gpu is None else plain(gpu) | {"trouble": gpu.trouble},
         "peaks": {device: found.to_json() for device, found in peaks.items()},
     }
     about["statistics"] = {
@@ -348,9 +352,12 @@ def _measure(
 
 
 def compare_sweep(
-    runners: Sequence[Runner], sweep: Sweep
+    runners: Sequence[Runner], sweep: Sweep, trouble: str = ""
 ) -> tuple[list[Comparison], list[Control]]:
-    """Say who is faster at each batch size, and what the first contender differs from itself."""
+    """Say who is faster at each batch size, and what the first contender differs from itself.
+
+    Nobody is faster where other processes, or `trouble` with a GPU, made times incomparable.
+    """
     pairs = math.comb(len(runners), 2)
     if not pairs:
         return [], []
@@ -370,7 +377,7 @@ def compare_sweep(
             control,
             number=pairs * len(sweep.control),
             sizes=sizes,
-            busy=sweep.busyness.reason,
+            busy=sweep.busyness.reason or trouble,
         )
     return comparisons, controls
 

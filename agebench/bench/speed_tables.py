@@ -148,7 +148,28 @@ def remarks(result: BenchResult) -> list[str]:
             f"{amount(peaks['bytes_per_s'], 'B/s')}; 'floor' is the least time of infer that "
             "these allow."
         )
-    return lines + busy_lines(machine)
+    return lines + busy_lines(machine) + gpu_lines(machine.get("gpu"))
+
+
+def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
+    """What the driver said of the GPU, and why nobody is called faster on it, if so.
+
+    Args:
+        gpu: as `bench` writes it down; None where none was used.
+    """
+    if gpu is None:
+        return []
+    if gpu["before"] is None:
+        return [f"The GPU's clocks are not known: {gpu['note']}."]
+    before, after = gpu["before"], gpu["after"] or gpu["before"]
+    lines = [
+        f"GPU {before['name']}, driver {before['driver']}: {three(before['clock_mhz'])} MHz "
+        f"before, {three(after['clock_mhz'])} after, at most {three(before['max_clock_mhz'])}; "
+        f"{three(after['power_w'])} W, {three(after['temperature_c'])} °C."
+    ]
+    if gpu["trouble"]:
+        lines.append(f"Nobody is called faster: {gpu['trouble']}.")
+    return lines
 
 
 def busy_lines(machine: Mapping[str, Any]) -> list[str]:

@@ -124,3 +124,45 @@ def read_gpu(index: int = 0, ask: Callable[[Sequence[str]], str] = _ask) -> GpuS
     return GpuState(
         cells[0], cells[1], clock, most, drawn, allowed, heat, used, memory, _bits(cells[9])
     )
+
+
+@dataclass(frozen=True, slots=True)
+class GpuWatch:
+    """A GPU before and after a measurement.
+
+    Attributes:
+        before, after: what the driver said; None where it could not be asked.
+        note: why not; "" where it could.
+    """
+
+    before: GpuState | None
+    after: GpuState | None = None
+    note: str = ""
+
+    @staticmethod
+    def begin(ask: Callable[[Sequence[str]], str] = _ask) -> GpuWatch:
+        """Look before anything is started."""
+        try:
+            return GpuWatch(read_gpu(ask=ask))
+        except DeviceError as error:
+            return GpuWatch(None, note=str(error))
+
+    def end(self, ask: Callable[[Sequence[str]], str] = _ask) -> GpuWatch:
+        """Look again."""
+        if self.before is None:
+            return self
+        try:
+            return GpuWatch(self.before, read_gpu(ask=ask))
+        except DeviceError as error:
+            return GpuWatch(self.before, note=str(error))
+
+    @property
+    def trouble(self) -> str:
+        """Why times on it can't be compared, in words; "" where nothing shows it."""
+        states = [state for state in (self.before, self.after) if state is not None]
+        held = dict.fromkeys(state.held_back for state in states if state.held_back)
+        if held:
+            return f"the GPU's clock was held down by {' and '.join(held)}"
+        if self.before is not None and self.before.shared:
+            return f"the GPU is shared: {self.before.shared}"
+        return ""

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 
 import pytest
 
+from agebench.bench.speed_tables import gpu_lines
 from agebench.errors import DeviceError
-from agebench.runtimes.gpu_state import FIELDS, read_gpu
+from agebench.runtimes.gpu_state import FIELDS, GpuWatch, read_gpu
+from agebench.types import plain
 
 LINE = "NVIDIA H100 80GB, 580.65.06, 1980, 1980, 121.34, 700.00, 38, 0, 4, 0x0000000000000001\n"
 
@@ -54,3 +56,32 @@ def _failing(words: Sequence[str]) -> str:
 def test_no_tool_no_device(ask: object) -> None:
     with pytest.raises(DeviceError, match="nvidia-smi"):
         read_gpu(ask=ask)  # type: ignore[arg-type]  # as typed, but for the lambda
+
+
+def test_bench_says_what_the_driver_said_and_why_there_is_no_verdict() -> None:
+    hot = LINE.replace("0x0000000000000001", "0x0000000000000020").replace(
+        " 1980, 1980", " 900, 1980"
+    )
+    watch = GpuWatch.begin(lambda _: LINE).end(lambda _: hot)
+    assert watch.trouble == "the GPU's clock was held down by heat"
+    text = " ".join(gpu_lines(plain(watch) | {"trouble": watch.trouble}))
+    assert "NVIDIA H100 80GB, driver 580.65.06: 1980 MHz before, 900 after" in text
+    assert "Nobody is called faster: the GPU's clock was held down by heat" in text
+    assert GpuWatch.begin(lambda _: LINE).end(lambda _: LINE).trouble == ""
+
+
+def test_a_shared_gpu_gives_no_verdict() -> None:
+    watch = GpuWatch.begin(lambda _: LINE.replace(" 0, 4,", " 55, 4,"))
+    assert "55 % busy" in watch.trouble
+    # What is used after a measurement is the measurement itself.
+    assert (
+        GpuWatch.begin(lambda _: LINE).end(lambda _: LINE.replace(" 0, 4,", " 99, 4,")).trouble
+        == ""
+    )
+
+
+def test_without_the_tool_it_is_said() -> None:
+    watch = GpuWatch.begin(_missing).end(_missing)
+    assert (watch.before, watch.trouble) == (None, "")
+    assert "not known" in gpu_lines(plain(watch) | {"trouble": ""})[0]
+    assert gpu_lines(None) == []
