@@ -16,6 +16,7 @@ from torch import Tensor
 from agebench import load_dataset, load_detector, load_estimator
 from agebench.bench.speed import BenchSettings, bench
 from agebench.errors import DeviceError
+from agebench.export.age_net import random_age_net
 from agebench.export.converted import converted_age_net
 from agebench.export.multi_crop import multi_crop_candidate
 from agebench.manifest import bundled_dir
@@ -107,11 +108,10 @@ def networks(folder: Path) -> list[Network]:
     loss = LOSSES[settings.loss.name]
     model = build_network(settings.model, loss.head)
     twin.write_bytes(multi_crop_candidate(model, loss, "median").model.SerializeToString())
-    caffe = bundled / "caffe-age-net-utkface.caffemodel"
     files = (
         ("multicrop-resnet", bundled / "multicrop-resnet.onnx", "its own"),
         ("multicrop-resnet-small in float32", twin, "random"),
-        ("age_net", converted_age_net(caffe, sha256_of(caffe)), "those of caffe-age-net-utkface"),
+        ("age_net", *_age_net(bundled / "caffe-age-net-utkface.caffemodel", folder)),
     )
     found = []
     for name, path, weights in files:
@@ -120,6 +120,16 @@ def networks(folder: Path) -> list[Network]:
         inputs = 4 * sum(int(np.prod(shape)) for shape in shapes.values())
         found.append(Network(name, path, weights, cost.macs or 0, cost.weight_bytes, inputs))
     return found
+
+
+def _age_net(caffemodel: Path, folder: Path) -> tuple[Path, str]:
+    """Return the age network as ONNX, and whose weights: random ones where the file was left out."""
+    if caffemodel.is_file():
+        path = converted_age_net(caffemodel, sha256_of(caffemodel))
+        return path, "those of caffe-age-net-utkface"
+    random = folder / "random.caffemodel"
+    random_age_net(random, seed=0)
+    return converted_age_net(random, sha256_of(random)), "random, in the published layout"
 
 
 def prepared(
