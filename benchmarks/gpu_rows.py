@@ -123,7 +123,7 @@ def networks(folder: Path) -> list[Network]:
 
 
 def _age_net(caffemodel: Path, folder: Path) -> tuple[Path, str]:
-    """Return the age network as ONNX, and whose weights: random ones where the file was left out."""
+    """Return the age network as ONNX, and whose weights: random where the file stayed behind."""
     if caffemodel.is_file():
         path = converted_age_net(caffemodel, sha256_of(caffemodel))
         return path, "those of caffe-age-net-utkface"
