@@ -61,7 +61,11 @@ def in_words(error: BaseException) -> str:
     >>> in_words(UsageError("no name")), in_words(KeyError("name"))
     ('no name', "KeyError: 'name'")
     """
-    return str(error) if isinstance(error, AgebenchError) else f"{type(error).__name__}: {error}"
+    try:
+        said = str(error)
+    except Exception:  # a stranger's exception may fail at that too
+        said = "(its message can't be made)"
+    return said if isinstance(error, AgebenchError) else f"{type(error).__name__}: {said}"
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:

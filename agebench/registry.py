@@ -21,8 +21,10 @@ from agebench.errors import (
     ContractError,
     UsageError,
     WeightsUnavailableError,
+    in_words,
     suggestion,
 )
+from agebench.foreign import foreign_code
 from agebench.protocols import Dataset, Estimator, FaceDetector
 from agebench.references import Reference, called, parse_reference, user_path
 
@@ -95,13 +97,14 @@ def load_factory(group: str, name: str) -> Callable[..., Any]:
     """
     entry = _find(group, name)
     try:
-        factory = entry.load()
+        with foreign_code():
+            factory = entry.load()
     except AgebenchError:
         raise
     except Exception as error:  # a plug-in may fail in any way; it must not end in a traceback
         raise AgebenchError(
             f"{name!r} of package {_plugin(entry).package!r} can't be imported ({entry.value}): "
-            f"{type(error).__name__}: {error}"
+            f"{in_words(error)}"
         ) from error
     if not callable(factory):
         raise ContractError(f"{name!r} ({entry.value}) must be callable, got {type(factory)}")
@@ -226,11 +229,30 @@ def _call(
         wanted = " ".join(f"{option}=..." for option in missing)
         raise UsageError(f"{name!r} needs {wanted}")
     try:
-        return factory(**keywords)
+        with foreign_code():
+            return factory(**keywords)
     except AgebenchError:
         raise
     except Exception as error:  # a plug-in may fail in any way; it must not end in a traceback
-        raise AgebenchError(f"{name!r} can't be made: {type(error).__name__}: {error}") from error
+        raise AgebenchError(f"{name!r} can't be made: {in_words(error)}") from error
+
+
+def _keeps(item: object, protocol: type, what: str) -> bool:
+    """Tell whether an object has what a protocol asks for; its `spec` is asked for once.
+
+    Raises:
+        ContractError: it fails at that.
+    """
+    try:
+        with foreign_code():
+            kept = isinstance(item, protocol)
+            if kept:
+                _ = item.spec  # type: ignore[attr-defined]  # all protocols of this module have one
+    except AgebenchError as error:
+        raise ContractError(f"{what}: its spec can't be read: {error}") from error
+    except Exception as error:  # a stranger's property may fail in any way
+        raise ContractError(f"{what}: its spec can't be read: {in_words(error)}") from error
+    return kept
 
 
 def _option_value(plugin: str, name: str, value: Any, annotation: Any) -> Any:
@@ -261,8 +283,8 @@ def load_estimator(reference: str | Reference, /, **options: Any) -> Estimator:
         WeightsUnavailableError: its model file can't be had.
         DeviceError: the runtime or device that was asked for can't be used.
     """
-    estimator = _load(ESTIMATORS, reference, options)
-    if not isinstance(estimator, Estimator):
+    estimator: Estimator = _load(ESTIMATORS, reference, options)
+    if not _keeps(estimator, Estimator, repr(str(reference))):
         raise ContractError(f"{reference!r} gave {type(estimator).__name__}, not an Estimator")
     return estimator
 
@@ -270,12 +292,12 @@ def load_estimator(reference: str | Reference, /, **options: Any) -> Estimator:
 def load_detector(reference: str | Reference, /, **options: Any) -> FaceDetector:
     """Load a face detector by its name, such as ``"yolov8-face"``; as `load_estimator`."""
     try:
-        detector = _load(DETECTORS, reference, options)
+        detector: FaceDetector = _load(DETECTORS, reference, options)
     except WeightsUnavailableError as error:
         raise WeightsUnavailableError(
             f"{error}\nThe detector {FILELESS_DETECTOR!r} needs no file, and finds fewer faces."
         ) from error
-    if not isinstance(detector, FaceDetector):
+    if not _keeps(detector, FaceDetector, repr(str(reference))):
         raise ContractError(f"{reference!r} gave {type(detector).__name__}, not a FaceDetector")
     return detector
 
@@ -288,7 +310,7 @@ def named_estimator(estimator: str | Estimator) -> tuple[str, Estimator]:
     """
     if isinstance(estimator, str):
         return called(estimator), load_estimator(estimator)
-    if not isinstance(typing.cast("object", estimator), Estimator):
+    if not _keeps(estimator, Estimator, type(estimator).__name__):
         raise UsageError(
             f"expected an estimator or its name, got {type(estimator).__name__}: "
             "it needs `spec` and `predict`"
@@ -300,7 +322,7 @@ def named_detector(detector: str | FaceDetector) -> tuple[str, FaceDetector]:
     """Return what a face detector is called in results, and the detector; as `named_estimator`."""
     if isinstance(detector, str):
         return called(detector), load_detector(detector)
-    if not isinstance(typing.cast("object", detector), FaceDetector):
+    if not _keeps(detector, FaceDetector, type(detector).__name__):
         raise UsageError(
             f"expected a detector or its name, got {type(detector).__name__}: "
             "it needs `spec` and `detect`"
@@ -332,7 +354,7 @@ def load_dataset(reference: str, /, root: str | Path | None = None, **options: A
             "brings its own pictures: leave --root out" if root else "needs --root: where it lies"
         )
         raise UsageError(f"data set {name!r} {needs}")
-    dataset = _call(factory, name, keywords)
-    if not isinstance(dataset, Dataset):
+    dataset: Dataset = _call(factory, name, keywords)
+    if not _keeps(dataset, Dataset, repr(name)):
         raise ContractError(f"{name!r} gave {type(dataset).__name__}, not a Dataset")
     return dataset

@@ -21,6 +21,7 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from agebench.errors import ContractError
+from agebench.foreign import foreign_code
 from agebench.protocols import DetectorSpec, Estimator, EstimatorSpec, FaceDetector
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image
 
@@ -47,8 +48,9 @@ def _require(condition: bool, message: str) -> None:
 def _call(what: str, function: Callable[[], Sequence[_Item]]) -> Sequence[_Item]:
     """Call a stranger's method; whatever it raises is a broken promise."""
     try:
-        answer = function()
-        len(answer)
+        with foreign_code():
+            answer = function()
+            len(answer)
     except ContractError:
         raise
     except Exception as error:

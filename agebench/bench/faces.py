@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from agebench.foreign import found_faces
 from agebench.protocols import FaceDetector
 from agebench.types import Box, Face, FaceFrame, Image
 from agebench.vision.choice import chosen_face
@@ -15,7 +16,7 @@ def find_face(
 
     None where there is none; see `agebench.vision.choice.chosen_face`.
     """
-    faces = detector.detect(image_bgr)
+    faces = found_faces(detector, image_bgr)
     face = chosen_face(faces, labelled_xyxy)
     if face is None:
         return None

@@ -17,6 +17,7 @@ from agebench.buckets import YEARS_RULES, YearsRule, fit_class_years
 from agebench.class_years import ClassYears, make_class_years, require_training_part
 from agebench.datasets.splits import select_parts
 from agebench.errors import DatasetError, UsageError
+from agebench.foreign import foreign_code
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.references import parse_reference
 from agebench.registry import ESTIMATORS, load_estimator, named_detector, takes_option
@@ -136,7 +137,9 @@ def _ask(
 
     def flush() -> None:
         if waiting:
-            for answer in estimator.predict(Crops.join(waiting)):
+            with foreign_code():
+                predicted = list(estimator.predict(Crops.join(waiting)))
+            for answer in predicted:
                 if answer.probabilities is None:
                     raise UsageError(f"{estimator.spec.name} gives no probabilities to fit to")
                 answers.shares.append(answer.probabilities)

@@ -13,6 +13,7 @@ import numpy as np
 from agebench.bench.busy import Busyness, Watch
 from agebench.bench.faces import find_face
 from agebench.bench.records import ImageRecord
+from agebench.foreign import foreign_code
 from agebench.protocols import Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.types import FaceFrame, Image, Sample
 from agebench.vision.crops import cut_crops
@@ -99,9 +100,10 @@ def _time_estimator(
         crop_ms = _milliseconds(start)
         if not any(flags[0] for flags in crops.present.values()):
             return None  # as the accuracy pass: without any view nothing is asked
-        start = time.perf_counter()
-        estimator.predict(crops)
-        return crop_ms, _milliseconds(start)
+        with foreign_code():
+            start = time.perf_counter()
+            estimator.predict(crops)
+            return crop_ms, _milliseconds(start)
     except Exception:  # it was listed by the accuracy pass; a failure has no latency
         return None
 

@@ -17,6 +17,7 @@ from agebench.errors import (
     UsageError,
     WeightsUnavailableError,
 )
+from agebench.foreign import foreign_code
 from agebench.protocols import Dataset, Estimator, FaceDetector
 from agebench.references import called, parse_reference
 from agebench.registry import (
@@ -160,7 +161,8 @@ def _training_hashes(contender: Contender) -> TrainingHashes | None:
     if not isinstance(estimator, KnowsItsTraining):
         return None
     try:
-        trained = cast("object", estimator.training_hashes())
+        with foreign_code():
+            trained = cast("object", estimator.training_hashes())
     except AgebenchError:
         raise
     except Exception as error:  # a stranger's estimator may fail in any way

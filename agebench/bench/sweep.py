@@ -21,6 +21,7 @@ from agebench.bench.busy import Busyness, Watch
 from agebench.bench.latency import StageTimes, turns
 from agebench.bench.ratios import BLOCKS, block_sizes
 from agebench.errors import AgebenchError, ContractError, UsageError
+from agebench.foreign import foreign_code
 from agebench.protocols import Estimator, ProgressStep, no_progress
 from agebench.types import CropSpec
 
@@ -157,8 +158,9 @@ class Runner:
             begin = time.perf_counter()
             crops = faces.cut(self.estimator.spec.crop, batch)
             cut = time.perf_counter()
-            answers = self.estimator.predict(crops)
-            end = time.perf_counter()
+            with foreign_code():
+                answers = self.estimator.predict(crops)
+                end = time.perf_counter()
         except AgebenchError as error:
             raise type(error)(f"{self.name} at batch {batch}: {error}") from error
         except MemoryError as error:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import traceback
 import warnings
 from importlib import import_module
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import click
 
 from agebench import __version__
-from agebench.errors import AgebenchError, UsageError, inert, suggestion
+from agebench.errors import AgebenchError, UsageError, in_words, inert, suggestion
 
 VERBS = {
     "augment-preview": "Draw what the augmentation of training does.",
@@ -80,6 +81,10 @@ def cli() -> None:
     """How good a facial age estimator really is, and how fast."""
 
 
+_COMPLETION = "_AGEBENCH_COMPLETE"
+_UNFINISHED = "what was to be done is not finished"
+
+
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     _prepare_streams()
@@ -89,28 +94,37 @@ def main(arguments: list[str] | None = None) -> Any:
     try:
         code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
         sys.stdout.flush()
-        sys.exit(code if isinstance(code, int) else 0)
-    except click.exceptions.Abort as error:
+    except BaseException as error:  # a plug-in's may be of any kind
+        if isinstance(error, SystemExit) and _COMPLETION in os.environ:
+            raise  # click ends so where a shell asks it to complete a line
+        sys.exit(_failed(error, arguments))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _failed(error: BaseException, arguments: list[str] | None) -> int:
+    """Say in a sentence what ended the run, and return the exit code."""
+    if isinstance(error, click.exceptions.Abort):
         usual = "interrupted: nothing was written that could be taken for a whole result"
         _fail(str(error) or usual)
-        sys.exit(INTERRUPTED)
-    except click.ClickException as error:
+        return INTERRUPTED
+    if isinstance(error, click.ClickException):
         wrong_usage = isinstance(error, click.UsageError)
         _fail(error.format_message(), _usage_hint(arguments) if wrong_usage else "")
-        sys.exit(2 if wrong_usage else 1)
-    except AgebenchError as error:
+        return 2 if wrong_usage else 1
+    if isinstance(error, AgebenchError):
         _fail(str(error), _usage_hint(arguments) if isinstance(error, UsageError) else "")
-        sys.exit(error.exit_code)
-    except MemoryError:
+        return error.exit_code
+    if isinstance(error, MemoryError):
         _fail("there is not enough memory: take fewer or smaller pictures at once")
-        sys.exit(1)
-    except BrokenPipeError:
+    elif isinstance(error, OSError):
         _drop_stdout()
-        sys.exit(1)
-    except OSError as error:
-        _drop_stdout()
-        _fail(f"can't go on: {error}")
-        sys.exit(1)
+        if not isinstance(error, BrokenPipeError):
+            _fail(f"can't go on: {error}")
+    elif isinstance(error, SystemExit):  # click raises none: somebody's code ends the program
+        _fail(f"code of others called sys.exit({error.code}) in the middle; {_UNFINISHED}")
+    else:
+        _fail_unforeseen(error)
+    return 1
 
 
 def _prepare_streams() -> None:
@@ -120,6 +134,18 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
     # Pillow warns of odd metadata; a picture that matters is listed with the reason.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _fail_unforeseen(error: BaseException) -> None:
+    """Say in a sentence what nobody has foreseen, and where it came from."""
+    if os.environ.get("AGEBENCH_TRACEBACK"):
+        traceback.print_exception(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
+    _fail(
+        f"{in_words(error)}{place}: a fault of agebench or of a plug-in; {_UNFINISHED}; "
+        "AGEBENCH_TRACEBACK=1 shows all of it"
+    )
 
 
 def _drop_stdout() -> None:

@@ -174,7 +174,7 @@ def _run_video(
         run.tally.add_times(going.tally.stage_ms)
     for line in people_lines(str(video), going.tally):
         click.echo(line, err=write is not None)
-    return True
+    return going.tally.answered
 
 
 def _writer(

@@ -11,6 +11,7 @@ import onnx
 
 from agebench.datasets.training_hashes import TrainingHashes
 from agebench.export.metadata import FileSpec
+from agebench.foreign import foreign_code
 from agebench.protocols import Estimator
 from agebench.types import Crops, Floats
 
@@ -41,6 +42,8 @@ def years_of(estimator: Estimator) -> YearsSource:
     """Return the ages that an estimator gives, as a function of crops."""
 
     def years(crops: Crops) -> Floats:
-        return np.array([answer.years for answer in estimator.predict(crops)], np.float64)
+        with foreign_code():
+            answers = estimator.predict(crops)
+        return np.array([answer.years for answer in answers], np.float64)
 
     return years

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from agebench.errors import AgebenchError, UsageError
+from agebench.foreign import foreign_code
 from agebench.prediction.predictor import ask
 from agebench.protocols import Estimator
 from agebench.types import Crops
@@ -31,7 +32,8 @@ def check_explainable(name: str, estimator: Estimator) -> None:
     )
     for view in spec.views:
         try:
-            estimator.predict(black.without(view))
+            with foreign_code():
+                estimator.predict(black.without(view))
         except AgebenchError as error:
             raise UsageError(
                 f"--explain can't leave {view!r} out: {name!r} can't do without it ({error})"

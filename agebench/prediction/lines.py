@@ -127,12 +127,18 @@ class LineFile:
         """Write one picture's record.
 
         Raises:
-            AgebenchError: the disk is full; what the file held is whole.
+            AgebenchError: the disk is full; what the file held is whole.  Or the file is gone.
         """
         try:
             append_whole(self._file, to_line(record).encode() + b"\n")
         except OSError as error:
             raise self._cannot_write(error) from error
+        # A file without its name takes all lines and is gone with the run.
+        if not _is_at(self._file, self._path):
+            raise AgebenchError(
+                f"{self._path} was removed or replaced while it was written: its lines are lost: "
+                "start again"
+            )
         self._note(record)
 
     def failure(self, name: str) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from agebench.calibration import central_interval, year_probabilities
 from agebench.errors import AgebenchError, ContractError, UsageError, in_words
+from agebench.foreign import foreign_code
 from agebench.prediction.defaults import ESTIMATOR, best_detector
 from agebench.prediction.inputs import Channels, Picture, to_image
 from agebench.prediction.records import (
@@ -171,12 +172,15 @@ class AgePredictor:
             for index, face in enumerate(faces)
         )
         height, width = image_bgr.shape[:2]
+        reason = _why_no_age(found)
         return PredictedPicture(
             name,
             self._detector_name,
             tuple(self._estimators),
             (height, width),
             found,
+            status="estimator_failed" if reason else "ok",
+            reason=reason,
             stage_ms=times,
         )
 
@@ -213,6 +217,14 @@ class AgePredictor:
             reason=in_words(error).removeprefix(f"{name}: "),
             stage_ms=times,
         )
+
+
+def _why_no_age(faces: Sequence[PredictedFace]) -> str:
+    """Return the first reason where no face has an age from any estimator; "" else."""
+    answers = [answer for face in faces for answer in face.ages.values()]
+    if not answers or any(answer.years is not None for answer in answers):
+        return ""
+    return f"no estimator gave an age for any face: {answers[0].reason}"
 
 
 @contextmanager
@@ -270,7 +282,8 @@ def ask(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
 
 
 def _answers(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
-    predictions = list(estimator.predict(crops))
+    with foreign_code():
+        predictions = list(estimator.predict(crops))
     if len(predictions) != len(crops):
         raise ContractError(
             f"{estimator.spec.name}: expected {len(crops)} ages, got {len(predictions)}"

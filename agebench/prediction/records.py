@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias
 
 from agebench.types import Face, frozen_mapping, plain
 
-PictureStatus: TypeAlias = Literal["ok", "unreadable", "detector_failed", "crop_failed", "crashed"]
+PictureStatus: TypeAlias = Literal[
+    "ok", "unreadable", "detector_failed", "crop_failed", "estimator_failed", "crashed"
+]
 
 INTERVAL_LEVEL = 0.8
 """What share of people the interval that is shown claims to hold."""
@@ -84,7 +86,8 @@ class PredictedPicture:
         estimators: what they are called in `PredictedFace.ages`.
         size_hw: height and width in pixels; None where it could not be read.
         faces: empty where there is none.
-        status: "ok", also without any face; else what failed.
+        status: "ok", also without any face; else what failed ("estimator_failed" where no face
+            has an age from any estimator).
         reason: the failure in a sentence; "" for "ok".
         stage_ms: time of "decode", "detect", "crop" and "infer"; not part of the JSON.
     """

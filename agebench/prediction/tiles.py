@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from agebench.foreign import found_faces
 from agebench.protocols import FaceDetector
 from agebench.types import Box, Face, Image
 from agebench.vision.frames import box_iou
@@ -49,7 +50,7 @@ def detect_faces(detector: FaceDetector, image_bgr: Image, *, tiles: bool) -> li
         image_bgr: uint8 (height, width, 3).
         tiles: look at the tiles of large pictures.
     """
-    whole = list(detector.detect(image_bgr))
+    whole = found_faces(detector, image_bgr)
     if not tiles or detector.spec.layout or max(image_bgr.shape[:2]) <= LARGE_PX:
         return whole
     # Best first, so that of two boxes of one face the better one stays.
@@ -72,7 +73,7 @@ def _in_tiles(detector: FaceDetector, image_bgr: Image) -> Iterator[Face]:
     for top in starts(height):
         for left in starts(width):
             tile = np.ascontiguousarray(image_bgr[top : top + TILE_PX, left : left + TILE_PX])
-            for face in detector.detect(tile):
+            for face in found_faces(detector, tile):
                 moved = _moved(face, left, top)
                 if _is_whole(face.box_xyxy, (left, top), (width, height)):
                     yield moved

@@ -54,6 +54,11 @@ class VideoTally:
     people: dict[int, Person] = field(default_factory=dict)
     stage_ms: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def answered(self) -> bool:
+        """Whether anything came of any frame, be it that there is no face."""
+        return self.frames > self.broken + self.failed
+
     def add(self, frame: int, faces: list[PredictedFace]) -> None:
         """Count the faces of a frame."""
         for face in faces:

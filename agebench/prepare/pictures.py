@@ -13,6 +13,7 @@ from PIL import Image as PillowImage
 from agebench.datasets.landmarks import read_pts
 from agebench.datasets.prepared_layout import ORIGINAL_FOLDER, picture_file
 from agebench.errors import DatasetError, ImageError, in_words
+from agebench.foreign import found_faces
 from agebench.prepare.naming import face_name
 from agebench.prepare.records import FaceRecord, PictureRecord, PictureStatus, PreparedView
 from agebench.prepare.settings import PrepareSettings
@@ -145,7 +146,7 @@ class PicturePreparer:
         if self._settings.landmarks == "dataset" and task.landmarks_path is not None:
             return [_from_dataset(task.landmarks_path)], 1
         try:
-            faces = self._detector.detect(image)
+            faces = found_faces(self._detector, image)
             kept = self._kept(task, faces)
             ordered = sorted(kept, key=lambda face: -face.area)
             frames = [canonical_frame(face, self._detector.spec) for face in ordered]

@@ -81,11 +81,11 @@ class Network:
         """Return a distribution per face, float64 (n, bins)."""
         views = self.saved.settings.model.views
         pixels = {
-            name: torch.from_numpy(crops.views[name]).to(self.device).permute(0, 3, 1, 2).float()
+            name: torch.tensor(crops.views[name], device=self.device).permute(0, 3, 1, 2).float()
             for name in views
         }
         present = {
-            name: torch.from_numpy(crops.present[name]).to(self.device).float()[:, None]
+            name: torch.tensor(crops.present[name], device=self.device).float()[:, None]
             for name in views
         }
         loss = LOSSES[self.saved.settings.loss.name]

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from agebench.arrays import Ints
 from agebench.errors import in_words
+from agebench.foreign import found_faces
 from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
 from agebench.types import CropSpec, Face, FaceFrame, Floats, Image, Problem, Sample, ViewSpec
 from agebench.vision.choice import chosen_face, no_face_reason
@@ -237,7 +238,7 @@ def _sorted_views(crop: CropSpec) -> tuple[dict[str, ViewSpec], dict[str, ViewSp
 def _detected(detector: FaceDetector, image_bgr: Image, sample: Sample) -> tuple[Face | None, str]:
     """Return the labelled face, or none and why; one picture that upsets a detector ends no run."""
     try:
-        face = chosen_face(detector.detect(image_bgr), sample.box_xyxy)
+        face = chosen_face(found_faces(detector, image_bgr), sample.box_xyxy)
     except Exception as error:  # a stranger's detector may fail in any way; it is listed
         return None, f"the detector failed: {in_words(error)}"
     return face, "" if face is not None else no_face_reason(sample.box_xyxy)

@@ -1,0 +1,170 @@
+"""Code of others: what it raises, prints, forks or writes ends no more than its own call."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import pytest
+from PIL import Image as PillowImage
+
+from agebench.bench.accuracy import PassSettings, run_accuracy
+from agebench.cli.main import cli, main
+from agebench.errors import AgebenchError, ContractError, in_words
+from agebench.estimators.constant import Constant
+from agebench.foreign import foreign_code, found_faces
+from agebench.prediction.lines import LineFile
+from agebench.prediction.predictor import AgePredictor
+from agebench.protocols import DetectorSpec, EstimatorSpec
+from agebench.registry import load_detector, named_estimator
+from agebench.types import AgePrediction, Crops, Face, Image, Sample
+
+
+class Odd(BaseException):
+    """Neither an Exception nor an exit."""
+
+
+class UnspeakableError(Exception):
+    """Fails at saying what it is."""
+
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+class Raises(Constant):
+    """Raises in every call."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self._error = error
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        raise self._error
+
+
+FAILURES = [SystemExit(0), GeneratorExit(), Odd("odd"), UnspeakableError(), RuntimeError("usual")]
+
+
+@pytest.mark.parametrize("error", FAILURES[:3])
+def test_what_ends_programs_ends_a_call(error: BaseException) -> None:
+    told = f"code of others raised {type(error).__name__}"
+    with pytest.raises(ContractError, match=told), foreign_code():
+        raise error
+
+
+def test_ctrl_c_is_the_user() -> None:
+    with pytest.raises(KeyboardInterrupt), foreign_code():
+        raise KeyboardInterrupt
+
+
+def test_prints_leave_stdout_to_results(capsys: pytest.CaptureFixture[str]) -> None:
+    with foreign_code():
+        sys.stdout.write("hello")
+    sys.stdout.write("{}")
+    assert capsys.readouterr() == ("{}", "hello")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_what_was_forked_does_not_go_on_with_the_run() -> None:
+    child = 1
+    with foreign_code():
+        child = os.fork()
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 70
+
+
+def test_an_exception_without_words_is_named() -> None:
+    assert in_words(UnspeakableError()) == "UnspeakableError: (its message can't be made)"
+
+
+@pytest.mark.parametrize("error", FAILURES)
+def test_the_other_contenders_finish(error: BaseException, tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    PillowImage.new("RGB", (40, 40), "gray").save(path)
+    samples = [Sample(path, name, age_years=30.0) for name in ("a", "b")]
+    how = PassSettings(batch_size=2, workers=0, max_pixels=10_000)
+    records = run_accuracy(samples, load_detector("aligned"), [Raises(error), Constant()], how)
+    assert [item.outcomes[0].status for item in records] == ["estimator_failed"] * 2
+    assert [item.outcomes[1].status for item in records] == ["ok"] * 2
+
+
+@pytest.mark.parametrize("error", FAILURES)
+def test_faces_without_any_age_are_no_success(error: BaseException) -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
+    answer = AgePredictor(Raises(error), detector="aligned").predict_image(black)
+    assert answer.status == "estimator_failed"
+    assert answer.reason.startswith("no estimator gave an age for any face: ")
+    assert len(answer.faces) == 1
+    both = AgePredictor([Raises(error), "constant years=30"], detector="aligned")
+    assert both.predict_image(black).status == "ok"
+
+
+def test_a_spec_that_cannot_be_read_is_a_sentence() -> None:
+    class NoSpec(Constant):
+        @property
+        def spec(self) -> EstimatorSpec:
+            raise OSError("gone")
+
+    with pytest.raises(ContractError, match="NoSpec: its spec can't be read: OSError: gone"):
+        named_estimator(NoSpec())
+
+
+class Paints:
+    """A detector that draws into the picture it is given."""
+
+    def __init__(self) -> None:
+        self.spec: DetectorSpec = load_detector("aligned").spec
+
+    def detect(self, image_bgr: Image, /) -> Sequence[Face]:
+        image_bgr[:] = 255
+        return [Face((0.0, 0.0, 20.0, 20.0), 1.0)]
+
+
+def test_a_detector_cannot_change_what_is_measured() -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match="read-only"):
+        found_faces(Paints(), black)
+    assert not black.any()
+    answer = AgePredictor("constant", detector=Paints()).predict_image(black)
+    assert answer.status == "detector_failed"
+
+
+def test_an_estimator_cannot_change_what_others_see() -> None:
+    crops = Crops(
+        {"face": np.zeros((1, 4, 4, 3), np.uint8)},
+        {"face": np.ones(1, np.bool_)},
+        {"face": np.zeros(1)},
+    )
+    for array in (crops.views["face"], crops.present["face"], crops.outside["face"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 1
+
+
+@pytest.mark.parametrize("error", [*FAILURES, KeyError("k")])
+def test_the_command_never_ends_as_if_it_had_done_all(
+    error: BaseException, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(**_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(cli, "main", run)
+    with pytest.raises(SystemExit) as ended:
+        main(["info"])
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("agebench: ")
+    assert said.count("\n") == 1
+    assert "what was to be done is not finished" in said
+
+
+def test_results_whose_file_is_removed_are_not_a_success(tmp_path: Path) -> None:
+    record = {"picture": "a", "detector": "aligned", "estimators": ["constant"]}
+    path = tmp_path / "out.jsonl"
+    with LineFile(path, "aligned", ("constant",)) as lines:
+        lines.append(record)
+        path.unlink()
+        with pytest.raises(AgebenchError, match="was removed or replaced while it was written"):
+            lines.append(record)
