@@ -19,7 +19,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
 
 from agebench.errors import AgebenchError
-from agebench.processes import own_path_again, safe_path
+from agebench.processes import end_with_parent, own_path_again, safe_path
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -29,6 +29,9 @@ TRIES = 2
 
 AHEAD = 16
 """Tasks per process that may be finished before the one whose turn it is."""
+
+STOP_S = 5.0
+"""So long a child has to end before it is killed."""
 
 _FROM_OUTSIDE = (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM))
 
@@ -91,9 +94,19 @@ def in_processes(
         pool.stop()
 
 
-def serve(connection: Connection, make: Callable[[], Callable[[Any], object]]) -> None:
-    """Do the tasks that come through `connection` until it ends; runs in a child."""
+def serve(
+    connection: Connection, make: Callable[[], Callable[[Any], object]], parent: int, tied: bool
+) -> None:
+    """Do the tasks that come through `connection` until it ends; runs in a child.
+
+    Args:
+        connection: to the parent.
+        make: see `Work.make`.
+        parent: number of its process.
+        tied: see `end_with_parent`.
+    """
     own_path_again()
+    end_with_parent(parent, tied=tied)
     with suppress(EOFError, OSError):  # the parent is gone
         try:
             do = make()
@@ -159,13 +172,18 @@ class _Pool(Generic[Task, Result]):
             child.connection.close()
             child.process.terminate()
         for child in self._children.values():
-            child.process.join()
+            child.process.join(STOP_S)
+            if child.process.exitcode is None:  # stopped, or deaf to the signal
+                child.process.kill()
+                child.process.join()
         self._children.clear()
 
     def _start(self) -> None:
         context = mp.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(target=serve, args=(theirs, self._work.make), daemon=True)
+        tied = threading.current_thread() is threading.main_thread()
+        how = (theirs, self._work.make, os.getpid(), tied)
+        process = context.Process(target=serve, args=how, daemon=True)
         try:
             with _interrupts_ignored(), safe_path():
                 process.start()

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from agebench.bench.bench_faces import generated_face
@@ -15,19 +15,23 @@ from agebench.bench.memory import device_used_bytes, peak_rss_bytes
 from agebench.bench.roofline import measure_peaks
 from agebench.bench.threads import pinned
 from agebench.errors import AgebenchError
+from agebench.processes import end_with_parent
 from agebench.protocols import Estimator
 from agebench.registry import load_estimator
 from agebench.runtimes.base import WatchedModel, watch_models
 
 
-def main(started: float) -> None:
-    """Do what the first argument says and write the answer where it says.
+def main(started: float, answer_to: int, watch: int) -> None:
+    """Do what the first argument says and write the answer.
 
     Args:
         started: `time.perf_counter()` as the first statement of this process read it.
+        answer_to: descriptor that the answer is written to, as JSON.
+        watch: descriptor that ends when the parent does.
     """
     imported = time.perf_counter()
     order = json.loads(sys.argv[1])
+    end_with_parent(order["parent"], watch)
     times = {
         "process_ms": (started - order["spawned"]) * 1e3,
         "import_ms": (imported - started) * 1e3,
@@ -39,7 +43,8 @@ def main(started: float) -> None:
         answer = {"error": str(error)}
     except MemoryError:
         answer = {"error": "the memory is full: give smaller batch sizes"}
-    Path(order["answer"]).write_text(json.dumps(answer), encoding="utf-8")
+    with os.fdopen(answer_to, "wb") as pipe:
+        pipe.write(json.dumps(answer).encode())
 
 
 def _load(order: Mapping[str, Any]) -> Estimator:

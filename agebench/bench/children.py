@@ -1,7 +1,8 @@
 """Measurements in a fresh child process: what only a new process can show.
 
-The parent writes down what it wants, the child answers in a file, so that nothing a plug-in prints
-comes between.
+The child answers through the pipe that was its stdout, which it takes before anything is imported:
+what a plug-in prints goes to stderr, and no file is left behind whatever ends the two.  It ends
+when its parent does (`agebench.processes.end_with_parent`).
 """
 
 from __future__ import annotations
@@ -10,11 +11,10 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
+import threading
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from agebench.bench.threads import THREAD_VARIABLES
 from agebench.errors import AgebenchError, inert
@@ -27,10 +27,16 @@ class ChildDiedError(AgebenchError):
     """A child process crashed, was killed or hung before it could answer."""
 
 
+MAX_ANSWER_BYTES = 1 << 26
+_MAX_SAID_BYTES = 1 << 16
+_PIPE_S = 5.0
+
 # The clock is read before anything is imported: what came before is the start of the process.
 _CODE = (
     "import time; started = time.perf_counter(); "
-    "from agebench.bench.child import main; main(started)"
+    "import os; answer, watch = os.dup(1), os.dup(0); os.dup2(2, 1); "
+    "os.dup2(os.open(os.devnull, os.O_RDONLY), 0); "
+    "from agebench.bench.child import main; main(started, answer, watch)"
 )
 _MAX_ERROR = 300
 
@@ -50,29 +56,67 @@ def ask_child(
         ChildDiedError: it gave no answer; what it last said.
         AgebenchError: it failed; its own sentence.
     """
-    with tempfile.TemporaryDirectory(prefix="agebench-") as folder:
-        answer = Path(folder) / "answer.json"
-        # perf_counter is one clock for all processes of a machine.
-        whole = {**order, "task": task, "threads": threads, "answer": str(answer)}
-        whole["spawned"] = time.perf_counter()
-        environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
-        # -P: a file of that name in the current folder must not stand in for a library.
-        command = [sys.executable, "-P", "-c", _CODE, json.dumps(whole)]
-        try:
-            done = subprocess.run(  # noqa: S603 - our own interpreter and code
+    # perf_counter is one clock for all processes of a machine.
+    whole = {**order, "task": task, "threads": threads, "parent": os.getpid()}
+    whole["spawned"] = time.perf_counter()
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    # -P: a file of that name in the current folder must not stand in for a library.
+    command = [sys.executable, "-P", "-c", _CODE, json.dumps(whole)]
+    watched, held = os.pipe()
+    try:
+        with os.fdopen(watched, "rb") as end:
+            child = subprocess.Popen(  # noqa: S603 - our own interpreter and code
                 command,
                 env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdin=end,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                timeout=timeout_s,
-                check=False,
             )
-        except subprocess.TimeoutExpired as error:
-            raise ChildDiedError(
-                f"{_what(task, order)}: no answer after {timeout_s:g} s: does the model hang?"
-            ) from error
-        return _read(answer, done, _what(task, order))
+        answer, said = _listen(child, timeout_s)
+    except subprocess.TimeoutExpired as error:
+        raise ChildDiedError(
+            f"{_what(task, order)}: no answer after {timeout_s:g} s: does the model hang?"
+        ) from error
+    finally:
+        os.close(held)
+    return _read(answer, said, child.returncode, _what(task, order))
+
+
+def _listen(child: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes]:
+    """Return what a child answers, and the end of what it says on stderr; it is over then.
+
+    Raises:
+        subprocess.TimeoutExpired: it takes longer; it has been killed.
+    """
+    assert child.stdout is not None  # noqa: S101 - both are pipes
+    assert child.stderr is not None  # noqa: S101
+    answer, said = _Kept(child.stdout, MAX_ANSWER_BYTES), _Kept(child.stderr, _MAX_SAID_BYTES)
+    try:
+        child.wait(timeout_s)
+    finally:
+        child.kill()  # nothing happens where it has ended
+        child.wait()
+    return answer.all(), said.all()
+
+
+class _Kept:
+    """Reads a pipe to its end in a thread of its own, and keeps so much of the end."""
+
+    def __init__(self, pipe: IO[bytes], limit_bytes: int) -> None:
+        self._pipe, self._limit = pipe, limit_bytes
+        self._kept = b""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with self._pipe:
+            while data := self._pipe.read1(1 << 16):  # type: ignore[attr-defined]  # it is buffered
+                self._kept = (self._kept + data)[-self._limit :]
+
+    def all(self) -> bytes:
+        # A process that the child has left behind may hold the pipe open.
+        self._thread.join(_PIPE_S)
+        return self._kept
 
 
 def _what(task: str, order: Mapping[str, Any]) -> str:
@@ -80,13 +124,13 @@ def _what(task: str, order: Mapping[str, Any]) -> str:
     return f"{task.replace('_', ' ')} of {name}" if name else f"{task} in a child process"
 
 
-def _read(answer: Path, done: subprocess.CompletedProcess[bytes], what: str) -> dict[str, Any]:
-    if not answer.is_file():
-        lines = inert(done.stderr.decode(errors="replace"), lines=True).strip().splitlines()
+def _read(answer: bytes, stderr: bytes, code: int, what: str) -> dict[str, Any]:
+    if not answer:
+        lines = inert(stderr.decode(errors="replace"), lines=True).strip().splitlines()
         said = f": {lines[-1][:_MAX_ERROR]}" if lines else ""
-        how = "was killed (out of memory?)" if done.returncode < 0 else "failed"
-        raise ChildDiedError(f"{what} {how}, exit code {done.returncode}{said}")
-    found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+        how = "was killed (out of memory?)" if code < 0 else "failed"
+        raise ChildDiedError(f"{what} {how}, exit code {code}{said}")
+    found: dict[str, Any] = json.loads(answer)
     if "error" in found:
         raise AgebenchError(f"{what}: {found['error']}")
     return found

@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from agebench import __version__
+from agebench.cli.signals import orderly_ends
 from agebench.errors import AgebenchError, UsageError, in_words, inert, suggestion
 
 VERBS = {
@@ -91,14 +92,21 @@ def main(arguments: list[str] | None = None) -> Any:
     if sys.stdout is None:
         _fail("standard output is closed: leave it open, or send it to a file or the null device")
         sys.exit(1)
+    with orderly_ends() as ended:
+        code = _run(arguments)
+    sys.exit(code if ended.code is None else ended.code)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run a verb and return the exit code; whatever went wrong has been said."""
     try:
         code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:  # a plug-in's may be of any kind
         if isinstance(error, SystemExit) and _COMPLETION in os.environ:
             raise  # click ends so where a shell asks it to complete a line
-        sys.exit(_failed(error, arguments))
-    sys.exit(code if isinstance(code, int) else 0)
+        return _failed(error, arguments)
+    return code if isinstance(code, int) else 0
 
 
 def _failed(error: BaseException, arguments: list[str] | None) -> int:

@@ -1,17 +1,20 @@
-"""Child processes: what lies in the current folder is not run."""
+"""Child processes: nothing of the current folder is run, and no child outlives its parent."""
 
 from __future__ import annotations
 
 import ast
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 import agebench
-from agebench import processes
+from agebench.__main__ import leave_current_folder
+from agebench.bench import children
 
 PACKAGE = Path(agebench.__file__).parent
 
@@ -71,9 +74,9 @@ def test_the_module_leaves_the_current_folder(tmp_path: Path, hostile_folder: Pa
 def test_a_checkout_runs_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path), "/lib"])
-    processes.leave_current_folder(tmp_path / "agebench")
+    leave_current_folder(str(tmp_path / "agebench"))
     assert sys.path == [str(tmp_path), "/lib"]
-    processes.leave_current_folder(tmp_path / "elsewhere" / "agebench")
+    leave_current_folder(str(tmp_path / "elsewhere" / "agebench"))
     assert sys.path == ["/lib"]
 
 
@@ -90,3 +93,97 @@ def test_every_interpreter_is_started_on_the_safe_path() -> None:
                 names = [getattr(node, "module", "") or "", *(item.name for item in node.names)]
                 assert not set(names) & {*OTHER_INTERPRETERS, "ProcessPoolExecutor"}, file
     assert starts == 3
+
+
+PARENT = """
+import os, subprocess, sys
+_, held = pipe = os.pipe()
+os.set_inheritable(pipe[0], True)
+child = subprocess.Popen([sys.executable, "-P", "-c", sys.argv[1], str(os.getpid()), str(pipe[0])],
+                         close_fds=False, stdout=subprocess.PIPE)
+print(child.pid, child.stdout.readline().decode().strip(), flush=True)
+child.wait()
+"""
+
+CHILD = """
+import ctypes, os, sys, time
+from agebench.processes import end_with_parent
+end_with_parent(int(sys.argv[1]), {watch}, tied={tied})
+print("ready", flush=True)
+{busy}
+"""
+
+# sleep(3) by way of PyDLL keeps the interpreter, so that no thread of it can do anything.
+WAYS = {
+    "kernel": ("None", True, "ctypes.PyDLL(None).sleep(120)"),
+    "pipe": ("int(sys.argv[2])", False, "time.sleep(120)"),
+    "number": ("None", False, "time.sleep(120)"),
+}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's way is Linux's")
+@pytest.mark.parametrize("way", WAYS)
+def test_a_child_ends_when_its_parent_is_killed(way: str) -> None:
+    watch, tied, busy = WAYS[way]
+    code = CHILD.format(watch=watch, tied=tied, busy=busy)
+    words = [sys.executable, "-P", "-c", PARENT, code]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as parent:  # noqa: S603
+        assert parent.stdout is not None
+        number, ready = parent.stdout.readline().split()
+        assert ready == "ready"
+        child = psutil.Process(int(number))
+        parent.kill()
+    child.wait(timeout=60)
+
+
+def test_a_child_that_hangs_is_killed_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(children, "_CODE", "import time; time.sleep(120)")
+    with pytest.raises(children.ChildDiedError, match=r"no answer after 0\.5 s"):
+        children.ask_child("trial", {}, threads=1, timeout_s=0.5)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_child_says_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys; sys.stderr.write('x' * 10_000_000 + '\\nlast \\x1b[31m words'); sys.exit(3)"
+    monkeypatch.setattr(children, "_CODE", code)
+    told = r"^trial in a child process failed, exit code 3: last \\x1b\[31m words$"
+    with pytest.raises(children.ChildDiedError, match=told):
+        children.ask_child("trial", {}, threads=1)
+
+
+ENDED = """
+import ctypes, sys, tempfile
+from agebench.cli import signals
+
+signals.GRACE_S = 0.2
+with signals.orderly_ends() as ended:
+    try:
+        with tempfile.TemporaryDirectory(dir=sys.argv[1]):
+            print("ready", flush=True)
+            {busy}
+    except KeyboardInterrupt:
+        pass
+sys.exit(ended.code)
+"""
+
+# A lock taken twice is waited for whatever signals come, as a library that hangs.
+HANGS = (
+    "lock = ctypes.create_string_buffer(64); "
+    "[ctypes.CDLL(None).pthread_mutex_lock(lock) for _ in range(2)]"
+)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX signals")
+@pytest.mark.parametrize("busy", ["__import__('time').sleep(120)", HANGS], ids=["python", "hangs"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_run_in_order(busy: str, number: signal.Signals, tmp_path: Path) -> None:
+    words = [sys.executable, "-P", "-c", ENDED.format(busy=busy), str(tmp_path)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as run:  # noqa: S603
+        assert run.stdout is not None
+        assert run.stdout.readline() == "ready\n"
+        run.send_signal(number)
+        assert run.wait(timeout=60) == 128 + number
+    assert busy == HANGS or not list(tmp_path.iterdir())

@@ -1,0 +1,74 @@
+"""Ends that are asked for by a signal: what is under way is cleaned up first."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+GRACE_S = 10.0
+"""So long the clean-up may take, and code outside of Python may go on, before the process ends."""
+
+_NAMES = ("SIGTERM", "SIGHUP")
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end by another signal than Ctrl-C's."""
+
+
+class Ended:
+    """Which signal asked for the end, if any."""
+
+    def __init__(self) -> None:
+        self.by: int | None = None
+
+    @property
+    def code(self) -> int | None:
+        """Exit code as shells have it, 128 + the signal's number; None without one."""
+        return None if self.by is None else 128 + self.by
+
+    def note(self, number: int, _frame: FrameType | None) -> None:
+        """Handle the signal; only the first one counts, so that nothing cuts the clean-up off."""
+        if self.by is None:
+            self.by = number
+            raise Terminated(signal.Signals(number).name)
+
+
+@contextmanager
+def orderly_ends() -> Iterator[Ended]:
+    """Have SIGTERM and SIGHUP raise inside, as Ctrl-C does.
+
+    By default they end a process on the spot: temporary folders stay.  Signals that are ignored
+    (as by `nohup`) stay so.
+    """
+    ended = Ended()
+    numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
+    mine = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread() or not mine:
+        yield ended
+        return
+    before = {number: signal.signal(number, ended.note) for number in mine}
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    earlier = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    threading.Thread(target=_insist, args=(told, frozenset(mine)), daemon=True).start()
+    try:
+        yield ended
+    finally:
+        signal.set_wakeup_fd(earlier)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(tell)
+
+
+def _insist(told: int, numbers: frozenset[int]) -> None:
+    """End the process if it is still there some time after the signal: a library may hang."""
+    with os.fdopen(told, "rb", buffering=0) as pipe:
+        while number := pipe.read(1):
+            if number[0] in numbers:
+                time.sleep(GRACE_S)
+                os._exit(128 + number[0])
