@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -182,13 +183,40 @@ def check_file(path: Path, size_bytes: int, sha256: str) -> None:
 
 
 def shown_url(url: str) -> str:
-    """Return `url` without user name and password.
+    """Return `url` without what may be secret: user name, password, what follows a question mark.
 
-    >>> shown_url("https://me:secret@example.org/a?b")
-    'https://example.org/a?b'
+    >>> shown_url("https://me:secret@example.org/a?token=b")
+    'https://example.org/a?...'
+    >>> shown_url("https://me:se/cret@example.org/a"), shown_url("http://me:secret@[::1/a")
+    ('https://...@example.org/a', 'http://...')
     """
-    parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return f"{url.partition(':')[0]}://..."
+    shown = urlunsplit(
+        parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    )
+    if "@" in shown:  # a password with a slash in it ends the host too early
+        shown = f"{parts.scheme}://...@{shown.rpartition('@')[2]}"
+    return f"{shown}?..." if parts.query or parts.fragment else shown
+
+
+def check_url(url: str) -> None:
+    """Refuse an address that can't be one, without a word of it: it may hold a password.
+
+    Raises:
+        SourceError: it is malformed.
+    """
+    try:
+        if not urlsplit(url).hostname or urlsplit(url).port == 0:
+            raise ValueError
+        requests.Request("GET", url).prepare()
+    except (ValueError, requests.RequestException) as error:
+        raise SourceError(
+            "the address is malformed: expected one such as https://HOST:PORT/FOLDER", "failed"
+        ) from error
 
 
 class Sink:
@@ -248,7 +276,7 @@ def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> s
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server says {error.response.status_code} {error.response.reason}".rstrip()
     if not isinstance(error, requests.RequestException):
-        return f"its answer can't be read ({error})"
+        return f"its answer can't be read ({_said(error)})"
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {TIMEOUT_S[0]:g} s"
     cause = _system_error(error)
@@ -256,7 +284,12 @@ def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> s
         return f"no data for {TIMEOUT_S[1]:g} s, {so_far}"
     if received_bytes or isinstance(error, requests.exceptions.ChunkedEncodingError):
         return f"cut off {so_far}"
-    return f"no answer ({(cause and cause.strerror) or cause or error})"
+    return f"no answer ({(cause and cause.strerror) or _said(cause or error)})"
+
+
+def _said(error: BaseException) -> str:
+    """Return what a library says, without addresses: they may hold a password."""
+    return re.sub(r"\S*(?:://|@|\?)\S*|url: \S+", "...", str(error))
 
 
 def _transfer(url: str, sink: Sink, size_bytes: int) -> None:
@@ -340,6 +373,7 @@ def download(
         SourceError: the source gave nothing, or something else.
         CacheFolderError: the folder can't be written to.
     """
+    check_url(url)
     if progress is not None:
         progress.reset()
         progress.total = size_bytes

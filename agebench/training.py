@@ -24,7 +24,12 @@ from agebench.metrics import distance_to_range, range_hit, summarise
 from agebench.protocols import ProgressStep, no_progress
 from agebench.references import user_path
 from agebench.registry import load_dataset, load_detector
-from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
+from agebench.train.checkpoint import (
+    Checkpoint,
+    read_checkpoint,
+    require_fit,
+    shared_settings,
+)
 from agebench.train.curves import draw_curves
 from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
@@ -162,7 +167,7 @@ class _Run:
             write_left_out(folder, pictures.left_out({**faces, "test": parts["test"]}))
         result = {
             **about,
-            "settings": plain(settings),
+            "settings": shared_settings(settings),
             "ended": {"decision": state.decision, "reason": state.reason, "steps": state.step},
             "seconds": round(state.seconds, 1),
             "final_test": final_test,

@@ -18,6 +18,7 @@ from agebench.datasets.base import SampleList
 from agebench.datasets.sampling import sample
 from agebench.datasets.splits import Split, part, select_parts
 from agebench.errors import DatasetError, UsageError
+from agebench.places import without_home
 from agebench.protocols import Dataset, FaceDetector, ProgressStep
 from agebench.registry import load_dataset, load_detector
 from agebench.train.joined import join_faces, named
@@ -150,7 +151,10 @@ class Pictures:
             "pictures": {name: len(part_faces) for name, part_faces in faces.items()},
             "contents": {name: part_faces.fingerprint for name, part_faces in faces.items()},
             "left_out": {
-                name: [f"{problem.name}: {problem.reason}" for problem in part_faces.problems][:100]
+                name: [
+                    without_home(f"{problem.name}: {problem.reason}")
+                    for problem in part_faces.problems
+                ][:100]
                 for name, part_faces in faces.items()
             },
             "environment": plain(describe_environment()),

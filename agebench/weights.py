@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from agebench.downloads import (
     shown_url,
     terminal_lines,
 )
-from agebench.errors import WeightsError, WeightsUnavailableError
+from agebench.errors import UsageError, WeightsError, WeightsUnavailableError
 from agebench.manifest import ManifestEntry, WheelMember
 from agebench.references import user_path
 from agebench.types import WeightsFile
@@ -42,6 +43,10 @@ __all__ = [
     "resolve",
     "sha256_of",
 ]
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""Two letters at least: a drive of Windows has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,13 @@ def cache_dir() -> Path:
 
 
 def _mirror() -> str:
-    return os.environ.get("AGEBENCH_MIRROR", "").strip()
+    mirror = os.environ.get("AGEBENCH_MIRROR", "").strip()
+    if _SCHEME.match(mirror) and not _is_url(mirror):
+        raise UsageError(
+            "AGEBENCH_MIRROR must be a folder, or an address that begins with http:// or https://, "
+            f"got one that begins with {mirror.partition(':')[0] + ':'!r}"
+        )
+    return mirror
 
 
 def _is_url(place: str) -> bool:

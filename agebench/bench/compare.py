@@ -36,6 +36,7 @@ from agebench.bench.settings import CompareSettings
 from agebench.bench.threads import pinned
 from agebench.bench.timing import compare_times
 from agebench.datasets.splits import Split
+from agebench.places import without_folders
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
 from agebench.types import plain
@@ -221,7 +222,7 @@ def _about(
         **describe_call(),
         "dataset": {
             **plain(pictures.spec),
-            "root": None if root is None else str(root),
+            "root": None if root is None else without_folders(str(root)),
             "problems": plain(list(pictures.problems)),
         },
         "detector": {

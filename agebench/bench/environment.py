@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from agebench.places import without_folders
 from agebench.workers import usable_cores
 
 _PACKAGES = (
@@ -70,11 +71,13 @@ def describe_environment() -> Mapping[str, Any]:
 def describe_call() -> dict[str, Any]:
     """Return when, by which command and on what something is measured, as JSON can hold it.
 
+    Of the command's absolute paths the last part is kept: see `agebench.places`.
+
     Raises:
         MissingDependencyError: OpenCV can't be imported.
     """
     return {
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "command": sys.argv,
+        "command": [without_folders(word) for word in sys.argv],
         "environment": describe_environment(),
     }

@@ -26,6 +26,7 @@ from agebench.errors import AgebenchError
 from agebench.files import gone_if_empty, write_together
 from agebench.locks import alone_in
 from agebench.metrics import ErrorSummary
+from agebench.places import without_home
 from agebench.types import plain
 
 SCHEMA_VERSION = 2
@@ -156,7 +157,7 @@ def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
     content: dict[str, Any] = {
         "name": item.name,
         "available": estimator is not None,
-        "unavailable_reason": item.contender.reason,
+        "unavailable_reason": without_home(item.contender.reason),
         "mae_years": item.mae_years,
         "spec": None if estimator is None else plain(estimator.spec),
         "latency": stages_json(item.latency),

@@ -21,6 +21,7 @@ from torch import Tensor
 from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import WeightsError
 from agebench.files import write_whole
+from agebench.places import without_folders
 from agebench.train.settings import TrainSettings, settings_from
 from agebench.train.stability import DivergedError
 
@@ -68,7 +69,8 @@ class Checkpoint:
             for group, values in self._groups().items()
             for name, value in values.items()
         }
-        head = {"settings": plain_settings(self.settings), "state": self.state, "about": self.about}
+        settings = shared_settings(self.settings)
+        head = {"settings": settings, "state": self.state, "about": self.about}
         metadata = {"format": FORMAT, "agebench": json.dumps(head, allow_nan=False)}
         write_whole(path, save_tensors(tensors, metadata))
 
@@ -81,6 +83,15 @@ def plain_settings(settings: TrainSettings) -> dict[str, Any]:
     from agebench.types import plain
 
     values: dict[str, Any] = plain(settings)
+    return values
+
+
+def shared_settings(settings: TrainSettings) -> dict[str, Any]:
+    """Return settings as they are passed on: of folders of this machine the last part only."""
+    values = plain_settings(settings)
+    values["start"] = without_folders(values["start"])
+    for name in ("root", "protocol"):
+        values["data"][name] = without_folders(values["data"][name])
     return values
 
 
