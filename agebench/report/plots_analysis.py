@@ -157,8 +157,8 @@ def gates_at(entry: Entry, threshold: float) -> list[Mapping[str, Any]]:
 
 def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
     swept = [(entry, style, gates_at(entry, threshold)) for entry, style in drawn(joined)]
-    # All gates of an age have the same minors and adults: both rates, or one alone.
-    swept = [part for part in swept if part[2] and _has_both_rates(part[2][0])]
+    # In our own files all gates of an age have the same minors and adults, not in any file.
+    swept = [part for part in swept if part[2] and all(map(_has_both_rates, part[2]))]
     if not swept:
         return None
     tops = [gate["false_pass_rate"] for _, _, gates in swept for gate in gates]
