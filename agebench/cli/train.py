@@ -31,6 +31,7 @@ Examples:
 @click.option("--root", help="Folder or file it lies in; as data.root.")
 @rare_option("--detector", help="Face detector; as data.detector.")
 @click.option("--protocol", help="Protocol or split file; as data.protocol.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="As device; cpu if not given.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting.")
 @rare_option("--resume", is_flag=True, help="There must be a run in --out to go on with.")
 @click.option("--final-test", is_flag=True, help="Evaluate on test at the end; is recorded.")
@@ -40,6 +41,7 @@ Examples:
 def command(
     settings_file: Path | None,
     out: Path,
+    device: str | None,
     overrides: tuple[str, ...],
     resume: bool,
     final_test: bool,
@@ -56,6 +58,8 @@ def command(
     from agebench.train.settings import read_settings
 
     given = {f"data.{name}": value for name, value in data.items() if value is not None}
+    if device is not None:
+        given["device"] = device
     settings = read_settings(settings_file, overrides, given)
     training = import_training()
     from agebench.train.loop import LAST_FILE

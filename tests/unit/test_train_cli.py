@@ -184,6 +184,7 @@ def test_a_missing_settings_file_is_named(run: Any, tmp_path: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="is about machines without a GPU")
 def test_a_gpu_that_is_not_there(run: Any) -> None:
     _one_sentence(run("--set", "device=cuda"), 1, "no GPU", "device=cpu")
+    _one_sentence(run("--device", "cuda"), 1, "no GPU", "device=cpu")
 
 
 @pytest.mark.parametrize("content", [b"", b"\x80\x04N.", b"PK\x03\x04", b"\xff" * 100])
