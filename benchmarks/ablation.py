@@ -5,6 +5,12 @@ the figures rank the lines, they are not what a full run reaches.  On chips the 
 the chip itself, the same pixels that "face" shows.  Interrupted, it goes on with the same command.
 
     python benchmarks/ablation.py UTKFACE
+
+With --recipe every line is trained with the loss, augmentation, optimiser, views' sizes and trunks,
+further data and teacher of a settings file instead, on the whole part, for --rounds, until they
+have converged; the result is ablation-NAME.json of the file's name:
+
+    python benchmarks/ablation.py UTKFACE --recipe pretrained/multicrop-resnet-5.toml --rounds 30
 """
 
 from __future__ import annotations
@@ -30,15 +36,15 @@ from agebench.train.loop import Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.model import MultiCropResNet
 from agebench.train.model_settings import ModelSettings, TrunkSettings, ViewSettings
-from agebench.train.settings import DataSettings, OptimSettings, TrainSettings
+from agebench.train.settings import DataSettings, OptimSettings, TrainSettings, read_settings
 from agebench.train.stability import StabilitySettings
+from agebench.train.teacher import read_teacher, with_answers
 from agebench.train.windows import TrainingFaces
 from agebench.train.world import World
 from agebench.training_pictures import Pictures
 from agebench.types import plain
 
 RESULTS = Path(__file__).parent / "results" / "ablation.json"
-TABLE = RESULTS.with_suffix(".md")
 ROUNDS = 6
 SHARE = 1 / 3
 SEEDS = (0, 1, 2)
@@ -70,10 +76,34 @@ LINES: Mapping[str, tuple[ModelSettings, float]] = {
     "face + eyes + mouth, early fusion": (_model(*THREE, fusion="early"), 0.0),
     "face + eyes + mouth, balanced 0.5": (_model(*THREE), 0.5),
 }
-"""Model and balance of the bootstrap by name; 0 draws as the training part is."""
+"""Model and balance of the bootstrap by name; 0 draws as the data is, or as a recipe says."""
 
 
-def _settings(line: str, seed: int, root: str, precision: str) -> TrainSettings:
+def _of_recipe(line: str, seed: int, recipe: TrainSettings) -> TrainSettings:
+    """Return a recipe with a line's views and fusion; views that it has keep its sizes."""
+    model, balance = LINES[line]
+    own = recipe.model.views
+    views = {name: own.get(name, view) for name, view in model.views.items()}
+    if "original" in views and "face" in own:
+        views["original"] = replace(own["face"], region="original")
+    if model.fusion == "early":
+        size_hw = next(iter(views.values())).size_hw
+        views = {name: replace(view, size_hw=size_hw) for name, view in views.items()}
+    bootstrap = replace(recipe.bootstrap, seed=seed)
+    return replace(
+        recipe,
+        model=replace(recipe.model, views=views, fusion=model.fusion),
+        bootstrap=replace(bootstrap, balance=balance) if balance else bootstrap,
+        seed=seed,
+        start="",
+    )
+
+
+def _settings(
+    line: str, seed: int, root: str, precision: str, recipe: TrainSettings | None
+) -> TrainSettings:
+    if recipe is not None:
+        return _of_recipe(line, seed, recipe)
     model, balance = LINES[line]
     return TrainSettings(
         data=DataSettings(root=root, train_share=SHARE),
@@ -122,6 +152,26 @@ def _cost_ms(repeats: int = 100) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
+def _recipe(path: Path | None, root: str, rounds: int) -> TrainSettings | None:
+    """Read a settings file to be trained for so many rounds, whatever its own plan was."""
+    if path is None:
+        return None
+    settings = read_settings(path, texts={"data.root": root})
+    stability = replace(settings.stability, min_rounds=rounds)
+    return replace(settings, rounds=rounds, stability=stability)
+
+
+def _gathered(settings: TrainSettings) -> tuple[Pictures, TrainingFaces, TrainingFaces]:
+    """Read the pictures to train on, with further sets and a teacher's answers, and to validate."""
+    pictures = Pictures.of(settings, lambda _stage, _done, _total: None)
+    data = settings.data
+    train = pictures.with_extra(pictures.gather(data.train_part, data.train_share))
+    teacher = read_teacher(settings)
+    if teacher is not None:
+        train = with_answers(train, teacher)
+    return pictures, train, pictures.gather(data.val_part)
+
+
 def _table(runs: Mapping[str, Any], cost: Mapping[str, float]) -> str:
     lines = [
         "| views | seeds | MAE, mean | MAE, each seed | under 20 | 20-59 | 60 and over | ms |",
@@ -155,16 +205,22 @@ def main() -> None:
     parser.add_argument("utkface", help="folder of the aligned chips")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
+    parser.add_argument("--recipe", type=Path, help="settings file that the lines are trained by")
+    parser.add_argument("--rounds", type=int, default=30, help="of every line, with --recipe")
     args = parser.parse_args()
+    recipe = _recipe(args.recipe, args.utkface, args.rounds)
+    results = RESULTS if recipe is None else RESULTS.with_stem(f"ablation-{args.recipe.stem}")
     held: dict[str, Any] = {"runs": {}}
-    if RESULTS.exists():
-        held = json.loads(RESULTS.read_text())
-    everything = _settings("face + eyes + mouth + original", 0, args.utkface, args.precision)
-    pictures = Pictures.of(everything, lambda _stage, _done, _total: None)
-    train, val = pictures.gather("train", SHARE), pictures.gather("val")
+    if results.exists():
+        held = json.loads(results.read_text())
+    everything = _settings(
+        "face + eyes + mouth + original", 0, args.utkface, args.precision, recipe
+    )
+    pictures, train, val = _gathered(everything)
     held["made"] = {
-        "rounds": ROUNDS,
-        "precision": args.precision,
+        "rounds": everything.rounds,
+        "recipe": None if recipe is None else args.recipe.name,
+        "precision": everything.precision,
         "train": len(train),
         "val": len(val),
         "split": pictures.split.fingerprint,
@@ -176,14 +232,15 @@ def main() -> None:
             key = f"{line} / {seed}"
             if key in held["runs"]:
                 continue
-            settings = _settings(line, seed, args.utkface, args.precision)
+            settings = _settings(line, seed, args.utkface, args.precision, recipe)
             held["runs"][key] = _run(settings, train, val)
             print(key, f"{held['runs'][key]['mae_years']:.3f}", flush=True)
-            write_whole(RESULTS, json.dumps(held, indent=1) + "\n")
+            write_whole(results, json.dumps(held, indent=1) + "\n")
     held["cost_ms"] = _cost_ms()
-    write_whole(RESULTS, json.dumps(held, indent=1) + "\n")
-    write_whole(TABLE, _table(held["runs"], held["cost_ms"]))
-    print(TABLE.read_text())
+    write_whole(results, json.dumps(held, indent=1) + "\n")
+    table = _table(held["runs"], held["cost_ms"])
+    write_whole(results.with_suffix(".md"), table)
+    print(table)
 
 
 if __name__ == "__main__":
