@@ -14,6 +14,11 @@ and of the photograph; the last is sometimes the year of something else.  Kept i
 A face photographed in the year y of somebody born in b is y - b or y - b - 1 years old: the list
 says y - b - 0.5.  Of every ten people one is held out, by a hash of the name.  Written are
 `train/list.csv` and `held-out/list.csv` (path, age, identity, sha256), for the data set `csv`.
+
+    python -m benchmarks.clean_longevitynet LONGEVITYNET/datasets -o LIST_FOLDER \
+        --kept pretrained/multicrop-resnet.training-hashes.bin
+
+lists at once what a network was trained on, asking nobody: the same `train/list.csv`.
 """
 
 from __future__ import annotations
@@ -30,7 +35,9 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
+from agebench.datasets.training_hashes import read_training_hashes
 from agebench.registry import load_detector, load_estimator
+from agebench.training_pictures import sha256_of
 from agebench.types import Sample
 from benchmarks.teachers import Floats, ask
 
@@ -51,11 +58,12 @@ def listed(root: Path) -> list[Sample]:
         born, died, taken = (int(years[part]) for part in ("born", "died", "taken"))
         if taken > died or not 1 <= taken - born <= 105:
             continue
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        name = path.relative_to(root).as_posix()
+        item = Sample(path, name, taken - born - 0.5, identity=years["who"])
+        digest = sha256_of(item)
         if digest not in seen:
             seen.add(digest)
-            name = path.relative_to(root).as_posix()
-            found.append(Sample(path, name, taken - born - 0.5, identity=years["who"]))
+            found.append(item)
     return found
 
 
@@ -100,8 +108,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("root", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--kept", type=Path, help="training hashes: list those, ask nobody")
     given = parser.parse_args()
     samples = listed(given.root)
+    if given.kept is not None:
+        known = read_training_hashes(given.kept)
+        digests = [sha256_of(item) for item in samples]
+        rows = [row for row in zip(samples, digests, strict=True) if known.contains(row[1])]
+        print(f"train: {write_list(given.out / 'train', rows):,} pictures")
+        return
     estimators = [load_estimator(name) for name in MEMBERS]
     with Progress() as bars:
         bar = bars.add_task("Asking", total=len(samples))
