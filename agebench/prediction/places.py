@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.prediction.drawing import FORMATS
 from agebench.prediction.sources import STDIN, Sources
 from agebench.vision.video import CODECS
+
+LONGEST_NAME_BYTES = 240
+"""Of a drawing: most systems end names at 255 bytes, and the "-2" of a second one needs room."""
 
 Source: TypeAlias = str | int
 """What is drawn: the name of a picture or video, or a camera's number."""
@@ -97,8 +101,8 @@ class DrawPlaces:
         inner = self._inner(name)
         suffix = os.path.splitext(inner)[1].lower()  # noqa: PTH122 - text, no file
         if _moves(name):
-            return inner if suffix in CODECS else f"{inner}.mp4"
-        return inner if suffix in FORMATS else f"{inner}.png"
+            return _fitting(inner if suffix in CODECS else f"{inner}.mp4")
+        return _fitting(inner if suffix in FORMATS else f"{inner}.png")
 
     def _inner(self, name: Source) -> str:
         if isinstance(name, int):
@@ -123,6 +127,19 @@ class DrawPlaces:
                     f"--draw {self._out}: a drawing would replace {name!r}, which is to be looked "
                     "at: name another file or folder"
                 )
+
+
+def _fitting(inner: str) -> str:
+    """Return a place whose last part a file system takes: too long a one is cut, with a hash."""
+    folder, name = os.path.split(inner)
+    raw = os.fsencode(name)
+    if len(raw) <= LONGEST_NAME_BYTES:
+        return inner
+    stem, suffix = os.path.splitext(raw)  # noqa: PTH122 - text, no file
+    digest = hashlib.sha256(raw).hexdigest()[:8]
+    room = LONGEST_NAME_BYTES - len(suffix) - len(digest) - 1
+    start = stem[:room].decode(errors="ignore")
+    return os.path.join(folder, f"{start}-{digest}{os.fsdecode(suffix)}")  # noqa: PTH118 - as above
 
 
 def _identities(paths: Iterable[str]) -> Iterator[tuple[tuple[int, int], str]]:

@@ -19,6 +19,7 @@ from PIL import ImageOps, UnidentifiedImageError, features
 
 from agebench.errors import ImageError
 from agebench.types import Image
+from agebench.vision.jpeg import ending_with_its_data
 from agebench.vision.opencv import cv2
 
 MAX_PIXELS = 100_000_000
@@ -193,7 +194,8 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     if header.mode not in _PLAIN_MODES or header.has_transparency_data or by_pillow:
         return from_pillow(header, name)
     try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        whole = ending_with_its_data(data) if header.format == "JPEG" else data
+        decoded = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise ImageError(f"{name}: truncated or damaged picture ({error.err})") from error
     if decoded is None:

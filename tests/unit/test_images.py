@@ -282,3 +282,35 @@ def test_threads_decode_what_one_does() -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda data: decode_image(data, "x"), encoded))
     assert all(map(np.array_equal, answers, expected))
+
+
+def _by_opencv(data: bytes) -> Image:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return np.asarray(decoded, np.uint8)
+
+
+@pytest.mark.parametrize("damage", ["end marker", "zeros"])
+@pytest.mark.parametrize("restart", [0, 4])
+def test_a_jpeg_whose_data_end_early_is_refused(damage: str, restart: int) -> None:
+    """Decoders make up the rest where an end marker, or a run of zeros, follows."""
+    pixels = np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, restart])
+    assert done
+    data = encoded.tobytes()
+    half = data[: len(data) // 2].rstrip(b"\xff")
+    rest = b"\xff\xd9" if damage == "end marker" else bytes(len(data) - len(half))
+    with pytest.raises(ImageError, match="truncated or damaged JPEG"):
+        decode_image(half + rest, "half.jpg")
+    assert np.array_equal(decode_image(data, "whole.jpg"), _by_opencv(data))
+    trailer = data + b"what some cameras put behind"
+    assert np.array_equal(decode_image(trailer, "more.jpg"), _by_opencv(data))
+
+
+@pytest.mark.parametrize("form", [{"progressive": True}, {"optimize": True}, {"quality": 3}])
+def test_jpegs_of_all_forms_keep_their_pixels(form: dict[str, Any]) -> None:
+    flat = PillowImage.new("RGB", (70, 41), (7, 7, 7))
+    for picture in (flat, flat.convert("L")):
+        stream = io.BytesIO()
+        picture.save(stream, "JPEG", **form)
+        data = stream.getvalue()
+        assert np.array_equal(decode_image(data, "a.jpg"), _by_opencv(data))

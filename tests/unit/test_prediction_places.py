@@ -139,3 +139,14 @@ def test_a_folder_that_can_not_be_made_is_one_sentence(tmp_path: Path) -> None:
     done = invoke(one, "--draw", tmp_path / "file" / "drawn")
     assert isinstance(done.exception, AgebenchError)
     assert "can't be made" in str(done.exception)
+
+
+def test_the_longest_names_end_no_run(tmp_path: Path) -> None:
+    for name in ("x" * 251 + ".ppm", "x" * 250 + "y.ppm", "\u00e9" * 125 + ".png", "short.png"):
+        picture(tmp_path / "in" / "a.png").rename(tmp_path / "in" / name)
+    done = invoke(tmp_path / "in", "--draw", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    drawn = [path.name for path in (tmp_path / "out").iterdir()]
+    assert len(drawn) == 4
+    assert "short.png" in drawn
+    assert max(len(name.encode()) for name in drawn) <= 240
