@@ -24,11 +24,12 @@ from scipy.stats import beta
 from agebench.cli.doctor import open_dataset
 from agebench.datasets import duplicates
 from agebench.datasets.doctor_pictures import Tile, contact_sheets, png_bytes
-from agebench.datasets.duplicates import Fingerprint, NearPair, find_duplicates, fingerprints
+from agebench.datasets.duplicates import Fingerprint, find_duplicates, fingerprints
+from agebench.datasets.near_search import CURRENT, NearPair
 from agebench.errors import AgebenchError
 from agebench.files import write_whole
 from agebench.protocols import Dataset
-from agebench.types import Sample
+from agebench.types import Sample, plain
 from agebench.vision.similarity import hash_version
 
 
@@ -46,7 +47,10 @@ def draw(samples: Sequence[Sample], pairs: Sequence[NearPair], folder: Path) -> 
     rows = [
         [
             Tile(samples[pair.first].path, (f"pair {number}, {pair.distance_bits} bits",)),
-            Tile(samples[pair.second].path, (f"detail {pair.detail:.3f}",)),
+            Tile(
+                samples[pair.second].path,
+                (f"detail {pair.detail:.3f}{' mirrored' * pair.mirrored}",),
+            ),
         ]
         for number, pair in enumerate(pairs, start=1)
     ]
@@ -82,11 +86,7 @@ def record(
         "pictures_in_groups": sum(len(group.members) for group in groups),
         "near_pairs": len(pairs),
         "seconds": {"fingerprints_and_pairs": round(seconds, 1)},
-        "thresholds": {
-            "hash_bits": duplicates.MAX_DISTANCE_BITS,
-            "correlation": duplicates.MIN_CORRELATION,
-            "detail": duplicates.MIN_DETAIL,
-        },
+        "criteria": plain(CURRENT),
         "versions": {"hash": hash_version(), "agebench": version("agebench")},
     }
 
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
         start = time.perf_counter()
         prints = fingerprints(dataset.samples, use_cache=False)
         samples, single = distinct(dataset.samples, prints)
-        pairs = duplicates.near_pairs(samples, single)
+        pairs = duplicates.near_links(samples, single)
         seconds = time.perf_counter() - start
         judged = min(options.pairs, len(pairs))
         drawn = random.Random(options.seed).sample(pairs, judged)

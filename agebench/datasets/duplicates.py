@@ -2,43 +2,28 @@
 
 Identical means the same bytes.  Near-identical means one photograph that was saved, resized or
 brightened again, or cut a few pixels differently: candidates by a perceptual hash, confirmed by
-comparing pixels (the error rate is measured by benchmarks/near_duplicates.py).  Mirrored copies,
-copies turned by more than a few degrees and other sections of a photograph are not found.
+comparing pixels (the error rate is measured by benchmarks/near_duplicates.py).  Mirrored copies
+are found too; copies turned by more than a few degrees and other sections of a photograph are not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 
 from agebench.datasets.fingerprint_cache import Entry, FingerprintCache, file_state
+from agebench.datasets.near_search import CURRENT, Criteria, Joined, NearPair, NearSearch
 from agebench.errors import ImageError
 from agebench.protocols import ProgressStep
-from agebench.types import Image, Sample
+from agebench.types import Sample
 
 _Item = TypeVar("_Item")
-
-MAX_DISTANCE_BITS = 12
-"""Hashes that differ in more bits are not looked at."""
-
-MIN_CORRELATION = 0.9
-"""Thumbnails that correlate less as they lie are not aligned: they are different pictures."""
-
-MIN_DETAIL = 0.9
-"""Aligned thumbnails whose detail correlates this well show one photograph.
-
-Among UTKFace's chips no two people reach 0.86; from 0.898 down there are two photographs of one
-sitting among the copies.  Behind one black or white mask in common, two people reach 0.86.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +34,7 @@ class Fingerprint:
         name: the sample's name.
         sha256: of the file's bytes, 64 hex digits; "" where they can't be read.
         perceptual: 64-bit hash of the decoded picture; None where it can't be decoded.
+        mirrored: the same of the picture in a mirror.
         reason: why it can't be read or decoded; "" where it can.
         width, height: of the upright picture in pixels; 0 where it can't be decoded.
     """
@@ -59,6 +45,7 @@ class Fingerprint:
     reason: str = ""
     width: int = 0
     height: int = 0
+    mirrored: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,13 +114,19 @@ def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
         entry = _read_entry(sample)
         cache.put(sample.path, state, entry)
     return Fingerprint(
-        sample.name, entry.sha256, entry.perceptual, entry.reason, entry.width, entry.height
+        name=sample.name,
+        sha256=entry.sha256,
+        perceptual=entry.perceptual,
+        reason=entry.reason,
+        width=entry.width,
+        height=entry.height,
+        mirrored=entry.mirrored,
     )
 
 
 def _read_entry(sample: Sample) -> Entry:
     from agebench.vision.images import decode_image, read_file
-    from agebench.vision.similarity import picture_hash
+    from agebench.vision.similarity import picture_hashes
 
     sha256 = ""
     try:
@@ -142,9 +135,9 @@ def _read_entry(sample: Sample) -> Entry:
         image = decode_image(data, sample.name)
     except ImageError as error:
         reason = str(error).removeprefix(f"{sample.path}: ").removeprefix(f"{sample.name}: ")
-        return Entry(sha256, None, reason, 0, 0)
+        return Entry(sha256, None, None, reason, 0, 0)
     height, width = image.shape[:2]
-    return Entry(sha256, picture_hash(image), "", width, height)
+    return Entry(sha256, *picture_hashes(image), "", width, height)
 
 
 def find_duplicates(
@@ -152,8 +145,7 @@ def find_duplicates(
     prints: Sequence[Fingerprint],
     *,
     near: bool = True,
-    max_distance: int = MAX_DISTANCE_BITS,
-    min_detail: float = MIN_DETAIL,
+    criteria: Criteria = CURRENT,
     processes: int = 2,
     progress: ProgressStep | None = None,
 ) -> tuple[DuplicateGroup, ...]:
@@ -167,11 +159,10 @@ def find_duplicates(
         samples: of one data set; unique names.
         prints: their fingerprints, in the same order.
         near: also find near-identical pictures.
-        max_distance: bits, 0 to 64, in which the hashes of candidates may differ.
-        min_detail: what confirms a pair, see `similarity.detail_correlation`.
+        criteria: when two pictures are near-identical.
         processes: how many candidates are decoded at once.
-        progress: told of every hundred pictures and candidates, as stages "thumbnails" and
-            "near-duplicates".
+        progress: told how many pictures were decoded at most so far (stage "thumbnails") and how
+            far the search is ("near-duplicates").
 
     Returns:
         The groups, sorted by their first member.
@@ -181,18 +172,17 @@ def find_duplicates(
     """
     if [sample.name for sample in samples] != [print_.name for print_ in prints]:
         raise ValueError("expected the fingerprints of these samples, in their order")
-    joined = _Joined(len(samples))
+    joined = Joined(len(samples))
     firsts: dict[str, int] = {}
     for index, print_ in enumerate(prints):
         if print_.perceptual is not None:
             joined.join(firsts.setdefault(print_.sha256, index), index)
     if near:
         one_each = sorted(firsts.values())
-        for pair in near_pairs(
+        for pair in near_links(
             [samples[index] for index in one_each],
             [prints[index] for index in one_each],
-            max_distance=max_distance,
-            min_detail=min_detail,
+            criteria=criteria,
             processes=processes,
             progress=progress,
         ):
@@ -201,75 +191,34 @@ def find_duplicates(
     return tuple(sorted(groups, key=lambda group: group.members))
 
 
-@dataclass(frozen=True, slots=True)
-class NearPair:
-    """Two pictures that look alike.
-
-    Attributes:
-        first, second: their indices; first < second.
-        distance_bits: in how many bits their hashes differ.
-        detail: see `similarity.detail_correlation`.
-    """
-
-    first: int
-    second: int
-    distance_bits: int
-    detail: float
-
-
-def near_pairs(
+def near_links(
     samples: Sequence[Sample],
     prints: Sequence[Fingerprint],
     *,
-    max_distance: int = MAX_DISTANCE_BITS,
-    min_detail: float = MIN_DETAIL,
+    criteria: Criteria = CURRENT,
     processes: int = 2,
     progress: ProgressStep | None = None,
 ) -> list[NearPair]:
-    """Find pairs of near-identical pictures; arguments as `find_duplicates`.
+    """Find near-identical pictures; arguments as `find_duplicates`.
 
     Returns:
-        The confirmed pairs, sorted by index.  Identical files count as near, too.
+        Confirmed pairs, sorted by index: as many as it takes to join all copies of one picture,
+        one less than there are.  Identical files count as near, too.
     """
-    from agebench.vision.similarity import correlations, detail_correlation, near_hashes
-
     known = np.array([i for i, print_ in enumerate(prints) if print_.perceptual is not None], int)
-    hashes = np.array([prints[index].perceptual for index in known], np.uint64)
-    candidates = known[near_hashes(hashes, max_distance)]
-    wanted, places = np.unique(candidates, return_inverse=True)
-    thumbnails = _thumbnails([samples[index] for index in wanted], processes, progress)
-    pairs = places.reshape(-1, 2)
-    pairs = pairs[correlations(thumbnails, pairs) >= MIN_CORRELATION]
-
-    def detail(pair: npt.NDArray[np.intp]) -> float:
-        return detail_correlation(thumbnails[pair[0]], thumbnails[pair[1]])
-
-    confirmed = []
-    with ThreadPoolExecutor(max(1, processes)) as pool:
-        details = _counted(pool.map(detail, pairs), len(pairs), "near-duplicates", progress)
-        for (first, second), found in zip(wanted[pairs].tolist(), details, strict=True):
-            if found >= min_detail:
-                bits = (prints[first].perceptual or 0) ^ (prints[second].perceptual or 0)
-                confirmed.append(NearPair(first, second, bits.bit_count(), found))
-    return sorted(confirmed, key=lambda pair: (pair.first, pair.second))
-
-
-def _thumbnails(samples: Sequence[Sample], processes: int, progress: ProgressStep | None) -> Image:
-    """Decode pictures to thumbnails; one that has gone meanwhile is flat, and so like no other."""
-    from agebench.vision.images import read_image
-    from agebench.vision.similarity import THUMBNAIL_PX, thumbnail
-
-    found = np.zeros((len(samples), THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
-
-    def make(index: int) -> None:
-        with suppress(ImageError):
-            found[index] = thumbnail(read_image(samples[index].path))
-
-    with ThreadPoolExecutor(max(1, processes)) as pool:
-        made = pool.map(make, range(len(samples)))
-        for _ in _counted(made, len(samples), "thumbnails", progress):
-            pass
-    return found
+    search = NearSearch(
+        [samples[index] for index in known],
+        np.array([prints[index].perceptual for index in known], np.uint64),
+        np.array([prints[index].mirrored for index in known], np.uint64),
+        criteria=criteria,
+        processes=processes,
+        progress=progress,
+    )
+    found = [
+        replace(pair, first=int(known[pair.first]), second=int(known[pair.second]))
+        for pair in search.run()
+    ]
+    return sorted(found, key=lambda pair: (pair.first, pair.second))
 
 
 def _counted(
@@ -280,30 +229,6 @@ def _counted(
         yield item
         if progress and (done % 100 == 0 or done == total):
             progress(stage, done, total)
-
-
-class _Joined:
-    """Disjoint sets of indices (union-find with path halving)."""
-
-    def __init__(self, size: int) -> None:
-        self._parents = list(range(size))
-
-    def join(self, first: int, second: int) -> None:
-        self._parents[self._root(second)] = self._root(first)
-
-    def groups(self) -> list[list[int]]:
-        """Return the sets of two and more, members ascending."""
-        members: defaultdict[int, list[int]] = defaultdict(list)
-        for index in range(len(self._parents)):
-            members[self._root(index)].append(index)
-        return [group for group in members.values() if len(group) > 1]
-
-    def _root(self, index: int) -> int:
-        parents = self._parents
-        while parents[index] != index:
-            parents[index] = parents[parents[index]]
-            index = parents[index]
-        return index
 
 
 def _group(

@@ -20,7 +20,7 @@ from agebench.errors import AgebenchError
 from agebench.files import write_whole
 from agebench.weights import cache_dir
 
-FORMAT = 1
+FORMAT = 2
 
 # A file that was changed this recently could change again without its time moving on.
 _SETTLED_NS = 2_000_000_000
@@ -35,6 +35,7 @@ class Entry:
 
     sha256: str
     perceptual: int | None
+    mirrored: int | None
     reason: str
     width: int
     height: int
@@ -96,9 +97,11 @@ def _cache_file(paths: Iterable[Path]) -> Path | None:
     return cache_dir() / "fingerprints" / f"{name}.json"
 
 
-def _values(entry: Entry) -> tuple[str, str | None, str, int, int]:
-    perceptual = None if entry.perceptual is None else f"{entry.perceptual:016x}"
-    return entry.sha256, perceptual, entry.reason, entry.width, entry.height
+def _values(entry: Entry) -> tuple[str, str | None, str | None, str, int, int]:
+    perceptual, mirrored = (
+        None if bits is None else f"{bits:016x}" for bits in (entry.perceptual, entry.mirrored)
+    )
+    return entry.sha256, perceptual, mirrored, entry.reason, entry.width, entry.height
 
 
 def _read(file: Path | None, version: str) -> dict[str, tuple[State, Entry]]:
@@ -114,14 +117,23 @@ def _read(file: Path | None, version: str) -> dict[str, tuple[State, Entry]]:
 
 
 def _parse(row: list[Any]) -> tuple[State, Entry]:
-    size, changed_ns, sha256, perceptual, reason, width, height = row
+    size, changed_ns, sha256, perceptual, mirrored, reason, width, height = row
     numbers = (size, changed_ns, width, height)
-    texts = (sha256, reason, perceptual or "")
+    texts = (sha256, reason, perceptual or "", mirrored or "")
     if not all(type(number) is int for number in numbers):
         raise TypeError("expected whole numbers")
     if not all(isinstance(text, str) for text in texts) or len(sha256) != 64:
         raise TypeError("expected texts")
-    bits = None if perceptual is None else int(perceptual, 16)
-    if bits is not None and not 0 <= bits < 1 << 64:
+    if (perceptual is None) != (mirrored is None):
+        raise ValueError("expected both hashes or neither")
+    entry = Entry(sha256, _bits(perceptual), _bits(mirrored), reason, width, height)
+    return (size, changed_ns), entry
+
+
+def _bits(text: str | None) -> int | None:
+    if text is None:
+        return None
+    bits = int(text, 16)
+    if not 0 <= bits < 1 << 64:
         raise ValueError("expected 64 bits")
-    return (size, changed_ns), Entry(sha256, bits, reason, width, height)
+    return bits

@@ -1,7 +1,9 @@
 """The named protocols: which pictures are trained on, and which are scored.
 
->>> sorted(PROTOCOLS)
-['fgnet-lopo', 'holdout', 'utkface-21-60', 'utkface-5fold-own', 'utkface-full']
+>>> [name for name in sorted(PROTOCOLS) if not name.startswith("utkface")]
+['fgnet-lopo', 'holdout']
+>>> [name for name in sorted(PROTOCOLS) if name.endswith("-2")]
+['utkface-21-60-2', 'utkface-5fold-own-2', 'utkface-full-2']
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TypeAlias
 
+from agebench.datasets.near_search import CURRENT, FIRST, Criteria
 from agebench.datasets.splits import (
     Duplicates,
     Split,
@@ -31,9 +34,6 @@ FRACTIONS = (("train", 0.8), ("val", 0.1), ("test", 0.1))
 FOLDS = 5
 AGES_21_60 = (21, 60)
 """First and last completed year of the protocol utkface-21-60."""
-
-VERSION = 1
-"""Of the rules below; written into every split.  A rule that changes gets a new one."""
 
 CONFLICT = "its copies carry other ages"
 
@@ -82,6 +82,8 @@ class ProtocolRule:
         dataset: the data set that it is for; "" for any.
         options: what can be set, with defaults.
         needs_pictures: it reads the pictures, to find copies.
+        criteria: which near-identical pictures are copies.
+        version: written into every split; a rule that changes gets a new one.
         rule: the work.
     """
 
@@ -91,6 +93,8 @@ class ProtocolRule:
     rule: _Rule
     options: Mapping[str, Setting] = field(default_factory=dict)
     needs_pictures: bool = True
+    criteria: Criteria = CURRENT
+    version: int = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", frozen_mapping(self.options))
@@ -116,22 +120,31 @@ def _utkface_full(
 ) -> _Draft:
     draft = _Draft()
     for unit in make_units(samples, facts.sha256, facts.duplicates):
-        where = _by_threshold(unit_interval(_UTKFACE_SALT, unit.key), FRACTIONS)
+        where = _train_val_test(unit.key)
         draft.place(unit, where, conflicts_too=where == "train")
     return draft
 
 
-def _utkface_21_60(
-    samples: Sequence[Sample], facts: PictureFacts, options: Mapping[str, Setting]
-) -> _Draft:
-    draft = _utkface_full(samples, facts, options)
-    first, last = AGES_21_60
-    for sample in samples:
-        years = age_of(sample)
-        if years is None or not first <= math.floor(years) <= last:
-            draft.parts.pop(sample.name, None)
-            draft.unused[sample.name] = f"its age is not in {first}-{last}"
-    return draft
+def _ages_21_60(rule: _Rule) -> _Rule:
+    """Return the rule for the ages of `AGES_21_60` alone."""
+
+    def limited(
+        samples: Sequence[Sample], facts: PictureFacts, options: Mapping[str, Setting]
+    ) -> _Draft:
+        draft = rule(samples, facts, options)
+        first, last = AGES_21_60
+        for sample in samples:
+            years = age_of(sample)
+            if years is None or not first <= math.floor(years) <= last:
+                draft.parts.pop(sample.name, None)
+                draft.unused[sample.name] = f"its age is not in {first}-{last}"
+        return draft
+
+    return limited
+
+
+def _fold(sha256: str) -> str:
+    return f"fold-{int(unit_interval('utkface-5fold-own', sha256) * FOLDS)}"
 
 
 def _utkface_folds(
@@ -139,9 +152,43 @@ def _utkface_folds(
 ) -> _Draft:
     draft = _Draft()
     for unit in make_units(samples, facts.sha256, facts.duplicates):
-        fold = int(unit_interval("utkface-5fold-own", unit.key) * FOLDS)
-        draft.place(unit, f"fold-{fold}", conflicts_too=False)
+        draft.place(unit, _fold(unit.key), conflicts_too=False)
     return draft
+
+
+def _train_val_test(sha256: str) -> str:
+    return _by_threshold(unit_interval(_UTKFACE_SALT, sha256), FRACTIONS)
+
+
+def _each_its_own(part_of: Callable[[str], str], rank: Sequence[str]) -> _Rule:
+    """Return a rule by which a picture's part follows from its own bytes, whoever else is there.
+
+    Of copies whose parts differ those stay that are in the first part of `rank`; the others, or
+    all where no part is in `rank`, are set aside.  So no copies are in two parts, and a picture
+    that comes or goes sets others aside or brings them back, but never moves one to another part.
+    """
+
+    def rule(
+        samples: Sequence[Sample], facts: PictureFacts, _options: Mapping[str, Setting]
+    ) -> _Draft:
+        draft = _Draft()
+        for unit in make_units(samples, facts.sha256, facts.duplicates):
+            own = {name: part_of(facts.sha256[name]) for name in unit.names}
+            drawn = set(own.values())
+            stays = next((part for part in rank if part in drawn), "")
+            if len(drawn) == 1:
+                (stays,) = drawn
+            for name, part in own.items():
+                if name in unit.conflicting and part != "train":
+                    draft.unused[name] = f"{CONFLICT}, so it is kept out of {part!r}"
+                elif part != stays:
+                    others = ", ".join(map(repr, sorted(drawn - {part})))
+                    draft.unused[name] = f"copies of it are in {others}: it is kept out of {part!r}"
+                else:
+                    draft.parts[name] = part
+        return draft
+
+    return rule
 
 
 def _one_person_out(
@@ -230,24 +277,37 @@ def _take(
         yield index
 
 
+_utkface_full_2 = _each_its_own(_train_val_test, [part for part, _ in FRACTIONS])
+_utkface_folds_2 = _each_its_own(_fold, [])
+
+
+def _utkface(name: str, summary: str, first: _Rule, second: _Rule) -> tuple[ProtocolRule, ...]:
+    """Return both versions of a protocol: old results and weights name the first one."""
+    later = "its parts follow from each picture's own bytes, mirrored copies are held together too"
+    return (
+        ProtocolRule(f"{name}-2", f"{summary}; version 2: {later}", "utkface", second, version=2),
+        ProtocolRule(name, summary, "utkface", first, criteria=FIRST, version=1),
+    )
+
+
 _RULES = (
-    ProtocolRule(
+    *_utkface(
         "utkface-full",
         "all ages; train, val and test of about 80, 10 and 10 %; copies stay together",
-        "utkface",
         _utkface_full,
+        _utkface_full_2,
     ),
-    ProtocolRule(
+    *_utkface(
         "utkface-21-60",
         "ages 21 to 60 of utkface-full; our own, not the published CORAL split",
-        "utkface",
-        _utkface_21_60,
+        _ages_21_60(_utkface_full),
+        _ages_21_60(_utkface_full_2),
     ),
-    ProtocolRule(
+    *_utkface(
         "utkface-5fold-own",
         "five folds, fold-0 to fold-4; not-fold-0 is what fold 0 trains on; our own",
-        "utkface",
         _utkface_folds,
+        _utkface_folds_2,
     ),
     ProtocolRule(
         "fgnet-lopo",
@@ -255,6 +315,7 @@ _RULES = (
         "fgnet",
         _one_person_out,
         needs_pictures=False,
+        version=1,
     ),
     ProtocolRule(
         "holdout",
@@ -336,7 +397,8 @@ def make_split(
         facts: content hashes and copies.  Not needed by fgnet-lopo.
         options: of the protocol: ``fraction`` (of test), ``val_fraction``, ``seed`` and
             ``stratify`` of holdout.  With ``stratify=False`` a picture's part does not change
-            when others come or go; with it, those near the shares' edges may.
+            when others come or go that are no copies of it; with it, those near the shares' edges
+            may.
 
     Raises:
         UsageError: unknown protocol or option, or the protocol is for another data set.
@@ -360,19 +422,27 @@ def make_split(
         unused=tuple(Problem(name, draft.unused[name]) for name in sorted(draft.unused)),
         dataset=dataset.spec.name,
         label_kind=dataset.spec.label_kind,
-        parameters={**settings, "version": VERSION, "aligned": dataset.spec.aligned},
+        parameters={**settings, "version": rule.version, "aligned": dataset.spec.aligned},
         sha256={name: usable[name] for name in sorted(draft.parts) if name in usable},
     )
 
 
-def read_facts(dataset: Dataset, progress: ProgressStep | None = None) -> PictureFacts:
-    """Read all pictures of a data set: their hashes, and which are copies of one another."""
+def read_facts(
+    dataset: Dataset, progress: ProgressStep | None = None, *, criteria: Criteria = CURRENT
+) -> PictureFacts:
+    """Read all pictures of a data set: their hashes, and which are copies of one another.
+
+    Args:
+        dataset: whose pictures are read.
+        progress: told how far it is.
+        criteria: which near-identical pictures are copies.
+    """
     from agebench.datasets.duplicates import find_duplicates, fingerprints
 
     prints = fingerprints(dataset.samples, progress=progress)
     return PictureFacts(
         sha256={item.name: item.sha256 for item in prints if item.sha256},
-        duplicates=find_duplicates(dataset.samples, prints, progress=progress),
+        duplicates=find_duplicates(dataset.samples, prints, criteria=criteria, progress=progress),
         broken={item.name: item.reason for item in prints if item.reason},
     )
 
@@ -388,5 +458,5 @@ def build_split(
     Args, Raises: as `make_split`.
     """
     rule, _ = check_protocol(protocol, dataset, options or {})
-    facts = read_facts(dataset, progress) if rule.needs_pictures else None
+    facts = read_facts(dataset, progress, criteria=rule.criteria) if rule.needs_pictures else None
     return make_split(protocol, dataset, facts, options)

@@ -10,8 +10,9 @@ import numpy.typing as npt
 from agebench.types import Image
 from agebench.vision.opencv import cv2
 
-HASH_BITS = 64
 THUMBNAIL_PX = 64
+COARSE_PX = 16
+DETAIL_PX = 32
 FLATTEST = 4.0
 """Standard deviation, in gray levels, below which a picture shows too little to be compared."""
 
@@ -24,6 +25,9 @@ finer than light and pose, in which different people may well agree."""
 
 WORTH_ALIGNING = 0.7
 """Thumbnails whose detail correlates less as they lie are not copies: one copy in 540 is missed."""
+
+NEEDS_NO_ALIGNING = 0.97
+"""Thumbnails whose windows agree so well as they lie are copies, and aligning them is left out."""
 
 WINDOW_PX = 16
 """Side of the square windows in which detail is compared, thumbnail pixels."""
@@ -45,15 +49,12 @@ UNIFORM_LINE = 16
 Thumbnail: TypeAlias = Image
 """uint8 (64, 64), gray."""
 
-Pairs: TypeAlias = npt.NDArray[np.intp]
-"""Index pairs, shape (n, 2), the first index the smaller one."""
-
 _ALIGN_UNTIL = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 
 
 def hash_version() -> str:
     """Name what decides a picture's hash; hashes of different versions are not comparable."""
-    return f"phash64-unframed/opencv-{cv2.__version__}"
+    return f"phash64-unframed-mirrored/opencv-{cv2.__version__}"
 
 
 def without_frame(image_bgr: Image) -> Image:
@@ -73,17 +74,24 @@ def without_frame(image_bgr: Image) -> Image:
     return np.ascontiguousarray(cut)
 
 
-def picture_hash(image_bgr: Image) -> int:
-    """Return the 64-bit pHash of a picture: the signs of its lowest cosine frequencies.
+def picture_hashes(image_bgr: Image) -> tuple[int, int]:
+    """Return the 64-bit pHash of a picture as it is, and of it in a mirror.
 
-    Copies that were resized, compressed again or brightened differ in few bits; mirrored and
-    turned copies do not look alike to it.  Source: OpenCV's img_hash module, after Zauner,
-    "Implementation and Benchmarking of Perceptual Image Hash Functions", 2010.
+    The signs of its lowest cosine frequencies: copies that were resized, compressed again or
+    brightened differ in few bits; copies turned by more do not look alike to it.  Source: OpenCV's
+    img_hash module, after Zauner, "Implementation and Benchmarking of Perceptual Image Hash
+    Functions", 2010.
 
     Args:
         image_bgr: uint8 (height, width, 3), B, G, R.
     """
-    digest = cv2.img_hash.PHash.create().compute(without_frame(image_bgr))
+    unframed = without_frame(image_bgr)
+    turned = np.ascontiguousarray(unframed[:, ::-1])
+    upright, mirrored = (cv2.img_hash.PHash.create().compute(one) for one in (unframed, turned))
+    return _as_number(upright), _as_number(mirrored)
+
+
+def _as_number(digest: object) -> int:
     return int.from_bytes(np.asarray(digest, np.uint8).tobytes(), "big")
 
 
@@ -94,66 +102,62 @@ def thumbnail(image_bgr: Image) -> Thumbnail:
     return np.asarray(small, np.uint8)
 
 
-def near_hashes(hashes: npt.NDArray[np.uint64], max_distance: int) -> Pairs:
-    """Return all pairs of hashes that differ in at most `max_distance` bits.
+def coarse_looks(thumbnails: Image) -> npt.NDArray[np.float32]:
+    """Return 16x16 means of thumbnails, each of mean 0 and length 1; all 0 for a flat one.
 
-    The distance of two hashes follows from the product of their bits taken as -1 and 1, so that
-    25,000 pictures take one matrix product in blocks, a few seconds.
-
-    Args:
-        hashes: uint64 of shape (n,).
-        max_distance: 0 to 64.
-    """
-    octets = np.ascontiguousarray(hashes.astype(">u8")).view(np.uint8).reshape(len(hashes), 8)
-    signs = np.unpackbits(octets, axis=1).astype(np.float32) * 2 - 1
-    least = HASH_BITS - 2 * max_distance
-    found: list[Pairs] = [np.empty((0, 2), np.intp)]
-    step = 512
-    for start in range(0, len(signs), step):
-        rows, columns = np.nonzero(signs[start : start + step] @ signs[start:].T >= least)
-        keep = columns > rows
-        found.append(np.stack([rows[keep], columns[keep]], axis=1) + start)
-    return np.concatenate(found)
-
-
-def correlations(thumbnails: Image, pairs: Pairs) -> npt.NDArray[np.float32]:
-    """Correlate pairs of thumbnails as they lie, coarsely: each of 16x16 squares counts once.
-
-    Brightness and contrast do not count.
+    The sum of the products of two is the correlation of the thumbnails as they lie: brightness and
+    contrast do not count.
 
     Args:
         thumbnails: uint8 (n, 64, 64).
-        pairs: indices into them, shape (m, 2).
 
     Returns:
-        float32 of shape (m,), -1 to 1; 0 where one of the two is flat.
+        float32 (n, 16, 16).
     """
-    standard = _coarse(thumbnails)
-    found = np.zeros(len(pairs), np.float32)
-    step = 1 << 14
-    for start in range(0, len(pairs), step):
-        first, second = pairs[start : start + step].T
-        found[start : start + step] = np.einsum("ij,ij->i", standard[first], standard[second])
+    side, square = COARSE_PX, THUMBNAIL_PX // COARSE_PX
+    means = thumbnails.reshape(-1, side, square, side, square).mean(axis=(2, 4), dtype=np.float32)
+    means -= means.mean(axis=(1, 2), keepdims=True)
+    lengths = np.sqrt(np.einsum("ijk,ijk->i", means, means))[:, None, None]
+    means[lengths[:, 0, 0] < FLATTEST * side] = 0.0
+    return np.asarray(means / np.maximum(lengths, 1e-6), np.float32)
+
+
+def detail_looks(thumbnails: Image) -> npt.NDArray[np.int8]:
+    """Return the detail of thumbnails at half their size, to be correlated quickly.
+
+    Args:
+        thumbnails: uint8 (n, 64, 64).
+
+    Returns:
+        int8 (n, 32, 32), mean about 0, gray levels times 4 and cut at 127.
+    """
+    found = np.zeros((len(thumbnails), DETAIL_PX, DETAIL_PX), np.int8)
+    for row, one in zip(found, thumbnails, strict=True):
+        small = cv2.resize(
+            _detail(one.astype(np.float32)), (DETAIL_PX, DETAIL_PX), interpolation=cv2.INTER_AREA
+        )
+        row[:] = np.clip(np.rint((small - small.mean()) * 4), -127, 127)
     return found
 
 
-def _coarse(thumbnails: Image) -> npt.NDArray[np.float32]:
-    """Return 16x16 means of thumbnails as rows of mean 0 and length 1; all 0 for a flat one."""
-    squares = thumbnails.reshape(-1, 16, 4, 16, 4).mean(axis=(2, 4), dtype=np.float32)
-    rows = squares.reshape(len(thumbnails), 256)
-    rows -= rows.mean(axis=1, keepdims=True)
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows[lengths[:, 0] < FLATTEST * 16] = 0.0
-    standard: npt.NDArray[np.float32] = rows / np.maximum(lengths, 1e-6)
-    return standard
-
-
-def detail_correlation(first: Thumbnail, second: Thumbnail) -> float:
+def detail_correlation(
+    first: Thumbnail,
+    second: Thumbnail,
+    *,
+    worth_aligning: float = WORTH_ALIGNING,
+    quick: bool = False,
+) -> float:
     """Align the second thumbnail to the first, and correlate the detail in windows of both.
 
     Copies of one photograph that were cut or turned slightly differently come to lie on one
     another; two people in one pose do not.  Alignment: Evangelidis & Psarakis, "Parametric Image
     Alignment Using Enhanced Correlation Coefficient Maximization", 2008, as OpenCV has it.
+
+    Args:
+        first: as `thumbnail` gives it.
+        second: the same of the other picture.
+        worth_aligning: those whose detail correlates less as they lie are not aligned.
+        quick: those that reach `NEEDS_NO_ALIGNING` as they lie are not aligned either.
 
     Returns:
         -1 to 1: what `AGREEING_SHARE` of the windows reach; 0 where one of the two is flat or
@@ -164,10 +168,12 @@ def detail_correlation(first: Thumbnail, second: Thumbnail) -> float:
         return 0.0
     detail = _detail(a)
     as_they_lie = _correlation(detail, _detail(b))
-    if as_they_lie < WORTH_ALIGNING:
+    if as_they_lie < worth_aligning:
         return as_they_lie
+    everywhere = np.ones(b.shape, np.uint8)
+    if quick and (lying := _windowed(detail, _detail(b), everywhere > 0)) >= NEEDS_NO_ALIGNING:
+        return lying
     try:
-        everywhere = np.ones(b.shape, np.uint8)
         start = np.eye(2, 3, dtype=np.float32)
         _, turn = cv2.findTransformECC(a, b, start, cv2.MOTION_AFFINE, _ALIGN_UNTIL, everywhere, 3)
     except cv2.error:  # no alignment was found

@@ -18,7 +18,9 @@ from agebench.datasets.duplicates import (
     find_duplicates,
     fingerprints,
     labels_conflict,
+    near_links,
 )
+from agebench.datasets.near_search import CURRENT, FIRST, Criteria, NearPair
 from agebench.types import Image, Sample
 from agebench.vision.opencv import cv2
 from agebench.weights import cache_dir
@@ -52,8 +54,10 @@ class Folder:
     def prints(self) -> list[Fingerprint]:
         return fingerprints(self.samples)
 
-    def groups(self, *, near: bool = True) -> tuple[DuplicateGroup, ...]:
-        return find_duplicates(self.samples, self.prints(), near=near)
+    def groups(
+        self, *, near: bool = True, criteria: Criteria = CURRENT
+    ) -> tuple[DuplicateGroup, ...]:
+        return find_duplicates(self.samples, self.prints(), near=near, criteria=criteria)
 
 
 @pytest.fixture
@@ -134,12 +138,24 @@ def test_copies_that_were_saved_resized_or_brightened_again_are_found(folder: Fo
     folder.add("mirrored.jpg", jpeg(np.ascontiguousarray(image[:, ::-1])))
     for seed in range(2, 12):
         folder.add(f"other{seed}.jpg", jpeg(blobs(seed)))
-    (group,) = folder.groups()
+    (group,) = folder.groups(criteria=FIRST)
     assert group.members == tuple(f"copy{number}.jpg" for number in range(5))
     assert group.kind == "near"
     assert not group.conflicting
     assert group.key == min(hashlib.sha256(data).hexdigest() for data in copies.values())
     assert folder.groups(near=False) == ()
+    (with_mirrored,) = folder.groups()
+    assert with_mirrored.members == (*group.members, "mirrored.jpg")
+
+
+def test_a_mirrored_copy_is_told_from_an_upright_one(folder: Folder) -> None:
+    folder.add("0.jpg", jpeg(blobs(1)))
+    folder.add("1.jpg", jpeg(np.ascontiguousarray(blobs(1)[:, ::-1]), 70))
+    folder.add("2.jpg", jpeg(blobs(1), 70))
+    links = near_links(folder.samples, folder.prints())
+    assert len(links) == 2, "as many as it takes to join three"
+    assert all(link.mirrored == (1 in (link.first, link.second)) for link in links)
+    assert all(link.detail >= 0.9 and link.distance_bits <= 4 for link in links)
 
 
 def portrait(seed: int) -> Image:
@@ -154,7 +170,7 @@ def test_other_pictures_of_the_same_layout_are_candidates_but_not_confirmed(
 ) -> None:
     for seed in range(12):
         folder.add(f"{seed:02}.jpg", jpeg(portrait(seed)))
-    found = duplicates.near_pairs(folder.samples, folder.prints(), min_detail=-2)
+    found = near_links(folder.samples, folder.prints(), criteria=Criteria(min_detail=-2))
     assert len(found) > 5, "the hash alone can't tell these apart: the test would show nothing"
     assert folder.groups() == ()
 
@@ -173,14 +189,14 @@ def test_copies_of_copies_are_one_group_whatever_the_order(
     for index in range(7):
         folder.add(f"{index}.jpg", same if index in (1, 2) else jpeg(blobs(index + 10)))
 
-    def pairs(samples: list[Sample], *_: object, **__: object) -> list[duplicates.NearPair]:
+    def pairs(samples: list[Sample], *_: object, **__: object) -> list[NearPair]:
         at = {sample.name[0]: index for index, sample in enumerate(samples)}
         assert ("1" in at) != ("2" in at), "identical files are compared once"
         at["1"] = at.get("1", at.get("2", -1))
         links = [("4", "5"), ("0", "3"), ("1", "4")]
-        return [duplicates.NearPair(at[a], at[b], 0, 1.0) for a, b in links]
+        return [NearPair(at[a], at[b], 0, 1.0) for a, b in links]
 
-    monkeypatch.setattr(duplicates, "near_pairs", pairs)
+    monkeypatch.setattr(duplicates, "near_links", pairs)
     prints = folder.prints()
     groups = find_duplicates(folder.samples, prints)
     assert [group.members for group in groups] == [
@@ -228,7 +244,8 @@ def test_progress_ends_at_the_total(folder: Folder) -> None:
     steps: list[tuple[str, int, int]] = []
     prints = fingerprints(folder.samples, progress=lambda *step: steps.append(step))
     find_duplicates(folder.samples, prints, progress=lambda *step: steps.append(step))
-    assert steps == [("fingerprints", 2, 2), ("thumbnails", 2, 2), ("near-duplicates", 1, 1)]
+    ends = {stage: (done, total) for stage, done, total in steps}
+    assert ends == {"fingerprints": (2, 2), "thumbnails": (2, 2), "near-duplicates": (6, 6)}
 
 
 def _cache_file() -> Path:
@@ -284,7 +301,15 @@ def test_a_damaged_cache_is_ignored_and_replaced(folder: Folder, damage: str) ->
 
 
 @pytest.mark.parametrize(
-    "row", [5, [], [1, 2, "short", "00", "", 1, 1], ["1", 2, "0" * 64, "00", "", 1, 1]]
+    "row",
+    [
+        5,
+        [],
+        [1, 2, "short", "00", "00", "", 1, 1],
+        ["1", 2, "0" * 64, "00", "00", "", 1, 1],
+        [1, 2, "0" * 64, "00", None, "", 1, 1],
+        [1, 2, "0" * 64, "00", "-1", "", 1, 1],
+    ],
 )
 def test_a_cache_with_a_malformed_row_is_ignored(folder: Folder, row: object) -> None:
     folder.add("a.jpg", jpeg(blobs(1)))

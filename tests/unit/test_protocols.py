@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agebench.datasets.base import SampleList
+from agebench.datasets.near_search import CURRENT, FIRST
 from agebench.datasets.protocols import (
     PROTOCOLS,
     PictureFacts,
@@ -65,7 +66,9 @@ def pairs(count: int, of: int, *, conflicting: bool) -> list[Group]:
     return [Group((names[2 * index], names[2 * index + 1]), conflicting) for index in range(count)]
 
 
-@pytest.mark.parametrize("protocol", ["utkface-full", "utkface-5fold-own", "utkface-21-60"])
+@pytest.mark.parametrize(
+    "protocol", ["utkface-full", "utkface-5fold-own", "utkface-21-60-2", "utkface-5fold-own-2"]
+)
 def test_parts_do_not_change_when_pictures_come_and_go(protocol: str) -> None:
     everything = pictures(5000)
     groups = pairs(300, 5000, conflicting=False)
@@ -132,6 +135,73 @@ def test_copies_stay_together(protocol: str) -> None:
     assert check_split(split, groups) == ()
     alone = make_split(protocol, dataset, facts(dataset))
     assert len(check_split(alone, groups)) > 100  # the check itself finds what straddles
+
+
+def _chains(of: int) -> list[Group]:
+    """Pairs, threes and a chain of copies; a fifth of them with labels in doubt."""
+    names = [f"{index:05d}" for index in range(of)]
+    random.Random(4).shuffle(names)
+    starts = range(0, of // 2, 3)
+    return [Group(tuple(names[at : at + 2 + at % 2]), conflicting=at % 5 == 0) for at in starts] + [
+        Group((names[0], names[3])),
+        Group((names[3], names[6])),
+    ]
+
+
+@pytest.mark.parametrize("protocol", ["utkface-full-2", "utkface-21-60-2", "utkface-5fold-own-2"])
+def test_no_picture_moves_to_another_part_when_its_copies_come_or_go(protocol: str) -> None:
+    """Version 2, as docs/splits.md words it: set aside or brought back, but never moved."""
+    everything = pictures(3000)
+    groups = _chains(3000)
+    whole = make_split(protocol, everything, facts(everything, groups))
+    assert check_split(whole, groups) == ()
+    back = 0
+    for seed in range(4):
+        names = random.Random(seed).sample([item.name for item in everything.samples], 1800)
+        kept = set(names)
+        left = [Group(tuple(m for m in group.members if m in kept)) for group in groups]
+        fewer = only(everything, kept)
+        rest = make_split(protocol, fewer, facts(fewer, [g for g in left if len(g.members) > 1]))
+        both = whole.parts.keys() & rest.parts.keys()
+        assert all(whole.parts[name] == rest.parts[name] for name in both)
+        back += len(rest.parts.keys() - whole.parts.keys())
+    assert back > 50, "the test would show nothing"
+
+
+def test_version_1_moves_copies_and_version_2_was_made_for_that() -> None:
+    everything = pictures(3000)
+    groups = pairs(500, 3000, conflicting=False)
+    whole = make_split("utkface-full", everything, facts(everything, groups))
+    kept = {item.name for item in everything.samples} - {group.members[0] for group in groups}
+    fewer = only(everything, kept)
+    rest = make_split("utkface-full", fewer, facts(fewer))
+    assert any(whole.parts[name] != rest.parts[name] for name in kept)
+
+
+def test_version_2_scores_nothing_that_version_1_trains_on() -> None:
+    """Weights that were trained by version 1 may be scored on the test part of version 2."""
+    dataset = pictures(3000)
+    groups = _chains(3000)
+    more = [*groups, *pairs(300, 3000, conflicting=False)]  # what version 2 finds besides
+    first = make_split("utkface-full", dataset, facts(dataset, groups))
+    second = make_split("utkface-full-2", dataset, facts(dataset, more))
+    tested = {name for name, where in second.parts.items() if where == "test"}
+    assert tested < {name for name, where in first.parts.items() if where == "test"}
+    # Apart from copies nothing changes.
+    alone = set(first.parts) - {name for group in more for name in group.members}
+    assert all(second.parts[name] == first.parts[name] for name in alone)
+
+
+def test_of_copies_in_different_parts_those_to_train_on_stay() -> None:
+    dataset = pictures(2000)
+    drawn = make_split("utkface-full-2", dataset, facts(dataset)).parts
+    one = {part: min(name for name in drawn if drawn[name] == part) for part in set(drawn.values())}
+    for stays, goes in (("train", "test"), ("train", "val"), ("val", "test")):
+        pair = Group((one[stays], one[goes]))
+        split = make_split("utkface-full-2", dataset, facts(dataset, [pair]))
+        assert split.parts == {name: part for name, part in drawn.items() if name != one[goes]}
+        (aside,) = split.unused
+        assert (aside.name, stays in aside.reason) == (one[goes], True)
 
 
 def test_labels_in_doubt_are_trained_on_at_most() -> None:
@@ -293,22 +363,30 @@ def test_every_protocol_says_what_it_is() -> None:
         assert rule.summary
 
 
-@pytest.mark.shared
-@pytest.mark.slow
-def test_no_copy_straddles_in_utkface(
-    shared_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    dataset = load_dataset("utkface", shared_dir / "data" / "utkface")
-    known = read_facts(dataset)
-    assert len(known.duplicates) > 342
+def _groups_of_equal_bytes(known: PictureFacts) -> list[list[str]]:
     by_hash = defaultdict(list)
     for name, key in known.sha256.items():
         by_hash[key].append(name)
-    identical = [names for names in by_hash.values() if len(names) > 1]
+    return [names for names in by_hash.values() if len(names) > 1]
+
+
+@pytest.mark.shared
+@pytest.mark.slow
+@pytest.mark.parametrize("version", [1, 2])
+def test_no_copy_straddles_in_utkface(
+    shared_dir: Path, version: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    dataset = load_dataset("utkface", shared_dir / "data" / "utkface")
+    suffix, criteria = ("", FIRST) if version == 1 else ("-2", CURRENT)
+    known = read_facts(dataset, criteria=criteria)
+    identical = _groups_of_equal_bytes(known)
     assert len(identical) == 342  # as counted elsewhere
     ages = {item.name: item.age_years for item in dataset.samples}
-    for protocol in ("utkface-full", "utkface-5fold-own", "utkface-21-60", "holdout"):
-        split = make_split(protocol, dataset, known)
+    splits = {
+        name: make_split(f"{name}{suffix}", dataset, known)
+        for name in ("utkface-full", "utkface-5fold-own", "utkface-21-60")
+    }
+    for split in splits.values():
         assert check_split(split, known.duplicates) == ()
         for names in identical:
             where = {split.parts.get(name, "unused") for name in names}
@@ -316,11 +394,12 @@ def test_no_copy_straddles_in_utkface(
             if len({ages[name] for name in names}) > 1:
                 assert not where & {"val", "test"}
                 assert not any(part_name.startswith("fold") for part_name in where)
-    full = Counter(make_split("utkface-full", dataset, known).parts.values())
-    total = len(dataset.samples)
-    assert full["train"] / total == pytest.approx(0.8, abs=0.02)
-    assert full["val"] / total == pytest.approx(0.1, abs=0.01)
-    assert full["test"] / total == pytest.approx(0.1, abs=0.01)
+    counts = Counter(splits["utkface-full"].parts.values())
+    if version == 1:  # the parts that shipped weights were trained on, to the last picture
+        assert splits["utkface-full"].fingerprint.startswith("f4f1160d80820688")
+        assert counts == {"train": 16984, "val": 2076, "test": 2023}
+    assert counts["train"] / len(ages) == pytest.approx(0.8, abs=0.02)
+    assert counts["test"] / len(ages) == pytest.approx(0.1, abs=0.01)
 
 
 @pytest.mark.shared
