@@ -31,7 +31,7 @@ from scipy.interpolate import RBFInterpolator
 from agebench import load_dataset, load_detector
 from agebench.bench.faces import largest
 from agebench.cli.progress import progress_bars
-from agebench.datasets.protocols import PictureFacts, make_split, read_facts
+from agebench.datasets.protocols import PictureFacts, find_protocol, make_split, read_facts
 from agebench.datasets.splits import Split, part
 from agebench.files import write_whole
 from agebench.protocols import FaceDetector
@@ -389,7 +389,7 @@ def gather(root: Path) -> tuple[list[Chip], Split, dict[str, int]]:
     pictures = load_dataset("utkface", root)
     detector = load_detector(DETECTOR)
     with progress_bars() as progress:
-        facts = read_facts(pictures, progress)
+        facts = read_facts(pictures, progress, criteria=find_protocol(PROTOCOL).criteria)
         split = make_split(PROTOCOL, pictures, facts)
         samples = part(pictures, split, PART).samples
         kept = one_of_each(samples, facts)

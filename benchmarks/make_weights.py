@@ -5,6 +5,11 @@
 Exports the runs' best checkpoints with their parity gates (on real pictures of the validation
 part; what the 8-bit file rounds by is measured on the training part), copies the lists of training
 pictures, and enters sizes and hashes into pretrained/weights.toml.
+
+Then it makes what the training pictures look like, for each list that lacks it, from all sets that
+were trained on:
+    python benchmarks/make_weights.py --root UTKFACE --pictures csv:MORE.csv --pictures fairface:DIR
+With neither run given that is all that it does.
 """
 
 from __future__ import annotations
@@ -15,9 +20,13 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from agebench.datasets.training_hashes import RUN_HASHES, hashes_beside
+from agebench.cli.doctor import open_dataset, split_against
+from agebench.cli.progress import progress_bars
+from agebench.datasets.training_hashes import RUN_HASHES, hashes_beside, read_training_hashes
+from agebench.datasets.training_looks import looks_file
 from agebench.train.loop import BEST_FILE
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
@@ -46,12 +55,32 @@ def enter(path: Path) -> None:
     MANIFEST.write_text(text, encoding="utf-8")
 
 
+def make_looks(pictures: Sequence[str]) -> None:
+    """Write the looks of the pictures of every list that has none; old ones go."""
+    lists = [read_training_hashes(path) for path in sorted(PRETRAINED.glob("*training-hashes.bin"))]
+    files = {looks_file(PRETRAINED, trained.body_sha256): trained for trained in lists}
+    for stale in set(PRETRAINED.glob("training-looks-*.bin")) - set(files):
+        stale.unlink()
+    missing = {path: trained for path, trained in files.items() if not path.exists()}
+    if not missing:
+        return
+    samples = [item for text in pictures for item in open_dataset(*split_against(text)).samples]
+    with progress_bars() as progress:
+        for trained in missing.values():
+            path, known = trained.write_looks_beside(PRETRAINED, samples, progress)
+            print(f"{path.name}: {known:,} of {len(trained):,} pictures of {trained.what}")
+
+
 def main() -> None:
-    """Make one or both."""
+    """Make one or both, and what is missing of the looks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--multicrop", type=Path, help="folder of the run")
     parser.add_argument("--age-net", type=Path, help="folder of the run")
     parser.add_argument("--root", required=True, help="folder of UTKFace, for real faces")
+    parser.add_argument(
+        "--pictures", action="append", default=[], metavar="[NAME:]ROOT",
+        help="another data set that was trained on; may be given several times",
+    )  # fmt: skip
     given = parser.parse_args()
     if given.multicrop is not None:
         faces = ["--dataset", "utkface", "--root", given.root, "--protocol", "utkface-full"]
@@ -66,6 +95,7 @@ def main() -> None:
         agebench("convert-caffe", str(given.age_net / BEST_FILE), "-o", str(AGE_NET), "--half")
         shutil.copy(given.age_net / RUN_HASHES, hashes_beside(AGE_NET))
         enter(AGE_NET)
+    make_looks([f"utkface:{given.root}", *given.pictures])
 
 
 if __name__ == "__main__":

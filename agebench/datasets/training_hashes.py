@@ -2,8 +2,10 @@
 
 Of each picture the first eight bytes of the sha256 of its file are kept: 24,000 pictures take
 190 kB, and the chance that any of a million other pictures is taken for one of them is about one
-in a billion.  Only the same bytes are recognised: a picture that was saved, resized or cut again
-is not, nor is another photograph of the same person.  A count of 0 is therefore no proof.
+in a billion.  Only the same bytes are recognised by it; near copies, of pictures that were saved,
+resized, mirrored or cut again, are where the looks of the pictures lie beside the list
+(`agebench.datasets.training_looks`).  Another photograph of the same person is neither.  A count
+of 0 is therefore no proof.
 
 The file: one line that names the format, one line of JSON (what, count, body_sha256, and
 model_sha256 where it is of one model file), then the sorted prefixes, eight bytes each.
@@ -14,13 +16,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from agebench.datasets.training_looks import TrainingLooks, make_looks, read_looks, write_looks
 from agebench.errors import AgebenchError
 from agebench.files import read_whole, write_whole
+from agebench.protocols import ProgressStep, no_progress
+from agebench.types import Sample
 from agebench.weights import sha256_of
 
 MAGIC = b"agebench-training-hashes 1\n"
@@ -47,6 +52,7 @@ class TrainingHashes:
     Attributes:
         what: where they are from, such as "utkface-full/train".
         prefixes: the first eight bytes of each sha256.
+        looks: what the pictures look like; None where that is not known.
 
     >>> trained = TrainingHashes.of("mine/train", ["ab" * 32])
     >>> trained.contains("ab" * 32), trained.contains("cd" * 32)
@@ -55,6 +61,7 @@ class TrainingHashes:
 
     what: str
     prefixes: frozenset[bytes]
+    looks: TrainingLooks | None = field(default=None, compare=False)
 
     @staticmethod
     def of(what: str, sha256: Iterable[str]) -> TrainingHashes:
@@ -76,6 +83,30 @@ class TrainingHashes:
         """
         return _prefix(sha256) in self.prefixes
 
+    @property
+    def body_sha256(self) -> str:
+        """Checksum of the hashes, whatever they are called: 64 hex digits."""
+        return hashlib.sha256(b"".join(sorted(self.prefixes))).hexdigest()
+
+    def write_looks_beside(
+        self, folder: Path, samples: Sequence[Sample], progress: ProgressStep = no_progress
+    ) -> tuple[Path, int]:
+        """Write what the pictures look like, for all lists of the same pictures in a folder.
+
+        Args:
+            folder: that the list lies in.
+            samples: of data sets that hold the pictures.
+            progress: told how far it is.
+
+        Returns:
+            The file, and how many of the pictures were found.
+
+        Raises:
+            AgebenchError: the file can't be written.
+        """
+        looks = make_looks(self.prefixes, samples, progress=progress)
+        return write_looks(folder, self.body_sha256, sorted(self.prefixes), looks), len(looks)
+
     def write(self, path: str | Path) -> None:
         """Write the file that `read_training_hashes` reads.
 
@@ -94,7 +125,7 @@ class TrainingHashes:
         head = {
             "what": self.what,
             "count": len(self.prefixes),
-            "body_sha256": hashlib.sha256(body).hexdigest(),
+            "body_sha256": self.body_sha256,
         }
         if model_sha256:
             head["model_sha256"] = model_sha256
@@ -162,7 +193,8 @@ def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:
             f"{of[:12]}...): one of them was replaced alone, or an export was stopped halfway: "
             "export the model again, or move the list away"
         )
-    return trained
+    looks = read_looks(found.parent, trained.body_sha256, sorted(trained.prefixes))
+    return replace(trained, looks=looks)
 
 
 @runtime_checkable
