@@ -1,7 +1,7 @@
 """Is one estimator better than another?  Paired tests on the same pictures.
 
 All work on the absolute errors of several estimators over the same pictures.  Where the people in
-the pictures are known, people are resampled and swapped, not pictures; see `intervals`.
+the pictures are known, people are left out and swapped, not pictures; see `intervals`.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from agebench.arrays import Bools, Ints, finite_floats, one_blas_thread
 from agebench.intervals import (
     LEVEL,
     MINIMUM_PEOPLE,
-    REPLICATES,
     Interval,
     cluster_codes,
-    percentile_interval,
+    jackknife_error,
+    student_interval,
 )
 from agebench.types import Floats
 
@@ -48,7 +48,7 @@ class PairedComparison:
         people: number of people in them; of pictures where people are not known.
         difference_years: MAE of the first minus that of the second; negative: the first is better.
             None with no picture.
-        interval: bootstrap interval of the difference; None with fewer than `MINIMUM_PEOPLE`
+        interval: of the difference; None with fewer than `MINIMUM_PEOPLE`
             people, as all that follow.
         p_value: of the sign-flip test.
         p_adjusted: the same after Holm's correction for the number of pairs tested.
@@ -105,40 +105,6 @@ def _columns_with_gaps(errors: npt.ArrayLike) -> tuple[Floats, Bools]:
     there = ~np.isnan(values)
     _columns(np.where(there, values, 0.0))
     return values, there
-
-
-def bootstrap_column_means(
-    errors: npt.ArrayLike,
-    *,
-    clusters: Sequence[Hashable] | None = None,
-    replicates: int = REPLICATES,
-    seed: int = 0,
-) -> Floats:
-    """Return the mean of each column over the same resamples of the rows.
-
-    Args:
-        errors: shape (n, columns), finite, n from 1.
-        clusters: who each row belongs to, as in `intervals.bootstrap_mean`.
-        replicates: number of resamples, from 1.
-        seed: of the random numbers.
-
-    Returns:
-        Shape (replicates, columns).  The difference of two columns is the paired bootstrap of the
-        difference of their means.
-
-    Raises:
-        ValueError: shapes, lengths or values other than the above.
-    """
-    sums, counts = _cluster_sums(_columns(errors), clusters)
-    generator = np.random.default_rng(seed)
-    people = len(sums)
-    means = np.empty((replicates, sums.shape[1]))
-    with one_blas_thread():
-        for row in range(replicates):
-            drawn = generator.integers(0, people, people, dtype=np.int32)
-            weights = np.bincount(drawn, minlength=people).astype(np.float64)
-            means[row] = weights @ sums / (weights @ counts)
-    return means
 
 
 def _swaps(people: int, permutations: int) -> tuple[int, bool]:
@@ -203,7 +169,7 @@ def sign_flip_p_values(
 
     Args:
         errors: shape (n, columns), finite, n from 1.
-        clusters: who each row belongs to, as in `intervals.bootstrap_mean`.
+        clusters: who each row belongs to, as in `intervals.mean_interval`.
         permutations: number of random swaps, from 1.
         seed: of the random numbers.
 
@@ -291,7 +257,6 @@ def compare_pairs(
     errors: npt.ArrayLike,
     *,
     clusters: Sequence[Hashable] | None = None,
-    replicates: int = REPLICATES,
     permutations: int = PERMUTATIONS,
     level: float = LEVEL,
     seed: int = 0,
@@ -300,12 +265,11 @@ def compare_pairs(
 
     Args:
         errors: absolute errors in years, shape (n, estimators); NaN where an estimator gave no age.
-        clusters: who each picture shows, as in `intervals.bootstrap_mean`.
-        replicates: of the bootstrap.
+        clusters: who each picture shows, as in `intervals.mean_interval`.
         permutations: of the test; more are tried where so many pairs need them, see
             `needed_permutations`.
         level: confidence of the intervals.
-        seed: of both.
+        seed: of the swaps.
 
     Returns:
         One entry per pair, in the order of the columns.
@@ -319,11 +283,7 @@ def compare_pairs(
     groups = _by_pictures(there, clusters)
     tested = sum(len(group.pairs) for group in groups if group.tested)
     swaps = max(permutations, needed_permutations(tested, level))
-    found = [
-        pair
-        for group in groups
-        for pair in _compare_group(values, group, replicates, swaps, level, seed)
-    ]
+    found = [pair for group in groups for pair in _compare_group(values, group, swaps, level, seed)]
     found.sort(key=lambda pair: (pair.first, pair.second))
     return tuple(_adjusted(found))
 
@@ -331,7 +291,6 @@ def compare_pairs(
 def _compare_group(
     values: Floats,
     group: _SamePictures,
-    replicates: int,
     permutations: int,
     level: float,
     seed: int,
@@ -348,10 +307,7 @@ def _compare_group(
             difference = float(means[i] - means[j]) if n else None
             yield PairedComparison(first, second, n, group.people, difference)
         return
-    resampled = bootstrap_column_means(
-        part, clusters=group.clusters, replicates=replicates, seed=seed
-    )
-    sums, _ = _cluster_sums(part, group.clusters)
+    sums, counts = _cluster_sums(part, group.clusters)
     p_values = _pair_p_values(sums, pairs, permutations, seed)
     swaps, exact = _swaps(group.people, permutations)
     for (first, second), (i, j), p_value in zip(group.pairs, pairs, p_values, strict=True):
@@ -361,7 +317,13 @@ def _compare_group(
             n,
             group.people,
             float(means[i] - means[j]),
-            percentile_interval(resampled[:, i] - resampled[:, j], group.people, level),
+            student_interval(
+                float(means[i] - means[j]),
+                jackknife_error(sums[:, i] - sums[:, j], counts),
+                group.people,
+                positive=False,
+                level=level,
+            ),
             p_value,
             swaps=swaps,
             all_swaps=exact,

@@ -1,7 +1,14 @@
-"""Bootstrap intervals of a mean, over pictures or over the people in them.
+"""Intervals of a mean, over pictures or over the people in them.
 
 Pictures of one person are not independent: an estimator that is wrong about somebody is wrong in
-most of that person's pictures.  Where identities are known, people are resampled, not pictures.
+most of that person's pictures.  Where identities are known, people are left out in turn, not
+pictures.
+
+The standard error is the jackknife's (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993,
+chapter 11), which among those for clustered data errs least with few clusters (MacKinnon, Nielsen &
+Webb, The Stata Journal 23, 2023, 942-982), and the interval has the width of Student's t with one
+degree of freedom less than there are people.  A percentile bootstrap covers less with few people:
+benchmarks/statistics_validity.py has both.
 """
 
 from __future__ import annotations
@@ -16,7 +23,6 @@ import numpy.typing as npt
 from agebench.arrays import Ints, finite_floats
 from agebench.types import Floats
 
-REPLICATES = 2000
 LEVEL = 0.95
 
 MINIMUM_PEOPLE = 10
@@ -25,9 +31,6 @@ tested: intervals over fewer miss the truth too often (docs/statistics.md says h
 
 MINIMUM_PICTURES = 20
 """Pictures that a part of a set, such as a decade, needs before any figure is given for it."""
-
-_DRAWS_AT_ONCE = 2_000_000
-"""Draws held in memory together: 8 MB of indices, 16 MB each of sums and counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +88,16 @@ def people_in(clusters: Sequence[Hashable] | None) -> int | None:
     return len(set(cluster_codes(clusters).tolist()))
 
 
-def _sums_and_counts(values: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
-    """Sum and number of values per cluster, in an order that the input's order can't change."""
+def sums_and_counts(values: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
+    """Return sum and number of the values of each cluster, in an order that the input can't change.
+
+    Args:
+        values: shape (n,).
+        clusters: who each value belongs to, as in `mean_interval`.
+
+    Raises:
+        ValueError: there are not as many clusters' members as values.
+    """
     if clusters is None:
         return np.sort(values), np.ones(len(values))
     if len(clusters) != len(values):
@@ -100,87 +111,80 @@ def _sums_and_counts(values: Floats, clusters: Sequence[Hashable] | None) -> tup
     return sums[by_size], counts[by_size]
 
 
-def _replicate_means(sums: Floats, counts: Floats, replicates: int, seed: int) -> Floats:
-    """Mean of each resample of clusters, shape (replicates,)."""
-    generator = np.random.default_rng(seed)
-    clusters = len(sums)
-    alike = bool(np.all(counts == counts[0]))
-    means = np.empty(replicates)
-    step = max(1, _DRAWS_AT_ONCE // clusters)
-    for start in range(0, replicates, step):
-        rows = min(step, replicates - start)
-        # Drawing places with replacement is the multinomial weighting, and far faster.
-        drawn = generator.integers(0, clusters, (rows, clusters), dtype=np.int32)
-        total = sums[drawn].sum(axis=1)
-        number = counts[0] * clusters if alike else counts[drawn].sum(axis=1)
-        means[start : start + rows] = total / number
-    return means
-
-
-def percentile_interval(replicates: Floats, clusters: int, level: float = LEVEL) -> Interval:
-    """Return the interval between two percentiles of bootstrap replicates.
-
-    Resamples of few clusters vary too little, so the percentiles lie a little further out than
-    the level says: as far as Student's t is wider than the normal distribution (Hesterberg, "What
-    Teachers Should Know About the Bootstrap", The American Statistician 69, 2015, 371-386).
+def jackknife_error(sums: Floats, counts: Floats) -> float:
+    """Return the standard error of the mean of all values: each cluster is left out in turn.
 
     Args:
-        replicates: a figure computed on each resample, shape (replicates,).
-        clusters: how many were resampled, from 2.
-        level: confidence, above 0 and below 1.
+        sums: of the values of each cluster, shape (clusters,), from 2.
+        counts: how many values each has, shape (clusters,).
 
-    >>> few = percentile_interval(np.arange(1001.0), clusters=10)
-    >>> round(few.low, 1), round(few.high, 1)
-    (8.6, 991.4)
+    >>> jackknife_error(np.array([1.0, 2.0, 6.0]), np.ones(3))  # the usual one, s / sqrt(n)
+    1.5275252316519468
     """
-    from scipy.special import ndtr, stdtrit
-
-    wide = math.sqrt(clusters / (clusters - 1)) * stdtrit(clusters - 1, (1 - level) / 2)
-    outside = float(ndtr(wide))
-    low, high = np.quantile(replicates, [outside, 1 - outside])
-    return Interval(float(low), float(high), level)
+    clusters = len(sums)
+    without = (sums.sum() - sums) / (counts.sum() - counts)
+    spread = float(np.sum((without - without.mean()) ** 2))
+    return math.sqrt((clusters - 1) / clusters * spread)
 
 
-def bootstrap_mean(
+def student_interval(
+    mean: float, error: float, clusters: int, *, positive: bool, level: float = LEVEL
+) -> Interval:
+    """Return the interval of Student's t around a mean.
+
+    Args:
+        mean: of the values.
+        error: its standard error.
+        clusters: of how many it is, from 2.
+        positive: the mean of what can't be below 0, such as of absolute errors.  The interval is
+            then symmetric about the mean's logarithm: where a few are far off, a mean is skewed,
+            and its logarithm less so.
+        level: confidence, above 0 and below 1.
+    """
+    from scipy.special import stdtrit
+
+    reach = float(stdtrit(clusters - 1, (1 + level) / 2)) * error
+    if not positive:
+        return Interval(mean - reach, mean + reach, level)
+    if mean == 0:
+        return Interval(0.0, 0.0, level)
+    return Interval(mean * math.exp(-reach / mean), mean * math.exp(reach / mean), level)
+
+
+def mean_interval(
     values: npt.ArrayLike,
     *,
     clusters: Sequence[Hashable] | None = None,
-    replicates: int = REPLICATES,
+    positive: bool = True,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> Interval | None:
-    """Return the percentile bootstrap interval of the mean of `values`.
-
-    Each replicate draws as many clusters as there are, with replacement, and takes the sum of
-    their values over the number of their values (Efron & Tibshirani, "An Introduction to the
-    Bootstrap", 1993, chapter 13).  The same values, clusters and seed give the same interval, in
-    whatever order they come.
+    """Return the interval of the mean of `values`.
 
     Args:
         values: shape (n,), finite; for a mean absolute error, the absolute errors.
         clusters: who each value belongs to; None members are clusters of their own.  Without it,
             every value is one.
-        replicates: number of resamples, from 1.
+        positive: as in `student_interval`; false for differences.
         level: confidence, above 0 and below 1.
-        seed: of the random numbers, from 0.
 
     Returns:
         The interval, or None where there are fewer than `MINIMUM_PEOPLE` clusters.
 
     Raises:
-        ValueError: shapes, lengths or values other than the above.
+        ValueError: shapes, lengths or values other than the above, or one below 0 where all are to
+            be positive.
 
-    >>> bootstrap_mean([4.0] * 9)
-    >>> bootstrap_mean([4.0] * 10)
+    >>> mean_interval([4.0] * 9)
+    >>> mean_interval([4.0] * 10)
     Interval(low=4.0, high=4.0, level=0.95)
     """
     numbers = finite_floats("values", values)
-    if replicates < 1:
-        raise ValueError(f"replicates: expected at least 1, got {replicates}")
     if not 0.0 < level < 1.0:
         raise ValueError(f"level: expected above 0 and below 1, got {level}")
-    sums, counts = _sums_and_counts(numbers, clusters)
+    if positive and np.any(numbers < 0):
+        raise ValueError(f"values: expected none below 0, got {numbers.min()}")
+    sums, counts = sums_and_counts(numbers, clusters)
     if len(sums) < MINIMUM_PEOPLE:
         return None
-    means = _replicate_means(sums, counts, replicates, seed)
-    return percentile_interval(means, len(sums), level)
+    mean, error = float(sums.sum() / counts.sum()), jackknife_error(sums, counts)
+    return student_interval(mean, error, len(sums), positive=positive, level=level)

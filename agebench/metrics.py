@@ -19,9 +19,8 @@ from agebench.buckets import class_of_age
 from agebench.intervals import (
     LEVEL,
     MINIMUM_PICTURES,
-    REPLICATES,
     Interval,
-    bootstrap_mean,
+    mean_interval,
     people_in,
 )
 from agebench.types import AgeBins, Floats
@@ -173,7 +172,7 @@ class DecadeError:
         n: number of pictures, at least 1.
         mae_years: mean absolute error; None with fewer pictures than a part needs.
         bias_years: mean of predicted minus true; None likewise.
-        mae_interval: bootstrap interval of `mae_years`; None also with too few people.
+        mae_interval: interval of `mae_years`; None also with too few people.
         people: number of people in the pictures; None where they are not known.
     """
 
@@ -200,27 +199,21 @@ def part_error(
     clusters: Sequence[Hashable] | None,
     *,
     minimum: int = MINIMUM_PICTURES,
-    replicates: int = REPLICATES,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> PartError:
     """Return the figures of a part of the pictures, if it is large enough for any.
 
     Args:
         errors_years: predicted minus true, shape (n,).
-        clusters: who each picture shows, as in `bootstrap_mean`.
+        clusters: who each picture shows, as in `mean_interval`.
         minimum: pictures that a part needs to get figures.
-        replicates: of the bootstrap.
         level: confidence of the interval.
-        seed: of the bootstrap.
     """
     n, people = len(errors_years), people_in(clusters)
     if n < max(1, minimum):
         return PartError(n, None, None, None, people)
     sizes = np.abs(errors_years)
-    interval = bootstrap_mean(
-        sizes, clusters=clusters, replicates=replicates, level=level, seed=seed
-    )
+    interval = mean_interval(sizes, clusters=clusters, level=level)
     return PartError(n, float(sizes.mean()), float(errors_years.mean()), interval, people)
 
 
@@ -230,20 +223,16 @@ def mae_by_decade(
     *,
     clusters: Sequence[Hashable] | None = None,
     minimum: int = MINIMUM_PICTURES,
-    replicates: int = REPLICATES,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> tuple[DecadeError, ...]:
     """Return the error for each decade of true age that has pictures, youngest first.
 
     Args:
         true_years: shape (n,), 0 to `MAX_AGE_YEARS`; n may be 0.
         predicted_years: shape (n,), finite.
-        clusters: identity of each picture's person, as in `bootstrap_mean`.
+        clusters: identity of each picture's person, as in `mean_interval`.
         minimum: pictures that a decade needs to get figures.
-        replicates: of the bootstrap.
         level: confidence of the intervals.
-        seed: of the bootstrap.
 
     Raises:
         ValueError: shapes, lengths or values other than the above.
@@ -260,9 +249,7 @@ def mae_by_decade(
     for decade in np.unique(decades).tolist():
         rows = np.flatnonzero(decades == decade)
         who = None if clusters is None else [clusters[row] for row in rows.tolist()]
-        part = part_error(
-            errors[rows], who, minimum=minimum, replicates=replicates, level=level, seed=seed
-        )
+        part = part_error(errors[rows], who, minimum=minimum, level=level)
         label = f"{10 * decade}-{10 * decade + 9}"
         parts.append(DecadeError(label, *part))
     return tuple(parts)
@@ -278,7 +265,7 @@ class ErrorSummary:
     Attributes:
         n: number of pictures scored.
         mae_years: mean absolute error.
-        mae_interval: its bootstrap interval; None with too few people, see `bootstrap_mean`.
+        mae_interval: its interval; None with too few people, see `mean_interval`.
         rmse_years: root of the mean squared error.
         median_years: median absolute error.
         bias_years: mean of predicted minus true.
@@ -307,9 +294,7 @@ def summarise(
     *,
     clusters: Sequence[Hashable] | None = None,
     minimum: int = MINIMUM_PICTURES,
-    replicates: int = REPLICATES,
     level: float = LEVEL,
-    seed: int = 0,
 ) -> ErrorSummary:
     """Return all error figures at once; arguments as in `mae_by_decade`.
 
@@ -327,14 +312,10 @@ def summarise(
         predicted_years,
         clusters=clusters,
         minimum=minimum,
-        replicates=replicates,
         level=level,
-        seed=seed,
     )
     errors = absolute_errors(true_years, predicted_years)
-    interval = bootstrap_mean(
-        errors, clusters=clusters, replicates=replicates, level=level, seed=seed
-    )
+    interval = mean_interval(errors, clusters=clusters, level=level)
     if not len(errors):
         return ErrorSummary(0, None, None, None, None, None, dict.fromkeys(CS_YEARS), ())
     return ErrorSummary(

@@ -30,7 +30,7 @@ from agebench.datasets.sampling import sample
 from agebench.datasets.splits import part
 from agebench.errors import AgebenchError
 from agebench.files import write_whole
-from agebench.intervals import bootstrap_mean
+from agebench.intervals import mean_interval
 from agebench.protocols import Dataset, Estimator, no_progress
 from agebench.registry import load_dataset, load_detector, load_estimator
 from agebench.types import Crops, FaceFrame, Image, plain
@@ -118,7 +118,7 @@ def figures(errors: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, An
             estimator: {
                 "n": len(values),
                 "mae_years": float(np.abs(values).mean()),
-                "interval": plain(bootstrap_mean(np.abs(values))),
+                "interval": plain(mean_interval(np.abs(values))),
                 "bias_years": float(np.mean(values)),
             }
             for estimator, values in row.items()

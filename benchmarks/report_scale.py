@@ -44,7 +44,7 @@ def _stage(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def _estimator(name: str, true: Any, years: Any, rng: np.random.Generator) -> dict[str, Any]:
-    summary = summarise(true, years, replicates=10)
+    summary = summarise(true, years)
     errors: dict[str, Any] = plain(summary)
     for part in (errors, *errors["by_decade"]):
         ends = part["mae_interval"]

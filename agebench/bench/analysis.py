@@ -23,7 +23,6 @@ from agebench.intervals import (
     LEVEL,
     MINIMUM_PEOPLE,
     MINIMUM_PICTURES,
-    REPLICATES,
     Interval,
     cluster_codes,
     people_in,
@@ -40,7 +39,6 @@ class AnalysisSettings:
     """How the statistics are computed.
 
     Attributes:
-        replicates: of every bootstrap.
         permutations: of every paired test at least; many pairs need more.
         level: confidence of all intervals; 1 - level is what adjusted p-values are compared with.
         minimum_n: pictures that a group needs for its figures.
@@ -49,14 +47,13 @@ class AnalysisSettings:
         ValueError: a number is out of range.
     """
 
-    replicates: int = REPLICATES
     permutations: int = PERMUTATIONS
     level: float = LEVEL
     minimum_n: int = MINIMUM_PICTURES
 
     def __post_init__(self) -> None:
-        if min(self.replicates, self.permutations, self.minimum_n) < 1:
-            raise ValueError("replicates, permutations and minimum_n must be at least 1")
+        if min(self.permutations, self.minimum_n) < 1:
+            raise ValueError("permutations and minimum_n must be at least 1")
         if not 0.0 < self.level < 1.0:
             raise ValueError(f"level must be above 0 and below 1, got {self.level}")
 
@@ -106,6 +103,7 @@ def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None)
             "minimum_people": MINIMUM_PEOPLE,
             "least_answered": LEAST_ANSWERED,
             "seed": common.seed,
+            "intervals": "jackknife",
             "correction": "holm",
             "clustered": predictions.identities is not None,
             "floor": floor,
@@ -200,7 +198,6 @@ def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     pairs = compare_pairs(
         np.stack([np.abs(predictions.predicted_years[name] - true) for name in names], axis=1),
         clusters=predictions.people,
-        replicates=settings.replicates,
         permutations=settings.permutations,
         level=settings.level,
         seed=common.seed,
@@ -268,9 +265,7 @@ def _groups(common: _Common, name: str) -> Iterator[dict[str, Any]]:
             errors[places],
             None if clusters is None else [clusters[place] for place in places],
             minimum=settings.minimum_n,
-            replicates=settings.replicates,
             level=settings.level,
-            seed=common.seed,
         )
         yield {
             "attribute": attribute,

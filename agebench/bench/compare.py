@@ -133,7 +133,7 @@ def _measure(
     common = common_subset(records, len(runnable))
     results = [
         replace(item, contamination=_contamination(item, about["dataset"]))
-        for item in _results(contenders, records, common, latency, settings.seed)
+        for item in _results(contenders, records, common, latency)
     ]
     timing = None
     if latency is not None:
@@ -160,15 +160,14 @@ def _results(
     records: Sequence[ImageRecord],
     common: Sequence[ImageRecord],
     latency: Latency | None,
-    seed: int,
 ) -> Iterator[EstimatorResult]:
     """Score all; those unavailable come last, so that positions match the records' outcomes."""
     runnable = [item for item in contenders if item.estimator is not None]
     for index, item in enumerate(runnable):
         classes = item.estimator.spec.classes if item.estimator is not None else None
-        score = score_estimator(records, common, index, classes, seed, item.trained)
+        score = score_estimator(records, common, index, classes, item.trained)
         times = {} if latency is None else latency.own[index]
-        yield EstimatorResult(item, score, times, part_scores(common, index, score, seed))
+        yield EstimatorResult(item, score, times, part_scores(common, index, score))
     for item in contenders:
         if item.estimator is None:
             yield EstimatorResult(item, None, {})

@@ -21,7 +21,7 @@ class PartError:
     Attributes:
         n: pictures of a known age in it.
         mae_years: their mean absolute error; None without any.
-        mae_interval: its 95 % bootstrap interval; None with too few.
+        mae_interval: its 95 % interval; None with too few.
         people: number of people in the pictures; None where they are not known.
     """
 
@@ -45,21 +45,18 @@ class PartScores:
     unclipped: PartError | None = None
 
 
-def part_scores(
-    common: Sequence[ImageRecord], index: int, score: Score, seed: int = 0
-) -> PartScores:
+def part_scores(common: Sequence[ImageRecord], index: int, score: Score) -> PartScores:
     """Score the estimator at position `index` over the unseen and over the unclipped pictures.
 
     Args:
         common: the pictures that every estimator gave an age for.
         index: the estimator's position in the outcomes.
         score: its figures over all of them.
-        seed: of the intervals.
     """
     seen = frozenset(score.seen_in_training or ())
 
     def error(keep: Keep) -> PartError:
-        return _error([record for record in common if keep(record)], index, seed)
+        return _error([record for record in common if keep(record)], index)
 
     return PartScores(
         unseen=error(lambda record: record.sample.name not in seen) if seen else None,
@@ -69,7 +66,7 @@ def part_scores(
     )
 
 
-def _error(records: Sequence[ImageRecord], index: int, seed: int) -> PartError:
+def _error(records: Sequence[ImageRecord], index: int) -> PartError:
     true, predicted, people = [], [], []
     for record in records:
         # One that failed everywhere is not waited for: it has no outcome on the common pictures.
@@ -79,5 +76,5 @@ def _error(records: Sequence[ImageRecord], index: int, seed: int) -> PartError:
             predicted.append(years)
             people.append(record.sample.identity)
     known = any(person is not None for person in people)
-    errors = summarise(true, predicted, clusters=people if known else None, seed=seed)
+    errors = summarise(true, predicted, clusters=people if known else None)
     return PartError(errors.n, errors.mae_years, errors.mae_interval, errors.people)

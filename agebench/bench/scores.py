@@ -90,7 +90,7 @@ def _identities(records: Sequence[ImageRecord]) -> list[str | None] | None:
     return identities if any(name is not None for name in identities) else None
 
 
-def _errors(records: Sequence[ImageRecord], index: int, seed: int) -> ErrorSummary:
+def _errors(records: Sequence[ImageRecord], index: int) -> ErrorSummary:
     scored = [
         record
         for record in records
@@ -98,7 +98,7 @@ def _errors(records: Sequence[ImageRecord], index: int, seed: int) -> ErrorSumma
     ]
     true = [record.sample.age_years or 0.0 for record in scored]
     predicted = [record.outcomes[index].years or 0.0 for record in scored]
-    return summarise(true, predicted, clusters=_identities(scored), seed=seed)
+    return summarise(true, predicted, clusters=_identities(scored))
 
 
 def age_for_class(sample: Sample, classes: AgeBins) -> float | None:
@@ -157,7 +157,6 @@ def score_estimator(
     common: Sequence[ImageRecord],
     index: int,
     classes: AgeBins | None,
-    seed: int,
     trained: TrainingHashes | None = None,
 ) -> Score:
     """Compute all figures of the estimator at position `index`.
@@ -172,8 +171,8 @@ def score_estimator(
     )
     ranked = common if _everywhere(common, index) else ()
     return Score(
-        errors=_errors(ranked, index, seed),
-        own_errors=_errors(records, index, seed),
+        errors=_errors(ranked, index),
+        own_errors=_errors(records, index),
         scored=counts["ok"],
         missed=counts["no_face"],
         failed=sum(n for status, n in counts.items() if status not in ("ok", "no_face")),

@@ -20,7 +20,7 @@ class CompareSettings:
         part: which part, such as "test", "train+val" or "not-fold-0"; None for "test".
         limit: take only the first so many pictures by name; None for all.
         sample: take so many pictures drawn at random by `seed`; None for all.
-        seed: of the sample, the bootstrap and the pictures chosen for timing.
+        seed: of the sample, the swaps and the pictures chosen for timing.
         batch_size: faces per call of an estimator in the accuracy pass.
         workers: threads that decode pictures ahead; 0 decodes in the main thread.
         threads: threads that OpenCV and ONNX Runtime may use; None for one per processor.

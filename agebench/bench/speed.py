@@ -64,7 +64,7 @@ class BenchSettings:
         repeats: rounds per batch size; None to go by `seconds`.
         seconds: per estimator and batch size; None for 5.
         cold_starts: new processes per estimator to time from nothing to the first age; 0: none.
-        seed: of generated faces and of the bootstrap.
+        seed: of generated faces.
         max_pixels: larger pictures are refused.
 
     Raises:

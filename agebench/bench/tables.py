@@ -16,6 +16,7 @@ from rich.text import Text
 from agebench.bench.latency import OWN_STAGES, StageTimes
 from agebench.bench.results import CompareResult, EstimatorResult
 from agebench.bench.speed_tables import busy_lines, faster_lines
+from agebench.bench.swaps import swaps_tried
 from agebench.bench.timing import busyness_json
 from agebench.errors import inert
 from agebench.intervals import Interval
@@ -76,8 +77,14 @@ def _table(title: str, columns: Sequence[RenderableType]) -> Table:
 def error_table(result: CompareResult) -> Table:
     """MAE with interval, RMSE, median, bias and cumulative scores, best MAE first."""
     # The common subset may hold labels that are ranges, which have no error in years.
-    counts = [item.score.errors.n for item in result.estimators if item.score is not None]
-    title = f"Error in years on the {max(counts, default=0)} pictures for which all gave an age"
+    counts = [
+        (item.score.errors.n, item.score.errors.people)
+        for item in result.estimators
+        if item.score is not None
+    ]
+    pictures, people = max(counts, key=lambda both: both[0], default=(0, None))
+    of = "" if people is None else f" of {people} people"
+    title = f"Error in years on the {pictures} pictures{of} for which all gave an age"
     columns = ("estimator", "MAE [95 %]", "RMSE", "median", "bias")
     table = _table(title, columns)
     for item in sorted(result.estimators, key=_rank):
@@ -222,6 +229,7 @@ def _remarks(result: CompareResult) -> list[str]:
     if several:
         remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
     remarks += _few(result)
+    remarks += _tests(result)
     remarks += _failures(result)
     remarks += _faster(result)
     remarks += _seen(result)
@@ -240,6 +248,24 @@ def _faster(result: CompareResult) -> list[str]:
     controls = [] if timing.control is None else [timing.control]
     lines = faster_lines(timing.comparisons, controls) if timing.comparisons else []
     return [*lines, *busy_lines(busyness_json(timing.busyness))]
+
+
+def _tests(result: CompareResult) -> list[str]:
+    """Who is not ranked, how differences were tested, and where no verdict is given."""
+    if result.analysis is None:
+        return []
+    remarks = [
+        f"{name} is NOT RANKED: {found['apart']}."
+        for name, found in result.analysis["estimators"].items()
+        if found["apart"]
+    ]
+    pairs = result.analysis["pairs"]
+    by_person = "people" if result.analysis["settings"]["clustered"] else "pictures"
+    remarks += [line] if (line := swaps_tried(pairs, by_person).strip()) else []
+    contaminated = {item.name for item in result.estimators if item.contamination}
+    untested = [pair for pair in pairs if not contaminated & {pair["first"], pair["second"]}]
+    reasons = dict.fromkeys(pair.get("reason", "") for pair in untested)
+    return [*remarks, *(f"No verdict on some pairs: {reason}." for reason in reasons if reason)]
 
 
 def _few(result: CompareResult) -> list[str]:

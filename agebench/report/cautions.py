@@ -23,11 +23,22 @@ def cautions(joined: Joined, entry: Entry) -> list[Note]:
     if not entry.content["available"]:
         return []
     return [
+        *_apart(entry),
         *_contaminated(joined, entry),
         *_clipped(joined, entry),
         *_other_labels(joined, entry),
         *_runtime(entry),
     ]
+
+
+def _apart(entry: Entry) -> Iterator[Note]:
+    """It gave an age for so few pictures that all others would be judged on these."""
+    apart = (entry.analysis or {}).get("apart")
+    if not apart:
+        return
+    own = entry.content["own_errors"]
+    where = f"; on its own {own['n']:,} pictures its MAE is {number(own['mae_years'])}"
+    yield Note(f"not ranked: {apart}{where if own['n'] else ''}", severe=True)
 
 
 def _contaminated(joined: Joined, entry: Entry) -> Iterator[Note]:
@@ -105,6 +116,5 @@ def unclipped_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
 def _errors(joined: Joined, entry: Entry, keep: list[bool]) -> ErrorSummary:
     given = joined.rows & np.isfinite(entry.years)
     rows: Bools = np.asarray(given & np.asarray(keep, np.bool_))
-    seed = int(joined.results[0].content["settings"].get("seed") or 0)
     true, predicted = joined.true_years[rows], entry.years[rows]
-    return summarise(true, predicted, clusters=joined.people(rows), seed=seed)
+    return summarise(true, predicted, clusters=joined.people(rows))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.intervals import Interval, bootstrap_mean
+from agebench.intervals import Interval, mean_interval
 from agebench.report.joining import Entry, Joined
 from agebench.report.reading import ResultFile
 
@@ -36,7 +36,7 @@ class Change:
         name: of the estimator, in both.
         n: pictures that it gave an age for in both and whose true age is known.
         before_mae_years, after_mae_years: its mean error on these; None with `n` = 0.
-        interval: bootstrap interval of after minus before; None with too few pictures or people.
+        interval: of after minus before; None with too few pictures or people.
         verdict: "better", "worse", "no difference shown" or "the same".
         before_p50_ms, after_p50_ms: median of its total time; None where not timed.
         changed: number of pictures with another age, or with an age in one of both only.
@@ -71,7 +71,7 @@ def _change(joined: Joined, before: Entry, after: Entry) -> Change:
     rows = np.asarray(both & np.isfinite(true))
     old, new = np.abs(before.years - true), np.abs(after.years - true)
     difference = (new - old)[rows]
-    interval = bootstrap_mean(difference, clusters=joined.people(rows))
+    interval = mean_interval(difference, clusters=joined.people(rows), positive=False)
     with np.errstate(invalid="ignore"):
         moved = np.abs(after.years - before.years) > CHANGED_YEARS
     moved |= np.isfinite(before.years) != np.isfinite(after.years)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from agebench.bench.swaps import swaps_tried
 from agebench.report.cautions import cautions
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
@@ -96,17 +97,10 @@ def lead(joined: Joined) -> str:
 def methods(joined: Joined) -> list[str]:
     """Return how the figures came about, in sentences."""
     settings = joined.analysis["settings"]
-    by_person = "people" if settings.get("clustered") else "pictures"
-    level = number(100 * settings.get("level", 0.95), 0)
     sentences = [
         "The detector ran once per picture, and every estimator got the same faces. Errors are "
-        "over the common pictures: those that every estimator gave an age for.",
-        f"Intervals hold {level} % and come from {settings.get('replicates')} bootstrap resamples "
-        f"of {by_person}. Differences are tested by {settings.get('permutations')} random sign "
-        "flips, with Holm's correction for the number of pairs; \u201cbetter\u201d and "
-        "\u201cworse\u201d are said only where the corrected p is below "
-        f"{number(1 - settings.get('level', 0.95))}. Groups need "
-        f"{settings.get('minimum_n')} pictures for a figure.",
+        "over the common pictures: those that every ranked estimator gave an age for.",
+        _intervals_and_tests(joined),
     ]
     floor = settings.get("floor")
     if isinstance(floor, Mapping):
@@ -121,6 +115,25 @@ def methods(joined: Joined) -> list[str]:
         "it is measured twice, and the machine was not busy with something else."
     )
     return sentences
+
+
+def _intervals_and_tests(joined: Joined) -> str:
+    settings = joined.analysis["settings"]
+    by_person = "people" if settings.get("clustered") else "pictures"
+    level = settings.get("level", 0.95)
+    how = (
+        f"come from {settings['replicates']} bootstrap resamples of {by_person}"
+        if "replicates" in settings  # a file of version 1
+        else f"are Student's t about the mean, with the spread that leaving {by_person} out in "
+        f"turn shows; with fewer than {settings.get('minimum_people', 2)} {by_person} there is none"
+    )
+    return (
+        f"Intervals hold {number(100 * level, 0)} % and {how}. "
+        f"{swaps_tried(joined.pairs, by_person)}"
+        "With Holm's correction for the number of pairs, \u201cbetter\u201d and \u201cworse\u201d "
+        f"are said only where p is below {number(1 - level)}. Groups need "
+        f"{settings.get('minimum_n')} pictures for a figure."
+    )
 
 
 def environment(result: ResultFile) -> Facts:

@@ -8,13 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agebench.intervals import MINIMUM_PICTURES, Interval, bootstrap_mean
+from agebench.intervals import MINIMUM_PICTURES, Interval, mean_interval
 from agebench.types import MAX_AGE_YEARS, Floats
 
 AGE_STEP_YEARS = 5
-CURVE_REPLICATES = 500
-"""Of the bands around the error by age: they are drawn, not read off to two digits."""
-
 SCORE_YEARS = 20.0
 """How far the cumulative score curves go."""
 
@@ -29,7 +26,7 @@ class AgeCurve:
     Attributes:
         ages_years: middle of each step, shape (steps,), upwards.
         mae_years: NaN where the step has fewer than `MINIMUM_PICTURES` pictures.
-        low_years, high_years: 95 % bootstrap interval, NaN likewise.
+        low_years, high_years: 95 % interval, NaN likewise.
     """
 
     ages_years: Floats
@@ -49,7 +46,7 @@ def age_curve(
     Args:
         true_years: shape (n,), 0 to 120.
         predicted_years: shape (n,), finite.
-        people: who each picture shows, as in `bootstrap_mean`.
+        people: who each picture shows, as in `mean_interval`.
         step_years: width of a step.
 
     >>> curve = age_curve(np.full(20, 7.0), np.full(20, 9.0))
@@ -67,7 +64,7 @@ def age_curve(
         if len(inside) >= MINIMUM_PICTURES:
             mean = float(errors[inside].mean())
             who = None if people is None else [people[row] for row in inside.tolist()]
-            interval = bootstrap_mean(errors[inside], clusters=who, replicates=CURVE_REPLICATES)
+            interval = mean_interval(errors[inside], clusters=who)
         low, high = (np.nan, np.nan) if interval is None else (interval.low, interval.high)
         rows.append((step_years * (number + 0.5), mean, low, high))
     table = np.asarray(rows, np.float64).reshape(-1, 4)

@@ -115,7 +115,7 @@ def age_figure(joined: Joined) -> Figure | None:
         drawing.svg(f"Mean absolute error by true age. {'; '.join(words)}."),
         title="Error by age",
         caption=(
-            "Steps of 5 years; bands: 95 % bootstrap intervals. Steps with fewer than 10 pictures "
+            "Steps of 5 years; bands: 95 % intervals. Steps with fewer than 20 pictures "
             "are left out."
         ),
     )

@@ -28,7 +28,7 @@ from agebench.types import Floats
 _RANKING = (
     Column("estimator", numeric=False),
     Column("MAE", hint="mean absolute error, years, on the common pictures"),
-    Column("95 %", hint="bootstrap interval of the MAE"),
+    Column("95 %", hint="interval of the MAE"),
     Column("against the first", numeric=False, hint="tested pair by pair, corrected for many"),
     Column("with misses", hint="MAE on all pictures; one without an age counts with the floor's"),
     Column("RMSE", hint="root of the mean squared error, years"),

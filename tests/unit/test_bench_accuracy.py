@@ -156,7 +156,7 @@ def test_hand_computed_figures(samples: list[Sample]) -> None:
     common = common_subset(records, 2)
     assert [record.sample.name for record in common] == ["a.png", "b.png", "g.png"]
 
-    shade = score_estimator(records, common, 0, None, seed=0)
+    shade = score_estimator(records, common, 0, None)
     # |25-20|, |28-30|, |46-40| on the common ones; |77-70| = 7 is shade's alone.
     assert shade.errors.n == 3
     assert shade.errors.mae_years == pytest.approx((5 + 2 + 6) / 3)
@@ -166,7 +166,7 @@ def test_hand_computed_figures(samples: list[Sample]) -> None:
     assert shade.own_errors.mae_years == pytest.approx((5 + 2 + 6 + 7) / 4)
     assert (shade.scored, shade.missed, shade.failed, shade.clipped) == (4, 1, 2, 1)
 
-    flaky = score_estimator(records, common, 1, None, seed=0)
+    flaky = score_estimator(records, common, 1, None)
     assert flaky.errors.mae_years == shade.errors.mae_years
     assert (flaky.scored, flaky.missed, flaky.failed, flaky.clipped) == (3, 1, 3, 1)
 
@@ -186,7 +186,7 @@ def test_an_estimator_that_always_fails_does_not_empty_the_common_subset(
     records = run_accuracy(samples, ColourDetector(), estimators, _how())
     common = common_subset(records, 2)
     assert len(common) == 4
-    dead = score_estimator(records, common, 1, None, seed=0)
+    dead = score_estimator(records, common, 1, None)
     assert (dead.scored, dead.failed, dead.errors.n) == (0, 6, 0)
     assert dead.errors.mae_years is None
 
@@ -291,7 +291,7 @@ def test_a_picture_that_cannot_be_cut_is_listed_and_the_run_goes_on(
     records = run_accuracy(samples, ColourDetector(), [Shade()], _how())
     assert (records[0].status, records[0].reason) == ("crop_failed", "RuntimeError: too odd")
     assert _years(records, 0) == {"b.png": 28, "f.png": 77, "g.png": 46}
-    assert score_estimator(records, common_subset(records, 1), 0, None, seed=0).failed == 3
+    assert score_estimator(records, common_subset(records, 1), 0, None).failed == 3
 
 
 def test_a_face_without_any_view_is_not_asked_about(samples: list[Sample]) -> None:
@@ -304,7 +304,7 @@ def test_a_face_without_any_view_is_not_asked_about(samples: list[Sample]) -> No
     assert records[0].outcomes[0].status == "missing_view"
     assert "face" in records[0].outcomes[0].reason
     assert estimator.batches == []
-    assert score_estimator(records, [], 0, None, seed=0).failed == 1
+    assert score_estimator(records, [], 0, None).failed == 1
 
 
 def test_progress_counts_every_picture(samples: list[Sample]) -> None:

@@ -6,18 +6,18 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.stats import bootstrap, permutation_test
+from scipy.stats import permutation_test, ttest_rel
 from threadpoolctl import threadpool_info
 
 from agebench import comparisons
 from agebench.arrays import one_blas_thread
 from agebench.comparisons import (
     PairedComparison,
-    bootstrap_column_means,
     compare_pairs,
     holm,
     sign_flip_p_values,
 )
+from agebench.intervals import mean_interval
 from agebench.types import Floats
 
 
@@ -78,7 +78,7 @@ def test_every_row_takes_part_in_random_swaps(people: int) -> None:
 
 def test_equal_estimators_do_not_differ() -> None:
     errors = np.repeat(_errors(100, 1), 3, axis=1) * 0.1
-    for pair in compare_pairs(errors, replicates=50, permutations=99):
+    for pair in compare_pairs(errors, permutations=99):
         assert (pair.difference_years, pair.p_value, pair.p_adjusted) == (0.0, 1.0, 1.0)
         assert pair.interval is not None
         assert pair.interval.low == pair.interval.high == 0.0
@@ -89,24 +89,23 @@ def test_the_p_value_is_never_zero() -> None:
     assert sign_flip_p_values(errors, permutations=999)[0, 1] == 1 / 1000
 
 
-def test_paired_bootstrap_agrees_with_scipys() -> None:
+def test_the_interval_is_scipys_of_paired_differences() -> None:
     errors = _errors(200, seed=8)
-    means = bootstrap_column_means(errors, replicates=9999)
-    ours = np.quantile(means[:, 0] - means[:, 1], [0.025, 0.975])
-    theirs = bootstrap(
-        (errors[:, 0] - errors[:, 1],), np.mean, method="percentile", rng=np.random.default_rng(3)
-    ).confidence_interval
-    assert ours.tolist() == pytest.approx([theirs.low, theirs.high], abs=0.04)
+    (pair,) = compare_pairs(errors, permutations=9)
+    theirs = ttest_rel(errors[:, 0], errors[:, 1]).confidence_interval(0.95)
+    assert pair.interval is not None
+    assert [pair.interval.low, pair.interval.high] == pytest.approx([theirs.low, theirs.high])
 
 
-def test_clustered_bootstrap_has_the_spread_of_people() -> None:
-    # Equal pictures per person: the bootstrap of people is that of their means.
-    by_person = _errors(60, seed=9)
-    errors, people = np.repeat(by_person, 5, axis=0), np.repeat(np.arange(60), 5).tolist()
-    means = bootstrap_column_means(errors, clusters=people, replicates=4000)
-    expected = by_person.std(axis=0) / np.sqrt(60)
-    assert means.std(axis=0) == pytest.approx(expected, rel=0.06)
-    assert means.mean(axis=0) == pytest.approx(errors.mean(axis=0), abs=0.06)
+def test_people_are_left_out_whole() -> None:
+    errors = _errors(60, seed=9)
+    people = [f"p{row // 2 % 17}" for row in range(60)]
+    (pair,) = compare_pairs(errors, clusters=people, permutations=9)
+    expected = mean_interval(errors[:, 0] - errors[:, 1], clusters=people, positive=False)
+    assert pair.people == 17
+    assert pair.interval is not None
+    assert expected is not None
+    assert [pair.interval.low, pair.interval.high] == pytest.approx([expected.low, expected.high])
 
 
 def test_the_order_of_the_pictures_does_not_matter() -> None:
@@ -115,8 +114,8 @@ def test_the_order_of_the_pictures_does_not_matter() -> None:
     order = np.random.default_rng(0).permutation(60)
     for clusters in (None, people):
         moved = None if clusters is None else [clusters[row] for row in order]
-        first = compare_pairs(errors, clusters=clusters, replicates=20, permutations=50)
-        second = compare_pairs(errors[order], clusters=moved, replicates=20, permutations=50)
+        first = compare_pairs(errors, clusters=clusters, permutations=50)
+        second = compare_pairs(errors[order], clusters=moved, permutations=50)
         for one, other in zip(first, second, strict=True):
             assert one.p_value == other.p_value
             assert one.interval is not None
@@ -126,7 +125,7 @@ def test_the_order_of_the_pictures_does_not_matter() -> None:
 
 def test_pairs_come_in_order_with_their_difference() -> None:
     errors = np.array([[1.0, 2.0, 6.0], [3.0, 2.0, 6.0]])
-    pairs = compare_pairs(errors, replicates=5, permutations=5)
+    pairs = compare_pairs(errors, permutations=5)
     assert [(pair.first, pair.second, pair.difference_years) for pair in pairs] == [
         (0, 1, 0.0),
         (0, 2, -4.0),
@@ -144,9 +143,9 @@ def test_nine_people_are_no_sample(clusters: list[str] | None) -> None:
 
 
 def test_ten_people_swap_in_all_ways_and_more_in_random_ones() -> None:
-    (few,) = compare_pairs([[1.0, 2.0]] * 10, replicates=5)
+    (few,) = compare_pairs([[1.0, 2.0]] * 10)
     assert (few.swaps, few.all_swaps, few.p_value, few.smallest_p) == (1024, True, 2**-9, 2**-9)
-    (many,) = compare_pairs([[1.0, 2.0]] * 30, replicates=5, permutations=199)
+    (many,) = compare_pairs([[1.0, 2.0]] * 30, permutations=199)
     assert (many.swaps, many.all_swaps, many.p_value, many.smallest_p) == (
         199,
         False,
@@ -159,7 +158,7 @@ def test_of_many_contenders_the_better_one_is_found() -> None:
     # Among 40 there are 780 pairs: with 9,999 swaps the least p, adjusted, would be 0.078.
     errors = _errors(60, 40)
     errors[:, 0] *= 0.01
-    pairs = compare_pairs(errors, replicates=5)
+    pairs = compare_pairs(errors)
     assert {(pair.swaps, pair.all_swaps) for pair in pairs} == {(78_000, False)}
     assert pairs[0].smallest_p == pytest.approx(780 / 78_001)
     first = [pair.p_adjusted for pair in pairs if pair.first == 0]
@@ -203,7 +202,7 @@ def test_each_pair_is_compared_on_the_pictures_that_both_have() -> None:
 
 
 def _compare(errors: Floats, people: list[str]) -> tuple[PairedComparison, ...]:
-    return compare_pairs(errors, clusters=people, replicates=50, permutations=300)
+    return compare_pairs(errors, clusters=people, permutations=300)
 
 
 def test_matrix_products_keep_to_one_thread() -> None:
