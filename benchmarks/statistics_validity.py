@@ -23,7 +23,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -209,27 +209,19 @@ def parts(simulations: int) -> Iterator[tuple[str, str, Callable[[], Any]]]:
         draws["measured"] = measured()
     for kind, draw in draws.items():
         for people in PEOPLE:
-            yield (
-                "coverage",
-                f"{kind}, {people}",
-                lambda draw=draw, people=people: coverage(draw, people, simulations),
-            )
-        yield "group_coverage", kind, lambda draw=draw: group_coverage(draw, simulations)
+            yield "coverage", f"{kind}, {people}", partial(coverage, draw, people, simulations)
+        yield "group_coverage", kind, partial(group_coverage, draw, simulations)
     for shapes in (exchangeable, heavier_tails, rare_disasters):
         for people in TESTED_PEOPLE:
-            yield (
-                "type_1_error",
-                f"{shapes.__name__}, {people}",
-                lambda shapes=shapes, people=people: type_1_error(shapes, people, simulations),
-            )
+            name = f"{shapes.__name__}, {people}"
+            yield "type_1_error", name, partial(type_1_error, shapes, people, simulations)
     for share in (0.05, 0.2, 0.5):
         for people, pictures in ((10, 10), (20, 10), (80, 10), (20, 1), (100, 1)):
+            name = f"{share}, {people} x {pictures}"
             yield (
                 "share_coverage",
-                f"{share}, {people} x {pictures}",
-                lambda share=share, people=people, pictures=pictures: share_coverage(
-                    people, pictures, share, simulations
-                ),
+                name,
+                partial(share_coverage, people, pictures, share, simulations),
             )
 
 
