@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
 from agebench.errors import WeightsError, WeightsUnavailableError
+from agebench.regular import open_regular
 
 TIMEOUT_S: tuple[float, float] = (10.0, 30.0)
 """Longest wait for a connection, and between two pieces of data, in seconds."""
@@ -120,7 +121,7 @@ def sha256_of(path: str | Path) -> str:
         WeightsError: the file can't be read.
     """
     try:
-        with Path(path).open("rb") as stream:
+        with open_regular(path) as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise WeightsError(f"can't read {path}: {error.strerror or error}") from error
@@ -158,7 +159,7 @@ def check_readable(path: Path) -> int:
         if not path.is_file():
             what = "a folder" if path.is_dir() else "no regular file"
             raise SourceError(f"{what} in place of a model", "wrong")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             head = stream.read(HEAD_BYTES)
             size_bytes = os.fstat(stream.fileno()).st_size
     except OSError as error:

@@ -14,6 +14,7 @@ from typing import IO
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.references import user_path
+from agebench.regular import read_regular
 
 MOST_OF_NAME = 180
 """Bytes of a file's name that its temporary name holds; most systems end names at 255."""
@@ -184,7 +185,7 @@ def read_whole(path: Path, what: str, limit_bytes: int) -> bytes:
             raise AgebenchError(
                 f"{str(path)!r} has more than {limit_bytes:,} bytes, too many for {what}"
             )
-        return path.read_bytes()
+        return read_regular(path)
     except (OSError, ValueError) as error:
         raise AgebenchError(f"{str(path)!r} can't be read: {error}") from error
 

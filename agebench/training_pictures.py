@@ -21,6 +21,7 @@ from agebench.errors import DatasetError, UsageError
 from agebench.places import without_home
 from agebench.protocols import Dataset, FaceDetector, ProgressStep
 from agebench.registry import load_dataset, load_detector
+from agebench.regular import read_regular
 from agebench.train.joined import join_faces, named
 from agebench.train.model_settings import ModelSettings
 from agebench.train.settings import DataSettings, TrainSettings
@@ -165,7 +166,7 @@ class Pictures:
 def sha256_of(item: Sample) -> str:
     """Return the sha256 of a picture's file; "" where it can't be read, which reading will say."""
     try:
-        return hashlib.sha256(item.path.read_bytes()).hexdigest()
+        return hashlib.sha256(read_regular(item.path)).hexdigest()
     except OSError:
         return ""
 

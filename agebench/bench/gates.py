@@ -25,6 +25,7 @@ from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError, suggestion
 from agebench.metrics import cumulative_score
+from agebench.regular import read_regular
 from agebench.types import LABEL_KINDS, MAX_AGE_YEARS
 
 TOLERANCE_YEARS = 0.1
@@ -242,7 +243,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _read_baseline(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_bytes(), parse_constant=_no_constant)
+        content = json.loads(read_regular(path), parse_constant=_no_constant)
     except (OSError, ValueError, RecursionError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise AgebenchError(f"baseline {str(path)!r} can't be read: {reason}") from error

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from agebench.datasets.names import shown
 from agebench.errors import DatasetError
+from agebench.regular import read_regular
 
 DELIMITERS = (",", ";", "\t")
 LARGEST_BYTES = 500_000_000
@@ -89,7 +90,7 @@ def _text(file: Path) -> str:
             raise DatasetError(
                 f"{str(file)!r} has more than {LARGEST_BYTES:,} bytes: no list of pictures"
             )
-        text = file.read_bytes().decode("utf-8-sig")
+        text = read_regular(file).decode("utf-8-sig")
     except OSError as error:
         raise DatasetError(f"{str(file)!r} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 from agebench.errors import DatasetError
+from agebench.regular import open_regular
 from agebench.types import FGNET_68_POINTS, LANDMARK_COUNTS, Point
 
 # A file of 68 points has about 1.5 kB; what is far larger is something else.
@@ -47,7 +48,7 @@ def _text(path: Path) -> str:
     try:
         if not path.is_file():
             raise DatasetError(f"no landmark file at {str(path)!r}: expected a .pts file")
-        with path.open("rb") as stream:
+        with open_regular(path) as stream:
             data = stream.read(_LARGEST_BYTES + 1)
     except (OSError, ValueError) as error:
         raise DatasetError(f"landmark file {str(path)!r} can't be read: {error}") from error

@@ -19,6 +19,7 @@ from agebench.datasets.split_lists import read_folder, read_list, read_text
 from agebench.datasets.splits import UNUSED, Split
 from agebench.errors import DatasetError, UsageError
 from agebench.files import csv_line, write_whole
+from agebench.regular import open_regular
 from agebench.types import LABEL_KINDS, Problem, plain
 
 FORMAT = "agebench-split"
@@ -87,7 +88,7 @@ def read_split(path: str | Path) -> Split:
             raise DatasetError(
                 f"{str(source)!r} has more than {LARGEST_BYTES:,} bytes: no list of names"
             )
-        with source.open("rb") as stream:
+        with open_regular(source) as stream:
             start = stream.read(len(_HEADER))
     except (OSError, ValueError) as error:
         raise DatasetError(f"{str(source)!r} can't be read: {error}") from error

@@ -18,6 +18,7 @@ from agebench.datasets.csv_table import read_table
 from agebench.datasets.names import shown
 from agebench.datasets.splits import Split
 from agebench.errors import DatasetError
+from agebench.regular import read_regular
 
 NAME_COLUMNS = ("image", "name", "file", "filename", "path", "image_path")
 PART_COLUMNS = ("part", "split", "set", "subset", "fold", "partition")
@@ -132,7 +133,7 @@ def read_text(file: Path) -> str:
         DatasetError: it can't be read or is no text in UTF-8.
     """
     try:
-        text = file.read_bytes().decode("utf-8-sig")
+        text = read_regular(file).decode("utf-8-sig")
     except OSError as error:
         raise DatasetError(f"{str(file)!r} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -31,6 +31,7 @@ from agebench.detectors.common import (
 )
 from agebench.errors import ModelError
 from agebench.protocols import BoxToFrame, DetectorSpec
+from agebench.regular import read_regular
 from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor
 from agebench.types import Face, Floats, Image, WeightsFile
@@ -174,7 +175,7 @@ def _find_files(path: Path | None) -> tuple[ModelSource, tuple[WeightsFile, ...]
         own = beside if beside is not None and beside.is_file() else None
         layout = weights.resolve(LAYOUT_FILE, explicit=own, wheelhouse=house)
     try:
-        text = layout.path.read_text(encoding="utf-8")
+        text = read_regular(layout.path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{layout.path}: is no layout of a TensorFlow graph: {error}") from error
     source = ModelSource("tensorflow", graph.path, config=text, outputs=(OUTPUT,))

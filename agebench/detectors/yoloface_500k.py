@@ -30,6 +30,7 @@ from agebench.detectors.common import (
 )
 from agebench.errors import ModelError, UsageError
 from agebench.protocols import BoxToFrame, DetectorSpec
+from agebench.regular import read_regular
 from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor
 from agebench.types import Face, Image, WeightsFile
@@ -102,7 +103,7 @@ def darknet_files(version: str, path: Path | None) -> tuple[ResolvedWeights, Res
         raise UsageError(f"{path}: its layout is expected beside it as {own_layout.name}")
     layout = weights.resolve(f"{stem}.cfg", explicit=own_layout)
     try:
-        return layout, file, layout.path.read_text(encoding="utf-8")
+        return layout, file, read_regular(layout.path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{layout.path}: is no Darknet layout: {error}") from error
 

@@ -23,6 +23,7 @@ from agebench.detectors.common import (
 )
 from agebench.errors import ModelError
 from agebench.protocols import BoxToFrame, DetectorSpec, RuntimeInfo
+from agebench.regular import read_regular
 from agebench.types import FIVE_POINTS, Face, Floats, Image
 from agebench.vision.opencv import cv2
 
@@ -37,7 +38,7 @@ _COLUMNS = 15
 def _create(path: Path, confidence: float, nms: float) -> Any:
     # From memory, so that paths outside ASCII work on every system.
     try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
+        data = np.frombuffer(read_regular(path), np.uint8)
         empty = np.zeros(0, np.uint8)
         return cv2.FaceDetectorYN.create("onnx", data, empty, (320, 320), confidence, nms, TOP_K)
     except (cv2.error, OSError) as error:

@@ -12,6 +12,7 @@ import numpy as np
 
 from agebench.errors import DatasetError, UsageError
 from agebench.protocols import EstimatorSpec
+from agebench.regular import read_regular
 from agebench.types import MAX_AGE_YEARS, AgePrediction, Crops, CropSpec, Setting, ViewSpec
 
 DEFAULT_YEARS = 30.0
@@ -79,7 +80,7 @@ def _read_ages(path: Path) -> tuple[list[float], str]:
             raise DatasetError(f"{path}: expected a CSV file with a column 'age', found no file")
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise DatasetError(f"{path}: larger than {_MAX_FILE_BYTES} bytes, expected a CSV file")
-        content = path.read_bytes()
+        content = read_regular(path)
         rows = csv.DictReader(io.StringIO(content.decode("utf-8-sig"), newline=""))
         if "age" not in (rows.fieldnames or ()):
             raise DatasetError(f"{path}: expected a column 'age', got {rows.fieldnames}")

@@ -20,6 +20,7 @@ from agebench.estimators.spec_checks import check_graph, stretch_note, test_card
 from agebench.estimators.spec_output import AgeScale, OutputReader, Rule
 from agebench.estimators.spec_schema import SpecFile, file_beside, read_spec
 from agebench.protocols import EstimatorSpec
+from agebench.regular import open_regular
 from agebench.runtimes.base import Model, ModelSource
 from agebench.runtimes.model_bytes import read_model
 from agebench.runtimes.opening import open_model
@@ -265,7 +266,7 @@ def _check_tflite(path: Path, kind: str, written: SpecFile) -> None:
 
 def _read_config(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
         if len(content) > MAX_CONFIG_BYTES:
             raise UsageError(f"{path}: expected a layout of at most {MAX_CONFIG_BYTES} bytes")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from agebench.errors import UsageError
+from agebench.regular import open_regular
 from agebench.typed_tables import read_table
 
 MAX_FILE_BYTES = 64 * 1024
@@ -29,7 +30,7 @@ def read_toml(path: Path, table: type[_Table]) -> _Table:
     try:
         if not path.is_file():
             raise UsageError(f"{path}: expected a TOML file, found no file")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = file.read(MAX_FILE_BYTES + 1)
         if len(content) > MAX_FILE_BYTES:
             raise UsageError(f"{path}: longer than {MAX_FILE_BYTES} bytes, expected a TOML file")

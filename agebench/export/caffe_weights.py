@@ -23,6 +23,7 @@ from agebench.export.age_file import generated
 from agebench.export.age_net_onnx import age_net_core, layout_of
 from agebench.export.writing import proven
 from agebench.files import check_target, write_whole
+from agebench.regular import read_regular
 from agebench.runtimes.age_net_layout import (
     CHANNEL_MEAN,
     INPUT_NAME,
@@ -92,7 +93,7 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
     library = _library()
     try:
         size = path.stat().st_size
-        content = path.read_bytes() if path.is_file() and size <= MAX_BYTES else b""
+        content = read_regular(path) if path.is_file() and size <= MAX_BYTES else b""
     except OSError as error:
         raise ModelError(f"{path}: can't be read: {error.strerror}") from error
     if size > MAX_BYTES:

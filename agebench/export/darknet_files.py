@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.errors import ModelError, inert
+from agebench.regular import read_regular
 
 MAX_WEIGHTS_BYTES = 1 << 29
 BATCH_NORM_EPS = 1e-6
@@ -92,7 +93,7 @@ class WeightReader:
     def __init__(self, path: Path) -> None:
         try:
             size = path.stat().st_size
-            content = path.read_bytes() if size <= MAX_WEIGHTS_BYTES else b""
+            content = read_regular(path) if size <= MAX_WEIGHTS_BYTES else b""
         except OSError as error:
             raise ModelError(f"{path}: can't be read: {error.strerror}") from error
         if size > MAX_WEIGHTS_BYTES or len(content) < 16:

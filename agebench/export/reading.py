@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import ModelError, WeightsError, inert
 from agebench.export.metadata import FileSpec, from_properties
+from agebench.regular import open_regular
 
 MAX_FILE_BYTES = 1 << 30
 """A larger file is refused before it is read; a ResNet-101 per view has a third of it."""
@@ -109,7 +110,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
         if not path.is_file():
             kind = "is not a regular file" if path.exists() else "does not exist"
             raise WeightsError(f"{path} {kind}, expected an ONNX file: check the path")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             content = file.read(size) if size <= max_bytes else b""
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from agebench.references import user_path
 from agebench.types import Problem
 
 STDIN = "-"
+
+_DEEP = re.compile(r"(?<![^/])\*\*(?:/+|$)")
 
 LEFT_OUT = "a video, left out: --out, --workers and --explain are for pictures"
 
@@ -101,10 +105,47 @@ def _in_folder(folder: Path, *, moving: bool) -> tuple[list[str], list[Problem]]
 def _matching(argument: str, path: Path) -> list[str]:
     if not glob.has_magic(argument):
         raise AgebenchError(f"there is no picture, folder or video at {argument!r}: check the path")
-    found = [name for name in glob.iglob(str(path), recursive=True) if not os.path.isdir(name)]  # noqa: PTH112, PTH207 - a pattern as the shell reads it
+    found = {name for name in _named(str(path)) if not os.path.isdir(name)}  # noqa: PTH112 - of many
     if not found:
         raise AgebenchError(f"no file matches the pattern {argument!r}")
     return sorted(_file_name(readable_name(name)) for name in found)
+
+
+def _named(pattern: str) -> Iterator[str]:
+    """Yield what a pattern names, as the shell reads it; ``**`` enters no folder twice.
+
+    Two links to a folder in itself would else have endless ways to each file.
+    """
+    deep = _DEEP.search(pattern)
+    if deep is None:
+        yield from glob.iglob(pattern)  # noqa: PTH207 - names as they are written
+        return
+    head, rest = pattern[: deep.start()], pattern[deep.end() :]
+    starts = glob.iglob(head) if glob.has_magic(head) else [head]  # noqa: PTH207
+    for start in starts:
+        for folder in _folders_below(start):
+            yield from _named(os.path.join(glob.escape(folder), rest or "*"))  # noqa: PTH118
+
+
+def _folders_below(start: str) -> Iterator[str]:
+    """Yield a folder and those below it but for hidden ones, each once; links come last."""
+    seen: set[tuple[int, int]] = set()
+    waiting, linked = deque([start]), deque[str]()
+    while waiting or linked:
+        folder = (waiting or linked).popleft()
+        try:
+            status = os.stat(folder or ".")  # noqa: PTH116 - text, of many
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder or ".") as entries:
+                inner = [entry for entry in entries if not entry.name.startswith(".")]
+            folders = [entry for entry in inner if entry.is_dir()]
+        except OSError:
+            continue
+        yield folder
+        for entry in folders:
+            (linked if entry.is_symlink() else waiting).append(os.path.join(folder, entry.name))  # noqa: PTH118
 
 
 def _file_name(name: str) -> str:

@@ -14,6 +14,7 @@ from agebench.bench.results import PREDICTIONS_FILE, READABLE_VERSIONS, RESULT_F
 from agebench.bench.speed import BENCH_FILE
 from agebench.bench.speed import READABLE_VERSIONS as BENCH_VERSIONS
 from agebench.errors import AgebenchError, UsageError
+from agebench.regular import read_regular
 from agebench.report.contents import BENCH, RESULT
 from agebench.report.structure import Check, StructureError
 from agebench.weights import sha256_of
@@ -163,7 +164,7 @@ def _read(path: Path) -> str:
                 f"{path}: {status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}: "
                 "compare on fewer pictures"
             )
-        return path.read_text(encoding="utf-8")
+        return read_regular(path).decode("utf-8")
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {path}: expected {WHAT}") from error
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from agebench.errors import DeviceError, ModelError, UsageError, inert
 from agebench.protocols import RuntimeInfo
+from agebench.regular import read_regular
 
 Tensor: TypeAlias = npt.NDArray[Any]
 ModelKind: TypeAlias = Literal["onnx", "caffe", "darknet", "tensorflow", "tflite"]
@@ -73,7 +74,7 @@ class ModelSource:
         Raises:
             OSError: the file can't be read.
         """
-        return self.path.read_bytes() if self.data is None else self.data
+        return read_regular(self.path) if self.data is None else self.data
 
     @staticmethod
     def kind_of(path: Path) -> ModelKind:

@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from agebench.errors import ModelError, UsageError, WeightsError
 from agebench.files import write_whole
+from agebench.regular import open_regular
 from agebench.runtimes import caffe_schema
 
 Blob: TypeAlias = npt.NDArray[np.float32]
@@ -203,7 +204,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
         if not path.is_file():
             kind = "is not a regular file" if path.exists() else "does not exist"
             raise WeightsError(f"{path} {kind}, expected a Caffe file: check the path")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= max_bytes:
                 return file.read(size)

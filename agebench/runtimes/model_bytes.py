@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError
 
 from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import ModelError, WeightsError, inert
+from agebench.regular import open_regular
 from agebench.runtimes.base import MAX_MODEL_BYTES, ModelKind
 
 _PROTOBUF: frozenset[ModelKind] = frozenset({"onnx", "caffe", "tensorflow"})
@@ -56,7 +57,7 @@ def _read(path: Path) -> bytes:
     try:
         if not path.is_file():
             raise WeightsError(f"no model file at {path}: check the path")
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= MAX_MODEL_BYTES:
                 return file.read(MAX_MODEL_BYTES + 1)

@@ -22,6 +22,7 @@ from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import WeightsError
 from agebench.files import write_whole
 from agebench.places import without_folders
+from agebench.regular import read_regular
 from agebench.train.settings import TrainSettings, settings_from
 from agebench.train.stability import DivergedError
 
@@ -138,7 +139,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             )
         if path.stat().st_size > LARGEST_BYTES:
             raise WeightsError(f"{path} is no checkpoint: it has more than 8 GB")
-        data = path.read_bytes()
+        data = read_regular(path)
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror}") from error
     head = _header(data, path)

@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from agebench.errors import UsageError
+from agebench.regular import read_regular
 from agebench.train.augment_settings import AugmentSettings
 from agebench.train.bootstrap import BootstrapSettings
 from agebench.train.loss_settings import LossSettings
@@ -216,7 +217,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_FILE_BYTES:
             raise UsageError(f"{path} is no settings file: it has more than 1,000,000 bytes")
-        text = path.read_text(encoding="utf-8")
+        text = read_regular(path).decode("utf-8")
         if max(line.count(".") for line in text.split("\n")) > MAX_LINE_DOTS:
             raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: divide it")
         return tomllib.loads(text)

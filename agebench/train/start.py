@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes, find_hashes
+from agebench.regular import read_regular
 from agebench.train.checkpoint import read_checkpoint
 
 
@@ -64,7 +65,7 @@ def read_start(path: Path) -> Start:
     saved = read_checkpoint(path)
     return Start(
         saved.averaged,
-        hashlib.sha256(path.read_bytes()).hexdigest(),
+        hashlib.sha256(read_regular(path)).hexdigest(),
         len(saved.state.get("history") or ()),
         saved.about.get("split"),
         find_hashes(path, path.parent / RUN_HASHES),

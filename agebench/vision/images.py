@@ -18,6 +18,7 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError, features
 
 from agebench.errors import ImageError
+from agebench.regular import is_regular, read_regular
 from agebench.types import Image
 from agebench.vision.jpeg import ending_with_its_data
 from agebench.vision.opencv import cv2
@@ -47,7 +48,7 @@ def check_regular(path: Path, expected: str) -> int:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"{path}: can't be read: {reason}") from error
-    if not stat.S_ISREG(status.st_mode):
+    if not is_regular(status):
         kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
         raise ImageError(f"{path}: expected {expected}, got {kind}")
     return status.st_size
@@ -63,7 +64,7 @@ def read_file(path: Path) -> bytes:
     if size_bytes > MAX_FILE_BYTES:
         raise ImageError(f"{path}: {size_bytes:,} bytes, more than the limit of {MAX_FILE_BYTES:,}")
     try:
-        data = path.read_bytes()
+        data = read_regular(path)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"{path}: can't be read: {reason}") from error

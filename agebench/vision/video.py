@@ -15,6 +15,7 @@ import numpy as np
 
 from agebench.errors import AgebenchError, ImageError, UsageError
 from agebench.files import new_beside
+from agebench.regular import open_regular
 from agebench.types import Image
 from agebench.vision.images import check_regular
 from agebench.vision.opencv import cv2
@@ -80,6 +81,8 @@ class VideoSource:
             )
         except cv2.error as error:
             raise ImageError(f"{self.name}: can't be opened: {error.err}") from error
+        except (OSError, ValueError) as error:
+            raise ImageError(f"{self.name}: can't be opened: {error}") from error
         if not self._capture.isOpened():
             self._capture.release()
             raise ImageError(f"{self.name}: {_why_not_opened(source)}")
@@ -146,9 +149,11 @@ def open_video(path: Path) -> Any:
     FFmpeg takes a relative name such as ``http:host:80?cam.mp4`` for an address, and a file's
     content for a list of other places; other readers of OpenCV take names for patterns (``%d``).
     """
-    whole_path = os.path.abspath(path)  # noqa: PTH100 - FFmpeg follows links itself
-    with _files_only():
-        return cv2.VideoCapture(whole_path, cv2.CAP_FFMPEG)
+    with _files_only(), open_regular(path) as file:
+        # Where it can be, the very file that was looked at: another may have taken the name since.
+        opened = f"/proc/self/fd/{file.fileno()}"
+        place = opened if os.path.exists(opened) else os.path.abspath(path)  # noqa: PTH100, PTH110 - FFmpeg follows links itself
+        return cv2.VideoCapture(place, cv2.CAP_FFMPEG)
 
 
 @contextmanager

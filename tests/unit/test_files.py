@@ -30,12 +30,12 @@ def test_what_is_no_file_is_a_sentence(name: str, tmp_path: Path) -> None:
 def test_a_file_that_may_not_be_read_is_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(_: Path) -> bytes:
+    def refuse(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
     file = tmp_path / "a"
     file.touch()
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(AgebenchError, match=r"can't be read: .*Permission denied"):
         read_whole(file, "a thing", 5)
 
