@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+
 from agebench.bench.bench_faces import generated_face
 from agebench.bench.devices import load_on
 from agebench.bench.memory import device_used_bytes, peak_rss_bytes
@@ -17,8 +19,11 @@ from agebench.bench.threads import pinned
 from agebench.errors import AgebenchError
 from agebench.processes import end_with_parent
 from agebench.protocols import Estimator
-from agebench.registry import load_estimator
+from agebench.registry import DETECTORS, load_detector, load_estimator
 from agebench.runtimes.base import WatchedModel, watch_models
+
+TRIAL_SIZE = (240, 320, 3)
+"""Of the picture that a detector is tried on."""
 
 
 def main(started: float, answer_to: int, watch: int) -> None:
@@ -106,6 +111,10 @@ def _peaks(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, A
 
 def _trial(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
     """Load and use a model that may crash whoever does so."""
+    if order["group"] == DETECTORS:
+        picture = np.random.default_rng(0).integers(0, 256, TRIAL_SIZE, dtype=np.uint8)
+        load_detector(order["reference"]).detect(picture)
+        return {}
     estimator = load_estimator(order["reference"])
     estimator.predict(generated_face().cut(estimator.spec.crop, 1))
     return {}

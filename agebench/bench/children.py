@@ -8,13 +8,18 @@ when its parent does (`agebench.processes.end_with_parent`).
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import IO, Any
+
+import psutil
 
 from agebench.bench.threads import THREAD_VARIABLES
 from agebench.errors import AgebenchError, inert
@@ -30,6 +35,8 @@ class ChildDiedError(AgebenchError):
 MAX_ANSWER_BYTES = 1 << 26
 _MAX_SAID_BYTES = 1 << 16
 _PIPE_S = 5.0
+_LOOK_S = 0.05
+"""Between two looks at a child's memory."""
 
 # The clock is read before anything is imported: what came before is the start of the process.
 _CODE = (
@@ -42,7 +49,12 @@ _MAX_ERROR = 300
 
 
 def ask_child(
-    task: str, order: Mapping[str, Any], *, threads: int, timeout_s: float = TIMEOUT_S
+    task: str,
+    order: Mapping[str, Any],
+    *,
+    threads: int,
+    timeout_s: float = TIMEOUT_S,
+    memory_bytes: float = math.inf,
 ) -> dict[str, Any]:
     """Run one task of `agebench.bench.child` in a new process and return its answer.
 
@@ -51,6 +63,7 @@ def ask_child(
         order: what the task needs, as JSON can hold it.
         threads: for numpy's matrix products, which take it from the environment at start.
         timeout_s: a child that takes longer hangs.
+        memory_bytes: a child that takes more is ended.
 
     Raises:
         ChildDiedError: it gave no answer; what it last said.
@@ -72,7 +85,11 @@ def ask_child(
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
-        answer, said = _listen(child, timeout_s)
+        answer, said = _listen(child, timeout_s, memory_bytes)
+    except _TooMuchMemoryError as error:
+        raise ChildDiedError(
+            f"{_what(task, order)}: it took more than {memory_bytes / 1e9:g} GB of memory"
+        ) from error
     except subprocess.TimeoutExpired as error:
         raise ChildDiedError(
             f"{_what(task, order)}: no answer after {timeout_s:g} s: does the model hang?"
@@ -82,21 +99,50 @@ def ask_child(
     return _read(answer, said, child.returncode, _what(task, order))
 
 
-def _listen(child: subprocess.Popen[bytes], timeout_s: float) -> tuple[bytes, bytes]:
+class _TooMuchMemoryError(Exception):
+    pass
+
+
+def _listen(
+    child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: float
+) -> tuple[bytes, bytes]:
     """Return what a child answers, and the end of what it says on stderr; it is over then.
 
     Raises:
+        _TooMuchMemoryError: it takes more; it has been killed.
         subprocess.TimeoutExpired: it takes longer; it has been killed.
     """
     assert child.stdout is not None  # noqa: S101 - both are pipes
     assert child.stderr is not None  # noqa: S101
     answer, said = _Kept(child.stdout, MAX_ANSWER_BYTES), _Kept(child.stderr, _MAX_SAID_BYTES)
     try:
+        if memory_bytes < math.inf:
+            _watch_memory(child, time.monotonic() + timeout_s, memory_bytes)
         child.wait(timeout_s)
     finally:
         child.kill()  # nothing happens where it has ended
         child.wait()
     return answer.all(), said.all()
+
+
+def _watch_memory(child: subprocess.Popen[bytes], until_s: float, memory_bytes: float) -> None:
+    """Wait for a child's end, and look at its memory meanwhile.
+
+    Raises:
+        _TooMuchMemoryError: it takes more.
+        subprocess.TimeoutExpired: it is still there at `until_s`, by `time.monotonic()`.
+    """
+    process = psutil.Process(child.pid)
+    while True:
+        with suppress(psutil.Error):  # it has just ended
+            if process.memory_info().rss > memory_bytes:
+                raise _TooMuchMemoryError
+        left_s = until_s - time.monotonic()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(max(0.0, min(_LOOK_S, left_s)))
+            return
+        if left_s <= 0:
+            raise subprocess.TimeoutExpired(child.args, 0)
 
 
 class _Kept:
@@ -119,6 +165,13 @@ class _Kept:
         return self._kept
 
 
+def _signal_words(number: int) -> str:
+    if number == getattr(signal, "SIGKILL", 9):
+        return "was killed (out of memory?)"
+    names = {int(item): item.name for item in signal.Signals}
+    return f"crashed ({names.get(number, f'signal {number}')})"
+
+
 def _what(task: str, order: Mapping[str, Any]) -> str:
     name = order.get("reference", "")
     return f"{task.replace('_', ' ')} of {name}" if name else f"{task} in a child process"
@@ -128,7 +181,7 @@ def _read(answer: bytes, stderr: bytes, code: int, what: str) -> dict[str, Any]:
     if not answer:
         lines = inert(stderr.decode(errors="replace"), lines=True).strip().splitlines()
         said = f": {lines[-1][:_MAX_ERROR]}" if lines else ""
-        how = "was killed (out of memory?)" if code < 0 else "failed"
+        how = "failed" if code >= 0 else _signal_words(-code)
         raise ChildDiedError(f"{what} {how}, exit code {code}{said}")
     found: dict[str, Any] = json.loads(answer)
     if "error" in found:

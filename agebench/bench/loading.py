@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
-from agebench.bench.children import ChildDiedError, ask_child
 from agebench.bench.selection import SplitMaker, find_split
+from agebench.bench.trial import crash_of
 from agebench.datasets.training_hashes import KnowsItsTraining, TrainingHashes
 from agebench.errors import (
     AgebenchError,
@@ -19,7 +19,7 @@ from agebench.errors import (
 )
 from agebench.foreign import foreign_code
 from agebench.protocols import Dataset, Estimator, FaceDetector
-from agebench.references import called, parse_reference
+from agebench.references import called
 from agebench.registry import (
     DETECTORS,
     ESTIMATORS,
@@ -28,12 +28,6 @@ from agebench.registry import (
     require_registered,
 )
 from agebench.vision.regions import require_regions
-
-TRIAL_TIMEOUT_S = 300.0
-"""A model given by its path that takes longer to load and to answer for one face hangs."""
-
-_PARSED_IN_PYTHON = frozenset({"torch"})
-"""Estimators whose files no importer in C++ reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +105,7 @@ def _load_one(item: str | Estimator, skip_unavailable: bool) -> Contender:
     if not isinstance(item, str):
         return _checked(Contender(*named_estimator(item)))
     name = called(item)
-    crash = _crash_of(item)
+    crash = crash_of(item)
     if crash:
         return Contender(name, None, crash)
     try:
@@ -123,29 +117,6 @@ def _load_one(item: str | Estimator, skip_unavailable: bool) -> Contender:
                 f"{name}: {str(error).removesuffix('.')} (or leave it out with --skip-unavailable)"
             ) from error
         return Contender(name, None, str(error))
-
-
-def _crash_of(reference: str) -> str:
-    """Try a file that a stranger may have made in a process of its own; return how that died.
-
-    The parsers of model files are large programs in C++: what crashes them must not end a run.
-    "" where it lived, even if it failed in a sentence: that is then raised here as well.
-    """
-    parsed = parse_reference(reference)
-    if parsed.path is None or parsed.name in _PARSED_IN_PYTHON:
-        return ""
-    try:
-        if not parsed.path.exists():  # nothing to choke on: said at once, without a process
-            return ""
-    except (OSError, ValueError):
-        return ""
-    try:
-        ask_child("trial", {"reference": reference}, threads=1, timeout_s=TRIAL_TIMEOUT_S)
-    except ChildDiedError as error:
-        return str(error)
-    except AgebenchError:
-        pass
-    return ""
 
 
 def _checked(contender: Contender) -> Contender:

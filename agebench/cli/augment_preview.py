@@ -69,12 +69,16 @@ def command(
     if out.suffix.lower() != ".png":
         raise UsageError(f"a PNG is written: name a file that ends in .png, not {out}")
     check_target(out)
+    from agebench.bench.trial import try_models
+
+    finder = detector or settings.data.detector
+    try_models(detectors=[finder])
     training = import_training()
     if each:
         drawn["draws"] = 0
     name, where = _pictures(settings.data, dataset, root)
     height, width = training.draw_preview(
-        settings, out, dataset=(name, where), detector=detector or settings.data.detector, **drawn
+        settings, out, dataset=(name, where), detector=finder, **drawn
     )
     click.echo(inert(f"Written to {out}: {width}x{height} pixels, on pictures of {name}"))
 

@@ -85,11 +85,14 @@ def command(
     """
     from agebench.bench.speed import BENCH_FILE, BenchSettings, bench
     from agebench.bench.speed_tables import print_bench
+    from agebench.bench.trial import try_models
 
     how = BenchSettings(batches=read_batches(batch), **settings)  # type: ignore[arg-type]  # click checked the types
+    names = join_options(estimators)
+    try_models(names, [detector])
     with progress_bars() as progress:
         result = bench(
-            join_options(estimators),
+            names,
             dataset=dataset,
             root=root,
             detector=detector,

@@ -74,6 +74,7 @@ def command(
     from agebench.bench.results import PREDICTIONS_FILE, RESULT_FILE
     from agebench.bench.settings import CompareSettings
     from agebench.bench.tables import print_result
+    from agebench.bench.trial import try_models
 
     if not (estimators or dataset or out or as_json):
         out, report = Path(defaults.DEMO_FOLDER), True
@@ -84,6 +85,7 @@ def command(
         raise UsageError("--root needs --dataset: what lies there?")
     references = join_options(estimators) or list(defaults.ESTIMATORS)
     gates.require_names([called(reference) for reference in references])
+    try_models(detectors=[detector])
     with progress_bars() as progress:
         result = compare(
             references,

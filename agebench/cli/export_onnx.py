@@ -117,6 +117,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     if int8 and dataset is None:
         raise UsageError("--int8 needs --dataset: real faces, to find the range of each number")
     _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
+    from agebench.bench.trial import try_models
+
+    try_models(detectors=[face_detector])
     faces = _Faces(dataset, root, face_detector, protocol, part, sample, seed)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
     allowed = _tolerance(tolerance, precision)  # before a file is downloaded for nothing
@@ -251,12 +254,14 @@ def _checkpoint(path: Path, *, flip: bool) -> Candidate:
 
 
 def _caffe_age_net(reference: Reference) -> Candidate:
+    from agebench.bench.trial import try_models
     from agebench.class_years import read_class_years
     from agebench.estimators import caffe_age_net, caffe_age_net_utkface
     from agebench.export.age_net_onnx import age_net_candidate
     from agebench.registry import load_estimator
     from agebench.weights import resolve
 
+    try_models([reference.text])
     estimator = load_estimator(reference)
     table = reference.options.get("table")
     years = None if table is None else read_class_years(user_path(table))[0].years
@@ -307,9 +312,11 @@ def _reduced(
 
 
 def _detector(text: str, out: Path, *, check: bool) -> None:
+    from agebench.bench.trial import try_models
     from agebench.cli.export_detector import darknet_of
     from agebench.export.detector_file import export_detector
 
+    try_models(detectors=[text])
     written = export_detector(darknet_of(text), out, check=check)
     console = Console(highlight=False)
     report = written.report

@@ -56,6 +56,7 @@ def command(
     from agebench.bench.fitting import fit_years
     from agebench.bench.selection import refuse_lists
     from agebench.bench.settings import CompareSettings
+    from agebench.bench.trial import try_models
     from agebench.errors import UsageError
 
     names = join_options(estimator)
@@ -63,6 +64,7 @@ def command(
         raise UsageError(f"expected one estimator, got {len(names)}: {', '.join(names)}")
     check_target(out)
     refuse_lists(out, root, str(settings.get("protocol") or ""))
+    try_models(names, [detector])
     with progress_bars() as progress:
         table = fit_years(
             names[0],

@@ -85,6 +85,7 @@ def command(
     After each age stands the interval that holds 80 % of what the estimator thinks possible.
     A picture that can't be read does not end the run: it is counted and listed.
     """
+    from agebench.bench.trial import try_models
     from agebench.prediction.run import PictureRun, PredictSettings
     from agebench.prediction.sources import Sources, find_sources
 
@@ -96,6 +97,7 @@ def command(
     wanted = PredictSettings(estimators=estimators, **settings)
     still = out is not None or wanted.explain or wanted.workers > 1
     found = find_sources(sources, moving=not still) if sources else Sources(())
+    try_models(estimators, [wanted.detector])
     run = PictureRun(found, wanted, camera=camera)
     if out is not None:
         run.refuse_moving("--out")

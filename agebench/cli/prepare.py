@@ -107,9 +107,11 @@ def command(
 
     A manifest lies beside them.  If stopped, the same command goes on where it was.
     """
+    from agebench.bench.trial import try_models
     from agebench.prepare.run import prepare
     from agebench.prepare.settings import PrepareSettings
 
+    try_models(detectors=[detector])
     names = tuple(name.strip() for name in views.split(",") if name.strip())
     try:
         with progress_bars() as progress:

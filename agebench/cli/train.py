@@ -66,6 +66,9 @@ def command(
 
     if resume and not (out / LAST_FILE).is_file():
         raise UsageError(f"--resume: there is no run in {out} to go on with")
+    from agebench.bench.trial import try_models
+
+    try_models(detectors=[settings.data.detector or None])
     # Of several processes the first one speaks.
     console = Console(stderr=as_json, quiet=os.environ.get("RANK", "0") != "0")
     try:

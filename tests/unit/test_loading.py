@@ -9,7 +9,7 @@ import pytest
 
 from agebench import compare
 from agebench.bench import compare as compare_module
-from agebench.bench import loading
+from agebench.bench import loading, trial
 from agebench.bench.settings import CompareSettings
 from agebench.errors import AgebenchError, UsageError
 from agebench.runtimes.base import wanted_threads
@@ -23,7 +23,7 @@ def test_a_path_to_nothing_is_said_without_a_process(
     def never(*_: Any, **__: Any) -> None:
         raise AssertionError("a process was started for a file that is not there")
 
-    monkeypatch.setattr(loading, "ask_child", never)
+    monkeypatch.setattr(trial, "ask_child", never)
     with pytest.raises(AgebenchError, match="none"):
         loading.load_contenders([reference.format(tmp_path)], skip_unavailable=False)
 
