@@ -16,7 +16,7 @@ from rich.console import Console
 
 from agebench import compare
 from agebench.bench import defaults
-from agebench.bench.tables import print_result
+from agebench.report.terminal_tables import print_result
 
 COLUMNS = 104
 # The template loads its fonts from a third party's server: the reader's own will do.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -49,7 +49,10 @@ Examples:
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
 @rare_option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
-@click.option("--report", is_flag=True, help="Write report.html beside the result files.")
+@click.option(
+    "--report/--no-report", default=None, help="report.html beside the result files [if --out]."
+)
+@click.option("--full", is_flag=True, help="Print all tables, not the ranking alone.")
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 @help_all
@@ -60,9 +63,8 @@ def command(
     detector: str | None,
     out: Path | None,
     as_json: bool,
-    report: bool,
     gates: Gates,
-    **settings: str | int | bool | None,
+    **settings: Any,
 ) -> None:
     """Measure estimators on the same faces: error in years and milliseconds.
 
@@ -73,11 +75,13 @@ def command(
     from agebench.bench.compare import compare
     from agebench.bench.results import PREDICTIONS_FILE, RESULT_FILE
     from agebench.bench.settings import CompareSettings
-    from agebench.bench.tables import print_result
     from agebench.bench.trial import try_models
+    from agebench.report.terminal_tables import print_result
 
     if not (estimators or dataset or out or as_json):
-        out, report = Path(defaults.DEMO_FOLDER), True
+        out = Path(defaults.DEMO_FOLDER)
+    full, asked = settings.pop("full"), settings.pop("report")
+    report = out is not None if asked is None else asked
     if report:
         _check_report(out)
     console = Console()
@@ -93,7 +97,7 @@ def command(
             root=root,
             detector=detector,
             out=out,
-            settings=CompareSettings(**settings),  # type: ignore[arg-type]  # click checked the types
+            settings=CompareSettings(**settings),
             progress=progress,
         )
     if report and out is not None:
@@ -104,7 +108,7 @@ def command(
         # ASCII alone, so that it is JSON in whatever encoding stdout has.
         click.echo(json.dumps(result.to_json(), allow_nan=False))
     else:
-        print_result(result, console)
+        print_result(result, console, full=full)
         if out is not None:
             names = [RESULT_FILE, PREDICTIONS_FILE, *(["report.html"] if report else [])]
             written = f"Written to {out}: {', '.join(names)}"

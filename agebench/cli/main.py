@@ -74,12 +74,17 @@ class _LazyGroup(click.Group):
 
 @click.group(
     cls=_LazyGroup,
+    invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Example: agebench compare; 'agebench VERB --help' tells more; -h, --version.",
 )
 @click.version_option(__version__, prog_name="agebench")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """How good a facial age estimator really is, and how fast."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
 
 
 _COMPLETION = "_AGEBENCH_COMPLETE"

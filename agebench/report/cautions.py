@@ -51,7 +51,8 @@ def _contaminated(joined: Joined, entry: Entry) -> Iterator[Note]:
 
 def _clipped(joined: Joined, entry: Entry) -> Iterator[Note]:
     scored, clipped = entry.content["scored"], entry.content["clipped"]
-    if not scored or clipped / scored < NOTABLE_CLIPPED:
+    looks = entry.content["spec"]["name"] != "constant"
+    if not looks or not scored or clipped / scored < NOTABLE_CLIPPED:
         return
     reach = f"reached more than {percent(CLIPPED_SHARE, 0)} % beyond the picture"
     if clipped == scored:

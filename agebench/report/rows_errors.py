@@ -103,17 +103,23 @@ def against_first(joined: Joined, entry: Entry) -> str:
         return "no verdict"
     if entry is first:
         return "lowest error"
-    for pair in joined.pairs:
-        if {pair["first"], pair["second"]} == {first.label, entry.label}:
-            sign = -1 if pair["first"] == first.label else 1
-            return _verdict(pair, sign)
-    return "not tested"
+    pair = pair_with_best(joined, entry)
+    return (
+        "not tested" if pair is None else _verdict(pair, -1 if pair["first"] == first.label else 1)
+    )
+
+
+def pair_with_best(joined: Joined, entry: Entry) -> Mapping[str, Any] | None:
+    """Return the test of an estimator against the best one; None where they were not tested."""
+    labels = {entry.label, joined.best.label if joined.best is not None else ""}
+    pairs = (pair for pair in joined.pairs if {pair["first"], pair["second"]} == labels)
+    return next(pairs, None)
 
 
 def _verdict(pair: Mapping[str, Any], sign: int) -> str:
     """In words, of the pair's one that is not the first; `sign` turns the difference to it."""
-    if pair["verdict"] == "no difference shown" or pair["difference_years"] is None:
-        return "no difference shown"
+    if pair["difference_years"] is None or not pair["verdict"].endswith("better"):
+        return str(pair["verdict"])
     difference = sign * float(pair["difference_years"])
     word = "worse" if difference > 0 else "better"
     # The corrected test may show what an interval that holds 0 does not: signs are kept.

@@ -25,7 +25,6 @@ from agebench.bench.compare import compare
 from agebench.bench.prediction_rows import CSV_COLUMNS
 from agebench.bench.results import CompareResult, prepare_folder
 from agebench.bench.settings import CompareSettings
-from agebench.bench.tables import decade_table, print_result
 from agebench.buckets import ADIENCE_CLASSES as ADIENCE
 from agebench.datasets.base import SampleList
 from agebench.errors import AgebenchError, UsageError, WeightsUnavailableError
@@ -33,6 +32,7 @@ from agebench.files import write_whole
 from agebench.locks import alone_in
 from agebench.metrics import ClassAccuracy
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
+from agebench.report.terminal_tables import decade_table, print_result
 from agebench.types import (
     AgePrediction,
     Crops,

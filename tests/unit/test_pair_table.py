@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from agebench.bench.results import CompareResult
-from agebench.bench.tables import pair_table
+from agebench.report.terminal_tables import pair_table
 
 
 def _shown(**pair: Any) -> str:

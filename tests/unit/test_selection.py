@@ -19,7 +19,6 @@ from agebench import compare
 from agebench.bench import results
 from agebench.bench.selection import scored_on
 from agebench.bench.settings import CompareSettings
-from agebench.bench.tables import print_result
 from agebench.datasets.base import SampleList
 from agebench.datasets.comparability import comparable
 from agebench.datasets.protocols import build_split
@@ -27,6 +26,7 @@ from agebench.datasets.split_files import write_split
 from agebench.datasets.training_hashes import TrainingHashes
 from agebench.errors import AgebenchError, ContractError, DatasetError, UsageError
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
+from agebench.report.terminal_tables import print_result
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text())

@@ -1,10 +1,11 @@
-"""A result as tables for the terminal; rounding happens here and nowhere before."""
+"""A result in the terminal: the ranking, on request all tables, and the remarks."""
 
 from __future__ import annotations
 
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -14,12 +15,16 @@ from rich.table import Table
 from rich.text import Text
 
 from agebench.bench.latency import OWN_STAGES, StageTimes
-from agebench.bench.results import CompareResult, EstimatorResult
+from agebench.bench.results import RESULT_FILE, CompareResult, EstimatorResult
 from agebench.bench.speed_tables import busy_lines, faster_lines
 from agebench.bench.swaps import swaps_tried
 from agebench.bench.timing import busyness_json
 from agebench.errors import inert
 from agebench.intervals import Interval
+from agebench.report.joining import join
+from agebench.report.reading import ResultFile
+from agebench.report.terminal_ranking import in_ascii, ranking_lines
+from agebench.report.words import bounds, number, percent
 
 MAX_LISTED = 5
 """Failures that are listed by name; the rest is in the result file."""
@@ -32,20 +37,15 @@ FEW_PICTURES = 20
 
 
 def _number(value: float | None, digits: int = 2) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
+    return in_ascii(number(value, digits))
 
 
 def _share(value: float | None) -> str:
-    return "-" if value is None else f"{100 * value:.1f}"
+    return in_ascii(percent(value))
 
 
 def _with_interval(value: float | None, interval: Interval | None) -> str:
-    bounds = "" if interval is None else f" [{interval.low:.2f}, {interval.high:.2f}]"
-    return f"{_number(value)}{bounds}"
-
-
-def _signed(value: float | None) -> str:
-    return "-" if value is None else f"{value:+.2f}"
+    return f"{_number(value)} {in_ascii(bounds(interval))}".rstrip()
 
 
 def _shown(text: str) -> str:
@@ -69,36 +69,8 @@ class _Name:
 
 def _table(title: str, columns: Sequence[RenderableType]) -> Table:
     table = Table(title=title, title_justify="left", header_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="left" if number == 0 else "right", overflow="fold")
-    return table
-
-
-def error_table(result: CompareResult) -> Table:
-    """MAE with interval, RMSE, median, bias and cumulative scores, best MAE first."""
-    # The common subset may hold labels that are ranges, which have no error in years.
-    counts = [
-        (item.score.errors.n, item.score.errors.people)
-        for item in result.estimators
-        if item.score is not None
-    ]
-    pictures, people = max(counts, key=lambda both: both[0], default=(0, None))
-    of = "" if people is None else f" of {people} people"
-    title = f"Error in years on the {pictures} pictures{of} for which all gave an age"
-    columns = ("estimator", "MAE [95 %]", "RMSE", "median", "bias")
-    table = _table(title, columns)
-    for item in sorted(result.estimators, key=_rank):
-        if item.score is None:
-            table.add_row(_Name(item.name), "unavailable", "", "", "")
-            continue
-        errors = item.score.errors
-        table.add_row(
-            _Name(item.name),
-            _with_interval(errors.mae_years, errors.mae_interval),
-            _number(errors.rmse_years),
-            _number(errors.median_years),
-            _signed(errors.bias_years),
-        )
+    for at, column in enumerate(columns):
+        table.add_column(column, justify="left" if at == 0 else "right", overflow="fold")
     return table
 
 
@@ -137,15 +109,22 @@ def share_table(result: CompareResult) -> Table:
     columns = ("estimator", "CS@1", "CS@3", "CS@5", "CS@10", "exact", "1-off")
     table = _table("Share of pictures within k years, and of right classes (%)", columns)
     for item in _scored(result):
-        classes = item.score.classes if item.score else None
+        classes = _class_shares(result, item)
         shares = item.score.errors.cs.values() if item.score else ()
-        table.add_row(
-            _Name(item.name),
-            *map(_share, shares),
-            _share(classes.exact if classes else None),
-            _share(classes.one_off if classes else None),
-        )
+        table.add_row(_Name(item.name), *map(_share, shares), *map(_share, classes))
     return table
+
+
+def _class_shares(
+    result: CompareResult, item: EstimatorResult
+) -> tuple[float | None, float | None]:
+    """Right class, and right or next: of its own classes, else of the eight Adience ones."""
+    classes = item.score.classes if item.score else None
+    if classes is not None and classes.n:
+        return classes.exact, classes.one_off
+    analysis = {} if result.analysis is None else result.analysis["estimators"]
+    buckets = analysis.get(item.name, {}).get("buckets") or {}
+    return buckets.get("exact"), buckets.get("one_off")
 
 
 def count_table(result: CompareResult) -> Table:
@@ -228,26 +207,29 @@ def _remarks(result: CompareResult) -> list[str]:
     several = sum(record.faces > 1 for record in result.records)
     if several:
         remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
-    remarks += _few(result)
-    remarks += _tests(result)
-    remarks += _failures(result)
-    remarks += _faster(result)
-    remarks += _seen(result)
-    for item in result.estimators:
-        if item.score is None:
-            remarks += f"{item.name}: not available: {item.contender.reason}".split("\n")
-        elif item.contender.estimator is not None:
-            remarks += [f"{item.name}: {note}" for note in item.contender.estimator.spec.notes]
-    return remarks
+    return [*remarks, *_few(result), *_tests(result), *_failures(result), *_busy(result)]
+
+
+def _more(result: CompareResult) -> list[str]:
+    """Who is faster, and what the estimators' makers say of them."""
+    return _faster(result) + [
+        f"{item.name}: {note}"
+        for item in result.estimators
+        if item.contender.estimator is not None
+        for note in item.contender.estimator.spec.notes
+    ]
 
 
 def _faster(result: CompareResult) -> list[str]:
     timing = result.timing
-    if timing is None:
+    if timing is None or not timing.comparisons:
         return []
     controls = [] if timing.control is None else [timing.control]
-    lines = faster_lines(timing.comparisons, controls) if timing.comparisons else []
-    return [*lines, *busy_lines(busyness_json(timing.busyness))]
+    return list(faster_lines(timing.comparisons, controls))
+
+
+def _busy(result: CompareResult) -> list[str]:
+    return [] if result.timing is None else list(busy_lines(busyness_json(result.timing.busyness)))
 
 
 def _tests(result: CompareResult) -> list[str]:
@@ -285,16 +267,6 @@ def _few(result: CompareResult) -> list[str]:
     return remarks
 
 
-def _seen(result: CompareResult) -> list[str]:
-    """Name the estimators that were trained on what they are scored on."""
-    return [
-        f"{item.name} was TRAINED ON {len(item.score.seen_in_training)} of its "
-        f"{item.score.scored} scored pictures: its error is not to be believed."
-        for item in result.estimators
-        if item.score is not None and item.score.seen_in_training
-    ]
-
-
 def _failures(result: CompareResult) -> list[str]:
     listed = [
         f"  {record.sample.name}: {record.reason}"
@@ -314,23 +286,33 @@ def _failures(result: CompareResult) -> list[str]:
     return [f"Failed: {len(listed)}.", *listed[:MAX_LISTED], *rest]
 
 
-def print_result(result: CompareResult, console: Console) -> None:
-    """Print the tables that have something to say, then the remarks."""
-    tables = [error_table(result)]
+def print_result(result: CompareResult, console: Console, *, full: bool = False) -> None:
+    """Print the ranking, then the remarks; with `full` all tables that have something to say."""
+    joined = join([ResultFile(Path(RESULT_FILE), result.to_json())])
+    for line in ranking_lines(joined, console.width):
+        console.print(line, highlight=False, soft_wrap=True)
+    if full:
+        for table in _tables(result):
+            console.print(table)
+    for remark in [*_remarks(result), *(_more(result) if full else [])]:
+        console.print(_shown(remark), highlight=False, soft_wrap=True)
+    if not full:
+        console.print("Tests of all pairs, shares, decades, counts and times by stage: --full")
+
+
+def _tables(result: CompareResult) -> list[Table]:
+    tables = []
     scores = [item.score for item in result.estimators if item.score is not None]
     of_years = any(score.errors.n for score in scores)
+    if result.analysis is not None and result.analysis["pairs"]:
+        tables.append(pair_table(result))
     if of_years or any(score.classes is not None and score.classes.n for score in scores):
         tables.append(share_table(result))
     if of_years:
         tables.append(decade_table(result))
-    if result.analysis is not None and result.analysis["pairs"]:
-        tables.insert(1, pair_table(result))
     if any(item.score and item.score.ranges for item in result.estimators):
         tables.append(range_table(result))
     tables.append(count_table(result))
     if result.latency is not None:
         tables.append(latency_table(result))
-    for table in tables:
-        console.print(table)
-    for remark in _remarks(result):
-        console.print(_shown(remark), highlight=False, soft_wrap=True)
+    return tables

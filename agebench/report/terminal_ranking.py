@@ -1,0 +1,150 @@
+"""The ranking as lines for the terminal: within its width, cautions below the row they are of."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rich.cells import cell_len, set_cell_size
+from rich.text import Text
+
+from agebench.errors import inert
+from agebench.report.cautions import cautions
+from agebench.report.joining import Entry, Joined
+from agebench.report.rows_errors import pair_with_best
+from agebench.report.words import MINUS, bounds, counted, milliseconds, number, percent, signed
+
+USUAL_WIDTH = 80
+LEAST_NAME = 16
+_GAP = 2
+
+
+@dataclass(frozen=True, slots=True)
+class _Column:
+    """A column of figures.
+
+    Attributes:
+        title: above it.
+        cells: one for each row.
+        keep: columns of a lower number are left out first where the terminal is narrow.
+    """
+
+    title: str
+    cells: Sequence[str]
+    keep: int
+
+    @property
+    def width(self) -> int:
+        return max(map(cell_len, (self.title, *self.cells)))
+
+
+def ranking_lines(joined: Joined, width: int = USUAL_WIDTH) -> Iterator[Text]:
+    """Yield the ranking, best first, no line wider than `width` (from 40) terminal cells."""
+    entries = joined.entries
+    yield Text(f"Error in years on {counted(int(joined.rows.sum()), 'picture')}", "bold")
+    columns = _columns(joined)
+    names = [inert(entry.label) for entry in entries]
+    longest = max(map(cell_len, ("estimator", *names)))
+    kept = _fitting(columns, width - min(longest, LEAST_NAME))
+    room = min(longest, width - sum(column.width + _GAP for column in kept))
+    head = [column.title.rjust(column.width) for column in kept]
+    yield Text((" " * _GAP).join([set_cell_size("estimator", room), *head]).rstrip(), "underline")
+    for row, entry in enumerate(entries):
+        cells = [column.cells[row].rjust(column.width) for column in kept]
+        name = set_cell_size(in_the_middle(names[row], room), room)
+        yield Text((" " * _GAP).join([name, *cells]).rstrip())
+        yield from _cautions(joined, entry, width)
+
+
+def in_the_middle(name: str, room: int) -> str:
+    """Return a name that takes at most `room` cells, its middle left out where it is longer.
+
+    >>> in_the_middle("onnx:/models/night/tiny.onnx@cv2dnn", 20)
+    'onnx:/mo..nnx@cv2dnn'
+    """
+    if cell_len(name) <= room:
+        return name
+    left = (room - 2) // 2
+    right = room - 2 - left
+    head, tail = name, name
+    while cell_len(head) > left:
+        head = head[:-1]
+    while cell_len(tail) > right:
+        tail = tail[1:]
+    return f"{head}..{tail}"
+
+
+def _fitting(columns: Sequence[_Column], room: int) -> list[_Column]:
+    """The columns that have room, the more important ones first, in their own order."""
+    kept: list[_Column] = []
+    for column in sorted(columns, key=lambda column: -column.keep):
+        if sum(other.width + _GAP for other in (*kept, column)) > room:
+            break
+        kept.append(column)
+    return [column for column in columns if column in kept]
+
+
+def _columns(joined: Joined) -> list[_Column]:
+    rows = joined.entries
+    found = [
+        _Column("MAE", [in_ascii(number(entry.mae_years)) for entry in rows], 9),
+        _Column("[95 %]", [_interval(entry) for entry in rows], 8),
+        _Column("vs. best", [_against_best(joined, entry) for entry in rows], 7),
+        _Column("bias", [_figure(entry, "bias_years") for entry in rows], 6),
+        _Column("<=5 y, %", [_within_five(entry) for entry in rows], 4),
+    ]
+    if any(len(entry.samples_ms("total")) for entry in rows):
+        found.append(_Column("ms", [_median_ms(entry) for entry in rows], 5))
+    return found
+
+
+def in_ascii(text: str) -> str:
+    """Return figures as words.py writes them in characters that every terminal has."""
+    return text.replace(MINUS, "-").replace("\u2013", "-")
+
+
+def _interval(entry: Entry) -> str:
+    return "" if entry.errors is None else in_ascii(bounds(entry.errors.mae_interval))
+
+
+def _figure(entry: Entry, name: str) -> str:
+    return "" if entry.errors is None else in_ascii(signed(getattr(entry.errors, name)))
+
+
+def _within_five(entry: Entry) -> str:
+    return "" if entry.errors is None else in_ascii(percent(entry.errors.cs[5]))
+
+
+def _median_ms(entry: Entry) -> str:
+    times = entry.samples_ms("total")
+    return in_ascii(milliseconds(float(np.median(times)) if len(times) else None))
+
+
+def _against_best(joined: Joined, entry: Entry) -> str:
+    best = joined.best
+    if entry.mae_years is None:
+        return "" if entry.content["available"] else "unavailable"
+    if entry is best:
+        return "best"
+    pair = None if entry.contamination else pair_with_best(joined, entry)
+    if pair is None or pair["verdict"] == "no verdict" or pair["difference_years"] is None:
+        return "no verdict"
+    if pair["verdict"] == "no difference shown":
+        return "not shown"
+    sign = -1 if best is not None and pair["first"] == best.label else 1
+    difference = sign * float(pair["difference_years"])
+    return f"{in_ascii(signed(difference))} {'worse' if difference > 0 else 'better'}"
+
+
+def _cautions(joined: Joined, entry: Entry, width: int) -> Iterator[Text]:
+    told = [(note.text, note.severe) for note in cautions(joined, entry)]
+    if not entry.content["available"]:
+        told = [(entry.content["unavailable_reason"], False)]
+    for text, severe in told:
+        mark, style = ("!", "bold red") if severe else ("-", "dim")
+        shown = inert(in_ascii(text), lines=True)
+        for line in textwrap.wrap(f"{shown}.".replace("..", "."), max(20, width - 4)):
+            yield Text(f"  {mark} {line}", style)
+            mark = " "
