@@ -29,13 +29,13 @@ from PIL import Image as PillowImage
 from scipy.interpolate import RBFInterpolator
 
 from agebench import load_dataset, load_detector
-from agebench.bench.faces import largest
 from agebench.cli.progress import progress_bars
 from agebench.datasets.protocols import PictureFacts, find_protocol, make_split, read_facts
 from agebench.datasets.splits import Split, part
 from agebench.files import write_whole
 from agebench.protocols import FaceDetector
 from agebench.types import Floats, Image, Sample
+from agebench.vision.choice import chosen_face
 from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2
 
@@ -134,10 +134,10 @@ def find_points(sample: Sample, detector: FaceDetector) -> tuple[Image, Floats] 
     """Read a chip and return it with its five points; None where no face is found."""
     image = read_image(sample.path)
     padded = cv2.copyMakeBorder(image, PAD_PX, PAD_PX, PAD_PX, PAD_PX, cv2.BORDER_REPLICATE)
-    faces = detector.detect(np.asarray(padded, np.uint8))
-    if image.shape != (SIDE_PX, SIDE_PX, 3) or not faces:
+    face = chosen_face(detector.detect(np.asarray(padded, np.uint8)))
+    if image.shape != (SIDE_PX, SIDE_PX, 3) or face is None:
         return None
-    return image, np.asarray(largest(faces).landmarks_xy) - PAD_PX
+    return image, np.asarray(face.landmarks_xy) - PAD_PX
 
 
 def similarity(source_xy: Floats, target_xy: Floats) -> tuple[complex, complex]:

@@ -23,11 +23,11 @@ import numpy as np
 
 from agebench import load_dataset, load_detector, load_estimator
 from agebench.bench.environment import describe_environment
-from agebench.bench.faces import largest
 from agebench.datasets.landmarks import read_pts
 from agebench.files import write_whole
 from agebench.protocols import FaceDetector
 from agebench.types import FGNET_68_POINTS, CropSpec, Face, FaceFrame, Image, Sample, ViewSpec
+from agebench.vision.choice import chosen_face
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame, face_from_landmarks
 from agebench.vision.images import encode_png, read_image
@@ -69,7 +69,8 @@ def region_ious(
 def detect_all(detector: FaceDetector, images: Sequence[Image]) -> list[FaceFrame | None]:
     """Return the canonical frame of the largest face of each picture."""
     found = [detector.detect(image) for image in images]
-    return [canonical_frame(largest(faces), detector.spec) if faces else None for faces in found]
+    chosen = map(chosen_face, found)
+    return [None if face is None else canonical_frame(face, detector.spec) for face in chosen]
 
 
 def own_frames(samples: Sequence[Sample]) -> list[FaceFrame | None]:

@@ -49,8 +49,8 @@ Examples:
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
 @rare_option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
-@click.option(
-    "--report/--no-report", default=None, help="report.html beside the result files [if --out]."
+@rare_option(
+    "--report/--no-report", default=None, help="report.html beside the result files; on with --out."
 )
 @click.option("--full", is_flag=True, help="Print all tables, not the ranking alone.")
 @gate_options

@@ -351,14 +351,14 @@ def test_ranges_that_lie_in_one_class_are_judged_by_class(tmp_path: Path) -> Non
     assert score is not None
     assert score.classes == ClassAccuracy(3, 0, 0, 1 / 3, 2 / 3)
     text = io.StringIO()
-    print_result(result, Console(file=text, width=120))
+    print_result(result, Console(file=text, width=120), full=True)
     (row,) = [line for line in text.getvalue().splitlines() if "classes" in line and "33.3" in line]
     assert "66.7" in row
 
 
 def test_all_tables_are_printed(dataset: SampleList) -> None:
     text = io.StringIO()
-    print_result(_run(dataset), Console(file=text, width=120))
+    print_result(_run(dataset), Console(file=text, width=120), full=True)
     shown = text.getvalue()
     for part in ("3.75", "broken", "Against age ranges", "p50 / p90 / p99", "x.jpg: no age"):
         assert part in shown

@@ -19,7 +19,6 @@ import pytest
 from agebench import load_dataset, load_detector
 from agebench.bench import defaults
 from agebench.bench.defaults import choose_detector
-from agebench.bench.faces import largest
 from agebench.cli.main import main
 from agebench.datasets import sample as sample_module
 from agebench.datasets.names import parse_utkface
@@ -27,6 +26,7 @@ from agebench.errors import DatasetError, UsageError
 from agebench.manifest import bundled_dir
 from agebench.protocols import DatasetSpec
 from agebench.types import Floats, Problem
+from agebench.vision.choice import chosen_face
 from agebench.vision.images import read_image
 
 ROOT = Path(__file__).parents[2]
@@ -121,7 +121,9 @@ def test_faces_lie_as_in_utkface(shared_weights: Path) -> None:
     for item in load_dataset("sample").samples[::6]:
         faces = detector.detect(read_image(item.path))
         assert faces, item.name
-        places.append(np.array(largest(faces).landmarks_xy))
+        face = chosen_face(faces)
+        assert face is not None
+        places.append(np.array(face.landmarks_xy))
     points: Floats = np.mean(places, axis=0) / 200
     eyes, mouth = points[:2], points[3:]
     assert eyes[:, 1].mean() == pytest.approx(0.29, abs=0.02)

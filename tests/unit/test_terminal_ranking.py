@@ -1,0 +1,101 @@
+"""The ranking in the terminal: within its width, every caution at its row, no odd figure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.cells import cell_len
+
+from agebench.bench.analysis import analyse
+from agebench.bench.results import CompareResult
+from agebench.report.joining import Joined, join
+from agebench.report.reading import read_result
+from agebench.report.terminal_ranking import in_the_middle, ranking_lines
+
+Make = Callable[..., dict[str, Any]]
+Write = Callable[..., Path]
+AGES = np.arange(1.0, 61.0)
+
+LONG = "onnx:/home/somebody/models/2026/night/tiny-network.onnx@cv2dnn"
+
+
+@pytest.fixture
+def joined(write_result: Write, make_result: Make) -> Joined:
+    content = make_result(
+        {LONG: AGES + 2, "cheat": AGES, "\u5e74\u9f62" * 20: AGES + 9, "even": AGES}
+    )
+    cheat = content["estimators"][1]
+    names = [image["image"] for image in content["images"]]
+    cheat["seen_in_training"] = {"what": "x", "count": 45, "images": names[:45]}
+    content["analysis"] = analyse(content)
+    return join([read_result(write_result(content=content))])
+
+
+@pytest.mark.parametrize("width", [50, 80, 140])
+def test_no_line_is_wider_than_the_terminal(joined: Joined, width: int) -> None:
+    lines = [line.plain for line in ranking_lines(joined, width)]
+    assert max(map(cell_len, lines)) <= width
+    # Every estimator has a line of its own, whatever the width.
+    assert sum(not line.startswith("  ") for line in lines) == 2 + 4
+    assert any("MAE" in line and "[95 %]" in line for line in lines[1:2])
+
+
+def test_a_long_name_loses_its_middle_and_not_its_ends(joined: Joined) -> None:
+    (line,) = (line.plain for line in ranking_lines(joined, 80) if line.plain.startswith("onnx"))
+    assert line.split()[0].endswith("cv2dnn")
+    assert ".." in line.split()[0]
+    wide = [line.plain for line in ranking_lines(joined, 160)]
+    assert any(line.startswith(LONG) for line in wide)
+
+
+def test_a_caution_stands_below_its_row(joined: Joined) -> None:
+    lines = [line.plain for line in ranking_lines(joined, 80)]
+    at = next(at for at, line in enumerate(lines) if line.startswith("cheat"))
+    assert "no verdict" in lines[at]
+    assert lines[at + 1].startswith("  ! trained on 45 of its 60 pictures: no verdict; on the 15")
+    assert lines[2].startswith("even")
+    assert " best " in lines[2]
+
+
+def test_no_figure_is_minus_nought(write_result: Write, make_result: Make) -> None:
+    almost = AGES + np.resize([0.001, -0.0012], 60)
+    joined = join([read_result(write_result(content=make_result({"a": almost, "b": AGES + 9})))])
+    text = "\n".join(line.plain for line in ranking_lines(joined, 80))
+    assert "-0.00" not in text
+    assert "+0.00" not in text
+
+
+@pytest.mark.parametrize("room", [8, 9, 20, 61])
+def test_names_are_shortened_to_what_there_is(room: int) -> None:
+    for name in (LONG, "\u5e74" * 50, "short"):
+        short = in_the_middle(name, room)
+        assert cell_len(short) <= room
+        assert short[0] == name[0]
+        assert short[-1] == name[-1]
+
+
+def test_classes_of_an_estimator_without_any_are_adiences(make_result: Make) -> None:
+    from rich.console import Console
+
+    from agebench.bench.loading import Contender
+    from agebench.bench.results import EstimatorResult
+    from agebench.bench.scores import Score
+    from agebench.metrics import summarise
+    from agebench.report.terminal_tables import share_table
+
+    errors = summarise(AGES, AGES + 1)
+    score = Score(errors, errors, 60, 0, 0, 0, None, None)
+    item = EstimatorResult(Contender("good", None), score, {})
+    analysis = make_result()["analysis"]
+    stated = analysis["estimators"]["good"]["buckets"]
+    console = Console(width=100)
+    with console.capture() as capture:
+        console.print(share_table(CompareResult((item,), [], 60, None, {}, analysis)))
+    (row,) = (line for line in capture.get().splitlines() if "good" in line)
+    assert f"{100 * stated['exact']:.1f}" in row
+    assert f"{100 * stated['one_off']:.1f}" in row
+    assert "-" not in row
