@@ -140,8 +140,13 @@ def _require_ages(result: CompareResult) -> None:
 
 def _check_report(out: Path | None) -> None:
     """Find out before anything long begins that there will be a place for the report."""
-    from agebench.report.writing import prepare_target
+    from agebench.files import check_target
 
     if out is None:
         raise UsageError("--report needs --out: the report is written beside the result files")
-    prepare_target(out, ("html",))
+    try:
+        there = out.is_dir()
+    except (OSError, ValueError):  # said where the folder is made
+        there = False
+    if there:
+        check_target(out / "report.html")

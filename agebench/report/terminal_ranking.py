@@ -125,7 +125,7 @@ def _median_ms(entry: Entry) -> str:
 def _against_best(joined: Joined, entry: Entry) -> str:
     best = joined.best
     if entry.mae_years is None:
-        return "" if entry.content["available"] else "unavailable"
+        return "" if entry.content["available"] else "not available"
     if entry is best:
         return "best"
     pair = None if entry.contamination else pair_with_best(joined, entry)

@@ -168,6 +168,7 @@ def test_a_good_run_exits_0_and_says_where(cli: Cli, folders: Path, tmp_path: Pa
     assert "result.json" in run.out
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "predictions.csv",
+        "report.html",
         "result.json",
     ]
     # |7-30| and |40-30|
