@@ -31,6 +31,12 @@ def cautions(joined: Joined, entry: Entry) -> list[Note]:
     ]
 
 
+def looks_at_faces(entry: Entry) -> bool:
+    """Return whether it is more than the baseline that says one age of everybody."""
+    spec = entry.content["spec"]
+    return spec is not None and spec["name"] != "constant"
+
+
 def _apart(entry: Entry) -> Iterator[Note]:
     """It gave an age for so few pictures that all others would be judged on these."""
     apart = (entry.analysis or {}).get("apart")
@@ -51,8 +57,7 @@ def _contaminated(joined: Joined, entry: Entry) -> Iterator[Note]:
 
 def _clipped(joined: Joined, entry: Entry) -> Iterator[Note]:
     scored, clipped = entry.content["scored"], entry.content["clipped"]
-    looks = entry.content["spec"]["name"] != "constant"
-    if not looks or not scored or clipped / scored < NOTABLE_CLIPPED:
+    if not looks_at_faces(entry) or not scored or clipped / scored < NOTABLE_CLIPPED:
         return
     reach = f"reached more than {percent(CLIPPED_SHARE, 0)} % beyond the picture"
     if clipped == scored:

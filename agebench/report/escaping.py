@@ -31,6 +31,7 @@ _LATEX = {
     "*": "{*}",
     "\N{HYPHEN}": "{-}",
     "\N{MINUS SIGN}": "$-$",
+    "\N{NO-BREAK SPACE}": "~",
     "\N{EN DASH}": "--",
     "\N{LESS-THAN OR EQUAL TO}": r"$\leq$",
     "\N{MULTIPLICATION SIGN}": r"$\times$",

@@ -8,7 +8,6 @@ from pathlib import PurePath
 from typing import Any
 
 from agebench.bench.swaps import swaps_tried
-from agebench.report.cautions import cautions
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
 from agebench.report.reading import ResultFile
@@ -25,16 +24,6 @@ _LABELS = {
     ),
     "unknown": "How the true ages came about is not known.",
 }
-
-
-def warnings(joined: Joined) -> list[str]:
-    """Return what makes a figure not to be believed."""
-    return [
-        f"{entry.label}: {caution.text}."
-        for entry in _available(joined)
-        for caution in cautions(joined, entry)
-        if caution.severe
-    ]
 
 
 def _available(joined: Joined) -> list[Entry]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from agebench.report.cautions import looks_at_faces
 from agebench.report.joining import Entry, Joined
-from agebench.report.svg import Look, look
+from agebench.report.svg import BASELINE_LOOK, Look, look
 
 MAX_DRAWN = 10
 """Estimators that are drawn: more lines than that can't be told apart.  Tables have all."""
@@ -30,5 +31,10 @@ class Figure:
 
 
 def drawn(joined: Joined) -> Sequence[tuple[Entry, Look]]:
-    """Return the best estimators, each with the look that it has in every picture."""
-    return [(entry, look(at)) for at, entry in enumerate(joined.scored[:MAX_DRAWN])]
+    """Return the best estimators, each with the look that it has in every picture.
+
+    The baseline that says one age of everybody is grey, and takes no colour from the others.
+    """
+    shown = joined.scored[:MAX_DRAWN]
+    looks = map(look, range(len(shown)))
+    return [(entry, next(looks) if looks_at_faces(entry) else BASELINE_LOOK) for entry in shown]

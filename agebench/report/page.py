@@ -23,6 +23,7 @@ from agebench.report.figures import Figure, drawn
 from agebench.report.gallery import Tile, gallery, why_no_thumbnails
 from agebench.report.grid import Grid
 from agebench.report.joining import Entry, Joined, letter
+from agebench.report.opening import answer, false_adult_grid
 from agebench.report.plots_analysis import calibration_figures, gate_figures, is_calibrated
 from agebench.report.plots_errors import age_figure, density_figures, front_figure, score_figure
 from agebench.report.plots_latency import latency_figure
@@ -43,6 +44,7 @@ from agebench.report.rows_errors import (
     pair_grid,
     range_grid,
     ranking,
+    small_groups,
 )
 from agebench.report.svg import key
 from agebench.report.sweeps import looks, sweep_figures, sweep_grids
@@ -59,6 +61,7 @@ class Section:
         name: where links lead to.
         title: its heading.
         words: paragraphs.
+        items: sentences of a list.
         figures: pictures; `kind` is "small" for many.
         legend: who is who, above the pictures: key and name.
         grids: tables.
@@ -77,6 +80,7 @@ class Section:
     galleries: Sequence[tuple[str, Sequence[Tile]]] = ()
     facts: Sequence[tuple[str, facts.Facts]] = ()
     commands: Sequence[str] = field(default=())
+    items: Sequence[str] = ()
 
 
 def title(joined: Joined) -> str:
@@ -106,8 +110,10 @@ def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[Swee
         script=Markup(script),  # noqa: S704 - the package's own file
         style_hash=_hash(style),
         script_hash=_hash(script),
-        warnings=facts.warnings(joined),
-        remarks=facts.remarks(joined),
+        answer=answer(joined),
+        opening=[figure for figure in [front_figure(joined)] if figure is not None],
+        keys=_legend(joined),
+        rates=_some(false_adult_grid(joined)),
         sections=[part for make in _SECTIONS for part in make(joined)]
         + [part for at, sweep in enumerate(sweeps) for part in _sweep(sweep, joined, at)]
         + list(_worst(joined, thumbnails))
@@ -176,6 +182,7 @@ def _ranking(joined: Joined) -> Iterator[Section]:
         words.append("The estimators were not tested against each other.")
     ranges = range_grid(joined)
     yield Section("ranking", "Ranking", words, grids=_some(ranking(joined), ranges, pairs))
+    yield Section("notes", "What to know of these figures", items=facts.remarks(joined))
 
 
 def _changes(joined: Joined) -> Iterator[Section]:
@@ -203,13 +210,14 @@ def _legend(joined: Joined, which: Callable[[Entry], bool] = _everybody) -> Lege
 
 def _errors(joined: Joined) -> Iterator[Section]:
     parts = (
-        (front_figure, "No error against latency: nothing was timed."),
         (age_figure, "No error by age: no age has enough pictures for a mean."),
         (score_figure, "No cumulative scores: no picture has a known age."),
     )
     made = [(make(joined), otherwise) for make, otherwise in parts]
     figures = [figure for figure, _ in made if figure is not None]
     words = [otherwise for figure, otherwise in made if figure is None]
+    if front_figure(joined) is None:
+        words.insert(0, "No error against latency: nothing was timed.")
     legend = _legend(joined) if figures else ()
     yield Section("errors", "Errors", words, figures, legend=legend)
     groups = group_grids(joined)
@@ -219,6 +227,14 @@ def _errors(joined: Joined) -> Iterator[Section]:
         if groups
         else "No group has a figure."
     ]
+    small = small_groups(joined)
+    if small:
+        least = joined.analysis["settings"].get("minimum_n", 20)
+        have = "has" if len(small) == 1 else "have"
+        words.append(
+            f"{counted(len(small), 'group')} {have} fewer than {least} pictures, and no figure: "
+            f"{', '.join(small)}."
+        )
     yield Section("groups", "Bias by group", words, grids=groups)
     densities = density_figures(joined)
     words = [] if densities else ["No picture has a known age."]
@@ -236,7 +252,7 @@ def _analysis(joined: Joined) -> Iterator[Section]:
     words = [
         "A gate stops everybody who is estimated below the age plus the buffer."
         if gates
-        else "No gate has both minors and adults among the pictures."
+        else "No gate has people on both sides of its age among the pictures."
     ]
     grids = gate_grids(joined)
     yield Section(

@@ -143,7 +143,7 @@ def gate_thresholds(joined: Joined) -> list[float]:
 
 
 def gate_figures(joined: Joined) -> list[Figure]:
-    """False pass of minors against false stop of adults, a picture for each age."""
+    """Let pass though below the age against stopped though not, a picture for each age."""
     figures = (_gate_figure(joined, threshold) for threshold in gate_thresholds(joined))
     return [figure for figure in figures if figure is not None]
 
@@ -157,13 +157,15 @@ def gates_at(entry: Entry, threshold: float) -> list[Mapping[str, Any]]:
 
 def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
     swept = [(entry, style, gates_at(entry, threshold)) for entry, style in drawn(joined)]
-    # In our own files all gates of an age have the same minors and adults, not in any file.
+    # In our own files all gates of an age have the same people on both sides, not in any file.
     swept = [part for part in swept if part[2] and all(map(_has_both_rates, part[2]))]
     if not swept:
         return None
     tops = [gate["false_pass_rate"] for _, _, gates in swept for gate in gates]
     drawing = Drawing(
-        share_axis("adults stopped, %"), share_axis("minors let pass, %", max(tops)), height=290
+        share_axis("of the age or older, stopped, %"),
+        share_axis("below the age, let pass, %", max(tops)),
+        height=290,
     )
     words = []
     ends: list[list[tuple[float, float]]] = []
@@ -176,15 +178,15 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
         across, up = drawing.x(stops[at]).tolist(), drawing.y(passes[at]).tolist()
         ends.append(list(zip(across, up, strict=True)))
         words.append(
-            f"{entry.label} without a buffer lets {percent(float(passes[0]))} % of the minors pass "
-            f"and stops {percent(float(stops[0]))} % of the adults"
+            f"{entry.label} without a buffer lets {percent(float(passes[0]))} % of those below "
+            f"the age pass and stops {percent(float(stops[0]))} % of the others"
         )
     taken = [_Box(x, y, 5, 5) for both in ends for x, y in both]
     for (_, _, gates), both in zip(swept, ends, strict=True):
         _label_ends(drawing, gates, both, taken)
     first = swept[0][2][0]
     caption = (
-        f"{counted(first['minors'], 'minor')}, {counted(first['adults'], 'adult')}. Left and low "
+        f"{first['minors']:,} below the age, {first['adults']:,} of it or older. Left and low "
         "is good. The numbers at the ends are the buffer in years."
     )
     age = number(threshold, 0)

@@ -64,6 +64,10 @@ def calibration_grid(joined: Joined) -> Grid | None:
     return Grid(title, columns, rows, sortable=True) if rows else None
 
 
+_WHO = {"minors": "below the age", "adults": "of the age or older"}
+"""What the counts of a gate are of: nobody of 24 is a minor, though a gate may be set at 25."""
+
+
 def gate_grids(joined: Joined) -> list[Grid]:
     """Error rates of the age gates at a few buffers, one column per estimator; empty without."""
     passes, stops = [], []
@@ -83,10 +87,12 @@ def gate_grids(joined: Joined) -> list[Grid]:
     head = (Column("age"), Column("buffer", hint=hint))
     names = [Column(entry.label) for entry in joined.scored]
     tables = (
-        ("Minors let pass, % (NIST: false positives)", "minors", passes),
-        ("Adults stopped, % (NIST: false negatives)", "adults", stops),
+        ("Below the age and let pass, % (NIST: false positives)", "minors", passes),
+        ("Of the age or older and stopped, % (NIST: false negatives)", "adults", stops),
     )
-    return [Grid(title, [*head, Column(of), *names], rows) for title, of, rows in tables if rows]
+    return [
+        Grid(title, [*head, Column(_WHO[of]), *names], rows) for title, of, rows in tables if rows
+    ]
 
 
 def _rates(

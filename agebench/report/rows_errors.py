@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeGuard
 
 import numpy as np
 
-from agebench.report.cautions import cautions
+from agebench.report.cautions import cautions, looks_at_faces
 from agebench.report.figures import drawn
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
@@ -29,16 +29,29 @@ _RANKING = (
     Column("estimator", numeric=False),
     Column("MAE", hint="mean absolute error, years, on the common pictures"),
     Column("95 %", hint="interval of the MAE"),
+    Column("bias", hint="mean of predicted minus true, years"),
+    Column("p50, ms", hint="median time per picture, all stages"),
     Column("against the first", numeric=False, hint="tested pair by pair, corrected for many"),
+    Column("\u2264 5 years, %", hint="cumulative score CS@5: share at most 5 years off"),
     Column("with misses", hint="MAE on all pictures; one without an age counts with the floor's"),
     Column("RMSE", hint="root of the mean squared error, years"),
     Column("median", hint="median absolute error, years"),
-    Column("bias", hint="mean of predicted minus true, years"),
-    Column("≤ 5 years, %", hint="cumulative score CS@5: share at most 5 years off"),
     Column("without age", hint="pictures without a face, not to be read, or that it failed on"),
-    Column("p50, ms", hint="median time per picture, all stages"),
     Column("p99, ms", hint="99 % of the pictures took less"),
 )
+_BEST: Mapping[int, Callable[[float], float]] = {
+    1: abs,
+    3: abs,
+    4: abs,
+    6: lambda share: -share,
+    7: abs,
+    8: abs,
+    9: abs,
+    11: abs,
+}
+"""Columns of the ranking whose best figure is set in bold, and what is least for it."""
+
+NO_TEST = "not tested"
 
 HEAT_LEVELS = 5
 HEAT_END_YEARS = 10.0
@@ -58,10 +71,37 @@ def _sorted_by(text: str, value: float | None) -> Cell:
 
 
 def ranking(joined: Joined) -> Grid:
-    """All estimators, best mean error first."""
+    """All estimators, best mean error first; the best figure of a column is in bold."""
     rows = [_ranked(joined, entry) for entry in joined.entries]
     count = counted(int(joined.rows.sum()), "common picture")
+    judged = [
+        at
+        for at, entry in enumerate(joined.entries)
+        if entry.mae_years is not None and not entry.contamination and looks_at_faces(entry)
+    ]
+    for column, badness in _BEST.items():
+        _embolden(rows, judged, column, badness)
     return Grid(f"Error in years on {count}", _RANKING, rows, sortable=True)
+
+
+def _embolden(
+    rows: Sequence[list[Cell]],
+    judged: Sequence[int],
+    column: int,
+    badness: Callable[[float], float],
+) -> None:
+    """Set the best figure of a column in bold, and those that look the same; of two or more."""
+    values = {
+        at: badness(value)
+        for at in judged
+        if isinstance(value := rows[at][column].value, (int, float)) and math.isfinite(value)
+    }
+    if len(values) < 2:
+        return
+    best = rows[min(values, key=lambda at: values[at])][column].text
+    for at in values:
+        if rows[at][column].text == best:
+            rows[at][column] = replace(rows[at][column], kind="strong")
 
 
 def _ranked(joined: Joined, entry: Entry) -> list[Cell]:
@@ -76,16 +116,17 @@ def _ranked(joined: Joined, entry: Entry) -> list[Cell]:
     misses = ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
     return [
         name,
-        replace(_sorted_by(number(errors.mae_years), errors.mae_years), kind="strong"),
+        _sorted_by(number(errors.mae_years), errors.mae_years),
         _sorted_by(bounds(interval), None if interval is None else interval.low),
+        _sorted_by(signed(errors.bias_years), errors.bias_years),
+        _time(times, 50),
         Cell(against_first(joined, entry)),
+        _sorted_by(percent(errors.cs[5]), errors.cs[5]),
         _sorted_by(number(misses), misses),
         _sorted_by(number(errors.rmse_years), errors.rmse_years),
         _sorted_by(number(errors.median_years), errors.median_years),
-        _sorted_by(signed(errors.bias_years), errors.bias_years),
-        _sorted_by(percent(errors.cs[5]), errors.cs[5]),
         Cell(f"{without:,}", without),
-        *(_time(times, percentile) for percentile in (50, 99)),
+        _time(times, 99),
     ]
 
 
@@ -130,43 +171,46 @@ def _verdict(pair: Mapping[str, Any], sign: int) -> str:
 
 
 def pair_grid(joined: Joined) -> Grid | None:
-    """Every two estimators, with the test of their difference; None without any pair."""
-    if not joined.pairs:
+    """Every two estimators as a matrix; None without any pair."""
+    pairs = {(pair["first"], pair["second"]): pair for pair in joined.pairs}
+    if not pairs:
         return None
-    columns = (
-        Column("first", numeric=False),
-        Column("second", numeric=False),
-        Column("pictures"),
-        Column("difference in MAE", hint="first minus second, years"),
-        Column("95 %"),
-        Column("p"),
-        Column("p, corrected", hint="for the number of pairs"),
-        Column("verdict", numeric=False),
-    )
-    rows = [
-        [
-            Cell(pair["first"], kind="name"),
-            Cell(pair["second"], kind="name"),
-            Cell(f"{pair['n']:,}", pair["n"]),
-            _sorted_by(signed(pair["difference_years"]), pair["difference_years"]),
-            Cell(_signed_bounds(pair["interval"])),
-            _sorted_by(_probability(pair["p_value"]), pair["p_value"]),
-            _sorted_by(_probability(pair["p_adjusted"]), pair["p_adjusted"]),
-            Cell(pair["verdict"]),
-        ]
-        for pair in joined.pairs
+    labels = [
+        entry.label for entry in joined.scored if any(entry.label in names for names in pairs)
     ]
-    return Grid("Every two estimators, on the common pictures", columns, rows, sortable=True)
+    columns = [Column("this one", numeric=False), *(Column(f"than {label}") for label in labels)]
+    rows = [
+        [Cell(row, kind="name"), *(_against(pairs, row, column) for column in labels)]
+        for row in labels
+    ]
+    title = "Every two: MAE of the row minus that of the column, years, and its 95 % interval"
+    return Grid(title, columns, rows)
 
 
-def _signed_bounds(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f"[{signed(interval[0])}, {signed(interval[1])}]"
+def _against(pairs: Mapping[tuple[str, str], Mapping[str, Any]], row: str, column: str) -> Cell:
+    if row == column:
+        return Cell("")
+    sign, pair = 1, pairs.get((row, column))
+    if pair is None:
+        sign, pair = -1, pairs.get((column, row))
+    if pair is None or pair["difference_years"] is None:
+        return Cell(NONE)
+    difference = sign * float(pair["difference_years"])
+    ends = pair["interval"]
+    interval = "" if ends is None else _signed_bounds(sorted(sign * end for end in ends))
+    if not pair["verdict"].endswith("better"):
+        told = _SHORT.get(pair["verdict"], "")
+        return Cell(" ".join(filter(None, (signed(difference), interval, told))), kind="pair")
+    word = "worse" if difference > 0 else "better"
+    told = " ".join(filter(None, (signed(difference), interval, word)))
+    return Cell(told, kind="pair shown")
 
 
-def _probability(value: float | None) -> str:
-    if value is None:
-        return NONE
-    return number(value, 4 if value < 0.01 else 3)
+_SHORT = {"no difference shown": "not\u00a0shown", "no verdict": "no\u00a0verdict"}
+
+
+def _signed_bounds(interval: Sequence[float]) -> str:
+    return f"[{signed(interval[0])},\u00a0{signed(interval[1])}]"
 
 
 def _groups(entry: Entry) -> list[Mapping[str, Any]]:
@@ -217,13 +261,30 @@ def group_grids(joined: Joined) -> list[Grid]:
     columns = [Column("group", numeric=False), Column("pictures"), *map(Column, labels)]
     bias, mean = [], []
     for (attribute, value), figures in groups.items():
+        if _without_figures(figures):
+            continue
         n = max(group["n"] for group in figures.values())
         head = [Cell(f"{attribute}: {value}"), Cell(f"{n:,}", n)]
         bias.append([*head, *(_bias_cell(figures.get(label)) for label in labels)])
         mean.append([*head, *(_mean_cell(figures.get(label)) for label in labels)])
+    if not bias:
+        return []
     return [
         Grid("Signed bias by group: mean of predicted minus true, years", columns, bias),
         Grid("MAE by group, years, with 95 % intervals", columns, mean),
+    ]
+
+
+def _without_figures(figures: Mapping[str, Mapping[str, Any]]) -> bool:
+    return all(group["mae_years"] is None for group in figures.values())
+
+
+def small_groups(joined: Joined) -> list[str]:
+    """Return the groups that no estimator has a figure for, as they have too few pictures."""
+    return [
+        f"{attribute}: {value}"
+        for (attribute, value), figures in _by_group(joined).items()
+        if _without_figures(figures)
     ]
 
 

@@ -151,6 +151,10 @@ _MARKS = {
 }
 
 
+BASELINE_LOOK = Look("#767676", "2 3", "plus")
+"""Of the baseline, in every report."""
+
+
 def look(position: int) -> Look:
     """Return how the estimator at `position` is drawn; 210 differ."""
     marks = tuple(_MARKS)

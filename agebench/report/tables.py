@@ -15,6 +15,7 @@ from agebench.report.changes import changes
 from agebench.report.escaping import latex, markdown, spreadsheet
 from agebench.report.grid import Cell, Grid
 from agebench.report.joining import Entry, Joined, letter
+from agebench.report.opening import answer, false_adult_grid
 from agebench.report.rows_analysis import change_grid, latency_grid
 from agebench.report.rows_errors import class_grid, group_grids, pair_grid, range_grid, ranking
 
@@ -23,6 +24,7 @@ def grids(joined: Joined) -> list[Grid]:
     """Return the tables that Markdown and LaTeX have."""
     found = [
         ranking(joined),
+        false_adult_grid(joined),
         range_grid(joined),
         pair_grid(joined),
         change_grid(changes(joined)),
@@ -39,8 +41,8 @@ def as_markdown(joined: Joined) -> str:
         f"# Age estimators on {markdown(joined.dataset['name'])}",
         markdown(facts.lead(joined)),
     ]
-    notes = [*facts.warnings(joined), *facts.remarks(joined)]
-    parts.append("\n".join(f"- {markdown(note)}" for note in notes))
+    parts += map(markdown, answer(joined))
+    parts.append("\n".join(f"- {markdown(note)}" for note in facts.remarks(joined)))
     tables = (f"## {markdown(grid.caption)}\n\n{_markdown_table(grid)}" for grid in grids(joined))
     return "\n\n".join([*parts, *tables]) + "\n"
 

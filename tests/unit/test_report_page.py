@@ -105,6 +105,7 @@ def test_every_section_is_there_with_its_figures(write_result: Write) -> None:
     named = re.findall(r'<section id="([^"]+)"', text)
     assert named == [
         "ranking",
+        "notes",
         "errors",
         "groups",
         "density",
@@ -260,7 +261,7 @@ def test_better_is_said_only_where_the_test_says_so(write_result: Write) -> None
     noise = np.resize([0.9, -1.0], 60)
     predicted = {"one": AGES + noise, "two": AGES - noise + 0.01, "far": AGES + 25}
     text = page.render(_joined(write_result(predicted=predicted)))
-    ranking = text.split("</table>")[0]
+    ranking = text.split('<section id="ranking"')[1].split("</table>")[0]
     rows = re.findall(r"<tr>(<td.*?)</tr>", ranking)
     told = {re.sub("<[^>]+>", " ", row).split()[0]: row for row in rows}
     assert "lowest error" in rows[0]
@@ -400,7 +401,7 @@ def test_gates_of_adults_alone_have_a_table_and_no_figure(write_result: Write) -
     joined = _joined(write_result(predicted={"a": adults - 12}, true=adults.tolist()))
     assert gate_figures(joined) == []
     (stopped,) = gate_grids(joined)
-    assert "Adults stopped" in stopped.caption
+    assert "Of the age or older and stopped" in stopped.caption
     at_25 = [row for row in stopped.rows if row[0].value == 25 and row[1].value == 0]
     expected = float(np.mean(adults - 12 < 25))
     assert [row[3].value for row in at_25] == [pytest.approx(expected)]

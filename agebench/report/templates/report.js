@@ -28,3 +28,20 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+
+// A table that is wider than its place says how many columns can't be seen.
+for (const place of document.querySelectorAll(".scroll")) {
+  const note = document.createElement("p");
+  note.className = "more";
+  note.hidden = true;
+  place.after(note);
+  const tell = () => {
+    const heads = [...place.querySelectorAll("thead th")];
+    const end = place.getBoundingClientRect().right + 1;
+    const hidden = heads.filter((head) => head.getBoundingClientRect().right > end).length;
+    note.hidden = hidden === 0;
+    note.textContent = `${hidden} more ${hidden === 1 ? "column" : "columns"} to the right: scroll the table`;
+  };
+  place.addEventListener("scroll", tell, {passive: true});
+  new ResizeObserver(tell).observe(place);
+}

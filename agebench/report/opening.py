@@ -1,0 +1,101 @@
+"""What the report opens with: the answer in a sentence, and the rates that regulators ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from agebench.report.cautions import looks_at_faces
+from agebench.report.grid import Cell, Column, Grid
+from agebench.report.joining import Entry, Joined
+from agebench.report.plots_analysis import gate_thresholds, gates_at
+from agebench.report.rows_errors import NO_TEST, against_first, name_cell, pair_with_best
+from agebench.report.words import bounds, counted, number, percent, share_bounds, signed
+
+
+def answer(joined: Joined) -> list[str]:
+    """Return who is best and by how much, in one or two sentences; empty without any error."""
+    if not joined.scored:
+        return []
+    contaminated = [entry for entry in joined.scored if entry.contamination]
+    judged = [entry for entry in joined.scored if not entry.contamination]
+    looking = [entry for entry in judged if looks_at_faces(entry)]
+    if contaminated and not looking:
+        but = " but the baseline" if judged else ""
+        who = "the others" if judged else "all"
+        return [
+            f"Nobody{but} can be judged here: {who} were trained on these pictures or their data "
+            "set."
+        ]
+    told = [_lowest(joined, looking or judged)]
+    if contaminated:
+        names = ", ".join(entry.label for entry in contaminated)
+        told.append(f"Not judged, since trained on these pictures or their data set: {names}.")
+    return told
+
+
+def _lowest(joined: Joined, judged: Sequence[Entry]) -> str:
+    best = judged[0]
+    errors = best.errors
+    interval = "" if errors is None else bounds(errors.mae_interval)
+    pictures = counted(int(joined.rows.sum()), "picture")
+    head = (
+        f"{best.label} has the lowest mean error: {number(best.mae_years)} years "
+        f"{interval} on {pictures}"
+    ).replace("  ", " ")
+    if len(judged) == 1:
+        return f"{head}."
+    second = judged[1]
+    verdict = against_first(joined, second) if joined.best is best else NO_TEST
+    if verdict.startswith("worse"):
+        return f"{head}; the next, {second.label}, is {verdict} years."
+    pair = pair_with_best(joined, second) if joined.best is best else None
+    return f"{head}, but it was not shown to be better than {second.label}{_difference(pair)}."
+
+
+def _difference(pair: Mapping[str, Any] | None) -> str:
+    if pair is None or pair["difference_years"] is None:
+        return ""
+    ends = pair["interval"]
+    interval = "" if ends is None else f" [{signed(min(ends))}, {signed(max(ends))}]"
+    return f" (difference {signed(pair['difference_years'])} years{interval})"
+
+
+def false_adult_grid(joined: Joined) -> Grid | None:
+    """How often people below an age are taken for that age or older; None without any such."""
+    thresholds = gate_thresholds(joined)
+    gates = {
+        entry.label: {age: _unbuffered(entry, age) for age in thresholds} for entry in joined.scored
+    }
+    counts = {
+        age: max((gate["minors"] for of in gates.values() if (gate := of[age])), default=0)
+        for age in thresholds
+    }
+    shown = [age for age in thresholds if counts[age]]
+    if not shown:
+        return None
+    columns = [
+        Column("estimator", numeric=False),
+        *(
+            Column(f"{number(age, 0)} (of {counts[age]:,})", hint=f"below {number(age, 0)}")
+            for age in shown
+        ),
+    ]
+    rows = [
+        [name_cell(joined, entry), *(_rate(gates[entry.label][age]) for age in shown)]
+        for entry in joined.scored
+    ]
+    title = "False-adult rate: of people below an age, taken for that age or older, %"
+    return Grid(title, columns, rows)
+
+
+def _unbuffered(entry: Entry, age: float) -> Mapping[str, Any] | None:
+    return next((gate for gate in gates_at(entry, age) if not gate["buffer_years"]), None)
+
+
+def _rate(gate: Mapping[str, Any] | None) -> Cell:
+    if gate is None:
+        return Cell(percent(None))
+    rate, interval = gate["false_pass_rate"], gate["false_pass_interval"]
+    ends = share_bounds(interval).replace(" ", "\u00a0")
+    return Cell(f"{percent(rate)} {ends}".strip(), rate, kind="rate")

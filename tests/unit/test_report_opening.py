@@ -1,0 +1,149 @@
+"""What the report opens with, and the words and marks of its tables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agebench.bench.analysis import analyse
+from agebench.report import page
+from agebench.report.figures import drawn
+from agebench.report.joining import Joined, join
+from agebench.report.opening import answer, false_adult_grid
+from agebench.report.reading import read_result
+from agebench.report.rows_errors import pair_grid, ranking, small_groups
+from agebench.report.tables import as_latex, as_markdown
+
+Make = Callable[..., dict[str, Any]]
+Write = Callable[..., Path]
+AGES = np.arange(1.0, 61.0)
+
+
+@pytest.fixture
+def joined_of(write_result: Write, make_result: Make) -> Callable[..., Joined]:
+    """Join a made-up result; of these estimators the `seen` were trained on 9 of the pictures."""
+
+    def make(predicted: dict[str, Any], seen: tuple[str, ...] = (), **given: Any) -> Joined:
+        content = make_result(predicted, **given)
+        for item in content["estimators"]:
+            if item["name"] in seen:
+                item["seen_in_training"] = {"what": "x", "count": 9, "images": []}
+            if item["name"] == "constant":
+                item["spec"]["name"] = "constant"
+        content["analysis"] = analyse(content)
+        return join([read_result(write_result(content=content))])
+
+    return make
+
+
+JoinedOf = Callable[..., Joined]
+
+
+def test_the_answer_says_who_is_best_and_by_how_much(joined_of: JoinedOf) -> None:
+    joined = joined_of({"near": AGES + 1, "far": AGES + 9})
+    (told,) = answer(joined)
+    assert told == (
+        "near has the lowest mean error: 1.00 years [1.00, 1.00] on 60 pictures; the next, far, "
+        "is worse by 8.00 [8.00, 8.00] years."
+    )
+
+
+def test_the_answer_does_not_say_better_where_nothing_was_shown(joined_of: JoinedOf) -> None:
+    noise = np.resize([0.9, -1.0], 60)
+    (told,) = answer(joined_of({"one": AGES + noise, "two": AGES - noise}))
+    assert "but it was not shown to be better than" in told
+    assert "worse" not in told
+
+
+def test_the_answer_does_not_praise_who_knew_the_pictures(joined_of: JoinedOf) -> None:
+    predicted = {"cheat": AGES, "honest": AGES + 2, "other": AGES + 9}
+    first, second = answer(joined_of(predicted, seen=("cheat",)))
+    assert first.startswith("honest has the lowest mean error: 2.00 years")
+    assert second == "Not judged, since trained on these pictures or their data set: cheat."
+    (told,) = answer(joined_of(predicted, seen=tuple(predicted)))
+    assert told.startswith("Nobody can be judged here")
+
+
+def test_the_baseline_is_nobodys_victory(joined_of: JoinedOf) -> None:
+    predicted = {"cheat": AGES, "constant": AGES * 0 + 30}
+    told = answer(joined_of(predicted, seen=("cheat",)))
+    assert told == [
+        "Nobody but the baseline can be judged here: the others were trained on these pictures or "
+        "their data set."
+    ]
+
+
+def test_the_false_adult_rate_is_that_of_people_below_the_age(joined_of: JoinedOf) -> None:
+    grid = false_adult_grid(joined_of({"older": AGES + 5}))
+    assert grid is not None
+    assert [column.title for column in grid.columns[-3:]] == [
+        "18 (of 17)",
+        "21 (of 20)",
+        "25 (of 24)",
+    ]
+    # Of 1 to 24 years, 20 to 24 are taken for 25 or older; of 1 to 20 years 16 to 20 for 21.
+    assert grid.rows[0][-1].value == pytest.approx(5 / 24)
+    assert grid.rows[0][-2].value == pytest.approx(5 / 20)
+    assert re.match(r"20\.8 \[\d+\.\d,\u00a0\d+\.\d\]$", grid.rows[0][-1].text)
+
+
+def test_nobody_of_24_is_called_a_minor(joined_of: JoinedOf) -> None:
+    joined = joined_of({"a": AGES + 1, "b": AGES + 3})
+    for text in (page.render(joined), as_markdown(joined), as_latex(joined)):
+        assert not re.search(r"\b[Mm]inors?\b", text)
+        assert not re.search(r"\b[Aa]dults? (stopped|let)", text)
+
+
+def test_the_best_figure_of_each_column_is_bold_and_no_other(joined_of: JoinedOf) -> None:
+    level, same = AGES + np.resize([2, -2], 60), AGES * 0 + 30
+    predicted = {"near": AGES + 1, "level": level, "constant": same, "x": AGES}
+    joined = joined_of(predicted, seen=("x",))
+    grid = ranking(joined)
+    bold = {
+        column.title: [row[0].text for row in grid.rows if row[at].kind == "strong"]
+        for at, column in enumerate(grid.columns)
+    }
+    assert bold["MAE"] == bold["RMSE"] == ["near"]
+    assert bold["bias"] == ["level"]
+    assert all(set(names) <= {"near", "level"} for names in bold.values())
+
+
+def test_the_matrix_of_pairs_says_the_same_from_both_sides(joined_of: JoinedOf) -> None:
+    grid = pair_grid(joined_of({"near": AGES + 1, "far": AGES + 9, "x": AGES}, seen=("x",)))
+    assert grid is not None
+    assert [row[0].text for row in grid.rows] == ["near", "far", "x"]
+    near, far, seen = grid.rows
+    assert near[2].text == "\u22128.00 [\u22128.00,\u00a0\u22128.00] better"
+    assert far[1].text == "+8.00 [+8.00,\u00a0+8.00] worse"
+    assert near[3].text == "+1.00 no\u00a0verdict"
+    assert seen[1].text == "\u22121.00 no\u00a0verdict"
+    assert near[1].text == far[2].text == ""
+
+
+def test_small_groups_are_a_sentence(joined_of: JoinedOf) -> None:
+    joined = joined_of({"a": AGES + 1, "b": AGES + 3})  # ten pictures a decade
+    assert len(small_groups(joined)) == 7
+    text = page.render(joined)
+    assert "7 groups have fewer than 20 pictures, and no figure: decade: 0-9" in text
+    assert "Signed bias by group" not in text
+
+
+def test_the_baseline_is_grey_and_takes_no_colour(joined_of: JoinedOf) -> None:
+    alone = drawn(joined_of({"near": AGES + 1, "far": AGES + 9}))
+    among = drawn(joined_of({"near": AGES + 1, "constant": AGES + 5, "far": AGES + 9}))
+    looks = {entry.label: look for entry, look in among}
+    assert looks["constant"].colour == "#767676"
+    assert [looks["near"], looks["far"]] == [look for _, look in alone]
+
+
+def test_the_opening_comes_before_the_sections(joined_of: JoinedOf) -> None:
+    text = page.render(joined_of({"near": AGES + 1, "far": AGES + 9}))
+    opening = text.split("<main>")[0]
+    assert opening.index('class="answer"') < opening.index('<svg class="plot"')
+    assert "False-adult rate" in opening
+    assert "prefers-color-scheme: dark" in text
