@@ -154,7 +154,7 @@ class Estimator:
         """Return what result.json has under "estimators", and under "analysis" of it."""
         table = self.table
         outside = table.numbers("outside")
-        seen = table.says("seen_in_training", "yes")
+        seen = table.says("seen_in_training", "yes") | table.says("seen_in_training", "near")
         clipped = self.scored & (np.nan_to_num(outside) > CLIPPED)
         no_face = table.says("status", "no_face")
         own = self.scored & ~np.isnan(self.true)

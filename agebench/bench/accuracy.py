@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from agebench.buckets import class_probabilities
 from agebench.errors import AgebenchError, ContractError, UsageError, in_words
 from agebench.foreign import foreign_code
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
-from agebench.types import AgePrediction, Crops, CropSpec, Sample
+from agebench.types import AgePrediction, Crops, CropSpec, Image, Sample
 from agebench.vision.choice import no_face_reason
 from agebench.vision.crops import cut_shared
 from agebench.vision.decoding import Decoded, decode_all
@@ -159,10 +159,12 @@ def run_accuracy(
     estimators: Sequence[Estimator],
     settings: PassSettings,
     progress: ProgressStep = no_progress,
+    look: Callable[[ImageRecord, Image], None] | None = None,
 ) -> list[ImageRecord]:
     """Ask every estimator for the age of the largest face of every picture.
 
-    Memory does not grow with the number of pictures but for one small record each.
+    Memory does not grow with the number of pictures but for one small record each.  Every picture
+    that was decoded is shown to `look`, too.
     """
     queues = [
         _Queue(index, estimator, settings.batch_size) for index, estimator in enumerate(estimators)
@@ -171,6 +173,8 @@ def run_accuracy(
     decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
     for item in decoded:
         records.append(_examine(item, detector, queues))
+        if look is not None and item.image_bgr is not None:
+            look(records[-1], item.image_bgr)
         progress("accuracy", len(records), len(samples))
     for queue in queues:
         queue.flush()

@@ -21,6 +21,7 @@ from agebench.bench.loading import (
     load_pictures,
     reads_back_its_runtime,
 )
+from agebench.bench.near_copies import NearCopies, NearCopyWatch
 from agebench.bench.part_scores import part_scores
 from agebench.bench.records import ImageRecord
 from agebench.bench.results import (
@@ -36,6 +37,7 @@ from agebench.bench.settings import CompareSettings
 from agebench.bench.threads import pinned
 from agebench.bench.timing import compare_times
 from agebench.datasets.splits import Split
+from agebench.datasets.training_hashes import TrainingHashes
 from agebench.places import without_folders
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
@@ -80,7 +82,7 @@ def compare(
     # What costs nothing comes first: a typing error must not wait for a download.
     check_names(estimators, detector)
     where = None if root is None else Path(root)
-    pictures, maker = load_pictures(dataset, where, settings.protocol)
+    everything, maker = load_pictures(dataset, where, settings.protocol)
     if out is not None:
         for name in (RESULT_FILE, PREDICTIONS_FILE):
             refuse_lists(Path(out) / name, where, settings.protocol)
@@ -88,14 +90,21 @@ def compare(
     # take the processors from whoever is timed next.
     with output_folder(out), pinned(settings.threads) as (threads, _):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
-        detector, why = choose_detector(detector, pictures.spec)
+        detector, why = choose_detector(detector, everything.spec)
         detector_name, face_detector = named_detector(detector)
-        pictures, split = take_pictures(pictures, maker, settings, progress)
+        pictures, split = take_pictures(everything, maker, settings, progress)
         about = _about(detector_name, face_detector, pictures, where, settings)
         about["detector"]["chosen_because"] = why
         about["dataset"] |= describe_selection(pictures, split, settings)
         result = _measure(
-            contenders, face_detector, pictures, settings, about, progress, split, threads
+            contenders,
+            face_detector,
+            pictures,
+            settings,
+            about,
+            progress,
+            NearCopyWatch(_trained(contenders), everything, split),
+            threads,
         )
         if out is not None:
             result.save(out)
@@ -109,12 +118,13 @@ def _measure(
     settings: CompareSettings,
     about: dict[str, Any],
     progress: ProgressStep,
-    split: Split | None,
+    watch: NearCopyWatch,
     threads: int,
 ) -> CompareResult:
     runnable = [item.estimator for item in contenders if item.estimator is not None]
     how = PassSettings(settings.batch_size, settings.workers, settings.max_pixels)
-    records = run_accuracy(pictures.samples, detector, runnable, how, progress)
+    records = run_accuracy(pictures.samples, detector, runnable, how, progress, watch.look)
+    near = watch.found(records, progress)
     latency = None
     if settings.latency_images:
         chosen = choose_pictures(records, settings.latency_images, settings.seed)
@@ -128,12 +138,12 @@ def _measure(
             progress=progress,
         )
     about["dataset"]["content_sha256"] = _content_hash(records)
-    if split is not None:
-        about["dataset"]["notes"] += _changed(records, split)
+    if watch.split is not None:
+        about["dataset"]["notes"] += _changed(records, watch.split)
     common = common_subset(records, len(runnable))
     results = [
         replace(item, contamination=_contamination(item, about["dataset"]))
-        for item in _results(contenders, records, common, latency)
+        for item in _results(contenders, records, common, latency, near)
     ]
     timing = None
     if latency is not None:
@@ -144,6 +154,10 @@ def _measure(
     result = replace(result, analysis=analyse(result.to_json()))
     progress("statistics", 1, 1)
     return result
+
+
+def _trained(contenders: Sequence[Contender]) -> list[TrainingHashes | None]:
+    return [item.trained for item in contenders if item.estimator is not None]
 
 
 def _second_copy(contenders: Sequence[Contender]) -> Estimator | None:
@@ -160,12 +174,13 @@ def _results(
     records: Sequence[ImageRecord],
     common: Sequence[ImageRecord],
     latency: Latency | None,
+    near: Sequence[NearCopies | None],
 ) -> Iterator[EstimatorResult]:
     """Score all; those unavailable come last, so that positions match the records' outcomes."""
     runnable = [item for item in contenders if item.estimator is not None]
     for index, item in enumerate(runnable):
         classes = item.estimator.spec.classes if item.estimator is not None else None
-        score = score_estimator(records, common, index, classes, item.trained)
+        score = score_estimator(records, common, index, classes, item.trained, near[index])
         times = {} if latency is None else latency.own[index]
         yield EstimatorResult(item, score, times, part_scores(common, index, score))
     for item in contenders:
@@ -180,7 +195,8 @@ def _contamination(item: EstimatorResult, dataset: Mapping[str, Any]) -> str:
     seen = None if score.seen_in_training is None else len(score.seen_in_training)
     # A class from elsewhere may have a spec of its own making.
     sets = getattr(estimator.spec, "trained_sets", ())
-    return why_contaminated(dataset, score.scored, seen, sets)
+    near = 0 if score.near_copies is None else len(score.near_copies.names)
+    return why_contaminated(dataset, score.scored, seen, sets, near=near)
 
 
 def _changed(records: Sequence[ImageRecord], split: Split) -> list[str]:

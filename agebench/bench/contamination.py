@@ -11,6 +11,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+NEAR_SHARE = 0.01
+"""Share of the scored pictures from which on near copies leave no verdict: on 2,351 UTKFace chips
+102 near copies in training, 4 %, made an error of 4.67 years one of 4.62."""
+
 _MADE_OF = {
     "kaggle-merged": ("utkface", "facial-age"),
     "sample": ("utkface",),
@@ -35,7 +39,12 @@ _TITLES = {
 
 
 def why_contaminated(
-    dataset: Mapping[str, Any], scored: int, seen: int | None, trained_sets: Collection[str]
+    dataset: Mapping[str, Any],
+    scored: int,
+    seen: int | None,
+    trained_sets: Collection[str],
+    *,
+    near: int = 0,
 ) -> str:
     """Return why nothing is decided for or against an estimator, "" where nothing speaks for that.
 
@@ -44,6 +53,8 @@ def why_contaminated(
         scored: pictures that the estimator gave an age for.
         seen: how many of these it was trained on; None where it does not list its pictures.
         trained_sets: names of the data sets that it was trained on.
+        near: of how many further ones it was trained on a near copy; a few do not move a mean, and
+            it is from `NEAR_SHARE` of its pictures on that they speak against it.
 
     >>> why_contaminated({"name": "utkface"}, 80, 68, ["utkface"])
     'trained on 68 of its 80 pictures'
@@ -53,7 +64,12 @@ def why_contaminated(
     'its makers trained on UTKFace'
     """
     if seen is not None:  # the pictures themselves say more than the name of their set
-        return f"trained on {seen:,} of its {scored:,} pictures" if seen else ""
+        told = [f"{seen:,} of its {scored:,} pictures"] if seen else []
+        if near and near >= NEAR_SHARE * scored:
+            told.append(
+                f"near copies of {near:,} {'more' if seen else f'of its {scored:,} pictures'}"
+            )
+        return f"trained on {' and '.join(told)}" if told else ""
     both = [name for name in _sets_in(dataset) if name in trained_sets]
     if not both:
         return ""
@@ -67,7 +83,8 @@ def contamination_of(item: Mapping[str, Any], dataset: Mapping[str, Any]) -> str
     seen = item.get("seen_in_training")
     counted = None if seen is None else seen["count"]
     known = item["spec"].get("trained_sets") or ()
-    return why_contaminated(dataset, item.get("scored", 0), counted, known)
+    near = ((seen or {}).get("near_copies") or {}).get("count", 0)
+    return why_contaminated(dataset, item.get("scored", 0), counted, known, near=near)
 
 
 def _sets_in(dataset: Mapping[str, Any]) -> Iterable[str]:

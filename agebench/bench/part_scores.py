@@ -36,8 +36,8 @@ class PartScores:
     """What remains of an estimator's error without pictures that speak for or against it.
 
     Attributes:
-        unseen: over the pictures that it was not trained on; None where it has seen none of them,
-            or does not know.
+        unseen: over the pictures that it was trained neither on nor on near copies of; None where
+            it has seen none of them, or does not know.
         unclipped: over the pictures of which no crop of it was clipped; None where none was.
     """
 
@@ -53,7 +53,7 @@ def part_scores(common: Sequence[ImageRecord], index: int, score: Score) -> Part
         index: the estimator's position in the outcomes.
         score: its figures over all of them.
     """
-    seen = frozenset(score.seen_in_training or ())
+    seen = score.known_from_training
 
     def error(keep: Keep) -> PartError:
         return _error([record for record in common if keep(record)], index)

@@ -87,6 +87,8 @@ class _Rows:
         self._classes = None if estimator is None else estimator.spec.classes
         seen = None if item.score is None else item.score.seen_in_training
         self._seen = None if seen is None else frozenset(seen)
+        near = None if item.score is None else item.score.near_copies
+        self._near = frozenset(() if near is None else near.names)
 
     def cells(self, record: ImageRecord, common: str) -> list[object]:
         sample, outcome = record.sample, record.outcomes.get(self._index)
@@ -124,7 +126,9 @@ class _Rows:
     def _trained_on(self, record: ImageRecord) -> str:
         if self._seen is None or record.status_of(self._index) != "ok":
             return ""
-        return "yes" if record.sample.name in self._seen else "no"
+        if record.sample.name in self._seen:
+            return "yes"
+        return "near" if record.sample.name in self._near else "no"
 
 
 def _class_cells(

@@ -187,7 +187,15 @@ def _seen_json(item: EstimatorResult) -> dict[str, Any] | None:
     if trained is None or score is None or score.seen_in_training is None:
         return None
     seen = list(score.seen_in_training)
-    return {"what": trained.what, "count": len(seen), "images": seen}
+    near = score.near_copies
+    copies = None
+    if near is not None:
+        copies = {
+            "count": len(near.names),
+            "images": list(near.names),
+            "compared_by_pixels": near.by_pixels,
+        }
+    return {"what": trained.what, "count": len(seen), "images": seen, "near_copies": copies}
 
 
 def _image_json(record: ImageRecord, estimators: Sequence[EstimatorResult]) -> dict[str, Any]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from agebench.bench.near_copies import NearCopies
 from agebench.bench.records import ImageRecord
 from agebench.buckets import class_of_age
 from agebench.datasets.training_hashes import TrainingHashes
@@ -54,6 +55,8 @@ class Score:
         ranges: against range labels; None where the data set has none.
         seen_in_training: names of the scored pictures that it was trained on; None where it does
             not know.
+        near_copies: the scored pictures of which it was trained on a near copy, but not on the same
+            bytes; None where what its training pictures look like is not known.
     """
 
     errors: ErrorSummary
@@ -65,6 +68,13 @@ class Score:
     classes: ClassAccuracy | None
     ranges: RangeScore | None
     seen_in_training: tuple[str, ...] | None = None
+    near_copies: NearCopies | None = None
+
+    @property
+    def known_from_training(self) -> frozenset[str]:
+        """Names of the scored pictures that it was trained on, or on near copies of."""
+        near = () if self.near_copies is None else self.near_copies.names
+        return frozenset((*(self.seen_in_training or ()), *near))
 
 
 def common_subset(records: Sequence[ImageRecord], estimators: int) -> list[ImageRecord]:
@@ -152,12 +162,18 @@ def _seen(
     )
 
 
+def _scored_only(records: Sequence[ImageRecord], index: int, near: NearCopies) -> NearCopies:
+    scored = {record.sample.name for record in records if record.status_of(index) == "ok"}
+    return replace(near, names=tuple(name for name in near.names if name in scored))
+
+
 def score_estimator(
     records: Sequence[ImageRecord],
     common: Sequence[ImageRecord],
     index: int,
     classes: AgeBins | None,
     trained: TrainingHashes | None = None,
+    near: NearCopies | None = None,
 ) -> Score:
     """Compute all figures of the estimator at position `index`.
 
@@ -180,4 +196,5 @@ def score_estimator(
         classes=_classes(ranked, index, classes),
         ranges=_ranges(ranked, index),
         seen_in_training=_seen(records, index, trained),
+        near_copies=None if near is None else _scored_only(records, index, near),
     )

@@ -251,6 +251,26 @@ def _thumbnail(sample: Sample) -> Image | None:
     return None
 
 
+def pictures_agree(first_bgr: Image, second_bgr: Image, criteria: Criteria = CURRENT) -> bool:
+    """Tell whether two pictures are copies of one, by their pixels alone.
+
+    Args:
+        first_bgr: uint8 (height, width, 3).
+        second_bgr: the same, turned about already where a copy in a mirror is meant.
+        criteria: when they are.
+    """
+    from agebench.vision.similarity import coarse_looks, detail_correlation, thumbnail
+
+    first, second = thumbnail(first_bgr), thumbnail(second_bgr)
+    coarse = coarse_looks(np.stack([first, second]))
+    correlation = float((coarse[0] * coarse[1]).sum())
+    if correlation < criteria.min_correlation:
+        return False
+    least = criteria.min_lying[int(correlation >= criteria.sure_correlation)]
+    found = detail_correlation(first, second, worth_aligning=least, quick=criteria.quick)
+    return found >= criteria.min_detail
+
+
 class _Looks:
     """What pictures look like, of those that were decoded.
 

@@ -25,6 +25,7 @@ def cautions(joined: Joined, entry: Entry) -> list[Note]:
     return [
         *_apart(entry),
         *_contaminated(joined, entry),
+        *_few_near_copies(joined, entry),
         *_clipped(joined, entry),
         *_other_labels(joined, entry),
         *_runtime(entry),
@@ -53,6 +54,17 @@ def _contaminated(joined: Joined, entry: Entry) -> Iterator[Note]:
     unseen = unseen_errors(joined, entry)
     alone = "" if unseen is None else f"; {_over(unseen, 'it was not trained on')}"
     yield Note(f"{entry.contamination}: no verdict{alone}", severe=True)
+
+
+def _few_near_copies(joined: Joined, entry: Entry) -> Iterator[Note]:
+    """What is too little to leave no verdict, and yet to be known."""
+    near = (entry.content["seen_in_training"] or {}).get("near_copies") or {}
+    if entry.contamination or not near.get("count"):
+        return
+    unseen = unseen_errors(joined, entry)
+    alone = "" if unseen is None else f"; {_over(unseen, 'that are none')}"
+    scored = entry.content["scored"]
+    yield Note(f"was trained on near copies of {near['count']:,} of its {scored:,} pictures{alone}")
 
 
 def _clipped(joined: Joined, entry: Entry) -> Iterator[Note]:
@@ -103,7 +115,8 @@ def unseen_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
     None where it has seen none, or its result does not say which.
     """
     seen = entry.content["seen_in_training"]
-    names = frozenset(() if seen is None else seen.get("images", ()))
+    near = (seen or {}).get("near_copies") or {}
+    names = frozenset((*(seen or {}).get("images", ()), *near.get("images", ())))
     if not names:
         return None
     return _errors(joined, entry, [image["image"] not in names for image in joined.images])

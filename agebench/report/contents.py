@@ -121,7 +121,8 @@ _SPEC = record(
     {"trained_sets": listed(text)},
 )
 
-_SEEN = record({"what": text, "count": COUNT})
+_NEAR = record({"count": COUNT, "images": listed(text)})
+_SEEN = record({"what": text, "count": COUNT}, {"near_copies": maybe(_NEAR)})
 _RANGES = record({"n": COUNT, "hit_rate": SHARE, "distance_years": YEARS})
 
 _SCORES: dict[str, Check] = {

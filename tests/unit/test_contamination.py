@@ -17,7 +17,7 @@ from PIL import Image as PillowImage
 
 from agebench.bench.analysis import analyse
 from agebench.bench.compare import compare
-from agebench.bench.contamination import contaminated, contamination_of
+from agebench.bench.contamination import contaminated, contamination_of, why_contaminated
 from agebench.bench.settings import CompareSettings
 from agebench.datasets.base import SampleList
 from agebench.datasets.training_hashes import TrainingHashes
@@ -120,6 +120,17 @@ def _compared(pictures: SampleList, estimator: _Grey) -> dict[str, Any]:
     )
     content: dict[str, Any] = result.to_json()
     return content
+
+
+def test_few_near_copies_leave_a_verdict_and_many_do_not() -> None:
+    utkface = {"name": "utkface"}
+    assert why_contaminated(utkface, 2000, 0, [], near=19) == ""
+    assert why_contaminated(utkface, 2000, 0, [], near=20) == (
+        "trained on near copies of 20 of its 2,000 pictures"
+    )
+    assert why_contaminated(utkface, 2000, 3, [], near=20) == (
+        "trained on 3 of its 2,000 pictures and near copies of 20 more"
+    )
 
 
 def test_the_error_over_the_unseen_pictures_is_given_alone(pictures: SampleList) -> None:

@@ -1,0 +1,132 @@
+"""Which scored pictures are near copies of what a contender was trained on.
+
+Told by the looks that lie beside a model's list of training pictures, for every picture as it is
+decoded anyway.  Where the data set that is split holds the training picture too, its pixels decide,
+as in `agebench doctor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+import numpy as np
+
+from agebench.bench.records import ImageRecord
+from agebench.datasets.near_search import pictures_agree
+from agebench.datasets.splits import Split
+from agebench.datasets.training_hashes import PREFIX_BYTES, TrainingHashes
+from agebench.datasets.training_looks import SURE_BITS, LooksLike
+from agebench.errors import ImageError
+from agebench.protocols import Dataset, ProgressStep
+from agebench.types import Image, Sample
+from agebench.vision.images import read_image
+from agebench.vision.looks import look_pair
+
+
+@dataclass(frozen=True, slots=True)
+class NearCopies:
+    """The near copies among the scored pictures of one contender.
+
+    Attributes:
+        names: of the scored pictures, sorted.
+        by_pixels: how many pictures were compared by pixels with a training picture.
+    """
+
+    names: tuple[str, ...] = ()
+    by_pixels: int = 0
+
+
+class NearCopyWatch:
+    """Looks at every picture of a pass.
+
+    Args:
+        trained: what each contender was trained on; None where it does not know.
+        pictures: the whole data set, whose pictures may have been trained on.
+        split: of it; holds the hashes by which they are known.  None where it was not split.
+    """
+
+    def __init__(
+        self, trained: Sequence[TrainingHashes | None], pictures: Dataset, split: Split | None
+    ) -> None:
+        self.split = split
+        self._pictures = pictures
+        known = {one.body_sha256: one for one in trained if one is not None and one.looks}
+        self._lists = known
+        self._of = [None if one is None or not one.looks else one.body_sha256 for one in trained]
+        self._like: dict[str, dict[str, tuple[LooksLike, ...]]] = {key: {} for key in known}
+
+    def look(self, record: ImageRecord, image_bgr: Image) -> None:
+        """Note what a picture looks like, unless its very bytes were trained on."""
+        lists = [key for key, one in self._lists.items() if not one.contains(record.sha256)]
+        if not lists:
+            return
+        pair = look_pair(image_bgr)
+        for key in lists:
+            looks = self._lists[key].looks
+            if looks is not None and (like := looks.like(pair)):
+                self._like[key][record.sample.name] = like
+
+    def found(
+        self, records: Sequence[ImageRecord], progress: ProgressStep
+    ) -> list[NearCopies | None]:
+        """Return the near copies of each contender's training pictures; None where not known.
+
+        Args:
+            records: of the pass.
+            progress: told how many were compared, as stage "near copies".
+        """
+        at_hand = _by_prefix(self._pictures, self.split) if any(self._like.values()) else {}
+        samples = {record.sample.name: record.sample for record in records}
+        judged = {}
+        for key, like in self._like.items():
+            judged[key] = _judge(like, samples, at_hand, progress)
+        return [None if key is None else judged[key] for key in self._of]
+
+
+def _by_prefix(pictures: Dataset, split: Split | None) -> dict[bytes, Sample]:
+    """Return the pictures of a split data set by the start of their hash."""
+    if split is None:
+        return {}
+    return {
+        bytes.fromhex(split.sha256[item.name][: 2 * PREFIX_BYTES]): item
+        for item in pictures.samples
+        if item.name in split.sha256
+    }
+
+
+def _judge(
+    like: Mapping[str, Sequence[LooksLike]],
+    samples: Mapping[str, Sample],
+    at_hand: Mapping[bytes, Sample],
+    progress: ProgressStep,
+) -> NearCopies:
+    names, compared = [], 0
+    for done, (name, candidates) in enumerate(like.items(), start=1):
+        here = [item for item in candidates if item.prefix in at_hand]
+        away = [item for item in candidates if item.prefix not in at_hand]
+        compared += bool(here)
+        if any(item.bits <= SURE_BITS for item in away) or _confirmed(samples[name], here, at_hand):
+            names.append(name)
+        if done % 32 == 0 or done == len(like):
+            progress("near copies", done, len(like))
+    return NearCopies(tuple(sorted(names)), compared)
+
+
+def _confirmed(
+    sample: Sample, candidates: Sequence[LooksLike], at_hand: Mapping[bytes, Sample]
+) -> bool:
+    """Compare a picture with the training pictures that are there, pixel by pixel."""
+    if not candidates:
+        return False
+    with suppress(ImageError):  # a picture has gone meanwhile
+        image = read_image(sample.path)
+        turned = np.ascontiguousarray(image[:, ::-1])
+        return any(
+            pictures_agree(
+                read_image(at_hand[item.prefix].path), turned if item.mirrored else image
+            )
+            for item in candidates
+        )
+    return False

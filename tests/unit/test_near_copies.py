@@ -1,0 +1,189 @@
+"""Near copies of what a contender was trained on are told among the scored pictures."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from rich.console import Console
+
+from agebench import compare
+from agebench.bench import contamination, results
+from agebench.bench.near_copies import NearCopies, NearCopyWatch
+from agebench.bench.records import ImageRecord
+from agebench.bench.settings import CompareSettings
+from agebench.datasets.base import SampleList
+from agebench.datasets.splits import Split
+from agebench.datasets.training_hashes import TrainingHashes
+from agebench.datasets.training_looks import LooksLike, read_looks
+from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec, no_progress
+from agebench.report.terminal_tables import print_result
+from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
+from agebench.vision.images import encode_png, read_image
+from agebench.vision.opencv import cv2
+
+SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text())
+
+
+def picture(seed: int) -> Image:
+    rng = np.random.default_rng(seed)
+    noise = rng.uniform(0, 255, (100, 100, 3)).astype(np.float32)
+    mixed = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (1.5, 4, 12))
+    low, high = np.min(mixed), np.max(mixed)
+    return np.asarray((mixed - low) / (high - low) * 255, np.uint8)
+
+
+def smaller(image: Image) -> Image:
+    return np.asarray(cv2.resize(image, (80, 80), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def turned(image: Image) -> Image:
+    return np.ascontiguousarray(image[:, ::-1])
+
+
+SCORED: dict[str, Callable[[], Image]] = {
+    "same": lambda: picture(0),
+    "smaller": lambda: smaller(picture(1)),
+    "turned": lambda: turned(picture(2)),
+    "other": lambda: picture(9),
+}
+
+
+class Set:
+    """Four training pictures, four scored ones, and a list with looks of the former."""
+
+    def __init__(self, folder: Path) -> None:
+        images = {f"train{seed}": picture(seed) for seed in range(4)}
+        images |= {name: make() for name, make in SCORED.items()}
+        samples, self.sha256 = [], {}
+        for name, image in sorted(images.items()):
+            data = encode_png(image)
+            (folder / f"{name}.png").write_bytes(data)
+            samples.append(Sample(folder / f"{name}.png", name, 30.0))
+            self.sha256[name] = hashlib.sha256(data).hexdigest()
+        self.dataset = SampleList(DatasetSpec("mine", "birth-age"), tuple(samples))
+        hashes = [self.sha256[f"train{seed}"] for seed in range(4)]
+        trained = TrainingHashes.of("mine/train", hashes)
+        trained.write_looks_beside(folder, samples)
+        looks = read_looks(folder, trained.body_sha256, sorted(trained.prefixes))
+        self.trained = replace(trained, looks=looks)
+
+    def found(self, *trained: TrainingHashes | None, split: bool) -> list[NearCopies | None]:
+        parts = {
+            item.name: "test" if item.name in SCORED else "train" for item in self.dataset.samples
+        }
+        made = Split("x", parts, sha256=self.sha256) if split else None
+        watch = NearCopyWatch(trained, self.dataset, made)
+        records = []
+        for sample in self.dataset.samples:
+            if sample.name in SCORED:
+                records.append(ImageRecord(sample, sha256=self.sha256[sample.name]))
+                watch.look(records[-1], read_image(sample.path))
+        return watch.found(records, no_progress)
+
+
+class Thirty:
+    """Answers 30 years, and knows what it was trained on."""
+
+    def __init__(self, trained: TrainingHashes) -> None:
+        self.spec = EstimatorSpec("mine", CropSpec({"face": ViewSpec("face", (4, 4))}), "constant")
+        self._trained = trained
+
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        return [AgePrediction(30.0)] * len(crops)
+
+    def training_hashes(self) -> TrainingHashes:
+        return self._trained
+
+
+class Whole:
+    spec = DetectorSpec("whole")
+
+    def detect(self, image_bgr: Image, /) -> Sequence[Face]:
+        height, width = image_bgr.shape[:2]
+        return [Face((0.0, 0.0, float(width), float(height)), 1.0)]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Set:
+    return Set(tmp_path_factory.mktemp("pictures"))
+
+
+def test_copies_are_told_by_their_looks_alone(pictures: Set) -> None:
+    without = TrainingHashes.of("mine/train", [pictures.sha256["train1"]])
+    assert pictures.found(None, pictures.trained, without, split=False) == [
+        None,
+        NearCopies(("smaller", "turned"), by_pixels=0),
+        None,
+    ]
+
+
+def test_the_pixels_decide_where_they_are_at_hand(
+    pictures: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (found,) = pictures.found(pictures.trained, split=True)
+    assert found == NearCopies(("smaller", "turned"), by_pixels=2)
+
+    def like_anything(_self: object, _pair: object) -> tuple[LooksLike, ...]:
+        prefix = bytes.fromhex(pictures.sha256["train3"][:16])
+        return (LooksLike(prefix, 3, mirrored=False), LooksLike(prefix, 3, mirrored=True))
+
+    monkeypatch.setattr(type(pictures.trained.looks), "like", like_anything)
+    (refuted,) = pictures.found(pictures.trained, split=True)
+    assert refuted == NearCopies((), by_pixels=3), "looks alike, but the pixels differ"
+    (believed,) = pictures.found(pictures.trained, split=False)
+    assert believed == NearCopies(("other", "smaller", "turned"))
+
+
+def test_a_result_tells_the_same_bytes_from_near_copies(pictures: Set, tmp_path: Path) -> None:
+    scored = [item for item in pictures.dataset.samples if item.name in SCORED]
+    dataset = SampleList(pictures.dataset.spec, tuple(scored))
+    settings = CompareSettings(latency_images=0)
+    result = compare(
+        [Thirty(pictures.trained)], dataset, detector=Whole(), out=tmp_path, settings=settings
+    )
+    content = json.loads((tmp_path / "result.json").read_text())
+    jsonschema.validate(content, SCHEMA)
+    (item,) = content["estimators"]
+    assert item["seen_in_training"] == {
+        "what": "mine/train",
+        "count": 1,
+        "images": ["same"],
+        "near_copies": {"count": 2, "images": ["smaller", "turned"], "compared_by_pixels": 0},
+    }
+    assert item["contamination"] == "trained on 1 of its 4 pictures and near copies of 2 more"
+    assert item["unseen_errors"]["n"] == 1
+    rows = csv.DictReader((tmp_path / "predictions.csv").open(encoding="utf-8"))
+    told = {row["image"]: row["seen_in_training"] for row in rows}
+    assert told == {"same": "yes", "smaller": "near", "turned": "near", "other": "no"}
+    console = Console(file=StringIO(), width=200)
+    print_result(result, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    assert "! trained on 1 of its 4 pictures and near copies of 2 more: no verdict" in text
+
+
+def test_few_near_copies_are_told_beside_the_figures(pictures: Set) -> None:
+    """Below the share that leaves no verdict they are still said, with the error without them."""
+    scored = [item for item in pictures.dataset.samples if item.name != "same"]
+    looks = pictures.trained.looks
+    trained = replace(TrainingHashes.of("mine/train", [pictures.sha256["train3"]]), looks=looks)
+    dataset = SampleList(pictures.dataset.spec, tuple(scored))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(contamination, "NEAR_SHARE", 0.9)
+        patch.setattr(TrainingHashes, "contains", lambda *_: False)
+        result = compare(
+            [Thirty(trained)], dataset, detector=Whole(), settings=CompareSettings(latency_images=0)
+        )
+        console = Console(file=StringIO(), width=200)
+        print_result(result, console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
+    assert "was trained on near copies of 6 of its 7 pictures" in text
+    assert "no verdict" not in text
