@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agebench.errors import AgebenchError, UsageError
+from agebench.report.cautions import cautions
 from agebench.report.changes import changes, circumstances
 from agebench.report.joining import join
 from agebench.report.reading import read_result
@@ -250,3 +251,26 @@ def test_times_of_who_failed_on_a_picture_are_not_paired(
     assert faster_grid(join([read_result(write_result("a", content=content))])) is not None
     content["estimators"][0]["failed"], content["timing"]["comparisons"] = 1, []
     assert faster_grid(join([read_result(write_result("b", content=content))])) is None
+
+
+def test_one_with_an_age_for_few_pictures_shrinks_nobody_elses_set(
+    write_result: Write, make_result: Make
+) -> None:
+    first = make_result({"one": AGES + 1})
+    second = make_result({"shy": AGES})
+    for image in second["images"][2:]:
+        image["predictions"] = {}
+        image["status"], image["reason"] = "no_face", "none"
+    for errors in ("errors", "own_errors"):
+        second["estimators"][0][errors]["n"] = 2
+    files = [write_result("a", content=first), write_result("b", content=second)]
+    joined = join([read_result(file) for file in files])
+    found = {entry.label: entry for entry in joined.entries}
+    assert joined.common.sum() == 60
+    assert found["one"].errors is not None
+    assert (found["one"].errors.n, found["one"].mae_years) == (60, 1.0)
+    assert found["shy"].mae_years is None
+    assert [entry.label for entry in joined.scored] == ["one"]
+    (note,) = [note for note in cautions(joined, found["shy"]) if "not ranked" in note.text]
+    assert "an age for 2 of 60 pictures only" in note.text
+    assert note.severe

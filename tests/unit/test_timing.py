@@ -1,0 +1,72 @@
+"""Who is faster in a comparison, and what is said where that can't be told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from agebench.bench.busy import Busyness
+from agebench.bench.latency import Latency, StageTimes
+from agebench.bench.speed_tables import busy_lines, faster_lines
+from agebench.bench.timing import busyness_json, compare_times
+
+FREE = Busyness((0.1, 0.1, 0.1), (0.4, 0.2, 0.1), 0.05, 2, 2)
+BUSY = Busyness((3.0, 2.0, 1.0), (3.5, 2.5, 1.0), 1.4, 2, 2)
+
+
+def _stages(times: list[float]) -> Mapping[str, StageTimes]:
+    return {"total": StageTimes(tuple(times))}
+
+
+def _latency(*own: list[float], again: list[float], busyness: Busyness = FREE) -> Latency:
+    shared = {"decode": StageTimes((1.0,) * 24)}
+    return Latency(shared, tuple(map(_stages, own)), _stages(again), busyness)
+
+
+def _times(mean: float, seed: int) -> list[float]:
+    return [float(value) for value in mean + np.random.default_rng(seed).random(24) / 10]
+
+
+def test_a_clear_difference_is_told_and_a_small_one_is_not() -> None:
+    found = compare_times(
+        "abc",
+        _latency(_times(10, 0), _times(20, 1), _times(10.6, 2), again=_times(10, 3)),
+    )
+    verdicts = {(one.first, one.second): one.verdict for one in found.comparisons}
+    # 6 % is beyond the control, but one load of each model may differ by as much.
+    assert verdicts == {
+        ("a", "b"): "first faster",
+        ("a", "c"): "no difference shown",
+        ("b", "c"): "second faster",
+    }
+    assert found.control is not None
+    assert found.control.floor is not None
+    assert 1 < found.control.floor < 1.02
+    lines = faster_lines(found.comparisons, [found.control])
+    assert any(line.startswith("  batch 1: a against itself") for line in lines)
+
+
+def test_one_without_a_time_for_every_picture_is_not_compared() -> None:
+    latency = _latency(_times(10, 0), _times(20, 1)[:23], _times(30, 2), again=_times(10, 3))
+    found = compare_times("abc", latency)
+    assert [(one.first, one.second) for one in found.comparisons] == [("a", "c")]
+    # Without the first one there is nothing to set its second copy beside.
+    latency = _latency(_times(10, 0)[:23], _times(20, 1), _times(30, 2), again=_times(10, 3))
+    found = compare_times("abc", latency)
+    assert found.control is None
+    assert [one.verdict for one in found.comparisons] == ["no verdict"]
+    assert "measured twice" in found.comparisons[0].reason
+
+
+def test_on_a_busy_machine_nobody_is_faster_and_it_is_said() -> None:
+    found = compare_times(
+        "ab", _latency(_times(10, 0), _times(20, 1), again=_times(10, 2), busyness=BUSY)
+    )
+    assert [one.verdict for one in found.comparisons] == ["no verdict"]
+    assert found.to_json()["too_busy"] == found.comparisons[0].reason
+    lines = busy_lines(busyness_json(BUSY))
+    assert "load average (1 min) before 3.00, after 3.50" in lines[0]
+    assert "other processes kept 1.40 processors" in lines[0]
+    assert "BUSY" in lines[1]
+    assert len(busy_lines(busyness_json(FREE))) == 1
