@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -118,18 +118,25 @@ def _most_changed(
 def circumstances(before: ResultFile, after: ResultFile) -> list[tuple[str, str, str]]:
     """Return what else differs: versions, machine, settings, detector and model files.
 
+    Of what one result does not have, nothing is known to differ: an estimator that is in one of
+    both, and a setting that was not there yet when the older one was made, are no circumstances.
+
     Returns:
         Name, value before and value after, sorted by name; "" for what is not there.
     """
-    first, second = _flat(before), _flat(after)
+    both = {item["name"] for item in before.estimators if item["spec"] is not None}
+    both &= {item["name"] for item in after.estimators if item["spec"] is not None}
+    first, second = _flat(before, both), _flat(after, both)
+    later = {f"settings.{name}" for name in before.content["settings"]}
+    later ^= {f"settings.{name}" for name in after.content["settings"]}
     return [
         (name, first.get(name, ""), second.get(name, ""))
-        for name in sorted({*first, *second})
+        for name in sorted({*first, *second} - later)
         if first.get(name, "") != second.get(name, "")
     ]
 
 
-def _flat(result: ResultFile) -> dict[str, str]:
+def _flat(result: ResultFile, estimators: Collection[str]) -> dict[str, str]:
     content = result.content
     detector = content["detector"]
     found = {
@@ -139,7 +146,7 @@ def _flat(result: ResultFile) -> dict[str, str]:
         **_model("detector", detector),
     }
     for item in result.estimators:
-        if item["spec"] is not None:
+        if item["name"] in estimators:
             found |= _model(item["name"], item["spec"])
     return found
 

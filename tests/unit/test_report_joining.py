@@ -142,6 +142,23 @@ def test_other_detectors_and_machines_are_said(write_result: Write, make_result:
     assert names == ["detector", "environment.cores"]
 
 
+def test_what_one_result_does_not_have_is_not_said_to_differ(
+    write_result: Write, make_result: Make
+) -> None:
+    before = make_result({"same": AGES, "gone": AGES + 1})
+    after = make_result({"same": AGES, "new": AGES + 1})
+    after["settings"] = {**after["settings"], "added_later": True, "seed": 0}
+    files = [write_result("a", content=before), write_result("b", content=after)]
+    assert circumstances(*map(read_result, files)) == []
+    after["estimators"][0]["spec"]["settings"] = {"years": 3}
+    after["settings"] = {**after["settings"], "limit": 7}
+    files[1] = write_result("b", content=after)
+    assert [name for name, *_ in circumstances(*map(read_result, files))] == [
+        "same: settings.years",
+        "settings.limit",
+    ]
+
+
 def test_what_changed_between_two(write_result: Write) -> None:
     rng = np.random.default_rng(1)
     before = {"grown": AGES + rng.normal(6, 1, 60), "same": AGES * 0 + 30, "noisy": AGES + 4}
