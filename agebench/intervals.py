@@ -27,7 +27,7 @@ LEVEL = 0.95
 
 MINIMUM_PEOPLE = 10
 """People (pictures, where people are not known) below which no interval is given and nothing is
-tested: over fewer, an interval is mostly the width of Student's t (docs/statistics.md has its coverage)."""
+tested: over fewer, an interval is mostly the width of Student's t (docs/statistics.md has more)."""
 
 MINIMUM_PICTURES = 20
 """Pictures that a part of a set, such as a decade, needs before any figure is given for it."""
