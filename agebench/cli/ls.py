@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from dataclasses import asdict, dataclass
 from urllib.parse import urlsplit
 
@@ -11,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.manifest import ManifestEntry, files_for
+from agebench.manifest import ManifestEntry, bundled_dir, files_for
 from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, Plugin, list_plugins
 from agebench.weights import is_here
 
@@ -106,6 +107,7 @@ class Row:
         what: one line on it; "" if nothing is known without importing it.
         files: the model files that it may need.
         licence, source: the files', or its own.
+        tried: false for what was described without a file to try it on.
         package, version: what it comes with.
     """
 
@@ -116,6 +118,7 @@ class Row:
     source: str
     package: str
     version: str
+    tried: bool = True
 
 
 def short_source(url: str) -> str:
@@ -149,7 +152,10 @@ def _row(kind: str, plugin: Plugin) -> Row:
     what, licence, source = "", "", ""
     if plugin.package == OWN_PACKAGE:
         what, licence, source = _ABOUT.get(f"{kind}:{plugin.name}", ("", "", ""))
-    if entries:
+    zoo = _described(plugin.name) if kind == "estimators" else {}
+    if zoo:
+        what, licence, source = (str(zoo.get(key, "")) for key in ("what", "licence", "source"))
+    elif entries:
         what = entries[0].what
         licence = _unique([entry.licence for entry in entries])
         named = [entry.published.source for entry in entries if not entry.bundled]
@@ -162,7 +168,17 @@ def _row(kind: str, plugin: Plugin) -> Row:
         source,
         plugin.package,
         plugin.version,
+        zoo.get("tried", True) is True,
     )
+
+
+def _described(name: str) -> dict[str, object]:
+    """Return the table [about] of a public model's spec file; empty for what has none."""
+    path = bundled_dir() / "zoo" / f"{name}.toml"
+    if not path.is_file():
+        return {}
+    about: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8")).get("about", {})
+    return about
 
 
 def rows(kind: str) -> list[Row]:
@@ -188,6 +204,9 @@ def _about_text(row: Row) -> Text:
     if row.package != OWN_PACKAGE:
         text.append("\n" if text else "").append("package: ", style="dim")
         text.append(f"{row.package} {row.version}".strip() or "unknown")
+    if not row.tried:
+        text.append("\n" if text else "")
+        text.append("not tried", style="yellow").append(f": bring the file, as {row.name}:FILE")
     if row.files:
         text.append("\n" if text else "").append_text(_files_text(row.files))
     return text

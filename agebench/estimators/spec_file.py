@@ -5,41 +5,19 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import numpy as np
-
-from agebench.errors import ModelError, UsageError, WeightsError
-from agebench.estimators.common import (
-    BATCH,
-    Network,
-    blank,
-    in_batches,
-    predictions,
-    view_pixels,
-)
-from agebench.estimators.spec_checks import check_graph, stretch_note, test_card
-from agebench.estimators.spec_output import AgeScale, OutputReader, Rule
+from agebench.errors import UsageError, WeightsError
+from agebench.estimators.spec_model import SpecModel
 from agebench.estimators.spec_schema import SpecFile, file_beside, read_spec
-from agebench.protocols import EstimatorSpec
+from agebench.export.converted import LAYOUT_FILES, converted_foreign
 from agebench.regular import open_regular
-from agebench.runtimes.base import Model, ModelSource
+from agebench.runtimes.base import ModelKind, ModelSource
 from agebench.runtimes.model_bytes import read_model
-from agebench.runtimes.opening import open_model
-from agebench.types import (
-    AgePrediction,
-    Crops,
-    CropSpec,
-    Floats,
-    Image,
-    Setting,
-    WeightsFile,
-)
+from agebench.types import WeightsFile
 
 MAX_CONFIG_BYTES = 1024 * 1024
-BATCH_TOLERANCE = 1e-3
-"""Largest difference, relative to the largest output, between a batch and its members alone."""
 
 
-class SpecFileEstimator:
+class SpecFileEstimator(SpecModel):
     """A model described by a spec file (docs/spec-file.md).
 
     Args:
@@ -58,174 +36,60 @@ class SpecFileEstimator:
     ) -> None:
         if path is None:
             raise UsageError("'spec' needs a file: write spec:my_model.toml")
-        written = self._written = read_spec(path)
+        written = read_spec(path)
         source, weights = _source(path, written)
-        self._view = written.crop.view()
-        self._format = written.input.format()
-        label = f"{written.name} ({weights[0].file})"
-        check_graph(source, written, label)
-        model = open_model(
-            source,
-            runtime=runtime or written.runtime.runtime,
-            device=device or (written.runtime.device if runtime is None else None),
-        )
-        del source  # its bytes are in the runtime's hands now
-        self._ages = written.bins.ages() if written.bins else None
-        self._output = _reader(written, self._ages, label)
-        self._network = Network(model, label, None, self._input_name(model), written.output.name)
-        self._batch = self._try_out()
-        self._spec = self._make_spec(weights)
-        self._check_golden()
-
-    @property
-    def spec(self) -> EstimatorSpec:
-        """See `agebench.protocols.Estimator.spec`."""
-        return self._spec
-
-    def predict(self, crops: Crops, /) -> list[AgePrediction]:
-        """Return an age, and a distribution where the model gives one, for each face.
-
-        Raises:
-            ModelError: the view of a face is missing, or the model fails.
-        """
-        pixels = view_pixels(crops, self._view.region, self._view)
-        if not len(pixels):
-            return []
-        years, shares = self._output.answer(in_batches(pixels, self._rows, self._batch))
-        return predictions(years, shares, self._network.label)
-
-    def _input_name(self, model: Model) -> str:
-        # TensorFlow's importer calls the input "" whatever the graph calls it.
-        return self._written.input.name if model.info.runtime == "onnxruntime" else ""
-
-    def _rows(self, pixels_bgr: Image) -> Floats:
-        blob = self._format.blob(pixels_bgr)
-        if self._network.model.info.runtime != "cv2dnn":  # which takes float32 for all of them
-            blob = blob.astype(self._written.input.type, copy=False)
-        return self._output.take(self._network.rows(blob))
-
-    def _try_out(self) -> int:
-        """Run it, so that a wrong model stops the run before it begins; return the batch to use.
-
-        Many models are exported for one picture at a time: some refuse two, some answer wrongly.
-        """
-        two = blank(self._view, 2)
-        two[1] = np.random.default_rng(0).integers(0, 256, two[1].shape, np.uint8)
-        alone = np.concatenate([self._rows(two[:1]), self._rows(two[1:])])
-        self._output.check_trial(alone)
-        try:
-            together = self._rows(two)
-        except ModelError:
-            return 1
-        largest = max(float(np.abs(alone).max()), 1e-9)
-        same = bool(np.abs(together - alone).max() <= BATCH_TOLERANCE * largest)
-        return BATCH if same else 1
-
-    def card_years(self) -> float:
-        """Return the age of agebench's test card, which [golden] in a spec file is about."""
-        card = test_card(self._view.size_hw)
-        return float(self._output.answer(self._rows(card[None]))[0][0])
-
-    def _check_golden(self) -> None:
-        golden, info = self._written.golden, self._network.model.info
-        if golden is None:
-            return
-        got = self.card_years()
-        if not abs(got - golden.years) <= golden.tolerance_years:
-            raise ModelError(
-                f"{self._network.label}: expected {golden.years:g} years for the test card, as "
-                f"[golden] says, got {got:.3f} under {info.runtime} {info.version}: this runtime "
-                "computes it wrongly, or the spec file is another model's"
-            )
-
-    def _make_spec(self, weights: tuple[WeightsFile, ...]) -> EstimatorSpec:
-        written, about = self._written, self._written.about
-        # Only a distribution has bins: an ordinal output or a class gives years alone.
-        distribution = written.output.kind in ("probabilities", "logits")
-        bins = self._ages.bins if self._ages is not None and distribution else None
-        return EstimatorSpec(
-            name=written.name,
-            crop=CropSpec({self._view.region: self._view}),
-            decode=self._output.rule,
-            channel_order=self._format.channel_order,
-            mean=self._format.mean,
-            scale=self._format.scale,
-            bins=bins,
-            classes=bins if written.bins is not None and written.bins.ranges else None,
-            weights=weights,
-            trained_on=about.trained_on,
-            trained_sets=about.trained_sets,
-            label_kind=about.label_kind,
-            runtime=self._network.model.info,
-            settings=self._settings(),
-            licence=about.licence,
-            source=about.source,
-            citation=about.citation,
-            notes=(*about.notes, *filter(None, [stretch_note(written)])),
-        )
-
-    def _settings(self) -> dict[str, Setting]:
-        output = self._written.output
-        settings: dict[str, Setting] = {
-            "layout": self._format.layout,
-            "output": output.name,
-            "kind": output.kind,
-            "batch": self._batch,
-        }
-        if self._format.std:
-            settings["std"] = ", ".join(f"{value:g}" for value in self._format.std)
-        if output.kind == "years":
-            settings |= {"output_scale": output.scale, "output_offset": output.offset}
-        if output.part is not None:
-            settings["part"] = f"{output.part[0]} to before {output.part[1]}"
-        if output.ordinal is not None:
-            settings["ordinal"] = output.ordinal
-        if self._ages is not None and self._ages.years != tuple(self._ages.bins.midpoints):
-            settings["bin_years"] = ", ".join(f"{value:g}" for value in self._ages.years)
-        if self._written.golden is not None:
-            settings["golden_years"] = self._written.golden.years
-        return settings
-
-
-def _reader(written: SpecFile, ages: AgeScale | None, label: str) -> OutputReader:
-    output = written.output
-    rule: Rule = "midpoint" if output.kind == "class" else "expectation"
-    if written.decode is not None:
-        rule = written.decode.rule
-    return OutputReader(
-        output.kind,
-        output.part,
-        output.scale,
-        output.offset,
-        ages,
-        rule,
-        output.ordinal or "probabilities",
-        label,
-    )
+        super().__init__(written, source, weights, runtime, device)
 
 
 def _source(path: Path, written: SpecFile) -> tuple[ModelSource, tuple[WeightsFile, ...]]:
     """Read the model's files, check their hashes and tell the format."""
     files = written.files
     model = file_beside(path, files.model, "files.model")
-    kind = ModelSource.kind_of(model)
+    kind: ModelKind = "onnx"
+    if files.converter is None:
+        kind = ModelSource.kind_of(model)
     config, hashes = None, {}
     if files.config is not None:
-        config = _read_config(file_beside(path, files.config, "files.config"))
+        config = read_layout(file_beside(path, files.config, "files.config"))
         hashes = {files.config: hashlib.sha256(config.encode()).hexdigest()}
-    if (config is not None) != (kind in ("caffe", "darknet")):
+    wants = kind in ("caffe", "darknet") or files.converter in LAYOUT_FILES
+    if (config is not None) != wants:
         needs = "needs files.config, its layout" if config is None else "takes no files.config"
-        raise UsageError(f"{path}: a {kind} model {needs}")
-    read = read_model(model, kind)
-    _check_pins(path, written, dict(read.sha256), hashes)
+        raise UsageError(f"{path}: a {files.converter or kind} model {needs}")
     _check_tflite(path, kind, written)
-    outputs = (written.output.name,) if written.output.name else ()
+    read = read_model(model, kind if files.converter is None else None)
+    _check_pins(path, written, dict(read.sha256), hashes)
     about = written.about
     infos = tuple(
         WeightsFile(name, sha256, about.licence, about.source)
         for name, sha256 in {**read.sha256, **hashes}.items()
     )
-    return ModelSource(kind, model, config=config, outputs=outputs, data=read.data), infos
+    return model_source(written, kind, model, read.data, config), infos
+
+
+def model_source(
+    written: SpecFile, kind: ModelKind, model: Path, data: bytes, config: str | None
+) -> ModelSource:
+    """Return what a runtime is given: the files as they are, or converted to ONNX.
+
+    Args:
+        written: the spec file.
+        kind: the format, of files that are not converted.
+        model: the file of the weights.
+        data: its bytes.
+        config: the text of its layout, where it has one.
+
+    Raises:
+        ModelError: it can't be converted.
+    """
+    wanted = written.output.name
+    outputs = (wanted,) if wanted else ()
+    converter = written.files.converter
+    if converter is None:
+        return ModelSource(kind, model, config=config, outputs=outputs, data=data)
+    size_hw = written.crop.view().size_hw
+    converted = converted_foreign(converter, model, data, config or "", size_hw, wanted)
+    return ModelSource("onnx", converted, outputs=outputs)
 
 
 def _check_pins(
@@ -264,7 +128,12 @@ def _check_tflite(path: Path, kind: str, written: SpecFile) -> None:
         )
 
 
-def _read_config(path: Path) -> str:
+def read_layout(path: Path) -> str:
+    """Return the text of a layout.
+
+    Raises:
+        UsageError: it is too long, or no text.
+    """
     try:
         with open_regular(path) as file:
             content = file.read(MAX_CONFIG_BYTES + 1)

@@ -18,6 +18,7 @@ from agebench.estimators.common import BlobLayout, ChannelOrder, InputFormat
 from agebench.estimators.crop_names import CROPS, Border
 from agebench.estimators.spec_output import AgeScale, Kind, OrdinalForm, Rule
 from agebench.estimators.toml_reader import read_toml
+from agebench.export.converted import Converter
 from agebench.types import MAX_AGE_YEARS, AgeBins, LabelKind, ViewSpec
 from agebench.vision.regions import REGIONS
 
@@ -52,6 +53,7 @@ class Files:
     sha256: str | None = None
     data_sha256: Mapping[str, str] = field(default_factory=dict)
     config_sha256: str | None = None
+    converter: Converter | None = None
 
     def __post_init__(self) -> None:
         for key, value in (
@@ -233,8 +235,10 @@ class Golden:
 class About:
     """Table [about]: what readers of its figures must know; nothing here changes a number."""
 
+    what: str = ""
     licence: str = ""
     source: str = ""
+    tried: bool = True
     trained_on: str = ""
     trained_sets: tuple[str, ...] = ()
     label_kind: LabelKind = "unknown"

@@ -1,4 +1,4 @@
-"""Caffe and Darknet models for runtimes that read ONNX only: converted once, kept in the cache.
+"""Models of other libraries for runtimes that read ONNX only: converted once, kept in the cache.
 
 Made by our own program from files that were checked before; what lies in the cache is read again
 with all checks, and made anew where it is not what was put there.
@@ -7,8 +7,9 @@ with all checks, and made anew where it is not what was put there.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import onnx
 
@@ -16,10 +17,20 @@ from agebench import __version__
 from agebench.errors import AgebenchError
 from agebench.export.age_net_onnx import age_net_core
 from agebench.export.darknet_onnx import darknet_model
+from agebench.export.face_api import face_api_model
+from agebench.export.keras_file import keras_model, read_keras
+from agebench.export.layers import Pair
+from agebench.export.mxnet_model import mxnet_model
 from agebench.export.reading import read_onnx
+from agebench.export.ssr_net import ssr_net_model
 from agebench.files import write_whole
 from agebench.runtimes.caffe_model import read_caffemodel
 from agebench.weights import cache_dir
+
+Converter: TypeAlias = Literal["keras", "ssr-net", "mxnet", "face-api"]
+"""Whose files are converted; `LAYOUT_FILES` says which of them have a file beside the weights."""
+
+LAYOUT_FILES: frozenset[Converter] = frozenset({"mxnet", "face-api"})
 
 _KEY = "agebench.made_from"
 _FORM = 1
@@ -55,6 +66,35 @@ def converted_darknet(cfg: str, weights: Path, sha256: str, size_hw: tuple[int, 
     """
     parts = [hashlib.sha256(cfg.encode()).hexdigest(), sha256, f"{size_hw[0]}x{size_hw[1]}"]
     return _cached("darknet", parts, lambda: darknet_model(cfg, weights, size_hw)[0])
+
+
+def converted_foreign(
+    converter: Converter, path: Path, content: bytes, config: str, size_hw: Pair, output: str
+) -> Path:
+    """Return another library's model as ONNX.
+
+    Args:
+        converter: which library's, or which network's.
+        path: the file of its weights, for errors.
+        content: that file's bytes.
+        config: the text of its layout, where that is a file of its own.
+        size_hw: height and width of the input, where no file states them.
+        output: name of the output that is wanted.
+
+    Raises:
+        ModelError: a file is damaged or holds what can't be converted.
+        MissingDependencyError: a library that reads it is not installed.
+        AgebenchError: the cache can't be written to.
+    """
+    parts = [hashlib.sha256(data).hexdigest() for data in (content, config.encode())]
+    parts += [f"{size_hw[0]}x{size_hw[1]}", output]
+    make: Mapping[str, Callable[[], onnx.ModelProto]] = {
+        "keras": lambda: keras_model(read_keras(path, content)),
+        "ssr-net": lambda: ssr_net_model(read_keras(path, content)),
+        "mxnet": lambda: mxnet_model(path, content, config, size_hw, output),
+        "face-api": lambda: face_api_model(path, content, config),
+    }
+    return _cached(converter, parts, make[converter])
 
 
 def _cached(kind: str, made_from: list[str], make: Callable[[], onnx.ModelProto]) -> Path:

@@ -30,8 +30,8 @@ _SUFFIX_KINDS: Mapping[str, ModelKind] = {
 }
 
 _KERAS = (
-    "a Keras file needs Keras to be run: convert it to ONNX, with "
-    "'agebench convert-keras FILE.h5' or as docs/spec-file.md says"
+    'a Keras file needs Keras to be run: many .h5 files are taken with converter = "keras" in '
+    "[files] of a spec file, others are converted to ONNX as docs/spec-file.md says"
 )
 _TORCH = (
     "TorchScript files and pickles are programs that run when they are loaded, so they are never "

@@ -34,8 +34,10 @@ class ModelBytes:
     sha256: Mapping[str, str]
 
 
-def read_model(path: Path, kind: ModelKind) -> ModelBytes:
+def read_model(path: Path, kind: ModelKind | None) -> ModelBytes:
     """Read a model, and for ONNX the files beside it that hold its numbers.
+
+    `kind` is None for another library's file, which is converted.
 
     The bytes that are returned are those that were hashed.  An ONNX model whose numbers lie in
     other files is made one whole, so that every runtime parses the same.
@@ -66,7 +68,7 @@ def _read(path: Path) -> bytes:
     raise ModelError(f"{path} has {size:,} bytes, expected a model of at most {MAX_MODEL_BYTES:,}")
 
 
-def require_whole(path: Path, content: bytes, kind: ModelKind) -> None:
+def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
     """Refuse what is no model of its kind at all: a page, a pointer, a file that is cut off.
 
     Raises:

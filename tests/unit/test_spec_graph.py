@@ -301,8 +301,8 @@ def test_a_file_that_is_cut_off_is_called_so(tmp_path: Path, runtime: str) -> No
 @pytest.mark.parametrize(
     ("file", "advice"),
     [
-        ("net.h5", "convert it to ONNX"),
-        ("net.keras", "convert it to ONNX"),
+        ("net.h5", "converter = .keras."),
+        ("net.keras", "converted to ONNX"),
         ("net.pt", "programs that run when they are loaded.*torch.onnx.export"),
         ("net.xml", "OpenVINO's files are not read"),
         ("net.tflite", "some TFLite models wrongly"),
