@@ -25,8 +25,8 @@ from agebench.estimators.spec_file import SpecFileEstimator
 from agebench.estimators.spec_schema import file_beside
 from agebench.export.age_net import random_age_net
 from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
-from agebench.testing import check_estimator, generated_crops
-from agebench.types import AgeBins, FaceFrame, Image
+from agebench.testing import check_estimator
+from agebench.types import AgeBins, Crops, FaceFrame, Image
 from agebench.vision.crops import cut_crops
 
 DOCS = Path(__file__).parents[2] / "docs" / "spec-file.md"
@@ -99,9 +99,12 @@ def _spec(folder: Path, text: str, **replaced: str) -> Path:
 
 def _years(path: Path, pixels_bgr: Image, runtime: str | None = None) -> list[float]:
     estimator = SpecFileEstimator(path, runtime=runtime)
-    crops = generated_crops(estimator.spec.crop, len(pixels_bgr))
-    crops.views["face"][:] = pixels_bgr
-    return [item.years for item in estimator.predict(crops)]
+    return [item.years for item in estimator.predict(_crops(pixels_bgr))]
+
+
+def _crops(pixels_bgr: Image) -> Crops:
+    count = len(pixels_bgr)
+    return Crops({"face": pixels_bgr}, {"face": np.ones(count, bool)}, {"face": np.zeros(count)})
 
 
 def _flat(*colours: tuple[int, int, int]) -> Image:
@@ -162,9 +165,7 @@ def test_logits_and_probabilities(tmp_path: Path, runtime: str, softmax: bool) -
     kind = 'kind = "probabilities"' if softmax else 'kind = "logits"'
     path = _spec(tmp_path, CLASSES, kind=kind)
     estimator = load_estimator(f"spec:{path}@{runtime}")
-    crops = generated_crops(estimator.spec.crop, 1)
-    crops.views["face"][:] = _flat((200, 100, 50))
-    (answer,) = estimator.predict(crops)
+    (answer,) = estimator.predict(_crops(_flat((200, 100, 50))))
     powers = np.exp([2.0, 1.0, 0.5])
     assert answer.probabilities is not None
     np.testing.assert_allclose(answer.probabilities, powers / powers.sum(), atol=1e-6)

@@ -15,7 +15,7 @@ from agebench.errors import AgebenchError, ModelError, UsageError, WeightsError
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.graph_inputs import GraphInput, graph_inputs
 from agebench.runtimes.model_bytes import data_file, read_model
-from agebench.testing import generated_crops
+from agebench.types import Crops
 
 RUNTIMES = ("cv2dnn", "onnxruntime")
 
@@ -80,8 +80,8 @@ def save_pooled(
 
 def years(path: Path, runtime: str, blue: int = 40) -> float:
     estimator = load_estimator(f"spec:{path}@{runtime}")
-    crops = generated_crops(estimator.spec.crop, 1)
-    crops.views["face"][:] = (blue, 0, 0)
+    pixels = np.full((1, *estimator.spec.crop.views["face"].size_hw, 3), (blue, 0, 0), np.uint8)
+    crops = Crops({"face": pixels}, {"face": np.ones(1, np.bool_)}, {"face": np.zeros(1)})
     return estimator.predict(crops)[0].years
 
 
