@@ -75,6 +75,9 @@ class EstimatorSpec:
         settings: further options that change the result.
         licence, source, citation: of the method.
         notes: what a reader of its figures must know.
+        detector: reference of the detector that it is defined with, such as
+            "opencv-ssd pad=0"; with another it would be another method, and is refused.  "" for
+            one that takes faces from any.
     """
 
     name: str
@@ -95,6 +98,7 @@ class EstimatorSpec:
     source: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()
+    detector: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", frozen_mapping(self.settings))

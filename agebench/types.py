@@ -120,6 +120,8 @@ class FaceFrame:
         found_by: what it was computed from: "landmarks", "box", or "layout" (aligned chips).
         points_xy: eyes, nose tip and mouth corners (scheme `FIVE_POINTS`) as they were found;
             empty where the frame's own proportions have to stand for them.
+        box_xyxy: the box as the detector gave it, for the region "box" alone; None where no
+            detector was asked.
     """
 
     center_xy: Point
@@ -127,6 +129,7 @@ class FaceFrame:
     roll_rad: float = 0.0
     found_by: Literal["landmarks", "box", "layout"] = "box"
     points_xy: tuple[Point, ...] = ()
+    box_xyxy: Box | None = None
 
     def __post_init__(self) -> None:
         finite = _all_finite((*self.center_xy, self.height, self.roll_rad))
@@ -147,7 +150,8 @@ class ViewSpec:
         margin_px: what is added on every side in picture pixels, after `margin`.
         align: turn the crop upright by the frame's roll.
         border: how pixels outside the picture are made: "replicate" the edge, "constant" black,
-            or "clip" the rectangle to the picture before it is resized.
+            or "clip" the rectangle to the picture before it is resized; "slice", for the region
+            "box" alone, cuts and resizes as the tutorials of OpenCV do (`vision.crops`).
         max_outside: the view is missing where a larger share of it (0 to 1) lies outside.
     """
 
@@ -156,7 +160,7 @@ class ViewSpec:
     margin: float = 0.0
     margin_px: float = 0.0
     align: bool = False
-    border: Literal["replicate", "constant", "clip"] = "replicate"
+    border: Literal["replicate", "constant", "clip", "slice"] = "replicate"
     max_outside: float = 1.0
 
     def __post_init__(self) -> None:
@@ -164,8 +168,11 @@ class ViewSpec:
         _require(-0.5 < self.margin <= 10, f"margin must be above -0.5 up to 10, got {self.margin}")
         _require(abs(self.margin_px) <= 10_000, f"margin_px: up to 10,000, got {self.margin_px}")
         _require(0.0 <= self.max_outside <= 1.0, f"max_outside: 0..1, got {self.max_outside}")
+        clipped = self.border in {"clip", "slice"}
+        _require(not (self.align and clipped), "a turned crop can't be clipped: use a pad")
         _require(
-            not (self.align and self.border == "clip"), "a turned crop can't be clipped: use a pad"
+            self.border != "slice" or (self.region == "box" and self.margin == 0),
+            "border 'slice' is for the region 'box', with a margin in pixels",
         )
 
 

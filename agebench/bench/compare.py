@@ -90,7 +90,8 @@ def compare(
     # take the processors from whoever is timed next.
     with output_folder(out), pinned(settings.threads) as (threads, _):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
-        detector, why = choose_detector(detector, everything.spec)
+        specs = [item.estimator.spec for item in contenders if item.estimator is not None]
+        detector, why = choose_detector(detector, everything.spec, specs)
         detector_name, face_detector = named_detector(detector)
         pictures, split = take_pictures(everything, maker, settings, progress)
         about = _about(detector_name, face_detector, pictures, where, settings)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from agebench.protocols import DatasetSpec, FaceDetector
+from collections.abc import Iterable
+
+from agebench.errors import UsageError
+from agebench.protocols import DatasetSpec, EstimatorSpec, FaceDetector
+from agebench.references import parse_reference
 
 ESTIMATORS = ("multicrop-resnet", "multicrop-resnet-small", "caffe-age-net-utkface", "constant")
 """What `agebench compare` measures where no estimator is named."""
@@ -18,11 +22,14 @@ CHIP_DETECTOR = "aligned"
 
 
 def choose_detector(
-    detector: str | FaceDetector | None, dataset: DatasetSpec | None
+    detector: str | FaceDetector | None,
+    dataset: DatasetSpec | None,
+    estimators: Iterable[EstimatorSpec] = (),
 ) -> tuple[str | FaceDetector, str]:
     """Return what finds the faces, and why it was taken; "" where it was named.
 
-    In aligned chips the face lies where it always does, and a detector could only miss it.
+    An estimator that is defined with a detector (`EstimatorSpec.detector`) goes first.  In
+    aligned chips the face lies where it always does, and a detector could only miss it.
 
     >>> from agebench.protocols import DatasetSpec
     >>> choose_detector(None, DatasetSpec("mine", "unknown", aligned=True))
@@ -30,11 +37,59 @@ def choose_detector(
     >>> choose_detector("haar", DatasetSpec("mine", "unknown", aligned=True))
     ('haar', '')
     """
+    detector, why = own_detector(detector, estimators)
     if detector is not None:
-        return detector, ""
+        return detector, why
     if dataset is not None and dataset.aligned:
         return (
             CHIP_DETECTOR,
             f"the pictures of {dataset.name} are aligned chips, and no detector was named",
         )
     return DETECTOR, "the default, since no detector was named"
+
+
+def own_detector(
+    detector: str | FaceDetector | None, specs: Iterable[EstimatorSpec]
+) -> tuple[str | FaceDetector | None, str]:
+    """Return the detector that estimators are defined with, where none was named, and why.
+
+    Args:
+        detector: the one that was named; None for none.
+        specs: of all estimators that take part.
+
+    Returns:
+        `detector` and "" where no estimator has one of its own.
+
+    Raises:
+        UsageError: an estimator is defined with another detector than was named, or than the
+            others would get.
+    """
+    listed = list(specs)
+    for spec in listed:
+        if not spec.detector:
+            continue
+        alone = all(other.detector == spec.detector for other in listed)
+        if detector is None and alone:
+            return spec.detector, f"the one that {_called(spec)} is defined with"
+        if not _same(detector, spec.detector):
+            raise UsageError(
+                f"{_called(spec)} is defined with the detector '{spec.detector}': name that one "
+                "for all, or measure it alone"
+            )
+    return detector, ""
+
+
+def _called(spec: EstimatorSpec) -> str:
+    recipe = spec.settings.get("recipe")
+    return f"{spec.name} recipe={recipe}" if recipe else spec.name
+
+
+def _same(detector: str | FaceDetector | None, wanted: str) -> bool:
+    expected = parse_reference(wanted)
+    if isinstance(detector, str):
+        given = parse_reference(detector)
+        return (given.name, given.options) == (expected.name, expected.options)
+    if detector is None or detector.spec.name != expected.name:
+        return False
+    settings = detector.spec.settings
+    return all(str(settings.get(key)) == str(value) for key, value in expected.options.items())

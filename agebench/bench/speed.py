@@ -269,7 +269,8 @@ def _faces(
     if dataset is None:
         return generated_face(settings.seed)
     pictures, _ = load_pictures(dataset, None if root is None else Path(root), None)
-    chosen, why = choose_detector(detector, pictures.spec)
+    specs = [runner.estimator.spec for runner in runners]
+    chosen, why = choose_detector(detector, pictures.spec, specs)
     name, face_detector = named_detector(chosen)
     found_by = f"{dataset}, found by {name}" + (f" ({why})" if why else "")
     return real_faces(

@@ -66,9 +66,13 @@ FULL = 256
 USUAL_MARGIN_PX = 20.0
 """What the usual call adds around the detector's box on every side, picture pixels."""
 
+TUTORIAL_DETECTOR = "opencv-ssd pad=0 faces=best"
+"""What the tutorials find faces with; of several the one of the best score is scored here."""
+
 Crop: TypeAlias = Literal[1, 10]
 YearsRule: TypeAlias = Literal["expectation", "midpoint"]
 MeanRule: TypeAlias = Literal["channel", "image"]
+Recipe: TypeAlias = Literal["tutorial"]
 Blob: TypeAlias = npt.NDArray[np.float32]
 
 _GAPS = (
@@ -88,18 +92,26 @@ class Settings:
         mean: "channel" for `CHANNEL_MEAN`, "image" for the authors' mean image; None for
             "channel" with one crop and "image" with ten, as each was published.
         margin: added on every side, as a share of the face; None for `USUAL_MARGIN_PX`.
+        recipe: "tutorial" for all of it as the tutorials of OpenCV have it, from
+            `TUTORIAL_DETECTOR` to the likeliest class; leaves no other choice.
 
     Raises:
         UsageError: a value is none of these.
     """
 
     crops: Crop = 1
-    years: YearsRule = "expectation"
+    years: YearsRule | None = None
     mean: MeanRule | None = None
     margin: float | None = None
+    recipe: Recipe | None = None
     view: ViewSpec = field(init=False)
 
     def __post_init__(self) -> None:
+        if self.recipe is not None:
+            self._follow_recipe()
+            return
+        if self.years is None:
+            object.__setattr__(self, "years", "expectation")
         one_of("number of crops of caffe-age-net", self.crops, (1, 10))
         one_of("years rule of caffe-age-net", self.years, ("expectation", "midpoint"))
         if self.mean is None:
@@ -111,6 +123,21 @@ class Settings:
             view = ViewSpec("face", (side, side), margin=share, margin_px=pixels, border="clip")
         except ValueError as error:
             raise UsageError(f"caffe-age-net can't cut its crop so: {error}") from error
+        object.__setattr__(self, "view", view)
+
+    def _follow_recipe(self) -> None:
+        one_of("recipe of caffe-age-net", self.recipe, ("tutorial",))
+        chosen = {"years": self.years, "mean": self.mean, "margin": self.margin}
+        given = [name for name, value in chosen.items() if value is not None]
+        if given or self.crops != 1:
+            raise UsageError(
+                f"recipe={self.recipe} of caffe-age-net fixes crops, years, mean and margin: "
+                f"leave {', '.join(given or ['crops'])} out"
+            )
+        object.__setattr__(self, "years", "midpoint")
+        object.__setattr__(self, "mean", "channel")
+        side, pixels = (WINDOW, WINDOW), USUAL_MARGIN_PX
+        view = ViewSpec("box", side, margin_px=pixels, border="slice")
         object.__setattr__(self, "view", view)
 
     @property
@@ -127,7 +154,7 @@ class CaffeAgeNet:
             weights are.
         runtime: "cv2dnn", the default; "onnxruntime" or "torch", for which the file is converted.
         device: None for the CPU.
-        crops, years, mean, margin: see `Settings`.
+        crops, years, mean, margin, recipe: see `Settings`.
         mean_file: the mean image, for ``mean=image``; None takes the published one.
         table: years per class that ``agebench fit-years`` fitted for these weights and options;
             None takes the classes' midpoints.
@@ -145,13 +172,14 @@ class CaffeAgeNet:
         runtime: str | None = None,
         device: str | None = None,
         crops: Crop = 1,
-        years: YearsRule = "expectation",
+        years: YearsRule | None = None,
         mean: MeanRule | None = None,
         margin: float | None = None,
+        recipe: Recipe | None = None,
         mean_file: Path | None = None,
         table: Path | None = None,
     ) -> None:
-        self._settings = Settings(crops, years, mean, margin)
+        self._settings = Settings(crops, years, mean, margin, recipe)
         if mean_file is not None and self._settings.mean != "image":
             raise UsageError("caffe-age-net uses mean_file with mean=image only: give both")
         weights = resolve(FILE, explicit=path)
@@ -164,6 +192,7 @@ class CaffeAgeNet:
         model = open_model(source, runtime=runtime, device=device)
         label = f"caffe-age-net ({weights.path.name})"
         self._network = Network(model, label, len(ADIENCE_CLASSES), output_name=OUTPUT_NAME)
+        self._rule: YearsRule = self._settings.years or "expectation"
         self._input = InputFormat("bgr", mean=self._channel_mean())
         self._table: ClassYears | None = None
         self._table_sha256 = ""
@@ -190,7 +219,7 @@ class CaffeAgeNet:
             return []
         shares = in_batches(pixels, self._shares, self._settings.batch)
         fitted = None if self._table is None else self._table.years
-        years = years_from_classes(shares, ADIENCE_CLASSES, self._settings.years, fitted)
+        years = years_from_classes(shares, ADIENCE_CLASSES, self._rule, fitted)
         return predictions(years, shares, self._network.label)
 
     def _shares(self, pixels_bgr: Image) -> Floats:
@@ -234,7 +263,7 @@ class CaffeAgeNet:
         return EstimatorSpec(
             name="caffe-age-net",
             crop=CropSpec({"face": settings.view}),
-            decode=settings.years,
+            decode=self._rule,
             channel_order=self._input.channel_order,
             mean=self._input.mean,
             scale=self._input.scale,
@@ -247,14 +276,16 @@ class CaffeAgeNet:
             runtime=self._network.model.info,
             settings={
                 "crops": settings.crops,
-                "years": settings.years,
+                "years": self._rule,
                 "mean": settings.mean,
+                **({} if settings.recipe is None else {"recipe": settings.recipe}),
                 **fitted,
             },
             licence=files[0].licence,
             source=SOURCE if published else files[0].source,
             citation=CITATION,
             notes=(_GAPS, *remarks, *_foreign(files)),
+            detector="" if settings.recipe is None else TUTORIAL_DETECTOR,
         )
 
 

@@ -10,6 +10,7 @@ from typing import cast
 
 import numpy as np
 
+from agebench.bench.defaults import own_detector
 from agebench.calibration import central_interval, year_probabilities
 from agebench.errors import AgebenchError, ContractError, UsageError, in_words
 from agebench.foreign import foreign_code
@@ -86,7 +87,9 @@ class AgePredictor:
         if len(self._estimators) != len(listed):
             raise UsageError("an estimator is given twice: give each once")
         self.tiles = detector is None if tiles is None else tiles
-        self.detector_reference, self._detector, self.detector_note = _loaded_detector(detector)
+        wanted, why = own_detector(detector, [each.spec for each in self._estimators.values()])
+        self.detector_reference, self._detector, note = _loaded_detector(wanted)
+        self.detector_note = note or why
         self._detector_name = detector_label(self.detector_reference, tiles=self.tiles)
         self._channels = channels
         self._max_pixels = max_pixels

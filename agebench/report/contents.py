@@ -118,7 +118,7 @@ _SPEC = record(
         "settings": _SETTINGS,
         **_TERMS,
     },
-    {"trained_sets": listed(text)},
+    {"trained_sets": listed(text), "detector": text},
 )
 
 _NEAR = record({"count": COUNT, "images": listed(text)})

@@ -160,15 +160,16 @@ def cut_on_device(pictures: Tensor, frames: Sequence[FaceFrame], spec: CropSpec)
         The same pixels as `agebench.vision.crops.cut_crops`, on the device.
 
     Raises:
-        UsageError: a view has ``border="constant"``, or the pictures are too large to warp.
+        UsageError: a view has ``border="constant"`` or ``"slice"``, or the pictures are too large
+            to warp.
     """
     height, width = int(pictures.shape[1]), int(pictures.shape[2])
     if max(height, width) > MAX_WARP_SIDE:
         raise UsageError(f"pictures of {width}x{height} pixels are too large to be cut on a device")
     views, present = {}, {}
     for name, view in spec.views.items():
-        if view.border == "constant":
-            raise UsageError("border='constant' is cut on the host: use cut_crops")
+        if view.border in {"constant", "slice"}:
+            raise UsageError(f"border={view.border!r} is cut on the host: use cut_crops")
         found = [_cut_of(view, frame, (height, width)) for frame in frames]
         there = np.array([cut is not None for cut in found], np.bool_)
         cuts = [(face, cut) for face, cut in enumerate(found) if cut is not None]

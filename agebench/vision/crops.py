@@ -10,6 +10,7 @@ import numpy as np
 
 from agebench.errors import UsageError, suggestion
 from agebench.types import Crops, CropSpec, FaceFrame, Floats, Image, ViewSpec
+from agebench.vision.frames import frame_box
 from agebench.vision.opencv import cv2
 from agebench.vision.regions import REGIONS, Patch
 
@@ -52,6 +53,27 @@ def _clip(patch: Patch, size_hw: tuple[int, int]) -> Patch | None:
         return None
     center = ((left + right - 1) / 2, (top + bottom - 1) / 2)
     return Patch(center, float(right - left), float(bottom - top))
+
+
+def _cut_slice(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> Image | None:
+    """Cut a detector's box as the tutorials of OpenCV do, to the last bit; None where it is empty.
+
+    Its edges are rounded towards zero, `margin_px` is added, negative edges become 0 and far ones
+    the last row or column, which is never shown itself; the rest is resized bilinearly at once,
+    however much that shrinks it.
+    """
+    box = frame.box_xyxy or frame_box(frame)
+    # A box counts from pixel centres here, and from the first pixel's edge there.
+    left, top, right, bottom = (int(edge + 0.5) for edge in box)
+    margin, (height, width) = int(view.margin_px), image_bgr.shape[:2]
+    rows = slice(max(0, top - margin), max(0, min(bottom + margin, height - 1)))
+    columns = slice(max(0, left - margin), max(0, min(right + margin, width - 1)))
+    part = image_bgr[rows, columns]
+    if part.size == 0:
+        return None
+    return np.asarray(
+        cv2.resize(part, view.size_hw[::-1], interpolation=cv2.INTER_LINEAR), np.uint8
+    )
 
 
 def _within(edge: float, length: int) -> int:
@@ -228,6 +250,8 @@ def _cut_view(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> tuple[Image
     """Return the view's pixels (None where it can't be had) and the share outside the picture."""
     size_hw = (image_bgr.shape[0], image_bgr.shape[1])
     place = place_view(view, frame, size_hw)
+    if view.border == "slice":
+        return (None if place.missing else _cut_slice(image_bgr, frame, view)), place.outside
     patch = patch_of(view, place, size_hw)
     if patch is None:
         return None, place.outside

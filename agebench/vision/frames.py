@@ -9,6 +9,7 @@ measured per detector (benchmarks/frames.py), upright.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 
@@ -108,14 +109,12 @@ def canonical_frame(face: Face, spec: DetectorSpec) -> FaceFrame:
     Landmarks that contradict the box are not believed: detectors place points wildly on faces
     that fill the picture, with scores as high as ever.
     """
-    from_box = frame_from_box(face.box_xyxy, spec)
+    frame = frame_from_box(face.box_xyxy, spec)
     points = five_points(face)
-    if points is None:
-        return from_box
-    frame = frame_from_points(points)
-    if frame is None or box_iou(frame_box(frame), frame_box(from_box)) < MIN_AGREEMENT:
-        return from_box
-    return frame
+    by_points = None if points is None else frame_from_points(points)
+    if by_points is not None and box_iou(frame_box(by_points), frame_box(frame)) >= MIN_AGREEMENT:
+        frame = by_points
+    return replace(frame, box_xyxy=face.box_xyxy)
 
 
 def frame_to_image(frame: FaceFrame, points_hw: Floats) -> list[Point]:

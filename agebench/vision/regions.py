@@ -95,6 +95,14 @@ def _chip(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
     return Patch(center, side, side, frame.roll_rad)
 
 
+def _box(frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
+    """The box as the detector gave it; the face where no detector was asked."""
+    if frame.box_xyxy is None:
+        return _face(frame, size_hw)
+    left, top, right, bottom = frame.box_xyxy
+    return Patch(((left + right) / 2, (top + bottom) / 2), right - left, bottom - top)
+
+
 def _original(_frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
     height, width = size_hw
     return Patch(((width - 1) / 2, (height - 1) / 2), float(width), float(height))
@@ -169,6 +177,7 @@ MIRRORED_REGIONS = MappingProxyType({"eye_left": "eye_right", "eye_right": "eye_
 REGIONS: Mapping[str, RegionRule] = MappingProxyType(
     {
         "original": _original,
+        "box": _box,
         "face": _face,
         "aligned": _aligned,
         "chip": _chip,
