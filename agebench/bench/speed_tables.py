@@ -70,15 +70,14 @@ def sweep_table(entry: BenchEntry) -> Table:
 
 def facts(entry: BenchEntry) -> list[str]:
     """What one estimator takes besides time, in lines."""
-    taken, runtime = entry.resources, entry.runner.estimator.spec.runtime
+    taken, runtime = entry.resources, entry.runner.estimator.spec.runtime.runtime
     batch = max(taken.peak_rss_bytes)
     network = (
         f"{amount(taken.parameters)} parameters, {amount(taken.macs_per_face, 'MAC')} per face, "
         f"files {amount(taken.file_bytes, 'B')}"
     )
     lines = [
-        f"runs in {runtime.runtime} on {runtime.device}; "
-        + ("no network" if runtime.runtime == "python" else network),
+        "no network" if runtime == "python" else network,
         f"peak memory {amount(taken.peak_rss_bytes[batch], 'B')} at batch {batch}, "
         f"{amount(taken.rss_before_bytes, 'B')} of it before the model was loaded",
     ]
@@ -229,7 +228,9 @@ def print_bench(result: BenchResult, console: Console) -> None:
     say("Milliseconds per call. p50 to p99 of crop + infer; the other columns are medians.")
     for entry in result.entries:
         console.print()
-        console.print(f"[bold]{escape(inert(entry.runner.name))}[/bold]", highlight=False)
+        runtime = entry.runner.estimator.spec.runtime
+        ran = f"in {runtime.runtime} on {runtime.device}"
+        console.print(f"[bold]{escape(inert(entry.runner.name))}[/bold] {ran}", highlight=False)
         console.print(sweep_table(entry))
         for line in facts(entry):
             say(line, "  ")

@@ -116,6 +116,11 @@ def _percentiles(times: object) -> list[Cell]:
     return [Cell(milliseconds(value), value) for value in values]
 
 
+def _ran(spec: Mapping[str, Any]) -> Cell:
+    runtime = spec["runtime"]
+    return Cell(f"{runtime['runtime']} {runtime['device']}")
+
+
 def latency_grid(joined: Joined) -> Grid | None:
     """Percentiles of every stage; None where nothing was timed."""
     rows = []
@@ -124,19 +129,21 @@ def latency_grid(joined: Joined) -> Grid | None:
         for stage, times in result.content["shared_latency"].items():
             cells = _percentiles(times["samples_ms"])
             count = len(times["samples_ms"])
-            rows.append(
-                [Cell(f"all{where}"), Cell(f"{stage}, shared"), Cell(str(count), count), *cells]
-            )
+            ran = _ran(result.content["detector"]) if stage == "detect" else Cell(NONE)
+            about = [Cell(f"all{where}"), Cell(f"{stage}, shared"), ran]
+            rows.append([*about, Cell(str(count), count), *cells])
     for entry in joined.entries:
         for stage in OWN_STAGES:
             samples = entry.samples_ms(stage)
             if len(samples):
                 number_of = Cell(str(len(samples)), len(samples))
                 cells = _percentiles(samples)
-                rows.append([name_cell(joined, entry), Cell(stage), number_of, *cells])
+                ran = _ran(entry.content["spec"]) if stage != "crop" else Cell(NONE)
+                rows.append([name_cell(joined, entry), Cell(stage), ran, number_of, *cells])
     columns = (
         Column("estimator", numeric=False),
         Column("stage", numeric=False),
+        Column("runtime", numeric=False),
         Column("samples"),
         *(Column(f"{name}, ms") for name in ("p50", "p90", "p99")),
     )

@@ -180,12 +180,24 @@ def latency_table(result: CompareResult) -> Table:
     shared: Mapping[str, StageTimes] = result.latency.shared
     count = len(shared["decode"].samples_ms)
     title = f"Milliseconds per picture at batch 1, p50 / p90 / p99 of {count}"
-    table = _table(title, ("", *OWN_STAGES))
+    table = _table(title, ("", "runtime", *OWN_STAGES))
+    ran = result.about["detector"]["runtime"]
+    runs = {"detect": f"{ran['runtime']} {ran['device']}"}
     for stage in shared:
-        table.add_row(f"{stage} (shared)", "", "", _times(shared[stage]))
+        times = _times(shared[stage])
+        table.add_row(f"{stage} (shared)", runs.get(stage, ""), "", "", times)
     for item in _scored(result):
-        table.add_row(_Name(item.name), *(_times(item.latency.get(stage)) for stage in OWN_STAGES))
+        times = (_times(item.latency.get(stage)) for stage in OWN_STAGES)
+        table.add_row(_Name(item.name), _runtime(item), *times)
     return table
+
+
+def _runtime(item: EstimatorResult) -> str:
+    """Return what ran it and on what device, as it was read back after loading."""
+    if item.contender.estimator is None:
+        return ""
+    runtime = item.contender.estimator.spec.runtime
+    return f"{runtime.runtime} {runtime.device}"
 
 
 def _scored(result: CompareResult) -> list[EstimatorResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ class Tutorial:
         return np.array(shares[0], np.float64), LABELS[shares[0].argmax()]
 
 
-PICTURES = {
+PICTURES: dict[str, Callable[[Image], Image]] = {
     "whole": lambda image: image,
     "at the left and upper border": lambda image: image[70:, 190:],
     "at the right and lower border": lambda image: image[:165, :260],

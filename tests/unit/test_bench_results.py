@@ -32,7 +32,7 @@ from agebench.files import write_whole
 from agebench.locks import alone_in
 from agebench.metrics import ClassAccuracy
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
-from agebench.report.terminal_tables import decade_table, print_result
+from agebench.report.terminal_tables import decade_table, latency_table, print_result
 from agebench.types import (
     AgePrediction,
     Crops,
@@ -383,6 +383,19 @@ def test_all_tables_are_printed(dataset: SampleList) -> None:
 def test_settings_out_of_range_are_usage_errors(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         CompareSettings(**wrong)
+
+
+def test_the_table_of_times_says_what_ran_each_row(dataset: SampleList) -> None:
+    result = _run(dataset)
+    about = {**result.about, "detector": {**result.about["detector"]}}
+    about["detector"]["runtime"] = {"runtime": "cv2dnn", "device": "opencl"}
+    text = io.StringIO()
+    table = latency_table(replace(result, about=about))
+    Console(file=text, width=120).print(table)
+    rows = {line.strip("│ ").partition(" ")[0]: line for line in text.getvalue().splitlines()}
+    assert "cv2dnn opencl" in rows["detect"]
+    assert "python cpu" in rows["constant"]
+    assert "cpu" not in rows["decode"]
 
 
 def test_names_break_behind_hyphens_and_markup_in_them_is_text(dataset: SampleList) -> None:

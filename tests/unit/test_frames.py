@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,18 +122,21 @@ def test_landmarks_that_fit_the_box_are_used() -> None:
     assert got.found_by == "landmarks"
     assert got.center_xy == pytest.approx((100, 100))
     assert got.height == pytest.approx(80)
+    assert got.box_xyxy == frame_box(frame)
 
 
 @pytest.mark.parametrize("wild", [np.full((5, 2), 3.0), TEMPLATE_5 * 10, TEMPLATE_5 * 80 + 900])
 def test_landmarks_that_contradict_the_box_are_not_believed(wild: Floats) -> None:
     face = Face((70, 60, 130, 140), 0.9, _points(wild), FIVE_POINTS)
-    assert canonical_frame(face, SPEC) == frame_from_box(face.box_xyxy, SPEC)
+    expected = replace(frame_from_box(face.box_xyxy, SPEC), box_xyxy=face.box_xyxy)
+    assert canonical_frame(face, SPEC) == expected
 
 
 def test_without_landmarks_the_box_decides() -> None:
     face = Face((70, 60, 130, 140), 0.9)
     assert five_points(face) is None
-    assert canonical_frame(face, SPEC) == FaceFrame((100, 100), 80, 0.0, "box")
+    expected = FaceFrame((100, 100), 80, 0.0, "box", box_xyxy=(70, 60, 130, 140))
+    assert canonical_frame(face, SPEC) == expected
 
 
 def test_fgnet_points_are_reduced_by_their_own_order() -> None:
