@@ -184,11 +184,11 @@ def latency_table(result: CompareResult) -> Table:
     ran = result.about["detector"]["runtime"]
     runs = {"detect": f"{ran['runtime']} {ran['device']}"}
     for stage in shared:
-        times = _times(shared[stage])
-        table.add_row(f"{stage} (shared)", runs.get(stage, ""), "", "", times)
+        cells = (runs.get(stage, ""), "", "", _times(shared[stage]))
+        table.add_row(f"{stage} (shared)", *cells)
     for item in _scored(result):
-        times = (_times(item.latency.get(stage)) for stage in OWN_STAGES)
-        table.add_row(_Name(item.name), _runtime(item), *times)
+        own = (_times(item.latency.get(stage)) for stage in OWN_STAGES)
+        table.add_row(_Name(item.name), _runtime(item), *own)
     return table
 
 
