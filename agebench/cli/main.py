@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from agebench import __version__
+from agebench.cli.native_stderr import caught_words
 from agebench.cli.signals import orderly_ends
 from agebench.errors import AgebenchError, UsageError, in_words, inert, suggestion
 
@@ -97,7 +98,7 @@ def main(arguments: list[str] | None = None) -> Any:
     if sys.stdout is None:
         _fail("standard output is closed: leave it open, or send it to a file or the null device")
         sys.exit(1)
-    with orderly_ends() as ended:
+    with caught_words(), orderly_ends() as ended:
         code = _run(arguments)
     sys.exit(code if ended.code is None else ended.code)
 

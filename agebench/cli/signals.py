@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 GRACE_S = 10.0
@@ -55,7 +55,9 @@ def orderly_ends() -> Iterator[Ended]:
     told, tell = os.pipe()
     os.set_blocking(tell, False)
     earlier = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    threading.Thread(target=_insist, args=(told, frozenset(mine)), daemon=True).start()
+    watcher = threading.Thread(target=_insist, args=(told, frozenset(mine)), daemon=True)
+    with suppress(RuntimeError):  # no thread can be had: what hangs has to be killed
+        watcher.start()
     try:
         yield ended
     finally:
