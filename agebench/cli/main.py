@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import sys
+import threading
 import traceback
 import warnings
 from importlib import import_module
@@ -111,6 +112,13 @@ def _run(arguments: list[str] | None) -> int:
     except BaseException as error:  # a plug-in's may be of any kind
         if isinstance(error, SystemExit) and _COMPLETION in os.environ:
             raise  # click ends so where a shell asks it to complete a line
+        # OpenBLAS raises SIGINT where it can't have a thread, as if somebody had pressed Ctrl-C.
+        if isinstance(error, (click.exceptions.Abort, RuntimeError)) and not _threads_can_start():
+            _fail(
+                "no further thread can be started: raise the limits of this shell (ulimit -u, "
+                f"-v), or end other programs; {_UNFINISHED}"
+            )
+            return 1
         return _failed(error, arguments)
     return code if isinstance(code, int) else 0
 
@@ -148,6 +156,16 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
     # Pillow warns of odd metadata; a picture that matters is listed with the reason.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _threads_can_start() -> bool:
+    thread = threading.Thread(target=int, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    thread.join()
+    return True
 
 
 def _fail_unforeseen(error: BaseException) -> None:

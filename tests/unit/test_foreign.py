@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+import click
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
@@ -168,3 +170,23 @@ def test_results_whose_file_is_removed_are_not_a_success(tmp_path: Path) -> None
         path.unlink()
         with pytest.raises(AgebenchError, match="was removed or replaced while it was written"):
             lines.append(record)
+
+
+@pytest.mark.parametrize(
+    "error", [click.exceptions.Abort(), RuntimeError("can't start new thread")]
+)
+def test_want_of_threads_is_no_interruption(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(**_: object) -> NoReturn:
+        def refuse(_: threading.Thread) -> NoReturn:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        raise error
+
+    monkeypatch.setattr(cli, "main", run)
+    with pytest.raises(SystemExit) as ended:
+        main(["info"])
+    assert ended.value.code == 1
+    assert capsys.readouterr().err.startswith("agebench: no further thread can be started: ")
