@@ -123,7 +123,7 @@ def _run(settings: TrainSettings, train: TrainingFaces, val: TrainingFaces) -> d
     trainer.run()
     with weights_of(trainer.model, trainer.averaged):
         years = predicted_years(trainer.model, val, LOSSES[settings.loss.name], settings)
-    decades = mae_by_decade(val.ages, years)
+    decades = mae_by_decade(val.ages, years, minimum=1)  # summed up later
     return {
         "mae_years": mae(val.ages, years),
         "decades": plain(decades),
