@@ -18,7 +18,7 @@ from agebench.bench.device_pass import time_networks
 from agebench.bench.devices import load_on, reference_on, require_device
 from agebench.bench.environment import describe_call
 from agebench.bench.latency import StageTimes, stages_json
-from agebench.bench.loading import check_names, load_pictures
+from agebench.bench.loading import check_names, load_pictures, reads_back_its_runtime
 from agebench.bench.ratios import (
     BLOCKS,
     LEVEL,
@@ -152,6 +152,7 @@ class BenchEntry:
         return {
             "name": self.runner.name,
             "spec": plain(self.runner.estimator.spec),
+            "runtime_proven": reads_back_its_runtime(self.runner.estimator),
             "resources": self.resources.to_json(),
             "cold_start": None if self.cold_start is None else stages_json(self.cold_start),
             "batch_sweep": sweep,

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from agebench.bench.latency import StageTimes
+from agebench.bench.loading import reads_back_its_runtime
 from agebench.bench.ratios import LEVEL, Comparison, Control
 from agebench.bench.speed import BenchEntry, BenchResult
 from agebench.errors import inert
@@ -229,7 +230,8 @@ def print_bench(result: BenchResult, console: Console) -> None:
     for entry in result.entries:
         console.print()
         runtime = entry.runner.estimator.spec.runtime
-        ran = f"in {runtime.runtime} on {runtime.device}"
+        said = "" if reads_back_its_runtime(entry.runner.estimator) else " (as it says of itself)"
+        ran = f"in {runtime.runtime} on {runtime.device}{said}"
         console.print(f"[bold]{escape(inert(entry.runner.name))}[/bold] {ran}", highlight=False)
         console.print(sweep_table(entry))
         for line in facts(entry):

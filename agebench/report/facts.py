@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
+from agebench import __version__
 from agebench.bench.swaps import swaps_tried
+from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
 from agebench.report.reading import ResultFile
@@ -182,6 +185,22 @@ def citations(joined: Joined) -> Facts:
         if told:
             found.setdefault(name, told)
     return list(found.items())
+
+
+def bibtex(joined: Joined) -> str:
+    """Return entries for agebench, the data and the models, to be cited with the citations above.
+
+    What is cited is free text of the makers': it stands as a note, not taken apart by guessing.
+    """
+    entries = [
+        f"@software{{agebench,\n  title = {{agebench}},\n  version = {{{__version__}}}\n}}",
+        *(
+            f"@misc{{{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'model'},\n"
+            f"  title = {{{latex(name)}}},\n  note = {{{latex(told)}}}\n}}"
+            for name, told in citations(joined)
+        ),
+    ]
+    return "\n\n".join(entries)
 
 
 def hashes(joined: Joined) -> Facts:

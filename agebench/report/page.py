@@ -313,7 +313,13 @@ def _sources(joined: Joined) -> Iterator[Section]:
         for at, result in enumerate(joined.results)
     ]
     yield Section("methods", "Methods and environment", facts.methods(joined), facts=machines)
-    yield Section("cite", "How to cite", _CITE, facts=[("", facts.citations(joined))])
+    yield Section(
+        "cite",
+        "How to cite",
+        _CITE,
+        facts=[("", facts.citations(joined))],
+        commands=[facts.bibtex(joined)],
+    )
     yield Section(
         "repeat",
         "How to repeat",

@@ -116,9 +116,11 @@ def _percentiles(times: object) -> list[Cell]:
     return [Cell(milliseconds(value), value) for value in values]
 
 
-def _ran(spec: Mapping[str, Any]) -> Cell:
+def _ran(spec: Mapping[str, Any], about: Mapping[str, Any]) -> Cell:
+    """What ran a model; `about` is the entry that says whether it was read back."""
     runtime = spec["runtime"]
-    return Cell(f"{runtime['runtime']} {runtime['device']}")
+    said = "" if about.get("runtime_proven", True) else " (as it says)"
+    return Cell(f"{runtime['runtime']} {runtime['device']}{said}")
 
 
 def latency_grid(joined: Joined) -> Grid | None:
@@ -129,7 +131,8 @@ def latency_grid(joined: Joined) -> Grid | None:
         for stage, times in result.content["shared_latency"].items():
             cells = _percentiles(times["samples_ms"])
             count = len(times["samples_ms"])
-            ran = _ran(result.content["detector"]) if stage == "detect" else Cell(NONE)
+            detector = result.content["detector"]
+            ran = _ran(detector, detector) if stage == "detect" else Cell(NONE)
             about = [Cell(f"all{where}"), Cell(f"{stage}, shared"), ran]
             rows.append([*about, Cell(str(count), count), *cells])
     for entry in joined.entries:
@@ -138,7 +141,7 @@ def latency_grid(joined: Joined) -> Grid | None:
             if len(samples):
                 number_of = Cell(str(len(samples)), len(samples))
                 cells = _percentiles(samples)
-                ran = _ran(entry.content["spec"]) if stage != "crop" else Cell(NONE)
+                ran = _ran(entry.content["spec"], entry.content) if stage != "crop" else Cell(NONE)
                 rows.append([name_cell(joined, entry), Cell(stage), ran, number_of, *cells])
     columns = (
         Column("estimator", numeric=False),

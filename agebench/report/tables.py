@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -45,6 +46,12 @@ def as_markdown(joined: Joined) -> str:
     parts.append("\n".join(f"- {markdown(note)}" for note in facts.remarks(joined)))
     tables = (f"## {markdown(grid.caption)}\n\n{_markdown_table(grid)}" for grid in grids(joined))
     return "\n\n".join([*parts, *tables]) + "\n"
+
+
+def _label(grid: Grid) -> str:
+    """Return a name of a table for references: the first words of its caption."""
+    words = re.findall("[a-z0-9]+", grid.caption.partition(":")[0].lower())
+    return "-".join(("agebench", *words[:5]))
 
 
 def _letters(grid: Grid) -> dict[str, str]:
@@ -93,6 +100,7 @@ def _latex_table(grid: Grid) -> str:
         [
             r"\begin{table}",
             rf"\caption{{{latex(grid.caption)}}}",
+            rf"\label{{tab:{_label(grid)}}}",
             r"\centering\small",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agebench.bench.latency import OWN_STAGES, StageTimes
+from agebench.bench.loading import reads_back_its_runtime
 from agebench.bench.results import RESULT_FILE, CompareResult, EstimatorResult
 from agebench.bench.speed_tables import busy_lines, faster_lines
 from agebench.bench.swaps import swaps_tried
@@ -193,11 +194,12 @@ def latency_table(result: CompareResult) -> Table:
 
 
 def _runtime(item: EstimatorResult) -> str:
-    """Return what ran it and on what device, as it was read back after loading."""
+    """Return what ran it and on what device, and whether only it says so."""
     if item.contender.estimator is None:
         return ""
     runtime = item.contender.estimator.spec.runtime
-    return f"{runtime.runtime} {runtime.device}"
+    said = "" if reads_back_its_runtime(item.contender.estimator) else " (as it says)"
+    return f"{runtime.runtime} {runtime.device}{said}"
 
 
 def _scored(result: CompareResult) -> list[EstimatorResult]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from agebench.bench.analysis import analyse
 from agebench.report import page
+from agebench.report.facts import citations
 from agebench.report.figures import drawn
 from agebench.report.joining import Joined, join
 from agebench.report.opening import answer, false_adult_grid
@@ -147,3 +149,18 @@ def test_the_opening_comes_before_the_sections(joined_of: JoinedOf) -> None:
     assert opening.index('class="answer"') < opening.index('<svg class="plot"')
     assert "False-adult rate" in opening
     assert "prefers-color-scheme: dark" in text
+
+
+def test_what_is_cited_stands_as_bibtex_too(joined_of: JoinedOf) -> None:
+    joined = joined_of({"near": AGES + 1}, citation="Who & Co., 50 % of it, 2020", name="a_set")
+    text = html.unescape(page.render(joined))
+    assert "@software{agebench," in text
+    assert "@misc{a-set,\n  title = {a\\_set},\n  note = {Who \\& Co., 50 \\% of it, 2020" in text
+    assert text.count("@misc{") == len(citations(joined))
+
+
+def test_tables_of_a_paper_have_labels_of_their_own(joined_of: JoinedOf) -> None:
+    tex = as_latex(joined_of({"near": AGES + 1, "far": AGES + 9}))
+    labels = re.findall(r"\\label\{tab:([^}]+)\}", tex)
+    assert len(labels) == tex.count(r"\begin{table}") == len(set(labels))
+    assert "agebench-error-in-years-on-60" in labels
