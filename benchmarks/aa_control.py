@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from rich.progress import track
 from agebench.bench.bench_faces import generated_face
 from agebench.bench.devices import load_on
 from agebench.bench.environment import describe_machine
-from agebench.bench.ratios import LEVEL, statement_level
+from agebench.bench.ratios import BLOCKS, LEAST_ROUNDS_PER_BLOCK, LEVEL, statement_level
 from agebench.bench.speed import compare_sweep
 from agebench.bench.sweep import Rounds, Runner, Sweep, run_sweep
 from agebench.bench.threads import pinned
@@ -105,12 +106,16 @@ def copy(folder: Path, name: str, model: Path | None) -> str:
     return f"spec:{folder / name}.toml"
 
 
+BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): sum(range(100_000))"
+"""What a busy process runs: it ends by itself when whoever started it is gone."""
+
+
 @contextmanager
 def busy_processes(number: int) -> Iterator[None]:
     """Keep so many processes busy with nothing."""
     with ExitStack() as stack:
         for _ in range(number):
-            process = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            process = subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())])
             stack.callback(process.wait)
             stack.callback(process.kill)
         yield
@@ -204,6 +209,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--anew", action="store_true", help="forget what was measured before")
     given = parser.parse_args()
+    if given.rounds < BLOCKS * LEAST_ROUNDS_PER_BLOCK or given.copies < 2:
+        parser.error("expected two copies and 12 rounds at least")
     settings = {
         "model": "made up" if given.model is None else given.model.name,
         "copies": given.copies,
