@@ -21,6 +21,12 @@ from agebench.report.structure import (
 )
 from agebench.types import MAX_AGE_YEARS
 
+MOST_ESTIMATORS = 200
+"""Of one file: every one has its row in a dozen tables, and a pair with each other."""
+
+MOST_PARTS = 1000
+"""Groups, gates and decades of one estimator."""
+
 YEARS = number(0, MAX_AGE_YEARS)
 SIGNED_YEARS = number(-MAX_AGE_YEARS, MAX_AGE_YEARS)
 SHARE = number(0, 1)
@@ -91,7 +97,7 @@ _ERRORS = record(
         "median_years": maybe(YEARS),
         "bias_years": maybe(SIGNED_YEARS),
         "cs": record({k: maybe(SHARE) for k in ("1", "3", "5", "10")}),
-        "by_decade": listed(_DECADE),
+        "by_decade": listed(_DECADE, most=MOST_PARTS),
     }
 )
 
@@ -238,9 +244,9 @@ _GATE = record(
 _ANALYSED = record(
     {
         "with_misses": maybe(record({"n": COUNT, "mae_years": maybe(YEARS), "missed": COUNT})),
-        "groups": listed(_GROUP),
+        "groups": listed(_GROUP, most=MOST_PARTS),
         "calibration": maybe(_CALIBRATION),
-        "gates": listed(_GATE),
+        "gates": listed(_GATE, most=MOST_PARTS),
         "buckets": maybe(_CLASSES),
     }
 )
@@ -251,7 +257,11 @@ _ANALYSIS_SETTINGS = record(
 )
 
 _ANALYSIS = record(
-    {"settings": _ANALYSIS_SETTINGS, "pairs": listed(_PAIR), "estimators": mapping(_ANALYSED)}
+    {
+        "settings": _ANALYSIS_SETTINGS,
+        "pairs": listed(_PAIR, most=MOST_ESTIMATORS**2),
+        "estimators": mapping(_ANALYSED),
+    }
 )
 
 _RATIO = record(
@@ -280,7 +290,7 @@ RESULT = record(
         "settings": _SETTINGS,
         "pictures": record({"total": COUNT, "common_subset": COUNT, "several_faces": COUNT}),
         "shared_latency": mapping(_STAGE),
-        "estimators": listed(_estimator),
+        "estimators": listed(_estimator, most=MOST_ESTIMATORS),
         "images": listed(_IMAGE),
     },
     {"predictions_sha256": text, "analysis": maybe(_ANALYSIS), "timing": maybe(_TIMING)},
@@ -308,7 +318,7 @@ BENCH = record(
         "environment": _ENVIRONMENT,
         "machine": record({"devices": listed(text), "threads": COUNT}),
         "faces": record({"origin": text}),
-        "estimators": listed(_SWEPT),
+        "estimators": listed(_SWEPT, most=MOST_ESTIMATORS),
         "comparisons": listed(_RATIO),
     }
 )

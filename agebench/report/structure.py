@@ -115,12 +115,14 @@ def maybe(inner: Check) -> Check:
     return check
 
 
-def listed(inner: Check, length: int | None = None) -> Check:
-    """Accept lists of what `inner` accepts, of any length or of exactly `length`."""
+def listed(inner: Check, length: int | None = None, most: int | None = None) -> Check:
+    """Accept lists of what `inner` accepts: of any length, of exactly `length`, or up to `most`."""
     what = "a list" if length is None else f"a list of {length}"
+    what += "" if most is None else f" of at most {most:,}"
 
     def check(value: Any) -> None:
-        if not isinstance(value, list) or (length is not None and len(value) != length):
+        wrong = not isinstance(value, list) or (length is not None and len(value) != length)
+        if wrong or (most is not None and len(value) > most):
             raise StructureError(what, value)
         at = -1
         try:

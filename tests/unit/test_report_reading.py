@@ -184,3 +184,17 @@ def test_a_result_beside_the_predictions_of_another_run_is_refused(
     with pytest.raises(AgebenchError, match=r"predictions.csv is not of the run that result.json"):
         read_result(path)
     read_result(path.rename(path.with_name("other.json")))
+
+
+def test_more_estimators_than_a_page_can_show_are_a_sentence(
+    write_result: Write, make_result: Make
+) -> None:
+    content = make_result()
+    content["estimators"] = [None] * 201
+    with pytest.raises(AgebenchError, match="estimators: expected a list of at most 200, got a li"):
+        read_result(write_result(content=content))
+    content = make_result()
+    some = next(iter(content["analysis"]["estimators"].values()))
+    some["gates"] = [None] * 1001
+    with pytest.raises(AgebenchError, match="gates: expected a list of at most 1,000"):
+        read_result(write_result(content=content))
