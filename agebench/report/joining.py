@@ -129,6 +129,11 @@ class Joined:
         return next((entry for entry in self.scored if not entry.contamination), None)
 
     @property
+    def judged_alone(self) -> bool:
+        """Whether all but the best are contaminated: there is nobody whom it is better than."""
+        return len(self.scored) > 1 and sum(not entry.contamination for entry in self.scored) == 1
+
+    @property
     def rows(self) -> Bools:
         """The common pictures whose true age is known, shape (pictures,)."""
         return np.asarray(self.common & np.isfinite(self.true_years))

@@ -143,7 +143,7 @@ def against_first(joined: Joined, entry: Entry) -> str:
     if entry.contamination or first is None:
         return "no verdict"
     if entry is first:
-        return "lowest error"
+        return "only one judged" if joined.judged_alone else "lowest error"
     pair = pair_with_best(joined, entry)
     return (
         "not tested" if pair is None else _verdict(pair, -1 if pair["first"] == first.label else 1)

@@ -127,7 +127,7 @@ def _against_best(joined: Joined, entry: Entry) -> str:
     if entry.mae_years is None:
         return "" if entry.content["available"] else "not available"
     if entry is best:
-        return "best"
+        return "only one" if joined.judged_alone else "best"
     pair = None if entry.contamination else pair_with_best(joined, entry)
     if pair is None or pair["verdict"] == "no verdict" or pair["difference_years"] is None:
         return "no verdict"
