@@ -27,6 +27,7 @@ from agebench.estimators.common import (
     predictions,
     view_pixels,
 )
+from agebench.manifest import bundled_dir
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.age_net_layout import (
     CHANNEL_MEAN,
@@ -68,6 +69,13 @@ USUAL_MARGIN_PX = 20.0
 
 TUTORIAL_DETECTOR = "opencv-ssd pad=0 faces=best"
 """What the tutorials find faces with; of several the one of the best score is scored here."""
+
+UTKFACE_YEARS = "caffe-age-net.utkface-years.json"
+"""Fitted on 1,500 pictures of UTKFace's training part, for the published file as it is set here:
+
+    agebench fit-years caffe-age-net@onnxruntime --dataset utkface --root UTKFACE \
+        --detector aligned --protocol utkface-full --part train --sample 1500
+"""
 
 Crop: TypeAlias = Literal[1, 10]
 YearsRule: TypeAlias = Literal["expectation", "midpoint"]
@@ -156,8 +164,9 @@ class CaffeAgeNet:
         device: None for the CPU.
         crops, years, mean, margin, recipe: see `Settings`.
         mean_file: the mean image, for ``mean=image``; None takes the published one.
-        table: years per class that ``agebench fit-years`` fitted for these weights and options;
-            None takes the classes' midpoints.
+        table: years per class that ``agebench fit-years`` fitted for these weights and options,
+            or "utkface" for those that come with the package (`UTKFACE_YEARS`); None takes the
+            classes' midpoints.
 
     Raises:
         UsageError: an option that is none of the known ones, or a table that does not fit.
@@ -197,7 +206,8 @@ class CaffeAgeNet:
         self._table: ClassYears | None = None
         self._table_sha256 = ""
         if table is not None:
-            self._table, self._table_sha256 = read_class_years(table)
+            own = bundled_dir() / UTKFACE_YEARS if str(table) == "utkface" else table
+            self._table, self._table_sha256 = read_class_years(own)
         self._check_layout(weights.path)
         self._spec = self._make_spec(found)
         if self._table is not None:

@@ -112,3 +112,14 @@ def test_it_is_one_name_in_compare(
 def test_the_recipe_leaves_no_choice(option: str) -> None:
     with pytest.raises(UsageError, match="recipe=tutorial of caffe-age-net fixes"):
         load_estimator(f"caffe-age-net recipe=tutorial {option}")
+
+
+def test_the_years_that_come_along_fit_the_published_file_as_it_is_set(
+    shared_weights: Path,
+) -> None:
+    spec = load_estimator("caffe-age-net table=utkface").spec
+    assert any("utkface-full/train (1500 pictures" in note for note in spec.notes)
+    with pytest.raises(UsageError, match="years"):
+        load_estimator("caffe-age-net table=utkface years=midpoint")
+    with pytest.raises(UsageError, match="crop"):
+        load_estimator("caffe-age-net table=utkface margin=0.4")

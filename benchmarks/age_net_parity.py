@@ -1,0 +1,180 @@
+r"""One published network, five ways to run it: how far do the answers differ?
+
+    python benchmarks/age_net_parity.py --mirror ../shared/pretrained
+
+The published `age_net.caffemodel` under cv2.dnn 4.10 and 4.14, and as ONNX, as it is converted
+here, under ONNX Runtime and under cv2.dnn 4.10, 4.14 and 5.0, on composites of the bundled sample
+and on crops of noise.  Each OpenCV is put into a folder of its own by pip, which needs an index.
+Results: results/age_net_parity.json and .md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agebench import load_dataset, load_detector, load_estimator
+from agebench.buckets import ADIENCE_CLASSES, years_from_classes
+from agebench.export.converted import converted_age_net
+from agebench.files import write_whole
+from agebench.runtimes.age_net_layout import CHANNEL_MEAN, OUTPUT_NAME, deploy_prototxt
+from agebench.types import Floats
+from agebench.vision.crops import cut_crops
+from agebench.vision.frames import canonical_frame
+from agebench.vision.images import read_image
+from agebench.weights import resolve
+
+RESULTS = Path(__file__).with_name("results")
+VERSIONS = ("4.10.0.84", "4.14.0.94", "5.0.0.93")
+NOISE = 6
+ASK_OPENCV = """
+import json, sys
+import cv2, numpy as np
+order = json.loads(sys.argv[1])
+cv2.setNumThreads(1)
+blob = np.load(order["blob"])
+if order["kind"] == "caffe":
+    prototxt = np.frombuffer(order["prototxt"].encode(), np.uint8)
+    net = cv2.dnn.readNetFromCaffe(prototxt, np.fromfile(order["path"], np.uint8))
+else:
+    net = cv2.dnn.readNetFromONNX(np.fromfile(order["path"], np.uint8))
+rows = []
+for one in blob:
+    net.setInput(one[None])
+    rows.append(net.forward().reshape(8).astype(float).tolist())
+print(json.dumps({"version": cv2.__version__, "rows": rows}))
+"""
+
+
+def inputs() -> Any:
+    """Return the network's input for all crops, float32 (n, 3, 227, 227)."""
+    net = load_estimator("caffe-age-net")
+    detector = load_detector("aligned")
+    pixels = []
+    for item in load_dataset("sample", None).samples[::2]:
+        image = read_image(item.path)
+        frame = canonical_frame(detector.detect(image)[0], detector.spec)
+        pixels.append(cut_crops(image, [frame], net.spec.crop).views["face"][0])
+    noise = np.random.default_rng(0).integers(0, 256, (NOISE, 227, 227, 3), np.uint8)
+    stacked = np.concatenate([np.stack(pixels), noise]).astype(np.float32)
+    return (stacked - np.array(CHANNEL_MEAN, np.float32)).transpose(0, 3, 1, 2).copy()
+
+
+def ask_opencv(version: str, order: dict[str, str], folder: Path) -> tuple[str, Floats]:
+    """Return the version that answered, and its probabilities (n, 8)."""
+    target = folder / version
+    if not target.is_dir():
+        wanted = f"opencv-python-headless=={version}"
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "install",
+            "-q",
+            "--no-deps",
+            "--target",
+            target,
+            wanted,
+        ]
+        subprocess.run(pip, check=True)
+    words = [sys.executable, "-c", ASK_OPENCV, json.dumps(order)]
+    done = subprocess.run(
+        words, env=os.environ | {"PYTHONPATH": str(target)}, capture_output=True, check=True
+    )
+    answer = json.loads(done.stdout.splitlines()[-1])
+    return answer["version"], np.array(answer["rows"])
+
+
+def ask_onnxruntime(path: Path, blob: Any) -> tuple[str, Floats]:
+    """Return the version and the probabilities."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    rows = [session.run([OUTPUT_NAME], {name: one[None]})[0].reshape(8) for one in blob]
+    return onnxruntime.__version__, np.array(rows, np.float64)
+
+
+def main() -> None:
+    """Measure, write and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--mirror", type=Path, help="folder of published weights")
+    mirror: Path | None = parser.parse_args().mirror
+    if mirror is not None:
+        os.environ["AGEBENCH_MIRROR"] = str(mirror.resolve())
+    weights = resolve("age_net.caffemodel")
+    onnx = converted_age_net(weights.path, weights.info.sha256)
+    blob = inputs()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        np.save(folder / "blob.npy", blob)
+        common = {"blob": str(folder / "blob.npy")}
+        caffe = {
+            **common,
+            "kind": "caffe",
+            "path": str(weights.path),
+            "prototxt": deploy_prototxt(),
+        }
+        found = {}
+        for version in VERSIONS[:2]:
+            answered, rows = ask_opencv(version, caffe, folder)
+            found[f"Caffe, cv2.dnn {answered}"] = rows
+        answered, rows = ask_onnxruntime(onnx, blob)
+        found[f"ONNX, onnxruntime {answered}"] = rows
+        for version in VERSIONS:
+            answered, rows = ask_opencv(
+                version, {**common, "kind": "onnx", "path": str(onnx)}, folder
+            )
+            found[f"ONNX, cv2.dnn {answered}"] = rows
+    first = next(iter(found.values()))
+    years = {
+        name: years_from_classes(
+            rows / rows.sum(axis=1, keepdims=True), ADIENCE_CLASSES, "expectation"
+        )
+        for name, rows in found.items()
+    }
+    base = next(iter(years.values()))
+    result = {
+        "schema": 1,
+        "weights_sha256": weights.info.sha256,
+        "crops": len(blob),
+        "against": next(iter(found)),
+        "differences": {
+            name: {
+                "probability": float(np.abs(rows - first).max()),
+                "years": float(np.abs(years[name] - base).max()),
+                "other_class": int((rows.argmax(axis=1) != first.argmax(axis=1)).sum()),
+            }
+            for name, rows in found.items()
+        },
+    }
+    lines = [
+        "# The published age network under five runtimes",
+        "",
+        f"{len(blob)} crops: composites of the bundled sample and {NOISE} of noise; against "
+        f"{result['against']}.",
+        "",
+        "| form and runtime | largest difference of a probability | of the expected years | "
+        "another likeliest class |",
+        "|---|---:|---:|---:|",
+    ]
+    for name, each in result["differences"].items():
+        cells = (name, f"{each['probability']:.1e}", f"{each['years']:.1e}", each["other_class"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    command = "python benchmarks/age_net_parity.py --mirror WEIGHTS"
+    text = "\n".join([*lines, "", f"    {command}", ""])
+    write_whole(RESULTS / "age_net_parity.json", json.dumps(result, indent=1) + "\n")
+    write_whole(RESULTS / "age_net_parity.md", text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
