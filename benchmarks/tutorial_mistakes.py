@@ -41,7 +41,7 @@ from agebench.runtimes.caffe_model import read_mean
 from agebench.runtimes.opening import open_model
 from agebench.types import CropSpec, Face, FaceFrame, Floats, Image, ViewSpec
 from agebench.vision.crops import cut_crops
-from agebench.vision.frames import canonical_frame
+from agebench.vision.frames import box_iou, canonical_frame, frame_box
 from agebench.vision.opencv import cv2
 from agebench.weights import resolve
 
@@ -50,6 +50,9 @@ BASE = "yolov8-face@onnxruntime"
 TUTORIAL = "opencv-ssd pad=0"
 DETECTORS = (BASE, TUTORIAL, "opencv-ssd", "yunet", "haar")
 CROPS_AT_ONCE = 32
+
+OFF_THE_FACE = 0.3
+"""A box that overlaps the true face by a smaller IoU shows something else."""
 
 Blob = npt.NDArray[np.float32]
 Shares = Mapping[str, list[float] | None]
@@ -282,6 +285,33 @@ def row(answer: Answer, base: Answer, pictures: Pictures) -> dict[str, Any]:
     }
 
 
+def invented(
+    pictures: Pictures,
+    faces: Mapping[str, Mapping[str, Sequence[Face]]],
+    spec: DetectorSpec,
+) -> dict[str, int]:
+    """Count pictures in which the tutorials' detector sees more than there is.
+
+    Args:
+        pictures: which show one person each.
+        faces: by detector and picture; those that `BASE` and `TUTORIAL` both looked at count.
+        spec: of `BASE`, whose frame is taken for the true face.
+    """
+    several = off = looked = 0
+    for item in pictures.samples:
+        if item.name not in faces[TUTORIAL] or not faces[BASE].get(item.name):
+            continue
+        boxes = faces[TUTORIAL][item.name]
+        true = the_face(faces[BASE][item.name], BASE)
+        best = the_face(boxes, TUTORIAL)
+        if true is None or best is None:
+            continue
+        looked += 1
+        several += len(boxes) > 1
+        off += box_iou(best.box_xyxy, frame_box(canonical_frame(true, spec))) < OFF_THE_FACE
+    return {"looked_at": looked, "several_boxes": several, "best_is_off_the_face": off}
+
+
 def measure(
     pictures: Pictures, known: Mapping[str, Shares], tables: Mapping[str, Floats]
 ) -> dict[str, Any]:
@@ -295,6 +325,8 @@ def measure(
     by_rule = {key: dict(answers(array, tables)) for key, array in arrays.items()}
     base = by_rule["base"][""]
     rows = {key: row(rules[""], base, pictures) for key, rules in by_rule.items()}
+    for key, figures in rows.items():  # where a run was ended early some were never asked
+        figures["none"] = sum(key in each and each[key] is None for each in known.values())
     rows |= {name: row(each, base, pictures) for name, each in by_rule["base"].items() if name}
     tutorial = by_rule[f"box of {called(TUTORIAL)}"]["midpoint of the likeliest"]
     rows["the tutorial, exactly"] = row(tutorial, base, pictures)
@@ -320,14 +352,23 @@ def share(value: float | None) -> str:
 
 def markdown(result: Mapping[str, Any]) -> str:
     """Return one table per set of pictures."""
-    lines = ["# What each habit costs", ""]
+    lines = ["# What each habit costs", "", str(result.get("note", "")), ""]
     for found in result["sets"].values():
-        lines += [f"{found['what']}: {found['pictures']} pictures.", ""]
-        lines.append("| change | none | MAE, years | against the base | bias | exact | one-off |")
-        lines.append("|---|---:|---:|---:|---:|---:|---:|")
+        boxes = found["tutorials_detector"]
+        lines += [
+            f"{found['what']}: {found['pictures']} pictures. The tutorials' detector gave several "
+            f"boxes for {boxes['several_boxes']} of {boxes['looked_at']}, and the best one is off "
+            f"the face in {boxes['best_is_off_the_face']}.",
+            "",
+        ]
+        lines.append(
+            "| change | scored | no face | MAE, years | against the base | bias | exact | one-off |"
+        )
+        lines.append("|---|---:|---:|---:|---:|---:|---:|---:|")
         for name, figures in found["rows"].items():
             cells = [
                 name,
+                str(figures["n"]),
                 str(figures["none"]),
                 cell(figures["mae_years"]),
                 "" if name == "base" else cell(figures["difference_years"], "+"),
@@ -375,7 +416,17 @@ def run(sets: Sequence[Pictures], cache: Path, table_files: Sequence[Path]) -> N
         "schema": 1,
         "command": re.sub(r"\s+", " ", (__doc__ or "").split("\n\n")[1].replace("\\", "")).strip(),
         "tables": {rule: table.tolist() for rule, table in tables.items()},
-        "sets": {each.name: measure(each, known[each.name], tables) for each in sets},
+        "sets": {
+            each.name: {
+                **measure(each, known[each.name], tables),
+                "tutorials_detector": invented(
+                    each,
+                    {name: find_all(each, name, cache) for name in (BASE, TUTORIAL)},
+                    load_detector(BASE).spec,
+                ),
+            }
+            for each in sets
+        },
     }
     write_whole(RESULTS / "tutorial_mistakes.json", json.dumps(result, indent=1) + "\n")
     write_whole(RESULTS / "tutorial_mistakes.md", markdown(result))
