@@ -75,7 +75,11 @@ def _reasons(split: Split) -> dict[str, int]:
     return dict(Counter(problem.reason for problem in split.unused).most_common())
 
 
-def _print_remarks(console: Console, split: Split, leaks: Sequence[Leak] | None) -> None:
+def _print_remarks(
+    console: Console, split: Split, leaks: Sequence[Leak] | None, few: Sequence[str]
+) -> None:
+    for line in few:
+        console.print(Text(inert(f"warning: {line}"), style="bold"), soft_wrap=True)
     for reason, count in list(_reasons(split).items())[:MAX_LISTED]:
         console.print(Text(inert(f"unused: {count}: {reason}")), soft_wrap=True)
     if leaks is None:
@@ -115,6 +119,7 @@ def command(
     from agebench.bench.selection import find_split, refuse_lists
     from agebench.datasets.protocols import read_facts
     from agebench.datasets.split_files import write_split
+    from agebench.datasets.split_warnings import warnings
     from agebench.datasets.splits import check_split, sizes
     from agebench.registry import load_dataset
 
@@ -128,20 +133,23 @@ def command(
         leaks = check_split(split, read_facts(pictures, progress).duplicates) if check else None
     if out is not None:
         write_split(split, out)
-    rows = sizes(pictures, split)
+    rows, few = sizes(pictures, split), warnings(pictures, split)
     if as_json:
-        click.echo(json.dumps(_content(split, rows, leaks), indent=1))
+        click.echo(json.dumps(_content(split, rows, leaks, few), indent=1))
         return
     console = Console(highlight=False)
     console.print(Text(inert(f"{split.protocol} of {split.dataset}, {split.fingerprint[:16]}")))
     console.print(_size_table(rows))
-    _print_remarks(console, split, leaks)
+    _print_remarks(console, split, leaks, few)
     if out is not None:
         console.print(Text(inert(f"written to {out}")), soft_wrap=True)
 
 
 def _content(
-    split: Split, rows: Mapping[str, Mapping[str, int]], leaks: Sequence[Leak] | None
+    split: Split,
+    rows: Mapping[str, Mapping[str, int]],
+    leaks: Sequence[Leak] | None,
+    few: Sequence[str],
 ) -> dict[str, Any]:
     from agebench.types import plain
 
@@ -156,4 +164,5 @@ def _content(
         "by_decade": plain(rows),
         "unused": _reasons(split),
         "straddling": straddling,
+        "warnings": list(few),
     }

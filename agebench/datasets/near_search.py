@@ -66,7 +66,7 @@ class Criteria:
 
 
 CURRENT = Criteria()
-"""On UTKFace's chips 60 pairs more than `FIRST`, of which each shows one photograph or sitting."""
+"""On UTKFace's chips 57 pairs more than `FIRST`, of which each shows one photograph or sitting."""
 
 FIRST = Criteria(
     max_distance_bits=12,

@@ -82,7 +82,7 @@ class ProtocolRule:
         dataset: the data set that it is for; "" for any.
         options: what can be set, with defaults.
         needs_pictures: it reads the pictures, to find copies.
-        criteria: which near-identical pictures are copies.
+        criteria: which near-identical pictures are copies; those by any of them.
         version: written into every split; a rule that changes gets a new one.
         rule: the work.
     """
@@ -93,7 +93,7 @@ class ProtocolRule:
     rule: _Rule
     options: Mapping[str, Setting] = field(default_factory=dict)
     needs_pictures: bool = True
-    criteria: Criteria = CURRENT
+    criteria: tuple[Criteria, ...] = (CURRENT,)
     version: int = 2
 
     def __post_init__(self) -> None:
@@ -285,8 +285,14 @@ def _utkface(name: str, summary: str, first: _Rule, second: _Rule) -> tuple[Prot
     """Return both versions of a protocol: old results and weights name the first one."""
     later = "its parts follow from each picture's own bytes, mirrored copies are held together too"
     return (
-        ProtocolRule(f"{name}-2", f"{summary}; version 2: {later}", "utkface", second, version=2),
-        ProtocolRule(name, summary, "utkface", first, criteria=FIRST, version=1),
+        ProtocolRule(
+            f"{name}-2",
+            f"{summary}; version 2: {later}",
+            "utkface",
+            second,
+            criteria=(CURRENT, FIRST),
+        ),
+        ProtocolRule(name, summary, "utkface", first, criteria=(FIRST,), version=1),
     )
 
 
@@ -428,21 +434,28 @@ def make_split(
 
 
 def read_facts(
-    dataset: Dataset, progress: ProgressStep | None = None, *, criteria: Criteria = CURRENT
+    dataset: Dataset,
+    progress: ProgressStep | None = None,
+    *,
+    criteria: Sequence[Criteria] = (CURRENT,),
 ) -> PictureFacts:
     """Read all pictures of a data set: their hashes, and which are copies of one another.
 
     Args:
         dataset: whose pictures are read.
         progress: told how far it is.
-        criteria: which near-identical pictures are copies.
+        criteria: which near-identical pictures are copies; those by any of them.
     """
     from agebench.datasets.duplicates import find_duplicates, fingerprints
 
     prints = fingerprints(dataset.samples, progress=progress)
     return PictureFacts(
         sha256={item.name: item.sha256 for item in prints if item.sha256},
-        duplicates=find_duplicates(dataset.samples, prints, criteria=criteria, progress=progress),
+        duplicates=[
+            group
+            for one in criteria
+            for group in find_duplicates(dataset.samples, prints, criteria=one, progress=progress)
+        ],
         broken={item.name: item.reason for item in prints if item.reason},
     )
 

@@ -12,7 +12,12 @@ import pytest
 from PIL import Image
 
 from agebench.cli import main
+from agebench.datasets.base import SampleList
 from agebench.datasets.split_files import read_split
+from agebench.datasets.split_warnings import warnings
+from agebench.datasets.splits import Split
+from agebench.protocols import DatasetSpec
+from agebench.types import Sample
 
 COUNT = 40
 
@@ -37,6 +42,37 @@ def run(*arguments: str) -> int:
     with pytest.raises(SystemExit) as ended:
         main(["split", *arguments])
     return int(ended.value.code or 0)
+
+
+def test_parts_that_can_show_little_are_warned_of(
+    listed: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = ["--dataset", "csv", "--root", str(listed), "--protocol"]
+    assert run(*call, "holdout fraction=0.1 val_fraction=0.001", "--json") == 0
+    told = json.loads(capsys.readouterr().out)["warnings"]
+    assert told == [
+        "part 'val' is empty: nothing can be measured on it",
+        "part 'test' has 4 pictures only: such figures say next to nothing",
+    ]
+    assert run(*call, "holdout fraction=0.6 val_fraction=0") == 0
+    assert "warning" not in capsys.readouterr().out
+    assert run(*call, "holdout fraction=0.2 val_fraction=0") == 0
+    assert "warning: part 'test' has 8 pictures only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("people", [1, 9, 10])
+def test_few_people_in_a_part_are_warned_of(people: int) -> None:
+    samples = tuple(
+        Sample(Path("x"), f"{index:03d}", 30.0, identity=f"{index % people}") for index in range(90)
+    )
+    dataset = SampleList(DatasetSpec("mine", "birth-age"), samples)
+    parts = {item.name: "test" for item in samples}
+    told = warnings(dataset, Split("mine", parts | {"other": "train"}))
+    assert (told == []) == (people == 10)
+    words = "1 person" if people == 1 else "9 people"
+    assert people == 10 or told[0].startswith(f"part 'test' has {words} only: below 10 no interval")
+    # One person a part, by design: leave one person out.
+    assert warnings(dataset, Split("mine", {item.name: "person-1" for item in samples})) == []
 
 
 def test_sizes_are_shown_and_the_file_is_written(
