@@ -4,7 +4,8 @@
         --test fgnet=FGNET --test "folder pattern"=ROOT --name leaks
 
 Each set is NAME[ OPTIONS]=ROOT, as `agebench compare` takes them.  Pairs of a training and a test
-picture that look alike (agebench.datasets.duplicates: candidates by hash, confirmed by pixels) are
+picture that look alike (agebench.datasets.duplicates: candidates by hash, confirmed by pixels,
+mirrored ones too) are
 written to benchmarks/results/NAME.json by their names; ages and predictions are not looked at.
 Other cuts of one photograph are not found.
 """
@@ -14,9 +15,10 @@ from __future__ import annotations
 import argparse
 import json
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 
-from agebench.datasets.duplicates import fingerprints, near_pairs
+from agebench.datasets.duplicates import find_duplicates, fingerprints
 from agebench.files import write_whole
 from agebench.registry import load_dataset
 from agebench.types import Sample
@@ -47,15 +49,16 @@ def main() -> None:
     samples = [*train, *test]
     prints = fingerprints(samples, processes=1)
     pairs = [
-        (samples[pair.first].name, samples[pair.second].name, round(pair.detail, 3))
-        for pair in near_pairs(samples, prints, processes=1)
-        if pair.first < len(train) <= pair.second
+        (first, second, group.kind)
+        for group in find_duplicates(samples, prints, processes=1)
+        for first, second in product(group.members, group.members)
+        if first.startswith("train/") and second.startswith("test/")
     ]
     about = {"train": len(train), "test": len(test), "pairs": pairs}
     write_whole(RESULTS / f"{given.name}.json", json.dumps(about, indent=1) + "\n")
     print(f"{len(train):,} against {len(test):,} pictures: {len(pairs)} pairs")
-    for first, second, detail in pairs:
-        print(f"{detail:.3f} {first} {second}")
+    for first, second, kind in pairs:
+        print(f"{kind} {first} {second}")
 
 
 if __name__ == "__main__":
