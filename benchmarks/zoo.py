@@ -4,8 +4,9 @@
         --out benchmarks/results/zoo.json [--only dlib-age-v1 ...]
 
 FG-NET's subjects 1 to 20 (all pictures that the folder holds of them) with `yolov8-face`, the
-largest face of each picture; 2,000 chips drawn by seed 0 from UTKFace's part "val" of utkface-full,
-with `aligned`.  Figures that are in the file already are kept, so that a run can be broken off.
+largest face of each picture; chips of UTKFace drawn by seed 0, with `aligned` (none of these models
+knows our split of it, so all of the set is drawn from).  Figures that are in the file already are
+kept, so that a run can be broken off.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 from agebench import load_dataset, load_detector, load_estimator
 from agebench.bench.environment import describe_environment
 from agebench.bench.faces import find_face
-from agebench.bench.selection import find_split, take_pictures
+from agebench.bench.selection import take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.errors import AgebenchError, in_words
 from agebench.files import write_whole
@@ -82,8 +83,7 @@ class Faces:
 def find_faces(name: str, root: Path, detector_name: str, settings: CompareSettings) -> Faces:
     """Detect the face of each picture of a set; pictures without are left out."""
     dataset, detector = load_dataset(name, root), load_detector(detector_name)
-    maker = None if settings.protocol is None else find_split(dataset, settings.protocol)
-    dataset, _ = take_pictures(dataset, maker, settings)
+    dataset, _ = take_pictures(dataset, None, settings)
     paths, frames, years = [], [], []
     for sample in dataset.samples:
         found = find_face(detector, read_image(sample.path))
@@ -126,7 +126,7 @@ def main() -> int:
     done: dict[str, Any] = {"models": {}}
     if arguments.out.is_file():
         done = json.loads(arguments.out.read_text())
-    chips = CompareSettings(protocol="utkface-full", part="val", sample=arguments.chips, seed=0)
+    chips = CompareSettings(sample=arguments.chips, seed=0)
     sets = {
         "fgnet": find_faces("fgnet", arguments.fgnet, "yolov8-face@onnxruntime", CompareSettings()),
         "utkface": find_faces("utkface", arguments.utkface, "aligned", chips),

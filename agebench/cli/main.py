@@ -22,6 +22,7 @@ from agebench.errors import AgebenchError, UsageError, in_words, inert, suggesti
 VERBS = {
     "augment-preview": "Draw what the augmentation of training does.",
     "bench": "Latency by batch size, memory, operations, the floor.",
+    "check-spec": "Try a model that a spec file describes.",
     "compare": "Error in years and latency on the same faces.",
     "convert-caffe": "The age network between Caffe and safetensors.",
     "doctor": "What is wrong with a data set: copies, leaks, ages.",

@@ -1,0 +1,139 @@
+"""What looks wrong about a model that somebody described, on pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agebench.bench.faces import find_face
+from agebench.errors import UsageError
+from agebench.protocols import Estimator, FaceDetector
+from agebench.registry import load_dataset
+from agebench.types import MAX_AGE_YEARS, Crops, Floats, Image
+from agebench.vision.crops import cut_crops
+from agebench.vision.images import read_image
+from agebench.vision.opencv import cv2
+
+LEAST_SPREAD_YEARS = 1.0
+"""Ages of different people that differ by less than this are one age."""
+
+CLEARLY_BETTER = 0.8
+"""Share of the error below which swapped channels are taken for the right ones."""
+
+TILE_PX = 160
+
+
+@dataclass(frozen=True, slots=True)
+class SpecCheck:
+    """What was found.
+
+    Attributes:
+        names: of the pictures with a face.
+        years: the ages.
+        swapped_years: the ages with red and blue exchanged.
+        true_years: the labels; empty where the pictures have none.
+        without_face: names of the pictures without one.
+        wrong: what looks wrong, a sentence each.
+        crops: what the network was shown, uint8 (n, height, width, 3).
+    """
+
+    names: tuple[str, ...]
+    years: Floats
+    swapped_years: Floats
+    true_years: Floats
+    without_face: tuple[str, ...]
+    wrong: tuple[str, ...]
+    crops: Image
+
+
+def check_described(
+    estimator: Estimator, pictures: Sequence[Path], detector: FaceDetector
+) -> SpecCheck:
+    """Ask a model for the ages of pictures, or of the bundled composites where none are given.
+
+    Args:
+        estimator: with one view.
+        pictures: files; each one's largest face is taken.
+        detector: finds them.
+
+    Raises:
+        UsageError: no picture has a face, or the estimator has several views.
+        ModelError, ImageError: the model fails, or a picture can't be read.
+    """
+    if len(estimator.spec.crop.views) != 1:
+        raise UsageError(f"{estimator.spec.name} has several views, a described model has one")
+    labels: list[float] = []
+    if not pictures:
+        samples = load_dataset("sample").samples
+        pictures = [sample.path for sample in samples]
+        labels = [sample.age_years or 0.0 for sample in samples]
+    parts, names, without = [], [], []
+    for path in pictures:
+        image = read_image(path)
+        found = find_face(detector, image)
+        if found is None:
+            without.append(path.name)
+            continue
+        names.append(path.name)
+        parts.append(cut_crops(image, [found[1]], estimator.spec.crop))
+    if not parts:
+        raise UsageError(f"no face was found in {', '.join(without)}: give other pictures")
+    crops = Crops.join(parts)
+    name = next(iter(crops.views))
+    turned = Crops({name: crops.views[name][..., ::-1]}, crops.present, crops.outside)
+    years, swapped = (
+        np.array([answer.years for answer in estimator.predict(shown)]) for shown in (crops, turned)
+    )
+    true = np.asarray(labels, np.float64)
+    stretched = [note for note in estimator.spec.notes if note.startswith("the view ")]
+    wrong = (*_wrong(years, swapped, true), *stretched)
+    return SpecCheck(
+        tuple(names), years, swapped, true, tuple(without), tuple(wrong), crops.views[name]
+    )
+
+
+def _wrong(years: Floats, swapped: Floats, true: Floats) -> list[str]:
+    """Return what looks wrong about the ages, a sentence each."""
+    found = []
+    spread = float(np.ptp(years))
+    if len(years) > 2 and spread < LEAST_SPREAD_YEARS:
+        found.append(
+            f"all {len(years)} ages lie within {spread:.2f} years: mean, scale or the output's "
+            "part is probably wrong"
+        )
+    limited = int(np.count_nonzero((years <= 0) | (years >= MAX_AGE_YEARS)))
+    if limited:
+        found.append(
+            f"{limited} of {len(years)} ages were limited to 0 to {MAX_AGE_YEARS:g} years: the "
+            "output's scale or offset is probably wrong"
+        )
+    if len(true):
+        ours, theirs = (float(np.abs(ages - true).mean()) for ages in (years, swapped))
+        if theirs < CLEARLY_BETTER * ours:
+            found.append(
+                f"with red and blue exchanged the error is {theirs:.1f} years in place of "
+                f"{ours:.1f}: channel_order is probably the other one"
+            )
+    return found
+
+
+def sheet(check: SpecCheck) -> Image:
+    """Return a picture of what the network was shown, a row of up to eight, ages below."""
+    tiles = []
+    for crop, years in zip(check.crops, check.years, strict=True):
+        height, width = crop.shape[:2]
+        wide = max(1, round(TILE_PX * width / height))
+        tile = np.full((TILE_PX + 22, wide + 4, 3), 255, np.uint8)
+        tile[:TILE_PX, :wide] = cv2.resize(crop, (wide, TILE_PX), interpolation=cv2.INTER_NEAREST)
+        place, font = (2, TILE_PX + 16), cv2.FONT_HERSHEY_SIMPLEX
+        cv2.putText(tile, f"{years:.1f}", place, font, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+        tiles.append(tile)
+    rows = [np.concatenate(tiles[start : start + 8], axis=1) for start in range(0, len(tiles), 8)]
+    wide = max(row.shape[1] for row in rows)
+    padded = [
+        np.pad(row, ((0, 0), (0, wide - row.shape[1]), (0, 0)), constant_values=255) for row in rows
+    ]
+    return np.concatenate(padded, axis=0)

@@ -1,0 +1,97 @@
+"""`agebench check-spec`: arguments and what is printed; see `agebench.bench.spec_check`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agebench.cli.paths import FilePath
+from agebench.errors import UsageError, inert
+
+EPILOG = """\b
+Examples:
+  agebench check-spec my_model.toml
+  agebench check-spec my_model.toml a.jpg b.jpg --crops seen.png
+  agebench check-spec spec:my_model.toml@onnxruntime --json
+  agebench check-spec my_model.toml --card card.png
+"""
+
+
+@click.command("check-spec", epilog=EPILOG, short_help="Try a spec file; what looks wrong.")
+@click.argument("spec")
+@click.argument("pictures", nargs=-1, type=FilePath())
+@click.option("--detector", help="Finds the faces; else yolov8-face.")
+@click.option("--crops", type=FilePath(), help="PNG to write: what the network is shown.")
+@click.option("--card", type=FilePath(), help="PNG to write: the test card of [golden].")
+@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+def command(
+    spec: str,
+    pictures: tuple[Path, ...],
+    detector: str | None,
+    crops: Path | None,
+    card: Path | None,
+    as_json: bool,
+) -> None:
+    """Load the model that a spec file describes, ask it for ages, and say what looks wrong.
+
+    Without PICTURES it is shown bundled composites, whose ages are roughly known. Ends with exit
+    code 1 where something looks wrong.
+    """
+    from agebench.bench.spec_check import check_described, sheet
+    from agebench.estimators.spec_checks import test_card
+    from agebench.estimators.spec_model import SpecModel
+    from agebench.files import write_whole
+    from agebench.registry import load_detector, load_estimator
+    from agebench.vision.images import encode_png
+
+    reference = spec if spec.startswith("spec:") or ".toml" not in spec else f"spec:{spec}"
+    estimator = load_estimator(reference)
+    if not isinstance(estimator, SpecModel):
+        raise UsageError(f"{reference!r} is not described by a spec file: name a TOML file")
+    if detector is None:
+        detector = "yolov8-face" if pictures else "aligned"
+    check = check_described(estimator, pictures, load_detector(detector))
+    view = next(iter(estimator.spec.crop.views.values()))
+    for path, picture in (
+        (crops, sheet(check) if crops else None),
+        (card, test_card(view.size_hw) if card else None),
+    ):
+        if path is not None and picture is not None:
+            write_whole(path, encode_png(picture))
+    about: dict[str, Any] = {
+        "name": estimator.spec.name,
+        "files": {item.file: item.sha256 for item in estimator.spec.weights},
+        "runtime": f"{estimator.spec.runtime.runtime} {estimator.spec.runtime.version}",
+        "batch": estimator.spec.settings["batch"],
+        "card_years": round(estimator.card_years(), 3),
+        "ages": dict(zip(check.names, check.years.round(2).tolist(), strict=True)),
+        "swapped_differ_by": round(float(abs(check.years - check.swapped_years).mean()), 2),
+        "without_face": list(check.without_face),
+        "wrong": list(check.wrong),
+    }
+    if len(check.true_years):
+        error = float(abs(check.years - check.true_years).mean())
+        about["error_on_composites_years"] = round(error, 2)
+    if as_json:
+        click.echo(json.dumps(about, indent=2))
+    else:
+        _show(about)
+    if check.wrong:
+        raise click.exceptions.Exit(1)
+
+
+def _show(about: dict[str, Any]) -> None:
+    lines = [f"{about['name']} under {about['runtime']}, {about['batch']} faces at once"]
+    lines += [f"  {file}: sha256 {sha256}" for file, sha256 in about["files"].items()]
+    lines += [f"  {name}: {years:.1f} years" for name, years in about["ages"].items()]
+    lines += [f"  {name}: no face" for name in about["without_face"]]
+    if "error_on_composites_years" in about:
+        lines.append(f"  error on the composites: {about['error_on_composites_years']:.1f} years")
+    lines.append(f"  red and blue exchanged: ages differ by {about['swapped_differ_by']:.1f} years")
+    lines.append(f"  the test card: {about['card_years']:g} years ([golden] in the spec file)")
+    lines += [f"LOOKS WRONG: {sentence}" for sentence in about["wrong"]] or ["nothing looks wrong"]
+    for line in lines:
+        click.echo(inert(line))

@@ -1,0 +1,87 @@
+"""`agebench check-spec`: what looks wrong about a described model."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+from onnx import TensorProto, helper
+
+from agebench.bench.spec_check import _wrong as wrong_about
+from agebench.cli.check_spec import command
+from agebench.estimators.spec_checks import test_card as card_of
+from agebench.vision.images import read_image
+
+SPEC = """
+name = "net"
+[files]
+model = "net.onnx"
+[crop]
+name = "{crop}"
+size = [8, 8]
+[input]
+channel_order = "bgr"
+mean = [0, 0, 0]
+[output]
+kind = "years"
+scale = {scale}
+"""
+
+
+@pytest.fixture
+def spec(tmp_path: Path) -> Path:
+    """A network whose age is the mean of the blue channel over 8."""
+    matrix = np.array([[0.125, 0, 0]], np.float32)
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"], axis=1),
+        helper.make_node("Gemm", ["flat", "w"], ["y"], transB=1),
+    ]
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 8, 8])
+    age = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 1])
+    weights = [onnx.numpy_helper.from_array(matrix, "w")]
+    graph = helper.make_graph(nodes, "net", [image], [age], weights)
+    opset = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), tmp_path / "net.onnx")
+    path = tmp_path / "net.toml"
+    path.write_text(SPEC.format(crop="chip", scale=1.0))
+    return path
+
+
+def test_a_model_that_works(spec: Path, tmp_path: Path) -> None:
+    seen, card = tmp_path / "seen.png", tmp_path / "card.png"
+    done = CliRunner().invoke(command, [str(spec), "--crops", str(seen), "--card", str(card)])
+    assert done.exit_code in (0, 1), done.output
+    assert "red and blue exchanged" in done.output
+    assert np.array_equal(read_image(card), card_of((8, 8)))
+    assert read_image(seen).shape[0] > 160
+    found = json.loads(CliRunner().invoke(command, [str(spec), "--json"]).output)
+    assert found["swapped_differ_by"] > 0
+    assert all("limited" not in sentence for sentence in found["wrong"])
+
+
+@pytest.mark.parametrize(
+    ("crop", "scale", "wrong"),
+    [
+        ("chip", 0.0001, "ages lie within 0.00 years"),
+        ("face", 1.0, "faces are drawn 1.32 times too wide"),
+    ],
+)
+def test_what_looks_wrong_is_said(spec: Path, crop: str, scale: float, wrong: str) -> None:
+    spec.write_text(SPEC.format(crop=crop, scale=scale))
+    done = CliRunner().invoke(command, [str(spec)])
+    assert done.exit_code == 1
+    assert wrong in done.output
+
+
+def test_ages_beyond_the_range_and_swapped_channels_are_said() -> None:
+    true = np.array([20.0, 30.0, 60.0])
+    (limited,) = wrong_about(np.array([0.0, 30.0, 120.0]), np.array([1.0, 2.0, 3.0]), true)
+    assert limited.startswith("2 of 3 ages were limited")
+    (swapped,) = wrong_about(np.array([40.0, 10.0, 40.0]), true + 1, true)
+    assert "the error is 1.0 years in place of 20.0: channel_order" in swapped
+    assert wrong_about(true + 2, true + 2, true) == []
