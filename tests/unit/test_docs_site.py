@@ -158,7 +158,13 @@ def test_the_python_of_elsewhere_needs_numpy_and_a_runtime_alone() -> None:
 def test_the_regions_of_elsewhere_are_ours() -> None:
     _, frame, points = _composite()
     names = _elsewhere({}, 0)
-    assert set(names["REGIONS"]) == set(REGIONS) - {"aligned", "arcface-112", "original", "square"}
+    assert set(names["REGIONS"]) == set(REGIONS) - {
+        "aligned",
+        "arcface-112",
+        "box",
+        "original",
+        "square",
+    }
     centre, turn = names["frame"](points)
     assert abs(turn) == pytest.approx(frame.height)
     for name, (around, down, width, height) in names["REGIONS"].items():
