@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from agebench.bench.beliefs import score_beliefs
 from agebench.bench.faces import find_face
+from agebench.bench.outside import outcome_of
 from agebench.bench.records import ImageRecord, Outcome
 from agebench.buckets import class_probabilities
 from agebench.errors import AgebenchError, ContractError, UsageError, in_words
+from agebench.estimators.answers import AnswersFile
 from agebench.foreign import foreign_code
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
 from agebench.types import AgePrediction, Crops, CropSpec, Image, Sample
@@ -55,6 +57,10 @@ class _Queue:
         self._batch_size = batch_size
         self._crops: list[Crops] = []
         self._records: list[ImageRecord] = []
+
+    @property
+    def index(self) -> int:
+        return self._index
 
     @property
     def crop_spec(self) -> CropSpec:
@@ -120,42 +126,59 @@ def _missing(crops: Crops) -> list[str]:
     return [name for name, flags in crops.present.items() if not flags[0]]
 
 
-def _examine(decoded: Decoded, detector: FaceDetector, queues: Sequence[_Queue]) -> ImageRecord:
+def _examine(
+    decoded: Decoded,
+    detector: FaceDetector | None,
+    queues: Sequence[_Queue],
+    outside: Mapping[int, AnswersFile],
+) -> ImageRecord:
     record = ImageRecord(decoded.sample, sha256=decoded.sha256)
     if decoded.image_bgr is None:
         record.status, record.reason = "unreadable", decoded.reason
         return record
+    if detector is None:
+        record.box_xyxy = decoded.sample.box_xyxy
+    else:
+        _find_and_cut(record, decoded.image_bgr, detector, queues)
+    if record.status == "ok":
+        for index, answers in outside.items():
+            record.outcomes[index] = outcome_of(answers, record, record.box_xyxy)
+    return record
+
+
+def _find_and_cut(
+    record: ImageRecord, image_bgr: Image, detector: FaceDetector, queues: Sequence[_Queue]
+) -> None:
     try:
-        found = find_face(detector, decoded.image_bgr, decoded.sample.box_xyxy)
+        found = find_face(detector, image_bgr, record.sample.box_xyxy)
     except Exception as error:  # one picture that upsets a detector must not end the run
         record.status, record.reason = "detector_failed", f"{type(error).__name__}: {error}"
-        return record
+        return
     if found is None:
-        record.status, record.reason = "no_face", no_face_reason(decoded.sample.box_xyxy)
-        return record
+        record.status, record.reason = "no_face", no_face_reason(record.sample.box_xyxy)
+        return
     face, frame, record.faces = found
     record.box_xyxy, record.score, record.frame_from = face.box_xyxy, face.score, frame.found_by
     record.landmarks_xy, record.landmark_scheme = face.landmarks_xy, face.landmark_scheme
     try:
-        all_crops = cut_shared(decoded.image_bgr, [frame], [queue.crop_spec for queue in queues])
+        all_crops = cut_shared(image_bgr, [frame], [queue.crop_spec for queue in queues])
     except UsageError:  # a view that can be cut from no picture
         raise
     except Exception as error:  # a picture of an odd shape must not end the run
         record.status, record.reason = "crop_failed", f"{type(error).__name__}: {error}"
-        return record
-    for index, (queue, crops) in enumerate(zip(queues, all_crops, strict=True)):
+        return
+    for queue, crops in zip(queues, all_crops, strict=True):
         missing = _missing(crops)
         if len(missing) == len(crops.views):
             reason = f"no view could be cut: {', '.join(missing)}"
-            record.outcomes[index] = Outcome("missing_view", reason=reason)
+            record.outcomes[queue.index] = Outcome("missing_view", reason=reason)
         else:
             queue.add(record, crops)
-    return record
 
 
 def run_accuracy(
     samples: Sequence[Sample],
-    detector: FaceDetector,
+    detector: FaceDetector | None,
     estimators: Sequence[Estimator],
     settings: PassSettings,
     progress: ProgressStep = no_progress,
@@ -164,15 +187,24 @@ def run_accuracy(
     """Ask every estimator for the age of the largest face of every picture.
 
     Memory does not grow with the number of pictures but for one small record each.  Every picture
-    that was decoded is shown to `look`, too.
+    that was decoded is shown to `look`, too.  Answers from
+    outside are looked up; without a detector, which they alone can do without, no face is looked
+    for.
     """
+    outside = {
+        index: estimator
+        for index, estimator in enumerate(estimators)
+        if isinstance(estimator, AnswersFile)
+    }
     queues = [
-        _Queue(index, estimator, settings.batch_size) for index, estimator in enumerate(estimators)
+        _Queue(index, estimator, settings.batch_size)
+        for index, estimator in enumerate(estimators)
+        if index not in outside
     ]
     records: list[ImageRecord] = []
     decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
     for item in decoded:
-        records.append(_examine(item, detector, queues))
+        records.append(_examine(item, detector, queues, outside))
         if look is not None and item.image_bgr is not None:
             look(records[-1], item.image_bgr)
         progress("accuracy", len(records), len(samples))

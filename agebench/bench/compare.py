@@ -13,7 +13,7 @@ from agebench.bench.analysis import analyse
 from agebench.bench.contamination import why_contaminated
 from agebench.bench.defaults import choose_detector
 from agebench.bench.environment import describe_call
-from agebench.bench.latency import Latency, choose_pictures, run_latency
+from agebench.bench.latency import Latency, StageTimes, choose_pictures, run_latency
 from agebench.bench.loading import (
     Contender,
     check_names,
@@ -22,6 +22,7 @@ from agebench.bench.loading import (
     reads_back_its_runtime,
 )
 from agebench.bench.near_copies import NearCopies, NearCopyWatch
+from agebench.bench.outside import choose_unseen, given_times, joined, timed_here
 from agebench.bench.part_scores import part_scores
 from agebench.bench.records import ImageRecord
 from agebench.bench.results import (
@@ -38,6 +39,7 @@ from agebench.bench.threads import pinned
 from agebench.bench.timing import compare_times
 from agebench.datasets.splits import Split
 from agebench.datasets.training_hashes import TrainingHashes
+from agebench.estimators.answers import AnswersFile
 from agebench.places import without_folders
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
@@ -90,8 +92,10 @@ def compare(
     # take the processors from whoever is timed next.
     with output_folder(out), pinned(settings.threads) as (threads, _):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
+        contenders = joined(contenders, everything)
+        unseen = choose_unseen(contenders, detector)
         specs = [item.estimator.spec for item in contenders if item.estimator is not None]
-        detector, why = choose_detector(detector, everything.spec, specs)
+        detector, why = unseen or choose_detector(detector, everything.spec, specs)
         detector_name, face_detector = named_detector(detector)
         pictures, split = take_pictures(everything, maker, settings, progress)
         about = _about(detector_name, face_detector, pictures, where, settings)
@@ -99,7 +103,7 @@ def compare(
         about["dataset"] |= describe_selection(pictures, split, settings)
         result = _measure(
             contenders,
-            face_detector,
+            None if unseen else face_detector,
             pictures,
             settings,
             about,
@@ -114,7 +118,7 @@ def compare(
 
 def _measure(
     contenders: Sequence[Contender],
-    detector: FaceDetector,
+    detector: FaceDetector | None,
     pictures: Dataset,
     settings: CompareSettings,
     about: dict[str, Any],
@@ -127,29 +131,30 @@ def _measure(
     records = run_accuracy(pictures.samples, detector, runnable, how, progress, watch.look)
     near = watch.found(records, progress)
     latency = None
-    if settings.latency_images:
+    timed = timed_here(contenders)
+    if settings.latency_images and detector is not None and timed:
         chosen = choose_pictures(records, settings.latency_images, settings.seed)
         latency = run_latency(
             chosen,
             detector,
-            runnable,
+            [item.estimator for item in timed if item.estimator is not None],
             max_pixels=settings.max_pixels,
-            again=_second_copy(contenders),
+            again=_second_copy(timed),
             threads=threads,
             progress=progress,
         )
+    own_times = {} if latency is None else _by_name(timed, latency)
     about["dataset"]["content_sha256"] = _content_hash(records)
     if watch.split is not None:
         about["dataset"]["notes"] += _changed(records, watch.split)
     common = common_subset(records, len(runnable))
     results = [
         replace(item, contamination=_contamination(item, about["dataset"]))
-        for item in _results(contenders, records, common, latency, near)
+        for item in _results(contenders, records, common, own_times, near)
     ]
     timing = None
     if latency is not None:
-        names = [item.name for item in contenders if item.estimator is not None]
-        timing = compare_times(names, latency)
+        timing = compare_times([item.name for item in timed], latency)
     result = CompareResult(tuple(results), records, len(common), latency, about, timing=timing)
     progress("statistics", 0, 1)
     result = replace(result, analysis=analyse(result.to_json()))
@@ -170,11 +175,15 @@ def _second_copy(contenders: Sequence[Contender]) -> Estimator | None:
     return first.estimator if first.load is None else first.load()
 
 
+def _by_name(timed: Sequence[Contender], latency: Latency) -> dict[str, Mapping[str, StageTimes]]:
+    return {item.name: times for item, times in zip(timed, latency.own, strict=True)}
+
+
 def _results(
     contenders: Sequence[Contender],
     records: Sequence[ImageRecord],
     common: Sequence[ImageRecord],
-    latency: Latency | None,
+    own_times: Mapping[str, Mapping[str, StageTimes]],
     near: Sequence[NearCopies | None],
 ) -> Iterator[EstimatorResult]:
     """Score all; those unavailable come last, so that positions match the records' outcomes."""
@@ -182,7 +191,9 @@ def _results(
     for index, item in enumerate(runnable):
         classes = item.estimator.spec.classes if item.estimator is not None else None
         score = score_estimator(records, common, index, classes, item.trained, near[index])
-        times = {} if latency is None else latency.own[index]
+        times = own_times.get(item.name, {})
+        if isinstance(item.estimator, AnswersFile):
+            times = given_times(item.estimator, records, index)
         yield EstimatorResult(item, score, times, part_scores(common, index, score))
     for item in contenders:
         if item.estimator is None:

@@ -13,6 +13,7 @@ import numpy as np
 from agebench.bench.defaults import own_detector
 from agebench.calibration import central_interval, year_probabilities
 from agebench.errors import AgebenchError, ContractError, UsageError, in_words
+from agebench.estimators.answers import AnswersFile
 from agebench.foreign import foreign_code
 from agebench.prediction.defaults import ESTIMATOR, best_detector
 from agebench.prediction.inputs import Channels, Picture, to_image
@@ -263,6 +264,8 @@ def _listed(
 
 def _loaded(item: str | Estimator) -> tuple[str, Estimator]:
     name, estimator = named_estimator(item)
+    if isinstance(estimator, AnswersFile):
+        estimator.refuse()
     require_regions(name, estimator.spec.crop)
     return name, estimator
 

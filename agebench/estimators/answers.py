@@ -1,0 +1,238 @@
+"""`answers:FILE.csv`: ages that another program, a service or people gave, scored as any other."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NoReturn, Self
+
+from agebench.errors import UsageError
+from agebench.estimators.answers_table import Answer, AnswerTable, read_answers
+from agebench.protocols import EstimatorSpec
+from agebench.types import (
+    AgePrediction,
+    Box,
+    Crops,
+    CropSpec,
+    LabelKind,
+    Sample,
+    ViewSpec,
+    WeightsFile,
+)
+from agebench.vision.choice import MIN_LABEL_IOU
+from agebench.vision.frames import box_iou
+from agebench.weights import sha256_of
+
+SHOWN_ROWS = 100
+"""So many rows that are not used are listed; more are counted."""
+
+
+class AnswersFile:
+    """Answers from outside; the file is docs/answers.md's.
+
+    It looks at no picture: `for_pictures` joins its rows to a data set, and `answer` gives what
+    they say.  Only ``agebench compare`` can use it.
+
+    Args:
+        path: the CSV file.
+        picture: heading of the column with the picture's path.
+        age: heading of the column with the age.
+        level: per cent of cases that lie from ``low`` to ``high``: 50, 80 or 95.
+        estimator: whose rows, of a file with a column of that name, such as a predictions.csv.
+        label_kind: the kind of age that it was made to give.
+        trained_on: what it was trained on, in words.
+
+    Raises:
+        UsageError: no path, or an option does not fit the file.
+        DatasetError: the file can't be read.
+    """
+
+    def __init__(
+        self,
+        path: Path | None = None,
+        *,
+        picture: str | None = None,
+        age: str | None = None,
+        level: int | None = None,
+        estimator: str | None = None,
+        label_kind: LabelKind = "unknown",
+        trained_on: str = "",
+    ) -> None:
+        if path is None:
+            raise UsageError("'answers' needs a file: write answers:FILE.csv")
+        self._table = read_answers(path, picture, age, level, estimator)
+        self._file = path.name
+        self._by_picture: Mapping[str, Sequence[Answer]] = {}
+        self._spec = EstimatorSpec(
+            name="answers",
+            crop=CropSpec({"face": ViewSpec("face", (1, 1))}),
+            decode="answers",
+            weights=(WeightsFile(path.name, sha256_of(path)),),
+            trained_on=trained_on,
+            label_kind=label_kind,
+            settings={"file": path.name, "level": level, "estimator": estimator},
+            notes=(f"answers from outside, read from {path.name}", *self._table.notes),
+        )
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """See `agebench.protocols.Estimator.spec`."""
+        return self._spec
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        """Refuse: there is no model behind the answers.
+
+        Raises:
+            UsageError: always, but for no face at all.
+        """
+        if len(crops):
+            self.refuse()
+        return []
+
+    def refuse(self) -> NoReturn:
+        """Say that there is no model.
+
+        Raises:
+            UsageError: always.
+        """
+        raise UsageError(
+            f"answers:{self._file} holds answers for certain pictures and no model: 'agebench "
+            "compare' scores them, nothing else can use them"
+        )
+
+    def for_pictures(self, samples: Sequence[Sample]) -> Self:
+        """Return the same answers joined to the pictures of a data set.
+
+        A row belongs to the one picture whose name its path ends in, or that ends in its path,
+        folder by folder.  The spec's notes list the rows that belong to none or to several, and
+        those that repeat another one.
+        """
+        joined, unused = _join(self._table.answers, samples)
+        kept, doubled = _without_repeats(joined)
+        bound = copy.copy(self)
+        bound._by_picture = kept
+        notes = [
+            *self._spec.notes,
+            *_listed("rows that belong to no one picture", unused),
+            *_listed("rows that contradict or repeat another of their face", doubled),
+            *_listed("rows that can't be read", self._table.problems),
+        ]
+        counts = _counts(self._table, kept, unused, doubled)
+        settings = {**self._spec.settings, **counts}
+        bound._spec = replace(self._spec, notes=tuple(notes), settings=settings)
+        return bound
+
+    def answer(self, sample: Sample, face_xyxy: Box | None) -> Answer | str:
+        """Return the answer for a picture's face, or why there is none.
+
+        Args:
+            sample: of the data set given to `for_pictures`.
+            face_xyxy: the face that is scored: of several answers with boxes the one that overlaps
+                it most is meant, by an IoU of `MIN_LABEL_IOU` at least.  None: the largest.
+        """
+        answers = self._by_picture.get(picture_of(sample), ())
+        if not answers:
+            return f"no answer for it in {self._file}"
+        with_box = [item for item in answers if item.box_xyxy is not None]
+        if not with_box:
+            return answers[0]
+        if face_xyxy is None:
+            return max(with_box, key=lambda item: _area(item.box_xyxy))
+        overlaps = [box_iou(item.box_xyxy or face_xyxy, face_xyxy) for item in with_box]
+        best = max(range(len(with_box)), key=overlaps.__getitem__)
+        if overlaps[best] < MIN_LABEL_IOU:
+            return f"no answer in {self._file} is for the face that is scored"
+        return with_box[best]
+
+
+def picture_of(sample: Sample) -> str:
+    """Return the name of a sample's picture, without the box of its face."""
+    return sample.name if sample.box_xyxy is None else sample.name.rpartition("#")[0]
+
+
+def _area(box: Box | None) -> float:
+    return 0.0 if box is None else (box[2] - box[0]) * (box[3] - box[1])
+
+
+def _join(
+    answers: Iterable[Answer], samples: Iterable[Sample]
+) -> tuple[dict[str, list[Answer]], list[str]]:
+    """Return the answers by name of their picture, and the rows that belong to no one picture."""
+    by_base: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
+    for name in dict.fromkeys(map(picture_of, samples)):
+        parts = _parts(name)
+        by_base[parts[-1]][name] = parts
+    joined: dict[str, list[Answer]] = defaultdict(list)
+    unused: list[str] = []
+    for answer in answers:
+        parts = _parts(answer.picture)
+        near = by_base.get(parts[-1], {})
+        names = [name for name, own in near.items() if own == parts] or [
+            name for name, own in near.items() if _ends_in(own, parts) or _ends_in(parts, own)
+        ]
+        if len(names) == 1:
+            joined[names[0]].append(answer)
+        else:
+            many = f" ({len(names)} pictures)" if names else ""
+            unused.append(f"line {answer.line}: {answer.picture}{many}")
+    return joined, unused
+
+
+def _parts(path: str) -> tuple[str, ...]:
+    return tuple(part for part in path.replace("\\", "/").split("/") if part not in ("", ".")) or (
+        path,
+    )
+
+
+def _ends_in(path: tuple[str, ...], ending: tuple[str, ...]) -> bool:
+    return path[-len(ending) :] == ending
+
+
+def _without_repeats(
+    joined: Mapping[str, Sequence[Answer]],
+) -> tuple[dict[str, tuple[Answer, ...]], list[str]]:
+    """Keep the first of equal answers for one face, and none where they contradict each other."""
+    kept: dict[str, tuple[Answer, ...]] = {}
+    doubled: list[str] = []
+    for name, answers in joined.items():
+        faces: dict[Box | None, list[Answer]] = defaultdict(list)
+        for answer in answers:
+            faces[answer.box_xyxy].append(answer)
+        good = [same[0] for same in faces.values() if len({item.years for item in same}) == 1]
+        for same in faces.values():
+            ages = Counter(item.years for item in same)
+            if len(ages) > 1:
+                doubled += [f"line {item.line}: {name}, {item.years:g} years" for item in same]
+            else:
+                doubled += [
+                    f"line {item.line}: {name}, repeats line {same[0].line}" for item in same[1:]
+                ]
+        if good:
+            kept[name] = tuple(good)
+    return kept, doubled
+
+
+def _listed(what: str, rows: Sequence[str]) -> list[str]:
+    if not rows:
+        return []
+    more = f", and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
+    return [f"{len(rows)} {what}: {'; '.join(rows[:SHOWN_ROWS])}{more}"]
+
+
+def _counts(
+    table: AnswerTable,
+    kept: Mapping[str, Sequence[Answer]],
+    unused: Sequence[str],
+    doubled: Sequence[str],
+) -> dict[str, int]:
+    return {
+        "answers": len(table.answers),
+        "pictures": len(kept),
+        "without_age": table.without_age,
+        "unmatched": len(unused),
+        "doubled": len(doubled),
+        "unreadable": len(table.problems),
+    }

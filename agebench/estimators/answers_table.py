@@ -1,0 +1,267 @@
+"""Answers that somebody else's program gave, as rows of a CSV file."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.names import shown
+from agebench.errors import UsageError, suggestion
+from agebench.types import MAX_AGE_YEARS, Box
+
+PICTURE_COLUMNS = ("path", "image", "filename", "file", "picture", "img_name")
+"""Headings of the picture's column; the first that is there is taken."""
+
+AGE_COLUMNS = ("age", "years", "predicted_years", "predicted_age", "p50")
+"""Headings of the age's column; the first that is there is taken."""
+
+BOXES = (("x0", "y0", "x1", "y1"), ("box_left", "box_top", "box_right", "box_bottom"))
+"""Headings of the face's box, edges in pixels of the upright picture."""
+
+PERCENTILES: Mapping[int, tuple[str, str]] = {
+    50: ("p25", "p75"),
+    80: ("p10", "p90"),
+    95: ("p2.5", "p97.5"),
+}
+"""Which percentiles are the ends of the interval that holds so many per cent."""
+
+_PERCENTILE = re.compile(r"p[0-9]{1,2}(?:\.[0-9]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One row.
+
+    Attributes:
+        line: where it stands in the file, from 1.
+        picture: what it calls its picture.
+        years: the age, 0 to `MAX_AGE_YEARS`.
+        intervals: by per cent of cases that they should hold, low and high in years.
+        seconds: what the answer took; None where it is not said.
+        box_xyxy: where the face is; None where it is not said.
+    """
+
+    line: int
+    picture: str
+    years: float
+    intervals: Mapping[int, tuple[float, float]]
+    seconds: float | None = None
+    box_xyxy: Box | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerColumns:
+    """Which column says what: headings in lower case.
+
+    Attributes:
+        picture: of the picture's path.
+        age: of the age; "" where the middle of low and high is taken.
+        level: per cent of cases that lie between low and high; None where nobody says.
+        box: of the face's four sides; empty without.
+        estimator: the only value of the column "estimator" whose rows count; None for all.
+    """
+
+    picture: str
+    age: str
+    level: int | None
+    box: tuple[str, ...]
+    estimator: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerTable:
+    """A file that was read.
+
+    Attributes:
+        answers: its rows with an age, in order.
+        problems: what is wrong with others, by line.
+        without_age: rows whose age is empty: the program gave none.
+        notes: how it was read, where that is not plain.
+    """
+
+    answers: tuple[Answer, ...]
+    problems: tuple[str, ...]
+    without_age: int
+    notes: tuple[str, ...]
+
+
+def read_answers(
+    file: Path,
+    picture: str | None = None,
+    age: str | None = None,
+    level: int | None = None,
+    estimator: str | None = None,
+) -> AnswerTable:
+    """Read a file of answers.
+
+    Args:
+        file: CSV in UTF-8 with a heading line; needed are a picture's path (`PICTURE_COLUMNS`) and
+            an age (`AGE_COLUMNS`), or ``low`` and ``high``, whose middle is taken.
+        picture: heading of the picture's column, where it is another.
+        age: heading of the age's column, where it is another.
+        level: per cent of cases that lie from ``low`` to ``high``: 50, 80 or 95.
+        estimator: whose rows, of a file with a column of that name.
+
+    Raises:
+        DatasetError: the file can't be read or lacks a column.
+        UsageError: an option does not fit the file, or no row has an age.
+    """
+    if level is not None and level not in PERCENTILES:
+        known = ", ".join(map(str, PERCENTILES))
+        raise UsageError(f"option level={level} of 'answers': expected one of {known}")
+    ages = AGE_COLUMNS if age is None else (age.lower(),)
+    pictures = PICTURE_COLUMNS if picture is None else (picture.lower(),)
+    headings, rows = read_table(file, [pictures, ages if age else (*ages, "low")])
+    columns = AnswerColumns(
+        next(name for name in pictures if name in headings),
+        next((name for name in ages if name in headings), ""),
+        level,
+        next((names for names in BOXES if set(names) <= set(headings)), ()),
+        estimator,
+    )
+    return _Reading(file, columns, headings).read(rows)
+
+
+class _Reading:
+    """Reads the rows of one file."""
+
+    def __init__(self, file: Path, columns: AnswerColumns, headings: Collection[str]) -> None:
+        self._file = file
+        self._columns = columns
+        self._headings = headings
+        if not columns.age and "high" not in headings:
+            raise UsageError(f"{str(file)!r} has no age: expected a column 'age', or low and high")
+        if columns.estimator is not None and "estimator" not in headings:
+            raise UsageError(
+                f"option estimator={columns.estimator!r}: {str(file)!r} has no column 'estimator'"
+            )
+
+    def read(self, rows: Iterable[Row]) -> AnswerTable:
+        columns = self._columns
+        answers: list[Answer] = []
+        problems: list[str] = []
+        without_age = 0
+        others: set[str] = set()
+        for row in rows:
+            whose = row.cells.get("estimator", "")
+            others.add(whose)
+            if columns.estimator is not None and whose != columns.estimator:
+                continue
+            try:
+                answer = self._answer(row)
+            except ValueError as error:
+                problems.append(f"line {row.line}: {error}")
+                continue
+            without_age += answer is None
+            answers += [] if answer is None else [answer]
+        self._require_one(others)
+        if not answers:
+            why = problems[0] if problems else f"{without_age} rows without an age"
+            raise UsageError(f"{str(self._file)!r} holds no answer: {why}")
+        return AnswerTable(tuple(answers), tuple(problems), without_age, self._notes())
+
+    def _require_one(self, whose: set[str]) -> None:
+        """Refuse a file of several estimators of which none was chosen, or one not there."""
+        chosen = self._columns.estimator
+        if chosen is None and len(whose) > 1:
+            raise UsageError(
+                f"{str(self._file)!r} holds the answers of {len(whose)} estimators "
+                f"({', '.join(sorted(whose))}): say whose, such as estimator={min(whose)!r}"
+            )
+        if chosen is not None and chosen not in whose:
+            raise UsageError(
+                f"option estimator={chosen!r}: {str(self._file)!r} has no such rows: "
+                f"{suggestion(chosen, whose)}"
+            )
+
+    def _answer(self, row: Row) -> Answer | None:
+        """Return the row's answer; None where it gives no age.
+
+        Raises:
+            ValueError: what is wrong with it.
+        """
+        columns, cells = self._columns, row.cells
+        if row.surplus:
+            raise ValueError(f"{row.surplus} cells more than headings")
+        written = cells.get(columns.picture)
+        if not written:
+            raise ValueError("no path of a picture")
+        ends = _interval(cells, "low", "high")
+        if columns.age:
+            years = _age(cells, columns.age)
+        else:
+            years = None if ends is None else (ends[0] + ends[1]) / 2
+        if years is None:
+            return None
+        given = {level: _interval(cells, *names) for level, names in PERCENTILES.items()}
+        intervals = {level: pair for level, pair in given.items() if pair is not None}
+        if columns.level is not None and ends is not None:
+            intervals[columns.level] = ends
+        return Answer(row.line, written, years, intervals, _seconds(cells), self._box(cells))
+
+    def _box(self, cells: Mapping[str, str]) -> Box | None:
+        texts = [cells[name] for name in self._columns.box if name in cells]
+        if not texts:
+            return None
+        sides = [_number("box", text) for text in texts]
+        if len(sides) != 4 or sides[0] >= sides[2] or sides[1] >= sides[3]:
+            raise ValueError(f"the face's box is incomplete or empty: {', '.join(texts)}")
+        return (sides[0], sides[1], sides[2], sides[3])
+
+    def _notes(self) -> tuple[str, ...]:
+        notes = []
+        has_ends = {"low", "high"} <= set(self._headings)
+        if not self._columns.age:
+            notes.append("ages are the middle of low and high")
+        if has_ends and self._columns.level is None:
+            notes.append("nobody says how many cases lie from low to high: give level=50, 80 or 95")
+        ends = {name for pair in PERCENTILES.values() for name in pair}
+        unused = [
+            name
+            for name in self._headings
+            if _PERCENTILE.fullmatch(name) and name not in ends and name != "p50"
+        ]
+        if unused:
+            notes.append(f"percentiles that end none of the intervals: {', '.join(unused)}")
+        return tuple(notes)
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{name} {shown(text)} is not a number")
+    return value
+
+
+def _age(cells: Mapping[str, str], name: str) -> float | None:
+    if name not in cells:
+        return None
+    years = _number(name, cells[name])
+    if not 0.0 <= years <= MAX_AGE_YEARS:
+        raise ValueError(f"{name} {years:g}: expected 0 to {MAX_AGE_YEARS:g} years")
+    return years
+
+
+def _interval(cells: Mapping[str, str], low: str, high: str) -> tuple[float, float] | None:
+    ends = _age(cells, low), _age(cells, high)
+    if ends[0] is None or ends[1] is None:
+        return None
+    if ends[0] > ends[1]:
+        raise ValueError(f"{low} {ends[0]:g} lies above {high} {ends[1]:g}")
+    return ends[0], ends[1]
+
+
+def _seconds(cells: Mapping[str, str]) -> float | None:
+    if "seconds" not in cells:
+        return None
+    seconds = _number("seconds", cells["seconds"])
+    if seconds < 0:
+        raise ValueError(f"seconds {seconds:g} is negative")
+    return seconds
