@@ -15,12 +15,12 @@ import argparse
 import os
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from agebench.bench.frame_fit import Relation, reference_frame, relate
 from agebench.datasets.landmarks import read_pts
 from agebench.detectors.aligned import Aligned
 from agebench.detectors.haar import Haar
@@ -28,16 +28,11 @@ from agebench.detectors.opencv_ssd import OpenCvSsd
 from agebench.detectors.yoloface_500k import YoloFace500k
 from agebench.detectors.yolov8_face import YoloV8Face
 from agebench.detectors.yunet import YuNet
-from agebench.protocols import BoxToFrame, FaceDetector
+from agebench.protocols import FaceDetector
 from agebench.registry import load_detector
-from agebench.types import Box, Face, FaceFrame, Floats, Image
-from agebench.vision.frames import (
-    box_iou,
-    five_points,
-    frame_box,
-    frame_from_box,
-    frame_from_points,
-)
+from agebench.types import Floats, Image
+from agebench.vision.choice import chosen_face
+from agebench.vision.frames import five_points
 from agebench.vision.images import read_image
 
 HEADER = (
@@ -52,67 +47,6 @@ PUPILS = [31, 36]
 
 CHIPS = 500
 SEED = 0
-
-
-@dataclass(frozen=True)
-class Relation:
-    """Boxes, the reference frames they should lead to, and how many had none to compare."""
-
-    boxes: list[Box]
-    frames: list[FaceFrame]
-    missed: int
-
-    def fitted(self) -> BoxToFrame:
-        """Return the medians of offset (in box widths and heights) and height (box heights)."""
-        boxes = np.array(self.boxes)
-        centers = np.array([frame.center_xy for frame in self.frames])
-        heights = np.array([frame.height for frame in self.frames])
-        sizes = boxes[:, 2:] - boxes[:, :2]
-        offsets = (centers - (boxes[:, :2] + boxes[:, 2:]) / 2) / sizes
-        dx, dy = np.median(offsets, axis=0)
-        return BoxToFrame(float(dx), float(dy), float(np.median(heights / sizes[:, 1])))
-
-    def overlaps(self, detector: FaceDetector, relation: BoxToFrame) -> list[float]:
-        """Return the IoU of the frame from each box with its reference."""
-        spec = replace(detector.spec, box_to_frame=relation)
-        pairs = zip(self.boxes, self.frames, strict=True)
-        return [
-            box_iou(frame_box(frame_from_box(box, spec)), frame_box(frame)) for box, frame in pairs
-        ]
-
-
-def largest(faces: Sequence[Face]) -> Face | None:
-    """Return the face of the largest box, or None."""
-    return max(faces, key=lambda face: face.area, default=None)
-
-
-def reference_frame(face: Face | None) -> FaceFrame | None:
-    """Return the frame of the face's landmarks, or None."""
-    points = None if face is None else five_points(face)
-    return None if points is None else frame_from_points(points)
-
-
-def relate(
-    images: Iterable[Image], detector: FaceDetector, reference: Callable[[int], FaceFrame | None]
-) -> Relation:
-    """Pair the detector's largest face with the reference, picture by picture.
-
-    A box that does not hold the centre of the reference is another face, or none.
-    """
-    boxes, frames, missed = [], [], 0
-    for index, image in enumerate(images):
-        frame, face = reference(index), largest(detector.detect(image))
-        if frame is None or face is None or not _holds(face.box_xyxy, frame):
-            missed += 1
-            continue
-        boxes.append(face.box_xyxy)
-        frames.append(frame)
-    return Relation(boxes, frames, missed)
-
-
-def _holds(box: Box, frame: FaceFrame) -> bool:
-    x, y = frame.center_xy
-    return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
 
 def report(detector: FaceDetector, relation: Relation) -> tuple[str, ...]:
@@ -138,7 +72,7 @@ def pad_row(
     detector.detect(images[0])
     errors: list[float] = []
     start = time.perf_counter()
-    found = [largest(detector.detect(image)) for image in images]
+    found = [chosen_face(detector.detect(image)) for image in images]
     mean_ms = (time.perf_counter() - start) / len(images) * 1000
     for face, true in zip(found, pupils, strict=True):
         points = None if face is None else five_points(face)
@@ -167,12 +101,12 @@ def main() -> None:
     judge = YoloV8Face(runtime="onnxruntime")
     paths = sorted((shared / "data" / "fgnet" / "images").iterdir())
     images = [read_image(path) for path in paths]
-    references = [reference_frame(largest(judge.detect(image))) for image in images]
+    references = [reference_frame(chosen_face(judge.detect(image))) for image in images]
     detectors = (judge, YoloFace500k(), YoloFace500k(version="v1"), YuNet(), OpenCvSsd(), Haar())
     rows = [report(each, relate(images, each, references.__getitem__)) for each in detectors]
     every_chip = sorted((shared / "data" / "utkface").iterdir())
     chips = [read_image(path) for path in random.Random(SEED).sample(every_chip, CHIPS)]
-    chip_references = [reference_frame(largest(judge.detect(chip))) for chip in chips]
+    chip_references = [reference_frame(chosen_face(judge.detect(chip))) for chip in chips]
     rows.append(report(Aligned(), relate(chips, Aligned(), chip_references.__getitem__)))
 
     points = shared / "data" / "fgnet" / "points"

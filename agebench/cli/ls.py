@@ -28,6 +28,7 @@ _ABOUT = {
     "estimators:torch": ("a checkpoint of 'agebench train': torch:FILE", "", ""),
     "estimators:spec": ("anybody's model, described by a TOML file: spec:FILE", "", ""),
     "detectors:aligned": ("the picture is the face", "Apache-2.0", ""),
+    "detectors:spec": ("anybody's face network, described by a TOML file: spec:FILE", "", ""),
     "detectors:haar": (
         "Haar cascade that comes with OpenCV",
         "Intel License (BSD-style)",

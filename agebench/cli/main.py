@@ -28,6 +28,7 @@ VERBS = {
     "doctor": "What is wrong with a data set: copies, leaks, ages.",
     "export-onnx": "A model as one ONNX file, proven equal.",
     "fetch": "Download model files, checked by size and hash.",
+    "fit-frame": "Measure how a detector's boxes lie to faces.",
     "fit-years": "Fit the years of an estimator's age classes.",
     "info": "Versions, machine, files: what a bug report needs.",
     "ls": "Estimators, detectors, data sets; what is here.",

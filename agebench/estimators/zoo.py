@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TypeAlias
 
 from agebench.errors import UsageError
-from agebench.estimators.spec_file import model_source, read_layout
+from agebench.estimators.spec_file import model_source
 from agebench.estimators.spec_model import SpecModel
 from agebench.estimators.spec_schema import About, SpecFile, read_spec
+from agebench.estimators.spec_sources import read_layout
 from agebench.manifest import bundled_dir
 from agebench.runtimes.base import ModelKind, ModelSource
 from agebench.runtimes.model_bytes import read_model

@@ -1,0 +1,224 @@
+"""`spec:PATH.toml` as detector: anybody's face network, described by a file, without code."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from agebench.detectors.common import (
+    Candidates,
+    FacePolicy,
+    PadMode,
+    check_faces,
+    check_pad,
+    check_picture,
+    check_share,
+    fit,
+    look,
+    suppress,
+    to_faces,
+)
+from agebench.detectors.heads import HEADS, Head
+from agebench.detectors.spec_schema import DetectorFile, read_detector_spec
+from agebench.errors import ModelError, UsageError
+from agebench.estimators.spec_sources import read_files
+from agebench.protocols import BoxToFrame, DetectorSpec
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.graph_inputs import graph_inputs
+from agebench.runtimes.opening import open_model
+from agebench.types import FIVE_POINTS, Face, Image
+
+GRAY = 114
+"""Of the blank picture that a detector is tried on."""
+
+BLANK_CONFIDENCE = 0.5
+"""In a blank picture nothing may score as much, however little a face needs otherwise."""
+
+UNMEASURED = (
+    "the proportions of its boxes to faces are not measured, boxes count as from forehead to chin: "
+    "'agebench fit-frame' measures them"
+)
+
+
+class SpecFileDetector:
+    """A face network described by a spec file (docs/detector-file.md).
+
+    Args:
+        path: the TOML file.
+        runtime: wins over the file's.
+        device: wins over the file's.
+        confidence: least score of a face, 0 to 1; the file's if left out.
+        nms: of two faces that overlap by more than this IoU, the better one stays; the file's if
+            left out.
+        pad: free space on every side in shares of the picture, 0 to 2, or "auto"; the file's if
+            left out.
+        faces: keep "all" faces or the "largest".
+
+    Raises:
+        UsageError: no path, or a spec file that does not fit; names the key.
+        WeightsError: a file is missing or its sha256 is not the one that the spec file states.
+        ModelError: the model can't be loaded, has another input or other outputs than the file
+            says, or finds faces in a blank picture.
+    """
+
+    def __init__(
+        self,
+        *,
+        path: Path | None = None,
+        runtime: str | None = None,
+        device: str | None = None,
+        confidence: float | None = None,
+        nms: float | None = None,
+        pad: PadMode | None = None,
+        faces: FacePolicy = "all",
+    ) -> None:
+        if path is None:
+            raise UsageError("'spec' needs a file: write spec:my_detector.toml")
+        written = self._written = read_detector_spec(path)
+        detect = written.detect
+        share = partial(check_share, written.name)
+        self._confidence = share(
+            "confidence", detect.confidence if confidence is None else confidence
+        )
+        self._nms = share("nms", detect.nms if nms is None else nms)
+        self._pad = check_pad(written.name, detect.pad if pad is None else pad)
+        self._faces = check_faces(written.name, faces)
+        if written.files.converter is not None:
+            raise UsageError(f"{path}: files.converter is for estimators: give an ONNX file")
+        read = read_files(path, written.files, written.about)
+        weights = read.infos
+        source = ModelSource(read.kind, read.model, config=read.config, data=read.data)
+        self._label = f"{written.name} ({weights[0].file})"
+        self._size_hw = _input_size(source, written, self._label)
+        self._format = written.input.format()
+        model = self._model = open_model(
+            source,
+            runtime=runtime or written.runtime.runtime,
+            device=device or (written.runtime.device if runtime is None else None),
+        )
+        # TensorFlow's importer calls the input "" whatever the graph calls it.
+        self._input = written.input.name if model.info.runtime == "onnxruntime" else ""
+        has_points = self._try_out()
+        about, frame = written.about, written.frame
+        notes = about.notes if frame is not None or has_points else (*about.notes, UNMEASURED)
+        self._spec = DetectorSpec(
+            name=written.name,
+            landmark_scheme=FIVE_POINTS if has_points else "",
+            box_to_frame=BoxToFrame() if frame is None else frame.box_to_frame(),
+            weights=weights,
+            runtime=model.info,
+            settings={
+                "kind": written.output.kind,
+                "confidence": self._confidence,
+                "nms": self._nms,
+                "size": f"{self._size_hw[1]}x{self._size_hw[0]}",
+                "fit": written.input.fit,
+                "pad": self._pad,
+                "faces": self._faces,
+            },
+            licence=about.licence,
+            source=about.source,
+            citation=about.citation,
+            notes=notes,
+        )
+
+    @property
+    def spec(self) -> DetectorSpec:
+        """See `FaceDetector.spec`."""
+        return self._spec
+
+    def detect(self, image_bgr: Image, /) -> list[Face]:
+        """See `FaceDetector.detect`."""
+        image = check_picture(image_bgr)
+        height, width = image.shape[:2]
+        full = float(height)
+        if self._written.input.fit == "letterbox":
+            full = max(height, width * self._size_hw[0] / self._size_hw[1])
+        found = look(partial(self._look, image), self._pad, full, self._nms)
+        return to_faces(found, self._faces)
+
+    def _look(self, image_bgr: Image, pad: float) -> Candidates:
+        """Look once; faces in the picture's pixels, best first."""
+        keep = self._written.input.fit == "letterbox"
+        canvas, placement = fit(image_bgr, self._size_hw, pad=pad, keep_aspect=keep)
+        found = suppress(self._candidates(canvas, self._confidence), self._nms)
+        return found.placed(placement)
+
+    def _candidates(self, canvas_bgr: Image, confidence: float) -> Candidates:
+        outputs = list(self._model.run({self._input: self._format.blob(canvas_bgr[None])}).values())
+        if not all(np.isfinite(value).all() for value in outputs):
+            raise ModelError(f"{self._label} answered with something other than numbers")
+        head = Head(self._size_hw, confidence, self._written.output.anchors_by_stride())
+        try:
+            return HEADS[self._written.output.kind](outputs, head)
+        except ModelError as error:
+            raise ModelError(f"{self._label}: {error}") from error
+
+    def _try_out(self) -> bool:
+        """Look at a blank picture, so that a wrong layout stops the run before it begins.
+
+        Returns:
+            Whether it gives points.
+        """
+        blank = np.full((*self._size_hw, 3), GRAY, np.uint8)
+        found = self._candidates(blank, max(self._confidence, BLANK_CONFIDENCE))
+        if len(found):
+            raise ModelError(
+                f"{self._label} finds {len(found)} faces in a blank picture, the best with a "
+                f"score of {found.scores.max():.2f}: output.kind, the size, or the scale and order "
+                "of the channels are another network's"
+            )
+        return found.points_xy is not None
+
+
+def _input_size(source: ModelSource, written: DetectorFile, label: str) -> tuple[int, int]:
+    """Return height and width of the input: the graph's own, or the file's where that is open.
+
+    Raises:
+        ModelError: they contradict each other, or neither says it.
+        UsageError: neither says it.
+    """
+    inputs = graph_inputs(source)
+    _require_input(written.input.name, [item.name for item in inputs], label)
+    shapes = [
+        item.shape
+        for item in inputs
+        if item.shape is not None
+        and len(item.shape) == 4
+        and item.name in (written.input.name or item.name, "")
+    ]
+    wanted = written.input.size
+    height, width = (None, None)
+    if shapes:
+        channels, height, width = shapes[0][1:]
+        needs = written.input.format().channels
+        if channels not in (None, needs):
+            raise ModelError(
+                f"{label}: its input has {channels} channels, channel_order = "
+                f'"{written.input.channel_order}" gives {needs}'
+            )
+    fixed = source.kind != "darknet"  # a Darknet network runs at any size that its strides divide
+    if fixed and wanted is not None and not _agree((height, width), wanted):
+        raise ModelError(
+            f"{label}: its input is {height or 'any'} high and {width or 'any'} wide, input.size "
+            f"says {wanted[0]} high and {wanted[1]} wide: write size = "
+            f"[{height or wanted[0]}, {width or wanted[1]}], or leave it out"
+        )
+    if wanted is not None:
+        return wanted
+    if height is None or width is None:
+        raise UsageError(
+            f"{label} takes pictures of any size: say which with size = [height, width] in [input]"
+        )
+    return height, width
+
+
+def _agree(own: tuple[int | None, int | None], wanted: tuple[int, int]) -> bool:
+    return all(side in (None, other) for side, other in zip(own, wanted, strict=True))
+
+
+def _require_input(name: str, known: list[str], label: str) -> None:
+    if name and known and known[0] and name not in known:
+        raise ModelError(f"{label} has no input {name!r}, it has {', '.join(known):.200}")

@@ -1,0 +1,134 @@
+"""What a detector's spec file may say: its tables as frozen dataclasses (docs/detector-file.md)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from agebench.detectors.common import MAX_INPUT_SIDE, MAX_PAD
+from agebench.detectors.heads import YOLOV5_FACE_ANCHORS, Anchors
+from agebench.estimators.common import ChannelOrder, InputFormat
+from agebench.estimators.spec_schema import About, Files, Runtime
+from agebench.estimators.toml_reader import read_toml
+from agebench.protocols import BoxToFrame
+
+Kind: TypeAlias = Literal[
+    "darknet", "retinaface", "scrfd", "ssd", "ultraface", "yolov5-face", "yolov8", "yolov8-lite"
+]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorInput:
+    """Table [input]: how a picture is laid into the input, and its pixels become numbers."""
+
+    channel_order: ChannelOrder
+    mean: tuple[float, ...]
+    scale: float = 1.0
+    std: tuple[float, ...] = ()
+    size: tuple[int, int] | None = None
+    fit: Literal["letterbox", "stretch"] = "letterbox"
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        self.format()
+        _require(
+            self.size is None or all(0 < side <= MAX_INPUT_SIDE for side in self.size),
+            f"size must be height and width, 1 to {MAX_INPUT_SIDE}",
+        )
+
+    def format(self) -> InputFormat:
+        """Return the conversion of pixels."""
+        return InputFormat(self.channel_order, self.mean, self.scale, self.std)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorOutput:
+    """Table [output]: the kind of head, and anchors where it needs them."""
+
+    kind: Kind
+    anchors: tuple[tuple[float, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(
+            not self.anchors or self.kind == "yolov5-face",
+            "anchors go with kind = 'yolov5-face' only",
+        )
+        pairs = all(len(level) == 6 and min(level) > 0 for level in self.anchors)
+        _require(pairs, "anchors must be a list per stride, of three widths and heights each")
+
+    def anchors_by_stride(self) -> Anchors:
+        """Return the anchors, the published ones if none are written."""
+        if not self.anchors:
+            return YOLOV5_FACE_ANCHORS
+        return tuple(
+            tuple((level[at], level[at + 1]) for at in range(0, 6, 2)) for level in self.anchors
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Detect:
+    """Table [detect]: which faces stay, where the command line does not say otherwise."""
+
+    confidence: float = 0.5
+    nms: float = 0.45
+    pad: float | Literal["auto"] = "auto"
+
+    def __post_init__(self) -> None:
+        _require(0 <= self.confidence <= 1, "confidence must be from 0 to 1")
+        _require(0 <= self.nms <= 1, "nms must be from 0 to 1")
+        _require(self.pad == "auto" or 0 <= self.pad <= MAX_PAD, f"pad: 'auto' or 0 to {MAX_PAD:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Table [frame]: from its boxes to the canonical frame, as 'agebench fit-frame' measures it."""
+
+    dx: float
+    dy: float
+    height: float
+
+    def __post_init__(self) -> None:
+        _require(abs(self.dx) <= 1 and abs(self.dy) <= 1, "dx and dy must be from -1 to 1")
+        _require(0.2 <= self.height <= 5, "height must be from 0.2 to 5")
+
+    def box_to_frame(self) -> BoxToFrame:
+        """Return the proportions."""
+        return BoxToFrame(self.dx, self.dy, self.height)
+
+
+@dataclass(frozen=True, slots=True)
+class DetectorFile:
+    """A whole spec file of a detector."""
+
+    name: str
+    files: Files
+    input: DetectorInput
+    output: DetectorOutput
+    runtime: Runtime = field(default_factory=Runtime)
+    detect: Detect = Detect()
+    frame: Frame | None = None
+    about: About = field(default_factory=About)
+
+    def __post_init__(self) -> None:
+        _require(
+            _NAME.fullmatch(self.name),
+            f"name must be of letters, digits, '_', '.' and '-', got {self.name!r}",
+        )
+
+
+def read_detector_spec(path: Path) -> DetectorFile:
+    """Read and check a detector's spec file; the model is not opened.
+
+    Raises:
+        UsageError: it can't be read or does not fit; names the file and the key.
+    """
+    return read_toml(path, DetectorFile)
