@@ -43,6 +43,12 @@ ELSEWHERE = 0.1
 
 MAX_PAD = 2.0
 
+UNMEASURED = (
+    "the proportions of its boxes to faces are not measured, boxes count as from forehead to chin: "
+    "'agebench fit-frame' measures them"
+)
+"""Note of a detector without landmarks whose `BoxToFrame` nobody has measured."""
+
 MAX_INPUT_SIDE = 8192
 """Larger network inputs are refused: one of 8192x8192 already takes 800 MB."""
 

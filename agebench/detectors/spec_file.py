@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from agebench.detectors.common import (
+    UNMEASURED,
     Candidates,
     FacePolicy,
     PadMode,
@@ -35,11 +36,6 @@ GRAY = 114
 
 BLANK_CONFIDENCE = 0.5
 """In a blank picture nothing may score as much, however little a face needs otherwise."""
-
-UNMEASURED = (
-    "the proportions of its boxes to faces are not measured, boxes count as from forehead to chin: "
-    "'agebench fit-frame' measures them"
-)
 
 
 class SpecFileDetector:

@@ -12,6 +12,7 @@ import numpy as np
 
 from agebench import weights
 from agebench.detectors.common import (
+    UNMEASURED,
     Candidates,
     FacePolicy,
     PadMode,
@@ -33,14 +34,22 @@ from agebench.protocols import BoxToFrame, DetectorSpec
 from agebench.regular import read_regular
 from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor
+from agebench.runtimes.graph_inputs import graph_inputs
 from agebench.types import Face, Image, WeightsFile
 from agebench.weights import ResolvedWeights
 
 STEMS = {"v2": "yoloface-500k-v2", "v1": "yoloface-500k"}
 SIZES = {"v2": "352x288", "v1": "320x256"}
 
-# Medians of benchmarks/frames.py.
-TO_FRAME = {"v2": BoxToFrame(0.014, 0.003, 0.934), "v1": BoxToFrame(0.010, 0.013, 1.026)}
+OWN = "own"
+"""Version of a network that is none of the published ones."""
+
+# Medians of benchmarks/frames.py; of somebody's own network nobody has measured any.
+TO_FRAME = {
+    OWN: BoxToFrame(),
+    "v2": BoxToFrame(0.014, 0.003, 0.934),
+    "v1": BoxToFrame(0.010, 0.013, 1.026),
+}
 
 
 def decode(outputs: Iterable[Tensor], size_hw: tuple[int, int], confidence: float) -> Candidates:
@@ -114,8 +123,15 @@ def _find_files(
     """Return Darknet's files, or the network as ONNX for a runtime that reads nothing else."""
     if path is not None and path.suffix.lower() == ".onnx":
         return _exported(path, size)
-    size_hw = check_input_size("yoloface-500k", SIZES[version] if size is None else size)
+    # A wrong size is said before a file is looked for.
+    multiple = 32 if path is None else 8
+    asked = SIZES[version] if size is None else size
+    size_hw = check_input_size("yoloface-500k", asked, multiple=multiple)
     layout, file, config = darknet_files(version, path)
+    if path is not None and not file.info.published:
+        version = OWN
+        if size is None:
+            size_hw = _own_size(layout.path, config)
     if runtime == "onnxruntime":
         from agebench.export.converted import converted_darknet
 
@@ -124,6 +140,15 @@ def _find_files(
     else:
         source = ModelSource("darknet", file.path, config=config)
     return _Files(source, (file.info, layout.info), version, size_hw)
+
+
+def _own_size(layout: Path, config: str) -> tuple[int, int]:
+    """Return height and width of another network's input, as its layout says."""
+    declared = graph_inputs(ModelSource("darknet", layout, config=config))
+    shape = declared[0].shape if declared else None
+    if shape is None or shape[2] is None or shape[3] is None:
+        raise UsageError(f"{layout} does not say the width and height of its input: give size=")
+    return shape[2], shape[3]
 
 
 def _exported(path: Path, size: int | str | None) -> _Files:
@@ -145,14 +170,15 @@ class YoloFace500k:
     """Faces by yoloface-500k; the picture is stretched to the input.
 
     Args:
-        path: another network's ``.weights``, with its ``.cfg`` beside it, or an ``.onnx`` file of
-            ``agebench export-onnx --detector``.
+        path: another network's ``.weights``, with its ``.cfg`` beside it, which says the size of
+            its input; or an ``.onnx`` file of ``agebench export-onnx --detector``.
         runtime: "cv2dnn", the default, or "onnxruntime", for which the files are converted.
         device: as the runtime knows it; "cpu" if left out.
         version: "v2" or the older "v1".
         confidence: least score of a face, 0 to 1.
         nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
-        size: input as N or "WIDTHxHEIGHT", multiples of 32; the published input if left out.
+        size: input as N or "WIDTHxHEIGHT", multiples of 32 (8 for another network); the published
+            input, or the cfg's own, if left out.
         pad: free space on every side in shares of the picture, 0 to 2, or "auto": none, and some
             where nothing or a large face was found (without it, 35 of 251 FG-NET faces are missed).
         faces: keep "all" faces or the "largest".
@@ -204,6 +230,7 @@ class YoloFace500k:
             licence=files.weights[0].licence,
             source=files.weights[0].source,
             citation="yoloface-500k: https://github.com/dog-qiuqiu/MobileNet-Yolo",
+            notes=(UNMEASURED,) if files.version == OWN else (),
         )
 
     @property

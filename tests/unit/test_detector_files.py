@@ -14,7 +14,7 @@ from agebench.bench.frame_fit import fit_frame
 from agebench.cli.main import cli
 from agebench.detectors.spec_file import SpecFileDetector
 from agebench.errors import AgebenchError, DatasetError, ModelError, UsageError, WeightsError
-from agebench.protocols import DetectorSpec
+from agebench.protocols import BoxToFrame, DetectorSpec
 from agebench.registry import load_detector
 from agebench.testing import check_detector
 from agebench.types import FIVE_POINTS, Face, Image, Sample
@@ -218,3 +218,36 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     run = CliRunner().invoke(cli, ["fit-frame", "haar", "yunet", "--dataset", "demo"])
     assert isinstance(run.exception, UsageError)
     assert "expected one detector, got 2" in str(run.exception)
+
+
+# Darknet networks of others behind yoloface-500k:PATH.
+
+CONVOLUTION = "[convolutional]\nfilters={}\nsize={}\nstride={}\npad=1\nactivation={}\n"
+DARKNET = (
+    "[net]\nwidth=56\nheight=48\nchannels=3\n"
+    + CONVOLUTION.format(8, 3, 2, "leaky") * 3
+    + CONVOLUTION.format(18, 1, 1, "linear")
+    + "[yolo]\nmask=0,1,2\nanchors=9,14, 12,17, 22,21\nclasses=1\nnum=3\n"
+)
+
+
+def test_another_darknet_network_runs_at_its_own_size_and_with_no_ones_proportions(
+    tmp_path: Path,
+) -> None:
+    # All weights zero: every cell says one half for object and class, a quarter in all.
+    numbers = (8 + 8 * 3 * 9) + 2 * (8 + 8 * 8 * 9) + (18 + 18 * 8)
+    (tmp_path / "own.weights").write_bytes(bytes(20) + bytes(4 * numbers))
+    (tmp_path / "own.cfg").write_text(DARKNET)
+    detector = load_detector(f"yoloface-500k:{tmp_path / 'own.weights'}")
+    assert detector.spec.settings["size"] == "56x48"
+    assert detector.spec.settings["version"] == "own"
+    assert detector.spec.box_to_frame == BoxToFrame()
+    assert "not measured" in detector.spec.notes[0]
+    assert detector.detect(np.zeros((60, 80, 3), np.uint8)) == []
+    asked = load_detector(f"yoloface-500k:{tmp_path / 'own.weights'} size=64x40")
+    assert asked.spec.settings["size"] == "64x40"
+    by_file = TEXT.replace("tiny.onnx", 'own.weights"\nconfig = "own.cfg').replace(
+        '"yolov8"', '"darknet"'
+    )
+    (tmp_path / "own.toml").write_text(by_file)
+    assert SpecFileDetector(path=tmp_path / "own.toml").spec.settings["size"] == "56x48"
