@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agebench.errors import DatasetError, UsageError
+from agebench.foreign import found_faces
 from agebench.protocols import BoxToFrame, FaceDetector, ProgressStep, no_progress
 from agebench.types import Box, Face, FaceFrame, Image, Sample
 from agebench.vision.choice import chosen_face
@@ -65,7 +66,7 @@ def relate(
     A box that does not hold the centre of the reference is another face, or none.
     """
     pairs = (
-        (chosen_face(detector.detect(image)), reference(index))
+        (chosen_face(found_faces(detector, image)), reference(index))
         for index, image in enumerate(images)
     )
     return paired(pairs)
@@ -152,10 +153,10 @@ def fit_frame(
             pairs.append((None, None))
             continue
         box = item.sample.box_xyxy
-        face = chosen_face(detector.detect(item.image_bgr), box)
+        face = chosen_face(found_faces(detector, item.image_bgr), box)
         other = face
         if reference is not detector:
-            other = chosen_face(reference.detect(item.image_bgr), box)
+            other = chosen_face(found_faces(reference, item.image_bgr), box)
         pairs.append((face, reference_frame(other)))
     relation = paired(pairs)
     if len(relation.boxes) < MIN_FACES:

@@ -46,6 +46,7 @@ def command(
     from agebench.bench.loading import load_pictures
     from agebench.bench.selection import take_pictures
     from agebench.bench.settings import CompareSettings
+    from agebench.bench.trial import try_models
     from agebench.registry import DETECTORS, load_detector, require_registered
     from agebench.types import plain
 
@@ -57,6 +58,7 @@ def command(
         require_registered(DETECTORS, reference)
     settings = CompareSettings(sample=sample, seed=seed)
     pictures, _maker = load_pictures(dataset, root, None)
+    try_models(detectors=[names[0], reference])
     measured = load_detector(names[0])
     if reference is not None:
         judge = load_detector(reference)
