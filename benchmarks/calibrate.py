@@ -5,9 +5,13 @@
 Guo, Pleiss, Sun & Weinberger, "On Calibration of Modern Neural Networks", ICML 2017: the outputs
 are divided by the temperature that makes the labels most probable.  Here each set (the run's own
 validation part, and lists of held-out pictures, whose faces `yunet` finds) counts alike, and the
-answer is the mean of the picture's and its mirror image's.  The last layer is divided by the
-temperature, so that nothing else changes: RUN/calibrated.safetensors is RUN/best.safetensors with
-that layer.  Medians move a little, by how much is printed.
+answer is the mean of the picture's and its mirror image's.
+
+--rare TAU (Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021) first divides the
+answer by how often each age came up in the run's own training part, smoothed, to the power TAU: a
+network answers rare ages less often than they occur.  Both change the last layer alone:
+RUN/calibrated.safetensors is RUN/best.safetensors with that layer.  What it does to errors and
+coverage is printed.
 """
 
 from __future__ import annotations
@@ -19,9 +23,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
+from agebench.datasets.splits import part
 from agebench.metrics import mae
 from agebench.protocols import no_progress
 from agebench.registry import load_dataset, load_detector
@@ -34,9 +40,14 @@ from agebench.train.losses import LOSSES
 from agebench.train.networks import AgeNetwork, build_network
 from agebench.train.windows import TrainingFaces, gather_faces
 from agebench.training_pictures import Pictures
+from agebench.types import Floats
 
 CALIBRATED_FILE = "calibrated.safetensors"
 LEVELS = (0.5, 0.8, 0.95)
+SMOOTH_YEARS = 4.0
+LEAST_SHARE = 1e-4
+"""Of an age in training, after smoothing: rarer ones count as that."""
+
 SPAN = (0.5, 3.0)
 """Temperatures looked at."""
 
@@ -86,40 +97,64 @@ def fitted(sets: Mapping[str, tuple[Tensor, Tensor]]) -> float:
     return float(minimize_scalar(loss, bounds=SPAN, method="bounded").x)
 
 
+def adjustment(ages: Floats, tau: float) -> Tensor:
+    """Return what is added to the outputs of each age, (bins,): -tau times its log share.
+
+    Args:
+        ages: that are trained on, years.
+        tau: 0 for nothing, 1 as if all ages had come up alike.
+    """
+    counts = np.bincount(np.floor(ages).astype(int), minlength=len(YEARS)).astype(float)
+    smoothed = gaussian_filter1d(counts, SMOOTH_YEARS, mode="nearest")
+    return torch.from_numpy(-tau * np.log(np.maximum(smoothed / smoothed.sum(), LEAST_SHARE)))
+
+
 def report(name: str, outputs: Tensor, ages: Tensor, temperature: float) -> str:
-    """Return MAE and coverage of one set at a temperature."""
+    """Return MAE, bias from 60 years on, and coverage of one set at a temperature."""
     shares = shares_at(outputs, temperature)
     years = decode(shares, YEARS, "median").numpy()
     inside = " ".join(f"{coverage(shares, ages, level):.3f}" for level in LEVELS)
     error = mae(ages.numpy(), np.asarray(years, np.float64))
-    return f"{name}: temperature {temperature:.3f}: MAE {error:.3f}, inside {inside}"
+    old = ages.numpy() >= 60
+    bias = float((years[old] - ages.numpy()[old]).mean())
+    return (
+        f"{name}: temperature {temperature:.3f}: MAE {error:.3f}, from 60 on bias {bias:+.2f}, "
+        f"inside {inside}"
+    )
 
 
-def divided(saved: Checkpoint, temperature: float) -> Checkpoint:
-    """Return a checkpoint whose last layer, averaged and not, is divided by the temperature."""
+def changed(saved: Checkpoint, added: Tensor, temperature: float, tau: float) -> Checkpoint:
+    """Return a checkpoint whose last layer, averaged and not, is adjusted and then divided."""
 
     def scaled(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        bias = ((weights["head.bias"] + added) / temperature).float()
         return {
-            name: value / temperature if name in {"head.weight", "head.bias"} else value
-            for name, value in weights.items()
+            **{name: value.clone() for name, value in weights.items()},
+            "head.weight": weights["head.weight"] / temperature,
+            "head.bias": bias,
         }
 
-    about = {**saved.about, "temperature": temperature}
+    about = {**saved.about, "temperature": temperature, "rare": tau}
     return replace(
         saved, about=about, model=scaled(saved.model), averaged=scaled(saved.averaged), optimiser={}
     )
 
 
-def gathered(saved: Checkpoint, root: str, lists: Sequence[str]) -> dict[str, TrainingFaces]:
+def gathered(pictures: Pictures, lists: Sequence[str]) -> dict[str, TrainingFaces]:
     """Read the pictures of the validation part and of the lists."""
-    data = replace(saved.settings.data, root=root)
-    settings = replace(saved.settings, data=data)
-    sets = {data.val_part: Pictures.of(settings, no_progress).gather(data.val_part)}
+    settings = pictures.settings
+    sets = {settings.data.val_part: pictures.gather(settings.data.val_part)}
     for path in lists:
         sets[path] = gather_faces(
             load_dataset("csv", path), load_detector("yunet"), settings.model.crop
         )
     return sets
+
+
+def trained_ages(pictures: Pictures) -> Floats:
+    """Return the ages of the run's own training part."""
+    samples = part(pictures.dataset, pictures.split, pictures.settings.data.train_part).samples
+    return np.array([item.age_years for item in samples if item.age_years is not None])
 
 
 def main() -> None:
@@ -128,6 +163,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--root", required=True)
     parser.add_argument("--held-out", action="append", default=[])
+    parser.add_argument("--rare", type=float, default=0.0, metavar="TAU")
+    parser.add_argument("--temperature", type=float, help="take this one, fit none")
     given = parser.parse_args()
     saved = read_checkpoint(given.run / BEST_FILE)
     spec = LOSSES[saved.settings.loss.name]
@@ -135,15 +172,19 @@ def main() -> None:
         raise SystemExit("expected a run whose loss is over bins: coral's outputs are questions")
     model = build_network(saved.settings.model, spec.head).eval()
     model.load_state_dict(dict(saved.averaged))
-    faces = gathered(saved, given.root, given.held_out)
-    sets = {
-        name: (outputs_of(model, rows), torch.from_numpy(rows.ages)) for name, rows in faces.items()
+    data = replace(saved.settings.data, root=given.root)
+    pictures = Pictures.of(replace(saved.settings, data=data), no_progress)
+    raw = {
+        name: (outputs_of(model, rows), torch.from_numpy(rows.ages))
+        for name, rows in gathered(pictures, given.held_out).items()
     }
-    temperature = fitted(sets)
+    added = adjustment(trained_ages(pictures), given.rare)
+    sets = {name: (outputs + added, ages) for name, (outputs, ages) in raw.items()}
+    temperature = given.temperature or fitted(sets)
     for name, of_set in sets.items():
-        for value in (1.0, temperature):
-            print(report(name, *of_set, value))
-    divided(saved, temperature).write(given.run / CALIBRATED_FILE)
+        print("before", report(name, *raw[name], 1.0))
+        print("after ", report(name, *of_set, temperature))
+    changed(saved, added, temperature, given.rare).write(given.run / CALIBRATED_FILE)
 
 
 if __name__ == "__main__":

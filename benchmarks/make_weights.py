@@ -2,7 +2,8 @@
 
     python benchmarks/make_weights.py --multicrop RUN --age-net RUN --root UTKFACE
 
-Exports the runs' best checkpoints with their parity gates (on real pictures of the validation
+Exports the runs' best checkpoints (or, with --checkpoint calibrated.safetensors, what
+benchmarks/calibrate.py made of one) with their parity gates (on real pictures of the validation
 part; what the 8-bit file rounds by is measured on the training part), copies the lists of training
 pictures, and enters sizes and hashes into pretrained/weights.toml.
 
@@ -75,6 +76,7 @@ def main() -> None:
     """Make one or both, and what is missing of the looks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--multicrop", type=Path, help="folder of the run")
+    parser.add_argument("--checkpoint", default=BEST_FILE, help="file in the folder of --multicrop")
     parser.add_argument("--age-net", type=Path, help="folder of the run")
     parser.add_argument("--root", required=True, help="folder of UTKFace, for real faces")
     parser.add_argument(
@@ -84,7 +86,7 @@ def main() -> None:
     given = parser.parse_args()
     if given.multicrop is not None:
         faces = ["--dataset", "utkface", "--root", given.root, "--protocol", "utkface-full"]
-        best = str(given.multicrop / BEST_FILE)
+        best = str(given.multicrop / given.checkpoint)
         for path, how in (
             (MULTICROP, ["--flip", "--part", "val", "--sample", "64"]),
             (SMALL, ["--int8", "--part", "train", "--sample", "1024"]),

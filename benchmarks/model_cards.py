@@ -81,7 +81,8 @@ def main() -> None:
     for item in parser.parse_args().results:
         place, _, path = item.partition("=")
         result = json.loads(Path(path).read_text(encoding="utf-8"))
-        for name in CARDS:
+        measured = {estimator["name"] for estimator in result["estimators"]}
+        for name in (card for card in CARDS if card in measured):
             fill(PRETRAINED / f"{name}.md", place, table(result, name))
 
 
