@@ -155,9 +155,12 @@ def test_what_a_child_says_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 ENDED = """
-import ctypes, sys, tempfile
+import ctypes, signal, sys, tempfile
 from agebench.cli import signals
 
+# Whoever started the tests may ignore them, and signals that are ignored stay so.
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)
 signals.GRACE_S = 0.2
 with signals.orderly_ends() as ended:
     try:
@@ -185,5 +188,8 @@ def test_a_signal_ends_a_run_in_order(busy: str, number: signal.Signals, tmp_pat
         assert run.stdout is not None
         assert run.stdout.readline() == "ready\n"
         run.send_signal(number)
-        assert run.wait(timeout=60) == 128 + number
+        try:
+            assert run.wait(timeout=600) == 128 + number
+        finally:
+            run.kill()
     assert busy == HANGS or not list(tmp_path.iterdir())
