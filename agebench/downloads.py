@@ -189,7 +189,7 @@ def shown_url(url: str) -> str:
     >>> shown_url("https://me:secret@example.org/a?token=b")
     'https://example.org/a?...'
     >>> shown_url("https://me:se/cret@example.org/a"), shown_url("http://me:secret@[::1/a")
-    ('https://...@example.org/a', 'http://...')
+    ('https://...', 'http://...')
     """
     try:
         parts = urlsplit(url)

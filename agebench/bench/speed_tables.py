@@ -198,7 +198,7 @@ def control_sentence(control: Control) -> str:
 
     >>> from agebench.intervals import Interval
     >>> control_sentence(Control("a", 4, 1.01, Interval(0.98, 1.04), (1.0,)))
-    'batch 4: a against itself 1.01 [0.980, 1.04]: nobody is called faster by less than 1.04'
+    'batch 4: a against itself 1.01 [0.98, 1.04]: nobody is called faster by less than 1.04'
     """
     text = f"batch {control.batch}: {control.name} against itself {three(control.ratio)}"
     if control.interval is None:

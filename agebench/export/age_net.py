@@ -67,7 +67,7 @@ def random_age_net(
 
     Raises:
         UsageError: a wrong seed or encoding.
-        WeightsError: the file can't be written.
+        AgebenchError: the file can't be written.
     """
     layers = random_age_net_layers(seed=seed, widths=MICRO if micro else PUBLISHED)
     write_caffemodel(path, layers, encoding=encoding, half=half, name="random_age_net")

@@ -62,7 +62,7 @@ def in_the_middle(name: str, room: int) -> str:
     """Return a name that takes at most `room` cells, its middle left out where it is longer.
 
     >>> in_the_middle("onnx:/models/night/tiny.onnx@cv2dnn", 20)
-    'onnx:/mo..nnx@cv2dnn'
+    'onnx:/mod..nx@cv2dnn'
     """
     if cell_len(name) <= room:
         return name

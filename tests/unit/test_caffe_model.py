@@ -364,7 +364,7 @@ def test_what_can_not_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="65504"):
         write_caffemodel(path, [one((3,), value=1e6)], encoding="v2", half=True)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(WeightsError, match="can't be written"):
+    with pytest.raises(AgebenchError, match="can't be written"):
         write_caffemodel(tmp_path / "none" / "net", [one((1,))], encoding="v2")
 
 
@@ -378,7 +378,7 @@ def test_a_failed_write_leaves_the_old_file(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(WeightsError, match="No space left"):
+    with pytest.raises(AgebenchError, match="No space left"):
         random_age_net(path, seed=0, micro=True)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]

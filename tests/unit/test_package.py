@@ -74,6 +74,7 @@ def test_the_main_job_runs_from_an_empty_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert sorted(file.name for file in (tmp_path / "results").iterdir()) == [
         "predictions.csv",
+        "report.html",
         "result.json",
     ]
 
