@@ -80,6 +80,7 @@ def _composites(folder: Path) -> None:
         writer = csv.DictWriter(file, ["path", "age"])
         writer.writeheader()
         writer.writerows(rows)
+    shutil.copy(folder / "my.csv", folder / "answers.csv")
     shutil.copytree(folder / "FOLDER", folder / "UTKFACE")
     for name in ("OTHER/30", "PHOTOS"):
         (folder / name).mkdir(parents=True)
