@@ -33,6 +33,8 @@ OUTSIDE = (
 
 _MARKER = re.compile(r"^(?:[-*+]|\d{1,9}[.)]) +(?=\S)")
 _FENCE = re.compile(r"^ *(```|~~~)")
+_INTO_DOCS = re.compile(r"(\]\((?:\.\./)+)docs/")
+"""A link into docs/, which is the root of the site."""
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
@@ -49,7 +51,8 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Turn a page's source into what MkDocs reads alike; called by MkDocs."""
     outside = any(page.file.src_uri == path for path in _outside_names())
-    return as_mkdocs_reads_it(markdown if outside else markdown.replace("](../", "]("))
+    linked = _INTO_DOCS.sub(r"\1", markdown) if outside else markdown.replace("](../", "](")
+    return as_mkdocs_reads_it(linked)
 
 
 def _outside_names() -> Iterator[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import resolve_name
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -79,6 +79,23 @@ def test_the_site_shows_what_commonmark_does(page: Path) -> None:
 )
 def test_lists_are_set_apart(text: str, expected: str) -> None:
     assert _hooks().as_mkdocs_reads_it(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("page", "link", "expected"),
+    [
+        ("benchmarks/README.md", "../docs/splits.md#protocols", "../splits.md#protocols"),
+        ("benchmarks/results/zoo.md", "../../docs/models.md", "../../models.md"),
+        ("benchmarks/README.md", "results/zoo.md", "results/zoo.md"),
+        ("splits.md", "../pretrained/README.md", "pretrained/README.md"),
+    ],
+)
+def test_links_lead_to_where_pages_lie_on_the_site(page: str, link: str, expected: str) -> None:
+    """There docs/ is the root, and pages from outside of it lie below."""
+    found = _hooks().on_page_markdown(
+        f"[a]({link})", SimpleNamespace(file=SimpleNamespace(src_uri=page))
+    )
+    assert found == f"[a]({expected})"
 
 
 def test_every_page_is_in_the_menu() -> None:
