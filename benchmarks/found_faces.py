@@ -1,6 +1,6 @@
 """Faces of labelled pictures by several detectors, kept in a file so that nobody looks twice.
 
-Used by tutorial_mistakes.py and published_age_net.py.
+Used by tutorial_mistakes.py.
 """
 
 from __future__ import annotations

@@ -99,7 +99,7 @@ def _text(file: Path) -> str:
             f"{str(file)!r} must be UTF-8, but line {line} is not: save it as 'CSV UTF-8'"
         ) from error
     if "\0" in text:
-        raise DatasetError(f"{str(file)!r} holds zero bytes, so it is no CSV in UTF-8: save it so")
+        raise DatasetError(f"{str(file)!r} holds zero bytes, so it is not CSV in UTF-8: save it so")
     return text
 
 
@@ -114,7 +114,7 @@ def _rows(file: Path, text: str, delimiter: str, headings: list[str]) -> Iterato
             cells = next(reader, None)
         except csv.Error as error:
             raise DatasetError(
-                f"{str(file)!r} is no valid CSV from line {line} on ({error}): mend its quotes"
+                f"{str(file)!r} is not valid CSV from line {line} on ({error}): mend its quotes"
             ) from error
         if cells is None:
             return

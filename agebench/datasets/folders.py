@@ -48,7 +48,7 @@ def _refuse_imdb_wiki(root: Path, listed: SampleList) -> None:
     if 2 * len(against) > len(told):
         item, age = against[0]
         raise DatasetError(
-            f"the folders in {str(root)!r} are no ages: {len(against)} of {len(told)} pictures "
+            f"the folders in {str(root)!r} are not ages: {len(against)} of {len(told)} pictures "
             f"named with dates of birth contradict them, the first is {item.name!r}, of {age} "
             "years; this is how IMDB-WIKI lies on disk: give --dataset imdb-wiki"
         )

@@ -105,7 +105,7 @@ def _from_csv(file: Path) -> Split:
     try:
         rows = list(csv.reader(io.StringIO(rest, newline=""), strict=True))
     except csv.Error as error:
-        raise DatasetError(f"{str(file)!r} is no valid CSV ({error}): write it again") from error
+        raise DatasetError(f"{str(file)!r} is not valid CSV ({error}): write it again") from error
     if not rows or tuple(rows[0]) != COLUMNS:
         raise DatasetError(f"{str(file)!r} must have the columns {','.join(COLUMNS)}")
     return _own(file, head, [row for row in rows[1:] if row])
@@ -130,7 +130,7 @@ def _json(file: Path, text: str) -> dict[str, Any]:
     try:
         content = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise DatasetError(f"{str(file)!r} is no valid JSON: {error}") from error
+        raise DatasetError(f"{str(file)!r} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
         raise DatasetError(f"{str(file)!r} must hold a JSON object, got {type(content).__name__}")
     return content

@@ -177,6 +177,6 @@ def _find_files(path: Path | None) -> tuple[ModelSource, tuple[WeightsFile, ...]
     try:
         text = read_regular(layout.path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{layout.path}: is no layout of a TensorFlow graph: {error}") from error
+        raise ModelError(f"{layout.path}: not the layout of a TensorFlow graph: {error}") from error
     source = ModelSource("tensorflow", graph.path, config=text, outputs=(OUTPUT,))
     return source, (graph.info, layout.info)

@@ -114,7 +114,7 @@ def darknet_files(version: str, path: Path | None) -> tuple[ResolvedWeights, Res
     try:
         return layout, file, read_regular(layout.path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ModelError(f"{layout.path}: is no Darknet layout: {error}") from error
+        raise ModelError(f"{layout.path}: not a Darknet layout: {error}") from error
 
 
 def _find_files(

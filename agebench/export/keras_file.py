@@ -88,7 +88,7 @@ def read_keras(path: Path, content: bytes) -> KerasFile:
             }
             config = file.attrs.get("model_config")
     except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ValueError
-        raise ModelError(f"{path} is no whole HDF5 file of Keras: {error}") from error
+        raise ModelError(f"{path} is not a whole HDF5 file of Keras: {error}") from error
     layers, outputs = ((), ()) if config is None else _layout(config, path)
     return KerasFile(str(path), MappingProxyType(weights), layers, outputs)
 

@@ -36,7 +36,7 @@ def read_params(path: Path, content: bytes) -> dict[str, Array]:
     try:
         return _params(content)
     except (struct.error, ValueError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is no whole parameter file of MXNet: {error}") from error
+        raise ModelError(f"{path} is not a whole parameter file of MXNet: {error}") from error
 
 
 def _params(content: bytes) -> dict[str, Array]:

@@ -123,7 +123,7 @@ def _with_data(path: Path, content: bytes) -> tuple[bytes, dict[str, str]]:
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
-        raise ModelError(f"{path} is no whole ONNX file: {error}") from error
+        raise ModelError(f"{path} is not a whole ONNX file: {error}") from error
     files: dict[str, bytes] = {}
     for tensor in _tensors(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:

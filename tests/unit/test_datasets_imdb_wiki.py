@@ -126,7 +126,7 @@ def test_ages_in_names() -> None:
 
 def test_folders_refuses_numbered_folders_of_imdb_wiki(tmp_path: Path) -> None:
     make(tmp_path)
-    with pytest.raises(DatasetError, match=r"folders in .* are no ages: 5 of 5") as error:
+    with pytest.raises(DatasetError, match=r"folders in .* are not ages: 5 of 5") as error:
         folders.load(tmp_path)
     assert "--dataset imdb-wiki" in str(error.value)
 
