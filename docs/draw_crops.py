@@ -1,4 +1,4 @@
-"""Draw the named crops of spec files onto NASA's portrait that comes with scikit-image.
+"""Draw the named crops of spec files onto a bundled composite, which shows no one person.
 
 python docs/draw_crops.py docs/images/crops.jpg
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from agebench.vision.frames import canonical_frame
 from agebench.vision.images import read_image
 from agebench.vision.opencv import cv2
 
-ZOOM = 2
-WINDOW_XYXY = (120, 0, 340, 250)
-"""What is shown of the portrait, pixels."""
+COMPOSITE = "composite_female_38_7.jpg"
+BORDER_PX = 150
+"""Grey around the composite, which ends close to the face: wide crops reach into it."""
 
 TILE_PX = 144
 COLUMNS = 4
@@ -47,15 +48,13 @@ def _text(canvas: Any, text: str, place: tuple[int, int], colour: tuple[int, int
 
 
 def outlines(picture: Image, frame: FaceFrame, names: list[str]) -> Image:
-    """Return the part of the picture around the face, enlarged, with the crops' outlines."""
-    left, top, right, bottom = WINDOW_XYXY
-    shown = picture[top:bottom, left:right]
-    canvas: Any = cv2.resize(shown, None, fx=ZOOM, fy=ZOOM, interpolation=cv2.INTER_CUBIC)
+    """Return the picture with the crops' outlines."""
+    canvas: Any = picture.copy()
     for name, (red, green, blue) in zip(names, COLOURS, strict=True):
         view = Crop(size=(TILE_PX, TILE_PX), name=name).view()
         patch = view_patch(view, frame, picture.shape[:2])
         box = (patch.center_xy, (patch.width, patch.height), np.degrees(patch.roll_rad))
-        corners = (cv2.boxPoints(box) - (left, top)) * ZOOM
+        corners = cv2.boxPoints(box)
         cv2.polylines(canvas, [corners.astype(np.int32)], True, (blue, green, red), 2, cv2.LINE_AA)
     return np.asarray(canvas, np.uint8)
 
@@ -77,9 +76,16 @@ def tile(picture: Image, frame: FaceFrame, name: str, colour: tuple[int, int, in
 
 def draw() -> Image:
     """Return the sheet."""
-    picture: Image = read_image(load_dataset("demo").samples[0].path)
-    detector = load_detector("yolov8-face")
-    frame = canonical_frame(detector.detect(picture)[0], detector.spec)
+    (sample,) = (one for one in load_dataset("sample").samples if one.name == COMPOSITE)
+    chip = read_image(sample.path)
+    detector = load_detector("aligned")
+    frame = canonical_frame(detector.detect(chip)[0], detector.spec)
+    x, y = frame.center_xy
+    frame = replace(frame, center_xy=(x + BORDER_PX, y + BORDER_PX))
+    sides = (BORDER_PX,) * 4
+    picture: Image = np.asarray(
+        cv2.copyMakeBorder(chip, *sides, cv2.BORDER_CONSTANT, value=(224, 224, 224)), np.uint8
+    )
     names = [name for name in CROPS if name != "original"]
     tiles = [
         tile(picture, frame, name, colour) for name, colour in zip(names, COLOURS, strict=True)
