@@ -1,8 +1,8 @@
 """`caffe-age-net-utkface`: Levi and Hassner's network, trained by this project; with the package.
 
-The baseline of `multicrop-resnet`: the same pictures, kind of loss, ages and decode; its card says
-what else differs besides the architecture.  It runs through the very path of the published network,
-cv2.dnn's Caffe importer, but has a class for every age instead of eight.
+The baseline of `multicrop-resnet`: the same pictures of UTKFace, kind of loss, ages and decode; its
+card says what else differs besides the architecture.  It runs through the very path of the
+published network, cv2.dnn's Caffe importer, but has a class for every age instead of eight.
 """
 
 from __future__ import annotations

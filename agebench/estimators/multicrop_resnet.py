@@ -11,8 +11,12 @@ from agebench.weights import resolve
 FILE = "multicrop-resnet.onnx"
 SMALL_FILE = "multicrop-resnet-small.onnx"
 
-TRAINED_SETS = ("utkface",)
-"""What the bundled weights have seen; their files were written before such names were kept."""
+TRAINED_SETS = ("utkface", "longevitynet", "fairface")
+TRAINED_ON = (
+    "UTKFace (utkface-full/train), LongevityNet, FairFace; answers of its own earlier weights and "
+    "of hse-mobilenet (IMDB-WIKI)"
+)
+"""What the bundled weights learnt from; their files name the first set alone."""
 
 
 class _Bundled(OnnxFile):
@@ -21,8 +25,8 @@ class _Bundled(OnnxFile):
     ) -> None:
         weights = resolve(file, explicit=path)
         super().__init__(weights.path, runtime, device)
-        if weights.info.published and not self._spec.trained_sets:
-            self._spec = replace(self._spec, trained_sets=TRAINED_SETS)
+        if weights.info.published:
+            self._spec = replace(self._spec, trained_on=TRAINED_ON, trained_sets=TRAINED_SETS)
 
 
 class MultiCropNetwork(_Bundled):

@@ -310,9 +310,12 @@ def checkpoint_candidate(path: Path, *, flip: bool = False) -> Candidate:
     model = load_model(saved, str(path))
     licence = _text(saved.about, "dataset", "licence")
     seen = (_text(saved.about, "dataset", "name"), _text(saved.about, "split", "protocol"))
+    data = saved.settings.data
     about = About(
-        trained_on=f"{' '.join(filter(None, seen))}: {saved.settings.data.train_part}",
-        trained_sets=tuple(filter(None, seen[:1])),
+        trained_on=" + ".join(
+            (f"{' '.join(filter(None, seen))}: {data.train_part}", *data.extra_sets)
+        ),
+        trained_sets=tuple(dict.fromkeys(filter(None, (seen[0], *data.extra_sets)))),
         label_kind=_label_kind(_text(saved.about, "dataset", "label_kind")),
         licence=licence,
         sources=(SourceFile(path.name, sha256_of(path), licence, "agebench train"),),

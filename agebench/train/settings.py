@@ -28,6 +28,9 @@ MAX_LINE_DOTS = 1000
 
 _EXTRA_NAME = re.compile("[a-z][a-z0-9_]*")
 
+_ANY_PICTURES = (["csv"], ["folders"], ["names"], ["prepared"])
+"""Data sets that say how pictures lie, and not which they are."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
@@ -81,6 +84,12 @@ class DataSettings:
     def roots(self) -> tuple[str, ...]:
         """Where all data sets lie; "" for one that brings its own pictures."""
         return (self.root, *(source.root for source in self.extra.values()))
+
+    @property
+    def extra_sets(self) -> tuple[str, ...]:
+        """What the further sets are called: a known set's own name, else the one given here."""
+        sets = ((name, source.dataset.split()[:1]) for name, source in self.extra.items())
+        return tuple(name if word in ([], *_ANY_PICTURES) else word[0] for name, word in sets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,13 @@ def by_caffe() -> Floats:
     return _years("caffe-age-net-utkface")
 
 
+@pytest.mark.parametrize("name", ["multicrop-resnet", "multicrop-resnet-small"])
+def test_all_that_the_networks_learnt_from_is_named(name: str) -> None:
+    spec = load_estimator(name).spec
+    assert spec.trained_sets == ("utkface", "longevitynet", "fairface")
+    assert all(word in spec.trained_on for word in ("UTKFace", "LongevityNet", "FairFace", "hse"))
+
+
 def test_the_baseline_is_the_usual_call_of_opencv(by_caffe: Floats) -> None:
     stem = bundled_dir() / "caffe-age-net-utkface"
     net = cv2.dnn.readNetFromCaffe(f"{stem}.prototxt", f"{stem}.caffemodel")

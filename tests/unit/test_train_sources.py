@@ -21,6 +21,8 @@ from agebench.train.settings import TrainSettings, read_settings
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
+from agebench.export.multi_crop import checkpoint_candidate  # noqa: E402
+from agebench.registry import load_estimator  # noqa: E402
 from agebench.train.batches import Batches  # noqa: E402 - only where torch is there
 from agebench.train.joined import join_faces  # noqa: E402
 from agebench.train.losses import LOSSES, LossSettings, Targets, distillation  # noqa: E402
@@ -123,6 +125,12 @@ def test_a_share_is_drawn_by_the_seed(age_list: Path, tmp_path: Path) -> None:
 def test_wrong_settings_are_refused_by_name(override: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         read_settings(None, [override])
+
+
+def test_further_sets_have_the_names_that_people_know_them_by() -> None:
+    table = 'young = { dataset = "fairface part=train" }, mine = { dataset = "csv path=a" }'
+    settings = read_settings(None, [f"data.extra={{ {table} }}"])
+    assert settings.data.extra_sets == ("fairface", "mine")
 
 
 def _shares(*ages: int) -> Any:
@@ -256,6 +264,12 @@ def test_a_run_on_two_sets_with_a_teacher(
     assert hashes.what.endswith(" + more")
     extra = hashlib.sha256((root / "p01.png").read_bytes()).hexdigest()
     assert hashes.contains(extra)
+    spec = load_estimator(f"torch:{out / 'best.safetensors'}").spec
+    assert spec.trained_sets == ("csv", "more")
+    assert spec.trained_on.endswith(" + more")
+    exported = checkpoint_candidate(out / "best.safetensors").spec
+    assert exported.trained_sets == spec.trained_sets
+    assert exported.trained_on.endswith(" + more")
     with (out / LEFT_OUT_FILE).open(newline="") as file:
         rows = {row["image"]: row["reason"] for row in csv.DictReader(file)}
     assert "the same picture as p03.png" in rows["more/p00.png"]
