@@ -73,7 +73,7 @@ def ask_opencv(version: str, order: dict[str, str], folder: Path) -> tuple[str, 
     target = folder / version
     if not target.is_dir():
         wanted = f"opencv-python-headless=={version}"
-        pip = [
+        pip: list[str] = [
             sys.executable,
             "-m",
             "pip",
@@ -81,7 +81,7 @@ def ask_opencv(version: str, order: dict[str, str], folder: Path) -> tuple[str, 
             "-q",
             "--no-deps",
             "--target",
-            target,
+            str(target),
             wanted,
         ]
         subprocess.run(pip, check=True)
@@ -142,7 +142,7 @@ def main() -> None:
         for name, rows in found.items()
     }
     base = next(iter(years.values()))
-    result = {
+    result: dict[str, Any] = {
         "schema": 1,
         "weights_sha256": weights.info.sha256,
         "crops": len(blob),

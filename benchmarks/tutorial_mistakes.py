@@ -1,6 +1,6 @@
 r"""What each habit of age_net tutorials costs: one change at a time, in years and in classes.
 
-    python benchmarks/tutorial_mistakes.py --fgnet ../shared/data/fgnet \
+    python -m benchmarks.tutorial_mistakes --fgnet ../shared/data/fgnet \
         --utkface ../shared/data/utkface --mirror ../shared/pretrained --cache FOLDER
 
 Asks the published network of Levi and Hassner for the class probabilities of every picture under
@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from found_faces import Pictures, decoded, find_all, interval, take
 
 from agebench.buckets import ADIENCE_CLASSES, median, years_from_classes
 from agebench.class_years import read_class_years
@@ -44,6 +43,7 @@ from agebench.vision.crops import cut_crops
 from agebench.vision.frames import box_iou, canonical_frame, frame_box
 from agebench.vision.opencv import cv2
 from agebench.weights import resolve
+from benchmarks.found_faces import Pictures, decoded, find_all, interval, take
 
 RESULTS = Path(__file__).with_name("results")
 BASE = "yolov8-face@onnxruntime"
@@ -317,7 +317,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return all rows of one set of pictures."""
     names = [item.name for item in pictures.samples]
-    keys = list(max(known.values(), key=len))
+    keys = max((list(shares) for shares in known.values()), key=len)
     nothing = [float("nan")] * 8
     arrays = {
         key: np.array([known.get(name, {}).get(key) or nothing for name in names]) for key in keys

@@ -13,9 +13,9 @@ import numpy as np
 
 from agebench import load_detector, load_estimator
 from agebench.buckets import ADIENCE_CLASSES
-from agebench.estimators.caffe_age_net import CaffeAgeNet
 from agebench.files import write_whole
 from agebench.manifest import bundled_dir
+from agebench.protocols import Estimator
 from agebench.types import Crops, Face, Image
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame
@@ -50,7 +50,7 @@ def boxes(picture: Image, faces: list[Face], colour: tuple[int, int, int]) -> Im
     return canvas
 
 
-def likeliest(net: CaffeAgeNet, shown: Image) -> str:
+def likeliest(net: Estimator, shown: Image) -> str:
     """Return the class that the network gives a crop."""
     one = Crops(
         {"face": shown[None]}, {"face": np.ones(1, np.bool_)}, {"face": np.zeros(1, np.float64)}
