@@ -212,6 +212,7 @@ def _call(
     """Return what runs a graph: eager, captured as a CUDA graph, or compiled and captured."""
     module: Callable[..., Sequence[Tensor]] = graph
     if mode == "compile":
+        torch.compiler.reset()  # every network is a new one: after eight it would run eagerly
         module = torch.compile(graph, mode="max-autotune-no-cudagraphs", dynamic=False)
         module(*inputs)
     if mode == "eager" or how.device == "cpu":
