@@ -18,6 +18,7 @@ from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import ModelError, WeightsError, inert
 from agebench.export.metadata import FileSpec, from_properties
 from agebench.regular import open_regular
+from agebench.runtimes.model_bytes import tensors_of
 
 MAX_FILE_BYTES = 1 << 30
 """A larger file is refused before it is read; a ResNet-101 per view has a third of it."""
@@ -82,7 +83,7 @@ def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelPr
     if not all(isinstance(text, str) for text in _texts(model)):
         raise ModelError(f"{path} is damaged: a name in it is not text")
     _check_operators(model, path)
-    for tensor in _tensors(model.graph):
+    for tensor in tensors_of(model.graph):
         _check_tensor(tensor, path)
     return model, hashlib.sha256(content).hexdigest()
 
@@ -94,7 +95,7 @@ def _texts(model: onnx.ModelProto) -> Iterator[object]:
     yield from (entry.domain for entry in model.opset_import)
     for node in model.graph.node:
         yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
-    yield from (tensor.name for tensor in _tensors(model.graph))
+    yield from (tensor.name for tensor in tensors_of(model.graph))
     for value in [*model.graph.input, *model.graph.output]:
         yield value.name
         yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
@@ -147,17 +148,6 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
                 f"{path} holds the operator {node.domain}{':' * bool(node.domain)}{node.op_type}, "
                 "expected a plain network of ONNX's own operators, without control flow"
             )
-
-
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for sparse in graph.sparse_initializer:
-        yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
 
 
 def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:

@@ -125,7 +125,7 @@ def _with_data(path: Path, content: bytes) -> tuple[bytes, dict[str, str]]:
     except DecodeError as error:
         raise ModelError(f"{path} is not a whole ONNX file: {error}") from error
     files: dict[str, bytes] = {}
-    for tensor in _tensors(model.graph):
+    for tensor in tensors_of(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
             _fill(tensor, path, files)
     if not files:
@@ -136,7 +136,7 @@ def _with_data(path: Path, content: bytes) -> tuple[bytes, dict[str, str]]:
     return model.SerializeToString(), hashes
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
     """Yield every tensor of a graph, those of the graphs inside its nodes too."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
@@ -148,7 +148,7 @@ def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
             yield from attribute.tensors
             inner = [attribute.g] if attribute.HasField("g") else []
             for below in [*inner, *attribute.graphs]:
-                yield from _tensors(below)
+                yield from tensors_of(below)
 
 
 def _fill(tensor: onnx.TensorProto, path: Path, files: dict[str, bytes]) -> None:
