@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from agebench.bench.beliefs import score_beliefs
-from agebench.bench.faces import find_face
+from agebench.bench.faces import chosen_frame
+from agebench.bench.kept_detections import KeptDetections, KeptDetectionsError
 from agebench.bench.outside import outcome_of
 from agebench.bench.records import ImageRecord, Outcome
 from agebench.buckets import class_probabilities
 from agebench.errors import AgebenchError, ContractError, UsageError, in_words
 from agebench.estimators.answers import AnswersFile
-from agebench.foreign import foreign_code
+from agebench.foreign import foreign_code, found_faces
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
 from agebench.types import AgePrediction, Crops, CropSpec, Image, Sample
 from agebench.vision.choice import no_face_reason
@@ -30,11 +31,13 @@ class PassSettings:
         batch_size: faces per call of an estimator.
         workers: threads that decode ahead; 0 decodes in the main thread.
         max_pixels: larger pictures are refused.
+        detections: those of earlier runs, which are used and added to; None keeps none.
     """
 
     batch_size: int
     workers: int
     max_pixels: int
+    detections: KeptDetections | None = None
 
 
 def predicted_class(prediction: AgePrediction, spec: EstimatorSpec) -> int | None:
@@ -131,6 +134,7 @@ def _examine(
     detector: FaceDetector | None,
     queues: Sequence[_Queue],
     outside: Mapping[int, AnswersFile],
+    kept: KeptDetections | None,
 ) -> ImageRecord:
     record = ImageRecord(decoded.sample, sha256=decoded.sha256)
     if decoded.image_bgr is None:
@@ -139,7 +143,7 @@ def _examine(
     if detector is None:
         record.box_xyxy = decoded.sample.box_xyxy
     else:
-        _find_and_cut(record, decoded.image_bgr, detector, queues)
+        _find_and_cut(record, decoded.image_bgr, detector, queues, kept)
     if record.status == "ok":
         for index, answers in outside.items():
             record.outcomes[index] = outcome_of(answers, record, record.box_xyxy)
@@ -147,10 +151,21 @@ def _examine(
 
 
 def _find_and_cut(
-    record: ImageRecord, image_bgr: Image, detector: FaceDetector, queues: Sequence[_Queue]
+    record: ImageRecord,
+    image_bgr: Image,
+    detector: FaceDetector,
+    queues: Sequence[_Queue],
+    kept: KeptDetections | None,
 ) -> None:
     try:
-        found = find_face(detector, image_bgr, record.sample.box_xyxy)
+        faces = (
+            found_faces(detector, image_bgr)
+            if kept is None
+            else kept.find(detector, record.sha256, image_bgr)
+        )
+        found = chosen_frame(faces, detector.spec, record.sample.box_xyxy)
+    except KeptDetectionsError:
+        raise
     except Exception as error:  # one picture that upsets a detector must not end the run
         record.status, record.reason = "detector_failed", f"{type(error).__name__}: {error}"
         return
@@ -204,10 +219,12 @@ def run_accuracy(
     records: list[ImageRecord] = []
     decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
     for item in decoded:
-        records.append(_examine(item, detector, queues, outside))
+        records.append(_examine(item, detector, queues, outside, settings.detections))
         if look is not None and item.image_bgr is not None:
             look(records[-1], item.image_bgr)
         progress("accuracy", len(records), len(samples))
     for queue in queues:
         queue.flush()
+    if settings.detections is not None:
+        settings.detections.save()
     return records

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from agebench.bench.analysis import analyse
 from agebench.bench.contamination import why_contaminated
 from agebench.bench.defaults import choose_detector
 from agebench.bench.environment import describe_call
+from agebench.bench.kept_detections import KeptDetections
 from agebench.bench.latency import Latency, StageTimes, choose_pictures, run_latency
 from agebench.bench.loading import (
     Contender,
@@ -55,6 +56,7 @@ def compare(
     out: str | Path | None = None,
     settings: CompareSettings | None = None,
     progress: ProgressStep = no_progress,
+    detections: KeptDetections | None = None,
 ) -> CompareResult:
     """Measure several estimators on the same faces.
 
@@ -68,6 +70,7 @@ def compare(
         out: folder for result.json and predictions.csv; None writes nothing.
         settings: see `CompareSettings`.
         progress: called as the passes go on.
+        detections: those of earlier runs, to be used and added to; times never come from there.
 
     Raises:
         UsageError: the call is wrong.
@@ -107,13 +110,26 @@ def compare(
             pictures,
             settings,
             about,
-            progress,
-            NearCopyWatch(_trained(contenders), everything, split),
-            threads,
+            _Along(
+                progress,
+                NearCopyWatch(_trained(contenders), everything, split),
+                threads,
+                detections,
+            ),
         )
         if out is not None:
             result.save(out)
     return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Along:
+    """What goes along with the passes: who watches, threads of the models, kept detections."""
+
+    progress: ProgressStep
+    watch: NearCopyWatch
+    threads: int
+    detections: KeptDetections | None
 
 
 def _measure(
@@ -122,12 +138,11 @@ def _measure(
     pictures: Dataset,
     settings: CompareSettings,
     about: dict[str, Any],
-    progress: ProgressStep,
-    watch: NearCopyWatch,
-    threads: int,
+    along: _Along,
 ) -> CompareResult:
+    progress, watch = along.progress, along.watch
     runnable = [item.estimator for item in contenders if item.estimator is not None]
-    how = PassSettings(settings.batch_size, settings.workers, settings.max_pixels)
+    how = PassSettings(settings.batch_size, settings.workers, settings.max_pixels, along.detections)
     records = run_accuracy(pictures.samples, detector, runnable, how, progress, watch.look)
     near = watch.found(records, progress)
     latency = None
@@ -140,7 +155,7 @@ def _measure(
             [item.estimator for item in timed if item.estimator is not None],
             max_pixels=settings.max_pixels,
             again=_second_copy(timed),
-            threads=threads,
+            threads=along.threads,
             progress=progress,
         )
     own_times = {} if latency is None else _by_name(timed, latency)

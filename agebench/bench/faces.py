@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from agebench.foreign import found_faces
-from agebench.protocols import FaceDetector
+from agebench.protocols import DetectorSpec, FaceDetector
 from agebench.types import Box, Face, FaceFrame, Image
 from agebench.vision.choice import chosen_face
 from agebench.vision.frames import canonical_frame
@@ -16,8 +18,12 @@ def find_face(
 
     None where there is none; see `agebench.vision.choice.chosen_face`.
     """
-    faces = found_faces(detector, image_bgr)
+    return chosen_frame(found_faces(detector, image_bgr), detector.spec, labelled_xyxy)
+
+
+def chosen_frame(
+    faces: Sequence[Face], spec: DetectorSpec, labelled_xyxy: Box | None = None
+) -> tuple[Face, FaceFrame, int] | None:
+    """Return the same as `find_face`, of faces that `spec`'s detector has found already."""
     face = chosen_face(faces, labelled_xyxy)
-    if face is None:
-        return None
-    return face, canonical_frame(face, detector.spec), len(faces)
+    return None if face is None else (face, canonical_frame(face, spec), len(faces))

@@ -1,0 +1,201 @@
+"""Detections that are kept from run to run: finding faces is nearly all of a comparison's time.
+
+A detection is known by the picture's bytes and by whatever decides what a detector finds in them:
+its own description (model files by hash, settings, library and its version), OpenCV's version, and
+the sources of `agebench.detectors`.  Times are never taken from here: the latency pass asks the
+detector itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from agebench.bench.loading import reads_back_its_runtime
+from agebench.errors import AgebenchError
+from agebench.foreign import found_faces
+from agebench.protocols import FaceDetector
+from agebench.types import Face, Image, plain
+
+FORMAT = 1
+"""Of what is kept; a file of another one is refused."""
+
+COMMIT_EVERY = 32
+"""Pictures that a run that is killed may lose at most."""
+
+WAIT_S = 60.0
+"""How long another run may be writing before this one gives up."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS faces (
+  detector TEXT NOT NULL, picture TEXT NOT NULL, found TEXT NOT NULL,
+  PRIMARY KEY (detector, picture)
+) WITHOUT ROWID
+"""
+
+
+class KeptDetectionsError(AgebenchError):
+    """The file of kept detections can't be used: the run ends, no picture is to blame."""
+
+
+class KeptDetections:
+    """A file of detections, shared by all runs that name it; several may use it at once.
+
+    Attributes:
+        used: pictures whose faces were in the file already.
+        added: pictures whose faces were found now, and put into it.
+
+    Args:
+        path: the file; it is made, with its folder, if it is not there.
+
+    Raises:
+        KeptDetectionsError: it can't be made, or is another file.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.used = 0
+        self.added = 0
+        self._waiting: dict[tuple[str, str], str] = {}
+        with self._failing():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(self.path, timeout=WAIT_S)
+            version = self._file.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0 and not self._file.execute("SELECT * FROM sqlite_master").fetchone():
+                self._file.execute(_TABLES)
+                self._file.execute(f"PRAGMA user_version = {FORMAT}")
+                self._file.commit()
+            elif version != FORMAT:
+                raise KeptDetectionsError(
+                    f"{self.path} is not a file of kept detections of this version (expected "
+                    f"format {FORMAT}, got {version}): remove it, or name another one"
+                )
+
+    def keeps(self, detector: FaceDetector) -> bool:
+        """Return whether a detector's answers can be kept.
+
+        Those of agebench's own can, which say all that decides them.  A fixed place in the picture
+        costs nothing, and a class from elsewhere may change without saying so.
+        """
+        return reads_back_its_runtime(detector) and not detector.spec.layout
+
+    def find(self, detector: FaceDetector, picture_sha256: str, image_bgr: Image) -> list[Face]:
+        """Return the faces of a picture, by asking the file first.
+
+        Args:
+            detector: finds them where they are not known.
+            picture_sha256: of the file that the picture was decoded from.
+            image_bgr: the picture.
+
+        Raises:
+            KeptDetectionsError: the file can't be read or written.
+            Exception: whatever the detector raises; that is not kept.
+        """
+        if not (picture_sha256 and self.keeps(detector)):
+            return found_faces(detector, image_bgr)
+        key = detector_key(detector)
+        kept = self._read(key, picture_sha256)
+        if kept is not None:
+            self.used += 1
+            return kept
+        faces = found_faces(detector, image_bgr)
+        self._write(key, picture_sha256, faces)
+        self.added += 1
+        return faces
+
+    def save(self) -> None:
+        """Write down what has been found so far.
+
+        Raises:
+            KeptDetectionsError: the file can't be written.
+        """
+        rows = [(*key, text) for key, text in self._waiting.items()]
+        with self._failing(), self._file:  # one short transaction: others write here too
+            self._file.executemany("INSERT OR REPLACE INTO faces VALUES (?, ?, ?)", rows)
+        self._waiting = {}
+
+    def close(self) -> None:
+        """Write down what has been found, and close the file.
+
+        Raises:
+            KeptDetectionsError: the file can't be written.
+        """
+        self.save()
+        self._file.close()
+
+    def __enter__(self) -> KeptDetections:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def _read(self, key: str, picture: str) -> list[Face] | None:
+        text = self._waiting.get((key, picture))
+        with self._failing():
+            if text is None:
+                row = self._file.execute(
+                    "SELECT found FROM faces WHERE detector = ? AND picture = ?", (key, picture)
+                ).fetchone()
+                text = None if row is None else row[0]
+            return None if text is None else [_face(item) for item in json.loads(text)]
+
+    def _write(self, key: str, picture: str, faces: Sequence[Face]) -> None:
+        with self._failing():
+            self._waiting[key, picture] = json.dumps(
+                [plain(face) for face in faces], allow_nan=False, separators=(",", ":")
+            )
+        if len(self._waiting) >= COMMIT_EVERY:
+            self.save()
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Turn what the file may fail with into a sentence."""
+        try:
+            yield
+        except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
+            raise KeptDetectionsError(
+                f"the kept detections in {self.path} can't be used ({error}): remove the file, "
+                "or name another one"
+            ) from error
+
+
+def detector_key(detector: FaceDetector) -> str:
+    """Return the hash of all that decides what a detector finds in a picture."""
+    from agebench.vision.opencv import cv2
+
+    described = {
+        "spec": plain(detector.spec),
+        "class": type(detector).__qualname__,
+        "opencv": cv2.__version__,
+        "sources": _sources_sha256(),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache(maxsize=1)
+def _sources_sha256() -> str:
+    folder = resources.files("agebench.detectors")
+    digest = hashlib.sha256()
+    for item in sorted(folder.iterdir(), key=lambda item: item.name):
+        if item.name.endswith(".py"):
+            digest.update(item.name.encode() + b"\0" + item.read_bytes())
+    return digest.hexdigest()
+
+
+def _face(content: dict[str, Any]) -> Face:
+    left, top, right, bottom = content["box_xyxy"]
+    return Face(
+        (left, top, right, bottom),
+        content["score"],
+        tuple((x, y) for x, y in content["landmarks_xy"]),
+        content["landmark_scheme"],
+    )
