@@ -14,8 +14,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agebench.bench.compare import compare
     from agebench.bench.settings import CompareSettings
+    from agebench.comparison.api import compare
+    from agebench.comparison.result import CompareResult
     from agebench.errors import AgebenchError
     from agebench.prediction.api import predict
     from agebench.prediction.predictor import AgePredictor
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         Estimator,
         EstimatorSpec,
         FaceDetector,
+        no_progress,
     )
     from agebench.registry import load_dataset, load_detector, load_estimator
     from agebench.types import (
@@ -48,8 +50,9 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
-    "agebench.bench.compare": ("compare",),
     "agebench.bench.settings": ("CompareSettings",),
+    "agebench.comparison.api": ("compare",),
+    "agebench.comparison.result": ("CompareResult",),
     "agebench.errors": ("AgebenchError",),
     "agebench.prediction.api": ("predict",),
     "agebench.prediction.predictor": ("AgePredictor",),
@@ -61,6 +64,7 @@ _HOMES = {
         "Estimator",
         "EstimatorSpec",
         "FaceDetector",
+        "no_progress",
     ),
     "agebench.registry": ("load_dataset", "load_detector", "load_estimator"),
     "agebench.types": (
@@ -81,6 +85,7 @@ __all__ = [
     "AgePrediction",
     "AgePredictor",
     "AgebenchError",
+    "CompareResult",
     "CompareSettings",
     "CropSpec",
     "Crops",
@@ -100,6 +105,7 @@ __all__ = [
     "load_dataset",
     "load_detector",
     "load_estimator",
+    "no_progress",
     "predict",
 ]
 

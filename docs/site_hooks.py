@@ -1,12 +1,15 @@
 """What MkDocs needs to show this project's pages as they are.
 
-Two things: pages outside docs/ (model cards, results, CONTRIBUTING.md) are part of the site at
-the same relative place, and Markdown is read as GitHub and CommonMark read it, where a list may
-follow a paragraph without an empty line, and its paragraphs and code are indented by its marker.
+Three things: pages outside docs/ (model cards, results, CONTRIBUTING.md) are part of the site at
+the same relative place; Markdown is read as GitHub and CommonMark read it, where a list may follow
+a paragraph without an empty line, and its paragraphs and code are indented by its marker; and a
+notebook becomes a page with what its cells showed when they were run.
 """
 
 from __future__ import annotations
 
+import html
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +48,37 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
         for path in sorted(ROOT.glob(pattern)):
             name = path.relative_to(ROOT).as_posix()
             files.append(File.generated(config, name, abs_src_path=str(path)))
+    for path in sorted((ROOT / "docs").glob("*.ipynb")):
+        page = notebook_page(path.read_text(encoding="utf-8"))
+        files.append(File.generated(config, f"{path.stem}.md", content=page))
     return files
+
+
+def notebook_page(source: str) -> str:
+    """Return a notebook as Markdown: its text, its code, and what each cell showed."""
+    parts: list[str] = []
+    for cell in json.loads(source)["cells"]:
+        text = "".join(cell["source"])
+        if cell["cell_type"] == "code":
+            parts.append(f"```python\n{text}\n```")
+            parts += map(_shown, cell["outputs"])
+        else:
+            parts.append(text)
+    return "\n\n".join(parts) + "\n"
+
+
+def _shown(output: dict[str, Any]) -> str:
+    """The richest form of a cell's output that a page can have."""
+    data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
+    if "text/html" in data:
+        # An empty line would end what Markdown takes for HTML.
+        lines = filter(str.strip, data["text/html"].splitlines())
+        return '<div class="shown">\n' + "\n".join(lines) + "\n</div>"
+    if "image/png" in data:
+        picture = data["image/png"].replace("\n", "")
+        return f'<img class="shown" alt="the figure" src="data:image/png;base64,{picture}">'
+    text = html.escape(data.get("text/plain", "".join(output.get("text", ""))))
+    return f'<pre class="shown">{text}</pre>'
 
 
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:

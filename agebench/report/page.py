@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from importlib import resources
 from pathlib import Path
-from typing import TypeAlias
 
-from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import Markup
 
 from agebench import __version__
-from agebench.errors import inert
 from agebench.report import facts
 from agebench.report.changes import Change, changes
-from agebench.report.figures import Figure, drawn
+from agebench.report.figures import Figure, Legend, drawn, legend
 from agebench.report.gallery import Tile, gallery, why_no_thumbnails
 from agebench.report.grid import Grid
-from agebench.report.joining import Entry, Joined, letter
+from agebench.report.joining import Joined, letter
 from agebench.report.opening import answer, false_adult_grid
 from agebench.report.plots_analysis import calibration_figures, gate_figures, is_calibrated
 from agebench.report.plots_errors import age_figure, density_figures, front_figure, score_figure
@@ -48,9 +42,8 @@ from agebench.report.rows_errors import (
 )
 from agebench.report.svg import key
 from agebench.report.sweeps import looks, sweep_figures, sweep_grids
-from agebench.report.words import counted, number, signed
-
-Legend: TypeAlias = Sequence[tuple[Markup, str]]
+from agebench.report.templating import template, template_text
+from agebench.report.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +90,9 @@ def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[Swee
         thumbnails: folder of the pictures; None for none.  Under terms that do not let pictures
             be passed on they are left out, and the page says so.
     """
-    files = resources.files("agebench.report") / "templates"
-    texts = {name: (files / name).read_text("utf-8") for name in _FILES}
-    style, script = texts["report.css"], texts["report.js"]
-    page = _environment(texts["report.html"]).get_template("report.html")
-    return page.render(
+    style = template_text("plot.css") + template_text("report.css")
+    script = template_text("report.js")
+    return template("report.html").render(
         title=title(joined),
         lead=facts.lead(joined),
         version=__version__,
@@ -112,7 +103,7 @@ def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[Swee
         script_hash=_hash(script),
         answer=answer(joined),
         opening=[figure for figure in [front_figure(joined)] if figure is not None],
-        keys=_legend(joined),
+        keys=legend(joined),
         rates=_some(false_adult_grid(joined)),
         sections=[part for make in _SECTIONS for part in make(joined)]
         + [part for at, sweep in enumerate(sweeps) for part in _sweep(sweep, joined, at)]
@@ -125,48 +116,9 @@ def _paths(joined: Joined, sweeps: Sequence[SweepFile]) -> list[Path]:
     return [*(result.path for result in joined.results), *(sweep.path for sweep in sweeps)]
 
 
-_FILES = ("report.html", "report.css", "report.js")
-
-
 def _hash(text: str) -> str:
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
-
-
-def _environment(template: str) -> Environment:
-    def harmless(value: object) -> object:
-        """Control characters are written as escapes before the page's own escaping."""
-        if isinstance(value, str) and not isinstance(value, Markup):
-            return inert(value, lines=True)
-        return value
-
-    def sorting(value: float | str) -> float | str:
-        return "Infinity" if isinstance(value, float) and math.isinf(value) else value
-
-    def signed_years(value: float) -> str:
-        return signed(value, 1)
-
-    def years(value: float) -> str:
-        return number(value, 1)
-
-    found = Environment(
-        loader=DictLoader({"report.html": template}),
-        autoescape=True,
-        finalize=harmless,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-    def breakable(text: str) -> Markup:
-        """Let a long name go on in the next line after a sign that divides it."""
-        return Markup("<wbr>").join(re.findall(r"[^/:_,=]*[/:_,=]*", inert(text)))
-
-    found.filters["breakable"] = breakable
-    found.filters["sorting"] = sorting
-    found.filters["signed"] = signed_years
-    found.filters["years"] = years
-    return found
 
 
 def _some(*items: Grid | None) -> list[Grid]:
@@ -200,14 +152,6 @@ def _changes(joined: Joined) -> Iterator[Section]:
     yield Section("changes", "What changed", words, facts=[("Results", files)], grids=grids)
 
 
-def _everybody(_: Entry) -> bool:
-    return True
-
-
-def _legend(joined: Joined, which: Callable[[Entry], bool] = _everybody) -> Legend:
-    return [(key(look), entry.label) for entry, look in drawn(joined) if which(entry)]
-
-
 def _errors(joined: Joined) -> Iterator[Section]:
     parts = (
         (age_figure, "No error by age: no age has enough pictures for a mean."),
@@ -218,8 +162,8 @@ def _errors(joined: Joined) -> Iterator[Section]:
     words = [otherwise for figure, otherwise in made if figure is None]
     if front_figure(joined) is None:
         words.insert(0, "No error against latency: nothing was timed.")
-    legend = _legend(joined) if figures else ()
-    yield Section("errors", "Errors", words, figures, legend=legend)
+    keys = legend(joined) if figures else ()
+    yield Section("errors", "Errors", words, figures, legend=keys)
     groups = group_grids(joined)
     words = [
         "Blue: people of the group are taken for younger than they are; orange: for older. "
@@ -244,9 +188,9 @@ def _errors(joined: Joined) -> Iterator[Section]:
 def _analysis(joined: Joined) -> Iterator[Section]:
     figures, grid = calibration_figures(joined), calibration_grid(joined)
     words = [] if figures else ["No estimator gives a distribution over ages."]
-    legend = _legend(joined, is_calibrated) if figures else ()
+    keys = legend(joined, is_calibrated) if figures else ()
     yield Section(
-        "calibration", "Calibration", words, figures, "small", legend=legend, grids=_some(grid)
+        "calibration", "Calibration", words, figures, "small", legend=keys, grids=_some(grid)
     )
     gates = gate_figures(joined)
     words = [
@@ -261,7 +205,7 @@ def _analysis(joined: Joined) -> Iterator[Section]:
         words,
         gates,
         "small",
-        legend=_legend(joined) if gates else (),
+        legend=legend(joined) if gates else (),
         grids=grids,
     )
     classes = class_grid(joined)
@@ -285,10 +229,10 @@ def _sweep(sweep: SweepFile, joined: Joined, position: int) -> Iterator[Section]
         f"Measured {content['created'][:10]} on {devices} of {machine['processor']}, "
         f"{counted(content['machine']['threads'], 'thread')}; faces: {content['faces']['origin']}."
     ]
-    legend = [(key(style), name) for name, style in looks(sweep, joined).items()]
+    keys = [(key(style), name) for name, style in looks(sweep, joined).items()]
     figures, grids = sweep_figures(sweep, joined), sweep_grids(sweep, joined)
     name = f"sweep-{position + 1}"
-    yield Section(name, f"Batch sweep, {devices}", words, figures, legend=legend, grids=grids)
+    yield Section(name, f"Batch sweep, {devices}", words, figures, legend=keys, grids=grids)
 
 
 def _worst(joined: Joined, thumbnails: Path | None) -> Iterator[Section]:

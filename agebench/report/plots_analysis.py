@@ -46,7 +46,8 @@ class _Box:
         return across and 5 < self.y < bottom - 5
 
 
-def _calibrated(joined: Joined) -> list[tuple[Entry, Look, Mapping[str, Any]]]:
+def calibrated(joined: Joined) -> list[tuple[Entry, Look, Mapping[str, Any]]]:
+    """Return the drawn estimators that give distributions, with their "calibration"."""
     return [
         (entry, style, entry.analysis["calibration"])
         for entry, style in drawn(joined)
@@ -61,7 +62,7 @@ def is_calibrated(entry: Entry) -> bool:
 
 def calibration_figures(joined: Joined) -> list[Figure]:
     """Coverage of the predicted intervals, and the PIT of each estimator; empty without any."""
-    parts = _calibrated(joined)
+    parts = calibrated(joined)
     if not parts:
         return []
     return [_coverage_figure(parts), *(_pit_figure(*part) for part in parts)]
@@ -155,10 +156,17 @@ def gates_at(entry: Entry, threshold: float) -> list[Mapping[str, Any]]:
     return sorted(found, key=lambda gate: float(gate["buffer_years"]))
 
 
-def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
+def swept_gates(
+    joined: Joined, threshold: float
+) -> list[tuple[Entry, Look, list[Mapping[str, Any]]]]:
+    """Return the drawn estimators with their gates at one age, where both rates are known."""
     swept = [(entry, style, gates_at(entry, threshold)) for entry, style in drawn(joined)]
     # In our own files all gates of an age have the same people on both sides, not in any file.
-    swept = [part for part in swept if part[2] and all(map(_has_both_rates, part[2]))]
+    return [part for part in swept if part[2] and all(map(_has_both_rates, part[2]))]
+
+
+def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
+    swept = swept_gates(joined, threshold)
     if not swept:
         return None
     tops = [gate["false_pass_rate"] for _, _, gates in swept for gate in gates]

@@ -9,16 +9,17 @@ import numpy as np
 from agebench.report.figures import Figure, drawn
 from agebench.report.joining import Entry, Joined
 from agebench.report.measures import Density, age_curve, density, front, score_curve
-from agebench.report.svg import Drawing, Look, linear_axis, log_axis, share_axis, tag
+from agebench.report.svg import Drawing, Look, linear_axis, log_axis, mark, share_axis, tag
 from agebench.report.words import counted, milliseconds, number, percent
 from agebench.types import Floats
 
 LEAST_MS = 1e-3
 SHADES = ("#e3eef9", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08458a")
-_MARKED_SCORES = (1, 3, 5, 10)
+MARKED_SCORES = (1, 3, 5, 10)
 
 
-def _on_common(joined: Joined, entry: Entry) -> tuple[Floats, Floats]:
+def on_common(joined: Joined, entry: Entry) -> tuple[Floats, Floats]:
+    """Return true and predicted ages over the common pictures, both of shape (n,)."""
     rows = joined.rows
     return joined.true_years[rows], entry.years[rows]
 
@@ -64,6 +65,7 @@ def front_figure(joined: Joined) -> Figure | None:
             "Left and low is good. Marks: median time and mean error; lines across: the middle "
             "80 % of the times; lines up: 95 % interval of the error. The grey steps join the "
             "estimators that none beats in both."
+            + (" Hollow: no verdict." if any(entry.contamination for entry, _, _ in timed) else "")
         ),
     )
 
@@ -77,14 +79,15 @@ def _cross(drawing: Drawing, entry: Entry, style: Look, span: Floats, error: flo
     interval = None if entry.errors is None else entry.errors.mae_interval
     if interval is not None:
         drawing.whiskers([span[0]], [interval.low], [interval.high], style)
-    drawing.marks([span[0]], [error], style)
+    x, y = float(drawing.x([span[0]])[0]), float(drawing.y([error])[0])
+    drawing.add(mark(style, x, y, hollow=bool(entry.contamination)))
 
 
 def age_figure(joined: Joined) -> Figure | None:
     """Mean error by true age, with bands; None where no step of age has enough pictures."""
     people = joined.people(joined.rows)
     curves = [
-        (entry, style, age_curve(*_on_common(joined, entry), people))
+        (entry, style, age_curve(*on_common(joined, entry), people))
         for entry, style in drawn(joined)
     ]
     good = [part for part in curves if np.isfinite(part[2].mae_years).any()]
@@ -130,9 +133,9 @@ def score_figure(joined: Joined) -> Figure | None:
     )
     words = []
     for entry, style in drawn(joined):
-        years, shares = score_curve(*_on_common(joined, entry))
+        years, shares = score_curve(*on_common(joined, entry))
         drawing.line(years, shares, style)
-        marked = np.isin(years, _MARKED_SCORES)
+        marked = np.isin(years, MARKED_SCORES)
         drawing.marks(years[marked], shares[marked], style)
         at_five = float(shares[years == 5][0])
         words.append(f"{entry.label}: {percent(at_five)} % within 5 years")
@@ -147,7 +150,7 @@ def density_figures(joined: Joined) -> list[Figure]:
     """How often which age was predicted for which, a picture for each estimator."""
     if not joined.rows.any():
         return []
-    tables = [(entry, density(*_on_common(joined, entry))) for entry, _ in drawn(joined)]
+    tables = [(entry, density(*on_common(joined, entry))) for entry, _ in drawn(joined)]
     end = max(table.end_years for _, table in tables)
     return [_density_figure(entry, table, end) for entry, table in tables]
 

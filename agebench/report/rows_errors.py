@@ -231,8 +231,8 @@ def _groups(entry: Entry) -> list[Mapping[str, Any]]:
     ]
 
 
-def _by_group(joined: Joined) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:
-    """Figures of each group by the estimator's label, in the order of the groups."""
+def groups_by_label(joined: Joined) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:
+    """Return figures of each group by the estimator's label, in the order of the groups."""
     found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for entry in joined.scored:
         for group in _groups(entry):
@@ -254,7 +254,7 @@ def heat_kind(bias: float | None) -> str:
 
 def group_grids(joined: Joined) -> list[Grid]:
     """Signed bias and mean error of every group, one column per estimator; empty without any."""
-    groups = _by_group(joined)
+    groups = groups_by_label(joined)
     if not groups:
         return []
     labels = [entry.label for entry in joined.scored]
@@ -283,7 +283,7 @@ def small_groups(joined: Joined) -> list[str]:
     """Return the groups that no estimator has a figure for, as they have too few pictures."""
     return [
         f"{attribute}: {value}"
-        for (attribute, value), figures in _by_group(joined).items()
+        for (attribute, value), figures in groups_by_label(joined).items()
         if _without_figures(figures)
     ]
 

@@ -165,10 +165,20 @@ def look(position: int) -> Look:
     )
 
 
-def mark(style: Look, x: float, y: float, size: float = 4.5) -> Markup:
-    """Return the mark of an estimator at a place of the drawing."""
+def mark(style: Look, x: float, y: float, size: float = 4.5, *, hollow: bool = False) -> Markup:
+    """Return the mark of an estimator at a place of the drawing; hollow ones get no verdict."""
     place = f"translate({x:.1f} {y:.1f}) scale({size:g})"
-    return tag("path", d=_MARKS[style.mark], transform=place, fill=style.colour)
+    if not hollow:
+        return tag("path", d=_MARKS[style.mark], transform=place, fill=style.colour)
+    # The line's width is scaled with the mark.
+    return tag(
+        "path",
+        d=_MARKS[style.mark],
+        transform=place,
+        class_="hollow",
+        stroke=style.colour,
+        stroke_width=f"{1.6 / size:.2f}",
+    )
 
 
 def key(style: Look) -> Markup:

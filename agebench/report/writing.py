@@ -37,7 +37,7 @@ def read_formats(text: str) -> tuple[str, ...]:
     return formats
 
 
-def prepare_target(folder: Path, formats: Sequence[str]) -> None:
+def prepare_target(folder: Path, formats: Sequence[str], name: str = REPORT_NAME) -> None:
     """Make the folder, and check that every file can be written into it.
 
     Raises:
@@ -48,8 +48,8 @@ def prepare_target(folder: Path, formats: Sequence[str]) -> None:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise AgebenchError(f"the folder {str(folder)!r} can't be made: {reason}") from error
-    for name in formats:
-        check_target(folder / f"{REPORT_NAME}.{name}")
+    for kind in formats:
+        check_target(folder / f"{name}.{kind}")
 
 
 def write_report(
@@ -58,6 +58,7 @@ def write_report(
     formats: Sequence[str] = ("html",),
     thumbnails: str | Path | None = None,
     sweeps: Sequence[SweepFile] = (),
+    name: str = REPORT_NAME,
 ) -> list[Path]:
     """Write a report; each file appears whole or not at all.
 
@@ -67,6 +68,7 @@ def write_report(
         formats: some of `FORMATS`.
         thumbnails: folder of the pictures, to show the worst; None for none.
         sweeps: files of `agebench bench`, for the page.
+        name: of the files, without the ending.
 
     Returns:
         The files, in the order of the formats.
@@ -80,11 +82,11 @@ def write_report(
     if root is not None:
         check_root(root)
     wanted = read_formats(",".join(formats))
-    prepare_target(target, wanted)
+    prepare_target(target, wanted, name)
     written = []
-    for name in wanted:
-        path = target / f"{REPORT_NAME}.{name}"
-        text = page.render(joined, root, sweeps) if name == "html" else _TABLES[name](joined)
+    for kind in wanted:
+        path = target / f"{name}.{kind}"
+        text = page.render(joined, root, sweeps) if kind == "html" else _TABLES[kind](joined)
         # No name of a file can be what UTF-8 can't hold: all text has been made inert.
         write_whole(path, text)
         written.append(path)

@@ -190,7 +190,7 @@ def draw_curves(
         from matplotlib.figure import Figure
     except ImportError as error:
         raise MissingDependencyError(
-            f"matplotlib can't be imported: {error}. Install it with: pip install agebench[train]"
+            f"matplotlib can't be imported: {error}. Install it with: pip install 'agebench[train]'"
         ) from error
     kind = target.suffix.lower()[1:]
     data = io.BytesIO()

@@ -113,7 +113,19 @@ def test_every_page_is_in_the_menu() -> None:
     listed = list(leaves(settings["nav"]))
     assert len(listed) == len(set(listed))
     assert {path.name for path in DOCS.glob("*.md")} <= set(listed)
-    assert all((DOCS / name).is_file() or (ROOT / name).is_file() for name in listed)
+    made = {path.with_suffix(".md").name for path in DOCS.glob("*.ipynb")}
+    assert all(
+        name in made or (DOCS / name).is_file() or (ROOT / name).is_file() for name in listed
+    )
+
+
+def test_a_notebook_becomes_a_page_with_what_its_cells_showed() -> None:
+    page = _hooks().notebook_page((DOCS / "notebook.ipynb").read_text(encoding="utf-8"))
+    assert page.startswith("# Comparing in a notebook")
+    assert "```python\nfrom agebench import" in page
+    assert page.count('src="data:image/png;base64,') == 3
+    for block in re.findall(r'<div class="shown">.*?\n</div>', page, re.DOTALL):
+        assert "\n\n" not in block
 
 
 def test_the_api_page_has_every_public_name() -> None:

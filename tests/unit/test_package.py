@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import re
 import subprocess
 import sys
 from importlib.metadata import distribution, entry_points
@@ -14,6 +16,7 @@ from agebench import manifest
 WHEEL_LIMIT_BYTES = 50_000_000
 """46 MB of weights, 1.5 MB of sample (0.4 MB in use) and the code, unpacked."""
 
+ROOT = Path(__file__).parents[2]
 RUN = "import sys; from agebench.cli import main; main(sys.argv[1:])"
 
 
@@ -64,6 +67,23 @@ def test_measuring_does_not_need_torch() -> None:
     assert [need for need in needs if need.startswith("torch")] == [
         need for need in needs if need.startswith("torch") and 'extra == "train"' in need
     ]
+
+
+def test_extras_that_messages_name_exist_and_are_quoted() -> None:
+    """As printed, so that it can be copied: a shell such as zsh takes brackets for a pattern."""
+    written = configparser.ConfigParser()
+    written.read(ROOT / "setup.cfg", encoding="utf-8")
+    there = set(written["options.extras_require"])
+    named = re.compile(r"pip install (.?)agebench\[([\w,-]+)\](.?)")
+    found = [
+        match
+        for path in (ROOT / "agebench").rglob("*.py")
+        for match in named.finditer(path.read_text(encoding="utf-8"))
+    ]
+    assert found
+    for match in found:
+        assert match[1] == match[3] == "'", match[0]
+        assert set(match[2].split(",")) <= there, match[0]
 
 
 def test_the_main_job_runs_from_an_empty_folder(tmp_path: Path) -> None:

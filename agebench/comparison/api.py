@@ -1,0 +1,63 @@
+"""`agebench.compare`: the harness, with a result that shows itself and bars that show progress."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from agebench.bench import compare as bench
+from agebench.bench.settings import CompareSettings
+from agebench.comparison.result import CompareResult, shown
+from agebench.progress import shown_progress
+from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep
+
+
+def compare(
+    estimators: Sequence[str | Estimator],
+    dataset: str | Dataset,
+    *,
+    root: str | Path | None = None,
+    detector: str | FaceDetector | None = None,
+    out: str | Path | None = None,
+    settings: CompareSettings | None = None,
+    progress: ProgressStep | None = None,
+) -> CompareResult:
+    """Measure several estimators on the same faces.
+
+    Args:
+        estimators: references such as ``"hse-mobilenet"``, or objects with the `Estimator`
+            interface.
+        dataset: name of a data set, or an object with the `Dataset` interface.
+        root: where the data set lies, for one given by name.
+        detector: reference or object; it runs once per picture.  None takes "aligned" for data
+            sets of aligned chips and "yolov8-face" for others; the result says which and why.
+        out: folder for result.json and predictions.csv; None writes nothing.
+        settings: see `CompareSettings`.
+        progress: called with (stage, done, total) as the passes go on.  None draws bars in a
+            notebook and on a terminal, and nothing elsewhere; `agebench.no_progress` draws none.
+
+    Returns:
+        All figures; a notebook shows them as the answer, a picture and the ranking.
+
+    Raises:
+        UsageError: the call is wrong.
+        WeightsUnavailableError: a model file can't be had; nothing has run yet.
+        AgebenchError: any other failure, in a sentence.
+
+    >>> from agebench import compare
+    >>> compare(["constant"], "csv", root="no/such.csv", detector="aligned")
+    Traceback (most recent call last):
+        ...
+    agebench.errors.DatasetError: ...
+    """
+    with shown_progress(progress) as step:
+        measured = bench.compare(
+            estimators,
+            dataset,
+            root=root,
+            detector=detector,
+            out=out,
+            settings=settings,
+            progress=step,
+        )
+    return shown(measured)

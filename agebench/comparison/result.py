@@ -1,0 +1,195 @@
+"""The result of `agebench.compare`: its figures, and how they are shown and passed on."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from agebench.bench.results import CompareResult as MeasuredResult
+from agebench.bench.results import output_folder
+from agebench.errors import UsageError
+from agebench.report.charts import chart
+from agebench.report.joining import Joined, join
+from agebench.report.reading import ResultFile
+from agebench.report.snippet import render_snippet
+from agebench.report.tables import summary
+from agebench.report.words import counted, number
+from agebench.report.writing import write_report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
+    from agebench.report.chart_parts import Columns
+
+_NAMED = 3
+"""Estimators that the short form names."""
+
+
+class CompareResult(MeasuredResult):
+    """All figures of one comparison.
+
+    In a notebook it shows who is best, error against latency and the ranking.  The `plot_`
+    methods return matplotlib figures (extra ``notebook``), as wide as one or two columns of a
+    printed page: 89 or 183 mm.  `to_json()` returns all that result.json holds.
+
+    Attributes:
+        estimators: one entry each, in the order given; `mae_years` is its mean absolute error.
+        records: one per picture, in the order of their names.
+        common: number of pictures that every estimator gave an age for.
+        latency: of the stages that all share; None where timing was left out.
+        about: how it was made: versions, machine, command, data set, detector, settings.
+        analysis: tests, groups, calibration, gates; see docs/result-schema.md.
+        timing: who is faster; None where timing was left out.
+
+    >>> from agebench import CompareSettings, compare
+    >>> settings = CompareSettings(limit=20, latency_images=0)
+    >>> result = compare(["constant"], "sample", settings=settings)
+    >>> result
+    <CompareResult: sample, 20 pictures; MAE in years: constant 10.19>
+    """
+
+    @cached_property
+    def _joined(self) -> Joined:
+        # As a file has it: what is shown does not depend on whether it was saved in between.
+        content = json.loads(json.dumps(self.to_json()))
+        return join([ResultFile(Path("this result"), content)])
+
+    def __repr__(self) -> str:
+        pictures = counted(len(self.records), "picture")
+        scored = [item for item in self.estimators if item.mae_years is not None]
+        ranked = sorted(scored, key=lambda item: item.mae_years or 0.0)
+        told = [f"{item.name} {number(item.mae_years)}" for item in ranked[:_NAMED]]
+        if len(ranked) > _NAMED:
+            told.append(f"{len(ranked) - _NAMED} more")
+        errors = f"MAE in years: {', '.join(told)}" if told else "no error in years"
+        return f"<CompareResult: {self.about['dataset']['name']}, {pictures}; {errors}>"
+
+    def _repr_html_(self) -> str:
+        return render_snippet(self._joined)
+
+    def to_dataframe(self, rows: Literal["estimators", "predictions"] = "estimators") -> DataFrame:
+        """Return the figures as a pandas table, unrounded.
+
+        Args:
+            rows: "estimators" gives one row each, best first, with the columns of report.csv;
+                "predictions" one per picture and estimator, with those of predictions.csv.
+
+        Raises:
+            MissingDependencyError: pandas is not installed.
+            UsageError: `rows` is neither.
+
+        >>> from agebench import CompareSettings, compare
+        >>> settings = CompareSettings(limit=20, latency_images=0)
+        >>> result = compare(["constant"], "sample", settings=settings)
+        >>> result.to_dataframe()[["estimator", "n"]].values.tolist()
+        [['constant', 20]]
+        """
+        from agebench.comparison.tables import estimators_table, predictions_table
+
+        if rows == "estimators":
+            return estimators_table(summary(self._joined))
+        if rows == "predictions":
+            return predictions_table(self.records, self.estimators)
+        raise UsageError(f"expected rows='estimators' or 'predictions', got {rows!r}")
+
+    def save(self, folder: str | Path) -> Path:
+        """Write result.json and predictions.csv into `folder`, which is made if need be.
+
+        Returns:
+            The path of result.json.  Each file appears whole or not at all.
+
+        Raises:
+            AgebenchError: the folder can't be written to.
+        """
+        with output_folder(folder):
+            return super().save(folder)
+
+    def report(self, path: str | Path) -> Path:
+        """Write the report: one HTML page that needs nothing else.
+
+        Args:
+            path: a file that ends in ``.html``, or a folder that report.html is written into;
+                made if need be.
+
+        Returns:
+            The page's path.
+
+        Raises:
+            UsageError: the file's name has another ending.
+            AgebenchError: it can't be written.
+        """
+        target = Path(path)
+        if target.suffix.lower() == ".html":
+            return write_report(self._joined, target.parent, name=target.stem)[0]
+        if target.suffix and not target.is_dir():
+            raise UsageError(
+                f"the report is a page: expected a name that ends in .html or a folder, got "
+                f"{target.name!r}"
+            )
+        return write_report(self._joined, target)[0]
+
+    def plot_ranking(self, columns: Columns = 2) -> Figure:
+        """Return the mean absolute error of each estimator with its 95 % interval."""
+        return self._chart("ranking", columns)
+
+    def plot_error_against_latency(self, columns: Columns = 2) -> Figure:
+        """Return mean absolute error against the median time per picture.
+
+        Raises:
+            AgebenchError: nothing was timed.
+        """
+        return self._chart("error-against-latency", columns)
+
+    def plot_error_by_age(self, columns: Columns = 2) -> Figure:
+        """Return the mean absolute error by true age, in steps of five years.
+
+        Raises:
+            AgebenchError: no step has 20 pictures.
+        """
+        return self._chart("error-by-age", columns)
+
+    def plot_cumulative_scores(self, columns: Columns = 2) -> Figure:
+        """Return the share of pictures at most so many years off."""
+        return self._chart("cumulative-scores", columns)
+
+    def plot_predicted_against_true(self, columns: Columns = 2) -> Figure:
+        """Return how often which age was predicted for which, a panel for each estimator."""
+        return self._chart("predicted-against-true", columns)
+
+    def plot_bias_by_group(self, columns: Columns = 2) -> Figure:
+        """Return the signed bias of every group of enough pictures as a heat map."""
+        return self._chart("bias-by-group", columns)
+
+    def plot_calibration(self, columns: Columns = 2) -> Figure:
+        """Return how much of the truth the predicted intervals held.
+
+        Raises:
+            AgebenchError: no estimator gives a distribution over ages.
+        """
+        return self._chart("calibration", columns)
+
+    def plot_age_gates(self, columns: Columns = 2) -> Figure:
+        """Return who is let pass and who is stopped as the buffer grows, a panel for each age."""
+        return self._chart("age-gates", columns)
+
+    def plot_latency(self, columns: Columns = 2) -> Figure:
+        """Return the distribution of each estimator's time per picture.
+
+        Raises:
+            AgebenchError: nothing was timed.
+        """
+        return self._chart("latency", columns)
+
+    def _chart(self, name: str, columns: Columns) -> Figure:
+        if columns not in (1, 2):
+            raise UsageError(f"expected columns=1 or 2, got {columns!r}")
+        return chart(self._joined, name, columns)
+
+
+def shown(measured: MeasuredResult) -> CompareResult:
+    """Return what `agebench.bench` measured as a result that shows itself."""
+    return CompareResult(**{item.name: getattr(measured, item.name) for item in fields(measured)})

@@ -1,0 +1,140 @@
+"""The report's pictures as matplotlib figures: for papers, slides and notebooks.
+
+They show what the page shows, from the same figures and with the same colours, dashes and marks.
+Nothing here knows pyplot: no window, no global state.  matplotlib is an extra and comes on use.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
+
+from agebench.errors import AgebenchError, MissingDependencyError, UsageError, suggestion
+from agebench.report import charts_errors, charts_more
+from agebench.report.chart_parts import WIDTHS_INCHES, Columns
+from agebench.report.joining import Joined
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+ChartKind: TypeAlias = Literal["svg", "pdf", "png"]
+KINDS: tuple[ChartKind, ...] = get_args(ChartKind)
+PNG_DPI = 300
+
+_Draw: TypeAlias = Callable[["Figure", Joined], float | None]
+"""Draws on a figure and returns its height as a share of its width; None: nothing to show."""
+
+CHARTS: Mapping[str, _Draw] = {
+    "ranking": charts_errors.draw_ranking,
+    "error-against-latency": charts_errors.draw_front,
+    "error-by-age": charts_errors.draw_by_age,
+    "cumulative-scores": charts_errors.draw_scores,
+    "predicted-against-true": charts_errors.draw_density,
+    "bias-by-group": charts_more.draw_bias,
+    "calibration": charts_more.draw_calibration,
+    "age-gates": charts_more.draw_gates,
+    "latency": charts_more.draw_latency,
+}
+"""Every picture by the name of its file."""
+
+_WHY_NOT = {
+    "error-against-latency": "nothing was timed",
+    "latency": "nothing was timed",
+    "calibration": "no estimator gives a distribution over ages",
+    "age-gates": "no gate has people on both sides of its age",
+    "bias-by-group": "no group has enough pictures for a figure",
+    "error-by-age": "no step of age has enough pictures for a mean",
+}
+
+
+def chart(joined: Joined, name: str, columns: Columns = 2) -> Figure:
+    """Return one picture as a matplotlib figure.
+
+    Args:
+        joined: what it is about.
+        name: one of `CHARTS`.
+        columns: how many columns of a printed page it is as wide as: 1 (89 mm) or 2 (183 mm).
+
+    Raises:
+        UsageError: the name is unknown.
+        AgebenchError: the result has nothing to be shown so.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    if name not in CHARTS:
+        raise UsageError(f"unknown figure {name!r}: {suggestion(name, CHARTS)}")
+    with _style():
+        figure = _figure(joined, name, columns)
+    if figure is None:
+        why = _WHY_NOT.get(name, "no picture has both a known age and an age from an estimator")
+        raise AgebenchError(f"there is no figure {name!r} of this result: {why}")
+    return figure
+
+
+def charts(joined: Joined, columns: Columns) -> Iterator[tuple[str, Figure]]:
+    """Yield every picture that the result has, by name.
+
+    Raises:
+        MissingDependencyError: matplotlib is not installed.
+    """
+    for name in CHARTS:
+        with _style():
+            figure = _figure(joined, name, columns)
+        if figure is not None:
+            yield name, figure
+
+
+def encoded(figure: Figure, kind: ChartKind, dpi: int = PNG_DPI) -> bytes:
+    """Return a figure as a file's bytes: the same figure gives the same bytes.
+
+    Words of an SVG are drawn as shapes, so that they look alike everywhere; a PDF embeds its type.
+    """
+    data = io.BytesIO()
+    with _style(), warnings.catch_warnings():
+        # A name in a script that the font has not: boxes are drawn, and the tables have the name.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from")
+        dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
+        figure.savefig(data, format=kind, dpi=dpi, metadata=dates[kind])
+    return data.getvalue()
+
+
+def _figure(joined: Joined, name: str, columns: Columns) -> Figure | None:
+    from agebench.report.chart_figure import ShownFigure
+
+    width = WIDTHS_INCHES[columns]
+    figure = ShownFigure(figsize=(width, width), layout="constrained")
+    share = CHARTS[name](figure, joined)
+    if share is None:
+        return None
+    figure.set_size_inches(width, width * share)
+    return figure
+
+
+@contextmanager
+def _style() -> Iterator[None]:
+    try:
+        import matplotlib as mpl
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"figures need matplotlib ({error}): pip install 'agebench[notebook]'"
+        ) from error
+    settings: Any = {  # matplotlib's type lists all its settings one by one
+        "svg.hashsalt": "agebench",
+        "pdf.fonttype": 42,
+        "text.parse_math": False,  # a name is a name and no formula, whatever signs are in it
+        "font.size": 8.0,
+        "axes.titlesize": 8.0,
+        "legend.fontsize": 7.0,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "grid.color": "#e4e4e4",
+        "grid.linewidth": 0.6,
+        "lines.linewidth": 1.3,
+        "legend.frameon": False,
+    }
+    with mpl.rc_context(settings):
+        yield

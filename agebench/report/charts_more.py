@@ -1,0 +1,149 @@
+"""Matplotlib pictures of bias, calibration, age gates and latency."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from agebench.report.chart_parts import (
+    line_style,
+    log_milliseconds,
+    mark_style,
+    name_of,
+    panels,
+    share_with_legend,
+)
+from agebench.report.figures import drawn
+from agebench.report.joining import Joined
+from agebench.report.plots_analysis import calibrated, gate_thresholds, swept_gates
+from agebench.report.plots_errors import LEAST_MS
+from agebench.report.rows_errors import HEAT_END_YEARS, groups_by_label
+from agebench.report.words import number, signed
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_DARK = 0.55
+"""Share of the full colour from which on the figures in a cell are white."""
+
+
+def draw_bias(figure: Figure, joined: Joined) -> float | None:
+    """Signed bias of every group and estimator as a heat map."""
+    shown = [entry for entry, _ in drawn(joined)]
+    groups = {
+        name_of(f"{attribute}: {value}"): of
+        for (attribute, value), of in groups_by_label(joined).items()
+        if any(group["bias_years"] is not None for group in of.values())
+    }
+    if not groups or not shown:
+        return None
+    table = np.full((len(groups), len(shown)), np.nan)
+    for row, of in enumerate(groups.values()):
+        for column, entry in enumerate(shown):
+            bias = of.get(entry.label, {}).get("bias_years")
+            table[row, column] = np.nan if bias is None else bias
+    axes = figure.subplots()
+    image = axes.pcolormesh(table, cmap="PuOr_r", vmin=-HEAT_END_YEARS, vmax=HEAT_END_YEARS)
+    for row, column in zip(*np.nonzero(np.isfinite(table)), strict=True):
+        bias = float(table[row, column])
+        colour = "white" if abs(bias) > _DARK * HEAT_END_YEARS else "#1b1b1b"
+        place = column + 0.5, row + 0.5
+        axes.text(*place, signed(bias, 1), ha="center", va="center", fontsize=6.5, color=colour)
+    axes.set_xticks(np.arange(len(shown)) + 0.5, [name_of(entry.label) for entry in shown])
+    axes.tick_params(axis="x", rotation=40, labelsize=7)
+    for label in axes.get_xticklabels():
+        label.set_horizontalalignment("right")
+    axes.set_yticks(np.arange(len(groups)) + 0.5, list(groups))
+    axes.invert_yaxis()
+    axes.grid(visible=False)
+    figure.colorbar(image, ax=axes, label="bias, years", extend="both", fraction=0.06)
+    return (1.3 + 0.19 * len(groups)) / figure.get_figwidth()
+
+
+def draw_calibration(figure: Figure, joined: Joined) -> float | None:
+    """How much of the truth the predicted intervals held."""
+    parts = calibrated(joined)
+    if not parts:
+        return None
+    axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color="#333333", linestyle=(0, (5, 4)), linewidth=0.8)
+    for entry, look, calibration in parts:
+        points = [point for point in calibration["coverage"] if point["share"] is not None]
+        levels = [100 * point["level"] for point in points]
+        shares = [100 * point["share"] for point in points]
+        ends = [point["interval"] or (point["share"], point["share"]) for point in points]
+        lows = [share - 100 * low for share, (low, _) in zip(shares, ends, strict=True)]
+        highs = [100 * high - share for share, (_, high) in zip(shares, ends, strict=True)]
+        axes.errorbar(
+            levels,
+            shares,
+            yerr=[lows, highs],
+            label=name_of(entry.label),
+            capsize=2,
+            **line_style(look),
+            **mark_style(look, hollow=bool(entry.contamination)),
+        )
+    axes.set_xlim(0, 100)
+    axes.set_ylim(0, 102)
+    axes.set_xlabel("share that the interval claims to hold, %")
+    axes.set_ylabel("share that it held, %")
+    return share_with_legend(figure, axes, 0.62)
+
+
+def draw_gates(figure: Figure, joined: Joined) -> float | None:
+    """Let pass though below the age against stopped though not, a panel for each age."""
+    found = [(age, swept_gates(joined, age)) for age in gate_thresholds(joined)]
+    gates = [(age, swept) for age, swept in found if swept]
+    if not gates:
+        return None
+    across = 2 if figure.get_figwidth() < 4 else 3
+    all_axes = panels(figure, len(gates), across)
+    for axes, (age, swept) in zip(all_axes, gates, strict=True):
+        for entry, look, sweep in swept:
+            stops = [100 * gate["false_stop_rate"] for gate in sweep]
+            passes = [100 * gate["false_pass_rate"] for gate in sweep]
+            marks = mark_style(look, hollow=bool(entry.contamination)) | {"markersize": 3.5}
+            style = line_style(look) | marks
+            axes.plot(stops, passes, label=name_of(entry.label), markevery=[0, -1], **style)
+        axes.set_title(f"gate at {number(age, 0)} years")
+        axes.set_xlim(left=0)
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("older and stopped, %")
+        axes.set_ylabel("younger and let pass, %")
+    columns = min(across, len(gates))
+    rows = -(-len(gates) // columns)
+    return share_with_legend(figure, all_axes[0], 0.62 if len(gates) == 1 else rows / columns)
+
+
+def draw_latency(figure: Figure, joined: Joined) -> float | None:
+    """Distribution of each estimator's total time."""
+    timed = [
+        (entry, look, np.maximum(entry.samples_ms("total"), LEAST_MS))
+        for entry, look in drawn(joined)
+        if len(entry.samples_ms("total"))
+    ]
+    if not timed:
+        return None
+    axes = figure.subplots()
+    drawn_boxes = axes.boxplot(
+        [times for _, _, times in timed],
+        orientation="horizontal",
+        whis=(1, 99),
+        showfliers=False,
+        widths=0.55,
+        medianprops={"linewidth": 2.0},
+    )
+    for row, (_, look, _) in enumerate(timed):
+        parts = [drawn_boxes["boxes"][row], drawn_boxes["medians"][row]]
+        parts += drawn_boxes["whiskers"][2 * row : 2 * row + 2]
+        parts += drawn_boxes["caps"][2 * row : 2 * row + 2]
+        for part in parts:
+            part.set_color(look.colour)
+    names = [name_of(entry.label) for entry, _, _ in timed]
+    axes.set_yticks(range(1, len(timed) + 1), names)
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    log_milliseconds(axes)
+    axes.set_xlabel("milliseconds per picture, all stages")
+    return (0.6 + 0.28 * len(timed)) / figure.get_figwidth()

@@ -1,0 +1,63 @@
+"""The package's own templates: where they are, and how values are written into them."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import cache
+from importlib import resources
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
+from markupsafe import Markup
+
+from agebench.errors import inert
+from agebench.report.words import number, signed
+
+
+def template_text(name: str) -> str:
+    """Return a file of the folder templates/ as it is."""
+    return (resources.files("agebench.report") / "templates" / name).read_text("utf-8")
+
+
+def template(name: str) -> Template:
+    """Return a template, ready to be filled."""
+    return _environment().get_template(name)
+
+
+@cache
+def _environment() -> Environment:
+    """Escaping is on for everything; a name that a template uses and nobody gave is an error."""
+
+    def harmless(value: object) -> object:
+        """Control characters are written as escapes before the page's own escaping."""
+        if isinstance(value, str) and not isinstance(value, Markup):
+            return inert(value, lines=True)
+        return value
+
+    def sorting(value: float | str) -> float | str:
+        return "Infinity" if isinstance(value, float) and math.isinf(value) else value
+
+    def signed_years(value: float) -> str:
+        return signed(value, 1)
+
+    def years(value: float) -> str:
+        return number(value, 1)
+
+    found = Environment(
+        loader=FunctionLoader(template_text),
+        autoescape=True,
+        finalize=harmless,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+    def breakable(text: str) -> Markup:
+        """Let a long name go on in the next line after a sign that divides it."""
+        return Markup("<wbr>").join(re.findall(r"[^/:_,=]*[/:_,=]*", inert(text)))
+
+    found.filters["breakable"] = breakable
+    found.filters["sorting"] = sorting
+    found.filters["signed"] = signed_years
+    found.filters["years"] = years
+    return found
