@@ -2,9 +2,12 @@ r"""Recall and precision of other people's face networks, brought by their spec 
 
     python -m benchmarks.detector_files --root ../shared/data/widerface --specs FOLDER
 
+    python -m benchmarks.detector_files --root ... --specs FOLDER --only yolov8n-face
+
 FOLDER holds the spec files of benchmarks/detectors and, beside them, the models that they name;
 each says where its model is from.  Faces are matched as by benchmarks/detector_quality.py.  Each
-network is asked with its own threshold.  No times are taken.
+network is asked with its own threshold.  ``--only`` measures some, and keeps what the results hold
+of the others.  No times are taken.
 """
 
 from __future__ import annotations
@@ -61,7 +64,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"| network | kind | input | confidence |{heights}",
         "|---|---|---|---:|" + "---:|" * (2 * len(HEIGHTS_PX)),
     ]
-    for name, figures in result["detectors"].items():
+    for name, figures in sorted(result["detectors"].items()):
         settings = figures["detector"]["settings"]
         cells = [
             f"{figures['at_least_px'][str(height)][key]:.3f}"
@@ -78,6 +81,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--root", type=Path, required=True, help="holds boxes.csv and images/")
     parser.add_argument("--specs", type=Path, required=True, help="spec files and their models")
+    parser.add_argument("--only", nargs="*", help="names of spec files, without .toml")
     parser.add_argument("--out", type=Path, default=RESULTS)
     arguments = parser.parse_args()
     truth = read_truth(arguments.root / "boxes.csv")
@@ -88,7 +92,12 @@ def main() -> None:
         "iou": IOU,
         "detectors": {},
     }
-    for spec in sorted(arguments.specs.glob("*.toml")):
+    specs = sorted(arguments.specs.glob("*.toml"))
+    if arguments.only is not None:
+        kept = json.loads((arguments.out / "detector_files.json").read_text(encoding="utf-8"))
+        result["detectors"] = kept["detectors"]
+        specs = [spec for spec in specs if spec.stem in arguments.only]
+    for spec in specs:
         result["detectors"][spec.stem] = measure(spec, arguments.root / "images", truth)
         text = json.dumps(result, indent=1) + "\n"
         (arguments.out / "detector_files.json").write_text(text, encoding="utf-8")

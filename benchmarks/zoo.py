@@ -1,35 +1,47 @@
 """Measure the public models of others through their spec files, under both runtimes.
 
     AGEBENCH_MIRROR=MODELS python benchmarks/zoo.py --fgnet FGNET --utkface UTKFACE \
-        --out benchmarks/results/zoo.json [--only dlib-age-v1 ...]
+        [--fgnet-all FGNET] [--only dlib-age-v1 ...] [--minutes 15] \
+        --out benchmarks/results/zoo.json
 
-FG-NET's subjects 1 to 20 (all pictures that the folder holds of them) with `yolov8-face`, the
-largest face of each picture; chips of UTKFace drawn by seed 0, with `aligned` (none of these models
-knows our split of it, so all of the set is drawn from).  Figures that are in the file already are
-kept, so that a run can be broken off.
+Three sets of faces, the largest of each picture:
+
+- FG-NET's subjects 1 to 20 (the pictures that the folder holds of them), by `yolov8-face`;
+- UTKFace: chips drawn by seed 0 from those that `multicrop-resnet` was not trained on, so that it
+  can stand beside the others as a yardstick; by `aligned`;
+- with ``--fgnet-all``, all 82 subjects of FG-NET, for the models of which another program's figure
+  is on all of them.  Subjects 21 to 82 are for looking at once: nothing may be chosen by them.
+
+Figures that are in the file already are kept, so that a run can be broken off; ``--minutes`` ends
+it before the next figure once so many have passed.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from agebench import load_dataset, load_detector, load_estimator
+from agebench.bench.contamination import why_contaminated
 from agebench.bench.environment import describe_environment
 from agebench.bench.faces import find_face
-from agebench.bench.selection import take_pictures
-from agebench.bench.settings import CompareSettings
+from agebench.datasets.base import SampleList
+from agebench.datasets.sampling import sample
+from agebench.datasets.training_hashes import KnowsItsTraining
 from agebench.errors import AgebenchError, in_words
 from agebench.files import write_whole
 from agebench.metrics import mae, median_absolute_error, signed_bias
-from agebench.protocols import Estimator
+from agebench.protocols import Dataset, Estimator
 from agebench.runtimes.base import use_threads
 from agebench.types import Crops, FaceFrame, Image
 from agebench.vision.crops import cut_crops
@@ -40,6 +52,7 @@ CHIPS = 2000
 STEP = 50
 """Faces whose pictures are held at once."""
 
+YARDSTICKS = ("multicrop-resnet", "constant")
 MODELS = (
     "dlib-age-v1",
     "ssr-net-wiki",
@@ -50,25 +63,27 @@ MODELS = (
     "hse-mobilenet",
     "caffe-age-net",
     "yu4u-wide-resnet",
+    *YARDSTICKS,
 )
 RUNTIMES = ("onnxruntime", "cv2dnn")
+SETS = ("fgnet", "fgnet-all", "utkface")
 
-INDEPENDENT: dict[str, tuple[float | None, float | None]] = {
-    "dlib-age-v1": (3.7, None),
-    "ssr-net-wiki": (13.3, 9.7),
-    "insightface-2018": (12.3, 7.1),
-    "face-api-js": (4.3, 5.1),
-    "hse-mobilenet": (7.1, 6.5),
-    "caffe-age-net": (None, 11.64),
+INDEPENDENT: Mapping[str, Mapping[str, float]] = {
+    "dlib-age-v1": {"fgnet": 3.7},
+    "ssr-net-wiki": {"fgnet-all": 13.3, "utkface": 9.7},
+    "insightface-2018": {"fgnet-all": 12.3, "utkface": 7.1},
+    "face-api-js": {"fgnet-all": 4.3, "utkface": 5.1},
+    "hse-mobilenet": {"fgnet": 7.1, "fgnet-all": 6.3, "utkface": 6.5},
 }
-"""Errors in years that another program found: on FG-NET (992 pictures of all 82 people; dlib, HSE:
-subjects 1 to 20) and on 2,351 chips of UTKFace.  caffe-age-net: this project's own, other chips."""
+"""Errors in years that another program found with crops of its own: on the pictures of FG-NET's
+subjects 1 to 20, on 992 of all 82, and on 2,351 chips of UTKFace."""
 
 
 @dataclass(frozen=True)
 class Faces:
     """Pictures with the face that is scored in each."""
 
+    pictures: int
     paths: Sequence[Path]
     frames: Sequence[FaceFrame]
     years: Sequence[float]
@@ -80,18 +95,50 @@ class Faces:
             yield [read_image(path) for path in self.paths[chosen]], self.frames[chosen]
 
 
-def find_faces(name: str, root: Path, detector_name: str, settings: CompareSettings) -> Faces:
+def find_faces(dataset: Dataset, detector_name: str) -> Faces:
     """Detect the face of each picture of a set; pictures without are left out."""
-    dataset, detector = load_dataset(name, root), load_detector(detector_name)
-    dataset, _ = take_pictures(dataset, None, settings)
+    detector = load_detector(detector_name)
     paths, frames, years = [], [], []
-    for sample in dataset.samples:
-        found = find_face(detector, read_image(sample.path))
-        if found is not None and sample.age_years is not None:
-            paths.append(sample.path)
+    for item in dataset.samples:
+        found = find_face(detector, read_image(item.path))
+        if found is not None and item.age_years is not None:
+            paths.append(item.path)
             frames.append(found[1])
-            years.append(sample.age_years)
-    return Faces(paths, frames, years)
+            years.append(item.age_years)
+    return Faces(len(dataset.samples), paths, frames, years)
+
+
+def unseen(dataset: Dataset, name: str) -> SampleList:
+    """Return the pictures of a set that an estimator of ours was not trained on."""
+    estimator = load_estimator(name)
+    trained = estimator.training_hashes() if isinstance(estimator, KnowsItsTraining) else None
+    if trained is None:
+        raise AgebenchError(f"{name} does not list the pictures that it was trained on")
+    left = tuple(
+        item
+        for item in dataset.samples
+        if not trained.contains(hashlib.sha256(item.path.read_bytes()).hexdigest())
+    )
+    return SampleList(dataset.spec, left, tuple(dataset.problems))
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the data sets lie, and how many chips are drawn."""
+
+    fgnet: Path
+    utkface: Path
+    fgnet_all: Path | None
+    chips: int
+
+    @cache  # noqa: B019 - as long-lived as the run
+    def faces(self, set_name: str) -> Faces:
+        """Return the faces of one of `SETS`, found once."""
+        if set_name == "utkface":
+            chips = unseen(load_dataset("utkface", self.utkface), YARDSTICKS[0])
+            return find_faces(sample(chips, self.chips, 0), "aligned")
+        root = self.fgnet_all if set_name == "fgnet-all" and self.fgnet_all else self.fgnet
+        return find_faces(load_dataset("fgnet", root), "yolov8-face@onnxruntime")
 
 
 def measure(estimator: Estimator, faces: Faces) -> dict[str, float]:
@@ -105,6 +152,7 @@ def measure(estimator: Estimator, faces: Faces) -> dict[str, float]:
         got += [answer.years for answer in estimator.predict(Crops.join(cut))]
     true = np.asarray(faces.years)
     return {
+        "pictures": faces.pictures,
         "n": len(true),
         "mae_years": round(mae(true, got), 3),
         "median_years": round(median_absolute_error(true, got), 3),
@@ -112,41 +160,85 @@ def measure(estimator: Estimator, faces: Faces) -> dict[str, float]:
     }
 
 
+def trained_on(estimator: Estimator, set_name: str) -> str:
+    """Return why a figure says little of other pictures, "" where nothing is known."""
+    if set_name == "utkface" and estimator.spec.name == YARDSTICKS[0]:
+        return ""  # these were left out
+    name = set_name.removesuffix("-all")
+    return why_contaminated({"name": name}, 0, None, estimator.spec.trained_sets)
+
+
+def sets_of(name: str, places: Places) -> Iterator[str]:
+    """Yield the sets that a model is measured on."""
+    for set_name in SETS:
+        asked_for = places.fgnet_all is not None and set_name in INDEPENDENT.get(name, {})
+        if set_name != "fgnet-all" or asked_for:
+            yield set_name
+
+
+def markdown(done: Mapping[str, Any]) -> str:
+    """Return the table: one row a model and runtime, an independent figure beside ours."""
+    lines = [
+        "| model | runtime | FG-NET 1-20 | bias | independent | FG-NET 1-82 | bias | independent "
+        "| UTKFace | bias | independent |",
+        "|---|---|" + "---:|" * 9,
+    ]
+    for name, runtimes in done["models"].items():
+        for runtime, row in runtimes.items():
+            cells = [f"`{name}`", runtime]
+            for set_name in SETS:
+                figures, other = row.get(set_name), INDEPENDENT.get(name, {}).get(set_name)
+                if figures is None:
+                    cells += ["-", "-"]
+                else:
+                    mark = "*" if figures["trained_on"] else ""
+                    cells += [f"{figures['mae_years']:.2f}{mark}", f"{figures['bias_years']:+.2f}"]
+                cells.append("" if other is None else f"{other:g}")
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fgnet", type=Path, required=True)
+    parser.add_argument("--fgnet-all", type=Path)
     parser.add_argument("--utkface", type=Path, required=True)
     parser.add_argument("--chips", type=int, default=CHIPS)
     parser.add_argument("--only", nargs="*", default=list(MODELS))
     parser.add_argument("--runtimes", nargs="*", default=list(RUNTIMES))
+    parser.add_argument("--minutes", type=float, default=float("inf"))
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    begun = time.monotonic()
     cv2.setNumThreads(1)
     done: dict[str, Any] = {"models": {}}
     if arguments.out.is_file():
         done = json.loads(arguments.out.read_text())
-    chips = CompareSettings(sample=arguments.chips, seed=0)
-    sets = {
-        "fgnet": find_faces("fgnet", arguments.fgnet, "yolov8-face@onnxruntime", CompareSettings()),
-        "utkface": find_faces("utkface", arguments.utkface, "aligned", chips),
-    }
+    places = Places(arguments.fgnet, arguments.utkface, arguments.fgnet_all, arguments.chips)
     for name in arguments.only:
-        for runtime in arguments.runtimes:
+        for runtime in ("any",) if name == "constant" else arguments.runtimes:
             row = done["models"].setdefault(name, {}).setdefault(runtime, {})
-            try:
-                with use_threads(1):
-                    estimator = load_estimator(f"{name}@{runtime}")
-                for set_name, faces in sets.items():
-                    if set_name not in row:
-                        row[set_name] = measure(estimator, faces)
-                        print(name, runtime, set_name, row[set_name], flush=True)
-            except AgebenchError as error:
-                row["failed"] = in_words(error)
-                print(name, runtime, row["failed"], flush=True)
-            done["environment"] = describe_environment()
-            done["independent_mae_years"] = INDEPENDENT
-            write_whole(arguments.out, f"{json.dumps(done, indent=2)}\n".encode())
+            lacking = [set_name for set_name in sets_of(name, places) if set_name not in row]
+            if not lacking:
+                continue
+            with use_threads(1):
+                try:
+                    estimator = load_estimator(name if runtime == "any" else f"{name}@{runtime}")
+                except AgebenchError as error:
+                    print(name, runtime, in_words(error), flush=True)
+                    continue
+                for set_name in lacking:
+                    if time.monotonic() - begun > 60 * arguments.minutes:
+                        print("time is up: run again for the rest")
+                        return 0
+                    figures = measure(estimator, places.faces(set_name))
+                    row[set_name] = {**figures, "trained_on": trained_on(estimator, set_name)}
+                    print(name, runtime, set_name, row[set_name], flush=True)
+                    done["environment"] = describe_environment()
+                    done["independent_mae_years"] = INDEPENDENT
+                    write_whole(arguments.out, f"{json.dumps(done, indent=2)}\n".encode())
+    print(markdown(done))
     return 0
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from agebench.detectors.common import check_input_size
-from agebench.detectors.yoloface_500k import SIZES, STEMS, darknet_files
+from agebench.detectors.yoloface_500k import OWN, SIZES, STEMS, darknet_files, own_size
 from agebench.errors import UsageError, suggestion
+from agebench.export.darknet_onnx import NetworkVersion
 from agebench.export.detector_file import DarknetFiles
 from agebench.export.metadata import sources_of
 from agebench.references import parse_reference
@@ -28,11 +29,18 @@ def darknet_of(text: str) -> DarknetFiles:
                 f"option {option!r} is not part of an exported {NAME}: "
                 f"{suggestion(option, ('version', 'size'))}"
             )
-    version = reference.options.get("version", "v2")
-    if version not in STEMS:
-        raise UsageError(f"unknown version {version!r} of {NAME}: {suggestion(version, STEMS)}")
-    size_hw = check_input_size(NAME, reference.options.get("size", SIZES[version]))
-    layout, file, cfg = darknet_files(version, reference.path)
+    asked = reference.options.get("version", "v2")
+    if asked not in STEMS:
+        raise UsageError(f"unknown version {asked!r} of {NAME}: {suggestion(asked, STEMS)}")
+    version: NetworkVersion = "v1" if asked == "v1" else "v2"
+    path, size = reference.path, reference.options.get("size", SIZES[version])
+    # A wrong size is said before a file is looked for.
+    size_hw = check_input_size(NAME, size, multiple=32 if path is None else 8)
+    layout, file, cfg = darknet_files(version, path)
+    if path is not None and not file.info.published:
+        version = OWN
+        if "size" not in reference.options:
+            size_hw = own_size(layout.path, cfg)
     return DarknetFiles(
         version,
         cfg,

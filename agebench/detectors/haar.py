@@ -12,6 +12,7 @@ import numpy as np
 from agebench import weights
 from agebench.detectors.common import (
     MAX_INPUT_SIDE,
+    UNMEASURED,
     Candidates,
     FacePolicy,
     check_count,
@@ -31,17 +32,22 @@ FILE = "haarcascade_frontalface_default.xml"
 LICENCE = "Intel License Agreement For Open Source Computer Vision Library (BSD-like)"
 SOURCE = f"https://github.com/opencv/opencv/blob/4.x/data/haarcascades/{FILE}"
 
+SHA256 = "0f7d4527844eb514d4a4948e822da90fbb16a34a0bbbbc6adc6498747a5aafb0"
+"""Of the cascade as OpenCV 4 brings it."""
+
 SCALE_STEP = 1.1
 """Ratio of one search window's size to the next smaller one's: OpenCV's default."""
+
+TO_FRAME = BoxToFrame(0.003, -0.009, 1.138)
+"""Medians of benchmarks/frames.py, of the cascade that comes with OpenCV."""
+
+SCORES = "its score orders faces and is no probability"
 
 MIN_FACE_PX = 20
 """Smallest search window, in pixels of the shrunk picture; the cascade's own is 24."""
 
 
-def _cascade_file(path: Path | None) -> tuple[Path, WeightsFile]:
-    if path is not None:
-        file = weights.resolve(FILE, explicit=path)
-        return file.path, file.info
+def _cascade_file() -> tuple[Path, WeightsFile]:
     # A submodule that cv2's type stubs do not name.
     shipped = Path(importlib.import_module("cv2.data").haarcascades) / FILE
     if not shipped.is_file():
@@ -98,12 +104,15 @@ class Haar:
         self._neighbours = check_count(name, "neighbours", neighbours, low=1, high=100)
         self._size = check_count(name, "size", size, low=32, high=MAX_INPUT_SIDE)
         self._faces = check_faces(name, faces)
-        file, info = _cascade_file(path)
+        if path is None:
+            file, info = _cascade_file()
+        else:
+            file, info = path, weights.resolve(FILE, explicit=path).info
         self._cascade = _open(file)
         self._lock = threading.Lock()
         self._spec = DetectorSpec(
             name=name,
-            box_to_frame=BoxToFrame(0.003, -0.009, 1.138),  # medians of benchmarks/frames.py
+            box_to_frame=TO_FRAME if info.sha256 == SHA256 else BoxToFrame(),
             weights=(info,),
             runtime=RuntimeInfo("python", "cpu", "cv2.CascadeClassifier", cv2.__version__),
             settings={
@@ -118,7 +127,7 @@ class Haar:
             source=info.source,
             citation="Viola and Jones, Rapid Object Detection using a Boosted Cascade of Simple "
             "Features, CVPR 2001; cascade by Rainer Lienhart",
-            notes=("its score orders faces and is no probability",),
+            notes=(SCORES,) if info.sha256 == SHA256 else (SCORES, UNMEASURED),
         )
 
     @property

@@ -39,6 +39,9 @@ RETINAFACE_VARIANCES = (0.1, 0.2)
 SCORE_SLACK = 1e-3
 """Scores may leave 0 to 1 by so much, as half precision does."""
 
+MAX_SHARE = 2.0
+"""Centres of boxes up to here are shares of the input; in pixels they lie all over it."""
+
 _YOLOV5_COLUMNS = 16
 
 
@@ -50,11 +53,14 @@ class Head:
         size_hw: height and width of the network's input, pixels.
         confidence: faces that score less are left out.
         anchors: of yolov5-face's undecoded outputs, the finest stride first.
+        in_shares: boxes and points of yolov5-face and yolov8 are in shares of the input, and not
+            in its pixels, as where Ultralytics' code exported to TensorFlow or TFLite.
     """
 
     size_hw: tuple[int, int]
     confidence: float
     anchors: Anchors = YOLOV5_FACE_ANCHORS
+    in_shares: bool = False
 
 
 Outputs = Sequence[Tensor]
@@ -88,6 +94,34 @@ def _centred(rows: Floats) -> Floats:
     return np.concatenate([rows[:, :2] - halves, rows[:, :2] + halves], axis=1)
 
 
+def _of_all_cells(rows: Floats, scores: Floats, points_xy: Floats | None, head: Head) -> Candidates:
+    """Return what scores enough, of a table with a row for every cell of the input.
+
+    Args:
+        rows: centre, width and height, in input pixels or in shares of the input, (n, 4).
+        scores: (n,).
+        points_xy: (n, 5, 2), in the same unit; or None.
+        head: says which unit it is.
+
+    Raises:
+        ModelError: the scores are no probabilities, or it is the other unit.
+    """
+    found = _chosen(_centred(rows), scores, points_xy, head)
+    reach = rows[:, :2].max(initial=0.0)
+    if head.in_shares != (reach <= MAX_SHARE) and len(rows):
+        wanted = "leave" if head.in_shares else "write"
+        unit = "pixels" if head.in_shares else "shares of it"
+        raise ModelError(
+            f"its boxes lie all over the input and their centres reach {reach:.3g}, so they are in "
+            f'{unit}: {wanted} units = "shares" {"out" if head.in_shares else "in [output]"}'
+        )
+    if not head.in_shares:
+        return found
+    wide_high = np.array(head.size_hw[::-1], np.float64)
+    points = None if found.points_xy is None else found.points_xy * wide_high
+    return Candidates(found.boxes_xyxy * np.tile(wide_high, 2), found.scores, points)
+
+
 def yolov5_face(outputs: Outputs, head: Head) -> Candidates:
     """Decode yolov5-face: rows of box, objectness, five points and class score.
 
@@ -115,7 +149,7 @@ def yolov5_face(outputs: Outputs, head: Head) -> Candidates:
         expected = f"one output (1, n, 16), or {many} of (1, 48, rows, cols)"
         raise _refuse("yolov5-face", expected, outputs)
     scores = rows[:, 4] * rows[:, 15]
-    return _chosen(_centred(rows), scores, rows[:, 5:15].reshape(-1, 5, 2), head)
+    return _of_all_cells(rows[:, :4], scores, rows[:, 5:15].reshape(-1, 5, 2), head)
 
 
 def _anchor_grid(value: Tensor, head: Head) -> Tensor | None:
@@ -151,8 +185,8 @@ def _undecoded(
 def yolov8(outputs: Outputs, head: Head) -> Candidates:
     """Decode YOLOv8 and YOLO11: one output (1, 5, n), or with points (1, 15, n) or (1, 20, n).
 
-    Columns are centre, width, height in input pixels, the score, and five points as (x, y) or
-    (x, y, visibility).  The last two axes may be swapped.
+    Columns are centre, width, height in input pixels (or shares of the input, see `Head`), the
+    score, and five points as (x, y) or (x, y, visibility).  The last two axes may be swapped.
 
     Raises:
         ModelError: the output has another shape.
@@ -168,7 +202,7 @@ def yolov8(outputs: Outputs, head: Head) -> Candidates:
     points = None
     if rows.shape[1] > 5:
         points = rows[:, 5:].reshape(len(rows), 5, -1)[:, :, :2]
-    return _chosen(_centred(rows), rows[:, 4], points, head)
+    return _of_all_cells(rows[:, :4], rows[:, 4], points, head)
 
 
 def yolov8_lite(outputs: Outputs, head: Head) -> Candidates:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from agebench.detectors.blank import blank_confidence, blank_picture, require_no_face
 from agebench.detectors.common import (
     UNMEASURED,
     Candidates,
@@ -31,11 +32,7 @@ from agebench.runtimes.graph_inputs import graph_inputs
 from agebench.runtimes.opening import open_model
 from agebench.types import FIVE_POINTS, Face, Image
 
-GRAY = 114
-"""Of the blank picture that a detector is tried on."""
-
-BLANK_CONFIDENCE = 0.5
-"""In a blank picture nothing may score as much, however little a face needs otherwise."""
+SUSPECTS = "output.kind, the size, or the scale and order of the channels"
 
 
 class SpecFileDetector:
@@ -146,9 +143,10 @@ class SpecFileDetector:
         outputs = list(self._model.run({self._input: self._format.blob(canvas_bgr[None])}).values())
         if not all(np.isfinite(value).all() for value in outputs):
             raise ModelError(f"{self._label} answered with something other than numbers")
-        head = Head(self._size_hw, confidence, self._written.output.anchors_by_stride())
+        output = self._written.output
+        anchors, in_shares = output.anchors_by_stride(), output.units == "shares"
         try:
-            return HEADS[self._written.output.kind](outputs, head)
+            return HEADS[output.kind](outputs, Head(self._size_hw, confidence, anchors, in_shares))
         except ModelError as error:
             raise ModelError(f"{self._label}: {error}") from error
 
@@ -158,14 +156,9 @@ class SpecFileDetector:
         Returns:
             Whether it gives points.
         """
-        blank = np.full((*self._size_hw, 3), GRAY, np.uint8)
-        found = self._candidates(blank, max(self._confidence, BLANK_CONFIDENCE))
-        if len(found):
-            raise ModelError(
-                f"{self._label} finds {len(found)} faces in a blank picture, the best with a "
-                f"score of {found.scores.max():.2f}: output.kind, the size, or the scale and order "
-                "of the channels are another network's"
-            )
+        blank = blank_picture(self._size_hw)
+        found = self._candidates(blank, blank_confidence(self._confidence))
+        require_no_face(self._label, found, SUSPECTS)
         return found.points_xy is not None
 
 
@@ -185,15 +178,18 @@ def _input_size(source: ModelSource, written: DetectorFile, label: str) -> tuple
         and len(item.shape) == 4
         and item.name in (written.input.name or item.name, "")
     ]
-    wanted = written.input.size
+    wanted, nhwc = written.input.size, written.input.layout == "nhwc"
     height, width = (None, None)
     if shapes:
-        channels, height, width = shapes[0][1:]
         needs = written.input.format().channels
+        height, width = shapes[0][1:3] if nhwc else shapes[0][2:]
+        channels, at_other_end = shapes[0][3 if nhwc else 1], shapes[0][1 if nhwc else 3]
         if channels not in (None, needs):
+            swapped = f': write layout = "{"nchw" if nhwc else "nhwc"}" in [input]'
             raise ModelError(
                 f"{label}: its input has {channels} channels, channel_order = "
                 f'"{written.input.channel_order}" gives {needs}'
+                f"{swapped if at_other_end == needs else ''}"
             )
     fixed = source.kind != "darknet"  # a Darknet network runs at any size that its strides divide
     if fixed and wanted is not None and not _agree((height, width), wanted):

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from agebench.detectors.common import MAX_INPUT_SIDE, MAX_PAD
 from agebench.detectors.heads import YOLOV5_FACE_ANCHORS, Anchors
-from agebench.estimators.common import ChannelOrder, InputFormat
+from agebench.estimators.common import BlobLayout, ChannelOrder, InputFormat
 from agebench.estimators.spec_schema import About, Files, Runtime
 from agebench.estimators.toml_reader import read_toml
 from agebench.protocols import BoxToFrame
@@ -34,6 +34,7 @@ class DetectorInput:
     mean: tuple[float, ...]
     scale: float = 1.0
     std: tuple[float, ...] = ()
+    layout: BlobLayout = "nchw"
     size: tuple[int, int] | None = None
     fit: Literal["letterbox", "stretch"] = "letterbox"
     name: str = ""
@@ -47,20 +48,25 @@ class DetectorInput:
 
     def format(self) -> InputFormat:
         """Return the conversion of pixels."""
-        return InputFormat(self.channel_order, self.mean, self.scale, self.std)
+        return InputFormat(self.channel_order, self.mean, self.scale, self.std, self.layout)
 
 
 @dataclass(frozen=True, slots=True)
 class DetectorOutput:
-    """Table [output]: the kind of head, and anchors where it needs them."""
+    """Table [output]: the kind of head, and what some kinds need besides."""
 
     kind: Kind
     anchors: tuple[tuple[float, ...], ...] = ()
+    units: Literal["pixels", "shares"] = "pixels"
 
     def __post_init__(self) -> None:
         _require(
             not self.anchors or self.kind == "yolov5-face",
             "anchors go with kind = 'yolov5-face' only",
+        )
+        _require(
+            self.units == "pixels" or self.kind in ("yolov5-face", "yolov8"),
+            "units goes with kind = 'yolov5-face' and 'yolov8' only: of the others it is known",
         )
         pairs = all(len(level) == 6 and min(level) > 0 for level in self.anchors)
         _require(pairs, "anchors must be a list per stride, of three widths and heights each")

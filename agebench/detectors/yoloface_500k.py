@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 
 from agebench import weights
+from agebench.detectors.blank import blank_confidence, blank_picture, require_no_face
 from agebench.detectors.common import (
     UNMEASURED,
     Candidates,
@@ -41,7 +42,7 @@ from agebench.weights import ResolvedWeights
 STEMS = {"v2": "yoloface-500k-v2", "v1": "yoloface-500k"}
 SIZES = {"v2": "352x288", "v1": "320x256"}
 
-OWN = "own"
+OWN: Final = "own"
 """Version of a network that is none of the published ones."""
 
 # Medians of benchmarks/frames.py; of somebody's own network nobody has measured any.
@@ -131,7 +132,7 @@ def _find_files(
     if path is not None and not file.info.published:
         version = OWN
         if size is None:
-            size_hw = _own_size(layout.path, config)
+            size_hw = own_size(layout.path, config)
     if runtime == "onnxruntime":
         from agebench.export.converted import converted_darknet
 
@@ -142,8 +143,12 @@ def _find_files(
     return _Files(source, (file.info, layout.info), version, size_hw)
 
 
-def _own_size(layout: Path, config: str) -> tuple[int, int]:
-    """Return height and width of another network's input, as its layout says."""
+def own_size(layout: Path, config: str) -> tuple[int, int]:
+    """Return height and width of another network's input, as its layout says.
+
+    Raises:
+        UsageError: it does not say them.
+    """
     declared = graph_inputs(ModelSource("darknet", layout, config=config))
     shape = declared[0].shape if declared else None
     if shape is None or shape[2] is None or shape[3] is None:
@@ -232,6 +237,10 @@ class YoloFace500k:
             citation="yoloface-500k: https://github.com/dog-qiuqiu/MobileNet-Yolo",
             notes=(UNMEASURED,) if files.version == OWN else (),
         )
+        if path is not None:
+            blank = blank_picture(self._size_hw)
+            found = self._candidates(blank, blank_confidence(self._confidence))
+            require_no_face(str(path), found, "its layout, or the size of its input,")
 
     @property
     def spec(self) -> DetectorSpec:
@@ -241,9 +250,11 @@ class YoloFace500k:
     def _look(self, image_bgr: Image, pad: float) -> Candidates:
         """Look once; faces in the picture's pixels, best first."""
         canvas, placement = fit(image_bgr, self._size_hw, pad=pad, keep_aspect=False)
-        outputs = self._model.run({"": self._blob(canvas)})
-        found = decode(outputs.values(), self._size_hw, self._confidence)
-        return suppress(found, self._nms).placed(placement)
+        return suppress(self._candidates(canvas, self._confidence), self._nms).placed(placement)
+
+    def _candidates(self, canvas_bgr: Image, confidence: float) -> Candidates:
+        outputs = self._model.run({"": self._blob(canvas_bgr)})
+        return decode(outputs.values(), self._size_hw, confidence)
 
     def detect(self, image_bgr: Image, /) -> list[Face]:
         """See `FaceDetector.detect`."""

@@ -10,6 +10,7 @@ import numpy as np
 from scipy.special import expit, softmax
 
 from agebench import weights
+from agebench.detectors.blank import blank_confidence, blank_picture, require_no_face
 from agebench.detectors.common import (
     Candidates,
     FacePolicy,
@@ -29,11 +30,15 @@ from agebench.errors import ModelError, UsageError
 from agebench.protocols import BoxToFrame, DetectorSpec
 from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor
+from agebench.runtimes.graph_inputs import graph_inputs
 from agebench.types import FIVE_POINTS, Face, Floats, Image
 
 FILE = "yolov8-lite-t.onnx"
-FIXED_SIZE = 640
-"""The published file's reshapes hold this size; cv2.dnn and ONNX Runtime refuse any other."""
+DEFAULT_SIZE = 640
+"""Where a file takes any size; the published one takes this alone."""
+
+TO_FRAME = BoxToFrame(0.005, 0.002, 0.994)
+"""Medians of benchmarks/frames.py, of the published file."""
 
 CHANNELS = 80
 _BINS = 16
@@ -105,7 +110,8 @@ class YoloV8Face:
         device: as the runtime knows it; "cpu" if left out.
         confidence: least score of a face, 0 to 1.
         nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
-        size: side of the square input, a multiple of 32; the published file takes 640 only.
+        size: side of the square input, a multiple of 32; the file's own if left out, 640 where it
+            takes any.
         pad: free space on every side in shares of the picture, 0 to 2, or "auto".
         faces: keep "all" faces or the "largest".
 
@@ -124,32 +130,31 @@ class YoloV8Face:
         device: str | None = None,
         confidence: float = 0.4,
         nms: float = 0.45,
-        size: int = FIXED_SIZE,
+        size: int | None = None,
         pad: PadMode = "auto",
         faces: FacePolicy = "all",
     ) -> None:
         name = "yolov8-face"
         self._confidence = check_share(name, "confidence", confidence)
         self._nms = check_share(name, "nms", nms)
-        self._size_hw = check_input_size(name, size)
+        if size is not None:  # a wrong one is said before a file is looked for
+            check_input_size(name, size)
         self._pad = check_pad(name, pad)
         self._faces = check_faces(name, faces)
         file = weights.resolve(FILE, explicit=path)
-        if file.info.published and self._size_hw != (FIXED_SIZE, FIXED_SIZE):
-            raise UsageError(
-                f"option size of {name!r}: the published {FILE} takes {FIXED_SIZE} only, got {size}"
-            )
-        self._model = open_model(ModelSource("onnx", file.path), runtime=runtime, device=device)
+        source = ModelSource("onnx", file.path)
+        self._size_hw = _input_size(source, size)
+        self._model = open_model(source, runtime=runtime, device=device)
         self._spec = DetectorSpec(
             name=name,
             landmark_scheme=FIVE_POINTS,
-            box_to_frame=BoxToFrame(0.005, 0.002, 0.994),  # medians of benchmarks/frames.py
+            box_to_frame=TO_FRAME if file.info.published else BoxToFrame(),
             weights=(file.info,),
             runtime=self._model.info,
             settings={
                 "confidence": self._confidence,
                 "nms": self._nms,
-                "size": size,
+                "size": self._size_hw[0] if size is None else size,
                 "pad": self._pad,
                 "faces": self._faces,
             },
@@ -157,6 +162,10 @@ class YoloV8Face:
             source=file.info.source,
             citation="YOLOv8-face, lite-t: https://github.com/derronqi/yolov8-face",
         )
+        if path is not None:
+            blank = blank_picture(self._size_hw)
+            found = self._candidates(blank, blank_confidence(self._confidence))
+            require_no_face(str(path), found, "its layout, or the scale of its input,")
 
     @property
     def spec(self) -> DetectorSpec:
@@ -166,12 +175,33 @@ class YoloV8Face:
     def _look(self, image_bgr: Image, pad: float) -> Candidates:
         """Look once; faces in the picture's pixels, best first."""
         canvas, placement = fit(image_bgr, self._size_hw, pad=pad)
-        outputs = self._model.run({"": to_blob(canvas)})
-        found = decode(outputs, self._size_hw[0], self._confidence)
-        return suppress(found, self._nms).placed(placement)
+        return suppress(self._candidates(canvas, self._confidence), self._nms).placed(placement)
+
+    def _candidates(self, canvas_bgr: Image, confidence: float) -> Candidates:
+        return decode(self._model.run({"": to_blob(canvas_bgr)}), self._size_hw[0], confidence)
 
     def detect(self, image_bgr: Image, /) -> list[Face]:
         """See `FaceDetector.detect`."""
         image = check_picture(image_bgr)
         found = look(partial(self._look, image), self._pad, max(image.shape[:2]), self._nms)
         return to_faces(found, self._faces)
+
+
+def _input_size(source: ModelSource, asked: int | None) -> tuple[int, int]:
+    """Return height and width of the input: the file's own, or what is asked where that is open.
+
+    Raises:
+        UsageError: the two contradict each other.
+    """
+    own: list[int | None] = [None, None]
+    for declared in graph_inputs(source)[:1]:
+        if declared.shape is not None and len(declared.shape) == 4:
+            own = list(declared.shape[2:])
+    wanted = DEFAULT_SIZE if asked is None else asked
+    height, width = (wanted if side is None else side for side in own)
+    if asked is not None and (height, width) != (asked, asked):
+        raise UsageError(
+            f"option size of 'yolov8-face': {source.path.name} takes pictures of {width}x{height} "
+            f"alone, got {asked}: leave size out"
+        )
+    return height, width

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from agebench import weights
+from agebench.detectors.blank import blank_confidence, blank_picture, require_no_face
 from agebench.detectors.common import (
     MAX_INPUT_SIDE,
     Candidates,
@@ -34,13 +35,18 @@ TOP_K = 5000
 
 _COLUMNS = 15
 
+_FIRST_SIZE = (320, 320)
+
+TO_FRAME = BoxToFrame(0.004, -0.006, 1.010)
+"""Medians of benchmarks/frames.py, of the published file."""
+
 
 def _create(path: Path, confidence: float, nms: float) -> Any:
     # From memory, so that paths outside ASCII work on every system.
     try:
         data = np.frombuffer(read_regular(path), np.uint8)
         empty = np.zeros(0, np.uint8)
-        return cv2.FaceDetectorYN.create("onnx", data, empty, (320, 320), confidence, nms, TOP_K)
+        return cv2.FaceDetectorYN.create("onnx", data, empty, _FIRST_SIZE, confidence, nms, TOP_K)
     except (cv2.error, OSError) as error:
         reason = str(getattr(error, "err", "") or error).strip().splitlines()[0]
         raise ModelError(
@@ -91,7 +97,7 @@ class YuNet:
         self._spec = DetectorSpec(
             name=name,
             landmark_scheme=FIVE_POINTS,
-            box_to_frame=BoxToFrame(0.004, -0.006, 1.010),  # medians of benchmarks/frames.py
+            box_to_frame=TO_FRAME if file.info.published else BoxToFrame(),
             weights=(file.info,),
             runtime=RuntimeInfo("cv2dnn", "cpu", "cv2.FaceDetectorYN", cv2.__version__),
             settings={
@@ -105,6 +111,10 @@ class YuNet:
             citation="Wu, Peng, Yu: YuNet: A Tiny Millisecond-level Face Detector, "
             "Machine Intelligence Research 20 (2023)",
         )
+        if path is not None:
+            found = decode(self._run(blank_picture(_FIRST_SIZE)))
+            found = found.take(found.scores >= blank_confidence(self._confidence))
+            require_no_face(str(path), found, "its outputs, or the scale of its input,")
 
     @property
     def spec(self) -> DetectorSpec:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 import onnx
@@ -31,6 +31,9 @@ SCORE_FLOOR = 0.2
 """Scores up to this are set to zero: the default of ``thresh`` in cv2.dnn's Darknet importer."""
 
 MAX_SIDE_PX = 8192
+
+NetworkVersion: TypeAlias = Literal["v2", "v1", "own"]
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -40,7 +43,7 @@ class DetectorSpec:
 
     Attributes:
         name: of the detector.
-        version: which of its networks.
+        version: which of its networks; "own" of one that is none of the published.
         size_hw: of the input, pixels; the picture is stretched to it.
         rows: number of boxes that it gives.
         sources: the files that it was made from.
@@ -50,7 +53,7 @@ class DetectorSpec:
     """
 
     name: Literal["yoloface-500k"]
-    version: Literal["v2", "v1"]
+    version: NetworkVersion
     size_hw: tuple[int, int]
     rows: int
     sources: tuple[SourceFile, ...]
@@ -59,8 +62,8 @@ class DetectorSpec:
     score_floor: float = SCORE_FLOOR
 
     def __post_init__(self) -> None:
-        if not all(0 < side <= MAX_SIDE_PX and side % 32 == 0 for side in self.size_hw):
-            raise ValueError(f"size_hw must be multiples of 32 up to {MAX_SIDE_PX}")
+        if not all(0 < side <= MAX_SIDE_PX and side % 8 == 0 for side in self.size_hw):
+            raise ValueError(f"size_hw must be multiples of 8 up to {MAX_SIDE_PX}")
         if self.rows < 1:
             raise ValueError("rows must be at least 1")
 

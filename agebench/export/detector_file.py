@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from agebench.errors import DeviceError, MissingDependencyError, ModelError
-from agebench.export.darknet_onnx import IMAGE, ROWS, DetectorSpec, darknet_model
+from agebench.export.darknet_onnx import (
+    IMAGE,
+    ROWS,
+    DetectorSpec,
+    NetworkVersion,
+    darknet_model,
+)
 from agebench.export.metadata import SourceFile, from_properties
 from agebench.export.parity import RUNTIMES
 from agebench.export.reading import CheckedModel, check_interface, properties_of, read_onnx
@@ -89,7 +95,7 @@ class DarknetFiles:
     """A detector's files on their way into one.
 
     Attributes:
-        version: which of the networks of yoloface-500k.
+        version: which of the networks of yoloface-500k, or "own".
         cfg: the layout's text.
         weights: the file of its numbers.
         sources: both, as the file names them.
@@ -97,7 +103,7 @@ class DarknetFiles:
         size_hw: height and width of the input, pixels.
     """
 
-    version: str
+    version: NetworkVersion
     cfg: str
     weights: Path
     sources: tuple[SourceFile, ...]
@@ -118,7 +124,7 @@ def export_detector(
     model, rows = darknet_model(files.cfg, files.weights, files.size_hw)
     spec = DetectorSpec(
         name="yoloface-500k",
-        version="v1" if files.version == "v1" else "v2",
+        version=files.version,
         size_hw=files.size_hw,
         rows=rows,
         sources=files.sources,
@@ -152,8 +158,8 @@ def compare_detector(path: Path, files: DarknetFiles) -> DetectorParity:
     """
     random = np.random.default_rng(7)
     height, width = files.size_hw
-    coarse = random.integers(0, 256, (_PICTURES, 3, height // 32, width // 32))
-    pictures = coarse.repeat(32, axis=2).repeat(32, axis=3).astype(np.float32)
+    coarse = random.integers(0, 256, (_PICTURES, 3, -(-height // 32), -(-width // 32)))
+    pictures = coarse.repeat(32, axis=2).repeat(32, axis=3)[:, :, :height, :width]
     pictures = np.clip(pictures + random.normal(0, 12, pictures.shape), 0, 255).astype(np.float32)
     darknet = open_model(ModelSource("darknet", files.weights, config=files.cfg))
     expected = np.stack(

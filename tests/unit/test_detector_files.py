@@ -11,9 +11,11 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
 from agebench.bench.frame_fit import fit_frame
+from agebench.cli.export_detector import darknet_of
 from agebench.cli.main import cli
 from agebench.detectors.spec_file import SpecFileDetector
 from agebench.errors import AgebenchError, DatasetError, ModelError, UsageError, WeightsError
+from agebench.export.detector_file import export_detector
 from agebench.protocols import BoxToFrame, DetectorSpec
 from agebench.registry import load_detector
 from agebench.testing import check_detector
@@ -93,6 +95,24 @@ def red_square(height: int = 128, width: int = 64) -> Image:
 
 
 @pytest.mark.parametrize("runtime", ["cv2dnn", "onnxruntime"])
+def test_colours_last_and_boxes_in_shares(runtime: str, tmp_path: Path) -> None:
+    """As tf2onnx makes an ONNX file of what Ultralytics' code exported to TFLite."""
+    path = write(tmp_path, TEXT.replace("[output]", 'layout = "nhwc"\n[output]\nunits = "shares"'))
+    model = onnx.load(tmp_path / "tiny.onnx")
+    model.graph.input[0].CopyFrom(
+        helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, SIDE, SIDE, 3])
+    )
+    turn = helper.make_node("Transpose", ["pixels"], ["images"], perm=[0, 3, 1, 2])
+    model.graph.node.insert(0, turn)
+    for stored in model.graph.initializer:
+        if stored.name == "boxes":
+            stored.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(stored) / SIDE, "boxes"))
+    onnx.save(model, tmp_path / "tiny.onnx")
+    (face,) = load_detector(f"spec:{path}@{runtime}").detect(red_square())
+    np.testing.assert_allclose(face.box_xyxy, (11.5, 23.5, 35.5, 55.5), atol=1e-4)
+
+
+@pytest.mark.parametrize("runtime", ["cv2dnn", "onnxruntime"])
 def test_a_face_is_found_where_it_is(runtime: str, tmp_path: Path) -> None:
     detector = load_detector(f"spec:{write(tmp_path)}@{runtime}")
     (face,) = detector.detect(red_square())
@@ -138,6 +158,9 @@ def test_frame_and_options_of_the_file_and_of_the_reference(tmp_path: Path) -> N
         ),
         (('"rgb"\nmean = [0, 0, 0]', '"gray"\nmean = [0]'), {}, ModelError, "3 channels"),
         (("[output]", 'name = "data"\n[output]'), {}, ModelError, "it has images"),
+        (("[output]", 'layout = "nhwc"\n[output]'), {}, ModelError, 'layout = "nchw" in [input]'),
+        (("[detect]", 'units = "shares"\n[detect]'), {}, ModelError, "so they are in pixels"),
+        (('"yolov8"', '"ssd"\nunits = "shares"'), {}, UsageError, "'yolov8' only"),
         (("pad = 0", "pad = 9"), {}, UsageError, "pad: 'auto' or 0 to 2"),
         (("[detect]", "anchors = [[1,2,3,4,5,6]]\n[detect]"), {}, UsageError, "'yolov5-face' only"),
         (('"tiny.onnx"', '"absent.onnx"'), {}, WeightsError, "no file at"),
@@ -185,6 +208,14 @@ class Marked:
         return [Face(box, 0.9, points, self.spec.landmark_scheme)]
 
 
+def _iou_of_boxes() -> float:
+    """Of the frame of height 100 and the box's own, by hand; a frame is 0.76 as wide as high."""
+    wide, high = 0.76 * 80, 80.0
+    across = min(38.0, 5 + wide / 2) - max(-38.0, 5 - wide / 2)
+    down = min(50.0, -8 + high / 2) - max(-50.0, -8 - high / 2)
+    return across * down / (76 * 100 + wide * high - across * down)
+
+
 def spots(folder: Path, count: int) -> list[Sample]:
     import cv2
 
@@ -204,6 +235,8 @@ def test_proportions_are_measured_against_landmarks(tmp_path: Path) -> None:
     assert fitted.frame.height == pytest.approx(100 / 80, abs=1e-3)
     assert (fitted.faces, fitted.missed) == (20, 0)
     assert fitted.median_iou == pytest.approx(1.0, abs=1e-3)
+    # The box's own frame is 60.8 x 80, 5 to the right of and 8 above one of 76 x 100.
+    assert fitted.boxes_median_iou == pytest.approx(_iou_of_boxes(), abs=1e-3)
     assert "dx = -0.100\ndy = 0.100\nheight = 1.250\n" in fitted.toml()
 
 
@@ -236,7 +269,8 @@ def test_another_darknet_network_runs_at_its_own_size_and_with_no_ones_proportio
 ) -> None:
     # All weights zero: every cell says one half for object and class, a quarter in all.
     numbers = (8 + 8 * 3 * 9) + 2 * (8 + 8 * 8 * 9) + (18 + 18 * 8)
-    (tmp_path / "own.weights").write_bytes(bytes(20) + bytes(4 * numbers))
+    header = np.array([0, 2, 0, 0, 0], "<i4").tobytes()  # version 0.2.0, no pictures seen
+    (tmp_path / "own.weights").write_bytes(header + bytes(4 * numbers))
     (tmp_path / "own.cfg").write_text(DARKNET)
     detector = load_detector(f"yoloface-500k:{tmp_path / 'own.weights'}")
     assert detector.spec.settings["size"] == "56x48"
@@ -251,3 +285,17 @@ def test_another_darknet_network_runs_at_its_own_size_and_with_no_ones_proportio
     )
     (tmp_path / "own.toml").write_text(by_file)
     assert SpecFileDetector(path=tmp_path / "own.toml").spec.settings["size"] == "56x48"
+    _own_network_is_exported_at_its_own_size(tmp_path)
+
+
+def _own_network_is_exported_at_its_own_size(folder: Path) -> None:
+    out = folder / "own.onnx"
+    assert darknet_of(f"yoloface-500k:{folder / 'own.weights'} size=64x40").size_hw == (40, 64)
+    files = darknet_of(f"yoloface-500k:{folder / 'own.weights'}")
+    assert (files.version, files.size_hw) == ("own", (48, 56))
+    assert export_detector(files, out).report is not None
+    loaded = load_detector(f"yoloface-500k:{out}")
+    assert loaded.spec.settings["size"] == "56x48"
+    assert loaded.spec.settings["version"] == "own"
+    assert loaded.spec.box_to_frame == BoxToFrame()
+    assert "not measured" in loaded.spec.notes[0]

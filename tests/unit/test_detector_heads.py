@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -99,6 +100,43 @@ def test_yolov8_with_and_without_points(columns: int, swapped: bool) -> None:
     table = np.zeros((1, columns, 40))
     table[0, :, 3] = row
     assert_found("yolov8", [table.transpose(0, 2, 1) if swapped else table], points=columns > 5)
+
+
+def test_units_of_boxes_and_points() -> None:
+    """What Ultralytics' code exports to TensorFlow and TFLite has shares of the input."""
+    row = row_of(20)
+    row[5:] = np.column_stack([POINTS, np.ones((5, 1))]).ravel()
+    table = np.zeros((1, 20, 40))
+    table[0, :, 3] = row
+    high, wide = HEAD.size_hw
+    shares = table.copy()
+    for column, side in ((0, wide), (1, high), (2, wide), (3, high)):
+        shares[0, column] /= side
+    shares[0, 5::3] /= wide
+    shares[0, 6::3] /= high
+    for kind, in_pixels, in_shares in (
+        ("yolov8", table, shares),
+        ("yolov5-face", _as_yolov5(table), _as_yolov5(shares)),
+    ):
+        expected = HEADS[kind]([in_pixels], HEAD)
+        found = HEADS[kind]([in_shares], replace(HEAD, in_shares=True))
+        np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy)
+        assert found.points_xy is not None
+        assert expected.points_xy is not None
+        np.testing.assert_allclose(found.points_xy, expected.points_xy)
+        # The wrong unit gave a box of a fraction of a pixel, or one far outside, without a word.
+        with pytest.raises(ModelError, match=r'in shares of it: write units = "shares" in'):
+            HEADS[kind]([in_shares], HEAD)
+        with pytest.raises(ModelError, match=r'in pixels: leave units = "shares" out'):
+            HEADS[kind]([in_pixels], replace(HEAD, in_shares=True))
+
+
+def _as_yolov5(table: Array) -> Array:
+    """Return a table of yolov8 (1, 20, n) as one of yolov5-face (1, n, 16)."""
+    rows = table[0].T
+    points = rows[:, 5:].reshape(-1, 5, 3)[:, :, :2].reshape(-1, 10)
+    ones = np.ones((len(rows), 1))
+    return np.concatenate([rows[:, :5], points, ones], axis=1)[None]
 
 
 def test_ssd_and_its_empty_answer() -> None:
