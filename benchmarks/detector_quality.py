@@ -1,4 +1,4 @@
-r"""Recall, precision and time of every face detector on pictures of WIDER FACE.
+r"""Recall and precision of every face detector on pictures of WIDER FACE.
 
     python benchmarks/detector_quality.py --root ../shared/data/widerface \
         --mirror ../shared/pretrained
@@ -6,7 +6,8 @@ r"""Recall, precision and time of every face detector on pictures of WIDER FACE.
 Detections are matched to the true boxes greedily, best score first, at an IoU of at least 0.5.  A
 true box is counted if it is at least as tall as the threshold and not flagged invalid.  A
 detection matched to a box that is not counted is neither true nor false; one that matches nothing
-is false if it is at least as tall as the threshold itself.
+is false if it is at least as tall as the threshold itself.  No times are taken: `agebench compare`
+has those of the detector, with what else went on.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import csv
 import json
 import os
 import platform
-import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
+from rich.progress import track
 
 from agebench.detectors.common import overlaps
 from agebench.files import write_whole
@@ -129,27 +129,8 @@ def boxes_of(faces: Sequence[Face]) -> Floats:
     return np.array([face.box_xyxy for face in faces], np.float64).reshape(-1, 4)
 
 
-def run(
-    detectors: Mapping[str, FaceDetector], images: Mapping[str, Image]
-) -> tuple[dict[str, dict[str, list[Face]]], dict[str, list[float]]]:
-    """Run all detectors over all pictures, interleaved; return faces and times in ms."""
-    faces: dict[str, dict[str, list[Face]]] = {name: {} for name in detectors}
-    times: dict[str, list[float]] = {name: [] for name in detectors}
-    for detector in detectors.values():
-        detector.detect(next(iter(images.values())))
-    for picture, image in images.items():
-        for name, detector in detectors.items():
-            start = time.perf_counter()
-            faces[name][picture] = list(detector.detect(image))
-            times[name].append((time.perf_counter() - start) * 1000)
-    return faces, times
-
-
 def measure(
-    detector: FaceDetector,
-    faces: Mapping[str, Sequence[Face]],
-    times_ms: Sequence[float],
-    truth: Mapping[str, Truth],
+    detector: FaceDetector, faces: Mapping[str, Sequence[Face]], truth: Mapping[str, Truth]
 ) -> dict[str, Any]:
     """Return one detector's figures."""
     quality = {}
@@ -161,33 +142,22 @@ def measure(
             "recall": total.recall,
             "precision": total.precision,
         }
-    p50, p90 = np.percentile(times_ms, (50, 90))
     spec = detector.spec
     return {
         "at_least_px": quality,
-        "detect_ms": {"p50": float(p50), "p90": float(p90), "samples": list(times_ms)},
         "settings": plain(spec.settings),
         "runtime": plain(spec.runtime),
         "weights": plain(spec.weights),
     }
 
 
-def machine() -> dict[str, Any]:
-    """Return what the times depend on."""
-    cpu = platform.processor()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = info.read_text().splitlines()
-        cpu = next((line.split(":")[1].strip() for line in lines if "model name" in line), cpu)
+def versions() -> dict[str, str]:
+    """Return what the answers depend on."""
     return {
-        "cpu": cpu,
-        "cores": os.cpu_count(),
-        "system": platform.system(),
         "python": platform.python_version(),
         "numpy": np.__version__,
         "opencv": cv2.__version__,
         "onnxruntime": import_onnxruntime().__version__,
-        "load before": round(psutil.getloadavg()[0], 1),
     }
 
 
@@ -200,10 +170,10 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{result['pictures']} pictures of WIDER FACE's validation part, IoU {IOU:g}, faces at "
         f"least {', '.join(map(str, HEIGHTS_PX))} px tall "
         f"({', '.join(str(n) for n in result['faces'].values())} of them).",
-        "Each detector at its own default threshold; times at batch 1 with the picture decoded.",
+        "Each detector at its own default threshold.",
         "",
-        f"| detector | confidence |{heights} p50 ms | p90 ms |",
-        "|---|---:|" + "---:|" * (2 * len(HEIGHTS_PX) + 2),
+        f"| detector | confidence |{heights}",
+        "|---|---:|" + "---:|" * (2 * len(HEIGHTS_PX)),
     ]
     for name, figures in result["detectors"].items():
         cells = [
@@ -211,10 +181,9 @@ def markdown(result: Mapping[str, Any]) -> str:
             for h in HEIGHTS_PX
             for key in ("recall", "precision")
         ]
-        times = [f"{figures['detect_ms'][key]:.1f}" for key in ("p50", "p90")]
         confidence = f"{figures['settings']['confidence']:g}"
-        lines.append(f"| {' | '.join([name, confidence, *cells, *times])} |")
-    setup = ", ".join(f"{key} {value}" for key, value in result["machine"].items())
+        lines.append(f"| {' | '.join([name, confidence, *cells])} |")
+    setup = ", ".join(f"{key} {value}" for key, value in result["versions"].items())
     return "\n".join([*lines, "", f"Measured with: {setup}.", "", f"    {result['command']}", ""])
 
 
@@ -255,21 +224,20 @@ def main() -> None:
         os.environ["AGEBENCH_MIRROR"] = str(arguments.mirror)
     truth = read_truth(arguments.root / "boxes.csv")
     images = {name: read_image(arguments.root / "images" / name) for name in truth}
-    setup = machine()
     detectors = {name: load_detector(name) for name in DETECTORS}
-    faces, times = run(detectors, images)
-    figures = {
-        name: measure(detector, faces[name], times[name], truth)
-        for name, detector in detectors.items()
-    }
+    faces: dict[str, dict[str, list[Face]]] = {name: {} for name in DETECTORS}
+    for picture, image in track(images.items(), "Pictures"):
+        for name, detector in detectors.items():
+            faces[name][picture] = list(detector.detect(image))
+    figures = {name: measure(each, faces[name], truth) for name, each in detectors.items()}
     first = figures[DETECTORS[0]]["at_least_px"]
     result = {
-        "schema": 1,
+        "schema": 2,
         "command": "python benchmarks/detector_quality.py --root WIDERFACE --mirror WEIGHTS",
         "pictures": len(images),
         "faces": {height: counts["faces"] for height, counts in first.items()},
         "iou": IOU,
-        "machine": setup,
+        "versions": versions(),
         "detectors": figures,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
