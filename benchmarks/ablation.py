@@ -174,7 +174,8 @@ def _gathered(settings: TrainSettings) -> tuple[Pictures, TrainingFaces, Trainin
 
 def _table(runs: Mapping[str, Any], cost: Mapping[str, float]) -> str:
     lines = [
-        "| views | seeds | MAE, mean | MAE, each seed | under 20 | 20-59 | 60 and over | ms |",
+        "| views | seeds | MAE, mean | MAE, each seed | under 20 | 20-59 | 60 and over | "
+        "ms, torch |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for name in LINES:

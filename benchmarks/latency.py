@@ -26,6 +26,7 @@ from agebench.references import join_options
 RESULTS = Path(__file__).with_name("results")
 COLUMNS = (
     "estimator",
+    "runtime",
     "batch",
     "n",
     "p50 ms",
@@ -49,7 +50,8 @@ def rows(result: BenchResult) -> list[list[str]]:
             cells += [times.crop.percentile(50), infer, times.faces_per_s, floor]
             cells.append(infer / floor if floor and infer is not None else None)
             counts = [str(times.batch), str(len(times.total.samples_ms))]
-            found.append([entry.runner.name, *counts, *map(three, cells)])
+            runtime = entry.runner.estimator.spec.runtime.runtime
+            found.append([entry.runner.name, runtime, *counts, *map(three, cells)])
     return found
 
 

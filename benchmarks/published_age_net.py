@@ -1,0 +1,180 @@
+"""The published age network beside the others on four sets of pictures, from `agebench compare`.
+
+    agebench compare MODELS --dataset ... --detector ... --latency-images 0 --out RESULTS
+    python -m benchmarks.published_age_net utkface=RESULTS/result.json fgnet-1-20=...
+
+Takes each estimator's figures out of the results and writes published_age_net.json and .md of
+results/; what other results brought before stays.  The commands are in the table.  FG-NET's
+subjects 21 to 82 and All-Age-Faces are looked at once per release.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.files import write_whole
+
+RESULTS = Path(__file__).with_name("results")
+NOT_MEASURED = "\N{EN DASH}"
+
+SETS = {
+    "utkface": "UTKFace, test part of `utkface-full`",
+    "fgnet-1-20": "FG-NET 1 to 20",
+    "fgnet-21-82": "FG-NET 21 to 82",
+    "all-age-faces": "All-Age-Faces, 1,000 by seed 0",
+}
+USUAL = {"utkface": "aligned"}
+"""Where faces are from if a row does not say it; `yolov8-face` for other sets."""
+
+MODELS = {
+    "multicrop-resnet": "`multicrop-resnet`",
+    "multicrop-resnet-small": "`multicrop-resnet-small`",
+    "hse-mobilenet": "`hse-mobilenet` (trained on IMDB-WIKI)",
+    "caffe-age-net-utkface": "`caffe-age-net-utkface`",
+}
+PUBLISHED = {
+    "aligned": "`caffe-age-net`, the published file, chips as they are (`aligned`)",
+    "yolov8-face": "the same, faces by `yolov8-face`",
+    "opencv-ssd": "the same, faces by `opencv-ssd`",
+}
+TUTORIAL = "caffe-age-net recipe=tutorial"
+INTRODUCTION = """\
+# The published age_net, beside the others
+
+MAE in years (95 % interval, by person where one is known), pictures scored, bias. Labels: UTKFace's
+are estimates that people checked, FG-NET's birth ages, All-Age-Faces' ages as its makers know or
+guess them. Where a row does not say it, faces are `aligned` on UTKFace and by `yolov8-face`
+elsewhere; `recipe=tutorial` brings `opencv-ssd pad=0 faces=best`, at 0.7."""
+COMMANDS = """\
+Where a detector finds nothing there is no answer: such rows are over fewer pictures.
+
+    agebench compare multicrop-resnet multicrop-resnet-small caffe-age-net-utkface caffe-age-net \\
+        hse-mobilenet constant --dataset utkface --root UTKFACE --protocol utkface-full --part test
+    agebench compare ... --dataset fgnet --root FGNET --limit 251 --detector yolov8-face
+    agebench compare ... --dataset fgnet --root FGNET_21_82 --detector yolov8-face
+    agebench compare ... --dataset "names pattern={}A{age} label_kind=apparent" \\
+        --root "original images" --sample 1000 --seed 0 --detector yolov8-face
+    agebench compare "caffe-age-net recipe=tutorial" --dataset ...
+    agebench compare caffe-age-net constant --dataset ... --detector opencv-ssd
+    agebench compare caffe-age-net constant --dataset utkface ... --detector yolov8-face
+
+(`caffe-age-net@onnxruntime`, which gives the same ages to 0.0001 years, where the command that is
+stored in published_age_net.json says so.)"""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One estimator's figures on one set.
+
+    Attributes:
+        n: pictures scored, of `total`.
+        mae_years: mean absolute error; `low` and `high`: ends of its 95 % interval.
+        bias_years: mean of answer less truth.
+        exact, one_off: share of the right class, and of it or its neighbours; None for estimators
+            without the published classes.
+        weights_sha256: of its files, in order.
+        created: when, UTC; `command`: how.
+    """
+
+    n: int
+    total: int
+    mae_years: float
+    low: float
+    high: float
+    bias_years: float
+    exact: float | None
+    one_off: float | None
+    weights_sha256: tuple[str, ...]
+    created: str
+    command: str
+
+
+def key(estimator: str, detector: str) -> str:
+    """Return what figures are kept under; a runtime does not change them.
+
+    >>> key("caffe-age-net@onnxruntime", "opencv-ssd")
+    'caffe-age-net / opencv-ssd'
+    """
+    name, *options = estimator.split(" ", 1)
+    return f"{' '.join([name.partition('@')[0], *options])} / {detector}"
+
+
+def figures_of(result: Mapping[str, Any]) -> dict[str, Figures]:
+    """Return the figures of every estimator of a result."""
+    found = {}
+    for each in result["estimators"]:
+        errors, classes = each["errors"], each["classes"] or {}
+        low, high = errors["mae_interval"]
+        found[key(each["name"], result["detector"]["name"])] = Figures(
+            n=errors["n"],
+            total=result["pictures"]["total"],
+            mae_years=errors["mae_years"],
+            low=low,
+            high=high,
+            bias_years=errors["bias_years"],
+            exact=classes.get("exact"),
+            one_off=classes.get("one_off"),
+            weights_sha256=tuple(item["sha256"] for item in each["spec"]["weights"]),
+            created=result["created"],
+            command=" ".join(f'"{word}"' if " " in word else word for word in result["command"]),
+        )
+    return found
+
+
+def cell(held: Mapping[str, Any] | None, *, short: bool = False) -> str:
+    """Return one cell: error and interval, and but for a short one pictures and bias."""
+    if held is None:
+        return NOT_MEASURED
+    text = f"{held['mae_years']:.2f} ({held['low']:.2f} to {held['high']:.2f})"
+    return text if short else f"{text}, {held['n']}, {held['bias_years']:+.1f}"
+
+
+def rows(held: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
+    """Return the table's rows: a title, and a cell for each of `SETS`."""
+
+    def row(estimator: str, detector: str | None) -> list[str]:
+        return [
+            cell(held[name].get(key(estimator, detector or USUAL.get(name, "yolov8-face"))))
+            for name in SETS
+        ]
+
+    found = [(title, row(name, None)) for name, title in MODELS.items()]
+    found += [(title, row("caffe-age-net", detector)) for detector, title in PUBLISHED.items()]
+    found.append(("the same, `recipe=tutorial`", row(TUTORIAL, "opencv-ssd")))
+    found.append(("`constant` 30", row("constant", None)))
+    return found
+
+
+def markdown(held: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the page."""
+    lines = [f"| | {' | '.join(SETS.values())} |", "|---" * (len(SETS) + 1) + "|"]
+    lines += [f"| {title} | {' | '.join(cells)} |" for title, cells in rows(held)]
+    return "\n\n".join([INTRODUCTION, "\n".join(lines), COMMANDS]) + "\n"
+
+
+def main() -> None:
+    """Take the results in, write both files, print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("results", nargs="*", metavar="SET=RESULT.json", help=", ".join(SETS))
+    path = RESULTS / "published_age_net.json"
+    held: dict[str, dict[str, Any]] = {name: {} for name in SETS}
+    if path.is_file():
+        held |= json.loads(path.read_text(encoding="utf-8"))["sets"]
+    for item in parser.parse_args().results:
+        name, _, file = item.partition("=")
+        if name not in SETS:
+            raise SystemExit(f"{item}: expected one of {', '.join(SETS)}, got {name}")
+        result = json.loads(Path(file).read_text(encoding="utf-8"))
+        held[name] |= {each: asdict(value) for each, value in figures_of(result).items()}
+    write_whole(path, json.dumps({"schema": 1, "sets": held}, indent=1) + "\n")
+    write_whole(RESULTS / "published_age_net.md", markdown(held))
+    print(markdown(held))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Figures in documents: each is the one that a result file holds, and says how it was had."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+RUNTIME = re.compile(
+    r"in python on|onnxruntime|ONNX Runtime|cv2\.?dnn|\btorch\b|PyTorch", re.IGNORECASE
+)
+MILLISECONDS = re.compile(r"\d ?ms\b|\| [^|]*\bms\b[^|]*\||\bms,")
+PAGES = [
+    path
+    for folder in ("", "docs", "pretrained", "benchmarks", "benchmarks/results")
+    for path in sorted((ROOT / folder).glob("*.md"))
+    # The schema gives units, not measurements; the changelog says what changed.
+    if path.name not in {"result-schema.md", "CHANGELOG.md"}
+]
+
+
+def blocks(text: str) -> Iterator[str]:
+    """Yield paragraphs, each list item by itself and a table with all its rows."""
+    for paragraph in re.split(r"\n\s*\n", text):
+        yield from re.split(r"\n(?=\s*(?:- |\d+\. ))", paragraph)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_where_milliseconds_stand_their_runtime_does(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    silent = [
+        each for each in blocks(text) if MILLISECONDS.search(each) and not RUNTIME.search(each)
+    ]
+    assert not silent, "\n\n".join(silent)
+
+
+@pytest.fixture(scope="module")
+def published() -> ModuleType:
+    sys.path.insert(0, str(ROOT))
+    try:
+        return importlib.import_module("benchmarks.published_age_net")
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+@pytest.fixture(scope="module")
+def held() -> dict[str, dict[str, dict[str, Any]]]:
+    path = ROOT / "benchmarks" / "results" / "published_age_net.json"
+    sets: dict[str, dict[str, dict[str, Any]]] = json.loads(path.read_text("utf-8"))["sets"]
+    return sets
+
+
+def test_the_table_of_four_sets_is_that_of_its_results(
+    published: ModuleType, held: dict[str, Any]
+) -> None:
+    page = ROOT / "benchmarks" / "results" / "published_age_net.md"
+    assert page.read_text(encoding="utf-8") == published.markdown(held)
+
+
+def test_readme_has_the_same_figures(published: ModuleType, held: dict[str, Any]) -> None:
+    rows = {}
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith(("| `", "| the same")):
+            title, *cells = line.strip("| ").split(" | ")
+            rows[title] = cells[: len(held)]
+    wanted = {
+        **{title: (name, None) for name, title in published.MODELS.items()},
+        "`caffe-age-net`, the published file": ("caffe-age-net", None),
+        "the same, `recipe=tutorial`": (published.TUTORIAL, "opencv-ssd"),
+        "`constant` 30": ("constant", None),
+    }
+    for title, (estimator, detector) in wanted.items():
+        keys = [detector or published.USUAL.get(name, "yolov8-face") for name in held]
+        figures = [
+            held[name].get(published.key(estimator, each))
+            for name, each in zip(held, keys, strict=True)
+        ]
+        assert rows[title] == [published.cell(each, short=True) for each in figures], title
+
+
+CARDS = {
+    "multicrop-resnet": "pretrained/multicrop-resnet.md",
+    "multicrop-resnet-small": "pretrained/multicrop-resnet-small.md",
+    "caffe-age-net-utkface": "pretrained/caffe-age-net-utkface.md",
+    "caffe-age-net": "docs/models.md",
+}
+PLACES = {"test": "utkface", "fgnet": "fgnet-1-20", "fgnet-21-82": "fgnet-21-82"}
+
+
+@pytest.mark.parametrize("model", CARDS)
+def test_cards_have_the_same_figures(
+    model: str, published: ModuleType, held: dict[str, Any]
+) -> None:
+    text = (ROOT / CARDS[model]).read_text(encoding="utf-8")
+    found = re.findall(
+        r"<!-- figures (\S+) -->\n\n([\d,]+) pictures.*?MAE \*\*([\d.]+)\*\* years \((.*?)\).*?"
+        r"bias (\S+)\.\n",
+        text,
+    )
+    assert {place for place, *_ in found} >= {"test", "fgnet"}
+    for place, *figures in found:
+        if place in PLACES:  # no other results are kept of the validation part
+            name = PLACES[place]
+            detector = published.USUAL.get(name, "yolov8-face")
+            each = held[name][published.key(model, detector)]
+            interval = f"{each['low']:.2f} to {each['high']:.2f}"
+            whole = [f"{each['n']:,}", f"{each['mae_years']:.2f}", interval]
+            assert figures == [*whole, f"{each['bias_years']:+.2f}"], place
