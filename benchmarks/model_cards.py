@@ -1,11 +1,12 @@
 """The figures in the model cards, from results of `agebench compare`.
 
-    agebench compare multicrop-resnet multicrop-resnet-small caffe-age-net-utkface constant \
-        --dataset utkface --root UTKFACE --protocol utkface-full --part test --out RESULTS
+    agebench compare multicrop-resnet multicrop-resnet-small caffe-age-net-utkface caffe-age-net \
+        constant --dataset utkface --root UTKFACE --protocol utkface-full --part test --out RESULTS
     python benchmarks/model_cards.py test=RESULTS/result.json
 
-A card (pretrained/MODEL.md) has a place `<!-- figures test -->` ... `<!-- end -->` for each name;
-what lies between is replaced.
+A card has a place `<!-- figures test -->` ... `<!-- end -->` for each name; what lies between is
+replaced.  The cards of this project's models are pretrained/MODEL.md; that of the published
+`caffe-age-net` is in docs/models.md.  `--only` leaves the others as they are.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ from __future__ import annotations
 import argparse
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
-CARDS = ("multicrop-resnet", "multicrop-resnet-small", "caffe-age-net-utkface")
-LEVELS = ("0.5", "0.8", "0.95")
+ROOT = Path(__file__).resolve().parents[1]
+CARDS = {
+    "multicrop-resnet": ROOT / "pretrained" / "multicrop-resnet.md",
+    "multicrop-resnet-small": ROOT / "pretrained" / "multicrop-resnet-small.md",
+    "caffe-age-net-utkface": ROOT / "pretrained" / "caffe-age-net-utkface.md",
+    "caffe-age-net": ROOT / "docs" / "models.md",
+}
 
 
 def _interval(low_high: list[float]) -> str:
@@ -63,27 +68,41 @@ def table(result: Mapping[str, Any], name: str) -> Iterator[str]:
     yield ""
 
 
-def fill(card: Path, place: str, lines: Iterator[str]) -> None:
-    """Replace what lies in a place of a card."""
-    text = card.read_text(encoding="utf-8")
+def filled(text: str, place: str, lines: Iterable[str]) -> str:
+    """Return a page with what lies in one of its places replaced.
+
+    Raises:
+        ValueError: it does not have that place, or twice.
+    """
     found = re.compile(rf"(<!-- figures {re.escape(place)} -->\n).*?(<!-- end -->)", re.DOTALL)
     body = "\n".join(lines)
     text, count = found.subn(lambda match: f"{match[1]}{body}\n{match[2]}", text)
     if count != 1:
-        raise SystemExit(f"{card} has no place 'figures {place}'")
+        raise ValueError(f"expected one place 'figures {place}', found {count}")
+    return text
+
+
+def fill(card: Path, place: str, lines: Iterable[str]) -> None:
+    """Replace what lies in a place of a card."""
+    try:
+        text = filled(card.read_text(encoding="utf-8"), place, lines)
+    except ValueError as error:
+        raise SystemExit(f"{card}: {error}") from error
     card.write_text(text, encoding="utf-8")
 
 
 def main() -> None:
-    """Fill every card that has the place and whose model is in the result."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Fill the places of every card whose model is in the result."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", nargs="+", metavar="PLACE=RESULT.json")
-    for item in parser.parse_args().results:
+    parser.add_argument("--only", action="append", choices=CARDS, help="of these models")
+    given = parser.parse_args()
+    for item in given.results:
         place, _, path = item.partition("=")
         result = json.loads(Path(path).read_text(encoding="utf-8"))
         measured = {estimator["name"] for estimator in result["estimators"]}
-        for name in (card for card in CARDS if card in measured):
-            fill(PRETRAINED / f"{name}.md", place, table(result, name))
+        for name in measured & set(given.only or CARDS):
+            fill(CARDS[name], place, table(result, name))
 
 
 if __name__ == "__main__":
