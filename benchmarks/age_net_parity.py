@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from agebench.buckets import ADIENCE_CLASSES, years_from_classes
 from agebench.export.converted import converted_age_net
 from agebench.files import write_whole
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN, OUTPUT_NAME, deploy_prototxt
-from agebench.types import Floats
+from agebench.types import CropSpec, Floats
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import read_image
@@ -35,6 +36,7 @@ from agebench.weights import resolve
 RESULTS = Path(__file__).with_name("results")
 VERSIONS = ("4.10.0.84", "4.14.0.94", "5.0.0.93")
 NOISE = 6
+COMMAND = "python benchmarks/age_net_parity.py --mirror WEIGHTS"
 ASK_OPENCV = """
 import json, sys
 import cv2, numpy as np
@@ -54,37 +56,32 @@ print(json.dumps({"version": cv2.__version__, "rows": rows}))
 """
 
 
-def inputs() -> Any:
+def inputs(crop: CropSpec) -> Any:
     """Return the network's input for all crops, float32 (n, 3, 227, 227)."""
-    net = load_estimator("caffe-age-net")
     detector = load_detector("aligned")
     pixels = []
     for item in load_dataset("sample", None).samples[::2]:
         image = read_image(item.path)
         frame = canonical_frame(detector.detect(image)[0], detector.spec)
-        pixels.append(cut_crops(image, [frame], net.spec.crop).views["face"][0])
+        pixels.append(cut_crops(image, [frame], crop).views["face"][0])
     noise = np.random.default_rng(0).integers(0, 256, (NOISE, 227, 227, 3), np.uint8)
     stacked = np.concatenate([np.stack(pixels), noise]).astype(np.float32)
     return (stacked - np.array(CHANNEL_MEAN, np.float32)).transpose(0, 3, 1, 2).copy()
 
 
 def ask_opencv(version: str, order: dict[str, str], folder: Path) -> tuple[str, Floats]:
-    """Return the version that answered, and its probabilities (n, 8)."""
+    """Return the version that answered, and its probabilities (n, 8).
+
+    Args:
+        version: of opencv-python-headless, put into `folder`/`version` if that is not there.
+        order: "blob": the crops' file; "kind": "caffe", with "prototxt", or "onnx"; "path": the
+            network's file.
+        folder: for the packages.
+    """
     target = folder / version
     if not target.is_dir():
-        wanted = f"opencv-python-headless=={version}"
-        pip: list[str] = [
-            sys.executable,
-            "-m",
-            "pip",
-            "install",
-            "-q",
-            "--no-deps",
-            "--target",
-            str(target),
-            wanted,
-        ]
-        subprocess.run(pip, check=True)
+        pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target)]
+        subprocess.run([*pip, f"opencv-python-headless=={version}"], check=True)
     words = [sys.executable, "-c", ASK_OPENCV, json.dumps(order)]
     done = subprocess.run(
         words, env=os.environ | {"PYTHONPATH": str(target)}, capture_output=True, check=True
@@ -103,63 +100,51 @@ def ask_onnxruntime(path: Path, blob: Any) -> tuple[str, Floats]:
     return onnxruntime.__version__, np.array(rows, np.float64)
 
 
-def main() -> None:
-    """Measure, write and print."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--mirror", type=Path, help="folder of published weights")
-    mirror: Path | None = parser.parse_args().mirror
-    if mirror is not None:
-        os.environ["AGEBENCH_MIRROR"] = str(mirror.resolve())
-    weights = resolve("age_net.caffemodel")
-    onnx = converted_age_net(weights.path, weights.info.sha256)
-    blob = inputs()
+def ask_all(caffe: Path, onnx: Path, blob: Any) -> dict[str, Floats]:
+    """Return the probabilities (n, 8) by form and runtime; the first is what others are held to."""
+    found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "blob.npy", blob)
-        common = {"blob": str(folder / "blob.npy")}
-        caffe = {
-            **common,
-            "kind": "caffe",
-            "path": str(weights.path),
-            "prototxt": deploy_prototxt(),
-        }
-        found = {}
+        order = {"blob": str(folder / "blob.npy"), "kind": "caffe", "path": str(caffe)}
         for version in VERSIONS[:2]:
-            answered, rows = ask_opencv(version, caffe, folder)
+            answered, rows = ask_opencv(version, order | {"prototxt": deploy_prototxt()}, folder)
             found[f"Caffe, cv2.dnn {answered}"] = rows
         answered, rows = ask_onnxruntime(onnx, blob)
         found[f"ONNX, onnxruntime {answered}"] = rows
+        order |= {"kind": "onnx", "path": str(onnx)}
         for version in VERSIONS:
-            answered, rows = ask_opencv(
-                version, {**common, "kind": "onnx", "path": str(onnx)}, folder
-            )
+            answered, rows = ask_opencv(version, order, folder)
             found[f"ONNX, cv2.dnn {answered}"] = rows
+    return found
+
+
+def expected_years(shares: Floats) -> Floats:
+    """Return years (n,) of probabilities (n, 8), which need not add up to the last bit."""
+    whole = shares / shares.sum(axis=1, keepdims=True)
+    return years_from_classes(whole, ADIENCE_CLASSES, "expectation")
+
+
+def differences(found: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
+    """Return how far each answer is from the first: probabilities, years, likeliest classes."""
     first = next(iter(found.values()))
-    years = {
-        name: years_from_classes(
-            rows / rows.sum(axis=1, keepdims=True), ADIENCE_CLASSES, "expectation"
-        )
+    years = expected_years(first)
+    return {
+        name: {
+            "probability": float(np.abs(rows - first).max()),
+            "years": float(np.abs(expected_years(rows) - years).max()),
+            "other_class": int((rows.argmax(axis=1) != first.argmax(axis=1)).sum()),
+        }
         for name, rows in found.items()
     }
-    base = next(iter(years.values()))
-    result: dict[str, Any] = {
-        "schema": 1,
-        "weights_sha256": weights.info.sha256,
-        "crops": len(blob),
-        "against": next(iter(found)),
-        "differences": {
-            name: {
-                "probability": float(np.abs(rows - first).max()),
-                "years": float(np.abs(years[name] - base).max()),
-                "other_class": int((rows.argmax(axis=1) != first.argmax(axis=1)).sum()),
-            }
-            for name, rows in found.items()
-        },
-    }
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Return the figures as a table."""
     lines = [
         "# The published age network under five runtimes",
         "",
-        f"{len(blob)} crops: composites of the bundled sample and {NOISE} of noise; against "
+        f"{result['crops']} crops: composites of the bundled sample and {NOISE} of noise; against "
         f"{result['against']}.",
         "",
         "| form and runtime | largest difference of a probability | of the expected years | "
@@ -169,11 +154,30 @@ def main() -> None:
     for name, each in result["differences"].items():
         cells = (name, f"{each['probability']:.1e}", f"{each['years']:.1e}", each["other_class"])
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    command = "python benchmarks/age_net_parity.py --mirror WEIGHTS"
-    text = "\n".join([*lines, "", f"    {command}", ""])
+    return "\n".join([*lines, "", f"    {COMMAND}", ""])
+
+
+def main() -> None:
+    """Measure, write and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--mirror", type=Path, help="folder of published weights")
+    mirror: Path | None = parser.parse_args().mirror
+    if mirror is not None:
+        os.environ["AGEBENCH_MIRROR"] = str(mirror.resolve())
+    weights = resolve("age_net.caffemodel")
+    blob = inputs(load_estimator("caffe-age-net").spec.crop)
+    onnx = converted_age_net(weights.path, weights.info.sha256)
+    found = ask_all(weights.path, onnx, blob)
+    result = {
+        "schema": 1,
+        "weights_sha256": weights.info.sha256,
+        "crops": len(blob),
+        "against": next(iter(found)),
+        "differences": differences(found),
+    }
     write_whole(RESULTS / "age_net_parity.json", json.dumps(result, indent=1) + "\n")
-    write_whole(RESULTS / "age_net_parity.md", text)
-    print(text)
+    write_whole(RESULTS / "age_net_parity.md", markdown(result))
+    print(markdown(result))
 
 
 if __name__ == "__main__":
