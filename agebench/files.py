@@ -108,14 +108,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
     write_together([(path, content)])
 
 
-def write_together(files: Sequence[tuple[Path, str | bytes]]) -> None:
+def write_together(files: Sequence[tuple[Path, str | bytes | Iterable[bytes]]]) -> None:
     """Write files that belong together: all are on the disk before the first one gets its name.
 
     A run that is killed between two names leaves a new file beside an old one: whoever reads them
     has to find that out, by a hash of the last in the first.
 
     Args:
-        files: path and content of each, as `write_whole` takes them, in the order of their names.
+        files: path and content of each, as `write_whole` takes them or in pieces, in the order in
+            which they get their names; pieces are asked for as they are written, file after file.
 
     Raises:
         AgebenchError: one can't be written; what was there is as it was.
@@ -123,12 +124,11 @@ def write_together(files: Sequence[tuple[Path, str | bytes]]) -> None:
     written: list[tuple[Path, Path]] = []
     try:
         for path, content in files:
-            data = content.encode("utf-8") if isinstance(content, str) else content
             try:
                 handle, temporary = new_beside(path)
                 written.append((temporary, path))
                 with os.fdopen(handle, "wb") as file:
-                    file.write(data)
+                    file.writelines(_pieces(content))
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
@@ -141,6 +141,12 @@ def write_together(files: Sequence[tuple[Path, str | bytes]]) -> None:
     finally:
         for temporary, _ in written:
             temporary.unlink(missing_ok=True)
+
+
+def _pieces(content: str | bytes | Iterable[bytes]) -> Iterable[bytes]:
+    if isinstance(content, str):
+        return (content.encode("utf-8"),)
+    return (content,) if isinstance(content, bytes) else content
 
 
 def append_whole(file: IO[bytes], data: bytes) -> None:

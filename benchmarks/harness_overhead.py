@@ -40,8 +40,8 @@ def harness(
 ) -> list[float]:
     """Run the accuracy pass; return the ages."""
     how = PassSettings(batch_size, workers=0, max_pixels=MAX_PIXELS)
-    records = run_accuracy(samples, detector, [estimator], how)
-    outcomes = [record.outcomes.get(0) for record in records]
+    groups = run_accuracy(samples, detector, [estimator], how)
+    outcomes = [record.outcomes.get(0) for group in groups for record in group]
     return [item.years for item in outcomes if item is not None and item.years is not None]
 
 
@@ -139,10 +139,10 @@ def memory_growth(arguments: argparse.Namespace) -> dict[str, Any]:
 
     how = PassSettings(arguments.batch_size, workers=2, max_pixels=MAX_PIXELS)
     estimator, detector = load_estimator("constant"), load_detector("aligned")
-    records = run_accuracy(found, detector, [estimator], how, note)
+    images = sum(map(len, run_accuracy(found, detector, [estimator], how, note)))
     grown = marks[-1][1] - marks[0][1]
     return {
-        "images": len(records),
+        "images": images,
         "resident_bytes": dict(marks),
         "growth_bytes_per_image": grown / max(1, marks[-1][0] - marks[0][0]),
     }

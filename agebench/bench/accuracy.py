@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from agebench.types import AgePrediction, Crops, CropSpec, Image, Sample
 from agebench.vision.choice import no_face_reason
 from agebench.vision.crops import cut_shared
 from agebench.vision.decoding import Decoded, decode_all
+
+MOST_WAITING = 1024
+"""Pictures of a group, where few of them have a face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +76,10 @@ class _Queue:
     def add(self, record: ImageRecord, crops: Crops) -> None:
         self._crops.append(crops)
         self._records.append(record)
-        if len(self._records) >= self._batch_size:
-            self.flush()
+
+    @property
+    def full(self) -> bool:
+        return len(self._records) >= self._batch_size
 
     def flush(self) -> None:
         """Predict what waits; if that fails, one by one, so that one face spoils no other."""
@@ -198,13 +204,23 @@ def run_accuracy(
     settings: PassSettings,
     progress: ProgressStep = no_progress,
     look: Callable[[ImageRecord, Image], None] | None = None,
-) -> list[ImageRecord]:
+    *,
+    done: int = 0,
+) -> Iterator[list[ImageRecord]]:
     """Ask every estimator for the age of the largest face of every picture.
 
-    Memory does not grow with the number of pictures but for one small record each.  Every picture
-    that was decoded is shown to `look`, too.  Answers from
-    outside are looked up; without a detector, which they alone can do without, no face is looked
-    for.
+    The records come in order, in groups after which no face waits for an answer: a pass that is
+    taken up after a group asks for the same batches as one that was not broken off.
+
+    Args:
+        samples: the pictures.
+        detector: without one, which answers from outside alone can do without, no face is looked
+            for.
+        estimators: answers from outside are looked up.
+        settings: see there.
+        progress: called after every picture.
+        look: shown every picture that was decoded.
+        done: pictures at the start that are left out.
     """
     outside = {
         index: estimator
@@ -216,15 +232,25 @@ def run_accuracy(
         for index, estimator in enumerate(estimators)
         if index not in outside
     ]
-    records: list[ImageRecord] = []
-    decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
-    for item in decoded:
-        records.append(_examine(item, detector, queues, outside, settings.detections))
+    group: list[ImageRecord] = []
+    rest = islice(samples, done, None)
+    decoded = decode_all(rest, workers=settings.workers, max_pixels=settings.max_pixels)
+    for number, item in enumerate(decoded, start=done + 1):
+        record = _examine(item, detector, queues, outside, settings.detections)
+        group.append(record)
         if look is not None and item.image_bgr is not None:
-            look(records[-1], item.image_bgr)
-        progress("accuracy", len(records), len(samples))
-    for queue in queues:
-        queue.flush()
+            look(record, item.image_bgr)
+        progress("accuracy", number, len(samples))
+        if len(group) >= MOST_WAITING or any(queue.full for queue in queues):
+            yield _answered(group, queues)
+            group = []
+    if group:
+        yield _answered(group, queues)
     if settings.detections is not None:
         settings.detections.save()
-    return records
+
+
+def _answered(group: list[ImageRecord], queues: Sequence[_Queue]) -> list[ImageRecord]:
+    for queue in queues:
+        queue.flush()
+    return group

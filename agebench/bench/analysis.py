@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from agebench.agegates import age_gates
+from agebench.arrays import Ints, finite_floats
+from agebench.bench.columns import BELIEFS, INTERVALS
 from agebench.bench.contamination import contaminated
 from agebench.bench.predictions import Predictions, read_predictions
 from agebench.buckets import ADIENCE_CLASSES, nearest_class
@@ -63,7 +65,7 @@ class _Common:
     """The common subset of a result, and how to analyse it."""
 
     predictions: Predictions
-    rows: list[int]
+    rows: Ints
     settings: AnalysisSettings
     seed: int
 
@@ -76,7 +78,7 @@ class _Common:
         return self.predictions.clusters_of(self.rows)
 
     def predicted(self, name: str) -> Floats:
-        return self.predictions.predicted_years[name][self.rows]
+        return self.predictions.given[name].years[self.rows]
 
 
 def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None) -> dict[str, Any]:
@@ -93,7 +95,7 @@ def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None)
     """
     settings = settings or AnalysisSettings()
     predictions = read_predictions(result)
-    rows = np.flatnonzero(predictions.common).tolist()
+    rows = np.flatnonzero(predictions.common)
     common = _Common(predictions, rows, settings, int(result["settings"]["seed"]))
     floor = _floor(result, predictions)
     specs = {item["name"]: item["spec"] for item in result["estimators"]}
@@ -118,7 +120,7 @@ def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None)
                 "gates": _gates(common, name),
                 "buckets": _buckets(common, name, specs[name]),
             }
-            for name in predictions.predicted_years
+            for name in predictions.given
         },
     }
 
@@ -144,7 +146,7 @@ def _floor(result: Mapping[str, Any], predictions: Predictions) -> dict[str, Any
 def _with_misses(
     predictions: Predictions, name: str, floor: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    given, true = predictions.predicted_years[name], predictions.true_years
+    given, true = predictions.given[name].years, predictions.true_years
     if floor is None or not len(true):
         return {"n": 0, "mae_years": None, "missed": 0, "people": None}
     missed = np.isnan(given)
@@ -173,9 +175,9 @@ def _pairs(common: _Common, seen: Mapping[str, str]) -> Iterator[dict[str, Any]]
 def _untested(
     predictions: Predictions, first: str, second: str, reason: str
 ) -> Iterator[dict[str, Any]]:
-    both = np.stack([predictions.predicted_years[name] for name in (first, second)])
-    rows = np.flatnonzero(~np.isnan(both).any(axis=0)).tolist()
-    if not rows:
+    both = np.stack([predictions.given[name].years for name in (first, second)])
+    rows = np.flatnonzero(~np.isnan(both).any(axis=0))
+    if not len(rows):
         return
     first_years, second_years = np.abs(both - predictions.true_years)[:, rows].mean(axis=1).tolist()
     yield {
@@ -196,7 +198,7 @@ def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     if len(names) < 2:
         return
     pairs = compare_pairs(
-        np.stack([np.abs(predictions.predicted_years[name] - true) for name in names], axis=1),
+        np.stack([np.abs(predictions.given[name].years - true) for name in names], axis=1),
         clusters=predictions.people,
         permutations=settings.permutations,
         level=settings.level,
@@ -237,22 +239,23 @@ def _verdict(pair: PairedComparison, level: float) -> tuple[str, str]:
     return ("first better" if pair.difference_years < 0 else "second better"), ""
 
 
-def _labels(common: _Common) -> dict[tuple[str, str], list[int]]:
+def _labels(common: _Common) -> dict[tuple[str, str], Ints]:
     """Places in the common subset, by attribute and value; decades first, all in order."""
-    decades: dict[int, list[int]] = {}
-    others: dict[str, dict[str, list[int]]] = {}
-    for place, row in enumerate(common.rows):
-        decades.setdefault(int(common.predictions.true_years[row] // 10), []).append(place)
-        for attribute, value in common.predictions.attributes[row].items():
-            others.setdefault(attribute, {}).setdefault(value, []).append(place)
-    by_age = {("decade", f"{10 * ten}-{10 * ten + 9}"): decades[ten] for ten in sorted(decades)}
-    by_label = {
-        (attribute, value): others[attribute][value]
-        for attribute in sorted(others.keys() - {"decade"})
-        for value in sorted(others[attribute])
-        if len(others[attribute]) <= MOST_VALUES
+    decades = np.floor(common.true / 10).astype(np.intp)
+    found = {
+        ("decade", f"{10 * ten}-{10 * ten + 9}"): np.flatnonzero(decades == ten)
+        for ten in np.unique(decades).tolist()
     }
-    return {**by_age, **by_label}
+    attributes = common.predictions.attributes
+    for attribute in sorted(attributes.keys() - {"decade"}):
+        values, codes = attributes[attribute]
+        here = codes[common.rows]
+        named = {values[code]: code for code in np.unique(here).tolist() if code >= 0}
+        if len(named) <= MOST_VALUES:
+            found |= {
+                (attribute, value): np.flatnonzero(here == named[value]) for value in sorted(named)
+            }
+    return found
 
 
 def _groups(common: _Common, name: str) -> Iterator[dict[str, Any]]:
@@ -263,7 +266,7 @@ def _groups(common: _Common, name: str) -> Iterator[dict[str, Any]]:
     for (attribute, value), places in _labels(common).items():
         part = part_error(
             errors[places],
-            None if clusters is None else [clusters[place] for place in places],
+            None if clusters is None else [clusters[place] for place in places.tolist()],
             minimum=settings.minimum_n,
             level=settings.level,
         )
@@ -279,26 +282,26 @@ def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
     """Figures over the pictures of the common subset with a distribution; None without any."""
     if name not in common.predictions.scored:
         return None
-    outcomes = common.predictions.outcomes[name]
-    kept = [row for row in common.rows if (outcomes[row] or {}).get("nll") is not None]
-    if not kept:
+    kept, values = common.predictions.given[name].beliefs.of(common.rows)
+    if not len(kept):
         return None
-    scored = [outcomes[row] or {} for row in kept]
     clusters = common.predictions.clusters_of(kept)
     codes = None if clusters is None else cluster_codes(clusters)
     true = common.predictions.true_years[kept]
+    nll, crps, pit = values[:, : len(BELIEFS)].T
     shares = []
     for level in LEVELS:
-        ends = [item[f"interval_{100 * level:.0f}"] for item in scored]
+        at = len(BELIEFS) + 2 * INTERVALS.index(f"interval_{100 * level:.0f}")
+        ends = values[:, at : at + 2]
         held = coverage(ends, true, level, codes, confidence=common.settings.level)
         shares.append({"level": level, "share": held.share, "interval": _ends(held.interval)})
     return {
         "n": len(kept),
         "people": people_in(clusters),
         "coverage": shares,
-        "nll": float(np.mean([item["nll"] for item in scored])),
-        "crps_years": float(np.mean([item["crps_years"] for item in scored])),
-        "pit_counts": pit_counts([item["pit"] for item in scored]),
+        "nll": float(finite_floats("nll", nll).mean()),
+        "crps_years": float(finite_floats("crps_years", crps).mean()),
+        "pit_counts": pit_counts(pit),
     }
 
 
@@ -327,15 +330,10 @@ def _buckets(common: _Common, name: str, spec: Mapping[str, Any]) -> dict[str, A
     scored = name in common.predictions.scored
     true = common.true if scored else np.empty(0)
     if scored and spec["classes"] == plain(ADIENCE_CLASSES):
-        given = _own_classes([common.predictions.outcomes[name][row] for row in common.rows])
+        given = common.predictions.given[name].class_index[common.rows]
     else:
-        given = nearest_class(common.predicted(name) if scored else [], ADIENCE_CLASSES).tolist()
+        given = nearest_class(common.predicted(name) if scored else [], ADIENCE_CLASSES)
     content: dict[str, Any] = plain(
         class_accuracy(true, given, ADIENCE_CLASSES, common.clusters if scored else None)
     )
     return content
-
-
-def _own_classes(outcomes: Sequence[Mapping[str, Any] | None]) -> list[int]:
-    indices = [(outcome or {}).get("class_index") for outcome in outcomes]
-    return [-1 if index is None else int(index) for index in indices]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.accuracy import PassSettings, run_accuracy
+from agebench.arrays import Bools
+from agebench.bench.accuracy import PassSettings
 from agebench.bench.analysis import analyse
 from agebench.bench.contamination import why_contaminated
 from agebench.bench.defaults import choose_detector
 from agebench.bench.environment import describe_call
+from agebench.bench.gathering import Gathered, Pass, gather, identity_of
 from agebench.bench.kept_detections import KeptDetections
+from agebench.bench.known_pictures import Known, known_pictures
 from agebench.bench.latency import Latency, StageTimes, choose_pictures, run_latency
 from agebench.bench.loading import (
     Contender,
@@ -22,15 +24,15 @@ from agebench.bench.loading import (
     load_pictures,
     reads_back_its_runtime,
 )
-from agebench.bench.near_copies import NearCopies, NearCopyWatch
+from agebench.bench.near_copies import NearCopyWatch
 from agebench.bench.outside import choose_unseen, given_times, joined, timed_here
 from agebench.bench.part_scores import part_scores
-from agebench.bench.records import ImageRecord
 from agebench.bench.results import (
     PREDICTIONS_FILE,
     RESULT_FILE,
     CompareResult,
     EstimatorResult,
+    PictureCounts,
     output_folder,
 )
 from agebench.bench.scores import common_subset, score_estimator
@@ -38,8 +40,6 @@ from agebench.bench.selection import describe_selection, refuse_lists, take_pict
 from agebench.bench.settings import CompareSettings
 from agebench.bench.threads import pinned
 from agebench.bench.timing import compare_times
-from agebench.datasets.splits import Split
-from agebench.datasets.training_hashes import TrainingHashes
 from agebench.estimators.answers import AnswersFile
 from agebench.places import without_folders
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
@@ -104,81 +104,69 @@ def compare(
         about = _about(detector_name, face_detector, pictures, where, settings)
         about["detector"]["chosen_because"] = why
         about["dataset"] |= describe_selection(pictures, split, settings)
-        result = _measure(
-            contenders,
+        runnable = [item for item in contenders if item.estimator is not None]
+        what = Pass(
+            pictures.samples,
             None if unseen else face_detector,
-            pictures,
-            settings,
-            about,
-            _Along(
-                progress,
-                NearCopyWatch(_trained(contenders), everything, split),
-                threads,
-                detections,
-            ),
+            runnable,
+            PassSettings(settings.batch_size, settings.workers, settings.max_pixels, detections),
+            NearCopyWatch([item.trained for item in runnable], everything, split),
         )
+        # Who goes on with a run has the same models if all were named, and none was handed over.
+        named = all(isinstance(model, str) for model in (*estimators, detector))
+        folder = Path(out) if out is not None and named else None
+        found = gather(what, folder, identity_of(what, about), progress)
+        result = _measure(what, contenders, found, settings, about, progress, threads)
         if out is not None:
             result.save(out)
+            result.forget_part()
     return result
 
 
-@dataclass(frozen=True, slots=True)
-class _Along:
-    """What goes along with the passes: who watches, threads of the models, kept detections."""
-
-    progress: ProgressStep
-    watch: NearCopyWatch
-    threads: int
-    detections: KeptDetections | None
-
-
 def _measure(
+    what: Pass,
     contenders: Sequence[Contender],
-    detector: FaceDetector | None,
-    pictures: Dataset,
+    found: Gathered,
     settings: CompareSettings,
     about: dict[str, Any],
-    along: _Along,
+    progress: ProgressStep,
+    threads: int,
 ) -> CompareResult:
-    progress, watch = along.progress, along.watch
-    runnable = [item.estimator for item in contenders if item.estimator is not None]
-    how = PassSettings(settings.batch_size, settings.workers, settings.max_pixels, along.detections)
-    records = run_accuracy(pictures.samples, detector, runnable, how, progress, watch.look)
-    near = watch.found(records, progress)
+    """Time and score what the accuracy pass `found`, and complete the result's head `about`."""
+    columns = found.columns
+    near = what.watch.found(found.records, progress)
+    trained = {item.name: item.trained for item in what.contenders}
+    known = known_pictures(found.records.store, columns, trained, near)
     latency = None
     timed = timed_here(contenders)
-    if settings.latency_images and detector is not None and timed:
-        chosen = choose_pictures(records, settings.latency_images, settings.seed)
+    if settings.latency_images and what.detector is not None and timed:
+        chosen = choose_pictures(columns.face, settings.latency_images, settings.seed)
         latency = run_latency(
-            chosen,
-            detector,
+            [what.samples[row] for row in chosen],
+            what.detector,
             [item.estimator for item in timed if item.estimator is not None],
             max_pixels=settings.max_pixels,
             again=_second_copy(timed),
-            threads=along.threads,
+            threads=threads,
             progress=progress,
         )
     own_times = {} if latency is None else _by_name(timed, latency)
-    about["dataset"]["content_sha256"] = _content_hash(records)
-    if watch.split is not None:
-        about["dataset"]["notes"] += _changed(records, watch.split)
-    common = common_subset(records, len(runnable))
+    about["dataset"]["content_sha256"] = found.content_sha256
+    about["dataset"]["notes"] += found.notes
+    common = common_subset(columns)
     results = [
         replace(item, contamination=_contamination(item, about["dataset"]))
-        for item in _results(contenders, records, common, own_times, near)
+        for item in _results(contenders, found, common, own_times, known)
     ]
     timing = None
     if latency is not None:
         timing = compare_times([item.name for item in timed], latency)
-    result = CompareResult(tuple(results), records, len(common), latency, about, timing=timing)
+    counts = PictureCounts(len(columns), int(common.sum()), columns.several_faces, found.taken_over)
+    result = CompareResult(tuple(results), found.records, counts, latency, about, timing=timing)
     progress("statistics", 0, 1)
-    result = replace(result, analysis=analyse(result.to_json()))
+    result = replace(result, analysis=analyse(result.content()))
     progress("statistics", 1, 1)
     return result
-
-
-def _trained(contenders: Sequence[Contender]) -> list[TrainingHashes | None]:
-    return [item.trained for item in contenders if item.estimator is not None]
 
 
 def _second_copy(contenders: Sequence[Contender]) -> Estimator | None:
@@ -196,20 +184,22 @@ def _by_name(timed: Sequence[Contender], latency: Latency) -> dict[str, Mapping[
 
 def _results(
     contenders: Sequence[Contender],
-    records: Sequence[ImageRecord],
-    common: Sequence[ImageRecord],
+    found: Gathered,
+    common: Bools,
     own_times: Mapping[str, Mapping[str, StageTimes]],
-    near: Sequence[NearCopies | None],
+    known: Mapping[str, Known],
 ) -> Iterator[EstimatorResult]:
     """Score all; those unavailable come last, so that positions match the records' outcomes."""
     runnable = [item for item in contenders if item.estimator is not None]
     for index, item in enumerate(runnable):
+        name, pictures = item.name, known[item.name]
         classes = item.estimator.spec.classes if item.estimator is not None else None
-        score = score_estimator(records, common, index, classes, item.trained, near[index])
-        times = own_times.get(item.name, {})
+        score = score_estimator(found.columns, common, name, classes, pictures)
+        times = own_times.get(name, {})
         if isinstance(item.estimator, AnswersFile):
-            times = given_times(item.estimator, records, index)
-        yield EstimatorResult(item, score, times, part_scores(common, index, score))
+            times = given_times(item.estimator, found.records, index)
+        parts = part_scores(found.columns, common, name, score, pictures)
+        yield EstimatorResult(item, score, times, parts)
     for item in contenders:
         if item.estimator is None:
             yield EstimatorResult(item, None, {})
@@ -224,33 +214,6 @@ def _contamination(item: EstimatorResult, dataset: Mapping[str, Any]) -> str:
     sets = getattr(estimator.spec, "trained_sets", ())
     near = 0 if score.near_copies is None else len(score.near_copies.names)
     return why_contaminated(dataset, score.scored, seen, sets, near=near)
-
-
-def _changed(records: Sequence[ImageRecord], split: Split) -> list[str]:
-    """Say how many pictures are no longer those that were split."""
-    names = [
-        record.sample.name
-        for record in records
-        if record.sha256 and split.sha256.get(record.sample.name, record.sha256) != record.sha256
-    ]
-    if not names:
-        return []
-    return [
-        f"{len(names)} of {len(records)} pictures have another content than when they were split, "
-        f"such as {names[0]}: the parts may share copies"
-    ]
-
-
-def _content_hash(records: Sequence[ImageRecord]) -> str:
-    """Hash of all names, labels and file contents: equal hashes mean equal data."""
-    digest = hashlib.sha256()
-    for record in records:
-        sample = record.sample
-        label = f"{sample.age_years}|{sample.age_range}|{sample.identity}"
-        if sample.box_xyxy is not None:
-            label += f"|{sample.box_xyxy}"
-        digest.update(f"{sample.name}|{label}|{record.sha256}\n".encode())
-    return digest.hexdigest()
 
 
 def _about(

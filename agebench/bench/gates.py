@@ -331,7 +331,7 @@ def _share_within(years: int, name: str, result: Mapping[str, Any]) -> float | N
     rows = np.flatnonzero(predictions.common)
     if not len(rows) or name not in predictions.scored:
         return None
-    true, given = predictions.true_years[rows], predictions.predicted_years[name][rows]
+    true, given = predictions.true_years[rows], predictions.given[name].years[rows]
     return cumulative_score(true, given, years)
 
 

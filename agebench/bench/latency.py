@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from agebench.arrays import Bools
 from agebench.bench.busy import Busyness, Watch
 from agebench.bench.faces import find_face
-from agebench.bench.records import ImageRecord
 from agebench.foreign import foreign_code
 from agebench.protocols import Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.types import FaceFrame, Image, Sample
@@ -76,13 +76,19 @@ class Latency:
     busyness: Busyness
 
 
-def choose_pictures(records: Sequence[ImageRecord], count: int, seed: int) -> list[Sample]:
-    """Return up to `count` scored pictures, drawn at random so that all kinds occur."""
-    usable = [record.sample for record in records if record.status == "ok"]
+def choose_pictures(face: Bools, count: int, seed: int) -> list[int]:
+    """Return the places of up to `count` pictures, drawn at random so that all kinds occur.
+
+    Args:
+        face: which pictures have a face, shape (n,).
+        count: how many at most.
+        seed: of the draw.
+    """
+    usable = np.flatnonzero(face)
     if len(usable) <= count:
-        return usable
+        return list(usable.tolist())
     chosen = np.random.default_rng(seed).choice(len(usable), count, replace=False)
-    return [usable[index] for index in sorted(chosen)]
+    return list(usable[np.sort(chosen)].tolist())
 
 
 def _milliseconds(start: float) -> float:

@@ -57,6 +57,11 @@ class NearCopyWatch:
         self._of = [None if one is None or not one.looks else one.body_sha256 for one in trained]
         self._like: dict[str, dict[str, tuple[LooksLike, ...]]] = {key: {} for key in known}
 
+    @property
+    def needs_pixels(self) -> bool:
+        """Whether any contender is known by the looks of its training pictures."""
+        return bool(self._lists)
+
     def look(self, record: ImageRecord, image_bgr: Image) -> None:
         """Note what a picture looks like, unless its very bytes were trained on."""
         lists = [key for key, one in self._lists.items() if not one.contains(record.sha256)]
@@ -78,7 +83,12 @@ class NearCopyWatch:
             progress: told how many were compared, as stage "near copies".
         """
         at_hand = _by_prefix(self._pictures, self.split) if any(self._like.values()) else {}
-        samples = {record.sample.name: record.sample for record in records}
+        liked = {name for like in self._like.values() for name in like}
+        samples = {
+            record.sample.name: record.sample
+            for record in (records if liked else ())
+            if record.sample.name in liked
+        }
         judged = {}
         for key, like in self._like.items():
             judged[key] = _judge(like, samples, at_hand, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from agebench.bench.latency import StageTimes
@@ -58,11 +58,14 @@ def outcome_of(answers: AnswersFile, record: ImageRecord, face_xyxy: Box | None)
 
 
 def given_times(
-    answers: AnswersFile, records: Sequence[ImageRecord], index: int
+    answers: AnswersFile, records: Iterable[ImageRecord], index: int
 ) -> dict[str, StageTimes]:
     """Return the seconds that the answers say they took, as stage "infer"; {} where none does."""
-    scored = [item for item in records if item.status_of(index) == "ok"]
-    found = [answers.answer(item.sample, item.box_xyxy) for item in scored]
+    found = (
+        answers.answer(item.sample, item.box_xyxy)
+        for item in records
+        if item.status_of(index) == "ok"
+    )
     seconds = [
         item.seconds for item in found if not isinstance(item, str) and item.seconds is not None
     ]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
-from agebench.bench.records import ImageRecord
-from agebench.bench.scores import CLIPPED_SHARE, Score
+from agebench.arrays import Bools
+from agebench.bench.columns import Columns
+from agebench.bench.known_pictures import Known
+from agebench.bench.scores import CLIPPED_SHARE, Score, errors_at
 from agebench.intervals import Interval
-from agebench.metrics import summarise
-
-Keep: TypeAlias = Callable[[ImageRecord], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,36 +42,25 @@ class PartScores:
     unclipped: PartError | None = None
 
 
-def part_scores(common: Sequence[ImageRecord], index: int, score: Score) -> PartScores:
-    """Score the estimator at position `index` over the unseen and over the unclipped pictures.
+def part_scores(
+    columns: Columns, common: Bools, name: str, score: Score, known: Known
+) -> PartScores:
+    """Score an estimator over the unseen and over the unclipped pictures.
 
     Args:
-        common: the pictures that every estimator gave an age for.
-        index: the estimator's position in the outcomes.
+        columns: of all pictures.
+        common: shape (n,): those that every ranked estimator gave an age for.
+        name: of the estimator.
         score: its figures over all of them.
+        known: those that it knows from its training.
     """
-    seen = score.known_from_training
+    given = columns.given[name]
 
-    def error(keep: Keep) -> PartError:
-        return _error([record for record in common if keep(record)], index)
+    def error(keep: Bools) -> PartError:
+        errors = errors_at(columns, given, common & keep)
+        return PartError(errors.n, errors.mae_years, errors.mae_interval, errors.people)
 
     return PartScores(
-        unseen=error(lambda record: record.sample.name not in seen) if seen else None,
-        unclipped=error(lambda record: record.outcomes[index].outside <= CLIPPED_SHARE)
-        if score.clipped
-        else None,
+        unseen=error(~known.rows) if known.rows.any() else None,
+        unclipped=error(given.outside <= CLIPPED_SHARE) if score.clipped else None,
     )
-
-
-def _error(records: Sequence[ImageRecord], index: int) -> PartError:
-    true, predicted, people = [], [], []
-    for record in records:
-        # One that failed everywhere is not waited for: it has no outcome on the common pictures.
-        years = record.outcomes[index].years if index in record.outcomes else None
-        if record.sample.age_years is not None and years is not None:
-            true.append(record.sample.age_years)
-            predicted.append(years)
-            people.append(record.sample.identity)
-    known = any(person is not None for person in people)
-    errors = summarise(true, predicted, clusters=people if known else None)
-    return PartError(errors.n, errors.mae_years, errors.mae_interval, errors.people)

@@ -6,12 +6,13 @@ docs/result-schema.md says what the columns mean; benchmarks/recompute.py reads 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
+from agebench.arrays import Bools
 from agebench.bench.loading import Contender
 from agebench.bench.records import ImageRecord, Outcome
-from agebench.bench.scores import Score, age_for_class, common_subset
+from agebench.bench.scores import Score, age_for_class
 from agebench.buckets import class_of_age
 from agebench.files import csv_line
 from agebench.types import AgeBins, Sample
@@ -65,16 +66,22 @@ class Scored(Protocol):
         ...
 
 
-def predictions_csv(records: Sequence[ImageRecord], estimators: Sequence[Scored]) -> str:
-    """Return a table with one row per picture and available estimator, CSV with a header line."""
+def prediction_lines(
+    records: Iterable[ImageRecord], estimators: Sequence[Scored], common: Bools
+) -> Iterator[str]:
+    """Yield the lines of a table with one row per picture and available estimator, header first.
+
+    Args:
+        records: of all pictures.
+        estimators: those that were available come first.
+        common: which pictures every ranked estimator gave an age for, shape (pictures,).
+    """
     runnable = [item for item in estimators if item.contender.estimator is not None]
-    common = {id(record) for record in common_subset(records, len(runnable))}
     rows = [_Rows(index, item) for index, item in enumerate(runnable)]
-    lines = [csv_line(CSV_COLUMNS)]
-    for record in records:
-        shared = "yes" if id(record) in common else "no"
-        lines += [csv_line(row.cells(record, shared)) for row in rows]
-    return "".join(lines)
+    yield csv_line(CSV_COLUMNS)
+    for record, shared in zip(records, common.tolist(), strict=True):
+        for row in rows:
+            yield csv_line(row.cells(record, "yes" if shared else "no"))
 
 
 class _Rows:

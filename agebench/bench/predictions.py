@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from agebench.arrays import Bools
+from agebench.arrays import Bools, Ints
+from agebench.bench.columns import Beliefs, Columns, Given, columns_of
 from agebench.metrics import LEAST_ANSWERED, common_pictures
 from agebench.types import Floats
 
@@ -20,27 +21,23 @@ class Predictions:
 
     Attributes:
         true_years: shape (n,).
-        predicted_years: by name of every estimator that was available, shape (n,); NaN where it
-            gave no age.
+        given: by name of every estimator that was available, what it said of each picture.
         common: shape (n,), the pictures that every ranked estimator gave an age for.
         apart: by name of the estimators that gave an age, but too few to be ranked, why; see
             `agebench.metrics.common_pictures`.
         identities: who each picture shows; None where no picture says it.
-        attributes: further labels of each picture.
-        outcomes: by name of the estimator, the prediction of each picture as in the JSON; None
-            where it was not asked.
+        attributes: further labels, as `agebench.bench.columns.Columns` has them.
     """
 
     true_years: Floats
-    predicted_years: Mapping[str, Floats]
+    given: Mapping[str, Given]
     common: Bools
     apart: Mapping[str, str]
     identities: Sequence[str | None] | None
-    attributes: Sequence[Mapping[str, str]]
-    outcomes: Mapping[str, Sequence[Mapping[str, Any] | None]]
+    attributes: Mapping[str, tuple[tuple[str, ...], Ints]]
 
     def __post_init__(self) -> None:
-        for name in ("predicted_years", "outcomes", "apart"):
+        for name in ("given", "apart", "attributes"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
@@ -51,58 +48,62 @@ class Predictions:
     @property
     def answering(self) -> tuple[str, ...]:
         """Names of the estimators that gave any age, in their order; some may stand apart."""
-        given = self.predicted_years
-        return tuple(name for name in given if not np.isnan(given[name]).all())
+        return tuple(name for name, item in self.given.items() if item.answered.any())
 
     @property
-    def people(self) -> list[str | None] | None:
+    def people(self) -> Sequence[str | None] | None:
         """Who each picture shows; None where identities are not known."""
-        return self.clusters_of(range(len(self.true_years)))
+        return self.identities
 
-    def clusters_of(self, rows: Sequence[int]) -> list[str | None] | None:
+    def clusters_of(self, rows: Ints) -> list[str | None] | None:
         """Return who the pictures at `rows` show; None where identities are not known."""
-        return None if self.identities is None else [self.identities[row] for row in rows]
-
-
-def _years(outcomes: Sequence[Mapping[str, Any] | None]) -> Floats:
-    years = [None if item is None else item["years"] for item in outcomes]
-    return np.array([np.nan if age is None else age for age in years], dtype=np.float64)
+        return None if self.identities is None else [self.identities[row] for row in rows.tolist()]
 
 
 def read_predictions(result: Mapping[str, Any]) -> Predictions:
     """Return the predictions of a result, from its JSON.
 
     Args:
-        result: what result.json holds; only `estimators` and `images` are looked at.
+        result: what result.json holds; only `estimators` and `images` are looked at, the latter
+            once.
     """
     names = [item["name"] for item in result["estimators"] if item["available"]]
-    images = [image for image in result["images"] if image["true_years"] is not None]
-    outcomes = {name: [image["predictions"].get(name) for image in images] for name in names}
-    predicted = {name: _years(given) for name, given in outcomes.items()}
+    return predictions_in(columns_of(result["images"], names))
+
+
+def predictions_in(columns: Columns) -> Predictions:
+    """Return the predictions for the pictures of a known age."""
     # Over all pictures, those with a range for a label too, as in scores.common_subset.
-    answered = np.array(
-        [[_has_age(image["predictions"].get(name)) for image in result["images"]] for name in names]
-    ).reshape(len(names), len(result["images"]))
+    answered = columns.answered
     ranked, everywhere = common_pictures(answered)
-    of_years = [image["true_years"] is not None for image in result["images"]]
-    common = everywhere[np.asarray(of_years, np.bool_)]
     counts, most = answered.sum(axis=1), int(answered.any(axis=0).sum())
     apart = {
         name: not_ranked(int(count), most)
-        for name, count, kept in zip(names, counts, ranked, strict=True)
+        for name, count, kept in zip(columns.given, counts, ranked, strict=True)
         if count and not kept
     }
-    identities = [image["identity"] for image in images]
-    known = any(name is not None for name in identities)
+    known = ~np.isnan(columns.true_years)
+    identities = columns.identities
+    if not known.all():
+        identities = [identities[row] for row in np.flatnonzero(known).tolist()]
     return Predictions(
-        true_years=np.array([image["true_years"] for image in images], dtype=np.float64),
-        predicted_years=predicted,
-        common=common,
+        true_years=columns.true_years[known],
+        given={name: _where(known, item) for name, item in columns.given.items()},
+        common=everywhere[known],
         apart=apart,
-        identities=identities if known else None,
-        attributes=[image["attributes"] for image in images],
-        outcomes=outcomes,
+        identities=identities if any(name is not None for name in identities) else None,
+        attributes={
+            name: (values, codes[known]) for name, (values, codes) in columns.attributes.items()
+        },
     )
+
+
+def _where(known: Bools, given: Given) -> Given:
+    """What was said of some of the pictures."""
+    kept = known[given.beliefs.rows]
+    place = np.cumsum(known) - 1
+    beliefs = Beliefs(place[given.beliefs.rows[kept]], given.beliefs.values[kept])
+    return Given(given.years[known], given.class_index[known], given.outside[known], beliefs)
 
 
 def not_ranked(answered: int, of: int) -> str:
@@ -115,7 +116,3 @@ def not_ranked(answered: int, of: int) -> str:
         f"an age for {answered} of {of} pictures only: "
         f"{100 * LEAST_ANSWERED:.0f} % are needed to be ranked"
     )
-
-
-def _has_age(outcome: Mapping[str, Any] | None) -> bool:
-    return outcome is not None and outcome["years"] is not None

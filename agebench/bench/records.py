@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, overload
 
-from agebench.types import Box, Point, Sample
+from agebench.bench.picture_store import PictureStore
+from agebench.types import Box, Point, Sample, plain
 
 ImageStatus: TypeAlias = Literal["ok", "no_face", "unreadable", "detector_failed", "crop_failed"]
 OutcomeStatus: TypeAlias = Literal["ok", "missing_view", "estimator_failed"]
+
+
+_INTERVALS = ("interval_50", "interval_80", "interval_95")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +76,87 @@ class ImageRecord:
     def status_of(self, estimator: int) -> str:
         """Return why this picture has no prediction of that estimator, or "ok"."""
         return self.status if self.status != "ok" else self.outcomes[estimator].status
+
+
+def image_json(record: ImageRecord, names: Sequence[str]) -> dict[str, Any]:
+    """Return a picture's entry of "images" in result.json.
+
+    Args:
+        record: with an outcome of every estimator that was asked.
+        names: of the estimators, by position.
+    """
+    sample = record.sample
+    return {
+        "image": sample.name,
+        "sha256": record.sha256,
+        "true_years": sample.age_years,
+        "true_range": plain(sample.age_range),
+        "identity": sample.identity,
+        "attributes": plain(sample.attributes),
+        "status": record.status,
+        "reason": record.reason,
+        "faces": record.faces,
+        "box_xyxy": plain(record.box_xyxy),
+        "detector_score": record.score,
+        "landmarks_xy": plain(record.landmarks_xy),
+        "landmark_scheme": record.landmark_scheme,
+        "frame_from": record.frame_from,
+        "predictions": {
+            names[index]: plain(outcome) for index, outcome in sorted(record.outcomes.items())
+        },
+    }
+
+
+def record_of(image: Mapping[str, Any], sample: Sample, names: Sequence[str]) -> ImageRecord:
+    """Return what `image_json` made an entry of.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is not an entry of this sample.
+    """
+    if image["image"] != sample.name:
+        raise ValueError(f"expected {sample.name!r}, got {image['image']!r}")
+    said = image["predictions"]
+    return ImageRecord(
+        sample,
+        image["status"],
+        image["sha256"],
+        image["faces"],
+        None if image["box_xyxy"] is None else tuple(image["box_xyxy"]),
+        image["detector_score"],
+        tuple((x, y) for x, y in image["landmarks_xy"]),
+        image["landmark_scheme"],
+        image["frame_from"],
+        image["reason"],
+        {at: _outcome(said[name]) for at, name in enumerate(names) if name in said},
+    )
+
+
+def _outcome(said: Mapping[str, Any]) -> Outcome:
+    ends = {name: tuple(said[name]) for name in _INTERVALS if said[name] is not None}
+    return Outcome(**{**said, **ends})
+
+
+class StoredRecords(Sequence[ImageRecord]):
+    """The records of all pictures, read from the disk one by one."""
+
+    def __init__(
+        self, store: PictureStore, samples: Sequence[Sample], names: Sequence[str]
+    ) -> None:
+        self.store = store
+        self._samples, self._names = samples, names
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        for image, sample in zip(self.store, self._samples, strict=True):
+            yield record_of(image, sample, self._names)
+
+    @overload
+    def __getitem__(self, place: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[ImageRecord]: ...
+    def __getitem__(self, place: int | slice) -> ImageRecord | list[ImageRecord]:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        return record_of(self.store[place], self._samples[place], self._names)

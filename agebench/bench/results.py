@@ -13,14 +13,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from agebench.bench.columns import columns_of
 from agebench.bench.latency import Latency, StageTimes, stages_json
 from agebench.bench.loading import Contender, reads_back_its_runtime
 from agebench.bench.part_scores import PartError, PartScores
-from agebench.bench.prediction_rows import predictions_csv
-from agebench.bench.records import ImageRecord
-from agebench.bench.scores import Score
+from agebench.bench.picture_store import PictureStore
+from agebench.bench.prediction_rows import prediction_lines
+from agebench.bench.records import ImageRecord, StoredRecords, image_json
+from agebench.bench.scores import Score, common_subset
 from agebench.bench.timing import Timing
 from agebench.errors import AgebenchError
 from agebench.files import gone_if_empty, write_together
@@ -66,13 +68,31 @@ class EstimatorResult:
 
 
 @dataclass(frozen=True, slots=True)
+class PictureCounts:
+    """Numbers of pictures.
+
+    Attributes:
+        total: looked at.
+        common_subset: that every ranked estimator gave an age for.
+        several_faces: with more than one face, of which the largest was used.
+        taken_over: of the total, from a run that was broken off.
+    """
+
+    total: int
+    common_subset: int
+    several_faces: int
+    taken_over: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class CompareResult:
     """All figures of one comparison.
 
     Attributes:
         estimators: in the order given.
-        records: one per picture, in the order of their names.
-        common: number of pictures that every estimator gave an age for.
+        records: one per picture, in the order of their names; read from the disk as they are asked
+            for.
+        pictures: how many there are.
         latency: of the stages that all share; None where timing was left out.
         about: how it was made: versions, machine, command, data set, detector, settings.
         analysis: what `agebench.bench.analysis.analyse` found; None before it has been asked.
@@ -81,29 +101,51 @@ class CompareResult:
 
     estimators: tuple[EstimatorResult, ...]
     records: Sequence[ImageRecord]
-    common: int
+    pictures: PictureCounts
     latency: Latency | None
     about: Mapping[str, Any]
     analysis: Mapping[str, Any] | None = None
     timing: Timing | None = None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the whole result as what JSON can hold; see docs/result-schema.md."""
+    @property
+    def common(self) -> int:
+        """Number of pictures that every ranked estimator gave an age for."""
+        return self.pictures.common_subset
+
+    @property
+    def images(self) -> Sequence[Mapping[str, Any]]:
+        """What the JSON says of every picture; read from the disk as it is asked for."""
+        if isinstance(self.records, StoredRecords):
+            return self.records.store
+        names = [item.name for item in self.estimators]
+        return [image_json(record, names) for record in self.records]
+
+    def content(self) -> dict[str, Any]:
+        """Return what `to_json` returns, with the `images` still on the disk."""
         shared = {} if self.latency is None else self.latency.shared
         return {
             "schema_version": SCHEMA_VERSION,
             **plain(self.about),
-            "pictures": {
-                "total": len(self.records),
-                "common_subset": self.common,
-                "several_faces": sum(record.faces > 1 for record in self.records),
-            },
+            "pictures": plain(self.pictures),
             "shared_latency": stages_json(shared),
             "timing": None if self.timing is None else self.timing.to_json(),
             "estimators": [_estimator_json(item) for item in self.estimators],
             "analysis": self.analysis,
-            "images": [_image_json(record, self.estimators) for record in self.records],
+            "images": self.images,
         }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole result as what JSON can hold; see docs/result-schema.md."""
+        return {**self.content(), "images": list(self.images)}
+
+    def json_pieces(self) -> Iterator[str]:
+        """Yield the JSON of the result in ASCII, never more than a picture at once."""
+        content = self.content()
+        images = content.pop("images")
+        yield json.dumps(content, allow_nan=False)[:-1] + ', "images": ['
+        for number, image in enumerate(images):
+            yield (", " if number else "") + json.dumps(image, allow_nan=False)
+        yield "]}"
 
     def save(self, folder: str | Path) -> Path:
         """Write result.json and predictions.csv into `folder`; return the former's path.
@@ -114,19 +156,57 @@ class CompareResult:
             AgebenchError: the folder can't be written to.
         """
         target = Path(folder)
-        table = predictions_csv(self.records, self.estimators)
-        content = self.to_json()
-        content["predictions_sha256"] = hashlib.sha256(table.encode()).hexdigest()
+        content = self.content()
+        del content["images"]
         try:
-            text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+            head = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         except ValueError as error:
             raise AgebenchError(
                 f"{RESULT_FILE} not written: a setting or figure is no finite number ({error})"
             ) from error
-        # A path that is no valid Unicode is written as escapes, which JSON reads back.
-        whole = (text + "\n").encode("utf-8", "backslashreplace")
-        write_together([(target / PREDICTIONS_FILE, table), (target / RESULT_FILE, whole)])
+        digest = hashlib.sha256()
+        # In this order: the result ends with the hash of the table that was written before it.
+        table = (target / PREDICTIONS_FILE, self._table(digest))
+        write_together([table, (target / RESULT_FILE, self._whole(head, digest))])
         return target / RESULT_FILE
+
+    def forget_part(self) -> None:
+        """Take away what a run that is broken off would go on with."""
+        if isinstance(self.records, StoredRecords):
+            self.records.store.remove()
+
+    def table_lines(self) -> Iterator[str]:
+        """Yield the lines of predictions.csv."""
+        names = [item.name for item in self.estimators if item.score is not None]
+        common = common_subset(columns_of(self.images, names))
+        return prediction_lines(self.records, self.estimators, common)
+
+    def _table(self, digest: _Digest) -> Iterator[bytes]:
+        for line in self.table_lines():
+            data = line.encode()
+            digest.update(data)
+            yield data
+
+    def _whole(self, head: str, digest: _Digest) -> Iterator[bytes]:
+        """The result's text, one picture a line."""
+        # A path that is not valid Unicode is written as escapes, which JSON reads back.
+        yield f'{head[:-2]},\n "images": ['.encode("utf-8", "backslashreplace")
+        separator = "\n  "
+        for text in _texts(self.images):
+            yield f"{separator}{text}".encode("utf-8", "backslashreplace")
+            separator = ",\n  "
+        yield f'\n ],\n "predictions_sha256": "{digest.hexdigest()}"\n}}\n'.encode()
+
+
+def _texts(images: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if isinstance(images, PictureStore):
+        return images.texts()
+    return (json.dumps(image, ensure_ascii=False, allow_nan=False) for image in images)
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
 
 
 def _errors_json(errors: ErrorSummary) -> dict[str, Any]:
@@ -196,30 +276,6 @@ def _seen_json(item: EstimatorResult) -> dict[str, Any] | None:
             "compared_by_pixels": near.by_pixels,
         }
     return {"what": trained.what, "count": len(seen), "images": seen, "near_copies": copies}
-
-
-def _image_json(record: ImageRecord, estimators: Sequence[EstimatorResult]) -> dict[str, Any]:
-    sample = record.sample
-    return {
-        "image": sample.name,
-        "sha256": record.sha256,
-        "true_years": sample.age_years,
-        "true_range": plain(sample.age_range),
-        "identity": sample.identity,
-        "attributes": plain(sample.attributes),
-        "status": record.status,
-        "reason": record.reason,
-        "faces": record.faces,
-        "box_xyxy": plain(record.box_xyxy),
-        "detector_score": record.score,
-        "landmarks_xy": plain(record.landmarks_xy),
-        "landmark_scheme": record.landmark_scheme,
-        "frame_from": record.frame_from,
-        "predictions": {
-            estimators[index].name: plain(outcome)
-            for index, outcome in sorted(record.outcomes.items())
-        },
-    }
 
 
 @contextmanager

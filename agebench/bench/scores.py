@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from agebench.arrays import Bools, Ints
+from agebench.bench.columns import Columns, Given
+from agebench.bench.known_pictures import Known
 from agebench.bench.near_copies import NearCopies
-from agebench.bench.records import ImageRecord
 from agebench.buckets import class_of_age
-from agebench.datasets.training_hashes import TrainingHashes
 from agebench.intervals import people_in
 from agebench.metrics import (
     ClassAccuracy,
@@ -22,7 +22,7 @@ from agebench.metrics import (
     range_hit,
     summarise,
 )
-from agebench.types import AgeBins, Sample
+from agebench.types import AgeBins, Floats, Sample
 
 CLIPPED_SHARE = 0.05
 """A crop with more than this share outside the picture is counted as clipped."""
@@ -70,45 +70,28 @@ class Score:
     seen_in_training: tuple[str, ...] | None = None
     near_copies: NearCopies | None = None
 
-    @property
-    def known_from_training(self) -> frozenset[str]:
-        """Names of the scored pictures that it was trained on, or on near copies of."""
-        near = () if self.near_copies is None else self.near_copies.names
-        return frozenset((*(self.seen_in_training or ()), *near))
 
-
-def common_subset(records: Sequence[ImageRecord], estimators: int) -> list[ImageRecord]:
-    """Return the pictures that every ranked estimator gave an age for.
+def common_subset(columns: Columns) -> Bools:
+    """Return which are the pictures that every ranked estimator gave an age for, shape (n,).
 
     One that gave an age for few of them does not shrink the subset; see
     `agebench.metrics.common_pictures`.
     """
-    answered = np.array(
-        [[record.status_of(index) == "ok" for record in records] for index in range(estimators)]
-    ).reshape(estimators, len(records))
-    _, common = common_pictures(answered)
-    return [records[row] for row in np.flatnonzero(common).tolist()]
+    return common_pictures(columns.answered)[1]
 
 
-def _everywhere(records: Sequence[ImageRecord], index: int) -> bool:
-    """Whether the estimator gave an age for all of them: one that stands apart did not."""
-    return all(record.status_of(index) == "ok" for record in records)
+def people_at(columns: Columns, rows: Ints) -> list[str | None] | None:
+    """Return who the pictures at `rows` show; None where nobody is known."""
+    identities: Sequence[str | None] = columns.identities
+    who = [identities[row] for row in rows.tolist()]
+    return who if any(name is not None for name in who) else None
 
 
-def _identities(records: Sequence[ImageRecord]) -> list[str | None] | None:
-    identities = [record.sample.identity for record in records]
-    return identities if any(name is not None for name in identities) else None
-
-
-def _errors(records: Sequence[ImageRecord], index: int) -> ErrorSummary:
-    scored = [
-        record
-        for record in records
-        if record.status_of(index) == "ok" and record.sample.age_years is not None
-    ]
-    true = [record.sample.age_years or 0.0 for record in scored]
-    predicted = [record.outcomes[index].years or 0.0 for record in scored]
-    return summarise(true, predicted, clusters=_identities(scored))
+def errors_at(columns: Columns, given: Given, rows: Bools) -> ErrorSummary:
+    """Return the errors over some pictures, where an age is known and was given."""
+    scored = np.flatnonzero(rows & given.answered & ~np.isnan(columns.true_years))
+    true, years = columns.true_years[scored], given.years[scored]
+    return summarise(true, years, clusters=people_at(columns, scored))
 
 
 def age_for_class(sample: Sample, classes: AgeBins) -> float | None:
@@ -119,82 +102,67 @@ def age_for_class(sample: Sample, classes: AgeBins) -> float | None:
     return float(sample.age_range[0]) if first == last >= 0 else None
 
 
+def _ages_for_class(columns: Columns, classes: AgeBins) -> Floats:
+    """As `age_for_class`, of all pictures; NaN where there is none."""
+    found = columns.true_years.copy()
+    of_range = np.flatnonzero(np.isnan(found) & (columns.ranges[:, 0] >= 0))
+    first, last = (class_of_age(columns.ranges[of_range, end], classes) for end in (0, 1))
+    in_one = (first == last) & (first >= 0)
+    found[of_range[in_one]] = columns.ranges[of_range[in_one], 0]
+    return found
+
+
 def _classes(
-    records: Sequence[ImageRecord], index: int, classes: AgeBins | None
+    columns: Columns, given: Given, rows: Bools, classes: AgeBins | None
 ) -> ClassAccuracy | None:
     if classes is None:
         return None
-    true, given, people = [], [], []
-    for record in records:
-        outcome = record.outcomes.get(index)
-        age = age_for_class(record.sample, classes)
-        if age is not None and outcome is not None and outcome.status == "ok":
-            true.append(age)
-            given.append(-1 if outcome.class_index is None else outcome.class_index)
-            people.append(record.sample.identity)
-    return class_accuracy(true, given, classes, people)
+    ages = _ages_for_class(columns, classes)
+    scored = np.flatnonzero(rows & given.answered & ~np.isnan(ages))
+    people = [columns.identities[row] for row in scored.tolist()]
+    return class_accuracy(ages[scored], given.class_index[scored], classes, people)
 
 
-def _ranges(records: Sequence[ImageRecord], index: int) -> RangeScore | None:
-    scored = [
-        record
-        for record in records
-        if record.sample.age_range is not None and record.status_of(index) == "ok"
-    ]
-    if not scored:
+def _ranges(columns: Columns, given: Given, rows: Bools) -> RangeScore | None:
+    scored = np.flatnonzero(rows & given.answered & (columns.ranges[:, 0] >= 0))
+    if not len(scored):
         return None
-    ranges = np.array([record.sample.age_range for record in scored], dtype=np.float64)
-    years = np.array([record.outcomes[index].years for record in scored], dtype=np.float64)
+    ranges, years = columns.ranges[scored].astype(np.float64), given.years[scored]
     hits, distances = range_hit(ranges, years), distance_to_range(ranges, years)
-    people = people_in([record.sample.identity for record in scored])
+    people = people_in(people_at(columns, scored))
     return RangeScore(len(scored), float(hits.mean()), float(distances.mean()), people)
 
 
-def _seen(
-    records: Sequence[ImageRecord], index: int, trained: TrainingHashes | None
-) -> tuple[str, ...] | None:
-    if trained is None:
-        return None
-    return tuple(
-        record.sample.name
-        for record in records
-        if record.status_of(index) == "ok" and trained.contains(record.sha256)
-    )
-
-
-def _scored_only(records: Sequence[ImageRecord], index: int, near: NearCopies) -> NearCopies:
-    scored = {record.sample.name for record in records if record.status_of(index) == "ok"}
-    return replace(near, names=tuple(name for name in near.names if name in scored))
-
-
 def score_estimator(
-    records: Sequence[ImageRecord],
-    common: Sequence[ImageRecord],
-    index: int,
+    columns: Columns,
+    common: Bools,
+    name: str,
     classes: AgeBins | None,
-    trained: TrainingHashes | None = None,
-    near: NearCopies | None = None,
+    known: Known | None = None,
 ) -> Score:
-    """Compute all figures of the estimator at position `index`.
+    """Compute all figures of an estimator.
 
-    Pictures that it was `trained` on are scored, and listed in `Score.seen_in_training`.
+    Args:
+        columns: of all pictures.
+        common: shape (n,), see `common_subset`.
+        name: of the estimator.
+        classes: that it answers with; None for none.
+        known: the scored pictures that it knows from its training; they are scored, and listed.
     """
-    counts = Counter(record.status_of(index) for record in records)
-    clipped = sum(
-        record.outcomes[index].outside > CLIPPED_SHARE
-        for record in records
-        if record.status_of(index) == "ok"
-    )
-    ranked = common if _everywhere(common, index) else ()
+    given = columns.given[name]
+    answered = given.answered
+    scored = int(answered.sum())
+    everywhere = bool(answered[common].all())  # one that stands apart gave no age for some
+    ranked = common if everywhere else np.zeros_like(common)
     return Score(
-        errors=_errors(ranked, index),
-        own_errors=_errors(records, index),
-        scored=counts["ok"],
-        missed=counts["no_face"],
-        failed=sum(n for status, n in counts.items() if status not in ("ok", "no_face")),
-        clipped=clipped,
-        classes=_classes(ranked, index, classes),
-        ranges=_ranges(ranked, index),
-        seen_in_training=_seen(records, index, trained),
-        near_copies=None if near is None else _scored_only(records, index, near),
+        errors=errors_at(columns, given, ranked),
+        own_errors=errors_at(columns, given, answered),
+        scored=scored,
+        missed=columns.no_face,
+        failed=len(columns) - scored - columns.no_face,
+        clipped=int((given.outside[answered] > CLIPPED_SHARE).sum()),
+        classes=_classes(columns, given, ranked, classes),
+        ranges=_ranges(columns, given, ranked),
+        seen_in_training=None if known is None else known.seen,
+        near_copies=None if known is None else known.near,
     )

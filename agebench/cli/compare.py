@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,12 +100,12 @@ def command(
             progress=progress,
         )
     if report and out is not None:
+        from agebench.report.reading import ResultFile
         from agebench.report.writing import report_on
 
-        report_on(out)
+        report_on(ResultFile(out / RESULT_FILE, result.content()))
     if as_json:
-        # ASCII alone, so that it is JSON in whatever encoding stdout has.
-        click.echo(json.dumps(result.to_json(), allow_nan=False))
+        _print_json(result)
     else:
         print_result(result, console, full=full)
         if out is not None:
@@ -116,7 +115,14 @@ def command(
     _require_all(result, allowed=bool(settings["skip_unavailable"]))
     _require_ages(result)
     if gates.wanted:
-        gates.require(result.to_json())
+        gates.require(result.content())
+
+
+def _print_json(result: CompareResult) -> None:
+    # ASCII alone, so that it is JSON in whatever encoding stdout has.
+    for piece in result.json_pieces():
+        click.echo(piece, nl=False)
+    click.echo()
 
 
 def _require_all(result: CompareResult, *, allowed: bool) -> None:

@@ -55,7 +55,8 @@ class CompareResult(MeasuredResult):
     @cached_property
     def _joined(self) -> Joined:
         # As a file has it: what is shown does not depend on whether it was saved in between.
-        content = json.loads(json.dumps(self.to_json()))
+        head = {**self.content(), "images": []}
+        content = {**json.loads(json.dumps(head)), "images": self.images}
         return join([ResultFile(Path("this result"), content)])
 
     def __repr__(self) -> str:
@@ -93,7 +94,7 @@ class CompareResult(MeasuredResult):
         if rows == "estimators":
             return estimators_table(summary(self._joined))
         if rows == "predictions":
-            return predictions_table(self.records, self.estimators)
+            return predictions_table(self.table_lines())
         raise UsageError(f"expected rows='estimators' or 'predictions', got {rows!r}")
 
     def save(self, folder: str | Path) -> Path:

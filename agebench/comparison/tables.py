@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agebench.bench.prediction_rows import predictions_csv
-from agebench.bench.records import ImageRecord
-from agebench.bench.results import EstimatorResult
 from agebench.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -27,20 +24,17 @@ def estimators_table(rows: Sequence[Mapping[str, Any]]) -> DataFrame:
     return table
 
 
-def predictions_table(
-    records: Sequence[ImageRecord], estimators: Sequence[EstimatorResult]
-) -> DataFrame:
-    """Return predictions.csv as a table: one row per picture and estimator.
+def predictions_table(lines: Iterable[str]) -> DataFrame:
+    """Return the lines of predictions.csv as a table: one row per picture and estimator.
 
     Raises:
         MissingDependencyError: pandas is not installed.
     """
-    text = predictions_csv(records, estimators)
     # A name such as "nan" or "007.jpg" is a name; empty cells of figures are NaN.
     names = ("image", "estimator", "identity", "status", "reason", "sha256")
     texts = dict.fromkeys(names, str)
     table: DataFrame = _pandas().read_csv(
-        io.StringIO(text), dtype=texts, na_values=[""], keep_default_na=False
+        io.StringIO("".join(lines)), dtype=texts, na_values=[""], keep_default_na=False
     )
     return table
 

@@ -119,21 +119,20 @@ def unseen_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
     names = frozenset((*(seen or {}).get("images", ()), *near.get("images", ())))
     if not names:
         return None
-    return _errors(joined, entry, [image["image"] not in names for image in joined.images])
+    keep = [image["image"] not in names for image in joined.images]
+    return _errors(joined, entry, np.asarray(keep, np.bool_))
 
 
 def unclipped_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
     """Return the errors over the common pictures of whole crops; None where none was clipped."""
     if not entry.content["clipped"]:
         return None
-    images = joined.results[entry.result].images
-    outcomes = (image["predictions"].get(entry.name) for image in images)
-    whole = [(outcome or {}).get("outside", 0.0) <= CLIPPED_SHARE for outcome in outcomes]
-    return _errors(joined, entry, whole)
+    outside = joined.columns[entry.result].given[entry.name].outside
+    return _errors(joined, entry, outside <= CLIPPED_SHARE)
 
 
-def _errors(joined: Joined, entry: Entry, keep: list[bool]) -> ErrorSummary:
+def _errors(joined: Joined, entry: Entry, keep: Bools) -> ErrorSummary:
     given = joined.rows & np.isfinite(entry.years)
-    rows: Bools = np.asarray(given & np.asarray(keep, np.bool_))
+    rows: Bools = np.asarray(given & keep)
     true, predicted = joined.true_years[rows], entry.years[rows]
     return summarise(true, predicted, clusters=joined.people(rows))

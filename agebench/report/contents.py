@@ -288,7 +288,10 @@ RESULT = record(
         "dataset": _DATASET,
         "detector": _DETECTOR,
         "settings": _SETTINGS,
-        "pictures": record({"total": COUNT, "common_subset": COUNT, "several_faces": COUNT}),
+        "pictures": record(
+            {"total": COUNT, "common_subset": COUNT, "several_faces": COUNT},
+            {"taken_over": COUNT},
+        ),
         "shared_latency": mapping(_STAGE),
         "estimators": listed(_estimator, most=MOST_ESTIMATORS),
         "images": listed(_IMAGE),

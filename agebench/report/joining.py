@@ -12,7 +12,9 @@ import numpy as np
 
 from agebench.arrays import Bools
 from agebench.bench.analysis import analyse
+from agebench.bench.columns import Columns, columns_of
 from agebench.bench.contamination import contamination_of
+from agebench.bench.scores import people_at
 from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError
@@ -95,7 +97,7 @@ class Joined:
         results: in the order given.
         entries: every estimator of every result, best mean error first; then those that are
             contaminated, then those without an error.
-        true_years: shape (pictures,), NaN where only a range is known.
+        columns: the pictures of each result.
         common: shape (pictures,): true where every estimator that works gave an age.
         analysis: "analysis" of the result, or of the joined ones, by the entries' labels.
         remarks: what a reader must know of the joining, in sentences.
@@ -103,7 +105,7 @@ class Joined:
 
     results: tuple[ResultFile, ...]
     entries: tuple[Entry, ...]
-    true_years: Floats
+    columns: tuple[Columns, ...]
     common: Bools
     analysis: Mapping[str, Any]
     remarks: tuple[str, ...]
@@ -112,6 +114,11 @@ class Joined:
     def images(self) -> Sequence[Mapping[str, Any]]:
         """The pictures, as the first result has them."""
         return self.results[0].images
+
+    @property
+    def true_years(self) -> Floats:
+        """Shape (pictures,), NaN where only a range is known."""
+        return self.columns[0].true_years
 
     @property
     def dataset(self) -> Mapping[str, Any]:
@@ -146,7 +153,7 @@ class Joined:
 
     def people(self, rows: Bools) -> list[str | None] | None:
         """Return who is on those pictures; None where nobody is known."""
-        return _people(self.images, rows)
+        return people_at(self.columns[0], np.flatnonzero(rows))
 
 
 def letter(position: int) -> str:
@@ -176,8 +183,9 @@ def join(results: Sequence[ResultFile]) -> Joined:
     if not results:
         raise UsageError("expected at least one result file, got none")
     _check_comparable(results)
-    true = _true_years(results[0])
-    parts = [_predictions(result) for result in results]
+    columns = [_columns(result) for result in results]
+    true = columns[0].true_years
+    parts = [{name: item.years for name, item in part.given.items()} for part in columns]
     for result, part in zip(results, parts, strict=True):
         rows = _common(part.values(), _least_answered(results=[result]))
         _check_figures(result, part, rows & np.isfinite(true), true)
@@ -193,7 +201,7 @@ def join(results: Sequence[ResultFile]) -> Joined:
             result=at,
             content=item,
             years=part[item["name"]],
-            errors=_errors(results, item, part[item["name"]], common, true),
+            errors=_errors(results, columns[0], item, part[item["name"]], common),
             ranges=_ranges(results, item, part[item["name"]], common),
             analysis=analysis["estimators"].get(labels[at, item["name"]]),
             contamination=contamination_of(item, result.dataset),
@@ -205,7 +213,7 @@ def join(results: Sequence[ResultFile]) -> Joined:
     return Joined(
         results=tuple(results),
         entries=tuple(entries),
-        true_years=true,
+        columns=tuple(columns),
         common=common,
         analysis=analysis,
         remarks=tuple(_remarks(results, int(common.sum()))),
@@ -263,19 +271,12 @@ def _check_comparable(results: Sequence[ResultFile]) -> None:
             raise UsageError(f"{first.path} and {other.path} can't stand in one report: {reason}")
 
 
-def _true_years(result: ResultFile) -> Floats:
-    years = (image["true_years"] for image in result.images)
-    return np.asarray([np.nan if age is None else age for age in years], np.float64)
-
-
-def _predictions(result: ResultFile) -> dict[str, Floats]:
-    """Predicted ages by estimator, NaN where there is none."""
-    found = {item["name"]: np.full(len(result.images), np.nan) for item in result.estimators}
-    for row, image in enumerate(result.images):
-        for name, outcome in image["predictions"].items():
-            if outcome["status"] == "ok" and outcome["years"] is not None:
-                found[name][row] = outcome["years"]
-    return found
+def _columns(result: ResultFile) -> Columns:
+    """Predicted ages by estimator, and what else is known of the pictures."""
+    try:
+        return columns_of(result.images, [item["name"] for item in result.estimators])
+    except ValueError as error:
+        raise AgebenchError(f"{result.path} is not a result: {error}") from error
 
 
 def _common(predictions: Iterable[Floats], least: float = LEAST_ANSWERED) -> Bools:
@@ -309,26 +310,22 @@ def _same(own: float | None, stated: float | None) -> bool:
     return abs(own - stated) <= TOLERANCE_YEARS
 
 
-def _people(images: Sequence[Mapping[str, Any]], rows: Bools) -> list[str | None] | None:
-    people = [images[row]["identity"] for row in np.flatnonzero(rows).tolist()]
-    return people if any(name is not None for name in people) else None
-
-
 def _errors(
     results: Sequence[ResultFile],
+    columns: Columns,
     item: Mapping[str, Any],
     years: Floats,
     common: Bools,
-    true: Floats,
 ) -> ErrorSummary | None:
     if not item["available"]:
         return None
     if len(results) == 1:
         return stated_errors(item["errors"])
+    true = columns.true_years
     rows = np.asarray(common & np.isfinite(true))
     if not np.isfinite(years[rows]).all():  # it stands apart, and has no error to be ranked by
         rows = np.zeros_like(rows)
-    people = _people(results[0].images, rows)
+    people = people_at(columns, np.flatnonzero(rows))
     return summarise(true[rows], years[rows], clusters=people)
 
 

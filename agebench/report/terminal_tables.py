@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -17,6 +19,7 @@ from rich.text import Text
 from agebench.bench.latency import OWN_STAGES, StageTimes
 from agebench.bench.loading import reads_back_its_runtime
 from agebench.bench.results import RESULT_FILE, CompareResult, EstimatorResult
+from agebench.bench.scores import Score
 from agebench.bench.speed_tables import busy_lines, faster_lines
 from agebench.bench.swaps import swaps_tried
 from agebench.bench.timing import busyness_json
@@ -131,7 +134,7 @@ def _class_shares(
 def count_table(result: CompareResult) -> Table:
     """How many pictures were scored, missed, failed and clipped."""
     columns = ("estimator", "scored", "no face", "failed", "clipped")
-    table = _table(f"Pictures of {len(result.records)}", columns)
+    table = _table(f"Pictures of {result.pictures.total}", columns)
     for item in _scored(result):
         score = item.score
         if score is not None:
@@ -218,9 +221,14 @@ def _remarks(result: CompareResult) -> list[str]:
     if problems:
         remarks.append(f"Left out while listing the data set: {len(problems)}.")
         remarks += [f"  {item['name']}: {item['reason']}" for item in problems[:MAX_LISTED]]
-    several = sum(record.faces > 1 for record in result.records)
+    several = result.pictures.several_faces
     if several:
         remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
+    if result.pictures.taken_over:
+        remarks.append(
+            f"{result.pictures.taken_over:,} of the pictures had been looked at by a run before, "
+            "which was broken off."
+        )
     return [*remarks, *_few(result), *_tests(result), *_failures(result), *_busy(result)]
 
 
@@ -267,42 +275,55 @@ def _tests(result: CompareResult) -> list[str]:
 def _few(result: CompareResult) -> list[str]:
     """Say it where the figures stand on a small part of the pictures, or on a handful."""
     remarks = []
-    missed = sum(record.status == "no_face" for record in result.records)
-    if missed > MANY_MISSED * len(result.records):
+    scores = _scores(result)
+    missed = scores[0].missed if scores else 0
+    if missed > MANY_MISSED * result.pictures.total:
         reference = result.about["detector"]["reference"]
         remarks.append(
-            f"NO FACE in {missed} of {len(result.records)} pictures by {reference}: another "
+            f"NO FACE in {missed} of {result.pictures.total} pictures by {reference}: another "
             "detector may find them ('agebench ls detectors'), or 'aligned' where the pictures "
             "are faces cut out alike."
         )
-    scored = max((item.score.scored for item in _scored(result) if item.score), default=0)
+    scored = max((score.scored for score in scores), default=0)
     if scored < FEW_PICTURES:
         remarks.append(f"Pictures scored: ONLY {scored}. Such figures say next to nothing.")
     return remarks
 
 
+def _scores(result: CompareResult) -> list[Score]:
+    return [item.score for item in _scored(result) if item.score is not None]
+
+
 def _failures(result: CompareResult) -> list[str]:
-    listed = [
-        f"  {record.sample.name}: {record.reason}"
-        for record in result.records
-        if record.status in ("unreadable", "detector_failed", "crop_failed")
-    ]
-    for index, item in enumerate(result.estimators):
-        listed += [
-            f"  {record.sample.name}: {item.name}: {record.outcomes[index].reason}"
-            for record in result.records
-            if index in record.outcomes and record.outcomes[index].status != "ok"
-        ]
-    if not listed:
+    of_pictures: list[str] = []
+    by_estimator: dict[str, list[str]] = {item.name: [] for item in result.estimators}
+    failed = 0
+    for image in result.images if any(score.failed for score in _scores(result)) else ():
+        for name, reason in _why_failed(image):
+            failed += 1
+            listed = by_estimator[name] if name else of_pictures
+            if len(listed) < MAX_LISTED:
+                listed.append(f"  {image['image']}: {f'{name}: ' if name else ''}{reason}")
+    if not failed:
         return []
-    more = len(listed) - MAX_LISTED
-    rest = [f"  and {more} more, all in {'result.json'}"] if more > 0 else []
-    return [f"Failed: {len(listed)}.", *listed[:MAX_LISTED], *rest]
+    first = [*of_pictures, *itertools.chain.from_iterable(by_estimator.values())][:MAX_LISTED]
+    more = failed - len(first)
+    rest = [f"  and {more} more, all in {RESULT_FILE}"] if more > 0 else []
+    return [f"Failed: {failed}.", *first, *rest]
+
+
+def _why_failed(image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield the estimator's name, "" where none could be asked, and the reason."""
+    if image["status"] in ("unreadable", "detector_failed", "crop_failed"):
+        yield "", image["reason"]
+    for name, said in image["predictions"].items():
+        if said["status"] != "ok":
+            yield name, said["reason"]
 
 
 def print_result(result: CompareResult, console: Console, *, full: bool = False) -> None:
     """Print the ranking, then the remarks; with `full` all tables that have something to say."""
-    joined = join([ResultFile(Path(RESULT_FILE), result.to_json())])
+    joined = join([ResultFile(Path(RESULT_FILE), result.content())])
     for line in ranking_lines(joined, console.width):
         console.print(line, highlight=False, soft_wrap=True)
     if full:

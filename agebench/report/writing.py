@@ -12,7 +12,7 @@ from agebench.report import page, tables
 from agebench.report.changes import changes
 from agebench.report.gallery import check_root
 from agebench.report.joining import Joined, join
-from agebench.report.reading import SweepFile, read_result
+from agebench.report.reading import ResultFile, SweepFile
 from agebench.types import plain
 
 FORMATS = ("html", "md", "tex", "csv")
@@ -93,13 +93,13 @@ def write_report(
     return written
 
 
-def report_on(folder: Path) -> Path:
-    """Write the page of the result in `folder` beside it; return its path.
+def report_on(result: ResultFile) -> Path:
+    """Write the page of a result beside it; return its path.
 
     Raises:
-        AgebenchError: there is no result, or the page can't be written.
+        AgebenchError: the page can't be written.
     """
-    (path,) = write_report(join([read_result(folder)]), folder)
+    (path,) = write_report(join([result]), result.path.parent)
     return path
 
 

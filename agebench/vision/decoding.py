@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -42,7 +42,7 @@ def decode_sample(sample: Sample, max_pixels: int) -> Decoded:
     return Decoded(sample, image, sha256)
 
 
-def decode_all(samples: Sequence[Sample], *, workers: int, max_pixels: int) -> Iterator[Decoded]:
+def decode_all(samples: Iterable[Sample], *, workers: int, max_pixels: int) -> Iterator[Decoded]:
     """Yield all pictures in order; `workers` threads decode ahead, 0 decodes in the caller's."""
     if workers == 0:
         yield from (decode_sample(sample, max_pixels) for sample in samples)
@@ -55,7 +55,7 @@ def decode_all(samples: Sequence[Sample], *, workers: int, max_pixels: int) -> I
 
 
 def _in_order(
-    pool: ThreadPoolExecutor, samples: Sequence[Sample], ahead: int, max_pixels: int
+    pool: ThreadPoolExecutor, samples: Iterable[Sample], ahead: int, max_pixels: int
 ) -> Iterator[Decoded]:
     waiting: deque[Future[Decoded]] = deque()
     for sample in samples:

@@ -18,6 +18,7 @@ from agebench.estimators.answers import AnswersFile
 from agebench.estimators.answers_table import read_answers
 from agebench.protocols import DetectorSpec
 from agebench.registry import load_estimator
+from agebench.report.reading import read_result
 from agebench.report.writing import report_on
 from agebench.types import Face, Image, Sample
 
@@ -196,7 +197,7 @@ def test_exported_answers_give_the_very_same_figures(tmp_path: Path) -> None:
         assert score.missed == wanted.missed == 0
         assert result.estimators[0].latency == {}
     assert alone.about["detector"]["chosen_because"].startswith("nobody looks at the pictures")
-    assert report_on(tmp_path / "alone").is_file()
+    assert report_on(read_result(tmp_path / "alone")).is_file()
 
 
 def test_answers_beside_an_estimator_are_scored_on_the_same_faces(tmp_path: Path) -> None:

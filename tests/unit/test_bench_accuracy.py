@@ -13,8 +13,9 @@ import pytest
 from PIL import Image as PillowImage
 
 from agebench.bench.accuracy import PassSettings, predicted_class, run_accuracy
+from agebench.bench.columns import Columns, columns_of
 from agebench.bench.compare import compare
-from agebench.bench.records import ImageRecord
+from agebench.bench.records import ImageRecord, image_json
 from agebench.bench.scores import common_subset, score_estimator
 from agebench.bench.settings import CompareSettings
 from agebench.buckets import ADIENCE_CLASSES as ADIENCE
@@ -120,6 +121,14 @@ def _how(batch_size: int = 32, workers: int = 0) -> PassSettings:
     return PassSettings(batch_size, workers, max_pixels=10_000)
 
 
+def _pass(samples: Sequence[Sample], *what: Any) -> list[ImageRecord]:
+    return [record for group in run_accuracy(samples, *what) for record in group]
+
+
+def _columns(records: Sequence[ImageRecord], *names: str) -> Columns:
+    return columns_of([image_json(record, names) for record in records], names)
+
+
 def _years(records: Sequence[ImageRecord], index: int) -> dict[str, float | None]:
     return {
         record.sample.name: record.outcomes[index].years
@@ -129,7 +138,7 @@ def _years(records: Sequence[ImageRecord], index: int) -> dict[str, float | None
 
 
 def test_every_picture_gets_its_status_and_reason(samples: list[Sample]) -> None:
-    records = run_accuracy(samples, ColourDetector(), [Shade()], _how())
+    records = _pass(samples, ColourDetector(), [Shade()], _how())
     assert [record.status for record in records] == [
         "ok",
         "ok",
@@ -145,18 +154,20 @@ def test_every_picture_gets_its_status_and_reason(samples: list[Sample]) -> None
 
 
 def test_the_largest_face_is_used_and_all_are_counted(samples: list[Sample]) -> None:
-    record = run_accuracy(samples[:1], ColourDetector(), [Shade()], _how())[0]
+    record = _pass(samples[:1], ColourDetector(), [Shade()], _how())[0]
     assert (record.box_xyxy, record.score, record.faces) == (CENTRED.box_xyxy, 0.9, 2)
     assert record.frame_from == "box"
 
 
 def test_hand_computed_figures(samples: list[Sample]) -> None:
     estimators = [Shade(), FailsOnPoison("flaky")]
-    records = run_accuracy(samples, ColourDetector(), estimators, _how())
-    common = common_subset(records, 2)
-    assert [record.sample.name for record in common] == ["a.png", "b.png", "g.png"]
+    records = _pass(samples, ColourDetector(), estimators, _how())
+    columns = _columns(records, "shade", "flaky")
+    common = common_subset(columns)
+    names = [record.sample.name for record, shared in zip(records, common, strict=True) if shared]
+    assert names == ["a.png", "b.png", "g.png"]
 
-    shade = score_estimator(records, common, 0, None)
+    shade = score_estimator(columns, common, "shade", None)
     # |25-20|, |28-30|, |46-40| on the common ones; |77-70| = 7 is shade's alone.
     assert shade.errors.n == 3
     assert shade.errors.mae_years == pytest.approx((5 + 2 + 6) / 3)
@@ -166,13 +177,13 @@ def test_hand_computed_figures(samples: list[Sample]) -> None:
     assert shade.own_errors.mae_years == pytest.approx((5 + 2 + 6 + 7) / 4)
     assert (shade.scored, shade.missed, shade.failed, shade.clipped) == (4, 1, 2, 1)
 
-    flaky = score_estimator(records, common, 1, None)
+    flaky = score_estimator(columns, common, "flaky", None)
     assert flaky.errors.mae_years == shade.errors.mae_years
     assert (flaky.scored, flaky.missed, flaky.failed, flaky.clipped) == (3, 1, 3, 1)
 
 
 def test_one_bad_face_spoils_no_other_of_its_batch(samples: list[Sample]) -> None:
-    records = run_accuracy(samples, ColourDetector(), [FailsOnPoison()], _how())
+    records = _pass(samples, ColourDetector(), [FailsOnPoison()], _how())
     assert _years(records, 0) == {"a.png": 25, "b.png": 28, "f.png": None, "g.png": 46}
     bad = next(record for record in records if record.sample.name == "f.png")
     assert bad.outcomes[0].status == "estimator_failed"
@@ -183,17 +194,18 @@ def test_an_estimator_that_always_fails_does_not_empty_the_common_subset(
     samples: list[Sample],
 ) -> None:
     estimators = [Shade(), AlwaysFails("dead")]
-    records = run_accuracy(samples, ColourDetector(), estimators, _how())
-    common = common_subset(records, 2)
-    assert len(common) == 4
-    dead = score_estimator(records, common, 1, None)
+    records = _pass(samples, ColourDetector(), estimators, _how())
+    columns = _columns(records, "shade", "dead")
+    common = common_subset(columns)
+    assert common.sum() == 4
+    dead = score_estimator(columns, common, "dead", None)
     assert (dead.scored, dead.failed, dead.errors.n) == (0, 6, 0)
     assert dead.errors.mae_years is None
 
 
 def test_nobody_alive_gives_an_empty_subset(samples: list[Sample]) -> None:
-    records = run_accuracy(samples, ColourDetector(), [AlwaysFails()], _how())
-    assert common_subset(records, 1) == []
+    records = _pass(samples, ColourDetector(), [AlwaysFails()], _how())
+    assert not common_subset(_columns(records, "dead")).any()
 
 
 class _Duck:
@@ -216,7 +228,7 @@ def test_wrong_answers_are_failures(
     samples: list[Sample], answer: Callable[[int], Any], reason: str
 ) -> None:
     estimators = [Shade(), Answers("odd", answer)]
-    records = run_accuracy(samples, ColourDetector(), estimators, _how())
+    records = _pass(samples, ColourDetector(), estimators, _how())
     assert _years(records, 0) == {"a.png": 25, "b.png": 28, "f.png": 77, "g.png": 46}
     odd = [record.outcomes[1] for record in records if record.status == "ok"]
     assert [outcome.status for outcome in odd] == ["estimator_failed"] * 4
@@ -226,7 +238,7 @@ def test_wrong_answers_are_failures(
 def test_a_distribution_that_does_not_fit_the_bins_is_a_failure(samples: list[Sample]) -> None:
     wrong = Answers("wrong", lambda n: [AgePrediction(3.0, np.full(9, 1 / 9))] * n)
     wrong.spec = replace(wrong.spec, bins=ADIENCE, classes=ADIENCE)
-    records = run_accuracy(samples[:1], ColourDetector(), [wrong], _how())
+    records = _pass(samples[:1], ColourDetector(), [wrong], _how())
     assert records[0].outcomes[0].reason == "expected 8 probabilities (spec.bins), got 9"
 
 
@@ -241,7 +253,7 @@ def test_batches_and_workers_change_nothing(
         for sample in samples
     ]
     estimator = Shade()
-    records = run_accuracy(
+    records = _pass(
         many, ColourDetector(), [estimator, FailsOnPoison("flaky")], _how(batch_size, workers)
     )
     assert [record.sample.name for record in records] == [sample.name for sample in many]
@@ -255,7 +267,7 @@ def test_batches_and_workers_change_nothing(
 
 def test_detection_runs_once_per_picture(samples: list[Sample]) -> None:
     detector = ColourDetector()
-    run_accuracy(samples, detector, [Shade("one"), Shade("two"), Shade("three")], _how())
+    _pass(samples, detector, [Shade("one"), Shade("two"), Shade("three")], _how())
     assert detector.calls == {25: 1, 28: 1, NO_FACE: 1, DETECTOR_BREAKS: 1, POISON: 1, 46: 1}
 
 
@@ -272,7 +284,7 @@ def test_equal_crop_specs_are_cut_once(
     monkeypatch.setattr(crops, "cut_crops", counting)
     larger = CropSpec({"face": ViewSpec("face", (8, 8))})
     estimators = [Shade("one"), Shade("larger", larger), Shade("two")]
-    records = run_accuracy(samples[:1], ColourDetector(), estimators, _how())
+    records = _pass(samples[:1], ColourDetector(), estimators, _how())
     assert cut == [estimators[0].spec.crop, larger]
     assert [records[0].outcomes[index].years for index in range(3)] == [25, 25, 25]
 
@@ -288,10 +300,11 @@ def test_a_picture_that_cannot_be_cut_is_listed_and_the_run_goes_on(
         return real(image, frames, spec)
 
     monkeypatch.setattr(crops, "cut_crops", breaks)
-    records = run_accuracy(samples, ColourDetector(), [Shade()], _how())
+    records = _pass(samples, ColourDetector(), [Shade()], _how())
     assert (records[0].status, records[0].reason) == ("crop_failed", "RuntimeError: too odd")
     assert _years(records, 0) == {"b.png": 28, "f.png": 77, "g.png": 46}
-    assert score_estimator(records, common_subset(records, 1), 0, None).failed == 3
+    columns = _columns(records, "shade")
+    assert score_estimator(columns, common_subset(columns), "shade", None).failed == 3
 
 
 def test_a_face_without_any_view_is_not_asked_about(samples: list[Sample]) -> None:
@@ -300,11 +313,12 @@ def test_a_face_without_any_view_is_not_asked_about(samples: list[Sample]) -> No
             return [Face((900.0, 900.0, 950.0, 950.0), 1.0)]
 
     estimator = Shade()
-    records = run_accuracy(samples[:1], Elsewhere(), [estimator], _how())
+    records = _pass(samples[:1], Elsewhere(), [estimator], _how())
     assert records[0].outcomes[0].status == "missing_view"
     assert "face" in records[0].outcomes[0].reason
     assert estimator.batches == []
-    assert score_estimator(records, [], 0, None).failed == 1
+    columns = _columns(records, "shade")
+    assert score_estimator(columns, common_subset(columns), "shade", None).failed == 1
 
 
 def test_progress_counts_every_picture(samples: list[Sample]) -> None:
@@ -313,7 +327,7 @@ def test_progress_counts_every_picture(samples: list[Sample]) -> None:
     def note(stage: str, done: int, total: int) -> None:
         steps.append((stage, done, total))
 
-    run_accuracy(samples, ColourDetector(), [Shade()], _how(), note)
+    _pass(samples, ColourDetector(), [Shade()], _how(), note)
     assert steps == [("accuracy", number, 7) for number in range(1, 8)]
 
 

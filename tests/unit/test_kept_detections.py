@@ -60,10 +60,11 @@ def pictures(tmp_path: Path) -> SampleList:
 def _asked(file: Path, pictures: SampleList, detector: Counting) -> list[object]:
     with KeptDetections(file) as kept:
         how = PassSettings(4, 0, 10_000, kept)
-        records = run_accuracy(pictures.samples, detector, [Constant()], how)
+        groups = list(run_accuracy(pictures.samples, detector, [Constant()], how))
     return [
         (item.status, item.box_xyxy, item.score, item.landmarks_xy, item.frame_from)
-        for item in records
+        for group in groups
+        for item in group
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agebench.bench.results import CompareResult
+from agebench.bench.results import CompareResult, PictureCounts
 from agebench.report.terminal_tables import pair_table
 
 
@@ -21,7 +21,7 @@ def _shown(**pair: Any) -> str:
         "verdict": "no difference shown",
         **pair,
     }
-    result = CompareResult((), [], 9, None, {}, {"pairs": [given]})
+    result = CompareResult((), [], PictureCounts(9, 9, 0), None, {}, {"pairs": [given]})
     console = Console(width=120)
     with console.capture() as capture:
         console.print(pair_table(result))

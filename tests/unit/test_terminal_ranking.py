@@ -11,7 +11,7 @@ import pytest
 from rich.cells import cell_len
 
 from agebench.bench.analysis import analyse
-from agebench.bench.results import CompareResult
+from agebench.bench.results import CompareResult, PictureCounts
 from agebench.report.joining import Joined, join
 from agebench.report.reading import read_result
 from agebench.report.terminal_ranking import in_the_middle, ranking_lines
@@ -94,7 +94,9 @@ def test_classes_of_an_estimator_without_any_are_adiences(make_result: Make) -> 
     stated = analysis["estimators"]["good"]["buckets"]
     console = Console(width=100)
     with console.capture() as capture:
-        console.print(share_table(CompareResult((item,), [], 60, None, {}, analysis)))
+        console.print(
+            share_table(CompareResult((item,), [], PictureCounts(60, 60, 0), None, {}, analysis))
+        )
     (row,) = (line for line in capture.get().splitlines() if "good" in line)
     assert f"{100 * stated['exact']:.1f}" in row
     assert f"{100 * stated['one_off']:.1f}" in row
