@@ -7,8 +7,8 @@ benchmarks/calibrate.py made of one) with their parity gates (on real pictures o
 part; what the 8-bit file rounds by is measured on the training part), copies the lists of training
 pictures, and enters sizes and hashes into pretrained/weights.toml.
 
-Then it makes what the training pictures look like, for each list that lacks it, from all sets that
-were trained on:
+Then it makes what the training pictures look like, from all sets that were trained on; a list whose
+pictures are all on another one needs nothing of its own:
     python benchmarks/make_weights.py --root UTKFACE --pictures csv:MORE.csv --pictures fairface:DIR
 With neither run given that is all that it does.
 """
@@ -26,7 +26,12 @@ from pathlib import Path
 
 from agebench.cli.doctor import open_dataset, split_against
 from agebench.cli.progress import progress_bars
-from agebench.datasets.training_hashes import RUN_HASHES, hashes_beside, read_training_hashes
+from agebench.datasets.training_hashes import (
+    RUN_HASHES,
+    TrainingHashes,
+    hashes_beside,
+    read_training_hashes,
+)
 from agebench.datasets.training_looks import looks_file
 from agebench.train.loop import BEST_FILE
 
@@ -56,10 +61,22 @@ def enter(path: Path) -> None:
     MANIFEST.write_text(text, encoding="utf-8")
 
 
+def lists_to_look_at(lists: Sequence[TrainingHashes]) -> dict[Path, TrainingHashes]:
+    """Return the lists that need looks of their own, by their files: the longest, and so on.
+
+    One list's looks serve every list whose pictures are all on it.
+    """
+    found: dict[Path, TrainingHashes] = {}
+    for trained in sorted(lists, key=len, reverse=True):
+        if not any(trained.prefixes <= other.prefixes for other in found.values()):
+            found[looks_file(PRETRAINED, trained.body_sha256)] = trained
+    return found
+
+
 def make_looks(pictures: Sequence[str]) -> None:
     """Write the looks of the pictures of every list that has none; old ones go."""
     lists = [read_training_hashes(path) for path in sorted(PRETRAINED.glob("*training-hashes.bin"))]
-    files = {looks_file(PRETRAINED, trained.body_sha256): trained for trained in lists}
+    files = lists_to_look_at(lists)
     for stale in set(PRETRAINED.glob("training-looks-*.bin")) - set(files):
         stale.unlink()
     missing = {path: trained for path, trained in files.items() if not path.exists()}

@@ -14,15 +14,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from agebench.bench.records import ImageRecord
+from agebench.datasets.look_search import Match, Query
 from agebench.datasets.near_search import pictures_agree
 from agebench.datasets.splits import Split
 from agebench.datasets.training_hashes import PREFIX_BYTES, TrainingHashes
-from agebench.datasets.training_looks import SURE_BITS, LooksLike
+from agebench.datasets.training_looks import LooksLike
 from agebench.errors import ImageError
 from agebench.protocols import Dataset, ProgressStep
 from agebench.types import Image, Sample
 from agebench.vision.images import read_image
-from agebench.vision.looks import look_pair
+from agebench.vision.looks import moved
+from agebench.vision.similarity import without_frame
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +69,10 @@ class NearCopyWatch:
         lists = [key for key, one in self._lists.items() if not one.contains(record.sha256)]
         if not lists:
             return
-        pair = look_pair(image_bgr)
+        query = Query.of(image_bgr)
         for key in lists:
             looks = self._lists[key].looks
-            if looks is not None and (like := looks.like(pair)):
+            if looks is not None and (like := looks.like(query)):
                 self._like[key][record.sample.name] = like
 
     def found(
@@ -117,7 +119,7 @@ def _judge(
         here = [item for item in candidates if item.prefix in at_hand]
         away = [item for item in candidates if item.prefix not in at_hand]
         compared += bool(here)
-        if any(item.bits <= SURE_BITS for item in away) or _confirmed(samples[name], here, at_hand):
+        if any(item.match.is_sure for item in away) or _confirmed(samples[name], here, at_hand):
             names.append(name)
         if done % 32 == 0 or done == len(like):
             progress("near copies", done, len(like))
@@ -132,11 +134,21 @@ def _confirmed(
         return False
     with suppress(ImageError):  # a picture has gone meanwhile
         image = read_image(sample.path)
-        turned = np.ascontiguousarray(image[:, ::-1])
         return any(
-            pictures_agree(
-                read_image(at_hand[item.prefix].path), turned if item.mirrored else image
-            )
-            for item in candidates
+            is_copy(image, read_image(at_hand[item.prefix].path), item.match) for item in candidates
         )
     return False
+
+
+def is_copy(image_bgr: Image, training_bgr: Image, match: Match) -> bool:
+    """Tell by pixels whether a picture is a copy of the training picture that its look is like.
+
+    Args:
+        image_bgr: uint8 (height, width, 3).
+        training_bgr: the same of the training picture.
+        match: of their looks.
+    """
+    fitted = moved(without_frame(image_bgr), match.move)
+    if match.mirrored:
+        fitted = np.ascontiguousarray(fitted[:, ::-1])
+    return pictures_agree(training_bgr, fitted)

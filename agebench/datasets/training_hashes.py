@@ -17,14 +17,23 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from agebench.datasets.training_looks import TrainingLooks, make_looks, read_looks, write_looks
+from agebench.datasets.training_looks import (
+    TrainingLooks,
+    lists_with_looks,
+    make_looks,
+    merged,
+    read_looks,
+    write_looks,
+)
 from agebench.errors import AgebenchError
 from agebench.files import read_whole, write_whole
 from agebench.protocols import ProgressStep, no_progress
+from agebench.regular import open_regular
 from agebench.types import Sample
 from agebench.weights import sha256_of
 
@@ -36,6 +45,7 @@ RUN_HASHES = "training-hashes.bin"
 LARGEST_BYTES = 1_000_000_000
 """Larger files are refused: this holds a hundred million pictures."""
 
+_HEAD_BYTES = 4096  # of a list, that name its checksum
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
@@ -91,7 +101,7 @@ class TrainingHashes:
     def write_looks_beside(
         self, folder: Path, samples: Sequence[Sample], progress: ProgressStep = no_progress
     ) -> tuple[Path, int]:
-        """Write what the pictures look like, for all lists of the same pictures in a folder.
+        """Write what the pictures look like, for all lists in a folder that have some of them.
 
         Args:
             folder: that the list lies in.
@@ -179,8 +189,10 @@ def hashes_beside(model: Path) -> Path:
 def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:
     """Read the list beside a model file, or the first of `others` that is there; None without.
 
+    What its pictures look like comes from all files of looks in its folder.
+
     Raises:
-        AgebenchError: a list is there but damaged, or it is of another model.
+        AgebenchError: a list or a file of looks is there but damaged, or it is of another model.
     """
     there = (path for path in (hashes_beside(model), *others) if path.is_file())
     found = next(there, None)
@@ -193,8 +205,35 @@ def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:
             f"{of[:12]}...): one of them was replaced alone, or an export was stopped halfway: "
             "export the model again, or move the list away"
         )
-    looks = read_looks(found.parent, trained.body_sha256, sorted(trained.prefixes))
-    return replace(trained, looks=looks)
+    return replace(trained, looks=_looks_beside(found.parent, trained))
+
+
+def _looks_beside(folder: Path, trained: TrainingHashes) -> TrainingLooks | None:
+    """Return what is known of how the pictures of a list look, by all looks in its folder.
+
+    Looks are kept in the order of one list; with that list beside them they serve every other.
+    """
+    parts = []
+    for list_sha256 in lists_with_looks(folder):
+        same = list_sha256 == trained.body_sha256
+        of = trained if same else _list_of(folder, list_sha256)
+        if of is not None:
+            looks = read_looks(folder, list_sha256, sorted(of.prefixes))
+            parts.append(looks.only(trained.prefixes))
+    return merged(parts)
+
+
+def _list_of(folder: Path, body_sha256: str) -> TrainingHashes | None:
+    """Return the list of a folder with this checksum, None where there is none."""
+    lists = sorted(folder.glob("*training-hashes.bin"))
+    named = (file for file in lists if body_sha256.encode() in _first_bytes(file))
+    return next((read_training_hashes(file) for file in named), None)
+
+
+def _first_bytes(file: Path) -> bytes:
+    with suppress(OSError), open_regular(file) as opened:  # another's list may be out of reach
+        return opened.read(_HEAD_BYTES)
+    return b""
 
 
 @runtime_checkable

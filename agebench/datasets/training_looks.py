@@ -1,9 +1,10 @@
 """How the pictures look that a model was trained on: near copies of them are recognised.
 
 The companion of a list of training hashes (`agebench.datasets.training_hashes`), 24 bytes a
-picture (`agebench.vision.looks`), in one file for all models of that list: it is called
-training-looks-XXXXXXXXXXXXXXXX.bin after the list's own checksum, and holds it, so that looks of
-other pictures are never taken for these.  A list without such a file recognises equal bytes alone.
+picture (`agebench.vision.looks`).  The file is called training-looks-XXXXXXXXXXXXXXXX.bin after the
+list's own checksum, and holds it, so that looks of other pictures are never taken for these.  It
+serves every list in its folder that has some of the same pictures (`training_hashes.find_hashes`).
+Of pictures without looks equal bytes alone are recognised.
 
 The file: one line that names the format, one line of JSON (count, known, list_sha256, look,
 body_sha256), then a look for each hash of the list, in its order; zeros where it is not known.
@@ -13,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,28 +22,16 @@ from pathlib import Path
 
 import numpy as np
 
+from agebench.datasets.look_search import Match, Query, search
 from agebench.errors import AgebenchError, ImageError
 from agebench.files import read_whole, write_whole
 from agebench.protocols import ProgressStep, no_progress
 from agebench.types import Sample
-from agebench.vision.looks import LOOK_BYTES, LOOK_VERSION, Looks, bits_apart, looks_of
+from agebench.vision.looks import LOOK_BYTES, LOOK_VERSION, Looks, looks_of
 
 MAGIC = b"agebench-training-looks 1\n"
 LARGEST_BYTES = 3_000_000_000
-
-SURE_BITS = 24
-"""Looks that differ in no more bits are near copies, where there are no pixels to tell.
-
-On UTKFace's chips this finds 537 of the 588 pairs that pixels confirm, and calls 2 others copies
-among the 2 x 68 million pairs of 4,062 held-out with 16,713 training pictures (measured with planes
-of the same kind from another seed).
-"""
-
-CANDIDATE_BITS = 39
-"""Looks that differ in no more bits are worth comparing by pixels: 577 of the same 588 pairs."""
-
-MOST_CANDIDATES = 3
-"""Training pictures that one picture is compared with by pixels, the nearest ones."""
+_NAMES = "training-looks-*.bin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +40,11 @@ class LooksLike:
 
     Attributes:
         prefix: the first eight bytes of the sha256 of the training picture's file.
-        bits: in which the two looks differ, of 192.
-        mirrored: it looks like that picture in a mirror.
+        match: how well, and how the other picture has to be moved for it.
     """
 
     prefix: bytes
-    bits: int
-    mirrored: bool
+    match: Match
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,20 +59,19 @@ class TrainingLooks:
     prefixes: tuple[bytes, ...]
     looks: Looks
 
-    def like(self, pair: Looks) -> tuple[LooksLike, ...]:
-        """Return the training pictures that a picture may be a copy of, the nearest first.
+    def only(self, wanted: Collection[bytes]) -> TrainingLooks:
+        """Return the looks of some of the pictures.
 
         Args:
-            pair: its look, and its look in a mirror, uint64 (2, 3), as `looks.look_pair` gives it.
+            wanted: a set of their prefixes; those that are not here are passed over.
         """
-        found = []
-        for mirrored, look in enumerate(pair):
-            apart = bits_apart(look, self.looks)
-            near = np.flatnonzero(apart <= CANDIDATE_BITS)
-            found += [
-                LooksLike(self.prefixes[at], int(apart[at]), bool(mirrored)) for at in near.tolist()
-            ]
-        return tuple(sorted(found, key=lambda item: (item.bits, item.prefix))[:MOST_CANDIDATES])
+        kept = [at for at, prefix in enumerate(self.prefixes) if prefix in wanted]
+        return TrainingLooks(tuple(self.prefixes[at] for at in kept), self.looks[kept])
+
+    def like(self, query: Query) -> tuple[LooksLike, ...]:
+        """Return the training pictures that a picture may be a copy of, the surest first."""
+        found = search(query, self.looks)
+        return tuple(LooksLike(self.prefixes[match.index], match) for match in found)
 
 
 def looks_file(folder: Path, list_sha256: str) -> Path:
@@ -98,39 +84,80 @@ def looks_file(folder: Path, list_sha256: str) -> Path:
     return folder / f"training-looks-{list_sha256[:16]}.bin"
 
 
-def read_looks(folder: Path, list_sha256: str, prefixes: Sequence[bytes]) -> TrainingLooks | None:
-    """Read the looks of a list, None where there is no file of them.
+def lists_with_looks(folder: Path) -> list[str]:
+    """Return the `body_sha256` of the lists whose looks lie in a folder.
+
+    Raises:
+        AgebenchError: a file of looks is damaged, or called after another list.
+    """
+    found = []
+    for file in sorted(folder.glob(_NAMES)):
+        head, _ = _read(file)
+        if looks_file(folder, head.list_sha256) != file:
+            raise _damaged(file, "it is of another list: make it again, or move it away")
+        found.append(head.list_sha256)
+    return found
+
+
+def read_looks(folder: Path, list_sha256: str, prefixes: Sequence[bytes]) -> TrainingLooks:
+    """Read the looks of a list.
 
     Args:
-        folder: that the list lies in.
+        folder: that they lie in.
         list_sha256: the list's `body_sha256`.
         prefixes: its hashes, sorted.
 
     Raises:
-        AgebenchError: the file is there but damaged, or of another list.
+        AgebenchError: there is no such file, or it is damaged, or of another list.
     """
     file = looks_file(folder, list_sha256)
-    if not file.is_file():
-        return None
-    expected = f"{str(file)!r} is not a whole file of training looks"
-    data = read_whole(file, "training looks", LARGEST_BYTES)
-    if not data.startswith(MAGIC):
-        raise AgebenchError(f"{expected}: it does not begin with {MAGIC.decode().strip()!r}")
-    line, _, body = data[len(MAGIC) :].partition(b"\n")
-    try:
-        head = json.loads(line)
-        of, version, digest = head["list_sha256"], head["look"], head["body_sha256"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AgebenchError(f"{expected}: its second line is damaged ({error})") from error
-    if of != list_sha256:
-        raise AgebenchError(f"{expected}: it is of another list: make it again, or move it away")
-    if version != LOOK_VERSION:
-        raise AgebenchError(f"{expected} of version {LOOK_VERSION}, but of {version!r:.20}")
-    if len(body) != LOOK_BYTES * len(prefixes) or hashlib.sha256(body).hexdigest() != digest:
-        raise AgebenchError(f"{expected}: it is cut or changed")
+    head, body = _read(file)
+    if head.list_sha256 != list_sha256:
+        raise _damaged(file, "it is of another list: make it again, or move it away")
+    whole = len(body) == LOOK_BYTES * len(prefixes)
+    if not whole or hashlib.sha256(body).hexdigest() != head.body_sha256:
+        raise _damaged(file, "it is cut or changed")
     looks = np.frombuffer(body, np.uint64).reshape(-1, LOOK_BYTES // 8)
     known = np.flatnonzero(looks.any(axis=1))
     return TrainingLooks(tuple(prefixes[at] for at in known.tolist()), looks[known])
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    list_sha256: str
+    body_sha256: str
+
+
+def _damaged(file: Path, why: str) -> AgebenchError:
+    return AgebenchError(f"{str(file)!r} is not a whole file of training looks: {why}")
+
+
+def _read(file: Path) -> tuple[_Head, bytes]:
+    data = read_whole(file, "training looks", LARGEST_BYTES)
+    if not data.startswith(MAGIC):
+        raise _damaged(file, f"it does not begin with {MAGIC.decode().strip()!r}")
+    line, _, body = data[len(MAGIC) :].partition(b"\n")
+    try:
+        head = json.loads(line)
+        found, version = _Head(str(head["list_sha256"]), str(head["body_sha256"])), head["look"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(file, f"its second line is damaged ({error})") from error
+    if version != LOOK_VERSION:
+        raise _damaged(file, f"expected version {LOOK_VERSION}, got {version!r:.20}")
+    return found, body
+
+
+def merged(parts: Iterable[TrainingLooks]) -> TrainingLooks | None:
+    """Return the looks of several files as one, each picture once; None without any picture."""
+    by_prefix = {
+        prefix: look
+        for part in parts
+        for prefix, look in zip(part.prefixes, part.looks, strict=True)
+    }
+    if not by_prefix:
+        return None
+    prefixes = tuple(sorted(by_prefix))
+    return TrainingLooks(prefixes, np.stack([by_prefix[prefix] for prefix in prefixes]))
 
 
 def make_looks(

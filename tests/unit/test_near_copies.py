@@ -21,6 +21,7 @@ from agebench.bench.near_copies import NearCopies, NearCopyWatch
 from agebench.bench.records import ImageRecord
 from agebench.bench.settings import CompareSettings
 from agebench.datasets.base import SampleList
+from agebench.datasets.look_search import Match
 from agebench.datasets.splits import Split
 from agebench.datasets.training_hashes import TrainingHashes
 from agebench.datasets.training_looks import LooksLike, read_looks
@@ -53,6 +54,7 @@ SCORED: dict[str, Callable[[], Image]] = {
     "same": lambda: picture(0),
     "smaller": lambda: smaller(picture(1)),
     "turned": lambda: turned(picture(2)),
+    "cut": lambda: np.ascontiguousarray(picture(3)[5:-5, 5:-5]),
     "other": lambda: picture(9),
 }
 
@@ -121,7 +123,7 @@ def test_copies_are_told_by_their_looks_alone(pictures: Set) -> None:
     without = TrainingHashes.of("mine/train", [pictures.sha256["train1"]])
     assert pictures.found(None, pictures.trained, without, split=False) == [
         None,
-        NearCopies(("smaller", "turned"), by_pixels=0),
+        NearCopies(("cut", "smaller", "turned"), by_pixels=0),
         None,
     ]
 
@@ -130,17 +132,17 @@ def test_the_pixels_decide_where_they_are_at_hand(
     pictures: Set, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (found,) = pictures.found(pictures.trained, split=True)
-    assert found == NearCopies(("smaller", "turned"), by_pixels=2)
+    assert found == NearCopies(("cut", "smaller", "turned"), by_pixels=3)
 
     def like_anything(_self: object, _pair: object) -> tuple[LooksLike, ...]:
-        prefix = bytes.fromhex(pictures.sha256["train3"][:16])
-        return (LooksLike(prefix, 3, mirrored=False), LooksLike(prefix, 3, mirrored=True))
+        prefix = bytes.fromhex(pictures.sha256["train0"][:16])
+        return (LooksLike(prefix, Match(0, 3, False)), LooksLike(prefix, Match(0, 3, True)))
 
     monkeypatch.setattr(type(pictures.trained.looks), "like", like_anything)
     (refuted,) = pictures.found(pictures.trained, split=True)
-    assert refuted == NearCopies((), by_pixels=3), "looks alike, but the pixels differ"
+    assert refuted == NearCopies((), by_pixels=4), "looks alike, but the pixels differ"
     (believed,) = pictures.found(pictures.trained, split=False)
-    assert believed == NearCopies(("other", "smaller", "turned"))
+    assert believed == NearCopies(("cut", "other", "smaller", "turned"))
 
 
 def test_a_result_tells_the_same_bytes_from_near_copies(pictures: Set, tmp_path: Path) -> None:
@@ -157,17 +159,27 @@ def test_a_result_tells_the_same_bytes_from_near_copies(pictures: Set, tmp_path:
         "what": "mine/train",
         "count": 1,
         "images": ["same"],
-        "near_copies": {"count": 2, "images": ["smaller", "turned"], "compared_by_pixels": 0},
+        "near_copies": {
+            "count": 3,
+            "images": ["cut", "smaller", "turned"],
+            "compared_by_pixels": 0,
+        },
     }
-    assert item["contamination"] == "trained on 1 of its 4 pictures and near copies of 2 more"
+    assert item["contamination"] == "trained on 1 of its 5 pictures and near copies of 3 more"
     assert item["unseen_errors"]["n"] == 1
     rows = csv.DictReader((tmp_path / "predictions.csv").open(encoding="utf-8"))
     told = {row["image"]: row["seen_in_training"] for row in rows}
-    assert told == {"same": "yes", "smaller": "near", "turned": "near", "other": "no"}
+    assert told == {
+        "same": "yes",
+        "smaller": "near",
+        "turned": "near",
+        "cut": "near",
+        "other": "no",
+    }
     console = Console(file=StringIO(), width=200)
     print_result(result, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
-    assert "! trained on 1 of its 4 pictures and near copies of 2 more: no verdict" in text
+    assert "! trained on 1 of its 5 pictures and near copies of 3 more: no verdict" in text
 
 
 def test_few_near_copies_are_told_beside_the_figures(pictures: Set) -> None:
@@ -185,5 +197,5 @@ def test_few_near_copies_are_told_beside_the_figures(pictures: Set) -> None:
         console = Console(file=StringIO(), width=200)
         print_result(result, console)
     text = console.file.getvalue()  # type: ignore[attr-defined]  # a StringIO
-    assert "was trained on near copies of 6 of its 7 pictures" in text
+    assert "was trained on near copies of 7 of its 8 pictures" in text
     assert "no verdict" not in text

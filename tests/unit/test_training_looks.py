@@ -8,13 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agebench.datasets.look_search import Query
 from agebench.datasets.training_hashes import TrainingHashes, find_hashes, hashes_beside
-from agebench.datasets.training_looks import MAGIC, SURE_BITS, looks_file
+from agebench.datasets.training_looks import MAGIC, looks_file
 from agebench.errors import AgebenchError
+from agebench.manifest import bundled_dir
 from agebench.types import Image, Sample
 from agebench.vision import looks
 from agebench.vision.images import encode_png
-from agebench.vision.looks import look_pair
+from agebench.vision.looks import AS_IT_IS, Move, moved
 from agebench.vision.opencv import cv2
 from agebench.vision.similarity import DETAIL_PX
 
@@ -63,11 +65,78 @@ def test_copies_are_recognised_and_others_are_not(model: tuple[Path, list[Sample
         (image // 2 + 60, False),
         (turned, True),
     ):
-        nearest = trained.looks.like(look_pair(np.asarray(copy, np.uint8)))[0]
-        assert (nearest.prefix, nearest.mirrored) == (here, mirrored)
-        assert nearest.bits <= SURE_BITS
+        nearest = trained.looks.like(Query.of(np.asarray(copy, np.uint8)))[0]
+        assert (nearest.prefix, nearest.match.mirrored) == (here, mirrored)
+        assert nearest.match.is_sure
     for other in (0, 8, 20):  # one whose look is not known, one that was not listed, a new one
-        assert trained.looks.like(look_pair(picture(other))) == ()
+        assert trained.looks.like(Query.of(picture(other))) == ()
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize(
+    "move",
+    [
+        Move(scale=1 / 0.9),  # as cut by 5 % a side
+        Move(right=-0.05),
+        Move(degrees=5.0),
+        Move(scale=1.08, degrees=-4.0),
+    ],
+)
+def test_copies_that_were_cut_or_turned_are_recognised(
+    model: tuple[Path, list[Sample]], move: Move, mirrored: bool
+) -> None:
+    file, samples = model
+    trained = find_hashes(file)
+    assert trained is not None
+    assert trained.looks is not None
+    copy = moved(picture(5), move)
+    if mirrored:
+        copy = np.ascontiguousarray(copy[:, ::-1])
+    as_it_is = [item for item in trained.looks.like(Query.of(copy)) if item.match.move == AS_IT_IS]
+    assert not any(item.match.is_sure for item in as_it_is), "it would be found without moves"
+    nearest = trained.looks.like(Query.of(copy))[0]
+    here = hashlib.sha256(samples[5].path.read_bytes()).digest()[:8]
+    assert (nearest.prefix, nearest.match.mirrored) == (here, mirrored)
+    assert nearest.match.is_candidate
+
+
+def test_the_looks_of_one_list_serve_every_list_of_its_pictures(
+    model: tuple[Path, list[Sample]], tmp_path: Path
+) -> None:
+    """A second model beside the first, of some of its pictures and one more, has no file itself."""
+    file, samples = model
+    for path in file.parent.glob("*.bin"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    hashes = [hashlib.sha256(samples[seed].path.read_bytes()).hexdigest() for seed in (0, 2, 3, 8)]
+    second = tmp_path / "second.onnx"
+    second.write_bytes(b"another")
+    TrainingHashes.of("a part", hashes).write(hashes_beside(second))
+    trained = find_hashes(second)
+    assert trained is not None
+    assert trained.looks is not None
+    assert trained.looks.prefixes == tuple(
+        sorted(bytes.fromhex(hashes[place])[:8] for place in (1, 2))
+    ), "0 is not known to the looks, 8 is not on the first list"
+    assert trained.looks.like(Query.of(picture(2)))[0].match.bits == 0
+    assert trained.looks.like(Query.of(picture(5))) == (), "not on the second list"
+    hashes_beside(tmp_path / "model.onnx").unlink()
+    alone = find_hashes(second)
+    assert alone is not None
+    assert alone.looks is None, "without the first list nobody knows whose looks these are"
+    hashes_beside(tmp_path / "model.onnx").write_bytes(hashes_beside(file).read_bytes()[:-8])
+    with pytest.raises(AgebenchError, match="no whole file of training hashes"):
+        find_hashes(second)
+
+
+def test_every_bundled_list_has_the_looks_of_all_its_pictures() -> None:
+    lists = sorted(bundled_dir().glob("*.training-hashes.bin"))
+    assert len(lists) >= 3
+    for path in lists:
+        model = path.with_name(path.name.removesuffix(".training-hashes.bin"))
+        trained = find_hashes(model.with_suffix(".caffemodel" if "caffe" in path.name else ".onnx"))
+        assert trained is not None
+        assert trained.looks is not None, path.name
+        assert set(trained.looks.prefixes) == trained.prefixes, path.name
 
 
 def test_a_list_without_looks_is_read_as_before(

@@ -13,6 +13,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 pytest.importorskip("rich", reason="the scripts show bars")
 
+from agebench.datasets.training_hashes import TrainingHashes
 from agebench.types import FaceFrame, Sample
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -22,7 +23,13 @@ ROOT = Path(__file__).resolve().parents[2]
 def scripts() -> dict[str, ModuleType]:
     """Load the scripts as `python -m benchmarks.NAME` does."""
     loaded = {}
-    for name in ("teachers", "teacher_answers", "clean_longevitynet", "face_height"):
+    for name in (
+        "teachers",
+        "teacher_answers",
+        "clean_longevitynet",
+        "face_height",
+        "make_weights",
+    ):
         whole = f"benchmarks.{name}"
         spec = importlib.util.spec_from_file_location(whole, ROOT / "benchmarks" / f"{name}.py")
         assert spec is not None
@@ -30,6 +37,16 @@ def scripts() -> dict[str, ModuleType]:
         loaded[name] = sys.modules[whole] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded[name])
     return loaded
+
+
+def test_looks_are_made_for_the_longest_lists_alone(scripts: dict[str, ModuleType]) -> None:
+    """What is wholly on another list needs no looks of its own."""
+    long, part, other = (
+        TrainingHashes.of(what, [f"{number:064x}"[::-1] for number in numbers])
+        for what, numbers in (("long", range(8)), ("part", range(3)), ("other", range(5, 10)))
+    )
+    found = scripts["make_weights"].lists_to_look_at([part, other, long, part])
+    assert list(found.values()) == [long, other]
 
 
 def test_an_answer_is_narrowed_to_the_range_of_its_label(scripts: dict[str, ModuleType]) -> None:
