@@ -18,10 +18,11 @@ from agebench.errors import AgebenchError, ContractError, UsageError, in_words
 from agebench.estimators.answers import AnswersFile
 from agebench.foreign import foreign_code, found_faces
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
-from agebench.types import AgePrediction, Crops, CropSpec, Image, Sample
+from agebench.types import AgePrediction, Crops, CropSpec, Face, FaceFrame, Image, Sample
 from agebench.vision.choice import no_face_reason
 from agebench.vision.crops import cut_shared
 from agebench.vision.decoding import Decoded, decode_all
+from agebench.vision.variants import Variant
 
 MOST_WAITING = 1024
 """Pictures of a group, where few of them have a face."""
@@ -29,19 +30,23 @@ MOST_WAITING = 1024
 
 @dataclass(frozen=True, slots=True)
 class PassSettings:
-    """How the accuracy pass runs; none of it changes a prediction.
+    """How the accuracy pass runs; nothing but `variant` changes a prediction.
 
     Attributes:
         batch_size: faces per call of an estimator.
         workers: threads that decode ahead; 0 decodes in the main thread.
         max_pixels: larger pictures are refused.
         detections: those of earlier runs, which are used and added to; None keeps none.
+        variant: how each picture is changed after its face was found; None for not at all.
+        seed: of what a variant draws at random.
     """
 
     batch_size: int
     workers: int
     max_pixels: int
     detections: KeptDetections | None = None
+    variant: Variant | None = None
+    seed: int = 0
 
 
 def predicted_class(prediction: AgePrediction, spec: EstimatorSpec) -> int | None:
@@ -140,7 +145,7 @@ def _examine(
     detector: FaceDetector | None,
     queues: Sequence[_Queue],
     outside: Mapping[int, AnswersFile],
-    kept: KeptDetections | None,
+    settings: PassSettings,
 ) -> ImageRecord:
     record = ImageRecord(decoded.sample, sha256=decoded.sha256)
     if decoded.image_bgr is None:
@@ -149,11 +154,19 @@ def _examine(
     if detector is None:
         record.box_xyxy = decoded.sample.box_xyxy
     else:
-        _find_and_cut(record, decoded.image_bgr, detector, queues, kept)
+        _find_and_cut(record, decoded.image_bgr, detector, queues, settings)
     if record.status == "ok":
         for index, answers in outside.items():
             record.outcomes[index] = outcome_of(answers, record, record.box_xyxy)
     return record
+
+
+def _faces(
+    record: ImageRecord, image_bgr: Image, detector: FaceDetector, kept: KeptDetections | None
+) -> list[Face]:
+    if kept is None:
+        return found_faces(detector, image_bgr)
+    return kept.find(detector, record.sha256, image_bgr)
 
 
 def _find_and_cut(
@@ -161,14 +174,10 @@ def _find_and_cut(
     image_bgr: Image,
     detector: FaceDetector,
     queues: Sequence[_Queue],
-    kept: KeptDetections | None,
+    settings: PassSettings,
 ) -> None:
     try:
-        faces = (
-            found_faces(detector, image_bgr)
-            if kept is None
-            else kept.find(detector, record.sha256, image_bgr)
-        )
+        faces = _faces(record, image_bgr, detector, settings.detections)
         found = chosen_frame(faces, detector.spec, record.sample.box_xyxy)
     except KeptDetectionsError:
         raise
@@ -181,7 +190,21 @@ def _find_and_cut(
     face, frame, record.faces = found
     record.box_xyxy, record.score, record.frame_from = face.box_xyxy, face.score, frame.found_by
     record.landmarks_xy, record.landmark_scheme = face.landmarks_xy, face.landmark_scheme
+    _cut(record, image_bgr, frame, queues, settings)
+
+
+def _cut(
+    record: ImageRecord,
+    image_bgr: Image,
+    frame: FaceFrame,
+    queues: Sequence[_Queue],
+    settings: PassSettings,
+) -> None:
     try:
+        if settings.variant is not None:
+            image_bgr, frame = settings.variant.apply(
+                image_bgr, frame, record.sample.name, settings.seed
+            )
         all_crops = cut_shared(image_bgr, [frame], [queue.crop_spec for queue in queues])
     except UsageError:  # a view that can be cut from no picture
         raise
@@ -236,7 +259,7 @@ def run_accuracy(
     rest = islice(samples, done, None)
     decoded = decode_all(rest, workers=settings.workers, max_pixels=settings.max_pixels)
     for number, item in enumerate(decoded, start=done + 1):
-        record = _examine(item, detector, queues, outside, settings.detections)
+        record = _examine(item, detector, queues, outside, settings)
         group.append(record)
         if look is not None and item.image_bgr is not None:
             look(record, item.image_bgr)

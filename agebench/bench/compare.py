@@ -45,10 +45,11 @@ from agebench.places import without_folders
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
 from agebench.types import plain
+from agebench.vision.variants import parse_variant
 
 
 def compare(
-    estimators: Sequence[str | Estimator],
+    estimators: Sequence[str | Estimator | Contender],
     dataset: str | Dataset,
     *,
     root: str | Path | None = None,
@@ -61,8 +62,8 @@ def compare(
     """Measure several estimators on the same faces.
 
     Args:
-        estimators: references such as ``"hse-mobilenet"``, or objects with the `Estimator`
-            interface.
+        estimators: references such as ``"hse-mobilenet"``, objects with the `Estimator`
+            interface, or ones that were loaded before, with the names that they are to have.
         dataset: name of a data set, or an object with the `Dataset` interface.
         root: where the data set lies, for one given by name.
         detector: reference or object; it runs once per picture.  None takes "aligned" for data
@@ -109,11 +110,21 @@ def compare(
             pictures.samples,
             None if unseen else face_detector,
             runnable,
-            PassSettings(settings.batch_size, settings.workers, settings.max_pixels, detections),
+            PassSettings(
+                settings.batch_size,
+                settings.workers,
+                settings.max_pixels,
+                detections,
+                None if settings.variant is None else parse_variant(settings.variant),
+                settings.seed,
+            ),
             NearCopyWatch([item.trained for item in runnable], everything, split),
         )
         # Who goes on with a run has the same models if all were named, and none was handed over.
-        named = all(isinstance(model, str) for model in (*estimators, detector))
+        named = all(
+            isinstance(model, str) or (isinstance(model, Contender) and model.load is not None)
+            for model in (*estimators, detector)
+        )
         folder = Path(out) if out is not None and named else None
         found = gather(what, folder, identity_of(what, about), progress)
         result = _measure(what, contenders, found, settings, about, progress, threads)

@@ -58,7 +58,9 @@ def reads_back_its_runtime(model: object) -> bool:
     return type(model).__module__.partition(".")[0] == __package__.partition(".")[0]
 
 
-def check_names(estimators: Sequence[str | Estimator], detector: str | FaceDetector | None) -> None:
+def check_names(
+    estimators: Sequence[str | Estimator | Contender], detector: str | FaceDetector | None
+) -> None:
     """Check whatever can be checked before any model file is looked for.
 
     Raises:
@@ -76,9 +78,9 @@ def check_names(estimators: Sequence[str | Estimator], detector: str | FaceDetec
 
 
 def load_contenders(
-    estimators: Sequence[str | Estimator], *, skip_unavailable: bool
+    estimators: Sequence[str | Estimator | Contender], *, skip_unavailable: bool
 ) -> list[Contender]:
-    """Load all estimators.
+    """Load all estimators but those that are loaded already.
 
     A model whose file crashes its parser is listed as unavailable, whatever `skip_unavailable`
     says, and the others go on.
@@ -101,7 +103,9 @@ def load_contenders(
     return contenders
 
 
-def _load_one(item: str | Estimator, skip_unavailable: bool) -> Contender:
+def _load_one(item: str | Estimator | Contender, skip_unavailable: bool) -> Contender:
+    if isinstance(item, Contender):
+        return _checked(item)
     if not isinstance(item, str):
         return _checked(Contender(*named_estimator(item)))
     name = called(item)

@@ -99,6 +99,12 @@ def part_of(settings: CompareSettings) -> str:
 
 
 def _subset(settings: CompareSettings, taken: int) -> str:
+    """Which pictures, and how they are changed: in both figures would be of other pictures."""
+    changed = "" if settings.variant is None else f"changed: {settings.variant}"
+    return ", ".join(filter(None, (_taken(settings, taken), changed)))
+
+
+def _taken(settings: CompareSettings, taken: int) -> str:
     if settings.limit is not None and taken == settings.limit:
         return f"first {settings.limit} by name"
     if settings.sample is not None and taken == settings.sample:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from agebench.errors import UsageError
 from agebench.vision.images import MAX_PIXELS
+from agebench.vision.variants import parse_variant
 
 MOST_THREADS = 4096
 """OpenCV takes no number above a C int, and no machine has as many cores as this."""
@@ -18,6 +19,8 @@ class CompareSettings:
     Attributes:
         protocol: score a part of this protocol (with options) or split file; None for no split.
         part: which part, such as "test", "train+val" or "not-fold-0"; None for "test".
+        variant: change each picture after its face was found (`agebench.vision.variants`), to
+            measure robustness; times are then those of the untouched pictures.  None: as they are.
         limit: take only the first so many pictures by name; None for all.
         sample: take so many pictures drawn at random by `seed`; None for all.
         seed: of the sample, the swaps and the pictures chosen for timing.
@@ -30,7 +33,7 @@ class CompareSettings:
 
     Raises:
         UsageError: a number is out of range, `limit` and `sample` are both given, or `part` is
-            without `protocol`.
+            without `protocol`, or there is no such `variant`.
     """
 
     limit: int | None = None
@@ -44,12 +47,15 @@ class CompareSettings:
     skip_unavailable: bool = False
     protocol: str | None = None
     part: str | None = None
+    variant: str | None = None
 
     def __post_init__(self) -> None:
         if self.limit is not None and self.sample is not None:
             raise UsageError("limit and sample exclude each other: give one of them")
         if self.part is not None and self.protocol is None:
             raise UsageError(f"part {self.part!r} needs a protocol: of what is it a part?")
+        if self.variant is not None:
+            parse_variant(self.variant)
         least = {
             "limit": 1,
             "sample": 1,

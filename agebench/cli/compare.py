@@ -47,6 +47,7 @@ Examples:
 @rare_option(
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
+@rare_option("--variant", help="Change pictures after the face is found: face-px=32, gray, ...")
 @rare_option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
 @rare_option(
     "--report/--no-report", default=None, help="report.html beside the result files; on with --out."
