@@ -1,19 +1,19 @@
-"""Killed at random moments, again and again: nothing half-written is ever taken for whole.
+"""Killed, stopped and interrupted at random moments: nothing half-written is taken for whole.
 
-    python benchmarks/kills.py --kills 100 --chips UTKFACE --mirror FOLDER_OF_WEIGHTS
+    python -m benchmarks.kills --mirror FOLDER_OF_WEIGHTS --chips UTKFACE --seconds 600
 
-For each of fetch, prepare, train, compare and predict: the command runs undisturbed once; then, in
-a new folder, it is started and killed (SIGKILL, with all its children) at a random moment, so many
-times, and started once more to its end.  After every kill what lies there is examined; at the end,
-and wherever a run came to its end before its kill, it must be what the undisturbed run left.  Kills
-that came before anything was written are counted apart.
+For each verb that writes: the command runs undisturbed once; then, in a new folder, it is started
+and disturbed at a random moment, again and again: SIGKILL to it alone, SIGTERM, SIGHUP, SIGSTOP and
+SIGCONT, Ctrl-C twice.  After each time what lies there is examined, no process may be left, and
+nothing but SIGKILL may leave a temporary file or a traceback; a run that was only stopped must end
+well.  At the end the command is started once more, and what it leaves must be what the undisturbed
+run left.  Counts are added to those in results/kills.json: it can be run in pieces.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import hashlib
 import json
 import os
 import random
@@ -24,56 +24,25 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from agebench.bench.environment import describe_environment
 from agebench.files import write_whole
-from agebench.manifest import load_manifest
 from agebench.types import plain
+from benchmarks.kill_cases import Case, broken, cases
 
 RESULTS = Path(__file__).with_name("results") / "kills.json"
-SETTINGS = """
-rounds = 6
-batch = 8
-checkpoint_minutes = 0.0
-[data]
-dataset = "folders"
-detector = "aligned"
-protocol = "holdout"
-[model]
-dense = 8
-[model.views.face]
-region = "chip"
-size_hw = [32, 32]
-trunk = { depth = 10, width = 4 }
-[augment]
-rotation_deg = 4.0
-"""
-"""A checkpoint after every step, so that kills fall into the writing of them."""
-
-Files = dict[str, str]
-
-
-@dataclass(frozen=True)
-class Case:
-    """A command that is killed.
-
-    Attributes:
-        name: of the verb.
-        arguments: from the folder that it writes to.
-        check: says what is wrong with what a kill left; "" for nothing.
-        left: what a whole run left, by name; compared with the undisturbed run's.
-    """
-
-    name: str
-    arguments: Callable[[Path], list[str]]
-    check: Callable[[Path], str]
-    left: Callable[[Path], Files]
+KINDS = ("SIGKILL", "SIGTERM", "SIGHUP", "stop and go on", "Ctrl-C twice")
+CODES = {"SIGKILL": -9, "SIGTERM": 143, "SIGHUP": 129, "stop and go on": 0, "Ctrl-C twice": 130}
+PATIENCE_S = 60.0
+"""How long a run may take to end once it was told to, and its children after it."""
 
 
 class SlowMirror(SimpleHTTPRequestHandler):
@@ -101,123 +70,8 @@ def served(folder: Path) -> Iterator[str]:
         server.shutdown()
 
 
-def digest(path: Path) -> str:
-    """Return the sha256 of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def tree(folder: Path, *leave: str) -> Files:
-    """Return the hash of every file below a folder but those named and unfinished downloads."""
-    return {
-        str(path.relative_to(folder)): digest(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name not in leave and path.suffix != ".part"
-    }
-
-
-def whole_json(*names: str) -> Callable[[Path], str]:
-    """Return a check that files, where they are, are whole JSON."""
-
-    def check(folder: Path) -> str:
-        for name in names:
-            path = folder / name
-            try:
-                if path.exists():
-                    json.loads(path.read_text())
-            except ValueError as error:
-                return f"{name}: {error}"
-        return ""
-
-    return check
-
-
-def fetched(folder: Path) -> str:
-    """Say which file in the cache has its final name and other bytes."""
-    for name, entry in load_manifest().items():
-        path = folder / name
-        if path.exists() and digest(path) != entry.sha256:
-            return f"{name} is there with other bytes"
-    return ""
-
-
-def checkpoints(folder: Path) -> str:
-    """Say which checkpoint can't be read."""
-    from agebench.errors import AgebenchError
-    from agebench.train.checkpoint import read_checkpoint
-
-    for name in ("last.safetensors", "best.safetensors"):
-        try:
-            if (folder / name).exists():
-                read_checkpoint(folder / name)
-        except AgebenchError as error:
-            return str(error)
-    return whole_json("evaluation.json")(folder)
-
-
-def predicted(folder: Path) -> Files:
-    """Return the lines of predictions by picture."""
-    lines = (folder / "ages.jsonl").read_text().splitlines()
-    names = [json.loads(line)["picture"] for line in lines]
-    if len(names) != len(set(names)):
-        raise SystemExit("predict: a picture has two lines")
-    return dict(zip(names, lines, strict=True))
-
-
-def cases(pictures: Path, settings: Path, mirror: Path) -> list[Case]:
-    """Return the five commands."""
-    here = [name for name in load_manifest() if (mirror / name).is_file()]
-    folders = ["--dataset", "folders", "--root", str(pictures)]
-    return [
-        Case("fetch", lambda _out: ["fetch", *here], fetched, lambda out: tree(out, "converted")),
-        Case(
-            "prepare",
-            lambda out: [
-                *("prepare", *folders, "--detector", "aligned", "--out", str(out)),
-                *("--processes", "2"),
-            ],
-            whole_json("prepare.json"),
-            tree,
-        ),
-        Case(
-            "train",
-            lambda out: ["train", str(settings), "--root", str(pictures), "--out", str(out)],
-            checkpoints,
-            lambda out: {
-                name: weights_of(out / name) for name in ("last.safetensors", "best.safetensors")
-            },
-        ),
-        Case(
-            "compare",
-            lambda out: [
-                *("compare", "multicrop-resnet", "constant", *folders, "--detector", "aligned"),
-                *("--latency-images", "4", "--out", str(out)),
-            ],
-            whole_json("result.json"),
-            lambda out: {"predictions.csv": digest(out / "predictions.csv")},
-        ),
-        Case(
-            "predict",
-            lambda out: [
-                *("predict", str(pictures), "--detector", "aligned", "--json"),
-                *("--out", str(out / "ages.jsonl"), "--workers", "2"),
-            ],
-            lambda _out: "",
-            predicted,
-        ),
-    ]
-
-
-def weights_of(path: Path) -> str:
-    """Return the hash of a checkpoint's tensors; its header has times in it."""
-    from agebench.train.checkpoint import read_checkpoint
-
-    saved = read_checkpoint(path)
-    parts = [*sorted(saved.model.items()), *sorted(saved.averaged.items())]
-    return hashlib.sha256(b"".join(v.numpy().tobytes() for _, v in parts)).hexdigest()
-
-
 def start(case: Case, out: Path, mirror: str) -> subprocess.Popen[bytes]:
-    """Start the command in a process group of its own."""
+    """Start the command in a session of its own."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if case.name == "fetch":
         environment |= {"AGEBENCH_MIRROR": mirror, "AGEBENCH_CACHE": str(out)}
@@ -240,81 +94,137 @@ def finish(case: Case, out: Path, mirror: str) -> float:
     return time.perf_counter() - began
 
 
-def kill_often(
-    case: Case, folder: Path, kills: int, minutes: float, mirror: str, seed: int
-) -> dict[str, Any]:
+def of_session(leader: int) -> list[psutil.Process]:
+    """Return the processes of a session that still run."""
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(OSError, psutil.Error):
+            if os.getsid(process.pid) == leader and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
+def disturb(process: subprocess.Popen[bytes], kind: str, rng: random.Random) -> None:
+    """Do one thing to a running command."""
+    if kind == "stop and go on":
+        os.killpg(process.pid, signal.SIGSTOP)
+        time.sleep(rng.uniform(0.05, 0.5))
+        os.killpg(process.pid, signal.SIGCONT)
+    elif kind == "Ctrl-C twice":  # a terminal sends it to all of the group
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(rng.uniform(0.0, 0.5))
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGINT)
+    else:
+        process.send_signal(getattr(signal, kind))
+
+
+def one(
+    case: Case, out: Path, mirror: str, kind: str, wait_s: float, rng: random.Random
+) -> tuple[bool, list[str]]:
+    """Start the command and disturb it; return whether it still ran, and what went wrong."""
+    process = start(case, out, mirror)
+    try:
+        process.communicate(timeout=wait_s)
+        in_time = False
+    except subprocess.TimeoutExpired:
+        in_time = True
+        disturb(process, kind, rng)
+    wrong, said = waited(process, kind)
+    # An undisturbed end is as good: the signal may have come as the command ended.
+    if process.returncode not in (0, CODES[kind], -CODES[kind] + 128):
+        wrong.append(f"{kind}: exit code {process.returncode}: {said[-400:]}")
+    if "Traceback" in said:
+        wrong.append(f"{kind}: a traceback: {said[-1200:]}")
+    wrong += [f"{kind}: half-written: {problem}" for problem in broken(out)]
+    return in_time, [*wrong, *hidden_in(out, kind)]
+
+
+def waited(process: subprocess.Popen[bytes], kind: str) -> tuple[list[str], str]:
+    """Wait for the end of a command and its children; return what went wrong and what it said."""
+    wrong = []
+    try:
+        _, said = process.communicate(timeout=PATIENCE_S * (4 if kind == "stop and go on" else 1))
+    except subprocess.TimeoutExpired:
+        wrong.append(f"{kind}: it did not end within {PATIENCE_S:.0f} s")
+        os.killpg(process.pid, signal.SIGKILL)
+        _, said = process.communicate()
+    last = time.monotonic() + PATIENCE_S
+    while (left := of_session(process.pid)) and time.monotonic() < last:
+        time.sleep(0.1)
+    if left:
+        wrong.append(f"{kind}: left running: {[' '.join(each.cmdline()) for each in left]}")
+        os.killpg(process.pid, signal.SIGKILL)
+    return wrong, said.decode(errors="replace")
+
+
+def hidden_in(out: Path, kind: str) -> list[str]:
+    """Say which temporary files were left, and take away what SIGKILL leaves for ever."""
+    hidden = [path for path in out.rglob(".*") if path.is_file() and path.name != ".lock"]
+    if kind != "SIGKILL":
+        return [f"{kind}: temporary files left: {[path.name for path in hidden]}"] if hidden else []
+    for path in hidden:
+        path.unlink()
+    return []
+
+
+def often(case: Case, folder: Path, mirror: str, last: float, seed: int) -> dict[str, Any]:
     """Return the figures of one command."""
     rng = random.Random(seed)
-    undisturbed, out = folder / "undisturbed", folder / "killed"
+    undisturbed, out = folder / "undisturbed", folder / "disturbed"
     for each in (undisturbed, out):
         each.mkdir(parents=True)
     seconds = finish(case, undisturbed, mirror)
     expected = case.left(undisturbed)
+    counts: Counter[str] = Counter()
     wrong: list[str] = []
-    killed = before = 0
-    ends: list[bool] = []
-    last = time.monotonic() + minutes * 60
-    while killed < kills and time.monotonic() < last:
-        process = start(case, out, mirror)
-        try:
-            _, said = process.communicate(timeout=rng.uniform(0.2, 1.0) * seconds)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-        else:
-            if process.returncode:
-                wrong.append(f"exit code {process.returncode}: {said.decode(errors='replace')}")
-            # It came to its end: begin again, so that the next kill has something to disturb.
-            ends.append(case.left(out) == expected)
+    while time.monotonic() < last:
+        kind = rng.choice(KINDS)
+        in_time, problems = one(case, out, mirror, kind, rng.uniform(0.1, 1.0) * seconds, rng)
+        counts[kind] += in_time
+        wrong += problems
+        if not in_time or kind == "stop and go on":
+            # It came to its end: begin again, so that there is something to disturb.
+            if case.left(out) != expected:
+                wrong.append(f"{kind}: the whole run left something else")
             shutil.rmtree(out)
             out.mkdir()
-            continue
-        killed += 1
-        before += not any(out.iterdir())
-        problem = case.check(out)
-        if problem:
-            wrong.append(problem)
     finish(case, out, mirror)
-    ends.append(case.left(out) == expected)
-    return {
-        "kills": killed,
-        "before_anything_was_written": before,
-        "half_written_taken_for_whole": wrong,
-        "runs_that_ended": len(ends),
-        "of_them_same_as_undisturbed": sum(ends) if expected else 0,
-        "seconds_undisturbed": round(seconds, 2),
-    }
+    if case.left(out) != expected:
+        wrong.append("at the end: the whole run left something else")
+    shutil.rmtree(folder)
+    return {"disturbed": dict(counts), "wrong": wrong, "seconds_undisturbed": round(seconds, 2)}
+
+
+def added(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """Return the sums of two sets of figures."""
+    counts = Counter(before.get("disturbed", {})) + Counter(now["disturbed"])
+    wrong = [*before.get("wrong", []), *now["wrong"]]
+    return {**now, "disturbed": dict(sorted(counts.items())), "wrong": wrong}
 
 
 def main() -> None:
-    """Kill all, print and write down the figures."""
+    """Disturb all, print and write down the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--kills", type=int, default=100, help="of each command")
-    parser.add_argument("--minutes", type=float, default=60.0, help="at most, for each command")
+    parser.add_argument("--seconds", type=float, default=600.0, help="for each command")
     parser.add_argument("--chips", type=Path, required=True, help="folder of UTKFace")
     parser.add_argument("--mirror", type=Path, required=True, help="folder with model files")
-    parser.add_argument("--pictures", type=int, default=150)
-    parser.add_argument("--only", nargs="*", help="these; figures of the others are kept")
+    parser.add_argument("--pictures", type=int, default=40)
+    parser.add_argument("--only", nargs="*", help="these verbs")
     given = parser.parse_args()
-    figures: dict[str, Any] = {"environment": plain(describe_environment()), "commands": {}}
-    if given.only and RESULTS.is_file():
-        figures["commands"] = json.loads(RESULTS.read_text())["commands"]
+    stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
     with tempfile.TemporaryDirectory() as name, served(given.mirror) as url:
         folder = Path(name)
-        chips = sorted(given.chips.rglob("*.jpg"))[::97][: given.pictures]
-        for chip in chips:
-            target = folder / "pictures" / chip.name.partition("_")[0] / chip.name
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(chip, target)
-        settings = folder / "settings.toml"
-        settings.write_text(SETTINGS)
-        for number, case in enumerate(cases(folder / "pictures", settings, given.mirror)):
+        for case in cases(folder, given.chips, given.mirror, given.pictures):
             if given.only and case.name not in given.only:
                 continue
-            found = kill_often(case, folder / case.name, given.kills, given.minutes, url, number)
-            figures["commands"][case.name] = found
+            last = time.monotonic() + given.seconds
+            found = often(case, folder / case.name, url, last, time.time_ns())
             print(case.name, json.dumps(found), flush=True)
-    write_whole(RESULTS, json.dumps(figures, indent=1) + "\n")
+            commands = stored.setdefault("commands", {})
+            commands[case.name] = added(commands.get(case.name, {}), found)
+            stored["environment"] = plain(describe_environment())
+            write_whole(RESULTS, json.dumps(stored, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,215 @@
+"""The verbs that `kills.py` disturbs: how they are called, and what they must leave."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image as PillowImage
+
+from agebench.manifest import load_manifest
+
+SETTINGS = """
+rounds = 3
+batch = 8
+checkpoint_minutes = 0.0
+[data]
+dataset = "folders"
+detector = "aligned"
+protocol = "holdout"
+[model]
+dense = 8
+[model.views.face]
+region = "chip"
+size_hw = [32, 32]
+trunk = { depth = 10, width = 4 }
+[augment]
+rotation_deg = 4.0
+"""
+"""A checkpoint after every step, so that kills fall into the writing of them."""
+
+Files = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command that is disturbed.
+
+    Attributes:
+        name: of the verb.
+        arguments: from the folder that it writes to.
+        left: what a whole run left, by name; compared with the undisturbed run's.
+    """
+
+    name: str
+    arguments: Callable[[Path], list[str]]
+    left: Callable[[Path], Files]
+
+
+def digest(path: Path) -> str:
+    """Return the sha256 of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def named(*names: str) -> Callable[[Path], Files]:
+    """Return what takes the hashes of these files."""
+    return lambda folder: {name: digest(folder / name) for name in names}
+
+
+def tree(folder: Path) -> Files:
+    """Return the hash of every file below a folder but unfinished and converted ones."""
+    return {
+        str(path.relative_to(folder)): digest(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != "converted" and path.suffix != ".part"
+    }
+
+
+def weights_of(folder: Path) -> Files:
+    """Return the hashes of a run's tensors; the checkpoints' headers have times in them."""
+    from agebench.train.checkpoint import read_checkpoint
+
+    found = {}
+    for name in ("last.safetensors", "best.safetensors"):
+        saved = read_checkpoint(folder / name)
+        parts = [*sorted(saved.model.items()), *sorted(saved.averaged.items())]
+        found[name] = hashlib.sha256(b"".join(v.numpy().tobytes() for _, v in parts)).hexdigest()
+    return found
+
+
+def predicted(folder: Path) -> Files:
+    """Return the lines of predictions by picture."""
+    lines = (folder / "ages.jsonl").read_text().splitlines()
+    names = [json.loads(line)["picture"] for line in lines]
+    if len(names) != len(set(names)):
+        raise SystemExit("predict: a picture has two lines")
+    return dict(zip(names, lines, strict=True))
+
+
+def broken(folder: Path) -> list[str]:
+    """Say which files below a folder have their final name and are not whole."""
+    return [
+        f"{path.relative_to(folder)}: {problem}"
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and not path.name.startswith(".") and (problem := _problem(path))
+    ]
+
+
+def _problem(path: Path) -> str:
+    try:
+        if path.name in load_manifest():
+            return "" if digest(path) == load_manifest()[path.name].sha256 else "other bytes"
+        if path.suffix == ".json":
+            json.loads(path.read_text())
+        elif path.suffix in (".png", ".jpg"):
+            with PillowImage.open(path) as picture:
+                picture.load()
+        elif path.suffix == ".html":
+            return "" if path.read_text().rstrip().endswith("</html>") else "no end"
+        elif path.suffix == ".safetensors":
+            from agebench.train.checkpoint import read_checkpoint
+
+            read_checkpoint(path)
+        elif path.suffix == ".onnx":
+            import onnx
+
+            onnx.checker.check_model(str(path))
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
+    """Make what the commands read in `folder`, and return them."""
+    pictures, settings = folder / "pictures", folder / "settings.toml"
+    for chip in sorted(chips.rglob("*.jpg"))[::97][:count]:
+        target = pictures / chip.name.partition("_")[0] / chip.name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(chip, target)
+    settings.write_text(SETTINGS)
+    data = ["--dataset", "folders", "--root", str(pictures)]
+    faces = [*data, "--detector", "aligned"]
+    result = folder / "result"
+    command = [sys.executable, "-m", "agebench", "compare", "constant", "constant years=50", *faces]
+    command += ["--latency-images", "4", "--out", str(result)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    fetched = [name for name in load_manifest() if (mirror / name).is_file()]
+    caffe = mirror / "age_net.caffemodel"
+    return [
+        Case("fetch", lambda _out: ["fetch", *fetched], tree),
+        Case(
+            "prepare",
+            lambda out: ["prepare", *faces, "--out", str(out), "--processes", "2"],
+            tree,
+        ),
+        Case(
+            "train",
+            lambda out: ["train", str(settings), "--root", str(pictures), "--out", str(out)],
+            weights_of,
+        ),
+        Case(
+            "compare",
+            lambda out: [
+                *("compare", "multicrop-resnet-small", "constant", *faces),
+                *("--latency-images", "4", "--batch-size", "4", "--out", str(out)),
+            ],
+            named("predictions.csv"),
+        ),
+        Case(
+            "predict",
+            lambda out: [
+                *("predict", str(pictures), "--detector", "aligned", "--json"),
+                *("--out", str(out / "ages.jsonl"), "--workers", "2"),
+            ],
+            predicted,
+        ),
+        Case(
+            "split",
+            lambda out: ["split", *data, "--protocol", "holdout", "-o", str(out / "split.json")],
+            named("split.json"),
+        ),
+        Case(
+            "doctor",
+            lambda out: ["doctor", "--dataset", "folders", str(pictures), "-o", str(out)],
+            lambda out: dict.fromkeys(tree(out), ""),
+        ),
+        Case(
+            "report",
+            lambda out: ["report", str(result), "-o", str(out), "--format", "html,md,tex,csv"],
+            tree,
+        ),
+        Case(
+            "fit-years",
+            lambda out: [
+                *("fit-years", f"caffe-age-net:{caffe}", *faces, "--protocol", "holdout"),
+                *("-o", str(out / "years.json")),
+            ],
+            named("years.json"),
+        ),
+        Case(
+            "export-onnx",
+            lambda out: ["export-onnx", f"caffe-age-net:{caffe}", "-o", str(out / "net.onnx")],
+            named("net.onnx"),
+        ),
+        Case(
+            "convert-caffe",
+            lambda out: ["convert-caffe", str(caffe), "-o", str(out / "net.safetensors")],
+            named("net.safetensors"),
+        ),
+        Case(
+            "augment-preview",
+            lambda out: ["augment-preview", "-o", str(out / "sheet.png")],
+            named("sheet.png"),
+        ),
+        Case(
+            "bench",
+            lambda out: ["bench", "constant", "--batch", "1,4", "-o", str(out)],
+            lambda out: dict.fromkeys(tree(out), ""),
+        ),
+    ]
