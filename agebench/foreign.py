@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
+from agebench.call_limit import in_time
 from agebench.errors import ContractError
 from agebench.protocols import FaceDetector
 from agebench.types import Face, Image, read_only
@@ -16,7 +19,7 @@ _FORK_ENDS = 70
 
 
 @contextmanager
-def foreign_code() -> Iterator[None]:
+def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
     """Run code of a plug-in, or of an object that a caller handed over.
 
     Whatever it raises is an `Exception` outside, but for Ctrl-C: `sys.exit(0)` in a stranger's
@@ -26,7 +29,13 @@ def foreign_code() -> Iterator[None]:
 
     Not for a block that yields.
 
+    Args:
+        owner: the object, whose calls may take so long as `agebench.call_limit` says; None for no
+            limit.
+        call: what is asked of it, such as "predict".
+
     Raises:
+        NoAnswerError: it did not come back in time.
         ContractError: it raised what is meant to end a program.
 
     >>> with foreign_code():
@@ -37,7 +46,7 @@ def foreign_code() -> Iterator[None]:
     """
     process = os.getpid()
     try:
-        with _prints_aside():
+        with _prints_aside(), contextlib.nullcontext() if owner is None else in_time(owner, call):
             yield
     except (Exception, KeyboardInterrupt):
         raise
@@ -56,17 +65,50 @@ def found_faces(detector: FaceDetector, image_bgr: Image) -> list[Face]:
     Raises:
         Exception: whatever the detector raises; see `foreign_code`.
     """
-    with foreign_code():
+    with foreign_code(detector, "detect"):
         return list(detector.detect(read_only(image_bgr)))
+
+
+class _Aside(io.TextIOBase):
+    """Stands in for stdout and stderr: what is written goes to stderr, and nobody closes that."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        return self._stream.write(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def close(self) -> None:
+        """Keep the stream: others write there too."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # read-only here as in the stream
+        return self._stream.encoding
 
 
 @contextmanager
 def _prints_aside() -> Iterator[None]:
-    if sys.stdout is sys.stderr or sys.stderr is None:
+    out, err = sys.stdout, sys.stderr
+    if err is None:
         yield
         return
-    with contextlib.redirect_stdout(sys.stderr):
+    sys.stdout = sys.stderr = _Aside(err)
+    try:
         yield
+    finally:
+        sys.stdout, sys.stderr = out, err
 
 
 def _named(error: BaseException) -> str:

@@ -97,7 +97,7 @@ def load_factory(group: str, name: str) -> Callable[..., Any]:
     """
     entry = _find(group, name)
     try:
-        with foreign_code():
+        with foreign_code(name, "the import"):
             factory = entry.load()
     except AgebenchError:
         raise
@@ -229,7 +229,7 @@ def _call(
         wanted = " ".join(f"{option}=..." for option in missing)
         raise UsageError(f"{name!r} needs {wanted}")
     try:
-        with foreign_code():
+        with foreign_code():  # no limit: a download or a large folder may take its time
             return factory(**keywords)
     except AgebenchError:
         raise
@@ -244,7 +244,7 @@ def _keeps(item: object, protocol: type, what: str) -> bool:
         ContractError: it fails at that.
     """
     try:
-        with foreign_code():
+        with foreign_code(type(item).__qualname__, "the spec"):
             kept = isinstance(item, protocol)
             if kept:
                 _ = item.spec  # type: ignore[attr-defined]  # all protocols of this module have one

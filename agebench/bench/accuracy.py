@@ -100,7 +100,7 @@ class _Queue:
 
     def _predict(self, records: Sequence[ImageRecord], waiting: Sequence[Crops]) -> list[Outcome]:
         try:
-            with foreign_code():
+            with foreign_code(self._estimator, "predict"):
                 predictions = list(self._estimator.predict(Crops.join(waiting)))
             if len(predictions) != len(waiting):
                 raise AgebenchError(f"{len(waiting)} faces gave {len(predictions)} predictions")

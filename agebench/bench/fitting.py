@@ -137,7 +137,7 @@ def _ask(
 
     def flush() -> None:
         if waiting:
-            with foreign_code():
+            with foreign_code(estimator, "predict"):
                 predicted = list(estimator.predict(Crops.join(waiting)))
             for answer in predicted:
                 if answer.probabilities is None:

@@ -106,7 +106,7 @@ def _time_estimator(
         crop_ms = _milliseconds(start)
         if not any(flags[0] for flags in crops.present.values()):
             return None  # as the accuracy pass: without any view nothing is asked
-        with foreign_code():
+        with foreign_code(estimator, "predict"):
             start = time.perf_counter()
             estimator.predict(crops)
             return crop_ms, _milliseconds(start)

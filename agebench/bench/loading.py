@@ -136,7 +136,7 @@ def _training_hashes(contender: Contender) -> TrainingHashes | None:
     if not isinstance(estimator, KnowsItsTraining):
         return None
     try:
-        with foreign_code():
+        with foreign_code(estimator, "training_hashes"):
             trained = cast("object", estimator.training_hashes())
     except AgebenchError:
         raise

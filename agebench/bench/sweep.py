@@ -158,7 +158,7 @@ class Runner:
             begin = time.perf_counter()
             crops = faces.cut(self.estimator.spec.crop, batch)
             cut = time.perf_counter()
-            with foreign_code():
+            with foreign_code(self.estimator, "predict"):
                 answers = self.estimator.predict(crops)
                 end = time.perf_counter()
         except AgebenchError as error:

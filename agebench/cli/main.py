@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from agebench import __version__
+from agebench.call_limit import limited_by_default
 from agebench.cli.native_stderr import caught_words
 from agebench.cli.signals import orderly_ends
 from agebench.errors import AgebenchError, UsageError, in_words, inert, suggestion
@@ -109,7 +110,8 @@ def main(arguments: list[str] | None = None) -> Any:
 def _run(arguments: list[str] | None) -> int:
     """Run a verb and return the exit code; whatever went wrong has been said."""
     try:
-        code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
+        with limited_by_default():
+            code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:  # a plug-in's may be of any kind
         if isinstance(error, SystemExit) and _COMPLETION in os.environ:

@@ -1,7 +1,8 @@
 """What libraries outside of Python write to the terminal: caught, made inert, said once a kind.
 
 libpng and libjpeg warn of each odd picture, in words that may hold the file's own bytes: escape
-sequences would reach the terminal, and thousands of lines drown the progress bar.
+sequences would reach the terminal, and thousands of lines drown the progress bar.  What a library
+prints to standard output would stand in the middle of results.
 """
 
 from __future__ import annotations
@@ -69,48 +70,79 @@ class LibraryWords:
 
 @contextmanager
 def caught_words() -> Iterator[None]:
-    """Catch what is written to descriptor 2 from outside of Python, and tell it at the end.
+    """Catch what is written to descriptors 1 and 2 from outside of Python, and tell it at the end.
 
     Where stderr is not the process's own, as in tests and notebooks, nothing is done.
     """
     ours = sys.stderr
-    if os.name != "posix" or ours is not sys.__stderr__ or not isinstance(ours, io.TextIOWrapper):
+    if os.name != "posix" or ours is not sys.__stderr__ or not _is_at(ours, 2):
         yield
         return
     try:
-        if ours.fileno() != 2:
-            yield
-            return
-        kept = os.dup(2)
         read, write = os.pipe()
     except OSError:
         yield
         return
     # A library that writes while it holds the interpreter must not wait for the reader below.
     os.set_blocking(write, False)
-    ours.flush()
-    sys.stderr = io.TextIOWrapper(
-        os.fdopen(os.dup(kept), "wb"), ours.encoding, ours.errors, line_buffering=True
-    )
     words = LibraryWords()
     reader = threading.Thread(target=_collect, args=(os.fdopen(read, "rb"), words), daemon=True)
     with suppress(RuntimeError):  # where no thread can be had the words stay as they are
         reader.start()
-        os.dup2(write, 2)
-    os.close(write)
     try:
-        yield
+        with _aside("stderr", 2, write, reader), _aside("stdout", 1, write, reader):
+            os.close(write)
+            yield
     finally:
-        with suppress(OSError, ValueError):
-            sys.stderr.flush()
-        os.dup2(kept, 2)
-        os.close(kept)
-        sys.stderr = ours
         if reader.ident is not None:
             reader.join(_DRAIN_S)  # a child that was left behind may hold the pipe open
         for sentence in words.sentences():
             with suppress(OSError, ValueError):
-                ours.write(f"agebench: {sentence}\n")
+                print(f"agebench: {sentence}", file=ours)
+
+
+def _is_at(stream: object, descriptor: int) -> bool:
+    with suppress(OSError, ValueError):
+        return isinstance(stream, io.TextIOWrapper) and stream.fileno() == descriptor
+    return False
+
+
+@contextmanager
+def _aside(name: str, descriptor: int, pipe: int, reader: threading.Thread) -> Iterator[None]:
+    """Move one of Python's streams to another descriptor; whoever uses the old one meets a pipe."""
+    ours = getattr(sys, name)
+    own = ours is getattr(sys, f"__{name}__") and _is_at(ours, descriptor)
+    if reader.ident is None or not own:
+        yield
+        return
+    try:
+        kept = os.dup(descriptor)
+    except OSError:
+        yield
+        return
+    ours.flush()
+    # The second name too: whoever asks how wide the terminal is asks the descriptor behind it.
+    # A stream of its own, as somebody's code may close it.
+    moved, second = (
+        io.TextIOWrapper(
+            os.fdopen(os.dup(kept), "wb"), ours.encoding, ours.errors, line_buffering=True
+        )
+        for _ in range(2)
+    )
+    moved.reconfigure(line_buffering=name == "stderr" or ours.line_buffering)
+    setattr(sys, name, moved)
+    setattr(sys, f"__{name}__", second)
+    os.dup2(pipe, descriptor)
+    try:
+        yield
+    finally:
+        for stream in (moved, second):
+            with suppress(OSError, ValueError):
+                stream.close()
+        os.dup2(kept, descriptor)
+        os.close(kept)
+        setattr(sys, name, ours)
+        setattr(sys, f"__{name}__", ours)
 
 
 def _collect(pipe: BinaryIO, words: LibraryWords) -> None:

@@ -42,7 +42,7 @@ def years_of(estimator: Estimator) -> YearsSource:
     """Return the ages that an estimator gives, as a function of crops."""
 
     def years(crops: Crops) -> Floats:
-        with foreign_code():
+        with foreign_code(estimator, "predict"):
             answers = estimator.predict(crops)
         return np.array([answer.years for answer in answers], np.float64)
 

@@ -32,7 +32,7 @@ def check_explainable(name: str, estimator: Estimator) -> None:
     )
     for view in spec.views:
         try:
-            with foreign_code():
+            with foreign_code(estimator, "predict"):
                 estimator.predict(black.without(view))
         except AgebenchError as error:
             raise UsageError(

@@ -288,7 +288,7 @@ def ask(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
 
 
 def _answers(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
-    with foreign_code():
+    with foreign_code(estimator, "predict"):
         predictions = list(estimator.predict(crops))
     if len(predictions) != len(crops):
         raise ContractError(

@@ -1,0 +1,177 @@
+"""How long a call of a plug-in may take: off in Python unless asked for, on in the command."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+from agebench.errors import AgebenchError, ContractError, UsageError
+
+SECONDS_VARIABLE = "AGEBENCH_CALL_SECONDS"
+"""Environment variable; children have the same limit so.  0 or not set: none."""
+
+COMMAND_SECONDS = 300.0
+"""The limit of the command line."""
+
+GRACE_S = 30.0
+"""After so long beyond the limit the process ends: code outside of Python can't be interrupted."""
+
+MOST_SILENT = 3
+"""So often one object may not come back; then it is not asked any more."""
+
+_AGAIN_S = 5.0
+
+
+class NoAnswerError(ContractError):
+    """A call did not come back in time, or is not made any more since others did not."""
+
+
+class _Late(BaseException):
+    """Raised in the middle of somebody's code, which is to catch it as little as it can."""
+
+
+class _Running:
+    """The call that runs in the main thread."""
+
+    def __init__(self) -> None:
+        self.call = ""
+        self.ends_at: float | None = None
+        self.watched = False
+        self.silent: dict[int, tuple[object, int]] = {}
+
+
+_RUNNING = _Running()
+
+
+def limit_seconds() -> float | None:
+    """Return the limit that the environment sets; None without one.
+
+    Raises:
+        UsageError: it is not a number from 0.
+    """
+    text = os.environ.get(SECONDS_VARIABLE, "")
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise UsageError(f"{SECONDS_VARIABLE} must be a number from 0 (0: no limit), got {text!r}")
+    return value or None
+
+
+@contextmanager
+def limited_by_default() -> Iterator[None]:
+    """Set the command line's limit inside, unless the environment sets one.
+
+    Raises:
+        UsageError: the one that it sets is not a number from 0.
+    """
+    limit_seconds()
+    if SECONDS_VARIABLE in os.environ:
+        yield
+        return
+    os.environ[SECONDS_VARIABLE] = f"{COMMAND_SECONDS:g}"
+    try:
+        yield
+    finally:
+        os.environ.pop(SECONDS_VARIABLE, None)
+
+
+@contextmanager
+def in_time(owner: object, call: str) -> Iterator[None]:
+    """Interrupt what is inside if it takes too long; in the main thread alone, and not twice.
+
+    Args:
+        owner: the plug-in's object.
+        call: what is asked of it, such as "predict".
+
+    Raises:
+        NoAnswerError: it took too long, or this object has done so too often.
+    """
+    seconds = limit_seconds()
+    here = threading.current_thread() is threading.main_thread()
+    if seconds is None or not here or _RUNNING.ends_at is not None:
+        yield
+        return
+    times = _RUNNING.silent.get(id(owner), (owner, 0))[1]
+    if times >= MOST_SILENT:
+        raise NoAnswerError(
+            f"{call} of {_called(owner)} gave no answer within {seconds:g} s {times} times and is "
+            "not called any more"
+        )
+    try:
+        with _alarm(f"{call} of {_called(owner)}", seconds):
+            yield
+    except _Late:
+        _RUNNING.silent[id(owner)] = (owner, times + 1)  # held, so that no other has its number
+        raise NoAnswerError(
+            f"{call} of {_called(owner)} gave no answer within {seconds:g} s "
+            f"({SECONDS_VARIABLE} sets the limit, 0 takes it away)"
+        ) from None
+
+
+@contextmanager
+def _alarm(call: str, seconds: float) -> Iterator[None]:
+    _watch()
+    can_raise = hasattr(signal, "setitimer")
+    before = signal.signal(signal.SIGALRM, _raise_late) if can_raise else None
+    began = time.monotonic()
+    _RUNNING.call, _RUNNING.ends_at = call, began + seconds + GRACE_S
+    others = (0.0, 0.0)
+    if can_raise:
+        # Again and again: somebody's `except BaseException` may swallow the first.
+        others = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
+    try:
+        yield
+    finally:
+        _RUNNING.ends_at = None
+        if can_raise:
+            signal.setitimer(signal.ITIMER_REAL, 0.0)
+            signal.signal(signal.SIGALRM, before)
+            if others[0]:  # somebody else's, who is told a little late at worst
+                rest = max(others[0] - (time.monotonic() - began), 1e-3)
+                signal.setitimer(signal.ITIMER_REAL, rest, others[1])
+
+
+def _raise_late(_number: int, _frame: FrameType | None) -> None:
+    if _RUNNING.ends_at is not None:
+        raise _Late
+
+
+def _watch() -> None:
+    """Have a thread end the process where a library does not come back to Python."""
+    if not _RUNNING.watched:
+        _RUNNING.watched = True
+        with suppress(RuntimeError):  # no thread can be had: what hangs has to be killed
+            threading.Thread(target=_end_if_late, daemon=True).start()
+
+
+def _end_if_late() -> None:
+    while True:
+        time.sleep(1.0)
+        ends_at = _RUNNING.ends_at
+        if ends_at is not None and time.monotonic() > ends_at:
+            with suppress(OSError, ValueError, AttributeError):
+                sys.stderr.write(
+                    f"agebench: {_RUNNING.call} does not come back and can't be interrupted, since "
+                    "it is not in Python: what was to be done is not finished\n"
+                )
+                sys.stderr.flush()
+            os._exit(AgebenchError.exit_code)
+
+
+def _called(owner: object) -> str:
+    with suppress(BaseException):  # somebody's property may raise anything
+        name = owner.spec.name  # type: ignore[attr-defined]
+        if isinstance(name, str) and name:
+            return name
+    return owner if isinstance(owner, str) else type(owner).__qualname__
