@@ -37,6 +37,7 @@ VERBS = {
     "prepare": "Cut a data set's faces into crops by age group.",
     "report": "A page, tables and CSV from results; what changed.",
     "split": "Split a data set without leaks.",
+    "suite": "Many models on many sets; the leaderboard.",
     "train": "Train the multi-crop network, or go on with it.",
 }
 
@@ -71,6 +72,14 @@ class _LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl(sorted(VERBS.items()))
+
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the page without empty lines around what is said, so that it fits a screen."""
+        self.format_usage(ctx, formatter)
+        with formatter.indentation():
+            formatter.write_text(self.help or "")
+        self.format_options(ctx, formatter)
+        formatter.write_text(self.epilog or "")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Leave the two options to the last line, so that the page fits a screen."""

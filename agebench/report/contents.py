@@ -37,9 +37,9 @@ _SHARES = maybe(listed(SHARE, 2))
 _SETTINGS = mapping(anything)
 _WEIGHTS = listed(record({"file": text, "sha256": text}))
 _RUNTIME = record({"runtime": text, "device": text, "detail": text, "version": text})
-_TERMS = {"licence": text, "source": text, "citation": text, "notes": listed(text)}
+TERMS = {"licence": text, "source": text, "citation": text, "notes": listed(text)}
 
-_ENVIRONMENT = record(
+ENVIRONMENT = record(
     {
         "python": text,
         "system": text,
@@ -51,24 +51,24 @@ _ENVIRONMENT = record(
     }
 )
 
-_SPLIT = record({"protocol": text, "part": text, "fingerprint": text, "parameters": _SETTINGS})
+SPLIT = record({"protocol": text, "part": text, "fingerprint": text, "parameters": _SETTINGS})
 
 _DATASET = record(
     {
         "name": filled,
         "label_kind": one_of(("birth-age", "apparent", "dex-estimated", "unknown")),
         "aligned": flag,
-        **_TERMS,
+        **TERMS,
         "root": maybe(text),
         "protocol": text,
         "subset": text,
-        "split": maybe(_SPLIT),
+        "split": maybe(SPLIT),
         "problems": listed(record({"name": text, "reason": text})),
         "content_sha256": text,
     }
 )
 
-_DETECTOR = record(
+DETECTOR = record(
     {
         "reference": filled,
         "chosen_because": text,
@@ -76,7 +76,7 @@ _DETECTOR = record(
         "weights": _WEIGHTS,
         "runtime": _RUNTIME,
         "settings": _SETTINGS,
-        **_TERMS,
+        **TERMS,
     },
     {"runtime_proven": flag},
 )
@@ -111,7 +111,7 @@ _CLASSES = record(
     }
 )
 
-_SPEC = record(
+SPEC = record(
     {
         "name": filled,
         "crop": record({"views": mapping(record({"region": text, "size_hw": listed(COUNT, 2)}))}),
@@ -122,7 +122,7 @@ _SPEC = record(
         "label_kind": text,
         "runtime": _RUNTIME,
         "settings": _SETTINGS,
-        **_TERMS,
+        **TERMS,
     },
     {"trained_sets": listed(text), "detector": text},
 )
@@ -155,7 +155,7 @@ _ANY_ESTIMATOR = record(
         "name": filled,
         "available": flag,
         "unavailable_reason": text,
-        "spec": maybe(_SPEC),
+        "spec": maybe(SPEC),
         "latency": mapping(_STAGE),
     }
 )
@@ -167,7 +167,7 @@ _ADDED = {
     "contamination": maybe(text),
 }
 """Fields that results of before they were added do not have."""
-_AVAILABLE = record({**_SCORES, "spec": _SPEC}, _ADDED)
+_AVAILABLE = record({**_SCORES, "spec": SPEC}, _ADDED)
 
 _TWO_YEARS = listed(whole(0, int(MAX_AGE_YEARS)), 2)
 
@@ -284,9 +284,9 @@ RESULT = record(
         "schema_version": one_of(READABLE_VERSIONS),
         "created": text,
         "command": listed(text),
-        "environment": _ENVIRONMENT,
+        "environment": ENVIRONMENT,
         "dataset": _DATASET,
-        "detector": _DETECTOR,
+        "detector": DETECTOR,
         "settings": _SETTINGS,
         "pictures": record(
             {"total": COUNT, "common_subset": COUNT, "several_faces": COUNT},
@@ -318,7 +318,7 @@ BENCH = record(
         "schema_version": one_of(BENCH_VERSIONS),
         "created": text,
         "command": listed(text),
-        "environment": _ENVIRONMENT,
+        "environment": ENVIRONMENT,
         "machine": record({"devices": listed(text), "threads": COUNT}),
         "faces": record({"origin": text}),
         "estimators": listed(_SWEPT, most=MOST_ESTIMATORS),

@@ -99,8 +99,8 @@ def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[Swee
         sources=" and ".join(str(path) for path in _paths(joined, sweeps)),
         style=Markup(style),  # noqa: S704 - the package's own file
         script=Markup(script),  # noqa: S704 - the package's own file
-        style_hash=_hash(style),
-        script_hash=_hash(script),
+        style_hash=script_or_style_hash(style),
+        script_hash=script_or_style_hash(script),
         answer=answer(joined),
         opening=[figure for figure in [front_figure(joined)] if figure is not None],
         keys=legend(joined),
@@ -116,7 +116,8 @@ def _paths(joined: Joined, sweeps: Sequence[SweepFile]) -> list[Path]:
     return [*(result.path for result in joined.results), *(sweep.path for sweep in sweeps)]
 
 
-def _hash(text: str) -> str:
+def script_or_style_hash(text: str) -> str:
+    """Return what a page's policy knows its own style or script by."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 

@@ -44,7 +44,7 @@ def as_markdown(joined: Joined) -> str:
     ]
     parts += map(markdown, answer(joined))
     parts.append("\n".join(f"- {markdown(note)}" for note in facts.remarks(joined)))
-    tables = (f"## {markdown(grid.caption)}\n\n{_markdown_table(grid)}" for grid in grids(joined))
+    tables = (f"## {markdown(grid.caption)}\n\n{markdown_table(grid)}" for grid in grids(joined))
     return "\n\n".join([*parts, *tables]) + "\n"
 
 
@@ -59,7 +59,8 @@ def _letters(grid: Grid) -> dict[str, str]:
     return {note: letter(at).lower() for at, note in enumerate(grid.notes)}
 
 
-def _markdown_table(grid: Grid) -> str:
+def markdown_table(grid: Grid) -> str:
+    """Return one table, and the notes at its cells below it."""
     head = [markdown(column.title) for column in grid.columns]
     rule = ["---:" if column.numeric else "---" for column in grid.columns]
     letters = _letters(grid)

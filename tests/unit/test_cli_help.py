@@ -24,6 +24,13 @@ def _command(verb: str) -> click.Command:
     return found
 
 
+def _parameters(verb: str) -> list[click.Parameter]:
+    """Those of a verb, and of the verbs below it."""
+    command = _command(verb)
+    below = command.commands.values() if isinstance(command, click.Group) else ()
+    return [option for one in (command, *below) for option in one.params]
+
+
 def _help(verb: str, option: str = "--help") -> str:
     arguments = [verb, option] if verb else [option]
     done = CliRunner().invoke(cli, arguments, prog_name="agebench", terminal_width=WIDTH)
@@ -71,8 +78,8 @@ def test_every_option_that_is_shown_exists() -> None:
     seen = 0
     for where, text in texts.items():
         for verb, rest in _shown(text):
-            known = {name for option in _command(verb).params for name in option.opts}
-            known |= {name for option in _command(verb).params for name in option.secondary_opts}
+            known = {name for option in _parameters(verb) for name in option.opts}
+            known |= {name for option in _parameters(verb) for name in option.secondary_opts}
             for option in re.findall(r"(?:^|\s)(-[a-z]|--[a-z][a-z-]*)(?=[\s=]|$)", rest):
                 seen += 1
                 assert option in known | {"-h", "--help"}, f"{where}: agebench {verb} {option}"

@@ -1,0 +1,148 @@
+"""`agebench suite`: arguments only; the work is in `agebench.suite`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from agebench.cli.paths import FilePath
+from agebench.cli.progress import progress_bars
+from agebench.cli.rare import help_all, rare_option
+from agebench.errors import AgebenchError, UsageError, inert
+
+if TYPE_CHECKING:
+    from agebench.suite.leaderboard import Outcome
+
+RUN, PAGE, CHECK = "run", "page", "check"
+
+EPILOG = """\b
+Examples:
+  agebench suite leaderboard.toml --data DATA --out OUT
+  agebench suite leaderboard.toml --out OUT --join FROM_ANOTHER_MACHINE
+  agebench suite page OUT/board --out PAGE
+  agebench suite check their-model.json --board benchmarks/leaderboard
+"""
+
+
+class _SuiteGroup(click.Group):
+    """A group whose first word may be left out: a file of its own is run."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "-h", "--help"):
+            args = [RUN, *args]
+        return super().parse_args(ctx, args)
+
+
+@click.group(
+    "suite",
+    cls=_SuiteGroup,
+    epilog=EPILOG,
+    short_help="Many models on many sets; the leaderboard.",
+    subcommand_metavar="FILE.toml | page | check ...",
+)
+def command() -> None:
+    """Measure many models on many sets, as a TOML file names them, and make a leaderboard.
+
+    What is measured already is not measured again.  docs/leaderboard.md describes the file.
+    """
+
+
+@command.command(RUN, short_help="What is missing of a suite; the default.")
+@click.argument("file", type=FilePath(), metavar="FILE.toml")
+@click.option("-o", "--out", type=FilePath(), help="Folder of results and page; must be given.")
+@click.option("--data", type=FilePath(), help="Folder that roots start from; FILE's else.")
+@click.option("--join", "joined", type=FilePath(), multiple=True, help="Another machine's --out.")
+@click.option("--dry-run", is_flag=True, help="Say what would be measured, and measure nothing.")
+@rare_option("--reports", is_flag=True, help="The full report of each set, beside the page.")
+@rare_option("--minutes", type=float, help="Begin nothing after so many minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print what became of each cell as JSON.")
+@help_all
+def run(
+    file: Path,
+    out: Path | None,
+    data: Path | None,
+    joined: tuple[Path, ...],
+    dry_run: bool,
+    minutes: float | None,
+    reports: bool,
+    as_json: bool,
+) -> None:
+    """Measure what a suite lacks, then write its page.
+
+    A model or a set that can't be had, and a cell that fails, are listed at the end, with exit
+    code 1; the others are measured, and the page is made.
+    """
+    from agebench.suite.leaderboard import make_leaderboard
+    from agebench.suite.plan import read_plan
+    from agebench.suite.run import RunOptions
+
+    if out is None:
+        raise UsageError("expected a folder for results and page: give --out FOLDER")
+    plan = read_plan(file)
+    console = Console(stderr=True, highlight=False)
+    options = RunOptions(out, file.parent if data is None else data, minutes, dry=dry_run)
+
+    def say(line: str) -> None:
+        console.print(inert(line), markup=False, soft_wrap=True)
+
+    with progress_bars() as progress:
+        outcome = make_leaderboard(plan, options, joined, progress, say, reports=reports)
+    if as_json:
+        click.echo(json.dumps(outcome.to_json(), allow_nan=False))
+    else:
+        _print(outcome, dry=dry_run)
+    if outcome.problems:
+        raise AgebenchError(_failed(outcome.problems))
+
+
+def _failed(problems: list[str]) -> str:
+    lines = "\n".join(f"  {line}" for line in problems)
+    return f"{len(problems)} of the suite's parts failed; the others were measured:\n{lines}"
+
+
+def _print(outcome: Outcome, *, dry: bool) -> None:
+    console = Console(highlight=False)
+    for line in outcome.summary(dry=dry):
+        console.print(inert(line), markup=False, soft_wrap=True)
+
+
+@command.command(PAGE, short_help="The page, from the small files alone.")
+@click.argument("board", type=FilePath())
+@click.option("-o", "--out", type=FilePath(), help="Folder to write into; BOARD else.")
+@help_all
+def page(board: Path, out: Path | None) -> None:
+    """Write leaderboard.html and leaderboard.md from the small files of a leaderboard."""
+    from agebench.suite.board import read_board
+    from agebench.suite.leaderboard import write_page
+
+    for path in write_page(read_board(board), board if out is None else out):
+        click.echo(f"Written: {inert(str(path))}")
+
+
+@command.command(CHECK, short_help="Could a stranger's file have come from what it states?")
+@click.argument("submission", type=FilePath())
+@click.option("--board", type=FilePath(), help="Folder of the leaderboard's files; must be given.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@help_all
+def check(submission: Path, board: Path | None, as_json: bool) -> None:
+    """Compute all figures of a model's file anew, from the ages that it holds.
+
+    Data are compared by hash, contamination is judged anew.  Exit code 1 if anything differs.
+    """
+    from agebench.suite.check import check_submission
+
+    if board is None:
+        raise UsageError("expected the leaderboard that it is for: give --board FOLDER")
+    checked = check_submission(submission, board)
+    if as_json:
+        content: dict[str, Any] = checked.to_json()
+        click.echo(json.dumps(content, allow_nan=False))
+    else:
+        for line in checked.lines():
+            click.echo(inert(line))
+    if checked.problems:
+        raise AgebenchError(f"{submission} can't be taken: {'; '.join(checked.problems)}")

@@ -1,0 +1,304 @@
+"""A leaderboard as values, read from its small files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.bench.contamination import why_contaminated
+from agebench.errors import AgebenchError, UsageError
+from agebench.regular import read_regular
+from agebench.report.structure import Check, StructureError
+from agebench.suite.board_structure import BOARD, MODEL, SET, TIMES
+from agebench.suite.packed import as_years, unpack_numbers, unpack_years
+from agebench.types import Floats
+
+BOARD_FILE = "board.json"
+TIMES_FILE = "times.json"
+SETS, MODELS = "sets", "models"
+MAX_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoardSet:
+    """The labels of a set.
+
+    Attributes:
+        content: its file.
+        true_years: shape (n,), NaN where only a range is known.
+        low_years, high_years: shape (n,), of the label: twice the same where an age is known.
+        people: shape (n,), a number for each person, -1 where nobody is known; None without any.
+        groups: by attribute the names of its groups and, shape (n,), which a picture is in; -1
+            for none.
+    """
+
+    content: Mapping[str, Any]
+    true_years: Floats
+    low_years: Floats
+    high_years: Floats
+    people: npt.NDArray[np.int64] | None
+    groups: Mapping[str, tuple[Sequence[str], npt.NDArray[np.int64]]]
+
+    @property
+    def key(self) -> str:
+        """Its key."""
+        return str(self.content["key"])
+
+    @property
+    def title(self) -> str:
+        """What the page calls it."""
+        return str(self.content["title"])
+
+    @property
+    def dataset(self) -> Mapping[str, Any]:
+        """What a result says of it."""
+        found: Mapping[str, Any] = self.content["dataset"]
+        return found
+
+    @property
+    def of_ranges(self) -> bool:
+        """Whether its labels are ranges, so that an error is the distance to one."""
+        return self.content["range_low"] is not None
+
+    def signed_errors(self, years: Floats) -> Floats:
+        """Return years above the labels, below as negative ones; NaN where there is no age."""
+        below, above = np.minimum(years - self.low_years, 0), np.maximum(years - self.high_years, 0)
+        return np.asarray(below + above, np.float64)
+
+    def clusters(self, rows: npt.NDArray[np.intp]) -> list[int | None] | None:
+        """Return who is on the pictures at `rows`; None where nobody is known."""
+        if self.people is None:
+            return None
+        return [None if who < 0 else int(who) for who in self.people[rows].tolist()]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoardCell:
+    """One model on one set.
+
+    Attributes:
+        content: its entry of "cells".
+        years: shape (n,), NaN where there is none.
+        numbers: the same as they are packed.
+        spec, detector, environment: what it was measured with.
+    """
+
+    content: Mapping[str, Any]
+    years: Floats
+    numbers: npt.NDArray[np.int64]
+    spec: Mapping[str, Any]
+    detector: Mapping[str, Any]
+    environment: Mapping[str, Any]
+
+    def contamination(self, dataset: Mapping[str, Any]) -> str:
+        """Return why nothing is decided for or against the model; judged anew, not as stated."""
+        seen = self.content["seen_in_training"]
+        near = ((seen or {}).get("near_copies") or {}).get("count", 0)
+        return why_contaminated(
+            dataset,
+            self.content["scored"],
+            None if seen is None else seen["count"],
+            self.spec.get("trained_sets") or (),
+            near=near,
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BoardModel:
+    """One model.
+
+    Attributes:
+        name: its reference.
+        title: what the page calls it.
+        cells: by the set's key and the variant.
+        missing: why a set's cell is empty, by the set's key.
+    """
+
+    name: str
+    title: str
+    cells: Mapping[tuple[str, str], BoardCell]
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> Mapping[str, Any] | None:
+        """What it is, by its first result; None without any."""
+        return next((cell.spec for cell in self.cells.values()), None)
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is the baseline that says one age of everybody."""
+        return self.spec is not None and self.spec["name"] == "constant"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Board:
+    """A leaderboard.
+
+    Attributes:
+        title: of the page.
+        sets, models: in the order of the suite.
+        changed: by key the sets whose pictures were changed.
+        times: the run that timed all models; None without one.
+    """
+
+    title: str
+    sets: Sequence[BoardSet]
+    models: Sequence[BoardModel]
+    changed: Mapping[str, BoardSet]
+    times: Mapping[str, Any] | None
+
+
+def read_board(folder: str | Path) -> Board:
+    """Read a leaderboard's files.
+
+    Raises:
+        UsageError: there is no such folder.
+        AgebenchError: a file is damaged, or does not fit the others.
+    """
+    root = Path(folder)
+    if not (root / BOARD_FILE).is_file():
+        raise UsageError(f"{root} holds no {BOARD_FILE}: expected the files of a leaderboard")
+    listed = read_file(root / BOARD_FILE, BOARD)
+    sets = {key: read_set(root / SETS / f"{key}.json") for key in listed["sets"]}
+    changed = {
+        key: read_set(path)
+        for key in listed["sets"]
+        if (path := root / SETS / f"{key}.changed.json").is_file()
+    }
+    models = []
+    for entry in listed["models"]:
+        if entry["file"] is None:
+            models.append(BoardModel(entry["name"], entry["title"], {}, entry["missing"]))
+            continue
+        path = root / MODELS / Path(f"{entry['file']}.json").name
+        model = read_model(path, sets, changed, entry["missing"])
+        models.append(model)
+    times = root / TIMES_FILE
+    return Board(
+        title=listed["title"],
+        sets=list(sets.values()),
+        models=models,
+        changed=changed,
+        times=read_file(times, TIMES) if times.is_file() else None,
+    )
+
+
+def read_file(path: Path, structure: Check) -> dict[str, Any]:
+    """Read and check one file.
+
+    Raises:
+        AgebenchError: it can't be read, or is not one.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
+        content = json.loads(read_regular(path), parse_constant=_refused)
+        structure(content)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        what = "" if isinstance(error, StructureError) else "is not a file of a leaderboard: "
+        raise AgebenchError(f"{path}: {what}{reason}") from error
+    return dict(content)
+
+
+def _refused(name: str) -> float:
+    raise ValueError(f"it holds {name}, which is not a number in JSON")
+
+
+def read_set(path: Path) -> BoardSet:
+    """Read a set's file.
+
+    Raises:
+        AgebenchError: it is damaged.
+    """
+    content = read_file(path, SET)
+    try:
+        return _set(content)
+    except ValueError as error:
+        raise AgebenchError(f"{path}: {error}") from error
+
+
+def _set(content: Mapping[str, Any]) -> BoardSet:
+    count = content["pictures"]
+    missing = np.full(count, np.nan)
+
+    def packed(name: str) -> Floats:
+        if content[name] is None:
+            return missing
+        numbers = unpack_numbers(content[name], count)
+        return np.where(numbers < 0, np.nan, numbers.astype(np.float64))
+
+    true = missing if content["true_years"] is None else unpack_years(content["true_years"], count)
+    exact = np.isfinite(true)
+    people = content["people"]
+    return BoardSet(
+        content=content,
+        true_years=true,
+        low_years=np.where(exact, true, packed("range_low")),
+        high_years=np.where(exact, true, packed("range_high")),
+        people=None if people is None else unpack_numbers(people, count),
+        groups={
+            name: (group["names"], _codes(group, count))
+            for name, group in content["groups"].items()
+        },
+    )
+
+
+def _codes(group: Mapping[str, Any], count: int) -> npt.NDArray[np.int64]:
+    codes = unpack_numbers(group["codes"], count)
+    if codes.min() < -1 or codes.max() >= len(group["names"]):
+        raise ValueError(f"expected numbers of {len(group['names'])} groups, got {codes.max()}")
+    return codes
+
+
+def read_model(
+    path: Path,
+    sets: Mapping[str, BoardSet],
+    changed: Mapping[str, BoardSet],
+    missing: Mapping[str, str] | None = None,
+) -> BoardModel:
+    """Read a model's file, and match it with the sets; cells of sets that are not there are left.
+
+    Raises:
+        AgebenchError: it is damaged, or of other pictures than the sets.
+    """
+    content = read_file(path, MODEL)
+    cells: dict[tuple[str, str], BoardCell] = {}
+    for cell in content["cells"]:
+        pictures = (changed if cell["variant"] else sets).get(cell["set"])
+        if pictures is None:
+            continue
+        place = (cell["set"], cell["variant"])
+        try:
+            if place in cells:
+                raise ValueError("it is there twice")
+            cells[place] = _cell(cell, content, pictures)
+        except (ValueError, IndexError) as error:
+            called = " ".join(filter(None, place))
+            raise AgebenchError(f"{path}, {called}: {error}") from error
+    return BoardModel(content["model"], content["title"], cells, missing or {})
+
+
+def _cell(cell: Mapping[str, Any], content: Mapping[str, Any], pictures: BoardSet) -> BoardCell:
+    stated, known = cell["content_sha256"], pictures.dataset["content_sha256"]
+    if stated != known:
+        raise ValueError(
+            f"it was measured on data of sha256 {stated:.12}, but those of the set are "
+            f"{known:.12}: the pictures or labels differ"
+        )
+    count = int(pictures.content["pictures"])
+    numbers = unpack_numbers(cell["years"], count)
+    return BoardCell(
+        content=cell,
+        years=as_years(numbers),
+        numbers=numbers,
+        spec=content["specs"][cell["spec"]],
+        detector=content["detectors"][cell["detector"]],
+        environment=content["environments"][cell["environment"]],
+    )

@@ -1,0 +1,163 @@
+"""What the small files of a leaderboard must be: a stranger may have sent one of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from agebench.report.contents import (
+    COUNT,
+    DETECTOR,
+    ENVIRONMENT,
+    MOST_ESTIMATORS,
+    MOST_PARTS,
+    SHARE,
+    SIGNED_YEARS,
+    SPEC,
+    SPLIT,
+    TERMS,
+    YEARS,
+)
+from agebench.report.structure import (
+    Check,
+    StructureError,
+    filled,
+    flag,
+    listed,
+    mapping,
+    maybe,
+    number,
+    one_of,
+    record,
+    text,
+    whole,
+)
+from agebench.suite.compact import FORMAT
+from agebench.suite.packed import MOST_PICTURES
+from agebench.suite.plan import require_key
+from agebench.types import LABEL_KINDS
+
+_MS = record({"n": COUNT, **{f"p{at}_ms": maybe(number(0)) for at in (10, 50, 90)}})
+_RUNTIME = record({"runtime": text, "device": text, "detail": text, "version": text})
+PICTURES = whole(1, MOST_PICTURES)
+
+
+def key(value: Any) -> None:
+    """Accept what can be a set's key."""
+    filled(value)
+    try:
+        require_key(value)
+    except ValueError as error:
+        raise StructureError("lower-case letters, digits and hyphens", value) from error
+
+
+_DATASET = record(
+    {
+        "name": filled,
+        "label_kind": one_of(LABEL_KINDS),
+        "aligned": flag,
+        **TERMS,
+        "protocol": text,
+        "subset": text,
+        "split": maybe(SPLIT),
+        "content_sha256": text,
+    }
+)
+
+SET = record(
+    {
+        "format": one_of((FORMAT,)),
+        "key": key,
+        "changed": flag,
+        "title": filled,
+        "note": text,
+        "dataset": _DATASET,
+        "pictures": PICTURES,
+        "true_years": maybe(text),
+        "range_low": maybe(text),
+        "range_high": maybe(text),
+        "people": maybe(text),
+        "groups": mapping(record({"names": listed(text, most=MOST_PARTS), "codes": text})),
+    }
+)
+"""A file of a set."""
+
+_ERRORS = record(
+    {
+        "n": COUNT,
+        "mae_years": maybe(YEARS),
+        "mae_interval": maybe(listed(YEARS, 2)),
+        "rmse_years": maybe(YEARS),
+        "median_years": maybe(YEARS),
+        "bias_years": maybe(SIGNED_YEARS),
+        "cs": mapping(maybe(SHARE)),
+    }
+)
+_RANGES = record({"n": COUNT, "hit_rate": SHARE, "distance_years": YEARS})
+_SEEN = record(
+    {"what": text, "count": COUNT, "near_copies": maybe(record({"count": COUNT}))},
+)
+
+CELL: Check = record(
+    {
+        "set": key,
+        "variant": text,
+        "spec": COUNT,
+        "detector": COUNT,
+        "environment": COUNT,
+        "created": text,
+        "seed": COUNT,
+        "content_sha256": text,
+        "pictures": PICTURES,
+        "runtime_proven": flag,
+        "seen_in_training": maybe(_SEEN),
+        "contamination": text,
+        "years": text,
+        "scored": COUNT,
+        "missed": COUNT,
+        "failed": COUNT,
+        "errors": _ERRORS,
+        "ranges": maybe(_RANGES),
+    }
+)
+
+MODEL = record(
+    {
+        "format": one_of((FORMAT,)),
+        "model": filled,
+        "title": filled,
+        "specs": listed(SPEC, most=MOST_PARTS),
+        "detectors": listed(DETECTOR, most=MOST_PARTS),
+        "environments": listed(ENVIRONMENT, most=MOST_PARTS),
+        "cells": listed(CELL, most=MOST_PARTS),
+    }
+)
+"""A file of a model, which is also what a stranger hands in."""
+
+TIMES = record(
+    {
+        "format": one_of((FORMAT,)),
+        "set": key,
+        "created": text,
+        "environment": ENVIRONMENT,
+        "detector": filled,
+        "too_busy": text,
+        "shared": mapping(_MS),
+        "models": mapping(record({"runtime": _RUNTIME, "infer": _MS, "crop": _MS, "total": _MS})),
+    }
+)
+"""The file of the run that timed all models."""
+
+BOARD = record(
+    {
+        "format": one_of((FORMAT,)),
+        "title": filled,
+        "sets": listed(key, most=MOST_PARTS),
+        "models": listed(
+            record(
+                {"name": filled, "title": filled, "file": maybe(filled), "missing": mapping(text)}
+            ),
+            most=MOST_ESTIMATORS,
+        ),
+    }
+)
+"""The list of what a leaderboard holds, in its order, and why what is not there is not."""

@@ -1,0 +1,153 @@
+"""What a suite consists of: one model on the pictures of one set, as they are or changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from agebench import __version__
+from agebench.bench.results import RESULT_FILE
+from agebench.bench.settings import CompareSettings
+from agebench.protocols import Dataset, EstimatorSpec
+from agebench.suite.plan import PlannedContender, PlannedSet, SuitePlan, slug
+from agebench.types import plain
+
+AS_IS = "as-is"
+"""Folder of the results on pictures that were not changed."""
+
+RESULTS = "results"
+KEY_LETTERS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One model on one set.
+
+    Attributes:
+        contender: the model.
+        pictures: the set.
+        variant: how its pictures are changed; "" for not at all.
+        settings: of the comparison.
+    """
+
+    contender: PlannedContender
+    pictures: PlannedSet
+    variant: str
+    settings: CompareSettings
+
+    @property
+    def title(self) -> str:
+        """What it is called in messages."""
+        changed = f" {self.variant}" if self.variant else ""
+        return f"{self.pictures.key}{changed}: {self.contender.name}"
+
+    @property
+    def place(self) -> str:
+        """Folder, below that of all results, of this set and variant."""
+        return f"{self.pictures.key}/{self.variant or AS_IS}"
+
+    def folder(self, out: Path, key: str) -> Path:
+        """Return where its result lies."""
+        name = f"{slug(self.contender.name)}-{key[:KEY_LETTERS]}"
+        return out / RESULTS / self.place / name
+
+    def others(self, out: Path) -> list[Path]:
+        """Return the results of the same model on the same set, whatever decided them; sorted."""
+        pattern = f"{slug(self.contender.name)}-{'[0-9a-f]' * KEY_LETTERS}"
+        found = (out / RESULTS / self.place).glob(f"{pattern}/{RESULT_FILE}")
+        return sorted(path.parent for path in found)
+
+
+def cells_of(plan: SuitePlan) -> list[Cell]:
+    """Return all cells: sets in their order, all models on each; then what is changed."""
+    found = [
+        _cell(plan, contender, pictures)
+        for pictures in plan.sets
+        for contender in plan.contenders
+        if _takes_part(contender, pictures, None)
+    ]
+    return [*found, *_changed(plan)]
+
+
+def _changed(plan: SuitePlan) -> Iterator[Cell]:
+    axis = plan.robustness
+    if axis is None:
+        return
+    for key in axis.sets:
+        pictures = plan.find_set(key)
+        for variant in ("untouched", *axis.variants):
+            for contender in plan.contenders:
+                if _takes_part(contender, pictures, axis.contenders):
+                    yield _cell(plan, contender, pictures, variant, axis.sample)
+
+
+def _takes_part(
+    contender: PlannedContender, pictures: PlannedSet, chosen: Sequence[str] | None
+) -> bool:
+    wanted = chosen is None or contender.name in {" ".join(name.split()) for name in chosen}
+    return wanted and (contender.sets is None or pictures.key in contender.sets)
+
+
+def _cell(
+    plan: SuitePlan,
+    contender: PlannedContender,
+    pictures: PlannedSet,
+    variant: str = "",
+    sample: int | None = None,
+) -> Cell:
+    how = plan.settings
+    settings = CompareSettings(
+        limit=pictures.limit if sample is None else None,
+        sample=pictures.sample if sample is None else sample,
+        seed=how.seed,
+        batch_size=how.batch_size,
+        workers=how.workers,
+        threads=how.threads,
+        latency_images=0,
+        protocol=pictures.protocol,
+        part=pictures.part,
+        variant=variant or None,
+    )
+    return Cell(contender, pictures, variant, settings)
+
+
+def data_key(taken: Dataset) -> str:
+    """Return a hash of the pictures that are scored: names, labels and sizes of their files.
+
+    The files themselves are hashed while they are measured; a result says what it was of.
+    """
+    digest = hashlib.sha256()
+    for item in taken.samples:
+        try:
+            size = item.path.stat().st_size
+        except OSError:
+            size = -1
+        label = (item.name, item.age_years, item.age_range, item.identity, item.box_xyxy, size)
+        digest.update(json.dumps(label).encode())
+    return digest.hexdigest()
+
+
+def cell_key(cell: Cell, spec: EstimatorSpec, data: str) -> str:
+    """Return the hash of all that decides a cell's figures.
+
+    Args:
+        cell: which.
+        spec: of its model as it was loaded: weights by hash, crops, runtime, settings.
+        data: `data_key` of its pictures.
+    """
+    settings = plain(cell.settings)
+    for name in ("batch_size", "workers", "threads"):  # these decide no figure
+        del settings[name]
+    decides = {
+        "agebench": __version__,
+        "model": cell.contender.name,
+        "spec": plain(spec),
+        "dataset": cell.pictures.dataset,
+        "detector": cell.pictures.detector,
+        "settings": settings,
+        "data": data,
+    }
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,174 @@
+"""Could a stranger's file have come from what it states?  All figures again, from its ages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agebench.bench.contamination import why_contaminated
+from agebench.report.words import counted, number
+from agebench.suite.board import BoardCell, BoardSet, read_board, read_file, read_model
+from agebench.suite.board_structure import MODEL
+from agebench.suite.compact import stated_figures
+from agebench.suite.standing import set_standing
+
+TOLERANCE = 1e-6
+"""By how much a stated figure may differ from what the ages give."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What came of a check.
+
+    Attributes:
+        model: its name.
+        weights: file and hash of each of its model files.
+        cells: what was checked: set, variant, pictures, error and rank among those on the board.
+        problems: why the file can't be taken; empty where nothing speaks against it.
+        notes: what a maintainer must look at.
+    """
+
+    model: str
+    weights: Sequence[tuple[str, str]]
+    cells: Sequence[Mapping[str, Any]]
+    problems: Sequence[str]
+    notes: Sequence[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "model": self.model,
+            "weights": [{"file": name, "sha256": digest} for name, digest in self.weights],
+            "cells": [dict(cell) for cell in self.cells],
+            "problems": list(self.problems),
+            "notes": list(self.notes),
+        }
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a maintainer reads."""
+        yield f"{self.model}"
+        for name, digest in self.weights:
+            yield f"  weights {name}: sha256 {digest}"
+        for cell in self.cells:
+            called = " ".join(filter(None, (cell["set"], cell["variant"])))
+            rank = f", rank {cell['rank']}" if cell["rank"] else ""
+            error = number(cell["error_years"])
+            yield f"  {called}: {error} years on {counted(cell['pictures'], 'picture')}{rank}"
+        for line in self.notes:
+            yield f"  look at: {line}"
+        if not self.problems:
+            yield "all figures are those of its ages, on the data that the leaderboard has"
+
+
+def check_submission(file: Path, board_folder: Path) -> Checked:
+    """Check a model's file against a leaderboard.
+
+    Its data must be those of the board by hash, its figures those that its ages give, and its
+    contamination what its counts and training sets say.  That the ages are the model's own, only a
+    run of it can show; the file states the hashes of the weights to run.
+
+    Raises:
+        UsageError: there is no leaderboard.
+        AgebenchError: the file is not one of a model, or is of other pictures.
+    """
+    board = read_board(board_folder)
+    sets = {item.key: item for item in board.sets}
+    content = read_file(file, MODEL)
+    model = read_model(file, sets, board.changed)
+    problems, notes, cells = [], [], []
+    unknown = sorted({cell["set"] for cell in content["cells"]} - set(sets))
+    if unknown:
+        notes.append(f"sets that the leaderboard does not have: {', '.join(unknown)}")
+    if not model.cells:
+        problems.append("it has no result on a set of the leaderboard")
+    for (key, variant), cell in model.cells.items():
+        pictures = board.changed[key] if variant else sets[key]
+        called = " ".join(filter(None, (key, variant)))
+        problems += [f"{called}: {line}" for line in _differences(pictures, cell)]
+        notes += [f"{called}: {line}" for line in _notable(pictures, cell)]
+        rank = None
+        if not variant:
+            others = [item for item in board.models if item.name != model.name]
+            standing = set_standing(pictures, [*others, model]).models.get(model.name)
+            rank = None if standing is None else standing.rank
+        errors = np.abs(pictures.signed_errors(cell.years))
+        known = errors[np.isfinite(errors)]
+        error = float(known.mean()) if len(known) else None
+        cells.append(
+            {
+                "set": key,
+                "variant": variant,
+                "pictures": len(known),
+                "error_years": error,
+                "rank": rank,
+            }
+        )
+    missing = [key for key in sets if (key, "") not in model.cells]
+    if missing:
+        notes.append(f"not measured on {', '.join(missing)}")
+    weights = [
+        (item["file"], item["sha256"]) for spec in content["specs"] for item in spec["weights"]
+    ]
+    return Checked(content["model"], list(dict.fromkeys(weights)), cells, problems, notes)
+
+
+def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
+    true = pictures.true_years
+    ranges = np.stack([pictures.low_years, pictures.high_years], axis=1)
+    of_range = np.isnan(true) & np.isfinite(ranges).all(axis=1)
+    bounds = [
+        pair if inside else None for pair, inside in zip(ranges.tolist(), of_range, strict=True)
+    ]
+    who = pictures.clusters(np.arange(len(true)))
+    people: Sequence[int | None] = [None] * len(true) if who is None else who
+    again = stated_figures(cell.numbers, cell.years, true, bounds, people)
+    for name, value in again.items():
+        yield from _unequal(name, cell.content[name], value)
+    judged = cell.contamination(pictures.dataset)
+    if judged != cell.content["contamination"]:
+        yield (
+            f"contamination is stated as {cell.content['contamination']!r}, but what it was "
+            f"trained on says {judged!r}"
+        )
+
+
+def _unequal(name: str, stated: Any, computed: Any) -> Iterator[str]:
+    if isinstance(computed, dict) and isinstance(stated, dict):
+        for part, value in computed.items():
+            yield from _unequal(f"{name}.{part}", stated.get(part), value)
+        return
+    if isinstance(computed, list) and isinstance(stated, list) and len(stated) == len(computed):
+        for at, (one, other) in enumerate(zip(stated, computed, strict=True)):
+            yield from _unequal(f"{name}[{at}]", one, other)
+        return
+    numbers = all(type(value) in (int, float) for value in (stated, computed))
+    same = (
+        math.isclose(stated, computed, rel_tol=0, abs_tol=TOLERANCE)
+        if numbers
+        else stated == computed
+    )
+    if not same:
+        yield f"{name} is stated as {stated}, but its ages give {computed}"
+
+
+def _notable(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
+    seen, sets = cell.content["seen_in_training"], cell.spec.get("trained_sets") or ()
+    if seen is None and not sets:
+        yield "nothing is known of what it was trained on: contamination can't be told"
+    elif (
+        seen is not None
+        and not seen["count"]
+        and why_contaminated(pictures.dataset, cell.content["scored"], None, sets)
+    ):
+        yield "it was trained on this set, and states that none of these pictures was among them"
+    if not cell.content["runtime_proven"]:
+        yield "what ran it is what it says of itself"
+    errors = np.abs(pictures.signed_errors(cell.years))
+    known = errors[np.isfinite(errors)]
+    if len(known) > 50 and float((known < 0.05).mean()) > 0.5:
+        yield "more than half of its ages are the label itself"

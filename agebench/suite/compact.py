@@ -1,0 +1,261 @@
+"""From full results to the small files of a leaderboard: no pictures, no names of them, no paths.
+
+A set's file holds its labels, a model's file all that it said of every set.  Both together are
+enough for every figure of the page; `board` reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agebench.metrics import distance_to_range, range_hit, summarise
+from agebench.suite.packed import FAILED, NO_FACE, STEP_YEARS, as_years, pack_numbers
+from agebench.types import plain
+
+FORMAT = 1
+_NOT_KEPT = ("root", "problems")
+_MOST_GROUPS = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A result of one model on one set.
+
+    Attributes:
+        set_key: of the set, in the suite.
+        variant: how its pictures were changed; "" for not at all.
+        result: what result.json holds.
+        name: of the model, there.
+    """
+
+    set_key: str
+    variant: str
+    result: Mapping[str, Any]
+    name: str
+
+
+def compact_set(
+    key: str,
+    title: str,
+    note: str,
+    groups: Sequence[str],
+    result: Mapping[str, Any],
+    *,
+    changed: bool,
+) -> dict[str, Any]:
+    """Return what a leaderboard keeps of a set: how its labels came about, and these.
+
+    Args:
+        key: of the set, in the suite.
+        title: what the page calls it.
+        note: what a reader of its column must know.
+        groups: attributes that are kept.
+        result: any result on it.
+        changed: these are the pictures that are changed, which may be a part of the set.
+    """
+    images, dataset = result["images"], result["dataset"]
+    kept = {name: value for name, value in dataset.items() if name not in _NOT_KEPT}
+    people = [image["identity"] for image in images]
+    exact = [image["true_years"] for image in images]
+    ranges = [image["true_range"] for image in images]
+    return {
+        "format": FORMAT,
+        "key": key,
+        "changed": changed,
+        "title": title or key,
+        "note": note,
+        "dataset": kept,
+        "pictures": len(images),
+        "true_years": _packed(exact, lambda age: round(age / STEP_YEARS)),
+        "range_low": _packed(ranges, lambda pair: int(pair[0])),
+        "range_high": _packed(ranges, lambda pair: int(pair[1])),
+        "people": None if all(who is None for who in people) else pack_numbers(_codes(people)),
+        "groups": {
+            name: _group([image["attributes"].get(name) for image in images]) for name in groups
+        },
+    }
+
+
+def compact_cell(measured: Measured) -> dict[str, Any]:
+    """Return what a leaderboard keeps of one result: a model's file with this cell alone."""
+    content, name = measured.result, measured.name
+    entry = next(item for item in content["estimators"] if item["name"] == name)
+    cell = {
+        "set": measured.set_key,
+        "variant": measured.variant,
+        "spec": 0,
+        "detector": 0,
+        "environment": 0,
+        "created": content["created"],
+        "seed": content["settings"]["seed"],
+        "content_sha256": content["dataset"]["content_sha256"],
+        "pictures": len(content["images"]),
+        "runtime_proven": entry["runtime_proven"],
+        "seen_in_training": _seen(entry["seen_in_training"]),
+        "contamination": entry["contamination"] or "",
+        **figures_of(content["images"], name),
+    }
+    return {
+        "format": FORMAT,
+        "model": name,
+        "title": name,
+        "specs": [entry["spec"]],
+        "detectors": [content["detector"]],
+        "environments": [content["environment"]],
+        "cells": [cell],
+    }
+
+
+def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return one model's file from several; what its cells share stands there once.
+
+    Args:
+        title: what the page calls the model.
+        parts: from 1, of the same model.
+    """
+    tables: dict[str, list[Any]] = {"specs": [], "detectors": [], "environments": []}
+    cells = []
+    for part in parts:
+        for cell in part["cells"]:
+            places = {
+                one: _place(tables[f"{one}s"], part[f"{one}s"][cell[one]])
+                for one in ("spec", "detector", "environment")
+            }
+            cells.append({**cell, **places})
+    name = parts[0]["model"]
+    return {"format": FORMAT, "model": name, "title": title or name, **tables, "cells": cells}
+
+
+def figures_of(images: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """Return the packed ages of a model and the figures that these give: over its own pictures."""
+    numbers = np.array([_number(image, image["predictions"].get(name)) for image in images])
+    years = as_years(numbers)
+    true = np.array([np.nan if (age := image["true_years"]) is None else age for image in images])
+    # As the labels are kept: what is computed from the small files must be the same to the bit.
+    true = np.rint(true / STEP_YEARS) / round(1 / STEP_YEARS)
+    bounds = [image["true_range"] for image in images]
+    people = [image["identity"] for image in images]
+    return {"years": pack_numbers(numbers), **stated_figures(numbers, years, true, bounds, people)}
+
+
+def stated_figures(
+    numbers: Any,
+    years: Any,
+    true: Any,
+    bounds: Sequence[Sequence[float] | None],
+    people: Sequence[str | int | None],
+) -> dict[str, Any]:
+    """Return the figures that a file states, and that a check computes again.
+
+    Args:
+        numbers: packed ages, shape (n,).
+        years: the same in years, NaN where there is none.
+        true: known ages, NaN where there is none.
+        bounds: known ranges of ages, None where there is none.
+        people: who is on each picture, None where that is not known.
+    """
+    rows = np.flatnonzero(np.isfinite(years) & np.isfinite(true)).tolist()
+    who = [people[row] for row in rows]
+    errors = summarise(
+        true[rows], years[rows], clusters=who if any(one is not None for one in who) else None
+    )
+    interval = errors.mae_interval
+    ranged = [row for row in np.flatnonzero(np.isfinite(years)).tolist() if bounds[row] is not None]
+    table = np.array([bounds[row] for row in ranged], np.float64).reshape(-1, 2)
+    return {
+        "scored": int(np.isfinite(years).sum()),
+        "missed": int((numbers == NO_FACE).sum()),
+        "failed": int((numbers == FAILED).sum()),
+        "errors": {
+            "n": errors.n,
+            "mae_years": errors.mae_years,
+            "mae_interval": None if interval is None else [interval.low, interval.high],
+            "rmse_years": errors.rmse_years,
+            "median_years": errors.median_years,
+            "bias_years": errors.bias_years,
+            "cs": plain(errors.cs),
+        },
+        "ranges": {
+            "n": len(ranged),
+            "hit_rate": float(range_hit(table, years[ranged]).mean()),
+            "distance_years": float(distance_to_range(table, years[ranged]).mean()),
+        }
+        if ranged
+        else None,
+    }
+
+
+def compact_times(set_key: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a leaderboard keeps of the run that timed all models: percentiles, no samples."""
+    timing = result["timing"] or {}
+    return {
+        "format": FORMAT,
+        "set": set_key,
+        "created": result["created"],
+        "environment": result["environment"],
+        "detector": result["detector"]["reference"],
+        "threads": result["settings"]["threads"],
+        "too_busy": timing.get("too_busy", ""),
+        "shared": {stage: _percentiles(times) for stage, times in result["shared_latency"].items()},
+        "models": {
+            item["name"]: {
+                "runtime": item["spec"]["runtime"],
+                **{stage: _percentiles(times) for stage, times in item["latency"].items()},
+            }
+            for item in result["estimators"]
+            if item["available"] and item["latency"]
+        },
+    }
+
+
+def _percentiles(stage: Mapping[str, Any]) -> dict[str, Any]:
+    samples = stage["samples_ms"]
+    ends = np.percentile(samples, (10, 50, 90)).tolist() if samples else [None] * 3
+    return {"n": stage["n"], **dict(zip(("p10_ms", "p50_ms", "p90_ms"), ends, strict=True))}
+
+
+def _number(image: Mapping[str, Any], outcome: Mapping[str, Any] | None) -> int:
+    if outcome is not None and outcome["status"] == "ok" and outcome["years"] is not None:
+        return round(float(outcome["years"]) / STEP_YEARS)
+    return NO_FACE if image["status"] == "no_face" else FAILED
+
+
+def _packed(values: Sequence[Any], number: Any) -> str | None:
+    if all(value is None for value in values):
+        return None
+    return pack_numbers([-1 if value is None else number(value) for value in values])
+
+
+def _codes(names: Sequence[str | None]) -> list[int]:
+    """Number names by first appearance; -1 where there is none."""
+    known: dict[str, int] = {}
+    return [-1 if name is None else known.setdefault(name, len(known)) for name in names]
+
+
+def _group(values: Sequence[str | None]) -> dict[str, Any]:
+    names = sorted({value for value in values if value is not None})[:_MOST_GROUPS]
+    places = {name: at for at, name in enumerate(names)}
+    codes = [-1 if value is None else places.get(value, -1) for value in values]
+    return {"names": names, "codes": pack_numbers(codes)}
+
+
+def _place(table: list[Any], value: Any) -> int:
+    if value not in table:
+        table.append(value)
+    return table.index(value)
+
+
+def _seen(seen: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """How many pictures it was trained on; which ones, the full result says."""
+    if seen is None:
+        return None
+    near = seen.get("near_copies")
+    return {
+        "what": seen["what"],
+        "count": seen["count"],
+        "near_copies": None if near is None else {"count": near["count"]},
+    }

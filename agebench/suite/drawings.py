@@ -1,0 +1,162 @@
+"""The leaderboard's pictures: error against milliseconds, and error against strength."""
+
+from __future__ import annotations
+
+import numpy as np
+from markupsafe import Markup
+
+from agebench.report.figures import Figure
+from agebench.report.measures import front
+from agebench.report.svg import Axis, Drawing, linear_axis, log_axis, tag
+from agebench.report.words import milliseconds, number
+from agebench.suite.board import Board
+from agebench.suite.looks import looks_of
+from agebench.suite.robustness import Chart
+from agebench.suite.standing import SetStanding
+from agebench.suite.times import in_usual_runtime, median_ms, span_ms, usual_runtime
+from agebench.vision.variants import KINDS, parse_variant
+
+LEAST_MS = 1e-3
+
+CHART_TITLES = {
+    "face-px": "small faces",
+    "blur": "blur",
+    "jpeg": "JPEG",
+    "light": "dark pictures",
+    "roll": "turned pictures",
+    "shift": "box off",
+    "covered": "no colour, eyes or mouth covered",
+}
+
+
+def front_figure(board: Board, found: SetStanding) -> Figure | None:
+    """Error against milliseconds on one set; None where nothing was timed.
+
+    Only models of the runtime that most ran in are drawn: the others' times say as much of their
+    runtime as of them.
+    """
+    shown = [
+        (one, ms)
+        for one in found.models.values()
+        if one.rank is not None
+        and in_usual_runtime(board, one.model)
+        and (ms := median_ms(board, one.model)) is not None
+    ]
+    if not shown:
+        return None
+    spans = [span_ms(board, one.model) or (ms, ms) for one, ms in shown]
+    tops = [one.interval.high if one.interval else one.error_years for one, _ in shown]
+    low = max(LEAST_MS, min(span[0] for span in spans))
+    drawing = Drawing(
+        log_axis("milliseconds per face, crop and network", low, max(span[1] for span in spans)),
+        linear_axis("mean absolute error, years", 0, max(tops)),
+    )
+    costs, errors = [max(LEAST_MS, ms) for _, ms in shown], [one.error_years for one, _ in shown]
+    kept = front(costs, errors)
+    xs, ys = drawing.x([costs[at] for at in kept]), drawing.y([errors[at] for at in kept])
+    steps = f"M{xs[0]:.1f} {ys[0]:.1f}" + "".join(
+        f"H{x:.1f}V{y:.1f}" for x, y in zip(xs[1:], ys[1:], strict=True)
+    )
+    drawing.add(tag("path", d=steps, class_="front"))
+    looks = looks_of(board)
+    for (one, ms), span in zip(shown, spans, strict=True):
+        style, y = looks[one.model], float(drawing.y([one.error_years])[0])
+        left, right = drawing.x(np.maximum(span, LEAST_MS)).tolist()
+        across = f"M{left:.1f} {y:.1f}H{right:.1f}"
+        drawing.add(tag("path", d=across, stroke=style.colour, class_="whisker"))
+        if one.interval is not None:
+            drawing.whiskers([ms], [one.interval.low], [one.interval.high], style)
+        drawing.marks([max(LEAST_MS, ms)], [one.error_years], style)
+    told = "; ".join(
+        f"{one.model}: {milliseconds(ms)} ms, {number(one.error_years)} years" for one, ms in shown
+    )
+    return Figure(
+        drawing.svg(f"Error against milliseconds on {found.pictures.title}. {told}."),
+        title=f"{found.pictures.title}: error against milliseconds, {usual_runtime(board)}",
+        caption=(
+            "Left and low is good. Lines across: the middle 80 % of the times; lines up: 95 % "
+            "interval of the error. The grey steps join the models that none beats in both."
+        ),
+    )
+
+
+def chart_figure(board: Board, chart: Chart) -> Figure:
+    """Error against strength, one line for each model."""
+    texts = list(dict.fromkeys(step.variant for line in chart.lines for step in line.steps))
+    places, across = _across(chart.kind, texts)
+    tops = [
+        step.interval.high if step.interval else step.error_years
+        for line in chart.lines
+        for step in line.steps
+    ]
+    drawing = Drawing(across, linear_axis("mean absolute error, years", 0, max(tops)), height=300)
+    looks = looks_of(board)
+    for line in chart.lines:
+        style = looks[line.model]
+        xs = [places[step.variant] for step in line.steps]
+        errors = [step.error_years for step in line.steps]
+        at, before = places[""], chart.untouched.get(line.model)
+        points = sorted(
+            [*zip(xs, errors, strict=True), *([(at, before)] if before is not None else [])]
+        )
+        bands = [step.interval for step in line.steps]
+        drawing.whiskers(
+            xs,
+            [np.nan if ends is None else ends.low for ends in bands],
+            [np.nan if ends is None else ends.high for ends in bands],
+            style,
+        )
+        if chart.kind != "covered":
+            drawing.line([x for x, _ in points], [y for _, y in points], style)
+        drawing.marks([x for x, _ in points], [y for _, y in points], style)
+    told = "; ".join(
+        f"{line.model}: "
+        + ", ".join(f"{step.variant} {number(step.error_years)}" for step in line.steps)
+        for line in chart.lines
+    )
+    n = max(step.n for line in chart.lines for step in line.steps)
+    return Figure(
+        drawing.svg(f"Error against strength, {CHART_TITLES[chart.kind]}. {told}."),
+        title=f"{chart.pictures.title}: {CHART_TITLES[chart.kind]}",
+        caption=f"{_caption(chart.kind)} {n:,} pictures; lines up: 95 % intervals.",
+    )
+
+
+def _caption(kind: str) -> str:
+    if kind == "covered":
+        return "Pictures without colour, and with eyes or mouth behind a gray bar."
+    summary = KINDS[kind].summary
+    return f"{summary[0].upper()}{summary[1:]}."
+
+
+def _across(kind: str, texts: list[str]) -> tuple[dict[str, float], Axis]:
+    """Return where each strength is drawn ("" is the untouched picture), and the axis for it."""
+    if kind == "covered":
+        words = {"gray": "gray", "cover-eyes": "eyes", "cover-mouth": "mouth"}
+        order = ["", *texts]
+        places = {text: float(at) for at, text in enumerate(order)}
+        ticks = tuple((places[text], words.get(text, "as it is")) for text in order)
+        return places, Axis("what is changed", -0.4, len(order) - 0.6, ticks)
+    order = [*texts, ""] if kind in ("face-px", "jpeg", "light") else ["", *texts]
+    if kind == "roll":
+        order = sorted([*texts, ""], key=lambda text: parse_variant(text).strength if text else 0)
+    # Evenly, whatever the strengths: all steps can be told apart, and the untouched has no number.
+    places = {text: float(at) for at, text in enumerate(order)}
+    ticks = tuple(
+        (places[text], f"{parse_variant(text).strength:g}" if text else "as it is")
+        for text in order
+    )
+    unit = {"face-px": "height of the face, pixels", "jpeg": "quality", "roll": "degrees"}
+    label = unit.get(kind, "per cent")
+    return places, Axis(label, -0.3, len(order) - 0.7, ticks)
+
+
+def keys(board: Board) -> list[tuple[Markup, str]]:
+    """Return who is who in all pictures."""
+    from agebench.report.svg import key
+
+    return [(key(style), _title(board, name)) for name, style in looks_of(board).items()]
+
+
+def _title(board: Board, name: str) -> str:
+    return next(model.title for model in board.models if model.name == name)

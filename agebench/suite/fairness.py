@@ -1,0 +1,129 @@
+"""Error, bias and false adults by group: who pays for a model's mistakes."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from agebench.agegates import AgeGate, age_gates
+from agebench.arrays import Bools
+from agebench.intervals import MINIMUM_PICTURES, Interval, mean_interval
+from agebench.suite.board import BoardCell, BoardSet
+
+ADULT_YEARS = 18
+
+
+@dataclass(frozen=True, slots=True)
+class GroupError:
+    """One group of a set, for one model.
+
+    Attributes:
+        name: of the group.
+        n: its pictures with an age.
+        error_years: mean absolute error; None with fewer than `MINIMUM_PICTURES` pictures.
+        interval: of it.
+        bias_years: mean signed error.
+        false_adults: the gate at 18 without a buffer, over the group; None for labels that are
+            ranges.
+    """
+
+    name: str
+    n: int
+    error_years: float | None
+    interval: Interval | None
+    bias_years: float | None
+    false_adults: AgeGate | None
+
+
+@dataclass(frozen=True, slots=True)
+class Fairness:
+    """One attribute of a set, for one model.
+
+    Attributes:
+        attribute: such as "gender".
+        groups: with a figure first, in the order of their names.
+        worst, best: groups of the largest and the smallest error; None with fewer than two.
+        gap_years: what lies between these two errors.
+        gap_interval: its 95 % interval, for these two groups; None where one of them has none.
+    """
+
+    attribute: str
+    groups: tuple[GroupError, ...]
+    worst: GroupError | None
+    best: GroupError | None
+    gap_years: float | None
+    gap_interval: Interval | None
+
+
+def fairness(pictures: BoardSet, cell: BoardCell) -> list[Fairness]:
+    """Return a model's errors by each attribute that the set names groups of.
+
+    Over the pictures that the model gave an age for.
+    """
+    errors = pictures.signed_errors(cell.years)
+    found = []
+    for attribute, (names, codes) in pictures.groups.items():
+        groups = [
+            _group(name, pictures, cell, errors, np.asarray(codes == at))
+            for at, name in enumerate(names)
+        ]
+        told = [group for group in groups if group.error_years is not None]
+        worst = max(told, key=_error, default=None) if len(told) > 1 else None
+        best = min(told, key=_error, default=None) if len(told) > 1 else None
+        gap = None if worst is None or best is None else _error(worst) - _error(best)
+        found.append(
+            Fairness(attribute, tuple(groups), worst, best, gap, _gap_interval(worst, best))
+        )
+    return found
+
+
+def _error(group: GroupError) -> float:
+    return group.error_years or 0.0
+
+
+def _group(
+    name: str,
+    pictures: BoardSet,
+    cell: BoardCell,
+    errors: np.ndarray[tuple[int], np.dtype[np.float64]],
+    inside: Bools,
+) -> GroupError:
+    places = np.flatnonzero(inside & np.isfinite(errors))
+    if len(places) < MINIMUM_PICTURES:
+        return GroupError(name, len(places), None, None, None, None)
+    absolute, people = np.abs(errors[places]), pictures.clusters(places)
+    gate = None
+    if not pictures.of_ranges:
+        (gate,) = age_gates(
+            pictures.true_years[places],
+            cell.years[places],
+            clusters=people,
+            thresholds_years=[ADULT_YEARS],
+            buffers_years=[0],
+        )
+    return GroupError(
+        name,
+        len(places),
+        float(absolute.mean()),
+        mean_interval(absolute, clusters=people),
+        float(errors[places].mean()),
+        gate,
+    )
+
+
+def _gap_interval(worst: GroupError | None, best: GroupError | None) -> Interval | None:
+    """Return the interval of the difference of two groups' errors.
+
+    From the ends of their own intervals, as those of independent means are put together (method
+    of variance estimates recovery: Zou & Donner, Statistics in Medicine 27, 2008, 1693-1702).  It
+    is of these two groups; that they are the farthest apart of several makes their gap look larger
+    than it is, which no interval of it tells.
+    """
+    if worst is None or best is None or worst.interval is None or best.interval is None:
+        return None
+    gap = _error(worst) - _error(best)
+    down = math.hypot(_error(worst) - worst.interval.low, best.interval.high - _error(best))
+    up = math.hypot(worst.interval.high - _error(worst), _error(best) - best.interval.low)
+    return Interval(gap - down, gap + up)

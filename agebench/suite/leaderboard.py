@@ -1,0 +1,187 @@
+"""A suite from its plan to the page: what is missing is measured, then all is put together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.errors import AgebenchError
+from agebench.files import write_whole
+from agebench.protocols import ProgressStep, no_progress
+from agebench.report.joining import join
+from agebench.report.reading import read_result
+from agebench.report.words import counted
+from agebench.report.writing import write_report
+from agebench.suite.board import Board, read_board
+from agebench.suite.page import as_html, as_markdown
+from agebench.suite.plan import SuitePlan
+from agebench.suite.publish import Found, find_results, write_board
+from agebench.suite.run import RunOptions, SuiteReport, run_suite
+
+BOARD = "board"
+REPORTS = "reports"
+PAGE_NAME = "leaderboard"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a suite.
+
+    Attributes:
+        report: of the run.
+        files: that were written, the page first.
+        problems: what failed, in sentences; the rest is there.
+    """
+
+    report: SuiteReport
+    files: Sequence[Path]
+    problems: list[str]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "cells": [
+                {
+                    "set": item.cell.pictures.key,
+                    "variant": item.cell.variant or None,
+                    "model": item.cell.contender.name,
+                    "state": item.state,
+                    "reason": item.reason or None,
+                    "result": None if item.folder is None else str(item.folder),
+                    "pictures": item.pictures,
+                    "seconds": item.seconds,
+                }
+                for item in self.report.cells
+            ],
+            "seconds": self.report.seconds,
+            "detected": self.report.detected,
+            "detect_seconds": self.report.detect_seconds,
+            "files": [str(path) for path in self.files],
+            "problems": self.problems,
+        }
+
+    def summary(self, *, dry: bool) -> Iterator[str]:
+        """Yield what a reader wants to know, a line each."""
+        cells = self.report.cells
+        counts = Counter(item.state for item in cells)
+        told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        yield f"{counted(len(cells), 'cell')}: {told}"
+        left = [item for item in cells if item.state == "left"]
+        if left:
+            pictures = sum(item.pictures for item in left)
+            verb = "would be measured" if dry else "left for another run"
+            yield f"{counted(len(left), 'cell')} of {counted(pictures, 'picture')} {verb}"
+        if dry:
+            for item in left:
+                yield f"  {item.cell.title}: {counted(item.pictures, 'picture')}"
+        if self.report.seconds and not dry:
+            yield (
+                f"{self.report.seconds:.0f} s, of these {self.report.detect_seconds:.0f} s for "
+                f"finding faces on {counted(self.report.detected, 'picture')}"
+            )
+        for path in self.files:
+            yield f"Written: {path}"
+
+
+def make_leaderboard(
+    plan: SuitePlan,
+    options: RunOptions,
+    joined: Sequence[Path] = (),
+    progress: ProgressStep = no_progress,
+    say: Callable[[str], None] = lambda _line: None,
+    *,
+    reports: bool = False,
+) -> Outcome:
+    """Measure what is missing, and write the page.
+
+    Args:
+        plan: of the suite.
+        options: where, and for how long.
+        joined: folders of the same suite, measured elsewhere, whose results fill what is missing.
+        progress: told of pictures done, of all that are to be done.
+        say: told a line for each cell that has been measured.
+        reports: also write the full report of each set.
+
+    Raises:
+        UsageError: a folder to be joined is not there.
+        AgebenchError: a file can't be read or written.
+    """
+    missing = [path for path in joined if not path.is_dir()]
+    if missing:
+        raise AgebenchError(f"there is no folder {missing[0]} to be joined: check the path")
+    report = run_suite(plan, options, progress, say, elsewhere=joined)
+    problems = list(_problems(report, plan))
+    if options.dry:
+        return Outcome(report, (), problems)
+    found = find_results(report.cells, joined)
+    times = None if report.times is None else read_result(report.times).content
+    folder = options.out / BOARD
+    problems += write_board(plan, found, times, folder)
+    links = _write_reports(plan, found, options.out) if reports else _links(plan, options.out)
+    files = write_page(read_board(folder), options.out, links)
+    return Outcome(report, [*files, folder], problems)
+
+
+def _problems(report: SuiteReport, plan: SuitePlan) -> Iterator[str]:
+    """Yield each model that can't be had, each set, and each cell that failed, once."""
+    failures = report.failures
+    seen: set[str] = set()
+    for item in failures:
+        if item.state == "broken":
+            yield f"{item.cell.title}: {item.reason}"
+            continue
+        sets = {other.cell.pictures.key for other in failures if other.reason == item.reason}
+        models = {other.cell.contender.name for other in failures if other.reason == item.reason}
+        alone = len(models) == 1 and (len(sets) > 1 or len(plan.sets) == 1)
+        called = item.cell.contender.name if alone else f"set {item.cell.pictures.key}"
+        if f"{called}: {item.reason}" not in seen:
+            seen.add(f"{called}: {item.reason}")
+            yield f"{called}: {item.reason}"
+    if report.why_no_times:
+        yield f"times: {report.why_no_times}"
+
+
+def write_page(board: Board, folder: Path, links: Sequence[tuple[str, str]] = ()) -> list[Path]:
+    """Write the page of a leaderboard; return its files.
+
+    Raises:
+        AgebenchError: one can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgebenchError(f"the folder {folder} can't be made: {error.strerror}") from error
+    texts = {"html": as_html(board, links), "md": as_markdown(board)}
+    written = []
+    for ending, text in texts.items():
+        path = folder / f"{PAGE_NAME}.{ending}"
+        write_whole(path, text)
+        written.append(path)
+    return written
+
+
+def _links(plan: SuitePlan, out: Path) -> list[tuple[str, str]]:
+    """Return the full reports that lie there."""
+    return [
+        (item.title or item.key, f"{REPORTS}/{item.key}/report.html")
+        for item in plan.sets
+        if (out / REPORTS / item.key / "report.html").is_file()
+    ]
+
+
+def _write_reports(plan: SuitePlan, found: Sequence[Found], out: Path) -> list[tuple[str, str]]:
+    for planned in plan.sets:
+        folders = [
+            item.folder
+            for item in found
+            if item.folder is not None
+            and item.cell.pictures.key == planned.key
+            and not item.cell.variant
+        ]
+        if folders:
+            joined = join([read_result(folder) for folder in folders])
+            write_report(joined, out / REPORTS / planned.key)
+    return _links(plan, out)

@@ -1,0 +1,138 @@
+"""Models and sets of a suite, each loaded once; what can't be loaded is a reason, not an end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar
+
+from agebench.bench.loading import Contender, load_contenders, load_pictures
+from agebench.bench.selection import take_pictures
+from agebench.bench.settings import CompareSettings
+from agebench.bench.trial import crash_of
+from agebench.datasets.base import SampleList
+from agebench.datasets.split_files import write_split
+from agebench.errors import AgebenchError, in_words
+from agebench.protocols import Dataset, ProgressStep
+from agebench.suite.cells import Cell, cell_key, data_key
+from agebench.suite.plan import PlannedContender, PlannedSet
+
+SPLITS = "splits"
+
+_Loaded = TypeVar("_Loaded")
+
+
+class NotThereError(AgebenchError):
+    """A model or set of the suite can't be had: its cells stay empty, the others go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pictures:
+    """A set that has been listed.
+
+    Attributes:
+        dataset: all of it.
+        protocol: what `compare` splits it by: a protocol, or the file of a split that was made
+            before; None for no split.
+    """
+
+    dataset: Dataset
+    protocol: str | None
+
+
+@dataclass(slots=True)
+class Loader:
+    """Loads what cells need, and remembers it, or why it can't be had.
+
+    Args:
+        out: the suite's folder, where splits are kept.
+        data: folder that the roots of sets start from.
+        progress: told how far a split is.
+    """
+
+    out: Path
+    data: Path
+    progress: ProgressStep
+    _models: dict[str, Contender | str] = field(default_factory=dict)
+    _sets: dict[str, Pictures | str] = field(default_factory=dict)
+    _taken: dict[str, tuple[int, str] | str] = field(default_factory=dict)
+
+    def model(self, planned: PlannedContender) -> Contender:
+        """Return a model.
+
+        Raises:
+            NotThereError: it can't be loaded.
+        """
+        return _once(self._models, planned.name, lambda: _load_model(planned))
+
+    def pictures(self, planned: PlannedSet) -> Pictures:
+        """Return a set.
+
+        Raises:
+            NotThereError: it can't be listed.
+        """
+        return _once(self._sets, planned.key, lambda: self._load_set(planned))
+
+    def settings(self, cell: Cell) -> CompareSettings:
+        """Return the settings that `compare` gets: the split may be one that was kept."""
+        return replace(cell.settings, protocol=self.pictures(cell.pictures).protocol)
+
+    def size_and_key(self, cell: Cell) -> tuple[int, str]:
+        """Return how many pictures a cell has, and the hash of what decides its figures.
+
+        Raises:
+            NotThereError: its model or its set can't be had.
+        """
+        estimator = self.model(cell.contender).estimator
+        if estimator is None:
+            raise NotThereError("the model can't be had")
+        # All models get the same pictures, whatever is changed on them: looked at once.
+        named = f"{cell.pictures.key} {replace(cell.settings, variant=None)}"
+        size, data = _once(self._taken, named, lambda: self._take(cell))
+        return size, cell_key(cell, estimator.spec, data)
+
+    def _take(self, cell: Cell) -> tuple[int, str]:
+        pictures = self.pictures(cell.pictures)
+        _, maker = load_pictures(pictures.dataset, None, pictures.protocol)
+        taken, _ = take_pictures(pictures.dataset, maker, self.settings(cell))
+        return len(taken.samples), data_key(taken)
+
+    def _load_set(self, planned: PlannedSet) -> Pictures:
+        root = self.data / planned.root if planned.root else None
+        dataset, maker = load_pictures(planned.dataset, root, planned.protocol)
+        if maker is None:
+            return Pictures(dataset, None)
+        # A protocol may compare all pictures with each other: its split is kept.
+        listed = SampleList(dataset.spec, tuple(dataset.samples), tuple(dataset.problems))
+        named = json.dumps([planned.protocol, data_key(listed)])
+        name = f"{planned.key}-{hashlib.sha256(named.encode()).hexdigest()[:12]}.json"
+        file = self.out / SPLITS / name
+        if not file.is_file():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_split(maker(self.progress), file)
+        return Pictures(dataset, f"{file}")
+
+
+def _load_model(planned: PlannedContender) -> Contender:
+    crash = crash_of(planned.model)
+    if crash:
+        raise NotThereError(crash)
+    (contender,) = load_contenders([planned.model], skip_unavailable=False)
+    return contender
+
+
+def _once(known: dict[str, _Loaded | str], name: str, load: Callable[[], _Loaded]) -> _Loaded:
+    if name not in known:
+        try:
+            known[name] = load()
+        except AgebenchError as error:
+            known[name] = in_words(error).replace(" (or leave it out with --skip-unavailable)", "")
+        except Exception as error:  # a stranger's class may fail in any way
+            known[name] = in_words(error)
+    found = known[name]
+    if isinstance(found, str):
+        raise NotThereError(found)
+    return found

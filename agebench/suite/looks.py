@@ -1,0 +1,17 @@
+"""How each model is drawn: the same everywhere on the page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from agebench.report.svg import BASELINE_LOOK, Look, look
+from agebench.suite.board import Board
+
+
+def looks_of(board: Board) -> Mapping[str, Look]:
+    """Return the look of each model by name; the baseline is gray, as in every report."""
+    positions = iter(range(len(board.models)))
+    return {
+        model.name: BASELINE_LOOK if model.is_constant else look(next(positions))
+        for model in board.models
+    }

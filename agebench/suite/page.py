@@ -1,0 +1,213 @@
+"""The leaderboard's page: one HTML file that needs nothing else, and Markdown."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+from markupsafe import Markup
+
+from agebench import __version__
+from agebench.datasets.comparability import LABEL_WORDS
+from agebench.report.escaping import markdown
+from agebench.report.figures import Figure
+from agebench.report.grid import Grid
+from agebench.report.page import Section, script_or_style_hash
+from agebench.report.tables import markdown_table
+from agebench.report.templating import template, template_text
+from agebench.report.words import counted, number
+from agebench.suite.board import Board
+from agebench.suite.drawings import chart_figure, front_figure, keys
+from agebench.suite.robustness import charts
+from agebench.suite.standing import SetStanding, standings
+from agebench.suite.tables import fairness_grids, label_words, model_grid, overview, set_grid
+from agebench.suite.times import in_usual_runtime, usual_runtime
+
+HOW = (
+    "A rank is 1 and how many models have been shown to be better on the same pictures (paired "
+    "tests over people where they are known, Holm's correction): models that share a rank can't "
+    "be told apart. Ranks hold within one set: sets differ in their pictures, in what their "
+    "labels are and in how hard they are, and nothing is averaged over them.",
+    "A model that was trained on a set, or on pictures of it, remembers them: its error is shown, "
+    "in brackets, and it has no rank.",
+    "Errors are over the pictures that every ranked model gave an age for. A model that gave an "
+    "age for fewer than half of them stands apart, with its own pictures.",
+)
+
+
+def as_html(board: Board, reports: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the page.
+
+    Args:
+        board: what it is of.
+        reports: titles and addresses of the full reports, where they lie beside it.
+    """
+    found = standings(board)
+    style = "".join(map(template_text, ("plot.css", "report.css", "leaderboard.css")))
+    script = template_text("report.js") + template_text("leaderboard.js")
+    return template("leaderboard.html").render(
+        title=board.title,
+        lead=lead(board),
+        answer=answers(board, found),
+        version=__version__,
+        style=Markup(style),  # noqa: S704 - the package's own file
+        script=Markup(script),  # noqa: S704 - the package's own file
+        style_hash=script_or_style_hash(style),
+        script_hash=script_or_style_hash(script),
+        overview=overview(board, found),
+        kinds=[(at + 1, label_words(one.pictures)) for at, one in enumerate(found)],
+        how=HOW,
+        sections=list(_sections(board, found)),
+        reports=reports,
+    )
+
+
+def lead(board: Board) -> str:
+    """Return one line below the title."""
+    days = sorted(
+        {cell.content["created"][:10] for model in board.models for cell in model.cells.values()}
+    )
+    when = "" if not days else f"; measured {days[0]}" + (f" to {days[-1]}" if days[1:] else "")
+    return (
+        f"{counted(len(board.models), 'model')} on {counted(len(board.sets), 'set')}, the same "
+        f"faces for all{when}"
+    )
+
+
+def answers(board: Board, found: Sequence[SetStanding]) -> list[str]:
+    """Return what comes out of it, in a sentence for each set."""
+    titles = {model.name: model.title for model in board.models}
+    lines = []
+    for one in found:
+        best = one.best
+        if not best:
+            lines.append(f"{one.pictures.title}: nobody can be ranked.")
+            continue
+        errors = [one.models[name].error_years for name in best]
+        names = ", ".join(titles[name] for name in sorted(best, key=_error_on(one)))
+        shared = "" if len(best) == 1 else ", which can't be told apart"
+        ends = f"{number(min(errors))}" + (f" to {number(max(errors))}" if len(best) > 1 else "")
+        lines.append(f"{one.pictures.title}: {names}, {ends} years{shared}.")
+    return lines
+
+
+def _error_on(one: SetStanding) -> Callable[[str], float]:
+    return lambda name: one.models[name].error_years
+
+
+def _sections(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
+    yield from _times(board, found)
+    for one in found:
+        yield Section(
+            f"set-{one.pictures.key}", one.pictures.title, _about(one), grids=[set_grid(board, one)]
+        )
+    yield from _robustness(board)
+    grids = fairness_grids(board)
+    if grids:
+        yield Section(
+            "fairness",
+            "Who pays for the errors",
+            [
+                "The gap is the error of the worst group less that of the best, each over the "
+                "pictures that the model gave an age for. In bold: the worst group.",
+                "Minors pass where they are taken for 18 or more, without a buffer.",
+            ],
+            grids=grids,
+        )
+    yield Section("models", "Models", grids=[model_grid(board)])
+    empty = _empty(board)
+    if empty:
+        yield Section("empty", "Empty cells", ["What is not there, and why."], items=empty)
+
+
+def _times(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
+    if board.times is None:
+        yield Section(
+            "front",
+            "Error against milliseconds",
+            ["Nothing was timed: milliseconds come from one run in which all models take turns."],
+        )
+        return
+    drawn = (front_figure(board, one) for one in found)
+    figures: list[Figure] = [figure for figure in drawn if figure is not None]
+    machine = board.times["environment"]
+    words = [
+        f"Medians of crop and network for one face at batch 1, in turns, on "
+        f"{machine['processor']}, measured {board.times['created'][:10]}."
+    ]
+    if board.times["too_busy"]:
+        busy = board.times["too_busy"]
+        words.append(f"These times are too long: {busy}. Take them as a rough order alone.")
+    others = [
+        model.title
+        for model in board.models
+        if model.name in board.times["models"] and not in_usual_runtime(board, model.name)
+    ]
+    if others:
+        words.append(f"Not drawn, since not run in {usual_runtime(board)}: {', '.join(others)}.")
+    yield Section(
+        "front", "Error against milliseconds", words, figures, "small", legend=keys(board)
+    )
+
+
+def _about(one: SetStanding) -> list[str]:
+    dataset = one.pictures.dataset
+    labels = (
+        "Labels are ranges of ages that people guessed; an error is the distance to the range, 0 "
+        "inside."
+        if one.pictures.of_ranges
+        else f"True ages come from {LABEL_WORDS[dataset['label_kind']]}."
+    )
+    words = [f"{dataset['name']}, {dataset['protocol']}. {labels}"]
+    if one.pictures.content["note"]:
+        words.append(one.pictures.content["note"])
+    if len(set(one.detectors.values())) > 1:
+        words.append("Not all models had their faces from the same detector.")
+    terms = f" Terms of the pictures: {dataset['licence']}." if dataset["licence"] else ""
+    words.append(f"Data: sha256 {dataset['content_sha256'][:16]}.{terms}")
+    return words
+
+
+def _robustness(board: Board) -> Iterator[Section]:
+    found = [chart for chart in charts(board) if chart.lines]
+    if not found:
+        return
+    words = [
+        "The face is found in the untouched picture; then the picture is changed, so that the "
+        "figures are of the models and not of the detector."
+    ]
+    figures = [chart_figure(board, chart) for chart in found]
+    yield Section("robustness", "Harder pictures", words, figures, "small", legend=keys(board))
+
+
+def _empty(board: Board) -> list[str]:
+    titles = {pictures.key: pictures.title for pictures in board.sets}
+    lines = []
+    for model in board.models:
+        reasons = Counter(model.missing.values())
+        for reason in reasons:
+            sets = [titles.get(key, key) for key, why in model.missing.items() if why == reason]
+            lines.append(f"{model.title} on {', '.join(sets)}: {reason}")
+    return lines
+
+
+def as_markdown(board: Board) -> str:
+    """Return the overview, and what must be known of it, as GitHub's Markdown."""
+    found = standings(board)
+    grid: Grid = overview(board, found)
+    parts = [
+        f"# {markdown(board.title)}",
+        markdown(lead(board)),
+        *(markdown(line) for line in answers(board, found)),
+        markdown_table(grid),
+        *map(markdown, HOW),
+        *(
+            f"**{markdown(one.pictures.title)}.** {markdown(' '.join(_about(one)))}"
+            for one in found
+        ),
+        markdown_table(model_grid(board)),
+    ]
+    empty = _empty(board)
+    if empty:
+        parts.append("\n".join(f"- {markdown(line)}" for line in empty))
+    return "\n\n".join(parts) + "\n"

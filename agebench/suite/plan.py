@@ -1,0 +1,239 @@
+"""What a suite measures, as a TOML file says it; docs/leaderboard.md describes the file."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from agebench.bench.settings import CompareSettings
+from agebench.errors import UsageError, suggestion
+from agebench.estimators.toml_reader import read_toml
+from agebench.references import called, parse_reference
+from agebench.vision.variants import parse_variant
+
+_KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedContender:
+    """A model that takes part.
+
+    Attributes:
+        model: its reference, as on the command line, options included.
+        title: what the page calls it; the reference if not given.
+        sets: keys of the sets that it is measured on; all if not given.
+
+    Raises:
+        ValueError: the reference is malformed.
+    """
+
+    model: str
+    title: str = ""
+    sets: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            parse_reference(self.model)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+    @property
+    def name(self) -> str:
+        """What it is called in results."""
+        return called(self.model)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedSet:
+    """Pictures that are measured on.
+
+    Attributes:
+        key: a short name, of lower-case letters, digits and hyphens.
+        dataset: name with options, as `agebench compare --dataset` takes it.
+        title: what the page calls it; the key if not given.
+        root: where it lies, from the data folder on; "" for a set that brings its pictures.
+        protocol, part, limit, sample: as in `CompareSettings`.
+        detector: finds the faces; "" for what `agebench compare` would take.  A model that is
+            defined with a detector brings its own.
+        groups: attributes of the pictures by which fairness is looked at.
+        note: what a reader of its column must know, in a sentence.
+
+    Raises:
+        ValueError: the key is not one, or a number is out of range.
+    """
+
+    key: str
+    dataset: str
+    title: str = ""
+    root: str = ""
+    protocol: str | None = None
+    part: str | None = None
+    limit: int | None = None
+    sample: int | None = None
+    detector: str = ""
+    groups: tuple[str, ...] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        require_key(self.key)
+        _settings_fit(self.limit, self.sample, self.protocol, self.part)
+
+
+@dataclass(frozen=True, slots=True)
+class Robustness:
+    """Changed pictures: the same faces, harder to see.
+
+    Attributes:
+        sets: keys of the sets whose pictures are changed.
+        variants: as `agebench.vision.variants.parse_variant` takes them.
+        sample: pictures of each set, drawn by the suite's seed; None for all that the set takes.
+        contenders: models that are asked; all if not given.
+
+    Raises:
+        ValueError: a variant is not one.
+    """
+
+    sets: tuple[str, ...]
+    variants: tuple[str, ...]
+    sample: int | None = None
+    contenders: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            for text in self.variants:
+                parse_variant(text)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        _settings_fit(None, self.sample, None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """One run in which all models take turns, for milliseconds that can be compared.
+
+    Attributes:
+        set: key of the set whose pictures are timed.
+        images: how many of them.
+        contenders: models that are timed; all if not given.
+
+    Raises:
+        ValueError: fewer than one picture.
+    """
+
+    set: str
+    images: int = 100
+    contenders: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if self.images < 1:
+            raise ValueError(f"images must be at least 1, got {self.images}")
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteSettings:
+    """Settings of every comparison of a suite; as in `CompareSettings`."""
+
+    seed: int = 0
+    batch_size: int = 32
+    workers: int = 2
+    threads: int | None = None
+
+    def __post_init__(self) -> None:
+        try:
+            CompareSettings(None, None, self.seed, self.batch_size, self.workers, self.threads)
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class SuitePlan:
+    """A whole suite.
+
+    Attributes:
+        contenders, sets: what is measured on what; every one with its own name.
+        title: of the page.
+        settings: of all comparisons.
+        robustness, times: the further axes; None for none.
+
+    Raises:
+        ValueError: there is none of one of them, one stands twice, or a name is of nothing.
+    """
+
+    contenders: tuple[PlannedContender, ...]
+    sets: tuple[PlannedSet, ...]
+    title: str = "Age estimators"
+    settings: SuiteSettings = field(default_factory=SuiteSettings)
+    robustness: Robustness | None = None
+    times: Times | None = None
+
+    def __post_init__(self) -> None:
+        names, keys = [item.name for item in self.contenders], [item.key for item in self.sets]
+        _require_distinct("contenders", names)
+        _require_distinct("sets", keys)
+        for one in self.contenders:
+            _require_known(f"sets of {one.name!r}", one.sets or (), keys)
+        axes = [("times", self.times.contenders)] if self.times else []
+        if self.robustness is not None:
+            _require_known("robustness.sets", self.robustness.sets, keys)
+            axes.append(("robustness", self.robustness.contenders))
+        if self.times is not None:
+            _require_known("times.set", [self.times.set], keys)
+        for axis, chosen in axes:
+            _require_known(f"{axis}.contenders", map(called, chosen or ()), names)
+
+    def find_set(self, key: str) -> PlannedSet:
+        """Return the set of that key."""
+        return next(item for item in self.sets if item.key == key)
+
+
+def read_plan(path: Path) -> SuitePlan:
+    """Read a suite's file.
+
+    Raises:
+        UsageError: it can't be read or does not fit; names file and key.
+    """
+    return read_toml(path, SuitePlan)
+
+
+def require_key(key: str) -> None:
+    """Refuse what can't be a set's key: it becomes part of file names.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"key: expected lower-case letters, digits and hyphens, got {key!r:.80}")
+
+
+def slug(name: str) -> str:
+    """Return a name as part of a file's name; names that differ may give the same.
+
+    >>> slug("caffe-age-net recipe=tutorial"), slug("spec:my/Net.toml@onnxruntime")
+    ('caffe-age-net-recipe-tutorial', 'spec-my-net-toml-onnxruntime')
+    """
+    return re.sub("[^a-z0-9]+", "-", name.lower()).strip("-")[:80] or "model"
+
+
+def _settings_fit(
+    limit: int | None, sample: int | None, protocol: str | None, part: str | None
+) -> None:
+    try:
+        CompareSettings(limit=limit, sample=sample, protocol=protocol, part=part)
+    except UsageError as error:
+        raise ValueError(str(error)) from error
+
+
+def _require_distinct(what: str, names: Sequence[str]) -> None:
+    if not names:
+        raise ValueError(f"{what}: expected at least one, got none")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{what}: {twice[0]!r} is given twice: give it once")
+
+
+def _require_known(where: str, wanted: Iterable[str], known: Sequence[str]) -> None:
+    for name in wanted:
+        if name not in known:
+            raise ValueError(f"{where}: there is no {name!r}: {suggestion(name, known)}")

@@ -1,0 +1,216 @@
+"""From the results of a suite to the small files of a leaderboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.bench.results import RESULT_FILE
+from agebench.files import write_whole
+from agebench.report.reading import read_result
+from agebench.suite.board import BOARD_FILE, MODELS, SETS, TIMES_FILE, read_file
+from agebench.suite.board_structure import MODEL
+from agebench.suite.cells import Cell
+from agebench.suite.compact import (
+    FORMAT,
+    Measured,
+    compact_cell,
+    compact_set,
+    compact_times,
+    joined_cells,
+)
+from agebench.suite.plan import SuitePlan, slug
+from agebench.suite.run import CellReport
+from agebench.types import plain
+
+NOT_YET = "not measured yet"
+CELL_FILE = "cell.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A cell with what a leaderboard keeps of its result, or why it has none.
+
+    Attributes:
+        cell: which.
+        folder: of its result; None without one.
+        kept: `agebench.suite.compact.compact_cell` of it; None without one.
+        reason: why there is none.
+    """
+
+    cell: Cell
+    folder: Path | None
+    kept: Mapping[str, Any] | None
+    reason: str = ""
+
+
+def find_results(reports: Sequence[CellReport], joined: Sequence[Path]) -> list[Found]:
+    """Return the result of each cell: the suite's own, or one of those that are joined.
+
+    Of several joined ones the latest is taken.
+
+    Raises:
+        AgebenchError: a result is damaged.
+    """
+    return [_find(report, joined) for report in reports]
+
+
+def _find(report: CellReport, joined: Sequence[Path]) -> Found:
+    own, cell = report.folder, report.cell
+    if own is not None and (own / RESULT_FILE).is_file():
+        return Found(cell, own, kept_cell(cell, own))
+    others = [
+        (kept["cells"][0]["created"], folder, kept)
+        for out in joined
+        for folder in cell.others(out)
+        if (kept := kept_cell(cell, folder)) is not None
+    ]
+    if others:
+        _, folder, kept = max(others, key=lambda item: str(item[0]))
+        return Found(cell, folder, kept)
+    return Found(cell, None, None, report.reason or NOT_YET)
+
+
+def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
+    """Return what a leaderboard keeps of a result; it is written beside it, and read from there.
+
+    Args:
+        cell: which.
+        folder: of the result.
+
+    Returns:
+        None where the result is of another model.
+
+    Raises:
+        AgebenchError: the result, or what was kept of it, is damaged.
+    """
+    file, name = folder / CELL_FILE, cell.contender.name
+    if file.is_file():
+        content = read_file(file, MODEL)
+        return content if content["model"] == name else None
+    result = read_result(folder)
+    if name not in {item["name"] for item in result.estimators}:
+        return None
+    made = compact_cell(Measured(cell.pictures.key, cell.variant, result.content, name))
+    write_whole(file, _as_text(made))
+    return made
+
+
+def write_board(
+    plan: SuitePlan, found: Sequence[Found], times: Mapping[str, Any] | None, folder: Path
+) -> list[str]:
+    """Write the files of a leaderboard; what was there before of sets and models goes.
+
+    Args:
+        plan: of the suite.
+        found: its cells.
+        times: the result of the run that timed all models.
+        folder: where to; made if it is not there.
+
+    Returns:
+        What could not be taken in, in sentences: results on other pictures than the others'.
+
+    Raises:
+        AgebenchError: a file can't be written.
+    """
+    problems: list[str] = []
+    cells = list(_of_one_data(found, problems))
+    files = {f"{SETS}/{name}.json": content for name, content in _sets(plan, cells)}
+    listed = []
+    names = _file_names(plan)
+    for contender in plan.contenders:
+        mine = [item for item in cells if item.cell.contender.name == contender.name]
+        there = [item.kept for item in mine if item.kept is not None]
+        name = names[contender.name]
+        missing = {
+            item.cell.pictures.key: item.reason
+            for item in mine
+            if item.kept is None and not item.cell.variant
+        }
+        entry = {"name": contender.name, "title": contender.title or contender.name}
+        listed.append({**entry, "file": name if there else None, "missing": missing})
+        if there:
+            files[f"{MODELS}/{name}.json"] = joined_cells(contender.title, there)
+    keys = [item.key for item in plan.sets if f"{SETS}/{item.key}.json" in files]
+    files[BOARD_FILE] = {"format": FORMAT, "title": plan.title, "sets": keys, "models": listed}
+    if times is not None and plan.times is not None:
+        files[TIMES_FILE] = compact_times(plan.times.set, times)
+    _write_all(folder, files)
+    return problems
+
+
+def _file_names(plan: SuitePlan) -> dict[str, str]:
+    """Return a name of its own for each model's file."""
+    names: dict[str, str] = {}
+    for contender in plan.contenders:
+        wanted = name = slug(contender.name)
+        number = 1
+        while name in names.values():
+            number += 1
+            name = f"{wanted}-{number}"
+        names[contender.name] = name
+    return names
+
+
+def _write_all(folder: Path, files: Mapping[str, Any]) -> None:
+    for part in (folder / SETS, folder / MODELS):
+        part.mkdir(parents=True, exist_ok=True)
+        for old in sorted(part.glob("*.json")):
+            if f"{part.name}/{old.name}" not in files:
+                old.unlink()
+    if TIMES_FILE not in files:
+        (folder / TIMES_FILE).unlink(missing_ok=True)
+    for name, content in files.items():
+        write_whole(folder / name, _as_text(content))
+
+
+def _as_text(content: Mapping[str, Any]) -> str:
+    return json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _sets(plan: SuitePlan, found: Sequence[Found]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for planned in plan.sets:
+        for changed in (False, True):
+            folder = next(
+                (
+                    item.folder
+                    for item in found
+                    if item.folder is not None
+                    and item.cell.pictures.key == planned.key
+                    and bool(item.cell.variant) == changed
+                ),
+                None,
+            )
+            if folder is not None:
+                content = compact_set(
+                    planned.key,
+                    planned.title,
+                    planned.note,
+                    planned.groups,
+                    read_result(folder).content,
+                    changed=changed,
+                )
+                yield (f"{planned.key}.changed" if changed else planned.key), content
+
+
+def _of_one_data(found: Sequence[Found], problems: list[str]) -> Iterator[Found]:
+    """Leave out results on other pictures than the first of the same set, and say so."""
+    first: dict[tuple[str, bool], str] = {}
+    for item in found:
+        if item.kept is None:
+            yield item
+            continue
+        data = str(item.kept["cells"][0]["content_sha256"])
+        known = first.setdefault((item.cell.pictures.key, bool(item.cell.variant)), data)
+        if data == known:
+            yield item
+            continue
+        reason = (
+            f"measured on other pictures or labels than the others: sha256 {data:.12}, theirs "
+            f"{known:.12}"
+        )
+        problems.append(f"{item.cell.title}: {reason}")
+        yield Found(item.cell, None, None, reason)

@@ -1,0 +1,219 @@
+"""Running what is missing of a suite: one cell after the other, by the code path of `compare`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from agebench.bench.compare import compare
+from agebench.bench.kept_detections import KeptDetections, KeptDetectionsError
+from agebench.bench.results import RESULT_FILE
+from agebench.bench.threads import pinned
+from agebench.errors import AgebenchError, in_words
+from agebench.locks import alone_in
+from agebench.protocols import ProgressStep, no_progress
+from agebench.suite.cells import Cell, cells_of
+from agebench.suite.loaded import Loader, NotThereError
+from agebench.suite.plan import SuitePlan
+from agebench.suite.timing_run import find_times, time_models
+
+DETECTIONS = "detections.sqlite"
+
+State: TypeAlias = Literal["kept", "joined", "measured", "left", "broken", "not there"]
+"""Of a cell after a run: there before; measured elsewhere; measured now; left for another run;
+failed; no model or set."""
+
+
+@dataclass(frozen=True, slots=True)
+class CellReport:
+    """What became of a cell.
+
+    Attributes:
+        cell: which.
+        state: see `State`.
+        reason: why it has no result; "" where it has one, or is left for another run.
+        folder: of its result; None without one.
+        pictures: how many it has; 0 where that is not known.
+        seconds: that it took in this run.
+    """
+
+    cell: Cell
+    state: State
+    reason: str = ""
+    folder: Path | None = None
+    pictures: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class SuiteReport:
+    """What became of a suite.
+
+    Attributes:
+        cells: in their order.
+        times: folder of the run that timed all models; None without one.
+        why_no_times: why there is none, where one was wanted and it failed; "" else.
+        detected: pictures whose faces were looked for; the others' were kept.
+        detect_seconds: that this took.
+        seconds: that the whole run took.
+    """
+
+    cells: Sequence[CellReport]
+    times: Path | None = None
+    why_no_times: str = ""
+    detected: int = 0
+    detect_seconds: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def failures(self) -> list[CellReport]:
+        """Cells that failed, or whose model or set can't be had."""
+        return [item for item in self.cells if item.state in ("broken", "not there")]
+
+
+@dataclass(frozen=True, slots=True)
+class RunOptions:
+    """How a suite is run.
+
+    Attributes:
+        out: the suite's folder.
+        data: folder that the roots of sets start from.
+        minutes: no cell is begun after so long; None for no limit.
+        dry: nothing is measured.
+    """
+
+    out: Path
+    data: Path
+    minutes: float | None = None
+    dry: bool = False
+
+
+@dataclass(slots=True)
+class _Run:
+    """A run that goes on."""
+
+    options: RunOptions
+    loader: Loader
+    progress: ProgressStep
+    say: Callable[[str], None]
+    total: int = 0
+    done: int = 0
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def late(self) -> bool:
+        minutes = self.options.minutes
+        return minutes is not None and time.monotonic() - self.begun > 60 * minutes
+
+    def measure(self, cell: Cell, folder: Path, kept: KeptDetections) -> None:
+        """Measure a cell; its pictures count on the one bar of the whole suite."""
+
+        def step(stage: str, done: int, _total: int) -> None:
+            if stage == "accuracy":
+                self.progress("pictures", self.done + done, self.total)
+
+        model = self.loader.model(cell.contender)
+        own = "" if model.estimator is None else model.estimator.spec.detector
+        compare(
+            [model],
+            self.loader.pictures(cell.pictures).dataset,
+            detector=None if own else cell.pictures.detector or None,
+            out=folder,
+            settings=self.loader.settings(cell),
+            progress=step,
+            detections=kept,
+        )
+
+
+def run_suite(
+    plan: SuitePlan,
+    options: RunOptions,
+    progress: ProgressStep = no_progress,
+    say: Callable[[str], None] = lambda _line: None,
+    *,
+    elsewhere: Sequence[Path] = (),
+) -> SuiteReport:
+    """Measure the cells that have no result yet.
+
+    A model or a set that can't be had, and a cell that fails, are reported; the others go on.
+
+    Args:
+        plan: what there is to be measured.
+        options: where, and for how long.
+        progress: told of pictures done, of all that are to be done.
+        say: told a line for each cell that has been measured.
+        elsewhere: folders of the same suite; what was measured there is not measured here.
+
+    Raises:
+        AgebenchError: the folder can't be written to, another run is at work in it, or the kept
+            detections can't be used.
+    """
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise AgebenchError(
+            f"the folder {options.out} can't be made: {error.strerror}: name another one"
+        ) from error
+    loader = Loader(options.out, options.data, progress)
+    run = _Run(options, loader, progress, say)
+    with alone_in(options.out), pinned(plan.settings.threads):
+        waiting = [_look(cell, run, elsewhere) for cell in cells_of(plan)]
+        run.total = sum(item.pictures for item in waiting if item.state == "left")
+        if options.dry:
+            return SuiteReport(waiting, find_times(plan, loader))
+        with KeptDetections(options.out / DETECTIONS) as kept:
+            reports = [_measure(item, run, kept) for item in waiting]
+            times, why = _time(plan, run)
+            spent = time.monotonic() - run.begun
+            return SuiteReport(reports, times, why, kept.added, kept.seconds, spent)
+
+
+def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
+    """Time all models in turns, if nobody has; return where that lies, or why it does not."""
+    if plan.times is None:
+        return None, ""
+    there = find_times(plan, run.loader)
+    if there is not None or run.late:
+        return there, ""
+    try:
+        folder = time_models(plan, run.loader, run.progress)
+    except Exception as error:  # as with a cell: what has been measured stays
+        run.say(f"times: failed: {in_words(error)}")
+        return None, in_words(error)
+    run.say(f"times: {plan.times.images} pictures")
+    return folder, ""
+
+
+def _look(cell: Cell, run: _Run, elsewhere: Sequence[Path]) -> CellReport:
+    """See whether a cell has its result."""
+    there = any(cell.others(out) for out in elsewhere)
+    try:
+        pictures, key = run.loader.size_and_key(cell)
+    except NotThereError as error:
+        return CellReport(cell, "joined") if there else CellReport(cell, "not there", str(error))
+    folder = cell.folder(run.options.out, key)
+    if (folder / RESULT_FILE).is_file():
+        return CellReport(cell, "kept", folder=folder, pictures=pictures)
+    return CellReport(cell, "joined" if there else "left", folder=folder, pictures=pictures)
+
+
+def _measure(item: CellReport, run: _Run, kept: KeptDetections) -> CellReport:
+    if item.state != "left" or item.folder is None or run.late:
+        return item
+    cell, begun = item.cell, time.monotonic()
+    try:
+        run.measure(cell, item.folder, kept)
+    except KeptDetectionsError:
+        raise
+    except Exception as error:  # one cell that fails must not end the others
+        run.say(f"{cell.title}: failed: {in_words(error)}")
+        return CellReport(cell, "broken", in_words(error), pictures=item.pictures)
+    finally:
+        run.done += item.pictures
+        run.progress("pictures", run.done, run.total)
+    seconds = time.monotonic() - begun
+    run.say(f"{cell.title}: {item.pictures} pictures in {seconds:.0f} s")
+    return CellReport(cell, "measured", "", item.folder, item.pictures, seconds)

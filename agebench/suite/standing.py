@@ -1,0 +1,169 @@
+"""Who stands where on one set: figures on the same pictures, and a rank that claims no more.
+
+The statistics are those of a comparison (`agebench.metrics`, `comparisons`, `intervals`), so that a
+leaderboard and the full report of the same results say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from agebench.arrays import Bools
+from agebench.bench.predictions import not_ranked
+from agebench.comparisons import compare_pairs
+from agebench.intervals import LEVEL, Interval, mean_interval, people_in
+from agebench.metrics import common_pictures
+from agebench.suite.board import Board, BoardCell, BoardModel, BoardSet
+from agebench.types import Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One model on one set.
+
+    Attributes:
+        model: its name.
+        n: pictures that its figures are of: those that all ranked models gave an age for, or of a
+            model that stands apart its own.
+        error_years: mean absolute error; of labels that are ranges the mean distance to them.
+        interval: of it; None with too few people.
+        bias_years: mean signed error.
+        answered, of: pictures that it gave an age for, of how many.
+        rank: 1 and how many models have been shown to be better; None for one that is not ranked.
+        why_unranked: why; "" for one that is.
+        contaminated: it was trained on these pictures or their set.
+    """
+
+    model: str
+    n: int
+    error_years: float
+    interval: Interval | None
+    bias_years: float
+    answered: int
+    of: int
+    rank: int | None
+    why_unranked: str
+    contaminated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SetStanding:
+    """All models on one set.
+
+    Attributes:
+        pictures: the set.
+        common: pictures that all ranked models gave an age for.
+        people: in them; None where not known.
+        models: by name, of those that gave an age.
+        detectors: by name, what found the faces.
+    """
+
+    pictures: BoardSet
+    common: int
+    people: int | None
+    models: Mapping[str, Standing]
+    detectors: Mapping[str, str]
+
+    @property
+    def best(self) -> list[str]:
+        """Names of the models of rank 1."""
+        return [name for name, one in self.models.items() if one.rank == 1]
+
+
+def standings(board: Board) -> list[SetStanding]:
+    """Return all sets in their order, each with what all models reach there."""
+    return [set_standing(pictures, board.models) for pictures in board.sets]
+
+
+def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStanding:
+    """Return what models reach on a set.
+
+    As in a comparison (`agebench.metrics.common_pictures`) errors are over the pictures that every
+    ranked model gave an age for; one that gave an age for few stands apart.  Models that
+    `agebench.bench.contamination` speaks against have their error and no rank.
+    """
+    there = {
+        model.name: model.cells[pictures.key, ""]
+        for model in models
+        if (pictures.key, "") in model.cells
+    }
+    there = {name: cell for name, cell in there.items() if np.isfinite(cell.years).any()}
+    if not there:
+        return SetStanding(pictures, 0, None, {}, {})
+    years = np.stack([cell.years for cell in there.values()])
+    answered = np.isfinite(years)
+    ranked, common = common_pictures(answered)
+    errors = np.stack([pictures.signed_errors(row) for row in years])
+    seen = {name: cell.contamination(pictures.dataset) for name, cell in there.items()}
+    tested = [at for at, name in enumerate(there) if ranked[at] and not seen[name] and common.any()]
+    better = _shown_better(pictures, np.abs(errors[tested]), list(there.values()))
+    ranks = {at: 1 + count for at, count in zip(tested, better, strict=True)}
+    most = int(answered.any(axis=0).sum())
+    found = {}
+    for at, name in enumerate(there):
+        rows = common if ranked[at] else answered[at]
+        apart = "" if ranked[at] else not_ranked(int(answered[at].sum()), most)
+        found[name] = _standing(
+            name, pictures, errors[at], rows, ranks.get(at), seen[name] or apart, bool(seen[name])
+        )
+    where = np.flatnonzero(common)
+    return SetStanding(
+        pictures,
+        int(common.sum()),
+        people_in(pictures.clusters(where)),
+        found,
+        {name: cell.detector["reference"] for name, cell in there.items()},
+    )
+
+
+def _shown_better(pictures: BoardSet, errors: Floats, cells: Sequence[BoardCell]) -> list[int]:
+    """Return for each model how many others are better, by the paired tests with Holm's correction.
+
+    Args:
+        pictures: the set.
+        errors: absolute ones, shape (models, pictures), NaN where there is none.
+        cells: any of the set; the seed of the first is that of the swaps.
+    """
+    if len(errors) < 2:
+        return [0] * len(errors)
+    everywhere = np.arange(errors.shape[1])
+    pairs = compare_pairs(
+        errors.T, clusters=pictures.clusters(everywhere), seed=cells[0].content["seed"]
+    )
+    counts = [0] * len(errors)
+    for pair in pairs:
+        if pair.p_adjusted is None or pair.p_adjusted >= 1 - LEVEL or not pair.difference_years:
+            continue
+        counts[pair.second if pair.difference_years < 0 else pair.first] += 1
+    return counts
+
+
+def _standing(
+    name: str,
+    pictures: BoardSet,
+    errors: Floats,
+    rows: Bools,
+    rank: int | None,
+    why_unranked: str,
+    contaminated: bool,
+) -> Standing:
+    places = np.flatnonzero(rows & np.isfinite(errors))
+    chosen = errors[places]
+    absolute = np.abs(chosen)
+    return Standing(
+        model=name,
+        n=len(places),
+        error_years=float(absolute.mean()) if len(places) else float("nan"),
+        interval=mean_interval(absolute, clusters=pictures.clusters(places))
+        if len(places)
+        else None,
+        bias_years=float(chosen.mean()) if len(places) else float("nan"),
+        answered=int(np.isfinite(errors).sum()),
+        of=len(errors),
+        rank=rank,
+        why_unranked=why_unranked,
+        contaminated=contaminated,
+    )

@@ -1,0 +1,256 @@
+"""The leaderboard's tables, as the same grids that the report has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from agebench.datasets.comparability import LABEL_WORDS
+from agebench.report.grid import Cell, Column, Grid, Note
+from agebench.report.svg import key
+from agebench.report.words import (
+    NONE,
+    bounds,
+    counted,
+    milliseconds,
+    number,
+    percent,
+    share_bounds,
+    signed,
+)
+from agebench.suite.board import Board, BoardModel, BoardSet
+from agebench.suite.fairness import ADULT_YEARS, Fairness, fairness
+from agebench.suite.looks import looks_of
+from agebench.suite.standing import SetStanding, Standing
+from agebench.suite.times import median_ms
+
+UNRANKED_BELOW = 1000.0
+"""Added to what an unranked error is sorted by: it comes after all that are ranked."""
+
+SHORT_LABELS = {
+    "birth-age": "birth ages",
+    "apparent": "guessed ages",
+    "dex-estimated": "estimated ages",
+    "unknown": "ages of unknown origin",
+}
+
+
+def label_words(pictures: BoardSet) -> str:
+    """Return in few words what the labels of a set are."""
+    if pictures.of_ranges:
+        return "guessed ranges of ages"
+    return SHORT_LABELS[pictures.dataset["label_kind"]]
+
+
+def overview(board: Board, found: Sequence[SetStanding]) -> Grid:
+    """All models on all sets: errors in years, ranks within each set alone."""
+    columns = [Column("model", numeric=False)]
+    columns += [
+        Column(
+            one.pictures.title,
+            hint=f"{label_words(one.pictures)}; {one.pictures.dataset['protocol']}; errors over "
+            f"{counted(one.common, 'common picture')}",
+        )
+        for one in found
+    ]
+    columns.append(Column("ms", hint="median time per picture; the run and runtime stand below"))
+    rows = [_overview_row(model, board, found) for model in _ordered(board, found)]
+    return Grid(
+        "Mean absolute error in years; ranks hold within one column", columns, rows, sortable=True
+    )
+
+
+def _ordered(board: Board, found: Sequence[SetStanding]) -> list[BoardModel]:
+    """By the first set: ranked models by error, then the others, then those without an answer."""
+
+    def place(model: BoardModel) -> tuple[float, str]:
+        one = found[0].models.get(model.name) if found else None
+        return (_sorted_by(one), model.title)
+
+    return sorted(board.models, key=place)
+
+
+def _sorted_by(one: Standing | None) -> float:
+    if one is None:
+        return math.inf
+    return one.error_years + (0.0 if one.rank is not None else UNRANKED_BELOW)
+
+
+def _overview_row(model: BoardModel, board: Board, found: Sequence[SetStanding]) -> list[Cell]:
+    style = looks_of(board)[model.name]
+    cells = [Cell(model.title, kind="name", key=key(style))]
+    for one in found:
+        standing = one.models.get(model.name)
+        if standing is None:
+            reason = model.missing.get(one.pictures.key, "")
+            notes = [Note(_shortened(reason))] if reason else []
+            cells.append(Cell(NONE, value=math.inf, notes=notes))
+            continue
+        kind = "strong" if standing.rank == 1 else "out" if standing.rank is None else ""
+        cells.append(
+            Cell(
+                _error_text(standing),
+                value=_sorted_by(standing),
+                kind=kind,
+                notes=list(_notes(standing)),
+            )
+        )
+    ms = median_ms(board, model.name)
+    cells.append(Cell(milliseconds(ms), value=math.inf if ms is None else ms))
+    return cells
+
+
+def _error_text(one: Standing) -> str:
+    """An error that nobody is ranked by stands in brackets."""
+    error = number(one.error_years)
+    return error if one.rank is not None else f"({error})"
+
+
+def _shortened(reason: str) -> str:
+    first = reason.partition(":")[0] if len(reason) > 60 else reason
+    return first if len(first) <= 60 else f"{first[:57]}..."
+
+
+def _notes(one: Standing) -> Iterator[Note]:
+    if one.rank is not None:
+        yield Note(f"rank {one.rank}")
+    elif one.contaminated:
+        yield Note(one.why_unranked, severe=True)
+    else:
+        yield Note(f"not ranked: {one.why_unranked}")
+    if one.interval is not None:
+        yield Note(bounds(one.interval))
+
+
+def set_grid(board: Board, one: SetStanding) -> Grid:
+    """One set: all models with their intervals, biases and how they came about."""
+    columns = (
+        Column("rank", hint="1 and how many models have been shown to be better; ties are usual"),
+        Column("model", numeric=False),
+        Column("error, years", hint="mean absolute error; of ranges the mean distance to them"),
+        Column("95 %", hint="interval of the error"),
+        Column("bias", hint="mean of predicted minus true, years"),
+        Column("with an age", hint="pictures that it gave an age for"),
+        Column("faces found by", numeric=False),
+        Column("remark", numeric=False),
+    )
+    titles = {model.name: model.title for model in board.models}
+    rows = []
+    for standing in sorted(one.models.values(), key=_sorted_by):
+        style = looks_of(board)[standing.model]
+        rows.append(
+            [
+                _number_cell(NONE if standing.rank is None else f"{standing.rank}", standing.rank),
+                Cell(titles[standing.model], kind="name", key=key(style)),
+                Cell(_error_text(standing), value=_sorted_by(standing)),
+                Cell(bounds(standing.interval)),
+                Cell(signed(standing.bias_years), value=standing.bias_years),
+                Cell(f"{standing.answered:,} of {standing.of:,}", value=standing.answered),
+                Cell(one.detectors[standing.model]),
+                Cell(standing.why_unranked, kind="wrap"),
+            ]
+        )
+    people = "" if one.people is None else f" of {one.people:,} people"
+    caption = f"{one.pictures.title}: errors over {counted(one.common, 'common picture')}{people}"
+    return Grid(caption, columns, rows, sortable=True)
+
+
+def _number_cell(text: str, value: float | None) -> Cell:
+    return Cell(text, value=math.inf if value is None else value)
+
+
+def fairness_grids(board: Board) -> list[Grid]:
+    """Errors by group, one table for each set and attribute."""
+    found: dict[tuple[str, str], list[tuple[BoardModel, Fairness]]] = {}
+    sets = {pictures.key: pictures for pictures in board.sets}
+    for pictures in board.sets:
+        for model in board.models:
+            cell = model.cells.get((pictures.key, ""))
+            if cell is None or model.is_constant:
+                continue
+            for part in fairness(pictures, cell):
+                if part.worst is not None:
+                    found.setdefault((pictures.key, part.attribute), []).append((model, part))
+    return [_fairness_grid(sets[key], name, parts) for (key, name), parts in found.items()]
+
+
+def _fairness_grid(
+    pictures: BoardSet, attribute: str, parts: Sequence[tuple[BoardModel, Fairness]]
+) -> Grid:
+    names = [group.name for group in parts[0][1].groups]
+    columns = [
+        Column("model", numeric=False),
+        Column("gap", hint="error of the worst group less that of the best, years"),
+        Column("95 %", hint="interval of the gap, of these two groups"),
+        Column("worst", numeric=False),
+        *(Column(name, hint="mean absolute error; below it the bias") for name in names),
+    ]
+    rows = []
+    for model, part in sorted(parts, key=lambda item: item[1].gap_years or 0.0):
+        groups = {group.name: group for group in part.groups}
+        row = [
+            Cell(model.title, kind="name"),
+            Cell(number(part.gap_years), value=part.gap_years),
+            Cell(bounds(part.gap_interval)),
+            Cell("" if part.worst is None else part.worst.name),
+        ]
+        for name in names:
+            group = groups[name]
+            notes = (
+                [] if group.bias_years is None else [Note(f"bias {signed(group.bias_years, 1)}")]
+            )
+            gate = group.false_adults
+            if gate is not None and gate.false_pass_rate is not None:
+                rate = f"{percent(gate.false_pass_rate, 0)} % of {gate.minors:,} minors pass"
+                interval = gate.false_pass_interval
+                ends = "" if interval is None else f" {share_bounds([interval.low, interval.high])}"
+                notes.append(Note(f"{rate}{ends}"))
+            error = group.error_years
+            value = math.inf if error is None else error
+            kind = "strong" if part.worst is not None and name == part.worst.name else ""
+            row.append(Cell(number(error), value=value, kind=kind, notes=notes))
+        rows.append(row)
+    gates = "" if pictures.of_ranges else f"; minors taken for {ADULT_YEARS} or more"
+    return Grid(
+        f"{pictures.title} by {attribute}: error, bias{gates}", columns, rows, sortable=True
+    )
+
+
+def model_grid(board: Board) -> Grid:
+    """What each model is: terms, what it learned from, what ran it."""
+    columns = (
+        Column("model", numeric=False),
+        Column("reference", numeric=False),
+        Column("licence", numeric=False),
+        Column("trained on", numeric=False),
+        Column("labels that it learned", numeric=False),
+        Column("years by", numeric=False),
+        Column("runtime", numeric=False),
+        Column("weights, sha256", numeric=False),
+    )
+    rows = []
+    for model in board.models:
+        spec = model.spec
+        if spec is None:
+            reason = next(iter(model.missing.values()), "")
+            cells = [Cell(reason, kind="wrap"), *(Cell(NONE) for _ in columns[3:])]
+            rows.append([Cell(model.title, kind="name"), Cell(model.name, kind="wrap"), *cells])
+            continue
+        runtime = spec["runtime"]
+        learned = spec["label_kind"]
+        weights = "; ".join(f"{item['file']} {item['sha256'][:12]}" for item in spec["weights"])
+        rows.append(
+            [
+                Cell(model.title, kind="name"),
+                Cell(model.name, kind="wrap"),
+                Cell(spec["licence"] or NONE, kind="wrap"),
+                Cell(spec["trained_on"] or NONE, kind="wrap"),
+                Cell(LABEL_WORDS.get(learned, learned), kind="wrap"),
+                Cell(spec["decode"]),
+                Cell(
+                    f"{runtime['runtime']} {runtime['version']}, {runtime['device']}", kind="wrap"
+                ),
+                Cell(weights or NONE, kind="wrap"),
+            ]
+        )
+    return Grid("The models", columns, rows)

@@ -1,0 +1,250 @@
+"""Leaderboards from small files: figures by hand, ranks that claim no more, and a page."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agebench.errors import AgebenchError
+from agebench.suite.board import MODELS, SETS, Board, read_board
+from agebench.suite.fairness import fairness
+from agebench.suite.packed import (
+    FAILED,
+    NO_FACE,
+    as_years,
+    pack_numbers,
+    pack_years,
+    unpack_numbers,
+    unpack_years,
+)
+from agebench.suite.page import as_html, as_markdown
+from agebench.suite.robustness import charts
+from agebench.suite.standing import standings
+from tests.unit.suite_boards import made_model, made_set, write_made
+
+TRUE = [float(age) for age in range(10, 70)]
+PUBLISHED = Path(__file__).parents[2] / "benchmarks" / "leaderboard"
+
+
+def _off(by: float, spread: float = 1.0) -> list[float | None]:
+    random = np.random.default_rng(round(10 * abs(by)))
+    return [
+        age + by + spread * noise for age, noise in zip(TRUE, random.normal(size=60), strict=True)
+    ]
+
+
+def _board(tmp_path: Path, **more: Any) -> Board:
+    one, two = made_set("one", TRUE), made_set("utkface", TRUE, kind="dex-estimated")
+    sets = {"one": one, "utkface": two}
+    models = [
+        made_model("good", {("one", ""): _off(1.0), ("utkface", ""): _off(1.0)}, sets),
+        made_model("alike", {("one", ""): _off(-1.05)}, sets),
+        made_model("bad", {("one", ""): _off(9.0), ("utkface", ""): _off(6.0)}, sets),
+        made_model("knows it", {("utkface", ""): _off(0.1, 0.1)}, sets, ["utkface"]),
+        made_model("seldom", {("one", ""): [30.0, *[None] * 59]}, sets),
+    ]
+    return write_made(tmp_path, [one, two], models, **more)
+
+
+@given(st.lists(st.one_of(st.none(), st.floats(0, 120))))
+def test_ages_are_kept_to_a_hundredth(years: list[float | None]) -> None:
+    again = unpack_years(pack_years(years), len(years))
+    for age, kept in zip(years, again.tolist(), strict=True):
+        assert math.isnan(kept) if age is None else abs(kept - age) <= 0.005 + 1e-9
+
+
+def test_packed_numbers_that_are_none_are_refused() -> None:
+    packed = pack_numbers([3010, NO_FACE, FAILED, 0])
+    assert as_years(unpack_numbers(packed, 4)).tolist()[0] == 30.1  # not 30.1 and a bit
+    for text, count, why in (
+        (packed, 3, "expected 3 packed numbers"),
+        (packed, 5, "expected 5 packed numbers"),
+        ("no base64!", 4, "can't be read"),
+        (pack_numbers([0] * 1_000_000), 4, "expected 4 packed numbers"),  # unfolds to much more
+        (packed, 10**12, "at most"),
+    ):
+        with pytest.raises(ValueError, match=why):
+            unpack_numbers(text, count)
+    with pytest.raises(ValueError, match="16 bits"):
+        pack_numbers([40_000])
+    for wrong in (12_001, -3):
+        with pytest.raises(ValueError, match="ages from 0 to 120"):
+            as_years(np.array([wrong]))
+
+
+def test_ranks_claim_no_more_than_was_shown(tmp_path: Path) -> None:
+    one, two = standings(_board(tmp_path))
+    ranks = {name: standing.rank for name, standing in one.models.items()}
+    # `good` and `alike` are as far off to either side: nobody has shown one to be better.
+    assert ranks == {"good": 1, "alike": 1, "bad": 3, "seldom": None}
+    assert one.best == ["good", "alike"]
+    assert "1 of 60 pictures only" in one.models["seldom"].why_unranked
+    assert one.common == 60  # whom hardly anybody waits for
+    good = np.rint(100 * np.array(_off(1.0))) / 100 - TRUE
+    assert one.models["good"].error_years == pytest.approx(np.abs(good).mean())
+    assert one.models["good"].bias_years == pytest.approx(good.mean())
+    # Who was trained on the set has the least error of all, and no rank.
+    known = two.models["knows it"]
+    assert known.error_years < two.models["good"].error_years
+    assert (known.rank, known.contaminated) == (None, True)
+    assert two.best == ["good"]
+    assert two.models["bad"].rank == 2
+
+
+def test_labels_that_are_ranges_give_distances(tmp_path: Path) -> None:
+    ranges = [(20, 29)] * 30 + [(30, 39)] * 30
+    one = made_set("ranges", ranges=ranges, kind="apparent")
+    ages: list[float | None] = [*[25.0] * 20, *[19.0] * 10, *[42.0] * 30]
+    board = write_made(tmp_path, [one], [made_model("it", {("ranges", ""): ages}, {"ranges": one})])
+    standing = standings(board)[0].models["it"]
+    assert standing.error_years == pytest.approx((20 * 0 + 10 * 1 + 30 * 3) / 60)
+    assert standing.bias_years == pytest.approx((-10 * 1 + 30 * 3) / 60)
+    stated = board.models[0].cells["ranges", ""].content
+    assert stated["ranges"] == {
+        "n": 60,
+        "hit_rate": pytest.approx(1 / 3),
+        "distance_years": pytest.approx(100 / 60),
+    }
+    assert stated["errors"]["n"] == 0
+    assert "distance to the range" in as_html(board)
+
+
+def test_groups_by_hand(tmp_path: Path) -> None:
+    true = [10.0] * 20 + [40.0] * 20 + [15.0] * 20 + [50.0] * 25 + [30.0] * 3
+    groups = {"who": ["a"] * 40 + ["b"] * 45 + ["few"] * 3}
+    one = made_set("one", true, groups=groups)
+    spread = [1.0, 3.0] * 20
+    ages: list[float | None] = []
+    ages += [age + off for age, off in zip(true[:40], spread, strict=True)]
+    ages += [*[19.0] * 5, *[16.0] * 15, *[46.0] * 25, *[30.0] * 3]
+    board = write_made(tmp_path, [one], [made_model("it", {("one", ""): ages}, {"one": one})])
+    (found,) = fairness(board.sets[0], board.models[0].cells["one", ""])
+    a, b, few = found.groups
+    assert (a.n, a.error_years, a.bias_years) == (40, 2.0, 2.0)
+    assert b.error_years == pytest.approx((5 * 4 + 15 * 1 + 25 * 4) / 45)
+    assert b.bias_years == pytest.approx((5 * 4 + 15 * 1 - 25 * 4) / 45)
+    assert few.error_years is None
+    assert (found.worst, found.best) == (b, a)
+    assert found.gap_years == pytest.approx((b.error_years or 0) - 2.0)
+    # Minors of b: 20 of 15 years, five of whom are taken for 19.
+    assert b.false_adults is not None
+    assert (b.false_adults.minors, b.false_adults.false_pass_rate) == (20, 0.25)
+    assert a.false_adults is not None
+    assert a.false_adults.false_pass_rate == 0.0
+    assert found.gap_interval is not None
+    assert a.interval is not None and b.interval is not None  # noqa: PT018
+    gap = found.gap_years or 0.0
+    down = math.hypot((b.error_years or 0) - b.interval.low, a.interval.high - 2.0)
+    assert found.gap_interval.low == pytest.approx(gap - down)
+    page = as_html(board)
+    assert "25 % of 20 minors pass" in page
+
+
+def test_the_gaps_interval_holds_the_gap_as_often_as_it_says() -> None:
+    from agebench.suite.board import BoardCell, BoardSet
+
+    random, inside = np.random.default_rng(1), 0
+    for _ in range(300):
+        errors = np.concatenate([random.exponential(3.0, 60), random.exponential(5.0, 80)])
+        true = np.full(140, 40.0)
+        codes = np.array([0] * 60 + [1] * 80)
+        pictures = BoardSet({"range_low": None}, true, true, true, None, {"g": (["a", "b"], codes)})
+        cell = BoardCell({}, true + errors, codes, {}, {}, {})
+        (found,) = fairness(pictures, cell)
+        assert found.gap_interval is not None
+        if found.worst is not None and found.worst.name == "b":
+            inside += found.gap_interval.low <= 2.0 <= found.gap_interval.high
+    assert 0.91 <= inside / 300 <= 0.985
+
+
+def test_robustness_is_paired(tmp_path: Path) -> None:
+    plain, changed = made_set("one", TRUE), made_set("one", TRUE, changed=True)
+    base = _off(2.0)
+    worse = [None if at == 3 else (age or 0.0) + 4.0 for at, age in enumerate(base)]
+    sets = {"one": plain}
+    ages: dict[tuple[str, str], list[float | None]] = {
+        ("one", ""): base,
+        ("one", "untouched"): base,
+        ("one", "face-px=24"): worse,
+        ("one", "face-px=48"): [(age or 0.0) + 1.0 for age in base],
+        ("one", "gray"): base,
+    }
+    board = write_made(tmp_path, [plain, changed], [made_model("it", ages, sets)])
+    pixels, covered = charts(board)
+    assert (pixels.kind, covered.kind) == ("face-px", "covered")
+    (line,) = pixels.lines
+    assert [step.strength for step in line.steps] == [24.0, 48.0]
+    assert (line.steps[0].n, line.steps[1].n) == (59, 60)
+    assert line.steps[0].cost_years == pytest.approx(4.0, abs=0.3)  # a few were too young before
+    assert covered.lines[0].steps[0].cost_years == 0.0
+    page = as_html(board)
+    assert "Harder pictures" in page
+    assert "face-px=24" in page
+
+
+def test_the_page_needs_nothing_else_and_says_what_is_missing(tmp_path: Path) -> None:
+    board = _board(tmp_path, missing={"alike": {"utkface": "weights <b>gone</b>"}})
+    page, text = as_html(board), as_markdown(board)
+    assert not re.findall(r"(?:src|href)=\"(?!#|data:)", page)
+    assert "default-src 'none'" in page
+    for shown in (page, text):
+        assert "The model good" in shown
+        assert "its makers trained on UTKFace" in shown
+        assert "gone" in shown
+        assert "<b>gone</b>" not in shown
+    (one, _) = standings(board)
+    assert f"{one.models['bad'].error_years:.2f}" in page
+    # Nothing is averaged over sets of different labels: every column is of one set.
+    head = re.search(r"<thead>(.*?)</thead>", page, re.DOTALL)
+    assert head is not None
+    assert re.findall(r">([^<>]+)</th>", head[1]) == [
+        "model",
+        "The set one",
+        "The set utkface",
+        "ms",
+    ]
+
+
+def test_damaged_files_are_told(tmp_path: Path) -> None:
+    _board(tmp_path)
+    model, of_set = tmp_path / MODELS / "m0.json", tmp_path / SETS / "one.json"
+    for path, change, expected in (
+        (model, {"model": ""}, "m0.json: model: expected text"),
+        (of_set, {"pictures": 0}, "one.json: pictures: expected a whole number from 1"),
+        (of_set, {"true_years": pack_numbers([3000])}, "expected 60 packed numbers"),
+        (of_set, {"format": 9}, "one.json: format: expected one of 1"),
+    ):
+        before = path.read_text()
+        path.write_text(json.dumps({**json.loads(before), **change}))
+        with pytest.raises(AgebenchError, match=re.escape(expected)):
+            read_board(tmp_path)
+        path.write_text("{")
+        with pytest.raises(AgebenchError, match="is not a file of a leaderboard"):
+            read_board(tmp_path)
+        path.write_text(before)
+    content = json.loads(model.read_text())
+    content["cells"][0]["content_sha256"] = "e" * 64
+    model.write_text(json.dumps(content))
+    with pytest.raises(AgebenchError, match="the pictures or labels differ"):
+        read_board(tmp_path)
+
+
+@pytest.mark.skipif(not (PUBLISHED / "board.json").is_file(), reason="nothing is published yet")
+def test_the_published_page_comes_from_the_small_files_alone() -> None:
+    board = read_board(PUBLISHED)
+    assert as_markdown(board) == (PUBLISHED / "leaderboard.md").read_text()
+    files = [path for path in PUBLISHED.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {".json", ".md", ".toml"}
+    assert sum(path.stat().st_size for path in files) < 600_000
+    page = as_html(board)
+    for one in standings(board):
+        for standing in one.models.values():
+            assert f"{standing.error_years:.2f}" in page

@@ -1,0 +1,128 @@
+"""A stranger's entry: what was altered is found, what is right is taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from agebench.cli.suite import command
+from agebench.errors import AgebenchError
+from agebench.suite.check import check_submission
+from agebench.suite.packed import pack_numbers, unpack_numbers
+from tests.unit.suite_boards import made_model, made_set, write_made
+
+TRUE = [float(age) for age in range(12, 72)]
+AGES: list[float | None] = [age + (1.5 if at % 3 else -4.25) for at, age in enumerate(TRUE)]
+
+
+@pytest.fixture
+def board(tmp_path: Path) -> Path:
+    one, ranges = _sets()
+    models = [made_model("ours", {("one", ""): [30.0] * 60}, {"one": one})]
+    write_made(tmp_path / "board", [one, ranges], models)
+    return tmp_path / "board"
+
+
+def _sets() -> tuple[dict[str, Any], dict[str, Any]]:
+    one = made_set("one", TRUE, people=[at // 2 for at in range(60)])
+    return one, made_set("ranges", ranges=[(20, 29)] * 60, kind="apparent")
+
+
+@pytest.fixture
+def theirs(tmp_path: Path) -> Path:
+    one, ranges = _sets()
+    sets = {"one": one, "ranges": ranges}
+    ages = {("one", ""): [None, *AGES[1:]], ("ranges", ""): AGES}
+    path = tmp_path / "theirs.json"
+    path.write_text(json.dumps(made_model("theirs", ages, sets)))
+    return path
+
+
+def test_what_is_right_is_taken(theirs: Path, board: Path) -> None:
+    checked = check_submission(theirs, board)
+    assert checked.problems == []
+    assert checked.weights == [("net.onnx", "a" * 64)]
+    (first, second) = checked.cells
+    assert (first["set"], first["pictures"], first["rank"]) == ("one", 59, 1)
+    assert second["set"] == "ranges"
+    assert any("contamination can't be told" in note for note in checked.notes)
+    done = CliRunner().invoke(command, ["check", str(theirs), "--board", str(board)])
+    assert done.exit_code == 0, done.output
+    assert "all figures are those of its ages" in done.output
+
+
+def _years(cell: dict[str, Any]) -> None:
+    numbers = unpack_numbers(cell["years"], 60)
+    numbers[5] += 100
+    cell["years"] = pack_numbers(numbers)
+
+
+@pytest.mark.parametrize(
+    ("alter", "expected"),
+    [
+        (
+            lambda cell: cell["errors"].update(mae_years=1.0),
+            "one: errors.mae_years is stated as 1.0",
+        ),
+        (lambda cell: cell["errors"]["mae_interval"].__setitem__(0, 1.0), "errors.mae_interval[0]"),
+        (lambda cell: cell["errors"]["cs"].update({"3": 1.0}), "errors.cs.3"),
+        (lambda cell: cell["errors"].update(n=60), "errors.n is stated as 60"),
+        (lambda cell: cell.update(missed=0), "missed is stated as 0, but its ages give 1"),
+        (lambda cell: cell.update(contamination="no"), "contamination is stated as 'no'"),
+        (_years, "errors.mae_years"),
+    ],
+)
+def test_what_was_altered_is_found(
+    theirs: Path, board: Path, alter: Callable[[dict[str, Any]], None], expected: str
+) -> None:
+    content = json.loads(theirs.read_text())
+    alter(content["cells"][0])
+    theirs.write_text(json.dumps(content))
+    assert any(expected in line for line in check_submission(theirs, board).problems)
+    done = CliRunner().invoke(command, ["check", str(theirs), "--board", str(board)])
+    assert isinstance(done.exception, AgebenchError)
+
+
+def test_other_data_are_refused(theirs: Path, board: Path) -> None:
+    content = json.loads(theirs.read_text())
+    content["cells"][0]["content_sha256"] = "f" * 64
+    theirs.write_text(json.dumps(content))
+    with pytest.raises(AgebenchError, match="the pictures or labels differ"):
+        check_submission(theirs, board)
+
+
+def test_what_a_maintainer_must_look_at_is_told(theirs: Path, board: Path) -> None:
+    one, ranges = _sets()
+    copied = made_model("copied", {("one", ""): list(TRUE)}, {"one": one, "ranges": ranges})
+    theirs.write_text(json.dumps(copied))
+    notes = " ".join(check_submission(theirs, board).notes)
+    assert "more than half of its ages are the label itself" in notes
+    assert "not measured on ranges" in notes
+
+
+def test_contamination_is_judged_anew(tmp_path: Path, theirs: Path) -> None:
+    utkface = made_set("utkface", TRUE, kind="dex-estimated")
+    folder = tmp_path / "other"
+    model = made_model("m", {("utkface", ""): AGES}, {"utkface": utkface}, ["utkface"])
+    write_made(folder, [utkface], [model])
+    assert check_submission(_written(theirs, model), folder).problems == []
+    model["cells"][0]["contamination"] = ""
+    (problem,) = check_submission(_written(theirs, model), folder).problems
+    assert "its makers trained on UTKFace" in problem
+
+
+def _written(path: Path, content: dict[str, Any]) -> Path:
+    path.write_text(json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1, "model": "a"}', "\0"])
+def test_what_is_no_entry_is_told(theirs: Path, board: Path, text: str) -> None:
+    theirs.write_text(text)
+    with pytest.raises(AgebenchError, match=r"theirs\.json"):
+        check_submission(theirs, board)

@@ -1,0 +1,255 @@
+"""Suites: what is missing is measured and nothing else, whatever breaks or is broken off."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from agebench.bench.results import RESULT_FILE
+from agebench.cli.suite import command
+from agebench.errors import AgebenchError, UsageError
+from agebench.report.joining import join
+from agebench.report.reading import read_result
+from agebench.suite.board import read_board
+from agebench.suite.leaderboard import BOARD, Outcome, make_leaderboard
+from agebench.suite.plan import SuitePlan, read_plan
+from agebench.suite.run import RunOptions
+from agebench.suite.standing import standings
+from tests.unit.suite_boards import SUITE, made_suite
+
+CELLS = 2 * 2 + 2 * 3
+"""Models on sets, and models on the untouched and two changed kinds of pictures."""
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    return made_suite(tmp_path)
+
+
+def _make(path: Path, out: str, **more: object) -> Outcome:
+    options = RunOptions(path.parent / out, path.parent)
+    return make_leaderboard(read_plan(path), options, **more)  # type: ignore[arg-type]
+
+
+def _page(outcome: Outcome) -> str:
+    return re.sub(r"20\d\d-\d\d-\d\d", "DAY", outcome.files[0].read_text())
+
+
+def test_every_cell_is_measured_once(suite: Path) -> None:
+    said: list[str] = []
+    first = _make(suite, "out", say=said.append)
+    assert [item.state for item in first.report.cells] == ["measured"] * CELLS
+    assert len(said) == CELLS
+    assert first.problems == []
+    second = _make(suite, "out")
+    assert [item.state for item in second.report.cells] == ["kept"] * CELLS
+    assert _page(second) == _page(first)
+    # One cell more is one cell to be measured.
+    suite.write_text(SUITE.replace("face-px=24", 'jpeg=10", "face-px=24'))
+    third = _make(suite, "out")
+    assert [item.state for item in third.report.cells].count("measured") == 2
+
+
+def test_what_decides_a_figure_is_measured_again(suite: Path) -> None:
+    _make(suite, "out")
+    suite.write_text(SUITE.replace("years=40", "years=41"))
+    states = [item.state for item in _make(suite, "out").report.cells]
+    assert states.count("measured") == states.count("kept") == CELLS // 2
+    labels = suite.parent / "pictures" / "list.csv"
+    labels.write_text(labels.read_text().replace("00.png,10", "00.png,11"))
+    suite.write_text(SUITE)
+    states = [item.state for item in _make(suite, "out").report.cells]
+    assert states.count("measured") >= 2  # the first set holds that picture, whatever was sampled
+    # How many threads decode decides nothing.
+    suite.write_text(SUITE.replace("workers = 0", "workers = 1"))
+    assert {item.state for item in _make(suite, "out").report.cells} == {"kept"}
+
+
+def test_broken_off_ten_times_the_page_is_the_same(suite: Path) -> None:
+    whole = _page(_make(suite, "whole"))
+    for after in (1, 5, 14, 23, 24, 25, 30, 38, 50, 61):
+        seen = 0
+
+        def stop(stage: str, _done: int, _total: int, limit: int = after) -> None:
+            nonlocal seen
+            seen += stage == "pictures"
+            if seen > limit:
+                raise KeyboardInterrupt
+
+        try:
+            _make(suite, "broken", progress=stop)
+        except KeyboardInterrupt:
+            continue
+    outcome = _make(suite, "broken")
+    assert _page(outcome) == whole
+    assert {item.state for item in outcome.report.cells} <= {"kept", "measured"}
+
+
+def test_a_broken_model_and_a_missing_set_end_nothing(suite: Path) -> None:
+    more = """
+[[contenders]]
+model = "spec:gone.toml"
+[[sets]]
+key = "gone"
+dataset = "fgnet"
+root = "nowhere"
+"""
+    suite.write_text(SUITE.replace("[robustness]", f"{more}[robustness]"))
+    done = CliRunner().invoke(command, [str(suite), "--out", str(suite.parent / "out")])
+    assert isinstance(done.exception, AgebenchError)
+    message = str(done.exception)
+    assert "gone.toml" in message
+    assert "set gone: " in message
+    assert "nowhere" in message
+    assert message.count("gone.toml") <= 2  # told once, not for each of its cells
+    board = read_board(suite.parent / "out" / BOARD)
+    assert [len(model.cells) for model in board.models] == [5, 5, 0]
+    page = (suite.parent / "out" / "leaderboard.html").read_text()
+    assert "gone.toml" in page
+
+
+def test_two_machines_are_joined(suite: Path) -> None:
+    whole = _make(suite, "whole")
+    halves = [SUITE.replace(_contender(one), "") for one in ("thirty", "forty")]
+    for at, text in enumerate(halves):
+        suite.write_text(text)
+        _make(suite, f"half{at}")
+    suite.write_text(SUITE)
+    others = [suite.parent / "half0", suite.parent / "half1"]
+    outcome = _make(suite, "joined", joined=others)
+    assert {item.state for item in outcome.report.cells} == {"joined"}
+    assert _page(outcome) == _page(whole)
+    with pytest.raises(AgebenchError, match="no folder"):
+        _make(suite, "joined", joined=[suite.parent / "nobody"])
+
+
+def _contender(title: str) -> str:
+    found = re.search(rf'\[\[contenders\]\]\nmodel = "[^"]*"\ntitle = "{title}"\n', SUITE)
+    assert found is not None
+    return found[0]
+
+
+def test_results_on_other_pictures_are_left_out_and_said(suite: Path) -> None:
+    suite.write_text(SUITE.replace(_contender("thirty"), ""))
+    _make(suite, "theirs")
+    labels = suite.parent / "pictures" / "list.csv"
+    labels.write_text(labels.read_text().replace("00.png,10", "00.png,12"))
+    suite.write_text(SUITE.replace(_contender("forty"), ""))
+    _make(suite, "ours")
+    suite.write_text(SUITE)
+    outcome = _make(suite, "ours", joined=[suite.parent / "theirs"])
+    assert any("first: constant years=40" in line for line in outcome.problems)
+    assert "other pictures or labels" in outcome.problems[0]
+
+
+def test_the_board_says_what_the_full_report_says(suite: Path) -> None:
+    outcome = _make(suite, "out")
+    folders = [
+        item.folder
+        for item in outcome.report.cells
+        if item.cell.place == "first/as-is" and item.folder
+    ]
+    joined = join([read_result(folder) for folder in folders])
+    (one, _) = standings(read_board(suite.parent / "out" / BOARD))
+    for entry in joined.entries:
+        standing = one.models[entry.name]
+        assert entry.errors is not None
+        assert standing.n == entry.errors.n == 24
+        assert standing.error_years == pytest.approx(entry.errors.mae_years, abs=0.006)
+        assert standing.bias_years == pytest.approx(entry.errors.bias_years, abs=0.006)
+        assert standing.interval is not None
+        assert entry.errors.mae_interval is not None
+        assert standing.interval.low == pytest.approx(entry.errors.mae_interval.low, abs=0.01)
+    (pair,) = joined.pairs
+    better = {"first better": pair["first"], "second better": pair["second"]}.get(pair["verdict"])
+    assert one.best == ([better] if better else list(one.models))
+
+
+def test_the_small_files_hold_no_names_paths_or_pictures(suite: Path) -> None:
+    _make(suite, "out")
+    text = "".join(
+        path.read_text() for path in sorted((suite.parent / "out" / BOARD).rglob("*.json"))
+    )
+    assert ".png" not in text
+    assert str(suite.parent) not in text
+    assert "list.csv" not in text
+
+
+def test_a_dry_run_measures_nothing(suite: Path) -> None:
+    out = suite.parent / "out"
+    done = CliRunner().invoke(command, [str(suite), "--out", str(out), "--dry-run", "--json"])
+    assert done.exit_code == 0, done.output
+    content = json.loads(done.stdout)
+    assert [item["state"] for item in content["cells"]] == ["left"] * CELLS
+    assert sum(item["pictures"] for item in content["cells"]) == 2 * (24 + 12 + 3 * 12)
+    assert not list(out.rglob(RESULT_FILE))
+    assert not (out / "leaderboard.html").exists()
+
+
+def test_after_its_minutes_nothing_is_begun(suite: Path) -> None:
+    options = RunOptions(suite.parent / "out", suite.parent, minutes=0.0)
+    outcome = make_leaderboard(read_plan(suite), options)
+    assert [item.state for item in outcome.report.cells] == ["left"] * CELLS
+    assert "10 cells of 144 pictures left for another run" in list(outcome.summary(dry=False))
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (lambda text: text.replace('key = "first"', 'key = "First set"'), "lower-case letters"),
+        (lambda text: text.replace('key = "second"', 'key = "first"'), "'first' is given twice"),
+        (lambda text: text.replace("years=40", "years=30"), "is given twice"),
+        (lambda text: text.replace('sets = ["first"]', 'sets = ["frist"]'), "did you mean 'first'"),
+        (lambda text: text.replace("gray", "grey"), "did you mean 'gray'"),
+        (lambda text: text.replace("workers = 0", "workers = -1"), "workers must be at least 0"),
+        (lambda text: text.replace("sample = 12\ndetector", "sample = 0\ndetector"), "at least 1"),
+        (lambda text: text.replace("title", "titel", 1), "did you mean 'title'"),
+        (lambda text: text + "[times]\nset = 'third'\n", "there is no 'third'"),
+        (lambda text: text.replace('"constant years=40"', '"@@"'), "names nothing"),
+    ],
+)
+def test_a_wrong_file_is_told_where(
+    suite: Path, change: Callable[[str], str], expected: str
+) -> None:
+    suite.write_text(change(SUITE))
+    with pytest.raises(UsageError, match=expected):
+        read_plan(suite)
+
+
+def test_a_wrong_call_is_told(suite: Path) -> None:
+    for arguments, expected in (
+        ([str(suite)], "give --out"),
+        (["check", str(suite)], "give --board"),
+        (["page", str(suite.parent)], "holds no board.json"),
+    ):
+        done = CliRunner().invoke(command, arguments)
+        assert isinstance(done.exception, UsageError)
+        assert expected in str(done.exception)
+
+
+def test_times_come_from_one_run(suite: Path) -> None:
+    suite.write_text(f'{SUITE}\n[times]\nset = "first"\nimages = 4\n')
+    outcome = _make(suite, "out")
+    board = read_board(suite.parent / "out" / BOARD)
+    assert board.times is not None
+    assert sorted(board.times["models"]) == ["constant years=30", "constant years=40"]
+    assert outcome.report.times is not None
+    again = _make(suite, "out")
+    assert again.report.times == outcome.report.times
+    plan: SuitePlan = read_plan(suite)
+    assert plan.times is not None
+
+
+def test_the_help_of_each_part_fits_a_terminal() -> None:
+    for part in ("run", "page", "check"):
+        for option in ("--help", "--help-all") if part == "run" else ("--help",):
+            done = CliRunner().invoke(command, [part, option], terminal_width=79)
+            assert done.exit_code == 0
+            lines = done.output.splitlines()
+            assert len(lines) <= 24
+            assert max(map(len, lines)) <= 79
