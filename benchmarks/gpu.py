@@ -3,20 +3,25 @@
     python -m benchmarks.gpu --device cuda --name gpu-h100
     python -m benchmarks.gpu --device cpu --quick --name rehearsal --out FOLDER
 
-What matters most comes first, and everything is written after every row, so that a run that is
+What matters most comes first, and both files are written after every row, so that a run that is
 broken off keeps what it has.  What fails (memory that does not suffice, a library that is not
-there) is a row with the reason, and the rest goes on.  Networks get faces of noise: the time is the
-same.  docs/latency.md tells how to read the result.
+there) is a row with the reason, and the rest goes on.  Each section has a share of the time: a slow
+one can't use up that of those behind it.  A row that does not end is cut a minute after the end of
+the whole.  Networks get faces of noise: the time is the same.  docs/latency.md tells how to
+read the result.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -38,6 +43,20 @@ RESULTS = Path(__file__).with_name("results")
 BATCHES = (1, 4, 16, 64, 256, 1024)
 QUICK_BATCHES = (1, 2, 4)
 COLUMNS = ("network", "batch", "mode", "precision", "layout")
+CUT_AFTER_S = 60
+SHARES = {
+    "peaks": 0.06,
+    "errors_on_the_sample": 0.06,
+    "harness": 0.12,
+    "crops": 0.06,
+    "whole_path": 0.06,
+    "torch": 0.36,
+    "kernels": 0.06,
+    "onnxruntime": 0.12,
+    "compiled": 0.1,
+}
+"""Of the whole time, in order; what a section leaves over goes to those behind it."""
+
 FIGURES = ("wall_p50_ms", "wall_p99_ms", "event_p50_ms", "faces_per_s", "of_roofline")
 
 
@@ -48,42 +67,73 @@ class Run:
     Attributes:
         how: where and for how long.
         batches: faces per call, rising.
-        end: `time.monotonic()` after which no further row is begun.
-        path: where everything is written after each row.
+        began, end: `time.monotonic()`; after `end` no further row is begun.
+        path: where everything is written after each row, and the table beside it as Markdown.
         about: how it was made.
         rows: by section.
+        section_end: after which no further row of this section is begun.
     """
 
     how: How
     batches: tuple[int, ...]
+    began: float
     end: float
     path: Path
     about: dict[str, Any]
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    section_end: float = float("inf")
+
+    @contextmanager
+    def section(self, name: str) -> Iterator[None]:
+        """Keep what is measured inside to the time of a section and of those before it.
+
+        What fails outside of a row is a row of its own.
+        """
+        names = list(SHARES)
+        share = sum(SHARES[item] for item in names[: names.index(name) + 1])
+        self.section_end = self.began + share * (self.end - self.began)
+        try:
+            yield
+        except Exception as error:
+            self._keep(name, {"failed": _reason(error)})
+        finally:
+            self.section_end = float("inf")
 
     def row(
         self, section: str, measure: Callable[[], Mapping[str, Any]], **what: Any
     ) -> Mapping[str, Any]:
         """Measure one row; a failure is a row too."""
-        if time.monotonic() > self.end:
-            found: Mapping[str, Any] = {"failed": "there was no time left"}
+        now = time.monotonic()
+        found: Mapping[str, Any]
+        if now > self.end:
+            found = {"failed": "there was no time left"}
+        elif now > self.section_end:
+            found = {"failed": "its section had no time left"}
         else:
             try:
                 found = measure()
-            except (AgebenchError, RuntimeError, OSError, ImportError) as error:
-                first = (str(error) or type(error).__name__).splitlines()[0]
-                found = {"failed": f"{type(error).__name__}: {first}"}
+            except Exception as error:
+                found = {"failed": _reason(error)}
                 if self.how.device == "cuda":
                     torch.cuda.empty_cache()
-        self.rows.setdefault(section, []).append({**what, **found})
-        self.write()
-        print(section, *what.values(), *(f"{key}={_short(found[key])}" for key in found))
+        self._keep(section, {**what, **found})
         return found
 
+    def _keep(self, section: str, row: dict[str, Any]) -> None:
+        self.rows.setdefault(section, []).append(row)
+        self.write()
+        print(section, *(f"{key}={_short(row[key])}" for key in row), flush=True)
+
     def write(self) -> None:
-        """Write all rows, whole or not at all."""
-        text = json.dumps({"schema_version": 1, **self.about, **self.rows}, indent=1)
-        write_whole(self.path, (text + "\n").encode())
+        """Write all rows and the table, each whole or not at all."""
+        content = {"schema_version": 1, **self.about, **self.rows}
+        write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        write_whole(self.path.with_suffix(".md"), markdown(content).encode())
+
+
+def _reason(error: BaseException) -> str:
+    first = (str(error) or type(error).__name__).splitlines()[0]
+    return f"{type(error).__name__}: {first}"
 
 
 def _short(value: Any) -> Any:
@@ -134,15 +184,22 @@ def measure_errors(run: Run, network: Network) -> None:
         )
 
 
-def measure_paths(run: Run, network: Network) -> None:
-    """Take the harness against a bare loop, crops, and decoded pictures to ages."""
-    large = run.batches[-2]
+def measure_harness(run: Run) -> None:
+    """Take the harness's own figure against a bare loop."""
     for reference in ("multicrop-resnet@torch", "multicrop-resnet@onnxruntime"):
-        for batch in (1, large):
+        for batch in (1, run.batches[-2]):
             call = partial(rows.harness_ratio, run.how, reference, batch)
             run.row("harness", call, estimator=reference, batch=batch)
+
+
+def measure_crops(run: Run) -> None:
+    """Take crops on the device against crops on the host."""
     for batch in run.batches:
         run.row("crops", partial(rows.time_crops, run.how, batch), batch=batch)
+
+
+def measure_whole_path(run: Run, network: Network) -> None:
+    """Time decoded pictures to ages."""
     for precision in ("float32", "float16"):
         for batch in run.batches[-2:]:
             call = partial(rows.time_whole_path, run.how, network, batch, precision)
@@ -180,24 +237,73 @@ def measure_onnxruntime(run: Run, network: Network) -> None:
             run.row("onnxruntime", call, network=network.name, batch=batch, provider=provider)
 
 
-def measure_networks(run: Run, networks: list[Network], limits: Mapping[str, float]) -> None:
-    """Time every network in every way; last what has to be compiled, for up to a minute each."""
+def measure_variants(run: Run, networks: list[Network], limits: Mapping[str, float]) -> None:
+    """Time every network in every way, the most wanted first."""
     for variant in variants(run.how.device):
         for network in networks:
             measure_network(run, network, variant, limits, run.batches)
+
+
+def measure_compiled(run: Run, networks: list[Network], limits: Mapping[str, float]) -> None:
+    """Time what has to be compiled, for up to a minute each."""
     for network in networks:
-        measure_kernels(run, network)
-        measure_onnxruntime(run, network)
-    compiled = ("compile", "float16", "channels_last")
-    for network in networks:
-        measure_network(run, network, compiled, limits, (1, run.batches[-2]))
+        way = ("compile", "float16", "channels_last")
+        measure_network(run, network, way, limits, (1, run.batches[-2]))
+
+
+def add_network(name: str, folder: Path, networks: list[Network]) -> dict[str, Any]:
+    """Get a network ready; return what it is."""
+    networks.append(rows.network(name, folder))
+    about = asdict(networks[-1])
+    return {key: about[key] for key in ("weights", "macs", "weight_bytes", "input_bytes")}
+
+
+def measure_all(run: Run, folder: Path) -> None:
+    """Measure section by section; what one can't do, the next ones do not miss."""
+    limits: dict[str, float] = {}
+    networks: list[Network] = []
+    for name in rows.NETWORKS:
+        run.row("networks", partial(add_network, name, folder, networks), network=name)
+    with run.section("peaks"):
+        limits |= measure_peaks(run)
+    with run.section("errors_on_the_sample"):
+        measure_errors(run, networks[0])
+    with run.section("harness"):
+        measure_harness(run)
+    with run.section("crops"):
+        measure_crops(run)
+    with run.section("whole_path"):
+        measure_whole_path(run, networks[0])
+    with run.section("torch"):
+        measure_variants(run, networks, limits)
+    with run.section("kernels"):
+        for network in networks:
+            measure_kernels(run, network)
+    with run.section("onnxruntime"):
+        for network in networks:
+            measure_onnxruntime(run, network)
+    with run.section("compiled"):
+        measure_compiled(run, networks, limits)
+
+
+def cut(run: Run) -> None:
+    """End the process: a row does not come back.  All rows before it are written."""
+    print(f"cut: a row did not end; what there is lies in {run.path}", file=sys.stderr, flush=True)
+    os._exit(1)
 
 
 def markdown(content: Mapping[str, Any]) -> str:
     """Return the rows of the networks as a table, and what stands beside them as lists."""
     gpu = content["gpu"] or {}
     lines = [f"# {gpu.get('name', 'Rehearsal on a processor')}", ""]
-    lines += [f"{content['created']}; `{content['command']}`. Driver {gpu.get('driver', 'none')}."]
+    command = " ".join(content["command"])
+    lines += [f"{content['created']}; `{command}`. Driver {gpu.get('driver', 'none')}."]
+    if not gpu:
+        lines += [
+            "",
+            "A rehearsal on a processor, to show that every row can be measured: no figure of it "
+            "says anything about a GPU, nor much about this processor.",
+        ]
     lines += ["", "| " + " | ".join((*COLUMNS, *FIGURES)) + " |"]
     lines += ["|" + "---|" * len((*COLUMNS, *FIGURES))]
     for row in content.get("torch", []):
@@ -207,7 +313,14 @@ def markdown(content: Mapping[str, Any]) -> str:
         else:
             cells += [str(_short(row.get(name, ""))) for name in FIGURES]
         lines.append("| " + " | ".join(cells) + " |")
-    for section in ("peaks", "errors_on_the_sample", "harness", "crops", "whole_path"):
+    for section in (
+        "peaks",
+        "errors_on_the_sample",
+        "harness",
+        "crops",
+        "whole_path",
+        "onnxruntime",
+    ):
         lines += ["", f"## {section.replace('_', ' ')}", ""]
         for row in content.get(section, []):
             lines.append("- " + ", ".join(f"{key} {_short(row[key])}" for key in row))
@@ -236,20 +349,18 @@ def main(arguments: list[str] | None = None) -> int:
     about["warnings"] = [] if state is None else [w for w in (state.held_back, state.shared) if w]
     path = given.out / f"{given.name}.json"
     batches = QUICK_BATCHES if given.quick else BATCHES
-    run = Run(how, batches, began + 60 * given.minutes, path, about)
+    run = Run(how, batches, began, began + 60 * given.minutes, path, about)
     given.out.mkdir(parents=True, exist_ok=True)
+    watch = threading.Timer(60 * given.minutes + CUT_AFTER_S, cut, (run,))
+    watch.daemon = True
+    watch.start()
     with tempfile.TemporaryDirectory(prefix="agebench-") as folder:
-        limits = measure_peaks(run)
-        networks = rows.networks(Path(folder))
-        about["networks"] = [{**asdict(item), "path": item.path.name} for item in networks]
-        measure_errors(run, networks[0])
-        measure_paths(run, networks[0])
-        measure_networks(run, networks, limits)
+        measure_all(run, Path(folder))
+    watch.cancel()
     if state is not None:
-        about["gpu_after"] = asdict(read_gpu())
-        run.write()
-    written = json.loads(path.read_text(encoding="utf-8"))
-    write_whole(path.with_suffix(".md"), markdown(written).encode())
+        with suppress(AgebenchError):  # a driver that no longer answers
+            about["gpu_after"] = asdict(read_gpu())
+    run.write()
     failed = [row for section in run.rows.values() for row in section if "failed" in row]
     print(f"written to {path} in {time.monotonic() - began:.0f} s; {len(failed)} rows failed")
     return 0

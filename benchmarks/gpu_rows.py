@@ -15,6 +15,7 @@ from torch import Tensor
 
 from agebench import load_dataset, load_detector, load_estimator
 from agebench.bench.speed import BenchSettings, bench
+from agebench.bench.threads import pinned
 from agebench.errors import DeviceError
 from agebench.export.age_net import random_age_net
 from agebench.export.converted import converted_age_net
@@ -100,36 +101,42 @@ class Network:
         return found
 
 
-def networks(folder: Path) -> list[Network]:
-    """Return what is timed: the bundled network, its one-look twin, the age network's layout."""
-    bundled = bundled_dir()
-    twin = folder / "one_look.onnx"
-    settings = read_settings(bundled / "multicrop-resnet-5.toml")
+def network(name: str, folder: Path) -> Network:
+    """Return one of `NETWORKS`; a file that has to be made is made in the folder."""
+    path, weights = NETWORKS[name](folder)
+    shapes = {key: (1, *shape) for key, shape in read_graph(path).shapes.items()}
+    cost = model_cost(ModelSource("onnx", path), shapes)
+    inputs = 4 * sum(int(np.prod(shape)) for shape in shapes.values())
+    return Network(name, path, weights, cost.macs or 0, cost.weight_bytes, inputs)
+
+
+def _twin(folder: Path) -> tuple[Path, str]:
+    """Return the 8-bit file's twin in float32: one look at a face, random weights."""
+    settings = read_settings(bundled_dir() / "multicrop-resnet-5.toml")
     loss = LOSSES[settings.loss.name]
     model = build_network(settings.model, loss.head)
-    twin.write_bytes(multi_crop_candidate(model, loss, "median").model.SerializeToString())
-    files = (
-        ("multicrop-resnet", bundled / "multicrop-resnet.onnx", "its own"),
-        ("multicrop-resnet-small in float32", twin, "random"),
-        ("age_net", *_age_net(bundled / "caffe-age-net-utkface.caffemodel", folder)),
-    )
-    found = []
-    for name, path, weights in files:
-        shapes = {key: (1, *shape) for key, shape in read_graph(path).shapes.items()}
-        cost = model_cost(ModelSource("onnx", path), shapes)
-        inputs = 4 * sum(int(np.prod(shape)) for shape in shapes.values())
-        found.append(Network(name, path, weights, cost.macs or 0, cost.weight_bytes, inputs))
-    return found
+    path = folder / "one_look.onnx"
+    path.write_bytes(multi_crop_candidate(model, loss, "median").model.SerializeToString())
+    return path, "random"
 
 
-def _age_net(caffemodel: Path, folder: Path) -> tuple[Path, str]:
+def _age_net(folder: Path) -> tuple[Path, str]:
     """Return the age network as ONNX, and whose weights: random where the file stayed behind."""
+    caffemodel = bundled_dir() / "caffe-age-net-utkface.caffemodel"
     if caffemodel.is_file():
         path = converted_age_net(caffemodel, sha256_of(caffemodel))
         return path, "those of caffe-age-net-utkface"
     random = folder / "random.caffemodel"
     random_age_net(random, seed=0)
     return converted_age_net(random, sha256_of(random)), "random, in the published layout"
+
+
+NETWORKS: Mapping[str, Callable[[Path], tuple[Path, str]]] = {
+    "multicrop-resnet": lambda _: (bundled_dir() / "multicrop-resnet.onnx", "its own"),
+    "multicrop-resnet-small in float32": _twin,
+    "age_net": _age_net,
+}
+"""What is timed: how its file and the words for its weights are got, given a folder."""
 
 
 def prepared(
@@ -334,20 +341,36 @@ def time_whole_path(how: How, network: Network, batch: int, precision: str) -> d
 
 
 def harness_ratio(how: How, reference: str, batch: int) -> dict[str, Any]:
-    """Hold the harness's own figure against a bare loop around the same call."""
+    """Hold the harness's own figure against a bare loop around the same call, before and after it.
+
+    Both use as many threads.  How far the two loops are apart is what the machine itself changes
+    meanwhile: below it a ratio means nothing.
+    """
     device = None if how.device == "cpu" else how.device
-    settings = BenchSettings(
-        device=device, batches=(batch,), repeats=3 if how.quick else 100, cold_starts=0
-    )
-    entry = bench([reference], settings=settings).entries[0]
-    measured = entry.sweep[0].infer.percentile(50)
     text = reference if device is None else f"{reference}:{device}"
-    estimator = load_estimator(text)
-    pictures, frames = _chips(1)
-    crops = cut_crops(pictures[0], frames * batch, estimator.spec.crop)
-    times = time_runs(lambda: estimator.predict(crops), "cpu", seconds=how.seconds)
-    bare = float(np.median(times.wall_ms))
-    return {"harness_p50_ms": measured, "bare_p50_ms": bare, "ratio": (measured or 0.0) / bare}
+    settings = BenchSettings(
+        device=device, batches=(batch,), repeats=10 if how.quick else 100, cold_starts=0
+    )
+
+    def loop() -> float:
+        with pinned(None):
+            estimator = load_estimator(text)
+            pictures, frames = _chips(1)
+            crops = cut_crops(pictures[0], frames * batch, estimator.spec.crop)
+            seconds = max(how.seconds, 0.3)
+            times = time_runs(lambda: estimator.predict(crops), "cpu", seconds=seconds, least=10)
+        return float(np.median(times.wall_ms))
+
+    before = loop()
+    entry = bench([reference], settings=settings).entries[0]
+    measured = entry.sweep[0].infer.percentile(50) or 0.0
+    bare = before, loop()
+    return {
+        "harness_p50_ms": measured,
+        "bare_p50_ms": sum(bare) / 2,
+        "ratio": 2 * measured / sum(bare),
+        "loops_apart": max(bare) / min(bare),
+    }
 
 
 def profile(how: How, network: Network, batch: int, precision: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from agebench.prediction.predictor import AgePredictor, detector_label
 from agebench.prediction.records import PredictedPicture
 from agebench.prediction.work import Finished, PictureWorker, Plan, Task
 from agebench.references import called
-from agebench.runtimes.base import use_threads
+from agebench.runtimes.base import use_threads_for_good
 from agebench.vision.opencv import cv2
 from agebench.workers import Death, Work, in_processes
 
@@ -41,8 +41,8 @@ def examine(
 def worker(plan: Plan) -> Callable[[Task], Finished]:
     """Return what examines one picture; runs in a child, on one thread."""
     cv2.setNumThreads(1)
-    with use_threads(1):
-        return PictureWorker(plan).do
+    use_threads_for_good(1)
+    return PictureWorker(plan).do
 
 
 def _crashed(plan: Plan, task: Task, death: Death) -> Finished:

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from agebench.errors import DeviceError
+from agebench.runtimes.base import when_threads_are_left
 
 WARM_UP_RUNS = 10
 """Before the first counted run: kernels are chosen and memory is taken."""
@@ -35,9 +37,22 @@ def exact_float32(*, tf32: bool = False) -> Iterator[None]:
         convolutions.allow_tf32, products.allow_tf32 = before
 
 
+def keep_to_threads(count: int | None) -> None:
+    """Have PyTorch use so many threads until `use_threads` is left; None changes nothing."""
+    before = torch.get_num_threads()
+    if count is None or count == before:
+        return
+    if when_threads_are_left(partial(torch.set_num_threads, before)):
+        torch.set_num_threads(count)
+
+
 @contextmanager
 def on_threads(count: int | None) -> Iterator[None]:
-    """Have PyTorch use so many threads inside; None leaves its own number."""
+    """Have PyTorch use so many threads inside; None leaves its own number.
+
+    Setting the number is slow (its pool of threads begins anew): `keep_to_threads` sets it once for
+    all runs, and then nothing is set here.
+    """
     before = torch.get_num_threads()
     if count is None or count == before:
         yield

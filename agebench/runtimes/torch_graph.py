@@ -23,7 +23,7 @@ from agebench.errors import ModelError, UsageError
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource, refuse_device, wanted_threads
 from agebench.runtimes.base import Tensor as Array
-from agebench.runtimes.torch_device import exact_float32, on_threads, out_of_memory
+from agebench.runtimes.torch_device import exact_float32, keep_to_threads, on_threads, out_of_memory
 
 Attributes: TypeAlias = Mapping[str, Any]
 Operator: TypeAlias = Callable[[Sequence[Tensor], Attributes], Tensor]
@@ -316,6 +316,7 @@ class TorchModel:
         self._graph = read_graph(source.path, source.data).to(device)
         self._device = torch.empty(0, device=device).device
         self._threads = wanted_threads()
+        keep_to_threads(self._threads)
         wanted = source.outputs or self._graph.outputs
         missing = [name for name in wanted if name not in self._graph.outputs]
         if missing:

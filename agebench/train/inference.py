@@ -12,7 +12,7 @@ from torch import Tensor
 
 from agebench.errors import UsageError, WeightsError
 from agebench.runtimes.base import wanted_threads
-from agebench.runtimes.torch_device import on_threads
+from agebench.runtimes.torch_device import keep_to_threads, on_threads
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model_settings import ViewSettings
@@ -74,6 +74,7 @@ class Network:
         if flip:
             mirror_partners(saved.settings.model.views)  # refused now, not at the first face
         device = str(next(model.parameters()).device)
+        keep_to_threads(wanted_threads())
         return Network(saved, model, device, flip, wanted_threads())
 
     @torch.inference_mode()

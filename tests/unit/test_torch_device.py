@@ -85,8 +85,9 @@ def test_a_row_that_fails_is_written_and_the_rest_goes_on(tmp_path: Path) -> Non
     from benchmarks.gpu import Run, markdown
     from benchmarks.gpu_rows import How
 
-    about = {"created": "today", "command": "gpu", "gpu": None}
-    run = Run(How("cpu", 0.0), (1, 2), time.monotonic() + 60, tmp_path / "g.json", about)
+    about = {"created": "today", "command": ["gpu"], "gpu": None}
+    now = time.monotonic()
+    run = Run(How("cpu", 0.0), (1, 2), now, now + 60, tmp_path / "g.json", about)
     facts: dict[str, Any] = {"network": "n", "batch": 1024, "mode": "eager"}
     facts |= {"precision": "float16", "layout": "contiguous"}
 
@@ -102,9 +103,45 @@ def test_a_row_that_fails_is_written_and_the_rest_goes_on(tmp_path: Path) -> Non
     assert first["failed"].endswith("CUDA out of memory. Tried to allocate 9 GiB")
     assert second["wall_p50_ms"] == 1.25
     assert "no time left" in third["failed"]
-    table = markdown(written)
+    table = (tmp_path / "g.md").read_text()
+    assert table == markdown(written), "written after every row, not at the end"
     assert "| n | 1 | eager | float16 | contiguous | 1.25 |" in table
     assert "Tried to allocate 9 GiB" in table
+
+
+@pytest.mark.usefixtures("_scripts")
+def test_a_section_that_fails_or_takes_too_long_leaves_the_others_theirs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is missing, every section has its rows; only its own share of the time is used."""
+    from benchmarks import gpu, gpu_rows
+
+    def gone(*_: object, **__: object) -> dict[str, float]:
+        raise ModuleNotFoundError("No module named 'rich'")
+
+    figures = [name for name in dir(gpu_rows) if name.startswith(("time_", "profile", "power"))]
+    for name in (*figures, "product_rate", "copy_rate", "ages_in", "harness_ratio"):
+        monkeypatch.setattr(gpu_rows, name, gone)
+    monkeypatch.setattr(gpu_rows, "sample_inputs", gone)
+    for name in list(gpu_rows.NETWORKS)[1:]:
+        monkeypatch.setitem(gpu_rows.NETWORKS, name, gone)
+    now = time.monotonic()
+    about = {"created": "today", "command": ["gpu"], "gpu": None}
+    run = gpu.Run(gpu_rows.How("cpu", 0.0), (1, 2), now, now + 1000, tmp_path / "g.json", about)
+    gpu.measure_all(run, tmp_path)
+    sections = {*gpu.SHARES, "networks", "profile"} - {"kernels", "compiled"}
+    assert sections <= run.rows.keys()
+    rows = [row for name in sections for row in run.rows[name]]
+    assert [row["network"] for row in rows if "failed" not in row] == ["multicrop-resnet"]
+    assert {row["failed"] for row in rows if "failed" in row} == {
+        "ModuleNotFoundError: No module named 'rich'"
+    }
+    run.rows.clear()
+    run.began, run.end = now - 500, now + 500  # half of the time is gone
+    gpu.measure_all(run, tmp_path)
+    late = {name for name in run.rows if "section had no time" in run.rows[name][-1]["failed"]}
+    assert late == {"peaks", "harness", "crops", "whole_path"}
+    assert sum(gpu.SHARES.values()) == pytest.approx(1)
 
 
 @pytest.mark.usefixtures("_scripts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from agebench.errors import DeviceError, ModelError, UsageError
 from agebench.export.age_file import AgeFile, generated
 from agebench.registry import load_estimator
-from agebench.runtimes.base import ModelSource
+from agebench.runtimes.base import ModelSource, use_threads, use_threads_for_good
 from agebench.runtimes.opening import open_model
 
 torch = pytest.importorskip("torch")
@@ -182,6 +183,43 @@ def test_memory_that_does_not_suffice_is_a_sentence(
     monkeypatch.setattr(torch_graph.TorchGraph, "forward", full)
     with pytest.raises(DeviceError, match=r"does not fit.*smaller batches"):
         model.run({"": _rng(1, 4, 11, 9)})
+
+
+def test_the_number_of_threads_is_set_once_and_not_for_each_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Setting it begins PyTorch's pool anew, which takes longer than many a run."""
+    now, asked = [1], list[int]()
+
+    def set_number(count: int) -> None:
+        asked.append(count)
+        now[0] = count
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: now[0])
+    monkeypatch.setattr(torch, "set_num_threads", set_number)
+    source = _file(tmp_path, *CASES["groups and dilation"], (4, 9, 9))
+    faces = {"x": _rng(1, 4, 9, 9)}
+    with use_threads(3):
+        models = [open_model(source, runtime="torch") for _ in range(2)]
+        for _ in range(5):
+            for model in models:
+                model.run(faces)
+        with use_threads(2):
+            open_model(source, runtime="torch").run(faces)
+        models[0].run(faces)
+        assert asked == [3, 2, 3]
+    assert (asked, now) == ([3, 2, 3, 1], [1]), "as it was, outside"
+    models[0].run(faces)
+    assert asked[4:] == [3, 1], "one that outlives its measurement keeps to its number"
+
+    def child() -> None:
+        use_threads_for_good(4)
+        model = open_model(source, runtime="torch")
+        for _ in range(3):
+            model.run(faces)
+
+    copy_context().run(child)
+    assert asked[6:] == [4]
 
 
 def test_eight_bit_files_are_refused() -> None:
