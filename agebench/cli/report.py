@@ -11,6 +11,7 @@ from rich.console import Console
 
 from agebench.cli.gate_options import gate_options
 from agebench.cli.paths import FilePath
+from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all
 from agebench.errors import UsageError, inert
 
@@ -24,6 +25,7 @@ Examples:
   agebench report out/result.json
   agebench report before/result.json after/result.json --out what-changed
   agebench report out/result.json out/bench.json --format html,tex
+  agebench report out --figures figures --format tex --columns mae,interval,ms
 """
 
 
@@ -43,6 +45,10 @@ Examples:
     type=FilePath(),
     help="Folder of the pictures, to show the worst; not under research terms.",
 )
+@click.option("--figures", type=FilePath(), help="Folder for all figures as SVG, PDF and PNG.")
+@click.option(
+    "--columns", help="Of the ranking in md and tex: some of mae,interval,bias,ms,vs,cs5,..."
+)
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @help_all
@@ -51,6 +57,8 @@ def command(
     out: Path | None,
     formats: str,
     thumbnails: Path | None,
+    figures: Path | None,
+    columns: str | None,
     gates: Gates,
     as_json: bool,
 ) -> None:
@@ -62,10 +70,11 @@ def command(
     from agebench.report.gallery import why_no_thumbnails
     from agebench.report.joining import join
     from agebench.report.reading import read_files
-    from agebench.report.writing import as_json as figures
-    from agebench.report.writing import read_formats, write_report
+    from agebench.report.writing import as_json as json_of
+    from agebench.report.writing import read_columns, read_formats, write_report
 
     wanted = read_formats(formats)
+    kept = None if columns is None else read_columns(columns, wanted)
     files, sweeps = read_files(results)
     if not files:
         raise UsageError("expected a result of 'agebench compare', got results of 'bench' alone")
@@ -75,13 +84,24 @@ def command(
     gates.require_names([item["name"] for file in files for item in file.estimators])
     joined = join(files)
     target = files[0].path.parent if out is None else out
-    written = write_report(joined, target, wanted, thumbnails, sweeps)
+    written = write_report(joined, target, wanted, thumbnails, sweeps, columns=kept)
+    drawn = [] if figures is None else _draw(joined, figures)
     if as_json:
-        click.echo(json.dumps(figures(joined), allow_nan=False))
+        click.echo(json.dumps(json_of(joined), allow_nan=False))
     else:
         why_not = why_no_thumbnails(joined.dataset) if thumbnails is not None else ""
         _print(joined, written, why_not)
+        if drawn:
+            told = f"Written to {figures}: {len(drawn)} figures, such as {drawn[0].name}"
+            click.echo(inert(told))
     _require(gates, files)
+
+
+def _draw(joined: Joined, folder: Path) -> list[Path]:
+    from agebench.report.figure_files import write_figures
+
+    with progress_bars() as progress:
+        return write_figures(joined, folder, progress)
 
 
 def _require(gates: Gates, files: list[ResultFile]) -> None:

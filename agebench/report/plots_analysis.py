@@ -195,7 +195,7 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
     first = swept[0][2][0]
     caption = (
         f"{first['minors']:,} below the age, {first['adults']:,} of it or older. Left and low "
-        "is good. The numbers at the ends are the buffer in years."
+        "is good. The numbers at the ends are the buffer in years, where there is room."
     )
     age = number(threshold, 0)
     return Figure(
@@ -227,20 +227,23 @@ def _label_ends(
     axes = float(drawing.x([0])[0]), float(drawing.y([0])[0])
     for (x, y), text in zip(ends, buffers, strict=True):
         label = _free_place(x, y, len(text) * _LETTER / 2, axes, taken)
-        drawing.write(label.x, label.y + 4, text, anchor="middle")
-        taken.append(label)
+        if label is not None:
+            drawing.write(label.x, label.y + 4, text, anchor="middle")
+            taken.append(label)
 
 
 def _free_place(
     x: float, y: float, half_width: float, axes: tuple[float, float], taken: Sequence[_Box]
-) -> _Box:
-    """Return where a label beside a mark covers none of the marks and labels there are."""
+) -> _Box | None:
+    """Return where a label beside a mark covers none of the marks and labels there are.
+
+    None where there is no such place: a label that can't be read is better left out.
+    """
     left, bottom = axes
     beside, above = half_width + 7, 11
     steps = [(beside, -above), (beside, above), (-beside, above), (-beside, -above)]
     steps += [(beside + 2, 0), (0, above + 5), (0, -above - 5), (-beside - 2, 0)]
     steps += [(beside + 20, above - 3), (-beside - 20, above - 3)]
-    places = [_Box(x + right, y + down, half_width, 6) for right, down in steps]
-    inside = [place for place in places if place.within(left, WIDTH, bottom)] or places
-    free = (place for place in inside if not any(map(place.covers, taken)))
-    return next(free, inside[0])
+    places = [_Box(x + right, y + down, half_width, 7) for right, down in steps]
+    inside = (place for place in places if place.within(left, WIDTH, bottom))
+    return next((place for place in inside if not any(map(place.covers, taken))), None)

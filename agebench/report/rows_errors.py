@@ -39,6 +39,23 @@ _RANKING = (
     Column("without age", hint="pictures without a face, not to be read, or that it failed on"),
     Column("p99, ms", hint="99 % of the pictures took less"),
 )
+_NAMES = (
+    "mae",
+    "interval",
+    "bias",
+    "ms",
+    "vs",
+    "cs5",
+    "misses",
+    "rmse",
+    "median",
+    "missing",
+    "p99",
+)
+
+RANKING_COLUMNS: Mapping[str, int] = {name: at for at, name in enumerate(_NAMES, start=1)}
+"""What the ranking's columns after the name are called on the command line, and their places."""
+
 _BEST: Mapping[int, Callable[[float], float]] = {
     1: abs,
     3: abs,
@@ -70,8 +87,13 @@ def _sorted_by(text: str, value: float | None) -> Cell:
     return Cell(text, value=math.inf if value is None else value)
 
 
-def ranking(joined: Joined) -> Grid:
-    """All estimators, best mean error first; the best figure of a column is in bold."""
+def ranking(joined: Joined, columns: Sequence[str] | None = None) -> Grid:
+    """All estimators, best mean error first; the best figure of a column is in bold.
+
+    Args:
+        joined: what it is of.
+        columns: some of `RANKING_COLUMNS`, in the order they are to stand; None for all.
+    """
     rows = [_ranked(joined, entry) for entry in joined.entries]
     count = counted(int(joined.rows.sum()), "common picture")
     judged = [
@@ -81,7 +103,9 @@ def ranking(joined: Joined) -> Grid:
     ]
     for column, badness in _BEST.items():
         _embolden(rows, judged, column, badness)
-    return Grid(f"Error in years on {count}", _RANKING, rows, sortable=True)
+    kept = [0, *(RANKING_COLUMNS[name] for name in columns or RANKING_COLUMNS)]
+    cut = [[row[at] for at in kept] for row in rows]
+    return Grid(f"Error in years on {count}", [_RANKING[at] for at in kept], cut, sortable=True)
 
 
 def _embolden(

@@ -294,7 +294,7 @@ class Drawing:
             if grid:
                 self.add(tag("path", d=f"M{x:.1f} {_TOP}V{bottom}", class_="grid"))
             self.add(tag("path", d=f"M{x:.1f} {bottom}v4", class_="axis"))
-            self.write(x, bottom + 17, text, anchor="middle", kind="tick")
+            self.write(x, bottom + 19, text, anchor="middle", kind="tick")
         middle = (self._left + WIDTH - _RIGHT) / 2
         self.write(middle, self.height - 9, self.across.label, anchor="middle", kind="label")
         self.add(tag("path", d=f"M{self._left} {bottom}H{WIDTH - _RIGHT}", class_="axis"))

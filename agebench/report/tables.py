@@ -21,10 +21,10 @@ from agebench.report.rows_analysis import change_grid, latency_grid
 from agebench.report.rows_errors import class_grid, group_grids, pair_grid, range_grid, ranking
 
 
-def grids(joined: Joined) -> list[Grid]:
-    """Return the tables that Markdown and LaTeX have."""
+def grids(joined: Joined, columns: Sequence[str] | None = None) -> list[Grid]:
+    """Return the tables that Markdown and LaTeX have; `columns` are the ranking's, None for all."""
     found = [
-        ranking(joined),
+        ranking(joined, columns),
         false_adult_grid(joined),
         range_grid(joined),
         pair_grid(joined),
@@ -36,7 +36,7 @@ def grids(joined: Joined) -> list[Grid]:
     return [grid for grid in found if grid is not None]
 
 
-def as_markdown(joined: Joined) -> str:
+def as_markdown(joined: Joined, columns: Sequence[str] | None = None) -> str:
     """Return the tables and what must be known of them, as GitHub's Markdown."""
     parts = [
         f"# Age estimators on {markdown(joined.dataset['name'])}",
@@ -44,7 +44,9 @@ def as_markdown(joined: Joined) -> str:
     ]
     parts += map(markdown, answer(joined))
     parts.append("\n".join(f"- {markdown(note)}" for note in facts.remarks(joined)))
-    tables = (f"## {markdown(grid.caption)}\n\n{markdown_table(grid)}" for grid in grids(joined))
+    tables = (
+        f"## {markdown(grid.caption)}\n\n{markdown_table(grid)}" for grid in grids(joined, columns)
+    )
     return "\n\n".join([*parts, *tables]) + "\n"
 
 
@@ -75,14 +77,14 @@ def markdown_table(grid: Grid) -> str:
     return "\n\n".join([lines, *notes])
 
 
-def as_latex(joined: Joined) -> str:
+def as_latex(joined: Joined, columns: Sequence[str] | None = None) -> str:
     """Return the tables for a LaTeX document that uses the packages booktabs and textcomp."""
     head = (
         "% Tables of agebench; in the preamble: \\usepackage[T1]{fontenc} "
         "\\usepackage{booktabs,textcomp}\n"
         "% Names in scripts other than Latin need XeLaTeX or LuaLaTeX.\n"
     )
-    return head + "\n".join(_latex_table(grid) for grid in grids(joined))
+    return head + "\n".join(_latex_table(grid) for grid in grids(joined, columns))
 
 
 def _latex_table(grid: Grid) -> str:

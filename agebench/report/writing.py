@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from agebench.report.changes import changes
 from agebench.report.gallery import check_root
 from agebench.report.joining import Joined, join
 from agebench.report.reading import ResultFile, SweepFile
+from agebench.report.rows_errors import RANKING_COLUMNS
 from agebench.types import plain
 
 FORMATS = ("html", "md", "tex", "csv")
@@ -37,6 +38,26 @@ def read_formats(text: str) -> tuple[str, ...]:
     return formats
 
 
+def read_columns(text: str, formats: Sequence[str]) -> tuple[str, ...]:
+    """Read names of the ranking's columns divided by commas; each once, in the order given.
+
+    Raises:
+        UsageError: there is none, one is not known, or no format has such a table.
+
+    >>> read_columns("mae, bias", ["tex"])
+    ('mae', 'bias')
+    """
+    if not {"md", "tex"} & set(formats):
+        raise UsageError("--columns is of the tables in md and tex: add one of them to --format")
+    names = tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
+    for name in names:
+        if name not in RANKING_COLUMNS:
+            raise UsageError(f"unknown column {name!r}: {suggestion(name, RANKING_COLUMNS)}")
+    if not names:
+        raise UsageError(f"expected a column, got none: {suggestion('', RANKING_COLUMNS)}")
+    return names
+
+
 def prepare_target(folder: Path, formats: Sequence[str], name: str = REPORT_NAME) -> None:
     """Make the folder, and check that every file can be written into it.
 
@@ -59,6 +80,7 @@ def write_report(
     thumbnails: str | Path | None = None,
     sweeps: Sequence[SweepFile] = (),
     name: str = REPORT_NAME,
+    columns: Sequence[str] | None = None,
 ) -> list[Path]:
     """Write a report; each file appears whole or not at all.
 
@@ -69,6 +91,7 @@ def write_report(
         thumbnails: folder of the pictures, to show the worst; None for none.
         sweeps: files of `agebench bench`, for the page.
         name: of the files, without the ending.
+        columns: of the ranking in Markdown and LaTeX, some of `RANKING_COLUMNS`; None for all.
 
     Returns:
         The files, in the order of the formats.
@@ -86,7 +109,10 @@ def write_report(
     written = []
     for kind in wanted:
         path = target / f"{name}.{kind}"
-        text = page.render(joined, root, sweeps) if kind == "html" else _TABLES[kind](joined)
+        if kind == "html":
+            text = page.render(joined, root, sweeps)
+        else:
+            text = _TABLES[kind](joined, columns)
         # No name of a file can be what UTF-8 can't hold: all text has been made inert.
         write_whole(path, text)
         written.append(path)
@@ -103,7 +129,11 @@ def report_on(result: ResultFile) -> Path:
     return path
 
 
-_TABLES = {"md": tables.as_markdown, "tex": tables.as_latex, "csv": tables.as_csv}
+_TABLES: Mapping[str, Callable[[Joined, Sequence[str] | None], str]] = {
+    "md": tables.as_markdown,
+    "tex": tables.as_latex,
+    "csv": lambda joined, _: tables.as_csv(joined),
+}
 
 
 def as_json(joined: Joined) -> dict[str, Any]:

@@ -199,3 +199,45 @@ def test_a_closed_standard_output_is_one_sentence(tmp_path: Path, more: tuple[st
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
     assert "standard output is closed" in done.stderr
+
+
+def test_the_ranking_has_the_columns_that_a_paper_wants(cli: Cli, write_result: Write) -> None:
+    path = write_result()
+    assert cli("report", path, "--format", "tex,md", "--columns", "interval, mae")[0] == 0
+    tex = path.with_name("report.tex").read_text(encoding="utf-8")
+    first = tex.split("\\begin{table}")[1]
+    assert "\\begin{tabular}{lrr}" in first
+    assert "estimator & 95 \\% & MAE \\\\" in first
+    assert "\\caption{Error in years" in first
+    assert "\\label{tab:agebench-error-in-years" in first
+    assert tex.count("\\begin{table}") > 2
+    head = path.with_name("report.md").read_text(encoding="utf-8")
+    assert "| estimator | 95 % | MAE |" in head
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--columns", "mae"), "--columns is of the tables in md and tex"),
+        (("--columns", "mea", "--format", "tex"), "unknown column 'mea': did you mean"),
+        (("--columns", " ,", "--format", "md"), "expected a column, got none"),
+    ],
+)
+def test_a_column_that_is_not_there_is_refused(
+    options: tuple[str, ...], sentence: str, cli: Cli, write_result: Write
+) -> None:
+    code, _, err = cli("report", write_result(), *options)
+    assert code == 2
+    assert sentence in err
+
+
+def test_figures_go_into_their_folder(cli: Cli, write_result: Write, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra 'notebook'")
+    code, out, _ = cli("report", write_result(), "--figures", tmp_path / "f")
+    assert code == 0
+    count = len(list((tmp_path / "f").iterdir()))
+    assert f"{count} figures, such as age-gates-1col.pdf" in out
+    (tmp_path / "file").write_text("")
+    code, _, err = cli("report", write_result(), "--figures", tmp_path / "file" / "x")
+    assert code == 1
+    assert "can't be made" in err

@@ -45,3 +45,106 @@ for (const place of document.querySelectorAll(".scroll")) {
   place.addEventListener("scroll", tell, {passive: true});
   new ResizeObserver(tell).observe(place);
 }
+
+// Every figure can be kept: as SVG, as PNG, and as PDF by the browser's own way of printing.
+const KEPT = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap",
+  "stroke-linejoin", "opacity", "paint-order", "font-family", "font-size", "font-weight"];
+const SVG = "http://www.w3.org/2000/svg";
+
+function inked(drawing) { // a copy that needs no style sheet, in the light colours
+  const copy = drawing.cloneNode(true);
+  const from = [drawing, ...drawing.querySelectorAll("*")], to = [copy, ...copy.querySelectorAll("*")];
+  document.documentElement.classList.add("plain");
+  from.forEach((item, at) => {
+    const style = getComputedStyle(item);
+    for (const name of KEPT) to[at].setAttribute(name, style.getPropertyValue(name));
+  });
+  document.documentElement.classList.remove("plain");
+  return copy;
+}
+
+function alone(figure) { // with who is who below, on white
+  const copy = inked(figure.querySelector("svg.plot"));
+  const [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
+  const legend = figure.closest("section, .opening > div").querySelector(".legend");
+  const shared = figure.closest(".figures").dataset.legend === "yes" && legend;
+  const keys = shared ? [...legend.children] : [];
+  const across = keys.some((item) => item.textContent.length > 24) ? 1 : 2;
+  keys.forEach((item, at) => {
+    const line = document.createElementNS(SVG, "g"), text = document.createElementNS(SVG, "text");
+    const place = [8 + (at % across) * width / 2, height + 6 + 18 * Math.floor(at / across)];
+    line.setAttribute("transform", `translate(${place.join(" ")})`);
+    text.textContent = item.textContent;
+    for (const [name, value] of [["x", 42], ["y", 12], ["fill", "#1b1b1b"], ["font-size", "12px"],
+      ["font-family", copy.getAttribute("font-family")]]) text.setAttribute(name, value);
+    const key = inked(item.querySelector("svg"));
+    key.setAttribute("width", 36);
+    key.setAttribute("height", 16);
+    line.append(key, text);
+    copy.append(line);
+  });
+  const whole = height + (keys.length ? 12 + 18 * Math.ceil(keys.length / across) : 0);
+  const paper = document.createElementNS(SVG, "rect");
+  for (const [name, value] of [["width", "100%"], ["height", "100%"], ["fill", "#fff"]]) {
+    paper.setAttribute(name, value);
+  }
+  copy.prepend(paper);
+  copy.setAttribute("viewBox", `0 0 ${width} ${whole}`);
+  copy.setAttribute("width", "183mm");
+  copy.setAttribute("height", `${(183 * whole) / width}mm`);
+  copy.removeAttribute("class");
+  return copy;
+}
+
+function keep(blob, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60000);
+}
+
+const AS = {
+  SVG(figure, name) {
+    const text = new XMLSerializer().serializeToString(alone(figure));
+    keep(new Blob([text], {type: "image/svg+xml"}), `${name}.svg`);
+  },
+  PNG(figure, name) { // 183 mm at 300 dots per inch
+    const drawing = alone(figure), picture = new Image(), canvas = document.createElement("canvas");
+    const [, , width, height] = drawing.getAttribute("viewBox").split(" ").map(Number);
+    canvas.width = 2161;
+    canvas.height = Math.round((2161 * height) / width);
+    drawing.setAttribute("width", canvas.width);
+    drawing.setAttribute("height", canvas.height);
+    picture.onload = () => {
+      canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+      canvas.toBlob((blob) => keep(blob, `${name}.png`));
+    };
+    const text = new XMLSerializer().serializeToString(drawing);
+    picture.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
+  },
+  PDF(figure) { // the figure alone on a sheet; the dialog saves it as a PDF
+    const sheet = document.createElement("div");
+    sheet.className = "sheet";
+    sheet.append(alone(figure));
+    document.body.append(sheet);
+    addEventListener("afterprint", () => sheet.remove(), {once: true});
+    print();
+  },
+};
+
+for (const figure of document.querySelectorAll("figure")) {
+  const title = figure.querySelector("h3") || figure.closest("section").querySelector("h2");
+  const name = title.textContent.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "figure";
+  const row = document.createElement("p");
+  row.className = "keep";
+  for (const kind of Object.keys(AS)) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = kind;
+    button.setAttribute("aria-label", `Save \u201c${title.textContent}\u201d as ${kind}`);
+    button.addEventListener("click", () => AS[kind](figure, name));
+    row.append(button);
+  }
+  figure.append(row);
+}

@@ -1,0 +1,54 @@
+"""The report's pictures as files: for papers and slides, for one and for two columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from agebench.errors import AgebenchError
+from agebench.files import check_target, write_whole
+from agebench.protocols import ProgressStep, no_progress
+from agebench.report.chart_parts import Columns
+from agebench.report.charts import CHARTS, KINDS, charts, encoded
+from agebench.report.joining import Joined
+
+
+def write_figures(
+    joined: Joined, folder: str | Path, progress: ProgressStep = no_progress
+) -> list[Path]:
+    """Write every picture that the result has as SVG, PDF and PNG, each in two widths.
+
+    ``ranking-1col.pdf`` is 89 mm wide, ``ranking-2col.pdf`` 183 mm; PNG files have 300 dpi.  The
+    same result gives the same bytes.
+
+    Args:
+        joined: what they are of.
+        folder: where to; made if it is not there.
+        progress: called as they are drawn.
+
+    Returns:
+        The files, by name.
+
+    Raises:
+        AgebenchError: a file can't be written.
+        MissingDependencyError: matplotlib is not installed.
+    """
+    target = Path(folder)
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise AgebenchError(f"the folder {str(folder)!r} can't be made: {reason}") from error
+    widths: tuple[Columns, ...] = get_args(Columns)
+    written = []
+    total = len(CHARTS) * len(widths)
+    for at, columns in enumerate(widths):
+        for name, figure in charts(joined, columns):
+            for kind in KINDS:
+                path = target / f"{name}-{columns}col.{kind}"
+                check_target(path)
+                write_whole(path, encoded(figure, kind))
+                written.append(path)
+            progress("figures", at * len(CHARTS) + list(CHARTS).index(name) + 1, total)
+    progress("figures", total, total)
+    return sorted(written)

@@ -1,0 +1,85 @@
+"""Pages opened in Chromium without a window, and what a script sees in them."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+WIDTHS = (390, 820, 1400)
+
+_OPTIONS = """--headless --no-sandbox --disable-gpu --disable-quic --no-first-run
+--disable-background-networking --disable-component-update --disable-sync
+--allow-file-access-from-files --virtual-time-budget=20000"""
+
+_PROBE = """<!DOCTYPE html><meta charset="utf-8"><body>%s<pre id="out"></pre><script>
+%s
+window.onload = async () => {
+  const seen = [];
+  for (const frame of document.querySelectorAll("iframe")) {
+    seen.push({page: frame.title, width: Number(frame.width),
+      ...await look(frame.contentDocument, frame.contentWindow)});
+  }
+  document.getElementById("out").textContent = JSON.stringify(seen);
+};
+</script>"""
+
+
+def look_at(
+    pages: Iterable[str | Path],
+    script: str,
+    folder: Path,
+    *,
+    dark: bool = False,
+    widths: Iterable[int] = WIDTHS,
+) -> list[dict[str, Any]]:
+    """Open pages at each width and return what `script` saw in each.
+
+    Args:
+        pages: HTML as text, or files.
+        script: defines ``look(document, window)``, which returns an object that JSON can hold.
+        folder: for the browser's own files.
+        dark: as a reader who prefers dark pages.
+        widths: of the window, CSS pixels.
+
+    Skips the test where there is no Chromium.
+    """
+    if BROWSER is None:
+        pytest.skip("needs Chromium, which is not installed")
+    frames = "".join(
+        f'<iframe width="{width}" height="900" title="{at}" {_source(page)}></iframe>'
+        for at, page in enumerate(pages)
+        for width in widths
+    )
+    folder.mkdir(parents=True, exist_ok=True)
+    probe = folder / "probe.html"
+    probe.write_text(_PROBE % (frames, script), encoding="utf-8")
+    scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
+    command = [BROWSER, *_OPTIONS.split(), scheme, f"--user-data-dir={folder / 'profile'}"]
+    done = subprocess.run(  # noqa: S603 - the browser that was found
+        [*command, "--dump-dom", probe.as_uri()], capture_output=True, timeout=1200, check=False
+    )
+    found = re.search(r'<pre id="out">(.+?)</pre>', done.stdout.decode("utf-8", "replace"))
+    assert found, done.stderr.decode("utf-8", "replace")[-1000:]
+    seen: list[dict[str, Any]] = json.loads(html.unescape(found[1]))
+    return seen
+
+
+def _source(page: str | Path) -> str:
+    if isinstance(page, Path):
+        return f'src="{html.escape(page.as_uri(), quote=True)}"'
+    return f'srcdoc="{html.escape(page, quote=True)}"'
+
+
+LOOKS = Path(__file__).with_name("browser_looks.js").read_text(encoding="utf-8")
+"""Functions that a script of `look_at` can call."""
