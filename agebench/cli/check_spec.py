@@ -40,7 +40,8 @@ def command(
     Without PICTURES it is shown bundled composites, whose ages are roughly known. Ends with exit
     code 1 where something looks wrong.
     """
-    from agebench.bench.spec_check import check_described, sheet
+    from agebench.bench.spec_check import by_decade, check_described, sheet
+    from agebench.bench.trial import try_models
     from agebench.estimators.spec_checks import test_card
     from agebench.estimators.spec_model import SpecModel
     from agebench.files import write_whole
@@ -48,6 +49,7 @@ def command(
     from agebench.vision.images import encode_png
 
     reference = spec if spec.startswith("spec:") or ".toml" not in spec else f"spec:{spec}"
+    try_models([reference], [detector])
     estimator = load_estimator(reference)
     if not isinstance(estimator, SpecModel):
         raise UsageError(f"{reference!r} is not described by a spec file: name a TOML file")
@@ -75,6 +77,8 @@ def command(
     if len(check.true_years):
         error = float(abs(check.years - check.true_years).mean())
         about["error_on_composites_years"] = round(error, 2)
+        about["rank_correlation"] = None if check.following is None else round(check.following, 3)
+        about["by_decade"] = by_decade(check)
     if as_json:
         click.echo(json.dumps(about, indent=2))
     else:
@@ -86,10 +90,18 @@ def command(
 def _show(about: dict[str, Any]) -> None:
     lines = [f"{about['name']} under {about['runtime']}, {about['batch']} faces at once"]
     lines += [f"  {file}: sha256 {sha256}" for file, sha256 in about["files"].items()]
-    lines += [f"  {name}: {years:.1f} years" for name, years in about["ages"].items()]
+    decades = about.get("by_decade", {})
+    for decade, (count, mean) in decades.items():
+        lines.append(f"  composites of {decade} years ({count}): {mean:.1f} years")
+    if not decades:
+        lines += [f"  {name}: {years:.1f} years" for name, years in about["ages"].items()]
     lines += [f"  {name}: no face" for name in about["without_face"]]
     if "error_on_composites_years" in about:
-        lines.append(f"  error on the composites: {about['error_on_composites_years']:.1f} years")
+        follows = about["rank_correlation"]
+        lines.append(
+            f"  error on the composites: {about['error_on_composites_years']:.1f} years, rank "
+            f"correlation {'none' if follows is None else format(follows, '.2f')}"
+        )
     lines.append(f"  red and blue exchanged: ages differ by {about['swapped_differ_by']:.1f} years")
     lines.append(f"  the test card: {about['card_years']:g} years ([golden] in the spec file)")
     lines += [f"LOOKS WRONG: {sentence}" for sentence in about["wrong"]] or ["nothing looks wrong"]

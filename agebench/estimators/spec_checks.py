@@ -9,7 +9,7 @@ import numpy as np
 from agebench.errors import ModelError, inert
 from agebench.estimators.spec_schema import SpecFile
 from agebench.runtimes.base import ModelSource
-from agebench.runtimes.graph_inputs import GraphInput, Size, graph_inputs
+from agebench.runtimes.graph_inputs import GraphInput, Size, graph_inputs, output_names
 from agebench.types import FaceFrame, Image
 from agebench.vision.crops import view_patch
 
@@ -28,6 +28,7 @@ def check_graph(source: ModelSource, written: SpecFile, label: str) -> None:
     Raises:
         ModelError: they contradict each other, or the model has another input or several.
     """
+    _check_output(source, written.output.name, label)
     inputs = graph_inputs(source)
     if not inputs:
         return
@@ -41,6 +42,21 @@ def check_graph(source: ModelSource, written: SpecFile, label: str) -> None:
             if found.type in ("float32", "float16", "uint8")
             else f"{label}: its input takes {found.type} numbers, expected float32, float16 or "
             "uint8: export it with one of these"
+        )
+
+
+def _check_output(source: ModelSource, name: str, label: str) -> None:
+    """Refuse an output that an ONNX graph does not have; other formats let any layer be asked for.
+
+    Of several outputs, one must be named: runtimes give them in orders of their own.
+    """
+    known = output_names(source)
+    shown = inert(", ".join(known))
+    if name and known and name not in known:
+        raise ModelError(f"{label} has no output {name!r}, it has {shown:.200}")
+    if not name and len(known) > 1:
+        raise ModelError(
+            f"{label} has {len(known)} outputs ({shown:.200}): say which one with name in [output]"
         )
 
 
@@ -94,9 +110,9 @@ def _check_shape(shape: tuple[Size, ...], tensorflow: bool, written: SpecFile, w
 
 
 def stretch_note(written: SpecFile) -> str:
-    """Return a warning where the view's shape is not the input's; "" where it is."""
+    """Return a warning where the view's shape is not the input's; "" where it is, or shall be."""
     view = written.crop.view()
-    if view.region == "original":
+    if view.region == "original" or written.crop.stretch:
         return ""
     # Of a face as large as most: a margin in pixels hardly decides.
     patch = view_patch(view, FaceFrame((0.0, 0.0), 200.0), (1000, 1000))
@@ -108,7 +124,8 @@ def stretch_note(written: SpecFile) -> str:
     how = "wide" if stretch > 1 else "narrow"
     return (
         f"the view {view.region!r} is {aspect:.2f} times as wide as high, the input "
-        f"{wide / high:.2f} times: faces are drawn {max(stretch, 1 / stretch):.2f} times too {how}"
+        f"{wide / high:.2f} times: faces are drawn {max(stretch, 1 / stretch):.2f} times too {how} "
+        "(where the model's makers do so too, stretch = true in [crop] says it)"
     )
 
 

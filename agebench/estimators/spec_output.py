@@ -102,6 +102,12 @@ class OutputReader:
                 f"{self.label}: the output has {got} numbers per face, the spec file reads up to "
                 f"number {end - 1} (the first one is 0)"
             )
+        if end - first != self.width:
+            count = 0 if self.ages is None else len(self.ages.bins)
+            raise ModelError(
+                f"{self.label}: slice = [{first}, {end}] takes {end - first} numbers, {count} bins "
+                f"need {self.width}: write slice = [{first}, {first + self.width}]"
+            )
         return rows[:, first:end]
 
     def _why(self) -> str:

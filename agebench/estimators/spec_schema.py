@@ -78,6 +78,7 @@ class Crop:
     """Table [crop]: the view of the face, as `agebench.types.ViewSpec`.
 
     A name stands for a region with margins (`crop_names.CROPS`); what is written beside it wins.
+    ``stretch`` says that the model's makers draw faces too wide or too narrow as well.
     """
 
     size: tuple[int, int]
@@ -88,6 +89,7 @@ class Crop:
     margin_px: float | None = None
     align: bool | None = None
     border: Border | None = None
+    stretch: bool = False
 
     def __post_init__(self) -> None:
         _require(max(self.size) <= MAX_SIDE_PX, f"size must be at most {MAX_SIDE_PX}")

@@ -60,8 +60,8 @@ def read_files(path: Path, files: Files, about: About) -> ReadFiles:
         hashes = {files.config: hashlib.sha256(config.encode()).hexdigest()}
     wants = kind in ("caffe", "darknet") or files.converter in LAYOUT_FILES
     if (config is not None) != wants:
-        needs = "needs files.config, its layout" if config is None else "takes no files.config"
-        raise UsageError(f"{path}: a {files.converter or kind} model {needs}")
+        needs = "need files.config, the layout" if config is None else "take no files.config"
+        raise UsageError(f"{path}: models of the kind {files.converter or kind} {needs}")
     read = read_model(model, kind if files.converter is None else None)
     _check_pins(path, files, read.sha256, hashes)
     infos = tuple(

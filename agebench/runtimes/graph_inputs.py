@@ -53,6 +53,16 @@ def graph_inputs(source: ModelSource) -> Sequence[GraphInput]:
         return ()
 
 
+def output_names(source: ModelSource) -> Sequence[str]:
+    """Return the names of an ONNX graph's outputs; none for other formats, or a damaged file."""
+    if source.kind != "onnx":
+        return ()
+    try:
+        return [item.name for item in onnx.ModelProto.FromString(source.read()).graph.output]
+    except (DecodeError, OSError):
+        return ()
+
+
 def _onnx(content: bytes) -> list[GraphInput]:
     model = onnx.ModelProto.FromString(content)
     stored = {tensor.name for tensor in model.graph.initializer}

@@ -80,8 +80,19 @@ def test_what_looks_wrong_is_said(spec: Path, crop: str, scale: float, wrong: st
 
 def test_ages_beyond_the_range_and_swapped_channels_are_said() -> None:
     true = np.array([20.0, 30.0, 60.0])
-    (limited,) = wrong_about(np.array([0.0, 30.0, 120.0]), np.array([1.0, 2.0, 3.0]), true)
+    (limited,) = wrong_about(np.array([0.0, 30.0, 120.0]), np.array([1.0, 2.0, 3.0]), true, 1.0)
     assert limited.startswith("2 of 3 ages were limited")
-    (swapped,) = wrong_about(np.array([40.0, 10.0, 40.0]), true + 1, true)
+    (swapped,) = wrong_about(np.array([40.0, 10.0, 40.0]), true + 1, true, 0.5)
     assert "the error is 1.0 years in place of 20.0: channel_order" in swapped
-    assert wrong_about(true + 2, true + 2, true) == []
+    assert wrong_about(true + 2, true + 2, true, 1.0) == []
+
+
+def test_ages_that_do_not_follow_those_of_the_composites_are_said(spec: Path) -> None:
+    """The blue of a composite says little of the person's age."""
+    done = CliRunner().invoke(command, [str(spec)])
+    assert done.exit_code == 1
+    assert "older composites are hardly given higher ages (rank correlation" in done.output
+    assert "composites of 20 to 29 years (13): " in done.output
+    true = np.array([20.0, 30.0, 60.0])
+    (unrelated,) = wrong_about(true[::-1], true[::-1], true, -1.0)
+    assert "rank correlation -1.00" in unrelated

@@ -271,7 +271,7 @@ def test_a_caffe_model_with_its_prototxt(tmp_path: Path) -> None:
     )
     check_estimator(load_estimator(f"spec:{text}"))
     without = _spec(tmp_path, text.read_text().replace('config = "deploy.prototxt"', ""))
-    with pytest.raises(UsageError, match=r"needs files\.config"):
+    with pytest.raises(UsageError, match=r"kind caffe need files\.config"):
         SpecFileEstimator(without)
 
 

@@ -92,7 +92,7 @@ def test_one_of_two_outputs(tmp_path: Path, runtime: str) -> None:
     save_answers(tmp_path / "net.onnx", prob=[0.1, 0.9], age_conv3=[0.305])
     text = '[output]\nname = "age_conv3"\nkind = "years"\nscale = 95.0\noffset = 2.0\n'
     assert answer(tmp_path, text, runtime).years == pytest.approx(30.975, abs=1e-4)
-    with pytest.raises(ModelError, match="expected one output"):
+    with pytest.raises(ModelError, match=r"has 2 outputs \(prob, age_conv3\): say which one"):
         answer(tmp_path, '[output]\nkind = "years"\n', runtime)
 
 

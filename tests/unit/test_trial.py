@@ -33,6 +33,8 @@ def died(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 
 VERBS = {
     "predict": ("predict", "{picture}", "--estimator", "{model}"),
+    "check-spec": ("check-spec", "{model}"),
+    "check-spec detector": ("check-spec", "{none}", "{picture}", "--detector", "{finder}"),
     "predict detector": ("predict", "{picture}", "--detector", "{finder}"),
     "export-onnx": ("export-onnx", "{caffe}", "-o", "{out}.onnx"),
     "export-onnx detector": ("export-onnx", "--detector", "{darknet}", "-o", "{out}.onnx"),
@@ -60,6 +62,7 @@ def test_every_verb_sends_a_child_ahead(
         "finder": f"yunet:{file}",
         "darknet": f"yoloface-500k:{file}",
         "picture": str(picture),
+        "none": f"spec:{tmp_path / 'none.toml'}",
         "out": str(tmp_path / "out"),
     }
     with pytest.raises(SystemExit) as ended:
