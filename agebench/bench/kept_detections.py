@@ -29,7 +29,8 @@ FORMAT = 1
 """Of what is kept; a file of another one is refused."""
 
 COMMIT_EVERY = 32
-"""Pictures that a run that is killed may lose at most."""
+COMMIT_SECONDS = 2.0
+"""So many pictures, or those of so many seconds, a run that is killed may lose at most."""
 
 WAIT_S = 60.0
 """How long another run may be writing before this one gives up."""
@@ -66,6 +67,7 @@ class KeptDetections:
         self.used = 0
         self.added = 0
         self.seconds = 0.0
+        self._saved = time.monotonic()
         self._waiting: dict[tuple[str, str], str] = {}
         with self._failing():
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -125,6 +127,7 @@ class KeptDetections:
         with self._failing(), self._file:  # one short transaction: others write here too
             self._file.executemany("INSERT OR REPLACE INTO faces VALUES (?, ?, ?)", rows)
         self._waiting = {}
+        self._saved = time.monotonic()
 
     def close(self) -> None:
         """Write down what has been found, and close the file.
@@ -158,7 +161,8 @@ class KeptDetections:
             self._waiting[key, picture] = json.dumps(
                 [plain(face) for face in faces], allow_nan=False, separators=(",", ":")
             )
-        if len(self._waiting) >= COMMIT_EVERY:
+        late = time.monotonic() - self._saved > COMMIT_SECONDS
+        if late or len(self._waiting) >= COMMIT_EVERY:
             self.save()
 
     @contextmanager

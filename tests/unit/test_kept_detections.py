@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from agebench.bench import kept_detections
 from agebench.bench.accuracy import PassSettings, run_accuracy
 from agebench.bench.compare import compare
 from agebench.bench.kept_detections import KeptDetections, KeptDetectionsError, detector_key
@@ -114,7 +115,10 @@ def test_times_come_from_the_detector_itself(tmp_path: Path, pictures: SampleLis
     assert detector.asked - once == once - 3 > 0
 
 
-def test_a_run_that_is_killed_loses_a_few_alone(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_loses_a_few_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kept_detections, "COMMIT_SECONDS", 1e9)
     file, detector = tmp_path / "faces.sqlite", Counting()
     kept = KeptDetections(file)
     image = np.zeros((40, 40, 3), np.uint8)
@@ -125,6 +129,16 @@ def test_a_run_that_is_killed_loses_a_few_alone(tmp_path: Path) -> None:
         for at in range(40):
             again.find(detector, f"{at:064x}", image)
         assert (again.used, again.added) == (32, 8)
+
+
+def test_what_took_long_is_written_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept_detections, "COMMIT_SECONDS", 0.0)
+    file, detector = tmp_path / "faces.sqlite", Counting()
+    kept = KeptDetections(file)
+    kept.find(detector, "a" * 64, np.zeros((40, 40, 3), np.uint8))
+    with KeptDetections(file) as other:
+        other.find(detector, "a" * 64, np.zeros((40, 40, 3), np.uint8))
+        assert other.used == 1
 
 
 def test_another_file_is_refused_and_a_damaged_one_ends_the_run(
