@@ -168,7 +168,10 @@ def _write_all(folder: Path, files: Mapping[str, Any]) -> None:
 
 
 def _as_text(content: Mapping[str, Any]) -> str:
-    return json.dumps(plain(content), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return (
+        json.dumps(plain(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        + "\n"
+    )
 
 
 def _sets(plan: SuitePlan, found: Sequence[Found]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -42,19 +42,25 @@ def label_words(pictures: BoardSet) -> str:
     return SHORT_LABELS[pictures.dataset["label_kind"]]
 
 
-def overview(board: Board, found: Sequence[SetStanding]) -> Grid:
-    """All models on all sets: errors in years, ranks within each set alone."""
+def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False) -> Grid:
+    """All models on all sets: errors in years, ranks within each set alone.
+
+    Args:
+        board: of which.
+        found: what the models reach.
+        inline: ranks and intervals stand in the cells, not at them: for Markdown.
+    """
     columns = [Column("model", numeric=False)]
     columns += [
         Column(
-            one.pictures.title,
-            hint=f"{label_words(one.pictures)}; {one.pictures.dataset['protocol']}; errors over "
+            f"{one.pictures.title} ({label_words(one.pictures)})",
+            hint=f"{one.pictures.dataset['protocol']}; errors over "
             f"{counted(one.common, 'common picture')}",
         )
         for one in found
     ]
     columns.append(Column("ms", hint="median time per picture; the run and runtime stand below"))
-    rows = [_overview_row(model, board, found) for model in _ordered(board, found)]
+    rows = [_overview_row(model, board, found, inline=inline) for model in _ordered(board, found)]
     return Grid(
         "Mean absolute error in years; ranks hold within one column", columns, rows, sortable=True
     )
@@ -76,7 +82,9 @@ def _sorted_by(one: Standing | None) -> float:
     return one.error_years + (0.0 if one.rank is not None else UNRANKED_BELOW)
 
 
-def _overview_row(model: BoardModel, board: Board, found: Sequence[SetStanding]) -> list[Cell]:
+def _overview_row(
+    model: BoardModel, board: Board, found: Sequence[SetStanding], *, inline: bool
+) -> list[Cell]:
     style = looks_of(board)[model.name]
     cells = [Cell(model.title, kind="name", key=key(style))]
     for one in found:
@@ -87,14 +95,12 @@ def _overview_row(model: BoardModel, board: Board, found: Sequence[SetStanding])
             cells.append(Cell(NONE, value=math.inf, notes=notes))
             continue
         kind = "strong" if standing.rank == 1 else "out" if standing.rank is None else ""
-        cells.append(
-            Cell(
-                _error_text(standing),
-                value=_sorted_by(standing),
-                kind=kind,
-                notes=list(_notes(standing)),
-            )
-        )
+        text, notes = _error_text(standing), list(_notes(standing))
+        if inline:
+            rank = "" if standing.rank is None else f", rank {standing.rank}"
+            text = f"{text} {bounds(standing.interval)}{rank}".replace("  ", " ")
+            notes = [] if standing.rank is not None else notes[:1]
+        cells.append(Cell(text, value=_sorted_by(standing), kind=kind, notes=notes))
     ms = median_ms(board, model.name)
     cells.append(Cell(milliseconds(ms), value=math.inf if ms is None else ms))
     return cells
@@ -125,8 +131,8 @@ def _notes(one: Standing) -> Iterator[Note]:
 def set_grid(board: Board, one: SetStanding) -> Grid:
     """One set: all models with their intervals, biases and how they came about."""
     columns = (
-        Column("rank", hint="1 and how many models have been shown to be better; ties are usual"),
         Column("model", numeric=False),
+        Column("rank", hint="1 and how many models have been shown to be better; ties are usual"),
         Column("error, years", hint="mean absolute error; of ranges the mean distance to them"),
         Column("95 %", hint="interval of the error"),
         Column("bias", hint="mean of predicted minus true, years"),
@@ -140,8 +146,8 @@ def set_grid(board: Board, one: SetStanding) -> Grid:
         style = looks_of(board)[standing.model]
         rows.append(
             [
-                _number_cell(NONE if standing.rank is None else f"{standing.rank}", standing.rank),
                 Cell(titles[standing.model], kind="name", key=key(style)),
+                _number_cell(NONE if standing.rank is None else f"{standing.rank}", standing.rank),
                 Cell(_error_text(standing), value=_sorted_by(standing)),
                 Cell(bounds(standing.interval)),
                 Cell(signed(standing.bias_years), value=standing.bias_years),

@@ -85,7 +85,7 @@ def made_model(
     sets: Mapping[str, Mapping[str, Any]],
     trained_sets: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return the file of a model; `sets` are those that its ages are of, changed ones too."""
+    """Return the file of a model; `sets` has those that its ages are of, "KEY.changed" too."""
     spec = {
         "name": name.partition(" ")[0],
         "crop": {"views": {}},
@@ -101,7 +101,7 @@ def made_model(
     }
     cells = []
     for (key, variant), given in ages.items():
-        of = sets[key]
+        of = sets.get(f"{key}.changed", sets[key]) if variant else sets[key]
         numbers = np.array([NO_FACE if age is None else round(100 * age) for age in given])
         figures = stated_figures(numbers, as_years(numbers), *_labels(of))
         cells.append(

@@ -207,8 +207,8 @@ def test_the_page_needs_nothing_else_and_says_what_is_missing(tmp_path: Path) ->
     assert head is not None
     assert re.findall(r">([^<>]+)</th>", head[1]) == [
         "model",
-        "The set one",
-        "The set utkface",
+        "The set one (birth ages)",
+        "The set utkface (estimated ages)",
         "ms",
     ]
 
