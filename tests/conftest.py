@@ -44,6 +44,8 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     """Keep the user's cache out of the tests, and the tests out of it."""
     monkeypatch.setenv("AGEBENCH_CACHE", str(tmp_path_factory.getbasetemp() / "cache"))
     monkeypatch.delenv("AGEBENCH_MIRROR", raising=False)
+    # What one test's detector found must not answer for another's.
+    monkeypatch.setenv("AGEBENCH_DETECTIONS", "")
 
 
 @pytest.fixture(scope="session")

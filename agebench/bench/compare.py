@@ -14,7 +14,7 @@ from agebench.bench.contamination import why_contaminated
 from agebench.bench.defaults import choose_detector
 from agebench.bench.environment import describe_call
 from agebench.bench.gathering import Gathered, Pass, gather, identity_of
-from agebench.bench.kept_detections import KeptDetections
+from agebench.bench.kept_detections import KeptDetections, kept_json
 from agebench.bench.known_pictures import Known, known_pictures
 from agebench.bench.latency import Latency, StageTimes, choose_pictures, run_latency
 from agebench.bench.loading import (
@@ -126,7 +126,10 @@ def compare(
             for model in (*estimators, detector)
         )
         folder = Path(out) if out is not None and named else None
+        before = (0, 0) if detections is None else (detections.used, detections.added)
         found = gather(what, folder, identity_of(what, about), progress)
+        kept = None if unseen else kept_json(detections, face_detector, before)
+        about["detector"]["kept_detections"] = kept
         result = _measure(what, contenders, found, settings, about, progress, threads)
         if out is not None:
             result.save(out)

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
@@ -24,6 +25,7 @@ from agebench.errors import AgebenchError
 from agebench.foreign import found_faces
 from agebench.protocols import FaceDetector
 from agebench.types import Face, Image, plain
+from agebench.weights import cache_dir
 
 FORMAT = 1
 """Of what is kept; a file of another one is refused."""
@@ -34,6 +36,9 @@ COMMIT_SECONDS = 2.0
 
 WAIT_S = 60.0
 """How long another run may be writing before this one gives up."""
+
+FILE_VARIABLE = "AGEBENCH_DETECTIONS"
+"""Names the file that is used where the user says nothing of it; empty: none is."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS faces (
@@ -175,6 +180,54 @@ class KeptDetections:
                 f"the kept detections in {self.path} can't be used ({error}): remove the file, "
                 "or name another one"
             ) from error
+
+
+def usual_file() -> Path | None:
+    """Return the file that commands share: AGEBENCH_DETECTIONS, or one in the cache.
+
+    None where that is set and empty: nothing is kept.
+    """
+    named = os.environ.get(FILE_VARIABLE)
+    if named is None:
+        return cache_dir() / "detections.sqlite"
+    return Path(named) if named else None
+
+
+@contextmanager
+def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]:
+    """Open the file that is used where the user says nothing of it; None where there is none.
+
+    A cache that can't be had costs time and does not end the run: `tell` gets a sentence then.
+    """
+    file = usual_file()
+    kept = None
+    try:
+        kept = None if file is None else KeptDetections(file)
+    except KeptDetectionsError as error:
+        tell(f"faces are found anew: {error}")
+    if kept is None:
+        yield None
+    else:
+        with kept:
+            yield kept
+
+
+def kept_json(
+    kept: KeptDetections | None, detector: FaceDetector, before: tuple[int, int]
+) -> dict[str, int] | None:
+    """Return how many pictures' faces came from the file and how many were found now.
+
+    Args:
+        kept: the file; None for none.
+        detector: of the run.
+        before: `used` and `added` when the run began: others may have had the file before.
+
+    Returns:
+        None where nothing of this detector is kept.
+    """
+    if kept is None or not kept.keeps(detector):
+        return None
+    return {"used": kept.used - before[0], "found": kept.added - before[1]}
 
 
 def detector_key(detector: FaceDetector) -> str:

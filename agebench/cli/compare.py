@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from agebench.cli.gate_options import gate_options
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
+from agebench.cli.run_file import RUN_FILE, config_option, write_run_file
 from agebench.errors import AgebenchError, UsageError, inert
 from agebench.references import called, join_options
 
@@ -48,11 +50,13 @@ Examples:
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
 @rare_option("--variant", help="Change pictures after the face is found: face-px=32, gray, ...")
+@rare_option("--fresh-detections", is_flag=True, help="Find all faces anew; keep none.")
 @rare_option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
 @rare_option(
     "--report/--no-report", default=None, help="report.html beside the result files; on with --out."
 )
-@click.option("--full", is_flag=True, help="Print all tables, not the ranking alone.")
+@config_option()
+@rare_option("--full", is_flag=True, help="Print all tables, not the ranking alone.")
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 @help_all
@@ -63,6 +67,7 @@ def command(
     detector: str | None,
     out: Path | None,
     as_json: bool,
+    fresh_detections: bool,
     gates: Gates,
     **settings: Any,
 ) -> None:
@@ -73,10 +78,9 @@ def command(
     """
     from agebench.bench import defaults
     from agebench.bench.compare import compare
-    from agebench.bench.results import PREDICTIONS_FILE, RESULT_FILE
+    from agebench.bench.kept_detections import usually_kept
     from agebench.bench.settings import CompareSettings
     from agebench.bench.trial import try_models
-    from agebench.report.terminal_tables import print_result
 
     if not (estimators or dataset or out or as_json):
         out = Path(defaults.DEMO_FOLDER)
@@ -84,39 +88,64 @@ def command(
     report = out is not None if asked is None else asked
     if report:
         _check_report(out)
-    console = Console()
     if dataset is None and root is not None:
         raise UsageError("--root needs --dataset: what lies there?")
+    dataset = defaults.DATASET if dataset is None else dataset
     references = join_options(estimators) or list(defaults.ESTIMATORS)
     gates.require_names([called(reference) for reference in references])
     try_models(detectors=[detector])
-    with progress_bars() as progress:
+    with ExitStack() as stack:
+        detections = None if fresh_detections else stack.enter_context(usually_kept(_tell))
+        progress = stack.enter_context(progress_bars())
         result = compare(
             references,
-            defaults.DATASET if dataset is None else dataset,
+            dataset,
             root=root,
             detector=detector,
             out=out,
             settings=CompareSettings(**settings),
             progress=progress,
+            detections=detections,
         )
-    if report and out is not None:
-        from agebench.report.reading import ResultFile
-        from agebench.report.writing import report_on
-
-        report_on(ResultFile(out / RESULT_FILE, result.content()))
+    written = [] if out is None else _write_beside(result, out, references, dataset, report=report)
     if as_json:
         _print_json(result)
     else:
-        print_result(result, console, full=full)
-        if out is not None:
-            names = [RESULT_FILE, PREDICTIONS_FILE, *(["report.html"] if report else [])]
-            written = f"Written to {out}: {', '.join(names)}"
-            console.print(inert(written), soft_wrap=True, markup=False, highlight=False)
+        _print(result, out, written, full=full)
     _require_all(result, allowed=bool(settings["skip_unavailable"]))
     _require_ages(result)
     if gates.wanted:
         gates.require(result.content())
+
+
+def _write_beside(
+    result: CompareResult, out: Path, references: list[str], dataset: str, *, report: bool
+) -> list[str]:
+    """Write what goes with a result; return the names of all its files."""
+    from agebench.bench.results import PREDICTIONS_FILE, RESULT_FILE
+    from agebench.report.reading import ResultFile
+    from agebench.report.writing import report_on
+
+    context = click.get_current_context()
+    write_run_file(context, out, estimators=references, dataset=dataset)
+    names = [RESULT_FILE, PREDICTIONS_FILE, RUN_FILE]
+    if report:
+        names.append(report_on(ResultFile(out / RESULT_FILE, result.content())).name)
+    return names
+
+
+def _print(result: CompareResult, out: Path | None, written: list[str], *, full: bool) -> None:
+    from agebench.report.terminal_tables import print_result
+
+    console = Console()
+    print_result(result, console, full=full)
+    if written:
+        told = f"Written to {out}: {', '.join(written)}"
+        console.print(inert(told), soft_wrap=True, markup=False, highlight=False)
+
+
+def _tell(sentence: str) -> None:
+    click.echo(f"agebench: {inert(sentence)}", err=True)
 
 
 def _print_json(result: CompareResult) -> None:

@@ -155,11 +155,19 @@ def _failed(error: BaseException, arguments: list[str] | None) -> int:
         _drop_stdout()
         if not isinstance(error, BrokenPipeError):
             _fail(f"can't go on: {error}")
-    elif isinstance(error, SystemExit):  # click raises none: somebody's code ends the program
-        _fail(f"code of others called sys.exit({error.code}) in the middle; {_UNFINISHED}")
+    elif isinstance(error, SystemExit):
+        _fail_exit(error)
     else:
         _fail_unforeseen(error)
     return 1
+
+
+def _fail_exit(error: SystemExit) -> None:
+    """Click raises none: it is Rich where nobody reads on, or somebody's code."""
+    if isinstance(error.__context__, BrokenPipeError):
+        _drop_stdout()
+    else:
+        _fail(f"code of others called sys.exit({error.code}) in the middle; {_UNFINISHED}")
 
 
 def _prepare_streams() -> None:

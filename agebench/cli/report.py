@@ -12,7 +12,7 @@ from rich.console import Console
 from agebench.cli.gate_options import gate_options
 from agebench.cli.paths import FilePath
 from agebench.cli.progress import progress_bars
-from agebench.cli.rare import help_all
+from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ Examples:
   agebench report out/result.json
   agebench report before/result.json after/result.json --out what-changed
   agebench report out/result.json out/bench.json --format html,tex
-  agebench report out --figures figures --format tex --columns mae,interval,ms
+  agebench report out --figures figures
 """
 
 
@@ -46,7 +46,7 @@ Examples:
     help="Folder of the pictures, to show the worst; not under research terms.",
 )
 @click.option("--figures", type=FilePath(), help="Folder for all figures as SVG, PDF and PNG.")
-@click.option(
+@rare_option(
     "--columns", help="Of the ranking in md and tex: some of mae,interval,bias,ms,vs,cs5,..."
 )
 @gate_options

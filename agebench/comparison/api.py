@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from agebench.bench import compare as bench
+from agebench.bench.kept_detections import usually_kept
 from agebench.bench.settings import CompareSettings
 from agebench.comparison.result import CompareResult, shown
 from agebench.progress import shown_progress
@@ -21,6 +24,7 @@ def compare(
     out: str | Path | None = None,
     settings: CompareSettings | None = None,
     progress: ProgressStep | None = None,
+    fresh_detections: bool = False,
 ) -> CompareResult:
     """Measure several estimators on the same faces.
 
@@ -35,6 +39,9 @@ def compare(
         settings: see `CompareSettings`.
         progress: called with (stage, done, total) as the passes go on.  None draws bars in a
             notebook and on a terminal, and nothing elsewhere; `agebench.no_progress` draws none.
+        fresh_detections: find all faces anew.  Else those that an earlier run found in the same
+            pictures with the same detector are taken from the cache, and the result says so; times
+            never come from there.
 
     Returns:
         All figures; a notebook shows them as the answer, a picture and the ranking.
@@ -50,7 +57,9 @@ def compare(
         ...
     agebench.errors.DatasetError: ...
     """
-    with shown_progress(progress) as step:
+    with ExitStack() as stack:
+        kept = None if fresh_detections else stack.enter_context(usually_kept(_warn))
+        step = stack.enter_context(shown_progress(progress))
         measured = bench.compare(
             estimators,
             dataset,
@@ -59,5 +68,10 @@ def compare(
             out=out,
             settings=settings,
             progress=step,
+            detections=kept,
         )
     return shown(measured)
+
+
+def _warn(sentence: str) -> None:
+    warnings.warn(sentence, stacklevel=4)

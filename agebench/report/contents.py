@@ -78,7 +78,10 @@ DETECTOR = record(
         "settings": _SETTINGS,
         **TERMS,
     },
-    {"runtime_proven": flag},
+    {
+        "runtime_proven": flag,
+        "kept_detections": maybe(record({"used": COUNT, "found": COUNT})),
+    },
 )
 
 _STAGE = record({"n": COUNT, "samples_ms": listed(MILLISECONDS)})

@@ -49,6 +49,12 @@ def _of_data(joined: Joined) -> Iterable[str]:
     total, scored = first["pictures"]["total"], int(joined.common.sum())
     if scored < total:
         yield f"Of {counted(total, 'picture')}, {scored:,} have an age from every estimator."
+    kept = first["detector"].get("kept_detections")
+    if kept and kept["used"]:
+        yield (
+            f"The faces of {counted(kept['used'], 'picture')} were found by an earlier run with "
+            "the same detector and kept; all times are of this run."
+        )
     several = first["pictures"]["several_faces"]
     if several:
         yield f"On {counted(several, 'picture')} with several faces the largest was used."

@@ -216,6 +216,12 @@ def _remarks(result: CompareResult) -> list[str]:
         f"Data: {dataset['name']}, {dataset['protocol']}; labels: {dataset['label_kind']}. "
         f"Detector: {detector['reference']}{f' ({why})' if why else ''}."
     ]
+    kept = detector.get("kept_detections")
+    if kept and kept["used"]:
+        remarks.append(
+            f"Faces of {kept['used']:,} pictures were found by an earlier run and kept, of "
+            f"{kept['found']:,} now (--fresh-detections finds all anew); times are of this run."
+        )
     remarks += [f"{dataset['name']}: {note}" for note in dataset["notes"]]
     problems = dataset["problems"]
     if problems:

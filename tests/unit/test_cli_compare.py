@@ -170,6 +170,7 @@ def test_a_good_run_exits_0_and_says_where(cli: Cli, folders: Path, tmp_path: Pa
         "predictions.csv",
         "report.html",
         "result.json",
+        "run.toml",
     ]
     # |7-30| and |40-30|
     assert _result(tmp_path / "out")["estimators"][0]["mae_years"] == pytest.approx(16.5)

@@ -237,3 +237,14 @@ def test_the_notebook_runs_and_shows_what_it_shows() -> None:
             assert before["outputs"], before["source"]
             kinds = [sorted(output["data"]) for output in before["outputs"]]
             assert [sorted(output["data"]) for output in after.outputs] == kinds
+
+
+def test_a_cache_that_cannot_be_used_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("AGEBENCH_DETECTIONS", str(tmp_path / "file" / "x"))
+    quick = CompareSettings(limit=2, latency_images=0, workers=0)
+    with pytest.warns(UserWarning, match="faces are found anew"):
+        compare(["constant"], "sample", settings=quick, progress=no_progress)
+    compare(["constant"], "sample", settings=quick, progress=no_progress, fresh_detections=True)

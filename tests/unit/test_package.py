@@ -96,6 +96,7 @@ def test_the_main_job_runs_from_an_empty_folder(tmp_path: Path) -> None:
         "predictions.csv",
         "report.html",
         "result.json",
+        "run.toml",
     ]
 
 

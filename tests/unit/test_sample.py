@@ -192,7 +192,7 @@ def test_nothing_said_compares_our_models_without_network_and_torch(tmp_path: Pa
     )
     assert done.returncode == 0, done.stderr
     written = {path.name for path in (tmp_path / defaults.DEMO_FOLDER).iterdir()}
-    assert written == {"result.json", "predictions.csv", "report.html"}
+    assert written == {"result.json", "predictions.csv", "report.html", "run.toml"}
     result = json.loads((tmp_path / defaults.DEMO_FOLDER / "result.json").read_text())
     maes = {item["name"]: item["mae_years"] for item in result["estimators"]}
     assert list(maes) == list(defaults.ESTIMATORS)

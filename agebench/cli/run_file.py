@@ -1,0 +1,145 @@
+"""A run in a file: the options of a command as TOML, read before it begins, and written after."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agebench.errors import UsageError, in_words, suggestion
+from agebench.files import check_target, write_whole
+from agebench.places import without_home
+from agebench.references import user_path
+
+RUN_FILE = "run.toml"
+
+NOT_OF_THE_RUN = ("config", "out", "as_json", "full")
+"""Where it is read from and how it is shown: not what is measured."""
+
+_HEAD = """\
+# Repeats this run: agebench compare --config {name} --out FOLDER
+# Paths are relative to the folder that the command is started in; options given there go first.
+"""
+
+
+def config_option() -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command ``--config FILE``: options of it that the command line does not say."""
+    return click.option(
+        "--config",
+        is_eager=True,
+        expose_value=False,
+        metavar="FILE",
+        callback=_read_into,
+        help="Options from a TOML file, as run.toml beside a result.",
+    )
+
+
+def _read_into(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
+    if value is None or context.resilient_parsing:
+        return
+    given = read_run_file(user_path(value), context.command)
+    context.default_map = {**(context.default_map or {}), **given}
+
+
+def read_run_file(path: str | Path, command: click.Command) -> dict[str, Any]:
+    """Read the options of a command from a TOML file.
+
+    Returns:
+        By the parameters' names, as click's ``default_map`` has them.
+
+    Raises:
+        UsageError: there is no such file, it is not TOML, or names what is not an option or has
+            another type.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--config {path} can't be read: {in_words(error)}") from error
+    known = {_key(item): item for item in _params(command)}
+    found: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in known:
+            raise UsageError(f"{path}: unknown option {key!r}: {suggestion(key, known)}")
+        expected = _expected(known[key])
+        if not _fits(expected, value):
+            raise UsageError(f"{path}: {key} must be {expected}, got {value!r}")
+        found[str(known[key].name)] = value
+    return found
+
+
+def write_run_file(context: click.Context, folder: Path, **settled: object) -> Path:
+    """Write what a command was told, by the command line and by a file, beside its result.
+
+    Args:
+        context: of the command.
+        folder: of the result.
+        settled: what was taken for parameters that nobody gave, by their names.
+
+    Raises:
+        AgebenchError: it can't be written.
+    """
+    lines = [_HEAD.format(name=RUN_FILE)]
+    for item in _params(context.command):
+        value = settled.get(str(item.name), context.params.get(str(item.name)))
+        if value is not None and value != ():
+            lines.append(f"{_key(item)} = {_toml(value)}\n")
+    target = folder / RUN_FILE
+    check_target(target)
+    write_whole(target, "".join(lines).encode("utf-8", "backslashreplace"))
+    return target
+
+
+def _params(command: click.Command) -> Iterator[click.Parameter]:
+    for item in command.params:
+        if item.expose_value and item.name not in NOT_OF_THE_RUN:
+            yield item
+
+
+def _key(item: click.Parameter) -> str:
+    """What a parameter is called in the file: as on the command line."""
+    if isinstance(item, click.Argument):
+        return str(item.name)
+    longest = max((name for name in item.opts if name.startswith("--")), key=len)
+    return longest.removeprefix("--")
+
+
+def _expected(item: click.Parameter) -> str:
+    if item.nargs == -1 or item.multiple:
+        return "a list of texts"
+    if isinstance(item, click.Option) and item.is_flag:
+        return "true or false"
+    if isinstance(item.type, click.types.IntParamType):
+        return "a whole number"
+    if isinstance(item.type, click.types.FloatParamType):
+        return "a number"
+    return "a text"
+
+
+def _fits(expected: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return expected == "true or false"
+    if expected == "a list of texts":
+        return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    kinds: Mapping[str, type | tuple[type, ...]] = {
+        "a whole number": int,
+        "a number": (int, float),
+        "a text": str,
+        "true or false": bool,
+    }
+    return isinstance(value, kinds[expected])
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    # JSON's text is TOML's but for DEL, which TOML wants escaped.
+    text = json.dumps(without_home(str(value)), ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")
