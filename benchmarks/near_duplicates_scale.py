@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.datasets import near_candidates, near_search
+from agebench.datasets import near_candidates, near_memory, near_search
 from agebench.datasets.duplicates import DuplicateGroup, find_duplicates, fingerprints
 from agebench.files import write_whole
 from agebench.types import Image, Sample, plain
@@ -72,8 +72,8 @@ def recall(samples: list[Sample]) -> float:
     """Return which share of the pairs of the exact answer is found as in large sets."""
     prints = fingerprints(samples, use_cache=False)
     found = []
-    for limits in ((0, near_search.MOST_LOOKS, near_search.MOST_ALIGNMENTS), (1 << 30,) * 3):
-        near_candidates.EXACT_UP_TO, near_search.MOST_LOOKS, near_search.MOST_ALIGNMENTS = limits
+    for limits in ((0, near_memory.MOST_LOOKS, near_memory.MOST_ALIGNMENTS), (1 << 30,) * 3):
+        near_candidates.EXACT_UP_TO, near_memory.MOST_LOOKS, near_memory.MOST_ALIGNMENTS = limits
         found.append(pairs_of(find_duplicates(samples, prints)))
     return len(found[0] & found[1]) / max(1, len(found[1]))
 
@@ -128,8 +128,8 @@ def main() -> None:
                     "criteria": plain(near_search.CURRENT),
                     "orders": near_candidates.ORDERS,
                     "window": near_candidates.WINDOW,
-                    "most_looks": near_search.MOST_LOOKS,
-                    "most_alignments": near_search.MOST_ALIGNMENTS,
+                    "most_looks": near_memory.MOST_LOOKS,
+                    "most_alignments": near_memory.MOST_ALIGNMENTS,
                     "curve": curve,
                 }
                 write_whole(options.out, json.dumps(content, indent=1) + "\n")

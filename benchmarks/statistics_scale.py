@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from agebench.bench.analysis import analyse
-from agebench.bench.environment import describe_environment
+from agebench.bench.environment import describe_call
 from agebench.calibration import LEVELS, score_distributions
 from agebench.types import AgeBins
 
@@ -101,7 +102,8 @@ def main() -> None:
         "process_seconds": round(own, 1),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "peak_bytes_of_the_predictions_alone": before * 1024,
-        "environment": describe_environment(),
+        "load_average": os.getloadavg()[0],
+        **describe_call(),
     }
     print(json.dumps(content, indent=1))
     RESULTS.parent.mkdir(exist_ok=True)

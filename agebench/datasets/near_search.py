@@ -23,20 +23,14 @@ from agebench.datasets.near_candidates import (
     count_batches,
     near_batches,
 )
+from agebench.datasets.near_memory import Refused, Unlike
 from agebench.errors import ImageError
 from agebench.protocols import ProgressStep
 from agebench.types import Image, Sample
 
-MOST_LOOKS = 128
-"""Pictures that are coarsely like it, but not in detail, that one is held against."""
-
-MOST_ALIGNMENTS = 16
-"""Pictures that it is aligned to without being a copy."""
-
 _COARSE_PAIRS = 1 << 14
 _LOOKS_ROUND_BY = 0.06  # between the detail of `_Looks`, which is halved in size, and the whole
 _PER_WORKER = 16
-_SMALL = 100_000
 
 _Number = TypeVar("_Number", np.float32, np.int8)
 
@@ -161,7 +155,8 @@ class NearSearch:
         self._progress = progress
         self._looks = _Looks(len(samples))
         self._joined = Joined(len(samples))
-        self._refused = _Refused(len(samples))
+        self._unlike = Unlike(len(samples))
+        self._refused = Refused(len(samples))
         self._found: list[NearPair] = []
 
     def run(self) -> list[NearPair]:
@@ -180,6 +175,8 @@ class NearSearch:
         """Leave out what is joined, was refused, or has had its share of looks."""
         roots = self._joined.roots()
         pairs = pairs.where(roots[pairs.first] != roots[pairs.second])
+        if len(pairs):
+            pairs = pairs.where(self._unlike.still_open(pairs))
         return pairs.where(self._refused.still_open(pairs)) if len(pairs) else pairs
 
     def _look(self, pairs: PairBatch) -> None:
@@ -194,6 +191,7 @@ class NearSearch:
             sure = coarse[is_alike] >= self._criteria.sure_correlation
             least = np.where(sure, *self._criteria.min_lying[::-1]) - _LOOKS_ROUND_BY
             worth = self._looks.detail(alike) >= least
+            self._unlike.add(chunk.where(~is_alike))
             self._refused.add(alike.where(~worth), aligned=False)
             self._confirm(alike.where(worth))
 
@@ -210,10 +208,11 @@ class NearSearch:
         """Compare pixels, a few pairs at once: what one joins may answer for the next."""
         for start in range(0, len(pairs), self._at_once):
             some = self._news(pairs.where(slice(start, start + self._at_once)))
-            details = list(self._pool.map(self._detail, range(len(some)), [some] * len(some)))
-            good = np.array(details, np.float64) >= self._criteria.min_detail
+            found = self._pool.map(self._detail, range(len(some)), [some] * len(some))
+            details = np.array(list(found), np.float64)
+            good = details >= self._criteria.min_detail
             for index in np.flatnonzero(good):
-                self._note(some, int(index), details[index])
+                self._note(some, int(index), float(details[index]))
             self._refused.add(some.where(~good), aligned=True)
 
     def _detail(self, index: int, pairs: PairBatch) -> float:
@@ -326,45 +325,3 @@ def _turned(values: npt.NDArray[_Number], mirrored: npt.NDArray[np.bool_]) -> np
     """Turn those pictures (n, height, width) about that are to be seen in a mirror."""
     values[mirrored] = values[mirrored][:, :, ::-1]
     return values
-
-
-class _Refused:
-    """Pairs that were looked at and are no copies, and how many of them each picture has had.
-
-    Keys are kept in two sorted arrays, a small one that grows and a large one that it is merged
-    into at times: eight bytes a pair, where a set takes a hundred.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._large = np.empty(0, np.int64)
-        self._small = np.empty(0, np.int64)
-        self._looks = np.zeros(count, np.int32)
-        self._alignments = np.zeros(count, np.int32)
-
-    def still_open(self, pairs: PairBatch) -> npt.NDArray[np.bool_]:
-        """Tell which pairs are new, and have a picture that may be compared with more."""
-        spent = (self._looks >= MOST_LOOKS) | (self._alignments >= MOST_ALIGNMENTS)
-        open_ = ~(spent[pairs.first] & spent[pairs.second])
-        keys = self._keys(pairs)
-        for known in (self._large, self._small):
-            if len(known):
-                place = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-                open_ &= known[place] != keys
-        return open_
-
-    def add(self, pairs: PairBatch, *, aligned: bool) -> None:
-        """Remember pairs that are no copies, as found by looking or by aligning."""
-        if not len(pairs):
-            return
-        tries = self._alignments if aligned else self._looks
-        for end in (pairs.first, pairs.second):
-            np.add.at(tries, end, 1)
-        self._small = np.union1d(self._small, self._keys(pairs))
-        if len(self._small) > _SMALL:
-            self._large = np.union1d(self._large, self._small)
-            self._small = np.empty(0, np.int64)
-
-    def _keys(self, pairs: PairBatch) -> npt.NDArray[np.int64]:
-        place = pairs.first.astype(np.int64) * self._count + pairs.second
-        return place * 2 + pairs.mirrored

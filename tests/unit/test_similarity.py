@@ -86,6 +86,22 @@ def test_a_copy_that_was_cut_differently_is_aligned() -> None:
     assert detail(image, moved) > 0.9 > plain
 
 
+@pytest.mark.parametrize("move", [(1.5, -1.0, 0.7), (3.0, 2.0, -2.0), (0.0, 4.0, 1.0)])
+def test_the_quick_way_finds_the_copies_and_tells_how_alike_they_are(
+    move: tuple[float, float, float],
+) -> None:
+    """What is refused at half the size is no copy; what passes is aligned as closely as ever."""
+    image = picture(5)
+    pair = thumbnail(image), thumbnail(shifted(image, *move))
+    whole = detail_correlation(*pair, worth_aligning=0.3)
+    assert whole > 0.9
+    assert detail_correlation(*pair, worth_aligning=0.3, quick=True) == pytest.approx(
+        whole, abs=0.1
+    )
+    other = thumbnail(picture(6))
+    assert detail_correlation(pair[0], other, worth_aligning=-1, quick=True) < 0.8
+
+
 def test_brightness_does_not_count_and_other_detail_does() -> None:
     image = picture(5)
     assert detail(image, np.asarray(image * 0.5 + 60, np.uint8)) > 0.95
