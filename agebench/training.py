@@ -32,6 +32,7 @@ from agebench.train.checkpoint import (
 )
 from agebench.train.curves import draw_curves
 from agebench.train.evaluate import predicted_years, weights_of
+from agebench.train.footprint import check_footprint
 from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
 from agebench.train.loop import BEST_FILE, Trainer
 from agebench.train.losses import LOSSES
@@ -96,12 +97,15 @@ def train(
         UsageError: the folder holds a run with other settings.
         MissingDependencyError: TensorBoard is asked for and not installed.
         AgebenchError: the data can't be read, the loss diverged, another run is at work in the
-            folder, or the disk or the memory is full.
+            folder, the disk or the memory is full, or a step needs more memory than there is.
     """
     if tensorboard:
         tensorboard_writer()  # not found out after all pictures were read
     with join_world(settings.device) as world:
-        world.share(settings.batch)  # before pictures are read for nothing
+        rows = world.share(settings.batch)  # before pictures are read for nothing
+        footprint = check_footprint(settings, rows.stop - rows.start, world.device)
+        if footprint and world.leads:
+            say(footprint)
         with (
             gone_if_empty(folder) if world.leads else contextlib.nullcontext(),
             alone_in(folder) if world.leads else contextlib.nullcontext(),

@@ -17,7 +17,8 @@ import click
 from agebench import __version__
 from agebench.call_limit import limited_by_default
 from agebench.cli.native_stderr import caught_words
-from agebench.cli.signals import orderly_ends
+from agebench.cli.signals import Terminated, orderly_ends
+from agebench.cli.tightness import address_space, require_room, told
 from agebench.errors import AgebenchError, UsageError, in_words, inert, suggestion
 
 VERBS = {
@@ -56,6 +57,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
+        require_room(cmd_name)
         module = import_module(f"agebench.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
@@ -127,9 +129,10 @@ def _run(arguments: list[str] | None) -> int:
             raise  # click ends so where a shell asks it to complete a line
         # OpenBLAS raises SIGINT where it can't have a thread, as if somebody had pressed Ctrl-C.
         if isinstance(error, (click.exceptions.Abort, RuntimeError)) and not _threads_can_start():
+            limit = address_space()
             _fail(
                 "no further thread can be started: raise the limits of this shell (ulimit -u, "
-                f"-v), or end other programs; {_UNFINISHED}"
+                f"-v), or end other programs; {f'{limit}; ' if limit else ''}{_UNFINISHED}"
             )
             return 1
         return _failed(error, arguments)
@@ -139,22 +142,23 @@ def _run(arguments: list[str] | None) -> int:
 def _failed(error: BaseException, arguments: list[str] | None) -> int:
     """Say in a sentence what ended the run, and return the exit code."""
     if isinstance(error, click.exceptions.Abort):
-        usual = "interrupted: nothing was written that could be taken for a whole result"
-        _fail(str(error) or usual)
+        _fail(_why_interrupted(error))
         return INTERRUPTED
     if isinstance(error, click.ClickException):
         wrong_usage = isinstance(error, click.UsageError)
         _fail(error.format_message(), _usage_hint(arguments) if wrong_usage else "")
         return 2 if wrong_usage else 1
     if isinstance(error, AgebenchError):
-        _fail(str(error), _usage_hint(arguments) if isinstance(error, UsageError) else "")
+        hint = _usage_hint(arguments) if isinstance(error, UsageError) else ""
+        _fail(told(error, str(error)), hint)
         return error.exit_code
     if isinstance(error, MemoryError):
-        _fail("there is not enough memory: take fewer or smaller pictures at once")
+        full = "there is not enough memory: take fewer or smaller pictures at once"
+        _fail(told(error, full))
     elif isinstance(error, OSError):
         _drop_stdout()
         if not isinstance(error, BrokenPipeError):
-            _fail(f"can't go on: {error}")
+            _fail(told(error, f"can't go on: {error}"))
     elif isinstance(error, SystemExit):
         _fail_exit(error)
     else:
@@ -168,6 +172,14 @@ def _fail_exit(error: SystemExit) -> None:
         _drop_stdout()
     else:
         _fail(f"code of others called sys.exit({error.code}) in the middle; {_UNFINISHED}")
+
+
+def _why_interrupted(error: click.exceptions.Abort) -> str:
+    if str(error):
+        return str(error)
+    signalled = error.__context__
+    reason = signalled.reason if isinstance(signalled, Terminated) else ""
+    return reason or "interrupted: nothing was written that could be taken for a whole result"
 
 
 def _prepare_streams() -> None:
@@ -195,10 +207,11 @@ def _fail_unforeseen(error: BaseException) -> None:
         traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
-    _fail(
+    sentence = (
         f"{in_words(error)}{place}: a fault of agebench or of a plug-in; {_UNFINISHED}; "
         "AGEBENCH_TRACEBACK=1 shows all of it"
     )
+    _fail(told(error, sentence, unforeseen=True))
 
 
 def _drop_stdout() -> None:

@@ -10,14 +10,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from agebench.cli.tightness import spare_processor_time
+
 GRACE_S = 10.0
 """So long the clean-up may take, and code outside of Python may go on, before the process ends."""
 
-_NAMES = ("SIGTERM", "SIGHUP")
+_NAMES = ("SIGTERM", "SIGHUP", "SIGXCPU")
+_REASONS = {
+    "SIGXCPU": "the processor time that this shell allows (ulimit -t) is used up: raise the limit; "
+    "nothing was written that could be taken for a whole result"
+}
 
 
 class Terminated(KeyboardInterrupt):
     """The process was asked to end by another signal than Ctrl-C's."""
+
+    @property
+    def reason(self) -> str:
+        """What the signal says, in words; "" where it does not say why."""
+        return _REASONS.get(str(self), "")
 
 
 class Ended:
@@ -40,12 +51,13 @@ class Ended:
 
 @contextmanager
 def orderly_ends() -> Iterator[Ended]:
-    """Have SIGTERM and SIGHUP raise inside, as Ctrl-C does.
+    """Have SIGTERM, SIGHUP and the end of the processor time raise inside, as Ctrl-C does.
 
     By default they end a process on the spot: temporary folders stay.  Signals that are ignored
     (as by `nohup`) stay so.
     """
     ended = Ended()
+    spare_processor_time()
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
     mine = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
     if threading.current_thread() is not threading.main_thread() or not mine:

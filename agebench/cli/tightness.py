@@ -1,0 +1,94 @@
+"""What this process may take, where somebody limited it: such limits look like faults elsewhere."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Iterator
+
+from agebench.errors import AgebenchError
+
+if sys.platform != "win32":  # which has no such limits
+    import resource
+
+_WORDS = ("failed to map segment", "annot allocate memory", "std::bad_alloc", "MemoryError")
+
+_NEEDED_BYTES = {"train": 1_400_000_000, "augment-preview": 1_400_000_000}
+"""With less PyTorch's import ends the process (seen with 2.13 for processors: 1.0 GB; 1.5 do)."""
+
+CPU_RESERVE_S = 1
+"""Seconds before the hard limit of processor time at which a run is ended in order."""
+
+
+def address_space() -> str:
+    """Return how far the address space is limited, in words; "" where it is not.
+
+    >>> address_space() in ("", address_space())
+    True
+    """
+    allowed = _allowed_bytes()
+    if allowed is None:
+        return ""
+    return f"the address space of this process is limited to {allowed / 1e6:,.0f} MB (ulimit -v)"
+
+
+def _allowed_bytes() -> int | None:
+    if sys.platform == "win32":
+        return None
+    soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
+def require_room(verb: str) -> None:
+    """Refuse a verb whose libraries do not say that they lack memory, but end the process.
+
+    Raises:
+        AgebenchError: the address space is limited to less than they need.
+    """
+    needed, allowed = _NEEDED_BYTES.get(verb, 0), _allowed_bytes()
+    if allowed is not None and allowed < needed:
+        raise AgebenchError(
+            f"{address_space()}: PyTorch alone needs {needed / 1e6:,.0f} MB for '{verb}': raise it"
+        )
+
+
+def told(error: BaseException, sentence: str, *, unforeseen: bool = False) -> str:
+    """Return a sentence on an error, with the limit before it where that is likely the reason.
+
+    Args:
+        error: what ended the run.
+        sentence: what would be said without a limit.
+        unforeseen: nobody knows where it comes from.
+    """
+    limit = address_space()
+    if not limit or not (unforeseen or any(map(_is_short, _chain(error)))):
+        return sentence
+    return f"{limit}, which is too little here: raise it (what failed: {sentence})"
+
+
+def spare_processor_time() -> None:
+    """Have the system ask for an end a little before its hard limit, not with it.
+
+    Shells set both limits at once, and then a process is killed without a word.
+    """
+    if sys.platform == "win32":
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    if hard != resource.RLIM_INFINITY and soft == hard and hard > CPU_RESERVE_S:
+        resource.setrlimit(resource.RLIMIT_CPU, (hard - CPU_RESERVE_S, hard))
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_short(error: BaseException) -> bool:
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN):
+        return True
+    return any(word in str(error) for word in _WORDS)

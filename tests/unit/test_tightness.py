@@ -1,0 +1,95 @@
+"""Limits of the shell: a sentence that names them, and no word of a fault of agebench."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image as PillowImage
+
+from agebench.cli.tightness import told
+from agebench.errors import AgebenchError
+
+if sys.platform == "win32":
+    pytest.skip("limits of Unix", allow_module_level=True)
+
+import resource
+
+
+def _run(
+    *arguments: str, memory_mb: int | None = None, seconds: int | None = None, **variables: str
+) -> subprocess.CompletedProcess[bytes]:
+    def limit() -> None:
+        if memory_mb is not None:
+            resource.setrlimit(resource.RLIMIT_AS, (memory_mb * 10**6,) * 2)
+        if seconds is not None:
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+
+    return subprocess.run(  # noqa: S603 - arguments of this file
+        [sys.executable, "-P", *arguments],
+        check=False,
+        capture_output=True,
+        preexec_fn=limit,
+        timeout=900,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **variables},
+    )
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="others do not keep the limit")
+@pytest.mark.parametrize("memory_mb", [450, 560, 615])
+def test_a_limited_address_space_is_named(tmp_path: Path, memory_mb: int) -> None:
+    for age in (20, 30):
+        (tmp_path / str(age)).mkdir()
+        PillowImage.new("RGB", (32, 32), "gray").save(tmp_path / str(age) / "a.png")
+    call = ("doctor", "--dataset", "folders", str(tmp_path))
+    done = _run("-m", "agebench", *call, memory_mb=memory_mb)
+    said = done.stderr.decode()
+    assert "Traceback" not in said
+    assert done.returncode in (0, 1)
+    if done.returncode:
+        assert "the address space of this process is limited to" in said
+
+
+@pytest.mark.parametrize("verb", ["train", "augment-preview"])
+def test_what_would_end_in_a_crash_is_refused(verb: str) -> None:
+    done = _run("-m", "agebench", verb, "-o", "nowhere", memory_mb=1000)
+    assert done.returncode == 1
+    assert b"limited to 1,000 MB (ulimit -v): PyTorch alone needs" in done.stderr
+
+
+def test_processor_time_ends_in_order() -> None:
+    program = (
+        "import importlib\n"
+        "main = importlib.import_module('agebench.cli.main')\n"
+        "@main.cli.command('spin')\n"
+        "def spin():\n"
+        "    while True: pass\n"
+        "main.VERBS['spin'] = ''\n"
+        "main._LazyGroup.get_command = lambda *_: spin\n"
+        "main.main(['spin'])\n"
+    )
+    done = _run("-c", program, seconds=3)
+    assert done.returncode == 152
+    assert b"the processor time that this shell allows (ulimit -t) is used up" in done.stderr
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_consoles_of_any_encoding(encoding: str) -> None:
+    done = _run("-m", "agebench", "report", "nowhere\u2603", PYTHONIOENCODING=encoding)
+    assert done.returncode == 2
+    assert done.stderr.decode(encoding).startswith("agebench: there is no file nowhere")
+
+
+def test_only_what_lacks_memory_is_laid_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert told(MemoryError(), "full") == "full"
+    monkeypatch.setattr("agebench.cli.tightness._allowed_bytes", lambda: 600_000_000)
+    limited = "limited to 600 MB (ulimit -v), which is too little here: raise it (what failed: it)"
+    assert told(AgebenchError("it"), "it") == "it"
+    for short in (MemoryError(), ImportError("x.so: failed to map segment"), OSError(12, "no")):
+        outer = AgebenchError("it")
+        outer.__cause__ = short
+        assert limited in told(outer, "it")
+    assert limited in told(ValueError("odd"), "it", unforeseen=True)

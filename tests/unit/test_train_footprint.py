@@ -1,0 +1,52 @@
+"""The memory of a training step, told before pictures are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
+import torch
+
+from agebench.errors import AgebenchError
+from agebench.train import footprint
+from agebench.train.losses import LOSSES
+from agebench.train.networks import build_network
+from agebench.train.settings import TrainSettings, settings_from
+
+
+def _settings(size_hw: Sequence[int], depth: int = 10, width: int = 4) -> TrainSettings:
+    trunk = {"depth": depth, "width": width}
+    view = {"region": "chip", "size_hw": list(size_hw), "trunk": trunk}
+    return settings_from({"model": {"views": {"face": view}, "dense": 8}}, "made")
+
+
+def test_it_is_what_a_real_forward_pass_keeps() -> None:
+    settings, rows = _settings((64, 48)), 6
+    model = build_network(settings.model, LOSSES[settings.loss.name].head).eval()
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model({"face": torch.rand(rows, 3, 64, 48)}, {"face": torch.ones(rows, 1)})
+    for parameter in model.parameters():
+        kept.pop(parameter.untyped_storage().data_ptr(), None)
+    weights = sum(4 * parameter.numel() for parameter in model.parameters())
+    expected = 5 * weights + sum(kept.values()) + 4 * rows * 3 * 64 * 48
+    assert footprint.step_bytes(settings, rows) == pytest.approx(expected, rel=0.02)
+    assert expected - 5 * weights < footprint._at_most(settings, rows)
+
+
+def test_absurd_sizes_are_refused_and_large_ones_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint, "_free_bytes", lambda _device: 16_000_000_000)
+    here = torch.device("cpu")
+    assert footprint.check_footprint(_settings((32, 32)), 8, here) == ""
+    with pytest.raises(AgebenchError, match=r"view face: 2048x2048\) takes about .* GB .*16\.0 GB"):
+        footprint.check_footprint(_settings((2048, 2048)), 512, here)
+    told = footprint.check_footprint(_settings((2048, 2048)), 32, here)
+    assert told.startswith("a step of 32 pictures (view face: 2048x2048) takes about ")
