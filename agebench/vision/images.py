@@ -20,7 +20,7 @@ from PIL import ImageOps, UnidentifiedImageError, features
 from agebench.errors import ImageError
 from agebench.regular import is_regular, read_regular
 from agebench.types import Image
-from agebench.vision.jpeg import ending_with_its_data
+from agebench.vision.jpeg import MOST_SCANS, Scans, ending_with_its_data, several_scans
 from agebench.vision.opencv import cv2
 
 MAX_PIXELS = 100_000_000
@@ -190,20 +190,42 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         ImageError: not a picture, truncated, damaged or too large.
     """
     header = _open_header(data, name, max_pixels)
+    scans = several_scans(data) if header.format == "JPEG" else None
+    if scans is not None:
+        _require_whole(scans, name)
     # OpenCV does not scale a PPM of another depth than 8 bits.
     by_pillow = header.format in ("PPM", "AVIF", "HEIF", "JPEG2000")
     if header.mode not in _PLAIN_MODES or header.has_transparency_data or by_pillow:
         return from_pillow(header, name)
     try:
         whole = ending_with_its_data(data) if header.format == "JPEG" else data
-        decoded = cv2.imdecode(np.frombuffer(whole, np.uint8), cv2.IMREAD_COLOR)
+        decoded = _by_opencv(whole)
+        # More data change the pixels where the decoder did not have enough.
+        if scans is not None and not _equal(decoded, _by_opencv(scans.filled)):
+            raise ImageError(f"{name}: truncated or damaged JPEG picture (its last scan is cut)")
     except cv2.error as error:
         raise ImageError(f"{name}: truncated or damaged picture ({error.err})") from error
     if decoded is None:
         if header.format == "GIF":
             return from_pillow(header, name)
         raise ImageError(f"{name}: truncated or damaged {header.format} picture")
-    return np.asarray(decoded, np.uint8)
+    return decoded
+
+
+def _require_whole(scans: Scans, name: str) -> None:
+    if scans.count > MOST_SCANS:
+        raise ImageError(f"{name}: a JPEG of {scans.count:,} scans, the limit is {MOST_SCANS}")
+    if not scans.complete:
+        raise ImageError(f"{name}: truncated or damaged JPEG picture (its last scans are missing)")
+
+
+def _by_opencv(data: bytes) -> Image | None:
+    decoded = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    return None if decoded is None else np.asarray(decoded, np.uint8)
+
+
+def _equal(first: Image | None, second: Image | None) -> bool:
+    return first is not None and second is not None and np.array_equal(first, second)
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:

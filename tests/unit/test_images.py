@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import struct
@@ -304,6 +305,44 @@ def test_a_jpeg_whose_data_end_early_is_refused(damage: str, restart: int) -> No
     assert np.array_equal(decode_image(data, "whole.jpg"), _by_opencv(data))
     trailer = data + b"what some cameras put behind"
     assert np.array_equal(decode_image(trailer, "more.jpg"), _by_opencv(data))
+
+
+def _several_scans(pixels: Image, kind: str) -> bytes:
+    if kind in ("by OpenCV", "restarts"):
+        every = [cv2.IMWRITE_JPEG_RST_INTERVAL, 8 if kind == "restarts" else 0]
+        done, encoded = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, *every])
+        assert done
+        return encoded.tobytes()
+    picture = PillowImage.fromarray(pixels).convert("L" if kind == "gray" else "RGB")
+    stream = io.BytesIO()
+    sampling = 0 if kind == "full colour" else 2
+    picture.save(stream, "JPEG", progressive=True, quality=88, subsampling=sampling)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["by OpenCV", "gray", "full colour", "half colour", "restarts"])
+@pytest.mark.parametrize("tail", ["nothing", "end marker", "zeros"])
+def test_a_progressive_jpeg_whose_data_end_early_is_refused(kind: str, tail: str) -> None:
+    rng = np.random.default_rng(3)
+    coarse = rng.integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    data = _several_scans(np.asarray(cv2.resize(coarse, (128, 96)), np.uint8), kind)
+    assert np.array_equal(decode_image(data, "whole.jpg"), _by_opencv(data))
+    trailer = data + b"what some cameras put behind\xff\xd9"
+    assert np.array_equal(decode_image(trailer, "more.jpg"), _by_opencv(data))
+    start = data.index(b"\xff\xda")
+    for end in np.linspace(start + 20, len(data) - 3, 25).astype(int).tolist():
+        part = data[:end].rstrip(b"\xff")
+        rest = {"nothing": b"", "end marker": b"\xff\xd9", "zeros": bytes(len(data) - end)}[tail]
+        # Refused, unless the bits that are gone were those that are taken for missing ones.
+        with contextlib.suppress(ImageError):
+            assert np.array_equal(decode_image(part + rest, "part.jpg"), _by_opencv(data))
+
+
+def test_scans_without_end_are_refused() -> None:
+    data = _several_scans(np.zeros((16, 16, 3), np.uint8), "half colour")
+    start = data.rindex(b"\xff\xda")
+    with pytest.raises(ImageError, match=r"JPEG of 3,0\d\d scans, the limit is 200"):
+        decode_image(data[:start] + 3000 * data[start:-2] + data[-2:], "bomb.jpg")
 
 
 @pytest.mark.parametrize("form", [{"progressive": True}, {"optimize": True}, {"quality": 3}])
