@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +18,9 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.report.joining import join
 from agebench.report.reading import read_result
 from agebench.suite.board import read_board
+from agebench.suite.cells import cells_of
 from agebench.suite.leaderboard import BOARD, Outcome, make_leaderboard
+from agebench.suite.parts import measure_part, parts_of
 from agebench.suite.plan import SuitePlan, read_plan
 from agebench.suite.run import RunOptions
 from agebench.suite.standing import standings
@@ -253,3 +257,34 @@ def test_the_help_of_each_part_fits_a_terminal() -> None:
             lines = done.output.splitlines()
             assert len(lines) <= 24
             assert max(map(len, lines)) <= 79
+
+
+def test_in_parts_it_is_the_same_suite(suite: Path) -> None:
+    suite.write_text(
+        SUITE.replace('sets = ["first"]', 'sets = ["first"]\ncontenders = ["constant years=40"]')
+    )
+    plan = read_plan(suite)
+    parts = parts_of(plan)
+    assert [len(cells_of(part)) for part in parts] == [2, 2 + 3]
+    whole = _make(suite, "whole")
+    folders = [
+        measure_part(part, suite.parent / f"part{at}", suite.parent)
+        for at, part in enumerate(parts)
+    ]
+    outcome = _make(suite, "joined", joined=folders)
+    assert {item.state for item in outcome.report.cells} == {"joined"}
+    assert _page(outcome) == _page(whole)
+
+
+@pytest.mark.slow
+def test_the_documented_example_of_ray_makes_the_same_page(suite: Path) -> None:
+    pytest.importorskip("ray", reason="needs Ray (pip install agebench[ray])")
+    text = (Path(__file__).parents[2] / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+    blocks = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
+    (code,) = [block for block in blocks if "import ray" in block]
+    done = subprocess.run(  # noqa: S603 - our own example
+        [sys.executable, "-c", code], cwd=suite.parent, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    page = (suite.parent / "OUT" / "leaderboard.html").read_text()
+    assert re.sub(r"20\d\d-\d\d-\d\d", "DAY", page) == _page(_make(suite, "whole"))
