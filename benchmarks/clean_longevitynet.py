@@ -13,7 +13,9 @@ and of the photograph; the last is sometimes the year of something else.  Kept i
 
 A face photographed in the year y of somebody born in b is y - b or y - b - 1 years old: the list
 says y - b - 0.5.  Of every ten people one is held out, by a hash of the name.  Written are
-`train/list.csv` and `held-out/list.csv` (path, age, identity, sha256), for the data set `csv`.
+`train/list.csv` and `held-out/list.csv` (path, age, identity, sha256), for the data set `csv`; and
+`held-out-unchecked/list.csv`, where what the two models contradict is left in: a leaderboard that
+they are on must not leave out what they find hard.
 
     python -m benchmarks.clean_longevitynet LONGEVITYNET/datasets -o LIST_FOLDER \
         --kept pretrained/multicrop-resnet.training-hashes.bin
@@ -128,7 +130,8 @@ def main() -> None:
     kept = one & ~wrong
     out = np.array([held_out(item.identity or "") for item in answers.samples])
     rows = list(zip(answers.samples, answers.hashes, strict=True))
-    for name, chosen in (("train", kept & ~out), ("held-out", kept & out)):
+    lists = (("train", kept & ~out), ("held-out", kept & out), ("held-out-unchecked", one & out))
+    for name, chosen in lists:
         picked = [rows[index] for index in np.flatnonzero(chosen)]
         count = write_list(given.out / name, picked)
         print(f"{name}: {count:,} pictures")
