@@ -126,6 +126,12 @@ def _open_other(against: str, root: Path) -> Dataset:
     show_default=True,
     help="Pictures decoded at once.",
 )
+@click.option(
+    "--fail-if",
+    multiple=True,
+    metavar="GATE",
+    help="Exit with 1 if 'broken>0', 'near>5', ...",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, no tables.")
 def command(
     root: Path,
@@ -134,6 +140,7 @@ def command(
     out: Path | None,
     near: bool,
     workers: int,
+    fail_if: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Look for broken files, copies, contradicting ages and leaks between data sets.
@@ -141,9 +148,11 @@ def command(
     ROOT is the folder or table of a data set.  Nothing in it is changed.
     """
     from agebench.bench.results import prepare_folder
+    from agebench.cli.doctor_gates import read_count_gates, require_counts
     from agebench.cli.doctor_report import print_report, report_json, write_report
     from agebench.datasets.doctor import examine, shared_pictures
 
+    gates = read_count_gates(fail_if, near=near, against=against is not None)
     if out is not None:
         _refuse_out(out, root, against)
     here = open_dataset(dataset, root)
@@ -183,3 +192,4 @@ def command(
             console.print(line, soft_wrap=True, markup=False, highlight=False)
     if not diagnosis.decoded:
         raise AgebenchError(f"none of the {diagnosis.pictures} pictures in {root} can be decoded")
+    require_counts(gates, diagnosis, shared)

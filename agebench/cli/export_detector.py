@@ -1,4 +1,4 @@
-"""Which detector `agebench export-onnx --detector` means."""
+"""Which detector `agebench export-onnx --export-detector` means."""
 
 from __future__ import annotations
 

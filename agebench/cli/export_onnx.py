@@ -48,14 +48,14 @@ class _Faces:
     seed: int
 
 
-_OF_FACES = ("root", "face_detector", "protocol", "part", "sample", "seed")
+_OF_FACES = ("root", "detector", "face_detector", "protocol", "part", "sample", "seed")
 """Options of the faces of `--dataset`."""
 
 
 @click.command("export-onnx", epilog=EPILOG, short_help="A model as one ONNX file, proven equal.")
 @click.argument("model", nargs=-1, metavar="[CHECKPOINT | ESTIMATOR [key=value]...]")
 @click.option("-o", "--out", type=FilePath(), required=True, help="File to write.")
-@click.option("--detector", metavar="NAME [key=value]", help="Export a face detector instead.")
+@click.option("--export-detector", metavar="NAME", help="A face detector, not a model.")
 @rare_option("--name", help="What the file calls the model.")
 @click.option("--flip", is_flag=True, help="Average over the mirror image; takes longer.")
 @click.option("--fp16", is_flag=True, help="In half precision.")
@@ -64,7 +64,8 @@ _OF_FACES = ("root", "face_detector", "protocol", "part", "sample", "seed")
 @rare_option("--no-check", is_flag=True, help="Leave the comparison with the source out.")
 @click.option("--dataset", help="Compare on its faces, not made-up ones.")
 @click.option("--root", type=FilePath(), help="Folder or file it lies in.")
-@rare_option("--face-detector", help="Finds the real faces; chosen as by 'compare' if not given.")
+@rare_option("--detector", help="Finds the real faces; chosen as by 'compare' if not given.")
+@rare_option("--face-detector", help="Earlier name of --detector.")
 @click.option("--protocol", help="Protocol or split file of it.")
 @click.option("--part", help="Part of the protocol.")
 @rare_option("--sample", type=int, default=128, show_default=True, help="So many real pictures.")
@@ -75,7 +76,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     context: click.Context,
     model: tuple[str, ...],
     out: Path,
-    detector: str | None,
+    export_detector: str | None,
     name: str | None,
     flip: bool,
     fp16: bool,
@@ -84,6 +85,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     no_check: bool,
     dataset: str | None,
     root: Path | None,
+    detector: str | None,
     face_detector: str | None,
     protocol: str | None,
     part: str | None,
@@ -100,16 +102,18 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     check_target(out)
     if fp16 and int8:
         raise UsageError("--fp16 and --int8 exclude each other: give one of them")
-    if (detector is None) == (not model):
-        raise UsageError("name a checkpoint or an estimator, or a detector with --detector")
-    if detector is not None:
-        given = ("name", "flip", "fp16", "int8", "tolerance", "dataset", *_OF_FACES)
+    export_detector, detector = _by_their_names(model, export_detector, detector, face_detector)
+    if (export_detector is None) == (not model):
+        raise UsageError("name a checkpoint or an estimator, or a detector with --export-detector")
+    if export_detector is not None:
+        of_faces = [name for name in _OF_FACES if name != "detector" or detector is not None]
+        given = ("name", "flip", "fp16", "int8", "tolerance", "dataset", *of_faces)
         refuse_given(
             context,
             given,
             "is not for a detector: that is exported in float32, as it is, on generated pictures",
         )
-        _detector(detector, out, check=not no_check)
+        _detector(export_detector, out, check=not no_check)
         return
     names = join_options(model)
     if len(names) != 1:
@@ -119,12 +123,30 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
     from agebench.bench.trial import try_models
 
-    try_models(detectors=[face_detector])
-    faces = _Faces(dataset, root, face_detector, protocol, part, sample, seed)
+    try_models(detectors=[detector])
+    faces = _Faces(dataset, root, detector, protocol, part, sample, seed)
     precision = "float16" if fp16 else "int8" if int8 else "float32"
     allowed = _tolerance(tolerance, precision)  # before a file is downloaded for nothing
     candidate = _named(_candidate(names[0], flip=flip), name)
     _estimator(candidate, out, faces, precision, allowed, check=not no_check)
+
+
+def _by_their_names(
+    model: tuple[str, ...], exported: str | None, detector: str | None, face_detector: str | None
+) -> tuple[str | None, str | None]:
+    """Return which detector is exported and which finds faces; earlier names are taken, and said.
+
+    ``--detector`` once named what is exported; in all other verbs it names what finds faces.
+    """
+    if detector is not None and face_detector is not None:
+        raise UsageError("--face-detector is the earlier name of --detector: give one of them")
+    if face_detector is not None:
+        click.echo("agebench: --face-detector is now called --detector", err=True)
+        return exported, face_detector
+    if detector is not None and not model and exported is None:
+        click.echo("agebench: --detector without a model is now called --export-detector", err=True)
+        return detector, None
+    return exported, detector
 
 
 def _refuse_idle(

@@ -60,6 +60,8 @@ class _LazyGroup(click.Group):
         require_room(cmd_name)
         module = import_module(f"agebench.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
+        if _COMPLETION in os.environ:
+            import_module("agebench.cli.completing").offer_names(command)
         return command
 
     def resolve_command(

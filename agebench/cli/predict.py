@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -236,7 +235,7 @@ def _report(tally: Tally, *, timings: bool) -> None:
         pictures = "picture" if tally.resumed == 1 else "pictures"
         say(f"{tally.resumed:,} {pictures} had been finished before")
     if timings:
-        say("time: " + json.dumps({name: round(ms) for name, ms in tally.stage_ms.items()}) + " ms")
+        _print_times(tally)
     failed = sum(tally.failures.values())
     if tally.pictures == failed == 1 and not (tally.answered or tally.resumed):
         say(f"{tally.problems[0].name}: {tally.problems[0].reason}")
@@ -248,6 +247,23 @@ def _report(tally: Tally, *, timings: bool) -> None:
         listed = ", ".join(f"{count} {status}" for status, count in sorted(tally.failures.items()))
         say(f"{failed} without an answer ({listed}):")
     _list_problems(tally, failed + tally.not_drawn)
+
+
+def _print_times(tally: Tally) -> None:
+    """A table on stderr: time of each stage in all, per picture, and its share."""
+    from rich.console import Console
+    from rich.table import Table
+
+    total = sum(tally.stage_ms.values())
+    table = Table("stage", title="Time by stage, all processes together", title_justify="left")
+    # A video's frames are not counted as pictures.
+    each = ("ms per picture",) if tally.pictures else ()
+    for title in ("ms in all", *each, "share"):
+        table.add_column(title, justify="right")
+    for name, ms in [*tally.stage_ms.items(), ("all", total)]:
+        per = (f"{ms / tally.pictures:,.1f}",) if tally.pictures else ()
+        table.add_row(name, f"{ms:,.0f}", *per, f"{ms / total:.0%}" if total else "-")
+    Console(stderr=True).print(table)
 
 
 def _list_problems(tally: Tally, count: int) -> None:

@@ -157,7 +157,7 @@ def own_size(layout: Path, config: str) -> tuple[int, int]:
 
 
 def _exported(path: Path, size: int | str | None) -> _Files:
-    """Return a file of ``agebench export-onnx --detector``, which fixes version and size."""
+    """Return a file of ``agebench export-onnx --export-detector``, which fixes version and size."""
     from agebench.export.detector_file import read_detector_file
 
     read = read_detector_file(path)
@@ -176,7 +176,7 @@ class YoloFace500k:
 
     Args:
         path: another network's ``.weights``, with its ``.cfg`` beside it, which says the size of
-            its input; or an ``.onnx`` file of ``agebench export-onnx --detector``.
+            its input; or an ``.onnx`` file of ``agebench export-onnx --export-detector``.
         runtime: "cv2dnn", the default, or "onnxruntime", for which the files are converted.
         device: as the runtime knows it; "cpu" if left out.
         version: "v2" or the older "v1".

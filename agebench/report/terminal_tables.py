@@ -285,15 +285,25 @@ def _few(result: CompareResult) -> list[str]:
     missed = scores[0].missed if scores else 0
     if missed > MANY_MISSED * result.pictures.total:
         reference = result.about["detector"]["reference"]
-        remarks.append(
-            f"NO FACE in {missed} of {result.pictures.total} pictures by {reference}: another "
-            "detector may find them ('agebench ls detectors'), or 'aligned' where the pictures "
-            "are faces cut out alike."
-        )
+        told = f"NO FACE in {missed} of {result.pictures.total} pictures by {reference}"
+        remarks.append(f"{told}: {_other_detector(result)}.")
     scored = max((score.scored for score in scores), default=0)
     if scored < FEW_PICTURES:
         remarks.append(f"Pictures scored: ONLY {scored}. Such figures say next to nothing.")
     return remarks
+
+
+def _other_detector(result: CompareResult) -> str:
+    """Advice that does not send anybody to where they are, or away from what fits the pictures."""
+    detector, dataset = result.about["detector"], result.about["dataset"]
+    if detector["layout"]:
+        return "they are not chips of the layout that it expects: name a detector that looks"
+    if dataset["aligned"]:
+        return "they are aligned chips, for which --detector aligned is right"
+    return (
+        "another detector may find them ('agebench ls detectors'), or 'aligned' where the "
+        "pictures are faces cut out alike"
+    )
 
 
 def _scores(result: CompareResult) -> list[Score]:

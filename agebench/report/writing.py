@@ -10,13 +10,13 @@ from agebench.errors import AgebenchError, UsageError, suggestion
 from agebench.files import check_target, write_whole
 from agebench.report import page, tables
 from agebench.report.changes import changes
+from agebench.report.formats import FORMATS
 from agebench.report.gallery import check_root
 from agebench.report.joining import Joined, join
 from agebench.report.reading import ResultFile, SweepFile
 from agebench.report.rows_errors import RANKING_COLUMNS
 from agebench.types import plain
 
-FORMATS = ("html", "md", "tex", "csv")
 REPORT_NAME = "report"
 
 

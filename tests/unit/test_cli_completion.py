@@ -44,6 +44,22 @@ def test_verbs_and_options_are_completed(answer: Answer, line: str, expected: li
     assert found == expected
 
 
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("agebench compare multicrop-resnet-s", ["multicrop-resnet-small"]),
+        ("agebench compare --dataset fg", ["fgnet"]),
+        ("agebench predict --detector yo", ["yoloface-500k", "yolov8-face"]),
+        ("agebench split X --protocol utkface-fu", ["utkface-full", "utkface-full-2"]),
+        ("agebench report x --format tex,m", ["tex,md"]),
+        ("agebench export-onnx --export-detector yolof", ["yoloface-500k"]),
+    ],
+)
+def test_names_are_completed(answer: Answer, line: str, expected: list[str]) -> None:
+    found = [text.partition(",")[2] for text in answer(line).splitlines()]
+    assert found == expected
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_lines_of_the_quick_start_give_a_script(answer: Answer, shell: str) -> None:
     assert "agebench" in answer("agebench", f"{shell}_source")

@@ -71,17 +71,23 @@ def test_an_estimator_is_exported_and_compared_on_real_faces(
         (("constant", "caffe-age-net"), "expected one model, got 2"),
         (("x", "--fp16", "--int8"), "exclude each other"),
         (("x", "--int8"), "--int8 needs --dataset"),
-        (("x", "--detector", "yunet"), "name a checkpoint or an estimator"),
-        (("--detector", "yunet"), "'yunet' can't be exported: yoloface-500k can"),
-        (("--detector", "yoloface-500k confidence=0.1"), "is not part of an exported"),
-        (("--detector", "yoloface-500k version=v9"), "unknown version 'v9'"),
-        (("--detector", "yoloface-500k", "--fp16"), "exported in float32"),
-        (("--detector", "yoloface-500k", "--name", "a"), "--name is not for a detector"),
-        (("--detector", "yoloface-500k", "--tolerance", "5"), "--tolerance is not for a detector"),
-        (("--detector", "yoloface-500k", "--root", "/none"), "--root is not for a detector"),
-        (("--detector", "yoloface-500k", "--sample", "3"), "--sample is not for a detector"),
-        (("--detector", "yoloface-500k", "--face-detector", "z"), "--face-detector is not for"),
-        (("--detector", "yoloface-500k", "--seed", "0"), "--seed is not for a detector"),
+        (("x", "--export-detector", "yunet"), "name a checkpoint or an estimator"),
+        (("--detector", "yunet"), "--detector without a model is now called --export-detector"),
+        (("x", "--detector", "a", "--face-detector", "b"), "is the earlier name of --detector"),
+        (("x", "--detector", "yunet"), "--detector needs --dataset"),
+        (("--export-detector", "yunet"), "'yunet' can't be exported: yoloface-500k can"),
+        (("--export-detector", "yoloface-500k confidence=0.1"), "is not part of an exported"),
+        (("--export-detector", "yoloface-500k version=v9"), "unknown version 'v9'"),
+        (("--export-detector", "yoloface-500k", "--fp16"), "exported in float32"),
+        (("--export-detector", "yoloface-500k", "--name", "a"), "--name is not for a detector"),
+        (
+            ("--export-detector", "yoloface-500k", "--tolerance", "5"),
+            "--tolerance is not for a detector",
+        ),
+        (("--export-detector", "yoloface-500k", "--root", "/none"), "--root is not for a detector"),
+        (("--export-detector", "yoloface-500k", "--sample", "3"), "--sample is not for a detector"),
+        (("--export-detector", "yoloface-500k", "--detector", "z"), "--detector is not for"),
+        (("--export-detector", "yoloface-500k", "--seed", "0"), "--seed is not for a detector"),
         (("caffe-age-net", "--sample", "-5"), "--sample needs --dataset"),
         (("caffe-age-net", "--seed", "-1"), "--seed needs --dataset"),
         (("caffe-age-net", "--face-detector", "haar"), "--face-detector needs --dataset"),
@@ -140,5 +146,5 @@ def test_the_published_detector(
     shared_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert shared_weights.is_dir()
-    assert run("--detector", "yoloface-500k", "-o", tmp_path / "y.onnx") == 0
+    assert run("--export-detector", "yoloface-500k", "-o", tmp_path / "y.onnx") == 0
     assert "y.parity.json" in capsys.readouterr().out
