@@ -1,4 +1,4 @@
-"""Faces of labelled pictures by several detectors, kept in a file so that nobody looks twice.
+"""Labelled pictures, and their faces by several detectors, kept so that nobody looks twice.
 
 Used by tutorial_mistakes.py.
 """
@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from rich.progress import track
 
 from agebench.bench.selection import find_split
-from agebench.datasets.sampling import sample
 from agebench.datasets.splits import part
+from agebench.files import write_whole
 from agebench.intervals import mean_interval
 from agebench.protocols import Dataset, no_progress
-from agebench.registry import load_dataset, load_detector
+from agebench.registry import load_detector
 from agebench.types import Face, Floats, Image, Sample, plain
 from agebench.vision.decoding import decode_sample
 from agebench.vision.images import MAX_PIXELS
@@ -32,13 +35,16 @@ class Pictures:
 
     Attributes:
         name: short.
-        what: in words, with how they were chosen.
-        samples: each with a true age.
+        what: in words.
+        samples: each with a true age, in an order drawn at random, so that the first few are a
+            fair sample of all.
+        of: how many there are, of which these are the first few.
     """
 
     name: str
     what: str
     samples: tuple[Sample, ...]
+    of: int
 
     @property
     def ages(self) -> Floats:
@@ -52,26 +58,89 @@ class Pictures:
 
 
 def take(
-    name: str, what: str, dataset: str, root: Path, *, count: int | None = None, test: bool = False
+    name: str,
+    what: str,
+    dataset: Dataset,
+    *,
+    count: int | None = None,
+    protocol: str = "",
+    folder: Path | None = None,
 ) -> Pictures:
     """Return a data set's pictures with a single age.
 
     Args:
         name: see `Pictures`.
         what: see `Pictures`.
-        dataset: by name, with options.
-        root: where it lies.
+        dataset: where they are from.
         count: so many, drawn at random by `SEED`; None for all.
-        test: the test part of UTKFace's protocol alone.
+        protocol: the test part of this protocol alone; "" for all pictures.
+        folder: where a later call finds which pictures that part holds; None to find out anew.
     """
-    found: Dataset = load_dataset(dataset, root)
-    if test:
-        found = part(found, find_split(found, "utkface-full")(no_progress), "test")
-    total = len(found.samples)
-    if count is not None and count < total:
-        found = sample(found, count, SEED)
-        what = f"{what}; {count:,} of {total:,}, drawn at random with seed {SEED}"
-    return Pictures(name, what, tuple(s for s in found.samples if s.age_years is not None))
+    names = _test_part(dataset, protocol, folder and folder / f"{name}.{protocol}.json")
+    labelled = [
+        each
+        for each in dataset.samples
+        if each.age_years is not None and (names is None or each.name in names)
+    ]
+    keys = np.random.default_rng(SEED).random(len(labelled))
+    drawn = [labelled[int(index)] for index in np.argsort(keys, kind="stable")[:count]]
+    return Pictures(name, what, tuple(drawn), len(labelled))
+
+
+def _test_part(dataset: Dataset, protocol: str, kept: Path | None) -> frozenset[str] | None:
+    """Return the names in a protocol's test part, looked for among copies; None for all."""
+    if not protocol:
+        return None
+    total = len(dataset.samples)
+    if kept is not None and kept.is_file():
+        record = json.loads(kept.read_text(encoding="utf-8"))
+        if record["of"] == total:
+            return frozenset(record["names"])
+    found = part(dataset, find_split(dataset, protocol)(no_progress), "test")
+    names = [each.name for each in found.samples]
+    if kept is not None:
+        write_whole(kept, json.dumps({"of": total, "names": names}) + "\n")
+    return frozenset(names)
+
+
+class OutOfTimeError(Exception):
+    """The time that a call may take is over; what was found is kept."""
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Ends a call that takes longer than it may.
+
+    Attributes:
+        until_s: on `time.monotonic`'s clock; infinity for no end.
+    """
+
+    until_s: float = float("inf")
+
+    @classmethod
+    def minutes(cls, minutes: float | None) -> Clock:
+        """Return a clock that runs out after so many minutes; None for one that does not."""
+        return cls() if minutes is None else cls(time.monotonic() + 60 * minutes)
+
+    def check(self) -> None:
+        """Raise `OutOfTimeError` if the time is over."""
+        if time.monotonic() >= self.until_s:
+            raise OutOfTimeError
+
+
+def kept_records(path: Path) -> list[dict[str, Any]]:
+    """Return the records of a file with one line of JSON each; none where there is no file.
+
+    A last line that a killed call left unfinished is cut off, so that the next one is not glued
+    to it.
+    """
+    if not path.is_file():
+        return []
+    text = path.read_bytes()
+    whole = text[: text.rfind(b"\n") + 1]
+    if len(whole) < len(text):
+        path.write_bytes(whole)
+    return [json.loads(line) for line in whole.splitlines()]
 
 
 def decoded(pictures: Pictures) -> Iterator[tuple[Sample, Image]]:
@@ -82,25 +151,31 @@ def decoded(pictures: Pictures) -> Iterator[tuple[Sample, Image]]:
             yield item, image
 
 
-def find_all(pictures: Pictures, detector: str, folder: Path) -> dict[str, list[Face]]:
+def find_all(
+    pictures: Pictures, detector: str, folder: Path, clock: Clock | None = None
+) -> dict[str, list[Face]]:
     """Return the faces by picture, best score first, from the file of an earlier call or found now.
 
     The file has one line of JSON per picture, so that a run that was broken off goes on.
+
+    Raises:
+        OutOfTimeError: the clock ran out; the same call goes on where this one ended.
     """
     slug = re.sub(r"[^a-z0-9.]+", "_", detector)
     path = folder / f"{pictures.name}.{slug}.jsonl"
-    known: dict[str, list[Face]] = {}
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            record = json.loads(line)
-            known[record["name"]] = [_face(each) for each in record["faces"]]
+    known = {
+        record["name"]: [_face(each) for each in record["faces"]] for record in kept_records(path)
+    }
     missing = [item for item in pictures.samples if item.name not in known]
     if missing:
         folder.mkdir(parents=True, exist_ok=True)
         finder = load_detector(detector)
-        rest = Pictures(pictures.name, pictures.what, tuple(missing))
+        rest = decoded(replace(pictures, samples=tuple(missing)))
+        label = f"{pictures.name}: {detector}"
         with path.open("a", encoding="utf-8") as file:
-            for item, image in decoded(rest):
+            for item, image in track(rest, label, total=len(missing)):
+                if clock is not None:
+                    clock.check()
                 faces = list(finder.detect(image))
                 known[item.name] = faces
                 file.write(json.dumps({"name": item.name, "faces": plain(faces)}) + "\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -114,3 +115,66 @@ def test_cards_have_the_same_figures(
             interval = f"{each['low']:.2f} to {each['high']:.2f}"
             whole = [f"{each['n']:,}", f"{each['mae_years']:.2f}", interval]
             assert figures == [*whole, f"{each['bias_years']:+.2f}"], place
+
+
+@pytest.fixture(scope="module")
+def tutorial_page() -> ModuleType:
+    sys.path.insert(0, str(ROOT))
+    try:
+        return importlib.import_module("benchmarks.tutorial_page")
+    finally:
+        sys.path.remove(str(ROOT))
+
+
+@pytest.fixture(scope="module")
+def habits() -> dict[str, Any]:
+    path = ROOT / "benchmarks" / "results" / "tutorial_mistakes.json"
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_tutorials_page_has_the_figures_of_its_results(
+    tutorial_page: ModuleType, habits: dict[str, Any]
+) -> None:
+    text = (ROOT / "docs" / "tutorial-mistakes.md").read_text(encoding="utf-8")
+    assert tutorial_page.page(text, habits) == text
+    table = ROOT / "benchmarks" / "results" / "tutorial_mistakes.md"
+    assert table.read_text(encoding="utf-8") == tutorial_page.markdown(habits)
+
+
+def test_two_ways_to_measure_agree(habits: dict[str, Any], held: dict[str, Any]) -> None:
+    """`agebench compare`, under cv2.dnn, and the script, under onnxruntime."""
+    rows = habits["sets"]["fgnet-1-20"]["rows"]
+    for name, key in {
+        "base": "caffe-age-net / yolov8-face",
+        "frame of opencv-ssd": "caffe-age-net / opencv-ssd",
+        "the tutorial, exactly": "caffe-age-net recipe=tutorial / opencv-ssd",
+    }.items():
+        theirs, ours = held["fgnet-1-20"][key], rows[name]
+        assert ours["n"] == theirs["n"]
+        figures = [theirs["mae_years"], theirs["low"], theirs["high"]]
+        assert ours["mae_years"] == pytest.approx(figures, abs=1e-3)
+        assert ours["bias_years"] == pytest.approx(theirs["bias_years"], abs=1e-3)
+        assert ours["exact"] == pytest.approx(theirs["exact"])
+        assert ours["one_off"] == pytest.approx(theirs["one_off"])
+
+
+def test_what_the_tutorials_page_concludes_is_what_was_found(
+    tutorial_page: ModuleType, habits: dict[str, Any]
+) -> None:
+    fgnet, utkface = (habits["sets"][name]["rows"] for name in ("fgnet-1-20", "utkface"))
+    better = [set(tutorial_page.better(rows)) for rows in (fgnet, utkface)]
+    assert not better[0] & better[1]
+    fitted = "fitted years, expectation"
+    assert fitted in better[1]
+    assert fgnet[fitted]["difference_years"][1] > 0
+    assert abs(utkface[fitted]["bias_years"]) < 2 < abs(fgnet[fitted]["bias_years"])
+    for rows in (fgnet, utkface):
+        assert rows["ten crops, mean image"]["difference_years"][2] > 0
+        for worse in ("the tutorial, exactly", "no mean", "RGB", "scaled by 1/255"):
+            assert rows[worse]["difference_years"][1] > 0, worse
+        assert rows["the Caffe file by cv2.dnn"]["difference_years"] == pytest.approx(
+            [0, 0, 0], abs=1e-4
+        )
+        likeliest = np.argmax(rows["scaled by 1/255"]["given"])
+        assert rows["scaled by 1/255"]["given"][likeliest] == rows["scaled by 1/255"]["n"]

@@ -1,0 +1,233 @@
+"""The figures of tutorial_mistakes.json as tables, and in docs/tutorial-mistakes.md.
+
+    python -m benchmarks.tutorial_page
+
+writes them anew into the places `<!-- figures NAME -->` ... `<!-- end -->` of the page; a test
+holds that nothing else stands there.  The table of the whole is results/tutorial_mistakes.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agebench.files import write_whole
+from benchmarks.model_cards import filled
+
+RESULTS = Path(__file__).with_name("results")
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "tutorial-mistakes.md"
+FGNET, UTKFACE = "fgnet-1-20", "utkface"
+
+LINES = {
+    "base": "base: yolov8-face, canonical frame, 20 px, B G R less the mean, expectation",
+    "the tutorial, exactly": "the tutorial, exactly",
+    "no mean": "no mean",
+    "RGB": "RGB for BGR",
+    "scaled by 1/255": "scaled by 1/255",
+    "margin 0": "no margin",
+    "margin 40 px": "margin 40 px",
+    "margin 20 %": "margin 20 % of the face",
+    "margin 40 %": "margin 40 %",
+    "margin 70 %": "margin 70 %",
+    "midpoint of the likeliest": "midpoint of the likeliest class",
+    "median": "median",
+    "fitted years, expectation": "years fitted on UTKFace (`table=utkface`)",
+    "mean image": "mean image for the mean per channel",
+    "centre of 256": "the centre of a crop of 256",
+    "ten crops": "ten crops of 256",
+    "ten crops, mean image": "ten crops and mean image, as its makers (`crops=10`)",
+    "labels: gaps filled": "labels with the gaps filled",
+    "labels: gaps filled otherwise": "labels with the gaps filled otherwise",
+    "labels: five years each": "labels of five years each",
+    "labels: grown-ups alone": "labels that repeat 15-20",
+    "box of yolov8-face": "box of yolov8-face, squashed",
+    "box of the tutorials' opencv-ssd": "the tutorials' box, otherwise as the base",
+    "box of opencv-ssd": "box of opencv-ssd, padded",
+    "frame of opencv-ssd": "frame of opencv-ssd, padded",
+    "box of yunet": "box of yunet",
+    "frame of yunet": "frame of yunet",
+    "box of haar": "box of haar",
+    "frame of haar": "frame of haar",
+    "face 48 px tall": "face 48 px tall",
+    "face 24 px tall": "face 24 px tall",
+    "the Caffe file by cv2.dnn": "the Caffe file by cv2.dnn, not as ONNX by onnxruntime",
+    "30 for everybody": "30 for everybody",
+}
+"""Rows of the page's table, and what they are called there."""
+
+
+def cell(value: Sequence[float], sign: str = "", digits: int = 2) -> str:
+    """Return mean and interval; no zero is below zero.
+
+    >>> cell((-0.04, -0.5, 2.0), "+", 1)
+    '+0.0 (-0.5 to +2.0)'
+    """
+    shown = [f"{round(each, digits) + 0.0:{sign}.{digits}f}" for each in value]
+    return shown[0] if len(shown) == 1 else f"{shown[0]} ({shown[1]} to {shown[2]})"
+
+
+def share(value: float | None) -> str:
+    """Return a share in percent; nothing for None."""
+    return "" if value is None else f"{value:.0%}"
+
+
+def how_many(found: Mapping[str, Any], seed: int) -> str:
+    """Return how many pictures of how many.
+
+    >>> how_many({"pictures": 1000, "of": 2023}, 0)
+    '1,000 of 2,023 pictures, drawn at random with seed 0'
+    """
+    if found["pictures"] == found["of"]:
+        return f"all {found['of']:,} pictures"
+    return f"{found['pictures']:,} of {found['of']:,} pictures, drawn at random with seed {seed}"
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """Return all rows, one table per set of pictures."""
+    lines = ["# What each habit costs", ""]
+    for found in result["sets"].values():
+        boxes = found["tutorials_detector"]
+        lines += [
+            f"{found['what']}: {how_many(found, result['seed'])}. The tutorials' detector gave "
+            f"several boxes for {boxes['several_boxes']} of {boxes['looked_at']} in which it "
+            f"found any, and the best one is off the face in {boxes['best_is_off_the_face']}.",
+            "",
+            "| change | scored | no face | MAE, years | against the base | bias | exact | "
+            "one-off |",
+            "|---|---:|---:|---:|---:|---:|---:|---:|",
+        ]
+        for name, row in found["rows"].items():
+            cells = [
+                name,
+                str(row["n"]),
+                str(row["none"]),
+                cell(row["mae_years"]),
+                "" if name == "base" else cell(row["difference_years"], "+"),
+                f"{row['bias_years']:+.1f}",
+                share(row["exact"]),
+                share(row["one_off"]),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+        lines.append("")
+    return "\n".join([*lines, f"    {result['command']}", ""])
+
+
+def costs(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what was measured, and the page's table."""
+    fgnet, utkface = (result["sets"][name] for name in (FGNET, UTKFACE))
+    ten = utkface["rows"]["ten crops"]
+    fewer = ten["n"] + ten["none"]
+    yield (
+        f"\n{fgnet['what']}: {how_many(fgnet, result['seed'])}; {utkface['what']}: "
+        f"{how_many(utkface, result['seed'])}"
+        + (f" (ten crops: the first {fewer:,} of these)" if fewer < utkface["pictures"] else "")
+        + ".\n"
+    )
+    yield (
+        "| change | FG-NET 1-20: MAE | against the base | exact / one-off | UTKFace: MAE | "
+        "against the base | exact / one-off |"
+    )
+    yield "|---|---:|---:|---:|---:|---:|---:|"
+    for name, words in LINES.items():
+        cells = [words]
+        for found in (fgnet, utkface):
+            row = found["rows"][name]
+            cells += [
+                cell(row["mae_years"], digits=1),
+                "" if name == "base" else cell(row["difference_years"], "+", 1),
+                f"{share(row['exact'])} / {share(row['one_off'])}",
+            ]
+        yield f"| {' | '.join(cells)} |"
+    yield ""
+
+
+def boxes(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how often the tutorials' detector sees what is not there."""
+    fgnet, utkface = (result["sets"][name]["tutorials_detector"] for name in (FGNET, UTKFACE))
+    yield (
+        f"\nOf {fgnet['looked_at']} pictures of FG-NET, which show one person each, the tutorials' "
+        f"detector gave more than one box above 0.7 for {fgnet['several_boxes']}, and in "
+        f"{fgnet['best_is_off_the_face']} the best-scored box was off the face (IoU below 0.3); "
+        f"of {utkface['looked_at']:,} aligned chips of UTKFace it was in "
+        f"{utkface['best_is_off_the_face']:,}.\n"
+    )
+
+
+def better(rows: Mapping[str, Any]) -> list[str]:
+    """Return the changes that are shown to be better than the base: the whole interval is."""
+    return [
+        name
+        for name in LINES
+        if len(rows[name]["difference_years"]) == 3 and rows[name]["difference_years"][2] < 0
+    ]
+
+
+def changes(rows: Mapping[str, Any], *names: str) -> list[str]:
+    """Return what changes cost, in years with their intervals."""
+    return [cell(rows[name]["difference_years"], "+", 1) for name in names]
+
+
+def recipe(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield which changes are shown to help, on which set."""
+    for title, name in (("FG-NET", FGNET), ("UTKFace", UTKFACE)):
+        rows = result["sets"][name]["rows"]
+        found = [f"{LINES[each]} {changes(rows, each)[0]}" for each in better(rows)]
+        yield f"- Shown to be better than the base on {title}: {'; '.join(found) or 'nothing'}."
+
+
+def why(result: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what else the figures say."""
+    fgnet, utkface = (result["sets"][name]["rows"] for name in (FGNET, UTKFACE))
+    base, mean = utkface["base"], fgnet["no mean"]
+    yield (
+        f"- **One class swallows.** With the base {base['given'][4]:,} of {base['n']:,} people of "
+        f"UTKFace are put at 25-32 and {base['given'][7]} at 60-100. Who is old is put far too "
+        f"young: the bias is {base['bias_years']:+.1f} years."
+    )
+    black = fgnet["scaled by 1/255"]["given"]
+    yield (
+        f"- **Without the mean other classes swallow**: on FG-NET {mean['given'][0]} of "
+        f"{mean['n']} are 0-2 (base: {fgnet['base']['given'][0]}). Scaled by 1/255, all "
+        f"{max(black)} get the same class: the network sees one gray."
+    )
+    away = [changes(rows, "face 24 px tall")[0] for rows in (fgnet, utkface)]
+    yield (
+        f"- **Small faces.** The same faces shown 24 pixels tall cost {away[0]} years on FG-NET "
+        f"and {away[1]} on UTKFace: it was trained on large ones."
+    )
+    none, wide = changes(utkface, "margin 0")[0], changes(fgnet, "margin 40 %")[0]
+    yield (
+        f"- **The crop.** No margin costs {none} years on chips, and 40 % of the face's size on "
+        f"each side {wide} on FG-NET: 20 pixels is a different share of every face, and nobody "
+        "says so."
+    )
+    yield ("- **The gaps**: an age in none of the classes can't be answered exactly by any rule.")
+    floor, tutorial = "30 for everybody", "the tutorial, exactly"
+    said = [
+        cell(rows[name]["mae_years"], digits=1)
+        for name in (floor, tutorial)
+        for rows in (fgnet, utkface)
+    ]
+    yield (
+        f"- Somebody who says 30 of everybody is wrong by {said[0]} and {said[1]} years. The "
+        f"tutorial, line by line, is wrong by {said[2]} and {said[3]}."
+    )
+
+
+def page(text: str, result: Mapping[str, Any]) -> str:
+    """Return the page with its figures."""
+    for name, lines in {"boxes": boxes, "costs": costs, "recipe": recipe, "why": why}.items():
+        text = filled(text, name, lines(result))
+    return text
+
+
+def main() -> None:
+    """Write the page anew."""
+    held = json.loads((RESULTS / "tutorial_mistakes.json").read_text(encoding="utf-8"))
+    write_whole(PAGE, page(PAGE.read_text(encoding="utf-8"), held))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,219 @@
+"""From class probabilities to the rows of a table: years, classes, and what each change costs.
+
+Used by tutorial_mistakes.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.buckets import ADIENCE_CLASSES, median, years_from_classes
+from agebench.metrics import class_accuracy
+from agebench.protocols import DetectorSpec
+from agebench.types import Face, Floats
+from agebench.vision.frames import box_iou, canonical_frame, frame_box
+from benchmarks.found_faces import Pictures, interval
+from benchmarks.tutorial_scenes import BASE, TUTORIAL, called, the_face
+from benchmarks.tutorial_shares import Shares
+
+OFF_THE_FACE = 0.3
+"""A box that overlaps the true face by a smaller IoU shows something else."""
+
+LABEL_LISTS = {
+    "published": "0-2 4-6 8-12 15-20 25-32 38-43 48-53 60-100",
+    "gaps filled": "0-3 4-7 8-14 15-24 25-37 38-47 48-59 60-100",
+    "gaps filled otherwise": "0-3 4-7 8-14 15-24 25-32 33-47 48-53 54-100",
+    "five years each": "0-5 5-10 11-15 16-20 21-25 26-30 31-35 36-40",
+    "grown-ups alone": "15-20 15-20 15-20 15-20 25-32 38-43 48-53 48-53",
+}
+"""Lists that are found in public code beside this very file, by what is wrong with them."""
+
+FITTED_TOO = ("margin 20 %", "margin 40 %", "margin 70 %", "ten crops", "ten crops, mean image")
+"""Conditions that are shown with the fitted years too."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Years and classes of one condition; NaN and -1 where there is no answer."""
+
+    years: Floats
+    classes: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the table.
+
+    Attributes:
+        n: pictures with an answer.
+        none: pictures without a face to show.
+        mae_years: mean absolute error, and low and high end of its 95 % interval (the mean alone
+            where there are too few people to say).
+        difference_years: of the absolute error against the base, over the pictures for which both
+            have an answer; like `mae_years`.
+        bias_years: mean of answer less truth.
+        exact: share (0 to 1) of the pictures with an age in one of the network's classes that were
+            given that class; None where there are none.
+        one_off: that class or the next.
+        in_classes: how many such pictures there are.
+        given: how often each of the eight classes was the likeliest.
+    """
+
+    n: int
+    none: int
+    mae_years: tuple[float, ...]
+    difference_years: tuple[float, ...]
+    bias_years: float
+    exact: float | None
+    one_off: float | None
+    in_classes: int
+    given: tuple[int, ...]
+
+
+def middles(labels: str) -> Floats:
+    """Return the middle of each class of a list, years.
+
+    >>> middles("0-2 15-20").tolist()
+    [1.0, 17.5]
+    """
+    return np.array([np.mean([int(end) for end in each.split("-")]) for each in labels.split()])
+
+
+def answers(shares: Floats, tables: Mapping[str, Floats]) -> Iterator[tuple[str, Answer]]:
+    """Yield what the same probabilities become by each rule, from (n, 8) with rows of NaN."""
+    there = ~np.isnan(shares).any(axis=1)
+    classes = np.full(len(shares), -1)
+    classes[there] = shares[there].argmax(axis=1)
+
+    def rule(make: Callable[[Floats], Floats]) -> Answer:
+        years = np.full(len(shares), np.nan)
+        years[there] = make(shares[there])
+        return Answer(years, classes)
+
+    bins = ADIENCE_CLASSES
+    yield "", rule(lambda rows: years_from_classes(rows, bins, "expectation"))
+    yield "midpoint of the likeliest", rule(lambda rows: years_from_classes(rows, bins, "midpoint"))
+    yield "median", rule(lambda rows: median(rows, bins))
+    for name, table in tables.items():
+        which: Any = name
+        label = "expectation" if name == "expectation" else "likeliest"
+
+        def fitted(rows: Floats, which: Any = which, table: Floats = table) -> Floats:
+            return years_from_classes(rows, bins, which, table)
+
+        yield f"fitted years, {label}", rule(fitted)
+    for name, text in LABEL_LISTS.items():
+        if name != "published":
+            years = np.where(there, middles(text)[classes], np.nan)
+            yield f"labels: {name}", Answer(years, classes)
+
+
+def row(answer: Answer, base: Answer, pictures: Pictures, none: int = 0) -> Row:
+    """Return one row's figures; `none` is how many pictures had no face to show."""
+    ages, people = pictures.ages, np.array(pictures.people, object)
+    there = ~np.isnan(answer.years)
+    both = there & ~np.isnan(base.years)
+    errors = np.abs(answer.years - ages)
+    change = errors - np.abs(base.years - ages)
+    accuracy = class_accuracy(ages[there], answer.classes[there], ADIENCE_CLASSES)
+    return Row(
+        n=int(there.sum()),
+        none=none,
+        mae_years=interval(errors[there], people[there].tolist()),
+        difference_years=interval(change[both], people[both].tolist()),
+        bias_years=float(np.mean((answer.years - ages)[there])),
+        exact=accuracy.exact,
+        one_off=accuracy.one_off,
+        in_classes=accuracy.n,
+        given=tuple(np.bincount(answer.classes[there], minlength=8).tolist()),
+    )
+
+
+def shown(pictures: Pictures, known: Mapping[str, Shares]) -> Pictures:
+    """Return those of the pictures that the network was shown.
+
+    Raises:
+        ValueError: it was shown none.
+    """
+    samples = tuple(item for item in pictures.samples if "base" in known.get(item.name, {}))
+    if not samples:
+        raise ValueError(f"none of the pictures of {pictures.name} was asked about")
+    return replace(pictures, samples=samples)
+
+
+def measure(
+    pictures: Pictures, known: Mapping[str, Shares], tables: Mapping[str, Floats]
+) -> dict[str, Row]:
+    """Return all rows of one set of pictures.
+
+    Args:
+        pictures: what was shown, each under "base" at least.
+        known: the probabilities by picture and condition; a run that was broken off may lack some.
+        tables: fitted years of the eight classes, by rule.
+    """
+    asked = [known[item.name] for item in pictures.samples]
+    nothing = [float("nan")] * 8
+    by_rule = {}
+    for key in {key: None for each in asked for key in each}:
+        shares = np.array([each.get(key) or nothing for each in asked])
+        by_rule[key] = dict(answers(shares, tables))
+    base = by_rule["base"][""]
+
+    def one(answer: Answer, key: str = "base") -> Row:
+        none = sum(key in each and each[key] is None for each in asked)
+        return row(answer, base, pictures, none)
+
+    rows = {"base": one(base)}
+    rows |= {key: one(rules[""], key) for key, rules in by_rule.items() if key != "base"}
+    rows |= {name: one(each) for name, each in by_rule["base"].items() if name}
+    box = f"box of {called(TUTORIAL)}"
+    rows["the tutorial, exactly"] = one(by_rule[box]["midpoint of the likeliest"], box)
+    fitted = [name for name in by_rule["base"] if name.startswith("fitted")]
+    for key in (key for key in FITTED_TOO if key in by_rule):
+        rows |= {f"{key}; {name}": one(by_rule[key][name], key) for name in fitted}
+    constant = Answer(np.full(len(asked), 30.0), np.full(len(asked), 4))
+    rows["30 for everybody"] = row(constant, base, pictures)
+    return rows
+
+
+@dataclass(frozen=True)
+class Invented:
+    """How often a detector sees more than the one face that is there.
+
+    Attributes:
+        looked_at: pictures in which a face is and this detector found something.
+        several_boxes: of these, with more than one box.
+        best_is_off_the_face: of these, where the best-scored box is somewhere else.
+    """
+
+    looked_at: int
+    several_boxes: int
+    best_is_off_the_face: int
+
+
+def invented(
+    pictures: Pictures, faces: Mapping[str, Mapping[str, Sequence[Face]]], spec: DetectorSpec
+) -> Invented:
+    """Count pictures in which the tutorials' detector sees more than there is.
+
+    Args:
+        pictures: which show one person each.
+        faces: by detector and picture, of `BASE` and `TUTORIAL`.
+        spec: of `BASE`, whose frame is taken for the true face.
+    """
+    looked = several = off = 0
+    for item in pictures.samples:
+        boxes = faces[TUTORIAL][item.name]
+        true = the_face(faces[BASE][item.name], BASE)
+        best = the_face(boxes, TUTORIAL)
+        if true is None or best is None:
+            continue
+        looked += 1
+        several += len(boxes) > 1
+        off += box_iou(best.box_xyxy, frame_box(canonical_frame(true, spec))) < OFF_THE_FACE
+    return Invented(looked, several, off)
