@@ -345,7 +345,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     about = describe_call() | {"gpu": None if state is None else asdict(state)}
-    about["torch"] = {"version": torch.__version__, "cuda": torch.version.cuda}
+    about["pytorch"] = {"version": torch.__version__, "cuda": torch.version.cuda}
     about["warnings"] = [] if state is None else [w for w in (state.held_back, state.shared) if w]
     path = given.out / f"{given.name}.json"
     batches = QUICK_BATCHES if given.quick else BATCHES

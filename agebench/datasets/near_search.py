@@ -7,10 +7,11 @@ any is held against `MOST_LOOKS` of them at most.  Memory: about 8 kB per pictur
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -32,6 +33,8 @@ _COARSE_PAIRS = 1 << 14
 _LOOKS_ROUND_BY = 0.06  # between the detail of `_Looks`, which is halved in size, and the whole
 _PER_WORKER = 16
 
+_Item = TypeVar("_Item")
+_Found = TypeVar("_Found")
 _Number = TypeVar("_Number", np.float32, np.int8)
 
 
@@ -150,7 +153,8 @@ class NearSearch:
         self._samples = samples
         self._hashes, self._mirrored = hashes, mirrored
         self._criteria = criteria
-        self._pool = ThreadPoolExecutor(max(1, processes))
+        # A single worker would only be waited for, a task at a time.
+        self._pool = ThreadPoolExecutor(processes) if processes > 1 else None
         self._at_once = _PER_WORKER * max(1, processes)
         self._progress = progress
         self._looks = _Looks(len(samples))
@@ -164,7 +168,7 @@ class NearSearch:
         bits, mirrors = self._criteria.max_distance_bits, self._criteria.mirrors
         total = count_batches(len(self._samples), mirrors=mirrors, max_distance=bits)
         batches = near_batches(self._hashes, self._mirrored if mirrors else None, bits)
-        with self._pool:
+        with self._pool or nullcontext():
             for done, pairs in enumerate(batches, start=1):
                 self._look(self._news(pairs))
                 if self._progress and (done % 32 == 0 or done == total):
@@ -199,7 +203,7 @@ class NearSearch:
         missing = self._looks.missing(wanted)
         for start in range(0, len(missing), 100):
             some = missing[start : start + 100]
-            made = self._pool.map(lambda index: _thumbnail(self._samples[index]), some)
+            made = self._each(lambda index: _thumbnail(self._samples[index]), some)
             self._looks.put(some, list(made))
             if self._progress:
                 self._progress("thumbnails", self._looks.decoded, len(self._samples))
@@ -208,14 +212,17 @@ class NearSearch:
         """Compare pixels, a few pairs at once: what one joins may answer for the next."""
         for start in range(0, len(pairs), self._at_once):
             some = self._news(pairs.where(slice(start, start + self._at_once)))
-            found = self._pool.map(self._detail, range(len(some)), [some] * len(some))
+            found = self._each(partial(self._detail, some), range(len(some)))
             details = np.array(list(found), np.float64)
             good = details >= self._criteria.min_detail
             for index in np.flatnonzero(good):
                 self._note(some, int(index), float(details[index]))
             self._refused.add(some.where(~good), aligned=True)
 
-    def _detail(self, index: int, pairs: PairBatch) -> float:
+    def _each(self, work: Callable[[_Item], _Found], items: Iterable[_Item]) -> Iterator[_Found]:
+        return map(work, items) if self._pool is None else self._pool.map(work, items)
+
+    def _detail(self, pairs: PairBatch, index: int) -> float:
         from agebench.vision.similarity import detail_correlation
 
         second = self._looks.thumbnails[pairs.second[index]]

@@ -145,6 +145,26 @@ def test_a_section_that_fails_or_takes_too_long_leaves_the_others_theirs(
 
 
 @pytest.mark.usefixtures("_scripts")
+def test_what_is_said_of_the_run_and_its_rows_do_not_get_in_each_others_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both files can be written from the first row on, whatever it is of."""
+    from benchmarks import gpu
+
+    def measure(run: Any, _folder: Path) -> None:
+        assert not set(run.about) & {*gpu.SHARES, "networks", "profile", "power"}
+        run.row("peaks", lambda: {"flops_per_s": 1e12}, what="float32")
+
+    monkeypatch.setattr(gpu, "measure_all", measure)
+    words = ["--device", "cpu", "--quick", "--name", "x", "--out", str(tmp_path)]
+    assert gpu.main(words) == 0
+    written = json.loads((tmp_path / "x.json").read_text())
+    assert written["peaks"] == [{"what": "float32", "flops_per_s": 1e12}]
+    assert written["pytorch"]["version"] == torch.__version__
+    assert "rehearsal on a processor" in (tmp_path / "x.md").read_text()
+
+
+@pytest.mark.usefixtures("_scripts")
 def test_a_gpu_that_is_not_here_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
