@@ -24,6 +24,9 @@ LEAST_SPREAD_YEARS = 1.0
 CLEARLY_BETTER = 0.8
 """Share of the error below which swapped channels are taken for the right ones."""
 
+MANY_LIMITED = 0.05
+"""Share of the ages; one that says -1 of a baby is no sign of a wrong scale."""
+
 LEAST_FOLLOWING = 0.3
 """Rank correlation with the ages of the 71 composites that chance reaches once in a hundred times.
 The public models of pretrained/zoo reach 0.76 to 0.96."""
@@ -128,7 +131,7 @@ def _wrong(years: Floats, swapped: Floats, true: Floats, following: float | None
             "probably wrong"
         )
     limited = int(np.count_nonzero((years <= 0) | (years >= MAX_AGE_YEARS)))
-    if limited:
+    if limited > MANY_LIMITED * len(years):
         found.append(
             f"{limited} of {len(years)} ages were limited to 0 to {MAX_AGE_YEARS:g} years: the "
             "output's scale or offset is probably wrong"

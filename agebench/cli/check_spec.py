@@ -49,6 +49,8 @@ def command(
     from agebench.vision.images import encode_png
 
     reference = spec if spec.startswith("spec:") or ".toml" not in spec else f"spec:{spec}"
+    if card is not None:  # before the model is loaded, which may need the answer about it
+        write_whole(card, encode_png(test_card(_size_of(reference))))
     try_models([reference], [detector])
     estimator = load_estimator(reference)
     if not isinstance(estimator, SpecModel):
@@ -56,13 +58,8 @@ def command(
     if detector is None:
         detector = "yolov8-face" if pictures else "aligned"
     check = check_described(estimator, pictures, load_detector(detector))
-    view = next(iter(estimator.spec.crop.views.values()))
-    for path, picture in (
-        (crops, sheet(check) if crops else None),
-        (card, test_card(view.size_hw) if card else None),
-    ):
-        if path is not None and picture is not None:
-            write_whole(path, encode_png(picture))
+    if crops is not None:
+        write_whole(crops, encode_png(sheet(check)))
     about: dict[str, Any] = {
         "name": estimator.spec.name,
         "files": {item.file: item.sha256 for item in estimator.spec.weights},
@@ -85,6 +82,19 @@ def command(
         _show(about)
     if check.wrong:
         raise click.exceptions.Exit(1)
+
+
+def _size_of(reference: str) -> tuple[int, int]:
+    """Return height and width of the input that a spec file, or a public model's, names."""
+    from agebench.estimators.spec_schema import read_spec
+    from agebench.estimators.zoo import zoo_file
+    from agebench.references import parse_reference
+
+    parsed = parse_reference(reference)
+    path = parsed.path if parsed.name == "spec" else zoo_file(parsed.name)
+    if path is None or (parsed.name != "spec" and not path.is_file()):
+        raise UsageError(f"{reference!r} is not described by a spec file: name a TOML file")
+    return read_spec(path).crop.size
 
 
 def _show(about: dict[str, Any]) -> None:

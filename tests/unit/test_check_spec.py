@@ -78,10 +78,23 @@ def test_what_looks_wrong_is_said(spec: Path, crop: str, scale: float, wrong: st
     assert wrong in done.output
 
 
+def test_the_card_is_there_before_the_answer_about_it(tmp_path: Path) -> None:
+    """A TFLite model is not loaded without the answer that its own library gives of the card."""
+    (tmp_path / "net.tflite").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 64)
+    path, card = tmp_path / "net.toml", tmp_path / "card.png"
+    path.write_text(SPEC.format(crop="chip", scale=1.0).replace("net.onnx", "net.tflite"))
+    done = CliRunner().invoke(command, [str(path), "--card", str(card)])
+    assert "some TFLite models wrongly" in str(done.exception)
+    assert "tf2onnx" in str(done.exception)
+    assert np.array_equal(read_image(card), card_of((8, 8)))
+
+
 def test_ages_beyond_the_range_and_swapped_channels_are_said() -> None:
     true = np.array([20.0, 30.0, 60.0])
     (limited,) = wrong_about(np.array([0.0, 30.0, 120.0]), np.array([1.0, 2.0, 3.0]), true, 1.0)
     assert limited.startswith("2 of 3 ages were limited")
+    many = np.arange(50.0) - 1  # one baby below 0
+    assert wrong_about(many, many, many, 1.0) == []
     (swapped,) = wrong_about(np.array([40.0, 10.0, 40.0]), true + 1, true, 0.5)
     assert "the error is 1.0 years in place of 20.0: channel_order" in swapped
     assert wrong_about(true + 2, true + 2, true, 1.0) == []
