@@ -333,9 +333,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--name", required=True, help="of the two files, such as gpu-h100")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    parser.add_argument("--minutes", type=float, default=7.0, help="no row begins after them")
+    parser.add_argument(
+        "--minutes", type=float, help="no row begins after them (default: 7; with --quick 30)"
+    )
     parser.add_argument("--quick", action="store_true", help="rehearse: few and short calls")
     given = parser.parse_args(arguments)
+    minutes = given.minutes or (30.0 if given.quick else 7.0)
     how = How(given.device, 0.01 if given.quick else 0.3, given.quick)
     began = time.monotonic()
     try:
@@ -349,9 +352,9 @@ def main(arguments: list[str] | None = None) -> int:
     about["warnings"] = [] if state is None else [w for w in (state.held_back, state.shared) if w]
     path = given.out / f"{given.name}.json"
     batches = QUICK_BATCHES if given.quick else BATCHES
-    run = Run(how, batches, began, began + 60 * given.minutes, path, about)
+    run = Run(how, batches, began, began + 60 * minutes, path, about)
     given.out.mkdir(parents=True, exist_ok=True)
-    watch = threading.Timer(60 * given.minutes + CUT_AFTER_S, cut, (run,))
+    watch = threading.Timer(60 * minutes + CUT_AFTER_S, cut, (run,))
     watch.daemon = True
     watch.start()
     with tempfile.TemporaryDirectory(prefix="agebench-") as folder:
