@@ -24,6 +24,9 @@ LEAST_SPREAD_YEARS = 1.0
 CLEARLY_BETTER = 0.8
 """Share of the error below which swapped channels are taken for the right ones."""
 
+SAME_YEARS = 0.1
+"""Ages of one model under two runtimes that differ by more are not rounding."""
+
 MANY_LIMITED = 0.05
 """Share of the ages; one that says -1 of a baby is no sign of a wrong scale."""
 
@@ -45,6 +48,7 @@ class SpecCheck:
         true_years: the labels; empty where the pictures have none.
         following: rank correlation of the ages with the labels, -1 to 1; None without labels, and
             where all ages are one.
+        other_years: the ages under another runtime; empty where none was asked.
         without_face: names of the pictures without one.
         wrong: what looks wrong, a sentence each.
         crops: what the network was shown, uint8 (n, height, width, 3).
@@ -55,13 +59,17 @@ class SpecCheck:
     swapped_years: Floats
     true_years: Floats
     following: float | None
+    other_years: Floats
     without_face: tuple[str, ...]
     wrong: tuple[str, ...]
     crops: Image
 
 
 def check_described(
-    estimator: Estimator, pictures: Sequence[Path], detector: FaceDetector
+    estimator: Estimator,
+    pictures: Sequence[Path],
+    detector: FaceDetector,
+    other: Estimator | None = None,
 ) -> SpecCheck:
     """Ask a model for the ages of pictures, or of the bundled composites where none are given.
 
@@ -69,6 +77,7 @@ def check_described(
         estimator: with one view.
         pictures: files; each one's largest face is taken.
         detector: finds them.
+        other: the same model under another runtime, which should give the same ages.
 
     Raises:
         UsageError: no picture has a face, or the estimator has several views.
@@ -102,6 +111,8 @@ def check_described(
     following = None
     if len(true) and np.ptp(years) > 0:
         following = float(spearmanr(years, true).statistic)
+    others = [] if other is None else [answer.years for answer in other.predict(crops)]
+    apart = None if other is None else _apart(years, np.array(others), estimator, other)
     stretched = [note for note in estimator.spec.notes if note.startswith("the view ")]
     return SpecCheck(
         tuple(names),
@@ -109,8 +120,9 @@ def check_described(
         swapped,
         true,
         following,
+        np.array(others, np.float64),
         tuple(without),
-        (*_wrong(years, swapped, true, following), *stretched),
+        (*_wrong(years, swapped, true, following), *filter(None, [apart]), *stretched),
         crops.views[name],
     )
 
@@ -144,6 +156,18 @@ def _wrong(years: Floats, swapped: Floats, true: Floats, following: float | None
                 f"{ours:.1f}: channel_order is probably the other one"
             )
     return found
+
+
+def _apart(years: Floats, others: Floats, estimator: Estimator, other: Estimator) -> str:
+    """Return that two runtimes give other ages, "" where they give the same."""
+    largest = float(np.abs(years - others).max())
+    if largest <= SAME_YEARS:
+        return ""
+    ours, theirs = estimator.spec.runtime.runtime, other.spec.runtime.runtime
+    return (
+        f"under {theirs} the ages differ by up to {largest:.1f} years from those under {ours}: one "
+        "of them computes this model wrongly; hold both against the model's own library ([golden])"
+    )
 
 
 def by_decade(check: SpecCheck) -> dict[str, tuple[int, float]]:

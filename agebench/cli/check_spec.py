@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from agebench.cli.paths import FilePath
-from agebench.errors import UsageError, inert
+from agebench.errors import AgebenchError, UsageError, inert
+from agebench.protocols import Estimator, EstimatorSpec
+
+if TYPE_CHECKING:
+    from agebench.bench.spec_check import SpecCheck
+    from agebench.estimators.spec_model import SpecModel
 
 EPILOG = """\b
 Examples:
@@ -40,7 +45,7 @@ def command(
     Without PICTURES it is shown bundled composites, whose ages are roughly known. Ends with exit
     code 1 where something looks wrong.
     """
-    from agebench.bench.spec_check import by_decade, check_described, sheet
+    from agebench.bench.spec_check import check_described, sheet
     from agebench.bench.trial import try_models
     from agebench.estimators.spec_checks import test_card
     from agebench.estimators.spec_model import SpecModel
@@ -57,31 +62,35 @@ def command(
         raise UsageError(f"{reference!r} is not described by a spec file: name a TOML file")
     if detector is None:
         detector = "yolov8-face" if pictures else "aligned"
-    check = check_described(estimator, pictures, load_detector(detector))
+    other, why_not = _other_runtime(reference, estimator.spec)
+    check = check_described(estimator, pictures, load_detector(detector), other)
     if crops is not None:
         write_whole(crops, encode_png(sheet(check)))
-    about: dict[str, Any] = {
-        "name": estimator.spec.name,
-        "files": {item.file: item.sha256 for item in estimator.spec.weights},
-        "runtime": f"{estimator.spec.runtime.runtime} {estimator.spec.runtime.version}",
-        "batch": estimator.spec.settings["batch"],
-        "card_years": round(estimator.card_years(), 3),
-        "ages": dict(zip(check.names, check.years.round(2).tolist(), strict=True)),
-        "swapped_differ_by": round(float(abs(check.years - check.swapped_years).mean()), 2),
-        "without_face": list(check.without_face),
-        "wrong": list(check.wrong),
-    }
-    if len(check.true_years):
-        error = float(abs(check.years - check.true_years).mean())
-        about["error_on_composites_years"] = round(error, 2)
-        about["rank_correlation"] = None if check.following is None else round(check.following, 3)
-        about["by_decade"] = by_decade(check)
+    about = _about(estimator, check, other, why_not)
     if as_json:
         click.echo(json.dumps(about, indent=2))
     else:
         _show(about)
     if check.wrong:
         raise click.exceptions.Exit(1)
+
+
+def _other_runtime(reference: str, spec: EstimatorSpec) -> tuple[Estimator | None, str]:
+    """Return an ONNX model under the runtime that it was not loaded under, or why there is none."""
+    from agebench.bench.trial import try_models
+    from agebench.references import parse_reference
+    from agebench.registry import load_estimator
+
+    if not spec.weights[0].file.lower().endswith(".onnx") or spec.runtime.device != "cpu":
+        return None, ""
+    name = "onnxruntime" if spec.runtime.runtime == "cv2dnn" else "cv2dnn"
+    try:
+        parsed = parse_reference(reference)
+        same = f"{parsed.name}{'' if parsed.path is None else f':{parsed.path}'}@{name}"
+        try_models([same])
+        return load_estimator(same), ""
+    except AgebenchError as error:
+        return None, f"under {name}: {error}"
 
 
 def _size_of(reference: str) -> tuple[int, int]:
@@ -95,6 +104,38 @@ def _size_of(reference: str) -> tuple[int, int]:
     if path is None or (parsed.name != "spec" and not path.is_file()):
         raise UsageError(f"{reference!r} is not described by a spec file: name a TOML file")
     return read_spec(path).crop.size
+
+
+def _about(
+    estimator: SpecModel, check: SpecCheck, other: Estimator | None, why_not: str
+) -> dict[str, Any]:
+    """Return what was found, as JSON holds it."""
+    from agebench.bench.spec_check import by_decade
+
+    other_runtime = why_not
+    if other is not None:
+        apart = float(abs(check.years - check.other_years).max())
+        other_runtime = (
+            f"under {other.spec.runtime.runtime}: ages differ by up to {apart:.2g} years"
+        )
+    about: dict[str, Any] = {
+        "name": estimator.spec.name,
+        "files": {item.file: item.sha256 for item in estimator.spec.weights},
+        "runtime": f"{estimator.spec.runtime.runtime} {estimator.spec.runtime.version}",
+        "batch": estimator.spec.settings["batch"],
+        "card_years": round(estimator.card_years(), 3),
+        "ages": dict(zip(check.names, check.years.round(2).tolist(), strict=True)),
+        "swapped_differ_by": round(float(abs(check.years - check.swapped_years).mean()), 2),
+        "other_runtime": other_runtime,
+        "without_face": list(check.without_face),
+        "wrong": list(check.wrong),
+    }
+    if len(check.true_years):
+        error = float(abs(check.years - check.true_years).mean())
+        about["error_on_composites_years"] = round(error, 2)
+        about["rank_correlation"] = None if check.following is None else round(check.following, 3)
+        about["by_decade"] = by_decade(check)
+    return about
 
 
 def _show(about: dict[str, Any]) -> None:
@@ -113,6 +154,8 @@ def _show(about: dict[str, Any]) -> None:
             f"correlation {'none' if follows is None else format(follows, '.2f')}"
         )
     lines.append(f"  red and blue exchanged: ages differ by {about['swapped_differ_by']:.1f} years")
+    if about["other_runtime"]:
+        lines.append(f"  {about['other_runtime']}")
     lines.append(f"  the test card: {about['card_years']:g} years ([golden] in the spec file)")
     lines += [f"LOOKS WRONG: {sentence}" for sentence in about["wrong"]] or ["nothing looks wrong"]
     for line in lines:

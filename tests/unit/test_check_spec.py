@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,13 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
+from agebench import load_detector, load_estimator
 from agebench.bench.spec_check import _wrong as wrong_about
+from agebench.bench.spec_check import check_described
 from agebench.cli.check_spec import command
 from agebench.estimators.spec_checks import test_card as card_of
+from agebench.protocols import Estimator, RuntimeInfo
+from agebench.types import AgePrediction, Crops
 from agebench.vision.images import read_image
 
 SPEC = """
@@ -76,6 +81,27 @@ def test_what_looks_wrong_is_said(spec: Path, crop: str, scale: float, wrong: st
     done = CliRunner().invoke(command, [str(spec)])
     assert done.exit_code == 1
     assert wrong in done.output
+
+
+class Shifted:
+    """The same model under a runtime that gives ages of three years more."""
+
+    def __init__(self, model: Estimator) -> None:
+        self._model = model
+        self.spec = replace(model.spec, runtime=RuntimeInfo("torch"))
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        return [AgePrediction(answer.years + 3) for answer in self._model.predict(crops)]
+
+
+def test_runtimes_that_do_not_agree_are_said(spec: Path) -> None:
+    model = load_estimator(f"spec:{spec}")
+    check = check_described(model, (), load_detector("aligned"), Shifted(model))
+    (said,) = (sentence for sentence in check.wrong if sentence.startswith("under torch"))
+    assert "differ by up to 3.0 years from those under cv2dnn" in said
+    done = CliRunner().invoke(command, [str(spec)])
+    assert "  under onnxruntime: ages differ by up to " in done.output
+    assert "computes this model wrongly" not in done.output
 
 
 def test_the_card_is_there_before_the_answer_about_it(tmp_path: Path) -> None:
