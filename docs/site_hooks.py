@@ -1,9 +1,10 @@
 """What MkDocs needs to show this project's pages as they are.
 
-Three things: pages outside docs/ (model cards, results, CONTRIBUTING.md) are part of the site at
+Four things: pages outside docs/ (model cards, results, CONTRIBUTING.md) are part of the site at
 the same relative place; Markdown is read as GitHub and CommonMark read it, where a list may follow
-a paragraph without an empty line, and its paragraphs and code are indented by its marker; and a
-notebook becomes a page with what its cells showed when they were run.
+a paragraph without an empty line, and its paragraphs and code are indented by its marker; a
+notebook becomes a page with what its cells showed when they were run; and search works where the
+pages are read from the disk.
 """
 
 from __future__ import annotations
@@ -52,6 +53,14 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
         page = notebook_page(path.read_text(encoding="utf-8"))
         files.append(File.generated(config, f"{path.stem}.md", content=page))
     return files
+
+
+def on_post_build(config: Any, **_: Any) -> None:
+    """Write the search index as a script too, for pages read from the disk; called by MkDocs."""
+    folder = Path(config["site_dir"]) / "search"
+    index = (folder / "search_index.json").read_text(encoding="utf-8")
+    text = f"const agebenchSearchIndex = {index};\n"
+    (folder / "search_index.js").write_text(text, encoding="utf-8")
 
 
 def notebook_page(source: str) -> str:

@@ -24,6 +24,7 @@ from agebench.errors import AgebenchError, UsageError, in_words, inert, suggesti
 VERBS = {
     "augment-preview": "Draw what the augmentation of training does.",
     "bench": "Latency by batch size, memory, operations, the floor.",
+    "card": "A model card, filled from results.",
     "check-spec": "Try a model that a spec file describes.",
     "compare": "Error in years and latency on the same faces.",
     "convert-caffe": "The age network between Caffe and safetensors.",

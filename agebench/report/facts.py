@@ -39,8 +39,13 @@ def remarks(joined: Joined) -> list[str]:
     return [*joined.remarks, *_of_data(joined), *_of_estimators(joined)]
 
 
+def of_labels(joined: Joined) -> list[str]:
+    """Return how the true ages came about."""
+    return [_LABELS[joined.dataset["label_kind"]]]
+
+
 def _of_data(joined: Joined) -> Iterable[str]:
-    yield _LABELS[joined.dataset["label_kind"]]
+    yield from of_labels(joined)
     yield from joined.dataset["notes"]
     yield from dict.fromkeys(
         map(_why_detector, (item.content["detector"] for item in joined.results))

@@ -1,0 +1,42 @@
+"""`agebench card`: arguments only; the work is in `agebench.report.card`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from agebench.cli.paths import FilePath
+from agebench.errors import UsageError, inert
+
+EPILOG = """\b
+Examples:
+  agebench card out/result.json multicrop-resnet
+  agebench card utkface/result.json fgnet/result.json tiny.onnx -o README.md
+"""
+
+
+@click.command("card", epilog=EPILOG, short_help="A model card from result files.")
+@click.argument("results", nargs=-1, required=True, type=FilePath(), metavar="RESULT... MODEL")
+@click.option("-o", "--out", type=FilePath(), help="File to write; standard output else.")
+def command(results: tuple[Path, ...], out: Path | None) -> None:
+    """Write a model's card: terms, data, figures with intervals per group, limits.
+
+    MODEL is what the results call it, or its file.  The card is Markdown with the front matter of
+    model hubs; what no result says is marked for its makers to fill in.
+    """
+    from agebench.files import check_target, write_whole
+    from agebench.report.card import card
+    from agebench.report.reading import read_result
+
+    *files, model = results
+    if not files:
+        raise UsageError("expected one or more results and then a model, got one word")
+    if out is not None:
+        check_target(out)
+    text = card([read_result(path) for path in files], str(model))
+    if out is None:
+        click.echo(text, nl=False)
+    else:
+        write_whole(out, text)
+        click.echo(inert(f"Written: {out}"))

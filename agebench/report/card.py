@@ -1,0 +1,245 @@
+"""A model card filled from result files: what a model is, its figures with intervals, its limits.
+
+Markdown with the front matter that model hubs read: YAML, written as JSON's scalars, which YAML
+takes as they are.  What no result says is left for the maker to fill in, and said so.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agebench import __version__
+from agebench.errors import UsageError, inert, suggestion
+from agebench.report import facts
+from agebench.report.cautions import cautions
+from agebench.report.escaping import markdown
+from agebench.report.grid import Cell, Column, Grid
+from agebench.report.joining import Entry, Joined, join
+from agebench.report.opening import false_adult_grid
+from agebench.report.reading import ResultFile
+from agebench.report.rows_errors import groups_by_label
+from agebench.report.tables import markdown_table
+from agebench.report.words import NONE, bounds, counted, milliseconds, number, percent, signed
+from agebench.weights import sha256_of
+
+FILL_IN = "*To be filled in by its makers.*"
+
+
+def card(results: Sequence[ResultFile], model: str) -> str:
+    """Return a model's card as Markdown.
+
+    Args:
+        results: of any data sets; each gets a part of its own.
+        model: what the results call it, or a model file that one of its files is, by hash.
+
+    Raises:
+        UsageError: no result has it, or it was not available in one.
+    """
+    found = [_part(join([result]), model) for result in results]
+    spec = found[0][1].content["spec"]
+    title = spec["name"] if found[0][1].name == spec["name"] else found[0][1].name
+    parts = [
+        _front_matter(title, spec, found),
+        f"# Model card: {markdown(title)}",
+        _what_it_is(spec),
+        *(_measured(joined, entry) for joined, entry in found),
+        _limits(found),
+        _again(found),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _part(joined: Joined, model: str) -> tuple[Joined, Entry]:
+    """The model's part of one result."""
+    entries = [entry for entry in joined.entries if entry.content["spec"]]
+    named = [entry for entry in entries if entry.name == model]
+    if not named and Path(model).is_file():
+        sha256 = sha256_of(Path(model))
+        named = [
+            entry
+            for entry in entries
+            if any(item["sha256"] == sha256 for item in entry.content["spec"]["weights"])
+        ]
+    if len(named) != 1:
+        names = [entry.name for entry in entries]
+        why = (
+            "no estimator is called so or has that file" if not named else "several have that file"
+        )
+        raise UsageError(f"{joined.results[0].path}: {why}: {suggestion(model, names)}")
+    return joined, named[0]
+
+
+def _front_matter(
+    title: str, spec: Mapping[str, Any], found: Sequence[tuple[Joined, Entry]]
+) -> str:
+    lines = ["---"]
+    licence = spec["licence"]
+    lines += [] if not licence else ["license: other", f"license_name: {_yaml(licence)}"]
+    sets = dict.fromkeys(spec.get("trained_sets", ()))
+    lines += [] if not sets else ["datasets:", *(f"- {_yaml(name)}" for name in sets)]
+    lines += ["library_name: agebench", "tags:", "- age-estimation", "- face", "metrics:", "- mae"]
+    lines += ["model-index:", f"- name: {_yaml(title)}", "  results:"]
+    for joined, entry in found:
+        dataset = joined.dataset
+        lines += [
+            "  - task:",
+            "      type: image-regression",
+            "      name: Facial age estimation",
+            "    dataset:",
+            f"      type: {_yaml(dataset['name'])}",
+            f"      name: {_yaml(dataset['name'] + ', ' + dataset['protocol'])}",
+            "    metrics:",
+        ]
+        for name, value, shown in _metrics(entry):
+            lines += [
+                f"    - type: {name}",
+                f"      value: {value!r}",
+                f"      name: {_yaml(shown)}",
+            ]
+    return "\n".join([*lines, "---"])
+
+
+def _metrics(entry: Entry) -> Iterator[tuple[str, float, str]]:
+    errors = entry.errors
+    if errors is None or errors.mae_years is None:
+        return
+    yield "mae", round(errors.mae_years, 4), f"MAE, years {bounds(errors.mae_interval)}".strip()
+    for name, value, shown in (
+        ("rmse", errors.rmse_years, "RMSE, years"),
+        ("bias", errors.bias_years, "bias, years"),
+        ("cs5", errors.cs[5], "share at most 5 years off"),
+    ):
+        if value is not None:
+            yield name, round(value, 4), shown
+
+
+def _yaml(text: str) -> str:
+    return json.dumps(text)
+
+
+def _what_it_is(spec: Mapping[str, Any]) -> str:
+    views = ", ".join(
+        f"{name} {view['size_hw'][0]}x{view['size_hw'][1]}"
+        for name, view in spec["crop"]["views"].items()
+    )
+    weights = "; ".join(f"{item['file']} (sha256 {item['sha256']})" for item in spec["weights"])
+    rows = [
+        ("What it sees", f"crops of a face, {spec['channel_order'].upper()}: {views}"),
+        ("How years come of its output", spec["decode"]),
+        ("Files", weights),
+        ("Trained on", spec["trained_on"]),
+        ("Labels it learned from", spec["label_kind"]),
+        ("Licence of the weights", spec["licence"]),
+        ("Source", spec["source"]),
+        ("To be cited", spec["citation"]),
+    ]
+    items = [f"- **{name}:** {markdown(value) if value else FILL_IN}" for name, value in rows]
+    notes = [f"- {markdown(note)}" for note in spec["notes"]]
+    return "\n".join(["## What it is", "", f"- **Intended use:** {FILL_IN}", *items, *notes])
+
+
+def _measured(joined: Joined, entry: Entry) -> str:
+    dataset, errors = joined.dataset, entry.errors
+    content = entry.content
+    head = f"## On {markdown(dataset['name'])}, {markdown(dataset['protocol'])}"
+    parts = [head]
+    notes = [f"- **{markdown(note.text)}.**" for note in cautions(joined, entry)]
+    if notes:
+        parts.append("\n".join(notes))
+    if errors is None or errors.mae_years is None:
+        parts.append("No picture has both a known age and an age from it.")
+        return "\n\n".join(parts)
+    figure = f"{number(errors.mae_years)} years {bounds(errors.mae_interval)}".strip()
+    parts.append(
+        f"{counted(errors.n, 'picture')} scored; {content['missed']:,} without a face, "
+        f"{content['failed']:,} failed. Mean absolute error **{figure}** (95 % interval), "
+        f"RMSE {number(errors.rmse_years)}, median error {number(errors.median_years)}, bias "
+        f"{signed(errors.bias_years)}, at most 5 years off {percent(errors.cs[5])} %."
+    )
+    tables = [_groups(joined, entry), _rates(joined, entry)]
+    parts += [f"### {markdown(grid.caption)}\n\n{markdown_table(grid)}" for grid in tables if grid]
+    parts.append(_time(joined, entry))
+    return "\n\n".join(parts)
+
+
+def _groups(joined: Joined, entry: Entry) -> Grid | None:
+    rows = []
+    for (attribute, value), of in groups_by_label(joined).items():
+        group = of.get(entry.label)
+        if group is None:
+            continue
+        few = group["mae_years"] is None
+        rows.append(
+            [
+                Cell(f"{attribute}: {value}"),
+                Cell(f"{group['n']:,}"),
+                Cell("too few" if few else number(group["mae_years"])),
+                Cell(NONE if few else bounds(group["mae_interval"])),
+                Cell(signed(group["bias_years"])),
+            ]
+        )
+    columns = [Column("group", numeric=False), *map(Column, ("pictures", "MAE", "95 %", "bias"))]
+    return Grid("By group, years", columns, rows) if rows else None
+
+
+def _rates(joined: Joined, entry: Entry) -> Grid | None:
+    grid = false_adult_grid(joined)
+    if grid is None:
+        return None
+    rows = [row for row in grid.rows if row[0].text == entry.label]
+    return Grid(grid.caption, grid.columns, rows) if rows else None
+
+
+def _time(joined: Joined, entry: Entry) -> str:
+    times = entry.samples_ms("total")
+    if not len(times):
+        return "Nothing was timed."
+    content = joined.results[entry.result].content
+    machine, runtime = content["environment"], entry.content["spec"]["runtime"]
+    busy = (content.get("timing") or {}).get("too_busy")
+    caution = f" It is too long: {markdown(busy)}." if busy else ""
+    return (
+        f"Time per picture, all stages, batch 1: median "
+        f"{milliseconds(float(np.median(times)))} ms of {len(times)}, on "
+        f"{markdown(machine['processor'])} ({counted(machine['cores'], 'core')}), "
+        f"{runtime['runtime']} {runtime['version']}, {runtime['device']}.{caution}"
+    )
+
+
+def _limits(found: Sequence[tuple[Joined, Entry]]) -> str:
+    items = [
+        "An estimate of age is an estimate: single errors of ten years and more are usual. It must "
+        "not decide about anybody alone.",
+        "The figures hold for pictures like those that were measured, with the same detector, and "
+        "for no others.",
+    ]
+    for joined, entry in found:
+        few = [
+            f"{attribute}: {value}"
+            for (attribute, value), of in groups_by_label(joined).items()
+            if (group := of.get(entry.label)) is not None and group["mae_years"] is None
+        ]
+        if few:
+            where = joined.dataset["name"]
+            items.append(f"Nothing is known of these groups of {where}: {', '.join(few)}.")
+        items += facts.of_labels(joined)
+    return "\n".join(["## Limits", "", *(f"- {markdown(item)}" for item in dict.fromkeys(items))])
+
+
+def _again(found: Sequence[tuple[Joined, Entry]]) -> str:
+    lines = [
+        "## How to repeat",
+        "",
+        f"Measured with agebench {__version__}; this page was made of:",
+    ]
+    for joined, _ in found:
+        result = joined.results[0]
+        sha256 = joined.dataset["content_sha256"]
+        lines += ["", f"- {result.content['created'][:10]}, data sha256 `{sha256}`:"]
+        lines += ["", f"      {inert(facts.command(result))}"]
+    return "\n".join(lines)

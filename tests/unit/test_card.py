@@ -1,0 +1,82 @@
+"""The model card: its figures are the result's, and what nobody said is not made up."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agebench.cli.main import main
+from agebench.report.card import FILL_IN, card
+from agebench.report.reading import read_result
+
+Write = Callable[..., Path]
+Make = Callable[..., dict[str, Any]]
+
+
+def _content(make_result: Make) -> dict[str, Any]:
+    true = np.repeat([10.0, 22.0, 40.0], 20)
+    both = {"mine": true + 2, "poor": true * 0 + 30}
+    sexes = {"sex": "f"}
+    return make_result(both, true.tolist(), attributes=sexes)
+
+
+def test_the_card_has_the_figures_of_every_result(make_result: Make, write_result: Write) -> None:
+    yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
+    first, second = _content(make_result), _content(make_result)
+    second["dataset"]["name"] = "other"
+    paths = [write_result("a", first), write_result("b", second)]
+    text = card([read_result(path) for path in paths], "mine")
+    _, front, body = text.split("---\n", 2)
+    head = yaml.safe_load(front)
+    assert head["license_name"] == "CC0"
+    results = head["model-index"][0]["results"]
+    assert [item["dataset"]["type"] for item in results] == ["made-up", "other"]
+    values = {item["type"]: item["value"] for item in results[0]["metrics"]}
+    assert values == {"mae": 2.0, "rmse": 2.0, "bias": 2.0, "cs5": 1.0}
+    assert "**2.00 years [2.00, 2.00]**" in body
+    assert "| sex: f | 60 | 2.00 |" in body
+    assert "poor" not in body.split("## How to repeat")[0]
+    assert body.count("## On ") == 2
+    assert f"**Intended use:** {FILL_IN}" in body
+    assert first["dataset"]["content_sha256"] in body
+
+
+def test_a_model_is_found_by_its_file(
+    make_result: Make, write_result: Write, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"weights")
+    sha256 = hashlib.sha256(b"weights").hexdigest()
+    content = _content(make_result)
+    weights = {"file": "model.onnx", "sha256": sha256, "size": 7, "licence": "", "source": ""}
+    content["estimators"][0]["spec"]["weights"] = [weights]
+    path = write_result("a", content)
+    with pytest.raises(SystemExit) as stopped:
+        main(["card", str(path), str(tmp_path / "model.onnx"), "-o", str(tmp_path / "CARD.md")])
+    assert stopped.value.code == 0
+    assert "# Model card: mine" in (tmp_path / "CARD.md").read_text(encoding="utf-8")
+    assert "CARD.md" in capsys.readouterr().out
+    for words, sentence in (
+        ([str(path), "mien"], "no estimator is called so or has that file: did you mean 'mine'"),
+        ([str(path)], "expected one or more results and then a model"),
+    ):
+        with pytest.raises(SystemExit) as stopped:
+            main(["card", *words])
+        assert stopped.value.code == 2
+        assert sentence in capsys.readouterr().err
+
+
+def test_hostile_names_are_names_in_a_card(write_result: Write) -> None:
+    yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
+    name = '"\n---\n# x: <script>alert(1)</script>\x1b[31m'
+    true = np.repeat([10.0, 40.0], 20)
+    path = write_result(predicted={name: true + 1}, true=true.tolist())
+    text = card([read_result(path)], name)
+    front, body = text.removeprefix("---\n").split("\n---\n", 1)
+    assert yaml.safe_load(front)["model-index"][0]["name"] == name
+    assert "<script" not in body.split("## How to repeat")[0]  # there it is code
+    assert "\x1b" not in text
