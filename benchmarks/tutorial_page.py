@@ -156,12 +156,12 @@ def boxes(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def better(rows: Mapping[str, Any]) -> list[str]:
-    """Return the changes that are shown to be better than the base: the whole interval is."""
-    return [
-        name
-        for name in LINES
-        if len(rows[name]["difference_years"]) == 3 and rows[name]["difference_years"][2] < 0
-    ]
+    """Return the changes that are shown to be better than the base.
+
+    Their whole interval is below 0, by more than the page's rounding.
+    """
+    ends = {name: rows[name]["difference_years"][2:] for name in LINES}
+    return [name for name, high in ends.items() if high and round(high[0], 1) < 0]
 
 
 def changes(rows: Mapping[str, Any], *names: str) -> list[str]:

@@ -49,7 +49,7 @@ def draw(axes: Axes, found: Mapping[str, Any], title: str) -> None:
     """Draw one set of pictures: a point and its interval for each change, the base at 0."""
     for height, name in enumerate(reversed(CHANGES)):
         mean, low, high = found["rows"][name]["difference_years"]
-        colour = WORSE if low > 0 else BETTER if high < 0 else UNSHOWN
+        colour = WORSE if round(low, 1) > 0 else BETTER if round(high, 1) < 0 else UNSHOWN
         axes.plot((low, high), (height, height), color=colour, linewidth=2)
         axes.plot(mean, height, "o", color=colour, markersize=5)
     axes.axvline(0, color="black", linewidth=0.8)

@@ -23,8 +23,9 @@ PAGES = [
     path
     for folder in ("", "docs", "pretrained", "benchmarks", "benchmarks/results")
     for path in sorted((ROOT / folder).glob("*.md"))
-    # The schema gives units, not measurements; the changelog says what changed.
-    if path.name not in {"result-schema.md", "CHANGELOG.md"}
+    # The schema gives units, not measurements; the changelog says what changed; the times of the
+    # search for near copies are of no network.
+    if path.name not in {"result-schema.md", "CHANGELOG.md", "splits.md"}
 ]
 
 
@@ -169,8 +170,9 @@ def test_what_the_tutorials_page_concludes_is_what_was_found(
     assert fitted in better[1]
     assert fgnet[fitted]["difference_years"][1] > 0
     assert abs(utkface[fitted]["bias_years"]) < 2 < abs(fgnet[fitted]["bias_years"])
+    assert fgnet["ten crops, mean image"]["difference_years"][2] > 0
+    assert utkface["ten crops, mean image"]["difference_years"][1] > 0
     for rows in (fgnet, utkface):
-        assert rows["ten crops, mean image"]["difference_years"][2] > 0
         for worse in ("the tutorial, exactly", "no mean", "RGB", "scaled by 1/255"):
             assert rows[worse]["difference_years"][1] > 0, worse
         assert rows["the Caffe file by cv2.dnn"]["difference_years"] == pytest.approx(
