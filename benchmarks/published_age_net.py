@@ -4,8 +4,9 @@
     python -m benchmarks.published_age_net utkface=RESULTS/result.json fgnet-1-20=...
 
 Takes each estimator's figures out of the results and writes published_age_net.json and .md of
-results/; what other results brought before stays.  The commands are in the table.  FG-NET's
-subjects 21 to 82 and All-Age-Faces are looked at once per release.
+results/; what other results brought before stays.  The commands are in the table.  UTKFace
+behind detectors is the sample of tutorial_mistakes.json.  FG-NET's subjects 21 to 82 and
+All-Age-Faces are looked at once per release.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ PUBLISHED = {
     "opencv-ssd": "the same, faces by `opencv-ssd`",
 }
 TUTORIAL = "caffe-age-net recipe=tutorial"
+SAMPLED = {"yolov8-face": "base", "opencv-ssd": "frame of opencv-ssd"}
+"""Rows of tutorial_mistakes.json that are the published network's behind a detector."""
+
 INTRODUCTION = """\
 # The published age_net, beside the others
 
@@ -61,10 +65,8 @@ Where a detector finds nothing there is no answer: such rows are over fewer pict
         --root "original images" --sample 1000 --seed 0 --detector yolov8-face
     agebench compare "caffe-age-net recipe=tutorial" --dataset ...
     agebench compare caffe-age-net constant --dataset ... --detector opencv-ssd
-    agebench compare caffe-age-net constant --dataset utkface ... --detector yolov8-face
-
-(`caffe-age-net@onnxruntime`, which gives the same ages to 0.0001 years, where the command that is
-stored in published_age_net.json says so.)"""
+    python -m benchmarks.tutorial_mistakes --fgnet FGNET --utkface UTKFACE --mirror WEIGHTS \\
+        --cache FOLDER --sample 1000"""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,44 @@ def figures_of(result: Mapping[str, Any]) -> dict[str, Figures]:
     return found
 
 
+def sampled(habits: Mapping[str, Any]) -> dict[str, Figures]:
+    """Return the published network's figures on the sample of UTKFace, behind detectors."""
+    found = habits["sets"]["utkface"]
+    figures = {}
+    for detector, name in SAMPLED.items():
+        row = found["rows"][name]
+        mean, low, high = row["mae_years"]
+        figures[key("caffe-age-net", detector)] = Figures(
+            n=row["n"],
+            total=found["pictures"],
+            mae_years=mean,
+            low=low,
+            high=high,
+            bias_years=row["bias_years"],
+            exact=row["exact"],
+            one_off=row["one_off"],
+            weights_sha256=(habits["weights_sha256"],),
+            created="",
+            command=habits["command"],
+        )
+    return figures
+
+
+def sample_note(habits: Mapping[str, Any]) -> str:
+    """Say which cells are of a sample, and what is on the same pictures."""
+    found = habits["sets"]["utkface"]
+    tutorial, floor = (
+        found["rows"][name]["mae_years"][0]
+        for name in ("the tutorial, exactly", "30 for everybody")
+    )
+    return (
+        f"UTKFace behind `yolov8-face` and `opencv-ssd`: {found['pictures']:,} of its pictures, "
+        f"drawn at random by\nseed {habits['seed']}, by `benchmarks/tutorial_mistakes.py`; on "
+        f"these `recipe=tutorial` errs by {tutorial:.2f} years and\n30 for everybody by {floor:.2f}: "
+        "hold them against each other, not against the column."
+    )
+
+
 def cell(held: Mapping[str, Any] | None, *, short: bool = False) -> str:
     """Return one cell: error and interval, and but for a short one pictures and bias."""
     if held is None:
@@ -152,11 +192,11 @@ def rows(held: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
     return found
 
 
-def markdown(held: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the page."""
+def markdown(held: Mapping[str, Mapping[str, Any]], habits: Mapping[str, Any]) -> str:
+    """Return the page; `habits` is tutorial_mistakes.json."""
     lines = [f"| | {' | '.join(SETS.values())} |", "|---" * (len(SETS) + 1) + "|"]
     lines += [f"| {title} | {' | '.join(cells)} |" for title, cells in rows(held)]
-    return "\n\n".join([INTRODUCTION, "\n".join(lines), COMMANDS]) + "\n"
+    return "\n\n".join([INTRODUCTION, "\n".join(lines), sample_note(habits), COMMANDS]) + "\n"
 
 
 def main() -> None:
@@ -173,9 +213,11 @@ def main() -> None:
             raise SystemExit(f"{item}: expected one of {', '.join(SETS)}, got {name}")
         result = json.loads(Path(file).read_text(encoding="utf-8"))
         held[name] |= {each: asdict(value) for each, value in figures_of(result).items()}
+    habits = json.loads((RESULTS / "tutorial_mistakes.json").read_text(encoding="utf-8"))
+    held["utkface"] |= {each: asdict(value) for each, value in sampled(habits).items()}
     write_whole(path, json.dumps({"schema": 1, "sets": held}, indent=1) + "\n")
-    write_whole(RESULTS / "published_age_net.md", markdown(held))
-    print(markdown(held))
+    write_whole(RESULTS / "published_age_net.md", markdown(held, habits))
+    print(markdown(held, habits))
 
 
 if __name__ == "__main__":
