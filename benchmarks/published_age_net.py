@@ -163,8 +163,8 @@ def sample_note(habits: Mapping[str, Any]) -> str:
     return (
         f"UTKFace behind `yolov8-face` and `opencv-ssd`: {found['pictures']:,} of its pictures, "
         f"drawn at random by\nseed {habits['seed']}, by `benchmarks/tutorial_mistakes.py`; on "
-        f"these `recipe=tutorial` errs by {tutorial:.2f} years and\n30 for everybody by {floor:.2f}: "
-        "hold them against each other, not against the column."
+        f"these `recipe=tutorial` errs by {tutorial:.2f} years and\n30 for everybody by "
+        f"{floor:.2f}: hold them against each other, not against the column."
     )
 
 
