@@ -143,6 +143,7 @@ class Board:
     Attributes:
         title: of the page.
         sets, models: in the order of the suite.
+        empty_sets: titles by key of sets that nothing has been measured on.
         changed: by key the sets whose pictures were changed.
         times: the run that timed all models; None without one.
     """
@@ -150,6 +151,7 @@ class Board:
     title: str
     sets: Sequence[BoardSet]
     models: Sequence[BoardModel]
+    empty_sets: Mapping[str, str]
     changed: Mapping[str, BoardSet]
     times: Mapping[str, Any] | None
 
@@ -184,6 +186,7 @@ def read_board(folder: str | Path) -> Board:
         title=listed["title"],
         sets=list(sets.values()),
         models=models,
+        empty_sets={item["key"]: item["title"] for item in listed["empty_sets"]},
         changed=changed,
         times=read_file(times, TIMES) if times.is_file() else None,
     )

@@ -152,6 +152,7 @@ BOARD = record(
         "format": one_of((FORMAT,)),
         "title": filled,
         "sets": listed(key, most=MOST_PARTS),
+        "empty_sets": listed(record({"key": key, "title": filled}), most=MOST_PARTS),
         "models": listed(
             record(
                 {"name": filled, "title": filled, "file": maybe(filled), "missing": mapping(text)}

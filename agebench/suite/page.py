@@ -184,7 +184,7 @@ def _robustness(board: Board) -> Iterator[Section]:
 
 
 def _empty(board: Board) -> list[str]:
-    titles = {pictures.key: pictures.title for pictures in board.sets}
+    titles = {pictures.key: pictures.title for pictures in board.sets} | dict(board.empty_sets)
     lines = []
     for model in board.models:
         reasons = Counter(model.missing.values())

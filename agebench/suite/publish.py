@@ -135,7 +135,17 @@ def write_board(
         if there:
             files[f"{MODELS}/{name}.json"] = joined_cells(contender.title, there)
     keys = [item.key for item in plan.sets if f"{SETS}/{item.key}.json" in files]
-    files[BOARD_FILE] = {"format": FORMAT, "title": plan.title, "sets": keys, "models": listed}
+    files[BOARD_FILE] = {
+        "format": FORMAT,
+        "title": plan.title,
+        "sets": keys,
+        "empty_sets": [
+            {"key": item.key, "title": item.title or item.key}
+            for item in plan.sets
+            if item.key not in keys
+        ],
+        "models": listed,
+    }
     if times is not None and plan.times is not None:
         files[TIMES_FILE] = compact_times(plan.times.set, times)
     _write_all(folder, files)

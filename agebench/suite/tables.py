@@ -59,6 +59,7 @@ def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False
         )
         for one in found
     ]
+    columns += [Column(f"{title} (nothing measured)") for title in board.empty_sets.values()]
     columns.append(Column("ms", hint="median time per picture; the run and runtime stand below"))
     rows = [_overview_row(model, board, found, inline=inline) for model in _ordered(board, found)]
     return Grid(
@@ -101,6 +102,7 @@ def _overview_row(
             text = f"{text} {bounds(standing.interval)}{rank}".replace("  ", " ")
             notes = [] if standing.rank is not None else notes[:1]
         cells.append(Cell(text, value=_sorted_by(standing), kind=kind, notes=notes))
+    cells += [Cell(NONE, value=math.inf) for _ in board.empty_sets]
     ms = median_ms(board, model.name)
     cells.append(Cell(milliseconds(ms), value=math.inf if ms is None else ms))
     return cells
@@ -233,6 +235,7 @@ def model_grid(board: Board) -> Grid:
         Column("years by", numeric=False),
         Column("runtime", numeric=False),
         Column("weights, sha256", numeric=False),
+        Column("to know", numeric=False),
     )
     rows = []
     for model in board.models:
@@ -257,6 +260,7 @@ def model_grid(board: Board) -> Grid:
                     f"{runtime['runtime']} {runtime['version']}, {runtime['device']}", kind="wrap"
                 ),
                 Cell(weights or NONE, kind="wrap"),
+                Cell("; ".join(spec["notes"]) or NONE, kind="wrap"),
             ]
         )
     return Grid("The models", columns, rows)

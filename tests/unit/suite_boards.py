@@ -163,7 +163,13 @@ def write_made(
         entry = {"name": model["model"], "title": model["title"], "file": f"m{at}"}
         listed.append({**entry, "missing": (missing or {}).get(model["model"], {})})
     keys = [one["key"] for one in sets if not one["changed"]]
-    board = {"format": FORMAT, "title": "Made up", "sets": keys, "models": listed}
+    board = {
+        "format": FORMAT,
+        "title": "Made up",
+        "sets": keys,
+        "empty_sets": [{"key": "later", "title": "The set of later"}] if missing else [],
+        "models": listed,
+    }
     (folder / BOARD_FILE).write_text(json.dumps(board))
     return read_board(folder)
 

@@ -209,6 +209,7 @@ def test_the_page_needs_nothing_else_and_says_what_is_missing(tmp_path: Path) ->
         "model",
         "The set one (birth ages)",
         "The set utkface (estimated ages)",
+        "The set of later (nothing measured)",
         "ms",
     ]
 
