@@ -47,10 +47,10 @@ CUT_AFTER_S = 60
 SHARES = {
     "peaks": 0.06,
     "errors_on_the_sample": 0.06,
-    "harness": 0.12,
+    "torch": 0.36,
     "crops": 0.06,
     "whole_path": 0.06,
-    "torch": 0.36,
+    "harness": 0.12,
     "kernels": 0.06,
     "onnxruntime": 0.12,
     "compiled": 0.1,
@@ -268,14 +268,14 @@ def measure_all(run: Run, folder: Path) -> None:
         limits |= measure_peaks(run)
     with run.section("errors_on_the_sample"):
         measure_errors(run, networks[0])
-    with run.section("harness"):
-        measure_harness(run)
+    with run.section("torch"):
+        measure_variants(run, networks, limits)
     with run.section("crops"):
         measure_crops(run)
     with run.section("whole_path"):
         measure_whole_path(run, networks[0])
-    with run.section("torch"):
-        measure_variants(run, networks, limits)
+    with run.section("harness"):
+        measure_harness(run)
     with run.section("kernels"):
         for network in networks:
             measure_kernels(run, network)
