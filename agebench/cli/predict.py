@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from agebench.errors import ImageError, UsageError, inert
 if TYPE_CHECKING:
     from agebench.prediction.lines import LineFile
     from agebench.prediction.run import PictureRun, Tally
+    from agebench.vision.window import Window
 
 INTERRUPTED = 130
 
@@ -60,7 +62,8 @@ Examples:
 @rare_option(
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
-@rare_option("--camera", type=int, help="Look at a camera, by its number; needs --frames.")
+@rare_option("--camera", type=int, help="Look at a camera, by its number; q ends it.")
+@rare_option("--no-window", is_flag=True, help="Show no live window of the camera.")
 @rare_option("--frames", type=int, help="Of a video or camera, only the first N.")
 @rare_option(
     "--smoothing", type=int, default=25, show_default=True, help="Of a video: mean over N frames."
@@ -89,9 +92,12 @@ def command(
     from agebench.prediction.sources import Sources, find_sources
 
     camera = settings.pop("camera")
+    live = not settings.pop("no_window") and camera is not None and _has_display()
     options = {name: settings.pop(name) for name in ("smoothing", "frames")}
     frames = options["frames"]
-    _check(sources, as_json=as_json, as_csv=as_csv, out=out, camera=camera, frames=frames)
+    _check(
+        sources, as_json=as_json, as_csv=as_csv, out=out, camera=camera, frames=frames, live=live
+    )
     _check_columns(as_csv=as_csv, explain=settings["explain"])
     wanted = PredictSettings(estimators=estimators, **settings)
     still = out is not None or wanted.explain or wanted.workers > 1
@@ -111,7 +117,7 @@ def command(
             _run_pictures(run, write, out)
         for video in run.videos:
             summary = not (as_json or as_csv)
-            whole += _run_video(run, video, options, None if summary else write)
+            whole += _run_video(run, video, options, None if summary else write, live=live)
     except KeyboardInterrupt:
         kept = f"; {out} goes on from there with the same command" if out else ""
         click.echo(f"agebench: interrupted{kept}", err=True)
@@ -129,6 +135,7 @@ def _check(
     out: Path | None,
     camera: int | None,
     frames: int | None,
+    live: bool,
 ) -> None:
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other: give one")
@@ -136,8 +143,10 @@ def _check(
         raise UsageError("--out goes with --json; send other output to a file with '>'")
     if camera is None and not sources:
         raise UsageError("nothing to look at: name a picture, a folder, a pattern or '-'")
-    if camera is not None and (sources or frames is None or camera < 0):
-        raise UsageError("--camera N goes alone, N from 0, and needs --frames to know its end")
+    if camera is not None and (sources or camera < 0 or (frames is None and not live)):
+        raise UsageError(
+            "--camera N goes alone, N from 0, and without a window needs --frames to know its end"
+        )
 
 
 def _check_columns(*, as_csv: bool, explain: bool) -> None:
@@ -145,11 +154,32 @@ def _check_columns(*, as_csv: bool, explain: bool) -> None:
         raise UsageError("--csv has no column for --explain: give --json, or leave one of them out")
 
 
+def _has_display() -> bool:
+    from agebench.vision.window import has_display
+
+    return has_display()
+
+
+def _window(video: str | int) -> Window:
+    from agebench.vision.window import Window
+
+    return Window(f"agebench: camera {video} (q ends it)")
+
+
+def _say_what_plays(place: Path) -> None:
+    from agebench.vision.video_writers import plays_in_browsers
+
+    if place.suffix.lower() in (".mp4", ".m4v") and (why := plays_in_browsers(place)):
+        click.echo(f"agebench: {inert(why)}", err=True)
+
+
 def _run_video(
     run: PictureRun,
     video: str | int,
     options: dict[str, Any],
     write: Callable[[dict[str, Any]], None] | None,
+    *,
+    live: bool,
 ) -> bool:
     """Examine one video; return whether it could be done.  Without `write` a summary is printed."""
     from agebench.prediction.places import make_folder_of
@@ -159,8 +189,11 @@ def _run_video(
     place = run.place_of(video)
     if place is not None:
         make_folder_of(place)
+        _say_what_plays(place)
     source = video if isinstance(video, int) else Path(video)
-    going = VideoRun(run.predictor, source, draw=place, **options)
+    stack = ExitStack()
+    show = stack.enter_context(_window(video)).show if live else None
+    going = VideoRun(run.predictor, source, draw=place, show=show, **options)
     try:
         for record in going.records():
             if write is not None:
@@ -172,6 +205,7 @@ def _run_video(
         run.tally.pictures += 1
         return False
     finally:
+        stack.close()
         run.tally.add_times(going.tally.stage_ms)
     for line in people_lines(str(video), going.tally):
         click.echo(line, err=write is not None)

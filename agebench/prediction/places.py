@@ -12,7 +12,7 @@ from agebench.datasets.suffixes import is_picture, is_video
 from agebench.errors import AgebenchError, UsageError
 from agebench.prediction.drawing import FORMATS
 from agebench.prediction.sources import STDIN, Sources
-from agebench.vision.video import CODECS
+from agebench.vision.video_writers import OPENCV_CODECS, SUFFIXES
 
 LONGEST_NAME_BYTES = 240
 """Of a drawing: most systems end names at 255 bytes, and the "-2" of a second one needs room."""
@@ -54,7 +54,7 @@ class DrawPlaces:
         return Path(self._places[name])
 
     def _check_file(self, name: Source) -> None:
-        known = CODECS if _moves(name) else FORMATS
+        known = SUFFIXES if _moves(name) else FORMATS
         if self._out.suffix.lower() not in known:
             raise UsageError(f"--draw {self._out}: expected one of {', '.join(known)}, or a folder")
         if not self._out.parent.is_dir():
@@ -101,7 +101,7 @@ class DrawPlaces:
         inner = self._inner(name)
         suffix = os.path.splitext(inner)[1].lower()  # noqa: PTH122 - text, no file
         if _moves(name):
-            return _fitting(inner if suffix in CODECS else f"{inner}.mp4")
+            return _fitting(inner if suffix in OPENCV_CODECS else f"{inner}.mp4")
         return _fitting(inner if suffix in FORMATS else f"{inner}.png")
 
     def _inner(self, name: Source) -> str:

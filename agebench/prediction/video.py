@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +82,7 @@ class VideoRun:
         draw: the annotated video to write.
         smoothing: sightings whose mean age is shown.
         frames: stop after so many.
+        show: is given every drawn frame, and returns whether to go on.
 
     Raises:
         UsageError: a number is out of range, or `draw` has a suffix that can't be written.
@@ -95,6 +96,7 @@ class VideoRun:
         draw: Path | None = None,
         smoothing: int = SMOOTHING_FRAMES,
         frames: int | None = None,
+        show: Callable[[Image], bool] | None = None,
     ) -> None:
         if frames is not None and frames < 1:
             raise UsageError(f"--frames must be at least 1, got {frames}")
@@ -106,6 +108,7 @@ class VideoRun:
         self._draw = draw
         self._tracker = Tracker(smoothing)
         self._limit = frames
+        self._show = show
         self._last_drawn: Image | None = None
         self.tally = VideoTally()
 
@@ -124,10 +127,9 @@ class VideoRun:
             for frame in self._read(video):
                 faces, status, reason = self._examined(frame)
                 self.tally.frames += 1
-                if sink is not None:
-                    self._write(sink, frame, faces)
+                go_on = self._draw_on(sink, frame, faces)
                 yield self._record(video.name, frame, faces, status, reason)
-                if self.tally.frames == self._limit:
+                if not go_on or self.tally.frames == self._limit:
                     return
 
     def _read(self, video: VideoSource) -> Iterator[Frame]:
@@ -153,13 +155,18 @@ class VideoRun:
         self.tally.add(frame.index, faces)
         return faces, "ok", ""
 
-    def _write(self, sink: VideoSink, frame: Frame, faces: list[PredictedFace]) -> None:
-        """Write a frame; instead of a broken one the last whole one, so that the time is kept."""
+    def _draw_on(self, sink: VideoSink | None, frame: Frame, faces: list[PredictedFace]) -> bool:
+        """Write and show a frame; instead of a broken one the last whole one, to keep the time."""
+        if sink is None and self._show is None:
+            return True
         if frame.image_bgr is not None:
             names = list(self._predictor.estimators)
             self._last_drawn = draw_side_by_side(frame.image_bgr, faces, names, moving=True)
-        if self._last_drawn is not None:
+        if self._last_drawn is None:
+            return True
+        if sink is not None:
             sink.write(self._last_drawn)
+        return self._show is None or self._show(self._last_drawn)
 
     def _record(
         self, name: str, frame: Frame, faces: list[PredictedFace], status: str, reason: str

@@ -13,12 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from agebench.errors import AgebenchError, ImageError, UsageError
+from agebench.errors import AgebenchError, ImageError, MissingDependencyError, UsageError
 from agebench.files import new_beside
 from agebench.regular import open_regular
 from agebench.types import Image
 from agebench.vision.images import check_regular
 from agebench.vision.opencv import cv2
+from agebench.vision.video_writers import SUFFIXES, Writer, open_writer, require_writer
 
 # FFmpeg would say of a damaged frame dozens of times what is said of it here once.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
@@ -35,9 +36,6 @@ _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 MOST_BROKEN = 100
 """After so many frames in a row that can't be decoded, the rest of a file is given up."""
-
-CODECS = {".mp4": "mp4v", ".m4v": "mp4v", ".mov": "mp4v", ".mkv": "mp4v", ".avi": "MJPG"}
-"""What annotated videos are written with, by suffix; all are in OpenCV's own wheels."""
 
 ROOM_BYTES = 1 << 16
 """More than FFmpeg holds back before it writes: where so much fits, the end of a video did too."""
@@ -187,7 +185,7 @@ class VideoSink:
     """Writes frames to a video that gets its name when it is whole.
 
     Args:
-        path: its suffix decides the codec (see `CODECS`).
+        path: its suffix decides the codec (see `agebench.vision.video_writers`).
         rate_hz: frames per second.
 
     Raises:
@@ -198,7 +196,7 @@ class VideoSink:
         check_video_name(path)
         self._path = path
         self._rate_hz = rate_hz
-        self._writer: Any = None
+        self._writer: Writer | None = None
         self._temporary: Path | None = None
         self._size_wh = (0, 0)
         self._count = 0
@@ -212,11 +210,11 @@ class VideoSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer is not None:
-            self._writer.release()
         if self._temporary is None:
             return
         try:
+            if self._writer is not None:
+                self._writer.close()
             if kind is None:
                 self._require_whole(self._temporary)
                 self._temporary.replace(self._path)
@@ -232,7 +230,7 @@ class VideoSink:
             AgebenchError: the file can't be written.
         """
         if self._writer is None:
-            self._open(image_bgr)
+            self._writer = self._open(image_bgr)
         height, width = image_bgr.shape[:2]
         if (width, height) != self._size_wh:
             image_bgr = np.asarray(cv2.resize(image_bgr, self._size_wh), np.uint8)
@@ -260,7 +258,7 @@ class VideoSink:
                 "is the disk full?"
             )
 
-    def _open(self, image_bgr: Image) -> None:
+    def _open(self, image_bgr: Image) -> Writer:
         # Codecs store colour for pairs of pixels: an odd row or column is left out.
         self._size_wh = (max(2, image_bgr.shape[1] // 2 * 2), max(2, image_bgr.shape[0] // 2 * 2))
         suffix = self._path.suffix.lower()
@@ -269,23 +267,23 @@ class VideoSink:
             os.close(handle)
         except OSError as error:
             raise AgebenchError(f"{self._path} can't be written: {error.strerror}") from error
-        codec = cv2.VideoWriter.fourcc(*CODECS[suffix])
-        whole_path = os.path.abspath(self._temporary)  # noqa: PTH100 - no link is to be followed
-        self._writer = cv2.VideoWriter(
-            whole_path, cv2.CAP_FFMPEG, codec, self._rate_hz, self._size_wh
-        )
-        if not self._writer.isOpened():
-            raise AgebenchError(
-                f"{self._path} can't be written: OpenCV has no encoder for {CODECS[suffix]} at "
-                f"{self._size_wh[0]}x{self._size_wh[1]}; try .avi"
-            )
+        whole_path = Path(os.path.abspath(self._temporary))  # noqa: PTH100 - no link is to be followed
+        try:
+            return open_writer(whole_path, self._rate_hz, self._size_wh)
+        except MissingDependencyError:
+            raise
+        except AgebenchError as error:
+            raise AgebenchError(f"{self._path} can't be written: {error}") from error
 
 
 def check_video_name(path: Path) -> None:
     """Check that a video of that name can be written.
 
     Raises:
-        UsageError: it has another suffix than those of `CODECS`.
+        UsageError: it has a suffix that nobody writes.
+        MissingDependencyError: it has one that PyAV alone writes, which is not installed.
     """
-    if path.suffix.lower() not in CODECS:
-        raise UsageError(f"--draw {path}: expected a video's name, one of {', '.join(CODECS)}")
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise UsageError(f"--draw {path}: expected a video's name, one of {', '.join(SUFFIXES)}")
+    require_writer(suffix)

@@ -93,10 +93,10 @@ def test_a_file_for_several_is_refused(tmp_path: Path) -> None:
 
 def test_a_suffix_that_no_video_has_is_refused(tmp_path: Path) -> None:
     one = video(tmp_path / "one.mp4")
-    for out in ("x.gif", "x.webm", "x.png", "x.v2"):
+    for out in ("x.gif", "x.wmv", "x.png", "x.v2"):
         for name in (one, tmp_path / "on*.mp4"):
             why = refused(tmp_path, name, "--draw", tmp_path / out)
-            assert why.endswith("expected one of .mp4, .m4v, .mov, .mkv, .avi, or a folder")
+            assert why.endswith("expected one of .mp4, .m4v, .mov, .mkv, .avi, .webm, or a folder")
     with pytest.raises(UsageError, match=r"\.mp4"):
         DrawPlaces(Path("x.gif"), Sources(()), camera=0)
     with pytest.raises(AgebenchError, match="there is no folder"):
