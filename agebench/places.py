@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-# What may stand before a path in a word of a command: --option=, NAME:, key=.
-_WORD = re.compile(r"(?s)((?:--?[\w-]+=)?(?:[\w.-]{2,}[:=])?)((?:/|~|[A-Za-z]:[\\/]|\\\\).*)")
+# What may stand before a path in a word of a command: --option=, NAME:, key=, key=NAME:.
+_WORD = re.compile(r"(?s)((?:--?[\w-]+=)?(?:[\w.-]{2,}[:=]){0,2})((?:/|~|[A-Za-z]:[\\/]|\\\\).*)")
 _NEXT_OPTION = re.compile(r"( (?=[\w-]+=))")
 
 
@@ -19,6 +19,8 @@ def without_folders(text: str) -> str:
     ('pictures', '--root=mine')
     >>> without_folders("onnx:/home/me/a b.onnx@cv2dnn:cpu table=/home/me/t.json")
     'onnx:a b.onnx@cv2dnn:cpu table=t.json'
+    >>> without_folders("others of mine=csv:/home/me/list.csv")
+    'others of mine=csv:list.csv'
     >>> without_folders("sets/mine"), without_folders("C:\\Users\\me\\x.csv")
     ('sets/mine', 'x.csv')
     """

@@ -145,9 +145,10 @@ def _seen_again(records: Sequence[ImageRecord], what: Pass) -> Iterator[bool]:
     samples = [record.sample for record in records]
     decoded = decode_all(samples, workers=how.workers, max_pixels=how.max_pixels)
     for record, item in zip(records, decoded, strict=True):
-        if item.image_bgr is not None:
+        same = item.sha256 == record.sha256
+        if same and item.image_bgr is not None:
             what.watch.look(record, item.image_bgr)
-        yield item.sha256 == record.sha256
+        yield same
 
 
 def _hash_of(sample: Sample) -> str:

@@ -78,11 +78,9 @@ class KeptDetections:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(self.path, timeout=WAIT_S)
             version = self._file.execute("PRAGMA user_version").fetchone()[0]
-            if version == 0 and not self._file.execute("SELECT * FROM sqlite_master").fetchone():
-                self._file.execute(_TABLES)
-                self._file.execute(f"PRAGMA user_version = {FORMAT}")
-                self._file.commit()
-            elif version != FORMAT:
+            if version == 0:
+                version = self._make()
+            if version != FORMAT:
                 raise KeptDetectionsError(
                     f"{self.path} is not a file of kept detections of this version (expected "
                     f"format {FORMAT}, got {version}): remove it, or name another one"
@@ -150,6 +148,21 @@ class KeptDetections:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self.close()
+
+    def _make(self) -> int:
+        """Make the table of an empty file; return the file's format, which another run may set.
+
+        In one transaction: two runs may begin at once, and one that is killed leaves no table
+        without its format, which nobody would take.
+        """
+        with self._file:
+            self._file.execute("BEGIN IMMEDIATE")
+            version = int(self._file.execute("PRAGMA user_version").fetchone()[0])
+            if version or self._file.execute("SELECT * FROM sqlite_master").fetchone():
+                return version
+            self._file.execute(_TABLES)
+            self._file.execute(f"PRAGMA user_version = {FORMAT}")
+            return FORMAT
 
     def _read(self, key: str, picture: str) -> list[Face] | None:
         text = self._waiting.get((key, picture))

@@ -90,11 +90,11 @@ class PictureStore(Sequence[Mapping[str, Any]]):
         """Yield the pictures of each group; what is not JSON makes a group an empty one."""
         texts = self.texts()
         for first, end in pairwise(tuple(self._groups)):
-            lines = list(islice(texts, end - first))
-            try:
-                yield [json.loads(line) for line in lines]
+            try:  # a line that is not UTF-8 is a ValueError too, and ends `texts`
+                group = [json.loads(line) for line in islice(texts, end - first)]
             except (ValueError, RecursionError):  # somebody altered the file
-                yield []
+                group = []
+            yield group
 
     def remove(self) -> None:
         """Take the file's name away; what is in it can be read as long as this is held."""

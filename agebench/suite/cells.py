@@ -12,6 +12,7 @@ from agebench import __version__
 from agebench.bench.results import RESULT_FILE
 from agebench.bench.settings import CompareSettings
 from agebench.protocols import Dataset, EstimatorSpec
+from agebench.references import called
 from agebench.suite.plan import PlannedContender, PlannedSet, SuitePlan, slug
 from agebench.types import plain
 
@@ -87,7 +88,7 @@ def _changed(plan: SuitePlan) -> Iterator[Cell]:
 def _takes_part(
     contender: PlannedContender, pictures: PlannedSet, chosen: Sequence[str] | None
 ) -> bool:
-    wanted = chosen is None or contender.name in {" ".join(name.split()) for name in chosen}
+    wanted = chosen is None or contender.name in map(called, chosen)
     return wanted and (contender.sets is None or pictures.key in contender.sets)
 
 

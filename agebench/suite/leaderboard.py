@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, UsageError
 from agebench.files import write_whole
 from agebench.protocols import ProgressStep, no_progress
 from agebench.report.joining import join
@@ -111,7 +111,7 @@ def make_leaderboard(
     """
     missing = [path for path in joined if not path.is_dir()]
     if missing:
-        raise AgebenchError(f"there is no folder {missing[0]} to be joined: check the path")
+        raise UsageError(f"there is no folder {missing[0]} to be joined: check the path")
     report = run_suite(plan, options, progress, say, elsewhere=joined)
     problems = list(_problems(report, plan))
     if options.dry:

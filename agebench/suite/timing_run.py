@@ -12,6 +12,7 @@ from agebench.bench.settings import CompareSettings
 from agebench.errors import UsageError
 from agebench.estimators.answers import AnswersFile
 from agebench.protocols import ProgressStep
+from agebench.references import called
 from agebench.suite.cells import KEY_LETTERS, RESULTS
 from agebench.suite.loaded import Loader, NotThereError
 from agebench.suite.plan import SuitePlan
@@ -68,10 +69,10 @@ def time_models(plan: SuitePlan, loader: Loader, progress: ProgressStep) -> Path
 
 def _timed(plan: SuitePlan, loader: Loader) -> list[str]:
     times = plan.times
-    chosen = None if times is None or times.contenders is None else set(times.contenders)
+    chosen = None if times is None or times.contenders is None else {*map(called, times.contenders)}
     found = []
     for contender in plan.contenders:
-        if chosen is not None and contender.model not in chosen:
+        if chosen is not None and contender.name not in chosen:
             continue
         try:
             estimator = loader.model(contender).estimator

@@ -38,7 +38,7 @@ def ending_with_its_data(data: bytes) -> bytes:
     while (found := _segment(data, at)) is not None:
         marker, body, after = found
         if marker in _FRAMES:
-            frame, components = marker, data[body + 5] if after - body > 5 else 0
+            frame, components = marker, data[body + 5] if min(after, len(data)) - body > 5 else 0
         if marker == _EOI:
             return data
         if marker == _SOS:
@@ -108,7 +108,8 @@ def several_scans(data: bytes) -> Scans | None:
             break
         if marker in _FRAMES:
             frame = marker
-            bits = {data[place]: [_UNKNOWN] * _COEFFICIENTS for place in range(body + 6, at, 3)}
+            stated = data[body + 6 : at : 3]  # less where the file ends before the header does
+            bits = {component: [_UNKNOWN] * _COEFFICIENTS for component in stated}
         if marker == _DRI:
             restarts = any(data[body:at])
         if marker == _SOS:

@@ -121,6 +121,7 @@ def test_pictures_that_changed_are_looked_at_again(pictures: Path, tmp_path: Pat
         lambda text: text.replace('"image": "03.png"', '"image": "04.png"'),
         lambda text: text.replace('"box_xyxy"', '"box"'),
         lambda text: "[" * 100_000 + "\n" + text,
+        lambda text: text.replace('"image": "03.png"', '"image": "\udcff.png"'),
         lambda _text: "",
         lambda _text: "\0" * 4096,
     ],
@@ -133,7 +134,7 @@ def test_a_damaged_file_costs_its_pictures_alone(
     with pytest.raises(StopError):
         _run(pictures, broken, 12)
     part = broken / PART_FILE
-    part.write_text(damage(part.read_text()))
+    part.write_text(damage(part.read_text()), errors="surrogateescape")
     _run(pictures, broken)
     assert (whole / "predictions.csv").read_bytes() == (broken / "predictions.csv").read_bytes()
 

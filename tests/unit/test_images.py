@@ -338,6 +338,19 @@ def test_a_progressive_jpeg_whose_data_end_early_is_refused(kind: str, tail: str
             assert np.array_equal(decode_image(part + rest, "part.jpg"), _by_opencv(data))
 
 
+@pytest.mark.parametrize("kind", ["full colour", "one scan"])
+@pytest.mark.parametrize("header", [b"\xff\xc2\xff\xf0", b"\xff\xc2\x00\x08\x08\x00\x10"])
+def test_a_header_that_goes_beyond_the_file_is_a_sentence(kind: str, header: bytes) -> None:
+    rng = np.random.default_rng(5)
+    pixels = rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    one_scan = cv2.imencode(".jpg", pixels)[1].tobytes()
+    data = one_scan if kind == "one scan" else _several_scans(pixels, kind)
+    start = data.index(b"\xff\xda")
+    for tail in (data[start + 60 :], b""):
+        with pytest.raises(ImageError, match="truncated or damaged JPEG"):
+            decode_image(data[: start + 40] + header + tail, "odd.jpg")
+
+
 def test_scans_without_end_are_refused() -> None:
     data = _several_scans(np.zeros((16, 16, 3), np.uint8), "half colour")
     start = data.rindex(b"\xff\xda")

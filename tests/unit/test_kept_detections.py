@@ -141,6 +141,22 @@ def test_what_took_long_is_written_at_once(tmp_path: Path, monkeypatch: pytest.M
         assert other.used == 1
 
 
+def test_a_run_that_is_killed_while_it_makes_the_file_leaves_one_for_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(int):
+        def __format__(self, _spec: str) -> str:
+            raise KeyboardInterrupt
+
+    file = tmp_path / "faces.sqlite"
+    with monkeypatch.context() as patched:
+        patched.setattr(kept_detections, "FORMAT", Killed(1))  # written after the table was made
+        with pytest.raises(KeyboardInterrupt):
+            KeptDetections(file)
+    with KeptDetections(file) as kept, KeptDetections(file):
+        assert kept.used == 0
+
+
 def test_another_file_is_refused_and_a_damaged_one_ends_the_run(
     tmp_path: Path, pictures: SampleList
 ) -> None:

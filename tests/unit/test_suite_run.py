@@ -230,6 +230,7 @@ def test_a_wrong_call_is_told(suite: Path) -> None:
         ([str(suite)], "give --out"),
         (["check", str(suite)], "give --board"),
         (["page", str(suite.parent)], "holds no board.json"),
+        ([str(suite), "--out", str(suite.parent / "o"), "--join", "nowhere"], "there is no folder"),
     ):
         done = CliRunner().invoke(command, arguments)
         assert isinstance(done.exception, UsageError)
@@ -237,7 +238,10 @@ def test_a_wrong_call_is_told(suite: Path) -> None:
 
 
 def test_times_come_from_one_run(suite: Path) -> None:
-    suite.write_text(f'{SUITE}\n[times]\nset = "first"\nimages = 4\n')
+    suite.write_text(
+        f'{SUITE}\n[times]\nset = "first"\nimages = 4\n'
+        'contenders = ["constant  years=30", "constant years=40"]\n'
+    )
     outcome = _make(suite, "out")
     board = read_board(suite.parent / "out" / BOARD)
     assert board.times is not None
