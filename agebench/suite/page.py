@@ -87,7 +87,8 @@ def answers(board: Board, found: Sequence[SetStanding]) -> list[str]:
         names = ", ".join(titles[name] for name in sorted(best, key=_error_on(one)))
         shared = "" if len(best) == 1 else ", which can't be told apart"
         ends = f"{number(min(errors))}" + (f" to {number(max(errors))}" if len(best) > 1 else "")
-        lines.append(f"{one.pictures.title}: {names}, {ends} years{shared}.")
+        of = "" if len(one.models) == len(titles) else f", of {len(one.models)} models measured"
+        lines.append(f"{one.pictures.title}{of}: {names}, {ends} years{shared}.")
     return lines
 
 
