@@ -60,9 +60,12 @@ def _all_finite(values: Sequence[float]) -> bool:
     return all(math.isfinite(value) for value in values)
 
 
+_EMPTY: Mapping[str, Any] = MappingProxyType({})
+
+
 def frozen_mapping(values: Mapping[str, _Value]) -> Mapping[str, _Value]:
-    """Return a read-only copy of `values`."""
-    return MappingProxyType(dict(values))
+    """Return a read-only copy of `values`; the empty ones are one, as most samples have them."""
+    return MappingProxyType(dict(values)) if values else _EMPTY
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,7 @@ class Columns:
     Attributes:
         true_years: NaN where it is not known.
         ranges: first and last year of labels that are ranges, shape (n, 2); -1 for no range.
-        identities: who each picture shows.
+        identities: who each picture shows; None where no picture says it.
         face: where a face was found and cut.
         no_face: number of pictures without one.
         several_faces: number of pictures with more than one.
@@ -82,7 +82,7 @@ class Columns:
 
     true_years: Floats
     ranges: Ints
-    identities: Sequence[str | None]
+    identities: Sequence[str | None] | None
     face: Bools
     no_face: int
     several_faces: int
@@ -155,7 +155,7 @@ class ColumnsBuilder:
         return Columns(
             true_years=np.array(self._true),
             ranges=np.array(self._ranges).reshape(count, 2).astype(np.intp),
-            identities=self._people,
+            identities=self._people if self._known else None,
             face=np.array(self._face, dtype=np.uint8).astype(np.bool_),
             no_face=self._no_face,
             several_faces=self._several,

@@ -84,14 +84,16 @@ def predictions_in(columns: Columns) -> Predictions:
     }
     known = ~np.isnan(columns.true_years)
     identities = columns.identities
-    if not known.all():
+    if identities is not None and not known.all():
         identities = [identities[row] for row in np.flatnonzero(known).tolist()]
+    if identities is not None and not any(name is not None for name in identities):
+        identities = None  # only pictures of an unknown age say it
     return Predictions(
         true_years=columns.true_years[known],
         given={name: _where(known, item) for name, item in columns.given.items()},
         common=everywhere[known],
         apart=apart,
-        identities=identities if any(name is not None for name in identities) else None,
+        identities=identities,
         attributes={
             name: (values, codes[known]) for name, (values, codes) in columns.attributes.items()
         },

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -82,8 +81,9 @@ def common_subset(columns: Columns) -> Bools:
 
 def people_at(columns: Columns, rows: Ints) -> list[str | None] | None:
     """Return who the pictures at `rows` show; None where nobody is known."""
-    identities: Sequence[str | None] = columns.identities
-    who = [identities[row] for row in rows.tolist()]
+    if columns.identities is None:
+        return None
+    who = [columns.identities[row] for row in rows.tolist()]
     return who if any(name is not None for name in who) else None
 
 
@@ -119,7 +119,7 @@ def _classes(
         return None
     ages = _ages_for_class(columns, classes)
     scored = np.flatnonzero(rows & given.answered & ~np.isnan(ages))
-    people = [columns.identities[row] for row in scored.tolist()]
+    people = people_at(columns, scored)
     return class_accuracy(ages[scored], given.class_index[scored], classes, people)
 
 
