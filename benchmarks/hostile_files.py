@@ -81,9 +81,8 @@ def _model(
     nodes: list[NodeProto],
     initializers: list[TensorProto] | None = None,
     opset: int = 17,
-    **more: object,
+    side: int = 32,
 ) -> bytes:
-    side = more.get("side", 32)
     graph = helper.make_graph(
         nodes,
         "net",
@@ -205,7 +204,8 @@ def _blown(op: str, shape: list[int]) -> bytes:
 
 def _conv(kernel: int, group: int = 1, **attributes: list[int]) -> bytes:
     weight = _tensor("k", np.zeros((3, 3, kernel, kernel), np.float32))
-    conv = helper.make_node("Conv", ["pixels", "k"], ["seen"], group=group, **attributes)
+    conv = helper.make_node("Conv", ["pixels", "k"], ["seen"], group=group)
+    conv.attribute.extend(helper.make_attribute(*pair) for pair in attributes.items())
     pool = helper.make_node("GlobalAveragePool", ["seen"], ["pooled"])
     return _model([conv, pool, *HEAD[1:]], [WEIGHTS, weight])
 
