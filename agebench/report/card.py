@@ -235,7 +235,7 @@ def _again(found: Sequence[tuple[Joined, Entry]]) -> str:
     lines = [
         "## How to repeat",
         "",
-        f"Measured with agebench {__version__}; this page was made of:",
+        f"Written by agebench {__version__} from these results:",
     ]
     for joined, _ in found:
         result = joined.results[0]

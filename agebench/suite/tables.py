@@ -60,7 +60,7 @@ def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False
         for one in found
     ]
     columns += [Column(f"{title} (nothing measured)") for title in board.empty_sets.values()]
-    columns.append(Column("ms", hint="median time per picture; the run and runtime stand below"))
+    columns.append(Column("ms", hint="median of crop and network for a face; more below"))
     rows = [_overview_row(model, board, found, inline=inline) for model in _ordered(board, found)]
     return Grid(
         "Mean absolute error in years; ranks hold within one column", columns, rows, sortable=True

@@ -39,7 +39,13 @@ def test_it_is_what_a_real_forward_pass_keeps() -> None:
     weights = sum(4 * parameter.numel() for parameter in model.parameters())
     expected = 5 * weights + sum(kept.values()) + 4 * rows * 3 * 64 * 48
     assert footprint.step_bytes(settings, rows) == pytest.approx(expected, rel=0.02)
-    assert expected - 5 * weights < footprint._at_most(settings, rows)
+    assert expected < footprint._at_most(settings, rows)
+
+
+def test_wide_networks_of_small_pictures_are_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(footprint, "_free_bytes", lambda _device: 16_000_000_000)
+    with pytest.raises(AgebenchError, match=r"view face: 16x16\) takes about .* GB"):
+        footprint.check_footprint(_settings((16, 16), 101, 1024), 2, torch.device("cpu"))
 
 
 def test_absurd_sizes_are_refused_and_large_ones_told(monkeypatch: pytest.MonkeyPatch) -> None:
