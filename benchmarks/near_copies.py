@@ -49,7 +49,6 @@ from agebench.vision.opencv import cv2
 from agebench.vision.similarity import picture_hashes
 
 RESULTS = Path(__file__).parent / "results"
-BY_HAND = Path(__file__).parent / "near_pairs.csv"
 MODEL = "multicrop-resnet.onnx"
 QUALITY = 92
 

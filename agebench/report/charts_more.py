@@ -31,15 +31,15 @@ _DARK = 0.55
 def draw_bias(figure: Figure, joined: Joined) -> float | None:
     """Signed bias of every group and estimator as a heat map."""
     shown = [entry for entry, _ in drawn(joined)]
-    groups = {
-        name_of(f"{attribute}: {value}"): of
+    groups = [  # no mapping: long names may be alike once they are shortened
+        (name_of(f"{attribute}: {value}"), of)
         for (attribute, value), of in groups_by_label(joined).items()
         if any(group["bias_years"] is not None for group in of.values())
-    }
+    ]
     if not groups or not shown:
         return None
     table = np.full((len(groups), len(shown)), np.nan)
-    for row, of in enumerate(groups.values()):
+    for row, (_, of) in enumerate(groups):
         for column, entry in enumerate(shown):
             bias = of.get(entry.label, {}).get("bias_years")
             table[row, column] = np.nan if bias is None else bias
@@ -54,7 +54,7 @@ def draw_bias(figure: Figure, joined: Joined) -> float | None:
     axes.tick_params(axis="x", rotation=40, labelsize=7)
     for label in axes.get_xticklabels():
         label.set_horizontalalignment("right")
-    axes.set_yticks(np.arange(len(groups)) + 0.5, list(groups))
+    axes.set_yticks(np.arange(len(groups)) + 0.5, [name for name, _ in groups])
     axes.invert_yaxis()
     axes.grid(visible=False)
     figure.colorbar(image, ax=axes, label="bias, years", extend="both", fraction=0.06)

@@ -20,7 +20,7 @@ import pytest
 from agebench import CompareResult, CompareSettings, compare, no_progress
 from agebench.errors import AgebenchError, MissingDependencyError, UsageError
 from agebench.progress import shown_progress
-from agebench.report import charts
+from agebench.report import charts, charts_more
 from agebench.report.joining import join
 from agebench.report.reading import read_result
 from agebench.report.snippet import MAX_ROWS, render_snippet
@@ -67,6 +67,18 @@ def test_a_notebook_shows_answer_figure_and_ranking(result: CompareResult) -> No
     assert [text.strip()[:10] for text in style] == [".agebench "]
     assert style[0].count("{") == style[0].count("}")
     assert "<script" not in shown
+
+
+def test_groups_whose_names_are_alike_when_shortened_have_a_row_each(
+    result: CompareResult, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [("place", f"{'north' * 8} {middle} {'south' * 8}") for middle in ("one", "two")]
+    figures = {"mae_years": 4.0, "bias_years": 1.0, "n": 30}
+    labels = [entry.label for entry in result._joined.entries]
+    groups = {name: dict.fromkeys(labels, figures) for name in names}
+    monkeypatch.setattr(charts_more, "groups_by_label", lambda _joined: groups)
+    ticks = result.plot_bias_by_group().axes[0].get_yticklabels()
+    assert len(ticks) == len(names)
 
 
 def test_a_notebook_shows_names_as_names(write_result: Callable[..., Path]) -> None:
