@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from types import TracebackType
 
 from agebench.errors import AgebenchError
+from agebench.processes import safe_path
 from agebench.types import Image
 from agebench.vision.opencv import cv2
 
 _ENDS = (ord("q"), ord("Q"), 27)
 """Keys that end it: q, and Escape."""
 
+_TRIAL_S = 60.0
+
 
 def has_display() -> bool:
     """Return whether a window can be expected to open: X11 or Wayland, or a desktop system."""
     if sys.platform in ("win32", "darwin"):
         return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+    named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    return bool(named) and _opens()
+
+
+def _opens() -> bool:
+    """Try a window in a child: Qt ends the process where the display that is named is not there."""
+    words = [sys.executable, "-c", "import cv2; cv2.namedWindow('agebench')"]
+    try:
+        with safe_path():
+            tried = subprocess.run(  # noqa: S603 - our own interpreter, our own words
+                words, capture_output=True, timeout=_TRIAL_S, check=False
+            )
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return tried.returncode == 0
 
 
 class Window:
