@@ -131,9 +131,12 @@ def _alarm(call: str, seconds: float) -> Iterator[None]:
         # Again and again: somebody's `except BaseException` may swallow the first.
         others = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
     try:
-        yield
+        try:
+            yield
+        finally:
+            _RUNNING.ends_at = None
     finally:
-        _RUNNING.ends_at = None
+        _RUNNING.ends_at = None  # once more: the alarm may have come right before it was done
         if can_raise:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, before)

@@ -130,13 +130,11 @@ def _confirmed(
     sample: Sample, candidates: Sequence[LooksLike], at_hand: Mapping[bytes, Sample]
 ) -> bool:
     """Compare a picture with the training pictures that are there, pixel by pixel."""
-    if not candidates:
-        return False
-    with suppress(ImageError):  # a picture has gone meanwhile
-        image = read_image(sample.path)
-        return any(
-            is_copy(image, read_image(at_hand[item.prefix].path), item.match) for item in candidates
-        )
+    for item in candidates:
+        with suppress(ImageError):  # one of the two has gone meanwhile
+            training = read_image(at_hand[item.prefix].path)
+            if is_copy(read_image(sample.path), training, item.match):
+                return True
     return False
 
 

@@ -82,6 +82,8 @@ def run(
 
     if out is None:
         raise UsageError("expected a folder for results and page: give --out FOLDER")
+    if minutes is not None and not minutes >= 0:
+        raise UsageError(f"--minutes must be at least 0, got {minutes:g}")
     plan = read_plan(file)
     console = Console(stderr=True, highlight=False)
     options = RunOptions(out, file.parent if data is None else data, minutes, dry=dry_run)

@@ -28,8 +28,9 @@ HOW = (
     "tests over people where they are known, Holm's correction): models that share a rank can't "
     "be told apart. Ranks hold within one set: sets differ in their pictures, in what their "
     "labels are and in how hard they are, and nothing is averaged over them.",
-    "A model that was trained on a set, or on pictures of it, remembers them: its error is shown, "
-    "in brackets, and it has no rank.",
+    "A model that was trained on pictures of a set remembers them: its error is shown, in "
+    "brackets, and it has no rank. One that lists its training pictures is judged by that list, "
+    "any other by the sets that its makers name.",
     "Errors are over the pictures that every ranked model gave an age for. A model that gave an "
     "age for fewer than half of them stands apart, with its own pictures.",
 )
@@ -70,7 +71,7 @@ def lead(board: Board) -> str:
     when = "" if not days else f"; measured {days[0]}" + (f" to {days[-1]}" if days[1:] else "")
     return (
         f"{counted(len(board.models), 'model')} on {counted(len(board.sets), 'set')}, the same "
-        f"faces for all{when}"
+        f"pictures for all{when}"
     )
 
 

@@ -26,6 +26,9 @@ from agebench.vision.regions import REGIONS, Patch
 Change: TypeAlias = Callable[[Image, FaceFrame, float, float], tuple[Image, FaceFrame]]
 """From picture, frame, strength and a seeded number in [0, 1) to the changed picture and frame."""
 
+_WHOLE = ("jpeg",)
+"""Kinds whose strength is a whole number."""
+
 COVER_GRAY = 127
 """Value of what covers a part of the face."""
 
@@ -98,11 +101,13 @@ def parse_variant(text: str) -> Variant:
     except ValueError:
         strength = math.nan
     fits = kind.low <= strength <= kind.high  # false for NaN too
+    fits = fits and (name not in _WHOLE or strength.is_integer())
     if bool(equals) != bool(kind.unit) or not (fits or not kind.unit):
         wanted = (
             f"{name}=STRENGTH, {kind.low:g} to {kind.high:g} {kind.unit}" if kind.unit else name
         )
-        raise UsageError(f"variant {text!r}: expected {wanted}")
+        whole = ", a whole number" if name in _WHOLE else ""
+        raise UsageError(f"variant {text!r}: expected {wanted}{whole}")
     return Variant(name, strength)
 
 

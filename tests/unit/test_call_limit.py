@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from agebench import call_limit
 from agebench.bench.accuracy import PassSettings, run_accuracy
 from agebench.call_limit import SECONDS_VARIABLE, NoAnswerError, limit_seconds, limited_by_default
 from agebench.cli.main import main
@@ -188,3 +189,33 @@ def test_nothing_that_a_plug_in_does_to_stdout_breaks_the_json() -> None:
     assert "by Python" in done.stderr
     assert "a library says: past\\x1b[31m Python" in done.stderr
     assert "a child" in done.stderr
+
+
+class _Racing(call_limit._Running):
+    """The alarm comes at the very end of a call, before that is noted down."""
+
+    @property
+    def ends_at(self) -> float | None:
+        return self._ends_at
+
+    @ends_at.setter
+    def ends_at(self, value: float | None) -> None:
+        over = value is None and getattr(self, "_ends_at", None) is not None
+        if over and not self.raced:
+            self.raced = True
+            raise call_limit._Late
+        self._ends_at = value
+
+    raced = False
+
+
+@needs_timers
+def test_an_alarm_at_the_very_end_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SECONDS_VARIABLE, "60")
+    running, before = _Racing(), signal.getsignal(signal.SIGALRM)
+    monkeypatch.setattr(call_limit, "_RUNNING", running)
+    with pytest.raises(NoAnswerError), foreign_code(Constant(), "predict"):
+        pass
+    assert running.raced
+    assert running.ends_at is None  # else the process would be ended half a minute later
+    assert signal.getsignal(signal.SIGALRM) is before

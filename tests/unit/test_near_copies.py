@@ -16,7 +16,7 @@ import pytest
 from rich.console import Console
 
 from agebench import compare
-from agebench.bench import contamination, results
+from agebench.bench import contamination, near_copies, results
 from agebench.bench.near_copies import NearCopies, NearCopyWatch
 from agebench.bench.records import ImageRecord
 from agebench.bench.settings import CompareSettings
@@ -143,6 +143,20 @@ def test_the_pixels_decide_where_they_are_at_hand(
     assert refuted == NearCopies((), by_pixels=4), "looks alike, but the pixels differ"
     (believed,) = pictures.found(pictures.trained, split=False)
     assert believed == NearCopies(("cut", "other", "smaller", "turned"))
+
+
+def test_a_picture_that_is_gone_does_not_hide_the_next_candidate(tmp_path: Path) -> None:
+    image = picture(0)
+    for name in ("scored", "trained"):
+        (tmp_path / f"{name}.png").write_bytes(encode_png(image))
+    there = {
+        prefix: Sample(tmp_path / f"{name}.png", name, 30.0)
+        for prefix, name in ((b"1" * 8, "gone"), (b"2" * 8, "trained"))
+    }
+    scored = Sample(tmp_path / "scored.png", "scored", 30.0)
+    candidates = [LooksLike(prefix, Match(0, 3, False)) for prefix in there]
+    assert near_copies._confirmed(scored, candidates, there)
+    assert not near_copies._confirmed(scored, candidates[:1], there)
 
 
 def test_a_result_tells_the_same_bytes_from_near_copies(pictures: Set, tmp_path: Path) -> None:

@@ -231,6 +231,7 @@ def test_a_wrong_call_is_told(suite: Path) -> None:
         (["check", str(suite)], "give --board"),
         (["page", str(suite.parent)], "holds no board.json"),
         ([str(suite), "--out", str(suite.parent / "o"), "--join", "nowhere"], "there is no folder"),
+        ([str(suite), "--out", str(suite.parent / "o"), "--minutes", "nan"], "at least 0, got nan"),
     ):
         done = CliRunner().invoke(command, arguments)
         assert isinstance(done.exception, UsageError)
