@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from agebench.datasets.training_hashes import (
 )
 from agebench.datasets.training_looks import looks_file
 from agebench.train.loop import BEST_FILE
+from agebench.weights import sha256_of
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 MANIFEST = PRETRAINED / "weights.toml"
@@ -73,6 +73,14 @@ def lists_to_look_at(lists: Sequence[TrainingHashes]) -> dict[Path, TrainingHash
     return found
 
 
+def share_list(whole: Path, other: Path) -> None:
+    """Leave the pictures out of the list of a model that learnt from the same as another."""
+    trained = read_training_hashes(hashes_beside(other))
+    if trained.prefixes != read_training_hashes(hashes_beside(whole)).prefixes:
+        raise SystemExit(f"{whole.name} and {other.name} learnt from different pictures")
+    hashes_beside(other).write_bytes(trained.to_bytes(sha256_of(other), with_body=False))
+
+
 def make_looks(pictures: Sequence[str]) -> None:
     """Write the looks of the pictures of every list that has none; old ones go."""
     lists = [read_training_hashes(path) for path in sorted(PRETRAINED.glob("*training-hashes.bin"))]
@@ -110,9 +118,11 @@ def main() -> None:
         ):
             agebench("export-onnx", best, "-o", str(path), "--name", path.stem, *faces, *how)
             enter(path)
+        share_list(MULTICROP, SMALL)
     if given.age_net is not None:
         agebench("convert-caffe", str(given.age_net / BEST_FILE), "-o", str(AGE_NET), "--half")
-        shutil.copy(given.age_net / RUN_HASHES, hashes_beside(AGE_NET))
+        trained = read_training_hashes(given.age_net / RUN_HASHES)
+        hashes_beside(AGE_NET).write_bytes(trained.to_bytes(sha256_of(AGE_NET)))
         enter(AGE_NET)
     make_looks([f"utkface:{given.root}", *given.pictures])
 

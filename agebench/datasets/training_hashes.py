@@ -8,7 +8,9 @@ resized, mirrored or cut again, are where the looks of the pictures lie beside t
 of 0 is therefore no proof.
 
 The file: one line that names the format, one line of JSON (what, count, body_sha256, and
-model_sha256 where it is of one model file), then the sorted prefixes, eight bytes each.
+model_sha256 where it is of one model file), then the sorted prefixes, eight bytes each.  The
+prefixes may be left out where another list in the folder has the same ones: two sizes of a model
+that learnt from the same pictures keep them once.
 """
 
 from __future__ import annotations
@@ -125,13 +127,14 @@ class TrainingHashes:
         """
         write_whole(Path(path), self.to_bytes())
 
-    def to_bytes(self, model_sha256: str = "") -> bytes:
+    def to_bytes(self, model_sha256: str = "", *, with_body: bool = True) -> bytes:
         """Return the file's content.
 
         Args:
             model_sha256: of the model file that it is to lie beside; "" for those of any.
+            with_body: False leaves the prefixes out, for a folder with another list of the same.
         """
-        body = b"".join(sorted(self.prefixes))
+        body = b"".join(sorted(self.prefixes)) if with_body else b""
         head = {
             "what": self.what,
             "count": len(self.prefixes),
@@ -165,11 +168,32 @@ def _read(file: Path) -> tuple[TrainingHashes, str]:
         model = str(head.get("model_sha256", ""))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AgebenchError(f"{expected}: its second line is damaged ({error})") from error
+    if not body and count:
+        body = _same_body_beside(file, digest)
     if not _whole(body, count, digest):
         raise AgebenchError(f"{expected}: it states {count} pictures, but is cut or changed")
     starts = range(0, len(body), PREFIX_BYTES)
     prefixes = frozenset(body[start : start + PREFIX_BYTES] for start in starts)
     return TrainingHashes(what, prefixes), model
+
+
+def _same_body_beside(file: Path, digest: object) -> bytes:
+    """Return the prefixes of another list in a file's folder that has this checksum."""
+    for other in _lists_naming(file.parent, str(digest)):
+        if other.name != file.name:
+            data = read_whole(other, "training hashes", LARGEST_BYTES)
+            body = data.removeprefix(MAGIC).partition(b"\n")[2]
+            if body:
+                return body
+    raise AgebenchError(
+        f"{str(file)!r} names training pictures that another list in its folder holds (checksum "
+        f"{str(digest)[:12]}...), and there is none: put that list beside it"
+    )
+
+
+def _lists_naming(folder: Path, body_sha256: str) -> list[Path]:
+    lists = sorted(folder.glob("*training-hashes.bin"))
+    return [file for file in lists if body_sha256.encode() in _first_bytes(file)]
 
 
 def _whole(body: bytes, count: object, digest: object) -> bool:
@@ -225,8 +249,7 @@ def _looks_beside(folder: Path, trained: TrainingHashes) -> TrainingLooks | None
 
 def _list_of(folder: Path, body_sha256: str) -> TrainingHashes | None:
     """Return the list of a folder with this checksum, None where there is none."""
-    lists = sorted(folder.glob("*training-hashes.bin"))
-    named = (file for file in lists if body_sha256.encode() in _first_bytes(file))
+    named = _lists_naming(folder, body_sha256)
     return next((read_training_hashes(file) for file in named), None)
 
 

@@ -45,6 +45,29 @@ def test_the_file_is_the_same_whatever_the_order(tmp_path: Path) -> None:
     assert body == b"".join(sorted(bytes.fromhex(sha(index))[:8] for index in range(50)))
 
 
+def test_two_models_of_the_same_pictures_keep_them_once(tmp_path: Path) -> None:
+    trained = TrainingHashes.of("both", map(sha, range(40)))
+    small = tmp_path / "small.onnx"
+    small.write_bytes(b"a model")
+    of_small = hashlib.sha256(b"a model").hexdigest()
+    hashes_beside(small).write_bytes(trained.to_bytes(of_small, with_body=False))
+    assert hashes_beside(small).stat().st_size < 300
+    with pytest.raises(AgebenchError, match="and there is none: put that list beside it"):
+        find_hashes(small)
+    TrainingHashes.of("others", map(sha, range(9))).write(tmp_path / "x.training-hashes.bin")
+    with pytest.raises(AgebenchError, match="there is none"):
+        find_hashes(small)
+    large = tmp_path / "large.training-hashes.bin"
+    trained.write(large)
+    assert find_hashes(small) == trained
+    large.write_bytes(large.read_bytes()[:-1])
+    with pytest.raises(AgebenchError, match="cut or changed"):
+        find_hashes(small)
+    small.write_bytes(b"another model")
+    with pytest.raises(AgebenchError, match=r"cut or changed|another file"):
+        find_hashes(small)
+
+
 def test_none_at_all(tmp_path: Path) -> None:
     TrainingHashes("nothing", frozenset()).write(tmp_path / "x")
     assert len(read_training_hashes(tmp_path / "x")) == 0
