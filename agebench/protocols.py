@@ -194,6 +194,8 @@ class DatasetSpec:
         licence: its terms.
         source, citation: where it is from.
         notes: what a reader of its figures must know, such as how its layout was told.
+        averages: its pictures are averages of several faces, which resemble many pictures and are
+            copies of none: near copies of training pictures are not looked for.
     """
 
     name: str
@@ -203,6 +205,7 @@ class DatasetSpec:
     source: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()
+    averages: bool = False
 
 
 @runtime_checkable

@@ -54,9 +54,13 @@ class NearCopyWatch:
     ) -> None:
         self.split = split
         self._pictures = pictures
-        known = {one.body_sha256: one for one in trained if one is not None and one.looks}
+        looked_for = [
+            None if one is None or not one.looks or pictures.spec.averages else one
+            for one in trained
+        ]
+        known = {one.body_sha256: one for one in looked_for if one is not None}
         self._lists = known
-        self._of = [None if one is None or not one.looks else one.body_sha256 for one in trained]
+        self._of = [None if one is None else one.body_sha256 for one in looked_for]
         self._like: dict[str, dict[str, tuple[LooksLike, ...]]] = {key: {} for key in known}
 
     @property

@@ -33,6 +33,7 @@ SPEC = DatasetSpec(
         "each picture is the average of twelve aligned faces of one gender and nearly one age, "
         "and shows no one person; fine wrinkles, by which age is told, average out",
     ),
+    averages=True,
 )
 
 

@@ -119,6 +119,13 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Set:
     return Set(tmp_path_factory.mktemp("pictures"))
 
 
+def test_averages_of_faces_are_copies_of_none(pictures: Set) -> None:
+    averages = SampleList(DatasetSpec("mine", "birth-age", averages=True), pictures.dataset.samples)
+    watch = NearCopyWatch([pictures.trained], averages, None)
+    assert not watch.needs_pixels
+    assert watch.found([], no_progress) == [None]
+
+
 def test_copies_are_told_by_their_looks_alone(pictures: Set) -> None:
     without = TrainingHashes.of("mine/train", [pictures.sha256["train1"]])
     assert pictures.found(None, pictures.trained, without, split=False) == [
