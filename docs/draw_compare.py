@@ -13,6 +13,7 @@ from pathlib import Path
 
 from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
+from rich.text import Text
 
 from agebench import compare
 from agebench.bench import defaults
@@ -29,8 +30,11 @@ def main() -> int:
     parser.add_argument("out", type=Path)
     arguments = parser.parse_args()
     result = compare(list(defaults.ESTIMATORS), defaults.DATASET)
+    text = io.StringIO()
+    print_result(result, Console(width=COLUMNS, file=text, force_terminal=True))
+    # Long lines run over the edge of a terminal, which wraps them; a picture cuts them.
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
-    print_result(result, console)
+    console.print(Text.from_ansi(text.getvalue().rstrip()))
     template = FONTS.sub("", CONSOLE_SVG_FORMAT)
     console.save_svg(str(arguments.out), title="agebench compare", code_format=template)
     return 0
