@@ -83,11 +83,7 @@ class CompareResult(MeasuredResult):
             MissingDependencyError: pandas is not installed.
             UsageError: `rows` is neither.
 
-        >>> from agebench import CompareSettings, compare
-        >>> settings = CompareSettings(limit=20, latency_images=0)
-        >>> result = compare(["constant"], "sample", settings=settings)
-        >>> result.to_dataframe()[["estimator", "n"]].values.tolist()
-        [['constant', 20]]
+        For example ``result.to_dataframe()[["estimator", "mae_years"]]``.
         """
         from agebench.comparison.tables import estimators_table, predictions_table
 

@@ -28,7 +28,7 @@ def has_display() -> bool:
 
 def _opens() -> bool:
     """Try a window in a child: Qt ends the process where the display that is named is not there."""
-    words = [sys.executable, "-c", "import cv2; cv2.namedWindow('agebench')"]
+    words = [sys.executable, "-P", "-c", "import cv2; cv2.namedWindow('agebench')"]
     try:
         with safe_path():
             tried = subprocess.run(  # noqa: S603 - our own interpreter, our own words
