@@ -20,9 +20,10 @@ import numpy as np
 
 from agebench.bench.environment import describe_environment
 from agebench.metrics import summarise
+from agebench.report.formats import FORMATS
 from agebench.report.joining import join
 from agebench.report.reading import read_result
-from agebench.report.writing import FORMATS, write_report
+from agebench.report.writing import write_report
 from agebench.types import plain
 
 LIMIT_SECONDS, LIMIT_BYTES = 30.0, 2**30
