@@ -28,9 +28,10 @@ HOW = (
     "tests over people where they are known, Holm's correction): models that share a rank can't "
     "be told apart. Ranks hold within one set: sets differ in their pictures, in what their "
     "labels are and in how hard they are, and nothing is averaged over them.",
-    "A model that was trained on pictures of a set remembers them: its error is shown, in "
+    "A model remembers the pictures that it was trained on: its error on them is shown, in "
     "brackets, and it has no rank. One that lists its training pictures is judged by that list, "
-    "any other by the sets that its makers name.",
+    "near copies included, and is ranked where it learned from other pictures of the set alone; "
+    "any other is judged by the sets that its makers name.",
     "Errors are over the pictures that every ranked model gave an age for. A model that gave an "
     "age for fewer than half of them stands apart, with its own pictures.",
 )
