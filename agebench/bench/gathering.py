@@ -212,15 +212,18 @@ def identity_of(what: Pass, about: Mapping[str, Any]) -> str:
         spec = plain(item.estimator.spec)
         digest.update(json.dumps([item.name, spec], sort_keys=True, default=str).encode())
     for model in models:
-        digest.update(_code_of(model))
+        digest.update(code_of(model))
     for sample in what.samples:
         attributes = sorted(sample.attributes.items())
         digest.update(f"{sample.name}|{_label(sample)}|{attributes}\n".encode())
     return digest.hexdigest()
 
 
-def _code_of(model: object) -> bytes:
-    """The file that a model's class stands in: who mends it wants no answers of the old one."""
+def code_of(model: object) -> bytes:
+    """Return the file that a model's class stands in, b"" where that can't be read.
+
+    Who mends it wants no answers of the old one.
+    """
     try:
         return read_regular(inspect.getfile(type(model)))
     except (OSError, TypeError, ValueError):

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agebench import __version__
+from agebench.bench.gathering import code_of
+from agebench.bench.loading import reads_back_its_runtime
 from agebench.bench.results import RESULT_FILE
 from agebench.bench.settings import CompareSettings
-from agebench.protocols import Dataset, EstimatorSpec
+from agebench.protocols import Dataset, Estimator, FaceDetector
 from agebench.references import called
 from agebench.suite.plan import PlannedContender, PlannedSet, SuitePlan, slug
 from agebench.types import plain
@@ -56,7 +59,10 @@ class Cell:
         return out / RESULTS / self.place / name
 
     def others(self, out: Path) -> list[Path]:
-        """Return the results of the same model on the same set, whatever decided them; sorted."""
+        """Return results that may be of the same model on the same set; sorted.
+
+        Whatever decided them; and models whose names differ may share the start of a folder's.
+        """
         pattern = f"{slug(self.contender.name)}-{'[0-9a-f]' * KEY_LETTERS}"
         found = (out / RESULTS / self.place).glob(f"{pattern}/{RESULT_FILE}")
         return sorted(path.parent for path in found)
@@ -115,10 +121,14 @@ def _cell(
     return Cell(contender, pictures, variant, settings)
 
 
-def data_key(taken: Dataset) -> str:
+def data_key(taken: Dataset, *, attributes: bool = False) -> str:
     """Return a hash of the pictures that are scored: names, labels and sizes of their files.
 
     The files themselves are hashed while they are measured; a result says what it was of.
+
+    Args:
+        taken: the pictures.
+        attributes: hash these too, by which errors are told apart; no split depends on them.
     """
     digest = hashlib.sha256()
     for item in taken.samples:
@@ -127,16 +137,29 @@ def data_key(taken: Dataset) -> str:
         except OSError:
             size = -1
         label = (item.name, item.age_years, item.age_range, item.identity, item.box_xyxy, size)
-        digest.update(json.dumps(label).encode())
+        further = sorted(item.attributes.items()) if attributes else []
+        digest.update(json.dumps([*label, *further]).encode())
     return digest.hexdigest()
 
 
-def cell_key(cell: Cell, spec: EstimatorSpec, data: str) -> str:
+def described(model: Estimator | FaceDetector) -> dict[str, Any]:
+    """Return what decides the answers of an estimator or detector that was loaded.
+
+    That is its spec, which has its weights by hash, crops, runtime and settings.  The code of
+    agebench's own classes goes by its version; a class from elsewhere by its source.
+    """
+    own = reads_back_its_runtime(model)
+    code = "" if own else hashlib.sha256(code_of(model)).hexdigest()
+    return {"spec": plain(model.spec), "code": code}
+
+
+def cell_key(cell: Cell, model: Mapping[str, Any], detector: Mapping[str, Any], data: str) -> str:
     """Return the hash of all that decides a cell's figures.
 
     Args:
         cell: which.
-        spec: of its model as it was loaded: weights by hash, crops, runtime, settings.
+        model: `described`.
+        detector: its reference, and `described`.
         data: `data_key` of its pictures.
     """
     settings = plain(cell.settings)
@@ -145,10 +168,15 @@ def cell_key(cell: Cell, spec: EstimatorSpec, data: str) -> str:
     decides = {
         "agebench": __version__,
         "model": cell.contender.name,
-        "spec": plain(spec),
+        "described": model,
         "dataset": cell.pictures.dataset,
-        "detector": cell.pictures.detector,
+        "detector": detector,
         "settings": settings,
         "data": data,
     }
-    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+    return hash_of(decides)
+
+
+def hash_of(decides: Mapping[str, Any]) -> str:
+    """Return a hash of what decides figures; a class from elsewhere may put anything there."""
+    return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()

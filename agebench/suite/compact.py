@@ -59,6 +59,7 @@ def compact_set(
     """
     images, dataset = result["images"], result["dataset"]
     kept = {name: value for name, value in dataset.items() if name not in _NOT_KEPT}
+    kept["notes"] = _without_names(dataset["notes"], [image["image"] for image in images])
     people = [image["identity"] for image in images]
     exact = [image["true_years"] for image in images]
     ranges = [image["true_range"] for image in images]
@@ -241,6 +242,14 @@ def _group(values: Sequence[str | None]) -> dict[str, Any]:
     places = {name: at for at, name in enumerate(names)}
     codes = [-1 if value is None else places.get(value, -1) for value in values]
     return {"names": names, "codes": pack_numbers(codes)}
+
+
+def _without_names(notes: Sequence[str], names: Sequence[str]) -> list[str]:
+    """Return notes without the picture that one may give as an example (see `gathering`)."""
+    found = list(notes)
+    for name in sorted(names, key=len, reverse=True):
+        found = [note.replace(f", such as {name}: ", ": ") for note in found]
+    return found
 
 
 def _place(table: list[Any], value: Any) -> int:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
+from agebench.bench.defaults import choose_detector
 from agebench.bench.loading import Contender, load_contenders, load_pictures
+from agebench.bench.outside import choose_unseen
 from agebench.bench.selection import take_pictures
 from agebench.bench.settings import CompareSettings
 from agebench.bench.trial import crash_of
@@ -17,7 +19,8 @@ from agebench.datasets.base import SampleList
 from agebench.datasets.split_files import write_split
 from agebench.errors import AgebenchError, in_words
 from agebench.protocols import Dataset, ProgressStep
-from agebench.suite.cells import Cell, cell_key, data_key
+from agebench.registry import DETECTORS, load_detector
+from agebench.suite.cells import Cell, cell_key, data_key, described
 from agebench.suite.plan import PlannedContender, PlannedSet
 
 SPLITS = "splits"
@@ -59,6 +62,7 @@ class Loader:
     _models: dict[str, Contender | str] = field(default_factory=dict)
     _sets: dict[str, Pictures | str] = field(default_factory=dict)
     _taken: dict[str, tuple[int, str] | str] = field(default_factory=dict)
+    _detectors: dict[str, Mapping[str, Any] | str] = field(default_factory=dict)
 
     def model(self, planned: PlannedContender) -> Contender:
         """Return a model.
@@ -84,21 +88,50 @@ class Loader:
         """Return how many pictures a cell has, and the hash of what decides its figures.
 
         Raises:
-            NotThereError: its model or its set can't be had.
+            NotThereError: its model, its set or its detector can't be had.
         """
-        estimator = self.model(cell.contender).estimator
-        if estimator is None:
+        model = self.model(cell.contender)
+        if model.estimator is None:
             raise NotThereError("the model can't be had")
-        # All models get the same pictures, whatever is changed on them: looked at once.
-        named = f"{cell.pictures.key} {replace(cell.settings, variant=None)}"
-        size, data = _once(self._taken, named, lambda: self._take(cell))
-        return size, cell_key(cell, estimator.spec, data)
+        size, data = self.size_and_data(cell.pictures, cell.settings)
+        detector = self.detector(cell.pictures, model)
+        return size, cell_key(cell, described(model.estimator), detector, data)
 
-    def _take(self, cell: Cell) -> tuple[int, str]:
-        pictures = self.pictures(cell.pictures)
+    def size_and_data(self, planned: PlannedSet, settings: CompareSettings) -> tuple[int, str]:
+        """Return how many pictures of a set are taken, and their `data_key`.
+
+        Raises:
+            NotThereError: it can't be listed.
+        """
+        # All models get the same pictures, whatever is changed on them: looked at once.
+        named = f"{planned.key} {replace(settings, variant=None)}"
+        return _once(self._taken, named, lambda: self._take(planned, settings))
+
+    def detector(self, planned: PlannedSet, model: Contender) -> Mapping[str, Any]:
+        """Return what finds a model's faces in a set, as `compare` chooses it: see `cell_key`.
+
+        Raises:
+            NotThereError: it can't be loaded.
+        """
+        named = f"{planned.key}\n{model.name}"
+        return _once(self._detectors, named, lambda: self._choose_detector(planned, model))
+
+    def _choose_detector(self, planned: PlannedSet, model: Contender) -> Mapping[str, Any]:
+        estimator = model.estimator
+        specs = [] if estimator is None else [estimator.spec]
+        named = None if any(spec.detector for spec in specs) else planned.detector or None
+        unseen = choose_unseen([model], named)
+        if unseen:
+            return {"reference": unseen[0]}
+        chosen, _ = choose_detector(named, self.pictures(planned).dataset.spec, specs)
+        return _once(self._detectors, f"{chosen}", lambda: _describe_detector(f"{chosen}"))
+
+    def _take(self, planned: PlannedSet, settings: CompareSettings) -> tuple[int, str]:
+        pictures = self.pictures(planned)
         _, maker = load_pictures(pictures.dataset, None, pictures.protocol)
-        taken, _ = take_pictures(pictures.dataset, maker, self.settings(cell))
-        return len(taken.samples), data_key(taken)
+        how = replace(settings, protocol=pictures.protocol)
+        taken, _ = take_pictures(pictures.dataset, maker, how)
+        return len(taken.samples), data_key(taken, attributes=True)
 
     def _load_set(self, planned: PlannedSet) -> Pictures:
         root = self.data / planned.root if planned.root else None
@@ -122,6 +155,13 @@ def _load_model(planned: PlannedContender) -> Contender:
         raise NotThereError(crash)
     (contender,) = load_contenders([planned.model], skip_unavailable=False)
     return contender
+
+
+def _describe_detector(reference: str) -> dict[str, Any]:
+    crash = crash_of(reference, DETECTORS)
+    if crash:
+        raise NotThereError(crash)
+    return {"reference": reference, **described(load_detector(reference))}
 
 
 def _once(known: dict[str, _Loaded | str], name: str, load: Callable[[], _Loaded]) -> _Loaded:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -61,11 +60,6 @@ def unpack_numbers(text: str, count: int) -> npt.NDArray[np.int64]:
         raise ValueError(f"expected {count} packed numbers, got {len(data) / 2:g} or more")
     pairs = np.frombuffer(data, np.uint8).reshape(2, count).T
     return np.ascontiguousarray(pairs).view("<i2").ravel().astype(np.int64)
-
-
-def pack_years(years: Sequence[float | None]) -> str:
-    """Return ages from 0 to `MAX_AGE_YEARS` as text; None is kept as a failure."""
-    return pack_numbers([FAILED if age is None else round(age / STEP_YEARS) for age in years])
 
 
 def unpack_years(text: str, count: int) -> Floats:

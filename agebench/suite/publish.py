@@ -2,32 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agebench.bench.results import RESULT_FILE
+from agebench.errors import AgebenchError
 from agebench.files import write_whole
 from agebench.report.reading import read_result
-from agebench.suite.board import BOARD_FILE, MODELS, SETS, TIMES_FILE, read_file
-from agebench.suite.board_structure import MODEL
+from agebench.suite.board import BOARD_FILE, MODELS, SETS, TIMES_FILE
 from agebench.suite.cells import Cell
-from agebench.suite.compact import (
-    FORMAT,
-    Measured,
-    compact_cell,
-    compact_set,
-    compact_times,
-    joined_cells,
-)
+from agebench.suite.compact import FORMAT, compact_set, compact_times, joined_cells
+from agebench.suite.kept_cells import as_text, cells_elsewhere, kept_cell
 from agebench.suite.plan import SuitePlan, slug
 from agebench.suite.run import CellReport
-from agebench.types import plain
 
 NOT_YET = "not measured yet"
-CELL_FILE = "cell.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,41 +53,11 @@ def _find(report: CellReport, joined: Sequence[Path]) -> Found:
     own, cell = report.folder, report.cell
     if own is not None and (own / RESULT_FILE).is_file():
         return Found(cell, own, kept_cell(cell, own))
-    others = [
-        (kept["cells"][0]["created"], folder, kept)
-        for out in joined
-        for folder in cell.others(out)
-        if (kept := kept_cell(cell, folder)) is not None
-    ]
+    others = list(cells_elsewhere(cell, joined))
     if others:
-        _, folder, kept = max(others, key=lambda item: str(item[0]))
+        folder, kept = max(others, key=lambda item: str(item[1]["cells"][0]["created"]))
         return Found(cell, folder, kept)
     return Found(cell, None, None, report.reason or NOT_YET)
-
-
-def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
-    """Return what a leaderboard keeps of a result; it is written beside it, and read from there.
-
-    Args:
-        cell: which.
-        folder: of the result.
-
-    Returns:
-        None where the result is of another model.
-
-    Raises:
-        AgebenchError: the result, or what was kept of it, is damaged.
-    """
-    file, name = folder / CELL_FILE, cell.contender.name
-    if file.is_file():
-        content = read_file(file, MODEL)
-        return content if content["model"] == name else None
-    result = read_result(folder)
-    if name not in {item["name"] for item in result.estimators}:
-        return None
-    made = compact_cell(Measured(cell.pictures.key, cell.variant, result.content, name))
-    write_whole(file, _as_text(made))
-    return made
 
 
 def write_board(
@@ -166,22 +127,21 @@ def _file_names(plan: SuitePlan) -> dict[str, str]:
 
 
 def _write_all(folder: Path, files: Mapping[str, Any]) -> None:
-    for part in (folder / SETS, folder / MODELS):
-        part.mkdir(parents=True, exist_ok=True)
-        for old in sorted(part.glob("*.json")):
-            if f"{part.name}/{old.name}" not in files:
-                old.unlink()
-    if TIMES_FILE not in files:
-        (folder / TIMES_FILE).unlink(missing_ok=True)
+    try:
+        for part in (folder / SETS, folder / MODELS):
+            part.mkdir(parents=True, exist_ok=True)
+            for old in sorted(part.glob("*.json")):
+                if f"{part.name}/{old.name}" not in files:
+                    old.unlink()
+        if TIMES_FILE not in files:
+            (folder / TIMES_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise AgebenchError(
+            f"the leaderboard's files in {folder} can't be written: {error.strerror}: make it a "
+            "folder that can be written to, or give another --out"
+        ) from error
     for name, content in files.items():
-        write_whole(folder / name, _as_text(content))
-
-
-def _as_text(content: Mapping[str, Any]) -> str:
-    return (
-        json.dumps(plain(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        + "\n"
-    )
+        write_whole(folder / name, as_text(content))
 
 
 def _sets(plan: SuitePlan, found: Sequence[Found]) -> Iterator[tuple[str, dict[str, Any]]]:

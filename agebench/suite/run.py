@@ -16,6 +16,7 @@ from agebench.errors import AgebenchError, in_words
 from agebench.locks import alone_in
 from agebench.protocols import ProgressStep, no_progress
 from agebench.suite.cells import Cell, cells_of
+from agebench.suite.kept_cells import cells_elsewhere
 from agebench.suite.loaded import Loader, NotThereError
 from agebench.suite.plan import SuitePlan
 from agebench.suite.timing_run import find_times, time_models
@@ -148,8 +149,8 @@ def run_suite(
         elsewhere: folders of the same suite; what was measured there is not measured here.
 
     Raises:
-        AgebenchError: the folder can't be written to, another run is at work in it, or the kept
-            detections can't be used.
+        AgebenchError: the folder can't be written to, another run is at work in it, the kept
+            detections can't be used, or a result elsewhere is damaged.
     """
     try:
         options.out.mkdir(parents=True, exist_ok=True)
@@ -189,15 +190,18 @@ def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
 
 def _look(cell: Cell, run: _Run, elsewhere: Sequence[Path]) -> CellReport:
     """See whether a cell has its result."""
-    there = any(cell.others(out) for out in elsewhere)
+    folder: Path | None = None
+    pictures, why = 0, ""
     try:
         pictures, key = run.loader.size_and_key(cell)
+        folder = cell.folder(run.options.out, key)
+        if (folder / RESULT_FILE).is_file():
+            return CellReport(cell, "kept", folder=folder, pictures=pictures)
     except NotThereError as error:
-        return CellReport(cell, "joined") if there else CellReport(cell, "not there", str(error))
-    folder = cell.folder(run.options.out, key)
-    if (folder / RESULT_FILE).is_file():
-        return CellReport(cell, "kept", folder=folder, pictures=pictures)
-    return CellReport(cell, "joined" if there else "left", folder=folder, pictures=pictures)
+        why = str(error)
+    if any(True for _ in cells_elsewhere(cell, elsewhere)):
+        return CellReport(cell, "joined", folder=folder, pictures=pictures)
+    return CellReport(cell, "not there" if why else "left", why, folder, pictures)
 
 
 def _measure(item: CellReport, run: _Run, kept: KeptDetections) -> CellReport:

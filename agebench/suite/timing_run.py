@@ -2,30 +2,42 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from agebench import __version__
 from agebench.bench.compare import compare
+from agebench.bench.environment import describe_environment
+from agebench.bench.loading import Contender
 from agebench.bench.results import RESULT_FILE
 from agebench.bench.settings import CompareSettings
 from agebench.errors import UsageError
 from agebench.estimators.answers import AnswersFile
 from agebench.protocols import ProgressStep
 from agebench.references import called
-from agebench.suite.cells import KEY_LETTERS, RESULTS
+from agebench.suite.cells import KEY_LETTERS, RESULTS, described, hash_of
 from agebench.suite.loaded import Loader, NotThereError
-from agebench.suite.plan import SuitePlan
+from agebench.suite.plan import SuitePlan, Times
 from agebench.types import plain
 
 TIMES = "times"
+
+_NOT_DECIDING = ("memory_bytes", "opencv_threads")
+"""Of the environment: the first differs by a little from boot to boot, the second is set here."""
 
 
 def find_times(plan: SuitePlan, loader: Loader) -> Path | None:
     """Return where the times of the suite's models lie; None where they have not been taken."""
     if plan.times is None:
         return None
-    folder = _folder(plan, loader)
+    models = _timed(plan, loader)
+    if not models:
+        return None
+    try:
+        folder = _folder(plan, plan.times, models, loader)
+    except NotThereError:  # told by whoever has to take them
+        return None
     return folder if (folder / RESULT_FILE).is_file() else None
 
 
@@ -44,30 +56,21 @@ def time_models(plan: SuitePlan, loader: Loader, progress: ProgressStep) -> Path
     if times is None or not models:
         raise UsageError("no model of the suite can be timed")
     planned = plan.find_set(times.set)
-    pictures, how = loader.pictures(planned), plan.settings
-    folder = _folder(plan, loader)
-    settings = CompareSettings(
-        sample=times.images,
-        seed=how.seed,
-        batch_size=how.batch_size,
-        workers=how.workers,
-        threads=how.threads,
-        latency_images=times.images,
-        protocol=pictures.protocol,
-        part=planned.part,
-    )
+    pictures = loader.pictures(planned)
+    folder = _folder(plan, times, models, loader)
     compare(
-        models,
+        [reference for reference, _ in models],
         pictures.dataset,
         detector=planned.detector or None,
         out=folder,
-        settings=settings,
+        settings=replace(_settings(plan, times), protocol=pictures.protocol),
         progress=lambda stage, done, total: progress(f"times: {stage}", done, total),
     )
     return folder
 
 
-def _timed(plan: SuitePlan, loader: Loader) -> list[str]:
+def _timed(plan: SuitePlan, loader: Loader) -> list[tuple[str, Contender]]:
+    """Return the references of the models that can be timed, each with the model."""
     times = plan.times
     chosen = None if times is None or times.contenders is None else {*map(called, times.contenders)}
     found = []
@@ -75,22 +78,51 @@ def _timed(plan: SuitePlan, loader: Loader) -> list[str]:
         if chosen is not None and contender.name not in chosen:
             continue
         try:
-            estimator = loader.model(contender).estimator
+            model = loader.model(contender)
         except NotThereError:
             continue
+        estimator = model.estimator
         if estimator is None or isinstance(estimator, AnswersFile) or estimator.spec.detector:
             continue
-        found.append(contender.model)
+        found.append((contender.model, model))
     return found
 
 
-def _folder(plan: SuitePlan, loader: Loader) -> Path:
-    specs = [
-        [item.name, plain(estimator.spec)]
-        for item in plan.contenders
-        if item.model in _timed(plan, loader)
-        and (estimator := loader.model(item).estimator) is not None
-    ]
-    decides = json.dumps([plain(plan.times), plain(plan.settings), specs], sort_keys=True)
-    key = hashlib.sha256(decides.encode()).hexdigest()[:KEY_LETTERS]
-    return loader.out / RESULTS / TIMES / key
+def _settings(plan: SuitePlan, times: Times) -> CompareSettings:
+    how, planned = plan.settings, plan.find_set(times.set)
+    return CompareSettings(
+        sample=times.images,
+        seed=how.seed,
+        batch_size=how.batch_size,
+        workers=how.workers,
+        threads=how.threads,
+        latency_images=times.images,
+        protocol=planned.protocol,
+        part=planned.part,
+    )
+
+
+def _folder(
+    plan: SuitePlan, times: Times, models: Sequence[tuple[str, Contender]], loader: Loader
+) -> Path:
+    """Return where the times lie: by a hash of all that decides them, the machine among it."""
+    planned, settings = plan.find_set(times.set), _settings(plan, times)
+    _, data = loader.size_and_data(planned, settings)
+    decides = {
+        "agebench": __version__,
+        "machine": {
+            name: value
+            for name, value in describe_environment().items()
+            if name not in _NOT_DECIDING
+        },
+        "models": [
+            [model.name, described(model.estimator)]
+            for _, model in models
+            if model.estimator is not None
+        ],
+        "dataset": planned.dataset,
+        "detector": loader.detector(planned, models[0][1]),
+        "settings": plain(settings),
+        "data": data,
+    }
+    return loader.out / RESULTS / TIMES / hash_of(decides)[:KEY_LETTERS]

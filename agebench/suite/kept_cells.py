@@ -1,0 +1,82 @@
+"""What a leaderboard takes from a full result, kept beside it: it need not be read again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from agebench.bench.results import RESULT_FILE
+from agebench.errors import AgebenchError
+from agebench.files import write_whole
+from agebench.report.reading import read_result
+from agebench.suite.board import read_file
+from agebench.suite.board_structure import MODEL
+from agebench.suite.cells import Cell
+from agebench.suite.compact import Measured, compact_cell
+from agebench.types import plain
+from agebench.weights import sha256_of
+
+CELL_FILE = "cell.json"
+_MADE_FROM = "result_sha256"
+
+
+def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
+    """Return what a leaderboard keeps of a result; it is written beside it, and read from there.
+
+    Args:
+        cell: which.
+        folder: of the result.
+
+    Returns:
+        None where the result is of another model.
+
+    Raises:
+        AgebenchError: the result can't be read, or is damaged.
+    """
+    file, name = folder / CELL_FILE, cell.contender.name
+    sha256 = sha256_of(folder / RESULT_FILE)
+    content = _made_before(file, sha256)
+    if content is not None:
+        return content if content["model"] == name else None
+    result = read_result(folder)
+    if name not in {item["name"] for item in result.estimators}:
+        return None
+    made = compact_cell(Measured(cell.pictures.key, cell.variant, result.content, name))
+    with suppress(AgebenchError):  # another machine's folder may be on a disk that is read-only
+        write_whole(file, as_text({**made, _MADE_FROM: sha256}))
+    return made
+
+
+def cells_elsewhere(cell: Cell, outs: Sequence[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+    """Yield the results of a cell in other folders of the suite, each with what is kept of it.
+
+    Raises:
+        AgebenchError: as `kept_cell`.
+    """
+    for out in outs:
+        for folder in cell.others(out):
+            kept = kept_cell(cell, folder)
+            if kept is not None:
+                yield folder, kept
+
+
+def as_text(content: Mapping[str, Any]) -> str:
+    """Return a small file's content as text."""
+    return (
+        json.dumps(plain(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        + "\n"
+    )
+
+
+def _made_before(file: Path, sha256: str) -> dict[str, Any] | None:
+    """Return what was kept of a result of that hash; None where there is nothing, or of another."""
+    if not file.is_file():
+        return None
+    try:
+        content = read_file(file, MODEL)
+    except AgebenchError:  # damaged, or of another version: made again from the result
+        return None
+    return content if content.get(_MADE_FROM) == sha256 else None
