@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from agebench.bench.loading import reads_back_its_runtime
 from agebench.errors import AgebenchError
@@ -26,6 +26,8 @@ from agebench.foreign import found_faces
 from agebench.protocols import FaceDetector
 from agebench.types import Face, Image, plain
 from agebench.weights import cache_dir
+
+_T = TypeVar("_T")
 
 FORMAT = 1
 """Of what is kept; a file of another one is refused."""
@@ -57,18 +59,22 @@ class KeptDetections:
 
     Attributes:
         used: pictures whose faces were in the file already.
-        added: pictures whose faces were found now, and put into it.
+        added: pictures whose faces were found now, and put into it as long as it takes them.
         seconds: that finding these took.
 
     Args:
         path: the file; it is made, with its folder, if it is not there.
+        tell: the run can do without the file: where it fails once it is open, this gets a sentence,
+            once, and all faces from there on are found anew.  None: such a failure is raised.
 
     Raises:
         KeptDetectionsError: it can't be made, or is another file.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, tell: Callable[[str], None] | None = None) -> None:
         self.path = Path(path)
+        self._tell = tell
+        self._lost = False
         self.used = 0
         self.added = 0
         self.seconds = 0.0
@@ -103,20 +109,20 @@ class KeptDetections:
             image_bgr: the picture.
 
         Raises:
-            KeptDetectionsError: the file can't be read or written.
+            KeptDetectionsError: the file can't be read or written, and the run needs it.
             Exception: whatever the detector raises; that is not kept.
         """
         if not (picture_sha256 and self.keeps(detector)):
             return found_faces(detector, image_bgr)
         key = detector_key(detector)
-        kept = self._read(key, picture_sha256)
+        kept = self._or_without(lambda: self._read(key, picture_sha256))
         if kept is not None:
             self.used += 1
             return kept
         begun = time.monotonic()
         faces = found_faces(detector, image_bgr)
         self.seconds += time.monotonic() - begun
-        self._write(key, picture_sha256, faces)
+        self._or_without(lambda: self._write(key, picture_sha256, faces))
         self.added += 1
         return faces
 
@@ -124,8 +130,11 @@ class KeptDetections:
         """Write down what has been found so far.
 
         Raises:
-            KeptDetectionsError: the file can't be written.
+            KeptDetectionsError: the file can't be written, and the run needs it.
         """
+        self._or_without(self._save)
+
+    def _save(self) -> None:
         rows = [(*key, text) for key, text in self._waiting.items()]
         with self._failing(), self._file:  # one short transaction: others write here too
             self._file.executemany("INSERT OR REPLACE INTO faces VALUES (?, ?, ?)", rows)
@@ -136,10 +145,12 @@ class KeptDetections:
         """Write down what has been found, and close the file.
 
         Raises:
-            KeptDetectionsError: the file can't be written.
+            KeptDetectionsError: the file can't be written, and the run needs it.
         """
-        self.save()
-        self._file.close()
+        try:
+            self.save()
+        finally:
+            self._file.close()
 
     def __enter__(self) -> KeptDetections:
         """Return itself."""
@@ -181,7 +192,20 @@ class KeptDetections:
             )
         late = time.monotonic() - self._saved > COMMIT_SECONDS
         if late or len(self._waiting) >= COMMIT_EVERY:
-            self.save()
+            self._save()
+
+    def _or_without(self, work: Callable[[], _T]) -> _T | None:
+        """Return what comes of work with the file; None once it failed and the run goes on."""
+        if self._lost:
+            return None
+        try:
+            return work()
+        except KeptDetectionsError as error:
+            if self._tell is None:
+                raise
+            self._lost, self._waiting = True, {}
+            self._tell(f"from here on faces are found anew and not kept: {error}")
+            return None
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
@@ -210,12 +234,13 @@ def usual_file() -> Path | None:
 def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]:
     """Open the file that is used where the user says nothing of it; None where there is none.
 
-    A cache that can't be had costs time and does not end the run: `tell` gets a sentence then.
+    A cache that can't be had, or that fails later, costs time and does not end the run: `tell` gets
+    a sentence then.
     """
     file = usual_file()
     kept = None
     try:
-        kept = None if file is None else KeptDetections(file)
+        kept = None if file is None else KeptDetections(file, tell)
     except KeptDetectionsError as error:
         tell(f"faces are found anew: {error}")
     if kept is None:

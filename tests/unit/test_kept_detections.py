@@ -157,6 +157,34 @@ def test_a_run_that_is_killed_while_it_makes_the_file_leaves_one_for_the_next(
         assert kept.used == 0
 
 
+def test_a_usual_file_that_fails_later_is_told_once_and_the_run_goes_on(
+    tmp_path: Path, pictures: SampleList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "faces.sqlite"
+    monkeypatch.setenv(kept_detections.FILE_VARIABLE, str(file))
+    monkeypatch.setattr(kept_detections, "COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr(kept_detections, "WAIT_S", 0.0)
+    told: list[str] = []
+    detector = Counting()
+    with kept_detections.usually_kept(told.append) as kept:
+        assert kept is not None
+        how = PassSettings(1, 0, 10_000, kept)
+        groups = run_accuracy(pictures.samples, detector, [Constant()], how)
+        records = next(groups)
+        with sqlite3.connect(file, isolation_level=None) as other:
+            other.execute("BEGIN EXCLUSIVE")  # another run writes, and does not end
+            records += [record for group in groups for record in group]
+            other.execute("ROLLBACK")
+        assert (kept.used, kept.added) == (0, 3)
+    assert [record.status for record in records] == ["ok", "ok", "no_face"]
+    assert detector.asked == 3
+    assert len(told) == 1
+    assert "found anew and not kept: the kept detections in" in told[0]
+    with KeptDetections(file) as again:  # what was kept before is there
+        again.find(detector, records[0].sha256, np.zeros((40, 40, 3), np.uint8))
+        assert again.used == 1
+
+
 def test_another_file_is_refused_and_a_damaged_one_ends_the_run(
     tmp_path: Path, pictures: SampleList
 ) -> None:
