@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from agebench.memory_limit import left_to_us
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.device_timer import onnx_timer
 
@@ -102,7 +103,7 @@ def measure_peaks(threads: int, *, seconds: float = PROBE_SECONDS) -> Peaks:
     first, second = np.ones((2, MATRIX_SIDE, MATRIX_SIDE), np.float32)
     product = np.empty_like(first)
     gemm_s = _fastest_s(lambda: np.matmul(first, second, out=product), seconds)
-    size = min(COPY_BYTES, psutil.virtual_memory().available // 8)
+    size = min(COPY_BYTES, left_to_us(psutil.virtual_memory().available) // 8)
     source, target = np.ones((2, size), np.uint8)
     parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
     with ThreadPoolExecutor(threads) as pool:

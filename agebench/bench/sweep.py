@@ -22,6 +22,7 @@ from agebench.bench.latency import StageTimes, turns
 from agebench.bench.ratios import BLOCKS, block_sizes
 from agebench.errors import AgebenchError, ContractError, UsageError
 from agebench.foreign import foreign_code
+from agebench.memory_limit import left_to_us
 from agebench.protocols import Estimator, ProgressStep, no_progress
 from agebench.types import CropSpec
 
@@ -122,7 +123,7 @@ def check_memory(name: str, spec: CropSpec, batch: int) -> None:
     Raises:
         UsageError: says how much is needed and how much is free.
     """
-    needed, free = needed_bytes(spec, batch), psutil.virtual_memory().available
+    needed, free = needed_bytes(spec, batch), left_to_us(psutil.virtual_memory().available)
     if needed > _MEMORY_SHARE * free:
         raise UsageError(
             f"batch {batch} of {name} needs about {needed / 1e9:,.1f} GB of memory, "

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from agebench.errors import AgebenchError
+from agebench.memory_limit import left_to_us
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
 from agebench.train.settings import TrainSettings
@@ -93,4 +94,4 @@ def _at_most(settings: TrainSettings, rows: int) -> int:
 def _free_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available + psutil.swap_memory().free)
+    return left_to_us(int(psutil.virtual_memory().available + psutil.swap_memory().free))

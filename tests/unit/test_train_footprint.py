@@ -9,6 +9,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 import torch
 
+from agebench import memory_limit
 from agebench.errors import AgebenchError
 from agebench.train import footprint
 from agebench.train.losses import LOSSES
@@ -46,6 +47,11 @@ def test_wide_networks_of_small_pictures_are_refused_too(monkeypatch: pytest.Mon
     monkeypatch.setattr(footprint, "_free_bytes", lambda _device: 16_000_000_000)
     with pytest.raises(AgebenchError, match=r"view face: 16x16\) takes about .* GB"):
         footprint.check_footprint(_settings((16, 16), 101, 1024), 2, torch.device("cpu"))
+
+
+def test_a_containers_limit_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory_limit, "_left_in_groups", lambda _root: iter([123]))
+    assert footprint._free_bytes(torch.device("cpu")) == 123
 
 
 def test_absurd_sizes_are_refused_and_large_ones_told(monkeypatch: pytest.MonkeyPatch) -> None:
