@@ -8,7 +8,6 @@ as in `agebench doctor`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,7 +32,8 @@ class NearCopies:
 
     Attributes:
         names: of the scored pictures, sorted.
-        by_pixels: how many pictures were compared by pixels with a training picture.
+        by_pixels: how many pictures were compared by pixels with a training picture; not those that
+            are near copies by the looks of one whose pixels are not there.
     """
 
     names: tuple[str, ...] = ()
@@ -121,9 +121,11 @@ def _judge(
     names, compared = [], 0
     for done, (name, candidates) in enumerate(like.items(), start=1):
         here = [item for item in candidates if item.prefix in at_hand]
-        away = [item for item in candidates if item.prefix not in at_hand]
-        compared += bool(here)
-        if any(item.match.is_sure for item in away) or _confirmed(samples[name], here, at_hand):
+        near = any(item.match.is_sure for item in candidates if item.prefix not in at_hand)
+        if here and not near:
+            near, by_pixels = _confirmed(samples[name], here, at_hand)
+            compared += by_pixels
+        if near:
             names.append(name)
         if done % 32 == 0 or done == len(like):
             progress("near copies", done, len(like))
@@ -132,14 +134,31 @@ def _judge(
 
 def _confirmed(
     sample: Sample, candidates: Sequence[LooksLike], at_hand: Mapping[bytes, Sample]
-) -> bool:
-    """Compare a picture with the training pictures that are there, pixel by pixel."""
+) -> tuple[bool, bool]:
+    """Compare a picture with the training pictures that are there, pixel by pixel.
+
+    Where one of the two can't be read, which may have gone meanwhile, the looks decide.
+
+    Returns:
+        Whether it is a near copy, and whether any pixels were compared.
+    """
+    image, compared, by_looks = _readable(sample), False, False
     for item in candidates:
-        with suppress(ImageError):  # one of the two has gone meanwhile
-            training = read_image(at_hand[item.prefix].path)
-            if is_copy(read_image(sample.path), training, item.match):
-                return True
-    return False
+        training = None if image is None else _readable(at_hand[item.prefix])
+        if image is None or training is None:
+            by_looks |= item.match.is_sure
+            continue
+        compared = True
+        if is_copy(image, training, item.match):
+            return True, True
+    return by_looks, compared
+
+
+def _readable(sample: Sample) -> Image | None:
+    try:
+        return read_image(sample.path)
+    except ImageError:
+        return None
 
 
 def is_copy(image_bgr: Image, training_bgr: Image, match: Match) -> bool:

@@ -25,6 +25,7 @@ from agebench.datasets.look_search import Match
 from agebench.datasets.splits import Split
 from agebench.datasets.training_hashes import TrainingHashes
 from agebench.datasets.training_looks import LooksLike, read_looks
+from agebench.errors import ImageError
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec, no_progress
 from agebench.report.terminal_tables import print_result
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
@@ -152,18 +153,39 @@ def test_the_pixels_decide_where_they_are_at_hand(
     assert believed == NearCopies(("cut", "other", "smaller", "turned"))
 
 
-def test_a_picture_that_is_gone_does_not_hide_the_next_candidate(tmp_path: Path) -> None:
-    image = picture(0)
-    for name in ("scored", "trained"):
-        (tmp_path / f"{name}.png").write_bytes(encode_png(image))
-    there = {
-        prefix: Sample(tmp_path / f"{name}.png", name, 30.0)
-        for prefix, name in ((b"1" * 8, "gone"), (b"2" * 8, "trained"))
-    }
-    scored = Sample(tmp_path / "scored.png", "scored", 30.0)
-    candidates = [LooksLike(prefix, Match(0, 3, False)) for prefix in there]
-    assert near_copies._confirmed(scored, candidates, there)
-    assert not near_copies._confirmed(scored, candidates[:1], there)
+def test_a_training_picture_that_cannot_be_read_leaves_the_others(
+    pictures: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def without_the_first(path: Path) -> Image:
+        if path.stem == "train0":
+            raise ImageError(f"{path} has gone")
+        return read_image(path)
+
+    def like(sure_bits: int) -> Callable[[object, object], tuple[LooksLike, ...]]:
+        prefixes = [bytes.fromhex(pictures.sha256[f"train{seed}"][:16]) for seed in (0, 1)]
+        found = (
+            LooksLike(prefixes[0], Match(0, sure_bits, False)),
+            LooksLike(prefixes[1], Match(1, 30, False)),
+        )
+        return lambda _self, _query: found
+
+    monkeypatch.setattr(near_copies, "read_image", without_the_first)
+    monkeypatch.setattr(type(pictures.trained.looks), "like", like(30))
+    (found,) = pictures.found(pictures.trained, split=True)
+    assert found == NearCopies(("smaller",), by_pixels=4), "train1 was looked at all the same"
+    monkeypatch.setattr(type(pictures.trained.looks), "like", like(3))
+    (sure,) = pictures.found(pictures.trained, split=True)
+    assert sure == NearCopies(("cut", "other", "smaller", "turned"), by_pixels=4)
+
+
+def test_who_is_sure_by_looks_is_not_counted_as_compared_by_pixels(
+    pictures: Set, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at_hand = bytes.fromhex(pictures.sha256["train0"][:16])
+    found = (LooksLike(at_hand, Match(0, 30, False)), LooksLike(b"elsewher", Match(1, 3, False)))
+    monkeypatch.setattr(type(pictures.trained.looks), "like", lambda _self, _query: found)
+    (told,) = pictures.found(pictures.trained, split=True)
+    assert told == NearCopies(("cut", "other", "smaller", "turned"), by_pixels=0)
 
 
 def test_a_result_tells_the_same_bytes_from_near_copies(pictures: Set, tmp_path: Path) -> None:
