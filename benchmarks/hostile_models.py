@@ -56,7 +56,7 @@ DETECTORS = {
     "compare --detector": "compare constant --dataset folders --root pictures --detector {model} "
     "--latency-images 2 --out out",
     "prepare --detector": "prepare --dataset folders --root pictures --detector {model} -o out",
-    "export-onnx --detector": "export-onnx --detector {model} -o net.onnx",
+    "export-onnx --detector": "export-onnx --export-detector {model} -o net.onnx",
     "fit-frame": "fit-frame {model} --dataset folders --root pictures",
 }
 

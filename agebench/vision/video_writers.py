@@ -129,8 +129,12 @@ class _AvWriter:
         options = {} if codec != "libx264" else {"movflags": "faststart"}
         try:
             self._file: Any = av.open(str(path), "w", options=options)
-            rate = Fraction(rate_hz).limit_denominator(1001)
-            self._stream: Any = self._file.add_stream(codec, rate=rate, options=_OPTIONS[codec])
+            try:
+                rate = Fraction(rate_hz).limit_denominator(1001)
+                self._stream: Any = self._file.add_stream(codec, rate=rate, options=_OPTIONS[codec])
+            except BaseException:
+                self._file.close()
+                raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise AgebenchError(
                 f"PyAV can't write {codec} ({in_words(error)}); try .avi"

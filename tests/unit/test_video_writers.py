@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from agebench.errors import AgebenchError, MissingDependencyError
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.video import VideoRun
 from agebench.types import Image
-from agebench.vision import window
+from agebench.vision import video_writers, window
 from agebench.vision.opencv import cv2
 from agebench.vision.video import VideoSink, VideoSource, check_video_name
 from agebench.vision.video_writers import plays_in_browsers
@@ -59,6 +60,24 @@ def test_without_pyav_it_is_said_what_will_not_play(
     with pytest.raises(MissingDependencyError, match=r"ends in \.webm needs PyAV"):
         check_video_name(tmp_path / "v.webm")
     assert "name a file that ends in .mp4" in plays_in_browsers(tmp_path / "v.avi")
+
+
+def test_without_an_encoder_the_file_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed = []
+
+    def add_stream(codec: str, **_: object) -> None:
+        raise ValueError(f"no encoder {codec}")
+
+    file = SimpleNamespace(add_stream=add_stream, close=lambda: closed.append(True))
+    av = SimpleNamespace(
+        open=lambda *_, **__: file, error=SimpleNamespace(FFmpegError=RuntimeError)
+    )
+    monkeypatch.setattr(video_writers, "pyav", lambda: av)
+    with pytest.raises(AgebenchError, match=r"PyAV can't write libx264 .*no encoder"):
+        video_writers.open_writer(tmp_path / "v.mp4", 10.0, (64, 48))
+    assert closed == [True]
 
 
 @pytest.fixture
