@@ -12,7 +12,8 @@ with `--no-more` it writes what there is.
 The base is `caffe-age-net` as it is set here: faces by yolov8-face, the canonical frame and 20 px
 on each side, B, G, R less the mean, one crop, expectation over the classes' midpoints.  A
 difference is over the pictures for which both have an answer; its interval leaves pictures out in
-turn, people where they are known.  tutorial_page.py writes the figures into the page.
+turn, people where they are known.  What is shown is told by a paired sign-flip test, corrected by
+Holm for all changes on all sets.  tutorial_page.py writes the figures into the page.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ from agebench.types import plain
 from agebench.weights import resolve
 from benchmarks.found_faces import SEED, Clock, OutOfTimeError, Pictures, find_all, take
 from benchmarks.tutorial_page import RESULTS, markdown
-from benchmarks.tutorial_rows import invented, measure, shown
+from benchmarks.tutorial_rows import Row, corrected, invented, measure, shown
 from benchmarks.tutorial_scenes import BASE, TUTORIAL, conditions
 from benchmarks.tutorial_shares import ask_missing, read_shares, shares_file
 
@@ -89,7 +90,8 @@ def result_of(sets: Sequence[Pictures], cache: Path) -> dict[str, Any]:
     """Return all figures of what is in the cache, as they are kept."""
     years, sha256 = read_class_years(bundled_dir() / UTKFACE_YEARS)
     tables = {years.rule: np.array(years.years)}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Row]] = {}
     for each in sets:
         known = read_shares(shares_file(each, cache))
         pictures = shown(each, known)
@@ -99,10 +101,12 @@ def result_of(sets: Sequence[Pictures], cache: Path) -> dict[str, Any]:
             "pictures": len(pictures.samples),
             "of": pictures.of,
             "tutorials_detector": plain(invented(pictures, faces, load_detector(BASE).spec)),
-            "rows": plain(measure(pictures, known, tables)),
         }
+        rows[each.name] = measure(pictures, known, tables)
+    for name, all_rows in corrected(rows).items():
+        found[name]["rows"] = plain(all_rows)
     return {
-        "schema": 2,
+        "schema": 3,
         "command": COMMAND,
         "seed": SEED,
         "fitted_years": {"file": UTKFACE_YEARS, "sha256": sha256, "rule": years.rule},

@@ -13,6 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.buckets import ADIENCE_CLASSES, median, years_from_classes
+from agebench.comparisons import holm, needed_permutations, sign_flip_p_values
+from agebench.intervals import LEVEL
 from agebench.metrics import class_accuracy
 from agebench.protocols import DetectorSpec
 from agebench.types import Face, Floats
@@ -20,6 +22,9 @@ from agebench.vision.frames import box_iou, canonical_frame, frame_box
 from benchmarks.found_faces import Pictures, interval
 from benchmarks.tutorial_scenes import BASE, TUTORIAL, called, the_face
 from benchmarks.tutorial_shares import Shares
+
+MOST_TESTED = 100
+"""Changes on sets that are tested together, at most: as many swaps are tried as these need."""
 
 OFF_THE_FACE = 0.3
 """A box that overlaps the true face by a smaller IoU shows something else."""
@@ -55,13 +60,19 @@ class Row:
         mae_years: mean absolute error, and low and high end of its 95 % interval (the mean alone
             where there are too few people to say).
         difference_years: of the absolute error against the base, over the pictures for which both
-            have an answer; like `mae_years`.
+            have an answer; like `mae_years`, each interval for itself.
         bias_years: mean of answer less truth.
         exact: share (0 to 1) of the pictures with an age in one of the network's classes that were
             given that class; None where there are none.
         one_off: that class or the next.
         in_classes: how many such pictures there are.
         given: how often each of the eight classes was the likeliest.
+        p_value: of the paired sign-flip test against the base; None for the base, and where there
+            are too few people to say.
+        p_adjusted: the same after Holm's correction for the number of changes on all sets; None
+            before it was made.
+        shown: "better" or "worse" than the base, where `p_adjusted` is below 0.05 and the interval
+            leaves out 0 by a tenth of a year, the page's rounding; "" otherwise.
     """
 
     n: int
@@ -73,6 +84,9 @@ class Row:
     one_off: float | None
     in_classes: int
     given: tuple[int, ...]
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    shown: str = ""
 
 
 def middles(labels: str) -> Floats:
@@ -119,19 +133,50 @@ def row(answer: Answer, base: Answer, pictures: Pictures, none: int = 0) -> Row:
     there = ~np.isnan(answer.years)
     both = there & ~np.isnan(base.years)
     errors = np.abs(answer.years - ages)
-    change = errors - np.abs(base.years - ages)
+    base_errors = np.abs(base.years - ages)
+    change = errors - base_errors
+    difference = interval(change[both], people[both].tolist())
+    p_value = None
+    if answer is not base and len(difference) > 1:
+        p_values = sign_flip_p_values(
+            np.stack([errors[both], base_errors[both]], axis=1),
+            clusters=people[both].tolist(),
+            permutations=needed_permutations(MOST_TESTED),
+        )
+        p_value = float(p_values[0, 1])
     accuracy = class_accuracy(ages[there], answer.classes[there], ADIENCE_CLASSES)
     return Row(
         n=int(there.sum()),
         none=none,
         mae_years=interval(errors[there], people[there].tolist()),
-        difference_years=interval(change[both], people[both].tolist()),
+        difference_years=difference,
         bias_years=float(np.mean((answer.years - ages)[there])),
         exact=accuracy.exact,
         one_off=accuracy.one_off,
         in_classes=accuracy.n,
         given=tuple(np.bincount(answer.classes[there], minlength=8).tolist()),
+        p_value=p_value,
     )
+
+
+def corrected(sets: Mapping[str, Mapping[str, Row]]) -> dict[str, dict[str, Row]]:
+    """Return the rows of all sets with p-values corrected together, and what is shown by them."""
+    tested = [
+        (name, key, each.p_value)
+        for name, rows in sets.items()
+        for key, each in rows.items()
+        if each.p_value is not None
+    ]
+    found = {name: dict(rows) for name, rows in sets.items()}
+    adjusted = holm([p_value for _, _, p_value in tested])
+    for (name, key, _), p_adjusted in zip(tested, adjusted, strict=True):
+        each = found[name][key]
+        _, low, high = each.difference_years
+        shown = "worse" if round(low, 1) > 0 else "better" if round(high, 1) < 0 else ""
+        found[name][key] = replace(
+            each, p_adjusted=p_adjusted, shown=shown if p_adjusted < 1 - LEVEL else ""
+        )
+    return found
 
 
 def shown(pictures: Pictures, known: Mapping[str, Shares]) -> Pictures:

@@ -42,14 +42,16 @@ CHANGES = {
     "face 24 px tall": "face 24 px tall",
     "30 for everybody": "30 for everybody",
 }
-WORSE, BETTER, UNSHOWN = "#b3261e", "#1b6e3c", "#5f6368"
+COLOURS = {"worse": "#b3261e", "better": "#1b6e3c", "": "#5f6368"}
+"""By what is shown after Holm's correction for all changes on both sets."""
 
 
 def draw(axes: Axes, found: Mapping[str, Any], title: str) -> None:
     """Draw one set of pictures: a point and its interval for each change, the base at 0."""
     for height, name in enumerate(reversed(CHANGES)):
-        mean, low, high = found["rows"][name]["difference_years"]
-        colour = WORSE if round(low, 1) > 0 else BETTER if round(high, 1) < 0 else UNSHOWN
+        row = found["rows"][name]
+        mean, low, high = row["difference_years"]
+        colour = COLOURS[row["shown"]]
         axes.plot((low, high), (height, height), color=colour, linewidth=2)
         axes.plot(mean, height, "o", color=colour, markersize=5)
     axes.axvline(0, color="black", linewidth=0.8)
@@ -71,6 +73,11 @@ def main() -> int:
     panels = figure.subplots(1, len(TITLES), sharey=True)
     for axes, (name, title) in zip(panels, TITLES.items(), strict=True):
         draw(axes, sets[name], title)
+    figure.supxlabel(
+        "lines: 95 % interval of each alone; red worse, green better, as shown after Holm's "
+        "correction for all changes on both sets",
+        fontsize=8,
+    )
     figure.savefig(out, dpi=110, metadata={"Software": None})
     return 0
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agebench.comparisons import holm
 from agebench.types import plain
 
 ROOT = Path(__file__).parents[2]
@@ -147,6 +148,25 @@ def test_the_tutorials_page_has_the_figures_of_its_results(
     assert table.read_text(encoding="utf-8") == tutorial_page.markdown(habits)
 
 
+def test_what_is_shown_of_habits_is_corrected_for_their_number(habits: dict[str, Any]) -> None:
+    rows = [
+        row
+        for found in habits["sets"].values()
+        for name, row in found["rows"].items()
+        if name != "base"
+    ]
+    adjusted = holm([row["p_value"] for row in rows])
+    assert [row["p_adjusted"] for row in rows] == pytest.approx(adjusted)
+    for row in rows:
+        mean, low, high = row["difference_years"]
+        if row["shown"]:
+            assert row["p_adjusted"] < 0.05
+            assert row["shown"] == ("worse" if mean > 0 else "better")
+            assert low > 0.05 or high < -0.05
+    alone = sum(row["difference_years"][1] > 0.05 for row in rows)
+    assert sum(row["shown"] == "worse" for row in rows) < alone
+
+
 def test_two_ways_to_measure_agree(habits: dict[str, Any], held: dict[str, Any]) -> None:
     """`agebench compare`, under cv2.dnn, and the script, under onnxruntime."""
     rows = habits["sets"]["fgnet-1-20"]["rows"]
@@ -175,7 +195,8 @@ def test_what_the_tutorials_page_concludes_is_what_was_found(
     assert fgnet[fitted]["difference_years"][1] > 0
     assert abs(utkface[fitted]["bias_years"]) < 2 < abs(fgnet[fitted]["bias_years"])
     assert fgnet["ten crops, mean image"]["difference_years"][2] > 0
-    assert utkface["ten crops, mean image"]["difference_years"][1] > 0
+    assert utkface["ten crops, mean image"]["shown"] == "worse"
+    assert not fgnet["ten crops, mean image"]["shown"]
     for rows in (fgnet, utkface):
         for worse in ("the tutorial, exactly", "no mean", "RGB", "scaled by 1/255"):
             assert rows[worse]["difference_years"][1] > 0, worse

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -320,6 +320,35 @@ def test_rows_are_what_is_counted_by_hand(scripts: Any, pictures: Any) -> None:
     fives = rows["labels: five years each"]  # 5-10, 16-20, 26-30
     assert fives.mae_years == pytest.approx([np.mean([2.5, 10, 22])])
     assert rows["30 for everybody"].mae_years == pytest.approx([np.mean([25, 2, 20])])
+
+
+def test_what_is_shown_is_corrected_for_all_changes_on_all_sets(
+    scripts: Any, tmp_path: Path
+) -> None:
+    samples = tuple(Sample(tmp_path, f"{n}.png", 30.0 + n) for n in range(10))
+    ten = scripts.found_faces.Pictures("ten", "ten", samples, 10)
+    classes = np.full(10, 4)
+    base, worse = (scripts.tutorial_rows.Answer(ten.ages + off, classes) for off in (1, 2))
+    row = scripts.tutorial_rows.row(worse, base, ten)
+    assert row.p_value == 2 / 1024  # of all ways of swapping ten, two are as far off
+    assert scripts.tutorial_rows.row(base, base, ten).p_value is None
+    better = replace(row, difference_years=(-1.0, -1.9, -0.1), p_value=0.02)
+    by_chance = replace(better, p_value=0.04)
+    tiny = replace(row, difference_years=(1e-6, 5e-7, 2e-6), p_value=0.001)
+
+    def told(**sets: Any) -> list[tuple[Any, str]]:
+        named = {name: {str(at): each for at, each in enumerate(s)} for name, s in sets.items()}
+        found = scripts.tutorial_rows.corrected(named)
+        return [(each.p_adjusted, each.shown) for rows in found.values() for each in rows.values()]
+
+    assert told(one=[by_chance]) == [(0.04, "better")]
+    assert told(one=[row, by_chance], two=[better, tiny]) == [
+        (pytest.approx(6 / 1024), "worse"),
+        (pytest.approx(0.04), "better"),
+        (pytest.approx(0.04), "better"),
+        (pytest.approx(0.004), ""),  # shown, and nothing that the page could print
+    ]
+    assert told(one=[by_chance], two=[by_chance]) == [(pytest.approx(0.08), "")] * 2
 
 
 def test_label_lists_name_as_many_classes_as_there_are(scripts: Any) -> None:
