@@ -6,9 +6,10 @@ import contextlib
 import io
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import TextIO, cast
 
 from agebench.call_limit import in_time
 from agebench.errors import ContractError
@@ -98,17 +99,49 @@ class _Aside(io.TextIOBase):
         return self._stream.encoding
 
 
-@contextmanager
-def _prints_aside() -> Iterator[None]:
-    out, err = sys.stdout, sys.stderr
-    if err is None:
-        yield
-        return
-    sys.stdout = sys.stderr = _Aside(err)
-    try:
-        yield
-    finally:
-        sys.stdout, sys.stderr = out, err
+class _Asides:
+    """Puts the streams aside while anybody's code runs, in however many threads at once.
+
+    The last that leaves puts them back: were each to put back what it found, one that began
+    beside another would leave the other's stand-in for good, and results would go to stderr.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._kept: tuple[TextIO, TextIO] | None = None
+        self._aside: TextIO | None = None
+        if hasattr(os, "register_at_fork"):  # another thread may hold the lock just then
+            os.register_at_fork(after_in_child=self._new_lock)
+
+    def _new_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._running and sys.stderr is not None:
+                self._kept = sys.stdout, sys.stderr
+                self._aside = cast("TextIO", _Aside(sys.stderr))
+            self._running += 1
+            self._put()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._put()
+
+    def _put(self) -> None:
+        """Set the streams as they are to be, whatever somebody's code made of them."""
+        if self._kept is None or self._aside is None:
+            return
+        sys.stdout, sys.stderr = (self._aside, self._aside) if self._running else self._kept
+        if not self._running:
+            self._kept = self._aside = None
+
+
+_prints_aside = _Asides()
 
 
 def _named(error: BaseException) -> str:

@@ -191,3 +191,24 @@ def test_want_of_threads_is_no_interruption(
         main(["info"])
     assert ended.value.code == 1
     assert capsys.readouterr().err.startswith("agebench: no further thread can be started: ")
+
+
+def test_streams_come_back_when_calls_overlap() -> None:
+    """The first that began ends first: what the second found is not put back."""
+    out, err = sys.stdout, sys.stderr
+    inside, go_on = threading.Event(), threading.Event()
+
+    def second() -> None:
+        with foreign_code():
+            inside.set()
+            go_on.wait(60)
+
+    thread = threading.Thread(target=second)
+    with foreign_code():
+        thread.start()
+        assert inside.wait(60)
+    assert sys.stdout is not out  # the second is still at it
+    go_on.set()
+    thread.join()
+    assert sys.stdout is out
+    assert sys.stderr is err
