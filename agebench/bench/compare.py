@@ -10,7 +10,7 @@ from typing import Any
 from agebench.arrays import Bools
 from agebench.bench.accuracy import PassSettings
 from agebench.bench.analysis import analyse
-from agebench.bench.contamination import why_contaminated
+from agebench.bench.contamination import sets_trained_on, why_contaminated
 from agebench.bench.defaults import choose_detector
 from agebench.bench.environment import describe_call
 from agebench.bench.gathering import Gathered, Pass, gather, identity_of
@@ -225,7 +225,8 @@ def _contamination(item: EstimatorResult, dataset: Mapping[str, Any]) -> str:
         return ""
     seen = None if score.seen_in_training is None else len(score.seen_in_training)
     # A class from elsewhere may have a spec of its own making.
-    sets = getattr(estimator.spec, "trained_sets", ())
+    told = ("trained_sets", "trained_on")
+    sets = sets_trained_on({name: getattr(estimator.spec, name, "") for name in told})
     near = 0 if score.near_copies is None else len(score.near_copies.names)
     return why_contaminated(dataset, score.scored, seen, sets, near=near)
 

@@ -8,6 +8,7 @@ Works on the JSON of a result, so that results which are joined later are judged
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -76,13 +77,39 @@ def why_contaminated(
     return f"its makers trained on {' and '.join(_TITLES.get(name, name) for name in both)}"
 
 
+def sets_trained_on(spec: Mapping[str, Any]) -> Collection[str]:
+    """Return the data sets, by registry name, that the spec of an estimator says it learned from.
+
+    They are `trained_sets`, or else those that `trained_on` names in words: its parts between
+    commas, "+", ";", "/" and "and" that begin with a set's name or title.
+
+    >>> sets_trained_on({"trained_sets": ["agedb"], "trained_on": "UTKFace"})
+    ['agedb']
+    >>> sets_trained_on({"trained_on": "IMDB-WIKI, then fgnet (all of it) and own pictures"})
+    ['imdb-wiki', 'fgnet']
+    """
+    if spec.get("trained_sets"):
+        named: Collection[str] = spec["trained_sets"]
+        return named
+    parts = re.split(r"[,;+/]|\band\b|\bthen\b", str(spec.get("trained_on") or "").casefold())
+    titles = {title.casefold(): name for name, title in _TITLES.items()}
+    titles |= {name: name for name in _TITLES}
+    found = [
+        name
+        for part in parts
+        for title, name in titles.items()
+        if re.match(rf"\s*(?:(?:parts? of|all of|the) )?{re.escape(title)}(?![\w-])", part)
+    ]
+    return list(dict.fromkeys(found))
+
+
 def contamination_of(item: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
     """Return `why_contaminated` of an entry of "estimators" in a result of that data set."""
     if not item["available"]:
         return ""
     seen = item.get("seen_in_training")
     counted = None if seen is None else seen["count"]
-    known = item["spec"].get("trained_sets") or ()
+    known = sets_trained_on(item["spec"])
     near = ((seen or {}).get("near_copies") or {}).get("count", 0)
     return why_contaminated(dataset, item.get("scored", 0), counted, known, near=near)
 

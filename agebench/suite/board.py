@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agebench.bench.contamination import why_contaminated
+from agebench.bench.contamination import sets_trained_on, why_contaminated
 from agebench.errors import AgebenchError, UsageError
 from agebench.regular import read_regular
 from agebench.report.structure import Check, StructureError
@@ -104,7 +104,7 @@ class BoardCell:
             dataset,
             self.content["scored"],
             None if seen is None else seen["count"],
-            self.spec.get("trained_sets") or (),
+            sets_trained_on(self.spec),
             near=near,
         )
 

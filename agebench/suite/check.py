@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.bench.contamination import why_contaminated
+from agebench.bench.contamination import sets_trained_on, why_contaminated
 from agebench.report.words import counted, number
 from agebench.suite.board import BoardCell, BoardSet, read_board, read_file, read_model
 from agebench.suite.board_structure import MODEL
@@ -157,7 +157,7 @@ def _unequal(name: str, stated: Any, computed: Any) -> Iterator[str]:
 
 
 def _notable(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
-    seen, sets = cell.content["seen_in_training"], cell.spec.get("trained_sets") or ()
+    seen, sets = cell.content["seen_in_training"], sets_trained_on(cell.spec)
     if seen is None and not sets:
         yield "nothing is known of what it was trained on: contamination can't be told"
     elif (

@@ -62,6 +62,19 @@ def test_the_pictures_themselves_say_more_than_the_name_of_their_set() -> None:
     assert _by_name([], {"name": "mine"}, seen=68) == "trained on 68 of its 80 pictures"
 
 
+def test_a_set_that_is_named_in_words_alone_counts_too() -> None:
+    item = {"available": True, "scored": 80, "seen_in_training": None}
+
+    def told(words: str) -> str:
+        spec = {"trained_sets": [], "trained_on": words}
+        return contamination_of({**item, "spec": spec}, {"name": "utkface"})
+
+    for words in ("UTKFace", "utkface", "IMDB-WIKI and parts of UTKFace", "FairFace + utkface x"):
+        assert told(words) == "its makers trained on UTKFace", words
+    for words in ("", "IMDB-WIKI", "all but UTKFace", "UTKFaces"):
+        assert told(words) == "", words
+
+
 def test_results_from_before_the_fields_were_there_speak_against_nobody() -> None:
     item = {"name": "e", "available": True, "spec": {"name": "e"}}
     gone = {"name": "gone", "available": False, "spec": None}
