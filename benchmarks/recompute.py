@@ -534,7 +534,15 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], object] = 
     parser.add_argument("--check", type=Path, metavar="RESULT.json")
     parser.add_argument("--json", action="store_true", help="print all figures")
     given = parser.parse_args(arguments)
-    figures = compute(read(given.table))
+    try:
+        figures = compute(read(given.table))
+        stated = given.check and json.loads(given.check.read_text(encoding="utf-8"))
+    except OSError as error:
+        parser.error(f"{error.filename} can't be read: {error.strerror}")
+    except ValueError as error:
+        parser.error(f"not the files of a comparison: {error}")
+    except KeyError as error:
+        parser.error(f"{given.table}: expected the table of a comparison, without column {error}")
     if given.json:
         pairs = [
             {key: pair[key] for key in pair if key not in ("off", "who")}
@@ -547,7 +555,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], object] = 
             say(f"{name}: MAE {'-' if mae is None else f'{mae:.4f}'} on {one['errors']['n']}")
     if given.check is None:
         return 0
-    found = differences(figures, json.loads(given.check.read_text(encoding="utf-8")))
+    found = differences(figures, stated)
     for line in found:
         say(line)
     say(f"{len(found)} figures differ" if found else "every figure is as stated")

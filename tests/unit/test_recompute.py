@@ -287,3 +287,14 @@ def test_the_table_holds_what_was_seen_of_each_face(folder: Path) -> None:
     bell = next(row for row in rows if row["estimator"] == "bell")
     assert bell["class_index"] == bell["class_years"] == bell["seen_in_training"] == ""
     assert float(bell["interval_80_low"]) <= float(bell["interval_80_high"])
+
+
+@pytest.mark.parametrize("wrong", ["", "nothing.csv", "result.json"])
+def test_a_table_that_is_none_is_one_sentence(
+    script: ModuleType, folder: Path, wrong: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        script.main([str(folder / wrong)])
+    assert ended.value.code == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert "can't be read" in told or "expected the table of a comparison" in told
