@@ -207,7 +207,7 @@ def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     for pair in pairs:
         if not pair.n:
             continue  # no picture that both gave an age for
-        verdict, reason = _verdict(pair, settings.level)
+        verdict, reason = _verdict(pair, settings.level, clustered=predictions.people is not None)
         yield {
             "first": names[pair.first],
             "second": names[pair.second],
@@ -225,13 +225,15 @@ def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         }
 
 
-def _verdict(pair: PairedComparison, level: float) -> tuple[str, str]:
+def _verdict(pair: PairedComparison, level: float, *, clustered: bool) -> tuple[str, str]:
     """Return the verdict, and why there is none where nothing could have been shown."""
+    one, many = ("person", "people") if clustered else ("picture", "pictures")
     if pair.p_adjusted is None or pair.smallest_p is None:
-        return "no verdict", f"{pair.people} people or pictures only: {MINIMUM_PEOPLE} are needed"
+        few = f"{pair.people} {one if pair.people == 1 else many}"
+        return "no verdict", f"{few} only: {MINIMUM_PEOPLE} are needed"
     if pair.smallest_p >= 1 - level:
         return "no verdict", (
-            f"so few people ({pair.people}) can show nothing among so many pairs: "
+            f"so few {many} ({pair.people}) can show nothing among so many pairs: "
             f"p is {pair.smallest_p:.2g} at best"
         )
     if pair.p_adjusted >= 1 - level or not pair.difference_years:

@@ -218,7 +218,8 @@ _GROUP = record(
         "mae_years": maybe(YEARS),
         "mae_interval": _INTERVAL,
         "bias_years": maybe(SIGNED_YEARS),
-    }
+    },
+    {"people": maybe(COUNT)},
 )
 
 _CALIBRATION = record(
@@ -241,7 +242,8 @@ _GATE = record(
         "false_pass_interval": _SHARES,
         "false_stop_rate": maybe(SHARE),
         "false_stop_interval": _SHARES,
-    }
+    },
+    {"minor_people": maybe(COUNT), "adult_people": maybe(COUNT)},
 )
 
 _ANALYSED = record(
@@ -280,7 +282,16 @@ _RATIO = record(
 )
 
 _CONTROL = record({"name": filled, "ratio": number(0), "interval": maybe(listed(number(1e-9), 2))})
-_TIMING = record({"comparisons": listed(_RATIO), "control": maybe(_CONTROL), "too_busy": text})
+_TIMING = record(
+    {
+        "comparisons": listed(_RATIO),
+        "control": maybe(_CONTROL),
+        "load_average_before": maybe(listed(number(0), 3)),
+        "load_average_after": maybe(listed(number(0), 3)),
+        "others_processors": maybe(number(0)),
+        "too_busy": text,
+    }
+)
 
 RESULT = record(
     {

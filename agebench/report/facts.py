@@ -9,11 +9,13 @@ from pathlib import PurePath
 from typing import Any
 
 from agebench import __version__
+from agebench.bench.speed_tables import busy_lines, control_sentence
 from agebench.bench.swaps import swaps_tried
 from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
 from agebench.report.reading import ResultFile
+from agebench.report.rows_analysis import control_of
 from agebench.report.words import counted, number
 
 Facts = list[tuple[str, str]]
@@ -36,7 +38,17 @@ def _available(joined: Joined) -> list[Entry]:
 
 def remarks(joined: Joined) -> list[str]:
     """Return what else a reader of the figures must know."""
-    return [*joined.remarks, *_of_data(joined), *_of_estimators(joined)]
+    return [*joined.remarks, *_busy(joined), *_of_data(joined), *_of_estimators(joined)]
+
+
+def _busy(joined: Joined) -> Iterable[str]:
+    """Say what else ran, where it was too much for the times to mean something."""
+    several = len(joined.results) > 1
+    for at, result in enumerate(joined.results):
+        timing = result.content.get("timing")
+        if timing and timing["too_busy"]:
+            of = f"Result {letter(at)}: " if several else ""
+            yield f"{of}{' '.join(busy_lines(timing))}"
 
 
 def of_labels(joined: Joined) -> list[str]:
@@ -76,7 +88,8 @@ def _why_detector(detector: Mapping[str, Any]) -> str:
 def _of_estimators(joined: Joined) -> Iterable[str]:
     for entry in joined.entries:
         if not entry.content["available"]:
-            yield f"{entry.label} was not available: {entry.content['unavailable_reason']}"
+            reason = " ".join(entry.content["unavailable_reason"].split())  # it has several lines
+            yield f"{entry.label} was not available: {reason}"
     notes = (
         f"{entry.name}: {note}"
         for entry in _available(joined)
@@ -152,6 +165,7 @@ def environment(result: ResultFile) -> Facts:
         ("Python", machine["python"]),
         ("packages", packages),
         ("OpenCV threads", str(machine["opencv_threads"])),
+        *_while_timed(result),
         ("settings", given),
         ("detector", _model(detector, proven=detector.get("runtime_proven", True))),
         *(
@@ -160,6 +174,16 @@ def environment(result: ResultFile) -> Facts:
             if item["spec"]
         ),
     ]
+
+
+def _while_timed(result: ResultFile) -> Iterable[tuple[str, str]]:
+    """What else ran, and what the first estimator differs from itself."""
+    timing = result.content.get("timing")
+    if timing:
+        if lines := busy_lines(timing):
+            yield "load", " ".join(lines)
+        if (control := control_of(timing)) is not None:
+            yield "control", control_sentence(control)
 
 
 def _model(spec: Mapping[str, Any], *, proven: bool) -> str:

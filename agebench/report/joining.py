@@ -18,7 +18,7 @@ from agebench.bench.scores import people_at
 from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError
-from agebench.intervals import Interval
+from agebench.intervals import Interval, people_in
 from agebench.metrics import (
     CS_YEARS,
     LEAST_ANSWERED,
@@ -150,6 +150,11 @@ class Joined:
         """The tests between every two estimators, by the entries' labels."""
         found: Sequence[Mapping[str, Any]] = self.analysis["pairs"]
         return found
+
+    @property
+    def number_of_people(self) -> int | None:
+        """How many people are in the common pictures; None where nobody is known."""
+        return people_in(self.people(self.rows))
 
     def people(self, rows: Bools) -> list[str | None] | None:
         """Return who is on those pictures; None where nobody is known."""

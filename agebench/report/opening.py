@@ -10,7 +10,15 @@ from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
 from agebench.report.plots_analysis import gate_thresholds, gates_at
 from agebench.report.rows_errors import NO_TEST, against_first, name_cell, pair_with_best
-from agebench.report.words import bounds, counted, number, percent, share_bounds, signed
+from agebench.report.words import (
+    bounds,
+    counted,
+    number,
+    of_people,
+    percent,
+    share_bounds,
+    signed,
+)
 
 
 def answer(joined: Joined) -> list[str]:
@@ -38,7 +46,7 @@ def _lowest(joined: Joined, judged: Sequence[Entry]) -> str:
     best = judged[0]
     errors = best.errors
     interval = "" if errors is None else bounds(errors.mae_interval)
-    pictures = counted(int(joined.rows.sum()), "picture")
+    pictures = of_people(counted(int(joined.rows.sum()), "picture"), joined.number_of_people)
     head = (
         f"{best.label} has the lowest mean error: {number(best.mae_years)} years "
         f"{interval} on {pictures}"
@@ -77,7 +85,10 @@ def false_adult_grid(joined: Joined) -> Grid | None:
     columns = [
         Column("estimator", numeric=False),
         *(
-            Column(f"{number(age, 0)} (of {counts[age]:,})", hint=f"below {number(age, 0)}")
+            Column(
+                f"{number(age, 0)} (of {counts[age]:,}{_of_whom(gates, age)})",
+                hint=f"below {number(age, 0)}",
+            )
             for age in shown
         ),
     ]
@@ -87,6 +98,13 @@ def false_adult_grid(joined: Joined) -> Grid | None:
     ]
     title = "False-adult rate: of people below an age, taken for that age or older, %"
     return Grid(title, columns, rows)
+
+
+def _of_whom(gates: Mapping[str, Mapping[float, Mapping[str, Any] | None]], age: float) -> str:
+    """How many people below the age are in the pictures, where that is known."""
+    found = (gate.get("minor_people") for of in gates.values() if (gate := of[age]))
+    people = max((count for count in found if count is not None), default=None)
+    return "" if people is None else f"; {of_people('', people).removeprefix(' of ')}"
 
 
 def _unbuffered(entry: Entry, age: float) -> Mapping[str, Any] | None:

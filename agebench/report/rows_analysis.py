@@ -27,6 +27,7 @@ from agebench.report.words import (
     bounds,
     milliseconds,
     number,
+    of_people,
     percent,
     share_bounds,
     signed,
@@ -99,7 +100,9 @@ def _rates(
     joined: Joined, gates: Mapping[str, Mapping[str, Any]], name: str, of: str
 ) -> list[Cell]:
     count = max(gate[of] for gate in gates.values())
-    cells = [Cell(f"{count:,}", count)]
+    who = [gate.get(f"{of.removesuffix('s')}_people") for gate in gates.values()]
+    people = max((number for number in who if number is not None), default=None)
+    cells = [Cell(of_people(f"{count:,}", people), count)]
     for entry in joined.scored:
         gate = gates.get(entry.label)
         rate = None if gate is None else gate[f"{name}_rate"]
@@ -175,14 +178,16 @@ def _compared_times(joined: Joined) -> Iterator[Comparison]:
         yield from compare_pairs(
             samples,
             1,
-            _control(timing["control"]),
+            control_of(timing),
             number=number_of,
             busy=timing["too_busy"],
             least=LEAST_RATIO_OF_ONE_LOAD,
         )
 
 
-def _control(stated: Mapping[str, Any] | None) -> Control | None:
+def control_of(timing: Mapping[str, Any]) -> Control | None:
+    """Return what the "timing" of a result says of its control; None where it has none."""
+    stated = timing["control"]
     if stated is None:
         return None
     ends = stated["interval"]

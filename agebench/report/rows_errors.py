@@ -20,6 +20,7 @@ from agebench.report.words import (
     counted,
     milliseconds,
     number,
+    of_people,
     percent,
     signed,
 )
@@ -68,6 +69,8 @@ _BEST: Mapping[int, Callable[[float], float]] = {
 }
 """Columns of the ranking whose best figure is set in bold, and what is least for it."""
 
+_TIMES = tuple(RANKING_COLUMNS[name] for name in ("ms", "p99"))
+
 NO_TEST = "not tested"
 
 HEAT_LEVELS = 5
@@ -95,14 +98,16 @@ def ranking(joined: Joined, columns: Sequence[str] | None = None) -> Grid:
         columns: some of `RANKING_COLUMNS`, in the order they are to stand; None for all.
     """
     rows = [_ranked(joined, entry) for entry in joined.entries]
-    count = counted(int(joined.rows.sum()), "common picture")
+    count = of_people(counted(int(joined.rows.sum()), "common picture"), joined.number_of_people)
     judged = [
         at
         for at, entry in enumerate(joined.entries)
         if entry.mae_years is not None and not entry.contamination and looks_at_faces(entry)
     ]
+    busy = any((result.content.get("timing") or {}).get("too_busy") for result in joined.results)
     for column, badness in _BEST.items():
-        _embolden(rows, judged, column, badness)
+        if not (busy and column in _TIMES):  # nobody is called faster then
+            _embolden(rows, judged, column, badness)
     kept = [0, *(RANKING_COLUMNS[name] for name in columns or RANKING_COLUMNS)]
     cut = [[row[at] for at in kept] for row in rows]
     return Grid(f"Error in years on {count}", [_RANKING[at] for at in kept], cut, sortable=True)
@@ -247,6 +252,7 @@ def _groups(entry: Entry) -> list[Mapping[str, Any]]:
             "attribute": "decade",
             "value": part.decade,
             "n": part.n,
+            "people": part.people,
             "mae_years": part.mae_years,
             "mae_interval": part.mae_interval and [part.mae_interval.low, part.mae_interval.high],
             "bias_years": part.bias_years,
@@ -282,13 +288,18 @@ def group_grids(joined: Joined) -> list[Grid]:
     if not groups:
         return []
     labels = [entry.label for entry in joined.scored]
-    columns = [Column("group", numeric=False), Column("pictures"), *map(Column, labels)]
+    known = any(_most_people(figures) for figures in groups.values())
+    counts = ["pictures", "people"] if known else ["pictures"]
+    columns = [Column("group", numeric=False), *map(Column, [*counts, *labels])]
     bias, mean = [], []
     for (attribute, value), figures in groups.items():
         if _without_figures(figures):
             continue
         n = max(group["n"] for group in figures.values())
         head = [Cell(f"{attribute}: {value}"), Cell(f"{n:,}", n)]
+        if known:
+            people = _most_people(figures)
+            head.append(Cell(f"{people:,}", people))
         bias.append([*head, *(_bias_cell(figures.get(label)) for label in labels)])
         mean.append([*head, *(_mean_cell(figures.get(label)) for label in labels)])
     if not bias:
@@ -297,6 +308,11 @@ def group_grids(joined: Joined) -> list[Grid]:
         Grid("Signed bias by group: mean of predicted minus true, years", columns, bias),
         Grid("MAE by group, years, with 95 % intervals", columns, mean),
     ]
+
+
+def _most_people(figures: Mapping[str, Mapping[str, Any]]) -> int:
+    """How many people are in a group's pictures, of the estimator with most; 0 if not known."""
+    return max((group.get("people") or 0 for group in figures.values()), default=0)
 
 
 def _without_figures(figures: Mapping[str, Mapping[str, Any]]) -> bool:

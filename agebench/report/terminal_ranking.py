@@ -14,7 +14,16 @@ from agebench.errors import inert
 from agebench.report.cautions import cautions
 from agebench.report.joining import Entry, Joined
 from agebench.report.rows_errors import pair_with_best
-from agebench.report.words import MINUS, bounds, counted, milliseconds, number, percent, signed
+from agebench.report.words import (
+    MINUS,
+    bounds,
+    counted,
+    milliseconds,
+    number,
+    of_people,
+    percent,
+    signed,
+)
 
 USUAL_WIDTH = 80
 LEAST_NAME = 16
@@ -43,7 +52,8 @@ class _Column:
 def ranking_lines(joined: Joined, width: int = USUAL_WIDTH) -> Iterator[Text]:
     """Yield the ranking, best first, no line wider than `width` (from 40) terminal cells."""
     entries = joined.entries
-    yield Text(f"Error in years on {counted(int(joined.rows.sum()), 'picture')}", "bold")
+    pictures = of_people(counted(int(joined.rows.sum()), "picture"), joined.number_of_people)
+    yield Text(f"Error in years on {pictures}", "bold")
     columns = _columns(joined)
     names = [inert(entry.label) for entry in entries]
     longest = max(map(cell_len, ("estimator", *names)))

@@ -157,17 +157,20 @@ def range_table(result: CompareResult) -> Table:
 def decade_table(result: CompareResult) -> Table:
     """MAE per decade of true age, one column per estimator."""
     scored = _scored(result)
-    table = _table("MAE by decade of true age", ("age", "n", *(_Name(i.name) for i in scored)))
     by_decade = [
         {part.decade: part for part in item.score.errors.by_decade} if item.score else {}
         for item in scored
     ]
-    decades = {name: part.n for parts in by_decade for name, part in parts.items()}
+    decades = {name: part for parts in by_decade for name, part in parts.items()}
+    known = any(part.people is not None for part in decades.values())
+    heads = ("age", "n", "people") if known else ("age", "n")
+    table = _table("MAE by decade of true age", (*heads, *(_Name(i.name) for i in scored)))
     for decade in sorted(decades, key=lambda name: int(name.split("-")[0])):
         cells = [
             _number(parts[decade].mae_years) if decade in parts else "-" for parts in by_decade
         ]
-        table.add_row(decade, str(decades[decade]), *cells)
+        counts = [decades[decade].n, decades[decade].people or 0][: len(heads) - 1]
+        table.add_row(decade, *map(str, counts), *cells)
     return table
 
 

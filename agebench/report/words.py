@@ -90,6 +90,17 @@ def shortened(text: str, letters: int) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
+def of_people(told: str, people: int | None) -> str:
+    """Return how many pictures, followed by how many people are in them where that is known.
+
+    >>> of_people("93 pictures", 2), of_people("1 picture", 1), of_people("93 pictures", None)
+    ('93 pictures of 2 people', '1 picture of 1 person', '93 pictures')
+    """
+    if people is None:
+        return told
+    return f"{told} of {people:,} {'person' if people == 1 else 'people'}"
+
+
 def counted(count: int, one: str) -> str:
     """Return a number with its noun.
 

@@ -320,7 +320,7 @@ def test_too_few_people_or_too_many_pairs_have_no_verdict(result: dict[str, Any]
         image["identity"] = f"person {number % 9}"
     (pair,) = analyse(result, FEW)["pairs"]
     assert (pair["verdict"], pair["p_value"], pair["interval"]) == ("no verdict", None, None)
-    assert pair["reason"] == "9 people or pictures only: 10 are needed"
+    assert pair["reason"] == "9 people only: 10 are needed"
     for number, image in enumerate(result["images"]):
         image["identity"] = f"person {number % 10}"
         for name in "abcdef" if image["predictions"] else "":

@@ -24,6 +24,8 @@ from agebench.report.joining import Joined, join
 from agebench.report.plots_analysis import gate_figures
 from agebench.report.reading import read_files, read_result
 from agebench.report.rows_analysis import gate_grids
+from agebench.report.rows_errors import group_grids, ranking
+from agebench.report.tables import as_markdown
 from agebench.report.writing import write_report
 
 Write = Callable[..., Path]
@@ -251,7 +253,7 @@ def test_an_estimator_that_was_not_available_is_named(
         }
     )
     text = page.render(_joined(write_result(content=content)))
-    assert "gone was not available: its file\nis nowhere" in text
+    assert "gone was not available: its file is nowhere" in text
     assert "not available</td>" in text
 
 
@@ -425,3 +427,49 @@ def test_gates_of_one_age_may_lack_a_rate(make_result: Make, write_result: Write
         for gate in entry["gates"][1:]:
             gate["false_pass_rate"] = None
     assert page.render(_joined(write_result(content=content)))
+
+
+def test_how_many_people_there_are_stands_beside_every_number_of_pictures(
+    write_result: Write, make_result: Make
+) -> None:
+    ages = np.resize(np.arange(1.0, 31.0), 120)
+    people = [f"p{row % 12}" for row in range(120)]
+    content = make_result({"good": ages + 1, "poor": ages + 9}, ages.tolist(), people=people)
+    joined = _joined(write_result(content=content))
+    text = page.render(joined)
+    assert "1.00 years [1.00, 1.00] on 120 pictures of 12 people; the next" in text
+    assert "Error in years on 120 common pictures of 12 people" in text
+    assert "25 (of 96; 12 people)" in text
+    passed, stopped = gate_grids(joined)
+    assert [row[2].text for row in passed.rows][-1] == "96 of 12 people"
+    assert [row[2].text for row in stopped.rows][-1] == "24 of 12 people"
+    for grid in group_grids(joined):
+        assert [column.title for column in grid.columns[:3]] == ["group", "pictures", "people"]
+        assert [cell.text for cell in grid.rows[0][:3]] == [
+            "decade: 0-9",
+            "36",
+            "12",
+        ]
+
+
+def test_a_busy_machine_is_told_of_on_the_page_and_in_markdown(
+    write_result: Write, make_result: Make
+) -> None:
+    content = make_result()
+    assert "BUSY" not in page.render(_joined(write_result(content=content)))
+    content["timing"] |= {
+        "load_average_before": [5.0, 4.0, 3.0],
+        "load_average_after": [6.0, 4.0, 3.0],
+        "others_processors": 1.5,
+        "too_busy": "the machine was too busy: other processes kept 1.5 of its 2 processors",
+    }
+    joined = _joined(write_result("busy", content))
+    told = "load average (1 min) before 5.00, after 6.00; other processes kept 1.50 processors."
+    for text in (page.render(joined), as_markdown(joined).replace("\\", "")):
+        assert told in text
+        assert "The machine was BUSY with something else" in text
+    assert "good against itself 1.00" in page.render(joined)
+    # The best figure is in bold, but no time is: nobody is called faster.
+    rows = ranking(joined).rows
+    assert [bool(row[1].kind) for row in rows] == [True, False]
+    assert not any(row[at].kind for row in rows for at in (4, 11))

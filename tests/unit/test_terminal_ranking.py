@@ -101,3 +101,14 @@ def test_classes_of_an_estimator_without_any_are_adiences(make_result: Make) -> 
     assert f"{100 * stated['exact']:.1f}" in row
     assert f"{100 * stated['one_off']:.1f}" in row
     assert "-" not in row
+
+
+def test_how_many_people_there_are_stands_beside_the_pictures(
+    write_result: Write, make_result: Make
+) -> None:
+    titles = []
+    for folder, people in (("few", ["ann", "bob"]), ("one", ["ann"]), ("unknown", [None])):
+        content = make_result({"a": AGES + 1}, people=people * (60 // len(people)))
+        joined = join([read_result(write_result(folder, content))])
+        titles.append(next(ranking_lines(joined)).plain.removeprefix("Error in years on "))
+    assert titles == ["60 pictures of 2 people", "60 pictures of 1 person", "60 pictures"]
