@@ -6,14 +6,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, overload
 
+from agebench.bench.columns import INTERVALS
 from agebench.bench.picture_store import PictureStore
 from agebench.types import Box, Point, Sample, plain
 
 ImageStatus: TypeAlias = Literal["ok", "no_face", "unreadable", "detector_failed", "crop_failed"]
 OutcomeStatus: TypeAlias = Literal["ok", "missing_view", "estimator_failed"]
-
-
-_INTERVALS = ("interval_50", "interval_80", "interval_95")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +130,7 @@ def record_of(image: Mapping[str, Any], sample: Sample, names: Sequence[str]) ->
 
 
 def _outcome(said: Mapping[str, Any]) -> Outcome:
-    ends = {name: tuple(said[name]) for name in _INTERVALS if said[name] is not None}
+    ends = {name: tuple(said[name]) for name in INTERVALS if said[name] is not None}
     return Outcome(**{**said, **ends})
 
 

@@ -42,7 +42,7 @@ def card(results: Sequence[ResultFile], model: str) -> str:
     """
     found = [_part(join([result]), model) for result in results]
     spec = found[0][1].content["spec"]
-    title = spec["name"] if found[0][1].name == spec["name"] else found[0][1].name
+    title = found[0][1].name
     parts = [
         _front_matter(title, spec, found),
         f"# Model card: {markdown(title)}",

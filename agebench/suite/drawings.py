@@ -7,7 +7,7 @@ from markupsafe import Markup
 
 from agebench.report.figures import Figure
 from agebench.report.measures import front
-from agebench.report.svg import Axis, Drawing, linear_axis, log_axis, tag
+from agebench.report.svg import Axis, Drawing, key, linear_axis, log_axis, tag
 from agebench.report.words import milliseconds, number
 from agebench.suite.board import Board
 from agebench.suite.looks import looks_of
@@ -154,8 +154,6 @@ def _across(kind: str, texts: list[str]) -> tuple[dict[str, float], Axis]:
 
 def keys(board: Board) -> list[tuple[Markup, str]]:
     """Return who is who in all pictures."""
-    from agebench.report.svg import key
-
     return [(key(style), _title(board, name)) for name, style in looks_of(board).items()]
 
 
