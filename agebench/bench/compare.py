@@ -118,7 +118,7 @@ def compare(
                 None if settings.variant is None else parse_variant(settings.variant),
                 settings.seed,
             ),
-            NearCopyWatch([item.trained for item in runnable], everything, split),
+            NearCopyWatch([item.trained for item in runnable], everything, split, detections),
         )
         # Who goes on with a run has the same models if all were named, and none was handed over.
         named = all(

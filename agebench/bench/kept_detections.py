@@ -2,8 +2,8 @@
 
 A detection is known by the picture's bytes and by whatever decides what a detector finds in them:
 its own description (model files by hash, settings, library and its version), OpenCV's version, and
-the sources of `agebench.detectors`.  Times are never taken from here: the latency pass asks the
-detector itself.
+the sources of all that decodes a picture and asks a network.  Times are never taken from here: the
+latency pass asks the detector itself.  What else is found of a picture is kept in the same way.
 """
 
 from __future__ import annotations
@@ -38,6 +38,9 @@ COMMIT_SECONDS = 2.0
 
 WAIT_S = 60.0
 """How long another run may be writing before this one gives up."""
+
+DETECTING = ("detectors", "estimators/common.py", "export", "runtimes", "vision")
+"""Sources, below the package, that decide what a detector finds in a picture's bytes."""
 
 FILE_VARIABLE = "AGEBENCH_DETECTIONS"
 """Names the file that is used where the user says nothing of it; empty: none is."""
@@ -115,16 +118,37 @@ class KeptDetections:
         if not (picture_sha256 and self.keeps(detector)):
             return found_faces(detector, image_bgr)
         key = detector_key(detector)
-        kept = self._or_without(lambda: self._read(key, picture_sha256))
+        kept = self.recall(key, picture_sha256, _faces)
         if kept is not None:
             self.used += 1
             return kept
         begun = time.monotonic()
         faces = found_faces(detector, image_bgr)
         self.seconds += time.monotonic() - begun
-        self._or_without(lambda: self._write(key, picture_sha256, faces))
+        self.keep(key, picture_sha256, [plain(face) for face in faces])
         self.added += 1
         return faces
+
+    def recall(self, key: str, picture_sha256: str, read: Callable[[list[Any]], _T]) -> _T | None:
+        """Return what was kept of a picture; None where that is nothing.
+
+        Args:
+            key: of all that decides it but the picture.
+            picture_sha256: of the picture's file.
+            read: makes it of what `keep` was given, as JSON gives that back.
+
+        Raises:
+            KeptDetectionsError: the file can't be read, and the run needs it.
+        """
+        return self._or_without(lambda: self._read(key, picture_sha256, read))
+
+    def keep(self, key: str, picture_sha256: str, content: Sequence[object]) -> None:
+        """Keep what was found of a picture; see `recall`.
+
+        Raises:
+            KeptDetectionsError: the file can't be written, and the run needs it.
+        """
+        self._or_without(lambda: self._write(key, picture_sha256, content))
 
     def save(self) -> None:
         """Write down what has been found so far.
@@ -175,7 +199,7 @@ class KeptDetections:
             self._file.execute(f"PRAGMA user_version = {FORMAT}")
             return FORMAT
 
-    def _read(self, key: str, picture: str) -> list[Face] | None:
+    def _read(self, key: str, picture: str, read: Callable[[list[Any]], _T]) -> _T | None:
         text = self._waiting.get((key, picture))
         with self._failing():
             if text is None:
@@ -183,13 +207,12 @@ class KeptDetections:
                     "SELECT found FROM faces WHERE detector = ? AND picture = ?", (key, picture)
                 ).fetchone()
                 text = None if row is None else row[0]
-            return None if text is None else [_face(item) for item in json.loads(text)]
+            return None if text is None else read(json.loads(text))
 
-    def _write(self, key: str, picture: str, faces: Sequence[Face]) -> None:
+    def _write(self, key: str, picture: str, content: Sequence[object]) -> None:
         with self._failing():
-            self._waiting[key, picture] = json.dumps(
-                [plain(face) for face in faces], allow_nan=False, separators=(",", ":")
-            )
+            text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+            self._waiting[key, picture] = text
         late = time.monotonic() - self._saved > COMMIT_SECONDS
         if late or len(self._waiting) >= COMMIT_EVERY:
             self._save()
@@ -276,19 +299,26 @@ def detector_key(detector: FaceDetector) -> str:
         "spec": plain(detector.spec),
         "class": type(detector).__qualname__,
         "opencv": cv2.__version__,
-        "sources": _sources_sha256(),
+        "sources": sources_sha256(*DETECTING),
     }
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def _sources_sha256() -> str:
-    folder = resources.files("agebench.detectors")
+@lru_cache
+def sources_sha256(*places: str) -> str:
+    """Return the hash of sources of agebench: files, or all in a folder, below the package."""
     digest = hashlib.sha256()
-    for item in sorted(folder.iterdir(), key=lambda item: item.name):
-        if item.name.endswith(".py"):
-            digest.update(item.name.encode() + b"\0" + item.read_bytes())
+    for place in places:
+        at = resources.files("agebench") / place
+        files = [at] if at.is_file() else sorted(at.iterdir(), key=lambda item: item.name)
+        for item in files:
+            if item.name.endswith(".py"):
+                digest.update(item.name.encode() + b"\0" + item.read_bytes())
     return digest.hexdigest()
+
+
+def _faces(content: list[Any]) -> list[Face]:
+    return [_face(item) for item in content]
 
 
 def _face(content: dict[str, Any]) -> Face:

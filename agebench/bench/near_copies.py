@@ -1,29 +1,37 @@
 """Which scored pictures are near copies of what a contender was trained on.
 
 Told by the looks that lie beside a model's list of training pictures, for every picture as it is
-decoded anyway.  Where the data set that is split holds the training picture too, its pixels decide,
-as in `agebench doctor`.
+decoded anyway; what came of it is kept beside the detections, since a search takes as long as many
+a network.  Where the data set that is split holds the training picture too, its pixels decide, as
+in `agebench doctor`.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 
+from agebench.bench.kept_detections import KeptDetections, sources_sha256
 from agebench.bench.records import ImageRecord
 from agebench.datasets.look_search import Match, Query
 from agebench.datasets.near_search import pictures_agree
 from agebench.datasets.splits import Split
 from agebench.datasets.training_hashes import PREFIX_BYTES, TrainingHashes
-from agebench.datasets.training_looks import LooksLike
+from agebench.datasets.training_looks import LooksLike, TrainingLooks
 from agebench.errors import ImageError
 from agebench.protocols import Dataset, ProgressStep
 from agebench.types import Image, Sample
 from agebench.vision.images import read_image
-from agebench.vision.looks import moved
+from agebench.vision.looks import Move, moved
+from agebench.vision.opencv import cv2
 from agebench.vision.similarity import without_frame
+
+SEARCHING = ("datasets/look_search.py", "vision")
+"""Sources, below the package, that decide what a picture's bytes look like."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +55,18 @@ class NearCopyWatch:
         trained: what each contender was trained on; None where it does not know.
         pictures: the whole data set, whose pictures may have been trained on.
         split: of it; holds the hashes by which they are known.  None where it was not split.
+        kept: what earlier runs found, to be used and added to; None keeps nothing.
     """
 
     def __init__(
-        self, trained: Sequence[TrainingHashes | None], pictures: Dataset, split: Split | None
+        self,
+        trained: Sequence[TrainingHashes | None],
+        pictures: Dataset,
+        split: Split | None,
+        kept: KeptDetections | None = None,
     ) -> None:
         self.split = split
+        self._kept = kept
         self._pictures = pictures
         looked_for = [
             None if one is None or not one.looks or pictures.spec.averages else one
@@ -60,6 +74,9 @@ class NearCopyWatch:
         ]
         known = {one.body_sha256: one for one in looked_for if one is not None}
         self._lists = known
+        self._kept_as = {
+            key: search_key(one.looks) for key, one in known.items() if one.looks is not None
+        }
         self._of = [None if one is None else one.body_sha256 for one in looked_for]
         self._like: dict[str, dict[str, tuple[LooksLike, ...]]] = {key: {} for key in known}
 
@@ -70,14 +87,25 @@ class NearCopyWatch:
 
     def look(self, record: ImageRecord, image_bgr: Image) -> None:
         """Note what a picture looks like, unless its very bytes were trained on."""
-        lists = [key for key, one in self._lists.items() if not one.contains(record.sha256)]
-        if not lists:
-            return
-        query = Query.of(image_bgr)
-        for key in lists:
-            looks = self._lists[key].looks
-            if looks is not None and (like := looks.like(query)):
+        query = None
+        for key, one in self._lists.items():
+            if one.looks is None or one.contains(record.sha256):
+                continue
+            like = self._recalled(self._kept_as[key], record.sha256)
+            if like is None:
+                query = query or Query.of(image_bgr)
+                like = one.looks.like(query)
+                self._keep(self._kept_as[key], record.sha256, like)
+            if like:
                 self._like[key][record.sample.name] = like
+
+    def _recalled(self, key: str, sha256: str) -> tuple[LooksLike, ...] | None:
+        return None if self._kept is None else self._kept.recall(key, sha256, _matches)
+
+    def _keep(self, key: str, sha256: str, like: Sequence[LooksLike]) -> None:
+        if self._kept is not None:
+            found = [[item.prefix.hex(), *astuple(item.match)] for item in like]
+            self._kept.keep(key, sha256, found)
 
     def found(
         self, records: Sequence[ImageRecord], progress: ProgressStep
@@ -99,6 +127,21 @@ class NearCopyWatch:
         for key, like in self._like.items():
             judged[key] = _judge(like, samples, at_hand, progress)
         return [None if key is None else judged[key] for key in self._of]
+
+
+def search_key(looks: TrainingLooks) -> str:
+    """Return the hash of all that decides which training pictures a picture looks like."""
+    digest = hashlib.sha256(f"{cv2.__version__} {sources_sha256(*SEARCHING)}".encode())
+    digest.update(b"".join(looks.prefixes))
+    digest.update(looks.looks.tobytes())
+    return digest.hexdigest()
+
+
+def _matches(content: list[Any]) -> tuple[LooksLike, ...]:
+    return tuple(
+        LooksLike(bytes.fromhex(prefix), Match(index, bits, mirrored, Move(*move)))
+        for prefix, index, bits, mirrored, move in content
+    )
 
 
 def _by_prefix(pictures: Dataset, split: Split | None) -> dict[bytes, Sample]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+import agebench
 from agebench.bench import kept_detections
 from agebench.bench.accuracy import PassSettings, run_accuracy
 from agebench.bench.compare import compare
@@ -96,6 +99,40 @@ def test_other_settings_other_pixels_and_other_classes_are_asked_anew(
     _asked(file, pictures, stranger)
     assert stranger.asked == 6  # it may change without saying so
     assert detector_key(Counting()) != detector_key(Counting(threshold=0.6))
+
+
+def test_whatever_code_finds_faces_decides_what_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Decoding, networks and what files are converted to; not the detectors' own code alone."""
+    package = Path(agebench.__file__).parent
+    deciding = (
+        "detectors/common.py",
+        "estimators/common.py",
+        "export/converted.py",
+        "runtimes/cv2dnn.py",
+        "vision/images.py",
+    )
+    for place in (*deciding, "bench/compare.py"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        shutil.copy(package / place, tmp_path / place)
+    for place in kept_detections.DETECTING:
+        assert (tmp_path / place).exists(), f"nothing of {place} is tried here"
+    monkeypatch.setattr(resources, "files", lambda _: tmp_path)
+
+    def key() -> str:
+        kept_detections.sources_sha256.cache_clear()
+        return detector_key(Counting())
+
+    keys = [key()]
+    for place in deciding:
+        (tmp_path / place).write_text("# mended")
+        keys.append(key())
+    assert len(set(keys)) == 1 + len(deciding)
+    (tmp_path / "bench" / "compare.py").write_text("# mended")
+    assert key() == keys[-1]
+    monkeypatch.undo()
+    kept_detections.sources_sha256.cache_clear()
 
 
 def test_a_place_in_aligned_chips_is_not_kept(tmp_path: Path) -> None:

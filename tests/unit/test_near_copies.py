@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -17,11 +18,12 @@ from rich.console import Console
 
 from agebench import compare
 from agebench.bench import contamination, near_copies, results
+from agebench.bench.kept_detections import KeptDetections
 from agebench.bench.near_copies import NearCopies, NearCopyWatch
 from agebench.bench.records import ImageRecord
 from agebench.bench.settings import CompareSettings
 from agebench.datasets.base import SampleList
-from agebench.datasets.look_search import Match
+from agebench.datasets.look_search import Match, Query
 from agebench.datasets.splits import Split
 from agebench.datasets.training_hashes import TrainingHashes
 from agebench.datasets.training_looks import LooksLike, read_looks
@@ -79,12 +81,17 @@ class Set:
         looks = read_looks(folder, trained.body_sha256, sorted(trained.prefixes))
         self.trained = replace(trained, looks=looks)
 
-    def found(self, *trained: TrainingHashes | None, split: bool) -> list[NearCopies | None]:
+    def found(
+        self,
+        *trained: TrainingHashes | None,
+        split: bool,
+        kept: KeptDetections | None = None,
+    ) -> list[NearCopies | None]:
         parts = {
             item.name: "test" if item.name in SCORED else "train" for item in self.dataset.samples
         }
         made = Split("x", parts, sha256=self.sha256) if split else None
-        watch = NearCopyWatch(trained, self.dataset, made)
+        watch = NearCopyWatch(trained, self.dataset, made, kept)
         records = []
         for sample in self.dataset.samples:
             if sample.name in SCORED:
@@ -134,6 +141,33 @@ def test_copies_are_told_by_their_looks_alone(pictures: Set) -> None:
         NearCopies(("cut", "smaller", "turned"), by_pixels=0),
         None,
     ]
+
+
+def test_a_second_run_takes_the_looks_that_the_first_kept(
+    pictures: Set, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Image] = []
+
+    def counting(image_bgr: Image) -> Query:
+        looked.append(image_bgr)
+        return Query.of(image_bgr)
+
+    monkeypatch.setattr(near_copies, "Query", SimpleNamespace(of=counting))
+    looks = pictures.trained.looks
+    assert looks is not None
+    fewer = [bytes.fromhex(pictures.sha256[f"train{seed}"][:16]) for seed in (1, 2)]
+    other = TrainingHashes("fewer", frozenset(fewer), looks.only(fewer))
+    file = tmp_path / "detections.sqlite"
+    with KeptDetections(file) as kept:
+        first = pictures.found(pictures.trained, split=True, kept=kept)
+    assert len(looked) == 4, "all but the one whose very bytes were trained on"
+    with KeptDetections(file) as kept:
+        assert pictures.found(pictures.trained, split=True, kept=kept) == first
+        assert len(looked) == 4
+        (found,) = pictures.found(other, split=False, kept=kept)
+        assert (kept.used, kept.added) == (0, 0), "these count faces alone"
+    assert found == NearCopies(("smaller", "turned"))
+    assert len(looked) == 9, "another list is searched anew"
 
 
 def test_the_pixels_decide_where_they_are_at_hand(
