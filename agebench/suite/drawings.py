@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from markupsafe import Markup
 
@@ -81,8 +83,7 @@ def front_figure(board: Board, found: SetStanding) -> Figure | None:
 
 def chart_figure(board: Board, chart: Chart) -> Figure:
     """Error against strength, one line for each model."""
-    texts = list(dict.fromkeys(step.variant for line in chart.lines for step in line.steps))
-    places, across = _across(chart.kind, texts)
+    places, across = _across(chart.kind, chart.variants)
     tops = [
         step.interval.high if step.interval else step.error_years
         for line in chart.lines
@@ -96,10 +97,8 @@ def chart_figure(board: Board, chart: Chart) -> Figure:
         aside = DODGE * (position - (len(chart.lines) - 1) / 2)
         xs = [places[step.variant] + aside for step in line.steps]
         errors = [step.error_years for step in line.steps]
-        at, before = places[""] + aside, chart.untouched.get(line.model)
-        points = sorted(
-            [*zip(xs, errors, strict=True), *([(at, before)] if before is not None else [])]
-        )
+        untouched = (places[""] + aside, line.untouched_years)
+        points = sorted([*zip(xs, errors, strict=True), untouched])
         bands = [step.interval for step in line.steps]
         drawing.whiskers(
             xs,
@@ -115,7 +114,7 @@ def chart_figure(board: Board, chart: Chart) -> Figure:
         + ", ".join(f"{step.variant} {number(step.error_years)}" for step in line.steps)
         for line in chart.lines
     )
-    n = max(step.n for line in chart.lines for step in line.steps)
+    n = max(line.n for line in chart.lines)
     return Figure(
         drawing.svg(f"Error against strength, {CHART_TITLES[chart.kind]}. {told}."),
         title=f"{chart.pictures.title}: {CHART_TITLES[chart.kind]}",
@@ -130,7 +129,7 @@ def _caption(kind: str) -> str:
     return f"{summary[0].upper()}{summary[1:]}."
 
 
-def _across(kind: str, texts: list[str]) -> tuple[dict[str, float], Axis]:
+def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
     """Return where each strength is drawn ("" is the untouched picture), and the axis for it."""
     if kind == "covered":
         words = {"gray": "gray", "cover-eyes": "eyes", "cover-mouth": "mouth"}

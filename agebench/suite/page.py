@@ -20,7 +20,14 @@ from agebench.suite.board import Board
 from agebench.suite.drawings import chart_figure, front_figure, keys
 from agebench.suite.robustness import charts
 from agebench.suite.standing import SetStanding, standings
-from agebench.suite.tables import fairness_grids, label_words, model_grid, overview, set_grid
+from agebench.suite.tables import (
+    cost_grid,
+    fairness_grids,
+    label_words,
+    model_grid,
+    overview,
+    set_grid,
+)
 from agebench.suite.times import in_usual_runtime, usual_runtime
 
 HOW = (
@@ -180,10 +187,15 @@ def _robustness(board: Board) -> Iterator[Section]:
         return
     words = [
         "The face is found in the untouched picture; then the picture is changed, so that the "
-        "figures are of the models and not of the detector. Lines up: 95 % intervals."
+        "figures are of the models and not of the detector. Lines up: 95 % intervals. The tables "
+        "say how much larger the error becomes on the same pictures, with the 95 % interval of "
+        "that: where the interval holds 0, nothing is shown to be lost."
     ]
     figures = [chart_figure(board, chart) for chart in found]
-    yield Section("robustness", "Harder pictures", words, figures, "small", legend=keys(board))
+    grids = [cost_grid(board, chart) for chart in found]
+    yield Section(
+        "robustness", "Harder pictures", words, figures, "small", grids=grids, legend=keys(board)
+    )
 
 
 def _empty(board: Board) -> list[str]:

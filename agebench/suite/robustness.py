@@ -24,17 +24,13 @@ class Step:
 
     Attributes:
         variant: as it is written.
-        strength: in the kind's unit.
-        n: pictures that the model gave an age for, as they are and changed alike.
-        error_years: mean absolute error on these, changed.
+        error_years: mean absolute error on the line's pictures, changed.
         interval: of it.
-        cost_years: by how much that is more than on the same pictures as they are.
+        cost_years: by how much that is more than on them as they are.
         cost_interval: of it.
     """
 
     variant: str
-    strength: float
-    n: int
     error_years: float
     interval: Interval | None
     cost_years: float
@@ -43,9 +39,18 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One model under one kind of change: its steps by rising strength."""
+    """One model under one kind of change, all of it over the same pictures.
+
+    Attributes:
+        model: its name.
+        n: pictures that it gave an age for, as they are and at every step.
+        untouched_years: mean absolute error on these as they are.
+        steps: by rising strength.
+    """
 
     model: str
+    n: int
+    untouched_years: float
     steps: tuple[Step, ...]
 
 
@@ -56,14 +61,14 @@ class Chart:
     Attributes:
         pictures: the set.
         kind: a key of `agebench.vision.variants.KINDS`, or a name of `CHART_OF`.
+        variants: by rising strength.
         lines: of the models that were asked.
-        untouched: by model the error on the pictures as they are.
     """
 
     pictures: BoardSet
     kind: str
+    variants: tuple[str, ...]
     lines: tuple[Line, ...]
-    untouched: dict[str, float]
 
 
 def charts(board: Board) -> list[Chart]:
@@ -84,17 +89,10 @@ def _of_set(pictures: BoardSet, board: Board) -> list[Chart]:
     for kind in (kind for kind in order if kind in variants):
         texts = sorted(variants[kind], key=lambda text: (parse_variant(text).strength, text))
         lines = [line for model in board.models if (line := _line(model, pictures, texts))]
-        untouched = {
-            line.model: float(np.nanmean(np.abs(errors)))
-            for line in lines
-            if (errors := _errors(_named(board, line.model), pictures, UNTOUCHED)) is not None
-        }
-        found.append(Chart(pictures, kind, tuple(lines), untouched))
+        drawn = {step.variant for line in lines for step in line.steps}
+        steps = tuple(text for text in texts if text in drawn)
+        found.append(Chart(pictures, kind, steps, tuple(lines)))
     return found
-
-
-def _named(board: Board, name: str) -> BoardModel:
-    return next(model for model in board.models if model.name == name)
 
 
 def _errors(model: BoardModel, pictures: BoardSet, variant: str) -> Floats | None:
@@ -105,28 +103,25 @@ def _errors(model: BoardModel, pictures: BoardSet, variant: str) -> Floats | Non
 
 
 def _line(model: BoardModel, pictures: BoardSet, texts: Sequence[str]) -> Line | None:
-    before = _errors(model, pictures, UNTOUCHED)
-    if before is None:
+    found = {text: _errors(model, pictures, text) for text in (UNTOUCHED, *texts)}
+    there = {text: errors for text, errors in found.items() if errors is not None}
+    if UNTOUCHED not in there or len(there) == 1:
         return None
+    rows = np.flatnonzero(np.isfinite(list(there.values())).all(axis=0))
+    if not len(rows):
+        return None
+    people = pictures.clusters(rows)
+    before = np.abs(there.pop(UNTOUCHED)[rows])
     steps = []
-    for text in texts:
-        after = _errors(model, pictures, text)
-        if after is None:
-            continue
-        rows = np.flatnonzero(np.isfinite(before) & np.isfinite(after))
-        if not len(rows):
-            continue
-        changed, cost = np.abs(after[rows]), np.abs(after[rows]) - np.abs(before[rows])
-        people = pictures.clusters(rows)
+    for text, errors in there.items():
+        after = np.abs(errors[rows])
         steps.append(
             Step(
                 text,
-                parse_variant(text).strength,
-                len(rows),
-                float(changed.mean()),
-                mean_interval(changed, clusters=people),
-                float(cost.mean()),
-                mean_interval(cost, clusters=people, positive=False),
+                float(after.mean()),
+                mean_interval(after, clusters=people),
+                float((after - before).mean()),
+                mean_interval(after - before, clusters=people, positive=False),
             )
         )
-    return Line(model.name, tuple(steps)) if steps else None
+    return Line(model.name, len(rows), float(before.mean()), tuple(steps))

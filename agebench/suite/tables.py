@@ -19,8 +19,10 @@ from agebench.report.words import (
     signed,
 )
 from agebench.suite.board import Board, BoardModel, BoardSet
+from agebench.suite.drawings import CHART_TITLES
 from agebench.suite.fairness import ADULT_YEARS, Fairness, fairness
 from agebench.suite.looks import looks_of
+from agebench.suite.robustness import Chart
 from agebench.suite.standing import SetStanding, Standing
 from agebench.suite.times import median_ms
 
@@ -222,6 +224,34 @@ def _fairness_grid(
     return Grid(
         f"{pictures.title} by {attribute}: error, bias{gates}", columns, rows, sortable=True
     )
+
+
+def cost_grid(board: Board, chart: Chart) -> Grid:
+    """By how much one kind of change makes each model's error larger, on the same pictures."""
+    titles = {model.name: model.title for model in board.models}
+    columns = [
+        Column("model", numeric=False),
+        Column("pictures", hint="with an age from it, as they are and at every step"),
+        Column("as they are", hint="mean absolute error, years"),
+        *map(Column, chart.variants),
+    ]
+    rows = []
+    for line in chart.lines:
+        steps = {step.variant: step for step in line.steps}
+        cells = [
+            Cell(titles[line.model], kind="name", key=key(looks_of(board)[line.model])),
+            Cell(f"{line.n:,}", value=line.n),
+            Cell(number(line.untouched_years), value=line.untouched_years),
+        ]
+        for variant in chart.variants:
+            step = steps.get(variant)
+            cost = None if step is None else step.cost_years
+            ends = None if step is None else step.cost_interval
+            notes = [] if ends is None else [Note(bounds(ends))]
+            cells.append(Cell(signed(cost), value=math.inf if cost is None else cost, notes=notes))
+        rows.append(cells)
+    caption = f"{chart.pictures.title}, {CHART_TITLES[chart.kind]}: years that each step adds"
+    return Grid(caption, columns, rows, sortable=True)
 
 
 def model_grid(board: Board) -> Grid:

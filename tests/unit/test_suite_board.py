@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agebench.errors import AgebenchError
+from agebench.report.words import bounds, signed
 from agebench.suite.board import MODELS, SETS, Board, read_board
 from agebench.suite.fairness import fairness
 from agebench.suite.packed import (
@@ -182,13 +183,27 @@ def test_robustness_is_paired(tmp_path: Path) -> None:
     pixels, covered = charts(board)
     assert (pixels.kind, covered.kind) == ("face-px", "covered")
     (line,) = pixels.lines
-    assert [step.strength for step in line.steps] == [24.0, 48.0]
-    assert (line.steps[0].n, line.steps[1].n) == (59, 60)
-    assert line.steps[0].cost_years == pytest.approx(4.0, abs=0.3)  # a few were too young before
+    assert [step.variant for step in line.steps] == ["face-px=24", "face-px=48"]
+    assert (line.n, covered.lines[0].n) == (59, 60)
+    small, larger = line.steps
+    assert small.cost_years == pytest.approx(4.0, abs=0.3)  # a few were too young before
+    # All points of a line are of the same pictures: one without an age at one step is in none.
+    for step, variant in ((small, "face-px=24"), (larger, "face-px=48")):
+        before, after = (
+            [abs(round(age or 0.0, 2) - true) for age, true in zip(said, TRUE, strict=True)]
+            for said in (base, ages["one", variant])
+        )
+        del before[3], after[3]
+        assert line.untouched_years == pytest.approx(np.mean(before))
+        assert step.error_years == pytest.approx(np.mean(after))
+        assert step.cost_years == pytest.approx(np.mean(after) - np.mean(before))
     assert covered.lines[0].steps[0].cost_years == 0.0
     page = as_html(board)
     assert "Harder pictures" in page
     assert "face-px=24" in page
+    assert small.cost_interval is not None
+    shown = map(re.escape, (signed(small.cost_years), bounds(small.cost_interval)))
+    assert re.search(".*?".join(shown), page, re.DOTALL)
 
 
 def test_the_page_needs_nothing_else_and_says_what_is_missing(tmp_path: Path) -> None:
