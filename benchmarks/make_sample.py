@@ -29,10 +29,10 @@ from PIL import Image as PillowImage
 from scipy.interpolate import RBFInterpolator
 
 from agebench import load_dataset, load_detector
-from agebench.cli.progress import progress_bars
 from agebench.datasets.protocols import PictureFacts, find_protocol, make_split, read_facts
 from agebench.datasets.splits import Split, part
 from agebench.files import write_whole
+from agebench.progress import progress_bars
 from agebench.protocols import FaceDetector
 from agebench.types import Floats, Image, Sample
 from agebench.vision.choice import chosen_face

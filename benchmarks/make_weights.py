@@ -24,7 +24,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agebench.cli.doctor import open_dataset, split_against
-from agebench.cli.progress import progress_bars
 from agebench.datasets.training_hashes import (
     RUN_HASHES,
     TrainingHashes,
@@ -32,6 +31,7 @@ from agebench.datasets.training_hashes import (
     read_training_hashes,
 )
 from agebench.datasets.training_looks import looks_file
+from agebench.progress import progress_bars
 from agebench.train.loop import BEST_FILE
 from agebench.weights import sha256_of
 

@@ -28,7 +28,6 @@ import numpy as np
 from agebench.bench.environment import describe_call
 from agebench.bench.near_copies import is_copy
 from agebench.cli.doctor import open_dataset, split_against
-from agebench.cli.progress import progress_bars
 from agebench.datasets.look_search import (
     CANDIDATE_BITS,
     CANDIDATE_MOVED_BITS,
@@ -41,6 +40,7 @@ from agebench.datasets.training_hashes import find_hashes
 from agebench.datasets.training_looks import LooksLike, TrainingLooks
 from agebench.files import write_whole
 from agebench.manifest import bundled_dir
+from agebench.progress import progress_bars
 from agebench.protocols import ProgressStep
 from agebench.types import Image, Sample
 from agebench.vision.images import read_image

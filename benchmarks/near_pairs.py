@@ -25,11 +25,11 @@ import numpy as np
 from agebench.bench.environment import describe_call
 from agebench.bench.near_copies import is_copy
 from agebench.cli.doctor import open_dataset
-from agebench.cli.progress import progress_bars
 from agebench.datasets.look_search import Query, search
 from agebench.datasets.training_hashes import find_hashes
 from agebench.files import write_whole
 from agebench.manifest import bundled_dir
+from agebench.progress import progress_bars
 from agebench.types import Image
 from agebench.vision.images import read_image
 from agebench.vision.looks import Looks, looks_of

@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert
+from agebench.progress import progress_bars
 from agebench.references import join_options
 
 EPILOG = """\b

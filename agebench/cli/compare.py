@@ -11,10 +11,10 @@ from rich.console import Console
 
 from agebench.cli.gate_options import gate_options
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.cli.run_file import RUN_FILE, config_option, write_run_file
 from agebench.errors import AgebenchError, UsageError, inert
+from agebench.progress import progress_bars
 from agebench.references import called, join_options
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ import click
 from rich.console import Console
 
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.errors import AgebenchError, DatasetError, UsageError, suggestion
 from agebench.files import refuse_nested
+from agebench.progress import progress_bars
 from agebench.references import user_path
 from agebench.registry import DATASETS, list_plugins, load_dataset
 

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from agebench.cli.given import refuse_given
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert, suggestion
 from agebench.files import check_target
+from agebench.progress import progress_bars
 from agebench.references import Reference, join_options, parse_reference, user_path
 
 if TYPE_CHECKING:

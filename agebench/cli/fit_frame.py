@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.errors import UsageError
+from agebench.progress import progress_bars
 from agebench.references import join_options
 
 EPILOG = """\b

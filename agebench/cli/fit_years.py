@@ -11,9 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.errors import inert
 from agebench.files import check_target
+from agebench.progress import progress_bars
 from agebench.references import join_options
 
 if TYPE_CHECKING:

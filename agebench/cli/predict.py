@@ -12,9 +12,9 @@ import click
 
 from agebench.cli.given import refuse_given
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import ImageError, UsageError, inert
+from agebench.progress import progress_bars
 
 if TYPE_CHECKING:
     from agebench.prediction.lines import LineFile

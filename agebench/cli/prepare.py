@@ -10,9 +10,9 @@ import click
 from rich.console import Console
 
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import AgebenchError, inert
+from agebench.progress import progress_bars
 from agebench.workers import usable_cores
 
 if TYPE_CHECKING:

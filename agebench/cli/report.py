@@ -11,9 +11,9 @@ from rich.console import Console
 
 from agebench.cli.gate_options import gate_options
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert
+from agebench.progress import progress_bars
 
 if TYPE_CHECKING:
     from agebench.bench.gates import Gates

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from agebench.cli.paths import FilePath
-from agebench.cli.progress import progress_bars
 from agebench.errors import inert
 from agebench.files import check_target
+from agebench.progress import progress_bars
 
 if TYPE_CHECKING:
     from agebench.datasets.splits import Leak, Split

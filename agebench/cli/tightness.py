@@ -21,11 +21,7 @@ CPU_RESERVE_S = 1
 
 
 def address_space() -> str:
-    """Return how far the address space is limited, in words; "" where it is not.
-
-    >>> address_space() in ("", address_space())
-    True
-    """
+    """Return how far the address space is limited, in words; "" where it is not."""
     allowed = _allowed_bytes()
     if allowed is None:
         return ""
