@@ -26,10 +26,9 @@ from typing import Protocol, runtime_checkable
 
 from agebench.datasets.training_looks import (
     TrainingLooks,
-    lists_with_looks,
+    looks_in,
     make_looks,
     merged,
-    read_looks,
     write_looks,
 )
 from agebench.errors import AgebenchError
@@ -238,12 +237,11 @@ def _looks_beside(folder: Path, trained: TrainingHashes) -> TrainingLooks | None
     Looks are kept in the order of one list; with that list beside them they serve every other.
     """
     parts = []
-    for list_sha256 in lists_with_looks(folder):
-        same = list_sha256 == trained.body_sha256
-        of = trained if same else _list_of(folder, list_sha256)
+    for file in looks_in(folder):
+        same = file.list_sha256 == trained.body_sha256
+        of = trained if same else _list_of(folder, file.list_sha256)
         if of is not None:
-            looks = read_looks(folder, list_sha256, sorted(of.prefixes))
-            parts.append(looks.only(trained.prefixes))
+            parts.append(file.of(sorted(of.prefixes)).only(trained.prefixes))
     return merged(parts)
 
 

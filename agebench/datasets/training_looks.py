@@ -84,67 +84,66 @@ def looks_file(folder: Path, list_sha256: str) -> Path:
     return folder / f"training-looks-{list_sha256[:16]}.bin"
 
 
-def lists_with_looks(folder: Path) -> list[str]:
-    """Return the `body_sha256` of the lists whose looks lie in a folder.
-
-    Raises:
-        AgebenchError: a file of looks is damaged, or called after another list.
-    """
-    found = []
-    for file in sorted(folder.glob(_NAMES)):
-        head, _ = _read(file)
-        if looks_file(folder, head.list_sha256) != file:
-            raise _damaged(file, "it is of another list: make it again, or move it away")
-        found.append(head.list_sha256)
-    return found
-
-
-def read_looks(folder: Path, list_sha256: str, prefixes: Sequence[bytes]) -> TrainingLooks:
-    """Read the looks of a list.
-
-    Args:
-        folder: that they lie in.
-        list_sha256: the list's `body_sha256`.
-        prefixes: its hashes, sorted.
-
-    Raises:
-        AgebenchError: there is no such file, or it is damaged, or of another list.
-    """
-    file = looks_file(folder, list_sha256)
-    head, body = _read(file)
-    if head.list_sha256 != list_sha256:
-        raise _damaged(file, "it is of another list: make it again, or move it away")
-    whole = len(body) == LOOK_BYTES * len(prefixes)
-    if not whole or hashlib.sha256(body).hexdigest() != head.body_sha256:
-        raise _damaged(file, "it is cut or changed")
-    looks = np.frombuffer(body, np.uint64).reshape(-1, LOOK_BYTES // 8)
-    known = np.flatnonzero(looks.any(axis=1))
-    return TrainingLooks(tuple(prefixes[at] for at in known.tolist()), looks[known])
-
-
 @dataclass(frozen=True, slots=True)
-class _Head:
+class LooksFile:
+    """A file of looks as it was read; which pictures they are of, its list says.
+
+    Attributes:
+        path: where it lies.
+        list_sha256: the list's `body_sha256`.
+        body_sha256: what the looks must hash to.
+        body: the looks, `LOOK_BYTES` for each picture of the list.
+    """
+
+    path: Path
     list_sha256: str
     body_sha256: str
+    body: bytes
+
+    def __post_init__(self) -> None:
+        if looks_file(self.path.parent, self.list_sha256) != self.path:
+            raise _damaged(self.path, "it is of another list: make it again, or move it away")
+
+    def of(self, prefixes: Sequence[bytes]) -> TrainingLooks:
+        """Return the looks by the hashes of the list, sorted.
+
+        Raises:
+            AgebenchError: they are damaged.
+        """
+        whole = len(self.body) == LOOK_BYTES * len(prefixes)
+        if not whole or hashlib.sha256(self.body).hexdigest() != self.body_sha256:
+            raise _damaged(self.path, "it is cut or changed")
+        looks = np.frombuffer(self.body, np.uint64).reshape(-1, LOOK_BYTES // 8)
+        known = np.flatnonzero(looks.any(axis=1))
+        return TrainingLooks(tuple(prefixes[at] for at in known.tolist()), looks[known])
+
+
+def looks_in(folder: Path) -> list[LooksFile]:
+    """Read all files of looks in a folder, each once.
+
+    Raises:
+        AgebenchError: one is damaged, or called after another list.
+    """
+    return [_read(file) for file in sorted(folder.glob(_NAMES))]
 
 
 def _damaged(file: Path, why: str) -> AgebenchError:
     return AgebenchError(f"{str(file)!r} is not a whole file of training looks: {why}")
 
 
-def _read(file: Path) -> tuple[_Head, bytes]:
+def _read(file: Path) -> LooksFile:
     data = read_whole(file, "training looks", LARGEST_BYTES)
     if not data.startswith(MAGIC):
         raise _damaged(file, f"it does not begin with {MAGIC.decode().strip()!r}")
     line, _, body = data[len(MAGIC) :].partition(b"\n")
     try:
         head = json.loads(line)
-        found, version = _Head(str(head["list_sha256"]), str(head["body_sha256"])), head["look"]
+        digests, version = (str(head["list_sha256"]), str(head["body_sha256"])), head["look"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(file, f"its second line is damaged ({error})") from error
     if version != LOOK_VERSION:
         raise _damaged(file, f"expected version {LOOK_VERSION}, got {version!r:.20}")
-    return found, body
+    return LooksFile(file, *digests, body)
 
 
 def merged(parts: Iterable[TrainingLooks]) -> TrainingLooks | None:
@@ -202,7 +201,13 @@ def make_looks(
 def write_looks(
     folder: Path, list_sha256: str, prefixes: Sequence[bytes], looks: dict[bytes, bytes]
 ) -> Path:
-    """Write the file that `read_looks` reads; arguments as there, and what `make_looks` gave.
+    """Write a file that `looks_in` reads.
+
+    Args:
+        folder: that the list lies in.
+        list_sha256: the list's `body_sha256`.
+        prefixes: its hashes, sorted.
+        looks: what `make_looks` gave.
 
     Raises:
         AgebenchError: the file can't be written.

@@ -26,7 +26,7 @@ from agebench.datasets.base import SampleList
 from agebench.datasets.look_search import Match, Query
 from agebench.datasets.splits import Split
 from agebench.datasets.training_hashes import TrainingHashes
-from agebench.datasets.training_looks import LooksLike, read_looks
+from agebench.datasets.training_looks import LooksLike, looks_in
 from agebench.errors import ImageError
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec, no_progress
 from agebench.report.terminal_tables import print_result
@@ -78,8 +78,8 @@ class Set:
         hashes = [self.sha256[f"train{seed}"] for seed in range(4)]
         trained = TrainingHashes.of("mine/train", hashes)
         trained.write_looks_beside(folder, samples)
-        looks = read_looks(folder, trained.body_sha256, sorted(trained.prefixes))
-        self.trained = replace(trained, looks=looks)
+        (file,) = looks_in(folder)
+        self.trained = replace(trained, looks=file.of(sorted(trained.prefixes)))
 
     def found(
         self,
