@@ -27,6 +27,7 @@ class GroupError:
         bias_years: mean signed error.
         false_adults: the gate at 18 without a buffer, over the group; None for labels that are
             ranges.
+        people: who is on its pictures, as far as known.
     """
 
     name: str
@@ -35,6 +36,7 @@ class GroupError:
     interval: Interval | None
     bias_years: float | None
     false_adults: AgeGate | None
+    people: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,8 @@ class Fairness:
         groups: with a figure first, in the order of their names.
         worst, best: groups of the largest and the smallest error; None with fewer than two.
         gap_years: what lies between these two errors.
-        gap_interval: its 95 % interval, for these two groups; None where one of them has none.
+        gap_interval: its 95 % interval, for these two groups; None where one of them has none, or
+            somebody is in both.
     """
 
     attribute: str
@@ -110,6 +113,7 @@ def _group(
         mean_interval(absolute, clusters=people),
         float(errors[places].mean()),
         gate,
+        frozenset(who for who in people or () if who is not None),
     )
 
 
@@ -119,9 +123,12 @@ def _gap_interval(worst: GroupError | None, best: GroupError | None) -> Interval
     From the ends of their own intervals, as those of independent means are put together (method
     of variance estimates recovery: Zou & Donner, Statistics in Medicine 27, 2008, 1693-1702).  It
     is of these two groups; that they are the farthest apart of several makes their gap look larger
-    than it is, which no interval of it tells.
+    than it is, which no interval of it tells.  Where a person is in both, as by glasses or decades,
+    the means are not independent, and there is none.
     """
     if worst is None or best is None or worst.interval is None or best.interval is None:
+        return None
+    if worst.people & best.people:
         return None
     gap = _error(worst) - _error(best)
     down = math.hypot(_error(worst) - worst.interval.low, best.interval.high - _error(best))

@@ -150,6 +150,22 @@ def test_groups_by_hand(tmp_path: Path) -> None:
     assert "25 % of 20 minors pass" in page
 
 
+def test_a_gap_between_pictures_of_the_same_people_has_no_interval(tmp_path: Path) -> None:
+    """The interval takes two means as independent: people with and without glasses are not."""
+    true, glasses = [40.0] * 60, {"glasses": ["no", "yes"] * 30}
+    said = [age + 3.0 + at % 7 + 2 * (at % 2) for at, age in enumerate(true)]
+    found = []
+    for key, people in (("apart", list(range(60))), ("shared", [at // 2 for at in range(60)])):
+        one = made_set(key, true, people=people, groups=glasses)
+        model = made_model("it", {(key, ""): said}, {key: one})
+        board = write_made(tmp_path / key, [one], [model])
+        found += fairness(board.sets[0], board.models[0].cells[key, ""])
+    apart, shared = found
+    assert apart.gap_interval is not None
+    assert shared.gap_interval is None
+    assert shared.gap_years == apart.gap_years == pytest.approx(2.0, abs=0.5)
+
+
 def test_the_gaps_interval_holds_the_gap_as_often_as_it_says() -> None:
     from agebench.suite.board import BoardCell, BoardSet
 
