@@ -24,7 +24,8 @@ from agebench.detectors.common import (
 )
 from agebench.errors import ModelError
 from agebench.protocols import BoxToFrame, DetectorSpec, RuntimeInfo
-from agebench.regular import read_regular
+from agebench.runtimes.base import said
+from agebench.runtimes.model_bytes import read_model
 from agebench.types import FIVE_POINTS, Face, Floats, Image
 from agebench.vision.opencv import cv2
 
@@ -43,14 +44,13 @@ TO_FRAME = BoxToFrame(0.004, -0.006, 1.010)
 
 def _create(path: Path, confidence: float, nms: float) -> Any:
     # From memory, so that paths outside ASCII work on every system.
+    data = np.frombuffer(read_model(path, "onnx").data, np.uint8)
     try:
-        data = np.frombuffer(read_regular(path), np.uint8)
         empty = np.zeros(0, np.uint8)
         return cv2.FaceDetectorYN.create("onnx", data, empty, _FIRST_SIZE, confidence, nms, TOP_K)
-    except (cv2.error, OSError) as error:
-        reason = str(getattr(error, "err", "") or error).strip().splitlines()[0]
+    except cv2.error as error:
         raise ModelError(
-            f"{path}: cv2.FaceDetectorYN {cv2.__version__} can't load it: {reason}"
+            f"{path}: cv2.FaceDetectorYN {cv2.__version__} can't load it: {said(error)}"
         ) from error
 
 
@@ -130,7 +130,7 @@ class YuNet:
             except cv2.error as error:
                 raise ModelError(
                     f"{self._path}: cv2.FaceDetectorYN failed on a picture of {width}x{height}: "
-                    f"{str(error.err).strip().splitlines()[0]}"
+                    + said(error)
                 ) from error
         if rows is None:
             return np.zeros((0, _COLUMNS))

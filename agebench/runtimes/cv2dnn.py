@@ -8,6 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
 
 from agebench.errors import ModelError, UsageError
 from agebench.protocols import RuntimeInfo
@@ -16,6 +18,8 @@ from agebench.vision.opencv import cv2
 
 # What it says may name what stands in a stranger's file, which need not be text.
 _FAILURES = (cv2.error, UnicodeDecodeError)
+
+_ARG_FAULT_SINCE = (4, 12)
 
 
 def _text(config: str | None) -> Any:
@@ -38,7 +42,10 @@ def read_net(source: ModelSource) -> Any:
     """
     # Files are read by us and parsed from memory: OpenCV's own file access knows no non-ASCII
     # paths on some systems, and the bytes that were hashed are the bytes that are parsed.
-    data = np.frombuffer(source.read(), np.uint8)
+    content = source.read()
+    if source.kind == "onnx":
+        _require_computed(source, content)
+    data = np.frombuffer(content, np.uint8)
     readers: Mapping[str, Callable[[], Any]] = {
         "onnx": lambda: cv2.dnn.readNetFromONNX(data),
         "caffe": lambda: cv2.dnn.readNetFromCaffe(_text(source.config), data),
@@ -55,7 +62,57 @@ def read_net(source: ModelSource) -> Any:
         ) from error
     if net.empty():
         raise ModelError(f"{source.path}: cv2.dnn found no layer in this {source.kind} model")
+    if source.kind == "darknet":
+        _require_all_weights(source, content, net)
     return net
+
+
+def _require_computed(source: ModelSource, content: bytes) -> None:
+    """Refuse what this OpenCV is known to answer with whatever its memory holds.
+
+    Raises:
+        ModelError: an ArgMax or ArgMin that takes its axis away (4.10 and 4.11 compute it, 4.12
+            and 4.14 leave the output as it was).
+    """
+    version = tuple(int(part) for part in cv2.__version__.split(".")[:2])
+    if version < _ARG_FAULT_SINCE or b"ArgM" not in content:
+        return
+    try:
+        nodes = onnx.ModelProto.FromString(content).graph.node
+    except DecodeError:
+        return  # OpenCV says what is wrong with it
+    for node in nodes:
+        kept = all(item.i for item in node.attribute if item.name == "keepdims")
+        if node.op_type in ("ArgMax", "ArgMin") and not kept:
+            raise ModelError(
+                f"{source.path}: cv2.dnn {cv2.__version__} does not compute {node.op_type} with "
+                "keepdims = 0 and answers with whatever its memory holds: ask for '@onnxruntime', "
+                "or export the model with keepdims = 1"
+            )
+
+
+def _require_all_weights(source: ModelSource, content: bytes, net: Any) -> None:
+    """Refuse Darknet weights that are cut off: OpenCV leaves the numbers that lack as they were.
+
+    Raises:
+        ModelError: the file has fewer bytes than the layout needs.
+    """
+    layers = [net.getLayer(net.getLayerId(name)) for name in net.getLayerNames()]
+    # A YOLO layer's numbers are anchors, which stand in the layout.
+    numbers = sum(
+        int(np.prod(blob.shape))
+        for layer in layers
+        if layer.type != "Region"
+        for blob in layer.blobs
+    )
+    major, minor = (int(number) for number in np.frombuffer(content[:8].ljust(8, b"\0"), "<i4"))
+    # Three numbers, and how many pictures it has seen, in 8 bytes since version 0.2.
+    needed = 12 + (8 if major * 10 + minor >= 2 else 4) + 4 * numbers
+    if len(content) < needed:
+        raise ModelError(
+            f"{source.path} is cut off or another layout's: it has {len(content):,} bytes, its "
+            f"layout needs {needed:,}; compare its size with that of where it is from"
+        )
 
 
 def _instead(source: ModelSource) -> str:

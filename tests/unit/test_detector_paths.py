@@ -84,6 +84,41 @@ def test_yunet_is_tried_at_load(tmp_path: Path) -> None:
     path = save_grid(tmp_path / "own.onnx", 0.0, side=320)
     with pytest.raises(ModelError, match=r"own\.onnx: cv2\.FaceDetectorYN"):
         load_detector(f"yunet:{path}")
+    path.write_bytes(path.read_bytes()[:-10])
+    with pytest.raises(ModelError, match=r"own\.onnx is cut off"):
+        load_detector(f"yunet:{path}")
+
+
+def save_darknet(folder: Path, missing: int = 0) -> Path:
+    """Write a network of one convolution and one YOLO layer without its last bytes."""
+    (folder / "own.cfg").write_text(
+        "[net]\nwidth=32\nheight=32\nchannels=3\n"
+        "[convolutional]\nbatch_normalize=1\nfilters=4\nsize=3\nstride=2\npad=1\nactivation=leaky\n"
+        "[convolutional]\nfilters=6\nsize=1\nstride=1\npad=1\nactivation=linear\n"
+        "[yolo]\nmask=0\nanchors=4,5\nclasses=1\nnum=1\n"
+    )
+    header = np.array([0, 2, 5, 0, 0], "<i4").tobytes()
+    first = [np.zeros(4), np.ones(4), np.zeros(4), np.ones(4), np.zeros(4 * 3 * 9)]
+    numbers = np.concatenate([*first, np.full(6, -9.0), np.zeros(6 * 4)]).astype("<f4").tobytes()
+    path = folder / "own.weights"
+    path.write_bytes((header + numbers)[: len(header + numbers) - missing])
+    return path
+
+
+@pytest.mark.parametrize("reference", ["yoloface-500k:own.weights", "spec:own.toml"])
+def test_darknet_weights_that_are_cut_off(
+    reference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_darknet(tmp_path)
+    (tmp_path / "own.toml").write_text(
+        'name = "own"\n[files]\nmodel = "own.weights"\nconfig = "own.cfg"\n'
+        '[input]\nchannel_order = "rgb"\nmean = [0, 0, 0]\n[output]\nkind = "darknet"\n'
+    )
+    assert load_detector(reference).spec.settings["size"] == "32x32"
+    save_darknet(tmp_path, missing=4)  # OpenCV takes what its memory holds for the last number
+    with pytest.raises(ModelError, match=r"cut off.*it has 632 bytes, its layout needs 636"):
+        load_detector(reference)
 
 
 class GivesRows:

@@ -216,3 +216,39 @@ def test_the_golden_answer_is_checked_on_loading(tmp_path: Path) -> None:
     for runtime in RUNTIMES:
         with pytest.raises(ModelError, match=r"for the test card.*got 2\d\.\d+ under " + runtime):
             answer(tmp_path, text.format(right + 0.2), runtime)
+
+
+def save_class(path: Path, operator: str, keep: int) -> None:
+    """Write a network that answers with the third of four classes."""
+    high_low = [0.0, 0.0, 1.0, 0.0] if operator == "ArgMax" else [1.0, 1.0, 0.0, 1.0]
+    weights = [
+        onnx.numpy_helper.from_array(np.zeros((4, 3), np.float32), "w"),
+        onnx.numpy_helper.from_array(np.asarray(high_low, np.float32), "b"),
+    ]
+    nodes = [
+        helper.make_node("GlobalAveragePool", ["x"], ["pooled"]),
+        helper.make_node("Flatten", ["pooled"], ["flat"], axis=1),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["logits"], transB=1),
+        helper.make_node(operator, ["logits"], ["y"], axis=1, keepdims=keep),
+    ]
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3, 4, 4])
+    number = helper.make_tensor_value_info("y", TensorProto.INT64, ["n", 1] if keep else ["n"])
+    graph = helper.make_graph(nodes, "net", [image], [number], weights)
+    opset = [helper.make_opsetid("", 13)]
+    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=8), str(path))
+
+
+@pytest.mark.parametrize("operator", ["ArgMax", "ArgMin"])
+def test_the_class_of_an_argmax(
+    tmp_path: Path, operator: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With keepdims=0, as torch exports it, cv2.dnn 4.12 and 4.14 leave the output unwritten."""
+    text = '[output]\nkind = "class"\n[bins]\nranges = ["0-17", "18-59", "60-69", "more than 69"]\n'
+    save_class(tmp_path / "net.onnx", operator, keep=1)
+    for runtime in RUNTIMES:
+        assert answer(tmp_path, text, runtime).years == 64.5
+    save_class(tmp_path / "net.onnx", operator, keep=0)
+    assert answer(tmp_path, text, "onnxruntime").years == 64.5
+    monkeypatch.setattr("cv2.__version__", "4.14.0")
+    with pytest.raises(ModelError, match=rf"does not compute {operator}.*ask for '@onnxruntime'"):
+        answer(tmp_path, text, "cv2dnn")
