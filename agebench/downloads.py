@@ -127,23 +127,24 @@ def sha256_of(path: str | Path) -> str:
         raise WeightsError(f"can't read {path}: {error.strerror or error}") from error
 
 
-def stub_reason(head: bytes, size: str) -> str | None:
+def stub_reason(head: bytes, size: str, wanted: str = "a model") -> str | None:
     """Say what stands in place of a model, or None if the bytes may be one.
 
     Args:
         head: the first `HEAD_BYTES` of the file, or all of a shorter one.
         size: the file's size in words, such as "43,958 bytes".
+        wanted: what it should be, where that is no model.
 
     >>> stub_reason(b"<!DOCTYPE html><html>", "21 bytes")
     'an HTML page of 21 bytes in place of a model'
     """
     if not head:
-        return "an empty file in place of a model"
+        return f"an empty file in place of {wanted}"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<script", b"<!--")):
-        return f"an HTML page of {size} in place of a model"
+        return f"an HTML page of {size} in place of {wanted}"
     if start.startswith(b"version https://git-lfs.github.com/"):
-        return f"a Git LFS pointer of {size} in place of a model"
+        return f"a Git LFS pointer of {size} in place of {wanted}"
     return None
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agebench.datasets.names import shown
+from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import DatasetError
 from agebench.regular import read_regular
 
@@ -90,7 +91,11 @@ def _text(file: Path) -> str:
             raise DatasetError(
                 f"{str(file)!r} has more than {LARGEST_BYTES:,} bytes: no list of pictures"
             )
-        text = read_regular(file).decode("utf-8-sig")
+        content = read_regular(file)
+        size = f"{len(content):,} bytes"
+        if content and (stub := stub_reason(content[:HEAD_BYTES], size, "a CSV file")):
+            raise DatasetError(f"{str(file)!r} is {stub}: download the file itself")
+        text = content.decode("utf-8-sig")
     except OSError as error:
         raise DatasetError(f"{str(file)!r} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

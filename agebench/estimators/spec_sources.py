@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import UsageError, WeightsError
 from agebench.estimators.spec_schema import About, Files, file_beside
 from agebench.export.converted import LAYOUT_FILES
@@ -101,13 +102,16 @@ def read_layout(path: Path) -> str:
     """Return the text of a layout.
 
     Raises:
-        UsageError: it is too long, or no text.
+        UsageError: it is too long, no text, or a page or pointer in place of a layout.
     """
     try:
         with open_regular(path) as file:
             content = file.read(MAX_CONFIG_BYTES + 1)
         if len(content) > MAX_CONFIG_BYTES:
             raise UsageError(f"{path}: expected a layout of at most {MAX_CONFIG_BYTES} bytes")
+        size = f"{len(content):,} bytes"
+        if stub := stub_reason(content[:HEAD_BYTES], size, "a layout"):
+            raise UsageError(f"{path} is {stub}: download the file itself")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: expected a layout as UTF-8 text: {error}") from error

@@ -6,6 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
+from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import UsageError
 from agebench.regular import open_regular
 from agebench.typed_tables import read_table
@@ -32,10 +33,7 @@ def read_toml(path: Path, table: type[_Table]) -> _Table:
             raise UsageError(f"{path}: expected a TOML file, found no file")
         with open_regular(path) as file:
             content = file.read(MAX_FILE_BYTES + 1)
-        if len(content) > MAX_FILE_BYTES:
-            raise UsageError(f"{path}: longer than {MAX_FILE_BYTES} bytes, expected a TOML file")
-        if max(line.count(b".") for line in content.split(b"\n")) > MAX_LINE_DOTS:
-            raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: divide it")
+        _require_toml(path, content)
         values = tomllib.loads(content.decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: can't be read: {error.strerror}") from error
@@ -47,3 +45,18 @@ def read_toml(path: Path, table: type[_Table]) -> _Table:
         return read_table(values, table)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _require_toml(path: Path, content: bytes) -> None:
+    """Refuse what is not worth parsing.
+
+    Raises:
+        UsageError: it is too long, a page or pointer in place of it, or would take too long.
+    """
+    size = f"{path.stat().st_size:,} bytes"
+    if content and (stub := stub_reason(content[:HEAD_BYTES], size, "a TOML file")):
+        raise UsageError(f"{path} is {stub}: download the file itself")
+    if len(content) > MAX_FILE_BYTES:
+        raise UsageError(f"{path}: longer than {MAX_FILE_BYTES} bytes, expected a TOML file")
+    if max(line.count(b".") for line in content.split(b"\n")) > MAX_LINE_DOTS:
+        raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: divide it")

@@ -75,7 +75,7 @@ def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
         ModelError: it is one of these; says which.
     """
     size = f"{len(content):,} bytes"
-    stub = stub_reason(content[:HEAD_BYTES], size)
+    stub = stub_reason(content[:HEAD_BYTES], size) or _text_reason(content[:HEAD_BYTES], size)
     if stub:
         raise ModelError(f"{path} is {stub}: download the file itself")
     if kind in _PROTOBUF and (missing := _missing_bytes(content)):
@@ -83,6 +83,18 @@ def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
             f"{path} is cut off or no {kind} file: it has {size}, and what begins in it needs "
             f"{missing:,} more; compare its size with that of where it is from"
         )
+
+
+def _text_reason(head: bytes, size: str) -> str | None:
+    """Say that it is text, as "404: Not Found" is; every kind of model here is of binary numbers.
+
+    >>> _text_reason(b"404: Not Found", "14 bytes")
+    'a text of 14 bytes (404: Not Found) in place of a model'
+    """
+    text = " ".join(head.decode("latin-1").split())
+    if not (text.isascii() and text.isprintable()):
+        return None
+    return f"a text of {size} ({text:.60}) in place of a model"
 
 
 def _missing_bytes(content: bytes) -> int:
@@ -156,7 +168,11 @@ def _fill(tensor: onnx.TensorProto, path: Path, files: dict[str, bytes]) -> None
     said = {item.key: item.value for item in tensor.external_data}
     name = said.get("location", "")
     if name not in files:
-        files[name] = _read(data_file(path, name))
+        beside = data_file(path, name)
+        files[name] = _read(beside)
+        # Its bytes are bare numbers: those of a page would be taken for weights.
+        if stub := stub_reason(files[name][:HEAD_BYTES], f"{len(files[name]):,} bytes"):
+            raise ModelError(f"{beside} is {stub}: download the file itself")
     data = files[name]
     try:
         start = int(said.get("offset", "0"))

@@ -497,7 +497,7 @@ def test_csv_opens_no_pipe(tmp_path: Path) -> None:
         (b"path,age\n" + b"x" * 200_000 + b",25\n", "from line 2 on"),
         (b"path,age\n", "a heading line and no rows"),
         (b"path,age\nmissing.jpg,25\n", "line 2: no file"),
-        (b"<!DOCTYPE html><html></html>", "must name the columns"),
+        (b"<!DOCTYPE html><html></html>", "in place of a CSV file"),
     ],
 )
 def test_csv_wrong_as_a_whole_is_one_sentence(data: bytes, said: str, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from agebench import load_detector, load_estimator
-from agebench.errors import AgebenchError, ModelError, UsageError, WeightsError
+from agebench import load_dataset, load_detector, load_estimator
+from agebench.errors import AgebenchError, DatasetError, ModelError, UsageError, WeightsError
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.graph_inputs import GraphInput, graph_inputs
 from agebench.runtimes.model_bytes import data_file, read_model
@@ -287,6 +287,44 @@ def test_a_page_or_a_pointer_is_called_so_wherever_a_model_is_given(
     if reference.startswith("onnx"):
         with pytest.raises(AgebenchError, match=PAGES[content]):
             load_detector(f"yolov8-face:{file}")
+
+
+@pytest.mark.parametrize("content", list(PAGES)[:2], ids=list(PAGES.values())[:2])
+def test_so_it_is_of_what_lies_beside_a_model_and_of_lists(tmp_path: Path, content: bytes) -> None:
+    page = content + b" " * 4096
+    said = PAGES[content]
+    _split(tmp_path, 1.0)
+    data = tmp_path / "net.onnx.data"
+    data.write_bytes(page)  # long enough for every number: its letters were taken for weights
+    with pytest.raises(ModelError, match=rf"net\.onnx\.data is {said}"):
+        load_estimator(f"spec:{_spec(tmp_path)}")
+    (tmp_path / "net.caffemodel").write_bytes(b"\n\3net")
+    (tmp_path / "net.prototxt").write_bytes(page)
+    spec = _spec(tmp_path, files='config = "net.prototxt"')
+    spec.write_text(spec.read_text().replace("net.onnx", "net.caffemodel"))
+    with pytest.raises(UsageError, match=rf"net\.prototxt is {said} of .* in place of a layout"):
+        load_estimator(f"spec:{spec}")
+    spec.write_bytes(page)
+    for load in (load_estimator, load_detector):
+        with pytest.raises(UsageError, match=f"is {said} of .* in place of a TOML file"):
+            load(f"spec:{spec}")
+    (tmp_path / "list.csv").write_bytes(page)
+    with pytest.raises(DatasetError, match=f"is {said} of .* in place of a CSV file"):
+        load_estimator(f"answers:{tmp_path / 'list.csv'}")
+    with pytest.raises(DatasetError, match=f"is {said} of .* in place of a CSV file"):
+        load_dataset("csv", tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize(
+    "content", [b"404: Not Found", b'{"message": "Not Found"}', b"<?xml?><a/>"]
+)
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_servers_refusal_in_place_of_a_model(
+    tmp_path: Path, runtime: str, content: bytes
+) -> None:
+    (tmp_path / "net.onnx").write_bytes(content)
+    with pytest.raises(ModelError, match=rf"net\.onnx is a text of {len(content)} bytes \("):
+        load_estimator(f"spec:{_spec(tmp_path)}@{runtime}")
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
