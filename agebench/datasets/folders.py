@@ -32,9 +32,7 @@ def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
             number its pictures.
     """
     spec = replace(SPEC, label_kind=label_kind)
-    listed = list_by_folder(spec, root, "one folder per age (007) or range of ages (20-29)")
-    _refuse_imdb_wiki(root, listed)
-    return listed
+    return list_by_folder(spec, root, "one folder per age (007) or range of ages (20-29)")
 
 
 def _refuse_imdb_wiki(root: Path, listed: SampleList) -> None:
@@ -82,7 +80,8 @@ def list_by_folder(
         attributes: from a picture's name, relative to `root`, to its attributes.
 
     Raises:
-        DatasetError: `root` is no folder or holds no usable picture.
+        DatasetError: `root` is no folder, holds no usable picture, or is IMDB-WIKI, whose folders
+            number its pictures.
     """
     require_folder(root, spec.name, holds)
     files, problems = list_files(root)
@@ -105,4 +104,6 @@ def list_by_folder(
         for folder, count in unlabelled.items()
         if isinstance(label := labels[folder], Problem)
     ]
-    return finished(spec, root, samples, problems)
+    listed = finished(spec, root, samples, problems)
+    _refuse_imdb_wiki(root, listed)
+    return listed

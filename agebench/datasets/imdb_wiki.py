@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,7 @@ MATLAB_DAYS_AHEAD = 366
 MAX_TABLE_BYTES = 500_000_000
 
 _NAMED = re.compile(r"_([0-9]{4}-[0-9]{1,2}-[0-9]{1,2})_([0-9]{4})\.[A-Za-z]{3,4}\Z")
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?")
 _GENDERS = {0.0: "female", 1.0: "male"}
 
 
@@ -118,9 +119,20 @@ def load(
             box = sample.box_xyxy if whole else None
             usable.append(Listed(entry.place, replace(sample, box_xyxy=box)))
     samples, repeats = without_repeats(usable)
-    kind = "whole pictures, the face by the table's box" if whole else "pictures cut around a face"
+    kind = _kind_of_pictures(whole, [item.sample.box_xyxy is not None for item in usable])
     notes = (f"labels from {table.name}", kind, f"ages on the first of July; clean={clean}")
     return finished(replace(SPEC, notes=notes), root, samples, problems + repeats)
+
+
+def _kind_of_pictures(whole: bool, boxed: Sequence[bool]) -> str:
+    if not whole:
+        return "pictures cut around a face"
+    if all(boxed):
+        return "whole pictures, the face by the table's box"
+    return (
+        f"whole pictures, the face by the table's box for {sum(boxed)} of {len(boxed)}; of the "
+        "others it is the largest one, whose age that need not be"
+    )
 
 
 def _sample(entry: _Entry, path: Path, name: str, clean: bool) -> Sample | str:
@@ -198,13 +210,16 @@ def _boxes(locations: Any, rows: int) -> list[Box | None]:
     """Return left, top, right, bottom, which Matlab counts from 1."""
     if locations is None or len(locations) != rows:
         return [None] * rows
-    boxes: list[Box | None] = []
-    for location in locations:
-        values = np.ravel(np.asarray(location)).tolist()
-        sound = len(values) == 4 and values[0] < values[2] and values[1] < values[3]
-        left, top, right, bottom = values if sound else (0.0, 0.0, 0.0, 0.0)
-        boxes.append((left - 1.0, top - 1.0, right - 1.0, bottom - 1.0) if sound else None)
-    return boxes
+    return [_box(np.ravel(np.asarray(location)).tolist()) for location in locations]
+
+
+def _box(sides: Sequence[float | str]) -> Box | None:
+    """Return a face's place, counted from 0; None where it is not said."""
+    values = [_number(side) for side in sides]
+    if not (len(values) == 4 and values[0] < values[2] and values[1] < values[3]):
+        return None
+    left, top, right, bottom = (value - 1.0 for value in values)
+    return left, top, right, bottom
 
 
 def _from_csv(table: Path) -> Iterator[_Entry]:
@@ -220,6 +235,7 @@ def _from_csv(table: Path) -> Iterator[_Entry]:
             person=cells.get("celeb_id", cells.get("name", "")).strip("[]'\" "),
             face_score=_number(cells.get("face_score")),
             second_score=_number(cells.get("second_face_score")),
+            box_xyxy=_box(_NUMBER.findall(cells.get("face_location", ""))),
         )
 
 

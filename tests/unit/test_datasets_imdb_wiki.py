@@ -95,6 +95,28 @@ def test_a_table_as_csv(tmp_path: Path) -> None:
     assert dataset.problems[0].reason == "the date of birth is not known"
 
 
+def test_boxes_of_a_csv_table_and_what_is_said_where_there_are_none(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "wiki.mat").unlink()
+    table = tmp_path / "meta.csv"
+    rows = [f"{name},1960-08-20,2000" for name in NAMES[:2]]
+    table.write_text("full_path,dob,photo_taken\n" + "\n".join(rows) + "\n")
+    dataset = load(tmp_path, pictures="originals")
+    assert [item.box_xyxy for item in dataset.samples] == [None, None]
+    assert "the table's box for 0 of 2; of the others it is the largest" in dataset.spec.notes[1]
+    boxed = [f'{rows[0]},"[[1.0 2.0 11.0 22.0]]"', f'{rows[1]},"[1, 2, 11, 22]"']
+    table.write_text("full_path,dob,photo_taken,face_location\n" + "\n".join(boxed) + "\n")
+    dataset = load(tmp_path, pictures="originals")
+    assert [item.box_xyxy for item in dataset.samples] == [(0.0, 1.0, 10.0, 21.0)] * 2
+    assert dataset.spec.notes[1] == "whole pictures, the face by the table's box"
+
+
+@pytest.mark.parametrize("name", ["folders", "facial-age", "agfw"])
+def test_no_set_of_age_folders_takes_its_numbered_ones(name: str, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="this is how IMDB-WIKI lies on disk"):
+        load_dataset(name, make(tmp_path))
+
+
 def test_tables_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "wiki.mat").write_bytes(b"<html>" * 100)
     with pytest.raises(DatasetError, match="is not the table of IMDB-WIKI"):
