@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from agebench.errors import AgebenchError, UsageError
@@ -55,12 +54,7 @@ class LineFile:
     def __enter__(self) -> LineFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._file.close()
 
     def __contains__(self, name: object) -> bool:
