@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from markupsafe import Markup
 
 from agebench import __version__
 from agebench.report import facts
@@ -42,7 +38,7 @@ from agebench.report.rows_errors import (
 )
 from agebench.report.svg import key
 from agebench.report.sweeps import looks, sweep_figures, sweep_grids
-from agebench.report.templating import template, template_text
+from agebench.report.templating import whole_page
 from agebench.report.words import counted
 
 
@@ -90,17 +86,13 @@ def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[Swee
         thumbnails: folder of the pictures; None for none.  Under terms that do not let pictures
             be passed on they are left out, and the page says so.
     """
-    style = template_text("plot.css") + template_text("report.css")
-    script = template_text("report.js")
-    return template("report.html").render(
+    return whole_page(
+        "report.html",
+        ("plot.css", "report.css"),
+        ("report.js",),
         title=title(joined),
         lead=facts.lead(joined),
-        version=__version__,
         sources=" and ".join(str(path) for path in _paths(joined, sweeps)),
-        style=Markup(style),  # noqa: S704 - the package's own file
-        script=Markup(script),  # noqa: S704 - the package's own file
-        style_hash=script_or_style_hash(style),
-        script_hash=script_or_style_hash(script),
         answer=answer(joined),
         opening=[figure for figure in [front_figure(joined)] if figure is not None],
         keys=legend(joined),
@@ -114,12 +106,6 @@ def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[Swee
 
 def _paths(joined: Joined, sweeps: Sequence[SweepFile]) -> list[Path]:
     return [*(result.path for result in joined.results), *(sweep.path for sweep in sweeps)]
-
-
-def script_or_style_hash(text: str) -> str:
-    """Return what a page's policy knows its own style or script by."""
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _some(*items: Grid | None) -> list[Grid]:

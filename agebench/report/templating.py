@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import math
 import re
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 from markupsafe import Markup
 
+from agebench import __version__
 from agebench.errors import inert
 from agebench.report.words import number, signed
 
@@ -22,6 +26,32 @@ def template_text(name: str) -> str:
 def template(name: str) -> Template:
     """Return a template, ready to be filled."""
     return _environment().get_template(name)
+
+
+def whole_page(name: str, styles: Sequence[str], scripts: Sequence[str], **values: object) -> str:
+    """Return a page of its own, which lets no style or script but its own have a say.
+
+    Args:
+        name: a template that extends whole.html.
+        styles: the files of its style.
+        scripts: the files of its script.
+        values: what else the template names.
+    """
+    style, script = ("".join(map(template_text, files)) for files in (styles, scripts))
+    return template(name).render(
+        version=__version__,
+        style=Markup(style),  # noqa: S704 - the package's own file
+        script=Markup(script),  # noqa: S704 - the package's own file
+        style_hash=_policy_hash(style),
+        script_hash=_policy_hash(script),
+        **values,
+    )
+
+
+def _policy_hash(text: str) -> str:
+    """Return what a page's policy knows its own style or script by."""
+    digest = hashlib.sha256(text.encode()).digest()
+    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 @cache

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
-from markupsafe import Markup
-
-from agebench import __version__
 from agebench.datasets.comparability import LABEL_WORDS
 from agebench.report.escaping import markdown
 from agebench.report.figures import Figure
 from agebench.report.grid import Grid
-from agebench.report.page import Section, script_or_style_hash
+from agebench.report.page import Section
 from agebench.report.tables import markdown_table
-from agebench.report.templating import template, template_text
+from agebench.report.templating import whole_page
 from agebench.report.words import counted, number
 from agebench.suite.board import Board
 from agebench.suite.drawings import chart_figure, front_figure, keys
@@ -52,17 +49,13 @@ def as_html(board: Board, reports: Sequence[tuple[str, str]] = ()) -> str:
         reports: titles and addresses of the full reports, where they lie beside it.
     """
     found = standings(board)
-    style = "".join(map(template_text, ("plot.css", "report.css", "leaderboard.css")))
-    script = template_text("report.js") + template_text("leaderboard.js")
-    return template("leaderboard.html").render(
+    return whole_page(
+        "leaderboard.html",
+        ("plot.css", "report.css", "leaderboard.css"),
+        ("report.js", "leaderboard.js"),
         title=board.title,
         lead=lead(board),
         answer=answers(board, found),
-        version=__version__,
-        style=Markup(style),  # noqa: S704 - the package's own file
-        script=Markup(script),  # noqa: S704 - the package's own file
-        style_hash=script_or_style_hash(style),
-        script_hash=script_or_style_hash(script),
         overview=overview(board, found),
         kinds=[(at + 1, label_words(one.pictures)) for at, one in enumerate(found)],
         how=HOW,
