@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -55,6 +56,11 @@ class Cell:
     kind: str = ""
     key: Markup = NO_KEY
     notes: Sequence[Note] = ()
+
+
+def figure_cell(text: str, value: float | None) -> Cell:
+    """Return a cell that is sorted by its figure; one without comes after all others."""
+    return Cell(text, math.inf if value is None else value)
 
 
 @dataclass(frozen=True, slots=True)

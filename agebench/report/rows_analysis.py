@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ from agebench.bench.ratios import (
 from agebench.bench.timing import STAGE
 from agebench.intervals import Interval
 from agebench.report.changes import Change, circumstances
-from agebench.report.grid import Cell, Column, Grid
+from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined, letter
 from agebench.report.plots_analysis import gate_thresholds, gates_at
 from agebench.report.rows_errors import name_cell
@@ -114,7 +113,7 @@ def _rates(
 def _percentiles(times: object) -> list[Cell]:
     samples = np.asarray(times, np.float64)
     if not len(samples):
-        return [Cell(NONE, math.inf)] * 3
+        return [figure_cell(NONE, None)] * 3
     values = np.percentile(samples, (50, 90, 99)).tolist()
     return [Cell(milliseconds(value), value) for value in values]
 

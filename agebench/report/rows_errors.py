@@ -11,7 +11,7 @@ import numpy as np
 
 from agebench.report.cautions import cautions, looks_at_faces
 from agebench.report.figures import drawn
-from agebench.report.grid import Cell, Column, Grid
+from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.joining import Entry, Joined
 from agebench.report.svg import key
 from agebench.report.words import (
@@ -86,10 +86,6 @@ def name_cell(joined: Joined, entry: Entry) -> Cell:
     return Cell(entry.label, kind="name")
 
 
-def _sorted_by(text: str, value: float | None) -> Cell:
-    return Cell(text, value=math.inf if value is None else value)
-
-
 def ranking(joined: Joined, columns: Sequence[str] | None = None) -> Grid:
     """All estimators, best mean error first; the best figure of a column is in bold.
 
@@ -136,8 +132,8 @@ def _embolden(
 def _ranked(joined: Joined, entry: Entry) -> list[Cell]:
     errors, content = entry.errors, entry.content
     if errors is None:
-        blank = [_sorted_by(NONE, None) for _ in _RANKING[2:]]
-        return [name_cell(joined, entry), _sorted_by("not available", None), *blank]
+        blank = [figure_cell(NONE, None) for _ in _RANKING[2:]]
+        return [name_cell(joined, entry), figure_cell("not available", None), *blank]
     times = entry.samples_ms("total")
     name = replace(name_cell(joined, entry), notes=cautions(joined, entry))
     without = content["missed"] + content["failed"]
@@ -145,15 +141,15 @@ def _ranked(joined: Joined, entry: Entry) -> list[Cell]:
     misses = ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
     return [
         name,
-        _sorted_by(number(errors.mae_years), errors.mae_years),
-        _sorted_by(bounds(interval), None if interval is None else interval.low),
-        _sorted_by(signed(errors.bias_years), errors.bias_years),
+        figure_cell(number(errors.mae_years), errors.mae_years),
+        figure_cell(bounds(interval), None if interval is None else interval.low),
+        figure_cell(signed(errors.bias_years), errors.bias_years),
         _time(times, 50),
         Cell(against_first(joined, entry)),
-        _sorted_by(percent(errors.cs[5]), errors.cs[5]),
-        _sorted_by(number(misses), misses),
-        _sorted_by(number(errors.rmse_years), errors.rmse_years),
-        _sorted_by(number(errors.median_years), errors.median_years),
+        figure_cell(percent(errors.cs[5]), errors.cs[5]),
+        figure_cell(number(misses), misses),
+        figure_cell(number(errors.rmse_years), errors.rmse_years),
+        figure_cell(number(errors.median_years), errors.median_years),
         Cell(f"{without:,}", without),
         _time(times, 99),
     ]
@@ -161,7 +157,7 @@ def _ranked(joined: Joined, entry: Entry) -> list[Cell]:
 
 def _time(times: Floats, percentile: float) -> Cell:
     value = float(np.percentile(times, percentile)) if len(times) else None
-    return _sorted_by(milliseconds(value), value)
+    return figure_cell(milliseconds(value), value)
 
 
 def against_first(joined: Joined, entry: Entry) -> str:

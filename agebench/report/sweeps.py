@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from agebench.report.figures import MAX_DRAWN, Figure, drawn
-from agebench.report.grid import NO_KEY, Cell, Column, Grid
+from agebench.report.grid import NO_KEY, Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined
 from agebench.report.reading import SweepFile
 from agebench.report.svg import Axis, Drawing, Look, key, log_axis, look
@@ -116,7 +116,7 @@ def sweep_grids(sweep: SweepFile, joined: Joined) -> list[Grid]:
                     Cell(str(len(row["samples_ms"])), len(row["samples_ms"])),
                     *(Cell(milliseconds(value), value) for value in times),
                     Cell(milliseconds(rate), rate),
-                    Cell(milliseconds(floor), "Infinity" if floor is None else floor),
+                    figure_cell(milliseconds(floor), floor),
                 ]
             )
     found = [Grid("Crop and infer, by batch size", columns, rows, sortable=True)]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from agebench.datasets.comparability import LABEL_WORDS
-from agebench.report.grid import Cell, Column, Grid, Note
+from agebench.report.grid import Cell, Column, Grid, Note, figure_cell
 from agebench.report.svg import key
 from agebench.report.words import (
     NONE,
@@ -104,9 +104,9 @@ def _overview_row(
             text = f"{text} {bounds(standing.interval)}{rank}".replace("  ", " ")
             notes = [] if standing.rank is not None else notes[:1]
         cells.append(Cell(text, value=_sorted_by(standing), kind=kind, notes=notes))
-    cells += [Cell(NONE, value=math.inf) for _ in board.empty_sets]
+    cells += [figure_cell(NONE, None) for _ in board.empty_sets]
     ms = median_ms(board, model.name)
-    cells.append(Cell(milliseconds(ms), value=math.inf if ms is None else ms))
+    cells.append(figure_cell(milliseconds(ms), ms))
     return cells
 
 
@@ -151,7 +151,7 @@ def set_grid(board: Board, one: SetStanding) -> Grid:
         rows.append(
             [
                 Cell(titles[standing.model], kind="name", key=key(style)),
-                _number_cell(NONE if standing.rank is None else f"{standing.rank}", standing.rank),
+                figure_cell(NONE if standing.rank is None else f"{standing.rank}", standing.rank),
                 Cell(_error_text(standing), value=_sorted_by(standing)),
                 Cell(bounds(standing.interval)),
                 Cell(signed(standing.bias_years), value=standing.bias_years),
@@ -163,10 +163,6 @@ def set_grid(board: Board, one: SetStanding) -> Grid:
     people = "" if one.people is None else f" of {one.people:,} people"
     caption = f"{one.pictures.title}: errors over {counted(one.common, 'common picture')}{people}"
     return Grid(caption, columns, rows, sortable=True)
-
-
-def _number_cell(text: str, value: float | None) -> Cell:
-    return Cell(text, value=math.inf if value is None else value)
 
 
 def fairness_grids(board: Board) -> list[Grid]:
