@@ -17,8 +17,9 @@ from agebench.report.chart_parts import (
 from agebench.report.figures import drawn
 from agebench.report.joining import Entry, Joined
 from agebench.report.measures import age_curve, density, front, score_curve
-from agebench.report.plots_errors import LEAST_MS, MARKED_SCORES, on_common
+from agebench.report.plots_errors import MARKED_SCORES, on_common, timed_totals
 from agebench.report.svg import Look
+from agebench.types import Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -47,12 +48,12 @@ def draw_ranking(figure: Figure, joined: Joined) -> float | None:
 
 def draw_front(figure: Figure, joined: Joined) -> float | None:
     """Mean error against the median of the total time."""
-    timed = [part for part in drawn(joined) if len(part[0].samples_ms("total"))]
+    timed = timed_totals(joined)
     if not timed:
         return None
     axes = figure.subplots()
-    medians = [_cross(figure, entry, look) for entry, look in timed]
-    errors = [entry.mae_years or 0.0 for entry, _ in timed]
+    medians = [_cross(figure, *part) for part in timed]
+    errors = [entry.mae_years or 0.0 for entry, _, _ in timed]
     kept = front(medians, errors)
     axes.plot(
         [medians[at] for at in kept],
@@ -69,10 +70,9 @@ def draw_front(figure: Figure, joined: Joined) -> float | None:
     return share_with_legend(figure, axes, 0.62)
 
 
-def _cross(figure: Figure, entry: Entry, look: Look) -> float:
+def _cross(figure: Figure, entry: Entry, look: Look, times: Floats) -> float:
     """Draw one estimator's mark with its intervals; return its median time."""
     (axes,) = figure.axes
-    times = np.maximum(entry.samples_ms("total"), LEAST_MS)
     median, left, right = np.percentile(times, (50, 10, 90)).tolist()
     error = entry.mae_years or 0.0
     interval = None if entry.errors is None else entry.errors.mae_interval

@@ -17,7 +17,7 @@ from agebench.report.chart_parts import (
 from agebench.report.figures import drawn
 from agebench.report.joining import Joined
 from agebench.report.plots_analysis import calibrated, gate_thresholds, swept_gates
-from agebench.report.plots_errors import LEAST_MS
+from agebench.report.plots_errors import timed_totals
 from agebench.report.rows_errors import HEAT_END_YEARS, groups_by_label
 from agebench.report.words import number, signed
 
@@ -118,11 +118,7 @@ def draw_gates(figure: Figure, joined: Joined) -> float | None:
 
 def draw_latency(figure: Figure, joined: Joined) -> float | None:
     """Distribution of each estimator's total time."""
-    timed = [
-        (entry, look, np.maximum(entry.samples_ms("total"), LEAST_MS))
-        for entry, look in drawn(joined)
-        if len(entry.samples_ms("total"))
-    ]
+    timed = timed_totals(joined)
     if not timed:
         return None
     axes = figure.subplots()

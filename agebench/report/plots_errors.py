@@ -14,6 +14,8 @@ from agebench.report.words import counted, milliseconds, number, percent
 from agebench.types import Floats
 
 LEAST_MS = 1e-3
+"""Shorter times are drawn as this one: a logarithmic axis has no 0."""
+
 SHADES = ("#e3eef9", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08458a")
 MARKED_SCORES = (1, 3, 5, 10)
 
@@ -24,16 +26,21 @@ def on_common(joined: Joined, entry: Entry) -> tuple[Floats, Floats]:
     return joined.true_years[rows], entry.years[rows]
 
 
-def front_figure(joined: Joined) -> Figure | None:
-    """Mean error against the median of the total time; None where nothing was timed."""
-    timed = [
-        (entry, style, entry.samples_ms("total"))
+def timed_totals(joined: Joined) -> list[tuple[Entry, Look, Floats]]:
+    """Return those drawn that were timed, each with its look and the milliseconds of all stages."""
+    return [
+        (entry, style, np.maximum(entry.samples_ms("total"), LEAST_MS))
         for entry, style in drawn(joined)
         if len(entry.samples_ms("total"))
     ]
+
+
+def front_figure(joined: Joined) -> Figure | None:
+    """Mean error against the median of the total time; None where nothing was timed."""
+    timed = timed_totals(joined)
     if not timed:
         return None
-    spans = [np.maximum(np.percentile(times, (50, 10, 90)), LEAST_MS) for _, _, times in timed]
+    spans = [np.percentile(times, (50, 10, 90)) for _, _, times in timed]
     errors = [entry.mae_years or 0.0 for entry, _, _ in timed]
     tops = [
         entry.errors.mae_interval.high
@@ -47,11 +54,7 @@ def front_figure(joined: Joined) -> Figure | None:
     )
     medians = [float(span[0]) for span in spans]
     kept = front(medians, errors)
-    xs, ys = drawing.x([medians[at] for at in kept]), drawing.y([errors[at] for at in kept])
-    steps = f"M{xs[0]:.1f} {ys[0]:.1f}" + "".join(
-        f"H{x:.1f}V{y:.1f}" for x, y in zip(xs[1:], ys[1:], strict=True)
-    )
-    drawing.add(tag("path", d=steps, class_="front"))
+    drawing.steps([medians[at] for at in kept], [errors[at] for at in kept])
     for (entry, style, _), span, error in zip(timed, spans, errors, strict=True):
         _cross(drawing, entry, style, span, error)
     words = "; ".join(
@@ -71,11 +74,7 @@ def front_figure(joined: Joined) -> Figure | None:
 
 
 def _cross(drawing: Drawing, entry: Entry, style: Look, span: Floats, error: float) -> None:
-    _median, left, right = drawing.x(span).tolist()
-    y = float(drawing.y([error])[0])
-    drawing.add(
-        tag("path", d=f"M{left:.1f} {y:.1f}H{right:.1f}", stroke=style.colour, class_="whisker")
-    )
+    drawing.spread(span[1], span[2], error, style)
     interval = None if entry.errors is None else entry.errors.mae_interval
     if interval is not None:
         drawing.whiskers([span[0]], [interval.low], [interval.high], style)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
-from agebench.report.figures import Figure, drawn
+from agebench.report.figures import Figure
 from agebench.report.joining import Entry, Joined
-from agebench.report.plots_errors import LEAST_MS
+from agebench.report.plots_errors import timed_totals
 from agebench.report.svg import Drawing, Look, log_axis, mark, tag
 from agebench.report.words import milliseconds, shortened
 from agebench.types import Floats
@@ -22,11 +22,7 @@ _PERCENTILES = (1, 25, 50, 75, 90, 99)
 
 def latency_figure(joined: Joined) -> Figure | None:
     """Distribution of each estimator's total time; None where nothing was timed."""
-    rows = [
-        (entry, style, np.maximum(entry.samples_ms("total"), LEAST_MS))
-        for entry, style in drawn(joined)
-        if len(entry.samples_ms("total"))
-    ]
+    rows = timed_totals(joined)
     if not rows:
         return None
     low = min(float(times.min()) for _, _, times in rows)

@@ -275,6 +275,23 @@ class Drawing:
             path = f"M{x:.1f} {low:.1f}V{high:.1f}M{x - 4:.1f} {low:.1f}h8M{x - 4:.1f} {high:.1f}h8"
             self.add(tag("path", d=path, stroke=style.colour, class_="whisker"))
 
+    def spread(self, low: float, high: float, y: float, style: Look) -> None:
+        """Draw a level line from one value to another."""
+        left, right = self.x([low, high]).tolist()
+        path = f"M{left:.1f} {float(self.y([y])[0]):.1f}H{right:.1f}"
+        self.add(tag("path", d=path, stroke=style.colour, class_="whisker"))
+
+    def steps(self, xs: Sequence[float], ys: Sequence[float]) -> None:
+        """Join points by steps: level to the right, then up or down to the next one.
+
+        It is how what `agebench.report.measures.front` returns is drawn.
+        """
+        (x, *later), (y, *below) = self.x(xs).tolist(), self.y(ys).tolist()
+        path = f"M{x:.1f} {y:.1f}" + "".join(
+            f"H{x:.1f}V{y:.1f}" for x, y in zip(later, below, strict=True)
+        )
+        self.add(tag("path", d=path, class_="front"))
+
     def write(
         self, x: float, y: float, text: str, *, anchor: str = "start", kind: str = "note"
     ) -> None:

@@ -9,7 +9,8 @@ from markupsafe import Markup
 
 from agebench.report.figures import Figure
 from agebench.report.measures import front
-from agebench.report.svg import Axis, Drawing, key, linear_axis, log_axis, tag
+from agebench.report.plots_errors import LEAST_MS
+from agebench.report.svg import Axis, Drawing, key, linear_axis, log_axis
 from agebench.report.words import milliseconds, number
 from agebench.suite.board import Board
 from agebench.suite.looks import looks_of
@@ -17,8 +18,6 @@ from agebench.suite.robustness import Chart
 from agebench.suite.standing import SetStanding
 from agebench.suite.times import in_usual_runtime, median_ms, span_ms
 from agebench.vision.variants import KINDS, parse_variant
-
-LEAST_MS = 1e-3
 
 DODGE = 0.035
 """What lies between the marks of two models, in steps of strength."""
@@ -58,17 +57,11 @@ def front_figure(board: Board, found: SetStanding) -> Figure | None:
     )
     costs, errors = [max(LEAST_MS, ms) for _, ms in shown], [one.error_years for one, _ in shown]
     kept = front(costs, errors)
-    xs, ys = drawing.x([costs[at] for at in kept]), drawing.y([errors[at] for at in kept])
-    steps = f"M{xs[0]:.1f} {ys[0]:.1f}" + "".join(
-        f"H{x:.1f}V{y:.1f}" for x, y in zip(xs[1:], ys[1:], strict=True)
-    )
-    drawing.add(tag("path", d=steps, class_="front"))
+    drawing.steps([costs[at] for at in kept], [errors[at] for at in kept])
     looks = looks_of(board)
     for (one, ms), span in zip(shown, spans, strict=True):
-        style, y = looks[one.model], float(drawing.y([one.error_years])[0])
-        left, right = drawing.x(np.maximum(span, LEAST_MS)).tolist()
-        across = f"M{left:.1f} {y:.1f}H{right:.1f}"
-        drawing.add(tag("path", d=across, stroke=style.colour, class_="whisker"))
+        style, (left, right) = looks[one.model], np.maximum(span, LEAST_MS).tolist()
+        drawing.spread(left, right, one.error_years, style)
         if one.interval is not None:
             drawing.whiskers([ms], [one.interval.low], [one.interval.high], style)
         drawing.marks([max(LEAST_MS, ms)], [one.error_years], style)
