@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,7 @@ def read_formats(text: str) -> tuple[str, ...]:
     >>> read_formats("html, csv")
     ('html', 'csv')
     """
-    formats = tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
-    for name in formats:
-        if name not in FORMATS:
-            raise UsageError(f"unknown format {name!r}: {suggestion(name, FORMATS)}")
-    if not formats:
-        raise UsageError(f"expected a format, got none: {suggestion('', FORMATS)}")
-    return formats
+    return _read_names(text, "format", FORMATS)
 
 
 def read_columns(text: str, formats: Sequence[str]) -> tuple[str, ...]:
@@ -49,12 +43,16 @@ def read_columns(text: str, formats: Sequence[str]) -> tuple[str, ...]:
     """
     if not {"md", "tex"} & set(formats):
         raise UsageError("--columns is of the tables in md and tex: add one of them to --format")
+    return _read_names(text, "column", RANKING_COLUMNS)
+
+
+def _read_names(text: str, what: str, known: Collection[str]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(filter(None, (part.strip() for part in text.split(",")))))
     for name in names:
-        if name not in RANKING_COLUMNS:
-            raise UsageError(f"unknown column {name!r}: {suggestion(name, RANKING_COLUMNS)}")
+        if name not in known:
+            raise UsageError(f"unknown {what} {name!r}: {suggestion(name, known)}")
     if not names:
-        raise UsageError(f"expected a column, got none: {suggestion('', RANKING_COLUMNS)}")
+        raise UsageError(f"expected a {what}, got none: {suggestion('', known)}")
     return names
 
 
