@@ -19,7 +19,7 @@ from agebench.report.structure import (
     text,
     whole,
 )
-from agebench.types import MAX_AGE_YEARS
+from agebench.types import LABEL_KINDS, MAX_AGE_YEARS
 
 MOST_ESTIMATORS = 200
 """Of one file: every one has its row in a dozen tables, and a pair with each other."""
@@ -36,7 +36,7 @@ _INTERVAL = maybe(listed(YEARS, 2))
 _SHARES = maybe(listed(SHARE, 2))
 _SETTINGS = mapping(anything)
 _WEIGHTS = listed(record({"file": text, "sha256": text}))
-_RUNTIME = record({"runtime": text, "device": text, "detail": text, "version": text})
+RUNTIME = record({"runtime": text, "device": text, "detail": text, "version": text})
 TERMS = {"licence": text, "source": text, "citation": text, "notes": listed(text)}
 
 ENVIRONMENT = record(
@@ -53,18 +53,23 @@ ENVIRONMENT = record(
 
 SPLIT = record({"protocol": text, "part": text, "fingerprint": text, "parameters": _SETTINGS})
 
-_DATASET = record(
+DATASET = {
+    "name": filled,
+    "label_kind": one_of(LABEL_KINDS),
+    "aligned": flag,
+    **TERMS,
+    "protocol": text,
+    "subset": text,
+    "split": maybe(SPLIT),
+    "content_sha256": text,
+}
+"""Fields of a data set, in the files of a leaderboard too; so are those of `ERRORS`."""
+
+_WHOLE_DATASET = record(
     {
-        "name": filled,
-        "label_kind": one_of(("birth-age", "apparent", "dex-estimated", "unknown")),
-        "aligned": flag,
-        **TERMS,
+        **DATASET,
         "root": maybe(text),
-        "protocol": text,
-        "subset": text,
-        "split": maybe(SPLIT),
         "problems": listed(record({"name": text, "reason": text})),
-        "content_sha256": text,
     }
 )
 
@@ -74,7 +79,7 @@ DETECTOR = record(
         "chosen_because": text,
         "name": filled,
         "weights": _WEIGHTS,
-        "runtime": _RUNTIME,
+        "runtime": RUNTIME,
         "settings": _SETTINGS,
         **TERMS,
     },
@@ -91,14 +96,18 @@ _DECADE = record(
     {"mae_interval": _INTERVAL},
 )
 
-_ERRORS = record(
+ERRORS = {
+    "n": COUNT,
+    "mae_years": maybe(YEARS),
+    "mae_interval": _INTERVAL,
+    "rmse_years": maybe(YEARS),
+    "median_years": maybe(YEARS),
+    "bias_years": maybe(SIGNED_YEARS),
+}
+
+_ALL_ERRORS = record(
     {
-        "n": COUNT,
-        "mae_years": maybe(YEARS),
-        "mae_interval": _INTERVAL,
-        "rmse_years": maybe(YEARS),
-        "median_years": maybe(YEARS),
-        "bias_years": maybe(SIGNED_YEARS),
+        **ERRORS,
         "cs": record({k: maybe(SHARE) for k in ("1", "3", "5", "10")}),
         "by_decade": listed(_DECADE, most=MOST_PARTS),
     }
@@ -123,7 +132,7 @@ SPEC = record(
         "weights": _WEIGHTS,
         "trained_on": text,
         "label_kind": text,
-        "runtime": _RUNTIME,
+        "runtime": RUNTIME,
         "settings": _SETTINGS,
         **TERMS,
     },
@@ -132,16 +141,16 @@ SPEC = record(
 
 _NEAR = record({"count": COUNT, "images": listed(text)})
 _SEEN = record({"what": text, "count": COUNT}, {"near_copies": maybe(_NEAR)})
-_RANGES = record({"n": COUNT, "hit_rate": SHARE, "distance_years": YEARS})
+RANGES = record({"n": COUNT, "hit_rate": SHARE, "distance_years": YEARS})
 
 _SCORES: dict[str, Check] = {
     "scored": COUNT,
     "missed": COUNT,
     "failed": COUNT,
     "clipped": COUNT,
-    "errors": _ERRORS,
+    "errors": _ALL_ERRORS,
     "classes": maybe(_CLASSES),
-    "ranges": maybe(_RANGES),
+    "ranges": maybe(RANGES),
     "seen_in_training": maybe(_SEEN),
 }
 
@@ -299,7 +308,7 @@ RESULT = record(
         "created": text,
         "command": listed(text),
         "environment": ENVIRONMENT,
-        "dataset": _DATASET,
+        "dataset": _WHOLE_DATASET,
         "detector": DETECTOR,
         "settings": _SETTINGS,
         "pictures": record(

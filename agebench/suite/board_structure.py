@@ -6,16 +6,16 @@ from typing import Any
 
 from agebench.report.contents import (
     COUNT,
+    DATASET,
     DETECTOR,
     ENVIRONMENT,
+    ERRORS,
     MOST_ESTIMATORS,
     MOST_PARTS,
+    RANGES,
+    RUNTIME,
     SHARE,
-    SIGNED_YEARS,
     SPEC,
-    SPLIT,
-    TERMS,
-    YEARS,
 )
 from agebench.report.structure import (
     Check,
@@ -34,10 +34,8 @@ from agebench.report.structure import (
 from agebench.suite.compact import FORMAT
 from agebench.suite.packed import MOST_PICTURES
 from agebench.suite.plan import require_key
-from agebench.types import LABEL_KINDS
 
 _MS = record({"n": COUNT, **{f"p{at}_ms": maybe(number(0)) for at in (10, 50, 90)}})
-_RUNTIME = record({"runtime": text, "device": text, "detail": text, "version": text})
 PICTURES = whole(1, MOST_PICTURES)
 
 
@@ -50,19 +48,6 @@ def key(value: Any) -> None:
         raise StructureError("lower-case letters, digits and hyphens", value) from error
 
 
-_DATASET = record(
-    {
-        "name": filled,
-        "label_kind": one_of(LABEL_KINDS),
-        "aligned": flag,
-        **TERMS,
-        "protocol": text,
-        "subset": text,
-        "split": maybe(SPLIT),
-        "content_sha256": text,
-    }
-)
-
 SET = record(
     {
         "format": one_of((FORMAT,)),
@@ -70,7 +55,7 @@ SET = record(
         "changed": flag,
         "title": filled,
         "note": text,
-        "dataset": _DATASET,
+        "dataset": record(DATASET),
         "pictures": PICTURES,
         "true_years": maybe(text),
         "range_low": maybe(text),
@@ -81,18 +66,6 @@ SET = record(
 )
 """A file of a set."""
 
-_ERRORS = record(
-    {
-        "n": COUNT,
-        "mae_years": maybe(YEARS),
-        "mae_interval": maybe(listed(YEARS, 2)),
-        "rmse_years": maybe(YEARS),
-        "median_years": maybe(YEARS),
-        "bias_years": maybe(SIGNED_YEARS),
-        "cs": mapping(maybe(SHARE)),
-    }
-)
-_RANGES = record({"n": COUNT, "hit_rate": SHARE, "distance_years": YEARS})
 _SEEN = record(
     {"what": text, "count": COUNT, "near_copies": maybe(record({"count": COUNT}))},
 )
@@ -115,8 +88,8 @@ CELL: Check = record(
         "scored": COUNT,
         "missed": COUNT,
         "failed": COUNT,
-        "errors": _ERRORS,
-        "ranges": maybe(_RANGES),
+        "errors": record({**ERRORS, "cs": mapping(maybe(SHARE))}),
+        "ranges": maybe(RANGES),
     }
 )
 
@@ -142,7 +115,7 @@ TIMES = record(
         "detector": filled,
         "too_busy": text,
         "shared": mapping(_MS),
-        "models": mapping(record({"runtime": _RUNTIME, "infer": _MS, "crop": _MS, "total": _MS})),
+        "models": mapping(record({"runtime": RUNTIME, "infer": _MS, "crop": _MS, "total": _MS})),
     }
 )
 """The file of the run that timed all models."""
