@@ -70,6 +70,16 @@ class PairedComparison:
     all_swaps: bool | None = None
     smallest_p: float | None = None
 
+    def better(self, level: float = LEVEL) -> int | None:
+        """Return the column that is shown to be better; None where no difference is shown.
+
+        >>> PairedComparison(2, 5, n=90, people=90, difference_years=0.5, p_adjusted=0.01).better()
+        5
+        """
+        if self.p_adjusted is None or self.p_adjusted >= 1 - level or not self.difference_years:
+            return None
+        return self.first if self.difference_years < 0 else self.second
+
 
 def _cluster_sums(errors: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
     """Sums of each column and number of rows per cluster: shapes (clusters, columns), (clusters,).

@@ -236,9 +236,10 @@ def _verdict(pair: PairedComparison, level: float, *, clustered: bool) -> tuple[
             f"so few {many} ({pair.people}) can show nothing among so many pairs: "
             f"p is {pair.smallest_p:.2g} at best"
         )
-    if pair.p_adjusted >= 1 - level or not pair.difference_years:
+    better = pair.better(level)
+    if better is None:
         return "no difference shown", ""
-    return ("first better" if pair.difference_years < 0 else "second better"), ""
+    return ("first better" if better == pair.first else "second better"), ""
 
 
 def _labels(common: _Common) -> dict[tuple[str, str], Ints]:

@@ -14,7 +14,7 @@ import numpy as np
 from agebench.arrays import Bools
 from agebench.bench.predictions import not_ranked
 from agebench.comparisons import compare_pairs
-from agebench.intervals import LEVEL, Interval, mean_interval, people_in
+from agebench.intervals import Interval, mean_interval, people_in
 from agebench.metrics import common_pictures
 from agebench.suite.board import Board, BoardCell, BoardModel, BoardSet
 from agebench.types import Floats
@@ -135,9 +135,9 @@ def _shown_better(pictures: BoardSet, errors: Floats, cells: Sequence[BoardCell]
     )
     counts = [0] * len(errors)
     for pair in pairs:
-        if pair.p_adjusted is None or pair.p_adjusted >= 1 - LEVEL or not pair.difference_years:
-            continue
-        counts[pair.second if pair.difference_years < 0 else pair.first] += 1
+        better = pair.better()
+        if better is not None:
+            counts[pair.second if better == pair.first else pair.first] += 1
     return counts
 
 
