@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and lines of CSV that read back as they were."""
+"""Files that appear whole or not at all, their folders, and lines of CSV that stay as they were."""
 
 from __future__ import annotations
 
@@ -35,6 +35,26 @@ def gone_if_empty(folder: str | Path | None) -> Iterator[None]:
             with suppress(OSError):  # it holds something, or was never made
                 Path(folder).rmdir()
         raise
+
+
+def make_folder(folder: Path, called: str, advice: str = "") -> None:
+    """Make a folder, and those that it lies in, where they are not there.
+
+    Args:
+        folder: the folder.
+        called: what it is called in errors.
+        advice: what to do where it can't be made.
+
+    Raises:
+        AgebenchError: it can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise AgebenchError(
+            f"{called} can't be made: {reason}" + (f": {advice}" if advice else "")
+        ) from error
 
 
 def refuse_nested(out: Path, root: Path) -> None:

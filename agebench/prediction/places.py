@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from agebench.datasets.suffixes import is_picture, is_video
 from agebench.errors import AgebenchError, UsageError
+from agebench.files import make_folder
 from agebench.prediction.drawing import FORMATS
 from agebench.prediction.sources import STDIN, Sources
 from agebench.vision.video_writers import OPENCV_CODECS, SUFFIXES
@@ -179,9 +180,4 @@ def make_folder_of(place: Path) -> None:
     Raises:
         AgebenchError: it can't be made.
     """
-    try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AgebenchError(
-            f"the folder {place.parent} can't be made: {error.strerror}: name another --draw"
-        ) from error
+    make_folder(place.parent, f"the folder {place.parent}", "name another --draw")

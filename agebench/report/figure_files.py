@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from agebench.errors import AgebenchError
-from agebench.files import check_target, write_whole
+from agebench.files import check_target, make_folder, write_whole
 from agebench.protocols import ProgressStep, no_progress
 from agebench.report.chart_parts import Columns
 from agebench.report.charts import CHARTS, KINDS, charts, encoded
@@ -34,11 +33,7 @@ def write_figures(
         MissingDependencyError: matplotlib is not installed.
     """
     target = Path(folder)
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise AgebenchError(f"the folder {str(folder)!r} can't be made: {reason}") from error
+    make_folder(target, f"the folder {str(folder)!r}")
     widths: tuple[Columns, ...] = get_args(Columns)
     written = []
     total = len(CHARTS) * len(widths)

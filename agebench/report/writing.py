@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agebench.errors import AgebenchError, UsageError, suggestion
-from agebench.files import check_target, write_whole
+from agebench.errors import UsageError, suggestion
+from agebench.files import check_target, make_folder, write_whole
 from agebench.report import page, tables
 from agebench.report.changes import changes
 from agebench.report.formats import FORMATS
@@ -62,11 +62,7 @@ def prepare_target(folder: Path, formats: Sequence[str], name: str = REPORT_NAME
     Raises:
         AgebenchError: it can't.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise AgebenchError(f"the folder {str(folder)!r} can't be made: {reason}") from error
+    make_folder(folder, f"the folder {str(folder)!r}")
     for kind in formats:
         check_target(folder / f"{name}.{kind}")
 

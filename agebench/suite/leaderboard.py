@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.errors import AgebenchError, UsageError
-from agebench.files import write_whole
+from agebench.errors import UsageError
+from agebench.files import make_folder, write_whole
 from agebench.protocols import ProgressStep, no_progress
 from agebench.report.joining import join
 from agebench.report.reading import read_result
@@ -150,10 +150,7 @@ def write_page(board: Board, folder: Path, links: Sequence[tuple[str, str]] = ()
     Raises:
         AgebenchError: one can't be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AgebenchError(f"the folder {folder} can't be made: {error.strerror}") from error
+    make_folder(folder, f"the folder {folder}")
     texts = {"html": as_html(board, links), "md": as_markdown(board)}
     written = []
     for ending, text in texts.items():

@@ -12,7 +12,8 @@ from agebench.bench.compare import compare
 from agebench.bench.kept_detections import KeptDetections, KeptDetectionsError
 from agebench.bench.results import RESULT_FILE
 from agebench.bench.threads import pinned
-from agebench.errors import AgebenchError, in_words
+from agebench.errors import in_words
+from agebench.files import make_folder
 from agebench.locks import alone_in
 from agebench.protocols import ProgressStep, no_progress
 from agebench.suite.cells import Cell, cells_of
@@ -152,12 +153,7 @@ def run_suite(
         AgebenchError: the folder can't be written to, another run is at work in it, the kept
             detections can't be used, or a result elsewhere is damaged.
     """
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AgebenchError(
-            f"the folder {options.out} can't be made: {error.strerror}: name another one"
-        ) from error
+    make_folder(options.out, f"the folder {options.out}", "name another one")
     loader = Loader(options.out, options.data, progress)
     run = _Run(options, loader, progress, say)
     with alone_in(options.out), pinned(plan.settings.threads):

@@ -13,7 +13,7 @@ from typing import Any
 from agebench import locks
 from agebench.datasets.training_hashes import RUN_HASHES, read_training_hashes
 from agebench.errors import AgebenchError, UsageError, WeightsError
-from agebench.files import csv_line, refuse_nested, write_whole
+from agebench.files import csv_line, make_folder, refuse_nested, write_whole
 from agebench.references import user_path
 from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoint
 from agebench.train.logs import ROUND_COLUMNS, ROUNDS_FILE, STEP_COLUMNS, STEPS_FILE
@@ -45,10 +45,7 @@ def alone_in(folder: Path) -> Iterator[None]:
     Raises:
         AgebenchError: it can't be made or written to, or another run is at work in it.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise AgebenchError(f"{folder} can't be made: {error.strerror}: name a folder") from error
+    make_folder(folder, f"{folder}", "name a folder")
     with locks.alone_in(folder):
         _remove_leftovers(folder)
         yield

@@ -10,7 +10,26 @@ from pathlib import Path
 import pytest
 
 from agebench.errors import AgebenchError
-from agebench.files import append_whole, gone_if_empty, read_whole, write_together, write_whole
+from agebench.files import (
+    append_whole,
+    gone_if_empty,
+    make_folder,
+    read_whole,
+    write_together,
+    write_whole,
+)
+
+
+def test_a_folder_is_made_with_those_above_it_or_a_sentence_says_why_not(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a" / "b", "it")
+    make_folder(tmp_path / "a" / "b", "it")
+    assert (tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").touch()
+    for wrong in (tmp_path / "file", tmp_path / "file" / "c", tmp_path / "a\0b"):
+        with pytest.raises(AgebenchError, match=r"^it can't be made: [^:]+: name another$"):
+            make_folder(wrong, "it", "name another")
+        with pytest.raises(AgebenchError, match=r"^it can't be made: [^:]+$"):
+            make_folder(wrong, "it")
 
 
 def test_what_was_written_is_read_up_to_the_limit(tmp_path: Path) -> None:
