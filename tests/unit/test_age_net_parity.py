@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import subprocess
 import sys
@@ -16,18 +15,12 @@ import pytest
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN
 from agebench.types import CropSpec, ViewSpec
 from agebench.vision.opencv import cv2
-
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "age_net_parity.py"
+from tests.unit.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def parity() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("age_net_parity", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks.age_net_parity")
 
 
 def test_differences_are_those_from_the_first(parity: ModuleType) -> None:

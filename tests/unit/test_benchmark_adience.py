@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -20,20 +18,14 @@ from agebench.export.age_net import random_age_net
 from agebench.runtimes.caffe_model import write_mean
 from agebench.types import AgePrediction, Crops, CropSpec, Sample, ViewSpec
 from agebench.vision.images import read_image
+from tests.unit.scripts import load_script
 
-SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "adience.py"
 HEAD = "user_id\toriginal_image\tface_id\tage\tgender\n"
 
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("adience_benchmark", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    spec.loader.exec_module(module)
-    return module
+    return load_script("benchmarks.adience")
 
 
 @pytest.fixture(scope="module")

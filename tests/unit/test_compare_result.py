@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +23,7 @@ from agebench.report import charts, charts_more
 from agebench.report.joining import join
 from agebench.report.reading import read_result
 from agebench.report.snippet import MAX_ROWS, render_snippet
+from tests.unit.scripts import load_script
 
 mpl_figure = pytest.importorskip("matplotlib.figure", reason="needs the extra 'notebook'")
 pd = pytest.importorskip("pandas", reason="needs the extra 'notebook'")
@@ -236,14 +236,9 @@ def test_the_notebook_runs_and_shows_what_it_shows() -> None:
     """The example as a reader finds it: every cell again, and the same kinds of output."""
     pytest.importorskip("nbclient", reason="needs the extra 'dev'")
     pytest.importorskip("ipykernel", reason="needs the extra 'dev'")
-    spec = spec_from_file_location("run_notebook", ROOT / "docs" / "run_notebook.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = module_from_spec(spec)
-    spec.loader.exec_module(script)
     path = ROOT / "docs" / "notebook.ipynb"
     stored = json.loads(path.read_text(encoding="utf-8"))
-    again = script.run(path)
+    again = load_script("docs.run_notebook").run(path)
     for before, after in zip(stored["cells"], again.cells, strict=True):
         if before["cell_type"] == "code":
             assert before["outputs"], before["source"]

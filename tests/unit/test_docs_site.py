@@ -8,7 +8,6 @@ import inspect
 import re
 import tomllib
 from collections.abc import Iterator
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from pkgutil import resolve_name
 from types import ModuleType, SimpleNamespace
@@ -26,6 +25,7 @@ from agebench.types import FaceFrame, Image, ViewSpec
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import TEMPLATE_5, frame_from_points, frame_to_image
 from agebench.vision.regions import REGIONS
+from tests.unit.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -33,12 +33,7 @@ SHOWN = ("h1", "h2", "h3", "li", "ol", "pre", "table", "tr", "ul")
 
 
 def _hooks() -> ModuleType:
-    spec = spec_from_file_location("site_hooks", DOCS / "site_hooks.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("docs.site_hooks")
 
 
 def _blocks(page: str, language: str) -> list[str]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import re
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +14,7 @@ import pytest
 
 from agebench.comparisons import holm
 from agebench.types import plain
+from tests.unit.scripts import load_script
 
 ROOT = Path(__file__).parents[2]
 RUNTIME = re.compile(
@@ -49,11 +48,7 @@ def test_where_milliseconds_stand_their_runtime_does(page: Path) -> None:
 
 @pytest.fixture(scope="module")
 def published() -> ModuleType:
-    sys.path.insert(0, str(ROOT))
-    try:
-        return importlib.import_module("benchmarks.published_age_net")
-    finally:
-        sys.path.remove(str(ROOT))
+    return load_script("benchmarks.published_age_net")
 
 
 @pytest.fixture(scope="module")
@@ -125,11 +120,7 @@ def test_cards_have_the_same_figures(
 
 @pytest.fixture(scope="module")
 def tutorial_page() -> ModuleType:
-    sys.path.insert(0, str(ROOT))
-    try:
-        return importlib.import_module("benchmarks.tutorial_page")
-    finally:
-        sys.path.remove(str(ROOT))
+    return load_script("benchmarks.tutorial_page")
 
 
 @pytest.fixture(scope="module")

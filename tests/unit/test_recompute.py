@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import csv
 import hashlib
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -25,6 +24,7 @@ from agebench.datasets.base import SampleList
 from agebench.datasets.training_hashes import TrainingHashes
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
+from tests.unit.scripts import load_script
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "recompute.py"
 YEARS = AgeBins(tuple(range(101)), tuple(range(101)))
@@ -32,16 +32,7 @@ YEARS = AgeBins(tuple(range(101)), tuple(range(101)))
 
 @pytest.fixture(scope="module")
 def script() -> ModuleType:
-    root = str(SCRIPT.parents[1])
-    sys.path.insert(0, root)  # as with `python -m benchmarks.recompute`
-    spec = importlib.util.spec_from_file_location("recompute", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["recompute"] = module  # its dataclasses look their own module up
-    spec.loader.exec_module(module)
-    sys.path.remove(root)
-    return module
+    return load_script("benchmarks.recompute")
 
 
 class _Detector:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -15,28 +13,14 @@ pytest.importorskip("rich", reason="the scripts show bars")
 
 from agebench.datasets.training_hashes import TrainingHashes
 from agebench.types import FaceFrame, Sample
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.unit.scripts import load_script
 
 
 @pytest.fixture(scope="module")
 def scripts() -> dict[str, ModuleType]:
     """Load the scripts as `python -m benchmarks.NAME` does."""
-    loaded = {}
-    for name in (
-        "teachers",
-        "teacher_answers",
-        "clean_longevitynet",
-        "face_height",
-        "make_weights",
-    ):
-        whole = f"benchmarks.{name}"
-        spec = importlib.util.spec_from_file_location(whole, ROOT / "benchmarks" / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        loaded[name] = sys.modules[whole] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(loaded[name])
-    return loaded
+    names = ("teachers", "teacher_answers", "clean_longevitynet", "face_height", "make_weights")
+    return {name: load_script(f"benchmarks.{name}") for name in names}
 
 
 def test_looks_are_made_for_the_longest_lists_alone(scripts: dict[str, ModuleType]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,21 +20,16 @@ from agebench.runtimes.caffe_model import write_mean
 from agebench.types import Face, Image, Sample, plain
 from agebench.vision.crops import cut_crops
 from agebench.vision.opencv import cv2
+from tests.unit.scripts import load_script
 
-ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("found_faces", "tutorial_scenes", "tutorial_shares", "tutorial_rows", "tutorial_page")
 SPEC = SimpleNamespace(box_to_frame=BoxToFrame(0.0, 0.0, 1.0), layout="")
 
 
 @pytest.fixture(scope="module")
 def scripts() -> Any:
-    """Return the scripts' modules as attributes, loaded as `python -m benchmarks.NAME` does."""
-    sys.path.insert(0, str(ROOT))
-    try:
-        found = {name: importlib.import_module(f"benchmarks.{name}") for name in NAMES}
-    finally:
-        sys.path.remove(str(ROOT))
-    return SimpleNamespace(**found)
+    """Return the scripts' modules as attributes."""
+    return SimpleNamespace(**{name: load_script(f"benchmarks.{name}") for name in NAMES})
 
 
 def noise(height: int, width: int) -> Image:
