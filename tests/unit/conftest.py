@@ -14,6 +14,7 @@ import pytest
 
 from agebench.bench.analysis import analyse
 from agebench.bench.ratios import compare_pairs, measure_control
+from agebench.cli.main import main
 from agebench.metrics import summarise
 from agebench.types import plain
 
@@ -201,6 +202,21 @@ def _image(name: str, true: float, person: str | None) -> dict[str, Any]:
         "landmark_scheme": "",
         "frame_from": "box",
     }
+
+
+@pytest.fixture
+def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process; return what it exits with, its output and errors."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as exited:
+            main(list(map(str, arguments)))
+        captured = capfd.readouterr()
+        assert "Traceback" not in captured.err + captured.out
+        assert isinstance(exited.value.code, int)
+        return exited.value.code, captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

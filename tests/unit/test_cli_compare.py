@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.cli.main import VERBS, main
+from agebench.cli.main import VERBS
 
 PLUGIN = """
 import time
@@ -97,21 +97,11 @@ def plugin_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cli(
-    plugin_folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    cli: Callable[..., tuple[int, str, str]], plugin_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Cli:
-    """Run the command line in this process; the exit code is what it exits with."""
+    """Run the command line where the plug-in is installed."""
     monkeypatch.syspath_prepend(plugin_folder)
-
-    def run(*arguments: str | Path) -> Run:
-        with pytest.raises(SystemExit) as exited:
-            main([str(argument) for argument in arguments])
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err + captured.out
-        code = exited.value.code
-        assert isinstance(code, int)
-        return Run(code, captured.out, captured.err)
-
-    return run
+    return lambda *arguments: Run(*cli(*arguments))
 
 
 def _save(path: Path, mode: str = "RGB", size: tuple[int, int] = (40, 50), **options: Any) -> Path:

@@ -11,22 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from agebench.cli.main import main
-
 Write = Callable[..., Path]
-
-
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exited:
-            main(list(map(str, arguments)))
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        assert isinstance(exited.value.code, int)
-        return exited.value.code, captured.out, captured.err
-
-    return run
 
 
 Cli = Callable[..., tuple[int, str, str]]

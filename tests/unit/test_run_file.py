@@ -14,26 +14,12 @@ import jsonschema
 import pytest
 
 from agebench.bench import results
-from agebench.cli.main import main
 from agebench.report import page
 from agebench.report.joining import join
 from agebench.report.reading import read_result
 
 Cli = Callable[..., tuple[int, str, str]]
 QUICK = ("--dataset", "sample", "--limit", "12", "--latency-images", "0", "--no-report")
-
-
-@pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str]) -> Cli:
-    def run(*arguments: object) -> tuple[int, str, str]:
-        with pytest.raises(SystemExit) as exited:
-            main(list(map(str, arguments)))
-        captured = capfd.readouterr()
-        assert "Traceback" not in captured.err
-        assert isinstance(exited.value.code, int)
-        return exited.value.code, captured.out, captured.err
-
-    return run
 
 
 def _content(folder: Path) -> dict[str, Any]:
