@@ -90,7 +90,7 @@ def load_contenders(
         WeightsUnavailableError: a model file can't be had and `skip_unavailable` is off, or none
             of the estimators could be loaded.
     """
-    contenders = [_load_one(item, skip_unavailable) for item in estimators]
+    contenders = [load_contender(item, skip_unavailable=skip_unavailable) for item in estimators]
     names = [contender.name for contender in contenders]
     for name in names:
         if names.count(name) > 1:
@@ -103,7 +103,13 @@ def load_contenders(
     return contenders
 
 
-def _load_one(item: str | Estimator | Contender, skip_unavailable: bool) -> Contender:
+def load_contender(item: str | Estimator | Contender, *, skip_unavailable: bool) -> Contender:
+    """Load one estimator; see `load_contenders`.
+
+    Raises:
+        UsageError: it asks for a region that does not exist.
+        WeightsUnavailableError: a model file can't be had and `skip_unavailable` is off.
+    """
     if isinstance(item, Contender):
         return _checked(item)
     if not isinstance(item, str):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agebench.bench.defaults import choose_detector
-from agebench.bench.loading import Contender, load_contenders, load_pictures
+from agebench.bench.loading import Contender, load_contender, load_pictures
 from agebench.bench.outside import choose_unseen
 from agebench.bench.selection import take_pictures
 from agebench.bench.settings import CompareSettings
@@ -150,10 +150,9 @@ class Loader:
 
 
 def _load_model(planned: PlannedContender) -> Contender:
-    crash = crash_of(planned.model)
-    if crash:
-        raise NotThereError(crash)
-    (contender,) = load_contenders([planned.model], skip_unavailable=False)
+    contender = load_contender(planned.model, skip_unavailable=True)
+    if contender.estimator is None:
+        raise NotThereError(contender.reason)
     return contender
 
 
@@ -168,8 +167,6 @@ def _once(known: dict[str, _Loaded | str], name: str, load: Callable[[], _Loaded
     if name not in known:
         try:
             known[name] = load()
-        except AgebenchError as error:
-            known[name] = in_words(error).replace(" (or leave it out with --skip-unavailable)", "")
         except Exception as error:  # a stranger's class may fail in any way
             known[name] = in_words(error)
     found = known[name]
