@@ -122,7 +122,7 @@ class _Queue:
 
 
 def _require_fit(prediction: object, spec: EstimatorSpec) -> None:
-    """Refuse what is no prediction of this spec; only `AgePrediction` promises a finite age."""
+    """Refuse what is not a prediction of this spec; only `AgePrediction` promises a finite age."""
     if not isinstance(prediction, AgePrediction):
         got = type(prediction).__name__
         raise ContractError(f"predict must return AgePrediction values, got {got}")

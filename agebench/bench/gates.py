@@ -96,7 +96,7 @@ def parse_gate(text: str) -> Gate:
     except ValueError:
         limit = math.nan
     if found is None or not math.isfinite(limit):
-        raise UsageError(f"{text!r} is no gate: expected [NAME:]FIGURE>LIMIT, such as 'mae>5'")
+        raise UsageError(f"{text!r} is not a gate: expected [NAME:]FIGURE>LIMIT, such as 'mae>5'")
     figure = found["figure"]
     if figure not in FIGURES:
         raise UsageError(f"gate {text!r}: unknown figure {figure!r}: {_hint(figure)}")
@@ -238,7 +238,7 @@ def read_gates(
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is no number in JSON")
+    raise ValueError(f"it holds {name}, which is not a number in JSON")
 
 
 def _read_baseline(path: Path) -> dict[str, Any]:
@@ -259,7 +259,7 @@ def _read_baseline(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         why = f"it has no field {error}" if isinstance(error, KeyError) else str(error)
         raise AgebenchError(
-            f"baseline {str(path)!r} is no result.json that 'agebench compare' writes ({why})"
+            f"baseline {str(path)!r} is not a result.json that 'agebench compare' writes ({why})"
         ) from error
     return dict(content)
 

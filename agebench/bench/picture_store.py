@@ -193,7 +193,7 @@ def open_part(folder: Path | None, identity: str) -> PictureStore:
 
 
 def _open(path: Path) -> IO[bytes]:
-    """Open a file that is no link, a pipe or a device, for reading and writing."""
+    """Open a regular file, not a link, a pipe or a device, for reading and writing."""
     flags = os.O_RDWR | os.O_CREAT
     for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"):
         flags |= getattr(os, name, 0)

@@ -160,7 +160,7 @@ def ratio_interval(
     """Return the interval of how many times as long the second takes.
 
     Rounds are compared pairwise, so that what slowed a whole round down cancels out.  What is left
-    of such disturbances lasts longer than a round, and rounds are no independent observations: the
+    of such disturbances lasts longer than a round, and rounds are not independent observations: the
     median logarithm of each of a few long blocks is, and of these it is the interval of Student's t
     (the method of batch means; Law, "Simulation Modeling and Analysis", 5th edition, 2015, section
     9.5.3).

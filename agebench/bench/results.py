@@ -162,7 +162,7 @@ class CompareResult:
             head = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         except ValueError as error:
             raise AgebenchError(
-                f"{RESULT_FILE} not written: a setting or figure is no finite number ({error})"
+                f"{RESULT_FILE} not written: a setting or figure is not a finite number ({error})"
             ) from error
         digest = hashlib.sha256()
         # In this order: the result ends with the hash of the table that was written before it.

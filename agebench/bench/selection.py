@@ -42,7 +42,7 @@ def find_split(dataset: Dataset, protocol: str) -> SplitMaker:
     if name in PROTOCOLS:
         reference = parse_reference(protocol)
         if reference.name != name:
-            raise UsageError(f"{protocol!r} is no protocol: expected NAME [key=value ...]")
+            raise UsageError(f"{protocol!r} is not a protocol: expected NAME [key=value ...]")
         check_protocol(name, dataset, reference.options)
         return lambda progress: build_split(name, dataset, reference.options, progress)
     path = user_path(protocol)
@@ -117,7 +117,7 @@ def describe_selection(
 ) -> dict[str, Any]:
     """Return what a result says of its pictures, as JSON can hold it.
 
-    A number to take that is larger than what there is takes all, and is no subset.
+    A number to take that is larger than what there is takes all, and is not a subset.
 
     Figures of different protocols can't be ranked: `scored_on` reads this back.
     """

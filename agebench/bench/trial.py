@@ -39,7 +39,7 @@ def crash_of(reference: str, group: str = ESTIMATORS) -> str:
         group: which of them.
 
     Raises:
-        UsageError: a limit that the environment sets is no number above 0.
+        UsageError: a limit that the environment sets is not a number above 0.
     """
     limits = {"timeout_s": _limit(SECONDS_VARIABLE, TRIAL_SECONDS)}
     limits["memory_bytes"] = _limit(MEMORY_VARIABLE, TRIAL_MEMORY_GB) * 1e9

@@ -32,7 +32,7 @@ def read_batches(text: str) -> tuple[int, ...]:
     (1, 4, 16)
 
     Raises:
-        UsageError: a part is no whole number.
+        UsageError: a part is not a whole number.
     """
     parts = [part.strip() for part in text.split(",")]
     wrong = [part for part in parts if not re.fullmatch(rf"[+-]?[0-9]{{1,{_MAX_DIGITS}}}", part)]

@@ -56,7 +56,7 @@ Examples:
     "--report/--no-report", default=None, help="report.html beside the result files; on with --out."
 )
 @config_option()
-@rare_option("--full", is_flag=True, help="Print all tables, not the ranking alone.")
+@rare_option("--full", is_flag=True, help="Print all tables, not only the ranking.")
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 @help_all

@@ -72,7 +72,7 @@ def split_against(text: str) -> tuple[str | None, Path]:
     """Split "NAME:ROOT" or "ROOT"; the colon of a path that exists, or of a drive, is its own.
 
     Raises:
-        UsageError: NAME looks like a data set's name and is none.
+        UsageError: NAME looks like a data set's name and is not one.
 
     >>> split_against("utkface:/data/utk")[0], split_against("C:/data")[0]
     ('utkface', None)

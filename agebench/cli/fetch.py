@@ -76,7 +76,7 @@ def select(names: tuple[str, ...]) -> dict[ManifestEntry, str]:
         For each file the option without which what was named does not need it, "" for none.
 
     Raises:
-        UsageError: a name is none of them.
+        UsageError: a name is not one of them.
     """
     if not names:
         return dict.fromkeys(load_manifest().values(), "")

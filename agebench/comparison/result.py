@@ -150,7 +150,7 @@ class CompareResult(MeasuredResult):
         return self._chart("error-by-age", columns)
 
     def plot_cumulative_scores(self, columns: Columns = 2) -> Figure:
-        """Return the share of pictures at most so many years off."""
+        """Return the share of pictures whose error is at most each number of years."""
         return self._chart("cumulative-scores", columns)
 
     def plot_predicted_against_true(self, columns: Columns = 2) -> Figure:

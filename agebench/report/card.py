@@ -213,8 +213,8 @@ def _time(joined: Joined, entry: Entry) -> str:
 
 def _limits(found: Sequence[tuple[Joined, Entry]]) -> str:
     items = [
-        "An estimate of age is an estimate: single errors of ten years and more are usual. It must "
-        "not decide about anybody alone.",
+        "An estimate of age is an estimate: single errors of ten years and more are usual. No "
+        "decision about a person may rest on it alone.",
         "The figures hold for pictures like those that were measured, with the same detector, and "
         "for no others.",
     ]

@@ -119,7 +119,7 @@ def circumstances(before: ResultFile, after: ResultFile) -> list[tuple[str, str,
     """Return what else differs: versions, machine, settings, detector and model files.
 
     Of what one result does not have, nothing is known to differ: an estimator that is in one of
-    both, and a setting that was not there yet when the older one was made, are no circumstances.
+    both, and a setting that was not there yet when the older one was made, do not count.
 
     Returns:
         Name, value before and value after, sorted by name; "" for what is not there.

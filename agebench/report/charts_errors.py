@@ -136,7 +136,7 @@ def draw_scores(figure: Figure, joined: Joined) -> float | None:
         axes.plot(years, 100 * shares, label=name_of(entry.label), markevery=marked, **style)
     axes.set_xlim(0, 20)
     axes.set_ylim(0, 100)
-    axes.set_xlabel("error of at most so many years")
+    axes.set_xlabel("error of at most, years")
     axes.set_ylabel("share of pictures, %")
     return share_with_legend(figure, axes, 0.62)
 

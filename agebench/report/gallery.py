@@ -65,14 +65,14 @@ def check_root(root: Path) -> None:
     """Check that thumbnails can be looked for in `root`.
 
     Raises:
-        UsageError: it is no folder.
+        UsageError: it is not a folder.
     """
     try:
         there = root.is_dir()
     except (OSError, ValueError):
         there = False
     if not there:
-        raise UsageError(f"--thumbnails needs the folder of the pictures, {str(root)!r} is none")
+        raise UsageError(f"--thumbnails needs the folder of the pictures, {str(root)!r} is not one")
 
 
 def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[Tile]:

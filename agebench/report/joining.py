@@ -63,7 +63,7 @@ class Entry:
         years: predicted ages, shape (pictures,), NaN where there is none.
         errors: over the pictures that all entries gave an age for; None where not available.
         ranges: "ranges" of the result, over the pictures of that kind that all entries gave an
-            age for; None where the labels are no ranges.
+            age for; None where the labels are not ranges.
         analysis: its part of the analysis; None where it was not available.
         contamination: why nothing is decided for or against it; "" where nothing speaks for that.
     """

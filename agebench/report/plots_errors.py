@@ -128,7 +128,7 @@ def score_figure(joined: Joined) -> Figure | None:
     if not joined.rows.any():
         return None
     drawing = Drawing(
-        linear_axis("error of at most so many years", 0, 20, 4), share_axis("share of pictures, %")
+        linear_axis("error of at most, years", 0, 20, 4), share_axis("share of pictures, %")
     )
     words = []
     for entry, style in drawn(joined):

@@ -99,7 +99,7 @@ def read_result(path: str | Path) -> ResultFile:
 
     Raises:
         UsageError: there is no such file.
-        AgebenchError: it is too large, no JSON, holds a NaN or infinity, or is no result.
+        AgebenchError: it is too large, not JSON, holds a NaN or infinity, or is not a result.
     """
     file = _file(Path(path))
     return _checked(_parse(_read(file), file), file)
@@ -158,7 +158,7 @@ def _read(path: Path) -> str:
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"{path} is no regular file: expected {WHAT}")
+            raise UsageError(f"{path} is not a regular file: expected {WHAT}")
         if status.st_size > MAX_BYTES:
             raise AgebenchError(
                 f"{path}: {status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}: "
@@ -175,7 +175,7 @@ def _read(path: Path) -> str:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is no number in JSON")
+    raise ValueError(f"it holds {name}, which is not a number in JSON")
 
 
 def _finite(literal: str) -> float:

@@ -28,7 +28,7 @@ from agebench.intervals import Interval
 from agebench.report.joining import join
 from agebench.report.reading import ResultFile
 from agebench.report.terminal_ranking import in_ascii, ranking_lines
-from agebench.report.words import bounds, number, percent
+from agebench.report.words import bounds, counted, number, percent
 
 MAX_LISTED = 5
 """Failures that are listed by name; the rest is in the result file."""
@@ -222,8 +222,9 @@ def _remarks(result: CompareResult) -> list[str]:
     kept = detector.get("kept_detections")
     if kept and kept["used"]:
         remarks.append(
-            f"Faces of {kept['used']:,} pictures were found by an earlier run and kept, of "
-            f"{kept['found']:,} now (--fresh-detections finds all anew); times are of this run."
+            f"The faces of {counted(kept['used'], 'picture')} were found by an earlier run and "
+            f"kept, those of {kept['found']:,} now (--fresh-detections finds all anew); times are "
+            "of this run."
         )
     remarks += [f"{dataset['name']}: {note}" for note in dataset["notes"]]
     problems = dataset["problems"]

@@ -91,7 +91,7 @@ def write_report(
         The files, in the order of the formats.
 
     Raises:
-        UsageError: a format is not known, or `thumbnails` is no folder.
+        UsageError: a format is not known, or `thumbnails` is not a folder.
         AgebenchError: a file can't be written.
     """
     target = Path(folder)

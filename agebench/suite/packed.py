@@ -46,7 +46,7 @@ def unpack_numbers(text: str, count: int) -> npt.NDArray[np.int64]:
         count: how many numbers it has to hold.
 
     Raises:
-        ValueError: it holds another number of them, or is no such text.
+        ValueError: it holds another number of them, or is not such a text.
     """
     if not 0 <= count <= MOST_PICTURES:
         raise ValueError(f"expected at most {MOST_PICTURES:,} numbers, got {count}")

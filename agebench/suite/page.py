@@ -143,7 +143,7 @@ def _times(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
     ]
     if board.times["too_busy"]:
         busy = board.times["too_busy"]
-        words.append(f"These times are too long: {busy}. Take them as a rough order alone.")
+        words.append(f"These times are too long: {busy}. Take them only as a rough order.")
     others = [
         model.title
         for model in board.models

@@ -201,7 +201,7 @@ def require_key(key: str) -> None:
     """Refuse what can't be a set's key: it becomes part of file names.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not one.
     """
     if not _KEY.fullmatch(key):
         raise ValueError(f"key: expected lower-case letters, digits and hyphens, got {key!r:.80}")

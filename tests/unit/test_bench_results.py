@@ -288,7 +288,7 @@ def test_an_interrupt_while_writing_leaves_nothing(
 
 
 def test_a_setting_that_is_no_number_is_a_sentence(dataset: SampleList, tmp_path: Path) -> None:
-    with pytest.raises(AgebenchError, match="no finite number"):
+    with pytest.raises(AgebenchError, match="not a finite number"):
         compare(
             [Classes(alpha=float("nan"))],
             dataset,

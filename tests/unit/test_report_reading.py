@@ -135,7 +135,7 @@ def test_what_is_not_there_or_no_file_is_wrong_usage(tmp_path: Path) -> None:
         with pytest.raises(UsageError):
             read_result(wrong)
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(UsageError, match="no regular file"):
+    with pytest.raises(UsageError, match="not a regular file"):
         read_result(tmp_path / "pipe")
 
 
