@@ -11,6 +11,7 @@ and PyTorch have it, and the constant is 1.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -74,7 +75,11 @@ class LocalResponseNorm(nn.Module):
         It computes in float32, whatever precision the layers around it have.
         """
         last = values.permute(0, 2, 3, 1)
-        with torch.autocast(values.device.type, enabled=False):
+        # Shapes without numbers (how much memory a step takes) have no precision to be kept from.
+        plain = (
+            nullcontext() if values.is_meta else torch.autocast(values.device.type, enabled=False)
+        )
+        with plain:
             rows = last.reshape(-1, last.shape[3]).float()
             normal: Tensor = _Normalise.apply(rows, self.band, self._scale)  # type: ignore[no-untyped-call]  # not typed
         return normal.to(values.dtype).view(last.shape).permute(0, 3, 1, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,9 @@ from agebench.errors import AgebenchError
 from agebench.train import footprint
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
-from agebench.train.settings import TrainSettings, settings_from
+from agebench.train.settings import TrainSettings, read_settings, settings_from
+
+RECIPES = sorted((Path(__file__).parents[2] / "pretrained").glob("[cm]*.toml"))
 
 
 def _settings(size_hw: Sequence[int], depth: int = 10, width: int = 4) -> TrainSettings:
@@ -41,6 +44,12 @@ def test_it_is_what_a_real_forward_pass_keeps() -> None:
     expected = 5 * weights + sum(kept.values()) + 4 * rows * 3 * 64 * 48
     assert footprint.step_bytes(settings, rows) == pytest.approx(expected, rel=0.02)
     assert expected < footprint._at_most(settings, rows)
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
+def test_a_step_of_every_recipe_can_be_counted(recipe: Path) -> None:
+    settings = read_settings(recipe)
+    assert footprint.step_bytes(settings, settings.batch) > 4 * settings.batch * 3 * 64 * 64
 
 
 def test_wide_networks_of_small_pictures_are_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
