@@ -10,8 +10,9 @@ _SOS, _EOI = 0xDA, 0xD9
 _BASELINE = (0xC0, 0xC1)
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
-_MARKER = re.compile(rb"\xff+[^\x00\xd0-\xd7\xff]")
-"""The end of a scan's data: a marker that is neither a stuffed byte nor a restart."""
+_DRI, _RST0 = 0xDD, 0xD0
+_MARKER = re.compile(rb"\xff+([^\x00\xff])")
+"""A marker; 0xFF before a zero is a byte of a scan's data."""
 
 PADDING = bytes(16)
 """More than the decoder looks ahead; too little for a row of a picture."""
@@ -20,9 +21,9 @@ PADDING = bytes(16)
 def ending_with_its_data(data: bytes) -> bytes:
     """Return a JPEG so that its decoder fails where the data end before the picture does.
 
-    At an end marker libjpeg makes up whatever is missing (flat gray, mostly) and only prints a
-    warning; where the bytes simply end, it fails.  So the marker is taken away.  The pixels of a
-    whole picture are the same.
+    At a marker amid a scan's data libjpeg makes up whatever is missing (flat gray, mostly) and only
+    prints a warning; where the bytes simply end, it fails.  So the marker is taken away, and what
+    follows it.  The pixels of a whole picture are the same.
 
     Args:
         data: a JPEG file.
@@ -31,38 +32,49 @@ def ending_with_its_data(data: bytes) -> bytes:
         The file up to the end of its scan, for a picture in one scan; else `data`: of several
         scans (progressive ones) the decoder needs the marker.
     """
-    at, frame = len(_SOI), -1
+    at, frame, components, restarts = len(_SOI), -1, 0, False
     if not data.startswith(_SOI):
         return data
-    components = 0
     while (found := _segment(data, at)) is not None:
         marker, body, after = found
         if marker in _FRAMES:
             frame, components = marker, data[body + 5] if min(after, len(data)) - body > 5 else 0
         if marker == _EOI:
             return data
+        if marker == _DRI:
+            restarts = any(data[body:after])
         if marker == _SOS:
-            end = _MARKER.search(data, after)
-            whole = frame in _BASELINE and body < len(data) and data[body] == components
-            alone = end is None or data[end.end() - 1] == _EOI
-            if not (whole and alone):
+            if frame not in _BASELINE or body >= len(data) or data[body] != components:
                 return data
+            end = _end_of_data(data, after, restarts=restarts)
             # What a download or a disk has left empty reads as zeros, and decodes as something.
-            return (data.rstrip(b"\0") if end is None else data[: end.start()]) + PADDING
+            return (data.rstrip(b"\0") if end == len(data) else data[:end]) + PADDING
         at = after
     return data
 
 
+def _end_of_data(data: bytes, at: int, *, restarts: bool) -> int:
+    """Return where a scan's data, from `at` on, end: at a marker that is not the restart due."""
+    for number, found in enumerate(_MARKER.finditer(data, at)):
+        if not restarts or found[1][0] != _RST0 + number % 8:
+            return found.start()
+    return len(data)
+
+
 def _segment(data: bytes, at: int) -> tuple[int, int, int] | None:
-    """Return the marker at `at`, and where its content begins and ends; None past the end."""
-    while at + 1 < len(data) and data[at] == 0xFF and data[at + 1] == 0xFF:
-        at += 1
-    if at + 4 > len(data) or data[at] != 0xFF:
+    """Return the next marker, and where its content begins and ends; None if there is no more.
+
+    Other bytes before a marker are skipped, as decoders do.
+    """
+    found = _MARKER.search(data, at)
+    if found is None:
         return None
-    marker = data[at + 1]
+    marker, body = found[1][0], found.end()
     if marker in _ALONE or marker == _EOI:
-        return marker, at + 2, at + 2
-    return marker, at + 4, at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        return marker, body, body
+    if body + 2 > len(data):
+        return None
+    return marker, body + 2, body + int.from_bytes(data[body : body + 2], "big")
 
 
 MOST_SCANS = 200
@@ -73,7 +85,6 @@ _SEQUENTIAL = (*_BASELINE, 0xC9)
 _COEFFICIENTS = 64
 _UNKNOWN = 255
 _END = b"\xff\xd9"
-_DRI = 0xDD
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _FILLER = bytes(237 * place % 255 for place in range(1, 129))
 """What a decoder that lacks data takes for some, and changes pixels by."""
@@ -86,7 +97,7 @@ class Scans:
     Attributes:
         count: how many there are.
         complete: every coefficient of every component came, to its last bit.
-        filled: the file with more data at the end of its last scan: other pixels come of it if the
+        filled: the file with more data at the end of each scan: other pixels come of it if the
             decoder did not have enough of them.
     """
 
@@ -100,8 +111,9 @@ def several_scans(data: bytes) -> Scans | None:
 
     None for one with a single scan, and for what is no such file.
     """
-    at, frame, count, begin, end, restarts = len(_SOI), -1, 0, 0, 0, False
+    at, frame, count, end, restarts = len(_SOI), -1, 0, 0, False
     bits: dict[int, list[int]] = {}
+    filled: list[bytes] = []
     while data.startswith(_SOI) and (found := _segment(data, at)) is not None:
         marker, body, at = found
         if marker == _EOI:
@@ -115,17 +127,20 @@ def several_scans(data: bytes) -> Scans | None:
         if marker == _SOS:
             _note_scan(data[body:at], frame, bits)
             count += 1
-            after = _MARKER.search(data, at)
-            begin, end = at, len(data) if after is None else after.start()
+            before, end = end, _end_of_data(data, at, restarts=restarts)
+            filled += (data[before:end], _more_data(data[at:end], restarts=restarts))
             at = end
     if frame not in (*_PROGRESSIVE, *_SEQUENTIAL) or (count < 2 and frame not in _PROGRESSIVE):
         return None
     complete = bool(bits) and all(not any(each) for each in bits.values())
-    filler = _FILLER
-    if restarts:  # those that would come next
-        number = len(_RESTART.findall(data, begin, end))
-        filler += b"".join(bytes((0xFF, 0xD0 + (number + n) % 8)) + _FILLER for n in range(2))
-    return Scans(count, complete, data[:end] + filler + _END)
+    return Scans(count, complete, b"".join((*filled, _END)))
+
+
+def _more_data(scan: bytes, *, restarts: bool) -> bytes:
+    """Return what could follow a scan's data; with restarts, those that would come next too."""
+    number = len(_RESTART.findall(scan)) if restarts else 0
+    marks = [bytes((0xFF, _RST0 + (number + n) % 8)) for n in range(2)] if restarts else []
+    return _FILLER.join((b"", *marks, b""))
 
 
 def _note_scan(header: bytes, frame: int, bits: dict[int, list[int]]) -> None:

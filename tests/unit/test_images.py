@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -336,6 +337,44 @@ def test_a_progressive_jpeg_whose_data_end_early_is_refused(kind: str, tail: str
         # Refused, unless the bits that are gone were those that are taken for missing ones.
         with contextlib.suppress(ImageError):
             assert np.array_equal(decode_image(part + rest, "part.jpg"), _by_opencv(data))
+
+
+@pytest.mark.parametrize("kind", ["one scan", "one with restarts", "full colour", "restarts"])
+@pytest.mark.parametrize("mark", ["application", "comment", "restart", "reserved", "start"])
+def test_a_jpeg_with_a_marker_amid_its_data_is_refused(kind: str, mark: str) -> None:
+    """Decoders stop at any marker, and make up what the scan lacks."""
+    pixels = np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    if kind.startswith("one"):
+        every = [cv2.IMWRITE_JPEG_RST_INTERVAL, 4 if kind.endswith("restarts") else 0]
+        data = cv2.imencode(".jpg", pixels, every)[1].tobytes()
+    else:
+        data = _several_scans(pixels, kind)
+    # Within the scan that begins last but one, or in the only one.
+    starts = [found.start() for found in re.finditer(rb"\xff\xda", data)]
+    place = (starts[-2:][0] + (*starts, len(data))[-1 if len(starts) == 1 else -2]) // 2
+    while data[place - 1] == 0xFF:
+        place += 1
+    due = len(re.findall(rb"\xff[\xd0-\xd7]", data[starts[-2:][0] : place])) % 8
+    marks = {
+        "application": b"\xff\xe5\x00\x04ab",
+        "comment": b"\xff\xfe\x00\x02",
+        "restart": bytes((0xFF, 0xD0 + (due + 4) % 8)),
+        "reserved": b"\xff\x5a",
+        "start": b"\xff\xd8",
+    }
+    damaged = data[:place] + marks[mark] + data[place:]
+    with pytest.raises(ImageError, match="truncated or damaged"):
+        decode_image(damaged, "rot.jpg")
+
+
+def test_bytes_between_the_parts_of_a_jpeg_hide_no_damage() -> None:
+    pixels = np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    whole = cv2.imencode(".jpg", pixels)[1].tobytes()
+    start = whole.index(b"\xff\xda")
+    data = whole[:start] + b"lost" + whole[start:]
+    assert np.array_equal(decode_image(data, "odd.jpg"), _by_opencv(whole))
+    with pytest.raises(ImageError, match="truncated or damaged JPEG"):
+        decode_image(data[: len(data) // 2].rstrip(b"\xff") + b"\xff\xd9", "half.jpg")
 
 
 @pytest.mark.parametrize("kind", ["full colour", "one scan"])
