@@ -28,7 +28,7 @@ MAX_LINE_DOTS = 1000
 
 _EXTRA_NAME = re.compile("[a-z][a-z0-9_]*")
 
-_ANY_PICTURES = (["csv"], ["folders"], ["names"], ["prepared"])
+_ANY_PICTURES = frozenset({"csv", "folders", "names", "prepared"})
 """Data sets that say how pictures lie, and not which they are."""
 
 
@@ -88,8 +88,8 @@ class DataSettings:
     @property
     def extra_sets(self) -> tuple[str, ...]:
         """What the further sets are called: a known set's own name, else the one given here."""
-        sets = ((name, source.dataset.split()[:1]) for name, source in self.extra.items())
-        return tuple(name if word in ([], *_ANY_PICTURES) else word[0] for name, word in sets)
+        words = ((name, (source.dataset.split() or [""])[0]) for name, source in self.extra.items())
+        return tuple(name if word in {"", *_ANY_PICTURES} else word for name, word in words)
 
 
 @dataclass(frozen=True, slots=True)
