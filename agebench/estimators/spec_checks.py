@@ -9,7 +9,7 @@ import numpy as np
 from agebench.errors import ModelError, inert
 from agebench.estimators.spec_schema import SpecFile
 from agebench.runtimes.base import ModelSource
-from agebench.runtimes.graph_inputs import GraphInput, Size, graph_inputs, output_names
+from agebench.runtimes.graph_inputs import GraphInput, Size, graph_ends
 from agebench.types import FaceFrame, Image
 from agebench.vision.crops import view_patch
 
@@ -28,8 +28,9 @@ def check_graph(source: ModelSource, written: SpecFile, label: str) -> None:
     Raises:
         ModelError: they contradict each other, or the model has another input or several.
     """
-    _check_output(source, written.output.name, label)
-    inputs = graph_inputs(source)
+    ends = graph_ends(source)
+    _check_output(ends.outputs, written.output.name, label)
+    inputs = ends.inputs
     if not inputs:
         return
     found = _the_input(inputs, written.input.name, label)
@@ -45,12 +46,11 @@ def check_graph(source: ModelSource, written: SpecFile, label: str) -> None:
         )
 
 
-def _check_output(source: ModelSource, name: str, label: str) -> None:
+def _check_output(known: Sequence[str], name: str, label: str) -> None:
     """Refuse an output that an ONNX graph does not have; other formats let any layer be asked for.
 
     Of several outputs, one must be named: runtimes give them in orders of their own.
     """
-    known = output_names(source)
     shown = inert(", ".join(known))
     if name and known and name not in known:
         raise ModelError(f"{label} has no output {name!r}, it has {shown:.200}")

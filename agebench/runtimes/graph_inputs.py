@@ -1,4 +1,4 @@
-"""What a model's own files say of its inputs, told before any runtime runs it.
+"""What a model's own files say of its inputs and outputs, told before any runtime runs it.
 
 A runtime that is given pictures of another size may refuse them, or (cv2.dnn does, where a network
 ends in a global pooling) answer without a word.
@@ -36,41 +36,50 @@ class GraphInput:
     type: str = ""
 
 
-def graph_inputs(source: ModelSource) -> Sequence[GraphInput]:
-    """Return the inputs that a model declares; none where its files do not say, or can't be read.
+@dataclass(frozen=True, slots=True)
+class GraphEnds:
+    """What a model declares of what goes in and comes out.
+
+    Attributes:
+        inputs: none where its files do not say, or can't be read.
+        outputs: their names; none but of ONNX, since other formats let any layer be asked for.
+    """
+
+    inputs: Sequence[GraphInput] = ()
+    outputs: Sequence[str] = ()
+
+
+def graph_ends(source: ModelSource) -> GraphEnds:
+    """Return the inputs and outputs that a model declares.
 
     What is wrong with a file is left to the runtime to say.
     """
     if source.kind == "caffe":
-        return _caffe(source.config or "")
+        return GraphEnds(_caffe(source.config or ""))
     if source.kind == "darknet":
-        return _darknet(source.config or "")
+        return GraphEnds(_darknet(source.config or ""))
     try:
         if source.kind == "onnx":
             return _onnx(source.read())
-        return _tensorflow(source.read()) if source.kind == "tensorflow" else ()
+        return GraphEnds(_tensorflow(source.read()) if source.kind == "tensorflow" else ())
     except (DecodeError, OSError):
-        return ()
+        return GraphEnds()
 
 
-def output_names(source: ModelSource) -> Sequence[str]:
-    """Return the names of an ONNX graph's outputs; none for other formats, or a damaged file."""
-    if source.kind != "onnx":
-        return ()
-    try:
-        return [item.name for item in onnx.ModelProto.FromString(source.read()).graph.output]
-    except (DecodeError, OSError):
-        return ()
+def graph_inputs(source: ModelSource) -> Sequence[GraphInput]:
+    """Return the inputs of `graph_ends`."""
+    return graph_ends(source).inputs
 
 
-def _onnx(content: bytes) -> list[GraphInput]:
+def _onnx(content: bytes) -> GraphEnds:
     model = onnx.ModelProto.FromString(content)
     stored = {tensor.name for tensor in model.graph.initializer}
-    return [
+    inputs = [
         GraphInput(item.name, _onnx_shape(item), _onnx_type(item.type.tensor_type.elem_type))
         for item in model.graph.input
         if item.name not in stored
     ]
+    return GraphEnds(inputs, [item.name for item in model.graph.output])
 
 
 def _onnx_shape(item: onnx.ValueInfoProto) -> tuple[Size, ...] | None:
