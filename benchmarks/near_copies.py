@@ -10,7 +10,7 @@ changed in known ways and saved again as JPEG; of each copy it is told whether i
 - by the doctor: perceptual hash, then pixels.
 
 Then pictures that were not trained on are held against all looks: what is called a near copy and
-is not one by pixels.  Last, the pairs that were judged by eye (benchmarks/near_pairs.csv, hashes).
+is not one by pixels.  benchmarks/near_pairs.py has the pairs that were judged by eye.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import argparse
 import hashlib
 import json
 import random
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -191,6 +191,11 @@ def prefix_of(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()[:8]
 
 
+def hashed(samples: Iterable[Sample]) -> list[tuple[bytes, Sample]]:
+    """Return the samples, each with the start of its file's hash."""
+    return [(prefix_of(sample.path), sample) for sample in samples]
+
+
 def agree(copy: Image, like: LooksLike, at_hand: Mapping[bytes, Sample]) -> bool:
     """Tell whether pixels confirm a candidate."""
     return is_copy(copy, read_image(at_hand[like.prefix].path), like.match)
@@ -238,33 +243,29 @@ def recall(
 
 
 def false_alarms(
-    samples: Sequence[Sample],
-    listed: Collection[bytes],
+    samples: Sequence[tuple[bytes, Sample]],
     looks: TrainingLooks,
     at_hand: Mapping[bytes, Sample],
     progress: ProgressStep,
 ) -> dict[str, Any]:
     """Hold pictures that were not trained on against all looks."""
-    pictures, claimed, candidates = 0, 0, 0
+    claimed, candidates = 0, 0
     confirmed, open_ = [], []
-    for done, sample in enumerate(samples, start=1):
-        prefix = prefix_of(sample.path)
-        if prefix not in listed:
-            pictures += 1
-            image = read_image(sample.path)
-            like = looks.like(Query.of(image))
-            here = [item for item in like if item.prefix in at_hand]
-            candidates += bool(like)
-            same = next((item for item in here if agree(image, item, at_hand)), None)
-            if same is not None:
-                confirmed.append(_pair(prefix, same))
-            sure = [item for item in like if item.match.is_sure]
-            claimed += bool(sure)
-            if sure and same is None:
-                open_.append(_pair(prefix, sure[0]) | {"at_hand": sure[0].prefix in at_hand})
+    for done, (prefix, sample) in enumerate(samples, start=1):
+        image = read_image(sample.path)
+        like = looks.like(Query.of(image))
+        here = [item for item in like if item.prefix in at_hand]
+        candidates += bool(like)
+        same = next((item for item in here if agree(image, item, at_hand)), None)
+        if same is not None:
+            confirmed.append(_pair(prefix, same))
+        sure = [item for item in like if item.match.is_sure]
+        claimed += bool(sure)
+        if sure and same is None:
+            open_.append(_pair(prefix, sure[0]) | {"at_hand": sure[0].prefix in at_hand})
         progress("other pictures", done, len(samples))
     return {
-        "pictures": pictures,
+        "pictures": len(samples),
         "with_a_candidate": candidates,
         "confirmed_by_pixels": len(confirmed),
         "called_copies_by_looks_alone": claimed,
@@ -297,8 +298,8 @@ def main() -> None:
     trained = find_hashes(bundled_dir() / MODEL)
     if trained is None or trained.looks is None:
         raise SystemExit(f"{MODEL} comes without looks")
-    samples = open_dataset("utkface", Path(given.root)).samples
-    at_hand = {prefix_of(item.path): item for item in samples}
+    utkface = hashed(open_dataset("utkface", Path(given.root)).samples)
+    at_hand = dict(utkface)
     known = sorted(set(trained.looks.prefixes) & set(at_hand))
     drawn = random.Random(0).sample(known, min(given.originals, len(known)))
     content: dict[str, Any] = describe_call() | {
@@ -311,17 +312,15 @@ def main() -> None:
     with progress_bars() as progress:
         chosen = [(prefix, at_hand[prefix]) for prefix in drawn]
         content["recall"] = recall(chosen, trained.looks, at_hand, progress)
-        sets = {"utkface": samples}
+        sets = {"utkface": utkface}
         for text in given.others:
             name, _, place = text.partition("=")
-            sets[name] = open_dataset(*split_against(place)).samples
+            sets[name] = hashed(open_dataset(*split_against(place)).samples)
         content["others"] = {}
         for name, all_of_it in sets.items():
-            unseen = [s for s in all_of_it if prefix_of(s.path) not in trained.prefixes]
+            unseen = [pair for pair in all_of_it if pair[0] not in trained.prefixes]
             some = random.Random(0).sample(unseen, min(given.held_out, len(unseen)))
-            content["others"][name] = false_alarms(
-                some, trained.prefixes, trained.looks, at_hand, progress
-            )
+            content["others"][name] = false_alarms(some, trained.looks, at_hand, progress)
     write_whole(RESULTS / f"{given.name}.json", json.dumps(content, indent=1) + "\n")
     for row in content["recall"]:
         print(f"{row.pop('change'):34}", *(f"{what} {n:6.1%}" for what, n in row.items()))
