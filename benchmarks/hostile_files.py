@@ -363,7 +363,7 @@ def _toml() -> Iterator[tuple[str, bytes]]:
     whole = SPEC.format(model="model.onnx", config="", runtime="onnxruntime")
     odd: dict[str, str] = {
         "nested": "a = " + "[" * 5000 + "]" * 5000,
-        "a key of dots": ".".join("a" * 1 for _ in range(5000)) + " = 1",
+        "a key of dots": ".".join(["a"] * 5000) + " = 1",
         "a number of 10^5 digits": whole.replace("[32, 32]", "[" + "9" * 100_000 + ", 32]"),
         "size of 2^63": whole.replace("[32, 32]", f"[{2**63}, {2**63}]"),
         "size of 10^5": whole.replace("[32, 32]", "[100000, 100000]"),
