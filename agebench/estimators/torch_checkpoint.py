@@ -11,7 +11,7 @@ from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes, find_h
 from agebench.errors import DeviceError, MissingDependencyError, ModelError, UsageError
 from agebench.estimators.common import BATCH, DECODERS, checked_shares, predictions
 from agebench.protocols import EstimatorSpec, RuntimeInfo
-from agebench.types import LABEL_KINDS, AgePrediction, Crops, WeightsFile
+from agebench.types import AgePrediction, Crops, WeightsFile
 from agebench.weights import sha256_of
 
 if TYPE_CHECKING:
@@ -100,12 +100,7 @@ class TorchCheckpoint:
 
 
 def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> EstimatorSpec:
-    about, settings = saved.about, saved.settings
-    dataset = about.get("dataset", {})
-    split = about.get("split", {})
-    name = str(dataset.get("name", ""))
-    where = f"{split.get('protocol', '')}/{settings.data.train_part}"
-    licence, stated = str(dataset.get("licence", "")), dataset.get("label_kind")
+    settings, licence = saved.settings, saved.fact("dataset", "licence")
     return EstimatorSpec(
         name="torch",
         crop=settings.model.crop,
@@ -113,9 +108,9 @@ def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> Es
         channel_order="bgr",
         bins=settings.model.bins,
         weights=(WeightsFile(path.name, sha256_of(path), licence, "agebench train"),),
-        trained_on=" + ".join((f"{name} {where}".strip(), *settings.data.extra_sets)),
-        trained_sets=tuple(dict.fromkeys(filter(None, (name, *settings.data.extra_sets)))),
-        label_kind=next((kind for kind in LABEL_KINDS if kind == stated), "unknown"),
+        trained_on=saved.trained_on,
+        trained_sets=saved.trained_sets,
+        label_kind=saved.label_kind,
         runtime=info,
         settings={"flip": flip, "missing": "learned"},
         licence=licence,

@@ -27,7 +27,7 @@ from agebench.train.losses import LOSSES, LossSpec
 from agebench.train.model import SCALE, Colours, MultiCropResNet
 from agebench.train.model_settings import ViewSettings
 from agebench.train.networks import AgeNetwork
-from agebench.types import LABEL_KINDS, AgeBins, Crops, Floats, LabelKind
+from agebench.types import AgeBins, Crops, Floats, LabelKind
 from agebench.weights import sha256_of
 
 
@@ -308,15 +308,11 @@ def checkpoint_candidate(path: Path, *, flip: bool = False) -> Candidate:
     """
     saved = read_checkpoint(path)
     model = load_model(saved, str(path))
-    licence = _text(saved.about, "dataset", "licence")
-    seen = (_text(saved.about, "dataset", "name"), _text(saved.about, "split", "protocol"))
-    data = saved.settings.data
+    licence = saved.fact("dataset", "licence")
     about = About(
-        trained_on=" + ".join(
-            (f"{' '.join(filter(None, seen))}: {data.train_part}", *data.extra_sets)
-        ),
-        trained_sets=tuple(dict.fromkeys(filter(None, (seen[0], *data.extra_sets)))),
-        label_kind=_label_kind(_text(saved.about, "dataset", "label_kind")),
+        trained_on=saved.trained_on,
+        trained_sets=saved.trained_sets,
+        label_kind=saved.label_kind,
         licence=licence,
         sources=(SourceFile(path.name, sha256_of(path), licence, "agebench train"),),
         notes=("terms of the training data hold for the weights too",) if licence else (),
@@ -324,14 +320,3 @@ def checkpoint_candidate(path: Path, *, flip: bool = False) -> Candidate:
     loss = LOSSES[saved.settings.loss.name]
     candidate = multi_crop_candidate(model, loss, saved.settings.decode, about, flip=flip)
     return replace(candidate, trained=find_hashes(path, path.parent / RUN_HASHES))
-
-
-def _text(facts: Mapping[str, Any], part: str, key: str) -> str:
-    """Return a text out of a checkpoint's facts, which may be a stranger's; "" without."""
-    table = facts.get(part)
-    value = table.get(key, "") if isinstance(table, dict) else ""
-    return value if isinstance(value, str) else ""
-
-
-def _label_kind(found: str) -> LabelKind:
-    return next((kind for kind in LABEL_KINDS if kind == found), "unknown")

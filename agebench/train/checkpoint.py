@@ -25,6 +25,7 @@ from agebench.places import without_folders
 from agebench.regular import read_regular
 from agebench.train.settings import TrainSettings, settings_from
 from agebench.train.stability import DivergedError
+from agebench.types import LABEL_KINDS, LabelKind, plain
 
 FORMAT = "agebench-train 1"
 LARGEST_BYTES = 8_000_000_000
@@ -50,6 +51,30 @@ class Checkpoint:
     model: Mapping[str, Tensor]
     averaged: Mapping[str, Tensor]
     optimiser: Mapping[str, Tensor]
+
+    def fact(self, part: str, name: str) -> str:
+        """Return a text about the data, such as ("dataset", "name"); "" where none is stated."""
+        value = self.about.get(part, {}).get(name, "")
+        return value if isinstance(value, str) else ""  # the file may be a stranger's
+
+    @property
+    def trained_on(self) -> str:
+        """What its pictures were, in words."""
+        name, protocol = self.fact("dataset", "name"), self.fact("split", "protocol")
+        first = f"{name} {protocol}/{self.settings.data.train_part}".strip()
+        return " + ".join((first, *self.settings.data.extra_sets))
+
+    @property
+    def trained_sets(self) -> tuple[str, ...]:
+        """Names of the sets that its pictures are from, each once."""
+        names = (self.fact("dataset", "name"), *self.settings.data.extra_sets)
+        return tuple(dict.fromkeys(filter(None, names)))
+
+    @property
+    def label_kind(self) -> LabelKind:
+        """How the true ages came about."""
+        stated = self.fact("dataset", "label_kind")
+        return next((kind for kind in LABEL_KINDS if kind == stated), "unknown")
 
     def write(self, path: Path) -> None:
         """Write the file whole or not at all.
@@ -81,8 +106,6 @@ class Checkpoint:
 
 def plain_settings(settings: TrainSettings) -> dict[str, Any]:
     """Return settings as JSON can hold them; `settings_from` reads them back."""
-    from agebench.types import plain
-
     values: dict[str, Any] = plain(settings)
     return values
 
