@@ -25,6 +25,7 @@ def _content(make_result: Make) -> dict[str, Any]:
     return make_result(both, true.tolist(), attributes=sexes)
 
 
+@pytest.mark.extra
 def test_the_card_has_the_figures_of_every_result(make_result: Make, write_result: Write) -> None:
     yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
     first, second = _content(make_result), _content(make_result)
@@ -70,6 +71,7 @@ def test_a_model_is_found_by_its_file(
         assert sentence in capsys.readouterr().err
 
 
+@pytest.mark.extra
 def test_hostile_names_are_names_in_a_card(write_result: Write) -> None:
     yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
     name = '"\n---\n# x: <script>alert(1)</script>\x1b[31m'

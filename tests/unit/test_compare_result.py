@@ -28,6 +28,8 @@ from tests.unit.scripts import load_script
 mpl_figure = pytest.importorskip("matplotlib.figure", reason="needs the extra 'notebook'")
 pd = pytest.importorskip("pandas", reason="needs the extra 'notebook'")
 
+pytestmark = pytest.mark.extra
+
 ROOT = Path(__file__).parents[2]
 AGES = np.arange(1.0, 61.0)
 

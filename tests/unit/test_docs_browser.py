@@ -49,6 +49,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_pages_fit_and_can_be_read(dark: bool, site: Path, tmp_path: Path) -> None:
@@ -63,6 +64,7 @@ def test_pages_fit_and_can_be_read(dark: bool, site: Path, tmp_path: Path) -> No
     assert sum(one["coloured"] for one in seen) > 50
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 def test_search_works_from_the_disk(site: Path, tmp_path: Path) -> None:
     (seen,) = look_at([site / "api.html"], SEARCH, tmp_path, widths=[820])

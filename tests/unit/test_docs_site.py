@@ -46,6 +46,7 @@ def _pages() -> list[Path]:
     return sorted(path for path in [*DOCS.glob("*.md"), *outside] if path.suffix == ".md")
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize("page", _pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_site_shows_what_commonmark_does(page: Path) -> None:
     """Python-Markdown reads lists otherwise than every place where people read these pages."""
@@ -93,6 +94,7 @@ def test_links_lead_to_where_pages_lie_on_the_site(page: str, link: str, expecte
     assert found == f"[a]({expected})"
 
 
+@pytest.mark.extra
 def test_every_page_is_in_the_menu() -> None:
     yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
     settings = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
@@ -252,6 +254,7 @@ def test_the_settings_of_the_quick_start_are_settings(tmp_path: Path) -> None:
     assert settings.rounds == tomllib.loads(text)["rounds"]
 
 
+@pytest.mark.extra
 def test_the_citation_is_of_this_version() -> None:
     yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import configparser
 import re
 import subprocess
@@ -142,3 +143,24 @@ def test_a_missing_onnxruntime_is_one_sentence(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "onnxruntime can't be imported: libcudart is not there" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+EXTRAS_OF_OURS = re.compile(
+    r"importorskip\('(av|h5py|ipykernel|markdown|mkdocs|nbclient|pandas|pillow_heif|ray|yaml)\b"
+)
+"""What comes with no extra that README's tests install."""
+
+
+def test_tests_that_need_another_extra_are_marked_so_that_somebody_runs_them() -> None:
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        text = path.read_text(encoding="utf-8")
+        if "\npytestmark = pytest.mark.extra\n" in text:
+            continue
+        for node in ast.parse(text).body:
+            if not EXTRAS_OF_OURS.search(ast.unparse(node)):
+                continue
+            where = f"{path.name}, line {node.lineno}"
+            assert isinstance(node, ast.FunctionDef), where
+            marks = {ast.unparse(item) for item in node.decorator_list}
+            helper = not node.name.startswith("test_")
+            assert helper or marks & {"pytest.mark.extra", "pytest.mark.shared"}, where

@@ -115,6 +115,7 @@ def test_a_schema_needs_the_types_of_kept_columns() -> None:
         function.schema({})
 
 
+@pytest.mark.extra
 def test_data_frames_as_spark_hands_them_over(pictures: list[str]) -> None:
     pd = pytest.importorskip("pandas", reason="needs pandas (pip install agebench[ray])")
     function = PredictBatch("constant years=30", detector="haar", picture="path", keep=("id",))
@@ -130,6 +131,7 @@ def test_data_frames_as_spark_hands_them_over(pictures: list[str]) -> None:
     assert second["years"].isna().all()
 
 
+@pytest.mark.extra
 def test_the_documented_example_of_ray_runs(pictures: list[str], tmp_path: Path) -> None:
     pytest.importorskip("ray.data", reason="needs Ray (pip install agebench[ray])")
     text = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")

@@ -93,6 +93,7 @@ def test_avif_without_its_library_says_what_to_install(monkeypatch: pytest.Monke
         decode_image(data, "a.avif")
 
 
+@pytest.mark.extra
 def test_heic_is_read_with_its_extra() -> None:
     heif = pytest.importorskip("pillow_heif")
     heif.register_heif_opener()

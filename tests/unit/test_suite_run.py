@@ -281,6 +281,7 @@ def test_in_parts_it_is_the_same_suite(suite: Path) -> None:
     assert _page(outcome) == _page(whole)
 
 
+@pytest.mark.extra
 @pytest.mark.slow
 def test_the_documented_example_of_ray_makes_the_same_page(suite: Path) -> None:
     pytest.importorskip("ray", reason="needs Ray (pip install agebench[ray])")

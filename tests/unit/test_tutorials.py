@@ -65,6 +65,7 @@ def action() -> dict[str, Any]:
     return content
 
 
+@pytest.mark.extra
 def test_the_action_is_whole_and_its_example_fits(action: dict[str, Any]) -> None:
     yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
     assert action["runs"]["using"] == "composite"

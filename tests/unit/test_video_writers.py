@@ -27,6 +27,7 @@ def _write(path: Path, frames: int = 12) -> None:
             sink.write(frame)
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize(("name", "codec"), [("v.mp4", "h264"), ("v.webm", "vp9")])
 def test_browsers_can_play_what_pyav_writes(name: str, codec: str, tmp_path: Path) -> None:
     av = pytest.importorskip("av", reason="needs the extra 'video'")

@@ -114,6 +114,7 @@ def _same_pads(size: int, window: int, stride: int) -> tuple[int, int]:
     return lacking // 2, lacking - lacking // 2
 
 
+@pytest.mark.extra
 def test_a_functional_model_of_keras_equals_its_formula(tmp_path: Path) -> None:
     """Strided "same" convolutions pad more at the end; padded means count what lies inside."""
     random = np.random.default_rng(5)
@@ -157,6 +158,7 @@ def test_a_functional_model_of_keras_equals_its_formula(tmp_path: Path) -> None:
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
+@pytest.mark.extra
 def test_a_spec_file_takes_a_keras_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AGEBENCH_CACHE", str(tmp_path / "cache"))
     layers = [
@@ -176,6 +178,7 @@ def test_a_spec_file_takes_a_keras_file(tmp_path: Path, monkeypatch: pytest.Monk
         assert [item.file for item in weights] == ["net.h5"]
 
 
+@pytest.mark.extra
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
@@ -193,6 +196,7 @@ def test_what_is_not_converted_is_named(
         keras_model(read_keras(path, path.read_bytes()))
 
 
+@pytest.mark.extra
 def test_what_is_no_keras_file(tmp_path: Path) -> None:
     pytest.importorskip("h5py", reason="Keras's files need h5py")
     for content in (b"", b"\x89HDF\r\n\x1a\n" + b"\0" * 50, b"junk" * 99):
