@@ -160,7 +160,8 @@ class _Reading:
             answers += [] if answer is None else [answer]
         self._require_one(others)
         if not answers:
-            why = problems[0] if problems else f"{without_age} rows without an age"
+            rows_without = f"{without_age} rows without an age" if without_age else ""
+            why = problems[0] if problems else rows_without or "it has a heading line and no rows"
             raise UsageError(f"{str(self._file)!r} holds no answer: {why}")
         return AnswerTable(tuple(answers), tuple(problems), without_age, self._notes())
 

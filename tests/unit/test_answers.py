@@ -94,7 +94,7 @@ def test_rows_that_say_nothing_are_listed(row: str, said: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "options", "error", "said"),
     [
-        ("path,age\n", {}, UsageError, "holds no answer"),
+        ("path,age\n", {}, UsageError, "holds no answer: it has a heading line and no rows"),
         ("path,age\na.png,\n", {}, UsageError, "1 rows without an age"),
         ("path,guess\na.png,3\n", {}, DatasetError, "must name the columns"),
         ("path,low\na.png,3\n", {}, UsageError, "expected a column 'age', or low and high"),
