@@ -61,6 +61,7 @@ class _Find:
     ) -> None:
         self._answered, self._hashes, self._near = answered, hashes, near
         self._likely = frozenset(() if near is None else near.names)
+        self._told = hashes is not None and bool(hashes.near_copies)
         self._seen: list[str] = []
         self._copies: set[str] = set()
         self._rows = np.zeros(len(answered), np.bool_)
@@ -72,16 +73,16 @@ class _Find:
     def look(self, row: int, image: Mapping[str, Any]) -> None:
         if not self._answered[row]:
             return
-        name = image["image"]
-        if self._hashes is not None and self._hashes.contains(image["sha256"]):
+        name, hashes = image["image"], self._hashes
+        if hashes is not None and hashes.contains(image["sha256"]):
             self._seen.append(name)
             self._rows[row] = True
-        if name in self._likely:
+        elif name in self._likely or (hashes is not None and hashes.has_near_copy(image["sha256"])):
             self._copies.add(name)
             self._rows[row] = True
 
     def known(self) -> Known:
         near = self._near
-        if near is not None:
-            near = replace(near, names=tuple(name for name in near.names if name in self._copies))
+        if near is not None or self._told:
+            near = replace(near or NearCopies(), names=tuple(sorted(self._copies)))
         return Known(None if self._hashes is None else tuple(self._seen), near, self._rows)

@@ -64,6 +64,8 @@ class TrainingHashes:
         what: where they are from, such as "utkface-full/train".
         prefixes: the first eight bytes of each sha256.
         looks: what the pictures look like; None where that is not known.
+        near_copies: the first eight bytes of each sha256 of pictures that are not in the set but
+            known to be near copies of some that are; they are not written to files.
 
     >>> trained = TrainingHashes.of("mine/train", ["ab" * 32])
     >>> trained.contains("ab" * 32), trained.contains("cd" * 32)
@@ -73,15 +75,22 @@ class TrainingHashes:
     what: str
     prefixes: frozenset[bytes]
     looks: TrainingLooks | None = field(default=None, compare=False)
+    near_copies: frozenset[bytes] = frozenset()
 
     @staticmethod
-    def of(what: str, sha256: Iterable[str]) -> TrainingHashes:
+    def of(what: str, sha256: Iterable[str], near_copies: Iterable[str] = ()) -> TrainingHashes:
         """Make the set from full hashes, 64 hex digits each.
+
+        Args:
+            what: where the pictures are from.
+            sha256: of the pictures.
+            near_copies: of others that are known to be near copies.
 
         Raises:
             ValueError: one is no such hash.
         """
-        return TrainingHashes(what, frozenset(map(_prefix, sha256)))
+        near = frozenset(map(_prefix, near_copies))
+        return TrainingHashes(what, frozenset(map(_prefix, sha256)), near_copies=near)
 
     def __len__(self) -> int:
         return len(self.prefixes)
@@ -93,6 +102,14 @@ class TrainingHashes:
             ValueError: `sha256` is no such hash.
         """
         return _prefix(sha256) in self.prefixes
+
+    def has_near_copy(self, sha256: str) -> bool:
+        """Tell whether the picture with this hash (64 hex digits) is a near copy that is known.
+
+        Raises:
+            ValueError: `sha256` is no such hash.
+        """
+        return _prefix(sha256) in self.near_copies
 
     @property
     def body_sha256(self) -> str:

@@ -9,8 +9,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, Self
 
+from agebench.datasets.training_hashes import TrainingHashes
 from agebench.errors import UsageError
-from agebench.estimators.answers_table import Answer, AnswerTable, read_answers
+from agebench.estimators.answers_table import SEEN, Answer, AnswerTable, read_answers
 from agebench.protocols import EstimatorSpec
 from agebench.types import (
     AgePrediction,
@@ -81,6 +82,19 @@ class AnswersFile:
     def spec(self) -> EstimatorSpec:
         """See `agebench.protocols.Estimator.spec`."""
         return self._spec
+
+    def training_hashes(self) -> TrainingHashes | None:
+        """Return the pictures that the rows say were trained on; None where nothing is known.
+
+        That none was trained on is known where every row with an age says so.
+        """
+        told: dict[str, set[str]] = {seen: set() for seen in ("", *SEEN)}
+        for answer in self._table.answers:
+            told[answer.seen].add(answer.sha256)
+        if not (told["yes"] or told["near"]) and told[""]:
+            return None
+        what = f"seen_in_training of {self._file}"
+        return TrainingHashes.of(what, told["yes"], near_copies=told["near"])
 
     def predict(self, crops: Crops, /) -> list[AgePrediction]:
         """Refuse: there is no model behind the answers.

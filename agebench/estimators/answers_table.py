@@ -29,6 +29,10 @@ PERCENTILES: Mapping[int, tuple[str, str]] = {
 }
 """Which percentiles are the ends of the interval that holds so many per cent."""
 
+SEEN = ("yes", "near", "no")
+"""What a column "seen_in_training" may say, as that of a predictions.csv does."""
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PERCENTILE = re.compile(r"p[0-9]{1,2}(?:\.[0-9]+)?")
 
 
@@ -43,6 +47,9 @@ class Answer:
         intervals: by per cent of cases that they should hold, low and high in years.
         seconds: what the answer took; None where it is not said.
         box_xyxy: where the face is; None where it is not said.
+        seen: whether whoever answered was trained on the picture's very bytes, "yes", on a "near"
+            copy, or on neither, "no"; "" where it is not said.
+        sha256: of the picture's file, 64 hex digits; stated where it was trained on, else "".
     """
 
     line: int
@@ -51,6 +58,8 @@ class Answer:
     intervals: Mapping[int, tuple[float, float]]
     seconds: float | None = None
     box_xyxy: Box | None = None
+    seen: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +211,8 @@ class _Reading:
         intervals = {level: pair for level, pair in given.items() if pair is not None}
         if columns.level is not None and ends is not None:
             intervals[columns.level] = ends
-        return Answer(row.line, written, years, intervals, _seconds(cells), self._box(cells))
+        seconds, box = _seconds(cells), self._box(cells)
+        return Answer(row.line, written, years, intervals, seconds, box, *_seen(cells))
 
     def _box(self, cells: Mapping[str, str]) -> Box | None:
         texts = [cells[name] for name in self._columns.box if name in cells]
@@ -229,6 +239,22 @@ class _Reading:
         if unused:
             notes.append(f"percentiles that end none of the intervals: {', '.join(unused)}")
         return tuple(notes)
+
+
+def _seen(cells: Mapping[str, str]) -> tuple[str, str]:
+    """Return whether the picture was trained on, and the hash by which it is known then."""
+    seen = cells.get("seen_in_training", "")
+    if seen and seen not in SEEN:
+        known = ", ".join(SEEN)
+        raise ValueError(f"seen_in_training {shown(seen)}: expected one of {known}, or nothing")
+    if seen in ("", "no"):
+        return seen, ""
+    sha256 = cells.get("sha256", "").lower()
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(
+            f"sha256 {shown(sha256)} of a picture that was trained on: expected 64 hex digits"
+        )
+    return seen, sha256
 
 
 def _number(name: str, text: str) -> float:

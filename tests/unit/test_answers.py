@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -198,6 +200,66 @@ def test_exported_answers_give_the_very_same_figures(tmp_path: Path) -> None:
         assert result.estimators[0].latency == {}
     assert alone.about["detector"]["chosen_because"].startswith("nobody looks at the pictures")
     assert report_on(read_result(tmp_path / "alone")).is_file()
+
+
+def table_of(folder: Path, seen: Sequence[str]) -> str:
+    """Write answers as a predictions.csv has them, one per picture of `AGES`."""
+    rows = ["image,estimator,predicted_years,sha256,seen_in_training"]
+    for name, word in zip(AGES, seen, strict=True):
+        sha256 = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+        rows.append(f"{name},cheat,{AGES[name]},{sha256.upper()},{word}")
+    return f"answers:{write(folder, chr(10).join(rows))}"
+
+
+@pytest.mark.parametrize(
+    ("seen", "trained_on", "reason"),
+    [
+        (("yes", "no", "near", "yes"), "", "trained on 2 of its 4 pictures and near copies of 1"),
+        (("no", "no", "near", "no"), "", "trained on near copies of 1 of its 4 pictures"),
+        (("no", "no", "no", "no"), "FG-NET", ""),
+        (("no", "no", "no", ""), "FG-NET", "its makers trained on FG-NET"),
+        (("", "", "", ""), "FG-NET", "its makers trained on FG-NET"),
+    ],
+)
+def test_answers_do_not_lose_what_was_trained_on(
+    tmp_path: Path, seen: Sequence[str], trained_on: str, reason: str
+) -> None:
+    listed = load(pictures(tmp_path, AGES))
+    listed = replace(listed, spec=replace(listed.spec, name="fgnet"))
+    answers = f"{table_of(tmp_path, seen)} trained_on='{trained_on}'"
+    for detector in (None, Middle()):
+        result = compare([answers], listed, detector=detector, settings=QUIET)
+        assert result.estimators[0].contamination.removesuffix(" more") == reason
+    assert result.content()["estimators"][0]["contamination"] == (
+        result.estimators[0].contamination or None
+    )
+
+
+def test_predictions_that_are_scored_again_have_the_same_marks(tmp_path: Path) -> None:
+    listed = load(pictures(tmp_path, AGES))
+    first = table_of(tmp_path, ("yes", "no", "near", "no"))
+    compare([first], listed, detector=Middle(), out=tmp_path / "out", settings=QUIET)
+    table = tmp_path / "out" / "predictions.csv"
+    again = compare([f"answers:{table}"], listed, settings=QUIET)
+    (item,) = again.content()["estimators"]
+    seen = item["seen_in_training"]
+    assert (seen["images"], seen["near_copies"]["images"]) == (["a.png"], ["sub/ccc.png"])
+    assert item["contamination"] == "trained on 1 of its 4 pictures and near copies of 1 more"
+
+
+@pytest.mark.parametrize(
+    ("sha256", "seen", "problem"),
+    [
+        ("none", "yes", "sha256 'none' of a picture that was trained on: expected 64 hex digits"),
+        ("", "near", "sha256 '' of a picture that was trained on: expected 64 hex digits"),
+        ("", "true", "seen_in_training 'true': expected one of yes, near, no, or nothing"),
+    ],
+)
+def test_what_was_trained_on_is_refused_where_it_can_t_be_told(
+    tmp_path: Path, sha256: str, seen: str, problem: str
+) -> None:
+    rows = f"image,age,sha256,seen_in_training\na.png,10,{sha256},{seen}\nb.png,20,,\n"
+    assert read_answers(write(tmp_path, rows)).problems == (f"line 2: {problem}",)
 
 
 def test_answers_beside_an_estimator_are_scored_on_the_same_faces(tmp_path: Path) -> None:
