@@ -178,9 +178,9 @@ def busy_lines(machine: Mapping[str, Any]) -> list[str]:
     Args:
         machine: with the fields of `agebench.bench.busy.Busyness` as they are written down.
     """
-    before, after = machine["load_average_before"], machine["load_average_after"]
-    others, words = machine["others_processors"], []
-    if before is not None and after is not None:
+    before, after = machine.get("load_average_before"), machine.get("load_average_after")
+    others, words = machine.get("others_processors"), []
+    if before and after:
         words.append(f"load average (1 min) before {before[0]:.2f}, after {after[0]:.2f}")
     if others is not None:
         words.append(f"other processes kept {others:.2f} processors")

@@ -291,16 +291,13 @@ _RATIO = record(
 )
 
 _CONTROL = record({"name": filled, "ratio": number(0), "interval": maybe(listed(number(1e-9), 2))})
-_TIMING = record(
-    {
-        "comparisons": listed(_RATIO),
-        "control": maybe(_CONTROL),
-        "load_average_before": maybe(listed(number(0), 3)),
-        "load_average_after": maybe(listed(number(0), 3)),
-        "others_processors": maybe(number(0)),
-        "too_busy": text,
-    }
-)
+_BUSYNESS = {
+    "load_average_before": maybe(listed(number(0), 3)),
+    "load_average_after": maybe(listed(number(0), 3)),
+    "others_processors": maybe(number(0)),
+    "too_busy": text,
+}
+_TIMING = record({"comparisons": listed(_RATIO), "control": maybe(_CONTROL), **_BUSYNESS})
 
 RESULT = record(
     {
@@ -342,7 +339,8 @@ BENCH = record(
         "created": text,
         "command": listed(text),
         "environment": ENVIRONMENT,
-        "machine": record({"devices": listed(text), "threads": COUNT}),
+        # Files of version 1 lack the rest.
+        "machine": record({"devices": listed(text), "threads": COUNT}, _BUSYNESS),
         "faces": record({"origin": text}),
         "estimators": listed(_SWEPT, most=MOST_ESTIMATORS),
         "comparisons": listed(_RATIO),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agebench import __version__
+from agebench.bench.speed_tables import busy_lines
 from agebench.report import facts
 from agebench.report.changes import Change, changes
 from agebench.report.figures import Figure, Legend, drawn, legend
@@ -216,6 +217,8 @@ def _sweep(sweep: SweepFile, joined: Joined, position: int) -> Iterator[Section]
         f"Measured {content['created'][:10]} on {devices} of {machine['processor']}, "
         f"{counted(content['machine']['threads'], 'thread')}; faces: {content['faces']['origin']}."
     ]
+    if content["machine"].get("too_busy"):
+        words += busy_lines(content["machine"])
     keys = [(key(style), name) for name, style in looks(sweep, joined).items()]
     figures, grids = sweep_figures(sweep, joined), sweep_grids(sweep, joined)
     name = f"sweep-{position + 1}"

@@ -348,14 +348,13 @@ def test_under_research_terms_no_picture_is_shown(
     assert 'src="data:image' not in text
 
 
-def test_a_batch_sweep_is_shown_beside_a_result(
-    write_result: Write, make_result: Make, tmp_path: Path
-) -> None:
-    sweep = {
+def _sweep(environment: object) -> dict[str, Any]:
+    """Return what a file of version 1 holds, from before it said how busy the machine was."""
+    return {
         "schema_version": 1,
         "created": "2026-01-02",
         "command": [],
-        "environment": make_result()["environment"],
+        "environment": environment,
         "machine": {"devices": ["a <GPU>"], "threads": 2},
         "faces": {"origin": "generated"},
         "estimators": [
@@ -376,6 +375,12 @@ def test_a_batch_sweep_is_shown_beside_a_result(
         ],
         "comparisons": [],
     }
+
+
+def test_a_batch_sweep_is_shown_beside_a_result(
+    write_result: Write, make_result: Make, tmp_path: Path
+) -> None:
+    sweep = _sweep(make_result()["environment"])
     path = tmp_path / "bench.json"
     path.write_text(json.dumps(sweep), encoding="utf-8")
     results, sweeps = read_files([write_result(), path])
@@ -450,6 +455,30 @@ def test_how_many_people_there_are_stands_beside_every_number_of_pictures(
             "36",
             "12",
         ]
+
+
+def test_a_sweep_of_a_busy_machine_says_so(
+    write_result: Write, make_result: Make, tmp_path: Path
+) -> None:
+    sweep = _sweep(make_result()["environment"])
+    sweep["schema_version"] = 2
+    path = tmp_path / "bench.json"
+    for others, too_busy in ((0.01, ""), (1.5, "the machine was too busy")):
+        sweep["machine"] |= {
+            "load_average_before": None,
+            "load_average_after": None,
+            "others_processors": others,
+            "too_busy": too_busy,
+        }
+        path.write_text(json.dumps(sweep), encoding="utf-8")
+        results, sweeps = read_files([write_result(), path])
+        text = page.render(join(results), None, sweeps).split('<section id="sweep-1">')[1]
+        assert ("other processes kept 1.50 processors." in text) is bool(too_busy)
+        assert ("The machine was BUSY" in text) is bool(too_busy)
+    sweep["machine"]["too_busy"] = 3
+    path.write_text(json.dumps(sweep), encoding="utf-8")
+    with pytest.raises(AgebenchError, match=r"machine\.too_busy"):
+        read_files([path])
 
 
 def test_a_busy_machine_is_told_of_on_the_page_and_in_markdown(
