@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -118,12 +118,14 @@ class BoardModel:
         title: what the page calls it.
         cells: by the set's key and the variant.
         missing: why a set's cell is empty, by the set's key.
+        suspected: by the set's key, why it is thought to have been trained on it; nobody says so.
     """
 
     name: str
     title: str
     cells: Mapping[tuple[str, str], BoardCell]
     missing: Mapping[str, str] = field(default_factory=dict)
+    suspected: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def spec(self) -> Mapping[str, Any] | None:
@@ -179,8 +181,9 @@ def read_board(folder: str | Path) -> Board:
             models.append(BoardModel(entry["name"], entry["title"], {}, entry["missing"]))
             continue
         path = root / MODELS / Path(f"{entry['file']}.json").name
-        model = read_model(path, sets, changed, entry["missing"])
-        models.append(model)
+        model = read_model(path, sets, changed)
+        suspected = entry.get("suspected", {})
+        models.append(replace(model, missing=entry["missing"], suspected=suspected))
     times = root / TIMES_FILE
     return Board(
         title=listed["title"],
@@ -261,10 +264,7 @@ def _codes(group: Mapping[str, Any], count: int) -> npt.NDArray[np.int64]:
 
 
 def read_model(
-    path: Path,
-    sets: Mapping[str, BoardSet],
-    changed: Mapping[str, BoardSet],
-    missing: Mapping[str, str] | None = None,
+    path: Path, sets: Mapping[str, BoardSet], changed: Mapping[str, BoardSet]
 ) -> BoardModel:
     """Read a model's file, and match it with the sets; cells of sets that are not there are left.
 
@@ -285,7 +285,7 @@ def read_model(
         except (ValueError, IndexError) as error:
             called = " ".join(filter(None, place))
             raise AgebenchError(f"{path}, {called}: {error}") from error
-    return BoardModel(content["model"], content["title"], cells, missing or {})
+    return BoardModel(content["model"], content["title"], cells)
 
 
 def _cell(cell: Mapping[str, Any], content: Mapping[str, Any], pictures: BoardSet) -> BoardCell:

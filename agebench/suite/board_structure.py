@@ -128,7 +128,8 @@ BOARD = record(
         "empty_sets": listed(record({"key": key, "title": filled}), most=MOST_PARTS),
         "models": listed(
             record(
-                {"name": filled, "title": filled, "file": maybe(filled), "missing": mapping(text)}
+                {"name": filled, "title": filled, "file": maybe(filled), "missing": mapping(text)},
+                {"suspected": mapping(filled)},
             ),
             most=MOST_ESTIMATORS,
         ),

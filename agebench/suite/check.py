@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from agebench.report.words import counted, number
 from agebench.suite.board import BoardCell, BoardSet, read_board, read_file, read_model
 from agebench.suite.board_structure import MODEL
 from agebench.suite.compact import stated_figures
-from agebench.suite.standing import set_standing
+from agebench.suite.standing import SUSPECTED, set_standing
 
 TOLERANCE = 1e-6
 """By how much a stated figure may differ from what the ages give."""
@@ -79,7 +79,9 @@ def check_submission(file: Path, board_folder: Path) -> Checked:
     board = read_board(board_folder)
     sets = {item.key: item for item in board.sets}
     content = read_file(file, MODEL)
-    model = read_model(file, sets, board.changed)
+    read = read_model(file, sets, board.changed)
+    listed = {item.name: item.suspected for item in board.models}
+    model = replace(read, suspected=listed.get(read.name, {}))
     problems, notes, cells = [], [], []
     unknown = sorted({cell["set"] for cell in content["cells"]} - set(sets))
     if unknown:
@@ -92,6 +94,8 @@ def check_submission(file: Path, board_folder: Path) -> Checked:
         problems += [f"{called}: {line}" for line in _differences(pictures, cell)]
         notes += [f"{called}: {line}" for line in _notable(pictures, cell)]
         rank = None
+        if not variant and key in model.suspected:
+            notes.append(f"{key}: {SUSPECTED}: {model.suspected[key]}")
         if not variant:
             others = [item for item in board.models if item.name != model.name]
             standing = set_standing(pictures, [*others, model]).models.get(model.name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from agebench.datasets.comparability import LABEL_WORDS
 from agebench.report.escaping import markdown
@@ -23,6 +23,7 @@ from agebench.suite.tables import (
     label_words,
     model_grid,
     overview,
+    remembered,
     set_grid,
 )
 from agebench.suite.times import in_usual_runtime, usual_runtime
@@ -38,6 +39,12 @@ HOW = (
     "any other is judged by the sets that its makers name.",
     "Errors are over the pictures that every ranked model gave an age for. A model that gave an "
     "age for fewer than half of them stands apart, with its own pictures.",
+)
+
+DOUBT = (
+    "A question mark: who keeps this leaderboard suspects that the model was trained on that set, "
+    "for the reason that stands at the figure. Nobody has shown it or said so; the figure is "
+    "there, and has no rank."
 )
 
 
@@ -58,7 +65,7 @@ def as_html(board: Board, reports: Sequence[tuple[str, str]] = ()) -> str:
         answer=answers(board, found),
         overview=overview(board, found),
         kinds=[(at + 1, label_words(one.pictures)) for at, one in enumerate(found)],
-        how=HOW,
+        how=_how(found),
         sections=list(_sections(board, found)),
         reports=reports,
     )
@@ -90,8 +97,24 @@ def answers(board: Board, found: Sequence[SetStanding]) -> list[str]:
         shared = "" if len(best) == 1 else ", which can't be told apart"
         ends = f"{number(min(errors))}" + (f" to {number(max(errors))}" if len(best) > 1 else "")
         of = "" if len(one.models) == len(titles) else f", of {len(one.models)} models measured"
-        lines.append(f"{one.pictures.title}{of}: {names}, {ends} years{shared}.")
+        doubted = _doubted(one, titles)
+        lines.append(f"{one.pictures.title}{of}: {names}, {ends} years{shared}.{doubted}")
     return lines
+
+
+def _doubted(one: SetStanding, titles: Mapping[str, str]) -> str:
+    """Return who has no rank on suspicion alone, and would perhaps have the first."""
+    told = [
+        f"{titles[name]} ({number(standing.error_years)})"
+        for name, standing in one.models.items()
+        if standing.suspected
+    ]
+    return f" Not ranked, on suspicion: {', '.join(told)}." if told else ""
+
+
+def _how(found: Sequence[SetStanding]) -> Sequence[str]:
+    doubts = any(standing.suspected for one in found for standing in one.models.values())
+    return (*HOW, DOUBT) if doubts else HOW
 
 
 def _error_on(one: SetStanding) -> Callable[[str], float]:
@@ -104,8 +127,8 @@ def _sections(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
         yield Section(
             f"set-{one.pictures.key}", one.pictures.title, _about(one), grids=[set_grid(board, one)]
         )
-    yield from _robustness(board)
-    grids = fairness_grids(board)
+    yield from _robustness(board, found)
+    grids = fairness_grids(board, found)
     if grids:
         yield Section(
             "fairness",
@@ -174,16 +197,25 @@ def _about(one: SetStanding) -> list[str]:
     return words
 
 
-def _robustness(board: Board) -> Iterator[Section]:
+def _robustness(board: Board, standing: Sequence[SetStanding]) -> Iterator[Section]:
     found = [chart for chart in charts(board) if chart.lines]
     if not found:
         return
+    titles = {model.name: model.title for model in board.models}
     words = [
         "The face is found in the untouched picture; then the picture is changed, so that the "
         "figures are of the models and not of the detector. Lines up: 95 % intervals. The tables "
         "say how much larger the error becomes on the same pictures, with the 95 % interval of "
         "that: where the interval holds 0, nothing is shown to be lost."
     ]
+    asked = {(chart.pictures.key, line.model) for chart in found for line in chart.lines}
+    for one in standing:
+        known = [titles[name] for name in remembered(one) if (one.pictures.key, name) in asked]
+        if known:
+            words.append(
+                f"Trained on {one.pictures.title}, or suspected of it: {', '.join(known)}. Their "
+                "figures say what a change costs, and not how good they are."
+            )
     figures = [chart_figure(board, chart) for chart in found]
     grids = [cost_grid(board, chart) for chart in found]
     yield Section(
@@ -211,7 +243,7 @@ def as_markdown(board: Board) -> str:
         markdown(lead(board)),
         *(markdown(line) for line in answers(board, found)),
         markdown_table(grid),
-        *map(markdown, HOW),
+        *map(markdown, _how(found)),
         *(
             f"**{markdown(one.pictures.title)}.** {markdown(' '.join(_about(one)))}"
             for one in found

@@ -17,6 +17,28 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 
 @dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A model may have been trained on pictures of some sets, though nobody says so.
+
+    Attributes:
+        sets: keys of the sets.
+        why: what speaks for it, in words; the page shows them.
+
+    Raises:
+        ValueError: it is of no set, or gives no reason.
+    """
+
+    sets: tuple[str, ...]
+    why: str
+
+    def __post_init__(self) -> None:
+        if not self.sets:
+            raise ValueError("sets: expected the key of at least one set, got none")
+        if not self.why.strip():
+            raise ValueError("why: expected a reason in words, got an empty text")
+
+
+@dataclass(frozen=True, slots=True)
 class PlannedContender:
     """A model that takes part.
 
@@ -24,20 +46,28 @@ class PlannedContender:
         model: its reference, as on the command line, options included.
         title: what the page calls it; the reference if not given.
         sets: keys of the sets that it is measured on; all if not given.
+        suspected: sets that it is not ranked on, each for a reason that is shown.
 
     Raises:
-        ValueError: the reference is malformed.
+        ValueError: the reference is malformed, or a set is suspected twice or not one of `sets`.
     """
 
     model: str
     title: str = ""
     sets: tuple[str, ...] | None = None
+    suspected: tuple[Suspicion, ...] = ()
 
     def __post_init__(self) -> None:
         try:
             parse_reference(self.model)
         except UsageError as error:
             raise ValueError(str(error)) from error
+        suspected = [key for one in self.suspected for key in one.sets]
+        for key in suspected:
+            if suspected.count(key) > 1:
+                raise ValueError(f"suspected: set {key!r} is given twice: give it once")
+            if self.sets is not None and key not in self.sets:
+                raise ValueError(f"suspected: the model is not measured on {key!r}")
 
     @property
     def name(self) -> str:
@@ -174,6 +204,8 @@ class SuitePlan:
         _require_distinct("sets", keys)
         for one in self.contenders:
             _require_known(f"sets of {one.name!r}", one.sets or (), keys)
+            for doubt in one.suspected:
+                _require_known(f"suspected sets of {one.name!r}", doubt.sets, keys)
         axes = [("times", self.times.contenders)] if self.times else []
         if self.robustness is not None:
             _require_known("robustness.sets", self.robustness.sets, keys)

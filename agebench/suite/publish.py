@@ -91,8 +91,14 @@ def write_board(
             for item in mine
             if item.kept is None and not item.cell.variant
         }
-        entry = {"name": contender.name, "title": contender.title or contender.name}
-        listed.append({**entry, "file": name if there else None, "missing": missing})
+        entry: dict[str, Any] = {
+            "name": contender.name,
+            "title": contender.title or contender.name,
+            "file": name if there else None,
+            "missing": missing,
+        }
+        doubts = {key: doubt.why for doubt in contender.suspected for key in doubt.sets}
+        listed.append({**entry, "suspected": doubts} if doubts else entry)
         if there:
             files[f"{MODELS}/{name}.json"] = joined_cells(contender.title, there)
     keys = [item.key for item in plan.sets if f"{SETS}/{item.key}.json" in files]

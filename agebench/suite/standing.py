@@ -7,7 +7,7 @@ leaderboard and the full report of the same results say the same.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,6 +18,8 @@ from agebench.intervals import Interval, mean_interval, people_in
 from agebench.metrics import common_pictures
 from agebench.suite.board import Board, BoardCell, BoardModel, BoardSet
 from agebench.types import Floats
+
+SUSPECTED = "suspected to have been trained on it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Standing:
         rank: 1 and how many models have been shown to be better; None for one that is not ranked.
         why_unranked: why; "" for one that is.
         contaminated: it was trained on these pictures or their set.
+        suspected: it is thought to have been, and nobody has shown or said so.
     """
 
     model: str
@@ -46,7 +49,8 @@ class Standing:
     of: int
     rank: int | None
     why_unranked: str
-    contaminated: bool
+    contaminated: bool = False
+    suspected: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +87,8 @@ def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStandin
 
     As in a comparison (`agebench.metrics.common_pictures`) errors are over the pictures that every
     ranked model gave an age for; one that gave an age for few stands apart.  Models that
-    `agebench.bench.contamination` speaks against have their error and no rank.
+    `agebench.bench.contamination` speaks against, or that are suspected, have their error and no
+    rank; what is known of a model is told before what is thought of it.
     """
     there = {
         model.name: model.cells[pictures.key, ""]
@@ -98,7 +103,15 @@ def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStandin
     ranked, common = common_pictures(answered)
     errors = np.stack([pictures.signed_errors(row) for row in years])
     seen = {name: cell.contamination(pictures.dataset) for name, cell in there.items()}
-    tested = [at for at, name in enumerate(there) if ranked[at] and not seen[name] and common.any()]
+    doubts = {
+        model.name: f"{SUSPECTED}: {model.suspected[pictures.key]}"
+        for model in models
+        if pictures.key in model.suspected and not seen.get(model.name)
+    }
+    out = {name for name in there if seen[name] or name in doubts}
+    tested = [
+        at for at, name in enumerate(there) if ranked[at] and name not in out and common.any()
+    ]
     better = _shown_better(pictures, np.abs(errors[tested]), list(there.values()))
     ranks = {at: 1 + count for at, count in zip(tested, better, strict=True)}
     most = int(answered.any(axis=0).sum())
@@ -106,9 +119,9 @@ def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStandin
     for at, name in enumerate(there):
         rows = common if ranked[at] else answered[at]
         apart = "" if ranked[at] else not_ranked(int(answered[at].sum()), most)
-        found[name] = _standing(
-            name, pictures, errors[at], rows, ranks.get(at), seen[name] or apart, bool(seen[name])
-        )
+        why = seen[name] or doubts.get(name) or apart
+        standing = _standing(name, pictures, errors[at], rows, ranks.get(at), why)
+        found[name] = replace(standing, contaminated=bool(seen[name]), suspected=name in doubts)
     where = np.flatnonzero(common)
     return SetStanding(
         pictures,
@@ -148,7 +161,6 @@ def _standing(
     rows: Bools,
     rank: int | None,
     why_unranked: str,
-    contaminated: bool,
 ) -> Standing:
     places = np.flatnonzero(rows & np.isfinite(errors))
     chosen = errors[places]
@@ -165,5 +177,4 @@ def _standing(
         of=len(errors),
         rank=rank,
         why_unranked=why_unranked,
-        contaminated=contaminated,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from agebench.datasets.comparability import LABEL_WORDS
 from agebench.report.grid import Cell, Column, Grid, Note, figure_cell
@@ -111,8 +111,10 @@ def _overview_row(
 
 
 def _error_text(one: Standing) -> str:
-    """An error that nobody is ranked by stands in brackets."""
+    """An error that nobody is ranked by stands in brackets; a suspicion has a mark of its own."""
     error = number(one.error_years)
+    if one.suspected:
+        return f"({error}?)"
     return error if one.rank is not None else f"({error})"
 
 
@@ -124,8 +126,8 @@ def _shortened(reason: str) -> str:
 def _notes(one: Standing) -> Iterator[Note]:
     if one.rank is not None:
         yield Note(f"rank {one.rank}")
-    elif one.contaminated:
-        yield Note(one.why_unranked, severe=True)
+    elif one.contaminated or one.suspected:
+        yield Note(one.why_unranked, severe=one.contaminated)
     else:
         yield Note(f"not ranked: {one.why_unranked}")
     if one.interval is not None:
@@ -165,8 +167,14 @@ def set_grid(board: Board, one: SetStanding) -> Grid:
     return Grid(caption, columns, rows, sortable=True)
 
 
-def fairness_grids(board: Board) -> list[Grid]:
-    """Errors by group, one table for each set and attribute."""
+def fairness_grids(board: Board, standing: Sequence[SetStanding]) -> list[Grid]:
+    """Errors by group, one table for each set and attribute.
+
+    Args:
+        board: of which.
+        standing: of all sets: who remembers its pictures is told here too.
+    """
+    remember = {one.pictures.key: remembered(one) for one in standing}
     found: dict[tuple[str, str], list[tuple[BoardModel, Fairness]]] = {}
     sets = {pictures.key: pictures for pictures in board.sets}
     for pictures in board.sets:
@@ -177,11 +185,26 @@ def fairness_grids(board: Board) -> list[Grid]:
             for part in fairness(pictures, cell):
                 if part.worst is not None:
                     found.setdefault((pictures.key, part.attribute), []).append((model, part))
-    return [_fairness_grid(sets[key], name, parts) for (key, name), parts in found.items()]
+    return [
+        _fairness_grid(sets[key], name, parts, remember[key])
+        for (key, name), parts in found.items()
+    ]
+
+
+def remembered(one: SetStanding) -> dict[str, Sequence[Note]]:
+    """Return by name the models that were trained on a set, or may have been, each with why."""
+    return {
+        name: [Note(standing.why_unranked, severe=standing.contaminated)]
+        for name, standing in one.models.items()
+        if standing.contaminated or standing.suspected
+    }
 
 
 def _fairness_grid(
-    pictures: BoardSet, attribute: str, parts: Sequence[tuple[BoardModel, Fairness]]
+    pictures: BoardSet,
+    attribute: str,
+    parts: Sequence[tuple[BoardModel, Fairness]],
+    remember: Mapping[str, Sequence[Note]],
 ) -> Grid:
     names = [group.name for group in parts[0][1].groups]
     columns = [
@@ -195,7 +218,7 @@ def _fairness_grid(
     for model, part in sorted(parts, key=lambda item: item[1].gap_years or 0.0):
         groups = {group.name: group for group in part.groups}
         row = [
-            Cell(model.title, kind="name"),
+            Cell(model.title, kind="name", notes=remember.get(model.name, ())),
             Cell(number(part.gap_years), value=part.gap_years),
             Cell(bounds(part.gap_interval)),
             Cell("" if part.worst is None else part.worst.name),

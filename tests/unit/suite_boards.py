@@ -150,6 +150,7 @@ def write_made(
     sets: Sequence[Mapping[str, Any]],
     models: Sequence[Mapping[str, Any]],
     missing: Mapping[str, Mapping[str, str]] | None = None,
+    suspected: Mapping[str, Mapping[str, str]] | None = None,
 ) -> Board:
     """Write the files of a leaderboard, and read them."""
     for part in (SETS, MODELS):
@@ -161,7 +162,9 @@ def write_made(
     for at, model in enumerate(models):
         (folder / MODELS / f"m{at}.json").write_text(json.dumps(model))
         entry = {"name": model["model"], "title": model["title"], "file": f"m{at}"}
-        listed.append({**entry, "missing": (missing or {}).get(model["model"], {})})
+        entry |= {"missing": (missing or {}).get(model["model"], {})}
+        doubts = (suspected or {}).get(model["model"])
+        listed.append(entry if doubts is None else {**entry, "suspected": doubts})
     keys = [one["key"] for one in sets if not one["changed"]]
     board = {
         "format": FORMAT,

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from agebench.errors import AgebenchError
 from agebench.report.words import bounds, signed
-from agebench.suite.board import MODELS, SETS, Board, read_board
+from agebench.suite.board import BOARD_FILE, MODELS, SETS, Board, read_board
 from agebench.suite.fairness import fairness
 from agebench.suite.packed import (
     FAILED,
@@ -99,6 +99,55 @@ def test_ranks_claim_no_more_than_was_shown(tmp_path: Path) -> None:
     assert (known.rank, known.contaminated) == (None, True)
     assert two.best == ["good"]
     assert two.models["bad"].rank == 2
+
+
+def test_who_is_suspected_is_shown_marked_and_not_ranked(tmp_path: Path) -> None:
+    why = "half of its errors are <b>0</b>"
+    doubts = {"good": {"one": why, "utkface": why}, "knows it": {"utkface": why}}
+    plain, board = _board(tmp_path / "plain"), _board(tmp_path / "doubted", suspected=doubts)
+    before, (one, two) = standings(plain), standings(board)
+    good = one.models["good"]
+    assert (good.rank, good.suspected, good.contaminated) == (None, True, False)
+    assert good.error_years == before[0].models["good"].error_years
+    # Nobody has a place behind it, and whom it would have shared the first with keeps that.
+    ranks = {name: standing.rank for name, standing in one.models.items()}
+    assert ranks == {"good": None, "alike": 1, "bad": 2, "seldom": None}
+    assert two.best == ["bad"]
+    # What is known of a model is told, not what is thought of it.
+    known = two.models["knows it"]
+    assert (known.contaminated, known.suspected) == (True, False)
+    assert known.why_unranked == "its makers trained on UTKFace"
+    for text in (as_html(board), as_markdown(board)):
+        assert f"({good.error_years:.2f}?)" in text
+        assert f"({known.error_years:.2f})" in text
+        assert "suspected to have been trained on it: half of its errors are" in text
+        assert "<b>0</b>" not in text
+        assert f"Not ranked, on suspicion: The model good ({good.error_years:.2f})" in text
+        assert "A question mark" in text
+    for text in (as_html(plain), as_markdown(plain)):
+        assert "?)" not in text
+        assert "A question mark" not in text
+        assert "suspicion" not in text
+
+
+def test_who_remembers_the_pictures_is_told_at_every_table_of_them(tmp_path: Path) -> None:
+    groups = {"who": ["a", "b"] * 30}
+    one = made_set("utkface", TRUE, groups=groups, kind="dex-estimated")
+    sets = {"utkface": one, "utkface.changed": made_set("utkface", TRUE, changed=True)}
+    places = [("utkface", ""), ("utkface", "untouched"), ("utkface", "gray")]
+    models = [
+        made_model(name, {place: _off(by) for place in places}, sets, trained)
+        for name, by, trained in (("a", 1.0, []), ("b", 2.0, ["utkface"]), ("c", 3.0, []))
+    ]
+    board = write_made(tmp_path, [*sets.values()], models, suspected={"c": {"utkface": "a reason"}})
+    page = as_html(board)
+    (table,) = re.findall(
+        r"<table[^>]*>\s*<caption><span>[^<]* by who:.*?</table>", page, re.DOTALL
+    )
+    assert table.count("its makers trained on UTKFace") == 1
+    assert table.count("suspected to have been trained on it: a reason") == 1
+    told = "Trained on The set utkface, or suspected of it: The model b, The model c."
+    assert told in page
 
 
 def test_labels_that_are_ranges_give_distances(tmp_path: Path) -> None:
@@ -249,11 +298,14 @@ def test_the_page_needs_nothing_else_and_says_what_is_missing(tmp_path: Path) ->
 def test_damaged_files_are_told(tmp_path: Path) -> None:
     _board(tmp_path)
     model, of_set = tmp_path / MODELS / "m0.json", tmp_path / SETS / "one.json"
+    board = tmp_path / BOARD_FILE
+    entry = json.loads(board.read_text())["models"][0]
     for path, change, expected in (
         (model, {"model": ""}, "m0.json: model: expected text"),
         (of_set, {"pictures": 0}, "one.json: pictures: expected a whole number from 1"),
         (of_set, {"true_years": pack_numbers([3000])}, "expected 60 packed numbers"),
         (of_set, {"format": 9}, "one.json: format: expected one of 1"),
+        (board, {"models": [{**entry, "suspected": {"one": ""}}]}, "'one': expected text, got ''"),
     ):
         before = path.read_text()
         path.write_text(json.dumps({**json.loads(before), **change}))

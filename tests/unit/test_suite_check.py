@@ -96,6 +96,17 @@ def test_other_data_are_refused(theirs: Path, board: Path) -> None:
         check_submission(theirs, board)
 
 
+def test_a_new_file_of_a_suspected_model_is_not_ranked(theirs: Path, board: Path) -> None:
+    """Whoever hands it in can't take the suspicion away: it stands in the board's own file."""
+    one, ranges = _sets()
+    models = [made_model("theirs", {("one", ""): AGES}, {"one": one})]
+    write_made(board, [one, ranges], models, suspected={"theirs": {"one": "a reason"}})
+    checked = check_submission(theirs, board)
+    assert checked.problems == []
+    assert [cell["rank"] for cell in checked.cells] == [None, 1]
+    assert "one: suspected to have been trained on it: a reason" in checked.notes
+
+
 def test_what_a_maintainer_must_look_at_is_told(theirs: Path, board: Path) -> None:
     one, ranges = _sets()
     copied = made_model("copied", {("one", ""): list(TRUE)}, {"one": one, "ranges": ranges})

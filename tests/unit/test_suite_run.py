@@ -117,6 +117,33 @@ root = "nowhere"
     assert "gone.toml" in page
 
 
+DOUBT = """
+[[contenders.suspected]]
+sets = ["first"]
+why = "its errors are too small"
+"""
+
+
+def _doubted(text: str, doubt: str = DOUBT) -> str:
+    """Return the suite with a suspicion of its second model."""
+    return text.replace('title = "forty"\n', f'title = "forty"\n{doubt}')
+
+
+def test_a_suspicion_costs_the_rank_and_measures_nothing_again(suite: Path) -> None:
+    _make(suite, "out")
+    board = suite.parent / "out" / BOARD
+    listed = json.loads((board / "board.json").read_text())["models"]
+    assert not any("suspected" in entry for entry in listed)
+    suite.write_text(_doubted(SUITE))
+    outcome = _make(suite, "out")
+    assert {item.state for item in outcome.report.cells} == {"kept"}
+    first, second = standings(read_board(board))
+    assert first.models["constant years=40"].rank is None
+    assert second.models["constant years=40"].rank is not None
+    page = outcome.files[0].read_text()
+    assert page.count("suspected to have been trained on it: its errors are too small") >= 2
+
+
 def test_two_machines_are_joined(suite: Path) -> None:
     whole = _make(suite, "whole")
     halves = [SUITE.replace(_contender(one), "") for one in ("thirty", "forty")]
@@ -215,6 +242,14 @@ def test_after_its_minutes_nothing_is_begun(suite: Path) -> None:
         (lambda text: text.replace("title", "titel", 1), "did you mean 'title'"),
         (lambda text: text + "[times]\nset = 'third'\n", "there is no 'third'"),
         (lambda text: text.replace('"constant years=40"', '"@@"'), "names nothing"),
+        (lambda text: _doubted(text).replace("its errors are too small", " "), "a reason in words"),
+        (
+            lambda text: _doubted(text).replace('sets = ["first"]', "sets = []", 1),
+            "at least one set",
+        ),
+        (lambda text: _doubted(text).replace('["first"]', '["frist"]', 1), "did you mean 'first'"),
+        (lambda text: _doubted(text, DOUBT + DOUBT), "'first' is given twice"),
+        (lambda text: _doubted(text, f'sets = ["second"]\n{DOUBT}'), "not measured on 'first'"),
     ],
 )
 def test_a_wrong_file_is_told_where(

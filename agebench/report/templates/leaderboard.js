@@ -9,7 +9,7 @@
     const words = form.elements.models.value.trim().toLowerCase().split(/\s+/).filter(Boolean);
     for (const row of table.tBodies[0].rows) {
       const name = row.cells[0].textContent.toLowerCase();
-      const ranked = [...row.cells].some((cell) => cell.textContent.includes("rank "));
+      const ranked = [...row.querySelectorAll(".note")].some((note) => /^rank \d/.test(note.textContent));
       const shown = words.every((word) => name.includes(word)) && (ranked || !form.elements.ranked.checked);
       row.classList.toggle("gone", !shown);
     }
