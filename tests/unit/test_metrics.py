@@ -183,6 +183,23 @@ def test_a_summary_bundles_what_the_functions_give() -> None:
     assert summary.by_decade == mae_by_decade(TRUE, PREDICTED, clusters=people)
 
 
+def test_a_summary_leaves_out_whole_people_at_the_level_asked_for() -> None:
+    people = [name for name in "abcdefghijkl" for _ in range(2)]
+    predicted = [20.0 + 2 * row - row % 2 for row in range(24)]
+    true = [20.0] * 24
+    summary = summarise(true, predicted, clusters=people, minimum=24, level=0.8)
+    assert summary.people == 12
+    errors = absolute_errors(true, predicted)
+    assert summary.mae_interval == mean_interval(errors, clusters=people, level=0.8)
+    assert summary.mae_interval not in (None, mean_interval(errors, level=0.8))
+    assert summary.by_decade == mae_by_decade(
+        true, predicted, clusters=people, minimum=24, level=0.8
+    )
+    assert [part.mae_interval for part in summary.by_decade] == [summary.mae_interval]
+    assert summarise(true, predicted, minimum=25).by_decade[0].mae_interval is None
+    assert summarise(true, predicted).people is None
+
+
 def test_a_summary_of_nothing_is_a_row_of_none() -> None:
     summary = summarise([], [], clusters=[])
     assert summary.n == 0
@@ -232,6 +249,12 @@ def test_class_accuracy_by_hand() -> None:
     assert got == ClassAccuracy(n=4, n_in_gap=2, n_unclassified=0, exact=0.25, one_off=0.75)
 
 
+def test_class_accuracy_counts_the_people_of_the_pictures_that_are_in_a_class() -> None:
+    people = ["ann", "bob", "ann", "cid"]
+    assert class_accuracy([1, 3, 1, 30], [0, 0, 0, 5], ADIENCE_CLASSES, people).people == 2
+    assert class_accuracy([1, 3, 1, 30], [0, 0, 0, 5], ADIENCE_CLASSES).people is None
+
+
 def test_no_class_is_wrong_and_no_neighbour_of_the_first() -> None:
     got = class_accuracy([1, 1, 3], [-1, 0, -1], ADIENCE_CLASSES)
     assert got == ClassAccuracy(n=2, n_in_gap=1, n_unclassified=1, exact=0.5, one_off=0.5)
@@ -259,6 +282,8 @@ def test_an_impossible_class_is_refused(wrong: float) -> None:
         class_accuracy([1, 1], [0, wrong], ADIENCE_CLASSES)
     with pytest.raises(ValueError, match="equal lengths"):
         class_accuracy([1, 1], [0], ADIENCE_CLASSES)
+    with pytest.raises(ValueError, match=r"^predicted_class: expected finite"):
+        class_accuracy([1, 1], [0, math.nan], ADIENCE_CLASSES)
 
 
 def test_ranges_by_hand() -> None:
@@ -300,6 +325,8 @@ def test_one_that_answers_next_to_nothing_shrinks_nobody_elses_pictures() -> Non
     half = np.array([[True] * 4 + [False] * 6, [True] * 2 + [False] * 8])
     assert common_pictures(half)[0].tolist() == [True, True]
     assert [flags.any() for flags in common_pictures(np.zeros((2, 5), np.bool_))] == [False] * 2
+    assert [flags.dtype for flags in common_pictures(np.zeros((2, 5), np.bool_))] == [np.bool_] * 2
+    assert common_pictures(np.array([[True], [False]]))[0].tolist() == [True, False]
 
 
 def test_no_ranges_give_nothing() -> None:
@@ -316,7 +343,9 @@ def test_no_ranges_give_nothing() -> None:
         ([], [25], "equal lengths"),
         ([(20, 25, 29)], [25], r"expected shape \(n, 2\), got \(1, 3\)"),
         ([20, 29], [25], "2 dimension"),
-        ([(20, math.inf)], [25], "finite"),
+        ([(20, 29), (9, 8)], [25, 8], r"first <= last, got \[9.0, 8.0\] at \[1\]"),
+        ([(20, math.inf)], [25], "^ranges_years: expected finite"),
+        ([(20, 29)], [math.nan], "^predicted_years: expected finite"),
         ([None], [25], "real numbers"),
     ],
 )
