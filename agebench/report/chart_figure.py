@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
@@ -14,6 +15,20 @@ class ShownFigure(Figure):
 
     Otherwise only those do that pyplot made, which keeps them alive and shows them twice.
     """
+
+    @property
+    def finishing(self) -> list[Callable[[], None]]:
+        """What is done once the figure has its size and its layout."""
+        found: list[Callable[[], None]] = self.__dict__.setdefault("_finishing", [])
+        return found
+
+    def finish(self) -> None:
+        """Do it."""
+        if self.finishing:
+            self.draw_without_rendering()
+        for step in self.finishing:
+            step()
+        self.finishing.clear()
 
     def _repr_png_(self) -> bytes:
         data = io.BytesIO()

@@ -20,11 +20,13 @@ from agebench.report.joining import Joined
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from agebench.report.chart_figure import ShownFigure
+
 ChartKind: TypeAlias = Literal["svg", "pdf", "png"]
 KINDS: tuple[ChartKind, ...] = get_args(ChartKind)
 PNG_DPI = 300
 
-_Draw: TypeAlias = Callable[["Figure", Joined], float | None]
+_Draw: TypeAlias = Callable[["ShownFigure", Joined], float | None]
 """Draws on a figure and returns its height as a share of its width; None: nothing to show."""
 
 CHARTS: Mapping[str, _Draw] = {
@@ -109,6 +111,7 @@ def _figure(joined: Joined, name: str, columns: Columns) -> Figure | None:
     if share is None:
         return None
     figure.set_size_inches(width, width * share)
+    figure.finish()
     return figure
 
 

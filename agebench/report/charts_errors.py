@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agebench.report.chart_names import name_lines, name_marks
 from agebench.report.chart_parts import (
     line_style,
     log_milliseconds,
@@ -14,7 +15,8 @@ from agebench.report.chart_parts import (
     panels,
     share_with_legend,
 )
-from agebench.report.figures import drawn
+from agebench.report.drawn_names import Named, line_end
+from agebench.report.figures import drawn, names_of
 from agebench.report.joining import Entry, Joined
 from agebench.report.measures import age_curve, density, front, score_curve
 from agebench.report.plots_errors import MARKED_SCORES, on_common, timed_totals
@@ -22,10 +24,10 @@ from agebench.report.svg import Look
 from agebench.types import Floats
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from agebench.report.chart_figure import ShownFigure
 
 
-def draw_ranking(figure: Figure, joined: Joined) -> float | None:
+def draw_ranking(figure: ShownFigure, joined: Joined) -> float | None:
     """Mean absolute error of each estimator with its 95 % interval, best on top."""
     shown = drawn(joined)
     if not shown:
@@ -46,7 +48,7 @@ def draw_ranking(figure: Figure, joined: Joined) -> float | None:
     return (0.55 + 0.24 * len(shown)) / figure.get_figwidth()
 
 
-def draw_front(figure: Figure, joined: Joined) -> float | None:
+def draw_front(figure: ShownFigure, joined: Joined) -> float | None:
     """Mean error against the median of the total time."""
     timed = timed_totals(joined)
     if not timed:
@@ -65,12 +67,18 @@ def draw_front(figure: Figure, joined: Joined) -> float | None:
     )
     log_milliseconds(axes)
     axes.set_ylim(bottom=0)
+    if names := names_of(joined):
+        marks = [
+            Named(names[entry.label], look, median, error)
+            for (entry, look, _), median, error in zip(timed, medians, errors, strict=True)
+        ]
+        name_marks(figure, axes, marks)
     axes.set_xlabel("milliseconds per picture, all stages")
     axes.set_ylabel("mean absolute error, years")
     return share_with_legend(figure, axes, 0.62)
 
 
-def _cross(figure: Figure, entry: Entry, look: Look, times: Floats) -> float:
+def _cross(figure: ShownFigure, entry: Entry, look: Look, times: Floats) -> float:
     """Draw one estimator's mark with its intervals; return its median time."""
     (axes,) = figure.axes
     median, left, right = np.percentile(times, (50, 10, 90)).tolist()
@@ -92,7 +100,7 @@ def _cross(figure: Figure, entry: Entry, look: Look, times: Floats) -> float:
     return float(median)
 
 
-def draw_by_age(figure: Figure, joined: Joined) -> float | None:
+def draw_by_age(figure: ShownFigure, joined: Joined) -> float | None:
     """Mean error by true age, with bands."""
     people = joined.people(joined.rows)
     curves = [
@@ -118,22 +126,32 @@ def draw_by_age(figure: Figure, joined: Joined) -> float | None:
             **line_style(look),
             **mark_style(look, hollow=bool(entry.contamination)) | {"markersize": 3.0},
         )
+    if names := names_of(joined):
+        ends = [
+            line_end(names[entry.label], look, curve.ages_years, curve.mae_years)
+            for entry, look, curve in good
+        ]
+        name_lines(figure, axes, ends)
     axes.set_ylim(bottom=0)
     axes.set_xlabel("true age, years")
     axes.set_ylabel("mean absolute error, years")
     return share_with_legend(figure, axes, 0.62)
 
 
-def draw_scores(figure: Figure, joined: Joined) -> float | None:
+def draw_scores(figure: ShownFigure, joined: Joined) -> float | None:
     """Share of pictures at most k years off."""
     if not joined.rows.any():
         return None
     axes = figure.subplots()
+    names, ends = names_of(joined), []
     for entry, look in drawn(joined):
         years, shares = score_curve(*on_common(joined, entry))
         marked = np.flatnonzero(np.isin(years, MARKED_SCORES)).tolist()
         style = line_style(look) | mark_style(look, hollow=bool(entry.contamination))
         axes.plot(years, 100 * shares, label=name_of(entry.label), markevery=marked, **style)
+        if names:
+            ends.append(line_end(names[entry.label], look, years, 100 * shares))
+    name_lines(figure, axes, ends)
     axes.set_xlim(0, 20)
     axes.set_ylim(0, 100)
     axes.set_xlabel("error of at most, years")
@@ -141,7 +159,7 @@ def draw_scores(figure: Figure, joined: Joined) -> float | None:
     return share_with_legend(figure, axes, 0.62)
 
 
-def draw_density(figure: Figure, joined: Joined) -> float | None:
+def draw_density(figure: ShownFigure, joined: Joined) -> float | None:
     """How often which age was predicted for which, a panel for each estimator."""
     if not joined.rows.any():
         return None

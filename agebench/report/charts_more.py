@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agebench.report.chart_names import name_lines, name_marks
 from agebench.report.chart_parts import (
     line_style,
     log_milliseconds,
@@ -14,7 +15,8 @@ from agebench.report.chart_parts import (
     panels,
     share_with_legend,
 )
-from agebench.report.figures import drawn
+from agebench.report.drawn_names import Named
+from agebench.report.figures import drawn, names_of
 from agebench.report.joining import Joined
 from agebench.report.plots_analysis import calibrated, gate_thresholds, swept_gates
 from agebench.report.plots_errors import timed_totals
@@ -22,13 +24,13 @@ from agebench.report.rows_errors import HEAT_END_YEARS, groups_by_label
 from agebench.report.words import number, signed
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from agebench.report.chart_figure import ShownFigure
 
 _DARK = 0.55
 """Share of the full colour from which on the figures in a cell are white."""
 
 
-def draw_bias(figure: Figure, joined: Joined) -> float | None:
+def draw_bias(figure: ShownFigure, joined: Joined) -> float | None:
     """Signed bias of every group and estimator as a heat map."""
     shown = [entry for entry, _ in drawn(joined)]
     groups = [  # no mapping: long names may be alike once they are shortened
@@ -61,13 +63,14 @@ def draw_bias(figure: Figure, joined: Joined) -> float | None:
     return (1.3 + 0.19 * len(groups)) / figure.get_figwidth()
 
 
-def draw_calibration(figure: Figure, joined: Joined) -> float | None:
+def draw_calibration(figure: ShownFigure, joined: Joined) -> float | None:
     """How much of the truth the predicted intervals held."""
     parts = calibrated(joined)
     if not parts:
         return None
     axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color="#333333", linestyle=(0, (5, 4)), linewidth=0.8)
+    names, named = names_of(joined), []
     for entry, look, calibration in parts:
         points = [point for point in calibration["coverage"] if point["share"] is not None]
         levels = [100 * point["level"] for point in points]
@@ -84,6 +87,9 @@ def draw_calibration(figure: Figure, joined: Joined) -> float | None:
             **line_style(look),
             **mark_style(look, hollow=bool(entry.contamination)),
         )
+        if names and points:
+            named.append(Named(names[entry.label], look, levels[-1], shares[-1]))
+    name_lines(figure, axes, named)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 102)
     axes.set_xlabel("share that the interval claims to hold, %")
@@ -91,7 +97,7 @@ def draw_calibration(figure: Figure, joined: Joined) -> float | None:
     return share_with_legend(figure, axes, 0.62)
 
 
-def draw_gates(figure: Figure, joined: Joined) -> float | None:
+def draw_gates(figure: ShownFigure, joined: Joined) -> float | None:
     """Let pass though below the age against stopped though not, a panel for each age."""
     found = [(age, swept_gates(joined, age)) for age in gate_thresholds(joined)]
     gates = [(age, swept) for age, swept in found if swept]
@@ -99,13 +105,18 @@ def draw_gates(figure: Figure, joined: Joined) -> float | None:
         return None
     across = 2 if figure.get_figwidth() < 4 else 3
     all_axes = panels(figure, len(gates), across)
+    names = names_of(joined)
     for axes, (age, swept) in zip(all_axes, gates, strict=True):
+        named = []
         for entry, look, sweep in swept:
             stops = [100 * gate["false_stop_rate"] for gate in sweep]
             passes = [100 * gate["false_pass_rate"] for gate in sweep]
             marks = mark_style(look, hollow=bool(entry.contamination)) | {"markersize": 3.5}
             style = line_style(look) | marks
             axes.plot(stops, passes, label=name_of(entry.label), markevery=[0, -1], **style)
+            if names:
+                named.append(Named(names[entry.label], look, stops[0], passes[0]))
+        name_marks(figure, axes, named)
         axes.set_title(f"gate at {number(age, 0)} years")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
@@ -116,7 +127,7 @@ def draw_gates(figure: Figure, joined: Joined) -> float | None:
     return share_with_legend(figure, all_axes[0], 0.62 if len(gates) == 1 else rows / columns)
 
 
-def draw_latency(figure: Figure, joined: Joined) -> float | None:
+def draw_latency(figure: ShownFigure, joined: Joined) -> float | None:
     """Distribution of each estimator's total time."""
     timed = timed_totals(joined)
     if not timed:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from markupsafe import Markup
 
 from agebench.report.cautions import looks_at_faces
+from agebench.report.direct_labels import MANY, short_names
+from agebench.report.drawn_names import NAME_EM
 from agebench.report.joining import Entry, Joined
 from agebench.report.svg import BASELINE_LOOK, Look, key, look
 
@@ -42,6 +44,22 @@ def drawn(joined: Joined) -> Sequence[tuple[Entry, Look]]:
     shown = joined.scored[:MAX_DRAWN]
     looks = map(look, range(len(shown)))
     return [(entry, next(looks) if looks_at_faces(entry) else BASELINE_LOOK) for entry in shown]
+
+
+def direct_names(labels: Iterable[str]) -> dict[str, str]:
+    """Return the names that stand beside the lines and marks of those drawn, by whole name.
+
+    Empty where there are so few that colours, dashes and marks tell them apart.
+    """
+    whole = list(labels)
+    if len(whole) < MANY:
+        return {}
+    return dict(zip(whole, short_names(whole, NAME_EM), strict=True))
+
+
+def names_of(joined: Joined) -> dict[str, str]:
+    """Return `direct_names` of those drawn in a report."""
+    return direct_names(entry.label for entry, _ in drawn(joined))
 
 
 def legend(joined: Joined, which: Callable[[Entry], bool] = lambda _: True) -> Legend:

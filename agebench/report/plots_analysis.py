@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from agebench.report.figures import Figure, drawn
+from agebench.report.direct_labels import Box
+from agebench.report.drawn_names import Named, name_lines, name_marks, right_of
+from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
 from agebench.report.svg import WIDTH, Drawing, Look, linear_axis, share_axis, tag
 from agebench.report.words import counted, number, percent
@@ -22,28 +23,6 @@ _NEAR = 22
 
 _LETTER = 7.5
 """Width of a digit of a label, units of the drawing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Box:
-    """What a label or mark covers: its middle and half its size, units of the drawing."""
-
-    x: float
-    y: float
-    half_width: float
-    half_height: float
-
-    def covers(self, other: _Box) -> bool:
-        """Say whether the two overlap."""
-        return (
-            abs(self.x - other.x) < self.half_width + other.half_width
-            and abs(self.y - other.y) < self.half_height + other.half_height
-        )
-
-    def within(self, left: float, right: float, bottom: float) -> bool:
-        """Say whether it lies between the axes and the drawing's top and right end."""
-        across = left < self.x - self.half_width and self.x + self.half_width < right
-        return across and 5 < self.y < bottom - 5
 
 
 def calibrated(joined: Joined) -> list[tuple[Entry, Look, Mapping[str, Any]]]:
@@ -65,14 +44,18 @@ def calibration_figures(joined: Joined) -> list[Figure]:
     parts = calibrated(joined)
     if not parts:
         return []
-    return [_coverage_figure(parts), *(_pit_figure(*part) for part in parts)]
+    return [_coverage_figure(parts, names_of(joined)), *(_pit_figure(*part) for part in parts)]
 
 
-def _coverage_figure(parts: Sequence[tuple[Entry, Look, Mapping[str, Any]]]) -> Figure:
+def _coverage_figure(
+    parts: Sequence[tuple[Entry, Look, Mapping[str, Any]]], names: Mapping[str, str]
+) -> Figure:
     drawing = Drawing(
         share_axis("share that the interval claims to hold, %"),
         share_axis("share that it held, %"),
+        right=right_of(names),
     )
+    ends_named = []
     xs, ys = drawing.x([0, 1]).tolist(), drawing.y([0, 1]).tolist()
     drawing.add(tag("path", d=f"M{xs[0]:.1f} {ys[0]:.1f}L{xs[1]:.1f} {ys[1]:.1f}", class_="ideal"))
     words = []
@@ -86,11 +69,15 @@ def _coverage_figure(parts: Sequence[tuple[Entry, Look, Mapping[str, Any]]]) -> 
         drawing.whiskers(levels + shift, low, high, style)
         drawing.line(levels + shift, shares, style)
         drawing.marks(levels + shift, shares, style)
+        if names:
+            last = float((levels + shift)[-1]), float(shares[-1])
+            ends_named.append(Named(names[entry.label], style, *last))
         told = ", ".join(
             f"{percent(share, 0)} % in the {percent(level, 0)} % interval"
             for level, share in zip(levels.tolist(), shares.tolist(), strict=True)
         )
         words.append(f"{entry.label}: {told}")
+    name_lines(drawing, ends_named)
     return Figure(
         drawing.svg(f"Coverage of the predicted intervals. {'; '.join(words)}."),
         title="Coverage",
@@ -175,7 +162,8 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
         share_axis("below the age, let pass, %", max(tops)),
         height=290,
     )
-    words = []
+    names = names_of(joined)
+    words, named = [], []
     ends: list[list[tuple[float, float]]] = []
     for entry, style, gates in swept:
         stops = np.asarray([gate["false_stop_rate"] for gate in gates], np.float64)
@@ -185,11 +173,14 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
         drawing.marks(stops[at], passes[at], style)
         across, up = drawing.x(stops[at]).tolist(), drawing.y(passes[at]).tolist()
         ends.append(list(zip(across, up, strict=True)))
+        if names:
+            named.append(Named(names[entry.label], style, float(stops[0]), float(passes[0])))
         words.append(
             f"{entry.label} without a buffer lets {percent(float(passes[0]))} % of those below "
             f"the age pass and stops {percent(float(stops[0]))} % of the others"
         )
-    taken = [_Box(x, y, 5, 5) for both in ends for x, y in both]
+    taken = [Box(x, y, 5, 5) for both in ends for x, y in both]
+    taken = name_marks(drawing, named, taken)
     for (_, _, gates), both in zip(swept, ends, strict=True):
         _label_ends(drawing, gates, both, taken)
     first = swept[0][2][0]
@@ -218,7 +209,7 @@ def _label_ends(
     drawing: Drawing,
     gates: Sequence[Mapping[str, Any]],
     ends: Sequence[tuple[float, float]],
-    taken: list[_Box],
+    taken: list[Box],
 ) -> None:
     """Write the buffers beside both ends of a sweep; once where they meet."""
     buffers = [f"{gates[end]['buffer_years']:g}" for end in _ends(gates)]
@@ -233,8 +224,8 @@ def _label_ends(
 
 
 def _free_place(
-    x: float, y: float, half_width: float, axes: tuple[float, float], taken: Sequence[_Box]
-) -> _Box | None:
+    x: float, y: float, half_width: float, axes: tuple[float, float], taken: Sequence[Box]
+) -> Box | None:
     """Return where a label beside a mark covers none of the marks and labels there are.
 
     None where there is no such place: a label that can't be read is better left out.
@@ -244,6 +235,8 @@ def _free_place(
     steps = [(beside, -above), (beside, above), (-beside, above), (-beside, -above)]
     steps += [(beside + 2, 0), (0, above + 5), (0, -above - 5), (-beside - 2, 0)]
     steps += [(beside + 20, above - 3), (-beside - 20, above - 3)]
-    places = [_Box(x + right, y + down, half_width, 7) for right, down in steps]
-    inside = (place for place in places if place.within(left, WIDTH, bottom))
+    places = [Box(x + right, y + down, half_width, 7) for right, down in steps]
+    # Beyond the axes' right end there is room too.
+    room = Box((left + WIDTH) / 2, bottom / 2, (WIDTH - left) / 2, bottom / 2 + 2)
+    inside = (place for place in places if place.within(room))
     return next((place for place in inside if not any(map(place.covers, taken))), None)

@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from agebench.report.figures import Figure, drawn
+from agebench.report.drawn_names import Named, line_end, name_lines, name_marks, right_of
+from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
 from agebench.report.measures import Density, age_curve, density, front, score_curve
 from agebench.report.svg import Drawing, Look, linear_axis, log_axis, mark, share_axis, tag
@@ -57,6 +58,15 @@ def front_figure(joined: Joined) -> Figure | None:
     drawing.steps([medians[at] for at in kept], [errors[at] for at in kept])
     for (entry, style, _), span, error in zip(timed, spans, errors, strict=True):
         _cross(drawing, entry, style, span, error)
+    names = names_of(joined)
+    if names:
+        name_marks(
+            drawing,
+            [
+                Named(names[entry.label], style, median, error)
+                for (entry, style, _), median, error in zip(timed, medians, errors, strict=True)
+            ],
+        )
     words = "; ".join(
         f"{entry.label}: {milliseconds(median)} ms, {number(error)} years"
         for (entry, _, _), median, error in zip(timed, medians, errors, strict=True)
@@ -94,17 +104,27 @@ def age_figure(joined: Joined) -> Figure | None:
         return None
     tops = [np.nanmax(np.fmax(curve.high_years, curve.mae_years)) for _, _, curve in good]
     ages = [curve.ages_years[np.isfinite(curve.mae_years)] for _, _, curve in good]
+    names = names_of(joined)
     drawing = Drawing(
         linear_axis(
             "true age, years", max(0.0, float(ages[0].min()) - 2.5), float(ages[0].max()) + 2.5, 7
         ),
         linear_axis("mean absolute error, years", 0, float(max(tops))),
+        right=right_of(names),
     )
     for _, style, curve in good:
         drawing.band(curve.ages_years, curve.low_years, curve.high_years, style)
     for _, style, curve in good:
         drawing.line(curve.ages_years, curve.mae_years, style)
         drawing.marks(curve.ages_years, curve.mae_years, style)
+    if names:
+        name_lines(
+            drawing,
+            [
+                line_end(names[entry.label], style, curve.ages_years, curve.mae_years)
+                for entry, style, curve in good
+            ],
+        )
     words = []
     for entry, _, curve in good:
         least, most = int(np.nanargmin(curve.mae_years)), int(np.nanargmax(curve.mae_years))
@@ -127,10 +147,13 @@ def score_figure(joined: Joined) -> Figure | None:
     """Cumulative score curves; None without a true age."""
     if not joined.rows.any():
         return None
+    names = names_of(joined)
     drawing = Drawing(
-        linear_axis("error of at most, years", 0, 20, 4), share_axis("share of pictures, %")
+        linear_axis("error of at most, years", 0, 20, 4),
+        share_axis("share of pictures, %"),
+        right=right_of(names),
     )
-    words = []
+    words, ends = [], []
     for entry, style in drawn(joined):
         years, shares = score_curve(*on_common(joined, entry))
         drawing.line(years, shares, style)
@@ -138,6 +161,8 @@ def score_figure(joined: Joined) -> Figure | None:
         drawing.marks(years[marked], shares[marked], style)
         at_five = float(shares[years == 5][0])
         words.append(f"{entry.label}: {percent(at_five)} % within 5 years")
+        ends += [line_end(names[entry.label], style, years, shares)] if names else []
+    name_lines(drawing, ends)
     return Figure(
         drawing.svg(f"Cumulative score curves. {'; '.join(words)}."),
         title="Cumulative scores",

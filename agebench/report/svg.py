@@ -19,7 +19,10 @@ from agebench.types import Floats
 WIDTH, HEIGHT = 400, 285
 """Size of a drawing in its own units; on the page it is as wide as its place."""
 
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 12, 46
+RIGHT = 14
+"""Room to the right of the axes where nothing stands there."""
+
+_LEFT, _TOP, _BOTTOM = 52, 12, 46
 
 
 def tag(element: str, *children: Markup | str, **attributes: object) -> Markup:
@@ -198,26 +201,38 @@ class Drawing:
         up: the axis from bottom to top; None for rows that have no scale.
         height: in the drawing's units.
         grid: false leaves the lines at the ticks out.
+        right: room to the right of the axes, in the drawing's units.
     """
 
     def __init__(
-        self, across: Axis, up: Axis | None, *, height: int = HEIGHT, grid: bool = True
+        self,
+        across: Axis,
+        up: Axis | None,
+        *,
+        height: int = HEIGHT,
+        grid: bool = True,
+        right: int = RIGHT,
     ) -> None:
         self.across, self.up, self.height = across, up, height
-        self._left = _LEFT if up is not None else _RIGHT
+        self._left = _LEFT if up is not None else RIGHT
+        self._right = WIDTH - right
         self._parts: list[Markup] = []
         self._frame(grid=grid)
 
     def x(self, values: Iterable[float] | Floats) -> Floats:
         """Return places from the left, in the drawing's units."""
-        width = WIDTH - self._left - _RIGHT
-        return self._left + width * self.across.place(values)
+        return self._left + (self._right - self._left) * self.across.place(values)
 
     def y(self, values: Iterable[float] | Floats) -> Floats:
         """Return places from the top, in the drawing's units."""
         assert self.up is not None  # noqa: S101 - rows are placed by their own number
         inner = self.height - _TOP - _BOTTOM
         return self.height - _BOTTOM - inner * self.up.place(values)
+
+    @property
+    def frame(self) -> tuple[float, float, float, float]:
+        """Where the axes are, in the drawing's units: left, top, right and bottom."""
+        return self._left, _TOP, self._right, self.height - _BOTTOM
 
     def add(self, *parts: Markup) -> None:
         """Add elements on top."""
@@ -312,16 +327,16 @@ class Drawing:
                 self.add(tag("path", d=f"M{x:.1f} {_TOP}V{bottom}", class_="grid"))
             self.add(tag("path", d=f"M{x:.1f} {bottom}v4", class_="axis"))
             self.write(x, bottom + 19, text, anchor="middle", kind="tick")
-        middle = (self._left + WIDTH - _RIGHT) / 2
+        middle = (self._left + self._right) / 2
         self.write(middle, self.height - 9, self.across.label, anchor="middle", kind="label")
-        self.add(tag("path", d=f"M{self._left} {bottom}H{WIDTH - _RIGHT}", class_="axis"))
+        self.add(tag("path", d=f"M{self._left} {bottom}H{self._right}", class_="axis"))
         if self.up is not None:
             self._upright(self.up, bottom, grid=grid)
 
     def _upright(self, up: Axis, bottom: int, *, grid: bool) -> None:
         for y, (_, text) in zip(self.y([at for at, _ in up.ticks]).tolist(), up.ticks, strict=True):
             if grid:
-                self.add(tag("path", d=f"M{_LEFT} {y:.1f}H{WIDTH - _RIGHT}", class_="grid"))
+                self.add(tag("path", d=f"M{_LEFT} {y:.1f}H{self._right}", class_="grid"))
             self.write(_LEFT - 7, y + 4, text, anchor="end", kind="tick")
         self.add(tag("path", d=f"M{_LEFT} {_TOP}V{bottom}", class_="axis"))
         middle = (_TOP + bottom) / 2

@@ -7,7 +7,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from agebench.report.figures import MAX_DRAWN, Figure, drawn
+from agebench.report.drawn_names import Named, name_lines, right_of
+from agebench.report.figures import MAX_DRAWN, Figure, direct_names, drawn
 from agebench.report.grid import NO_KEY, Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined
 from agebench.report.reading import SweepFile
@@ -69,10 +70,17 @@ def _figure(
     batches = sorted({float(batch) for _, _, sizes, _ in lines for batch in sizes})
     low = min(float(values.min()) for *_, values in lines)
     high = max(float(values.max()) for *_, values in lines)
-    drawing = Drawing(_batch_axis(batches), log_axis(label, low, high))
+    names = direct_names(name for name, *_ in lines)
+    drawing = Drawing(_batch_axis(batches), log_axis(label, low, high), right=right_of(names))
     for _, style, sizes, values in lines:
         drawing.line(sizes, values, style)
         drawing.marks(sizes, values, style)
+    if names:
+        ends = [
+            Named(names[name], style, float(sizes[-1]), float(values[-1]))
+            for name, style, sizes, values in lines
+        ]
+        name_lines(drawing, ends)
     words = "; ".join(
         f"{name}: {number(values[0], 1)} at batch {sizes[0]:g}, "
         f"{number(values[-1], 1)} at batch {sizes[-1]:g}"

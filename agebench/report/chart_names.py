@@ -1,0 +1,107 @@
+"""Names of estimators beside their lines and marks in matplotlib's pictures.
+
+They are written when a figure has its size and its layout: only then is it known what covers what.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from agebench.report.direct_labels import Box, beside, spread_out
+from agebench.report.drawn_names import Named
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from agebench.report.chart_figure import ShownFigure
+
+SIZE_PT = 5.5
+_GAP_PT, _ASIDE_PT, _MARK_PT = 7.5, 9.0, 3.5
+"""Between two lines of names; from the axes to them; half of a mark."""
+
+
+def name_lines(figure: ShownFigure, axes: Axes, ends: Sequence[Named]) -> None:
+    """Write names to the right of the axes, each with a thin line from the end of its line."""
+    if ends:
+        figure.finishing.append(lambda: _name_lines(axes, ends))
+
+
+def name_marks(figure: ShownFigure, axes: Axes, marks: Sequence[Named]) -> None:
+    """Write names beside marks, where they cover neither marks nor names."""
+    if marks:
+        figure.finishing.append(lambda: _name_marks(axes, marks))
+
+
+def _name_lines(axes: Axes, ends: Sequence[Named]) -> None:
+    from matplotlib.transforms import ScaledTranslation
+
+    frame = _frame(axes)
+    top, height = frame.y + frame.half_height, 2 * frame.half_height
+    # From the top down, as the page has it: of lines that end alike the first is the upper one.
+    rows = spread_out([top - y for _, y in _places(axes, ends)], _GAP_PT, 0, height)
+    aside = ScaledTranslation(_ASIDE_PT / 72, 0, axes.figure.dpi_scale_trans)
+    for end, row in zip(ends, rows, strict=True):
+        # By a share of the height: the names make the axes narrower, but not lower.
+        axes.annotate(
+            end.name,
+            (end.x, end.y),
+            (1.0, 1 - row / height),
+            textcoords=axes.transAxes + aside,
+            horizontalalignment="left",
+            **_style(end, (0.0, 0.5)),
+        )
+
+
+def _name_marks(axes: Axes, marks: Sequence[Named]) -> None:
+    from matplotlib.text import Text
+
+    frame, places = _frame(axes), _places(axes, marks)
+    taken = [Box(x, y, _MARK_PT, _MARK_PT) for x, y in places]
+    for one, (x, y) in zip(marks, places, strict=True):
+        name = axes.annotate(
+            one.name,
+            (one.x, one.y),
+            (0, 0),
+            textcoords="offset points",
+            horizontalalignment="center",
+            **_style(one, (0.5, 0.5)),
+        )
+        extent = Text.get_window_extent(name)  # without the line to its mark
+        scale = 72 / axes.figure.dpi / 2
+        label = beside((x, y), (extent.width * scale, extent.height * scale), frame, taken)
+        if label is None:
+            name.remove()
+        else:
+            taken.append(label)
+            name.set_position((label.x - x, label.y - y))
+
+
+def _style(one: Named, start: tuple[float, float]) -> dict[str, Any]:
+    """Return how a name is written; its line begins at `start`, as shares of its width and height.
+
+    A white rim keeps it apart from lines that it lies on.
+    """
+    from matplotlib.patheffects import withStroke
+
+    thin = {"arrowstyle": "-", "color": one.style.colour, "linewidth": 0.5}
+    return {
+        "fontsize": SIZE_PT,
+        "verticalalignment": "center",
+        "path_effects": [withStroke(linewidth=1.2, foreground="white")],
+        "arrowprops": {**thin, "shrinkA": 0.0, "shrinkB": 0.0, "relpos": start},
+        "annotation_clip": False,
+    }
+
+
+def _places(axes: Axes, named: Iterable[Named]) -> list[tuple[float, float]]:
+    """Return where points lie on the figure, in points of type."""
+    places = axes.transData.transform([(one.x, one.y) for one in named]) * 72 / axes.figure.dpi
+    return [(float(x), float(y)) for x, y in places]
+
+
+def _frame(axes: Axes) -> Box:
+    box = axes.get_window_extent()
+    scale = 72 / axes.figure.dpi
+    middle = (box.x0 + box.x1) / 2 * scale, (box.y0 + box.y1) / 2 * scale
+    return Box(*middle, box.width * scale / 2, box.height * scale / 2)
