@@ -6,7 +6,7 @@ than they are.  Nothing is rounded or clipped here.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
@@ -217,6 +217,82 @@ def part_error(
     return PartError(n, float(sizes.mean()), float(errors_years.mean()), interval, people)
 
 
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A figure of errors in years: how it is computed, and how it is shown wherever it is.
+
+    Attributes:
+        name: in gates, in the names of the ranking's columns and in model cards, such as "rmse".
+        key: the field of `ErrorSummary`, result.json and report.csv, such as "rmse_years".
+        compute: from true and predicted ages, as `mae` is.
+        title: above a column.
+        words: in a sentence.
+        hint: what it means, for a reader who points at the title.
+        signed: may be below 0, and is shown with its sign; the best one is the nearest to 0.
+        decimals: that are shown.
+        in_terminal: place of its column in the terminal where not all have room: columns of lower
+            numbers are left out first; 0 for no column.
+        in_card: whether a model card's front matter, which model hubs read, states it.
+    """
+
+    name: str
+    key: str
+    compute: Callable[[npt.ArrayLike, npt.ArrayLike], float]
+    title: str
+    words: str
+    hint: str
+    signed: bool = False
+    decimals: int = 2
+    in_terminal: int = 0
+    in_card: bool = False
+
+
+METRICS = (
+    Metric(
+        "mae",
+        "mae_years",
+        mae,
+        "MAE",
+        "mean error",
+        "mean absolute error, years, on the common pictures",
+        in_terminal=9,
+        in_card=True,
+    ),
+    Metric(
+        "rmse",
+        "rmse_years",
+        rmse,
+        "RMSE",
+        "RMSE",
+        "root of the mean squared error, years",
+        in_card=True,
+    ),
+    Metric(
+        "median",
+        "median_years",
+        median_absolute_error,
+        "median",
+        "median error",
+        "median absolute error, years",
+    ),
+    Metric(
+        "bias",
+        "bias_years",
+        signed_bias,
+        "bias",
+        "bias",
+        "mean of predicted minus true, years",
+        signed=True,
+        in_terminal=6,
+        in_card=True,
+    ),
+)
+"""All figures in years of an `ErrorSummary`, the one that estimators are ranked by first.
+
+Results, reports, gates, model cards and the leaderboard's files have those of this table.
+"""
+
+
 def mae_by_decade(
     true_years: npt.ArrayLike,
     predicted_years: npt.ArrayLike,
@@ -260,7 +336,8 @@ class ErrorSummary:
     """All error figures of one estimator over one set of pictures.
 
     With `n` = 0 every figure is None and `by_decade` empty: an estimator that failed on all
-    pictures still has a row.
+    pictures still has a row.  A figure that is added to `METRICS` is a field at the end, None by
+    default: results of before do not have it.
 
     Attributes:
         n: number of pictures scored.
@@ -286,6 +363,11 @@ class ErrorSummary:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cs", MappingProxyType(dict(self.cs)))
+
+    def figure(self, metric: Metric) -> float | None:
+        """Return one of `METRICS`, in years."""
+        value: float | None = getattr(self, metric.key)
+        return value
 
 
 def summarise(
@@ -318,16 +400,14 @@ def summarise(
     interval = mean_interval(errors, clusters=clusters, level=level)
     if not len(errors):
         return ErrorSummary(0, None, None, None, None, None, dict.fromkeys(CS_YEARS), ())
+    figures = {metric.key: metric.compute(true_years, predicted_years) for metric in METRICS}
     return ErrorSummary(
         n=len(errors),
-        mae_years=mae(true_years, predicted_years),
         mae_interval=interval,
-        rmse_years=rmse(true_years, predicted_years),
-        median_years=median_absolute_error(true_years, predicted_years),
-        bias_years=signed_bias(true_years, predicted_years),
         cs={k: cumulative_score(true_years, predicted_years, k) for k in CS_YEARS},
         by_decade=by_decade,
         people=people_in(clusters),
+        **figures,
     )
 
 

@@ -24,19 +24,14 @@ from agebench.bench.results import READABLE_VERSIONS, RESULT_FILE
 from agebench.bench.selection import scored_on
 from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError, suggestion
-from agebench.metrics import cumulative_score
+from agebench.metrics import METRICS, cumulative_score
 from agebench.regular import read_regular
 from agebench.types import LABEL_KINDS, MAX_AGE_YEARS
 
 TOLERANCE_YEARS = 0.1
 """By how much the MAE may be above that of a stored result."""
 
-_FIELDS = {
-    "mae": "mae_years",
-    "rmse": "rmse_years",
-    "median": "median_years",
-    "bias": "bias_years",
-}
+_FIELDS = {metric.name: metric.key for metric in METRICS}
 _COUNTS = ("missed", "failed")
 _SCORES = tuple(f"cs{years}" for years in range(1, 11))
 _TIMES = tuple(
@@ -111,7 +106,7 @@ def parse_gate(text: str) -> Gate:
 def _hint(figure: str) -> str:
     """Name near matches; with none, the kinds of figure, since all would fill a screen."""
     near = suggestion(figure, FIGURES)
-    kinds = "mae, rmse, median, bias, cs1 to cs10, missed, failed, p99_total_ms and its like"
+    kinds = f"{', '.join(_FIELDS)}, cs1 to cs10, missed, failed, p99_total_ms and its like"
     return near if near.startswith("did you mean") else f"known: {kinds}"
 
 
@@ -323,7 +318,7 @@ def _value(
     nothing = "there is no picture with a true age for which all estimators gave one"
     if figure in _SCORES:
         return _share_within(int(figure.removeprefix("cs")), item["name"], result), nothing
-    return item["errors"][_FIELDS[figure]], nothing
+    return item["errors"].get(_FIELDS[figure]), nothing
 
 
 def _share_within(years: int, name: str, result: Mapping[str, Any]) -> float | None:

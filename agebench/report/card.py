@@ -15,6 +15,7 @@ import numpy as np
 
 from agebench import __version__
 from agebench.errors import UsageError, inert, suggestion
+from agebench.metrics import METRICS
 from agebench.report import facts
 from agebench.report.cautions import cautions
 from agebench.report.escaping import markdown
@@ -24,7 +25,16 @@ from agebench.report.opening import false_adult_grid
 from agebench.report.reading import ResultFile
 from agebench.report.rows_errors import groups_by_label
 from agebench.report.tables import markdown_table
-from agebench.report.words import NONE, bounds, counted, milliseconds, number, percent, signed
+from agebench.report.words import (
+    NONE,
+    bounds,
+    counted,
+    figure,
+    milliseconds,
+    number,
+    percent,
+    signed,
+)
 from agebench.weights import sha256_of
 
 FILL_IN = "*To be filled in by its makers.*"
@@ -108,14 +118,13 @@ def _metrics(entry: Entry) -> Iterator[tuple[str, float, str]]:
     errors = entry.errors
     if errors is None or errors.mae_years is None:
         return
-    yield "mae", round(errors.mae_years, 4), f"MAE, years {bounds(errors.mae_interval)}".strip()
-    for name, value, shown in (
-        ("rmse", errors.rmse_years, "RMSE, years"),
-        ("bias", errors.bias_years, "bias, years"),
-        ("cs5", errors.cs[5], "share at most 5 years off"),
-    ):
-        if value is not None:
-            yield name, round(value, 4), shown
+    for metric in METRICS:
+        value = errors.figure(metric)
+        if metric.in_card and value is not None:
+            of_mae = bounds(errors.mae_interval) if metric.key == "mae_years" else ""
+            yield metric.name, round(value, 4), f"{metric.title}, years {of_mae}".strip()
+    if (share := errors.cs[5]) is not None:
+        yield "cs5", round(share, 4), "share at most 5 years off"
 
 
 def _yaml(text: str) -> str:
@@ -154,12 +163,12 @@ def _measured(joined: Joined, entry: Entry) -> str:
     if errors is None or errors.mae_years is None:
         parts.append("No picture has both a known age and an age from it.")
         return "\n\n".join(parts)
-    figure = f"{number(errors.mae_years)} years {bounds(errors.mae_interval)}".strip()
+    mean = f"{number(errors.mae_years)} years {bounds(errors.mae_interval)}".strip()
+    others = ", ".join(f"{metric.words} {figure(errors, metric)}" for metric in METRICS[1:])
     parts.append(
         f"{counted(errors.n, 'picture')} scored; {content['missed']:,} without a face, "
-        f"{content['failed']:,} failed. Mean absolute error **{figure}** (95 % interval), "
-        f"RMSE {number(errors.rmse_years)}, median error {number(errors.median_years)}, bias "
-        f"{signed(errors.bias_years)}, at most 5 years off {percent(errors.cs[5])} %."
+        f"{content['failed']:,} failed. Mean absolute error **{mean}** (95 % interval), "
+        f"{others}, at most 5 years off {percent(errors.cs[5])} %."
     )
     tables = [_groups(joined, entry), _rates(joined, entry)]
     parts += [f"### {markdown(grid.caption)}\n\n{markdown_table(grid)}" for grid in tables if grid]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import MISSING, fields
+
 from agebench.bench.results import READABLE_VERSIONS
 from agebench.bench.speed import READABLE_VERSIONS as BENCH_VERSIONS
+from agebench.metrics import METRICS, ErrorSummary
 from agebench.report.structure import (
     Check,
     StructureError,
@@ -96,21 +99,23 @@ _DECADE = record(
     {"mae_interval": _INTERVAL},
 )
 
+_FIGURES = {metric.key: maybe(SIGNED_YEARS if metric.signed else YEARS) for metric in METRICS}
+_LATER = {field.name for field in fields(ErrorSummary) if field.default is not MISSING}
 ERRORS = {
     "n": COUNT,
-    "mae_years": maybe(YEARS),
     "mae_interval": _INTERVAL,
-    "rmse_years": maybe(YEARS),
-    "median_years": maybe(YEARS),
-    "bias_years": maybe(SIGNED_YEARS),
+    **{name: check for name, check in _FIGURES.items() if name not in _LATER},
 }
+ERRORS_OF_LATER = {name: check for name, check in _FIGURES.items() if name in _LATER}
+"""Figures that results of before they were added do not have."""
 
 _ALL_ERRORS = record(
     {
         **ERRORS,
         "cs": record({k: maybe(SHARE) for k in ("1", "3", "5", "10")}),
         "by_decade": listed(_DECADE, most=MOST_PARTS),
-    }
+    },
+    ERRORS_OF_LATER,
 )
 
 _CLASSES = record(

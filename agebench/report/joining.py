@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -22,15 +21,12 @@ from agebench.intervals import Interval, people_in
 from agebench.metrics import (
     CS_YEARS,
     LEAST_ANSWERED,
+    METRICS,
     DecadeError,
     ErrorSummary,
     common_pictures,
     distance_to_range,
-    mae,
-    median_absolute_error,
     range_hit,
-    rmse,
-    signed_bias,
     summarise,
 )
 from agebench.report.merging import merged
@@ -39,15 +35,6 @@ from agebench.types import Floats
 
 TOLERANCE_YEARS = 1e-6
 """By how much an error that a file states may differ from that of its predictions."""
-
-_CHECKED: Mapping[str, tuple[str, Callable[[Floats, Floats], float]]] = MappingProxyType(
-    {
-        "mae_years": ("mean error", mae),
-        "rmse_years": ("RMSE", rmse),
-        "median_years": ("median error", median_absolute_error),
-        "bias_years": ("bias", signed_bias),
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,11 +286,14 @@ def _check_figures(
         years = predictions[item["name"]][rows]
         alive = bool(len(years)) and bool(np.isfinite(years).all())
         count = len(years) if alive else 0
-        for field, (called, computed) in _CHECKED.items():
-            own, told = computed(true[rows], years) if alive else None, stated.get(field)
+        for metric in METRICS:
+            if metric.key not in stated and item["available"]:
+                continue  # a figure that there was not yet when the file was made
+            own = metric.compute(true[rows], years) if alive else None
+            told = stated.get(metric.key)
             if stated["n"] != count or not _same(own, told):
                 raise AgebenchError(
-                    f"{result.path}: the {called} of {item['name']!r} is stated as "
+                    f"{result.path}: the {metric.words} of {item['name']!r} is stated as "
                     f"{told} years on {stated['n']} pictures, but its predictions "
                     f"give {own} on {count}: the file was altered; compare again"
                 )
@@ -371,11 +361,8 @@ def stated_errors(errors: Mapping[str, Any]) -> ErrorSummary:
     )
     return ErrorSummary(
         n=errors["n"],
-        mae_years=errors["mae_years"],
         mae_interval=_interval(errors["mae_interval"]),
-        rmse_years=errors["rmse_years"],
-        median_years=errors["median_years"],
-        bias_years=errors["bias_years"],
+        **{metric.key: errors.get(metric.key) for metric in METRICS},
         cs={k: errors["cs"][str(k)] for k in CS_YEARS},
         by_decade=by_decade,
         people=errors.get("people"),

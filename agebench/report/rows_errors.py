@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeGuard
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
+from agebench.metrics import METRICS, ErrorSummary, Metric
 from agebench.report.cautions import cautions, looks_at_faces
 from agebench.report.figures import drawn
 from agebench.report.grid import Cell, Column, Grid, figure_cell
@@ -18,58 +19,105 @@ from agebench.report.words import (
     NONE,
     bounds,
     counted,
+    figure,
     milliseconds,
     number,
     of_people,
     percent,
     signed,
 )
-from agebench.types import Floats
 
-_RANKING = (
-    Column("estimator", numeric=False),
-    Column("MAE", hint="mean absolute error, years, on the common pictures"),
-    Column("95 %", hint="interval of the MAE"),
-    Column("bias", hint="mean of predicted minus true, years"),
-    Column("p50, ms", hint="median time per picture, all stages"),
-    Column("against the first", numeric=False, hint="tested pair by pair, corrected for many"),
-    Column("\u2264 5 years, %", hint="cumulative score CS@5: share at most 5 years off"),
-    Column("with misses", hint="MAE on all pictures; one without an age counts with the floor's"),
-    Column("RMSE", hint="root of the mean squared error, years"),
-    Column("median", hint="median absolute error, years"),
-    Column("without age", hint="pictures without a face, not to be read, or that it failed on"),
-    Column("p99, ms", hint="99 % of the pictures took less"),
-)
-_NAMES = (
-    "mae",
-    "interval",
-    "bias",
-    "ms",
-    "vs",
-    "cs5",
-    "misses",
-    "rmse",
-    "median",
-    "missing",
-    "p99",
-)
+_Read: TypeAlias = Callable[[Joined, Entry, ErrorSummary], Cell]
 
-RANKING_COLUMNS: Mapping[str, int] = {name: at for at, name in enumerate(_NAMES, start=1)}
-"""What the ranking's columns after the name are called on the command line, and their places."""
 
-_BEST: Mapping[int, Callable[[float], float]] = {
-    1: abs,
-    3: abs,
-    4: abs,
-    6: lambda share: -share,
-    7: abs,
-    8: abs,
-    9: abs,
-    11: abs,
+@dataclass(frozen=True, slots=True)
+class _Ranked:
+    """A column of the ranking.
+
+    Attributes:
+        column: its head.
+        read: its cell, of an estimator that was available.
+        badness: what is least for the best figure, which is set in bold; None for no such.
+        of_times: on a busy machine nobody has the best.
+    """
+
+    column: Column
+    read: _Read
+    badness: Callable[[float], float] | None = abs
+    of_times: bool = False
+
+
+def _ranked_by(metric: Metric) -> _Ranked:
+    def read(_joined: Joined, _entry: Entry, errors: ErrorSummary) -> Cell:
+        return figure_cell(figure(errors, metric), errors.figure(metric))
+
+    return _Ranked(Column(metric.title, hint=metric.hint), read)
+
+
+def _interval(_joined: Joined, _entry: Entry, errors: ErrorSummary) -> Cell:
+    interval = errors.mae_interval
+    return figure_cell(bounds(interval), None if interval is None else interval.low)
+
+
+def _with_misses(_joined: Joined, entry: Entry, _errors: ErrorSummary) -> Cell:
+    value = ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
+    return figure_cell(number(value), value)
+
+
+def _without_age(_joined: Joined, entry: Entry, _errors: ErrorSummary) -> Cell:
+    count = entry.content["missed"] + entry.content["failed"]
+    return Cell(f"{count:,}", count)
+
+
+def _time(percentile: float) -> _Read:
+    def read(_joined: Joined, entry: Entry, _errors: ErrorSummary) -> Cell:
+        times = entry.samples_ms("total")
+        value = float(np.percentile(times, percentile)) if len(times) else None
+        return figure_cell(milliseconds(value), value)
+
+    return read
+
+
+_FIGURES = {metric.name: _ranked_by(metric) for metric in METRICS}
+_FIRST = ("mae", "bias")
+"""Figures that stand before the tests; all others follow them."""
+
+_RANKING: Mapping[str, _Ranked] = {
+    "mae": _FIGURES["mae"],
+    "interval": _Ranked(Column("95 %", hint="interval of the MAE"), _interval, None),
+    "bias": _FIGURES["bias"],
+    "ms": _Ranked(
+        Column("p50, ms", hint="median time per picture, all stages"), _time(50), of_times=True
+    ),
+    "vs": _Ranked(
+        Column("against the first", numeric=False, hint="tested pair by pair, corrected for many"),
+        lambda joined, entry, _: Cell(against_first(joined, entry)),
+        None,
+    ),
+    "cs5": _Ranked(
+        Column("\u2264 5 years, %", hint="cumulative score CS@5: share at most 5 years off"),
+        lambda _joined, _entry, errors: figure_cell(percent(errors.cs[5]), errors.cs[5]),
+        lambda share: -share,
+    ),
+    "misses": _Ranked(
+        Column(
+            "with misses", hint="MAE on all pictures; one without an age counts with the floor's"
+        ),
+        _with_misses,
+    ),
+    **{name: column for name, column in _FIGURES.items() if name not in _FIRST},
+    "missing": _Ranked(
+        Column("without age", hint="pictures without a face, not to be read, or that it failed on"),
+        _without_age,
+        None,
+    ),
+    "p99": _Ranked(
+        Column("p99, ms", hint="99 % of the pictures took less"), _time(99), of_times=True
+    ),
 }
-"""Columns of the ranking whose best figure is set in bold, and what is least for it."""
 
-_TIMES = tuple(RANKING_COLUMNS[name] for name in ("ms", "p99"))
+RANKING_COLUMNS: Sequence[str] = tuple(_RANKING)
+"""What the ranking's columns after the name are called on the command line, in their order."""
 
 NO_TEST = "not tested"
 
@@ -93,7 +141,8 @@ def ranking(joined: Joined, columns: Sequence[str] | None = None) -> Grid:
         joined: what it is of.
         columns: some of `RANKING_COLUMNS`, in the order they are to stand; None for all.
     """
-    rows = [_ranked(joined, entry) for entry in joined.entries]
+    shown = [_RANKING[name] for name in columns or RANKING_COLUMNS]
+    rows = [_ranked(joined, entry, shown) for entry in joined.entries]
     count = of_people(counted(int(joined.rows.sum()), "common picture"), joined.number_of_people)
     judged = [
         at
@@ -101,12 +150,11 @@ def ranking(joined: Joined, columns: Sequence[str] | None = None) -> Grid:
         if entry.mae_years is not None and not entry.contamination and looks_at_faces(entry)
     ]
     busy = any((result.content.get("timing") or {}).get("too_busy") for result in joined.results)
-    for column, badness in _BEST.items():
-        if not (busy and column in _TIMES):  # nobody is called faster then
-            _embolden(rows, judged, column, badness)
-    kept = [0, *(RANKING_COLUMNS[name] for name in columns or RANKING_COLUMNS)]
-    cut = [[row[at] for at in kept] for row in rows]
-    return Grid(f"Error in years on {count}", [_RANKING[at] for at in kept], cut, sortable=True)
+    for at, item in enumerate(shown, start=1):
+        if item.badness is not None and not (busy and item.of_times):  # nobody is faster then
+            _embolden(rows, judged, at, item.badness)
+    heads = [Column("estimator", numeric=False), *(item.column for item in shown)]
+    return Grid(f"Error in years on {count}", heads, rows, sortable=True)
 
 
 def _embolden(
@@ -129,35 +177,16 @@ def _embolden(
             rows[at][column] = replace(rows[at][column], kind="strong")
 
 
-def _ranked(joined: Joined, entry: Entry) -> list[Cell]:
-    errors, content = entry.errors, entry.content
+def _ranked(joined: Joined, entry: Entry, shown: Sequence[_Ranked]) -> list[Cell]:
+    errors = entry.errors
     if errors is None:
-        blank = [figure_cell(NONE, None) for _ in _RANKING[2:]]
-        return [name_cell(joined, entry), figure_cell("not available", None), *blank]
-    times = entry.samples_ms("total")
+        cells = [figure_cell(NONE, None) for _ in shown]
+        for at, item in enumerate(shown):
+            if item is _RANKING["mae"]:
+                cells[at] = figure_cell("not available", None)
+        return [name_cell(joined, entry), *cells]
     name = replace(name_cell(joined, entry), notes=cautions(joined, entry))
-    without = content["missed"] + content["failed"]
-    interval = errors.mae_interval
-    misses = ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
-    return [
-        name,
-        figure_cell(number(errors.mae_years), errors.mae_years),
-        figure_cell(bounds(interval), None if interval is None else interval.low),
-        figure_cell(signed(errors.bias_years), errors.bias_years),
-        _time(times, 50),
-        Cell(against_first(joined, entry)),
-        figure_cell(percent(errors.cs[5]), errors.cs[5]),
-        figure_cell(number(misses), misses),
-        figure_cell(number(errors.rmse_years), errors.rmse_years),
-        figure_cell(number(errors.median_years), errors.median_years),
-        Cell(f"{without:,}", without),
-        _time(times, 99),
-    ]
-
-
-def _time(times: Floats, percentile: float) -> Cell:
-    value = float(np.percentile(times, percentile)) if len(times) else None
-    return figure_cell(milliseconds(value), value)
+    return [name, *(item.read(joined, entry, errors) for item in shown)]
 
 
 def against_first(joined: Joined, entry: Entry) -> str:

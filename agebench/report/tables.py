@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from agebench.files import csv_line
-from agebench.metrics import ErrorSummary
+from agebench.metrics import CS_YEARS, METRICS, ErrorSummary
 from agebench.report import facts
 from agebench.report.cautions import unclipped_errors, unseen_errors
 from agebench.report.changes import changes
@@ -183,10 +183,8 @@ SUMMARY: dict[str, Callable[[Entry], Any]] = {
     "mae_low_years": _end("low"),
     "mae_high_years": _end("high"),
     "mae_with_misses_years": _with_misses,
-    "rmse_years": _from_errors("rmse_years"),
-    "median_years": _from_errors("median_years"),
-    "bias_years": _from_errors("bias_years"),
-    **{f"cs{years}": _score(years) for years in (1, 3, 5, 10)},
+    **{metric.key: _from_errors(metric.key) for metric in METRICS},
+    **{f"cs{years}": _score(years) for years in CS_YEARS},
     "n_ranges": _range_figure("n"),
     "range_hit_rate": _range_figure("hit_rate"),
     "range_distance_years": _range_figure("distance_years"),

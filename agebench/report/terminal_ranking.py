@@ -11,6 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from agebench.errors import inert
+from agebench.metrics import METRICS, Metric
 from agebench.report.cautions import cautions
 from agebench.report.joining import Entry, Joined
 from agebench.report.rows_errors import pair_with_best
@@ -18,6 +19,7 @@ from agebench.report.words import (
     MINUS,
     bounds,
     counted,
+    figure,
     milliseconds,
     number,
     of_people,
@@ -98,11 +100,17 @@ def _fitting(columns: Sequence[_Column], room: int) -> list[_Column]:
 
 def _columns(joined: Joined) -> list[_Column]:
     rows = joined.entries
+    first, *others = (metric for metric in METRICS if metric.in_terminal)
     found = [
-        _Column("MAE", [in_ascii(number(entry.mae_years)) for entry in rows], 9),
+        _Column(
+            first.title, [in_ascii(number(entry.mae_years)) for entry in rows], first.in_terminal
+        ),
         _Column("[95 %]", [_interval(entry) for entry in rows], 8),
         _Column("vs. best", [_against_best(joined, entry) for entry in rows], 7),
-        _Column("bias", [_figure(entry, "bias_years") for entry in rows], 6),
+        *(
+            _Column(metric.title, [_figure(entry, metric) for entry in rows], metric.in_terminal)
+            for metric in others
+        ),
         _Column("<=5 y, %", [_within_five(entry) for entry in rows], 4),
     ]
     if any(len(entry.samples_ms("total")) for entry in rows):
@@ -119,8 +127,8 @@ def _interval(entry: Entry) -> str:
     return "" if entry.errors is None else in_ascii(bounds(entry.errors.mae_interval))
 
 
-def _figure(entry: Entry, name: str) -> str:
-    return "" if entry.errors is None else in_ascii(signed(getattr(entry.errors, name)))
+def _figure(entry: Entry, metric: Metric) -> str:
+    return "" if entry.errors is None else in_ascii(figure(entry.errors, metric))
 
 
 def _within_five(entry: Entry) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from agebench.intervals import Interval
+from agebench.metrics import ErrorSummary, Metric
 
 NONE = "\u2013"
 MINUS = "\u2212"
@@ -30,6 +31,12 @@ def signed(value: float | None, digits: int = 2) -> str:
     """
     text = number(value, digits)
     return f"+{text}" if value is not None and value > 0 and float(text) > 0 else text
+
+
+def figure(errors: ErrorSummary, metric: Metric) -> str:
+    """Return one of the figures of a summary, as its metric wants to be shown."""
+    shown = signed if metric.signed else number
+    return shown(errors.figure(metric), metric.decimals)
 
 
 def percent(value: float | None, digits: int = 1) -> str:

@@ -10,6 +10,7 @@ from agebench.report.contents import (
     DETECTOR,
     ENVIRONMENT,
     ERRORS,
+    ERRORS_OF_LATER,
     MOST_ESTIMATORS,
     MOST_PARTS,
     RANGES,
@@ -88,7 +89,7 @@ CELL: Check = record(
         "scored": COUNT,
         "missed": COUNT,
         "failed": COUNT,
-        "errors": record({**ERRORS, "cs": mapping(maybe(SHARE))}),
+        "errors": record({**ERRORS, "cs": mapping(maybe(SHARE))}, ERRORS_OF_LATER),
         "ranges": maybe(RANGES),
     }
 )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from agebench.bench.contamination import sets_trained_on, why_contaminated
+from agebench.metrics import METRICS
 from agebench.report.words import counted, number
 from agebench.suite.board import BoardCell, BoardSet, read_board, read_file, read_model
 from agebench.suite.board_structure import MODEL
@@ -131,6 +132,9 @@ def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     who = pictures.clusters(np.arange(len(true)))
     people: Sequence[int | None] = [None] * len(true) if who is None else who
     again = stated_figures(cell.numbers, cell.years, true, bounds, people)
+    for metric in METRICS:
+        if metric.key not in cell.content["errors"]:  # there was no such figure yet
+            del again["errors"][metric.key]
     for name, value in again.items():
         yield from _unequal(name, cell.content[name], value)
     judged = cell.contamination(pictures.dataset)

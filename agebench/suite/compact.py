@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.metrics import distance_to_range, range_hit, summarise
+from agebench.metrics import METRICS, distance_to_range, range_hit, summarise
 from agebench.suite.packed import FAILED, NO_FACE, STEP_YEARS, as_years, pack_numbers
 from agebench.types import plain
 
@@ -175,9 +175,7 @@ def stated_figures(
             "n": errors.n,
             "mae_years": errors.mae_years,
             "mae_interval": None if interval is None else [interval.low, interval.high],
-            "rmse_years": errors.rmse_years,
-            "median_years": errors.median_years,
-            "bias_years": errors.bias_years,
+            **{metric.key: errors.figure(metric) for metric in METRICS},
             "cs": plain(errors.cs),
         },
         "ranges": {

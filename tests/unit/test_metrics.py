@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -15,6 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agebench import metrics
+from agebench.bench import results
+from agebench.bench.gates import FIGURES
 from agebench.buckets import ADIENCE_CLASSES, class_of_age
 from agebench.intervals import mean_interval
 from agebench.metrics import (
@@ -30,6 +33,7 @@ from agebench.metrics import (
     range_hit,
     summarise,
 )
+from agebench.report.rows_errors import RANKING_COLUMNS
 from agebench.types import plain
 
 PAIRS = st.lists(st.tuples(st.floats(0, 120), st.floats(0, 120)), min_size=1, max_size=40)
@@ -353,3 +357,28 @@ def test_wrong_ranges_are_refused(ranges: Any, predicted: list[float], said: str
     for call in (range_hit, distance_to_range):
         with pytest.raises(ValueError, match=said):
             call(ranges, predicted)
+
+
+def test_every_metric_is_a_field_of_the_summary_the_schema_and_the_page_about_it() -> None:
+    docs = Path(__file__).parents[2] / "docs" / "result-schema.md"
+    schema = Path(results.__file__).with_name("result.schema.json").read_text("utf-8")
+    errors = json.loads(schema)["$defs"]["errors"]["properties"]
+    summary = metrics.summarise(TRUE, PREDICTED)
+    for metric in metrics.METRICS:
+        assert summary.figure(metric) == metric.compute(TRUE, PREDICTED)
+        kind = "signed_years_or_null" if metric.signed else "years_or_null"
+        assert errors[metric.key] == {"$ref": f"#/$defs/{kind}"}
+        (row,) = (
+            line
+            for line in docs.read_text("utf-8").splitlines()
+            if line.startswith(f"| `{metric.key}` | years |") and f"(`{metric.name}`)" in line
+        )
+        assert row.endswith("|")
+
+
+def test_the_names_of_metrics_are_told_apart_everywhere() -> None:
+    names = [metric.name for metric in metrics.METRICS]
+    assert names[0] == "mae"
+    assert len(set(names)) == len({metric.key for metric in metrics.METRICS}) == len(names)
+    assert set(names) <= set(FIGURES)
+    assert set(names) < set(RANKING_COLUMNS)
