@@ -55,6 +55,10 @@ class ContractError(AgebenchError):
     """An estimator or detector breaks a promise of its protocol."""
 
 
+class RunEndsError(AgebenchError):
+    """A run over many pictures can't go on, though it was met at one: none is to blame."""
+
+
 def in_words(error: BaseException) -> str:
     """Return what an error says; of one that agebench did not raise on purpose also its kind.
 

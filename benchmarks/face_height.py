@@ -23,7 +23,6 @@ import numpy as np
 from rich.progress import Progress
 
 from agebench.bench.environment import describe_environment
-from agebench.bench.faces import find_face
 from agebench.bench.selection import find_split
 from agebench.datasets.base import SampleList
 from agebench.datasets.sampling import sample
@@ -35,6 +34,7 @@ from agebench.protocols import Dataset, Estimator, no_progress
 from agebench.registry import load_dataset, load_detector, load_estimator
 from agebench.types import Crops, FaceFrame, Image, plain
 from agebench.vision.crops import cut_shared
+from agebench.vision.faces import find_faces
 from agebench.vision.images import read_image
 from agebench.vision.opencv import cv2
 
@@ -95,10 +95,10 @@ def errors_of(
             except AgebenchError as error:
                 print(f"{item.name} is passed over: {error}")
                 continue
-            face = find_face(detector, image)
-            if face is None or item.age_years is None:
+            frames = find_faces(detector, image).frames
+            if not frames or item.age_years is None:
                 continue
-            for name, (changed, frame) in variants(image, face[1]).items():
+            for name, (changed, frame) in variants(image, frames[0]).items():
                 row = found.setdefault(name, {one.spec.name: [] for one in estimators})
                 crops = cut_shared(changed, [frame], specs)
                 for estimator, own in zip(estimators, crops, strict=True):

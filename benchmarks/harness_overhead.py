@@ -23,12 +23,12 @@ import psutil
 
 from agebench.bench.accuracy import PassSettings, run_accuracy
 from agebench.bench.environment import describe_environment
-from agebench.bench.faces import find_face
 from agebench.datasets.sampling import sample as draw
 from agebench.protocols import Estimator, FaceDetector
 from agebench.registry import load_dataset, load_detector, load_estimator
 from agebench.types import Crops, Sample
 from agebench.vision.crops import cut_crops
+from agebench.vision.faces import find_faces
 from agebench.vision.images import MAX_PIXELS, decode_image, read_file
 from agebench.vision.opencv import cv2
 
@@ -59,10 +59,10 @@ def bare_loop(
 
     for sample in samples:
         image = decode_image(read_file(sample.path), sample.name)
-        found = find_face(detector, image)
-        if found is None:
+        frames = find_faces(detector, image).frames
+        if not frames:
             continue
-        crops = cut_crops(image, [found[1]], crop_spec)
+        crops = cut_crops(image, frames, crop_spec)
         if crops.present["face"][0]:
             waiting.append(crops)
         if len(waiting) == batch_size:

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agebench.bench.faces import find_face
 from agebench.buckets import class_probabilities
 from agebench.protocols import Estimator, FaceDetector
 from agebench.types import AgeBins, Crops, Sample
-from agebench.vision.crops import cut_shared
-from agebench.vision.decoding import decode_all
+from agebench.vision.faces import face_pictures
 from agebench.vision.images import MAX_PIXELS
 
 YEARS = AgeBins.single_years(0, 116)
@@ -78,16 +76,14 @@ def _of_chunk(
 ) -> Answers:
     specs = [estimator.spec.crop for estimator in estimators]
     kept, hashes, counts, crops = [], [], [], []
-    for decoded in decode_all(samples, workers=1, max_pixels=MAX_PIXELS):
+    for picture in face_pictures(samples, detector, specs, workers=1, max_pixels=MAX_PIXELS):
         step()
-        found = None if decoded.image_bgr is None else find_face(detector, decoded.image_bgr)
-        if found is None or decoded.image_bgr is None:
+        if picture.status != "ok":
             continue
-        _, frame, count = found
-        crops.append(cut_shared(decoded.image_bgr, [frame], specs))
-        kept.append(decoded.sample)
-        hashes.append(decoded.sha256)
-        counts.append(count)
+        crops.append(picture.crops)
+        kept.append(picture.sample)
+        hashes.append(picture.decoded.sha256)
+        counts.append(picture.found)
     columns: Iterable[Sequence[Crops]] = zip(*crops, strict=True) if crops else [[]] * len(specs)
     shares = tuple(map(_shares, estimators, columns))
     return Answers(tuple(kept), tuple(hashes), np.array(counts, np.intp), shares)

@@ -34,7 +34,6 @@ import numpy as np
 from agebench import load_dataset, load_detector, load_estimator
 from agebench.bench.contamination import why_contaminated
 from agebench.bench.environment import describe_environment
-from agebench.bench.faces import find_face
 from agebench.datasets.base import SampleList
 from agebench.datasets.sampling import sample
 from agebench.datasets.training_hashes import KnowsItsTraining
@@ -45,7 +44,8 @@ from agebench.protocols import Dataset, Estimator
 from agebench.runtimes.base import use_threads
 from agebench.types import Crops, FaceFrame, Image
 from agebench.vision.crops import cut_crops
-from agebench.vision.images import read_image
+from agebench.vision.faces import face_pictures
+from agebench.vision.images import MAX_PIXELS, read_image
 from agebench.vision.opencv import cv2
 
 CHIPS = 2000
@@ -99,12 +99,11 @@ def find_faces(dataset: Dataset, detector_name: str) -> Faces:
     """Detect the face of each picture of a set; pictures without are left out."""
     detector = load_detector(detector_name)
     paths, frames, years = [], [], []
-    for item in dataset.samples:
-        found = find_face(detector, read_image(item.path))
-        if found is not None and item.age_years is not None:
-            paths.append(item.path)
-            frames.append(found[1])
-            years.append(item.age_years)
+    for seen in face_pictures(dataset.samples, detector, workers=0, max_pixels=MAX_PIXELS):
+        if seen.frame is not None and seen.sample.age_years is not None:
+            paths.append(seen.sample.path)
+            frames.append(seen.frame)
+            years.append(seen.sample.age_years)
     return Faces(len(dataset.samples), paths, frames, years)
 
 

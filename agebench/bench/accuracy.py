@@ -9,19 +9,16 @@ from itertools import islice
 import numpy as np
 
 from agebench.bench.beliefs import score_beliefs
-from agebench.bench.faces import chosen_frame
-from agebench.bench.kept_detections import KeptDetections, KeptDetectionsError
+from agebench.bench.kept_detections import KeptDetections
 from agebench.bench.outside import outcome_of
 from agebench.bench.records import ImageRecord, Outcome
 from agebench.buckets import class_probabilities
-from agebench.errors import AgebenchError, ContractError, UsageError, in_words
+from agebench.errors import AgebenchError, ContractError, in_words
 from agebench.estimators.answers import AnswersFile
-from agebench.foreign import foreign_code, found_faces
+from agebench.foreign import foreign_code
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
-from agebench.types import AgePrediction, Crops, CropSpec, Face, FaceFrame, Image, Sample
-from agebench.vision.choice import no_face_reason
-from agebench.vision.crops import cut_shared
-from agebench.vision.decoding import Decoded, decode_all
+from agebench.types import AgePrediction, Crops, CropSpec, Image, Sample
+from agebench.vision.faces import Change, FacePicture, face_pictures
 from agebench.vision.variants import Variant
 
 MOST_WAITING = 1024
@@ -47,6 +44,16 @@ class PassSettings:
     detections: KeptDetections | None = None
     variant: Variant | None = None
     seed: int = 0
+
+    @property
+    def change(self) -> Change | None:
+        """What the variant makes of a picture and the frame in it; None for no variant."""
+        variant = self.variant
+        if variant is None:
+            return None
+        return lambda sample, image_bgr, frame: variant.apply(
+            image_bgr, frame, sample.name, self.seed
+        )
 
 
 def predicted_class(prediction: AgePrediction, spec: EstimatorSpec) -> int | None:
@@ -140,84 +147,30 @@ def _missing(crops: Crops) -> list[str]:
     return [name for name, flags in crops.present.items() if not flags[0]]
 
 
-def _examine(
-    decoded: Decoded,
-    detector: FaceDetector | None,
-    queues: Sequence[_Queue],
-    outside: Mapping[int, AnswersFile],
-    settings: PassSettings,
+def _note(
+    picture: FacePicture, queues: Sequence[_Queue], outside: Mapping[int, AnswersFile]
 ) -> ImageRecord:
-    record = ImageRecord(decoded.sample, sha256=decoded.sha256)
-    if decoded.image_bgr is None:
-        record.status, record.reason = "unreadable", decoded.reason
-        return record
-    if detector is None:
-        record.box_xyxy = decoded.sample.box_xyxy
-    else:
-        _find_and_cut(record, decoded.image_bgr, detector, queues, settings)
-    if record.status == "ok":
-        for index, answers in outside.items():
-            record.outcomes[index] = outcome_of(answers, record, record.box_xyxy)
-    return record
-
-
-def _faces(
-    record: ImageRecord, image_bgr: Image, detector: FaceDetector, kept: KeptDetections | None
-) -> list[Face]:
-    if kept is None:
-        return found_faces(detector, image_bgr)
-    return kept.find(detector, record.sha256, image_bgr)
-
-
-def _find_and_cut(
-    record: ImageRecord,
-    image_bgr: Image,
-    detector: FaceDetector,
-    queues: Sequence[_Queue],
-    settings: PassSettings,
-) -> None:
-    try:
-        faces = _faces(record, image_bgr, detector, settings.detections)
-        found = chosen_frame(faces, detector.spec, record.sample.box_xyxy)
-    except KeptDetectionsError:
-        raise
-    except Exception as error:  # one picture that upsets a detector must not end the run
-        record.status, record.reason = "detector_failed", f"{type(error).__name__}: {error}"
-        return
-    if found is None:
-        record.status, record.reason = "no_face", no_face_reason(record.sample.box_xyxy)
-        return
-    face, frame, record.faces = found
-    record.box_xyxy, record.score, record.frame_from = face.box_xyxy, face.score, frame.found_by
-    record.landmarks_xy, record.landmark_scheme = face.landmarks_xy, face.landmark_scheme
-    _cut(record, image_bgr, frame, queues, settings)
-
-
-def _cut(
-    record: ImageRecord,
-    image_bgr: Image,
-    frame: FaceFrame,
-    queues: Sequence[_Queue],
-    settings: PassSettings,
-) -> None:
-    try:
-        if settings.variant is not None:
-            image_bgr, frame = settings.variant.apply(
-                image_bgr, frame, record.sample.name, settings.seed
-            )
-        all_crops = cut_shared(image_bgr, [frame], [queue.crop_spec for queue in queues])
-    except UsageError:  # a view that can be cut from no picture
-        raise
-    except Exception as error:  # a picture of an odd shape must not end the run
-        record.status, record.reason = "crop_failed", f"{type(error).__name__}: {error}"
-        return
-    for queue, crops in zip(queues, all_crops, strict=True):
+    """Begin a picture's record; its crops wait in the queues."""
+    record = ImageRecord(picture.sample, picture.status, picture.decoded.sha256, picture.found)
+    record.reason = picture.reason
+    face, frame = picture.face, picture.frame
+    if face is not None and frame is not None:
+        record.box_xyxy, record.score, record.frame_from = face.box_xyxy, face.score, frame.found_by
+        record.landmarks_xy, record.landmark_scheme = face.landmarks_xy, face.landmark_scheme
+    asked = queues if picture.crops else ()
+    for queue, crops in zip(asked, picture.crops, strict=True):
         missing = _missing(crops)
         if len(missing) == len(crops.views):
             reason = f"no view could be cut: {', '.join(missing)}"
             record.outcomes[queue.index] = Outcome("missing_view", reason=reason)
         else:
             queue.add(record, crops)
+    if record.status == "ok":
+        if face is None:  # nobody needed one
+            record.box_xyxy = record.sample.box_xyxy
+        for index, answers in outside.items():
+            record.outcomes[index] = outcome_of(answers, record, record.box_xyxy)
+    return record
 
 
 def run_accuracy(
@@ -256,13 +209,20 @@ def run_accuracy(
         if index not in outside
     ]
     group: list[ImageRecord] = []
-    rest = islice(samples, done, None)
-    decoded = decode_all(rest, workers=settings.workers, max_pixels=settings.max_pixels)
-    for number, item in enumerate(decoded, start=done + 1):
-        record = _examine(item, detector, queues, outside, settings)
+    pictures = face_pictures(
+        islice(samples, done, None),
+        detector,
+        [queue.crop_spec for queue in queues],
+        workers=settings.workers,
+        max_pixels=settings.max_pixels,
+        find=None if settings.detections is None else settings.detections.find,
+        change=settings.change,
+    )
+    for number, picture in enumerate(pictures, start=done + 1):
+        record = _note(picture, queues, outside)
         group.append(record)
-        if look is not None and item.image_bgr is not None:
-            look(record, item.image_bgr)
+        if look is not None and picture.image_bgr is not None:
+            look(record, picture.image_bgr)
         progress("accuracy", number, len(samples))
         if len(group) >= MOST_WAITING or any(queue.full for queue in queues):
             yield _answered(group, queues)

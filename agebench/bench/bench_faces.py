@@ -8,12 +8,11 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from agebench.bench.faces import find_face
 from agebench.errors import DatasetError
 from agebench.protocols import DetectorSpec, Estimator, FaceDetector
 from agebench.types import Crops, CropSpec, Face, FaceFrame, Image, Sample
 from agebench.vision.crops import cut_crops
-from agebench.vision.decoding import decode_sample
+from agebench.vision.faces import LeftOut, face_pictures
 from agebench.vision.frames import canonical_frame
 
 REAL_FACES = 16
@@ -69,23 +68,18 @@ def real_faces(
     """
     pairs: list[tuple[Image, FaceFrame]] = []
     names: list[str] = []
-    for sample in samples:
-        image_bgr = decode_sample(sample, max_pixels).image_bgr
-        found = None if image_bgr is None else find_face(detector, image_bgr, sample.box_xyxy)
-        if image_bgr is None or found is None:
-            continue
-        if all(_complete(image_bgr, found[1], item.spec.crop) for item in estimators):
-            pairs.append((image_bgr, found[1]))
-            names.append(sample.name)
+    specs = [item.spec.crop for item in estimators]
+    left_out = LeftOut()
+    seen = face_pictures(samples, detector, specs, workers=0, max_pixels=max_pixels)
+    for picture in left_out.watch(seen):
+        if picture.complete:
+            pairs.append(picture.required())
+            names.append(picture.sample.name)
         if len(pairs) == REAL_FACES:
             break
     if not pairs:
         raise DatasetError(
             f"{origin}: in none of the {len(samples)} pictures a face was found that every "
-            "estimator can be shown: give another data set or detector"
+            f"estimator can be shown: give another data set or detector{left_out}"
         )
     return FaceSource(tuple(pairs), origin, tuple(names))
-
-
-def _complete(image_bgr: Image, frame: FaceFrame, spec: CropSpec) -> bool:
-    return all(flags.all() for flags in cut_crops(image_bgr, [frame], spec).present.values())

@@ -22,6 +22,7 @@ from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, n
 from agebench.references import parse_reference
 from agebench.registry import ESTIMATORS, load_estimator, named_detector, takes_option
 from agebench.types import Crops, Floats, Sample
+from agebench.vision.faces import LeftOut
 
 
 @dataclass(slots=True)
@@ -76,9 +77,12 @@ def fit_years(
     pictures, split = take_pictures(pictures, maker, settings, progress)
     for scored in () if split is None else select_parts(split, settings.part) & {"test", "val"}:
         require_training_part(scored)  # "not-fold-0" of a split that has a test part besides
-    answers = _ask(loaded, face_detector, pictures.samples, settings, progress)
+    left_out = LeftOut()
+    answers = _ask(loaded, face_detector, pictures.samples, settings, progress, left_out)
     if not answers.samples or split is None:
-        raise DatasetError(f"no picture of part {settings.part!r} gave an answer to fit to")
+        raise DatasetError(
+            f"no picture of part {settings.part!r} gave an answer to fit to{left_out}"
+        )
     spec = loaded.spec
     assert spec.classes is not None  # noqa: S101 - _rule refuses the others
     true = [sample.age_years or 0.0 for sample in answers.samples]
@@ -129,6 +133,7 @@ def _ask(
     samples: Sequence[Sample],
     settings: CompareSettings,
     progress: ProgressStep,
+    left_out: LeftOut,
 ) -> _Answers:
     """Get the probabilities for every picture with an age and a face."""
     answers = _Answers()
@@ -146,7 +151,8 @@ def _ask(
             waiting.clear()
 
     crop = estimator.spec.crop
-    for item, crops in cut_samples(crop, detector, usable, settings, progress, "fit-years"):
+    cut = cut_samples(crop, detector, usable, settings, progress, "fit-years", left_out)
+    for item, crops in cut:
         answers.samples.append(item.sample)
         answers.sha256.append(item.sha256)
         waiting.append(crops)

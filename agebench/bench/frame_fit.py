@@ -12,7 +12,7 @@ from agebench.foreign import found_faces
 from agebench.protocols import BoxToFrame, FaceDetector, ProgressStep, no_progress
 from agebench.types import Box, Face, FaceFrame, Image, Sample
 from agebench.vision.choice import chosen_face
-from agebench.vision.decoding import decode_all
+from agebench.vision.faces import FacePicture, LeftOut, face_pictures, find_faces
 from agebench.vision.frames import (
     box_iou,
     five_points,
@@ -20,6 +20,7 @@ from agebench.vision.frames import (
     frame_from_box,
     frame_from_points,
 )
+from agebench.vision.picture_status import LeftOutError
 
 MIN_FACES = 20
 """Medians of fewer faces say nothing."""
@@ -82,6 +83,17 @@ def paired(pairs: Iterable[tuple[Face | None, FaceFrame | None]]) -> Relation:
         boxes.append(face.box_xyxy)
         frames.append(frame)
     return Relation(boxes, frames, missed)
+
+
+def _other_face(detector: FaceDetector, picture: FacePicture) -> Face | None:
+    if picture.image_bgr is None:
+        return None
+    box_xyxy = picture.sample.box_xyxy
+    try:
+        found = find_faces(detector, picture.image_bgr, labelled_xyxy=box_xyxy)
+    except LeftOutError:
+        return None
+    return found.faces[0] if found.faces else None
 
 
 def _holds(box: Box, frame: FaceFrame) -> bool:
@@ -149,24 +161,20 @@ def fit_frame(
             "a detector that does with --reference, such as yolov8-face"
         )
     pairs: list[tuple[Face | None, FaceFrame | None]] = []
-    decoded = decode_all(samples, workers=1, max_pixels=max_pixels)
-    for done, item in enumerate(decoded, start=1):
+    left_out = LeftOut()
+    pictures = face_pictures(samples, detector, workers=1, max_pixels=max_pixels)
+    for done, picture in enumerate(left_out.watch(pictures), start=1):
         progress("faces", done, len(samples))
-        if item.image_bgr is None:
-            pairs.append((None, None))
-            continue
-        box = item.sample.box_xyxy
-        face = chosen_face(found_faces(detector, item.image_bgr), box)
-        other = face
+        other = picture.face
         if reference is not detector:
-            other = chosen_face(found_faces(reference, item.image_bgr), box)
-        pairs.append((face, reference_frame(other)))
+            other = _other_face(reference, picture)
+        pairs.append((picture.face, reference_frame(other)))
     relation = paired(pairs)
     if len(relation.boxes) < MIN_FACES:
         raise DatasetError(
             f"{detector.spec.name} and {reference.spec.name} both found a face in "
             f"{len(relation.boxes)} of {len(samples)} pictures, expected at least {MIN_FACES}: "
-            "give pictures of one large face each"
+            f"give pictures of one large face each{left_out}"
         )
     fitted = relation.fitted()
     overlaps = np.array(relation.overlaps(detector, fitted))

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agebench.bench.loading import reads_back_its_runtime
-from agebench.errors import AgebenchError
+from agebench.errors import RunEndsError
 from agebench.foreign import found_faces
 from agebench.protocols import FaceDetector
 from agebench.types import Face, Image, plain
@@ -53,7 +53,7 @@ CREATE TABLE IF NOT EXISTS faces (
 """
 
 
-class KeptDetectionsError(AgebenchError):
+class KeptDetectionsError(RunEndsError):
     """The file of kept detections can't be used: the run ends, no picture is to blame."""
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from agebench.bench.defaults import choose_detector
-from agebench.bench.faces import find_face
 from agebench.bench.loading import load_pictures
 from agebench.bench.selection import take_pictures
 from agebench.bench.settings import CompareSettings
@@ -17,8 +16,8 @@ from agebench.errors import DatasetError
 from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
 from agebench.registry import named_detector
 from agebench.types import Crops, CropSpec, Floats, Sample
-from agebench.vision.crops import cut_crops
-from agebench.vision.decoding import Decoded, decode_all
+from agebench.vision.decoding import Decoded
+from agebench.vision.faces import LeftOut, face_pictures
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,22 +54,15 @@ def cut_samples(
     settings: CompareSettings,
     progress: ProgressStep,
     stage: str,
+    left_out: LeftOut,
 ) -> Iterator[tuple[Decoded, Crops]]:
     """Yield each picture with a face of which all views are there, and the crops of that face."""
-    decoded = decode_all(samples, workers=settings.workers, max_pixels=settings.max_pixels)
-    for done, item in enumerate(decoded, start=1):
+    workers, max_pixels = settings.workers, settings.max_pixels
+    seen = face_pictures(samples, detector, [spec], workers=workers, max_pixels=max_pixels)
+    for done, picture in enumerate(left_out.watch(seen), start=1):
         progress(stage, done, len(samples))
-        if item.image_bgr is None:
-            continue
-        try:
-            found = find_face(detector, item.image_bgr, item.sample.box_xyxy)
-        except Exception:  # noqa: S112 - as where none is found: the caller says how many there are
-            continue
-        if found is None:
-            continue
-        crops = cut_crops(item.image_bgr, [found[1]], spec)
-        if all(flags[0] for flags in crops.present.values()):
-            yield item, crops
+        if picture.complete:
+            yield picture.decoded, picture.crops[0]
 
 
 def labelled_crops(
@@ -103,13 +95,14 @@ def labelled_crops(
     usable = [sample for sample in pictures.samples if sample.age_years is not None]
     parts: list[Crops] = []
     ages: list[float] = []
-    for item, crops in cut_samples(spec, finder, usable, settings, progress, "faces"):
+    left_out = LeftOut()
+    for item, crops in cut_samples(spec, finder, usable, settings, progress, "faces", left_out):
         parts.append(crops)
         ages.append(item.sample.age_years or 0.0)
     if not parts:
         raise DatasetError(
             f"{pictures.spec.name}: none of {len(usable)} pictures with an age can be read and "
-            f"shows a face that {name} finds: give another data set or detector"
+            f"shows a face that {name} finds: give another data set or detector{left_out}"
         )
     described = f"{len(parts)} faces of {pictures.spec.name}, found by {name}"
     return LabelledCrops(Crops.join(parts), np.array(ages, np.float64), described)

@@ -12,12 +12,13 @@ import numpy as np
 
 from agebench.arrays import Bools
 from agebench.bench.busy import Busyness, Watch
-from agebench.bench.faces import find_face
 from agebench.foreign import foreign_code
 from agebench.protocols import Estimator, FaceDetector, ProgressStep, no_progress
 from agebench.types import FaceFrame, Image, Sample
 from agebench.vision.crops import cut_crops
 from agebench.vision.decoding import decode_sample
+from agebench.vision.faces import find_faces
+from agebench.vision.picture_status import LeftOutError
 
 WARM_UP_PICTURES = 5
 """Pictures run first and not counted: the first calls allocate buffers and choose kernels."""
@@ -147,16 +148,16 @@ def _time_picture(
         return
     start = time.perf_counter()
     try:
-        found = find_face(detector, decoded.image_bgr, sample.box_xyxy)
-    except Exception:  # a detector that fails now and then; a failure has no latency
+        found = find_faces(detector, decoded.image_bgr, labelled_xyxy=sample.box_xyxy)
+    except LeftOutError:  # a detector that fails now and then; a failure has no latency
         return
     detect_ms = _milliseconds(start)
-    if found is None:
+    if not found.frames:
         return
     watch.shared["decode"].append(decode_ms)
     watch.shared["detect"].append(detect_ms)
     for index in turns(number, len(estimators)):
-        times = _time_estimator(estimators[index], decoded.image_bgr, found[1])
+        times = _time_estimator(estimators[index], decoded.image_bgr, found.frames[0])
         if times is not None:
             crop_ms, infer_ms = times
             own = watch.own[index]

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeAlias, overload
 from agebench.bench.columns import INTERVALS
 from agebench.bench.picture_store import PictureStore
 from agebench.types import Box, Point, Sample, plain
+from agebench.vision.picture_status import PictureStatus
 
-ImageStatus: TypeAlias = Literal["ok", "no_face", "unreadable", "detector_failed", "crop_failed"]
 OutcomeStatus: TypeAlias = Literal["ok", "missing_view", "estimator_failed"]
 
 
@@ -60,7 +60,7 @@ class ImageRecord:
     """
 
     sample: Sample
-    status: ImageStatus = "ok"
+    status: PictureStatus = "ok"
     sha256: str = ""
     faces: int = 0
     box_xyxy: Box | None = None

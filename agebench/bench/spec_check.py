@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 from scipy.stats import spearmanr
 
-from agebench.bench.faces import find_face
-from agebench.errors import UsageError
+from agebench.errors import ImageError, UsageError
 from agebench.protocols import Estimator, FaceDetector
 from agebench.registry import load_dataset
-from agebench.types import MAX_AGE_YEARS, Crops, Floats, Image
-from agebench.vision.crops import cut_crops
-from agebench.vision.images import read_image
+from agebench.types import MAX_AGE_YEARS, Crops, Floats, Image, Sample
+from agebench.vision.faces import face_pictures
+from agebench.vision.images import MAX_PIXELS
 from agebench.vision.opencv import cv2
 
 LEAST_SPREAD_YEARS = 1.0
@@ -86,19 +85,20 @@ def check_described(
     if len(estimator.spec.crop.views) != 1:
         raise UsageError(f"{estimator.spec.name} has several views, a described model has one")
     labels: list[float] = []
+    samples: Sequence[Sample] = [Sample(path, path.name, None) for path in pictures]
     if not pictures:
         samples = load_dataset("sample").samples
-        pictures = [sample.path for sample in samples]
         labels = [sample.age_years or 0.0 for sample in samples]
     parts, names, without = [], [], []
-    for path in pictures:
-        image = read_image(path)
-        found = find_face(detector, image)
-        if found is None:
-            without.append(path.name)
+    crop = estimator.spec.crop
+    for picture in face_pictures(samples, detector, [crop], workers=0, max_pixels=MAX_PIXELS):
+        if picture.status == "no_face":
+            without.append(picture.sample.path.name)
             continue
-        names.append(path.name)
-        parts.append(cut_crops(image, [found[1]], estimator.spec.crop))
+        if picture.status != "ok":
+            raise ImageError(f"{picture.sample.path}: {picture.reason}")
+        names.append(picture.sample.path.name)
+        parts.append(picture.crops[0])
     if not parts:
         raise UsageError(f"no face was found in {', '.join(without)}: give other pictures")
     crops = Crops.join(parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from agebench.bench.defaults import own_detector
 from agebench.calibration import central_interval, year_probabilities
-from agebench.errors import AgebenchError, ContractError, UsageError, in_words
+from agebench.errors import ContractError, UsageError, in_words
 from agebench.estimators.answers import AnswersFile
 from agebench.foreign import foreign_code
 from agebench.prediction.defaults import ESTIMATOR, best_detector
@@ -20,7 +21,6 @@ from agebench.prediction.inputs import Channels, Picture, to_image
 from agebench.prediction.records import (
     INTERVAL_LEVEL,
     AgeAnswer,
-    PictureStatus,
     PredictedFace,
     PredictedPicture,
 )
@@ -34,10 +34,12 @@ from agebench.registry import (
     named_estimator,
     require_registered,
 )
-from agebench.types import AgePrediction, Crops, CropSpec, Face, Image
-from agebench.vision.crops import cut_crops, cut_shared
+from agebench.types import AgePrediction, Crops, CropSpec, Face, FaceFrame, Image
+from agebench.vision.crops import cut_crops
+from agebench.vision.faces import cut_faces, find_faces
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import MAX_PIXELS
+from agebench.vision.picture_status import LeftOutError, left_out
 from agebench.vision.regions import require_regions
 
 FACES_AT_ONCE = 256
@@ -147,12 +149,10 @@ class AgePredictor:
             name = str(picture) if isinstance(picture, (str, Path)) else ""
         times: dict[str, float] = {}
         try:
-            with _timed(times, "decode"):
+            with left_out("unreadable", UsageError), _timed(times, "decode"):
                 image = to_image(picture, channels=self._channels, max_pixels=self._max_pixels)
-        except UsageError:
-            raise
-        except (AgebenchError, MemoryError) as error:
-            return self._failed(name, "unreadable", error, times)
+        except LeftOutError as error:
+            return self._failed(name, error, times)
         if keep is not None:
             keep(image)
         return self.predict_image(image, name, times)
@@ -162,18 +162,16 @@ class AgePredictor:
     ) -> PredictedPicture:
         """Return the answer for a decoded picture, uint8 (height, width, 3), B, G, R."""
         times = {} if times is None else times
+        find = partial(detect_faces, tiles=self.tiles)
         try:
             with _timed(times, "detect"):
-                faces = detect_faces(self._detector, image_bgr, tiles=self.tiles)
-        except Exception as error:  # one picture that upsets a detector must not end the run
-            return self._failed(name, "detector_failed", error, times)
-        try:
-            ages = self.ages_of(image_bgr, faces, times)
-        except Exception as error:  # a picture of an odd shape must not end the run
-            return self._failed(name, "crop_failed", error, times)
+                seen = find_faces(self._detector, image_bgr, every=True, find=find)
+            ages = self.ages_of(image_bgr, seen.frames, times)
+        except LeftOutError as error:
+            return self._failed(name, error, times)
         found = tuple(
             PredictedFace(face, {name: answers[index] for name, answers in ages.items()})
-            for index, face in enumerate(faces)
+            for index, face in enumerate(seen.faces)
         )
         height, width = image_bgr.shape[:2]
         reason = _why_no_age(found)
@@ -189,17 +187,20 @@ class AgePredictor:
         )
 
     def ages_of(
-        self, image_bgr: Image, faces: Sequence[Face], times: dict[str, float] | None = None
+        self, image_bgr: Image, frames: Sequence[FaceFrame], times: dict[str, float] | None = None
     ) -> dict[str, list[AgeAnswer]]:
-        """Return what each estimator says of each face, in the order of `faces`."""
+        """Return what each estimator says of each face, in the order of their `frames`.
+
+        Raises:
+            LeftOutError: a picture of an odd shape.
+        """
         times = {} if times is None else times
         answers: dict[str, list[AgeAnswer]] = {name: [] for name in self._estimators}
         specs = [estimator.spec.crop for estimator in self._estimators.values()]
-        for start in range(0, max(1, len(faces)), FACES_AT_ONCE):
-            some = faces[start : start + FACES_AT_ONCE]
+        for start in range(0, max(1, len(frames)), FACES_AT_ONCE):
+            some = frames[start : start + FACES_AT_ONCE]
             with _timed(times, "crop"):
-                frames = [canonical_frame(face, self._detector.spec) for face in some]
-                cut = cut_shared(image_bgr, frames, specs)
+                cut = cut_faces(image_bgr, some, specs)
             for (name, estimator), crops in zip(self._estimators.items(), cut, strict=True):
                 with _timed(times, "infer"):
                     answers[name] += ask(estimator, crops)
@@ -210,15 +211,13 @@ class AgePredictor:
         frames = [canonical_frame(face, self._detector.spec) for face in faces]
         return cut_crops(image_bgr, frames, spec)
 
-    def _failed(
-        self, name: str, status: PictureStatus, error: BaseException, times: dict[str, float]
-    ) -> PredictedPicture:
+    def _failed(self, name: str, error: LeftOutError, times: dict[str, float]) -> PredictedPicture:
         return PredictedPicture(
             name,
             self._detector_name,
             tuple(self._estimators),
-            status=status,
-            reason=in_words(error).removeprefix(f"{name}: "),
+            status=error.status,
+            reason=str(error).removeprefix(f"{name}: "),
             stage_ms=times,
         )
 

@@ -5,13 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from agebench.types import Face, frozen_mapping, plain
-
-PictureStatus: TypeAlias = Literal[
-    "ok", "unreadable", "detector_failed", "crop_failed", "estimator_failed", "crashed"
-]
+from agebench.vision.picture_status import PictureStatus
 
 INTERVAL_LEVEL = 0.8
 """What share of people the interval that is shown claims to hold."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,21 +11,21 @@ from PIL import Image as PillowImage
 
 from agebench.datasets.landmarks import read_pts
 from agebench.datasets.prepared_layout import ORIGINAL_FOLDER, picture_file
-from agebench.errors import DatasetError, ImageError, in_words
-from agebench.foreign import found_faces
+from agebench.errors import DatasetError, ImageError
 from agebench.prepare.naming import face_name
-from agebench.prepare.records import FaceRecord, PictureRecord, PictureStatus, PreparedView
+from agebench.prepare.records import FaceRecord, PictureRecord, PreparedView
 from agebench.prepare.settings import PrepareSettings
 from agebench.prepare.store import Store
 from agebench.protocols import FaceDetector
 from agebench.registry import load_detector
 from agebench.types import FGNET_68_POINTS, Box, CropSpec, Face, FaceFrame, Image
-from agebench.vision.choice import chosen_face, no_face_reason
-from agebench.vision.crops import cut_crops
-from agebench.vision.frames import canonical_frame, face_from_landmarks, frame_from_points
-from agebench.vision.images import decode_image, read_file
+from agebench.vision.choice import no_face_reason
+from agebench.vision.decoding import decode_file
+from agebench.vision.faces import cut_faces, find_faces
+from agebench.vision.frames import face_from_landmarks, frame_from_points
 from agebench.vision.landmarks import to_five_points
 from agebench.vision.opencv import cv2
+from agebench.vision.picture_status import LeftOutError
 
 JPEG_QUALITY = 95
 JPEG_SAMPLING = "4:4:4"
@@ -65,14 +64,6 @@ class Plan:
     settings: PrepareSettings
     out: Path
     scratch: Path
-
-
-class _LeftOutError(Exception):
-    """This picture gives no faces; the run goes on."""
-
-    def __init__(self, status: PictureStatus, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,14 +116,15 @@ class PicturePreparer:
         Raises:
             AgebenchError: the output can't be written.
         """
-        sha256 = ""
+        read = decode_file(task.path, task.source, self._settings.max_pixels)
+        sha256 = read.sha256
+        if read.image_bgr is None:
+            reason = f"{task.source}: {read.reason}"
+            return PictureRecord(task.source, "unreadable", reason, sha256)
         try:
-            data = _read(task)
-            sha256 = hashlib.sha256(data).hexdigest()
-            image = _decode(data, task, self._settings.max_pixels)
-            kept, found = self._faces(task, image)
-            faces, files = self._cut(task, data, image, kept)
-        except _LeftOutError as error:
+            kept, found = self._faces(task, read.image_bgr)
+            faces, files = self._cut(task, read.data, read.image_bgr, kept)
+        except LeftOutError as error:
             return PictureRecord(task.source, error.status, str(error), sha256)
         except MemoryError:
             return PictureRecord(task.source, "unreadable", "not enough memory for it", sha256)
@@ -145,36 +137,25 @@ class PicturePreparer:
         """Return the faces to keep, the largest first, and how many there are."""
         if self._settings.landmarks == "dataset" and task.landmarks_path is not None:
             return [_from_dataset(task.landmarks_path)], 1
-        try:
-            faces = found_faces(self._detector, image)
-            kept = self._kept(task, faces)
-            ordered = sorted(kept, key=lambda face: -face.area)
-            frames = [canonical_frame(face, self._detector.spec) for face in ordered]
-        except Exception as error:  # one picture that upsets a detector must not end the run
-            raise _LeftOutError("detector_failed", in_words(error)) from error
-        if not kept:
-            raise _LeftOutError("no_face", no_face_reason(task.labelled_xyxy))
+        seen = find_faces(
+            self._detector,
+            image,
+            labelled_xyxy=task.labelled_xyxy,
+            every=self._settings.faces != "largest",
+        )
+        if not seen.faces:
+            raise LeftOutError("no_face", no_face_reason(task.labelled_xyxy))
         found = [
             _Found(face, frame, "detector" if face.landmarks_xy else "")
-            for face, frame in zip(ordered, frames, strict=True)
+            for face, frame in zip(seen.faces, seen.frames, strict=True)
         ]
-        return found, len(faces)
-
-    def _kept(self, task: Task, faces: Sequence[Face]) -> Sequence[Face]:
-        """Return the face that a label's box means; without one as the settings say."""
-        if task.labelled_xyxy is None and self._settings.faces != "largest":
-            return faces
-        face = chosen_face(faces, task.labelled_xyxy)
-        return [] if face is None else [face]
+        return sorted(found, key=lambda item: -item.face.area), seen.found
 
     def _cut(
         self, task: Task, data: bytes, image: Image, kept: Sequence[_Found]
     ) -> tuple[list[FaceRecord], dict[str, bytes]]:
         """Return the faces' records and the content of all files by name."""
-        try:
-            crops = cut_crops(image, [found.frame for found in kept], self._crop_spec)
-        except Exception as error:  # a picture of an odd shape must not end the run
-            raise _LeftOutError("crop_failed", f"{type(error).__name__}: {error}") from error
+        (crops,) = cut_faces(image, [found.frame for found in kept], [self._crop_spec])
         records: list[FaceRecord] = []
         files: dict[str, bytes] = {}
         try:
@@ -192,27 +173,8 @@ class PicturePreparer:
                     FaceRecord(name, found.face, found.landmarks_from, found.frame, views)
                 )
         except ImageError as error:
-            raise _LeftOutError("not_storable", str(error)) from error
+            raise LeftOutError("not_storable", str(error)) from error
         return records, files
-
-
-def _read(task: Task) -> bytes:
-    try:
-        return read_file(task.path)
-    except ImageError as error:
-        raise _LeftOutError("unreadable", _named(error, task)) from error
-
-
-def _decode(data: bytes, task: Task, max_pixels: int) -> Image:
-    try:
-        return decode_image(data, task.source, max_pixels=max_pixels)
-    except ImageError as error:
-        raise _LeftOutError("unreadable", _named(error, task)) from error
-
-
-def _named(error: Exception, task: Task) -> str:
-    """Return the reason with the picture's name in the data set, not where it lies."""
-    return str(error).replace(str(task.path), task.source)
 
 
 def _from_dataset(path: Path) -> _Found:
@@ -220,9 +182,9 @@ def _from_dataset(path: Path) -> _Found:
     try:
         points = read_pts(path)
     except DatasetError as error:
-        raise _LeftOutError("bad_landmarks", str(error).replace(str(path), path.name)) from error
+        raise LeftOutError("bad_landmarks", str(error).replace(str(path), path.name)) from error
     face = face_from_landmarks(points, FGNET_68_POINTS)
     frame = frame_from_points(to_five_points(points, FGNET_68_POINTS))
     if face is None or frame is None:
-        raise _LeftOutError("bad_landmarks", f"the points of {path.name!r} coincide")
+        raise LeftOutError("bad_landmarks", f"the points of {path.name!r} coincide")
     return _Found(face, frame, "dataset")

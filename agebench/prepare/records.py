@@ -5,20 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 from agebench.types import Face, FaceFrame, plain
-
-PictureStatus: TypeAlias = Literal[
-    "ok",
-    "no_face",
-    "unreadable",
-    "bad_landmarks",
-    "detector_failed",
-    "crop_failed",
-    "not_storable",
-    "crashed",
-]
+from agebench.vision.picture_status import PictureStatus
 
 UNREADABLE: Literal["unreadable"] = "unreadable"
 """Status of what can't be decoded; without a hash its bytes could not be read at all."""

@@ -16,16 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.arrays import Ints
-from agebench.errors import in_words
-from agebench.foreign import found_faces
 from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
-from agebench.types import CropSpec, Face, FaceFrame, Floats, Image, Problem, Sample, ViewSpec
-from agebench.vision.choice import chosen_face, no_face_reason
+from agebench.types import CropSpec, FaceFrame, Floats, Image, Problem, Sample, ViewSpec
 from agebench.vision.crops import cut_patch, place_view, view_patch
-from agebench.vision.decoding import Decoded, decode_all
-from agebench.vision.frames import canonical_frame
+from agebench.vision.decoding import Decoded
+from agebench.vision.faces import FacePicture, face_pictures
 from agebench.vision.images import MAX_PIXELS
 from agebench.vision.opencv import cv2
+from agebench.vision.picture_status import LeftOutError, left_out
 from agebench.vision.regions import MIRRORED_REGIONS
 
 REACH = 0.75
@@ -235,41 +233,31 @@ def _sorted_views(crop: CropSpec) -> tuple[dict[str, ViewSpec], dict[str, ViewSp
     return {name: view for name, view in crop.views.items() if name not in wholes}, wholes
 
 
-def _detected(detector: FaceDetector, image_bgr: Image, sample: Sample) -> tuple[Face | None, str]:
-    """Return the labelled face, or none and why; one picture that upsets a detector ends no run."""
-    try:
-        face = chosen_face(found_faces(detector, image_bgr), sample.box_xyxy)
-    except Exception as error:  # a stranger's detector may fail in any way; it is listed
-        return None, f"the detector failed: {in_words(error)}"
-    return face, "" if face is not None else no_face_reason(sample.box_xyxy)
-
-
 def _collect(
-    decoded: Iterable[Decoded],
-    detector: FaceDetector,
-    crop: CropSpec,
-    longest_px: int,
-    step: Callable[[], None],
+    pictures: Iterable[FacePicture], crop: CropSpec, longest_px: int, step: Callable[[], None]
 ) -> _Collected:
     cut, wholes = _sorted_views(crop)
     found = _Collected([], {name: [] for name in wholes}, [], [], list[Problem]())
-    for item in decoded:
-        reason = item.reason
-        label = _label(item.sample)
-        if item.image_bgr is not None:
-            face, reason = _detected(detector, item.image_bgr, item.sample)
-            if label is None:
-                reason = "it has no age"
-            if face is not None and label is not None:
-                frame = canonical_frame(face, detector.spec)
-                window = cut_window(item.image_bgr, frame, longest_px, cut.values())
-                found.faces.append(window)
-                for name, view in wholes.items():
-                    found.wholes[name].append(_whole(item.image_bgr, frame, view))
-                found.labels.append(label)
-                found.samples.append(replace(item, image_bgr=None))
-        if reason:
-            found.problems.append(Problem(item.sample.name, reason))
+    for picture in pictures:
+        label, reason = _label(picture.sample), ""
+        try:
+            image_bgr, frame = picture.required()
+            with left_out("crop_failed"):
+                window = cut_window(image_bgr, frame, longest_px, cut.values())
+                whole = {name: _whole(image_bgr, frame, view) for name, view in wholes.items()}
+        except LeftOutError as error:
+            failed = "the detector failed: " if error.status == "detector_failed" else ""
+            reason = f"{failed}{error}"
+        if label is None and picture.image_bgr is not None:
+            reason = "it has no age"
+        if reason or label is None:
+            found.problems.append(Problem(picture.sample.name, reason))
+        else:
+            found.faces.append(window)
+            for name, pixels in whole.items():
+                found.wholes[name].append(pixels)
+            found.labels.append(label)
+            found.samples.append(replace(picture.decoded, image_bgr=None))
         step()
     return found
 
@@ -306,8 +294,8 @@ def gather_faces(
         done += 1
         progress(stage, done, total)
 
-    pictures = decode_all(dataset.samples, workers=workers, max_pixels=MAX_PIXELS)
-    return _packed(_collect(pictures, detector, crop, longest_px, step), crop)
+    pictures = face_pictures(dataset.samples, detector, workers=workers, max_pixels=MAX_PIXELS)
+    return _packed(_collect(pictures, crop, longest_px, step), crop)
 
 
 def _packed(found: _Collected, crop: CropSpec) -> TrainingFaces:

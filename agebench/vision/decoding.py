@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 
 from agebench.errors import ImageError
 from agebench.types import Image, Sample
@@ -26,20 +27,42 @@ class Decoded:
     reason: str = ""
 
 
-def decode_sample(sample: Sample, max_pixels: int) -> Decoded:
-    """Read, hash and decode one picture; a picture that can't be read gives its reason."""
-    sha256 = ""
+@dataclass(frozen=True, slots=True, eq=False)
+class PictureFile:
+    """What a picture's file holds, as far as it could be read.
+
+    Attributes:
+        data: its bytes; b"" where they could not be read.
+        sha256: of them; "" where they could not be read.
+        image_bgr: uint8 (height, width, 3); None where it can't be decoded.
+        reason: why not, without the picture's name: whoever shows it shows that before it.
+    """
+
+    data: bytes = b""
+    sha256: str = ""
+    image_bgr: Image | None = None
+    reason: str = ""
+
+
+def decode_file(path: Path, name: str, max_pixels: int) -> PictureFile:
+    """Read, hash and decode one picture; one that can't be read gives its reason."""
+    data, sha256 = b"", ""
     try:
-        data = read_file(sample.path)
+        data = read_file(path)
         sha256 = hashlib.sha256(data).hexdigest()
-        image = decode_image(data, sample.name, max_pixels=max_pixels)
+        image_bgr = decode_image(data, name, max_pixels=max_pixels)
     except ImageError as error:
-        # Whoever shows the reason shows the sample's name before it.
-        reason = str(error).removeprefix(f"{sample.path}: ").removeprefix(f"{sample.name}: ")
-        return Decoded(sample, None, sha256, reason)
+        reason = str(error).removeprefix(f"{path}: ").removeprefix(f"{name}: ")
+        return PictureFile(data, sha256, None, reason)
     except MemoryError:
-        return Decoded(sample, None, sha256, "not enough memory to decode it")
-    return Decoded(sample, image, sha256)
+        return PictureFile(data, sha256, None, "not enough memory to decode it")
+    return PictureFile(data, sha256, image_bgr)
+
+
+def decode_sample(sample: Sample, max_pixels: int) -> Decoded:
+    """Read, hash and decode one picture of a data set; see `decode_file`."""
+    file = decode_file(sample.path, sample.name, max_pixels)
+    return Decoded(sample, file.image_bgr, file.sha256, file.reason)
 
 
 def decode_all(samples: Iterable[Sample], *, workers: int, max_pixels: int) -> Iterator[Decoded]:

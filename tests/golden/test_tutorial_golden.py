@@ -10,12 +10,12 @@ import pytest
 
 from agebench import load_detector, load_estimator
 from agebench.bench.compare import compare
-from agebench.bench.faces import find_face
 from agebench.bench.settings import CompareSettings
 from agebench.errors import UsageError
 from agebench.runtimes.age_net_layout import deploy_prototxt
 from agebench.types import Floats, Image
 from agebench.vision.crops import cut_crops
+from agebench.vision.faces import find_faces
 from agebench.vision.images import encode_png
 from agebench.vision.opencv import cv2
 
@@ -78,9 +78,8 @@ def test_it_is_the_tutorial_to_the_last_bit(
     tutorial = Tutorial(shared_dir / "pretrained")
     expected, label = tutorial.age(picture, tutorial.boxes(picture)[0])
     estimator = load_estimator("caffe-age-net recipe=tutorial")
-    found = find_face(load_detector(estimator.spec.detector), picture)
-    assert found is not None
-    (answer,) = estimator.predict(cut_crops(picture, [found[1]], estimator.spec.crop))
+    found = find_faces(load_detector(estimator.spec.detector), picture)
+    (answer,) = estimator.predict(cut_crops(picture, found.frames, estimator.spec.crop))
     assert answer.probabilities is not None
     # All that happens to the network's own numbers is that they are made to sum to 1.
     assert np.array_equal(answer.probabilities, expected / expected.sum())

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench.faces import find_face
 from agebench.datasets import fgnet, prepared, utkface
 from agebench.datasets.prepared import PreparedSet
 from agebench.errors import DatasetError, UsageError
@@ -23,6 +22,7 @@ from agebench.protocols import Dataset
 from agebench.registry import load_dataset, load_detector
 from agebench.types import Image
 from agebench.vision.crops import cut_crops
+from agebench.vision.faces import find_faces
 from agebench.vision.images import read_image
 from agebench.vision.opencv import cv2
 
@@ -80,12 +80,11 @@ def assert_same_crops(
     for sample in listed.samples:
         face = listed.faces[sample.name]
         image = read_image(paths[face.source])
-        found = find_face(detector, image)
-        assert found is not None
-        assert found[0] == face.face
+        found = find_faces(detector, image)
+        assert found.faces == (face.face,)
         # The detector's own box is not part of what is written down.
-        assert replace(found[1], box_xyxy=None) == face.frame
-        expected = cut_crops(image, [found[1]], listed.crop_spec(views))
+        assert replace(found.frames[0], box_xyxy=None) == face.frame
+        expected = cut_crops(image, found.frames, listed.crop_spec(views))
         got = listed.crops(sample.name, views)
         for view in views:
             assert got.present[view].tolist() == expected.present[view].tolist()

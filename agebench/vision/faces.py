@@ -1,0 +1,229 @@
+"""The one pass over faces: decoded, found, chosen, mapped to the canonical frame, cut.
+
+Everybody who looks at faces goes this way, so that the same picture shows the same face to all:
+`face_pictures` goes through many pictures, `find_faces` and `cut_faces` are its steps for one.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from agebench.errors import UsageError
+from agebench.foreign import found_faces
+from agebench.protocols import FaceDetector
+from agebench.types import Box, Crops, CropSpec, Face, FaceFrame, Image, Sample
+from agebench.vision.choice import chosen_face, no_face_reason
+from agebench.vision.crops import cut_shared
+from agebench.vision.decoding import Decoded, decode_all
+from agebench.vision.frames import canonical_frame
+from agebench.vision.picture_status import LeftOutError, PictureStatus, left_out
+
+Find: TypeAlias = Callable[[FaceDetector, Image], Sequence[Face]]
+"""Asks a detector for all faces of a picture."""
+
+FindKept: TypeAlias = Callable[[FaceDetector, str, Image], Sequence[Face]]
+"""The same, told the SHA-256 of the picture's file too: faces found earlier may be known by it."""
+
+Change: TypeAlias = Callable[[Sample, Image, FaceFrame], tuple[Image, FaceFrame]]
+"""Makes another picture, and frame in it, of one whose face was found."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """The faces of one picture that are meant.
+
+    Attributes:
+        faces: as the detector gave them, in its order.
+        frames: the canonical frame of each.
+        found: how many there are in the picture, those that are not meant among them.
+    """
+
+    faces: tuple[Face, ...] = ()
+    frames: tuple[FaceFrame, ...] = ()
+    found: int = 0
+
+
+def find_faces(
+    detector: FaceDetector,
+    image_bgr: Image,
+    *,
+    labelled_xyxy: Box | None = None,
+    every: bool = False,
+    find: Find = found_faces,
+) -> Faces:
+    """Find the faces that are meant, and their canonical frames.
+
+    Args:
+        detector: anybody's.
+        image_bgr: uint8 (height, width, 3).
+        labelled_xyxy: the label's box: the face in it is meant, or none (`choice.chosen_face`).
+        every: without such a box all faces are meant, else the largest.
+        find: asks the detector.
+
+    Returns:
+        No faces where none is found; who needs one says so (`choice.no_face_reason`).
+
+    Raises:
+        LeftOutError: the detector failed.
+        RunEndsError: `find` can't go on, whatever the picture.
+    """
+    with left_out("detector_failed"):
+        found = find(detector, image_bgr)
+        if every and labelled_xyxy is None:
+            kept = tuple(found)
+        else:
+            face = chosen_face(found, labelled_xyxy)
+            kept = () if face is None else (face,)
+        frames = tuple(canonical_frame(face, detector.spec) for face in kept)
+        return Faces(kept, frames, len(found))
+
+
+def cut_faces(
+    image_bgr: Image, frames: Sequence[FaceFrame], specs: Sequence[CropSpec]
+) -> list[Crops]:
+    """Cut the crops of all `frames`, one `Crops` per spec; equal specs share theirs.
+
+    Raises:
+        LeftOutError: a picture of an odd shape.
+        UsageError: a spec asks for what can be cut from no picture.
+    """
+    with left_out("crop_failed", UsageError):
+        return cut_shared(image_bgr, frames, specs)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FacePicture:
+    """What came of looking for the one face that a picture's label means.
+
+    Attributes:
+        decoded: the picture, its hash and its sample.
+        status: "ok", "unreadable", "detector_failed", "no_face" or "crop_failed".
+        reason: what went wrong, in a sentence that does not repeat the picture's name.
+        found: how many faces the detector found; 0 where none is the one that is meant.
+        face, frame: the one that is meant; None where there is none.
+        crops: of that face, one per spec; empty unless ok.
+    """
+
+    decoded: Decoded
+    status: PictureStatus = "ok"
+    reason: str = ""
+    found: int = 0
+    face: Face | None = None
+    frame: FaceFrame | None = None
+    crops: tuple[Crops, ...] = ()
+
+    @property
+    def sample(self) -> Sample:
+        """Its name and labels."""
+        return self.decoded.sample
+
+    @property
+    def image_bgr(self) -> Image | None:
+        """Its pixels, uint8 (height, width, 3); None where it is unreadable."""
+        return self.decoded.image_bgr
+
+    def required(self) -> tuple[Image, FaceFrame]:
+        """Return the pixels and the frame of a picture that is ok.
+
+        Raises:
+            LeftOutError: it is not, or nobody looked for a face.
+        """
+        if self.status != "ok" or self.image_bgr is None or self.frame is None:
+            raise LeftOutError(self.status, self.reason)
+        return self.image_bgr, self.frame
+
+    @property
+    def complete(self) -> bool:
+        """Whether all crops are there, and every view of them could be cut."""
+        views = (flags for crops in self.crops for flags in crops.present.values())
+        return self.status == "ok" and all(flags.all() for flags in views)
+
+
+class LeftOut:
+    """Counts the pictures that are not ok, for whoever has to say that there are too few."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[PictureStatus] = Counter()
+        self._first: dict[PictureStatus, str] = {}
+
+    def watch(self, pictures: Iterable[FacePicture]) -> Iterator[FacePicture]:
+        """Yield all pictures; those that are not ok are counted."""
+        for picture in pictures:
+            if picture.status != "ok":
+                self._counts[picture.status] += 1
+                self._first.setdefault(picture.status, f"{picture.sample.name}: {picture.reason}")
+            yield picture
+
+    def __str__(self) -> str:
+        """How many of each status, and the first of them, in brackets; "" where all are ok."""
+        said = (f"{count} {name}, {self._first[name]}" for name, count in self._counts.items())
+        listed = "; ".join(said)
+        return f" ({listed})" if listed else ""
+
+
+def face_pictures(
+    samples: Iterable[Sample],
+    detector: FaceDetector | None,
+    specs: Sequence[CropSpec] = (),
+    *,
+    workers: int,
+    max_pixels: int,
+    find: FindKept | None = None,
+    change: Change | None = None,
+) -> Iterator[FacePicture]:
+    """Yield all pictures in order, each with the face that its label means and that face's crops.
+
+    Args:
+        samples: the pictures.
+        detector: asked once per picture; without one no face is looked for, and what can be
+            decoded is "ok".
+        specs: of the crops.
+        workers: threads that decode ahead; 0 decodes in the caller's.
+        max_pixels: larger pictures are refused.
+        find: asks the detector; without it the detector is asked itself.
+        change: what is cut is cut from the picture that it makes.
+
+    Raises:
+        UsageError: a spec asks for what can be cut from no picture.
+        RunEndsError: `find` can't go on.
+    """
+    for decoded in decode_all(samples, workers=workers, max_pixels=max_pixels):
+        if decoded.image_bgr is None:
+            yield FacePicture(decoded, "unreadable", decoded.reason)
+        elif detector is None:
+            yield FacePicture(decoded)
+        else:
+            yield _seen(decoded, decoded.image_bgr, detector, specs, find, change)
+
+
+def _seen(
+    decoded: Decoded,
+    image_bgr: Image,
+    detector: FaceDetector,
+    specs: Sequence[CropSpec],
+    find: FindKept | None,
+    change: Change | None,
+) -> FacePicture:
+    def ask(asked: FaceDetector, shown: Image) -> Sequence[Face]:
+        return found_faces(asked, shown) if find is None else find(asked, decoded.sha256, shown)
+
+    box = decoded.sample.box_xyxy
+    try:
+        faces = find_faces(detector, image_bgr, labelled_xyxy=box, find=ask)
+    except LeftOutError as error:
+        return FacePicture(decoded, error.status, str(error))
+    if not faces.faces:
+        return FacePicture(decoded, "no_face", no_face_reason(box))
+    (face,), (frame,) = faces.faces, faces.frames
+    try:
+        with left_out("crop_failed", UsageError):
+            shown, there = image_bgr, frame
+            if change is not None:
+                shown, there = change(decoded.sample, image_bgr, frame)
+            crops = cut_faces(shown, [there], specs)
+    except LeftOutError as error:
+        return FacePicture(decoded, error.status, str(error), faces.found, face, frame)
+    return FacePicture(decoded, "ok", "", faces.found, face, frame, tuple(crops))
