@@ -174,7 +174,7 @@ def load(
     folds = _folds(root, files, fold_files)
     kind = _kind(files, pictures)
     reader = _Reader(kind, labels, by_ending(files, 3))
-    rows = [row for file in folds for row in reader.rows(fold_files[file.base_name], file)]
+    rows = (row for file in folds for row in reader.rows(fold_files[file.base_name], file))
     samples, repeats = without_repeats(rows)
     notes = (
         f"{kind} pictures, labels={labels}, {len(folds)} of {FOLDS} fold files of {stem}_*",

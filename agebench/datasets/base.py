@@ -9,10 +9,11 @@ from __future__ import annotations
 import itertools
 import os
 import stat
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from agebench.datasets.packed import PackedSamples
 from agebench.datasets.suffixes import is_picture, why_passed_over
 from agebench.errors import DatasetError
 from agebench.protocols import DatasetSpec
@@ -32,7 +33,8 @@ class SampleList:
 
     Attributes:
         spec: what it is.
-        samples: the usable samples, sorted by name; names are unique.
+        samples: the usable samples, sorted by name; names are unique.  They are kept as
+            `PackedSamples`, whatever is given.
         problems: everything that was left out, with the reason.
 
     Raises:
@@ -40,12 +42,13 @@ class SampleList:
     """
 
     spec: DatasetSpec
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     problems: tuple[Problem, ...] = ()
 
     def __post_init__(self) -> None:
-        names = [sample.name for sample in self.samples]
-        for first, second in itertools.pairwise(names):
+        packed = _packed(self.samples)
+        object.__setattr__(self, "samples", packed)
+        for first, second in itertools.pairwise(packed.names()):
             if first >= second:
                 raise ValueError(f"samples must be sorted by unique names: {first!r}, {second!r}")
 
@@ -58,12 +61,17 @@ class FoundFile:
     """A regular file below a root.
 
     Attributes:
-        path: the root as given, with `name` behind it.
+        root: as given.
         name: relative to the root, with forward slashes.
     """
 
-    path: Path
+    root: Path
     name: str
+
+    @property
+    def path(self) -> Path:
+        """The root with `name` behind it; made when it is asked for, as there may be millions."""
+        return self.root / self.name
 
     @property
     def base_name(self) -> str:
@@ -99,6 +107,10 @@ def require_folder(root: Path, dataset: str, expected: str) -> None:
     raise DatasetError(f"{wanted}, but there is nothing at {str(root)!r}: check the path")
 
 
+def _packed(samples: Iterable[Sample]) -> PackedSamples:
+    return samples if isinstance(samples, PackedSamples) else PackedSamples(samples)
+
+
 def finished(
     spec: DatasetSpec, root: Path, samples: Iterable[Sample], problems: Iterable[Problem]
 ) -> SampleList:
@@ -107,7 +119,10 @@ def finished(
     Raises:
         DatasetError: there is no sample at all; tells the first problem.
     """
-    ordered = tuple(sorted(samples, key=lambda sample: sample.name))
+    found = _packed(samples)
+    names = list(found.names())
+    order = sorted(range(len(names)), key=names.__getitem__)
+    ordered = PackedSamples(found[place] for place in order)
     left_out = tuple(sorted(problems, key=lambda problem: problem.name))
     if not ordered:
         why = "nothing there is named like a picture of this set"
@@ -190,7 +205,7 @@ class _Search:
             return "hidden file, such as macOS leaves beside each picture: not used"
         reason = _why_not_encodable(file_name)
         if not reason:
-            self.files.append(FoundFile(self.root / name, name))
+            self.files.append(FoundFile(self.root, name))
         return reason
 
     def _follow(self, entry: os.DirEntry[str], name: str) -> str:

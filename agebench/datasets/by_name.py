@@ -15,6 +15,7 @@ from agebench.datasets.base import (
     require_folder,
 )
 from agebench.datasets.name_pattern import NamePattern, parse_pattern
+from agebench.datasets.packed import PackedSamples
 from agebench.datasets.suffixes import is_picture
 from agebench.protocols import DatasetSpec
 from agebench.types import LabelKind, Problem, Sample
@@ -69,8 +70,8 @@ def _notes(pattern: NamePattern, rule: AgeRule) -> tuple[str, ...]:
 
 def _samples(
     files: Iterable[FoundFile], pattern: NamePattern, rule: AgeRule
-) -> tuple[list[Sample], list[Problem]]:
-    samples: list[Sample] = []
+) -> tuple[PackedSamples, list[Problem]]:
+    samples = PackedSamples()
     problems: list[Problem] = []
     parts = pattern.text.count("/") + 1
     dated = {name: kind for name, kind in pattern.fields.items() if kind in ("year", "date")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias, overload
@@ -115,18 +115,20 @@ def load(  # noqa: PLR0913 - each is an option that a reference may name
     if not folder.is_dir():
         raise DatasetError(f"option images={images!r}: expected a folder, found none at {folder}")
     problems: list[Problem] = []
-    usable: list[Listed] = []
-    for row in rows:
-        found = _sample(file.parent, folder, columns, row)
-        if isinstance(found, Problem):
-            problems.append(found)
-        else:
-            usable.append(Listed(str(row.line), found))
-    if not (problems or usable):
+
+    def usable() -> Iterator[Listed]:
+        for row in rows:
+            found = _sample(file.parent, folder, columns, row)
+            if isinstance(found, Problem):
+                problems.append(found)
+            else:
+                yield Listed(str(row.line), found)
+
+    samples, repeats = without_repeats(usable())
+    if not (samples or repeats or problems):
         raise DatasetError(
             f"data set 'csv' has no picture in {str(file)!r}: it has a heading line and no rows"
         )
-    samples, repeats = without_repeats(usable)
     spec = replace(SPEC, label_kind=label_kind, notes=_notes(columns))
     return finished(spec, file, samples, problems + repeats)
 

@@ -53,8 +53,7 @@ def read_table(
         DatasetError: the file can't be read, is not UTF-8, lacks a needed column or has a
             heading twice; or, from the iterator, its quotes are broken.
     """
-    text = _text(file)
-    first_line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    content, first_line = _content(file)
     # The separator is the one that makes the needed columns appear: csv.Sniffer guesses from
     # frequencies and is misled by short lists and by cells such as "(25, 32)".
     for mark in DELIMITERS if delimiter is None else (delimiter,):
@@ -70,7 +69,7 @@ def read_table(
     twice = sorted(name for name, count in Counter(headings).items() if name and count > 1)
     if twice:
         raise DatasetError(f"{str(file)!r} has the column {twice[0]!r} twice: rename one")
-    return headings, _rows(file, text, mark, headings)
+    return headings, _rows(file, content, mark, headings)
 
 
 def _headings(file: Path, line: str, delimiter: str) -> list[str]:
@@ -83,7 +82,8 @@ def _headings(file: Path, line: str, delimiter: str) -> list[str]:
     return [cell.strip().lower() for cell in cells]
 
 
-def _text(file: Path) -> str:
+def _content(file: Path) -> tuple[bytes, str]:
+    """Return the bytes of a list, which are UTF-8, and its first line."""
     try:
         if file.exists() and not file.is_file():
             raise DatasetError(f"{str(file)!r} is not a regular file: not opened")
@@ -105,12 +105,14 @@ def _text(file: Path) -> str:
         ) from error
     if "\0" in text:
         raise DatasetError(f"{str(file)!r} holds zero bytes, so it is not CSV in UTF-8: save it so")
-    return text
+    return content, re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
 
 
-def _rows(file: Path, text: str, delimiter: str, headings: list[str]) -> Iterator[Row]:
+def _rows(file: Path, content: bytes, delimiter: str, headings: list[str]) -> Iterator[Row]:
+    # Decoded piece by piece: as one text in memory a list takes four times its size.
+    lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
     # strict: a quote that is not closed would swallow the rows behind it without a word.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     past_headings = False
     line = 1
     while True:

@@ -119,7 +119,7 @@ def load(root: Path, part: Part = "all") -> SampleList:
     files, problems = list_files(root, lambda name: is_picture(name) or name.lower() in _ALL_LISTS)
     lists = _lists(root, files, part)
     reader = _Reader(by_ending((file for file in files if is_picture(file.name)), 2))
-    rows = [row for name, file in lists.items() for row in reader.rows(name, file)]
+    rows = (row for name, file in lists.items() for row in reader.rows(name, file))
     samples, repeats = without_repeats(rows)
     found = finished(SPEC, root, samples, [*problems, *reader.problems, *repeats])
     return replace(found, spec=replace(SPEC, notes=(*SPEC.notes, *reader.notes)))

@@ -46,7 +46,7 @@ def load(root: Path) -> SampleList:
     found, listed = list_files(images)
     prefix = "" if images == root else images.name + "/"
     problems = [Problem(prefix + problem.name, problem.reason) for problem in listed]
-    files = [FoundFile(file.path, prefix + file.name) for file in found]
+    files = [FoundFile(root, prefix + file.name) for file in found]
     points = _points(root, images)
     samples: list[Sample] = []
     for file in files:

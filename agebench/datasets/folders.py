@@ -10,6 +10,7 @@ from pathlib import Path
 from agebench.datasets.base import SampleList, finished, list_files, require_folder
 from agebench.datasets.imdb_wiki import age_in_name
 from agebench.datasets.names import AgeLabel, parse_age_label
+from agebench.datasets.packed import PackedSamples
 from agebench.errors import DatasetError
 from agebench.protocols import DatasetSpec
 from agebench.types import LabelKind, Problem, Sample
@@ -41,12 +42,18 @@ def _refuse_imdb_wiki(root: Path, listed: SampleList) -> None:
     Raises:
         DatasetError: of the pictures named as in IMDB-WIKI, most contradict their folder.
     """
-    told = [(item, age) for item in listed.samples if (age := age_in_name(item.name)) is not None]
-    against = [(item, age) for item, age in told if not _may_be(item, age)]
-    if 2 * len(against) > len(told):
-        item, age = against[0]
+    told, against = 0, 0
+    first: tuple[Sample, int] | None = None
+    for item in listed.samples:
+        age = age_in_name(item.name)
+        told += age is not None
+        if age is not None and not _may_be(item, age):
+            against += 1
+            first = first or (item, age)
+    if first is not None and 2 * against > told:
+        item, age = first
         raise DatasetError(
-            f"the folders in {str(root)!r} are not ages: {len(against)} of {len(told)} pictures "
+            f"the folders in {str(root)!r} are not ages: {against} of {told} pictures "
             f"named with dates of birth contradict them, the first is {item.name!r}, of {age} "
             "years; this is how IMDB-WIKI lies on disk: give --dataset imdb-wiki"
         )
@@ -87,7 +94,7 @@ def list_by_folder(
     files, problems = list_files(root)
     labels: dict[str, AgeLabel | Problem] = {}
     unlabelled: Counter[str] = Counter()
-    samples: list[Sample] = []
+    samples = PackedSamples()
     for file in files:
         folder = file.name.rpartition("/")[0] if nearest else file.name.partition("/")[0]
         if "/" not in file.name:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -109,29 +110,34 @@ def load(
     whole = pictures == "originals" or (pictures == "auto" and "crop" not in root.resolve().name)
     files, problems = list_files(root)
     found = by_ending(files, 2)
-    usable: list[Listed] = []
-    for entry in _entries(table):
-        file = the_only(found, path_ending(entry.path, 2)) if entry.path else "no path of a picture"
-        sample = file if isinstance(file, str) else _sample(entry, file.path, file.name, clean)
-        if isinstance(sample, str):
-            problems.append(Problem(entry.path or f"row {entry.place}", sample))
-        else:
+    boxed: Counter[bool] = Counter()
+
+    def usable() -> Iterator[Listed]:
+        for entry in _entries(table):
+            ending = path_ending(entry.path, 2)
+            file = the_only(found, ending) if entry.path else "no path of a picture"
+            sample = file if isinstance(file, str) else _sample(entry, file.path, file.name, clean)
+            if isinstance(sample, str):
+                problems.append(Problem(entry.path or f"row {entry.place}", sample))
+                continue
             box = sample.box_xyxy if whole else None
-            usable.append(Listed(entry.place, replace(sample, box_xyxy=box)))
-    samples, repeats = without_repeats(usable)
-    kind = _kind_of_pictures(whole, [item.sample.box_xyxy is not None for item in usable])
+            boxed[box is not None] += 1
+            yield Listed(entry.place, replace(sample, box_xyxy=box))
+
+    samples, repeats = without_repeats(usable())
+    kind = _kind_of_pictures(whole, boxed)
     notes = (f"labels from {table.name}", kind, f"ages on the first of July; clean={clean}")
     return finished(replace(SPEC, notes=notes), root, samples, problems + repeats)
 
 
-def _kind_of_pictures(whole: bool, boxed: Sequence[bool]) -> str:
+def _kind_of_pictures(whole: bool, boxed: Mapping[bool, int]) -> str:
     if not whole:
         return "pictures cut around a face"
-    if all(boxed):
+    if not boxed[False]:
         return "whole pictures, the face by the table's box"
     return (
-        f"whole pictures, the face by the table's box for {sum(boxed)} of {len(boxed)}; of the "
-        "others it is the largest one, whose age that need not be"
+        f"whole pictures, the face by the table's box for {boxed[True]} of {sum(boxed.values())}; "
+        "of the others it is the largest one, whose age that need not be"
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from agebench.datasets.base import FoundFile
 from agebench.datasets.names import shown
+from agebench.datasets.packed import PackedSamples
 from agebench.types import Problem, Sample
 
 
@@ -24,24 +25,27 @@ class Listed:
     sample: Sample
 
 
-def without_repeats(rows: Iterable[Listed]) -> tuple[list[Sample], list[Problem]]:
+def without_repeats(rows: Iterable[Listed]) -> tuple[PackedSamples, list[Problem]]:
     """Keep the first row of each picture, and none where its rows give different ages."""
-    first: dict[str, Listed] = {}
+    first: dict[str, int] = {}
+    places: list[str] = []
+    firsts = PackedSamples()
     conflicts: dict[str, Problem] = {}
     problems: list[Problem] = []
     for row in rows:
         name = row.sample.name
-        before = first.setdefault(name, row)
-        if before is row:
-            continue
-        if _label(row.sample) == _label(before.sample):
-            problems.append(Problem(name, f"line {row.place}: repeats line {before.place}"))
+        number = first.setdefault(name, len(firsts))
+        if number == len(firsts):
+            firsts.append(row.sample)
+            places.append(row.place)
+        elif _label(row.sample) == _label(firsts[number]):
+            problems.append(Problem(name, f"line {row.place}: repeats line {places[number]}"))
         else:
-            lines = f"lines {before.place} and {row.place}"
+            lines = f"lines {places[number]} and {row.place}"
             reason = f"{lines} give different ages: neither is used"
             conflicts.setdefault(name, Problem(name, reason))
-    kept = [row.sample for name, row in first.items() if name not in conflicts]
-    return kept, problems + list(conflicts.values())
+    kept = (sample for sample in firsts if sample.name not in conflicts)
+    return PackedSamples(kept) if conflicts else firsts, problems + list(conflicts.values())
 
 
 def _label(sample: Sample) -> tuple[float | None, tuple[int, int] | None]:

@@ -94,7 +94,7 @@ class PreparedSet:
 
     root: Path
     spec: DatasetSpec
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     problems: tuple[Problem, ...]
     faces: Mapping[str, PreparedFace]
     views: Mapping[str, ViewSpec] = field(repr=False)

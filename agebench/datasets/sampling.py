@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import numpy as np
 
 from agebench.datasets.base import SampleList
+from agebench.datasets.packed import PackedSamples
 from agebench.errors import UsageError
 from agebench.protocols import Dataset
 
@@ -23,7 +26,8 @@ def limit(dataset: Dataset, n: int) -> SampleList:
         UsageError: `n` is below 1.
     """
     _require_count(n)
-    return SampleList(dataset.spec, tuple(dataset.samples[:n]), tuple(dataset.problems))
+    samples = PackedSamples(islice(dataset.samples, n))
+    return SampleList(dataset.spec, samples, tuple(dataset.problems))
 
 
 def sample(dataset: Dataset, n: int, seed: int) -> SampleList:
@@ -42,5 +46,5 @@ def sample(dataset: Dataset, n: int, seed: int) -> SampleList:
     # whose algorithms numpy may change, a stream of doubles hardly leaves any room for that.
     keys = np.random.default_rng(seed).random(len(dataset.samples))
     chosen = np.sort(np.argsort(keys, kind="stable")[:n])
-    samples = tuple(dataset.samples[int(index)] for index in chosen)
+    samples = PackedSamples(dataset.samples[int(index)] for index in chosen)
     return SampleList(dataset.spec, samples, tuple(dataset.problems))

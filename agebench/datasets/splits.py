@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agebench.datasets.base import ORIGIN, SampleList
+from agebench.datasets.packed import PackedSamples
 from agebench.errors import DatasetError, UsageError, suggestion
 from agebench.protocols import Dataset
 from agebench.types import LabelKind, Problem, Sample, Setting, frozen_mapping, plain
@@ -137,7 +138,9 @@ def part(dataset: Dataset, split: Split, wanted: str) -> SampleList:
         DatasetError: no picture of the data set is in it.
     """
     chosen = select_parts(split, wanted)
-    samples = tuple(item for item in dataset.samples if split.parts.get(item.name) in chosen)
+    samples = PackedSamples(
+        item for item in dataset.samples if split.parts.get(item.name) in chosen
+    )
     if not samples:
         raise DatasetError(
             f"data set {dataset.spec.name!r} has no picture in part {wanted!r} of "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -28,8 +29,6 @@ SPEC = DatasetSpec(
 # Two pictures of the set lack the dot or a letter of their suffix: "…357jpg" and "…272.pg".
 _ENDINGS = ("jpg", "jpeg", "png", "pg")
 
-_Parsed: TypeAlias = tuple[FoundFile, UtkName]
-
 
 def load(root: Path, layout: Layout = "auto") -> SampleList:
     """List UTKFace, at any depth below `root`.
@@ -47,27 +46,38 @@ def load(root: Path, layout: Layout = "auto") -> SampleList:
     """
     require_folder(root, SPEC.name, "names such as 26_1_2_20170117175041574.jpg.chip.jpg")
     files, problems = list_files(root, lambda name: name.lower().endswith(_ENDINGS))
-    parsed: list[_Parsed] = []
+    # What a name says is a fraction of a picture's memory: it is read twice and not kept.
+    chips, well_named = 0, list[FoundFile]()
     for file in files:
         label = parse_utkface(file.base_name)
         if isinstance(label, Problem):
             problems.append(replace(label, name=file.name))
         else:
-            parsed.append((file, label))
-    aligned, note = _decide(layout, parsed)
+            well_named.append(file)
+            chips += label.chip
+    aligned, note = _decide(layout, chips, len(well_named))
     if layout == "auto":
-        problems += [_other_layout(file, aligned) for file, name in parsed if name.chip != aligned]
-        parsed = [(file, name) for file, name in parsed if name.chip == aligned]
-    spec = replace(SPEC, aligned=aligned, notes=(note, *_irregularities(parsed)))
-    return finished(spec, root, (_sample(file, name) for file, name in parsed), problems)
+        others = [file for file, name in _parsed(well_named) if name.chip != aligned]
+        problems += [_other_layout(file, aligned) for file in others]
+        well_named = [file for file, name in _parsed(well_named) if name.chip == aligned]
+    spec = replace(SPEC, aligned=aligned, notes=(note, *_irregularities(well_named)))
+    samples = (_sample(file, name) for file, name in _parsed(well_named))
+    return finished(spec, root, samples, problems)
 
 
-def _decide(layout: Layout, parsed: list[_Parsed]) -> tuple[bool, str]:
+def _parsed(files: Iterable[FoundFile]) -> Iterator[tuple[FoundFile, UtkName]]:
+    """Yield the files with what their names say, those that say something."""
+    for file in files:
+        name = parse_utkface(file.base_name)
+        if isinstance(name, UtkName):
+            yield file, name
+
+
+def _decide(layout: Layout, chips: int, total: int) -> tuple[bool, str]:
     """Return whether the pictures are aligned chips, and a note that says why."""
-    chips = sum(name.chip for _, name in parsed)
-    aligned = 2 * chips > len(parsed) if layout == "auto" else layout == "chips"
+    aligned = 2 * chips > total if layout == "auto" else layout == "chips"
     kind = "aligned chips" if aligned else "pictures in the wild"
-    count = f"{chips} of {len(parsed)} names end in .chip.jpg"
+    count = f"{chips} of {total} names end in .chip.jpg"
     return aligned, f"taken as {kind} (layout={layout}): {count}"
 
 
@@ -80,13 +90,12 @@ def _other_layout(file: FoundFile, aligned: bool) -> Problem:
     return Problem(file.name, mixed)
 
 
-def _irregularities(parsed: list[_Parsed]) -> list[str]:
+def _irregularities(files: Sequence[FoundFile]) -> list[str]:
     notes = []
-    incomplete = sum(bool(name.note) for _, name in parsed)
+    incomplete = sum(bool(name.note) for _, name in _parsed(files))
     if incomplete:
         notes.append(f"{incomplete} kept with their age though their names lack gender or race")
-    copies = Counter(file.base_name for file, _ in parsed)
-    repeated = sum(count > 1 for count in copies.values())
+    repeated = sum(count > 1 for count in Counter(file.base_name for file in files).values())
     if repeated:
         notes.append(f"{repeated} file names occur in several folders: pictures may be repeated")
     return notes

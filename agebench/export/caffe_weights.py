@@ -41,6 +41,7 @@ from agebench.runtimes.caffe_model import (
     write_caffemodel,
 )
 from agebench.runtimes.opening import open_model
+from agebench.tensor_files import in_fixed_order
 from agebench.types import CropSpec, ViewSpec
 
 MAX_BYTES = 1 << 30
@@ -220,7 +221,7 @@ def to_safetensors(source: Path, out: Path) -> Converted:
     largest = difference(source, deploy_prototxt(classes, widths))
     facts = {"layout": "age_net (Levi & Hassner 2015)", "classes": classes}
     content = _library().save(tensors, {"format": "pt", "agebench": json.dumps(facts)})
-    write_whole(out, content)
+    write_whole(out, in_fixed_order(content))
     return Converted((out,), classes, largest)
 
 

@@ -23,6 +23,7 @@ from agebench.errors import WeightsError
 from agebench.files import write_whole
 from agebench.places import without_folders
 from agebench.regular import read_regular
+from agebench.tensor_files import in_fixed_order
 from agebench.train.settings import TrainSettings, settings_from
 from agebench.train.stability import DivergedError
 from agebench.types import LABEL_KINDS, LabelKind, plain
@@ -98,7 +99,7 @@ class Checkpoint:
         settings = shared_settings(self.settings)
         head = {"settings": settings, "state": self.state, "about": self.about}
         metadata = {"format": FORMAT, "agebench": json.dumps(head, allow_nan=False)}
-        write_whole(path, save_tensors(tensors, metadata))
+        write_whole(path, in_fixed_order(save_tensors(tensors, metadata)))
 
     def _groups(self) -> dict[str, Mapping[str, Tensor]]:
         return {"model": self.model, "averaged": self.averaged, "optimiser": self.optimiser}

@@ -28,6 +28,7 @@ from agebench.datasets.training_hashes import PREFIX_BYTES
 from agebench.errors import AgebenchError, UsageError
 from agebench.files import read_whole, write_whole
 from agebench.references import user_path
+from agebench.tensor_files import in_fixed_order
 from agebench.train.settings import TrainSettings
 from agebench.train.windows import TrainingFaces
 
@@ -102,7 +103,8 @@ def write_answers(
         "probabilities": np.ascontiguousarray(probabilities, np.float16),
     }
     head = {"what": what, "youngest": youngest, "oldest": oldest}
-    write_whole(path, save_arrays(arrays, {"format": FORMAT, "agebench": json.dumps(head)}))
+    content = save_arrays(arrays, {"format": FORMAT, "agebench": json.dumps(head)})
+    write_whole(path, in_fixed_order(content))
 
 
 def read_answers(path: Path) -> TeacherAnswers:

@@ -58,6 +58,16 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
     assert [entry.name for entry in tmp_path.iterdir()] == ["c.safetensors"]
 
 
+def test_the_same_checkpoint_has_the_same_bytes(tmp_path: Path) -> None:
+    # The library draws the order of the header's texts anew for every file.
+    written = set()
+    for _ in range(12):
+        _checkpoint().write(tmp_path / "c.safetensors")
+        written.add((tmp_path / "c.safetensors").read_bytes())
+    assert len(written) == 1
+    assert read_checkpoint(tmp_path / "c.safetensors").model
+
+
 def test_weights_in_any_memory_layout_come_back(tmp_path: Path) -> None:
     weight = torch.rand(4, 3, 2, 2).to(memory_format=torch.channels_last)
     _checkpoint(model={"w": weight, "same": weight.mT}).write(tmp_path / "c.safetensors")

@@ -1,0 +1,231 @@
+"""The samples of a data set in columns: a million of them in about 100 MB.
+
+As Python objects each takes 600 to 1,200 bytes, most of them for its path, its mapping of
+attributes and their texts.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Generic, TypeVar, overload
+
+from agebench.types import Sample
+
+_Value = TypeVar("_Value", bound=Hashable)
+
+_NATIVE_PATH = type(Path())
+_NO_RANGE = (-1, -1)
+_NO_BOX = (math.nan,) * 4
+
+
+class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash either
+    """Samples that are made anew, equal to those that were given, each time they are asked for.
+
+    One that does not fit into the columns, such as an object of a class of its own, is kept as it
+    is.
+
+    Args:
+        samples: read once.
+    """
+
+    def __init__(self, samples: Iterable[Sample] = ()) -> None:
+        self._names = _Texts()
+        self._paths, self._landmarks = _Paths(), _Paths()
+        self._ages, self._ranges, self._boxes = array("d"), array("h"), array("d")
+        self._people: _Codes[str | None] = _Codes()
+        self._attributes = _Attributes()
+        self._odd: dict[int, Sample] = {}
+        for sample in samples:
+            self.append(sample)
+        for column in (self._people, self._paths, self._landmarks, self._attributes):
+            column.forget_places()
+
+    def append(self, sample: Sample) -> None:
+        """Take one more, before these are handed on."""
+        if not _fits(sample):
+            self._odd[len(self)] = sample
+            # What its columns hold is not looked at.
+            sample = Sample(_NATIVE_PATH(), sample.name, None)
+        name = sample.name
+        self._paths.add(sample.path, name)
+        self._landmarks.add(sample.landmarks_path, name)
+        self._ages.append(math.nan if sample.age_years is None else sample.age_years)
+        self._ranges.extend(sample.age_range or _NO_RANGE)
+        self._people.add(sample.identity)
+        self._attributes.add(tuple(sample.attributes.items()))
+        if sample.box_xyxy is not None and not self._boxes:
+            # Nearly always no sample has a box, and there is no column.
+            self._boxes.extend(_NO_BOX * len(self))
+        if self._boxes or sample.box_xyxy is not None:
+            self._boxes.extend(sample.box_xyxy or _NO_BOX)
+        self._names.add(name)
+
+    def names(self) -> Iterator[str]:
+        """Yield the names alone, in order."""
+        return map(self._names.at, range(len(self)))
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[Sample]:
+        return map(self._sample, range(len(self)))
+
+    @overload
+    def __getitem__(self, place: int) -> Sample: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Sample, ...]: ...
+    def __getitem__(self, place: int | slice) -> Sample | tuple[Sample, ...]:
+        rows = range(len(self))[place]
+        return self._sample(rows) if isinstance(rows, int) else tuple(map(self._sample, rows))
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence) or isinstance(other, str):
+            return NotImplemented
+        return len(self) == len(other) and all(
+            mine == theirs for mine, theirs in zip(self, other, strict=True)
+        )
+
+    def __repr__(self) -> str:
+        return f"<{len(self):,} samples>"
+
+    def _sample(self, row: int) -> Sample:
+        if row in self._odd:
+            return self._odd[row]
+        name, age = self._names.at(row), self._ages[row]
+        path = self._paths.at(row, name)
+        assert path is not None  # noqa: S101 - every sample has one
+        low, high = self._ranges[2 * row : 2 * row + 2]
+        box = self._boxes[4 * row : 4 * row + 4]
+        return Sample(
+            path,
+            name,
+            None if math.isnan(age) else age,
+            None if low < 0 else (low, high),
+            self._people.at(row),
+            dict(self._attributes.at(row)),
+            self._landmarks.at(row, name),
+            None if not box or math.isnan(box[0]) else (box[0], box[1], box[2], box[3]),
+        )
+
+
+def _fits(sample: Sample) -> bool:
+    """Say whether columns give back the very values: an age of 30 is written otherwise than 30.0.
+
+    Ends of ranges are 0 to 120 by `Sample` itself.
+    """
+    paths = [path for path in (sample.path, sample.landmarks_path) if path is not None]
+    texts = [sample.name, *sample.attributes, *sample.attributes.values()]
+    numbers = [*(sample.box_xyxy or ())]
+    if sample.age_years is not None:
+        numbers.append(sample.age_years)
+    if sample.identity is not None:
+        texts.append(sample.identity)
+    tuples = [each for each in (sample.age_range, sample.box_xyxy) if each is not None]
+    return (
+        type(sample) is Sample
+        # An empty path has no name, nor has the root of a file system.
+        and all(type(path) is _NATIVE_PATH and path.name for path in paths)
+        and all(type(text) is str for text in texts)
+        and all(type(number) is float for number in numbers)
+        and all(type(end) is int for end in sample.age_range or ())
+        and all(type(values) is tuple for values in tuples)
+    )
+
+
+class _Texts:
+    """Texts one behind the other as UTF-8; halves of surrogate pairs too."""
+
+    def __init__(self) -> None:
+        self._bytes, self._ends = bytearray(), array("q", [0])
+
+    def add(self, text: str) -> None:
+        self._bytes += text.encode("utf-8", "surrogatepass")
+        self._ends.append(len(self._bytes))
+
+    def at(self, row: int) -> str:
+        start, end = self._ends[row : row + 2]
+        return self._bytes[start:end].decode("utf-8", "surrogatepass")
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+
+class _Codes(Generic[_Value]):
+    """Values of which many are equal, each kept once."""
+
+    def __init__(self) -> None:
+        self._places: dict[_Value, int] = {}
+        self._values: list[_Value] = []
+        self._codes = array("i")
+
+    def add(self, value: _Value) -> None:
+        if len(self._places) < len(self._values):
+            self._places = {known: place for place, known in enumerate(self._values)}
+        place = self._places.setdefault(value, len(self._values))
+        if place == len(self._values):
+            self._values.append(value)
+        self._codes.append(place)
+
+    def forget_places(self) -> None:
+        """Take no memory for what only `add` needs."""
+        self._places = {}
+
+    def at(self, row: int) -> _Value:
+        return self._values[self._codes[row]]
+
+    def __len__(self) -> int:
+        return len(self._codes)
+
+
+class _Paths:
+    """Paths as a folder and the rest, which mostly is the sample's name."""
+
+    def __init__(self) -> None:
+        self._folders: _Codes[str | None] = _Codes()
+        self._tails = _Texts()
+
+    def add(self, path: Path | None, name: str) -> None:
+        text = "" if path is None else path.as_posix()
+        if path is None:
+            folder, tail = None, ""
+        elif name and text.endswith(name):
+            folder, tail = text.removesuffix(name), ""
+        else:
+            folder, slash, tail = text.rpartition("/")
+            folder += slash
+        self._folders.add(folder)
+        self._tails.add(tail)
+
+    def forget_places(self) -> None:
+        self._folders.forget_places()
+
+    def at(self, row: int, name: str) -> Path | None:
+        folder = self._folders.at(row)
+        return None if folder is None else Path(folder + (self._tails.at(row) or name))
+
+
+class _Attributes:
+    """Of each sample its names of attributes, and their values."""
+
+    def __init__(self) -> None:
+        self._names: _Codes[tuple[str, ...]] = _Codes()
+        self._values: _Codes[str] = _Codes()
+        self._starts = array("q")
+
+    def forget_places(self) -> None:
+        self._names.forget_places()
+        self._values.forget_places()
+
+    def add(self, pairs: tuple[tuple[str, str], ...]) -> None:
+        self._starts.append(len(self._values))
+        self._names.add(tuple(name for name, _ in pairs))
+        for _, value in pairs:
+            self._values.add(value)
+
+    def at(self, row: int) -> Iterator[tuple[str, str]]:
+        start = self._starts[row]
+        for step, name in enumerate(self._names.at(row)):
+            yield name, self._values.at(start + step)
