@@ -60,9 +60,9 @@ def test_what_is_written_comes_back(tmp_path: Path) -> None:
 
 def test_the_same_checkpoint_has_the_same_bytes(tmp_path: Path) -> None:
     # The library draws the order of the header's texts anew for every file.
-    written = set()
+    made, written = _checkpoint(), set()
     for _ in range(12):
-        _checkpoint().write(tmp_path / "c.safetensors")
+        made.write(tmp_path / "c.safetensors")
         written.add((tmp_path / "c.safetensors").read_bytes())
     assert len(written) == 1
     assert read_checkpoint(tmp_path / "c.safetensors").model
