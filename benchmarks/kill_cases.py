@@ -14,6 +14,8 @@ from pathlib import Path
 from PIL import Image as PillowImage
 
 from agebench.manifest import load_manifest
+from benchmarks.hostile_files import SPEC
+from benchmarks.hostile_onnx import WHOLE
 
 SETTINGS = """
 rounds = 3
@@ -34,6 +36,28 @@ rotation_deg = 4.0
 """
 """A checkpoint after every step, so that kills fall into the writing of them."""
 
+SUITE = """
+title = "Made up"
+[settings]
+workers = 0
+threads = 1
+[[contenders]]
+model = "constant years=30"
+[[contenders]]
+model = "constant years=40"
+[[sets]]
+key = "first"
+dataset = "folders"
+root = "pictures"
+detector = "aligned"
+[[sets]]
+key = "few"
+dataset = "folders"
+root = "pictures"
+sample = 12
+detector = "aligned"
+"""
+
 Files = dict[str, str]
 
 
@@ -45,11 +69,13 @@ class Case:
         name: of the verb.
         arguments: from the folder that it writes to.
         left: what a whole run left, by name; compared with the undisturbed run's.
+        code: that an undisturbed run ends with.
     """
 
     name: str
     arguments: Callable[[Path], list[str]]
     left: Callable[[Path], Files]
+    code: int = 0
 
 
 def digest(path: Path) -> str:
@@ -69,6 +95,11 @@ def tree(folder: Path) -> Files:
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != "converted" and path.suffix != ".part"
     }
+
+
+def names_below(folder: Path) -> Files:
+    """Return the names of all files; times are measured anew by every run, and stand in them."""
+    return dict.fromkeys(tree(folder), "")
 
 
 def weights_of(folder: Path) -> Files:
@@ -112,17 +143,25 @@ def _problem(path: Path) -> str:
                 picture.load()
         elif path.suffix == ".html":
             return "" if path.read_text().rstrip().endswith("</html>") else "no end"
-        elif path.suffix == ".safetensors":
-            from agebench.train.checkpoint import read_checkpoint
-
-            read_checkpoint(path)
-        elif path.suffix == ".onnx":
-            import onnx
-
-            onnx.checker.check_model(str(path))
+        elif path.suffix in (".safetensors", ".onnx"):
+            _read_model(path)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return ""
+
+
+def _read_model(path: Path) -> None:
+    import onnx
+    from safetensors.numpy import load_file
+
+    from agebench.train.checkpoint import read_checkpoint
+
+    if path.suffix == ".onnx":
+        onnx.checker.check_model(str(path))
+    elif path.stem in ("last", "best"):
+        read_checkpoint(path)
+    else:
+        load_file(path)
 
 
 def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
@@ -133,6 +172,10 @@ def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(chip, target)
     settings.write_text(SETTINGS)
+    suite = folder / "suite.toml"
+    suite.write_text(SUITE)
+    (folder / "spec.toml").write_text(SPEC.format(model="m.onnx", config="", runtime="cv2dnn"))
+    (folder / "m.onnx").write_bytes(WHOLE)
     data = ["--dataset", "folders", "--root", str(pictures)]
     faces = [*data, "--detector", "aligned"]
     result = folder / "result"
@@ -177,7 +220,7 @@ def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
         Case(
             "doctor",
             lambda out: ["doctor", "--dataset", "folders", str(pictures), "-o", str(out)],
-            lambda out: dict.fromkeys(tree(out), ""),
+            names_below,
         ),
         Case(
             "report",
@@ -209,7 +252,31 @@ def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
         ),
         Case(
             "bench",
-            lambda out: ["bench", "constant", "--batch", "1,4", "-o", str(out)],
-            lambda out: dict.fromkeys(tree(out), ""),
+            lambda out: [
+                *("bench", "constant", "--batch", "1,4", "--seconds", "0.2"),
+                *("--cold-start", "1", "-o", str(out)),
+            ],
+            names_below,
+        ),
+        Case(
+            "suite",
+            lambda out: ["suite", str(suite), "--data", str(folder), "--out", str(out)],
+            names_below,
+        ),
+        Case(
+            "card",
+            lambda out: [
+                *("card", str(result / "result.json"), "constant", "-o", str(out / "card.md")),
+            ],
+            named("card.md"),
+        ),
+        Case(
+            "check-spec",
+            lambda out: [
+                *("check-spec", str(folder / "spec.toml"), "--crops", str(out / "crops.png")),
+                *("--card", str(out / "card.png"), "--detector", "aligned"),
+            ],
+            named("crops.png", "card.png"),
+            code=1,  # its ages are nonsense
         ),
     ]
