@@ -1,17 +1,24 @@
 """Memory and time of `compare` by the number of pictures, and a run that is killed half-way.
 
     python benchmarks/compare_scale.py --sizes 10000 100000 --kill 100000
+    python benchmarks/compare_scale.py --listed 1000000 --work FOLDER
 
 Each size runs in a process of its own: tiny pictures that the data set makes up as they are asked
-for (`--listed` lists them as a file of names does), `constant` twice, all statistics, the result
-files and the report.  `--kill N` kills a run of N pictures with SIGKILL when half of them are
-there, starts it again, and compares what it leaves with the undisturbed run's.
+for, `constant` twice, all statistics, the result files and the report.  `--kill N` kills a run of
+N pictures with SIGKILL when half of them are there, starts it again, and compares what it leaves
+with the undisturbed run's.
+
+`--listed N` writes N files (hard links to a few) and lists them by the data set `folders`.  It may
+be killed as often as one likes: the same command goes on, and at its end every line of
+predictions.csv is held against what it must be.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import hashlib
+import itertools
 import json
 import resource
 import subprocess
@@ -30,15 +37,17 @@ from agebench.bench.compare import compare
 from agebench.bench.environment import describe_environment
 from agebench.bench.picture_store import PART_FILE
 from agebench.bench.settings import CompareSettings
-from agebench.datasets.base import SampleList
 from agebench.files import write_whole
-from agebench.protocols import DatasetSpec
+from agebench.protocols import Dataset, DatasetSpec
+from agebench.registry import load_dataset
 from agebench.report.reading import ResultFile
 from agebench.report.writing import report_on
 from agebench.types import Problem, Sample
 
 RESULTS = Path(__file__).with_name("results") / "compare_scale.json"
 ESTIMATORS = ["constant", "constant years=50"]
+LINKS = 50_000
+"""To one file; the usual file system of Linux takes 65,000."""
 
 
 class MadeUp(Sequence[Sample]):
@@ -71,42 +80,108 @@ class Lazy:
         self.problems: tuple[Problem, ...] = ()
 
 
-def run_here(count: int, out: Path, *, listed: bool) -> dict[str, Any]:
-    """Compare, and return what it took."""
+def run_here(count: int, out: Path) -> dict[str, Any]:
+    """Compare pictures that are made up, and return what it took."""
+    with tempfile.TemporaryDirectory() as folder:
+        return {"listed": False, **measured(Lazy(MadeUp(count, Path(folder))), out)}
+
+
+def measured(dataset: Dataset, out: Path) -> dict[str, Any]:
+    """Compare, and return what it took: seconds of the clock, and of this process."""
     process, began = psutil.Process(), time.perf_counter()
-    marks: dict[str, list[tuple[int, int, float]]] = {}
+    marks: dict[str, list[tuple[int, int, float, float]]] = {}
 
     def note(stage: str, done: int, total: int) -> None:
         if done % max(1, total // 5) == 0 or done == total:
-            row = (done, process.memory_info().rss, round(time.perf_counter() - began, 2))
+            seconds = (time.perf_counter() - began, time.process_time())
+            row = (done, process.memory_info().rss, round(seconds[0], 2), round(seconds[1], 2))
             marks.setdefault(stage, []).append(row)
 
-    with tempfile.TemporaryDirectory() as folder:
-        made = MadeUp(count, Path(folder))
-        dataset = Lazy(made)
-        if listed:
-            dataset = SampleList(dataset.spec, tuple(made))  # type: ignore[assignment]
-        settings = CompareSettings(latency_images=20, workers=0)
-        result = compare(
-            ESTIMATORS, dataset, detector="aligned", out=out, settings=settings, progress=note
-        )
-        compared = time.perf_counter() - began
-        report_on(ResultFile(out / "result.json", result.content()))
+    settings = CompareSettings(latency_images=20, workers=0)
+    result = compare(
+        ESTIMATORS, dataset, detector="aligned", out=out, settings=settings, progress=note
+    )
+    compared = time.perf_counter() - began
+    report_on(ResultFile(out / "result.json", result.content()))
     return {
-        "pictures": count,
-        "listed": listed,
+        "pictures": len(dataset.samples),
         "seconds_compare": round(compared, 1),
         "seconds_report": round(time.perf_counter() - began - compared, 1),
+        "seconds_of_process": round(time.process_time(), 1),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        "marks_done_bytes_seconds": marks,
+        "marks_done_bytes_seconds_process": marks,
         "taken_over": result.pictures.taken_over,
         "mae_years": [item.mae_years for item in result.estimators],
     }
 
 
-def start(count: int, out: Path, *more: str) -> subprocess.Popen[str]:
+def name_of(place: int) -> str:
+    """Return the name of a file that is listed; its folder is its age."""
+    return f"{place % 90:03d}/{place:09d}.png"
+
+
+def write_files(count: int, folder: Path) -> None:
+    """Write the pictures of a listed run; those that are there stay."""
+    for place in range(count):
+        path = folder / name_of(place)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        first = folder.with_name("first") / f"{place // LINKS:03d}.png"
+        if not first.exists():
+            first.parent.mkdir(parents=True, exist_ok=True)
+            pixels = np.random.default_rng(place).integers(0, 255, (16, 16, 3), np.uint8)
+            PillowImage.fromarray(pixels).save(first)
+        if not path.exists():
+            path.hardlink_to(first)
+
+
+def run_listed(count: int, work: Path) -> dict[str, Any]:
+    """Compare files, or go on where a run that was killed left off."""
+    pictures, starts = work / "pictures", work / "starts"
+    write_files(count, pictures)
+    with starts.open("a") as file:
+        file.write(f"{time.time():.0f}\n")
+    began = time.process_time()
+    dataset = load_dataset("folders", pictures)
+    listing = round(time.process_time() - began, 1)
+    found = measured(dataset, work / "out")
+    return {
+        "listed": True,
+        **found,
+        "seconds_listing_of_process": listing,
+        "starts": len(starts.read_text().splitlines()),
+        "lines_that_are_not_as_expected": differing(count, work),
+        "part_left": (work / "out" / PART_FILE).exists(),
+    }
+
+
+def differing(count: int, work: Path) -> int:
+    """Count the lines of predictions.csv that are not what the pictures' names say."""
+    hashes = [digest(path) for path in sorted((work / "first").iterdir())]
+    expected = (
+        (
+            f"{place % 90:03d}/{place:09d}.png",
+            name,
+            float(place % 90),
+            years,
+            hashes[place // LINKS],
+        )
+        for place in sorted(range(count), key=lambda place: (place % 90, place))
+        for name, years in zip(ESTIMATORS, (30.0, 50.0), strict=True)
+    )
+    with (work / "out" / "predictions.csv").open(newline="") as file:
+        found = (
+            (
+                *(row["image"], row["estimator"], float(row["true_years"])),
+                *(float(row["predicted_years"]), row["sha256"]),
+            )
+            for row in csv.DictReader(file)
+        )
+        return sum(mine != theirs for mine, theirs in itertools.zip_longest(expected, found))
+
+
+def start(count: int, out: Path) -> subprocess.Popen[str]:
     """Start a run in a process of its own."""
-    command = [sys.executable, __file__, "--here", str(count), "--out", str(out), *more]
+    command = [sys.executable, __file__, "--here", str(count), "--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
@@ -149,29 +224,36 @@ def killed(count: int, folder: Path, whole: Path) -> dict[str, Any]:
     return {**found, "same_predictions_as_undisturbed": same, "part_left": part.exists()}
 
 
+def add_run(stored: dict[str, Any], found: dict[str, Any]) -> None:
+    """Print and write down a run, in place of one of as many pictures before."""
+    print(json.dumps(found), flush=True)
+    same = (found["pictures"], found["listed"])
+    others = [run for run in stored["runs"] if (run["pictures"], run["listed"]) != same]
+    stored["runs"] = sorted([*others, found], key=lambda run: (run["listed"], run["pictures"]))
+    write_whole(RESULTS, json.dumps(stored, indent=1) + "\n")
+
+
 def main() -> None:
     """Measure, print and write down."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000])
-    parser.add_argument("--listed", action="store_true", help="all samples in memory")
+    parser.add_argument("--listed", type=int, help="files that are listed; needs --work")
+    parser.add_argument("--work", type=Path, help="folder of a listed run, which is kept")
     parser.add_argument("--kill", type=int, help="pictures of a run that is killed")
     parser.add_argument("--here", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.here:
-        print(json.dumps(run_here(given.here, given.out, listed=given.listed)))
+        print(json.dumps(run_here(given.here, given.out)))
         return
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"runs": [], "killed": []}
     stored["environment"] = describe_environment()
-    more = ["--listed"] if given.listed else []
+    if given.listed:
+        add_run(stored, run_listed(given.listed, given.work))
+        return
     with tempfile.TemporaryDirectory() as name:
         for count in given.sizes:
-            found = finish(start(count, Path(name) / str(count), *more))
-            print(json.dumps(found), flush=True)
-            same = (count, given.listed)
-            others = [run for run in stored["runs"] if (run["pictures"], run["listed"]) != same]
-            stored["runs"] = sorted([*others, found], key=lambda run: run["pictures"])
-            write_whole(RESULTS, json.dumps(stored, indent=1) + "\n")
+            add_run(stored, finish(start(count, Path(name) / str(count))))
         if given.kill:
             whole = Path(name) / str(given.kill)
             if not whole.exists():
