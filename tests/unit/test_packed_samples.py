@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import tracemalloc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -102,7 +103,7 @@ def test_a_data_set_refuses_what_is_not_sorted_whatever_it_is_given() -> None:
 def test_a_listed_picture_takes_a_fraction_of_its_objects() -> None:
     count = 5000
 
-    def made() -> Sample:
+    def made() -> Iterator[Sample]:
         for number in range(count):
             name = f"part{number % 3}/{number:09d}.jpg.chip.jpg"
             yield Sample(
