@@ -54,8 +54,6 @@ def look_at(
 
     Skips the test where there is no Chromium.
     """
-    if BROWSER is None:
-        pytest.skip("needs Chromium, which is not installed")
     frames = "".join(
         f'<iframe width="{width}" height="900" title="{at}" {_source(page)}></iframe>'
         for at, page in enumerate(pages)
@@ -65,14 +63,38 @@ def look_at(
     probe = folder / "probe.html"
     probe.write_text(_PROBE % (frames, script), encoding="utf-8")
     scheme = f"--blink-settings=preferredColorScheme={0 if dark else 1}"
-    command = [BROWSER, *_OPTIONS.split(), scheme, f"--user-data-dir={folder / 'profile'}"]
-    done = subprocess.run(  # noqa: S603 - the browser that was found
-        [*command, "--dump-dom", probe.as_uri()], capture_output=True, timeout=1200, check=False
-    )
+    done = _run(folder, scheme, "--dump-dom", probe.as_uri())
     found = re.search(r'<pre id="out">(.+?)</pre>', done.stdout.decode("utf-8", "replace"))
     assert found, done.stderr.decode("utf-8", "replace")[-1000:]
     seen: list[dict[str, Any]] = json.loads(html.unescape(found[1]))
     return seen
+
+
+def printed(page: Path, folder: Path) -> list[str]:
+    """Print a page to PDF and return the words of each sheet, one line below the other.
+
+    Skips the test where there is no Chromium, or no pdftotext (poppler) to read the PDF.
+    """
+    reader = shutil.which("pdftotext")
+    if reader is None:
+        pytest.skip("needs pdftotext, which is not installed")
+    folder.mkdir(parents=True, exist_ok=True)
+    pdf = folder / "page.pdf"
+    done = _run(folder, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri())
+    assert pdf.is_file(), done.stderr.decode("utf-8", "replace")[-1000:]
+    words = subprocess.run(  # noqa: S603 - the program that was found
+        [reader, "-layout", pdf, "-"], capture_output=True, timeout=120, check=True
+    )
+    return words.stdout.decode().removesuffix("\f").split("\f")
+
+
+def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+    if BROWSER is None:
+        pytest.skip("needs Chromium, which is not installed")
+    command = [BROWSER, *_OPTIONS.split(), f"--user-data-dir={folder / 'profile'}", *words]
+    return subprocess.run(  # noqa: S603 - the browser that was found
+        command, capture_output=True, timeout=1200, check=False
+    )
 
 
 def _source(page: str | Path) -> str:
