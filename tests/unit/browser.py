@@ -7,8 +7,12 @@ import json
 import re
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterable
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -70,6 +74,53 @@ def look_at(
     return seen
 
 
+_SERVED = """<!DOCTYPE html><meta charset="utf-8"><body><script>
+%s
+window.onload = async () => fetch("/seen", {method: "POST", body: JSON.stringify(await look())});
+</script>"""
+
+
+def look_in_real_time(site: Path, script: str, folder: Path, seconds: float = 240.0) -> Any:
+    """Serve a folder on this machine alone, open a page beside its files and return what it saw.
+
+    For what plays: `look_at` lets the browser's clock run ahead of its decoders.
+
+    Args:
+        site: the folder; the page is added to it.
+        script: defines ``look()``, which returns an object that JSON can hold.
+        folder: for the browser's own files.
+        seconds: the test fails if nothing was seen by then.
+
+    Skips the test where there is no Chromium.
+    """
+    seen: Queue[bytes] = Queue()
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_POST(self) -> None:
+            seen.put(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    folder.mkdir(parents=True, exist_ok=True)
+    (site / "page.html").write_text(_SERVED % script, encoding="utf-8")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=site)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = ("--headless", "--no-sandbox", "--disable-gpu", "--no-first-run")
+        words = (*options, f"http://127.0.0.1:{server.server_port}/page.html")
+        browser = subprocess.Popen(  # noqa: S603 - the browser that was found
+            _command(folder, *words), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        try:
+            return json.loads(seen.get(timeout=seconds))
+        finally:
+            browser.terminate()
+            browser.wait(60)
+            server.shutdown()
+
+
 def printed(page: Path, folder: Path) -> list[str]:
     """Print a page to PDF and return the words of each sheet, one line below the other.
 
@@ -89,12 +140,15 @@ def printed(page: Path, folder: Path) -> list[str]:
 
 
 def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(  # noqa: S603 - the browser that was found
+        _command(folder, *_OPTIONS.split(), *words), capture_output=True, timeout=1200, check=False
+    )
+
+
+def _command(folder: Path, *words: str) -> list[str]:
     if BROWSER is None:
         pytest.skip("needs Chromium, which is not installed")
-    command = [BROWSER, *_OPTIONS.split(), f"--user-data-dir={folder / 'profile'}", *words]
-    return subprocess.run(  # noqa: S603 - the browser that was found
-        command, capture_output=True, timeout=1200, check=False
-    )
+    return [BROWSER, f"--user-data-dir={folder / 'profile'}", *words]
 
 
 def _source(page: str | Path) -> str:

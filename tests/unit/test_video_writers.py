@@ -18,6 +18,7 @@ from agebench.vision import video_writers, window
 from agebench.vision.opencv import cv2
 from agebench.vision.video import VideoSink, VideoSource, check_video_name
 from agebench.vision.video_writers import plays_in_browsers
+from tests.unit.browser import look_in_real_time
 
 
 def _write(path: Path, frames: int = 12) -> None:
@@ -149,3 +150,52 @@ def test_a_display_that_is_named_and_not_there_is_none(monkeypatch: pytest.Monke
     monkeypatch.delenv("WAYLAND_DISPLAY", raising=False)
     monkeypatch.setenv("DISPLAY", ":9876")  # Qt would end this very process
     assert not window.has_display()
+
+
+PLAYED = """
+async function play(name, type) {
+  const video = document.createElement("video"), said = [];
+  if (!video.canPlayType(type)) return {canPlay: false};
+  const happens = (event) => new Promise((done, fail) => {
+    video.addEventListener(event, () => done(said.push(event)));
+    video.addEventListener("error", () => fail(Error(video.error.message)));
+  });
+  const steps = ["canplaythrough", "ended"].map(happens);
+  video.muted = true;
+  video.src = name;
+  try {
+    await steps[0];
+    const start = video.currentTime;
+    await video.play();
+    await steps[1];
+    const size = [video.videoWidth, video.videoHeight];
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = size;
+    const pen = canvas.getContext("2d");
+    pen.drawImage(video, 0, 0);
+    const [r, g, b] = pen.getImageData(size[0] / 2, size[1] / 2, 1, 1).data;
+    return {canPlay: true, said, start, end: video.currentTime, size, pixel: [r, g, b]};
+  } catch (error) {
+    return {canPlay: true, said, error: String(error)};
+  }
+}
+const look = () => play(%s);
+"""
+
+
+@pytest.mark.extra
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "codec"), [("v.mp4", "avc1.640028"), ("v.webm", "vp9")])
+def test_a_browser_plays_them_to_their_end(name: str, codec: str, tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra 'video'")
+    (site := tmp_path / "site").mkdir()
+    _write(site / name)
+    words = f"{name!r}, 'video/{Path(name).suffix[1:]}; codecs=\"{codec}\"'"
+    seen = look_in_real_time(site, PLAYED % words, tmp_path / "browser")
+    if not seen["canPlay"] and codec != "vp9":  # VP9 is free: every build has it
+        pytest.skip(f"this build of Chromium can't decode {codec}")
+    assert seen["said"] == ["canplaythrough", "ended"], seen
+    assert seen["start"] == 0
+    assert seen["end"] == pytest.approx(1.2, abs=0.11)  # 12 frames, 10 a second
+    assert seen["size"] == [64, 48]
+    assert seen["pixel"] == pytest.approx([35, 128, 220], abs=8)  # red, green, blue at the end
