@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 import numpy as np
@@ -12,12 +12,13 @@ from agebench.bench.beliefs import score_beliefs
 from agebench.bench.kept_detections import KeptDetections
 from agebench.bench.outside import outcome_of
 from agebench.bench.records import ImageRecord, Outcome
+from agebench.bench.stage_seconds import StageSeconds
 from agebench.buckets import class_probabilities
 from agebench.errors import AgebenchError, ContractError, in_words
 from agebench.estimators.answers import AnswersFile
-from agebench.foreign import foreign_code
+from agebench.foreign import foreign_code, found_faces
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
-from agebench.types import AgePrediction, Crops, CropSpec, Image, Sample
+from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample
 from agebench.vision.faces import Change, FacePicture, face_pictures
 from agebench.vision.variants import Variant
 
@@ -36,6 +37,7 @@ class PassSettings:
         detections: those of earlier runs, which are used and added to; None keeps none.
         variant: how each picture is changed after its face was found; None for not at all.
         seed: of what a variant draws at random.
+        seconds: processor time is added to these.
     """
 
     batch_size: int
@@ -44,6 +46,14 @@ class PassSettings:
     detections: KeptDetections | None = None
     variant: Variant | None = None
     seed: int = 0
+    seconds: StageSeconds = field(default_factory=StageSeconds)
+
+    def find(self, detector: FaceDetector, sha256: str, image_bgr: Image) -> Sequence[Face]:
+        """Find the faces of a picture, or recall those that are kept."""
+        with self.seconds.spent_on("detect"):
+            if self.detections is None:
+                return found_faces(detector, image_bgr)
+            return self.detections.find(detector, sha256, image_bgr)
 
     @property
     def change(self) -> Change | None:
@@ -215,25 +225,43 @@ def run_accuracy(
         [queue.crop_spec for queue in queues],
         workers=settings.workers,
         max_pixels=settings.max_pixels,
-        find=None if settings.detections is None else settings.detections.find,
+        find=settings.find,
         change=settings.change,
     )
-    for number, picture in enumerate(pictures, start=done + 1):
+    seconds = settings.seconds
+    for number, picture in enumerate(_measured(pictures, settings), start=done + 1):
         record = _note(picture, queues, outside)
         group.append(record)
         if look is not None and picture.image_bgr is not None:
-            look(record, picture.image_bgr)
+            with seconds.spent_on("near copies"):
+                look(record, picture.image_bgr)
         progress("accuracy", number, len(samples))
         if len(group) >= MOST_WAITING or any(queue.full for queue in queues):
-            yield _answered(group, queues)
+            yield _answered(group, queues, seconds)
             group = []
     if group:
-        yield _answered(group, queues)
+        yield _answered(group, queues, seconds)
     if settings.detections is not None:
         settings.detections.save()
 
 
-def _answered(group: list[ImageRecord], queues: Sequence[_Queue]) -> list[ImageRecord]:
-    for queue in queues:
-        queue.flush()
+def _measured(pictures: Iterator[FacePicture], settings: PassSettings) -> Iterator[FacePicture]:
+    """Yield pictures; what decoding, finding and cutting take is added to the settings' seconds."""
+    seconds, picture = settings.seconds, None
+    while True:
+        with seconds.spent_on("crop"):
+            picture = next(pictures, None)
+            if picture is not None:
+                seconds.add("decode", picture.decoded.seconds, inside=settings.workers == 0)
+        if picture is None:
+            return
+        yield picture
+
+
+def _answered(
+    group: list[ImageRecord], queues: Sequence[_Queue], seconds: StageSeconds
+) -> list[ImageRecord]:
+    with seconds.spent_on("infer"):
+        for queue in queues:
+            queue.flush()
     return group

@@ -148,7 +148,8 @@ def _measure(
 ) -> CompareResult:
     """Time and score what the accuracy pass `found`, and complete the result's head `about`."""
     columns = found.columns
-    near = what.watch.found(found.records, progress)
+    with what.settings.seconds.spent_on("near copies"):
+        near = what.watch.found(found.records, progress)
     trained = {item.name: item.trained for item in what.contenders}
     known = known_pictures(found.records.store, columns, trained, near)
     latency = None
@@ -176,7 +177,15 @@ def _measure(
     if latency is not None:
         timing = compare_times([item.name for item in timed], latency)
     counts = PictureCounts(len(columns), int(common.sum()), columns.several_faces, found.taken_over)
-    result = CompareResult(tuple(results), found.records, counts, latency, about, timing=timing)
+    result = CompareResult(
+        tuple(results),
+        found.records,
+        counts,
+        latency,
+        about,
+        timing=timing,
+        stage_seconds=what.settings.seconds.by_stage,
+    )
     progress("statistics", 0, 1)
     result = replace(result, analysis=analyse(result.content()))
     progress("statistics", 1, 1)

@@ -97,6 +97,8 @@ class CompareResult:
         about: how it was made: versions, machine, command, data set, detector, settings.
         analysis: what `agebench.bench.analysis.analyse` found; None before it has been asked.
         timing: who is faster; None where timing was left out.
+        stage_seconds: processor time of the accuracy pass by stage (`StageSeconds`), of what was
+            not taken over; of this run alone, and in none of its files.
     """
 
     estimators: tuple[EstimatorResult, ...]
@@ -106,6 +108,7 @@ class CompareResult:
     about: Mapping[str, Any]
     analysis: Mapping[str, Any] | None = None
     timing: Timing | None = None
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def common(self) -> int:

@@ -17,7 +17,7 @@ from agebench.progress import progress_bars
 if TYPE_CHECKING:
     from agebench.suite.leaderboard import Outcome
 
-RUN, PAGE, CHECK = "run", "page", "check"
+RUN, PAGE, CHECK, SPENT = "run", "page", "check", "spent"
 
 EPILOG = """\b
 Examples:
@@ -25,6 +25,7 @@ Examples:
   agebench suite leaderboard.toml --out OUT --join FROM_ANOTHER_MACHINE
   agebench suite page OUT/board --out PAGE
   agebench suite check their-model.json --board benchmarks/leaderboard
+  agebench suite spent OUT
 """
 
 
@@ -42,7 +43,7 @@ class _SuiteGroup(click.Group):
     cls=_SuiteGroup,
     epilog=EPILOG,
     short_help="Many models on many sets; the leaderboard.",
-    subcommand_metavar="FILE.toml | page | check ...",
+    subcommand_metavar="FILE.toml | page | check | spent ...",
 )
 def command() -> None:
     """Measure many models on many sets, as a TOML file names them, and make a leaderboard.
@@ -148,3 +149,26 @@ def check(submission: Path, board: Path | None, as_json: bool) -> None:
             click.echo(inert(line))
     if checked.problems:
         raise AgebenchError(f"{submission} can't be taken: {'; '.join(checked.problems)}")
+
+
+@command.command(SPENT, short_help="Processor time of what was measured, by stage.")
+@click.argument("outs", type=FilePath(), nargs=-1, metavar="OUT...")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@help_all
+def spent(outs: tuple[Path, ...], as_json: bool) -> None:
+    """Sum up what the cells of a suite took: decoding, finding faces, crops, models.
+
+    In seconds of processor time, whenever and however often the suite was run.
+    """
+    from agebench.report.tables import markdown_table
+    from agebench.suite.spent import as_json as spent_json
+    from agebench.suite.spent import spent_by_set, spent_grid
+
+    if not outs:
+        raise UsageError("expected the folder of a suite: name what --out was")
+    parts = spent_by_set(outs)
+    if as_json:
+        click.echo(json.dumps(spent_json(parts)))
+        return
+    for line in markdown_table(spent_grid(parts)).splitlines():
+        click.echo(inert(line))

@@ -20,6 +20,7 @@ from agebench.suite.cells import Cell, cells_of
 from agebench.suite.kept_cells import cells_elsewhere
 from agebench.suite.loaded import Loader, NotThereError
 from agebench.suite.plan import SuitePlan
+from agebench.suite.spent import write_spent
 from agebench.suite.timing_run import find_times, time_models
 
 DETECTIONS = "detections.sqlite"
@@ -119,7 +120,8 @@ class _Run:
 
         model = self.loader.model(cell.contender)
         own = "" if model.estimator is None else model.estimator.spec.detector
-        compare(
+        begun = time.process_time()
+        result = compare(
             [model],
             self.loader.pictures(cell.pictures).dataset,
             detector=None if own else cell.pictures.detector or None,
@@ -128,6 +130,10 @@ class _Run:
             progress=step,
             detections=kept,
         )
+        counts = result.pictures
+        if not counts.taken_over:  # what was broken off can't say what all of it takes
+            whole = time.process_time() - begun
+            write_spent(folder, counts.total, whole, result.stage_seconds)
 
 
 def run_suite(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,12 +20,16 @@ AHEAD_PER_WORKER = 4
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """A picture's pixels, or why there are none: a reason that does not repeat its name."""
+    """A picture's pixels, or why there are none: a reason that does not repeat its name.
+
+    `seconds` of its thread's processor time it took to read, hash and decode it.
+    """
 
     sample: Sample
     image_bgr: Image | None
     sha256: str = ""
     reason: str = ""
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,8 +66,10 @@ def decode_file(path: Path, name: str, max_pixels: int) -> PictureFile:
 
 def decode_sample(sample: Sample, max_pixels: int) -> Decoded:
     """Read, hash and decode one picture of a data set; see `decode_file`."""
+    begun = time.thread_time()
     file = decode_file(sample.path, sample.name, max_pixels)
-    return Decoded(sample, file.image_bgr, file.sha256, file.reason)
+    took = time.thread_time() - begun
+    return Decoded(sample, file.image_bgr, file.sha256, file.reason, took)
 
 
 def decode_all(samples: Iterable[Sample], *, workers: int, max_pixels: int) -> Iterator[Decoded]:

@@ -290,7 +290,7 @@ def test_times_come_from_one_run(suite: Path) -> None:
 
 
 def test_the_help_of_each_part_fits_a_terminal() -> None:
-    for part in ("run", "page", "check"):
+    for part in ("run", "page", "check", "spent"):
         for option in ("--help", "--help-all") if part == "run" else ("--help",):
             done = CliRunner().invoke(command, [part, option], terminal_width=79)
             assert done.exit_code == 0

@@ -1,0 +1,174 @@
+"""What the cells of a suite took: processor time by stage, kept beside each result.
+
+Of the machine, and not of the models: it decides nothing, and stands in no file of the leaderboard,
+so that a suite that was broken off makes the same page.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.bench.results import RESULT_FILE
+from agebench.bench.stage_seconds import STAGES
+from agebench.errors import UsageError
+from agebench.files import write_whole
+from agebench.report.grid import Cell, Column, Grid, figure_cell
+from agebench.report.structure import number, one_of, record
+from agebench.report.words import NONE
+from agebench.suite.board import read_file
+from agebench.suite.board_structure import PICTURES
+from agebench.suite.cells import AS_IS, RESULTS
+
+SPENT_FILE = "seconds.json"
+FORMAT = 1
+REST = "rest"
+
+_SECONDS = number(0)
+_STRUCTURE = record(
+    {
+        "format": one_of((FORMAT,)),
+        "pictures": PICTURES,
+        "whole": _SECONDS,
+        "stages": record(dict.fromkeys(STAGES, _SECONDS)),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Processor time of some cells.
+
+    Attributes:
+        cells: that say what they took.
+        untold: that do not: measured by another version, or in several runs.
+        pictures: of those that do; one that several models were shown counts for each.
+        seconds: by stage, and of the rest: statistics, writing, and threads that a runtime has of
+            its own.
+    """
+
+    cells: int
+    untold: int
+    pictures: int
+    seconds: Mapping[str, float]
+
+    @property
+    def whole_seconds(self) -> float:
+        """All of it."""
+        return sum(self.seconds.values())
+
+
+def write_spent(folder: Path, pictures: int, whole: float, stages: Mapping[str, float]) -> None:
+    """Keep beside a result what it took.
+
+    Args:
+        folder: of the result.
+        pictures: of the cell.
+        whole: processor seconds.
+        stages: those of each stage.
+
+    Raises:
+        AgebenchError: the file can't be written.
+    """
+    content = {"format": FORMAT, "pictures": pictures, "whole": whole, "stages": dict(stages)}
+    write_whole(folder / SPENT_FILE, json.dumps(content) + "\n")
+
+
+def spent_by_set(outs: Sequence[Path]) -> dict[str, Spent]:
+    """Return what the cells of each set took; those of changed pictures by themselves.
+
+    Args:
+        outs: folders of the suite; a cell that lies in several counts once, by the first that says
+            what it took.
+
+    Raises:
+        UsageError: there is no such folder, or it holds no results.
+        AgebenchError: a file is damaged.
+    """
+    told: dict[str, dict[tuple[str, ...], Mapping[str, Any] | None]] = {}
+    for out in outs:
+        found = sorted((out / RESULTS).glob(f"*/*/*/{RESULT_FILE}"))
+        if not found:
+            raise UsageError(f"{out} holds no results of a suite: give what --out was")
+        for result in found:
+            place = result.parent.relative_to(out / RESULTS).parts
+            cells = told.setdefault(_called(*place[:2]), {})
+            cells[place] = cells.get(place) or _read(result.parent / SPENT_FILE)
+    return {name: _sum(list(cells.values())) for name, cells in sorted(told.items())}
+
+
+def _called(key: str, variant: str) -> str:
+    return key if variant == AS_IS else f"{key}, changed"
+
+
+def _read(file: Path) -> Mapping[str, Any] | None:
+    return read_file(file, _STRUCTURE) if file.is_file() else None
+
+
+def _sum(cells: Sequence[Mapping[str, Any] | None]) -> Spent:
+    known = [cell for cell in cells if cell is not None]
+    seconds = {stage: sum(cell["stages"][stage] for cell in known) for stage in STAGES}
+    # Two clocks: what is left may be less than nothing by their steps.
+    rest = max(0.0, sum(cell["whole"] for cell in known) - sum(seconds.values()))
+    pictures = sum(cell["pictures"] for cell in known)
+    return Spent(len(known), len(cells) - len(known), pictures, {**seconds, REST: rest})
+
+
+def total(parts: Mapping[str, Spent]) -> Spent:
+    """Return the sum of all."""
+    every = list(parts.values())
+    return Spent(
+        sum(one.cells for one in every),
+        sum(one.untold for one in every),
+        sum(one.pictures for one in every),
+        {stage: sum(one.seconds[stage] for one in every) for stage in (*STAGES, REST)},
+    )
+
+
+def spent_grid(parts: Mapping[str, Spent]) -> Grid:
+    """Return the table: a row for each set, and one for all."""
+    columns = [
+        Column("set", numeric=False),
+        Column("cells", hint="that say what they took"),
+        Column("pictures", hint="one that several models were shown counts for each"),
+        *(Column(stage) for stage in (*STAGES, REST)),
+        Column("all, s"),
+    ]
+    rows = [_row(name, one) for name, one in parts.items()]
+    whole = total(parts)
+    rows.append(_row("all", whole))
+    shares = [_percent(whole.seconds[stage], whole.whole_seconds) for stage in (*STAGES, REST)]
+    rows.append([Cell("per cent"), Cell(""), Cell(""), *shares, Cell("")])
+    return Grid("Processor seconds by stage, summed over cells", columns, rows)
+
+
+def _row(name: str, one: Spent) -> list[Cell]:
+    of = f" of {one.cells + one.untold:,}" if one.untold else ""
+    seconds = [one.seconds[stage] for stage in (*STAGES, REST)]
+    return [
+        Cell(name),
+        figure_cell(f"{one.cells:,}{of}", one.cells),
+        figure_cell(f"{one.pictures:,}", one.pictures),
+        *(figure_cell(f"{value:,.1f}", value) for value in (*seconds, one.whole_seconds)),
+    ]
+
+
+def _percent(part: float, whole: float) -> Cell:
+    return Cell(f"{100 * part / whole:.0f}" if whole else NONE)
+
+
+def as_json(parts: Mapping[str, Spent]) -> dict[str, Any]:
+    """Return it as what JSON can hold."""
+
+    def one(spent: Spent) -> dict[str, Any]:
+        return {
+            "cells": spent.cells,
+            "untold": spent.untold,
+            "pictures": spent.pictures,
+            "seconds": dict(spent.seconds),
+        }
+
+    return {"sets": {name: one(spent) for name, spent in parts.items()}, "all": one(total(parts))}
