@@ -57,8 +57,21 @@ def command() -> None:
 @click.option("-o", "--out", type=FilePath(), help="Folder of results and page; must be given.")
 @click.option("--data", type=FilePath(), help="Folder that roots start from; FILE's else.")
 @click.option("--join", "joined", type=FilePath(), multiple=True, help="Another machine's --out.")
-@click.option("--dry-run", is_flag=True, help="Say what would be measured, and measure nothing.")
+@click.option(
+    "--dry-run",
+    "only",
+    flag_value="dry",
+    type=str,
+    help="Say what would be measured, and measure nothing.",
+)
 @rare_option("--reports", is_flag=True, help="The full report of each set, beside the page.")
+@rare_option(
+    "--times",
+    "only",
+    flag_value="times",
+    type=str,
+    help="Only the milliseconds, again where they are there.",
+)
 @rare_option("--minutes", type=float, help="Begin nothing after so many minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print what became of each cell as JSON.")
 @help_all
@@ -67,7 +80,7 @@ def run(
     out: Path | None,
     data: Path | None,
     joined: tuple[Path, ...],
-    dry_run: bool,
+    only: str | None,
     minutes: float | None,
     reports: bool,
     as_json: bool,
@@ -86,8 +99,12 @@ def run(
     if minutes is not None and not minutes >= 0:
         raise UsageError(f"--minutes must be at least 0, got {minutes:g}")
     plan = read_plan(file)
+    dry, times = only == "dry", only == "times"
+    if times and plan.times is None:
+        raise UsageError(f"{file} has no [times]: which set is to be timed?")
     console = Console(stderr=True, highlight=False)
-    options = RunOptions(out, file.parent if data is None else data, minutes, dry=dry_run)
+    folder = file.parent if data is None else data
+    options = RunOptions(out, folder, minutes, dry=dry, times=times)
 
     def say(line: str) -> None:
         console.print(inert(line), markup=False, soft_wrap=True)
@@ -97,7 +114,7 @@ def run(
     if as_json:
         click.echo(json.dumps(outcome.to_json(), allow_nan=False))
     else:
-        _print(outcome, dry=dry_run)
+        _print(outcome, dry=dry)
     if outcome.problems:
         raise AgebenchError(_failed(outcome.problems))
 

@@ -167,11 +167,16 @@ def _times(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
     if board.times["too_busy"]:
         busy = board.times["too_busy"]
         words.append(f"These times are too long: {busy}. Take them only as a rough order.")
-    others = [
-        model.title
-        for model in board.models
-        if model.name in board.times["models"] and not in_usual_runtime(board, model.name)
-    ]
+    others, guests = [], []
+    for model in board.models:
+        if model.name in board.times["models"]:
+            others += [] if in_usual_runtime(board, model.name) else [model.title]
+            guests += [model.title] if (model.spec or {}).get("detector") else []
+    if guests:
+        words.append(
+            f"Faces were found by {board.times['detector']} for all, though these are defined with "
+            f"another detector: {', '.join(guests)}."
+        )
     if others:
         words.append(f"Not drawn, since not run in {usual_runtime(board)}: {', '.join(others)}.")
     yield Section(

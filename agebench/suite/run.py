@@ -86,12 +86,14 @@ class RunOptions:
         data: folder that the roots of sets start from.
         minutes: no cell is begun after so long; None for no limit.
         dry: nothing is measured.
+        times: only the times are taken, again where they are there.
     """
 
     out: Path
     data: Path
     minutes: float | None = None
     dry: bool = False
+    times: bool = False
 
 
 @dataclass(slots=True)
@@ -179,7 +181,7 @@ def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
     if plan.times is None:
         return None, ""
     there = find_times(plan, run.loader)
-    if there is not None or run.late:
+    if not run.options.times and (there is not None or run.late):
         return there, ""
     try:
         folder = time_models(plan, run.loader, run.progress)
@@ -207,7 +209,7 @@ def _look(cell: Cell, run: _Run, elsewhere: Sequence[Path]) -> CellReport:
 
 
 def _measure(item: CellReport, run: _Run, kept: KeptDetections) -> CellReport:
-    if item.state != "left" or item.folder is None or run.late:
+    if item.state != "left" or item.folder is None or run.late or run.options.times:
         return item
     cell, begun = item.cell, time.monotonic()
     try:

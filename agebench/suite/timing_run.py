@@ -14,12 +14,12 @@ from agebench.bench.results import RESULT_FILE
 from agebench.bench.settings import CompareSettings
 from agebench.errors import UsageError
 from agebench.estimators.answers import AnswersFile
-from agebench.protocols import ProgressStep
+from agebench.protocols import Estimator, EstimatorSpec, ProgressStep
 from agebench.references import called
 from agebench.suite.cells import KEY_LETTERS, RESULTS, described, hash_of
 from agebench.suite.loaded import Loader, NotThereError
 from agebench.suite.plan import SuitePlan, Times
-from agebench.types import plain
+from agebench.types import AgePrediction, Crops, plain
 
 TIMES = "times"
 
@@ -41,11 +41,30 @@ def find_times(plan: SuitePlan, loader: Loader) -> Path | None:
     return folder if (folder / RESULT_FILE).is_file() else None
 
 
-def time_models(plan: SuitePlan, loader: Loader, progress: ProgressStep) -> Path:
-    """Time the models in turns; return where the result lies.
+class _OnAnyFaces:
+    """A model that is defined with a detector, on the faces of another one: for its times alone.
 
-    Left out are models that can't be had, answers from outside, and models that are defined with
-    a detector of their own: the others would have to take it too.
+    What it makes of a face takes as long whoever found that; the detector's time is not in it.
+    """
+
+    def __init__(self, model: Estimator) -> None:
+        self._model = model
+        self._spec = replace(model.spec, detector="")
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """That of the model, without a detector."""
+        return self._spec
+
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        """Ask the model."""
+        return self._model.predict(crops)
+
+
+def time_models(plan: SuitePlan, loader: Loader, progress: ProgressStep) -> Path:
+    """Time the models in turns, all on the same faces; return where the result lies.
+
+    Left out are models that can't be had, and answers from outside.
 
     Raises:
         UsageError: no model is left.
@@ -59,7 +78,7 @@ def time_models(plan: SuitePlan, loader: Loader, progress: ProgressStep) -> Path
     pictures = loader.pictures(planned)
     folder = _folder(plan, times, models, loader)
     compare(
-        [reference for reference, _ in models],
+        models,
         pictures.dataset,
         detector=planned.detector or None,
         out=folder,
@@ -69,8 +88,8 @@ def time_models(plan: SuitePlan, loader: Loader, progress: ProgressStep) -> Path
     return folder
 
 
-def _timed(plan: SuitePlan, loader: Loader) -> list[tuple[str, Contender]]:
-    """Return the references of the models that can be timed, each with the model."""
+def _timed(plan: SuitePlan, loader: Loader) -> list[Contender]:
+    """Return the models that can be timed."""
     times = plan.times
     chosen = None if times is None or times.contenders is None else {*map(called, times.contenders)}
     found = []
@@ -82,9 +101,11 @@ def _timed(plan: SuitePlan, loader: Loader) -> list[tuple[str, Contender]]:
         except NotThereError:
             continue
         estimator = model.estimator
-        if estimator is None or isinstance(estimator, AnswersFile) or estimator.spec.detector:
+        if estimator is None or isinstance(estimator, AnswersFile):
             continue
-        found.append((contender.model, model))
+        if estimator.spec.detector:
+            model = Contender(model.name, _OnAnyFaces(estimator))
+        found.append(model)
     return found
 
 
@@ -102,9 +123,7 @@ def _settings(plan: SuitePlan, times: Times) -> CompareSettings:
     )
 
 
-def _folder(
-    plan: SuitePlan, times: Times, models: Sequence[tuple[str, Contender]], loader: Loader
-) -> Path:
+def _folder(plan: SuitePlan, times: Times, models: Sequence[Contender], loader: Loader) -> Path:
     """Return where the times lie: by a hash of all that decides them, the machine among it."""
     planned, settings = plan.find_set(times.set), _settings(plan, times)
     _, data = loader.size_and_data(planned, settings)
@@ -117,11 +136,11 @@ def _folder(
         },
         "models": [
             [model.name, described(model.estimator)]
-            for _, model in models
+            for model in models
             if model.estimator is not None
         ],
         "dataset": planned.dataset,
-        "detector": loader.detector(planned, models[0][1]),
+        "detector": loader.detector(planned, models[0]),
         "settings": plain(settings),
         "data": data,
     }

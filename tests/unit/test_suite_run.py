@@ -6,24 +6,30 @@ import json
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from agebench.bench.loading import Contender
 from agebench.bench.results import RESULT_FILE
 from agebench.cli.suite import command
 from agebench.errors import AgebenchError, UsageError
+from agebench.protocols import Estimator
+from agebench.registry import load_estimator
 from agebench.report.joining import join
 from agebench.report.reading import read_result
+from agebench.suite import loaded
 from agebench.suite.board import read_board
 from agebench.suite.cells import cells_of
 from agebench.suite.leaderboard import BOARD, Outcome, make_leaderboard
 from agebench.suite.parts import measure_part, parts_of
-from agebench.suite.plan import SuitePlan, read_plan
+from agebench.suite.plan import PlannedContender, SuitePlan, read_plan
 from agebench.suite.run import RunOptions
 from agebench.suite.standing import standings
+from agebench.types import AgePrediction, Crops
 from tests.unit.suite_boards import SUITE, made_suite
 
 CELLS = 2 * 2 + 2 * 3
@@ -287,6 +293,58 @@ def test_times_come_from_one_run(suite: Path) -> None:
     assert again.report.times == outcome.report.times
     plan: SuitePlan = read_plan(suite)
     assert plan.times is not None
+
+
+TIMED = f'{SUITE}\n[times]\nset = "first"\nimages = 4\n'
+
+
+def test_times_can_be_taken_alone_and_again(suite: Path) -> None:
+    suite.write_text(TIMED)
+    call = [str(suite), "--out", str(suite.parent / "out"), "--times", "--json"]
+    done = CliRunner().invoke(command, call)
+    assert done.exit_code == 0, done.output
+    content = json.loads(done.stdout)
+    assert {item["state"] for item in content["cells"]} == {"left"}
+    (times,) = (suite.parent / "out" / "results").glob(f"*/*/{RESULT_FILE}")
+    first = times.read_bytes()
+    board = read_board(suite.parent / "out" / BOARD)
+    assert board.times is not None
+    assert len(board.times["models"]) == 2
+    assert CliRunner().invoke(command, call).exit_code == 0
+    assert times.read_bytes() != first
+    suite.write_text(SUITE)
+    refused = CliRunner().invoke(command, call)
+    assert "has no [times]" in str(refused.exception)
+
+
+class _WithItsOwnDetector:
+    """An estimator that is defined with a detector, as the recipes of tutorials are."""
+
+    def __init__(self, model: Estimator) -> None:
+        self._model = model
+        self.spec = replace(model.spec, detector="aligned layout=tight")
+
+    def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
+        return self._model.predict(crops)
+
+
+def test_a_model_with_its_own_detector_is_timed_on_the_faces_of_all(
+    suite: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(planned: PlannedContender) -> Contender:
+        model = load_estimator(planned.model)
+        ours = "years=40" in planned.model
+        return Contender(planned.name, _WithItsOwnDetector(model) if ours else model)
+
+    monkeypatch.setattr(loaded, "_load_model", load)
+    suite.write_text(TIMED)
+    outcome = _make(suite, "out")
+    assert outcome.problems == []
+    board = read_board(suite.parent / "out" / BOARD)
+    assert board.times is not None
+    assert sorted(board.times["models"]) == ["constant years=30", "constant years=40"]
+    assert board.times["detector"] == "aligned"
+    assert "Faces were found by aligned for all" in outcome.files[0].read_text()
 
 
 def test_the_help_of_each_part_fits_a_terminal() -> None:
