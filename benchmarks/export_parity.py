@@ -27,7 +27,7 @@ from agebench.errors import AgebenchError
 from agebench.estimators.caffe_age_net import CaffeAgeNet
 from agebench.export.age_file import feeds_of, generated
 from agebench.export.age_net import random_age_net
-from agebench.export.age_net_onnx import age_net_candidate
+from agebench.export.age_net_candidate import age_net_candidate
 from agebench.export.candidate import Candidate
 from agebench.export.darknet_onnx import darknet_model
 from agebench.export.metadata import PRESENT

@@ -279,7 +279,7 @@ def _caffe_age_net(reference: Reference) -> Candidate:
     from agebench.bench.trial import try_models
     from agebench.class_years import read_class_years
     from agebench.estimators import caffe_age_net, caffe_age_net_utkface
-    from agebench.export.age_net_onnx import age_net_candidate
+    from agebench.export.age_net_candidate import age_net_candidate
     from agebench.registry import load_estimator
     from agebench.weights import resolve
 

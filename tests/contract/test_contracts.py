@@ -14,7 +14,7 @@ from agebench import load_detector, load_estimator
 from agebench.estimators.spec_schema import read_spec
 from agebench.estimators.zoo import zoo_file
 from agebench.export.age_net import random_age_net
-from agebench.export.age_net_onnx import age_net_candidate
+from agebench.export.age_net_candidate import age_net_candidate
 from agebench.export.writing import export
 from agebench.manifest import bundled_dir, files_for
 from agebench.registry import DETECTORS, ESTIMATORS, list_plugins

@@ -15,7 +15,8 @@ from agebench.datasets.training_hashes import TrainingHashes, find_hashes, hashe
 from agebench.errors import ModelError, UsageError
 from agebench.export.age_file import generated
 from agebench.export.age_net import random_age_net, random_age_net_layers
-from agebench.export.age_net_onnx import age_net_candidate, age_net_core, layout_of
+from agebench.export.age_net_candidate import age_net_candidate
+from agebench.export.age_net_onnx import age_net_core, layout_of
 from agebench.export.converted import converted_age_net
 from agebench.export.writing import export, report_beside
 from agebench.protocols import EstimatorSpec
