@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from agebench.bench.settings import CompareSettings
     from agebench.comparison.api import compare
     from agebench.comparison.result import CompareResult
     from agebench.errors import AgebenchError
+    from agebench.harness.settings import CompareSettings
     from agebench.prediction.api import predict
     from agebench.prediction.predictor import AgePredictor
     from agebench.prediction.tables import PredictBatch
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
         FaceDetector,
         no_progress,
     )
-    from agebench.registry import load_dataset, load_detector, load_estimator
+    from agebench.registry.plugins import load_dataset, load_detector, load_estimator
     from agebench.types import (
         AgeBins,
         AgePrediction,
@@ -50,7 +50,7 @@ __version__ = "0.1.0"
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
-    "agebench.bench.settings": ("CompareSettings",),
+    "agebench.harness.settings": ("CompareSettings",),
     "agebench.comparison.api": ("compare",),
     "agebench.comparison.result": ("CompareResult",),
     "agebench.errors": ("AgebenchError",),
@@ -66,7 +66,7 @@ _HOMES = {
         "FaceDetector",
         "no_progress",
     ),
-    "agebench.registry": ("load_dataset", "load_detector", "load_estimator"),
+    "agebench.registry.plugins": ("load_dataset", "load_detector", "load_estimator"),
     "agebench.types": (
         "AgeBins",
         "AgePrediction",

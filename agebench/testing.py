@@ -21,9 +21,9 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 
 from agebench.errors import ContractError
-from agebench.foreign import foreign_code
 from agebench.protocols import DetectorSpec, Estimator, EstimatorSpec, FaceDetector
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image
+from agebench.util.foreign_code import foreign_code
 
 BATCH_TOLERANCE_YEARS = 0.01
 """A batch may differ from its members by this much: libraries sum in another order."""

@@ -32,16 +32,16 @@ import numpy as np
 import onnx
 from rich.progress import track
 
-from agebench.bench.bench_faces import generated_face
-from agebench.bench.devices import load_on
-from agebench.bench.environment import describe_machine
-from agebench.bench.ratios import BLOCKS, LEAST_ROUNDS_PER_BLOCK, LEVEL, statement_level
-from agebench.bench.speed import compare_sweep
-from agebench.bench.sweep import Rounds, Runner, Sweep, run_sweep
-from agebench.bench.threads import pinned
-from agebench.files import write_whole
-from agebench.intervals import Interval
-from agebench.proportions import wilson_interval
+from agebench.benchmark.speed import compare_sweep
+from agebench.benchmark.sweep import Rounds, Runner, Sweep, run_sweep
+from agebench.harness.environment import describe_machine
+from agebench.metrics.intervals import Interval
+from agebench.metrics.proportions import wilson_interval
+from agebench.runtimes.threads import pinned
+from agebench.timing.devices import load_on
+from agebench.timing.ratios import BLOCKS, LEAST_ROUNDS_PER_BLOCK, LEVEL, statement_level
+from agebench.timing.sweep_faces import generated_face
+from agebench.util.files import write_whole
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "aa_control.json"

@@ -27,22 +27,22 @@ from typing import Any
 import numpy as np
 import torch
 
-from agebench.bench.environment import describe_environment
-from agebench.files import write_whole
-from agebench.metrics import mae, mae_by_decade
+from agebench.harness.environment import describe_environment
+from agebench.metrics.age_errors import mae, mae_by_decade
 from agebench.train.bootstrap import BootstrapSettings
+from agebench.train.distributed import World
 from agebench.train.evaluate import predicted_years, weights_of
+from agebench.train.face_cache import TrainingFaces
 from agebench.train.loop import Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.model import MultiCropResNet
 from agebench.train.model_settings import ModelSettings, TrunkSettings, ViewSettings
 from agebench.train.settings import DataSettings, OptimSettings, TrainSettings, read_settings
 from agebench.train.stability import StabilitySettings
-from agebench.train.teacher import read_teacher, with_answers
-from agebench.train.windows import TrainingFaces
-from agebench.train.world import World
-from agebench.training_pictures import Pictures
+from agebench.trainer.pictures import Pictures
+from agebench.trainer.teacher import read_teacher, with_answers
 from agebench.types import plain
+from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).parent / "results" / "ablation.json"
 ROUNDS = 6

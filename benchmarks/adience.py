@@ -31,16 +31,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from agebench.bench.environment import describe_environment
-from agebench.buckets import ADIENCE_CLASSES
 from agebench.datasets import adience
 from agebench.datasets.sampling import sample as sampled
 from agebench.errors import AgebenchError, ImageError, UsageError
 from agebench.estimators.caffe_age_net import CaffeAgeNet
-from agebench.files import write_whole
-from agebench.metrics import class_accuracy
+from agebench.harness.environment import describe_environment
+from agebench.metrics.age_classes import ADIENCE_CLASSES
+from agebench.metrics.age_errors import class_accuracy
 from agebench.protocols import Dataset
 from agebench.types import Crops, Image, Sample, plain
+from agebench.util.files import write_whole
 from agebench.vision.images import read_image
 from agebench.vision.opencv import cv2
 

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 
 from agebench import load_dataset, load_detector, load_estimator
-from agebench.buckets import ADIENCE_CLASSES, years_from_classes
-from agebench.export.converted import converted_age_net
-from agebench.files import write_whole
+from agebench.conversion.converted import converted_age_net
+from agebench.metrics.age_classes import ADIENCE_CLASSES, years_from_classes
+from agebench.modelfiles.weights import resolve
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN, OUTPUT_NAME, deploy_prototxt
 from agebench.types import CropSpec, Floats
+from agebench.util.files import write_whole
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import read_image
-from agebench.weights import resolve
 
 RESULTS = Path(__file__).with_name("results")
 VERSIONS = ("4.10.0.84", "4.14.0.94", "5.0.0.93")

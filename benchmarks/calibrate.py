@@ -27,19 +27,19 @@ from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from agebench.datasets.splits import part
-from agebench.metrics import mae
+from agebench.metrics.age_errors import mae
 from agebench.protocols import no_progress
-from agebench.registry import load_dataset, load_detector
+from agebench.registry.plugins import load_dataset, load_detector
+from agebench.splits.parts import part
 from agebench.train.batches import plain_views
 from agebench.train.checkpoint import Checkpoint, read_checkpoint
 from agebench.train.decoding import bin_of_age, decode
 from agebench.train.evaluate import BATCH
+from agebench.train.face_cache import TrainingFaces, gather_faces
 from agebench.train.loop import BEST_FILE
 from agebench.train.losses import LOSSES
 from agebench.train.networks import AgeNetwork, build_network
-from agebench.train.windows import TrainingFaces, gather_faces
-from agebench.training_pictures import Pictures
+from agebench.trainer.pictures import Pictures
 from agebench.types import Floats
 
 CALIBRATED_FILE = "calibrated.safetensors"

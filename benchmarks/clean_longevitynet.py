@@ -37,9 +37,9 @@ import numpy as np
 import numpy.typing as npt
 from rich.progress import Progress
 
-from agebench.datasets.training_hashes import read_training_hashes
-from agebench.registry import load_detector, load_estimator
-from agebench.training_pictures import sha256_of
+from agebench.duplicates.training_hashes import read_training_hashes
+from agebench.registry.plugins import load_detector, load_estimator
+from agebench.trainer.pictures import sha256_of
 from agebench.types import Sample
 from benchmarks.teachers import Floats, ask
 

@@ -33,16 +33,16 @@ import numpy as np
 import psutil
 from PIL import Image as PillowImage
 
-from agebench.bench.compare import compare
-from agebench.bench.environment import describe_environment
-from agebench.bench.picture_store import PART_FILE
-from agebench.bench.settings import CompareSettings
-from agebench.files import write_whole
+from agebench.harness.compare import compare
+from agebench.harness.environment import describe_environment
+from agebench.harness.picture_store import PART_FILE
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import Dataset, DatasetSpec
-from agebench.registry import load_dataset
+from agebench.registry.plugins import load_dataset
 from agebench.report.reading import ResultFile
 from agebench.report.writing import report_on
 from agebench.types import Problem, Sample
+from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).with_name("results") / "compare_scale.json"
 ESTIMATORS = ["constant", "constant years=50"]

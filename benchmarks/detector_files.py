@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.types import plain
 from agebench.vision.images import read_image
 from benchmarks.detector_quality import (

@@ -27,11 +27,11 @@ import numpy as np
 from rich.progress import track
 
 from agebench.detectors.common import overlaps
-from agebench.files import write_whole
 from agebench.protocols import FaceDetector
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.runtimes.onnx_runtime import import_onnxruntime
 from agebench.types import Face, Floats, Image, plain
+from agebench.util.files import write_whole
 from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2
 

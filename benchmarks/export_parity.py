@@ -23,23 +23,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from agebench.conversion.darknet_onnx import darknet_model
 from agebench.errors import AgebenchError
 from agebench.estimators.caffe_age_net import CaffeAgeNet
-from agebench.export.age_file import feeds_of, generated
-from agebench.export.age_net import random_age_net
 from agebench.export.age_net_candidate import age_net_candidate
 from agebench.export.candidate import Candidate
-from agebench.export.darknet_onnx import darknet_model
-from agebench.export.metadata import PRESENT
 from agebench.export.multi_crop import checkpoint_candidate, multi_crop_candidate
 from agebench.export.parity import variants
+from agebench.export.random_age_net import random_age_net
 from agebench.export.writing import export
-from agebench.files import write_whole
+from agebench.runtimes.age_file import feeds_of, generated
 from agebench.runtimes.base import ModelSource
+from agebench.runtimes.onnx_metadata import PRESENT
 from agebench.runtimes.opening import open_model
 from agebench.train.losses import LOSSES
 from agebench.train.model import MultiCropResNet
 from agebench.train.model_settings import ModelSettings
+from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).with_name("results")
 BATCHES = (1, 2, 7, 64)

@@ -22,17 +22,17 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from agebench.bench.environment import describe_environment
-from agebench.bench.selection import find_split
 from agebench.datasets.base import SampleList
 from agebench.datasets.sampling import sample
-from agebench.datasets.splits import part
 from agebench.errors import AgebenchError
-from agebench.files import write_whole
-from agebench.intervals import mean_interval
+from agebench.harness.environment import describe_environment
+from agebench.harness.selection import find_split
+from agebench.metrics.intervals import mean_interval
 from agebench.protocols import Dataset, Estimator, no_progress
-from agebench.registry import load_dataset, load_detector, load_estimator
+from agebench.registry.plugins import load_dataset, load_detector, load_estimator
+from agebench.splits.parts import part
 from agebench.types import Crops, FaceFrame, Image, plain
+from agebench.util.files import write_whole
 from agebench.vision.crops import cut_shared
 from agebench.vision.faces import find_faces
 from agebench.vision.images import read_image

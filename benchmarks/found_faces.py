@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from rich.progress import track
 
-from agebench.bench.selection import find_split
-from agebench.datasets.splits import part
-from agebench.files import write_whole
-from agebench.intervals import mean_interval
+from agebench.harness.selection import find_split
+from agebench.metrics.intervals import mean_interval
 from agebench.protocols import Dataset, no_progress
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
+from agebench.splits.parts import part
 from agebench.types import Face, Floats, Image, Sample, plain
+from agebench.util.files import write_whole
 from agebench.vision.decoding import decode_sample
 from agebench.vision.images import MAX_PIXELS
 

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 from rich.progress import track
 
-from agebench.bench.frame_fit import Relation, reference_frame, relate
 from agebench.datasets.landmarks import read_pts
 from agebench.detectors.aligned import Aligned
 from agebench.detectors.haar import Haar
@@ -28,8 +27,9 @@ from agebench.detectors.opencv_ssd import OpenCvSsd
 from agebench.detectors.yoloface_500k import YoloFace500k
 from agebench.detectors.yolov8_face import YoloV8Face
 from agebench.detectors.yunet import YuNet
+from agebench.fitting.frames import Relation, reference_frame, relate
 from agebench.protocols import FaceDetector
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.types import Floats, Image
 from agebench.vision.choice import chosen_face
 from agebench.vision.frames import five_points

@@ -30,12 +30,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from agebench.bench.devices import require_device
-from agebench.bench.environment import describe_call
 from agebench.errors import AgebenchError
-from agebench.files import write_whole
+from agebench.harness.environment import describe_call
 from agebench.runtimes.gpu_state import read_gpu
 from agebench.runtimes.torch_graph import PRECISIONS
+from agebench.timing.devices import require_device
+from agebench.util.files import write_whole
 from benchmarks import gpu_rows as rows
 from benchmarks.gpu_rows import How, Network
 

@@ -14,16 +14,17 @@ import torch
 from torch import Tensor
 
 from agebench import load_dataset, load_detector, load_estimator
-from agebench.bench.speed import BenchSettings, bench
-from agebench.bench.threads import pinned
+from agebench.benchmark.speed import BenchSettings, bench
+from agebench.conversion.converted import converted_age_net
 from agebench.errors import DeviceError
-from agebench.export.age_net import random_age_net
-from agebench.export.converted import converted_age_net
 from agebench.export.multi_crop import multi_crop_candidate
-from agebench.manifest import bundled_dir
+from agebench.export.random_age_net import random_age_net
+from agebench.modelfiles.manifest import bundled_dir
+from agebench.modelfiles.weights import sha256_of
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.device_timer import DeviceSample, onnx_timer
 from agebench.runtimes.model_cost import model_cost
+from agebench.runtimes.threads import pinned
 from agebench.runtimes.torch_crops import cut_on_device
 from agebench.runtimes.torch_device import (
     DeviceTimes,
@@ -40,7 +41,6 @@ from agebench.types import FaceFrame
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import read_image
-from agebench.weights import sha256_of
 
 CHIP_SIDE = 200
 """Of UTKFace's chips, pixels."""

@@ -21,11 +21,11 @@ from typing import Any, TypeAlias
 
 import psutil
 
-from agebench.bench.accuracy import PassSettings, run_accuracy
-from agebench.bench.environment import describe_environment
 from agebench.datasets.sampling import sample as draw
+from agebench.harness.accuracy import PassSettings, run_accuracy
+from agebench.harness.environment import describe_environment
 from agebench.protocols import Estimator, FaceDetector
-from agebench.registry import load_dataset, load_detector, load_estimator
+from agebench.registry.plugins import load_dataset, load_detector, load_estimator
 from agebench.types import Crops, Sample
 from agebench.vision.crops import cut_crops
 from agebench.vision.faces import find_faces

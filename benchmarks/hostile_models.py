@@ -23,11 +23,13 @@ from typing import Any
 import psutil
 from PIL import Image as PillowImage
 
-from agebench.bench import compare, fitting, speed
-from agebench.bench.environment import describe_environment
+from agebench.benchmark import speed
 from agebench.cli.main import main
 from agebench.errors import inert
-from agebench.files import write_whole
+from agebench.fitting import class_years
+from agebench.harness import compare
+from agebench.harness.environment import describe_environment
+from agebench.util.files import write_whole
 from benchmarks.hostile_files import Hostile, hostile_models
 
 RESULTS = Path(__file__).with_name("results") / "hostile_models.json"
@@ -38,7 +40,7 @@ SLACK_S = 100.0
 os.environ["AGEBENCH_MODEL_SECONDS"] = os.environ["AGEBENCH_CALL_SECONDS"] = f"{SECONDS:g}"
 os.environ["AGEBENCH_MODEL_MEMORY_GB"] = f"{MEMORY_GB:g}"
 
-WARM = (compare, fitting, speed)
+WARM = (compare, class_years, speed)
 """Imported here once, not by every command."""
 
 ESTIMATORS = {

@@ -16,7 +16,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from agebench.datasets.training_hashes import RUN_HASHES
+from agebench.duplicates.training_hashes import RUN_HASHES
 from agebench.train.checkpoint import read_checkpoint, require_fit
 
 

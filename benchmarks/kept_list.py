@@ -16,9 +16,9 @@ from pathlib import Path
 
 from rich.progress import track
 
-from agebench.datasets.training_hashes import read_training_hashes
-from agebench.registry import load_dataset
-from agebench.training_pictures import sha256_of
+from agebench.duplicates.training_hashes import read_training_hashes
+from agebench.registry.plugins import load_dataset
+from agebench.trainer.pictures import sha256_of
 from agebench.types import Sample
 
 

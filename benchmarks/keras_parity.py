@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agebench.export.keras_file import keras_model, read_keras
-from agebench.export.ssr_net import ssr_net_model
-from agebench.files import write_whole
+from agebench.conversion.keras_file import keras_model, read_keras
+from agebench.conversion.ssr_net import ssr_net_model
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.opening import open_model
+from agebench.util.files import write_whole
 from agebench.vision.opencv import cv2
 
 SIDE_PX = 64

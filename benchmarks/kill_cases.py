@@ -13,7 +13,7 @@ from pathlib import Path
 
 from PIL import Image as PillowImage
 
-from agebench.manifest import load_manifest
+from agebench.modelfiles.manifest import load_manifest
 from benchmarks.hostile_files import SPEC
 from benchmarks.hostile_onnx import WHOLE
 

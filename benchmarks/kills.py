@@ -33,9 +33,9 @@ from typing import Any
 
 import psutil
 
-from agebench.bench.environment import describe_environment
-from agebench.files import write_whole
+from agebench.harness.environment import describe_environment
 from agebench.types import plain
+from agebench.util.files import write_whole
 from benchmarks.kill_cases import Case, broken, cases
 
 RESULTS = Path(__file__).with_name("results") / "kills.json"

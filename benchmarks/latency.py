@@ -16,12 +16,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agebench.bench.speed import BENCH_FILE, BenchResult, BenchSettings, bench
-from agebench.bench.speed_tables import amount, print_bench, three
+from agebench.benchmark.speed import BENCH_FILE, BenchResult, BenchSettings, bench
+from agebench.benchmark.tables import amount, print_bench, three
 from agebench.cli.bench import read_batches
 from agebench.errors import AgebenchError
-from agebench.files import write_whole
 from agebench.references import join_options
+from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).with_name("results")
 COLUMNS = (

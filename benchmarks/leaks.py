@@ -4,7 +4,7 @@
         --test fgnet=FGNET --test "folder pattern"=ROOT --name leaks
 
 Each set is NAME[ OPTIONS]=ROOT, as `agebench compare` takes them.  Pairs of a training and a test
-picture that look alike (agebench.datasets.duplicates: candidates by hash, confirmed by pixels,
+picture that look alike (agebench.duplicates.groups: candidates by hash, confirmed by pixels,
 mirrored ones too) are
 written to benchmarks/results/NAME.json by their names; ages and predictions are not looked at.
 Other cuts of one photograph are not found.
@@ -18,10 +18,10 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from agebench.datasets.duplicates import find_duplicates, fingerprints
-from agebench.files import write_whole
-from agebench.registry import load_dataset
+from agebench.duplicates.groups import find_duplicates, fingerprints
+from agebench.registry.plugins import load_dataset
 from agebench.types import Sample
+from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).parent / "results"
 

@@ -21,10 +21,10 @@ import matplotlib as mpl
 import psutil
 
 from agebench import compare
-from agebench.bench.environment import describe_environment
-from agebench.bench.settings import CompareSettings
-from agebench.files import write_whole
+from agebench.harness.environment import describe_environment
+from agebench.harness.settings import CompareSettings
 from agebench.types import plain
+from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).with_name("results") / "long_run.json"
 MIB = 2**20

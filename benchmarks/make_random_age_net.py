@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from agebench.errors import AgebenchError
-from agebench.export.age_net import random_age_net
+from agebench.export.random_age_net import random_age_net
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -29,12 +29,12 @@ from PIL import Image as PillowImage
 from scipy.interpolate import RBFInterpolator
 
 from agebench import load_dataset, load_detector
-from agebench.datasets.protocols import PictureFacts, find_protocol, make_split, read_facts
-from agebench.datasets.splits import Split, part
-from agebench.files import write_whole
-from agebench.progress import progress_bars
 from agebench.protocols import FaceDetector
+from agebench.splits.parts import Split, part
+from agebench.splits.protocols import PictureFacts, find_protocol, make_split, read_facts
 from agebench.types import Floats, Image, Sample
+from agebench.util.files import write_whole
+from agebench.util.progress import progress_bars
 from agebench.vision.choice import chosen_face
 from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2

@@ -24,16 +24,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from agebench.cli.doctor import open_dataset, split_against
-from agebench.datasets.training_hashes import (
+from agebench.duplicates.training_hashes import (
     RUN_HASHES,
     TrainingHashes,
     hashes_beside,
     read_training_hashes,
 )
-from agebench.datasets.training_looks import looks_file
-from agebench.progress import progress_bars
+from agebench.duplicates.training_looks import looks_file
+from agebench.modelfiles.weights import sha256_of
 from agebench.train.loop import BEST_FILE
-from agebench.weights import sha256_of
+from agebench.util.progress import progress_bars
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"
 MANIFEST = PRETRAINED / "weights.toml"

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.bench.environment import describe_environment
+from agebench.harness.environment import describe_environment
 from agebench.prediction.predictor import AgePredictor
 from agebench.protocols import DetectorSpec
 from agebench.types import Face, Image, plain

@@ -25,24 +25,24 @@ from typing import Any
 
 import numpy as np
 
-from agebench.bench.environment import describe_call
-from agebench.bench.near_copies import is_copy
 from agebench.cli.doctor import open_dataset, split_against
-from agebench.datasets.look_search import (
+from agebench.duplicates.look_search import (
     CANDIDATE_BITS,
     CANDIDATE_MOVED_BITS,
     SURE_BITS,
     SURE_MOVED_BITS,
     Query,
 )
-from agebench.datasets.near_search import CURRENT, pictures_agree
-from agebench.datasets.training_hashes import find_hashes
-from agebench.datasets.training_looks import LooksLike, TrainingLooks
-from agebench.files import write_whole
-from agebench.manifest import bundled_dir
-from agebench.progress import progress_bars
+from agebench.duplicates.near_search import CURRENT, pictures_agree
+from agebench.duplicates.training_hashes import find_hashes
+from agebench.duplicates.training_looks import LooksLike, TrainingLooks
+from agebench.harness.environment import describe_call
+from agebench.harness.near_copies import is_copy
+from agebench.modelfiles.manifest import bundled_dir
 from agebench.protocols import ProgressStep
 from agebench.types import Image, Sample
+from agebench.util.files import write_whole
+from agebench.util.progress import progress_bars
 from agebench.vision.images import read_image
 from agebench.vision.looks import AS_IT_IS
 from agebench.vision.opencv import cv2

@@ -22,14 +22,14 @@ from typing import Any
 from scipy.stats import beta
 
 from agebench.cli.doctor import open_dataset
-from agebench.datasets import duplicates
-from agebench.datasets.doctor_pictures import Tile, contact_sheets, png_bytes
-from agebench.datasets.duplicates import Fingerprint, find_duplicates, fingerprints
-from agebench.datasets.near_search import CURRENT, NearPair
+from agebench.doctor.pictures import Tile, contact_sheets, png_bytes
+from agebench.duplicates import groups as duplicates
+from agebench.duplicates.groups import Fingerprint, find_duplicates, fingerprints
+from agebench.duplicates.near_search import CURRENT, NearPair
 from agebench.errors import AgebenchError
-from agebench.files import write_whole
 from agebench.protocols import Dataset
 from agebench.types import Sample, plain
+from agebench.util.files import write_whole
 from agebench.vision.similarity import hash_version
 
 

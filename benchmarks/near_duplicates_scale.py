@@ -24,10 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from agebench.datasets import near_candidates, near_memory, near_search
-from agebench.datasets.duplicates import DuplicateGroup, find_duplicates, fingerprints
-from agebench.files import write_whole
+from agebench.duplicates import near_candidates, near_memory, near_search
+from agebench.duplicates.groups import DuplicateGroup, find_duplicates, fingerprints
 from agebench.types import Image, Sample, plain
+from agebench.util.files import write_whole
 from agebench.vision.opencv import cv2
 
 SIZE_PX = 96

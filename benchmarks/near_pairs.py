@@ -22,15 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from agebench.bench.environment import describe_call
-from agebench.bench.near_copies import is_copy
 from agebench.cli.doctor import open_dataset
-from agebench.datasets.look_search import Query, search
-from agebench.datasets.training_hashes import find_hashes
-from agebench.files import write_whole
-from agebench.manifest import bundled_dir
-from agebench.progress import progress_bars
+from agebench.duplicates.look_search import Query, search
+from agebench.duplicates.training_hashes import find_hashes
+from agebench.harness.environment import describe_call
+from agebench.harness.near_copies import is_copy
+from agebench.modelfiles.manifest import bundled_dir
 from agebench.types import Image
+from agebench.util.files import write_whole
+from agebench.util.progress import progress_bars
 from agebench.vision.images import read_image
 from agebench.vision.looks import Looks, looks_of
 from agebench.vision.similarity import thumbnail

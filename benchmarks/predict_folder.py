@@ -22,8 +22,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.environment import describe_environment
 from agebench.datasets.suffixes import is_video
+from agebench.harness.environment import describe_environment
 from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import find_sources

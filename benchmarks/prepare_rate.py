@@ -24,7 +24,7 @@ from typing import Any
 
 import psutil
 
-from agebench.bench.environment import describe_environment
+from agebench.harness.environment import describe_environment
 from agebench.prepare.run import prepare
 from agebench.prepare.settings import PrepareSettings
 

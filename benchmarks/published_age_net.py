@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.files import write_whole
+from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).with_name("results")
 NOT_MEASURED = "\N{EN DASH}"

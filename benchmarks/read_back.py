@@ -27,7 +27,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from agebench.datasets.training_hashes import RUN_HASHES
+from agebench.duplicates.training_hashes import RUN_HASHES
 from agebench.protocols import no_progress
 from agebench.train.batches import Batches
 from agebench.train.checkpoint import Checkpoint
@@ -38,7 +38,7 @@ from agebench.train.model import MultiCropResNet
 from agebench.train.networks import build_network
 from agebench.train.resnet import Block
 from agebench.train.settings import TrainSettings, read_settings
-from agebench.training_pictures import Pictures
+from agebench.trainer.pictures import Pictures
 
 BATCHES = 24
 

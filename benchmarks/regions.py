@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from agebench import load_dataset, load_detector, load_estimator
-from agebench.bench.environment import describe_environment
 from agebench.datasets.landmarks import read_pts
-from agebench.files import write_whole
+from agebench.harness.environment import describe_environment
 from agebench.protocols import FaceDetector
 from agebench.types import FGNET_68_POINTS, CropSpec, Face, FaceFrame, Image, Sample, ViewSpec
+from agebench.util.files import write_whole
 from agebench.vision.choice import chosen_face
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame, face_from_landmarks

@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from agebench.bench.environment import describe_environment
-from agebench.metrics import summarise
+from agebench.harness.environment import describe_environment
+from agebench.metrics.age_errors import summarise
 from agebench.report.formats import FORMATS
 from agebench.report.joining import join
 from agebench.report.reading import read_result

@@ -25,16 +25,16 @@ import numpy as np
 from agebench import load_estimator
 from agebench.errors import AgebenchError
 from agebench.estimators.caffe_age_net import CaffeAgeNet
-from agebench.export.age_file import generated
-from agebench.export.age_net import random_age_net
 from agebench.export.age_net_candidate import age_net_candidate
 from agebench.export.candidate import Candidate
 from agebench.export.multi_crop import checkpoint_candidate
 from agebench.export.precision import to_int8
+from agebench.export.random_age_net import random_age_net
 from agebench.export.writing import export
-from agebench.files import write_whole
 from agebench.protocols import Estimator
+from agebench.runtimes.age_file import generated
 from agebench.runtimes.base import use_threads
+from agebench.util.files import write_whole
 from agebench.vision.opencv import cv2
 
 RESULTS = Path(__file__).with_name("results")

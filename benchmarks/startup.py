@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.environment import describe_environment
+from agebench.harness.environment import describe_environment
 from agebench.types import plain
 
 YARDSTICK = "import click, numpy"

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from agebench.bench.analysis import analyse
-from agebench.bench.environment import describe_call
-from agebench.calibration import LEVELS, score_distributions
+from agebench.harness.analysis import analyse
+from agebench.harness.environment import describe_call
+from agebench.metrics.calibration import LEVELS, score_distributions
 from agebench.types import AgeBins
 
 RESULTS = Path(__file__).with_name("results") / "statistics_scale.json"

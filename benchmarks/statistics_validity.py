@@ -31,9 +31,7 @@ import numpy as np
 from rich.progress import track
 from scipy.special import ndtr, stdtrit
 
-from agebench.comparisons import sign_flip_p_values
-from agebench.files import write_whole
-from agebench.intervals import (
+from agebench.metrics.intervals import (
     LEVEL,
     Interval,
     jackknife_error,
@@ -41,8 +39,10 @@ from agebench.intervals import (
     student_interval,
     sums_and_counts,
 )
-from agebench.proportions import share_interval
+from agebench.metrics.paired_tests import sign_flip_p_values
+from agebench.metrics.proportions import share_interval
 from agebench.types import Floats
+from agebench.util.files import write_whole
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "statistics_validity.json"

@@ -19,12 +19,12 @@ import numpy as np
 from rich.progress import Progress
 
 from agebench.datasets.sampling import sample
-from agebench.datasets.splits import part
 from agebench.protocols import Dataset, FaceDetector
-from agebench.registry import load_dataset, load_detector, load_estimator
+from agebench.registry.plugins import load_dataset, load_detector, load_estimator
+from agebench.splits.parts import part
 from agebench.train.settings import TrainSettings, read_settings
-from agebench.train.teacher import write_answers
-from agebench.training_pictures import Pictures
+from agebench.trainer.pictures import Pictures
+from agebench.trainer.teacher import write_answers
 from benchmarks.teachers import YEARS, Answers, Floats, ask
 
 FADE_YEARS = 1.0

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agebench.buckets import class_probabilities
+from agebench.metrics.age_classes import class_probabilities
 from agebench.protocols import Estimator, FaceDetector
 from agebench.types import AgeBins, Crops, Sample
 from agebench.vision.faces import face_pictures

@@ -21,15 +21,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from agebench.bench.environment import describe_environment
-from agebench.files import write_whole
+from agebench.harness.environment import describe_environment
 from agebench.train.batches import Batches, HostBatch, ViewBatch, prefetched
+from agebench.train.distributed import World
+from agebench.train.face_cache import TrainingFaces
 from agebench.train.loop import Trainer
 from agebench.train.settings import TrainSettings, read_settings
-from agebench.train.windows import TrainingFaces
-from agebench.train.world import World
-from agebench.training_pictures import Pictures
+from agebench.trainer.pictures import Pictures
 from agebench.types import plain
+from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).parent / "results" / "train_rate.json"
 SETTINGS = Path(__file__).parents[1] / "pretrained" / "multicrop-resnet.toml"

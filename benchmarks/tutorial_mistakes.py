@@ -28,16 +28,16 @@ from typing import Any
 
 import numpy as np
 
-from agebench.class_years import read_class_years
 from agebench.estimators.caffe_age_net import UTKFACE_YEARS, age_net_source
-from agebench.files import write_whole
-from agebench.manifest import bundled_dir
-from agebench.registry import load_dataset, load_detector
+from agebench.metrics.class_years import read_class_years
+from agebench.modelfiles.manifest import bundled_dir
+from agebench.modelfiles.weights import resolve
+from agebench.registry.plugins import load_dataset, load_detector
 from agebench.runtimes.base import use_threads
 from agebench.runtimes.caffe_model import read_mean
 from agebench.runtimes.opening import open_model
 from agebench.types import plain
-from agebench.weights import resolve
+from agebench.util.files import write_whole
 from benchmarks.found_faces import SEED, Clock, OutOfTimeError, Pictures, find_all, take
 from benchmarks.tutorial_page import RESULTS, markdown
 from benchmarks.tutorial_rows import Row, corrected, invented, measure, shown

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from agebench.files import write_whole
+from agebench.util.files import write_whole
 from benchmarks.model_cards import filled
 
 RESULTS = Path(__file__).with_name("results")

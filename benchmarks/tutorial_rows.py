@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agebench.buckets import ADIENCE_CLASSES, median, years_from_classes
-from agebench.comparisons import holm, needed_permutations, sign_flip_p_values
-from agebench.intervals import LEVEL
-from agebench.metrics import class_accuracy
+from agebench.metrics.age_classes import ADIENCE_CLASSES, median, years_from_classes
+from agebench.metrics.age_errors import class_accuracy
+from agebench.metrics.intervals import LEVEL
+from agebench.metrics.paired_tests import holm, needed_permutations, sign_flip_p_values
 from agebench.protocols import DetectorSpec
 from agebench.types import Face, Floats
 from agebench.vision.frames import box_iou, canonical_frame, frame_box

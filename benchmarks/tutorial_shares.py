@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from rich.progress import track
 
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.runtimes.age_net_layout import INPUT_NAME, OUTPUT_NAME
 from agebench.runtimes.base import Tensor
 from agebench.types import Floats

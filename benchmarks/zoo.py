@@ -32,17 +32,17 @@ from typing import Any
 import numpy as np
 
 from agebench import load_dataset, load_detector, load_estimator
-from agebench.bench.contamination import why_contaminated
-from agebench.bench.environment import describe_environment
 from agebench.datasets.base import SampleList
 from agebench.datasets.sampling import sample
-from agebench.datasets.training_hashes import KnowsItsTraining
+from agebench.duplicates.training_hashes import KnowsItsTraining
 from agebench.errors import AgebenchError, in_words
-from agebench.files import write_whole
-from agebench.metrics import mae, median_absolute_error, signed_bias
+from agebench.harness.contamination import why_contaminated
+from agebench.harness.environment import describe_environment
+from agebench.metrics.age_errors import mae, median_absolute_error, signed_bias
 from agebench.protocols import Dataset, Estimator
 from agebench.runtimes.base import use_threads
 from agebench.types import Crops, FaceFrame, Image
+from agebench.util.files import write_whole
 from agebench.vision.crops import cut_crops
 from agebench.vision.faces import face_pictures
 from agebench.vision.images import MAX_PIXELS, read_image

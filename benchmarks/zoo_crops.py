@@ -19,14 +19,14 @@ import tempfile
 from pathlib import Path
 
 from agebench import load_dataset, load_estimator
-from agebench.bench.environment import describe_environment
 from agebench.estimators.spec_schema import read_spec
 from agebench.estimators.zoo import zoo_file
-from agebench.files import write_whole
+from agebench.harness.environment import describe_environment
+from agebench.modelfiles.weights import resolve
 from agebench.protocols import Estimator
 from agebench.runtimes.base import use_threads
+from agebench.util.files import write_whole
 from agebench.vision.opencv import cv2
-from agebench.weights import resolve
 from benchmarks.zoo import find_faces, measure
 
 CROPS = {

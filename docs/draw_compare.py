@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from agebench import compare
-from agebench.bench import defaults
+from agebench.registry import defaults
 from agebench.report.terminal_tables import print_result
 
 COLUMNS = 104

@@ -16,8 +16,8 @@ import numpy as np
 from agebench import load_dataset, load_detector
 from agebench.estimators.crop_names import CROPS
 from agebench.estimators.spec_schema import Crop
-from agebench.files import write_whole
 from agebench.types import CropSpec, FaceFrame, Image
+from agebench.util.files import write_whole
 from agebench.vision.crops import cut_crops, view_patch
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import read_image

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from agebench import load_dataset, load_detector
-from agebench.files import write_whole
 from agebench.types import Image
+from agebench.util.files import write_whole
 from agebench.vision.frames import canonical_frame, frame_points
 from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from agebench import load_detector, load_estimator
-from agebench.buckets import ADIENCE_CLASSES
-from agebench.files import write_whole
-from agebench.manifest import bundled_dir
+from agebench.metrics.age_classes import ADIENCE_CLASSES
+from agebench.modelfiles.manifest import bundled_dir
 from agebench.protocols import Estimator
 from agebench.types import Crops, Face, Image
+from agebench.util.files import write_whole
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import read_image

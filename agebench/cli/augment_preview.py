@@ -1,4 +1,4 @@
-"""`agebench augment-preview`: arguments only; the work is in `agebench.train.preview`."""
+"""`agebench augment-preview`: arguments only; the work is in `agebench.trainer.preview`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agebench.cli.given import refuse_given
 from agebench.cli.paths import FilePath
 from agebench.cli.train_progress import import_training
+from agebench.cli.unused_options import refuse_given
 from agebench.errors import UsageError, inert
 
 if TYPE_CHECKING:
@@ -56,8 +56,8 @@ def command(
     It is drawn on pictures of the data set that the settings name, as training cuts them, or on
     bundled ones.
     """
-    from agebench.files import check_target
     from agebench.train.settings import read_settings
+    from agebench.util.files import check_target
 
     if each:
         refuse_given(
@@ -69,7 +69,7 @@ def command(
     if out.suffix.lower() != ".png":
         raise UsageError(f"a PNG is written: name a file that ends in .png, not {out}")
     check_target(out)
-    from agebench.bench.trial import try_models
+    from agebench.harness.trial import try_models
 
     finder = detector or settings.data.detector
     try_models(detectors=[finder])

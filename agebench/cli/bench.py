@@ -1,4 +1,4 @@
-"""`agebench bench`: arguments only; the work is in `agebench.bench.speed`."""
+"""`agebench bench`: arguments only; the work is in `agebench.benchmark.speed`."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
-from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert
-from agebench.progress import progress_bars
 from agebench.references import join_options
+from agebench.util.progress import progress_bars
 
 EPILOG = """\b
 Examples:
@@ -83,9 +83,9 @@ def command(
     operations and the least time that the machine allows stand beside.  docs/latency.md tells how
     to read it.
     """
-    from agebench.bench.speed import BENCH_FILE, BenchSettings, bench
-    from agebench.bench.speed_tables import print_bench
-    from agebench.bench.trial import try_models
+    from agebench.benchmark.speed import BENCH_FILE, BenchSettings, bench
+    from agebench.benchmark.tables import print_bench
+    from agebench.harness.trial import try_models
 
     how = BenchSettings(batches=read_batches(batch), **settings)  # type: ignore[arg-type]  # click checked the types
     names = join_options(estimators)

@@ -25,9 +25,9 @@ def command(results: tuple[Path, ...], out: Path | None) -> None:
     MODEL is what the results call it, or its file.  The card is Markdown with the front matter of
     model hubs; what no result says is marked for its makers to fill in.
     """
-    from agebench.files import check_target, write_whole
     from agebench.report.card import card
     from agebench.report.reading import read_result
+    from agebench.util.files import check_target, write_whole
 
     *files, model = results
     if not files:

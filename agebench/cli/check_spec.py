@@ -1,4 +1,4 @@
-"""`agebench check-spec`: arguments and what is printed; see `agebench.bench.spec_check`."""
+"""`agebench check-spec`: arguments and what is printed; see `agebench.harness.spec_check`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from agebench.errors import AgebenchError, UsageError, inert
 from agebench.protocols import Estimator, EstimatorSpec
 
 if TYPE_CHECKING:
-    from agebench.bench.spec_check import SpecCheck
     from agebench.estimators.spec_model import SpecModel
+    from agebench.harness.spec_check import SpecCheck
 
 EPILOG = """\b
 Examples:
@@ -45,12 +45,12 @@ def command(
     Without PICTURES it is shown bundled composites, whose ages are roughly known. Ends with exit
     code 1 where something looks wrong.
     """
-    from agebench.bench.spec_check import check_described, sheet
-    from agebench.bench.trial import try_models
     from agebench.estimators.spec_checks import test_card
     from agebench.estimators.spec_model import SpecModel
-    from agebench.files import write_whole
-    from agebench.registry import load_detector, load_estimator
+    from agebench.harness.spec_check import check_described, sheet
+    from agebench.harness.trial import try_models
+    from agebench.registry.plugins import load_detector, load_estimator
+    from agebench.util.files import write_whole
     from agebench.vision.images import encode_png
 
     reference = spec if spec.startswith("spec:") or ".toml" not in spec else f"spec:{spec}"
@@ -77,9 +77,9 @@ def command(
 
 def _other_runtime(reference: str, spec: EstimatorSpec) -> tuple[Estimator | None, str]:
     """Return an ONNX model under the runtime that it was not loaded under, or why there is none."""
-    from agebench.bench.trial import try_models
+    from agebench.harness.trial import try_models
     from agebench.references import parse_reference
-    from agebench.registry import load_estimator
+    from agebench.registry.plugins import load_estimator
 
     if not spec.weights[0].file.lower().endswith(".onnx") or spec.runtime.device != "cpu":
         return None, ""
@@ -110,7 +110,7 @@ def _about(
     estimator: SpecModel, check: SpecCheck, other: Estimator | None, why_not: str
 ) -> dict[str, Any]:
     """Return what was found, as JSON holds it."""
-    from agebench.bench.spec_check import by_decade
+    from agebench.harness.spec_check import by_decade
 
     other_runtime = why_not
     if other is not None:

@@ -1,4 +1,4 @@
-"""`agebench compare`: arguments only; the work is in `agebench.bench`."""
+"""`agebench compare`: arguments only; the work is in `agebench.harness`."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.gate_options import gate_options
+from agebench.cli.fail_if_options import gate_options
+from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
-from agebench.cli.rare import help_all, rare_option
 from agebench.cli.run_file import RUN_FILE, config_option, write_run_file
 from agebench.errors import AgebenchError, UsageError, inert
-from agebench.progress import progress_bars
 from agebench.references import called, join_options
+from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.bench.gates import Gates
-    from agebench.bench.results import CompareResult
+    from agebench.harness.fail_if import Gates
+    from agebench.harness.results import CompareResult
 
 EPILOG = """\b
 Examples:
@@ -76,11 +76,11 @@ def command(
     An ESTIMATOR is NAME[:PATH][@RUNTIME[:DEVICE]] with options as key=value ('agebench ls').
     Without arguments what comes with agebench is compared on a sample, into agebench-demo.
     """
-    from agebench.bench import defaults
-    from agebench.bench.compare import compare
-    from agebench.bench.kept_detections import usually_kept
-    from agebench.bench.settings import CompareSettings
-    from agebench.bench.trial import try_models
+    from agebench.harness.compare import compare
+    from agebench.harness.kept_detections import usually_kept
+    from agebench.harness.settings import CompareSettings
+    from agebench.harness.trial import try_models
+    from agebench.registry import defaults
 
     if not (estimators or dataset or out or as_json):
         out = Path(defaults.DEMO_FOLDER)
@@ -122,7 +122,7 @@ def _write_beside(
     result: CompareResult, out: Path, references: list[str], dataset: str, *, report: bool
 ) -> list[str]:
     """Write what goes with a result; return the names of all its files."""
-    from agebench.bench.results import PREDICTIONS_FILE, RESULT_FILE
+    from agebench.harness.results import PREDICTIONS_FILE, RESULT_FILE
     from agebench.report.reading import ResultFile
     from agebench.report.writing import report_on
 
@@ -176,7 +176,7 @@ def _require_ages(result: CompareResult) -> None:
 
 def _check_report(out: Path | None) -> None:
     """Find out before anything long begins that there will be a place for the report."""
-    from agebench.files import check_target
+    from agebench.util.files import check_target
 
     if out is None:
         raise UsageError("--report needs --out: the report is written beside the result files")

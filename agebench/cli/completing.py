@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import click
 from click.shell_completion import CompletionItem
 
-from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, list_plugins
+from agebench.registry.plugins import DATASETS, DETECTORS, ESTIMATORS, list_plugins
 
 
 class Names(click.types.StringParamType):
@@ -42,7 +42,7 @@ def _plugins(group: str) -> Callable[[], Iterable[str]]:
 
 
 def _protocols() -> Iterable[str]:
-    from agebench.datasets.protocols import PROTOCOLS
+    from agebench.splits.protocols import PROTOCOLS
 
     return PROTOCOLS
 

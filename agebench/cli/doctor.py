@@ -13,13 +13,13 @@ from rich.console import Console
 
 from agebench.cli.paths import FilePath
 from agebench.errors import AgebenchError, DatasetError, UsageError, suggestion
-from agebench.files import refuse_nested
-from agebench.progress import progress_bars
 from agebench.references import user_path
-from agebench.registry import DATASETS, list_plugins, load_dataset
+from agebench.registry.plugins import DATASETS, list_plugins, load_dataset
+from agebench.util.files import refuse_nested
+from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.datasets.doctor import Diagnosis, SharedPicture
+    from agebench.doctor.diagnosis import Diagnosis, SharedPicture
     from agebench.protocols import Dataset
     from agebench.types import Sample
 
@@ -147,10 +147,10 @@ def command(
 
     ROOT is the folder or table of a data set.  Nothing in it is changed.
     """
-    from agebench.bench.results import prepare_folder
-    from agebench.cli.doctor_gates import read_count_gates, require_counts
-    from agebench.cli.doctor_report import print_report, report_json, write_report
-    from agebench.datasets.doctor import examine, shared_pictures
+    from agebench.doctor.diagnosis import examine, shared_pictures
+    from agebench.doctor.fail_if import read_count_gates, require_counts
+    from agebench.doctor.report import print_report, report_json, write_report
+    from agebench.harness.results import prepare_folder
 
     gates = read_count_gates(fail_if, near=near, against=against is not None)
     if out is not None:

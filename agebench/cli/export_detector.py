@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from agebench.conversion.darknet_onnx import NetworkVersion
 from agebench.detectors.common import check_input_size
 from agebench.detectors.yoloface_500k import OWN, SIZES, STEMS, darknet_files, own_size
 from agebench.errors import UsageError, suggestion
-from agebench.export.darknet_onnx import NetworkVersion
 from agebench.export.detector_file import DarknetFiles
-from agebench.export.metadata import sources_of
 from agebench.references import parse_reference
+from agebench.runtimes.onnx_metadata import sources_of
 
 NAME = "yoloface-500k"
 

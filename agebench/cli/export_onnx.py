@@ -11,21 +11,21 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.cli.given import refuse_given
+from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
-from agebench.cli.rare import help_all, rare_option
+from agebench.cli.unused_options import refuse_given
 from agebench.errors import UsageError, inert, suggestion
-from agebench.files import check_target
-from agebench.progress import progress_bars
 from agebench.references import Reference, join_options, parse_reference, user_path
+from agebench.util.files import check_target
+from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.bench.labelled_crops import LabelledCrops
     from agebench.export.candidate import Candidate
     from agebench.export.detector_file import DetectorParity
     from agebench.export.parity import ParityReport, Tolerance
     from agebench.export.precision import Price
     from agebench.export.writing import Written
+    from agebench.fitting.labelled_crops import LabelledCrops
 
 EPILOG = """\b
 Examples:
@@ -121,7 +121,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     if int8 and dataset is None:
         raise UsageError("--int8 needs --dataset: real faces, to find the range of each number")
     _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
-    from agebench.bench.trial import try_models
+    from agebench.harness.trial import try_models
 
     try_models(detectors=[detector])
     faces = _Faces(dataset, root, detector, protocol, part, sample, seed)
@@ -241,7 +241,7 @@ def _flip_of(reference: Reference, *, flip: bool) -> bool:
         UsageError: it names a runtime, device or option that the exported file does not have, or
             contradicts --flip.
     """
-    from agebench.registry import convert_option
+    from agebench.registry.plugins import convert_option
 
     if reference.runtime not in {None, "torch"} or reference.device not in {None, "cpu"}:
         raise UsageError(
@@ -276,12 +276,12 @@ def _checkpoint(path: Path, *, flip: bool) -> Candidate:
 
 
 def _caffe_age_net(reference: Reference) -> Candidate:
-    from agebench.bench.trial import try_models
-    from agebench.class_years import read_class_years
     from agebench.estimators import caffe_age_net, caffe_age_net_utkface
     from agebench.export.age_net_candidate import age_net_candidate
-    from agebench.registry import load_estimator
-    from agebench.weights import resolve
+    from agebench.harness.trial import try_models
+    from agebench.metrics.class_years import read_class_years
+    from agebench.modelfiles.weights import resolve
+    from agebench.registry.plugins import load_estimator
 
     try_models([reference.text])
     estimator = load_estimator(reference)
@@ -295,8 +295,8 @@ def _caffe_age_net(reference: Reference) -> Candidate:
 def _crops(candidate: Candidate, faces: _Faces) -> LabelledCrops | None:
     if faces.dataset is None:
         return None
-    from agebench.bench.labelled_crops import labelled_crops
-    from agebench.bench.settings import CompareSettings
+    from agebench.fitting.labelled_crops import labelled_crops
+    from agebench.harness.settings import CompareSettings
 
     settings = CompareSettings(
         sample=faces.sample, seed=faces.seed, protocol=faces.protocol, part=faces.part
@@ -316,8 +316,8 @@ def _reduced(
     candidate: Candidate, labelled: LabelledCrops | None, precision: str
 ) -> tuple[Candidate, LabelledCrops | None, Price]:
     """Return the candidate of lower precision, the faces it is compared on, and its price."""
-    from agebench.export.age_file import generated
     from agebench.export.precision import price_of, to_float16, to_int8
+    from agebench.runtimes.age_file import generated
 
     compared = labelled
     if precision == "int8" and labelled is not None:
@@ -334,9 +334,9 @@ def _reduced(
 
 
 def _detector(text: str, out: Path, *, check: bool) -> None:
-    from agebench.bench.trial import try_models
     from agebench.cli.export_detector import darknet_of
     from agebench.export.detector_file import export_detector
+    from agebench.harness.trial import try_models
 
     try_models(detectors=[text])
     written = export_detector(darknet_of(text), out, check=check)

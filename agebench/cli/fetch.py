@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.downloads import CacheFolderError, RichBar, terminal_lines
 from agebench.errors import UsageError, WeightsError, WeightsUnavailableError, inert, suggestion
-from agebench.manifest import ManifestEntry, files_for, load_manifest
-from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
-from agebench.weights import cache_dir, resolve
-from agebench.wheels import Wheelhouse
+from agebench.modelfiles.downloads import CacheFolderError, RichBar, terminal_lines
+from agebench.modelfiles.manifest import ManifestEntry, files_for, load_manifest
+from agebench.modelfiles.weights import cache_dir, resolve
+from agebench.modelfiles.wheels import Wheelhouse
+from agebench.registry.plugins import DETECTORS, ESTIMATORS, list_plugins
 
 MAX_TOLD = 2
 """Failures that are told in full on the terminal."""

@@ -1,4 +1,4 @@
-"""`agebench fit-frame`: how a detector's boxes lie to faces; the work is in `agebench.bench`."""
+"""`agebench fit-frame`: how a detector's boxes lie to faces; the work is in `agebench.harness`."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import click
 
 from agebench.cli.paths import FilePath
 from agebench.errors import UsageError
-from agebench.progress import progress_bars
 from agebench.references import join_options
+from agebench.util.progress import progress_bars
 
 EPILOG = """\b
 Example:
@@ -42,12 +42,12 @@ def command(
     Prints the table [frame] of its spec file: medians over faces that DETECTOR and a detector with
     landmarks both find.
     """
-    from agebench.bench.frame_fit import fit_frame
-    from agebench.bench.loading import load_pictures
-    from agebench.bench.selection import take_pictures
-    from agebench.bench.settings import CompareSettings
-    from agebench.bench.trial import try_models
-    from agebench.registry import DETECTORS, load_detector, require_registered
+    from agebench.fitting.frames import fit_frame
+    from agebench.harness.loading import load_pictures
+    from agebench.harness.selection import take_pictures
+    from agebench.harness.settings import CompareSettings
+    from agebench.harness.trial import try_models
+    from agebench.registry.plugins import DETECTORS, load_detector, require_registered
     from agebench.types import plain
 
     names = join_options(detector)

@@ -12,12 +12,12 @@ from rich.text import Text
 
 from agebench.cli.paths import FilePath
 from agebench.errors import inert
-from agebench.files import check_target
-from agebench.progress import progress_bars
 from agebench.references import join_options
+from agebench.util.files import check_target
+from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.class_years import ClassYears
+    from agebench.metrics.class_years import ClassYears
 
 EPILOG = """\b
 Example:
@@ -53,11 +53,11 @@ def command(
     The rule is the estimator's own ('years=midpoint' or 'years=expectation').  The table is used
     with the estimator's option 'table=FILE'.
     """
-    from agebench.bench.fitting import fit_years
-    from agebench.bench.selection import refuse_lists
-    from agebench.bench.settings import CompareSettings
-    from agebench.bench.trial import try_models
     from agebench.errors import UsageError
+    from agebench.fitting.class_years import fit_years
+    from agebench.harness.selection import refuse_lists
+    from agebench.harness.settings import CompareSettings
+    from agebench.harness.trial import try_models
 
     names = join_options(estimator)
     if len(names) != 1:

@@ -19,7 +19,7 @@ import click
 
 from agebench import __version__
 from agebench.errors import in_words, inert
-from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, list_plugins
+from agebench.registry.plugins import DATASETS, DETECTORS, ESTIMATORS, list_plugins
 from agebench.runtimes.cuda_library import find_devices
 
 _TORCH_SECONDS = 120
@@ -126,14 +126,14 @@ def _packages() -> dict[str, str]:
 
 
 def _machine() -> Mapping[str, Any]:
-    from agebench.bench.environment import describe_machine
+    from agebench.harness.environment import describe_machine
 
     return describe_machine()
 
 
 def _model_files() -> Mapping[str, Any]:
-    from agebench.manifest import load_manifest
-    from agebench.weights import cache_dir, is_here
+    from agebench.modelfiles.manifest import load_manifest
+    from agebench.modelfiles.weights import cache_dir, is_here
 
     here = {entry.file: is_here(entry.file) for entry in load_manifest().values()}
     # Its address may hold a password.

@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.manifest import ManifestEntry, bundled_dir, files_for
-from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, Plugin, list_plugins
-from agebench.weights import is_here
+from agebench.modelfiles.manifest import ManifestEntry, bundled_dir, files_for
+from agebench.modelfiles.weights import is_here
+from agebench.registry.plugins import DATASETS, DETECTORS, ESTIMATORS, Plugin, list_plugins
 
 GROUPS = {"estimators": ESTIMATORS, "detectors": DETECTORS, "datasets": DATASETS}
 

@@ -15,11 +15,11 @@ from typing import Any
 import click
 
 from agebench import __version__
-from agebench.call_limit import limited_by_default
 from agebench.cli.native_stderr import caught_words
+from agebench.cli.process_limits import address_space, require_room, told
 from agebench.cli.signals import Terminated, orderly_ends
-from agebench.cli.tightness import address_space, require_room, told
 from agebench.errors import AgebenchError, UsageError, in_words, inert, suggestion
+from agebench.util.call_limit import limited_by_default
 
 VERBS = {
     "augment-preview": "Draw what the augmentation of training does.",

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from agebench.cli.tightness import address_space
+from agebench.cli.process_limits import address_space
 from agebench.errors import inert
 
 MOST_KINDS = 20

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agebench.cli.given import refuse_given
+from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
-from agebench.cli.rare import help_all, rare_option
+from agebench.cli.unused_options import refuse_given
 from agebench.errors import ImageError, UsageError, inert
-from agebench.progress import progress_bars
+from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
     from agebench.prediction.lines import LineFile
@@ -87,7 +87,7 @@ def command(
     After each age stands the interval that holds 80 % of what the estimator thinks possible.
     A picture that can't be read does not end the run: it is counted and listed.
     """
-    from agebench.bench.trial import try_models
+    from agebench.harness.trial import try_models
     from agebench.prediction.run import PictureRun, PredictSettings
     from agebench.prediction.sources import Sources, find_sources
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
-from agebench.cli.rare import help_all, rare_option
 from agebench.errors import AgebenchError, inert
-from agebench.progress import progress_bars
-from agebench.workers import usable_cores
+from agebench.util.process_pool import usable_cores
+from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
     from agebench.prepare.run import PrepareReport
@@ -107,7 +107,7 @@ def command(
 
     A manifest lies beside them.  If stopped, the same command goes on where it was.
     """
-    from agebench.bench.trial import try_models
+    from agebench.harness.trial import try_models
     from agebench.prepare.run import prepare
     from agebench.prepare.settings import PrepareSettings
 

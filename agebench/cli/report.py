@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from agebench.cli.gate_options import gate_options
+from agebench.cli.fail_if_options import gate_options
+from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
-from agebench.cli.rare import help_all, rare_option
 from agebench.errors import UsageError, inert
-from agebench.progress import progress_bars
+from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.bench.gates import Gates
+    from agebench.harness.fail_if import Gates
     from agebench.report.joining import Joined
     from agebench.report.reading import ResultFile
 

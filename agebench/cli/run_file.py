@@ -11,9 +11,9 @@ from typing import Any
 import click
 
 from agebench.errors import UsageError, in_words, suggestion
-from agebench.files import check_target, write_whole
-from agebench.places import without_home
 from agebench.references import user_path
+from agebench.util.files import check_target, write_whole
+from agebench.util.private_paths import without_home
 
 RUN_FILE = "run.toml"
 

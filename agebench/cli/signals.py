@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-from agebench.cli.tightness import spare_processor_time
+from agebench.cli.process_limits import spare_processor_time
 
 GRACE_S = 10.0
 """So long the clean-up may take, and code outside of Python may go on, before the process ends."""

@@ -15,11 +15,11 @@ from rich.text import Text
 
 from agebench.cli.paths import FilePath
 from agebench.errors import inert
-from agebench.files import check_target
-from agebench.progress import progress_bars
+from agebench.util.files import check_target
+from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.datasets.splits import Leak, Split
+    from agebench.splits.parts import Leak, Split
 
 EPILOG = """\b
 Examples:
@@ -38,7 +38,7 @@ MAX_LISTED = 5
 def _protocol_list(_context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
     if not wanted:
         return
-    from agebench.datasets.protocols import PROTOCOLS
+    from agebench.splits.protocols import PROTOCOLS
 
     for name in sorted(PROTOCOLS):
         rule = PROTOCOLS[name]
@@ -116,12 +116,12 @@ def command(
     'agebench split --protocols' lists the protocols.  Copies of one picture never straddle parts
     of those that read the pictures; --check tells whether they do in others.
     """
-    from agebench.bench.selection import find_split, refuse_lists
-    from agebench.datasets.protocols import read_facts
-    from agebench.datasets.split_files import write_split
-    from agebench.datasets.split_warnings import warnings
-    from agebench.datasets.splits import check_split, sizes
-    from agebench.registry import load_dataset
+    from agebench.harness.selection import find_split, refuse_lists
+    from agebench.registry.plugins import load_dataset
+    from agebench.splits.files import write_split
+    from agebench.splits.parts import check_split, sizes
+    from agebench.splits.protocols import read_facts
+    from agebench.splits.warnings import warnings
 
     if out is not None:
         check_target(out)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
-from agebench.cli.rare import help_all, rare_option
 from agebench.errors import AgebenchError, UsageError, inert
-from agebench.progress import progress_bars
+from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
     from agebench.suite.leaderboard import Outcome

@@ -11,8 +11,8 @@ from typing import Any
 import click
 from rich.console import Console
 
+from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
-from agebench.cli.rare import help_all, rare_option
 from agebench.cli.train_progress import import_training, watching
 from agebench.errors import inert
 
@@ -66,7 +66,7 @@ def command(
 
     if resume and not (out / LAST_FILE).is_file():
         raise UsageError(f"--resume: there is no run in {out} to go on with")
-    from agebench.bench.trial import try_models
+    from agebench.harness.trial import try_models
 
     try_models(detectors=[settings.data.detector or None])
     # Of several processes the first one speaks.

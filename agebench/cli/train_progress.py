@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 
 
 def import_training() -> ModuleType:
-    """Return `agebench.training`, which needs PyTorch.
+    """Return `agebench.trainer.run`, which needs PyTorch.
 
     Raises:
         MissingDependencyError: the packages for training are not installed.
     """
     try:
-        from agebench import training
+        from agebench.trainer import run
     except ImportError as error:
         raise MissingDependencyError(
             f"training needs more packages ({error}): pip install 'agebench[train]'"
         ) from error
-    return training
+    return run
 
 
 def _span(seconds: float) -> str:

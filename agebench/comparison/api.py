@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from agebench.bench import compare as bench
-from agebench.bench.kept_detections import usually_kept
-from agebench.bench.settings import CompareSettings
 from agebench.comparison.result import CompareResult, shown
-from agebench.progress import shown_progress
+from agebench.harness import compare as bench
+from agebench.harness.kept_detections import usually_kept
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep
+from agebench.util.progress import shown_progress
 
 
 def compare(

@@ -8,9 +8,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from agebench.bench.results import CompareResult as MeasuredResult
-from agebench.bench.results import output_folder
 from agebench.errors import UsageError
+from agebench.harness.results import CompareResult as MeasuredResult
+from agebench.harness.results import output_folder
 from agebench.report.charts import chart
 from agebench.report.joining import Joined, join
 from agebench.report.reading import ResultFile
@@ -188,5 +188,5 @@ class CompareResult(MeasuredResult):
 
 
 def shown(measured: MeasuredResult) -> CompareResult:
-    """Return what `agebench.bench` measured as a result that shows itself."""
+    """Return what `agebench.harness` measured as a result that shows itself."""
     return CompareResult(**{item.name: getattr(measured, item.name) for item in fields(measured)})

@@ -19,7 +19,6 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from agebench.buckets import ADIENCE_CLASSES, class_of_age
 from agebench.datasets.base import (
     FoundFile,
     SampleList,
@@ -32,6 +31,7 @@ from agebench.datasets.listed import Listed, by_ending, the_only, without_repeat
 from agebench.datasets.names import AgeLabel, parse_age_label, shown
 from agebench.datasets.suffixes import is_picture
 from agebench.errors import DatasetError
+from agebench.metrics.age_classes import ADIENCE_CLASSES, class_of_age
 from agebench.protocols import DatasetSpec
 from agebench.types import Problem, Sample
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agebench.datasets.names import shown
-from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import DatasetError
-from agebench.regular import read_regular
+from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
+from agebench.util.regular_files import read_regular
 
 DELIMITERS = (",", ";", "\t")
 LARGEST_BYTES = 500_000_000

@@ -6,8 +6,8 @@ import math
 from pathlib import Path
 
 from agebench.errors import DatasetError
-from agebench.regular import open_regular
 from agebench.types import FGNET_68_POINTS, LANDMARK_COUNTS, Point
+from agebench.util.regular_files import open_regular
 
 # A file of 68 points has about 1.5 kB; what is far larger is something else.
 _LARGEST_BYTES = 1_000_000

@@ -10,7 +10,7 @@ from pathlib import Path
 from agebench.datasets.base import SampleList, finished
 from agebench.datasets.csv_table import Row, read_table
 from agebench.errors import DatasetError
-from agebench.manifest import bundled_dir
+from agebench.modelfiles.manifest import bundled_dir
 from agebench.protocols import DatasetSpec
 from agebench.types import MAX_AGE_YEARS, Sample
 

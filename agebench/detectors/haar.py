@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from agebench import weights
 from agebench.detectors.common import (
     MAX_INPUT_SIDE,
     UNMEASURED,
@@ -24,6 +23,7 @@ from agebench.detectors.common import (
     to_faces,
 )
 from agebench.errors import MissingDependencyError, ModelError
+from agebench.modelfiles import weights
 from agebench.protocols import BoxToFrame, DetectorSpec, RuntimeInfo
 from agebench.types import Face, Image, WeightsFile
 from agebench.vision.opencv import cv2

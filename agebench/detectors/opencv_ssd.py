@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 
-from agebench import weights
 from agebench.detectors.blank import blank_confidence, blank_picture, require_no_face
 from agebench.detectors.common import (
     FILLS,
@@ -32,13 +31,14 @@ from agebench.detectors.common import (
     to_faces,
 )
 from agebench.errors import ModelError
+from agebench.modelfiles import weights
+from agebench.modelfiles.wheels import Wheelhouse
 from agebench.protocols import BoxToFrame, DetectorSpec
-from agebench.regular import read_regular
 from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor
 from agebench.types import Face, Floats, Image, WeightsFile
+from agebench.util.regular_files import read_regular
 from agebench.vision.opencv import cv2
-from agebench.wheels import Wheelhouse
 
 FILE = "opencv_face_detector_uint8.pb"
 LAYOUT_FILE = "opencv_face_detector.pbtxt"

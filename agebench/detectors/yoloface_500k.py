@@ -10,7 +10,6 @@ from typing import Final, Literal
 
 import numpy as np
 
-from agebench import weights
 from agebench.detectors.blank import blank_confidence, blank_picture, require_no_face
 from agebench.detectors.common import (
     UNMEASURED,
@@ -31,13 +30,14 @@ from agebench.detectors.common import (
     to_faces,
 )
 from agebench.errors import ModelError, UsageError
+from agebench.modelfiles import weights
+from agebench.modelfiles.weights import ResolvedWeights
 from agebench.protocols import BoxToFrame, DetectorSpec
-from agebench.regular import read_regular
 from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor
 from agebench.runtimes.graph_inputs import graph_inputs
 from agebench.types import Face, Image, WeightsFile
-from agebench.weights import ResolvedWeights
+from agebench.util.regular_files import read_regular
 
 STEMS = {"v2": "yoloface-500k-v2", "v1": "yoloface-500k"}
 SIZES = {"v2": "352x288", "v1": "320x256"}
@@ -134,7 +134,7 @@ def _find_files(
         if size is None:
             size_hw = own_size(layout.path, config)
     if runtime == "onnxruntime":
-        from agebench.export.converted import converted_darknet
+        from agebench.conversion.converted import converted_darknet
 
         converted = converted_darknet(config, file.path, file.info.sha256, size_hw)
         source = ModelSource("onnx", converted)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 from scipy.special import expit, softmax
 
-from agebench import weights
 from agebench.detectors.blank import blank_confidence, blank_picture, require_no_face
 from agebench.detectors.common import (
     Candidates,
@@ -27,6 +26,7 @@ from agebench.detectors.common import (
     to_faces,
 )
 from agebench.errors import ModelError, UsageError
+from agebench.modelfiles import weights
 from agebench.protocols import BoxToFrame, DetectorSpec
 from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor

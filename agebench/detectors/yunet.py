@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from agebench import weights
 from agebench.detectors.blank import blank_confidence, blank_picture, require_no_face
 from agebench.detectors.common import (
     MAX_INPUT_SIDE,
@@ -23,6 +22,7 @@ from agebench.detectors.common import (
     to_faces,
 )
 from agebench.errors import ModelError
+from agebench.modelfiles import weights
 from agebench.protocols import BoxToFrame, DetectorSpec, RuntimeInfo
 from agebench.runtimes.base import said
 from agebench.runtimes.model_bytes import read_model

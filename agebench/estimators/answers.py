@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, Self
 
-from agebench.datasets.training_hashes import TrainingHashes
+from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.errors import UsageError
 from agebench.estimators.answers_table import SEEN, Answer, AnswerTable, read_answers
+from agebench.modelfiles.weights import sha256_of
 from agebench.protocols import EstimatorSpec
 from agebench.types import (
     AgePrediction,
@@ -25,7 +26,6 @@ from agebench.types import (
 )
 from agebench.vision.choice import MIN_LABEL_IOU
 from agebench.vision.frames import box_iou
-from agebench.weights import sha256_of
 
 SHOWN_ROWS = 100
 """So many rows that are not used are listed; more are counted."""

@@ -13,8 +13,6 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agebench.buckets import ADIENCE_CLASSES, years_from_classes
-from agebench.class_years import ClassYears, read_class_years
 from agebench.errors import AgebenchError, ModelError, UsageError
 from agebench.estimators.common import (
     BATCH,
@@ -27,7 +25,10 @@ from agebench.estimators.common import (
     predictions,
     view_pixels,
 )
-from agebench.manifest import bundled_dir
+from agebench.metrics.age_classes import ADIENCE_CLASSES, years_from_classes
+from agebench.metrics.class_years import ClassYears, read_class_years
+from agebench.modelfiles.manifest import bundled_dir
+from agebench.modelfiles.weights import ResolvedWeights, resolve
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.age_net_layout import (
     CHANNEL_MEAN,
@@ -48,7 +49,6 @@ from agebench.types import (
     ViewSpec,
     WeightsFile,
 )
-from agebench.weights import ResolvedWeights, resolve
 
 FILE = "age_net.caffemodel"
 MEAN_FILE = "mean.binaryproto"
@@ -306,7 +306,7 @@ def age_net_source(weights: ResolvedWeights, runtime: str | None, classes: int) 
         ModelError: the file to be converted is of another layout.
     """
     if runtime in ("onnxruntime", "torch"):
-        from agebench.export.converted import converted_age_net
+        from agebench.conversion.converted import converted_age_net
 
         path = converted_age_net(weights.path, weights.info.sha256)
         return ModelSource("onnx", path, outputs=(OUTPUT_NAME,), inputs=(INPUT_NAME,))

@@ -11,8 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agebench.buckets import median
-from agebench.datasets.training_hashes import TrainingHashes, find_hashes
+from agebench.duplicates.training_hashes import TrainingHashes, find_hashes
 from agebench.errors import ModelError
 from agebench.estimators.caffe_age_net import age_net_source, why_not
 from agebench.estimators.common import (
@@ -24,11 +23,12 @@ from agebench.estimators.common import (
     predictions,
     view_pixels,
 )
+from agebench.metrics.age_classes import median
+from agebench.modelfiles.weights import resolve
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN, INPUT_SHAPE, OUTPUT_NAME
 from agebench.runtimes.opening import open_model
 from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Floats, Image, ViewSpec
-from agebench.weights import resolve
 
 FILE = "caffe-age-net-utkface.caffemodel"
 BINS = AgeBins.single_years(0, 116)

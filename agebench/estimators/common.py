@@ -10,14 +10,14 @@ from typing import Literal, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agebench.buckets import (
+from agebench.errors import ModelError, UsageError, suggestion
+from agebench.metrics.age_classes import (
     SUM_TOLERANCE,
     expectation,
     median,
     top2_expectation,
     years_from_classes,
 )
-from agebench.errors import ModelError, UsageError, suggestion
 from agebench.runtimes.base import Model, Tensor
 from agebench.types import MAX_AGE_YEARS, AgeBins, AgePrediction, Crops, Floats, Image, ViewSpec
 from agebench.vision.opencv import cv2

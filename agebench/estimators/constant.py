@@ -12,8 +12,8 @@ import numpy as np
 
 from agebench.errors import DatasetError, UsageError
 from agebench.protocols import EstimatorSpec
-from agebench.regular import read_regular
 from agebench.types import MAX_AGE_YEARS, AgePrediction, Crops, CropSpec, Setting, ViewSpec
+from agebench.util.regular_files import read_regular
 
 DEFAULT_YEARS = 30.0
 """A round number near the median age of UTKFace; it comes from none of the scored pictures."""

@@ -17,11 +17,11 @@ from agebench.estimators.common import (
     predictions,
     view_pixels,
 )
+from agebench.modelfiles.weights import resolve
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.opening import open_model
 from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Floats, Image, ViewSpec
-from agebench.weights import resolve
 
 FILE = "age_gender_tf2_new-01-0.14-0.92_quantized.pb"
 SOURCE = "https://github.com/HSE-asavchenko/HSE_FaceRec_tf"

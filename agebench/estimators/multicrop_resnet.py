@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from agebench.estimators.onnx_file import OnnxFile
-from agebench.weights import resolve
+from agebench.modelfiles.weights import resolve
 
 FILE = "multicrop-resnet.onnx"
 SMALL_FILE = "multicrop-resnet-small.onnx"

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from agebench.datasets.training_hashes import TrainingHashes, find_hashes
+from agebench.duplicates.training_hashes import TrainingHashes, find_hashes
 from agebench.errors import UsageError
 from agebench.estimators.common import predictions
-from agebench.export.age_file import AgeFile
 from agebench.protocols import EstimatorSpec
+from agebench.runtimes.age_file import AgeFile
 from agebench.types import AgePrediction, Crops, WeightsFile
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from agebench.conversion.converted import converted_foreign
 from agebench.errors import UsageError
 from agebench.estimators.spec_model import SpecModel
 from agebench.estimators.spec_schema import SpecFile, read_spec
 from agebench.estimators.spec_sources import read_files
-from agebench.export.converted import converted_foreign
 from agebench.runtimes.base import ModelKind, ModelSource
 from agebench.types import WeightsFile
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, softmax
 
-from agebench.buckets import expectation, median, top2_expectation
 from agebench.errors import ModelError
 from agebench.estimators.common import are_shares, checked_shares
+from agebench.metrics.age_classes import expectation, median, top2_expectation
 from agebench.types import AgeBins, Floats
 
 Kind: TypeAlias = Literal["years", "probabilities", "logits", "ordinal", "class"]

@@ -12,13 +12,13 @@ from itertools import pairwise
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Literal, TypeAlias
 
+from agebench.conversion.converted import Converter
 from agebench.errors import UsageError, WeightsError, suggestion
 from agebench.estimators.age_ranges import age_bins
 from agebench.estimators.common import BlobLayout, ChannelOrder, InputFormat
 from agebench.estimators.crop_names import CROPS, Border
 from agebench.estimators.spec_output import AgeScale, Kind, OrdinalForm, Rule
 from agebench.estimators.toml_reader import read_toml
-from agebench.export.converted import Converter
 from agebench.types import MAX_AGE_YEARS, AgeBins, LabelKind, ViewSpec
 from agebench.vision.regions import REGIONS
 

@@ -7,14 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agebench.downloads import HEAD_BYTES, stub_reason
+from agebench.conversion.converted import LAYOUT_FILES
 from agebench.errors import UsageError, WeightsError
 from agebench.estimators.spec_schema import About, Files, file_beside
-from agebench.export.converted import LAYOUT_FILES
-from agebench.regular import open_regular
+from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
 from agebench.runtimes.base import ModelKind, ModelSource
 from agebench.runtimes.model_bytes import read_model
 from agebench.types import WeightsFile
+from agebench.util.regular_files import open_regular
 
 MAX_CONFIG_BYTES = 1024 * 1024
 

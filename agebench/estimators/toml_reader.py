@@ -6,10 +6,10 @@ import tomllib
 from pathlib import Path
 from typing import TypeVar
 
-from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import UsageError
-from agebench.regular import open_regular
-from agebench.typed_tables import read_table
+from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
+from agebench.util.regular_files import open_regular
+from agebench.util.typed_tables import read_table
 
 MAX_FILE_BYTES = 64 * 1024
 """A longer file is no spec."""

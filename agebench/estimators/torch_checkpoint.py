@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from agebench.datasets.training_hashes import RUN_HASHES, TrainingHashes, find_hashes
+from agebench.duplicates.training_hashes import RUN_HASHES, TrainingHashes, find_hashes
 from agebench.errors import DeviceError, MissingDependencyError, ModelError, UsageError
 from agebench.estimators.common import BATCH, DECODERS, checked_shares, predictions
+from agebench.modelfiles.weights import sha256_of
 from agebench.protocols import EstimatorSpec, RuntimeInfo
 from agebench.types import AgePrediction, Crops, WeightsFile
-from agebench.weights import sha256_of
 
 if TYPE_CHECKING:
     from agebench.train.checkpoint import Checkpoint

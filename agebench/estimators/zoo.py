@@ -17,11 +17,11 @@ from agebench.estimators.spec_file import model_source
 from agebench.estimators.spec_model import SpecModel
 from agebench.estimators.spec_schema import About, SpecFile, read_spec
 from agebench.estimators.spec_sources import read_layout
-from agebench.manifest import bundled_dir
+from agebench.modelfiles.manifest import bundled_dir
+from agebench.modelfiles.weights import ResolvedWeights, resolve
 from agebench.runtimes.base import ModelKind, ModelSource
 from agebench.runtimes.model_bytes import read_model
 from agebench.types import WeightsFile
-from agebench.weights import ResolvedWeights, resolve
 
 ZooFactory: TypeAlias = Callable[..., SpecModel]
 

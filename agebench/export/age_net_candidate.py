@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from agebench.datasets.training_hashes import KnowsItsTraining
+from agebench.conversion.age_net_onnx import add_age_net
+from agebench.conversion.graph import Graph
+from agebench.duplicates.training_hashes import KnowsItsTraining
 from agebench.errors import UsageError
-from agebench.export.age_net_onnx import add_age_net
 from agebench.export.candidate import Candidate, years_of
 from agebench.export.decoding import add_age, decode_rule
-from agebench.export.graph import Graph
-from agebench.export.metadata import PROBABILITIES, FileSpec, sources_of, views_of
 from agebench.protocols import Estimator
 from agebench.runtimes.caffe_model import read_caffemodel
+from agebench.runtimes.onnx_metadata import PROBABILITIES, FileSpec, sources_of, views_of
 
 
 def age_net_candidate(

@@ -18,12 +18,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from agebench.conversion.age_net_onnx import age_net_core, layout_of
 from agebench.errors import AgebenchError, MissingDependencyError, ModelError, UsageError
-from agebench.export.age_file import generated
-from agebench.export.age_net_onnx import age_net_core, layout_of
 from agebench.export.writing import proven
-from agebench.files import check_target, write_whole
-from agebench.regular import read_regular
+from agebench.runtimes.age_file import generated
 from agebench.runtimes.age_net_layout import (
     CHANNEL_MEAN,
     INPUT_NAME,
@@ -41,8 +39,10 @@ from agebench.runtimes.caffe_model import (
     write_caffemodel,
 )
 from agebench.runtimes.opening import open_model
-from agebench.tensor_files import in_fixed_order
 from agebench.types import CropSpec, ViewSpec
+from agebench.util.files import check_target, write_whole
+from agebench.util.regular_files import read_regular
+from agebench.util.tensor_files import in_fixed_order
 
 MAX_BYTES = 1 << 30
 TOLERANCE = 1e-4

@@ -9,11 +9,11 @@ from typing import TypeAlias
 import numpy as np
 import onnx
 
-from agebench.datasets.training_hashes import TrainingHashes
-from agebench.export.metadata import FileSpec
-from agebench.foreign import foreign_code
+from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.protocols import Estimator
+from agebench.runtimes.onnx_metadata import FileSpec
 from agebench.types import Crops, Floats
+from agebench.util.foreign_code import foreign_code
 
 YearsSource: TypeAlias = Callable[[Crops], Floats]
 """From the crops of n faces to their ages, float64 (n,), by the model that is exported."""

@@ -1,6 +1,7 @@
 """From a head's numbers to probabilities and years, as nodes of a graph.
 
-The rules are those of `agebench.buckets`, so that a file answers as the model it was made from.
+The rules are those of `agebench.metrics.age_classes`, so that a file answers as the model it was
+made from.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from typing import get_args
 
 import numpy as np
 
-from agebench.buckets import MEDIAN_RAMP
+from agebench.conversion.graph import Graph
 from agebench.errors import UsageError
-from agebench.export.graph import Graph
-from agebench.export.metadata import AGE, Decode
+from agebench.metrics.age_classes import MEDIAN_RAMP
+from agebench.runtimes.onnx_metadata import AGE, Decode
 
 
 def decode_rule(text: str) -> Decode:
@@ -37,7 +38,8 @@ def add_age(graph: Graph, probabilities: str, bin_years: Sequence[float], rule: 
         probabilities: name of the value.
         bin_years: the age that each bin stands for.
         rule: "expectation": the mean; "median": the first bin at which the cumulative probability
-            reaches one half, as `agebench.buckets.median`; "midpoint": the most probable bin.
+            reaches one half, as `agebench.metrics.age_classes.median`; "midpoint": the most
+            probable bin.
     """
     years = np.asarray(bin_years, np.float64)
     if rule == "expectation":

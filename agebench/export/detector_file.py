@@ -8,23 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from agebench.errors import DeviceError, MissingDependencyError, ModelError
-from agebench.export.darknet_onnx import (
+from agebench.conversion.darknet_onnx import (
     IMAGE,
     ROWS,
     DetectorSpec,
     NetworkVersion,
     darknet_model,
 )
-from agebench.export.metadata import SourceFile, from_properties
+from agebench.errors import DeviceError, MissingDependencyError, ModelError
 from agebench.export.parity import RUNTIMES
-from agebench.export.reading import CheckedModel, check_interface, properties_of, read_onnx
 from agebench.export.writing import Written, proven, serialise, write_with_companions
-from agebench.files import check_target
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource
+from agebench.runtimes.onnx_metadata import SourceFile, from_properties
+from agebench.runtimes.onnx_reading import CheckedModel, check_interface, properties_of, read_onnx
 from agebench.runtimes.opening import open_model
 from agebench.types import Floats, plain
+from agebench.util.files import check_target
 
 BATCHES = (1, 2, 7)
 TOLERANCE_PX = 0.05

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from torch import nn
 
-from agebench.buckets import expectation, median
-from agebench.datasets.training_hashes import RUN_HASHES, find_hashes
+from agebench.conversion.graph import Graph
+from agebench.duplicates.training_hashes import RUN_HASHES, find_hashes
 from agebench.errors import ModelError
-from agebench.export.age_file import check_views, feeds_of
 from agebench.export.candidate import Candidate, YearsSource
 from agebench.export.decoding import add_age, decode_rule
-from agebench.export.graph import Graph
-from agebench.export.metadata import PRESENT, PROBABILITIES, FileSpec, SourceFile, views_of
 from agebench.export.residual import Planes, add_trunk, as_floats
+from agebench.metrics.age_classes import expectation, median
+from agebench.modelfiles.weights import sha256_of
+from agebench.runtimes.age_file import check_views, feeds_of
+from agebench.runtimes.onnx_metadata import PRESENT, PROBABILITIES, FileSpec, SourceFile, views_of
 from agebench.train.checkpoint import read_checkpoint
 from agebench.train.coral import CoralHead
 from agebench.train.inference import distribution, load_model, mirror_partners
@@ -28,7 +29,6 @@ from agebench.train.model import SCALE, Colours, MultiCropResNet
 from agebench.train.model_settings import ViewSettings
 from agebench.train.networks import AgeNetwork
 from agebench.types import AgeBins, Crops, Floats, LabelKind
-from agebench.weights import sha256_of
 
 
 @dataclass(frozen=True, slots=True)

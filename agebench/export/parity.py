@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from agebench.errors import AgebenchError, DeviceError, MissingDependencyError, ModelError
-from agebench.export.age_file import AgeFile
 from agebench.export.candidate import YearsSource
-from agebench.export.metadata import FileSpec, Precision
 from agebench.protocols import RuntimeInfo
+from agebench.runtimes.age_file import AgeFile
+from agebench.runtimes.onnx_metadata import FileSpec, Precision
 from agebench.types import Crops, Floats, plain
 
 BATCHES = (1, 2, 7, 64)

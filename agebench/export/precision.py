@@ -18,16 +18,16 @@ import numpy.typing as npt
 import onnx
 
 from agebench.errors import MissingDependencyError, ModelError
-from agebench.export.age_file import AgeFile, feeds_of
 from agebench.export.candidate import Candidate
 from agebench.export.half import halve
-from agebench.export.metadata import AGE, PRESENT, PROBABILITIES
 from agebench.export.parity import variants
 from agebench.export.writing import serialise
-from agebench.metrics import mae
+from agebench.metrics.age_errors import mae
+from agebench.runtimes.age_file import AgeFile, feeds_of
 from agebench.runtimes.base import use_threads
+from agebench.runtimes.onnx_metadata import AGE, PRESENT, PROBABILITIES
 from agebench.types import Crops, Floats
-from agebench.workers import usable_cores
+from agebench.util.process_pool import usable_cores
 
 TIMED_BATCHES = (1, 16)
 MIN_CALIBRATION_FACES = 16

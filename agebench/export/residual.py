@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
+from agebench.conversion.graph import Graph
 from agebench.errors import ModelError
-from agebench.export.graph import Graph
 from agebench.train.layers import BatchNorm, BlurPool, SqueezeExcitation
 from agebench.train.resnet import Block, Trunk
 from agebench.types import Floats

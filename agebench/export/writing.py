@@ -12,14 +12,14 @@ from typing import Generic, Protocol, TypeVar
 
 import onnx
 
-from agebench.datasets.training_hashes import TrainingHashes, hashes_beside
+from agebench.duplicates.training_hashes import TrainingHashes, hashes_beside
 from agebench.errors import AgebenchError
-from agebench.export.age_file import AgeFile, generated
 from agebench.export.candidate import Candidate
-from agebench.export.metadata import Kind, to_properties
 from agebench.export.parity import ParityReport, Tolerance, compare_file
-from agebench.files import check_target, write_together
+from agebench.runtimes.age_file import AgeFile, generated
+from agebench.runtimes.onnx_metadata import Kind, to_properties
 from agebench.types import Crops
+from agebench.util.files import check_target, write_together
 
 GENERATED_FACES = 64
 _SEED = 20

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from agebench.errors import AgebenchError, WeightsError
 from agebench.protocols import FaceDetector
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 
 ESTIMATOR = "multicrop-resnet"
 """The estimator of `agebench predict` and `agebench.predict` where none is named."""

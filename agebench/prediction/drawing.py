@@ -13,10 +13,10 @@ from PIL import Image as PillowImage
 from PIL import ImageDraw, ImageFont
 
 from agebench.errors import ImageError, inert
-from agebench.files import write_whole
 from agebench.prediction.labels import place_labels
 from agebench.prediction.records import PredictedFace
 from agebench.types import Box, Image
+from agebench.util.files import write_whole
 
 LEAST_LONG_SIDE = 480
 LEAST_SHORT_SIDE = 160

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from agebench.errors import AgebenchError, UsageError
-from agebench.foreign import foreign_code
 from agebench.prediction.predictor import ask
 from agebench.protocols import Estimator
 from agebench.types import Crops
+from agebench.util.foreign_code import foreign_code
 
 
 def check_explainable(name: str, estimator: Estimator) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from agebench.arrays import Bools
 from agebench.types import Box, Floats
+from agebench.util.arrays import Bools
 
 RINGS = 14
 """How far a label may be moved away from its face, in label heights."""

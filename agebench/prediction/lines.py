@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import IO, Any
 
 from agebench.errors import AgebenchError, UsageError
-from agebench.files import append_whole, new_beside
-from agebench.locks import lock_file
 from agebench.prediction.records import to_line
+from agebench.util.files import append_whole, new_beside
+from agebench.util.locks import lock_file
 
 
 class LineFile:

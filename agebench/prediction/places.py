@@ -10,9 +10,9 @@ from typing import TypeAlias
 
 from agebench.datasets.suffixes import is_picture, is_video
 from agebench.errors import AgebenchError, UsageError
-from agebench.files import make_folder
 from agebench.prediction.drawing import FORMATS
 from agebench.prediction.sources import STDIN, Sources
+from agebench.util.files import make_folder
 from agebench.vision.video_writers import OPENCV_CODECS, SUFFIXES
 
 LONGEST_NAME_BYTES = 240

@@ -10,8 +10,8 @@ from agebench.prediction.records import PredictedPicture
 from agebench.prediction.work import Finished, PictureWorker, Plan, Task
 from agebench.references import called
 from agebench.runtimes.base import use_threads_for_good
+from agebench.util.process_pool import Death, Work, in_processes
 from agebench.vision.opencv import cv2
-from agebench.workers import Death, Work, in_processes
 
 
 def examine(

@@ -11,11 +11,9 @@ from typing import cast
 
 import numpy as np
 
-from agebench.bench.defaults import own_detector
-from agebench.calibration import central_interval, year_probabilities
 from agebench.errors import ContractError, UsageError, in_words
 from agebench.estimators.answers import AnswersFile
-from agebench.foreign import foreign_code
+from agebench.metrics.calibration import central_interval, year_probabilities
 from agebench.prediction.defaults import ESTIMATOR, best_detector
 from agebench.prediction.inputs import Channels, Picture, to_image
 from agebench.prediction.records import (
@@ -27,7 +25,8 @@ from agebench.prediction.records import (
 from agebench.prediction.tiles import detect_faces
 from agebench.protocols import Estimator, FaceDetector
 from agebench.references import called
-from agebench.registry import (
+from agebench.registry.defaults import own_detector
+from agebench.registry.plugins import (
     DETECTORS,
     ESTIMATORS,
     named_detector,
@@ -35,6 +34,7 @@ from agebench.registry import (
     require_registered,
 )
 from agebench.types import AgePrediction, Crops, CropSpec, Face, FaceFrame, Image
+from agebench.util.foreign_code import foreign_code
 from agebench.vision.crops import cut_crops
 from agebench.vision.faces import cut_faces, find_faces
 from agebench.vision.frames import canonical_frame

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from agebench.foreign import found_faces
 from agebench.protocols import FaceDetector
 from agebench.types import Box, Face, Image
+from agebench.util.foreign_code import found_faces
 from agebench.vision.frames import box_iou
 
 LARGE_PX = 2560

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from agebench.errors import inert
-from agebench.files import csv_line
 from agebench.prediction.records import AgeAnswer
 from agebench.prediction.video import VideoTally
+from agebench.util.files import csv_line
 
 
 def _age(answer: Mapping[str, Any]) -> str:

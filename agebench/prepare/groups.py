@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from agebench.buckets import ADIENCE_CLASSES
 from agebench.datasets.prepared_layout import MIXED_GROUP, UNKNOWN_GROUP
 from agebench.errors import UsageError, suggestion
+from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.types import MAX_AGE_YEARS
 
 AgeRange: TypeAlias = tuple[int, int]

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from agebench.files import append_whole
 from agebench.prepare.records import PictureRecord
 from agebench.prepare.store import cannot_write
+from agebench.util.files import append_whole
 
 JOURNAL_FILE = "journal.jsonl"
 

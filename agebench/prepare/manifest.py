@@ -15,13 +15,13 @@ from agebench.datasets.prepared_layout import (
     PROBLEMS_FILE,
     view_columns,
 )
-from agebench.datasets.splits import UNUSED
-from agebench.files import csv_line
 from agebench.prepare.pictures import Task
 from agebench.prepare.records import FaceRecord, PictureRecord
 from agebench.prepare.store import Store
 from agebench.protocols import DatasetSpec
+from agebench.splits.parts import UNUSED
 from agebench.types import Point, Problem, Sample, plain
+from agebench.util.files import csv_line
 
 NOT_LISTED = "not_listed"
 """Status of what the data set itself left out, before any picture was opened."""

@@ -17,7 +17,7 @@ from agebench.prepare.records import FaceRecord, PictureRecord, PreparedView
 from agebench.prepare.settings import PrepareSettings
 from agebench.prepare.store import Store
 from agebench.protocols import FaceDetector
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.types import FGNET_68_POINTS, Box, CropSpec, Face, FaceFrame, Image
 from agebench.vision.choice import no_face_reason
 from agebench.vision.decoding import decode_file

@@ -8,8 +8,8 @@ from functools import partial
 from agebench.errors import AgebenchError
 from agebench.prepare.pictures import PicturePreparer, Plan, Task
 from agebench.prepare.records import PictureRecord
+from agebench.util.process_pool import TRIES, Death, Work, in_processes
 from agebench.vision.opencv import cv2
-from agebench.workers import TRIES, Death, Work, in_processes
 
 _OPTION = "--processes"
 

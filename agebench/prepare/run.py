@@ -9,13 +9,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.defaults import CHIP_DETECTOR, choose_detector
 from agebench.datasets.prepared_layout import SCHEMA_VERSION, SETTINGS_FILE
 from agebench.datasets.sampling import limit, sample
-from agebench.datasets.split_align import align
-from agebench.datasets.split_files import read_split
 from agebench.errors import DatasetError, UsageError
-from agebench.files import refuse_nested
 from agebench.prepare.completeness import require_same_sources, require_whole
 from agebench.prepare.groups import AgeGroups, parse_groups
 from agebench.prepare.identity import (
@@ -41,8 +37,12 @@ from agebench.prepare.store import (
 )
 from agebench.protocols import Dataset, DatasetSpec, ProgressStep, no_progress
 from agebench.references import user_path
-from agebench.registry import load_dataset, load_detector
+from agebench.registry.defaults import CHIP_DETECTOR, choose_detector
+from agebench.registry.plugins import load_dataset, load_detector
+from agebench.splits.align import align
+from agebench.splits.files import read_split
 from agebench.types import plain
+from agebench.util.files import refuse_nested
 
 STAGE = "prepare"
 

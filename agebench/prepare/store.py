@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from agebench.errors import AgebenchError
-from agebench.locks import lock_file
+from agebench.util.locks import lock_file
 
 WORK_FOLDER = ".prepare"
 """Inside OUT while a run is not finished: the journal, the lock and files that are being made."""

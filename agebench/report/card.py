@@ -15,7 +15,8 @@ import numpy as np
 
 from agebench import __version__
 from agebench.errors import UsageError, inert, suggestion
-from agebench.metrics import METRICS
+from agebench.metrics.age_errors import METRICS
+from agebench.modelfiles.weights import sha256_of
 from agebench.report import facts
 from agebench.report.cautions import cautions
 from agebench.report.escaping import markdown
@@ -35,7 +36,6 @@ from agebench.report.words import (
     percent,
     signed,
 )
-from agebench.weights import sha256_of
 
 FILL_IN = "*To be filled in by its makers.*"
 

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from agebench.arrays import Bools
-from agebench.bench.scores import CLIPPED_SHARE
-from agebench.datasets.comparability import LABEL_WORDS
-from agebench.metrics import ErrorSummary, summarise
+from agebench.harness.comparability import LABEL_WORDS
+from agebench.harness.scores import CLIPPED_SHARE
+from agebench.metrics.age_errors import ErrorSummary, summarise
 from agebench.report.grid import Note
 from agebench.report.joining import Entry, Joined
 from agebench.report.words import bounds, number, percent
+from agebench.util.arrays import Bools
 
 NOTABLE_CLIPPED = 0.05
 """Share of clipped crops from which on it is said beside the ranking."""

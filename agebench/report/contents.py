@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import MISSING, fields
 
-from agebench.bench.results import READABLE_VERSIONS
-from agebench.bench.speed import READABLE_VERSIONS as BENCH_VERSIONS
-from agebench.metrics import METRICS, ErrorSummary
+from agebench.benchmark.speed import READABLE_VERSIONS as BENCH_VERSIONS
+from agebench.harness.results import READABLE_VERSIONS
+from agebench.metrics.age_errors import METRICS, ErrorSummary
 from agebench.report.structure import (
     Check,
     StructureError,

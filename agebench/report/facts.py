@@ -9,13 +9,13 @@ from pathlib import PurePath
 from typing import Any
 
 from agebench import __version__
-from agebench.bench.speed_tables import busy_lines, control_sentence
-from agebench.bench.swaps import swaps_tried
+from agebench.benchmark.tables import busy_lines, control_sentence
 from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
 from agebench.report.reading import ResultFile
 from agebench.report.rows_analysis import control_of
+from agebench.report.swaps import swaps_tried
 from agebench.report.words import counted, number
 
 Facts = list[tuple[str, str]]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-from agebench.files import check_target, make_folder, write_whole
 from agebench.protocols import ProgressStep, no_progress
 from agebench.report.chart_parts import Columns
 from agebench.report.charts import CHARTS, KINDS, charts, encoded
 from agebench.report.joining import Joined
+from agebench.util.files import check_target, make_folder, write_whole
 
 
 def write_figures(

@@ -9,16 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from agebench.arrays import Bools
-from agebench.bench.analysis import analyse
-from agebench.bench.columns import Columns, columns_of
-from agebench.bench.contamination import contamination_of
-from agebench.bench.scores import people_at
-from agebench.bench.selection import scored_on
-from agebench.datasets.comparability import comparable
 from agebench.errors import AgebenchError, UsageError
-from agebench.intervals import Interval, people_in
-from agebench.metrics import (
+from agebench.harness.analysis import analyse
+from agebench.harness.columns import Columns, columns_of
+from agebench.harness.comparability import comparable
+from agebench.harness.contamination import contamination_of
+from agebench.harness.scores import people_at
+from agebench.harness.selection import scored_on
+from agebench.metrics.age_errors import (
     CS_YEARS,
     LEAST_ANSWERED,
     METRICS,
@@ -29,9 +27,11 @@ from agebench.metrics import (
     range_hit,
     summarise,
 )
+from agebench.metrics.intervals import Interval, people_in
 from agebench.report.merging import merged
 from agebench.report.reading import ResultFile
 from agebench.types import Floats
+from agebench.util.arrays import Bools
 
 TOLERANCE_YEARS = 1e-6
 """By how much an error that a file states may differ from that of its predictions."""
@@ -272,7 +272,7 @@ def _columns(result: ResultFile) -> Columns:
 
 
 def _common(predictions: Iterable[Floats], least: float = LEAST_ANSWERED) -> Bools:
-    """As `agebench.bench.scores.common_subset`; `least` as in `common_pictures`."""
+    """As `agebench.harness.scores.common_subset`; `least` as in `common_pictures`."""
     there = [np.isfinite(years) for years in predictions]
     return common_pictures(np.stack(there), least)[1] if there else np.zeros(0, np.bool_)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agebench.intervals import MINIMUM_PICTURES, Interval, mean_interval
+from agebench.metrics.intervals import MINIMUM_PICTURES, Interval, mean_interval
 from agebench.types import MAX_AGE_YEARS, Floats
 
 AGE_STEP_YEARS = 5

@@ -9,7 +9,7 @@ from agebench.report.reading import ResultFile
 
 
 def merged(results: Sequence[ResultFile], labels: Mapping[tuple[int, str], str]) -> dict[str, Any]:
-    """Return what `agebench.bench.analysis.analyse` reads of a result, of all of them together.
+    """Return what `agebench.harness.analysis.analyse` reads of a result, of all of them together.
 
     Args:
         results: of the same pictures in the same order.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agebench import __version__
-from agebench.bench.speed_tables import busy_lines
+from agebench.benchmark.tables import busy_lines
 from agebench.report import facts
 from agebench.report.changes import Change, changes
 from agebench.report.figures import Figure, Legend, drawn, legend

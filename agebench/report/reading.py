@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from agebench.bench.results import PREDICTIONS_FILE, READABLE_VERSIONS, RESULT_FILE
-from agebench.bench.speed import BENCH_FILE
-from agebench.bench.speed import READABLE_VERSIONS as BENCH_VERSIONS
+from agebench.benchmark.speed import BENCH_FILE
+from agebench.benchmark.speed import READABLE_VERSIONS as BENCH_VERSIONS
 from agebench.errors import AgebenchError, UsageError
-from agebench.regular import read_regular
+from agebench.harness.results import PREDICTIONS_FILE, READABLE_VERSIONS, RESULT_FILE
+from agebench.modelfiles.weights import sha256_of
 from agebench.report.contents import BENCH, RESULT
 from agebench.report.structure import Check, StructureError
-from agebench.weights import sha256_of
+from agebench.util.regular_files import read_regular
 
 MAX_BYTES = 512 * 1024 * 1024
 """Larger files are refused: as objects they would take some ten times as much memory."""

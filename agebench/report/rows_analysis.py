@@ -7,15 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.bench.latency import OWN_STAGES
-from agebench.bench.ratios import (
-    LEAST_RATIO_OF_ONE_LOAD,
-    Comparison,
-    Control,
-    compare_pairs,
-)
-from agebench.bench.timing import STAGE
-from agebench.intervals import Interval
+from agebench.metrics.intervals import Interval
 from agebench.report.changes import Change, circumstances
 from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined, letter
@@ -30,6 +22,14 @@ from agebench.report.words import (
     percent,
     share_bounds,
     signed,
+)
+from agebench.timing.latency import OWN_STAGES
+from agebench.timing.pairs import STAGE
+from agebench.timing.ratios import (
+    LEAST_RATIO_OF_ONE_LOAD,
+    Comparison,
+    Control,
+    compare_pairs,
 )
 
 SHOWN_BUFFERS = (0, 5, 10)

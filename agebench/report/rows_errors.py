@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, TypeGuard
 
 import numpy as np
 
-from agebench.metrics import METRICS, ErrorSummary, Metric
+from agebench.metrics.age_errors import METRICS, ErrorSummary, Metric
 from agebench.report.cautions import cautions, looks_at_faces
 from agebench.report.figures import drawn
 from agebench.report.grid import Cell, Column, Grid, figure_cell

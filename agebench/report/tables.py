@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.files import csv_line
-from agebench.metrics import CS_YEARS, METRICS, ErrorSummary
+from agebench.metrics.age_errors import CS_YEARS, METRICS, ErrorSummary
 from agebench.report import facts
 from agebench.report.cautions import unclipped_errors, unseen_errors
 from agebench.report.changes import changes
@@ -19,6 +18,7 @@ from agebench.report.joining import Entry, Joined, letter
 from agebench.report.opening import answer, false_adult_grid
 from agebench.report.rows_analysis import change_grid, latency_grid
 from agebench.report.rows_errors import class_grid, group_grids, pair_grid, range_grid, ranking
+from agebench.util.files import csv_line
 
 
 def grids(joined: Joined, columns: Sequence[str] | None = None) -> list[Grid]:

@@ -11,7 +11,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from agebench.errors import inert
-from agebench.metrics import METRICS, Metric
+from agebench.metrics.age_errors import METRICS, Metric
 from agebench.report.cautions import cautions
 from agebench.report.joining import Entry, Joined
 from agebench.report.rows_errors import pair_with_best

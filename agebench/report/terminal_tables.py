@@ -16,19 +16,19 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
-from agebench.bench.latency import OWN_STAGES, StageTimes
-from agebench.bench.loading import reads_back_its_runtime
-from agebench.bench.results import RESULT_FILE, CompareResult, EstimatorResult
-from agebench.bench.scores import Score
-from agebench.bench.speed_tables import busy_lines, faster_lines
-from agebench.bench.swaps import swaps_tried
-from agebench.bench.timing import busyness_json
+from agebench.benchmark.tables import busy_lines, faster_lines
 from agebench.errors import inert
-from agebench.intervals import Interval
+from agebench.harness.loading import reads_back_its_runtime
+from agebench.harness.results import RESULT_FILE, CompareResult, EstimatorResult
+from agebench.harness.scores import Score
+from agebench.metrics.intervals import Interval
 from agebench.report.joining import join
 from agebench.report.reading import ResultFile
+from agebench.report.swaps import swaps_tried
 from agebench.report.terminal_ranking import in_ascii, ranking_lines
 from agebench.report.words import bounds, counted, number, percent
+from agebench.timing.latency import OWN_STAGES, StageTimes
+from agebench.timing.pairs import busyness_json
 
 MAX_LISTED = 5
 """Failures that are listed by name; the rest is in the result file."""

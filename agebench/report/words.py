@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agebench.intervals import Interval
-from agebench.metrics import ErrorSummary, Metric
+from agebench.metrics.age_errors import ErrorSummary, Metric
+from agebench.metrics.intervals import Interval
 
 NONE = "\u2013"
 MINUS = "\u2212"

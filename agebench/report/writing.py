@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import UsageError, suggestion
-from agebench.files import check_target, make_folder, write_whole
 from agebench.report import page, tables
 from agebench.report.changes import changes
 from agebench.report.formats import FORMATS
@@ -16,6 +15,7 @@ from agebench.report.joining import Joined, join
 from agebench.report.reading import ResultFile, SweepFile
 from agebench.report.rows_errors import RANKING_COLUMNS
 from agebench.types import plain
+from agebench.util.files import check_target, make_folder, write_whole
 
 REPORT_NAME = "report"
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from agebench.errors import DeviceError, ModelError, UsageError, inert
 from agebench.protocols import RuntimeInfo
-from agebench.regular import read_regular
+from agebench.util.regular_files import read_regular
 
 Tensor: TypeAlias = npt.NDArray[Any]
 ModelKind: TypeAlias = Literal["onnx", "caffe", "darknet", "tensorflow", "tflite"]

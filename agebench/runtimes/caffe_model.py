@@ -18,9 +18,9 @@ import numpy.typing as npt
 from google.protobuf.message import DecodeError
 
 from agebench.errors import ModelError, UsageError, WeightsError
-from agebench.files import write_whole
-from agebench.regular import open_regular
 from agebench.runtimes import caffe_schema
+from agebench.util.files import write_whole
+from agebench.util.regular_files import open_regular
 
 Blob: TypeAlias = npt.NDArray[np.float32]
 Encoding: TypeAlias = Literal["v1", "v2"]

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 from google.protobuf.message import DecodeError
 
-from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import ModelError, WeightsError, inert
-from agebench.regular import open_regular
+from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
 from agebench.runtimes.base import MAX_MODEL_BYTES, ModelKind
+from agebench.util.regular_files import open_regular
 
 _PROTOBUF: frozenset[ModelKind] = frozenset({"onnx", "caffe", "tensorflow"})
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from agebench.bench.contamination import sets_trained_on, why_contaminated
 from agebench.errors import AgebenchError, UsageError
-from agebench.regular import read_regular
+from agebench.harness.contamination import sets_trained_on, why_contaminated
 from agebench.report.structure import Check, StructureError
 from agebench.suite.board_structure import BOARD, MODEL, SET, TIMES
 from agebench.suite.packed import as_years, unpack_numbers, unpack_years
 from agebench.types import Floats
+from agebench.util.regular_files import read_regular
 
 BOARD_FILE = "board.json"
 TIMES_FILE = "times.json"

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from agebench import __version__
-from agebench.bench.gathering import code_of
-from agebench.bench.loading import reads_back_its_runtime
-from agebench.bench.results import RESULT_FILE
-from agebench.bench.settings import CompareSettings
+from agebench.harness.gathering import code_of
+from agebench.harness.loading import reads_back_its_runtime
+from agebench.harness.results import RESULT_FILE
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import Dataset, Estimator, FaceDetector
 from agebench.references import called
 from agebench.suite.plan import PlannedContender, PlannedSet, SuitePlan, slug

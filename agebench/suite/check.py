@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from agebench.bench.contamination import sets_trained_on, why_contaminated
-from agebench.metrics import METRICS
+from agebench.harness.contamination import sets_trained_on, why_contaminated
+from agebench.metrics.age_errors import METRICS
 from agebench.report.words import counted, number
 from agebench.suite.board import BoardCell, BoardSet, read_board, read_file, read_model
 from agebench.suite.board_structure import MODEL

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.metrics import METRICS, distance_to_range, range_hit, summarise
+from agebench.metrics.age_errors import METRICS, distance_to_range, range_hit, summarise
 from agebench.suite.packed import FAILED, NO_FACE, STEP_YEARS, as_years, pack_numbers
 from agebench.types import plain
 

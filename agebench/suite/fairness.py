@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agebench.agegates import AgeGate, age_gates
-from agebench.arrays import Bools
-from agebench.intervals import MINIMUM_PICTURES, Interval, mean_interval
+from agebench.metrics.age_thresholds import AgeGate, age_gates
+from agebench.metrics.intervals import MINIMUM_PICTURES, Interval, mean_interval
 from agebench.suite.board import BoardCell, BoardSet
+from agebench.util.arrays import Bools
 
 ADULT_YEARS = 18
 

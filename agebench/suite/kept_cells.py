@@ -8,16 +8,16 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.results import RESULT_FILE
 from agebench.errors import AgebenchError
-from agebench.files import write_whole
+from agebench.harness.results import RESULT_FILE
+from agebench.modelfiles.weights import sha256_of
 from agebench.report.reading import read_result
 from agebench.suite.board import read_file
 from agebench.suite.board_structure import MODEL
 from agebench.suite.cells import Cell
 from agebench.suite.compact import Measured, compact_cell
 from agebench.types import plain
-from agebench.weights import sha256_of
+from agebench.util.files import write_whole
 
 CELL_FILE = "cell.json"
 _MADE_FROM = "result_sha256"

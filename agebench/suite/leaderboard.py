@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import UsageError
-from agebench.files import make_folder, write_whole
 from agebench.protocols import ProgressStep, no_progress
 from agebench.report.joining import join
 from agebench.report.reading import read_result
@@ -20,6 +19,7 @@ from agebench.suite.page import as_html, as_markdown
 from agebench.suite.plan import SuitePlan
 from agebench.suite.publish import Found, find_results, write_board
 from agebench.suite.run import RunOptions, SuiteReport, run_suite
+from agebench.util.files import make_folder, write_whole
 
 BOARD = "board"
 REPORTS = "reports"

@@ -9,17 +9,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from agebench.bench.defaults import choose_detector
-from agebench.bench.loading import Contender, load_contender, load_pictures
-from agebench.bench.outside import choose_unseen
-from agebench.bench.selection import take_pictures
-from agebench.bench.settings import CompareSettings
-from agebench.bench.trial import crash_of
 from agebench.datasets.base import SampleList
-from agebench.datasets.split_files import write_split
 from agebench.errors import AgebenchError, in_words
+from agebench.harness.loading import Contender, load_contender, load_pictures
+from agebench.harness.outside_answers import choose_unseen
+from agebench.harness.selection import take_pictures
+from agebench.harness.settings import CompareSettings
+from agebench.harness.trial import crash_of
 from agebench.protocols import Dataset, ProgressStep
-from agebench.registry import DETECTORS, load_detector
+from agebench.registry.defaults import choose_detector
+from agebench.registry.plugins import DETECTORS, load_detector
+from agebench.splits.files import write_split
 from agebench.suite.cells import Cell, cell_key, data_key, described
 from agebench.suite.plan import PlannedContender, PlannedSet
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from agebench.datasets.comparability import LABEL_WORDS
+from agebench.harness.comparability import LABEL_WORDS
 from agebench.report.escaping import markdown
 from agebench.report.figures import Figure
 from agebench.report.grid import Grid

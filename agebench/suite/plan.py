@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from agebench.bench.settings import CompareSettings
 from agebench.errors import UsageError, suggestion
 from agebench.estimators.toml_reader import read_toml
+from agebench.harness.settings import CompareSettings
 from agebench.references import called, parse_reference
 from agebench.vision.variants import parse_variant
 

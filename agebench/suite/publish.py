@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.results import RESULT_FILE
 from agebench.errors import AgebenchError
-from agebench.files import write_whole
+from agebench.harness.results import RESULT_FILE
 from agebench.report.reading import read_result
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, TIMES_FILE
 from agebench.suite.cells import Cell
@@ -17,6 +16,7 @@ from agebench.suite.compact import FORMAT, compact_set, compact_times, joined_ce
 from agebench.suite.kept_cells import as_text, cells_elsewhere, kept_cell
 from agebench.suite.plan import SuitePlan, slug
 from agebench.suite.run import CellReport
+from agebench.util.files import write_whole
 
 NOT_YET = "not measured yet"
 

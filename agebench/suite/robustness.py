@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agebench.intervals import Interval, mean_interval
+from agebench.metrics.intervals import Interval, mean_interval
 from agebench.suite.board import Board, BoardModel, BoardSet
 from agebench.types import Floats
 from agebench.vision.variants import KINDS, parse_variant

@@ -8,20 +8,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from agebench.bench.compare import compare
-from agebench.bench.kept_detections import KeptDetections, KeptDetectionsError
-from agebench.bench.results import RESULT_FILE
-from agebench.bench.threads import pinned
 from agebench.errors import in_words
-from agebench.files import make_folder
-from agebench.locks import alone_in
+from agebench.harness.compare import compare
+from agebench.harness.kept_detections import KeptDetections, KeptDetectionsError
+from agebench.harness.results import RESULT_FILE
 from agebench.protocols import ProgressStep, no_progress
+from agebench.runtimes.threads import pinned
 from agebench.suite.cells import Cell, cells_of
 from agebench.suite.kept_cells import cells_elsewhere
 from agebench.suite.loaded import Loader, NotThereError
 from agebench.suite.plan import SuitePlan
 from agebench.suite.spent import write_spent
 from agebench.suite.timing_run import find_times, time_models
+from agebench.util.files import make_folder
+from agebench.util.locks import alone_in
 
 DETECTIONS = "detections.sqlite"
 

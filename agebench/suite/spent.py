@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.bench.results import RESULT_FILE
-from agebench.bench.stage_seconds import STAGES
 from agebench.errors import UsageError
-from agebench.files import write_whole
+from agebench.harness.results import RESULT_FILE
 from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.structure import number, one_of, record
 from agebench.report.words import NONE
 from agebench.suite.board import read_file
 from agebench.suite.board_structure import PICTURES
 from agebench.suite.cells import AS_IS, RESULTS
+from agebench.timing.stage_seconds import STAGES
+from agebench.util.files import write_whole
 
 SPENT_FILE = "seconds.json"
 FORMAT = 1

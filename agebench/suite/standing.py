@@ -1,7 +1,7 @@
 """Who stands where on one set: figures on the same pictures, and a rank that claims no more.
 
-The statistics are those of a comparison (`agebench.metrics`, `comparisons`, `intervals`), so that a
-leaderboard and the full report of the same results say the same.
+The statistics are those of a comparison (`agebench/metrics/`), so that a leaderboard and
+the full report of the same results say the same.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from agebench.arrays import Bools
-from agebench.bench.predictions import not_ranked
-from agebench.comparisons import compare_pairs
-from agebench.intervals import Interval, mean_interval, people_in
-from agebench.metrics import common_pictures
+from agebench.harness.predictions import not_ranked
+from agebench.metrics.age_errors import common_pictures
+from agebench.metrics.intervals import Interval, mean_interval, people_in
+from agebench.metrics.paired_tests import compare_pairs
 from agebench.suite.board import Board, BoardCell, BoardModel, BoardSet
 from agebench.types import Floats
+from agebench.util.arrays import Bools
 
 SUSPECTED = "suspected to have been trained on it"
 
@@ -85,9 +85,10 @@ def standings(board: Board) -> list[SetStanding]:
 def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStanding:
     """Return what models reach on a set.
 
-    As in a comparison (`agebench.metrics.common_pictures`) errors are over the pictures that every
-    ranked model gave an age for; one that gave an age for few stands apart.  Models that
-    `agebench.bench.contamination` speaks against, or that are suspected, have their error and no
+    As in a comparison (`agebench.metrics.age_errors.common_pictures`) errors are over the
+    pictures that every ranked model gave an age for; one that gave an age for few stands apart.
+    Models that
+    `agebench.harness.contamination` speaks against, or that are suspected, have their error and no
     rank; what is known of a model is told before what is thought of it.
     """
     there = {

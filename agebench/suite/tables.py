@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from agebench.datasets.comparability import LABEL_WORDS
+from agebench.harness.comparability import LABEL_WORDS
 from agebench.report.grid import Cell, Column, Grid, Note, figure_cell
 from agebench.report.svg import key
 from agebench.report.words import (

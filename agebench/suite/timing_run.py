@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from agebench import __version__
-from agebench.bench.compare import compare
-from agebench.bench.environment import describe_environment
-from agebench.bench.loading import Contender
-from agebench.bench.results import RESULT_FILE
-from agebench.bench.settings import CompareSettings
 from agebench.errors import UsageError
 from agebench.estimators.answers import AnswersFile
+from agebench.harness.compare import compare
+from agebench.harness.environment import describe_environment
+from agebench.harness.loading import Contender
+from agebench.harness.results import RESULT_FILE
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import Estimator, EstimatorSpec, ProgressStep
 from agebench.references import called
 from agebench.suite.cells import KEY_LETTERS, RESULTS, described, hash_of

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN
-from agebench.train.draws import Draws
 from agebench.train.layers import Dropout
 from agebench.train.local_response import LocalResponseNorm
 from agebench.train.model import HeadMaker, Outputs
 from agebench.train.model_settings import ModelSettings
+from agebench.train.rng import Draws
 
 FIRST_SCALE = 1 / 64
 """Pixels less the mean have a spread of about 64: the first layer starts that much smaller."""

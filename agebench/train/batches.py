@@ -24,9 +24,9 @@ from agebench.train.augment import (
     warp,
 )
 from agebench.train.augment_settings import AugmentSettings, no_augmentation
+from agebench.train.face_cache import TrainingFaces, ViewPlaces, padded
 from agebench.train.filters import FILTERS, FilterCache, choose_filters
 from agebench.train.losses import Targets
-from agebench.train.windows import TrainingFaces, ViewPlaces, padded
 from agebench.types import CropSpec, Floats, Image, ViewSpec
 
 Ints = npt.NDArray[np.intp]

@@ -18,10 +18,10 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 import numpy.typing as npt
 
-from agebench.arrays import Ints, ages, finite_floats
 from agebench.errors import UsageError
 from agebench.train.checks import is_whole, require, require_known
 from agebench.types import MAX_AGE_YEARS, Floats, frozen_mapping
+from agebench.util.arrays import Ints, ages, finite_floats
 
 Method: TypeAlias = Literal["groups", "lds"]
 

@@ -18,15 +18,15 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from agebench.downloads import HEAD_BYTES, stub_reason
 from agebench.errors import WeightsError
-from agebench.files import write_whole
-from agebench.places import without_folders
-from agebench.regular import read_regular
-from agebench.tensor_files import in_fixed_order
+from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
 from agebench.train.settings import TrainSettings, settings_from
 from agebench.train.stability import DivergedError
 from agebench.types import LABEL_KINDS, LabelKind, plain
+from agebench.util.files import write_whole
+from agebench.util.private_paths import without_folders
+from agebench.util.regular_files import read_regular
+from agebench.util.tensor_files import in_fixed_order
 
 FORMAT = "agebench-train 1"
 LARGEST_BYTES = 8_000_000_000

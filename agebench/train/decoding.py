@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import torch
 from torch import Tensor
 
-from agebench.buckets import MEDIAN_RAMP, TIE
+from agebench.metrics.age_classes import MEDIAN_RAMP, TIE
 from agebench.train.checks import require_known
 
 Decoding: TypeAlias = Literal["expectation", "median"]
@@ -36,7 +36,7 @@ def decode(probabilities: Tensor, years: Tensor, how: Decoding = "expectation") 
         probabilities: (n, bins), none below 0; rows are rescaled to sum to 1.
         years: of the bins, upwards.
         how: "expectation", the mean; or "median", the years of the first bin at which the
-            cumulative probability reaches one half, as `agebench.buckets.median`.
+            cumulative probability reaches one half, as `agebench.metrics.age_classes.median`.
 
     Raises:
         UsageError: there is no such decoding.

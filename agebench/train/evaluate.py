@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agebench.metrics import mae
+from agebench.metrics.age_errors import mae
 from agebench.train.batches import plain_views
+from agebench.train.face_cache import TrainingFaces
 from agebench.train.losses import LossSpec, decode
 from agebench.train.networks import AgeNetwork
 from agebench.train.settings import TrainSettings
 from agebench.train.stability import DivergedError
-from agebench.train.windows import TrainingFaces
 from agebench.types import Floats
 
 BATCH = 256

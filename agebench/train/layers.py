@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agebench.train.draws import Draws
+from agebench.train.rng import Draws
 
 
 class BatchNorm(nn.BatchNorm2d):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import AgebenchError, MissingDependencyError
-from agebench.files import append_whole, csv_line, write_whole
+from agebench.util.files import append_whole, csv_line, write_whole
 
 STEPS_FILE = "steps.csv"
 ROUNDS_FILE = "rounds.csv"

@@ -20,8 +20,10 @@ from agebench.errors import WeightsError
 from agebench.train.batches import Batches, HostBatch, ViewBatch, prefetched
 from agebench.train.bootstrap import BalancedBootstrap
 from agebench.train.checkpoint import Checkpoint, require_fit
+from agebench.train.distributed import World
 from agebench.train.ema import AveragedWeights
 from agebench.train.evaluate import validation_mae, weights_of
+from agebench.train.face_cache import TrainingFaces
 from agebench.train.logs import RunLog
 from agebench.train.losses import LOSSES, Targets
 from agebench.train.mixup import mixed
@@ -33,8 +35,6 @@ from agebench.train.run_state import RunState
 from agebench.train.schedule import Stage, crop_scale, rate_factor, stage_of
 from agebench.train.settings import TrainSettings
 from agebench.train.stability import Decision, DivergedError, RoundRecord, extended
-from agebench.train.windows import TrainingFaces
-from agebench.train.world import World
 
 LAST_FILE = "last.safetensors"
 BEST_FILE = "best.safetensors"

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from agebench.errors import UsageError
-from agebench.train.draws import Draws
 from agebench.train.layers import Dropout
 from agebench.train.model_settings import InputMode, ModelSettings
 from agebench.train.resnet import Trunk
+from agebench.train.rng import Draws
 
 # Rows of the matrix turn B, G, R into the mode's channels: ITU-R BT.601, as cv2.cvtColor.
 COLOUR: Mapping[InputMode, tuple[tuple[float, float, float], ...]] = MappingProxyType(

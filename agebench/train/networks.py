@@ -7,9 +7,9 @@ from typing import TypeAlias
 from torch import nn
 
 from agebench.train.age_net import AgeNet
-from agebench.train.draws import Draws
 from agebench.train.model import HeadMaker, MultiCropResNet
 from agebench.train.model_settings import ModelSettings
+from agebench.train.rng import Draws
 
 AgeNetwork: TypeAlias = MultiCropResNet | AgeNet
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agebench.train.draws import Draws
 from agebench.train.layers import (
     BatchNorm,
     DropPath,
@@ -14,6 +13,7 @@ from agebench.train.layers import (
     strided,
 )
 from agebench.train.model_settings import EXPANSION, STAGES, TrunkSettings
+from agebench.train.rng import Draws
 
 
 class Block(nn.Module):

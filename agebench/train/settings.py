@@ -11,15 +11,15 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from agebench.errors import UsageError
-from agebench.regular import read_regular
 from agebench.train.augment_settings import AugmentSettings
 from agebench.train.bootstrap import BootstrapSettings
 from agebench.train.loss_settings import LossSettings
 from agebench.train.model_settings import ModelSettings
 from agebench.train.source_settings import ExtraData, TeacherSettings
 from agebench.train.stability import StabilitySettings
-from agebench.typed_tables import read_table
 from agebench.types import frozen_mapping
+from agebench.util.regular_files import read_regular
+from agebench.util.typed_tables import read_table
 
 LARGEST_FILE_BYTES = 1_000_000
 MAX_LINE_DOTS = 1000

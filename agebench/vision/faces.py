@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from agebench.errors import UsageError
-from agebench.foreign import found_faces
 from agebench.protocols import FaceDetector
 from agebench.types import Box, Crops, CropSpec, Face, FaceFrame, Image, Sample
+from agebench.util.foreign_code import found_faces
 from agebench.vision.choice import chosen_face, no_face_reason
 from agebench.vision.crops import cut_shared
 from agebench.vision.decoding import Decoded, decode_all

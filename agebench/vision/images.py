@@ -18,8 +18,8 @@ from PIL import Image as PillowImage
 from PIL import ImageOps, UnidentifiedImageError, features
 
 from agebench.errors import ImageError
-from agebench.regular import is_regular, read_regular
 from agebench.types import Image
+from agebench.util.regular_files import is_regular, read_regular
 from agebench.vision.jpeg import MOST_SCANS, Scans, ending_with_its_data, several_scans
 from agebench.vision.opencv import cv2
 

@@ -19,8 +19,8 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agebench.arrays import one_blas_thread
 from agebench.types import Image
+from agebench.util.arrays import one_blas_thread
 
 LOOK_BITS = 192
 LOOK_BYTES = LOOK_BITS // 8

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from agebench.errors import AgebenchError, ImageError, MissingDependencyError, UsageError
-from agebench.files import new_beside
-from agebench.regular import open_regular
 from agebench.types import Image
+from agebench.util.files import new_beside
+from agebench.util.regular_files import open_regular
 from agebench.vision.images import check_regular
 from agebench.vision.opencv import cv2
 from agebench.vision.video_writers import SUFFIXES, Writer, open_writer, require_writer

@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 from agebench.errors import AgebenchError
-from agebench.processes import safe_path
 from agebench.types import Image
+from agebench.util.child_processes import safe_path
 from agebench.vision.opencv import cv2
 
 _ENDS = (ord("q"), ord("Q"), 27)

@@ -13,11 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 from agebench import load_detector, load_estimator
 from agebench.estimators.spec_schema import read_spec
 from agebench.estimators.zoo import zoo_file
-from agebench.export.age_net import random_age_net
 from agebench.export.age_net_candidate import age_net_candidate
+from agebench.export.random_age_net import random_age_net
 from agebench.export.writing import export
-from agebench.manifest import bundled_dir, files_for
-from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
+from agebench.modelfiles.manifest import bundled_dir, files_for
+from agebench.registry.plugins import DETECTORS, ESTIMATORS, list_plugins
 from agebench.testing import check_detector, check_estimator
 from agebench.types import Image
 

@@ -31,9 +31,9 @@ LONGEST_BYTES = 65_536
 
 def texts() -> dict[str, Target]:
     """Return what parses texts: a whole one, and the reader to be tried."""
+    from agebench.conversion.darknet_files import parse_cfg
     from agebench.errors import inert
-    from agebench.export.darknet_files import parse_cfg
-    from agebench.manifest import parse_manifest
+    from agebench.modelfiles.manifest import parse_manifest
     from agebench.references import parse_reference
     from agebench.types import Problem
     from tests.fuzz import test_fuzz_texts as fuzz

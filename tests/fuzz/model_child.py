@@ -98,13 +98,13 @@ def _run_model(request: Request) -> object:
 
 
 def _check_onnx(request: Request) -> object:
-    from agebench.export.reading import read_onnx
+    from agebench.runtimes.onnx_reading import read_onnx
 
     return read_onnx(Path(request["path"]))
 
 
 def _age_file(request: Request) -> object:
-    from agebench.export.age_file import AgeFile
+    from agebench.runtimes.age_file import AgeFile
 
     return AgeFile(Path(request["path"]), request["runtime"])
 
@@ -116,7 +116,7 @@ def _caffemodel(request: Request) -> object:
 
 
 def _darknet(request: Request) -> object:
-    from agebench.export.darknet_onnx import darknet_model
+    from agebench.conversion.darknet_onnx import darknet_model
 
     config = Path(request["config"]).read_text(encoding="utf-8")
     return darknet_model(config, Path(request["path"]), (32, 32))

@@ -15,17 +15,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
-from agebench.bench.compare import compare
-from agebench.bench.gates import read_gates
-from agebench.bench.settings import CompareSettings
-from agebench.class_years import read_class_years
 from agebench.datasets import adience, csv_list, fairface, kaggle_merged, prepared
 from agebench.datasets.landmarks import read_pts
-from agebench.datasets.split_files import read_split, write_split
-from agebench.datasets.splits import Split
-from agebench.datasets.training_hashes import TrainingHashes, read_training_hashes
+from agebench.duplicates.training_hashes import TrainingHashes, read_training_hashes
 from agebench.estimators.constant import Constant
 from agebench.estimators.spec_schema import read_spec
+from agebench.harness.compare import compare
+from agebench.harness.fail_if import read_gates
+from agebench.harness.settings import CompareSettings
+from agebench.metrics.class_years import read_class_years
 from agebench.prepare.identity import finished_settings
 from agebench.prepare.run import prepare
 from agebench.prepare.settings import PrepareSettings
@@ -33,7 +31,9 @@ from agebench.report.joining import join
 from agebench.report.reading import read_files
 from agebench.report.writing import as_json
 from agebench.runtimes.caffe_model import CaffeLayer, read_caffemodel, read_mean, write_caffemodel
-from agebench.train.run_folder import evaluation_of
+from agebench.splits.files import read_split, write_split
+from agebench.splits.parts import Split
+from agebench.trainer.run_folder import evaluation_of
 from tests.fuzz.mutations import as_json as json_bytes
 from tests.fuzz.mutations import changed, mutated
 from tests.fuzz.promises import keeps_promise
@@ -295,7 +295,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _use(path: Path) -> object:
     from agebench.estimators.torch_checkpoint import TorchCheckpoint
     from agebench.export.multi_crop import checkpoint_candidate
-    from agebench.train.start import read_start
+    from agebench.trainer.start import read_start
 
     read_start(path).about([])
     checkpoint_candidate(path)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image as PillowImage
 
-from agebench.manifest import bundled_dir
+from agebench.modelfiles.manifest import bundled_dir
 from agebench.runtimes.caffe_model import CaffeLayer, write_caffemodel
 from agebench.types import Image
 from tests.fuzz.model_child import Child
@@ -103,7 +103,7 @@ def _onnx(age_file: bool = False) -> bytes:
         del graph.initializer[-1]
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
     if age_file:
-        from agebench.export.metadata import FileSpec, FileView, to_properties
+        from agebench.runtimes.onnx_metadata import FileSpec, FileView, to_properties
 
         spec = FileSpec(
             name="tiny",

@@ -13,14 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agebench.conversion.darknet_files import parse_cfg
 from agebench.datasets import adience, agfw, facial_age, fairface, fgnet, folders, utkface
 from agebench.datasets.kaggle_merged import parse_kaggle_merged
 from agebench.datasets.names import parse_age_label, parse_fgnet, parse_utkface
 from agebench.errors import UsageError, inert
-from agebench.export.darknet_files import parse_cfg
-from agebench.export.metadata import FileSpec, from_properties
-from agebench.manifest import bundled_dir, parse_manifest
+from agebench.modelfiles.manifest import bundled_dir, parse_manifest
 from agebench.references import join_options, parse_reference
+from agebench.runtimes.onnx_metadata import FileSpec, from_properties
 from agebench.train.settings import read_settings, settings_from
 from agebench.train.stability import history_from_json
 from agebench.types import Problem

@@ -11,7 +11,7 @@ import pytest
 from agebench.detectors.yolov8_face import YoloV8Face
 from agebench.errors import UsageError
 from agebench.protocols import FaceDetector
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.types import FIVE_POINTS, Image
 from agebench.vision.frames import box_iou, canonical_frame, frame_box
 

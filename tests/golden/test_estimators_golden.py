@@ -9,7 +9,7 @@ import pytest
 
 from agebench import load_estimator
 from agebench.estimators.caffe_age_net import CaffeAgeNet
-from agebench.export.age_net import random_age_net
+from agebench.export.random_age_net import random_age_net
 from agebench.runtimes.age_net_layout import deploy_prototxt
 from agebench.runtimes.caffe_model import write_mean
 from agebench.types import Crops, FaceFrame, Floats, Image

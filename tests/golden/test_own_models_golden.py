@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from agebench import load_dataset, load_detector, load_estimator
-from agebench.manifest import bundled_dir
+from agebench.modelfiles.manifest import bundled_dir
 from agebench.types import Floats
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from agebench import CompareSettings, compare
-from agebench.bench.results import CompareResult
+from agebench.harness.results import CompareResult
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from agebench import load_detector, load_estimator
-from agebench.bench.compare import compare
-from agebench.bench.settings import CompareSettings
 from agebench.errors import UsageError
+from agebench.harness.compare import compare
+from agebench.harness.settings import CompareSettings
 from agebench.runtimes.age_net_layout import deploy_prototxt
 from agebench.types import Floats, Image
 from agebench.vision.crops import cut_crops

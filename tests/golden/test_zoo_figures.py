@@ -13,8 +13,8 @@ import pytest
 
 from agebench import load_dataset, load_estimator
 from agebench.datasets.sampling import sample
-from agebench.manifest import Need, load_manifest
-from agebench.weights import is_here
+from agebench.modelfiles.manifest import Need, load_manifest
+from agebench.modelfiles.weights import is_here
 from benchmarks.zoo import Faces, find_faces, measure
 
 PICTURES = 24

@@ -12,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from agebench.bench.analysis import analyse
-from agebench.bench.ratios import compare_pairs, measure_control
 from agebench.cli.main import main
-from agebench.metrics import summarise
+from agebench.harness.analysis import analyse
+from agebench.metrics.age_errors import summarise
+from agebench.timing.ratios import compare_pairs, measure_control
 from agebench.types import plain
 
 MakeResult = Callable[..., dict[str, Any]]

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image as PillowImage
 
-from agebench.bench.contamination import why_contaminated
+from agebench.harness.contamination import why_contaminated
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, Board, read_board
 from agebench.suite.compact import FORMAT, stated_figures
 from agebench.suite.packed import NO_FACE, as_years, pack_numbers

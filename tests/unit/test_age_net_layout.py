@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from agebench.errors import UsageError
-from agebench.export.age_net import random_age_net, random_age_net_layers
+from agebench.export.random_age_net import random_age_net, random_age_net_layers
 from agebench.runtimes.age_net_layout import (
     MICRO,
     PUBLISHED,

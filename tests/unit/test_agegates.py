@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
-from agebench.agegates import BUFFERS_YEARS, THRESHOLDS_YEARS, age_gates
+from agebench.metrics.age_thresholds import BUFFERS_YEARS, THRESHOLDS_YEARS, age_gates
 
 
 def test_every_gate_is_scikit_learns_confusion_matrix() -> None:

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from agebench.bench import results
-from agebench.bench.analysis import MOST_VALUES, AnalysisSettings, analyse
-from agebench.bench.predictions import read_predictions
-from agebench.buckets import ADIENCE_CLASSES, nearest_class
+from agebench.harness import results
+from agebench.harness.analysis import MOST_VALUES, AnalysisSettings, analyse
+from agebench.harness.predictions import read_predictions
+from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
 from agebench.types import plain
 
 FEW = AnalysisSettings(permutations=199)

@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from agebench import compare, predict
-from agebench.bench.settings import CompareSettings
 from agebench.datasets.csv_list import load
 from agebench.errors import DatasetError, UsageError
 from agebench.estimators.answers import AnswersFile
 from agebench.estimators.answers_table import read_answers
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import DetectorSpec
-from agebench.registry import load_estimator
+from agebench.registry.plugins import load_estimator
 from agebench.report.reading import read_result
 from agebench.report.writing import report_on
 from agebench.types import Face, Image, Sample

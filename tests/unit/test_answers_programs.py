@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from agebench import compare
-from agebench.bench.settings import CompareSettings
 from agebench.datasets.csv_list import load
 from agebench.estimators.answers_table import read_answers
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import DetectorSpec
 from agebench.types import Face, Image
 

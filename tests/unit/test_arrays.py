@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agebench.arrays import ages, finite_floats, same_length
+from agebench.util.arrays import ages, finite_floats, same_length
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agebench.bench.beliefs import BELIEF_FIELDS, score_beliefs
-from agebench.bench.records import ImageRecord, Outcome
-from agebench.calibration import LEVELS, score_distributions
+from agebench.harness.distributions import BELIEF_FIELDS, score_beliefs
+from agebench.harness.records import ImageRecord, Outcome
+from agebench.metrics.calibration import LEVELS, score_distributions
 from agebench.types import AgeBins, AgePrediction, Sample
 
 BINS = AgeBins.single_years(0, 100)

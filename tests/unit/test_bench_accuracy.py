@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench.accuracy import PassSettings, predicted_class, run_accuracy
-from agebench.bench.columns import Columns, columns_of
-from agebench.bench.compare import compare
-from agebench.bench.records import ImageRecord, image_json
-from agebench.bench.scores import common_subset, score_estimator
-from agebench.bench.settings import CompareSettings
-from agebench.buckets import ADIENCE_CLASSES as ADIENCE
 from agebench.datasets.base import SampleList
 from agebench.errors import UsageError
+from agebench.harness.accuracy import PassSettings, predicted_class, run_accuracy
+from agebench.harness.columns import Columns, columns_of
+from agebench.harness.compare import compare
+from agebench.harness.records import ImageRecord, image_json
+from agebench.harness.scores import common_subset, score_estimator
+from agebench.harness.settings import CompareSettings
+from agebench.metrics.age_classes import ADIENCE_CLASSES as ADIENCE
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.types import (
     AgeBins,

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from agebench.bench.gates import FIGURES, GateError, Gates, parse_gate, read_gates
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness.fail_if import FIGURES, GateError, Gates, parse_gate, read_gates
 
 
 def _estimator(name: str, mae: float, n: int = 4) -> dict[str, Any]:

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench.latency import (
+from agebench.protocols import DetectorSpec, EstimatorSpec
+from agebench.timing.latency import (
     WARM_UP_PICTURES,
     StageTimes,
     choose_pictures,
     run_latency,
     turns,
 )
-from agebench.protocols import DetectorSpec, EstimatorSpec
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
 
 MAX_PIXELS = 10_000

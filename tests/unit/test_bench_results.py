@@ -20,17 +20,15 @@ import pytest
 from PIL import Image as PillowImage
 from rich.console import Console
 
-from agebench.bench import results
-from agebench.bench.compare import compare
-from agebench.bench.prediction_rows import CSV_COLUMNS
-from agebench.bench.results import CompareResult, prepare_folder
-from agebench.bench.settings import CompareSettings
-from agebench.buckets import ADIENCE_CLASSES as ADIENCE
 from agebench.datasets.base import SampleList
 from agebench.errors import AgebenchError, UsageError, WeightsUnavailableError
-from agebench.files import write_whole
-from agebench.locks import alone_in
-from agebench.metrics import ClassAccuracy
+from agebench.harness import results
+from agebench.harness.compare import compare
+from agebench.harness.prediction_rows import CSV_COLUMNS
+from agebench.harness.results import CompareResult, prepare_folder
+from agebench.harness.settings import CompareSettings
+from agebench.metrics.age_classes import ADIENCE_CLASSES as ADIENCE
+from agebench.metrics.age_errors import ClassAccuracy
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.report.terminal_tables import decade_table, latency_table, print_result
 from agebench.types import (
@@ -44,6 +42,8 @@ from agebench.types import (
     Setting,
     ViewSpec,
 )
+from agebench.util.files import write_whole
+from agebench.util.locks import alone_in
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text())
 
@@ -152,8 +152,8 @@ def test_skipped_estimators_fit_the_schema_and_come_last(
             raise WeightsUnavailableError("nowhere")
         return Classes(reference)
 
-    monkeypatch.setattr("agebench.registry.load_estimator", load)
-    monkeypatch.setattr("agebench.bench.loading.require_registered", lambda *_: None)
+    monkeypatch.setattr("agebench.registry.plugins.load_estimator", load)
+    monkeypatch.setattr("agebench.harness.loading.require_registered", lambda *_: None)
     result = compare(
         ["away", "here"],
         dataset,

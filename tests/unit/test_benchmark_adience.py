@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.buckets import ADIENCE_CLASSES
 from agebench.datasets import adience
 from agebench.estimators.caffe_age_net import CaffeAgeNet
-from agebench.export.age_net import random_age_net
+from agebench.export.random_age_net import random_age_net
+from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.runtimes.caffe_model import write_mean
 from agebench.types import AgePrediction, Crops, CropSpec, Sample, ViewSpec
 from agebench.vision.images import read_image

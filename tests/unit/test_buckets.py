@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agebench.buckets import (
+from agebench.errors import UsageError
+from agebench.metrics.age_classes import (
     ADIENCE_CLASSES,
     YEARS_RULES,
     class_of_age,
@@ -21,7 +22,6 @@ from agebench.buckets import (
     top2_expectation,
     years_from_classes,
 )
-from agebench.errors import UsageError
 from agebench.types import AgeBins, Floats
 
 YEARS_1_TO_100 = AgeBins.single_years(1, 100)

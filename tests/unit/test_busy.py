@@ -9,8 +9,8 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from agebench.bench import busy
-from agebench.bench.busy import Busyness, Watch
+from agebench.timing import busy
+from agebench.timing.busy import Busyness, Watch
 
 
 class Times(NamedTuple):

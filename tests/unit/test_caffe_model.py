@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agebench.errors import AgebenchError, ModelError, UsageError, WeightsError
-from agebench.export.age_net import random_age_net, random_age_net_layers
+from agebench.export.random_age_net import random_age_net, random_age_net_layers
 from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
 from agebench.runtimes.caffe_model import (
     CaffeLayer,

@@ -8,8 +8,8 @@ import scoringrules
 from scipy import integrate
 from sklearn.metrics import log_loss
 
-from agebench.buckets import ADIENCE_CLASSES
-from agebench.calibration import (
+from agebench.metrics.age_classes import ADIENCE_CLASSES
+from agebench.metrics.calibration import (
     LEAST_PROBABILITY,
     LEVELS,
     central_interval,

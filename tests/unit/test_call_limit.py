@@ -15,16 +15,21 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench import call_limit
-from agebench.bench.accuracy import PassSettings, run_accuracy
-from agebench.call_limit import SECONDS_VARIABLE, NoAnswerError, limit_seconds, limited_by_default
 from agebench.cli.main import main
 from agebench.errors import UsageError
 from agebench.estimators.constant import Constant
-from agebench.foreign import foreign_code, found_faces
+from agebench.harness.accuracy import PassSettings, run_accuracy
 from agebench.protocols import DetectorSpec
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.types import AgePrediction, Crops, Face, Image, Sample
+from agebench.util import call_limit
+from agebench.util.call_limit import (
+    SECONDS_VARIABLE,
+    NoAnswerError,
+    limit_seconds,
+    limited_by_default,
+)
+from agebench.util.foreign_code import foreign_code, found_faces
 
 needs_timers = pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="timers of Unix")
 
@@ -62,7 +67,7 @@ class Silent(Constant):
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(SECONDS_VARIABLE, "0.2")
-    monkeypatch.setattr("agebench.call_limit._AGAIN_S", 0.2)
+    monkeypatch.setattr("agebench.util.call_limit._AGAIN_S", 0.2)
 
 
 @needs_timers
@@ -153,8 +158,8 @@ def test_native_code_that_does_not_come_back_ends_the_run() -> None:
     done = _run(
         "import ctypes, os\n"
         "os.environ['AGEBENCH_CALL_SECONDS'] = '0.2'\n"
-        "from agebench import call_limit\n"
-        "from agebench.foreign import foreign_code\n"
+        "from agebench.util import call_limit\n"
+        "from agebench.util.foreign_code import foreign_code\n"
         "call_limit.GRACE_S = 0.2\n"
         "lock, system = ctypes.create_string_buffer(64), ctypes.CDLL(None)\n"
         "with foreign_code('mine', 'predict'):\n"

@@ -13,10 +13,10 @@ from click.testing import CliRunner
 from onnx import TensorProto, helper
 
 from agebench import load_detector, load_estimator
-from agebench.bench.spec_check import _wrong as wrong_about
-from agebench.bench.spec_check import check_described
 from agebench.cli.check_spec import command
 from agebench.estimators.spec_checks import test_card as card_of
+from agebench.harness.spec_check import _wrong as wrong_about
+from agebench.harness.spec_check import check_described
 from agebench.protocols import Estimator, RuntimeInfo
 from agebench.types import AgePrediction, Crops
 from agebench.vision.images import read_image

@@ -14,17 +14,17 @@ import pytest
 from PIL import Image as PillowImage
 
 from agebench import load_estimator
-from agebench.bench.fitting import fit_years
-from agebench.bench.settings import CompareSettings
-from agebench.buckets import ADIENCE_CLASSES, fit_class_years, years_from_classes
-from agebench.class_years import ClassYears, read_class_years, require_training_part
 from agebench.cli import main
 from agebench.datasets.base import SampleList
-from agebench.datasets.protocols import build_split
-from agebench.datasets.splits import part
 from agebench.errors import AgebenchError, UsageError
-from agebench.export.age_net import random_age_net
+from agebench.export.random_age_net import random_age_net
+from agebench.fitting.class_years import fit_years
+from agebench.harness.settings import CompareSettings
+from agebench.metrics.age_classes import ADIENCE_CLASSES, fit_class_years, years_from_classes
+from agebench.metrics.class_years import ClassYears, read_class_years, require_training_part
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
+from agebench.splits.parts import part
+from agebench.splits.protocols import build_split
 from agebench.types import (
     AgeBins,
     AgePrediction,

@@ -18,25 +18,25 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agebench.bench.bench_faces import generated_face
-from agebench.bench.children import ask_child
-from agebench.bench.resources import Resources, measure_resources
-from agebench.bench.roofline import Peaks, floor_ms, measure_peaks
-from agebench.bench.speed import BenchSettings, bench
-from agebench.bench.speed_tables import print_bench
-from agebench.bench.threads import pinned
+from agebench.benchmark.resources import Resources, measure_resources
+from agebench.benchmark.speed import BenchSettings, bench
+from agebench.benchmark.tables import print_bench
 from agebench.cli.main import main
 from agebench.errors import AgebenchError, DeviceError
-from agebench.export.age_net import random_age_net
+from agebench.export.random_age_net import random_age_net
 from agebench.protocols import RuntimeInfo
-from agebench.registry import load_estimator
+from agebench.registry.plugins import load_estimator
 from agebench.runtimes.base import use_threads, wanted_threads, watch_models
+from agebench.runtimes.threads import pinned
+from agebench.timing.children import ask_child
+from agebench.timing.roofline import Peaks, floor_ms, measure_peaks
+from agebench.timing.sweep_faces import generated_face
 from agebench.types import Crops
 from agebench.vision.opencv import cv2
 
 
 def _schema() -> Any:
-    return json.loads((resources.files("agebench.bench") / "bench.schema.json").read_text())
+    return json.loads((resources.files("agebench.benchmark") / "bench.schema.json").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +238,7 @@ def test_cuda_where_there_is_none(
     def none(_device: str) -> tuple[str, ...]:
         raise DeviceError("--device cuda asks for a CUDA device, this machine has none")
 
-    monkeypatch.setattr("agebench.bench.speed.require_device", none)
+    monkeypatch.setattr("agebench.benchmark.speed.require_device", none)
     with pytest.raises(SystemExit) as exited:
         main(["bench", "constant", "--device", "cuda"])
     assert exited.value.code == 1

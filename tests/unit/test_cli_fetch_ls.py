@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from agebench import manifest, weights
 from agebench.cli import fetch, ls
 from agebench.cli.main import main
-from agebench.manifest import ManifestEntry, Need
-from agebench.registry import DATASETS, DETECTORS, ESTIMATORS, Plugin, list_plugins
+from agebench.modelfiles import manifest, weights
+from agebench.modelfiles.manifest import ManifestEntry, Need
+from agebench.registry.plugins import DATASETS, DETECTORS, ESTIMATORS, Plugin, list_plugins
 
 OTHER = Plugin(ESTIMATORS, "theirs", "their.mod:Net", "their-package", "2.1")
 PLUGINS = {

@@ -14,8 +14,8 @@ import pytest
 
 from agebench.cli import info
 from agebench.cli.main import main
-from agebench.manifest import load_manifest
-from agebench.registry import DETECTORS, Plugin
+from agebench.modelfiles.manifest import load_manifest
+from agebench.registry.plugins import DETECTORS, Plugin
 from agebench.runtimes.cuda_library import CudaDevices
 
 Capture = pytest.CaptureFixture[str]

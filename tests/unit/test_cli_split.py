@@ -13,10 +13,10 @@ from PIL import Image
 
 from agebench.cli import main
 from agebench.datasets.base import SampleList
-from agebench.datasets.split_files import read_split
-from agebench.datasets.split_warnings import warnings
-from agebench.datasets.splits import Split
 from agebench.protocols import DatasetSpec
+from agebench.splits.files import read_split
+from agebench.splits.parts import Split
+from agebench.splits.warnings import warnings
 from agebench.types import Sample
 
 COUNT = 40

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from agebench.datasets.comparability import Scored, comparable
+from agebench.harness.comparability import Scored, comparable
 
 BASE = Scored("utkface", "utkface-full", "test", "dex-estimated", "", "ab" * 32)
 

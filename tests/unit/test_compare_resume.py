@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench.columns import columns_of
-from agebench.bench.compare import compare
-from agebench.bench.picture_store import PART_FILE, PictureStore, open_part
-from agebench.bench.results import CompareResult
-from agebench.bench.settings import CompareSettings
 from agebench.errors import AgebenchError
+from agebench.harness.columns import columns_of
+from agebench.harness.compare import compare
+from agebench.harness.picture_store import PART_FILE, PictureStore, open_part
+from agebench.harness.results import CompareResult
+from agebench.harness.settings import CompareSettings
 
 PICTURES = 23
 BATCH = 5

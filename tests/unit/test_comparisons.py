@@ -9,16 +9,16 @@ import pytest
 from scipy.stats import permutation_test, ttest_rel
 from threadpoolctl import threadpool_info
 
-from agebench import comparisons
-from agebench.arrays import one_blas_thread
-from agebench.comparisons import (
+from agebench.metrics import paired_tests
+from agebench.metrics.intervals import mean_interval
+from agebench.metrics.paired_tests import (
     PairedComparison,
     compare_pairs,
     holm,
     sign_flip_p_values,
 )
-from agebench.intervals import mean_interval
 from agebench.types import Floats
+from agebench.util.arrays import one_blas_thread
 
 
 def _errors(n: int, columns: int = 2, seed: int = 0) -> Floats:
@@ -170,7 +170,7 @@ def test_swaps_are_counted_the_same_however_many_are_held_at_once(
 ) -> None:
     few, many = _errors(12, 3), _errors(40, 3)
     whole = [sign_flip_p_values(errors, permutations=5000) for errors in (few, many)]
-    monkeypatch.setattr(comparisons, "_FLIPS_AT_ONCE", 700)
+    monkeypatch.setattr(paired_tests, "_FLIPS_AT_ONCE", 700)
     assert np.array_equal(sign_flip_p_values(few, permutations=5000), whole[0])
     parts = sign_flip_p_values(many, permutations=5000)
     assert parts == pytest.approx(whole[1], abs=0.03)

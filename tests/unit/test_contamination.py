@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench.analysis import analyse
-from agebench.bench.compare import compare
-from agebench.bench.contamination import contaminated, contamination_of, why_contaminated
-from agebench.bench.settings import CompareSettings
 from agebench.datasets.base import SampleList
-from agebench.datasets.training_hashes import TrainingHashes
+from agebench.duplicates.training_hashes import TrainingHashes
+from agebench.harness.analysis import analyse
+from agebench.harness.compare import compare
+from agebench.harness.contamination import contaminated, contamination_of, why_contaminated
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import DatasetSpec, EstimatorSpec, RuntimeInfo
 from agebench.report.cautions import cautions
 from agebench.report.joining import join

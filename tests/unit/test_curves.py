@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agebench.errors import AgebenchError, UsageError
-from agebench.train.curves import draw_curves, read_curves, running_median
+from agebench.trainer.curves import draw_curves, read_curves, running_median
 
 STEPS = "step,round,loss,learning_rate\n"
 ROUNDS = "round,step,jump,val_mae,val_mae_ema,decision\n"

@@ -16,7 +16,7 @@ from agebench.datasets.csv_table import read_table
 from agebench.datasets.suffixes import is_picture
 from agebench.errors import DatasetError
 from agebench.protocols import Dataset, DatasetSpec
-from agebench.registry import convert_option
+from agebench.registry.plugins import convert_option
 from agebench.types import LabelKind, Sample
 
 STAMP = "20170116174525125"

@@ -13,7 +13,7 @@ from agebench.datasets.age_rules import AgeRule, parse_sum
 from agebench.datasets.name_pattern import parse_pattern
 from agebench.datasets.names import AgeLabel
 from agebench.errors import DatasetError, UsageError
-from agebench.registry import load_dataset
+from agebench.registry.plugins import load_dataset
 from agebench.types import Problem
 
 

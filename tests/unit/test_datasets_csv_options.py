@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 
 from agebench import compare
-from agebench.bench.settings import CompareSettings
 from agebench.datasets.csv_list import load
-from agebench.datasets.doctor import examine
+from agebench.doctor.diagnosis import examine
 from agebench.errors import DatasetError, UsageError
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import DetectorSpec
-from agebench.registry import load_dataset
+from agebench.registry.plugins import load_dataset
 from agebench.types import Face, Image, Sample
 from agebench.vision.choice import chosen_face
 
@@ -136,7 +136,7 @@ class Brightness:
     """An age from where the crop was cut: the left half of the picture is dark."""
 
     def __init__(self) -> None:
-        from agebench.registry import load_estimator
+        from agebench.registry.plugins import load_estimator
 
         self._spec = load_estimator("constant").spec
 

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from agebench.datasets import folders
 from agebench.datasets.imdb_wiki import age_in_name, load
 from agebench.errors import DatasetError
-from agebench.registry import load_dataset
+from agebench.registry.plugins import load_dataset
 
 NAMES = [
     "00/1_1899-05-10_1968.jpg",

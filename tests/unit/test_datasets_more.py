@@ -12,14 +12,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agebench.buckets import ADIENCE_CLASSES, nearest_class
 from agebench.datasets import adience, agfw, facial_age, fairface, kaggle_merged
 from agebench.datasets.base import ORIGIN, SampleList
 from agebench.datasets.listed import path_ending
 from agebench.datasets.names import AgeLabel
 from agebench.errors import DatasetError
+from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
 from agebench.protocols import Dataset
-from agebench.registry import list_plugins, load_dataset
+from agebench.registry.plugins import list_plugins, load_dataset
 from agebench.types import LABEL_KINDS, Problem
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs links and pipes")

@@ -10,14 +10,14 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from agebench.bench.frame_fit import fit_frame
 from agebench.cli.export_detector import darknet_of
 from agebench.cli.main import cli
 from agebench.detectors.spec_file import SpecFileDetector
 from agebench.errors import AgebenchError, DatasetError, ModelError, UsageError, WeightsError
 from agebench.export.detector_file import export_detector
+from agebench.fitting.frames import fit_frame
 from agebench.protocols import BoxToFrame, DetectorSpec
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.testing import check_detector
 from agebench.types import FIVE_POINTS, Face, Image, Sample
 

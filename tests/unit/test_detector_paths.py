@@ -10,12 +10,12 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agebench import weights
 from agebench.detectors import opencv_ssd, yolov8_face
 from agebench.detectors.haar import TO_FRAME, _cascade_file
 from agebench.errors import ModelError, UsageError
+from agebench.modelfiles import weights
 from agebench.protocols import BoxToFrame, RuntimeInfo
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.runtimes.base import ModelSource, Tensor
 from agebench.types import Image, WeightsFile
 

@@ -10,7 +10,6 @@ from typing import Any, Literal
 import numpy as np
 import pytest
 
-from agebench import weights
 from agebench.detectors import yoloface_500k as yoloface
 from agebench.detectors import yolov8_face as yolov8
 from agebench.detectors import yunet
@@ -30,8 +29,9 @@ from agebench.detectors.common import (
 )
 from agebench.detectors.haar import Haar
 from agebench.errors import ModelError, UsageError, WeightsError
+from agebench.modelfiles import weights
 from agebench.protocols import FaceDetector, RuntimeInfo
-from agebench.registry import load_detector
+from agebench.registry.plugins import load_detector
 from agebench.runtimes import ModelSource
 from agebench.runtimes.base import Tensor
 from agebench.types import Floats, Image, WeightsFile

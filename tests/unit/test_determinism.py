@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from agebench.manifest import bundled_dir
+from agebench.modelfiles.manifest import bundled_dir
 
 TOLERANCE_YEARS = 1e-3
 """Between numbers of threads and of faces per call, as docs/measuring.md has it."""

@@ -13,12 +13,9 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from agebench.bench import devices
-from agebench.bench.device_pass import run_timers, time_networks
-from agebench.bench.devices import load_on, reference_on, require_device
-from agebench.bench.resources import NetworkRuns
-from agebench.bench.roofline import measure_device_peaks
-from agebench.bench.sweep import Rounds
+from agebench.benchmark.device_pass import run_timers, time_networks
+from agebench.benchmark.resources import NetworkRuns
+from agebench.benchmark.sweep import Rounds
 from agebench.errors import DeviceError, ModelError, UsageError
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.cuda_library import (
@@ -30,6 +27,9 @@ from agebench.runtimes.cuda_library import (
 )
 from agebench.runtimes.device_timer import DeviceSample, OnnxTimer, onnx_timer
 from agebench.runtimes.onnx_runtime import OnnxRuntimeModel, open_session
+from agebench.timing import devices
+from agebench.timing.devices import load_on, reference_on, require_device
+from agebench.timing.roofline import measure_device_peaks
 
 
 class FakeCuda:

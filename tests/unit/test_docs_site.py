@@ -19,8 +19,8 @@ from markdown_it import MarkdownIt
 
 import agebench
 from agebench import load_estimator
-from agebench.manifest import bundled_dir
-from agebench.registry import DETECTORS, ESTIMATORS, list_plugins
+from agebench.modelfiles.manifest import bundled_dir
+from agebench.registry.plugins import DETECTORS, ESTIMATORS, list_plugins
 from agebench.types import FaceFrame, Image, ViewSpec
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import TEMPLATE_5, frame_from_points, frame_to_image

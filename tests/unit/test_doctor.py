@@ -15,8 +15,8 @@ from PIL import Image as PillowImage
 from agebench.cli.doctor import open_dataset, split_against
 from agebench.cli.main import main
 from agebench.datasets import folders
-from agebench.datasets.doctor import examine, shared_pictures, suspicious_ages
-from agebench.datasets.doctor_pictures import Tile, age_chart, contact_sheets
+from agebench.doctor.diagnosis import examine, shared_pictures, suspicious_ages
+from agebench.doctor.pictures import Tile, age_chart, contact_sheets
 from agebench.errors import DatasetError
 from agebench.types import Image, Sample
 from agebench.vision.opencv import cv2

@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agebench.datasets import duplicates, utkface
-from agebench.datasets.duplicates import (
+from agebench.datasets import utkface
+from agebench.duplicates import groups as duplicates
+from agebench.duplicates.groups import (
     DuplicateGroup,
     Fingerprint,
     find_duplicates,
@@ -20,10 +21,10 @@ from agebench.datasets.duplicates import (
     labels_conflict,
     near_links,
 )
-from agebench.datasets.near_search import CURRENT, FIRST, Criteria, NearPair
+from agebench.duplicates.near_search import CURRENT, FIRST, Criteria, NearPair
+from agebench.modelfiles.weights import cache_dir
 from agebench.types import Image, Sample
 from agebench.vision.opencv import cv2
-from agebench.weights import cache_dir
 
 
 def blobs(seed: int, size: int = 200) -> Image:

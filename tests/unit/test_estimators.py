@@ -9,7 +9,6 @@ import numpy.typing as npt
 import pytest
 
 from agebench import load_estimator
-from agebench.buckets import ADIENCE_CLASSES
 from agebench.errors import (
     AgebenchError,
     DatasetError,
@@ -28,7 +27,8 @@ from agebench.estimators.common import (
 )
 from agebench.estimators.constant import Constant
 from agebench.estimators.hse_mobilenet import HseMobileNet
-from agebench.export.age_net import random_age_net, random_age_net_layers
+from agebench.export.random_age_net import random_age_net, random_age_net_layers
+from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN
 from agebench.runtimes.base import Tensor

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agebench.bench.accuracy import PassSettings, run_accuracy
-from agebench.bench.bench_faces import real_faces
-from agebench.bench.frame_fit import fit_frame
-from agebench.bench.labelled_crops import cut_samples
-from agebench.bench.settings import CompareSettings
-from agebench.bench.spec_check import check_described
 from agebench.datasets.base import SampleList
 from agebench.errors import DatasetError, ImageError, RunEndsError, UsageError
 from agebench.estimators.constant import Constant
+from agebench.fitting.frames import fit_frame
+from agebench.fitting.labelled_crops import cut_samples
+from agebench.harness.accuracy import PassSettings, run_accuracy
+from agebench.harness.settings import CompareSettings
+from agebench.harness.spec_check import check_described
 from agebench.prediction.predictor import AgePredictor
 from agebench.protocols import DatasetSpec, DetectorSpec, no_progress
+from agebench.timing.sweep_faces import real_faces
 from agebench.types import FIVE_POINTS, CropSpec, Face, FaceFrame, Image, Sample, ViewSpec
 from agebench.vision import faces as faces_module
 from agebench.vision.faces import LeftOut, cut_faces, face_pictures, find_faces
@@ -136,19 +136,19 @@ def test_training_sees_the_same_faces_and_lists_the_others(
     samples: list[Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
-    from agebench.train import windows
+    from agebench.train import face_cache
 
-    real = windows.cut_window
+    real = face_cache.cut_window
 
-    def breaks(image_bgr: Image, frame: FaceFrame, *rest: object) -> windows.WindowedFace:
+    def breaks(image_bgr: Image, frame: FaceFrame, *rest: object) -> face_cache.WindowedFace:
         if frame.box_xyxy == SMALL:
             raise RuntimeError("too odd")
         return real(image_bgr, frame, *rest)  # type: ignore[arg-type]  # passed on as they come
 
-    monkeypatch.setattr(windows, "cut_window", breaks)
+    monkeypatch.setattr(face_cache, "cut_window", breaks)
     in_order = tuple(sorted(samples, key=lambda item: item.name))
     listed = SampleList(DatasetSpec("made-up", "apparent"), in_order, ())
-    gathered = windows.gather_faces(listed, TwoFaces(), SPEC, workers=0)
+    gathered = face_cache.gather_faces(listed, TwoFaces(), SPEC, workers=0)
     assert gathered.names == ("good",)
     assert {item.name: item.reason for item in gathered.problems} == {
         "none": "the detector found no face",
@@ -159,7 +159,7 @@ def test_training_sees_the_same_faces_and_lists_the_others(
         "text": "expected a picture, got no picture of a known format",
     }
     unlabelled = [replace(item, age_years=None) for item in in_order]
-    gathered = windows.gather_faces(replace(listed, samples=tuple(unlabelled)), TwoFaces(), SPEC)
+    gathered = face_cache.gather_faces(replace(listed, samples=tuple(unlabelled)), TwoFaces(), SPEC)
     assert {item.reason for item in gathered.problems if item.name != "text"} == {"it has no age"}
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agebench.errors import AgebenchError
-from agebench.files import (
+from agebench.util.files import (
     append_whole,
     gone_if_empty,
     make_folder,

@@ -14,16 +14,16 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench.accuracy import PassSettings, run_accuracy
 from agebench.cli.main import cli, main
 from agebench.errors import AgebenchError, ContractError, in_words
 from agebench.estimators.constant import Constant
-from agebench.foreign import foreign_code, found_faces
+from agebench.harness.accuracy import PassSettings, run_accuracy
 from agebench.prediction.lines import LineFile
 from agebench.prediction.predictor import AgePredictor
 from agebench.protocols import DetectorSpec, EstimatorSpec
-from agebench.registry import load_detector, named_estimator
+from agebench.registry.plugins import load_detector, named_estimator
 from agebench.types import AgePrediction, Crops, Face, Image, Sample
+from agebench.util.foreign_code import foreign_code, found_faces
 
 
 class Odd(BaseException):

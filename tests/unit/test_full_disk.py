@@ -24,10 +24,10 @@ from pathlib import Path
 
 import pytest
 
-from agebench.datasets.duplicates import fingerprints
+from agebench.duplicates.groups import fingerprints
 from agebench.errors import AgebenchError
-from agebench.manifest import bundled_dir
-from agebench.registry import load_estimator
+from agebench.modelfiles.manifest import bundled_dir
+from agebench.registry.plugins import load_estimator
 from agebench.testing import generated_picture
 from agebench.types import Sample
 from agebench.vision.images import decode_image
@@ -188,7 +188,7 @@ def tree(folder: Path) -> Files:
 
 FETCH = """
 import os
-from agebench import manifest
+from agebench.modelfiles import manifest
 known = manifest.parse_manifest(os.environ["TABLE"])
 manifest.load_manifest = lambda: known
 from agebench.cli import main

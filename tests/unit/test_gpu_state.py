@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from agebench.bench.speed_tables import gpu_lines
+from agebench.benchmark.tables import gpu_lines
 from agebench.errors import DeviceError
 from agebench.runtimes.gpu_state import FIELDS, GpuWatch, read_gpu
 from agebench.types import plain

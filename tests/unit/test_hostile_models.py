@@ -14,10 +14,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from agebench.class_years import read_class_years
 from agebench.cli.main import main
 from agebench.errors import AgebenchError
-from agebench.registry import load_dataset, load_detector, load_estimator
+from agebench.metrics.class_years import read_class_years
+from agebench.registry.plugins import load_dataset, load_detector, load_estimator
 from agebench.runtimes.base import MAX_MODEL_BYTES, ModelSource
 from agebench.runtimes.caffe_model import read_mean
 from agebench.runtimes.model_cost import _opencv_cost
@@ -218,7 +218,7 @@ def test_a_start_to_train_from(
 
 
 def test_training_hashes_beside_a_model(malicious: Callable[[str], Path], tmp_path: Path) -> None:
-    from agebench.datasets.training_hashes import find_hashes
+    from agebench.duplicates.training_hashes import find_hashes
 
     malicious("model.training-hashes.bin")
     _refused(lambda: find_hashes(tmp_path / "model.onnx"))

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from agebench.intervals import Interval, cluster_codes, mean_interval, people_in
+from agebench.metrics.intervals import Interval, cluster_codes, mean_interval, people_in
 from agebench.types import Floats
 
 

@@ -14,14 +14,14 @@ import pytest
 from PIL import Image as PillowImage
 
 import agebench
-from agebench.bench import kept_detections
-from agebench.bench.accuracy import PassSettings, run_accuracy
-from agebench.bench.compare import compare
-from agebench.bench.kept_detections import KeptDetections, KeptDetectionsError, detector_key
-from agebench.bench.settings import CompareSettings
 from agebench.datasets.base import SampleList
 from agebench.detectors.aligned import Aligned
 from agebench.estimators.constant import Constant
+from agebench.harness import kept_detections
+from agebench.harness.accuracy import PassSettings, run_accuracy
+from agebench.harness.compare import compare
+from agebench.harness.kept_detections import KeptDetections, KeptDetectionsError, detector_key
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import DatasetSpec, DetectorSpec
 from agebench.types import Face, Image, Sample
 
@@ -109,11 +109,12 @@ def test_whatever_code_finds_faces_decides_what_is_kept(
     deciding = (
         "detectors/common.py",
         "estimators/common.py",
-        "export/converted.py",
+        "conversion/converted.py",
+        "export/detector_file.py",
         "runtimes/cv2dnn.py",
         "vision/images.py",
     )
-    for place in (*deciding, "bench/compare.py"):
+    for place in (*deciding, "harness/compare.py"):
         (tmp_path / place).parent.mkdir(exist_ok=True)
         shutil.copy(package / place, tmp_path / place)
     for place in kept_detections.DETECTING:
@@ -129,7 +130,7 @@ def test_whatever_code_finds_faces_decides_what_is_kept(
         (tmp_path / place).write_text("# mended")
         keys.append(key())
     assert len(set(keys)) == 1 + len(deciding)
-    (tmp_path / "bench" / "compare.py").write_text("# mended")
+    (tmp_path / "harness" / "compare.py").write_text("# mended")
     assert key() == keys[-1]
     monkeypatch.undo()
     kept_detections.sources_sha256.cache_clear()

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from agebench import compare
-from agebench.bench import compare as compare_module
-from agebench.bench import loading, trial
-from agebench.bench.settings import CompareSettings
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness import compare as compare_module
+from agebench.harness import loading, trial
+from agebench.harness.settings import CompareSettings
 from agebench.runtimes.base import wanted_threads
 from agebench.vision.opencv import cv2
 

@@ -11,7 +11,7 @@ from typing import IO
 import pytest
 
 from agebench.errors import AgebenchError
-from agebench.locks import alone_in, lock_file
+from agebench.util.locks import alone_in, lock_file
 
 
 def test_a_locked_file_is_not_locked_again(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agebench import buckets
 from agebench.errors import UsageError
+from agebench.metrics import age_classes
 from agebench.types import AgeBins, Floats
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
@@ -312,9 +312,9 @@ def test_decoding_agrees_with_the_buckets() -> None:
     every = torch.cat([shares, ties])
     years = np.arange(BINS)
     assert decode(every, YEARS).numpy() == pytest.approx(
-        buckets.expectation(every.numpy(), years), abs=1e-9
+        age_classes.expectation(every.numpy(), years), abs=1e-9
     )
-    medians = buckets.median(every.numpy(), AgeBins.single_years(0, 116))
+    medians = age_classes.median(every.numpy(), AgeBins.single_years(0, 116))
     assert decode(every, YEARS, "median").numpy() == pytest.approx(medians, abs=1e-4)
     assert medians[-3:].tolist() == [20.0, 4.0, 116.0]
     # Ten times 0.05 add up to a little less than one half, and have reached it all the same.

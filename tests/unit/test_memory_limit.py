@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agebench import memory_limit
-from agebench.bench.sweep import check_memory
+from agebench.benchmark.sweep import check_memory
 from agebench.errors import UsageError
-from agebench.memory_limit import left_to_us
 from agebench.types import CropSpec, ViewSpec
+from agebench.util import memory_limit
+from agebench.util.memory_limit import left_to_us
 
 GB = 10**9
 

@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agebench import metrics
-from agebench.bench import results
-from agebench.bench.gates import FIGURES
-from agebench.buckets import ADIENCE_CLASSES, class_of_age
-from agebench.intervals import mean_interval
-from agebench.metrics import (
+from agebench.harness import results
+from agebench.harness.fail_if import FIGURES
+from agebench.metrics import age_errors
+from agebench.metrics.age_classes import ADIENCE_CLASSES, class_of_age
+from agebench.metrics.age_errors import (
     CS_YEARS,
     ClassAccuracy,
     DecadeError,
@@ -33,6 +32,7 @@ from agebench.metrics import (
     range_hit,
     summarise,
 )
+from agebench.metrics.intervals import mean_interval
 from agebench.report.rows_errors import RANKING_COLUMNS
 from agebench.types import plain
 
@@ -45,12 +45,12 @@ PREDICTED = [21.0, 27.0, 45.0, 39.0]
 
 
 def test_every_figure_by_hand() -> None:
-    assert metrics.signed_errors(TRUE, PREDICTED).tolist() == [1, -3, 5, -11]
-    assert metrics.absolute_errors(TRUE, PREDICTED).tolist() == [1, 3, 5, 11]
-    assert metrics.mae(TRUE, PREDICTED) == 5.0
-    assert metrics.rmse(TRUE, PREDICTED) == pytest.approx(math.sqrt((1 + 9 + 25 + 121) / 4))
-    assert metrics.median_absolute_error(TRUE, PREDICTED) == 4.0
-    assert metrics.signed_bias(TRUE, PREDICTED) == -2.0
+    assert age_errors.signed_errors(TRUE, PREDICTED).tolist() == [1, -3, 5, -11]
+    assert age_errors.absolute_errors(TRUE, PREDICTED).tolist() == [1, 3, 5, 11]
+    assert age_errors.mae(TRUE, PREDICTED) == 5.0
+    assert age_errors.rmse(TRUE, PREDICTED) == pytest.approx(math.sqrt((1 + 9 + 25 + 121) / 4))
+    assert age_errors.median_absolute_error(TRUE, PREDICTED) == 4.0
+    assert age_errors.signed_bias(TRUE, PREDICTED) == -2.0
 
 
 @pytest.mark.parametrize(
@@ -61,34 +61,36 @@ def test_cumulative_score_counts_an_error_of_exactly_k(years: float, share: floa
 
 
 def test_bias_is_positive_where_people_are_taken_for_older() -> None:
-    assert metrics.signed_bias([20], [30]) == 10.0
+    assert age_errors.signed_bias([20], [30]) == 10.0
 
 
 @given(PAIRS)
 def test_second_implementations_agree(pairs: list[tuple[float, float]]) -> None:
     true, predicted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     off = [abs(p - t) for t, p in pairs]
-    assert metrics.mae(true, predicted) == pytest.approx(statistics.fmean(off))
+    assert age_errors.mae(true, predicted) == pytest.approx(statistics.fmean(off))
     squares = statistics.fmean(error * error for error in off)
-    assert metrics.rmse(true, predicted) == pytest.approx(math.sqrt(squares))
-    assert metrics.median_absolute_error(true, predicted) == pytest.approx(statistics.median(off))
+    assert age_errors.rmse(true, predicted) == pytest.approx(math.sqrt(squares))
+    assert age_errors.median_absolute_error(true, predicted) == pytest.approx(
+        statistics.median(off)
+    )
     bias = statistics.fmean(predicted) - statistics.fmean(true)
-    assert metrics.signed_bias(true, predicted) == pytest.approx(bias, abs=1e-9)
+    assert age_errors.signed_bias(true, predicted) == pytest.approx(bias, abs=1e-9)
     assert cumulative_score(true, predicted, 5) == sum(e <= 5 for e in off) / len(off)
 
 
 @given(PAIRS)
 def test_what_must_hold_between_the_figures(pairs: list[tuple[float, float]]) -> None:
     true, predicted = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    error = metrics.mae(true, predicted)
-    assert error >= abs(metrics.signed_bias(true, predicted)) - 1e-9
-    assert metrics.rmse(true, predicted) >= error - 1e-9
+    error = age_errors.mae(true, predicted)
+    assert error >= abs(age_errors.signed_bias(true, predicted)) - 1e-9
+    assert age_errors.rmse(true, predicted) >= error - 1e-9
     scores = [cumulative_score(true, predicted, years) for years in (0, *CS_YEARS, 120)]
     assert scores == sorted(scores)
     assert scores[-1] == 1.0
     # Exchanging truth and prediction turns the bias round and leaves the error.
-    assert metrics.mae(predicted, true) == error
-    assert metrics.signed_bias(predicted, true) == -metrics.signed_bias(true, predicted)
+    assert age_errors.mae(predicted, true) == error
+    assert age_errors.signed_bias(predicted, true) == -age_errors.signed_bias(true, predicted)
 
 
 @settings(max_examples=30, deadline=None)
@@ -112,10 +114,10 @@ def test_a_summary_does_not_depend_on_the_order(
 @pytest.mark.parametrize(
     "figure",
     [
-        metrics.mae,
-        metrics.rmse,
-        metrics.median_absolute_error,
-        metrics.signed_bias,
+        age_errors.mae,
+        age_errors.rmse,
+        age_errors.median_absolute_error,
+        age_errors.signed_bias,
         lambda true, predicted: cumulative_score(true, predicted, 5),
     ],
 )
@@ -173,14 +175,14 @@ def test_decade_parts_make_up_the_whole() -> None:
     parts = mae_by_decade(true, predicted)
     assert sum(part.n for part in parts) == 500
     whole = sum(part.n * (part.mae_years or 0.0) for part in parts) / 500
-    assert whole == pytest.approx(metrics.mae(true, predicted))
+    assert whole == pytest.approx(age_errors.mae(true, predicted))
 
 
 def test_a_summary_bundles_what_the_functions_give() -> None:
     people = ["ann", "ann", "bob", None]
     summary = summarise(TRUE, PREDICTED, clusters=people)
     assert (summary.n, summary.mae_years, summary.bias_years) == (4, 5.0, -2.0)
-    assert summary.rmse_years == metrics.rmse(TRUE, PREDICTED)
+    assert summary.rmse_years == age_errors.rmse(TRUE, PREDICTED)
     assert summary.median_years == 4.0
     assert dict(summary.cs) == {1: 0.25, 3: 0.5, 5: 0.75, 10: 0.75}
     assert summary.mae_interval == mean_interval([1, 3, 5, 11], clusters=people)
@@ -363,8 +365,8 @@ def test_every_metric_is_a_field_of_the_summary_the_schema_and_the_page_about_it
     docs = Path(__file__).parents[2] / "docs" / "result-schema.md"
     schema = Path(results.__file__).with_name("result.schema.json").read_text("utf-8")
     errors = json.loads(schema)["$defs"]["errors"]["properties"]
-    summary = metrics.summarise(TRUE, PREDICTED)
-    for metric in metrics.METRICS:
+    summary = age_errors.summarise(TRUE, PREDICTED)
+    for metric in age_errors.METRICS:
         assert summary.figure(metric) == metric.compute(TRUE, PREDICTED)
         kind = "signed_years_or_null" if metric.signed else "years_or_null"
         assert errors[metric.key] == {"$ref": f"#/$defs/{kind}"}
@@ -377,8 +379,8 @@ def test_every_metric_is_a_field_of_the_summary_the_schema_and_the_page_about_it
 
 
 def test_the_names_of_metrics_are_told_apart_everywhere() -> None:
-    names = [metric.name for metric in metrics.METRICS]
+    names = [metric.name for metric in age_errors.METRICS]
     assert names[0] == "mae"
-    assert len(set(names)) == len({metric.key for metric in metrics.METRICS}) == len(names)
+    assert len(set(names)) == len({metric.key for metric in age_errors.METRICS}) == len(names)
     assert set(names) <= set(FIGURES)
     assert set(names) < set(RANKING_COLUMNS)

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from agebench.errors import ModelError
-from agebench.export.age_net import random_age_net
+from agebench.export.random_age_net import random_age_net
 from agebench.runtimes.age_net_layout import deploy_prototxt
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.model_cost import model_cost

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from agebench.datasets.near_candidates import (
+from agebench.duplicates.near_candidates import (
     EXACT_UP_TO,
     ORDERS,
     WINDOW,

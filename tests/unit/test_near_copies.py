@@ -17,19 +17,19 @@ import pytest
 from rich.console import Console
 
 from agebench import compare
-from agebench.bench import contamination, near_copies, results
-from agebench.bench.kept_detections import KeptDetections
-from agebench.bench.near_copies import NearCopies, NearCopyWatch
-from agebench.bench.records import ImageRecord
-from agebench.bench.settings import CompareSettings
 from agebench.datasets.base import SampleList
-from agebench.datasets.look_search import Match, Query
-from agebench.datasets.splits import Split
-from agebench.datasets.training_hashes import TrainingHashes
-from agebench.datasets.training_looks import LooksLike, looks_in
+from agebench.duplicates.look_search import Match, Query
+from agebench.duplicates.training_hashes import TrainingHashes
+from agebench.duplicates.training_looks import LooksLike, looks_in
 from agebench.errors import ImageError
+from agebench.harness import contamination, near_copies, results
+from agebench.harness.kept_detections import KeptDetections
+from agebench.harness.near_copies import NearCopies, NearCopyWatch
+from agebench.harness.records import ImageRecord
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec, no_progress
 from agebench.report.terminal_tables import print_result
+from agebench.splits.parts import Split
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
 from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2

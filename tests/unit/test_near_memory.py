@@ -7,9 +7,9 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from agebench.datasets import near_memory
-from agebench.datasets.near_candidates import PairBatch
-from agebench.datasets.near_memory import Refused, Unlike
+from agebench.duplicates import near_memory
+from agebench.duplicates.near_candidates import PairBatch
+from agebench.duplicates.near_memory import Refused, Unlike
 
 PICTURES = 40
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from agebench import manifest
+import agebench
+from agebench.modelfiles import manifest
 
 WHEEL_LIMIT_BYTES = 50_000_000
 """46 MB of weights, 1.5 MB of sample (0.4 MB in use) and the code, unpacked."""
@@ -38,9 +39,9 @@ def _agebench(
 
 def test_the_package_holds_all_that_is_not_code_and_stays_small() -> None:
     assert (manifest.bundled_dir() / "weights.toml").is_file()
-    package = Path(manifest.__file__).parent
+    package = Path(agebench.__file__).parent
     assert (package / "py.typed").is_file()
-    assert (package / "bench" / "result.schema.json").is_file()
+    assert (package / "harness" / "result.schema.json").is_file()
     folders = (package, manifest.bundled_dir())
     # Installed, the second lies in the first.
     files = {

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from agebench.bench.results import CompareResult, PictureCounts
+from agebench.harness.results import CompareResult, PictureCounts
 from agebench.report.terminal_tables import pair_table
 
 

@@ -224,7 +224,7 @@ def test_the_best_detector_at_hand_is_taken_and_said(
 
 def test_a_detector_asked_for_by_name_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
-        "agebench.registry.load_detector",
+        "agebench.registry.plugins.load_detector",
         _raising(WeightsUnavailableError("yunet.onnx can't be had")),
     )
     with pytest.raises(WeightsUnavailableError):

@@ -20,7 +20,6 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image as PillowImage
 
-from agebench import workers
 from agebench.cli.predict import command
 from agebench.errors import AgebenchError, UsageError
 from agebench.prediction import pool as pool_module
@@ -29,6 +28,7 @@ from agebench.prediction.run import PictureRun, PredictSettings
 from agebench.prediction.sources import find_sources
 from agebench.prediction.work import Plan, Task
 from agebench.testing import generated_picture
+from agebench.util import process_pool as workers
 
 FAST = ("--detector", "aligned", "--estimator", "constant years=41")
 PLAN = Plan(("constant years=41",), "aligned")

@@ -22,8 +22,6 @@ from PIL import Image as PillowImage
 
 from agebench.cli.prepare import command
 from agebench.datasets.base import SampleList
-from agebench.datasets.split_files import write_split
-from agebench.datasets.splits import Split
 from agebench.errors import AgebenchError, DatasetError, UsageError
 from agebench.prepare import pictures as pictures_module
 from agebench.prepare import run as run_module
@@ -32,6 +30,8 @@ from agebench.prepare.records import PictureRecord
 from agebench.prepare.run import prepare
 from agebench.prepare.settings import PrepareSettings
 from agebench.protocols import DatasetSpec, DetectorSpec
+from agebench.splits.files import write_split
+from agebench.splits.parts import Split
 from agebench.testing import generated_picture
 from agebench.types import Face, Image, Sample
 from agebench.vision.images import decode_image, read_image

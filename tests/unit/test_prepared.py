@@ -19,7 +19,7 @@ from agebench.errors import DatasetError, UsageError
 from agebench.prepare.run import prepare
 from agebench.prepare.settings import PrepareSettings
 from agebench.protocols import Dataset
-from agebench.registry import load_dataset, load_detector
+from agebench.registry.plugins import load_dataset, load_detector
 from agebench.types import Image
 from agebench.vision.crops import cut_crops
 from agebench.vision.faces import find_faces

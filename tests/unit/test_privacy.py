@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from agebench import weights
-from agebench.bench.environment import describe_call
 from agebench.cli.main import main
-from agebench.downloads import SourceError, _said, check_url, download, shown_url
-from agebench.places import without_home
+from agebench.harness.environment import describe_call
+from agebench.modelfiles import weights
+from agebench.modelfiles.downloads import SourceError, _said, check_url, download, shown_url
 from agebench.types import Sample
+from agebench.util.private_paths import without_home
 from agebench.vision.decoding import decode_sample
 
 SECRET = "s3cret"  # noqa: S105 - what must not be seen

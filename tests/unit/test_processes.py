@@ -14,7 +14,7 @@ import pytest
 
 import agebench
 from agebench.__main__ import leave_current_folder
-from agebench.bench import children
+from agebench.timing import children
 
 PACKAGE = Path(agebench.__file__).parent
 
@@ -22,7 +22,7 @@ HOSTILE = "open({mark!r}, 'a').write(__name__)\nraise SystemExit('foreign code')
 
 SCRIPT = """
 import os, sys
-from agebench.workers import Work, in_processes
+from agebench.util.process_pool import Work, in_processes
 
 def make():
     return lambda task: (task, "PYTHONSAFEPATH" in os.environ, "numpy" in sys.modules)
@@ -89,7 +89,7 @@ def test_every_interpreter_is_started_on_the_safe_path() -> None:
             if isinstance(node, ast.List) and "sys.executable" in map(ast.unparse, node.elts[:1]):
                 starts += 1
                 assert ast.unparse(node.elts[1]) == "'-P'", f"{file}: {ast.unparse(node)}"
-            if isinstance(node, (ast.Import, ast.ImportFrom)) and file.name != "workers.py":
+            if isinstance(node, (ast.Import, ast.ImportFrom)) and file.name != "process_pool.py":
                 names = [getattr(node, "module", "") or "", *(item.name for item in node.names)]
                 assert not set(names) & {*OTHER_INTERPRETERS, "ProcessPoolExecutor"}, file
     assert starts == 4  # the trial of a window is the fourth
@@ -107,7 +107,7 @@ child.wait()
 
 CHILD = """
 import ctypes, os, sys, time
-from agebench.processes import end_with_parent
+from agebench.util.child_processes import end_with_parent
 end_with_parent(int(sys.argv[1]), {watch}, tied={tied})
 print("ready", flush=True)
 {busy}

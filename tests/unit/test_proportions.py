@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from agebench.proportions import effective_trials, share_interval, wilson_interval
+from agebench.metrics.proportions import effective_trials, share_interval, wilson_interval
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])

@@ -11,8 +11,12 @@ from pathlib import Path
 import pytest
 
 from agebench.datasets.base import SampleList
-from agebench.datasets.near_search import CURRENT, FIRST
-from agebench.datasets.protocols import (
+from agebench.duplicates.near_search import CURRENT, FIRST
+from agebench.errors import DatasetError, UsageError
+from agebench.protocols import DatasetSpec
+from agebench.registry.plugins import load_dataset
+from agebench.splits.parts import check_split, part, sizes, unit_interval
+from agebench.splits.protocols import (
     PROTOCOLS,
     PictureFacts,
     build_split,
@@ -20,10 +24,6 @@ from agebench.datasets.protocols import (
     make_split,
     read_facts,
 )
-from agebench.datasets.splits import check_split, part, sizes, unit_interval
-from agebench.errors import DatasetError, UsageError
-from agebench.protocols import DatasetSpec
-from agebench.registry import load_dataset
 from agebench.types import Sample
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agebench.comparisons import holm
+from agebench.metrics.paired_tests import holm
 from agebench.types import plain
 from tests.unit.scripts import load_script
 

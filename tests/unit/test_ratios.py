@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from agebench.bench.ratios import (
+from agebench.metrics.intervals import Interval
+from agebench.timing.ratios import (
     BLOCKS,
     Comparison,
     Control,
@@ -19,7 +20,6 @@ from agebench.bench.ratios import (
     ratio_interval,
     statement_level,
 )
-from agebench.intervals import Interval
 from agebench.types import Floats
 
 QUIET = Control("a", 1, 1.0, Interval(0.99, 1.01), ())

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 
 from agebench.cli.main import main
-from agebench.export.age_net import random_age_net
-from agebench.manifest import load_manifest
-from agebench.registry import load_dataset
+from agebench.export.random_age_net import random_age_net
+from agebench.modelfiles.manifest import load_manifest
+from agebench.registry.plugins import load_dataset
 from agebench.types import Image
 from tests.unit.test_spec_file import save_network
 

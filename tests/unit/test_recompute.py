@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench.compare import compare
-from agebench.bench.settings import CompareSettings
-from agebench.buckets import ADIENCE_CLASSES
 from agebench.datasets.base import SampleList
-from agebench.datasets.training_hashes import TrainingHashes
+from agebench.duplicates.training_hashes import TrainingHashes
+from agebench.harness.compare import compare
+from agebench.harness.settings import CompareSettings
+from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
 from tests.unit.scripts import load_script

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import pytest
 
-from agebench import registry
 from agebench.datasets.base import SampleList
 from agebench.errors import (
     AgebenchError,
@@ -20,7 +19,8 @@ from agebench.errors import (
     WeightsUnavailableError,
 )
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
-from agebench.registry import (
+from agebench.registry import plugins
+from agebench.registry.plugins import (
     DATASETS,
     DETECTORS,
     ESTIMATORS,
@@ -126,7 +126,7 @@ def _fake_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
             for name, target in ENTRIES[group].items()
         ]
 
-    monkeypatch.setattr(registry, "entry_points", entry_points)
+    monkeypatch.setattr(plugins, "entry_points", entry_points)
 
 
 def _made(reference: str, **options: Any) -> dict[str, Any]:
@@ -157,7 +157,7 @@ def test_own_plugins_win_over_others_of_the_name(monkeypatch: pytest.MonkeyPatch
 
     for order in (("agebench", "theirs"), ("theirs", "agebench")):
         entries = [Entry(package) for package in order]
-        monkeypatch.setattr(registry, "entry_points", lambda group, found=entries: found)
+        monkeypatch.setattr(plugins, "entry_points", lambda group, found=entries: found)
         assert [plugin.package for plugin in list_plugins(ESTIMATORS)] == ["agebench"]
         assert _made("fake")["label"] == "agebench"
 
@@ -285,7 +285,7 @@ def test_whoever_lacks_a_detectors_file_is_told_of_one_without(
     def unavailable(*_arguments: Any) -> None:
         raise WeightsUnavailableError("fake.onnx can't be had")
 
-    monkeypatch.setattr(registry, "_load", unavailable)
+    monkeypatch.setattr(plugins, "_load", unavailable)
     with pytest.raises(WeightsUnavailableError, match=r"had\nThe detector 'haar' needs no file"):
         load_detector("fake")
 

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from agebench.errors import AgebenchError
-from agebench.files import read_whole
 from agebench.prediction.sources import find_sources
-from agebench.registry import load_estimator
-from agebench.regular import open_regular, read_regular
+from agebench.registry.plugins import load_estimator
+from agebench.util.files import read_whole
+from agebench.util.regular_files import open_regular, read_regular
 from agebench.vision.images import read_image
 from agebench.vision.video import VideoSource
 

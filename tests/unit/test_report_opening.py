@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agebench.bench.analysis import analyse
+from agebench.harness.analysis import analyse
 from agebench.report import page
 from agebench.report.facts import citations
 from agebench.report.figures import drawn

@@ -12,8 +12,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agebench.bench import results as bench_results
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness import results as bench_results
 from agebench.report import page, reading
 from agebench.report.joining import join
 from agebench.report.reading import read_result

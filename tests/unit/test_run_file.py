@@ -13,7 +13,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from agebench.bench import results
+from agebench.harness import results
 from agebench.report import page
 from agebench.report.joining import join
 from agebench.report.reading import read_result

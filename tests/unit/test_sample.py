@@ -17,14 +17,14 @@ import numpy.typing as npt
 import pytest
 
 from agebench import load_dataset, load_detector
-from agebench.bench import defaults
-from agebench.bench.defaults import choose_detector
 from agebench.cli.main import main
 from agebench.datasets import sample as sample_module
 from agebench.datasets.names import parse_utkface
 from agebench.errors import DatasetError, UsageError
-from agebench.manifest import bundled_dir
+from agebench.modelfiles.manifest import bundled_dir
 from agebench.protocols import DatasetSpec
+from agebench.registry import defaults
+from agebench.registry.defaults import choose_detector
 from agebench.types import Floats, Problem
 from agebench.vision.choice import chosen_face
 from agebench.vision.images import read_image

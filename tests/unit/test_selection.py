@@ -16,17 +16,17 @@ from PIL import Image as PillowImage
 from rich.console import Console
 
 from agebench import compare
-from agebench.bench import results
-from agebench.bench.selection import scored_on
-from agebench.bench.settings import CompareSettings
 from agebench.datasets.base import SampleList
-from agebench.datasets.comparability import comparable
-from agebench.datasets.protocols import build_split
-from agebench.datasets.split_files import write_split
-from agebench.datasets.training_hashes import TrainingHashes
+from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.errors import AgebenchError, ContractError, DatasetError, UsageError
+from agebench.harness import results
+from agebench.harness.comparability import comparable
+from agebench.harness.selection import scored_on
+from agebench.harness.settings import CompareSettings
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.report.terminal_tables import print_result
+from agebench.splits.files import write_split
+from agebench.splits.protocols import build_split
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text())

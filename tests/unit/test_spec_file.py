@@ -12,8 +12,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from agebench import load_estimator
-from agebench.bench.fitting import fit_years
-from agebench.bench.settings import CompareSettings
 from agebench.errors import (
     AgebenchError,
     DeviceError,
@@ -23,7 +21,9 @@ from agebench.errors import (
 )
 from agebench.estimators.spec_file import SpecFileEstimator
 from agebench.estimators.spec_schema import file_beside
-from agebench.export.age_net import random_age_net
+from agebench.export.random_age_net import random_age_net
+from agebench.fitting.class_years import fit_years
+from agebench.harness.settings import CompareSettings
 from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
 from agebench.testing import check_estimator
 from agebench.types import AgeBins, Crops, FaceFrame, Image

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from agebench.datasets.base import SampleList
-from agebench.datasets.split_align import align
-from agebench.datasets.split_files import read_split, write_split
-from agebench.datasets.splits import Split, check_split
 from agebench.errors import AgebenchError, DatasetError, UsageError
 from agebench.protocols import DatasetSpec
+from agebench.splits.align import align
+from agebench.splits.files import read_split, write_split
+from agebench.splits.parts import Split, check_split
 from agebench.types import Problem, Sample
 
 STAMP = "20170116174525125.jpg.chip.jpg"

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from agebench.datasets.base import SampleList
-from agebench.datasets.splits import (
+from agebench.errors import DatasetError, UsageError
+from agebench.protocols import DatasetSpec
+from agebench.splits.parts import (
     Split,
     check_split,
     decade_of,
@@ -20,8 +22,6 @@ from agebench.datasets.splits import (
     sizes,
     unit_interval,
 )
-from agebench.errors import DatasetError, UsageError
-from agebench.protocols import DatasetSpec
 from agebench.types import Problem, Sample
 
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from agebench.bench.stage_seconds import StageSeconds
+from agebench.timing.stage_seconds import StageSeconds
 
 
 def test_a_stage_inside_another_counts_as_itself_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from agebench.bench.environment import describe_environment
-from agebench.bench.results import RESULT_FILE
 from agebench.errors import AgebenchError
+from agebench.harness.environment import describe_environment
+from agebench.harness.results import RESULT_FILE
 from agebench.protocols import DetectorSpec, no_progress
 from agebench.report.reading import read_result
 from agebench.suite import cells, loaded, timing_run

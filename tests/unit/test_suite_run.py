@@ -13,12 +13,12 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from agebench.bench.loading import Contender
-from agebench.bench.results import RESULT_FILE
 from agebench.cli.suite import command
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness.loading import Contender
+from agebench.harness.results import RESULT_FILE
 from agebench.protocols import Estimator
-from agebench.registry import load_estimator
+from agebench.registry.plugins import load_estimator
 from agebench.report.joining import join
 from agebench.report.reading import read_result
 from agebench.suite import loaded

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from agebench.bench.results import RESULT_FILE
-from agebench.bench.stage_seconds import STAGES
 from agebench.cli.suite import command
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness.results import RESULT_FILE
 from agebench.suite.leaderboard import make_leaderboard
 from agebench.suite.plan import read_plan
 from agebench.suite.run import RunOptions
 from agebench.suite.spent import SPENT_FILE, spent_by_set, total, write_spent
+from agebench.timing.stage_seconds import STAGES
 from tests.unit.suite_boards import made_suite
 
 

@@ -9,12 +9,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from agebench.bench import sweep
-from agebench.bench.bench_faces import FaceSource, generated_face, real_faces
-from agebench.bench.latency import StageTimes, turns
-from agebench.bench.sweep import BatchTimes, Rounds, Runner, is_stable, run_sweep, warm_up
+from agebench.benchmark import sweep
+from agebench.benchmark.sweep import BatchTimes, Rounds, Runner, is_stable, run_sweep, warm_up
 from agebench.errors import AgebenchError, ContractError, DatasetError, ModelError, UsageError
 from agebench.protocols import EstimatorSpec
+from agebench.timing.latency import StageTimes, turns
+from agebench.timing.sweep_faces import FaceSource, generated_face, real_faces
 from agebench.types import AgePrediction, Crops, CropSpec, ViewSpec
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from agebench.bench.analysis import analyse
-from agebench.bench.results import CompareResult, PictureCounts
+from agebench.harness.analysis import analyse
+from agebench.harness.results import CompareResult, PictureCounts
 from agebench.report.joining import Joined, join
 from agebench.report.reading import read_result
 from agebench.report.terminal_ranking import in_the_middle, ranking_lines
@@ -81,10 +81,10 @@ def test_names_are_shortened_to_what_there_is(room: int) -> None:
 def test_classes_of_an_estimator_without_any_are_adiences(make_result: Make) -> None:
     from rich.console import Console
 
-    from agebench.bench.loading import Contender
-    from agebench.bench.results import EstimatorResult
-    from agebench.bench.scores import Score
-    from agebench.metrics import summarise
+    from agebench.harness.loading import Contender
+    from agebench.harness.results import EstimatorResult
+    from agebench.harness.scores import Score
+    from agebench.metrics.age_errors import summarise
     from agebench.report.terminal_tables import share_table
 
     errors = summarise(AGES, AGES + 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.cli.tightness import told
+from agebench.cli.process_limits import told
 from agebench.errors import AgebenchError
 
 if sys.platform == "win32":
@@ -85,7 +85,7 @@ def test_consoles_of_any_encoding(encoding: str) -> None:
 
 def test_only_what_lacks_memory_is_laid_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(MemoryError(), "full") == "full"
-    monkeypatch.setattr("agebench.cli.tightness._allowed_bytes", lambda: 600_000_000)
+    monkeypatch.setattr("agebench.cli.process_limits._allowed_bytes", lambda: 600_000_000)
     limited = "limited to 600 MB (ulimit -v), which is too little here: raise it (what failed: it)"
     assert told(AgebenchError("it"), "it") == "it"
     for short in (MemoryError(), ImportError("x.so: failed to map segment"), OSError(12, "no")):

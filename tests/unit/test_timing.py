@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from agebench.bench.busy import Busyness
-from agebench.bench.latency import Latency, StageTimes
-from agebench.bench.speed_tables import busy_lines, faster_lines
-from agebench.bench.timing import busyness_json, compare_times
+from agebench.benchmark.tables import busy_lines, faster_lines
+from agebench.timing.busy import Busyness
+from agebench.timing.latency import Latency, StageTimes
+from agebench.timing.pairs import busyness_json, compare_times
 
 FREE = Busyness((0.1, 0.1, 0.1), (0.4, 0.2, 0.1), 0.05, 2, 2)
 BUSY = Busyness((3.0, 2.0, 1.0), (3.5, 2.5, 1.0), 1.4, 2, 2)

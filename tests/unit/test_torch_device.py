@@ -172,8 +172,8 @@ def test_what_is_said_of_the_run_and_its_rows_do_not_get_in_each_others_way(
 def test_a_gpu_that_is_not_here_is_one_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from agebench.bench import devices
     from agebench.runtimes.cuda_library import CudaDevices
+    from agebench.timing import devices
     from benchmarks.gpu import main
 
     monkeypatch.setattr(devices, "find_devices", lambda: CudaDevices((), "no driver"))

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from agebench.errors import DeviceError, ModelError, UsageError
-from agebench.export.age_file import AgeFile, generated
-from agebench.registry import load_estimator
+from agebench.registry.plugins import load_estimator
+from agebench.runtimes.age_file import AgeFile, generated
 from agebench.runtimes.base import ModelSource, use_threads, use_threads_for_good
 from agebench.runtimes.opening import open_model
 

@@ -25,9 +25,9 @@ from agebench.train.checkpoint import (  # noqa: E402
     require_fit,
 )
 from agebench.train.loop import LAST_FILE  # noqa: E402
-from agebench.train.run_folder import alone_in  # noqa: E402
 from agebench.train.settings import TrainSettings, read_settings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
+from agebench.trainer.run_folder import alone_in  # noqa: E402
 
 SETTINGS = read_settings(None, ["bootstrap.groups=[20, 40]", "augment.filters.jpeg=0.5"])
 

@@ -340,7 +340,7 @@ def test_torchrun_with_two_processes_gives_the_loss_curve_of_one(
 
 def test_a_batch_that_can_not_be_shared_is_refused() -> None:
     from agebench.errors import UsageError
-    from agebench.train.world import World
+    from agebench.train.distributed import World
 
     assert [World(rank, 4, torch.device("cpu")).share(8) for rank in (0, 3)] == [
         slice(0, 2),

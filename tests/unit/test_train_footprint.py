@@ -10,12 +10,12 @@ import pytest
 pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 import torch
 
-from agebench import memory_limit
 from agebench.errors import AgebenchError
-from agebench.train import footprint
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
 from agebench.train.settings import TrainSettings, read_settings, settings_from
+from agebench.trainer import footprint
+from agebench.util import memory_limit
 
 RECIPES = sorted((Path(__file__).parents[2] / "pretrained").glob("[cm]*.toml"))
 

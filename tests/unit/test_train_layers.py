@@ -14,7 +14,6 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
-from agebench.train.draws import Draws  # noqa: E402 - only where torch is there
 from agebench.train.layers import (  # noqa: E402
     BatchNorm,
     BlurPool,
@@ -22,6 +21,7 @@ from agebench.train.layers import (  # noqa: E402
     DropPath,
     SqueezeExcitation,
 )
+from agebench.train.rng import Draws  # noqa: E402 - only where torch is there
 
 CHILD = """
 import sys

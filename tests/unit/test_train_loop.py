@@ -24,6 +24,8 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 
 from agebench.train import loop  # noqa: E402 - only where torch is there
 from agebench.train.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
+from agebench.train.distributed import World  # noqa: E402
+from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
 from agebench.train.mixup import mixed  # noqa: E402
 from agebench.train.model import MultiCropResNet  # noqa: E402
@@ -33,9 +35,7 @@ from agebench.train.run_state import RunState  # noqa: E402
 from agebench.train.schedule import crop_scale, rate_factor, stage_of  # noqa: E402
 from agebench.train.settings import OptimSettings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
-from agebench.train.windows import TrainingFaces  # noqa: E402
-from agebench.train.world import World  # noqa: E402
-from agebench.training_pictures import Pictures  # noqa: E402
+from agebench.trainer.pictures import Pictures  # noqa: E402
 
 ALONE = World(0, 1, torch.device("cpu"))
 EACH_STEP = "checkpoint_minutes=0"
@@ -266,7 +266,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(
     def full(*_given: Any, **_named: Any) -> Any:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(f"agebench.files.os.{call}", full)
+    monkeypatch.setattr(f"agebench.util.files.os.{call}", full)
     with pytest.raises(AgebenchError, match="No space left on device") as error:
         trainer.run()
     assert "\n" not in str(error.value)
@@ -530,9 +530,9 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from agebench.train.loop import Trainer
-from agebench.training_pictures import Pictures
+from agebench.trainer.pictures import Pictures
 from agebench.train.settings import read_settings
-from agebench.train.world import World, leave_world
+from agebench.train.distributed import World, leave_world
 
 rank, size, out, file, *overrides = sys.argv[1:]
 rank, size = int(rank), int(size)

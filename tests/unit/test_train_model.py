@@ -14,7 +14,6 @@ from agebench.vision.opencv import cv2
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
 from agebench.train.coral import CoralHead  # noqa: E402 - only where torch is there
-from agebench.train.draws import Draws  # noqa: E402
 from agebench.train.model import SCALE, Colours, MultiCropResNet, withhold  # noqa: E402
 from agebench.train.model_settings import (  # noqa: E402
     ModelSettings,
@@ -22,6 +21,7 @@ from agebench.train.model_settings import (  # noqa: E402
     ViewSettings,
 )
 from agebench.train.resnet import Trunk  # noqa: E402
+from agebench.train.rng import Draws  # noqa: E402
 
 TINY = TrunkSettings(depth=10, width=4)
 FACES = 5

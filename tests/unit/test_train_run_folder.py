@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from agebench.cli import main
-from agebench.datasets.training_hashes import (
+from agebench.duplicates.training_hashes import (
     RUN_HASHES,
     TrainingHashes,
     read_training_hashes,
@@ -22,12 +22,12 @@ from agebench.errors import AgebenchError
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
-from agebench import training  # noqa: E402 - only where torch is there
 from agebench.cli.train_progress import TerminalWatcher  # noqa: E402
-from agebench.locks import LOCK_FILE  # noqa: E402
 from agebench.train.checkpoint import read_checkpoint  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
-from agebench.train.run_folder import LEFT_OUT_FILE, alone_in  # noqa: E402
+from agebench.trainer import run as training  # noqa: E402 - only where torch is there
+from agebench.trainer.run_folder import LEFT_OUT_FILE, alone_in  # noqa: E402
+from agebench.util.locks import LOCK_FILE  # noqa: E402
 
 
 @pytest.fixture
@@ -273,7 +273,7 @@ def test_a_batch_that_can_not_be_shared_is_refused_before_pictures_are_read(
 ) -> None:
     from contextlib import nullcontext
 
-    from agebench.train.world import World
+    from agebench.train.distributed import World
 
     three = World(0, 3, torch.device("cpu"))
     monkeypatch.setattr(training, "join_world", lambda _device: nullcontext(three))

@@ -15,21 +15,21 @@ import numpy as np
 import pytest
 
 from agebench.cli import main
-from agebench.datasets.training_hashes import RUN_HASHES, read_training_hashes
+from agebench.duplicates.training_hashes import RUN_HASHES, read_training_hashes
 from agebench.errors import AgebenchError, UsageError
 from agebench.train.settings import TrainSettings, read_settings
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
 from agebench.export.multi_crop import checkpoint_candidate  # noqa: E402
-from agebench.registry import load_estimator  # noqa: E402
+from agebench.registry.plugins import load_estimator  # noqa: E402
 from agebench.train.batches import Batches  # noqa: E402 - only where torch is there
-from agebench.train.joined import join_faces  # noqa: E402
+from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.losses import LOSSES, LossSettings, Targets, distillation  # noqa: E402
-from agebench.train.run_folder import LEFT_OUT_FILE  # noqa: E402
-from agebench.train.teacher import read_answers, with_answers, write_answers  # noqa: E402
-from agebench.train.windows import TrainingFaces  # noqa: E402
-from agebench.training_pictures import Pictures  # noqa: E402
+from agebench.trainer.joined import join_faces  # noqa: E402
+from agebench.trainer.pictures import Pictures  # noqa: E402
+from agebench.trainer.run_folder import LEFT_OUT_FILE  # noqa: E402
+from agebench.trainer.teacher import read_answers, with_answers, write_answers  # noqa: E402
 
 YEARS = torch.arange(0, 117).float()
 

@@ -36,7 +36,7 @@ from agebench.train.augment_settings import (  # noqa: E402
     no_augmentation,
 )
 from agebench.train.batches import Batches, plain_views, prefetched, scaled  # noqa: E402
-from agebench.train.windows import TrainingFaces, cut_window, gather_faces, padded  # noqa: E402
+from agebench.train.face_cache import TrainingFaces, cut_window, gather_faces, padded  # noqa: E402
 
 CPU = torch.device("cpu")
 SPEC = DetectorSpec("made-up", FIVE_POINTS)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from agebench.datasets.training_hashes import (
+from agebench.duplicates.training_hashes import (
     KnowsItsTraining,
     TrainingHashes,
     find_hashes,

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agebench.datasets.look_search import Query
-from agebench.datasets.training_hashes import TrainingHashes, find_hashes, hashes_beside
-from agebench.datasets.training_looks import MAGIC, looks_file
+from agebench.duplicates.look_search import Query
+from agebench.duplicates.training_hashes import TrainingHashes, find_hashes, hashes_beside
+from agebench.duplicates.training_looks import MAGIC, looks_file
 from agebench.errors import AgebenchError
-from agebench.manifest import bundled_dir
+from agebench.modelfiles.manifest import bundled_dir
 from agebench.types import Image, Sample
 from agebench.vision import looks
 from agebench.vision.images import encode_png

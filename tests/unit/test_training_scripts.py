@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 pytest.importorskip("rich", reason="the scripts show bars")
 
-from agebench.datasets.training_hashes import TrainingHashes
+from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.types import FaceFrame, Sample
 from tests.unit.scripts import load_script
 

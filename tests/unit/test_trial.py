@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.bench import children, trial
-from agebench.bench.children import ChildDiedError
 from agebench.cli.main import main
 from agebench.errors import AgebenchError, UsageError
-from agebench.registry import DETECTORS
+from agebench.harness import trial
+from agebench.registry.plugins import DETECTORS
+from agebench.timing import children
+from agebench.timing.children import ChildDiedError
 
 DIES = "trial of it crashed (SIGSEGV), exit code -11"
 

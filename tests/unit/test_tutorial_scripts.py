@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agebench.buckets import ADIENCE_CLASSES
 from agebench.estimators.caffe_age_net import CaffeAgeNet
-from agebench.export.age_net import random_age_net
+from agebench.export.random_age_net import random_age_net
+from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.protocols import BoxToFrame
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN, INPUT_NAME, OUTPUT_NAME
 from agebench.runtimes.caffe_model import write_mean

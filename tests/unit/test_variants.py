@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from agebench.bench.settings import CompareSettings
 from agebench.errors import UsageError
+from agebench.harness.settings import CompareSettings
 from agebench.types import CropSpec, FaceFrame, Image, ViewSpec
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import FRAME_ASPECT, TEMPLATE_5, frame_from_points, frame_to_image

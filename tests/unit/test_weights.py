@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from agebench import downloads, manifest, weights
 from agebench.errors import UsageError, WeightsError, WeightsUnavailableError
-from agebench.manifest import ManifestEntry, Need, parse_manifest
-from agebench.weights import describe, is_here, resolve
+from agebench.modelfiles import downloads, manifest, weights
+from agebench.modelfiles.manifest import ManifestEntry, Need, parse_manifest
+from agebench.modelfiles.weights import describe, is_here, resolve
 
 NAME = "net.onnx"
 PAYLOAD = random.Random(0).randbytes(200_001)
@@ -608,7 +608,7 @@ def test_nothing_is_shown_without_a_terminal(
 
 FETCH_IN_A_PROCESS = """
 import sys
-from agebench import manifest, weights
+from agebench.modelfiles import manifest, weights
 entry = manifest.ManifestEntry(sys.argv[1], int(sys.argv[2]), sys.argv[3], "MIT", "", (), (sys.argv[4],))
 manifest.load_manifest = lambda: {entry.file: entry}
 print(weights.resolve(entry.file).origin)

@@ -16,11 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from agebench import manifest, weights, wheels
-from agebench.downloads import CacheFolderError, SourceError
 from agebench.errors import WeightsError, WeightsUnavailableError
-from agebench.manifest import ManifestEntry, Need, WheelMember
-from agebench.weights import resolve
+from agebench.modelfiles import manifest, weights, wheels
+from agebench.modelfiles.downloads import CacheFolderError, SourceError
+from agebench.modelfiles.manifest import ManifestEntry, Need, WheelMember
+from agebench.modelfiles.weights import resolve
 
 NAME = "net.onnx"
 SECOND = "net.txt"
@@ -137,8 +137,8 @@ def test_two_processes_at_once(tmp_path: Path, cache: Path) -> None:
     write_wheel(tmp_path / "wheels", MEMBERS)
     carrier = entry_of()
     script = (
-        "from agebench import manifest, weights\n"
-        "from agebench.manifest import ManifestEntry, Need, WheelMember\n"
+        "from agebench.modelfiles import manifest, weights\n"
+        "from agebench.modelfiles.manifest import ManifestEntry, Need, WheelMember\n"
         f"entry = {carrier!r}\n"
         "manifest.load_manifest = lambda: {entry.file: entry}\n"
         "print(weights.resolve(entry.file).origin)\n"
@@ -360,7 +360,7 @@ def test_what_a_killed_run_left_goes_once_its_pip_is_gone(
     )
     script = (
         "from pathlib import Path\nfrom agebench import wheels\n"
-        "from agebench.manifest import WheelMember\n"
+        "from agebench.modelfiles.manifest import WheelMember\n"
         f"wheels._PIP = {wheels._PIP!r}\n"
         f"wheels.Wheelhouse(Path({str(cache)!r})).wheel({entry_of().wheel!r})\n"
     )

@@ -13,16 +13,16 @@ import pytest
 
 from agebench import load_estimator
 from agebench.cli.ls import rows
+from agebench.conversion.face_api import face_api_model, read_tfjs
+from agebench.conversion.keras_file import keras_model, read_keras
+from agebench.conversion.mxnet_model import mxnet_model, read_params
 from agebench.errors import ModelError, UsageError
 from agebench.estimators.spec_schema import read_spec
 from agebench.estimators.zoo import zoo_file
-from agebench.export.face_api import face_api_model, read_tfjs
-from agebench.export.keras_file import keras_model, read_keras
-from agebench.export.mxnet_model import mxnet_model, read_params
-from agebench.manifest import bundled_dir, load_manifest
+from agebench.modelfiles.manifest import bundled_dir, load_manifest
+from agebench.modelfiles.weights import is_here
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.opening import open_model
-from agebench.weights import is_here
 
 NAMES = sorted(path.stem for path in (bundled_dir() / "zoo").glob("*.toml"))
 RUNTIMES = ("onnxruntime", "cv2dnn")

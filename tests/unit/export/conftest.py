@@ -10,11 +10,11 @@ import numpy as np
 import onnx
 import pytest
 
+from agebench.conversion.graph import Graph
 from agebench.export.candidate import Candidate
 from agebench.export.decoding import add_age
-from agebench.export.graph import Graph
-from agebench.export.metadata import PRESENT, PROBABILITIES, FileSpec, FileView, SourceFile
 from agebench.export.writing import serialise
+from agebench.runtimes.onnx_metadata import PRESENT, PROBABILITIES, FileSpec, FileView, SourceFile
 from agebench.types import Crops, Floats
 
 BIN_YEARS = (5.0, 20.0, 60.0)

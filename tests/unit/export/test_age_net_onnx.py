@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from agebench import load_estimator
-from agebench.datasets.training_hashes import TrainingHashes, find_hashes, hashes_beside
+from agebench.conversion.age_net_onnx import age_net_core, layout_of
+from agebench.conversion.converted import converted_age_net
+from agebench.duplicates.training_hashes import TrainingHashes, find_hashes, hashes_beside
 from agebench.errors import ModelError, UsageError
-from agebench.export.age_file import generated
-from agebench.export.age_net import random_age_net, random_age_net_layers
 from agebench.export.age_net_candidate import age_net_candidate
-from agebench.export.age_net_onnx import age_net_core, layout_of
-from agebench.export.converted import converted_age_net
+from agebench.export.random_age_net import random_age_net, random_age_net_layers
 from agebench.export.writing import export, report_beside
 from agebench.protocols import EstimatorSpec
+from agebench.runtimes.age_file import generated
 from agebench.runtimes.age_net_layout import MICRO, PUBLISHED, Widths, deploy_prototxt
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.caffe_model import CaffeLayer, read_caffemodel, write_caffemodel

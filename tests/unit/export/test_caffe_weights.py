@@ -14,8 +14,8 @@ from agebench import load_estimator
 from agebench.cli import main
 from agebench.errors import ModelError, UsageError
 from agebench.export import caffe_weights
-from agebench.export.age_net import random_age_net, random_age_net_layers
 from agebench.export.caffe_weights import convert, difference, read_tensors
+from agebench.export.random_age_net import random_age_net, random_age_net_layers
 from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.caffe_model import CaffeLayer, read_caffemodel, write_caffemodel

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from agebench.cli import main
-from agebench.export.age_file import AgeFile
-from agebench.export.age_net import random_age_net
+from agebench.export.random_age_net import random_age_net
+from agebench.runtimes.age_file import AgeFile
 
 
 def run(*arguments: str | Path) -> int:

@@ -1,4 +1,4 @@
-"""Decoding inside the graph is that of `agebench.buckets`, under both runtimes."""
+"""Decoding inside the graph is that of `agebench.metrics.age_classes`, under both runtimes."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agebench.buckets import expectation, median, years_from_classes
+from agebench.conversion.graph import Graph
 from agebench.errors import UsageError
 from agebench.export.decoding import add_age, decode_rule
-from agebench.export.graph import Graph
 from agebench.export.half import halve
-from agebench.export.metadata import AGE, PROBABILITIES
+from agebench.metrics.age_classes import expectation, median, years_from_classes
 from agebench.runtimes.base import ModelSource
+from agebench.runtimes.onnx_metadata import AGE, PROBABILITIES
 from agebench.runtimes.opening import open_model
 from agebench.types import AgeBins, Floats
 

@@ -9,7 +9,7 @@ import pytest
 
 from agebench.errors import ModelError
 from agebench.export.candidate import Candidate
-from agebench.export.metadata import (
+from agebench.runtimes.onnx_metadata import (
     FileSpec,
     FileView,
     from_properties,

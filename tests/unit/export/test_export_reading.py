@@ -14,8 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agebench import load_estimator
 from agebench.errors import AgebenchError, ModelError, WeightsError
-from agebench.export import reading
-from agebench.export.reading import read_age_file, read_onnx
+from agebench.runtimes import onnx_reading
+from agebench.runtimes.onnx_reading import read_age_file, read_onnx
 
 MakeFile = Callable[..., Path]
 Change = Callable[[onnx.ModelProto], object]
@@ -174,7 +174,7 @@ def test_files_that_can_not_be_read(tmp_path: Path, make_file: MakeFile) -> None
         read_onnx(tmp_path)
     with pytest.raises(WeightsError, match="expected at most 100"):
         read_onnx(make_file(), max_bytes=100)
-    assert reading.MAX_FILE_BYTES == 1 << 30
+    assert onnx_reading.MAX_FILE_BYTES == 1 << 30
 
 
 def test_a_graph_that_contradicts_its_bins_is_refused(make_file: MakeFile) -> None:

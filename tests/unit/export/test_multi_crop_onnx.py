@@ -12,9 +12,9 @@ torch = pytest.importorskip("torch")
 
 from agebench import load_estimator  # noqa: E402 - torch first
 from agebench.errors import ModelError, UsageError  # noqa: E402
-from agebench.export.age_file import generated  # noqa: E402
 from agebench.export.multi_crop import About, multi_crop_candidate  # noqa: E402
 from agebench.export.writing import export  # noqa: E402
+from agebench.runtimes.age_file import generated  # noqa: E402
 from agebench.testing import check_estimator  # noqa: E402
 from agebench.train.coral import CoralHead  # noqa: E402
 from agebench.train.inference import mirror_partners  # noqa: E402

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from agebench.errors import ModelError
-from agebench.export.age_file import AgeFile, generated
 from agebench.export.candidate import Candidate
 from agebench.export.parity import BATCHES, Tolerance, variants
 from agebench.export.writing import export
+from agebench.runtimes.age_file import AgeFile, generated
 from agebench.types import Crops
 
 

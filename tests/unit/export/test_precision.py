@@ -10,11 +10,11 @@ from onnx import TensorProto
 
 from agebench import load_estimator
 from agebench.errors import ModelError, UsageError
-from agebench.export.age_file import generated
 from agebench.export.candidate import Candidate
 from agebench.export.half import halve
 from agebench.export.precision import kept_nodes, price_of, to_float16, to_int8
 from agebench.export.writing import export
+from agebench.runtimes.age_file import generated
 
 
 @pytest.fixture(scope="module")

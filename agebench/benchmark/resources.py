@@ -1,0 +1,176 @@
+"""What an estimator takes besides time: memory, parameters, operations, bytes on disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.protocols import RuntimeInfo
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.model_cost import ModelCost, model_cost
+from agebench.timing.children import ask_child
+from agebench.timing.roofline import Peaks, floor_ms
+
+INPUT_BYTES = 4
+"""An input number is a float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one estimator takes.
+
+    Attributes:
+        rss_before_bytes: peak memory of the process with everything imported and no model loaded.
+        peak_rss_bytes: peak memory by batch size, the smaller batches run before the larger.
+        device_bytes: what the device's memory grew by; None on the CPU.
+        parameters, macs_per_face: of all its networks, for one face; None where unknown, and 0 for
+            an estimator without a network.
+        weight_bytes: of the parameters as they are computed with.
+        input_bytes_per_face: of the networks' inputs.
+        file_bytes: of the model files.
+        network_batch: by batch size the most inputs that the network was given at once.
+        methods: how the figures came about, one text per network.
+    """
+
+    rss_before_bytes: int
+    peak_rss_bytes: Mapping[int, int]
+    device_bytes: int | None
+    parameters: int | None
+    macs_per_face: int | None
+    weight_bytes: int | None
+    input_bytes_per_face: int
+    file_bytes: int
+    network_batch: Mapping[int, int]
+    methods: tuple[str, ...]
+
+    def floor_ms(self, batch: int, peaks: Peaks) -> float | None:
+        """Return the least time of a call; None where the operations are not known.
+
+        Weights count once, inputs once per face; what lies between the layers counts nothing,
+        since it may stay in the processor's caches.
+        """
+        if self.macs_per_face is None or self.weight_bytes is None:
+            return None
+        moved = self.weight_bytes + batch * self.input_bytes_per_face
+        return floor_ms(batch * self.macs_per_face, moved, peaks) if moved else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "rss_before_bytes": self.rss_before_bytes,
+            "peak_rss_bytes": {str(key): value for key, value in self.peak_rss_bytes.items()},
+            "device_bytes": self.device_bytes,
+            "parameters": self.parameters,
+            "macs_per_face": self.macs_per_face,
+            "weight_bytes": self.weight_bytes,
+            "input_bytes_per_face": self.input_bytes_per_face,
+            "file_bytes": self.file_bytes,
+            "network_batch": {str(key): value for key, value in self.network_batch.items()},
+            "methods": list(self.methods),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkRuns:
+    """A network of an estimator, and what it was run on.
+
+    Attributes:
+        source: its files.
+        runtime: what ran it.
+        runs: by batch size the shapes of the inputs of each run.
+    """
+
+    source: ModelSource
+    runtime: str
+    runs: Mapping[int, Sequence[Mapping[str, tuple[int, ...]]]]
+
+
+def measure_resources(
+    reference: str,
+    runtime: RuntimeInfo,
+    *,
+    device: str | None,
+    batches: Sequence[int],
+    threads: int,
+) -> tuple[Resources, list[NetworkRuns]]:
+    """Run an estimator alone in a child process and read its model files.
+
+    Args:
+        reference: of the estimator.
+        runtime: what runs it, as its spec says.
+        device: "cpu", "cuda", or None for what the reference says.
+        batches: batch sizes.
+        threads: for the child.
+
+    Raises:
+        AgebenchError: it fails.
+    """
+    order = {
+        "reference": reference,
+        "device": device,
+        "memory_of": runtime.device,
+        "batches": list(batches),
+    }
+    answer = ask_child("resources", order, threads=threads)
+    networks = _networks(answer)
+    costs = [_cost_of_face(item) for item in networks]
+    # A network that did not come through `open_model` is one that nothing is known of.
+    unknown = runtime.runtime != "python" and not networks
+    resources = Resources(
+        rss_before_bytes=answer["rss_before_bytes"],
+        peak_rss_bytes={batch: answer["peak_rss_bytes"][str(batch)] for batch in batches},
+        device_bytes=answer["device_bytes"],
+        parameters=None if unknown else sum(cost.parameters for cost in costs),
+        macs_per_face=None if unknown else _total([cost.macs for cost in costs]),
+        weight_bytes=None if unknown else sum(cost.weight_bytes for cost in costs),
+        input_bytes_per_face=sum(map(_input_bytes, networks)),
+        file_bytes=sum(path.stat().st_size for path in {item.source.path for item in networks}),
+        network_batch={batch: _largest(networks, batch) for batch in batches} if networks else {},
+        methods=("unknown: its network is not opened through agebench",)
+        if unknown
+        else tuple(cost.method for cost in costs),
+    )
+    return resources, networks
+
+
+def _networks(answer: Mapping[str, Any]) -> list[NetworkRuns]:
+    found = []
+    for index, (model, runtime) in enumerate(
+        zip(answer["models"], answer["runtimes"], strict=True)
+    ):
+        source = ModelSource(model["kind"], Path(model["path"]), config=model["config"])
+        runs = {
+            int(batch): [
+                {name: tuple(shape) for name, shape in run.items()} for run in by_model[index]
+            ]
+            for batch, by_model in answer["runs"].items()
+        }
+        found.append(NetworkRuns(source, runtime, runs))
+    return found
+
+
+def _cost_of_face(network: NetworkRuns) -> ModelCost:
+    """Cost of what the network is run on for one face, which may be several runs."""
+    costs = [model_cost(network.source, shapes) for shapes in network.runs[1]]
+    if not costs:
+        return ModelCost(0, 0, 0, "not run")
+    total = _total([cost.macs for cost in costs])
+    return ModelCost(costs[0].parameters, costs[0].weight_bytes, total, costs[0].method)
+
+
+def _total(numbers: Sequence[int | None]) -> int | None:
+    known = [number for number in numbers if number is not None]
+    return sum(known) if len(known) == len(numbers) else None
+
+
+def _input_bytes(network: NetworkRuns) -> int:
+    shapes = [shape for run in network.runs[1] for shape in run.values()]
+    return INPUT_BYTES * sum(map(math.prod, shapes))
+
+
+def _largest(networks: Sequence[NetworkRuns], batch: int) -> int:
+    shapes = [shape for item in networks for run in item.runs[batch] for shape in run.values()]
+    return max((shape[0] for shape in shapes), default=0)

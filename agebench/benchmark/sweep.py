@@ -1,0 +1,317 @@
+"""The batch sweep: contenders take turns, every sample is kept, warm-up is not counted.
+
+The rounds at a batch size are cut into blocks, and each block begins with models loaded anew: where
+a model's memory happens to lie makes two copies of one file differ by a few per cent for as long as
+they live, and one load of each would pass that off as the model's.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import psutil
+
+from agebench.errors import AgebenchError, ContractError, UsageError
+from agebench.protocols import Estimator, ProgressStep, no_progress
+from agebench.timing.busy import Busyness, Watch
+from agebench.timing.latency import StageTimes, turns
+from agebench.timing.ratios import BLOCKS, block_sizes
+from agebench.timing.sweep_faces import FaceSource
+from agebench.types import CropSpec
+from agebench.util.foreign_code import foreign_code
+from agebench.util.memory_limit import left_to_us
+
+WARM_UP_LEAST, WARM_UP_MOST = 4, 20
+WARM_UP_WINDOW = 3
+WARM_UP_TOLERANCE = 0.05
+"""Warm-up ends when the median of the last `WARM_UP_WINDOW` runs is within this share of that of
+the runs one before, or after `WARM_UP_MOST`."""
+
+SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 24, 1000
+"""Bounds on the rounds where a time is given: enough to say something, few enough to keep all."""
+
+_BYTES_PER_PIXEL = 3 + 3 * 4 * 2
+"""A crop's pixel: three bytes, the same as float32, and once more inside the runtime."""
+_BYTES_PER_FACE = 4096
+"""A prediction, its distribution and the loose ends."""
+_MEMORY_SHARE = 0.8
+
+
+@dataclass(frozen=True, slots=True)
+class BatchTimes:
+    """One estimator at one batch size; all milliseconds are per call, not per face.
+
+    Attributes:
+        batch: faces per call.
+        warmup_ms: the runs before the first counted one.
+        crop: cutting the faces out of decoded pictures.
+        infer: from crops to ages: `Estimator.predict`.
+        block_rounds: rounds in each block, in their order.
+    """
+
+    batch: int
+    warmup_ms: tuple[float, ...]
+    crop: StageTimes
+    infer: StageTimes
+    block_rounds: tuple[int, ...]
+
+    @property
+    def total(self) -> StageTimes:
+        """Crop and infer together, round by round."""
+        pairs = zip(self.crop.samples_ms, self.infer.samples_ms, strict=True)
+        return StageTimes(tuple(crop + infer for crop, infer in pairs))
+
+    @property
+    def faces_per_s(self) -> float:
+        """Faces of all rounds over the time that they took together."""
+        samples = self.total.samples_ms
+        return 1e3 * self.batch * len(samples) / sum(samples)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all samples and their summary, as what JSON can hold."""
+        return {
+            "batch": self.batch,
+            **self.total.to_json(),
+            "faces_per_s": self.faces_per_s,
+            "stages": {"crop": self.crop.to_json(), "infer": self.infer.to_json()},
+            "warmup_ms": list(self.warmup_ms),
+            "block_rounds": list(self.block_rounds),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often everything is run.
+
+    Attributes:
+        repeats: exactly so many rounds; None to go by time.
+        seconds: per contender and batch size, with at least `SECONDS_LEAST_ROUNDS` rounds and at
+            most `MOST_ROUNDS`; not looked at where `repeats` is given.
+    """
+
+    repeats: int | None = None
+    seconds: float = 5.0
+
+    @property
+    def blocks(self) -> int:
+        """Into how many blocks they are cut."""
+        return BLOCKS if self.repeats is None else len(block_sizes(self.repeats))
+
+    def go_on(self, block: int, done: int, elapsed_s: float, contenders: int) -> bool:
+        """Tell if there is to be another round in this block, after `done` in `elapsed_s`."""
+        if self.repeats is not None:
+            return done < block_sizes(self.repeats)[block]
+        if done < SECONDS_LEAST_ROUNDS // BLOCKS:
+            return True
+        return done < MOST_ROUNDS // BLOCKS and elapsed_s < self.seconds * contenders / BLOCKS
+
+
+def needed_bytes(spec: CropSpec, batch: int) -> int:
+    """Return about how much memory a call with `batch` faces takes, model and picture apart."""
+    pixels = sum(view.size_hw[0] * view.size_hw[1] for view in spec.views.values())
+    return batch * (pixels * _BYTES_PER_PIXEL + _BYTES_PER_FACE)
+
+
+def check_memory(name: str, spec: CropSpec, batch: int) -> None:
+    """Refuse a batch that can't fit before the system kills the process.
+
+    Raises:
+        UsageError: says how much is needed and how much is free.
+    """
+    needed, free = needed_bytes(spec, batch), left_to_us(psutil.virtual_memory().available)
+    if needed > _MEMORY_SHARE * free:
+        raise UsageError(
+            f"batch {batch} of {name} needs about {needed / 1e9:,.1f} GB of memory, "
+            f"{free / 1e9:,.1f} GB are free: give smaller batch sizes"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Runner:
+    """One contender: what is timed.
+
+    Attributes:
+        name: in the result.
+        estimator: what is asked.
+        load: makes it anew; None for one that can't be.
+    """
+
+    name: str
+    estimator: Estimator
+    load: Callable[[], Estimator] | None = None
+
+    def again(self) -> Runner:
+        """Return the same contender, with its model loaded anew where it can be."""
+        return self if self.load is None else replace(self, estimator=self.load())
+
+    def run(self, faces: FaceSource, batch: int) -> tuple[float, float]:
+        """Cut and predict once; return the milliseconds of both.
+
+        Raises:
+            AgebenchError: it fails; names the estimator and the batch size.
+        """
+        try:
+            begin = time.perf_counter()
+            crops = faces.cut(self.estimator.spec.crop, batch)
+            cut = time.perf_counter()
+            with foreign_code(self.estimator, "predict"):
+                answers = self.estimator.predict(crops)
+                end = time.perf_counter()
+        except AgebenchError as error:
+            raise type(error)(f"{self.name} at batch {batch}: {error}") from error
+        except MemoryError as error:
+            raise AgebenchError(
+                f"{self.name} at batch {batch}: the memory is full: give smaller batch sizes"
+            ) from error
+        except Exception as error:  # a stranger's estimator may fail in any way
+            raise AgebenchError(
+                f"{self.name} at batch {batch}: {type(error).__name__}: {error}"
+            ) from error
+        if len(answers) != batch:
+            raise ContractError(
+                f"{self.name}: expected {batch} predictions for {batch} faces, got {len(answers)}"
+            )
+        return (cut - begin) * 1e3, (end - cut) * 1e3
+
+    def total_ms(self, faces: FaceSource, batch: int) -> float:
+        """Cut and predict once; return the milliseconds of both together."""
+        return sum(self.run(faces, batch))
+
+
+def is_stable(times_ms: Sequence[float]) -> bool:
+    """Tell if the last runs took about as long as those one before.
+
+    >>> is_stable([90.0, 10.0, 10.1, 10.0])
+    True
+    >>> is_stable([90.0, 50.0, 30.0, 20.0])
+    False
+    """
+    if len(times_ms) < max(WARM_UP_LEAST, WARM_UP_WINDOW + 1):
+        return False
+    now = statistics.median(times_ms[-WARM_UP_WINDOW:])
+    before = statistics.median(times_ms[-WARM_UP_WINDOW - 1 : -1])
+    return abs(now - before) <= WARM_UP_TOLERANCE * before
+
+
+def warm_up(run: Callable[[], float]) -> tuple[float, ...]:
+    """Run until the times are stable, `WARM_UP_MOST` times at most; return them all.
+
+    Each shape needs its own: libraries allocate buffers and choose kernels for each.
+    """
+    times: list[float] = []
+    while len(times) < WARM_UP_MOST and not is_stable(times):
+        times.append(run())
+    return tuple(times)
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """The times of all contenders.
+
+    Attributes:
+        times: per contender one entry per batch size, in the order given.
+        control: the same of the first contender's second copy; empty with a single contender, of
+            whom nothing is compared.
+        busyness: what else ran meanwhile.
+    """
+
+    times: tuple[tuple[BatchTimes, ...], ...]
+    control: tuple[BatchTimes, ...]
+    busyness: Busyness
+
+
+def run_sweep(
+    runners: Sequence[Runner],
+    faces: FaceSource,
+    batches: Sequence[int],
+    rounds: Rounds,
+    progress: ProgressStep = no_progress,
+    *,
+    threads: int = 1,
+) -> Sweep:
+    """Time all runners at all batch sizes, and the first of several twice.
+
+    In each round every runner runs once, in an order that is balanced (`turns`), so that drift of
+    the machine's speed hits all alike.
+
+    Args:
+        runners: the contenders.
+        faces: what they are shown.
+        batches: faces per call.
+        rounds: how often.
+        progress: called as the sweep goes on.
+        threads: that the contenders were allowed; the machine is busy if others leave fewer.
+
+    Raises:
+        UsageError: a batch does not fit into memory; nothing has run yet.
+        AgebenchError: a runner fails.
+    """
+    for batch in batches:
+        for runner in runners:
+            check_memory(runner.name, runner.estimator.spec.crop, batch)
+    everybody = [*runners, runners[0].again()] if len(runners) > 1 else list(runners)
+    found: list[list[BatchTimes]] = [[] for _ in everybody]
+    watch = Watch(threads)
+    for done, batch in enumerate(batches):
+        progress("batch sizes", done, len(batches))
+        for times, own in zip(_one_batch(everybody, faces, batch, rounds), found, strict=True):
+            own.append(times)
+    progress("batch sizes", len(batches), len(batches))
+    frozen = tuple(tuple(times) for times in found)
+    return Sweep(frozen[: len(runners)], (*frozen[len(runners) :], ())[0], watch.stop())
+
+
+class _Laps:
+    """Collects the times of one contender at one batch size."""
+
+    def __init__(self) -> None:
+        self.warm: list[float] = []
+        self.crop: list[float] = []
+        self.infer: list[float] = []
+
+
+def _one_batch(
+    runners: Sequence[Runner], faces: FaceSource, batch: int, rounds: Rounds
+) -> list[BatchTimes]:
+    laps = [_Laps() for _ in runners]
+    sizes: list[int] = []
+    for block in range(rounds.blocks):
+        fresh = [runner.again() if block else runner for runner in runners]
+        for runner, own in zip(fresh, laps, strict=True):
+            own.warm += warm_up(partial(runner.total_ms, faces, batch))
+        sizes.append(_one_block(fresh, faces, batch, rounds, block, sum(sizes), laps))
+    return [
+        BatchTimes(
+            batch,
+            tuple(own.warm),
+            StageTimes(tuple(own.crop)),
+            StageTimes(tuple(own.infer)),
+            tuple(sizes),
+        )
+        for own in laps
+    ]
+
+
+def _one_block(
+    runners: Sequence[Runner],
+    faces: FaceSource,
+    batch: int,
+    rounds: Rounds,
+    block: int,
+    before: int,
+    laps: Sequence[_Laps],
+) -> int:
+    """Run the rounds of a block, `before` of them having been run; return how many there were."""
+    start, done = time.monotonic(), 0
+    while rounds.go_on(block, done, time.monotonic() - start, len(runners)):
+        for index in turns(before + done, len(runners)):
+            crop_ms, infer_ms = runners[index].run(faces, batch)
+            laps[index].crop.append(crop_ms)
+            laps[index].infer.append(infer_ms)
+        done += 1
+    return done

@@ -1,0 +1,257 @@
+"""A bench result for the terminal; rounding happens here and nowhere before."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from agebench.benchmark.speed import BenchEntry, BenchResult
+from agebench.errors import inert
+from agebench.harness.loading import reads_back_its_runtime
+from agebench.timing.latency import StageTimes
+from agebench.timing.ratios import LEVEL, Comparison, Control
+
+_COLUMNS = ("batch", "p50", "p90", "p99", "crop", "infer", "faces/s", "floor", "x floor", "n")
+
+
+def three(value: float | None) -> str:
+    """Return a number with three significant digits at least, without exponent.
+
+    >>> [three(value) for value in (0.01234, 1.2345, 123.45, 1234.5, None)]
+    ['0.0123', '1.23', '123', '1234', '-']
+    """
+    if value is None:
+        return "-"
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """Return a large number in thousands, millions or milliards of a unit.
+
+    >>> amount(11_415_048), amount(709e6, "MAC"), amount(None), amount(12)
+    ('11.4 M', '709 MMAC', 'unknown', '12.0')
+    """
+    if value is None:
+        return "unknown"
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{three(value / factor)} {letter}{unit}"
+    return f"{three(value)} {unit}".rstrip()
+
+
+def sweep_table(entry: BenchEntry) -> Table:
+    """One estimator's times per call by batch size."""
+    table = Table(header_style="bold", padding=(0, 1, 0, 0), box=None)
+    for column in _COLUMNS:
+        table.add_column(column, justify="right", no_wrap=True)
+    for times in entry.sweep:
+        floor, infer = entry.floor_ms(times.batch), times.infer.percentile(50)
+        total = times.total
+        table.add_row(
+            str(times.batch),
+            *(three(total.percentile(percent)) for percent in (50, 90, 99)),
+            three(times.crop.percentile(50)),
+            three(infer),
+            three(times.faces_per_s),
+            three(floor),
+            three(infer / floor) if floor and infer is not None else "-",
+            str(len(total.samples_ms)),
+        )
+    return table
+
+
+def facts(entry: BenchEntry) -> list[str]:
+    """What one estimator takes besides time, in lines."""
+    taken, runtime = entry.resources, entry.runner.estimator.spec.runtime.runtime
+    batch = max(taken.peak_rss_bytes)
+    network = (
+        f"{amount(taken.parameters)} parameters, {amount(taken.macs_per_face, 'MAC')} per face, "
+        f"files {amount(taken.file_bytes, 'B')}"
+    )
+    lines = [
+        "no network" if runtime == "python" else network,
+        f"peak memory {amount(taken.peak_rss_bytes[batch], 'B')} at batch {batch}, "
+        f"{amount(taken.rss_before_bytes, 'B')} of it before the model was loaded",
+    ]
+    if taken.device_bytes is not None:
+        lines.append(f"device memory {amount(taken.device_bytes, 'B')}")
+    smaller = {size: most for size, most in taken.network_batch.items() if 0 < most < size}
+    if smaller:
+        first = min(smaller)
+        lines.append(f"the network itself gets at most {smaller[first]} inputs at once")
+    lines += [method for method in taken.methods if method.startswith("unknown")]
+    if entry.cold_start is not None:
+        lines.append(_cold_start_line(entry.cold_start))
+    return lines + _device_lines(entry)
+
+
+def _cold_start_line(stages: Mapping[str, StageTimes]) -> str:
+    medians = {stage: three(times.percentile(50)) for stage, times in stages.items()}
+    return (
+        f"cold start {medians['total']} ms: process {medians['process']} + import "
+        f"{medians['import']} + load {medians['load']} + first call {medians['first']} "
+        f"(second {medians['second']}); medians of {len(stages['total'].samples_ms)}"
+    )
+
+
+def _device_lines(entry: BenchEntry) -> list[str]:
+    lines = []
+    for times, stages in zip(entry.sweep, entry.device_stages, strict=False):
+        if stages is not None:
+            parts = ", ".join(
+                f"{name.replace('_', ' ')} {three(part.percentile(50))}"
+                for name, part in stages.items()
+            )
+            lines.append(f"network alone at batch {times.batch}, p50 in ms: {parts}")
+    return lines
+
+
+def sentence(item: Comparison) -> str:
+    """Say who is faster, or that no difference was shown.
+
+    >>> sentence(Comparison(4, "a", "b", 2.0, None, "no verdict", "too few rounds"))
+    'batch 4: a and b: no verdict: too few rounds'
+    """
+    if item.interval is None or item.verdict == "no verdict":
+        return f"batch {item.batch}: {item.first} and {item.second}: no verdict: {item.reason}"
+    fast, slow, ratio = item.first, item.second, item.ratio
+    low, high = item.interval.low, item.interval.high
+    if item.verdict == "second faster":
+        fast, slow, ratio, low, high = slow, fast, 1 / ratio, 1 / high, 1 / low
+    figures = f"{three(ratio)} [{three(low)}, {three(high)}]"
+    if item.verdict == "no difference shown":
+        return f"batch {item.batch}: {fast} and {slow}: no difference shown, ratio {figures}"
+    return f"batch {item.batch}: {fast} is {figures} times as fast as {slow}"
+
+
+def remarks(result: BenchResult) -> list[str]:
+    """How it was measured, and what to beware of."""
+    machine, environment = result.about["machine"], result.about["environment"]
+    kept = machine["processors"]
+    where = "" if kept is None else f", kept on processors {', '.join(map(str, kept))}"
+    lines = [
+        f"Faces: {result.about['faces']['origin']}. "
+        f"Threads: {machine['threads']} of {environment['cores']} processors{where}."
+    ]
+    for device, peaks in machine["peaks"].items():
+        lines.append(
+            f"Probe on {device}: {amount(peaks['flops_per_s'], 'flop/s')} in float32, "
+            f"{amount(peaks['bytes_per_s'], 'B/s')}; 'floor' is the least time of infer that "
+            "these allow."
+        )
+    return lines + busy_lines(machine) + gpu_lines(machine.get("gpu"))
+
+
+def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
+    """What the driver said of the GPU, and why nobody is called faster on it, if so.
+
+    Args:
+        gpu: as `bench` writes it down; None where none was used.
+    """
+    if gpu is None:
+        return []
+    if gpu["before"] is None:
+        return [f"The GPU's clocks are not known: {gpu['note']}."]
+    before, after = gpu["before"], gpu["after"] or gpu["before"]
+    lines = [
+        f"GPU {before['name']}, driver {before['driver']}: {three(before['clock_mhz'])} MHz "
+        f"before, {three(after['clock_mhz'])} after, at most {three(before['max_clock_mhz'])}; "
+        f"{three(after['power_w'])} W, {three(after['temperature_c'])} °C."
+    ]
+    if gpu["trouble"]:
+        lines.append(f"Nobody is called faster: {gpu['trouble']}.")
+    return lines
+
+
+def busy_lines(machine: Mapping[str, Any]) -> list[str]:
+    """What else ran while times were taken, and a warning where it was too much.
+
+    Args:
+        machine: with the fields of `agebench.timing.busy.Busyness` as they are written down.
+    """
+    before, after = machine.get("load_average_before"), machine.get("load_average_after")
+    others, words = machine.get("others_processors"), []
+    if before and after:
+        words.append(f"load average (1 min) before {before[0]:.2f}, after {after[0]:.2f}")
+    if others is not None:
+        words.append(f"other processes kept {others:.2f} processors")
+    lines = [f"While times were taken: {'; '.join(words)}."] if words else []
+    if machine["too_busy"]:
+        lines.append(
+            "The machine was BUSY with something else: times are too long and scattered, and "
+            "nobody is called faster."
+        )
+    return lines
+
+
+def control_sentence(control: Control) -> str:
+    """Say what an estimator differs from itself.
+
+    >>> from agebench.metrics.intervals import Interval
+    >>> control_sentence(Control("a", 4, 1.01, Interval(0.98, 1.04), (1.0,)))
+    'batch 4: a against itself 1.01 [0.98, 1.04]: nobody is called faster by less than 1.04'
+    """
+    text = f"batch {control.batch}: {control.name} against itself {three(control.ratio)}"
+    if control.interval is None:
+        return text
+    ends = f"{three(control.interval.low)}, {three(control.interval.high)}"
+    return f"{text} [{ends}]: nobody is called faster by less than {three(control.floor)}"
+
+
+def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control]) -> list[str]:
+    """Who is faster, and what an estimator differs from itself; nothing with a single one."""
+    lines = []
+    if comparisons:
+        lines.append(f"Ratios of times, with intervals that hold together at {100 * LEVEL:.0f} %:")
+        lines += [f"  {sentence(item)}" for item in comparisons]
+    if controls:
+        lines.append("Control, the first estimator measured twice:")
+        lines += [f"  {control_sentence(control)}" for control in controls]
+    return lines
+
+
+def print_bench(result: BenchResult, console: Console) -> None:
+    """Print all figures, then who is faster, then how it was measured."""
+
+    def say(text: str, indent: str = "") -> None:
+        for line in wrapped(inert(text), console.width, indent):
+            console.print(escape(line), highlight=False, soft_wrap=True)
+
+    say("Milliseconds per call. p50 to p99 of crop + infer; the other columns are medians.")
+    for entry in result.entries:
+        console.print()
+        runtime = entry.runner.estimator.spec.runtime
+        said = "" if reads_back_its_runtime(entry.runner.estimator) else " (as it says of itself)"
+        ran = f"in {runtime.runtime} on {runtime.device}{said}"
+        console.print(f"[bold]{escape(inert(entry.runner.name))}[/bold] {ran}", highlight=False)
+        console.print(sweep_table(entry))
+        for line in facts(entry):
+            say(line, "  ")
+    console.print()
+    for line in [*faster_lines(result.comparisons, result.controls), *remarks(result)]:
+        say(line.lstrip(), line[: len(line) - len(line.lstrip())])
+
+
+def wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Break a text at spaces, no word within; lines after the first are set in by two more.
+
+    >>> wrapped("one two", 8, "  ")
+    ['  one', '    two']
+    """
+    return textwrap.wrap(
+        text,
+        max(width - 1, len(indent) + 4),
+        initial_indent=indent,
+        subsequent_indent=indent + "  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

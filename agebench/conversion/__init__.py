@@ -1,0 +1,1 @@
+"""Files of Caffe, Darknet, Keras, MXNet and TensorFlow.js as ONNX."""

@@ -1,0 +1,233 @@
+"""The doctor's findings: as tables for the terminal, and as files."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from agebench.doctor.diagnosis import LABEL_WORDS, Diagnosis, SharedPicture
+from agebench.doctor.pictures import Tile, age_chart, contact_sheets, png_bytes
+from agebench.duplicates.groups import DuplicateGroup
+from agebench.errors import inert
+from agebench.types import Sample, plain
+from agebench.util.files import write_whole
+
+MAX_LISTED = 5
+"""Findings of one kind that the terminal lists; the rest is in the JSON."""
+
+MAX_DRAWN = 96
+"""Groups on contact sheets, the worst first."""
+
+BAR_CELLS = 40
+
+OWN_SETS = frozenset({"csv", "folders", "names"})
+"""Data sets of the user's own pictures, of which only the user knows where the ages are from."""
+
+SAY_KIND = "label_kind=birth-age"
+
+_LINE_LETTERS = 24
+
+_SHEET = re.compile(r"(different_ages|in_both)_\d+\.png")
+
+
+def report_json(
+    diagnosis: Diagnosis, other: Diagnosis | None, shared: Sequence[SharedPicture]
+) -> dict[str, Any]:
+    """Return everything as JSON can hold it; "against" is null where one set was examined."""
+    content = diagnosis.to_json()
+    content["against"] = None
+    if other is not None:
+        pictures = [{**plain(item), "age_gap_years": item.age_gap_years} for item in shared]
+        content["against"] = {**other.to_json(), "shared": pictures}
+    return content
+
+
+def print_report(
+    diagnosis: Diagnosis,
+    other: Diagnosis | None,
+    shared: Sequence[SharedPicture],
+    console: Console,
+) -> None:
+    """Print the findings, most important last."""
+    for one in filter(None, (diagnosis, other)):
+        _print_diagnosis(one, console)
+    if other is not None:
+        _print_shared(diagnosis, other, shared, console)
+
+
+def _line(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(inert(text), style=style), soft_wrap=True)
+
+
+def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
+    _line(console, f"{diagnosis.dataset}: {diagnosis.root}", "bold")
+    _line(console, f"ages are {LABEL_WORDS[diagnosis.label_kind]}")
+    if diagnosis.label_kind == "unknown" and diagnosis.dataset in OWN_SETS:
+        others = " pattern=..." if diagnosis.dataset == "names" else ""
+        said = f'--dataset "{diagnosis.dataset}{others} {SAY_KIND}"'
+        _line(console, f"say so where you know it: {said}")
+    for note in diagnosis.notes:
+        _line(console, f"note: {note}")
+    console.print(_count_table(diagnosis))
+    console.print(age_table(diagnosis.ages, diagnosis.ranges))
+    _list(console, "left out", [f"{item.name}: {item.reason}" for item in diagnosis.problems])
+    broken = [f"{item.name}: {item.reason}" for item in diagnosis.broken]
+    _list(console, "can't be decoded", broken)
+    suspicious = [
+        f"{item.age_years} years, {item.pictures} pictures: {item.reason}"
+        for item in diagnosis.suspicious
+    ]
+    _list(console, "ages to look at", suspicious)
+    _list(console, "copies with different ages", map(_group_line, diagnosis.conflicting))
+
+
+def _list(console: Console, title: str, lines: Iterable[str]) -> None:
+    """Print a title and the first few lines, if there are any."""
+    listed = list(lines)
+    if not listed:
+        return
+    _line(console, f"{title}: {len(listed)}", "bold")
+    for line in listed[:MAX_LISTED]:
+        _line(console, f"  {line}")
+    if len(listed) > MAX_LISTED:
+        _line(console, f"  and {len(listed) - MAX_LISTED} more (--json lists all)")
+
+
+def _age(age: float | None) -> str:
+    return "?" if age is None else f"{age:g}"
+
+
+def _group_line(group: DuplicateGroup) -> str:
+    members = zip(group.members, group.ages, strict=True)
+    return f"{group.age_gap_years:g} years apart, {group.kind}: " + ", ".join(
+        f"{name} ({_age(age)})" for name, age in members
+    )
+
+
+def _count_table(diagnosis: Diagnosis) -> Table:
+    table = Table(show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
+    identical, near = diagnosis.identical, diagnosis.near
+    table.add_row("pictures named and labelled", f"{diagnosis.pictures:,}")
+    table.add_row("of these decoded", f"{diagnosis.decoded:,}")
+    for kind, count in sorted(Counter(item.kind for item in diagnosis.broken).items()):
+        table.add_row(f"  not decoded: {kind}", f"{count:,}")
+    table.add_row("left out by name or place", f"{len(diagnosis.problems):,}")
+    table.add_row("without any age", f"{diagnosis.unlabelled:,}")
+    table.add_row("different sizes", f"{len(diagnosis.sizes):,}")
+    table.add_row("groups of identical files", f"{len(identical):,}")
+    table.add_row("  with different ages", f"{_conflicts(identical):,}")
+    if diagnosis.near_searched:
+        table.add_row("groups with near-identical copies", f"{len(near):,}")
+        table.add_row("  with different ages", f"{_conflicts(near):,}")
+    else:
+        table.add_row("near-identical copies", "not searched")
+    return table
+
+
+def _conflicts(groups: Iterable[DuplicateGroup]) -> int:
+    return sum(group.conflicting for group in groups)
+
+
+def age_table(ages: Mapping[int, int], ranges: Mapping[str, int]) -> Table:
+    """Return a histogram by five years, and by range where the labels are ranges."""
+    table = Table("age", title="Pictures by age", title_justify="left")
+    table.add_column("pictures", justify="right")
+    table.add_column("")
+    by_five: Counter[int] = Counter()
+    for year, count in ages.items():
+        by_five[year // 5 * 5] += count
+    rows = {f"{low}-{low + 4}": by_five[low] for low in range(0, max(by_five, default=-1) + 1, 5)}
+    rows |= {f"{text} (range)": count for text, count in ranges.items()}
+    most = max(rows.values(), default=1)
+    for label, count in rows.items():
+        table.add_row(label, f"{count:,}", "█" * round(count / most * BAR_CELLS))
+    return table
+
+
+def _print_shared(
+    here: Diagnosis, there: Diagnosis, shared: Sequence[SharedPicture], console: Console
+) -> None:
+    if not shared:
+        searched = "identical or near-identical" if here.near_searched else "identical"
+        _line(console, f"No {searched} picture is in both sets.", "bold")
+        return
+    counts = Counter(item.kind for item in shared)
+    mine = sum(len(item.here) for item in shared)
+    theirs = sum(len(item.there) for item in shared)
+    _line(
+        console,
+        f"LEAK: {len(shared):,} pictures are in both sets ({counts['identical']:,} identical, "
+        f"{counts['near']:,} near-identical): {mine:,} files of {here.dataset}, {theirs:,} of "
+        f"{there.dataset}. What was trained on one can't be tested on them in the other.",
+        "bold red",
+    )
+    lines = [
+        f"{item.kind}: {item.here[0]} ({_age(item.ages_here[0])}) = "
+        f"{item.there[0]} ({_age(item.ages_there[0])})"
+        for item in shared
+    ]
+    _list(console, "in both sets, largest difference of age first", lines)
+
+
+def write_report(
+    folder: Path,
+    content: Mapping[str, Any],
+    diagnosis: Diagnosis,
+    samples: Sequence[Sample],
+    shared: Sequence[tuple[SharedPicture, Sequence[Sample]]] = (),
+) -> list[str]:
+    """Write doctor.json, ages.png and the contact sheets; return the files' names.
+
+    Args:
+        folder: must be there.
+        content: as `report_json` gives it.
+        diagnosis: of the first set.
+        samples: of the first set.
+        shared: pictures that are in both sets, each with its samples of both.
+
+    Raises:
+        AgebenchError: the folder can't be written to.
+    """
+    by_name = {sample.name: sample for sample in samples}
+    conflicting = [
+        [_tile(by_name[name]) for name in group.members]
+        for group in diagnosis.conflicting[:MAX_DRAWN]
+    ]
+    leaks = [[_tile(sample) for sample in both] for _, both in shared[:MAX_DRAWN]]
+    pictures = {"ages": age_chart(diagnosis.ages, f"{diagnosis.dataset}: pictures per year of age")}
+    for stem, rows in (("different_ages", conflicting), ("in_both", leaks)):
+        for number, sheet in enumerate(contact_sheets(rows), start=1):
+            pictures[f"{stem}_{number}"] = sheet
+    text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
+    _remove_old_sheets(folder, pictures)
+    for stem, picture in pictures.items():
+        write_whole(folder / f"{stem}.png", png_bytes(picture))
+    write_whole(folder / "doctor.json", text + "\n")  # last: where it is, the pictures are too
+    return ["doctor.json", *(f"{stem}.png" for stem in pictures)]
+
+
+def _remove_old_sheets(folder: Path, kept: Iterable[str]) -> None:
+    """Remove an earlier report's sheets that this one would leave standing beside its own."""
+    names = set(kept)
+    for path in folder.iterdir():
+        if _SHEET.fullmatch(path.name) and path.stem not in names:
+            path.unlink(missing_ok=True)
+
+
+def _tile(sample: Sample) -> Tile:
+    age = _age(sample.age_years)
+    if sample.age_years is None and sample.age_range is not None:
+        age = "{}-{}".format(*sample.age_range)
+    # The end of a long name, in two lines: that is where names differ.
+    name = sample.name[-2 * _LINE_LETTERS :]
+    return Tile(sample.path, (f"age {age}", name[:_LINE_LETTERS], name[_LINE_LETTERS:]))

@@ -1,0 +1,283 @@
+"""What a model was trained on, small enough to be shipped beside its weights.
+
+Of each picture the first eight bytes of the sha256 of its file are kept: 24,000 pictures take
+190 kB, and the chance that any of a million other pictures is taken for one of them is about one
+in a billion.  Only the same bytes are recognised by it; near copies, of pictures that were saved,
+resized, mirrored or cut again, are where the looks of the pictures lie beside the list
+(`agebench.duplicates.training_looks`).  Another photograph of the same person is neither.  A count
+of 0 is therefore no proof.
+
+The file: one line that names the format, one line of JSON (what, count, body_sha256, and
+model_sha256 where it is of one model file), then the sorted prefixes, eight bytes each.  The
+prefixes may be left out where another list in the folder has the same ones: two sizes of a model
+that learnt from the same pictures keep them once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from agebench.duplicates.training_looks import (
+    TrainingLooks,
+    looks_in,
+    make_looks,
+    merged,
+    write_looks,
+)
+from agebench.errors import AgebenchError
+from agebench.modelfiles.weights import sha256_of
+from agebench.protocols import ProgressStep, no_progress
+from agebench.types import Sample
+from agebench.util.files import read_whole, write_whole
+from agebench.util.regular_files import open_regular
+
+MAGIC = b"agebench-training-hashes 1\n"
+PREFIX_BYTES = 8
+RUN_HASHES = "training-hashes.bin"
+"""In the folder of a training run: the pictures that its checkpoints have seen."""
+
+LARGEST_BYTES = 1_000_000_000
+"""Larger files are refused: this holds a hundred million pictures."""
+
+_HEAD_BYTES = 4096  # of a list, that name its checksum
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _prefix(sha256: str) -> bytes:
+    if not _SHA256.fullmatch(sha256):
+        raise ValueError(f"expected a sha256 of 64 hex digits in lower case, got {sha256!r}")
+    return bytes.fromhex(sha256[: 2 * PREFIX_BYTES])
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingHashes:
+    """A set of pictures, by their content.
+
+    Attributes:
+        what: where they are from, such as "utkface-full/train".
+        prefixes: the first eight bytes of each sha256.
+        looks: what the pictures look like; None where that is not known.
+        near_copies: the first eight bytes of each sha256 of pictures that are not in the set but
+            known to be near copies of some that are; they are not written to files.
+
+    >>> trained = TrainingHashes.of("mine/train", ["ab" * 32])
+    >>> trained.contains("ab" * 32), trained.contains("cd" * 32)
+    (True, False)
+    """
+
+    what: str
+    prefixes: frozenset[bytes]
+    looks: TrainingLooks | None = field(default=None, compare=False)
+    near_copies: frozenset[bytes] = frozenset()
+
+    @staticmethod
+    def of(what: str, sha256: Iterable[str], near_copies: Iterable[str] = ()) -> TrainingHashes:
+        """Make the set from full hashes, 64 hex digits each.
+
+        Args:
+            what: where the pictures are from.
+            sha256: of the pictures.
+            near_copies: of others that are known to be near copies.
+
+        Raises:
+            ValueError: one is no such hash.
+        """
+        near = frozenset(map(_prefix, near_copies))
+        return TrainingHashes(what, frozenset(map(_prefix, sha256)), near_copies=near)
+
+    def __len__(self) -> int:
+        return len(self.prefixes)
+
+    def contains(self, sha256: str) -> bool:
+        """Tell whether the picture with this hash (64 hex digits) is in the set.
+
+        Raises:
+            ValueError: `sha256` is no such hash.
+        """
+        return _prefix(sha256) in self.prefixes
+
+    def has_near_copy(self, sha256: str) -> bool:
+        """Tell whether the picture with this hash (64 hex digits) is a near copy that is known.
+
+        Raises:
+            ValueError: `sha256` is no such hash.
+        """
+        return _prefix(sha256) in self.near_copies
+
+    @property
+    def body_sha256(self) -> str:
+        """Checksum of the hashes, whatever they are called: 64 hex digits."""
+        return hashlib.sha256(b"".join(sorted(self.prefixes))).hexdigest()
+
+    def write_looks_beside(
+        self, folder: Path, samples: Sequence[Sample], progress: ProgressStep = no_progress
+    ) -> tuple[Path, int]:
+        """Write what the pictures look like, for all lists in a folder that have some of them.
+
+        Args:
+            folder: that the list lies in.
+            samples: of data sets that hold the pictures.
+            progress: told how far it is.
+
+        Returns:
+            The file, and how many of the pictures were found.
+
+        Raises:
+            AgebenchError: the file can't be written.
+        """
+        looks = make_looks(self.prefixes, samples, progress=progress)
+        return write_looks(folder, self.body_sha256, sorted(self.prefixes), looks), len(looks)
+
+    def write(self, path: str | Path) -> None:
+        """Write the file that `read_training_hashes` reads.
+
+        Raises:
+            AgebenchError: the file can't be written.
+        """
+        write_whole(Path(path), self.to_bytes())
+
+    def to_bytes(self, model_sha256: str = "", *, with_body: bool = True) -> bytes:
+        """Return the file's content.
+
+        Args:
+            model_sha256: of the model file that it is to lie beside; "" for those of any.
+            with_body: False leaves the prefixes out, for a folder with another list of the same.
+        """
+        body = b"".join(sorted(self.prefixes)) if with_body else b""
+        head = {
+            "what": self.what,
+            "count": len(self.prefixes),
+            "body_sha256": self.body_sha256,
+        }
+        if model_sha256:
+            head["model_sha256"] = model_sha256
+        line = json.dumps(head, sort_keys=True).encode("ascii")
+        return MAGIC + line + b"\n" + body
+
+
+def read_training_hashes(path: str | Path) -> TrainingHashes:
+    """Read a file that `TrainingHashes.write` made.
+
+    Raises:
+        AgebenchError: there is no such file, it is another kind of file, or it is damaged.
+    """
+    return _read(Path(path))[0]
+
+
+def _read(file: Path) -> tuple[TrainingHashes, str]:
+    """Return the pictures, and the sha256 of the model that they are of, or ""."""
+    expected = f"{str(file)!r} is no whole file of training hashes"
+    data = read_whole(file, "training hashes", LARGEST_BYTES)
+    if not data.startswith(MAGIC):
+        raise AgebenchError(f"{expected}: it does not begin with {MAGIC.decode().strip()!r}")
+    line, _, body = data[len(MAGIC) :].partition(b"\n")
+    try:
+        head = json.loads(line)
+        what, count, digest = str(head["what"]), head["count"], head["body_sha256"]
+        model = str(head.get("model_sha256", ""))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise AgebenchError(f"{expected}: its second line is damaged ({error})") from error
+    if not body and count:
+        body = _same_body_beside(file, digest)
+    if not _whole(body, count, digest):
+        raise AgebenchError(f"{expected}: it states {count} pictures, but is cut or changed")
+    starts = range(0, len(body), PREFIX_BYTES)
+    prefixes = frozenset(body[start : start + PREFIX_BYTES] for start in starts)
+    return TrainingHashes(what, prefixes), model
+
+
+def _same_body_beside(file: Path, digest: object) -> bytes:
+    """Return the prefixes of another list in a file's folder that has this checksum."""
+    for other in _lists_naming(file.parent, str(digest)):
+        if other.name != file.name:
+            data = read_whole(other, "training hashes", LARGEST_BYTES)
+            body = data.removeprefix(MAGIC).partition(b"\n")[2]
+            if body:
+                return body
+    raise AgebenchError(
+        f"{str(file)!r} names training pictures that another list in its folder holds (checksum "
+        f"{str(digest)[:12]}...), and there is none: put that list beside it"
+    )
+
+
+def _lists_naming(folder: Path, body_sha256: str) -> list[Path]:
+    lists = sorted(folder.glob("*training-hashes.bin"))
+    return [file for file in lists if body_sha256.encode() in _first_bytes(file)]
+
+
+def _whole(body: bytes, count: object, digest: object) -> bool:
+    complete = isinstance(count, int) and len(body) == PREFIX_BYTES * count
+    return complete and hashlib.sha256(body).hexdigest() == digest
+
+
+def hashes_beside(model: Path) -> Path:
+    """Return where the training pictures of a model file are listed.
+
+    >>> hashes_beside(Path("runs/best.safetensors")).name
+    'best.training-hashes.bin'
+    """
+    return model.with_name(f"{model.stem}.training-hashes.bin")
+
+
+def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:
+    """Read the list beside a model file, or the first of `others` that is there; None without.
+
+    What its pictures look like comes from all files of looks in its folder.
+
+    Raises:
+        AgebenchError: a list or a file of looks is there but damaged, or it is of another model.
+    """
+    there = (path for path in (hashes_beside(model), *others) if path.is_file())
+    found = next(there, None)
+    if found is None:
+        return None
+    trained, of = _read(found)
+    if of and of != sha256_of(model):
+        raise AgebenchError(
+            f"{found} lists the training pictures of another file than {model.name} (sha256 "
+            f"{of[:12]}...): one of them was replaced alone, or an export was stopped halfway: "
+            "export the model again, or move the list away"
+        )
+    return replace(trained, looks=_looks_beside(found.parent, trained))
+
+
+def _looks_beside(folder: Path, trained: TrainingHashes) -> TrainingLooks | None:
+    """Return what is known of how the pictures of a list look, by all looks in its folder.
+
+    Looks are kept in the order of one list; with that list beside them they serve every other.
+    """
+    parts = []
+    for file in looks_in(folder):
+        same = file.list_sha256 == trained.body_sha256
+        of = trained if same else _list_of(folder, file.list_sha256)
+        if of is not None:
+            parts.append(file.of(sorted(of.prefixes)).only(trained.prefixes))
+    return merged(parts)
+
+
+def _list_of(folder: Path, body_sha256: str) -> TrainingHashes | None:
+    """Return the list of a folder with this checksum, None where there is none."""
+    named = _lists_naming(folder, body_sha256)
+    return next((read_training_hashes(file) for file in named), None)
+
+
+def _first_bytes(file: Path) -> bytes:
+    with suppress(OSError), open_regular(file) as opened:  # another's list may be out of reach
+        return opened.read(_HEAD_BYTES)
+    return b""
+
+
+@runtime_checkable
+class KnowsItsTraining(Protocol):
+    """An estimator that can tell which pictures it was trained on."""
+
+    def training_hashes(self) -> TrainingHashes | None:
+        """Return them, or None where they are not known."""
+        ...

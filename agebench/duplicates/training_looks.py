@@ -1,0 +1,225 @@
+"""How the pictures look that a model was trained on: near copies of them are recognised.
+
+The companion of a list of training hashes (`agebench.duplicates.training_hashes`), 24 bytes a
+picture (`agebench.vision.looks`).  The file is called training-looks-XXXXXXXXXXXXXXXX.bin after the
+list's own checksum, and holds it, so that looks of other pictures are never taken for these.  It
+serves every list in its folder that has some of the same pictures (`training_hashes.find_hashes`).
+Of pictures without looks equal bytes alone are recognised.
+
+The file: one line that names the format, one line of JSON (count, known, list_sha256, look,
+body_sha256), then a look for each hash of the list, in its order; zeros where it is not known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from agebench.duplicates.look_search import Match, Query, search
+from agebench.errors import AgebenchError, ImageError
+from agebench.protocols import ProgressStep, no_progress
+from agebench.types import Sample
+from agebench.util.files import read_whole, write_whole
+from agebench.vision.looks import LOOK_BYTES, LOOK_VERSION, Looks, looks_of
+
+MAGIC = b"agebench-training-looks 1\n"
+LARGEST_BYTES = 3_000_000_000
+_NAMES = "training-looks-*.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class LooksLike:
+    """A training picture that another picture looks like.
+
+    Attributes:
+        prefix: the first eight bytes of the sha256 of the training picture's file.
+        match: how well, and how the other picture has to be moved for it.
+    """
+
+    prefix: bytes
+    match: Match
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingLooks:
+    """The looks of the pictures of a list.
+
+    Attributes:
+        prefixes: of the pictures whose look is known, as the list has them.
+        looks: theirs, uint64 (n, 3).
+    """
+
+    prefixes: tuple[bytes, ...]
+    looks: Looks
+
+    def only(self, wanted: Collection[bytes]) -> TrainingLooks:
+        """Return the looks of some of the pictures.
+
+        Args:
+            wanted: a set of their prefixes; those that are not here are passed over.
+        """
+        kept = [at for at, prefix in enumerate(self.prefixes) if prefix in wanted]
+        return TrainingLooks(tuple(self.prefixes[at] for at in kept), self.looks[kept])
+
+    def like(self, query: Query) -> tuple[LooksLike, ...]:
+        """Return the training pictures that a picture may be a copy of, the surest first."""
+        found = search(query, self.looks)
+        return tuple(LooksLike(self.prefixes[match.index], match) for match in found)
+
+
+def looks_file(folder: Path, list_sha256: str) -> Path:
+    """Return where the looks of a list lie.
+
+    Args:
+        folder: that the list lies in.
+        list_sha256: the list's `body_sha256`.
+    """
+    return folder / f"training-looks-{list_sha256[:16]}.bin"
+
+
+@dataclass(frozen=True, slots=True)
+class LooksFile:
+    """A file of looks as it was read; which pictures they are of, its list says.
+
+    Attributes:
+        path: where it lies.
+        list_sha256: the list's `body_sha256`.
+        body_sha256: what the looks must hash to.
+        body: the looks, `LOOK_BYTES` for each picture of the list.
+    """
+
+    path: Path
+    list_sha256: str
+    body_sha256: str
+    body: bytes
+
+    def __post_init__(self) -> None:
+        if looks_file(self.path.parent, self.list_sha256) != self.path:
+            raise _damaged(self.path, "it is of another list: make it again, or move it away")
+
+    def of(self, prefixes: Sequence[bytes]) -> TrainingLooks:
+        """Return the looks by the hashes of the list, sorted.
+
+        Raises:
+            AgebenchError: they are damaged.
+        """
+        whole = len(self.body) == LOOK_BYTES * len(prefixes)
+        if not whole or hashlib.sha256(self.body).hexdigest() != self.body_sha256:
+            raise _damaged(self.path, "it is cut or changed")
+        looks = np.frombuffer(self.body, np.uint64).reshape(-1, LOOK_BYTES // 8)
+        known = np.flatnonzero(looks.any(axis=1))
+        return TrainingLooks(tuple(prefixes[at] for at in known.tolist()), looks[known])
+
+
+def looks_in(folder: Path) -> list[LooksFile]:
+    """Read all files of looks in a folder, each once.
+
+    Raises:
+        AgebenchError: one is damaged, or called after another list.
+    """
+    return [_read(file) for file in sorted(folder.glob(_NAMES))]
+
+
+def _damaged(file: Path, why: str) -> AgebenchError:
+    return AgebenchError(f"{str(file)!r} is not a whole file of training looks: {why}")
+
+
+def _read(file: Path) -> LooksFile:
+    data = read_whole(file, "training looks", LARGEST_BYTES)
+    if not data.startswith(MAGIC):
+        raise _damaged(file, f"it does not begin with {MAGIC.decode().strip()!r}")
+    line, _, body = data[len(MAGIC) :].partition(b"\n")
+    try:
+        head = json.loads(line)
+        digests, version = (str(head["list_sha256"]), str(head["body_sha256"])), head["look"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _damaged(file, f"its second line is damaged ({error})") from error
+    if version != LOOK_VERSION:
+        raise _damaged(file, f"expected version {LOOK_VERSION}, got {version!r:.20}")
+    return LooksFile(file, *digests, body)
+
+
+def merged(parts: Iterable[TrainingLooks]) -> TrainingLooks | None:
+    """Return the looks of several files as one, each picture once; None without any picture."""
+    by_prefix = {
+        prefix: look
+        for part in parts
+        for prefix, look in zip(part.prefixes, part.looks, strict=True)
+    }
+    if not by_prefix:
+        return None
+    prefixes = tuple(sorted(by_prefix))
+    return TrainingLooks(prefixes, np.stack([by_prefix[prefix] for prefix in prefixes]))
+
+
+def make_looks(
+    listed: Iterable[bytes],
+    samples: Sequence[Sample],
+    *,
+    processes: int = 2,
+    progress: ProgressStep = no_progress,
+) -> dict[bytes, bytes]:
+    """Return the looks of the listed pictures that are among the samples, by their hashes' start.
+
+    Args:
+        listed: the first eight bytes of the sha256 of each picture's file.
+        samples: of data sets that hold them; others among them are passed over.
+        processes: pictures that are decoded at once.
+        progress: told of each hundred pictures, as stage "looks".
+    """
+    wanted = frozenset(listed)
+
+    def look(sample: Sample) -> tuple[bytes, bytes] | None:
+        from agebench.vision.images import decode_image, read_file
+        from agebench.vision.similarity import thumbnail
+
+        with suppress(ImageError):
+            data = read_file(sample.path)
+            prefix = hashlib.sha256(data).digest()[:8]
+            if prefix in wanted:
+                upright, _ = looks_of([thumbnail(decode_image(data, sample.name))])
+                return prefix, upright.tobytes()
+        return None
+
+    found: dict[bytes, bytes] = {}
+    with ThreadPoolExecutor(max(1, processes)) as pool:
+        for done, pair in enumerate(pool.map(look, samples), start=1):
+            if pair is not None:
+                found[pair[0]] = pair[1]
+            if done % 100 == 0 or done == len(samples):
+                progress("looks", done, len(samples))
+    return found
+
+
+def write_looks(
+    folder: Path, list_sha256: str, prefixes: Sequence[bytes], looks: dict[bytes, bytes]
+) -> Path:
+    """Write a file that `looks_in` reads.
+
+    Args:
+        folder: that the list lies in.
+        list_sha256: the list's `body_sha256`.
+        prefixes: its hashes, sorted.
+        looks: what `make_looks` gave.
+
+    Raises:
+        AgebenchError: the file can't be written.
+    """
+    body = b"".join(looks.get(prefix, bytes(LOOK_BYTES)) for prefix in prefixes)
+    head = {
+        "count": len(prefixes),
+        "known": len(looks),
+        "list_sha256": list_sha256,
+        "look": LOOK_VERSION,
+        "body_sha256": hashlib.sha256(body).hexdigest(),
+    }
+    file = looks_file(folder, list_sha256)
+    write_whole(file, MAGIC + json.dumps(head, sort_keys=True).encode("ascii") + b"\n" + body)
+    return file

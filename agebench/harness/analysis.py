@@ -1,0 +1,342 @@
+"""All statistics of a result beyond its plain errors: "analysis" in result.json.
+
+They are computed from the JSON of a result alone, so that results which are joined later are
+analysed in the same way.  docs/statistics.md says what each figure means.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from agebench.harness.columns import BELIEFS, INTERVALS
+from agebench.harness.contamination import contaminated
+from agebench.harness.predictions import Predictions, read_predictions
+from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
+from agebench.metrics.age_errors import LEAST_ANSWERED, class_accuracy, part_error
+from agebench.metrics.age_thresholds import age_gates
+from agebench.metrics.calibration import LEVELS, coverage, pit_counts
+from agebench.metrics.intervals import (
+    LEVEL,
+    MINIMUM_PEOPLE,
+    MINIMUM_PICTURES,
+    Interval,
+    cluster_codes,
+    people_in,
+)
+from agebench.metrics.paired_tests import PERMUTATIONS, PairedComparison, compare_pairs
+from agebench.types import Floats, plain
+from agebench.util.arrays import Ints, finite_floats
+
+MOST_VALUES = 100
+"""An attribute with more values names things, not groups, and is left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnalysisSettings:
+    """How the statistics are computed.
+
+    Attributes:
+        permutations: of every paired test at least; many pairs need more.
+        level: confidence of all intervals; 1 - level is what adjusted p-values are compared with.
+        minimum_n: pictures that a group needs for its figures.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    permutations: int = PERMUTATIONS
+    level: float = LEVEL
+    minimum_n: int = MINIMUM_PICTURES
+
+    def __post_init__(self) -> None:
+        if min(self.permutations, self.minimum_n) < 1:
+            raise ValueError("permutations and minimum_n must be at least 1")
+        if not 0.0 < self.level < 1.0:
+            raise ValueError(f"level must be above 0 and below 1, got {self.level}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Common:
+    """The common subset of a result, and how to analyse it."""
+
+    predictions: Predictions
+    rows: Ints
+    settings: AnalysisSettings
+    seed: int
+
+    @property
+    def true(self) -> Floats:
+        return self.predictions.true_years[self.rows]
+
+    @property
+    def clusters(self) -> list[str | None] | None:
+        return self.predictions.clusters_of(self.rows)
+
+    def predicted(self, name: str) -> Floats:
+        return self.predictions.given[name].years[self.rows]
+
+
+def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None) -> dict[str, Any]:
+    """Return the statistics of a result.
+
+    Args:
+        result: what result.json holds; an "analysis" in it is not looked at.  Its `settings.seed`
+            is that of all random numbers here.  Contenders that `contamination` speaks against
+            take part in no test.
+        settings: the usual ones if not given.
+
+    Returns:
+        What result.json holds under "analysis"; see docs/result-schema.md.
+    """
+    settings = settings or AnalysisSettings()
+    predictions = read_predictions(result)
+    rows = np.flatnonzero(predictions.common)
+    common = _Common(predictions, rows, settings, int(result["settings"]["seed"]))
+    floor = _floor(result, predictions)
+    specs = {item["name"]: item["spec"] for item in result["estimators"]}
+    return {
+        "settings": {
+            **asdict(settings),
+            "minimum_people": MINIMUM_PEOPLE,
+            "least_answered": LEAST_ANSWERED,
+            "seed": common.seed,
+            "intervals": "jackknife",
+            "correction": "holm",
+            "clustered": predictions.identities is not None,
+            "floor": floor,
+        },
+        "pairs": list(_pairs(common, contaminated(result))),
+        "estimators": {
+            name: {
+                "apart": predictions.apart.get(name),
+                "with_misses": _with_misses(predictions, name, floor),
+                "groups": list(_groups(common, name)),
+                "calibration": _calibration(common, name),
+                "gates": _gates(common, name),
+                "buckets": _buckets(common, name, specs[name]),
+            }
+            for name in predictions.given
+        },
+    }
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def _floor(result: Mapping[str, Any], predictions: Predictions) -> dict[str, Any] | None:
+    """Return what is said of a picture that an estimator gave no age for."""
+    for item in result["estimators"]:
+        if item["available"] and item["spec"]["name"] == "constant":
+            # A stranger's estimator may be called so too, and say no one age.
+            years = item["spec"]["settings"].get("years")
+            if isinstance(years, (int, float)):
+                return {"years": years, "from": item["name"]}
+    if not len(predictions.true_years):
+        return None
+    median = float(np.median(predictions.true_years))
+    return {"years": median, "from": "oracle: the median true age of the pictures themselves"}
+
+
+def _with_misses(
+    predictions: Predictions, name: str, floor: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    given, true = predictions.given[name].years, predictions.true_years
+    if floor is None or not len(true):
+        return {"n": 0, "mae_years": None, "missed": 0, "people": None}
+    missed = np.isnan(given)
+    errors = np.abs(np.where(missed, floor["years"], given) - true)
+    return {
+        "n": len(true),
+        "mae_years": float(errors.mean()),
+        "missed": int(missed.sum()),
+        "people": people_in(predictions.people),
+    }
+
+
+def _pairs(common: _Common, seen: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """Test every two that have not `seen` the pictures, then list the pairs of those that have.
+
+    Each two are compared on the pictures that both gave an age for: others have no say.
+    """
+    everybody = common.predictions.answering
+    yield from _tested(common, [name for name in everybody if name not in seen])
+    for first, second in itertools.combinations(everybody, 2):
+        reasons = [f"{name}: {seen[name]}" for name in (first, second) if name in seen]
+        if reasons:
+            yield from _untested(common.predictions, first, second, "; ".join(reasons))
+
+
+def _untested(
+    predictions: Predictions, first: str, second: str, reason: str
+) -> Iterator[dict[str, Any]]:
+    both = np.stack([predictions.given[name].years for name in (first, second)])
+    rows = np.flatnonzero(~np.isnan(both).any(axis=0))
+    if not len(rows):
+        return
+    first_years, second_years = np.abs(both - predictions.true_years)[:, rows].mean(axis=1).tolist()
+    yield {
+        "first": first,
+        "second": second,
+        "n": len(rows),
+        "people": people_in(predictions.clusters_of(rows)),
+        "difference_years": first_years - second_years,
+        **dict.fromkeys(("interval", "p_value", "p_adjusted", "swaps", "all_swaps", "smallest_p")),
+        "verdict": "no verdict",
+        "reason": reason,
+    }
+
+
+def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+    predictions, settings = common.predictions, common.settings
+    true = predictions.true_years
+    if len(names) < 2:
+        return
+    pairs = compare_pairs(
+        np.stack([np.abs(predictions.given[name].years - true) for name in names], axis=1),
+        clusters=predictions.people,
+        permutations=settings.permutations,
+        level=settings.level,
+        seed=common.seed,
+    )
+    for pair in pairs:
+        if not pair.n:
+            continue  # no picture that both gave an age for
+        verdict, reason = _verdict(pair, settings.level, clustered=predictions.people is not None)
+        yield {
+            "first": names[pair.first],
+            "second": names[pair.second],
+            "n": pair.n,
+            "people": pair.people if predictions.people is not None else None,
+            "difference_years": pair.difference_years,
+            "interval": _ends(pair.interval),
+            "p_value": pair.p_value,
+            "p_adjusted": pair.p_adjusted,
+            "swaps": pair.swaps,
+            "all_swaps": pair.all_swaps,
+            "smallest_p": pair.smallest_p,
+            "verdict": verdict,
+            **({"reason": reason} if reason else {}),
+        }
+
+
+def _verdict(pair: PairedComparison, level: float, *, clustered: bool) -> tuple[str, str]:
+    """Return the verdict, and why there is none where nothing could have been shown."""
+    one, many = ("person", "people") if clustered else ("picture", "pictures")
+    if pair.p_adjusted is None or pair.smallest_p is None:
+        few = f"{pair.people} {one if pair.people == 1 else many}"
+        return "no verdict", f"{few} only: {MINIMUM_PEOPLE} are needed"
+    if pair.smallest_p >= 1 - level:
+        return "no verdict", (
+            f"so few {many} ({pair.people}) can show nothing among so many pairs: "
+            f"p is {pair.smallest_p:.2g} at best"
+        )
+    better = pair.better(level)
+    if better is None:
+        return "no difference shown", ""
+    return ("first better" if better == pair.first else "second better"), ""
+
+
+def _labels(common: _Common) -> dict[tuple[str, str], Ints]:
+    """Places in the common subset, by attribute and value; decades first, all in order."""
+    decades = np.floor(common.true / 10).astype(np.intp)
+    found = {
+        ("decade", f"{10 * ten}-{10 * ten + 9}"): np.flatnonzero(decades == ten)
+        for ten in np.unique(decades).tolist()
+    }
+    attributes = common.predictions.attributes
+    for attribute in sorted(attributes.keys() - {"decade"}):
+        values, codes = attributes[attribute]
+        here = codes[common.rows]
+        named = {values[code]: code for code in np.unique(here).tolist() if code >= 0}
+        if len(named) <= MOST_VALUES:
+            found |= {
+                (attribute, value): np.flatnonzero(here == named[value]) for value in sorted(named)
+            }
+    return found
+
+
+def _groups(common: _Common, name: str) -> Iterator[dict[str, Any]]:
+    if name not in common.predictions.scored:
+        return
+    errors, clusters = common.predicted(name) - common.true, common.clusters
+    settings = common.settings
+    for (attribute, value), places in _labels(common).items():
+        part = part_error(
+            errors[places],
+            None if clusters is None else [clusters[place] for place in places.tolist()],
+            minimum=settings.minimum_n,
+            level=settings.level,
+        )
+        yield {
+            "attribute": attribute,
+            "value": value,
+            **part._asdict(),
+            "mae_interval": _ends(part.mae_interval),
+        }
+
+
+def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
+    """Figures over the pictures of the common subset with a distribution; None without any."""
+    if name not in common.predictions.scored:
+        return None
+    kept, values = common.predictions.given[name].beliefs.of(common.rows)
+    if not len(kept):
+        return None
+    clusters = common.predictions.clusters_of(kept)
+    codes = None if clusters is None else cluster_codes(clusters)
+    true = common.predictions.true_years[kept]
+    nll, crps, pit = values[:, : len(BELIEFS)].T
+    shares = []
+    for level in LEVELS:
+        at = len(BELIEFS) + 2 * INTERVALS.index(f"interval_{100 * level:.0f}")
+        ends = values[:, at : at + 2]
+        held = coverage(ends, true, level, codes, confidence=common.settings.level)
+        shares.append({"level": level, "share": held.share, "interval": _ends(held.interval)})
+    return {
+        "n": len(kept),
+        "people": people_in(clusters),
+        "coverage": shares,
+        "nll": float(finite_floats("nll", nll).mean()),
+        "crps_years": float(finite_floats("crps_years", crps).mean()),
+        "pit_counts": pit_counts(pit),
+    }
+
+
+def _gates(common: _Common, name: str) -> list[dict[str, Any]]:
+    if name not in common.predictions.scored:
+        return []
+    gates = age_gates(
+        common.true,
+        common.predicted(name),
+        clusters=common.clusters,
+        minimum=common.settings.minimum_n,
+        level=common.settings.level,
+    )
+    return [
+        {
+            **asdict(gate),
+            "false_pass_interval": _ends(gate.false_pass_interval),
+            "false_stop_interval": _ends(gate.false_stop_interval),
+        }
+        for gate in gates
+    ]
+
+
+def _buckets(common: _Common, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """Score the eight Adience classes, by the estimator's own class where it has these."""
+    scored = name in common.predictions.scored
+    true = common.true if scored else np.empty(0)
+    if scored and spec["classes"] == plain(ADIENCE_CLASSES):
+        given = common.predictions.given[name].class_index[common.rows]
+    else:
+        given = nearest_class(common.predicted(name) if scored else [], ADIENCE_CLASSES)
+    content: dict[str, Any] = plain(
+        class_accuracy(true, given, ADIENCE_CLASSES, common.clusters if scored else None)
+    )
+    return content

@@ -1,0 +1,221 @@
+"""The pictures of a result as columns of numbers: what all figures are computed from.
+
+As Python objects a picture takes thousands of bytes, as a row of these a few tens.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from agebench.types import Floats
+from agebench.util.arrays import Bools, Ints
+
+BELIEFS = ("nll", "crps_years", "pit")
+INTERVALS = ("interval_50", "interval_80", "interval_95")
+_BELIEF_COLUMNS = len(BELIEFS) + 2 * len(INTERVALS)
+
+MOST_NAMES = 100_000
+"""An attribute with more values, such as the name of a file, is not kept."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Beliefs:
+    """What is known of the distributions of one estimator.
+
+    Attributes:
+        rows: the pictures that have one, rising, shape (k,).
+        values: `BELIEFS`, then low and high of each of `INTERVALS`, shape (k, 9); NaN for what is
+            not known.
+    """
+
+    rows: Ints
+    values: Floats
+
+    def of(self, pictures: Ints) -> tuple[Ints, Floats]:
+        """Return which of the `pictures` have an NLL, and the values of these."""
+        inside = np.isin(self.rows, pictures) & ~np.isnan(self.values[:, 0])
+        return self.rows[inside], self.values[inside]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """What one estimator said, shape (n,) each.
+
+    Attributes:
+        years: NaN where it gave no age.
+        class_index: of its own classes, -1 where it named none.
+        outside: largest share of a crop outside the picture.
+        beliefs: of its distributions.
+    """
+
+    years: Floats
+    class_index: Ints
+    outside: Floats
+    beliefs: Beliefs
+
+    @property
+    def answered(self) -> Bools:
+        """Where it gave an age."""
+        return ~np.isnan(self.years)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """All pictures of a result, shape (n,) each.
+
+    Attributes:
+        true_years: NaN where it is not known.
+        ranges: first and last year of labels that are ranges, shape (n, 2); -1 for no range.
+        identities: who each picture shows; None where no picture says it.
+        face: where a face was found and cut.
+        no_face: number of pictures without one.
+        several_faces: number of pictures with more than one.
+        attributes: by name of a further label, its values, and the place among them of each
+            picture's, -1 for none.
+        given: by name of the estimator.
+    """
+
+    true_years: Floats
+    ranges: Ints
+    identities: Sequence[str | None] | None
+    face: Bools
+    no_face: int
+    several_faces: int
+    attributes: Mapping[str, tuple[tuple[str, ...], Ints]]
+    given: Mapping[str, Given]
+
+    def __len__(self) -> int:
+        return len(self.true_years)
+
+    @property
+    def answered(self) -> Bools:
+        """Which estimator gave an age for which picture, shape (estimators, n)."""
+        there = [item.answered for item in self.given.values()]
+        return np.stack(there) if there else np.zeros((0, len(self)), np.bool_)
+
+
+def columns_of(images: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Columns:
+    """Return the columns of "images" of a result.
+
+    Args:
+        images: read once.
+        names: of the estimators that were available.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: they are not such entries.
+    """
+    builder = ColumnsBuilder(names)
+    try:
+        for image in images:
+            builder.add(image)
+    except OverflowError as error:
+        raise ValueError(f"a number of a picture is out of range: {error}") from error
+    return builder.columns()
+
+
+class ColumnsBuilder:
+    """Takes the entries of "images" one by one."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._true, self._ranges = array("d"), array("h")
+        self._people: list[str | None] = []
+        self._known: dict[str, str] = {}
+        self._face = bytearray()
+        self._no_face = self._several = 0
+        self._attributes: dict[str, _Attribute] = {}
+        self._given = {name: _Answers() for name in names}
+
+    def add(self, image: Mapping[str, Any]) -> None:
+        """Take one picture."""
+        row = len(self._true)
+        age, status, person = image["true_years"], image.get("status", "ok"), image["identity"]
+        self._true.append(np.nan if age is None else age)
+        self._ranges.extend(image.get("true_range") or (-1, -1))
+        # One text for all pictures of a person.
+        self._people.append(None if person is None else self._known.setdefault(person, person))
+        self._face.append(status == "ok")
+        self._no_face += status == "no_face"
+        self._several += image.get("faces", 0) > 1
+        for name, value in image["attributes"].items():
+            if name not in self._attributes:
+                self._attributes[name] = _Attribute()
+            self._attributes[name].add(row, value)
+        said = image["predictions"]
+        for name, answers in self._given.items():
+            answers.add(row, said.get(name))
+
+    def columns(self) -> Columns:
+        """Return what was taken."""
+        count = len(self._true)
+        return Columns(
+            true_years=np.array(self._true),
+            ranges=np.array(self._ranges).reshape(count, 2).astype(np.intp),
+            identities=self._people if self._known else None,
+            face=np.array(self._face, dtype=np.uint8).astype(np.bool_),
+            no_face=self._no_face,
+            several_faces=self._several,
+            attributes={
+                name: item.finished(count) for name, item in self._attributes.items() if item.kept
+            },
+            given={name: answers.finished() for name, answers in self._given.items()},
+        )
+
+
+class _Answers:
+    """Of one estimator."""
+
+    def __init__(self) -> None:
+        self._years, self._class, self._outside = array("d"), array("h"), array("d")
+        self._rows, self._beliefs = array("q"), array("d")
+
+    def add(self, row: int, said: Mapping[str, Any] | None) -> None:
+        said = {} if said is None else said
+        years, index = said.get("years"), said.get("class_index")
+        self._years.append(np.nan if years is None else years)
+        self._class.append(-1 if index is None else index)
+        self._outside.append(said.get("outside", 0.0))
+        ends = [said.get(name) for name in INTERVALS]
+        if said.get("nll") is not None or any(pair is not None for pair in ends):
+            self._rows.append(row)
+            numbers = [said.get(name) for name in BELIEFS]
+            numbers += [end for pair in ends for end in pair or (None, None)]
+            self._beliefs.extend(np.nan if one is None else one for one in numbers)
+
+    def finished(self) -> Given:
+        beliefs = Beliefs(
+            np.array(self._rows).astype(np.intp, copy=False),
+            np.array(self._beliefs).reshape(len(self._rows), _BELIEF_COLUMNS),
+        )
+        index = np.array(self._class).astype(np.intp)
+        return Given(np.array(self._years), index, np.array(self._outside), beliefs)
+
+
+class _Attribute:
+    """One further label."""
+
+    def __init__(self) -> None:
+        self._codes = array("i")
+        self._values: dict[str, int] = {}
+
+    @property
+    def kept(self) -> bool:
+        return len(self._values) <= MOST_NAMES
+
+    def add(self, row: int, value: str) -> None:
+        if not self.kept:
+            self._codes = array("i")
+            return
+        self._pad(row)
+        self._codes.append(self._values.setdefault(value, len(self._values)))
+
+    def _pad(self, rows: int) -> None:
+        self._codes.extend([-1] * (rows - len(self._codes)))
+
+    def finished(self, count: int) -> tuple[tuple[str, ...], Ints]:
+        self._pad(count)
+        return tuple(self._values), np.array(self._codes).astype(np.intp)

@@ -1,0 +1,263 @@
+"""`compare`: real photographs, one detector, several estimators; years and milliseconds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agebench.estimators.answers import AnswersFile
+from agebench.harness.accuracy import PassSettings
+from agebench.harness.analysis import analyse
+from agebench.harness.contamination import sets_trained_on, why_contaminated
+from agebench.harness.environment import describe_call
+from agebench.harness.gathering import Gathered, Pass, gather, identity_of
+from agebench.harness.kept_detections import KeptDetections, kept_json
+from agebench.harness.known_pictures import Known, known_pictures
+from agebench.harness.loading import (
+    Contender,
+    check_names,
+    load_contenders,
+    load_pictures,
+    reads_back_its_runtime,
+)
+from agebench.harness.near_copies import NearCopyWatch
+from agebench.harness.outside_answers import choose_unseen, given_times, joined, timed_here
+from agebench.harness.part_scores import part_scores
+from agebench.harness.results import (
+    PREDICTIONS_FILE,
+    RESULT_FILE,
+    CompareResult,
+    EstimatorResult,
+    PictureCounts,
+    output_folder,
+)
+from agebench.harness.scores import common_subset, score_estimator
+from agebench.harness.selection import describe_selection, refuse_lists, take_pictures
+from agebench.harness.settings import CompareSettings
+from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
+from agebench.registry.defaults import choose_detector
+from agebench.registry.plugins import named_detector
+from agebench.runtimes.threads import pinned
+from agebench.timing.latency import Latency, StageTimes, choose_pictures, run_latency
+from agebench.timing.pairs import compare_times
+from agebench.types import plain
+from agebench.util.arrays import Bools
+from agebench.util.private_paths import without_folders
+from agebench.vision.variants import parse_variant
+
+
+def compare(
+    estimators: Sequence[str | Estimator | Contender],
+    dataset: str | Dataset,
+    *,
+    root: str | Path | None = None,
+    detector: str | FaceDetector | None = None,
+    out: str | Path | None = None,
+    settings: CompareSettings | None = None,
+    progress: ProgressStep = no_progress,
+    detections: KeptDetections | None = None,
+) -> CompareResult:
+    """Measure several estimators on the same faces.
+
+    Args:
+        estimators: references such as ``"hse-mobilenet"``, objects with the `Estimator`
+            interface, or ones that were loaded before, with the names that they are to have.
+        dataset: name of a data set, or an object with the `Dataset` interface.
+        root: where the data set lies, for one given by name.
+        detector: reference or object; it runs once per picture.  None takes "aligned" for data
+            sets of aligned chips and "yolov8-face" for others; the result says which and why.
+        out: folder for result.json and predictions.csv; None writes nothing.
+        settings: see `CompareSettings`.
+        progress: called as the passes go on.
+        detections: those of earlier runs, to be used and added to; times never come from there.
+
+    Raises:
+        UsageError: the call is wrong.
+        WeightsUnavailableError: a model file can't be had; nothing has run yet.
+        AgebenchError: any other failure, in a sentence.
+
+    >>> from agebench import compare
+    >>> compare(["constant"], "csv", root="no/such.csv", detector="aligned")
+    Traceback (most recent call last):
+        ...
+    agebench.errors.DatasetError: ...
+    """
+    settings = settings or CompareSettings()
+    # What costs nothing comes first: a typing error must not wait for a download.
+    check_names(estimators, detector)
+    where = None if root is None else Path(root)
+    everything, maker = load_pictures(dataset, where, settings.protocol)
+    if out is not None:
+        for name in (RESULT_FILE, PREDICTIONS_FILE):
+            refuse_lists(Path(out) / name, where, settings.protocol)
+    # Models are opened inside too: ONNX Runtime's threads would else spin on after each run, and
+    # take the processors from whoever is timed next.
+    with output_folder(out), pinned(settings.threads) as (threads, _):
+        contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
+        contenders = joined(contenders, everything)
+        unseen = choose_unseen(contenders, detector)
+        specs = [item.estimator.spec for item in contenders if item.estimator is not None]
+        detector, why = unseen or choose_detector(detector, everything.spec, specs)
+        detector_name, face_detector = named_detector(detector)
+        pictures, split = take_pictures(everything, maker, settings, progress)
+        about = _about(detector_name, face_detector, pictures, where, settings)
+        about["detector"]["chosen_because"] = why
+        about["dataset"] |= describe_selection(pictures, split, settings)
+        runnable = [item for item in contenders if item.estimator is not None]
+        what = Pass(
+            pictures.samples,
+            None if unseen else face_detector,
+            runnable,
+            PassSettings(
+                settings.batch_size,
+                settings.workers,
+                settings.max_pixels,
+                detections,
+                None if settings.variant is None else parse_variant(settings.variant),
+                settings.seed,
+            ),
+            NearCopyWatch([item.trained for item in runnable], everything, split, detections),
+        )
+        # Who goes on with a run has the same models if all were named, and none was handed over.
+        named = all(
+            isinstance(model, str) or (isinstance(model, Contender) and model.load is not None)
+            for model in (*estimators, detector)
+        )
+        folder = Path(out) if out is not None and named else None
+        before = (0, 0) if detections is None else (detections.used, detections.added)
+        found = gather(what, folder, identity_of(what, about), progress)
+        kept = None if unseen else kept_json(detections, face_detector, before)
+        about["detector"]["kept_detections"] = kept
+        result = _measure(what, contenders, found, settings, about, progress, threads)
+        if out is not None:
+            result.save(out)
+            result.forget_part()
+    return result
+
+
+def _measure(
+    what: Pass,
+    contenders: Sequence[Contender],
+    found: Gathered,
+    settings: CompareSettings,
+    about: dict[str, Any],
+    progress: ProgressStep,
+    threads: int,
+) -> CompareResult:
+    """Time and score what the accuracy pass `found`, and complete the result's head `about`."""
+    columns = found.columns
+    with what.settings.seconds.spent_on("near copies"):
+        near = what.watch.found(found.records, progress)
+    trained = {item.name: item.trained for item in what.contenders}
+    known = known_pictures(found.records.store, columns, trained, near)
+    latency = None
+    timed = timed_here(contenders)
+    if settings.latency_images and what.detector is not None and timed:
+        chosen = choose_pictures(columns.face, settings.latency_images, settings.seed)
+        latency = run_latency(
+            [what.samples[row] for row in chosen],
+            what.detector,
+            [item.estimator for item in timed if item.estimator is not None],
+            max_pixels=settings.max_pixels,
+            again=_second_copy(timed),
+            threads=threads,
+            progress=progress,
+        )
+    own_times = {} if latency is None else _by_name(timed, latency)
+    about["dataset"]["content_sha256"] = found.content_sha256
+    about["dataset"]["notes"] += found.notes
+    common = common_subset(columns)
+    results = [
+        replace(item, contamination=_contamination(item, about["dataset"]))
+        for item in _results(contenders, found, common, own_times, known)
+    ]
+    timing = None
+    if latency is not None:
+        timing = compare_times([item.name for item in timed], latency)
+    counts = PictureCounts(len(columns), int(common.sum()), columns.several_faces, found.taken_over)
+    result = CompareResult(
+        tuple(results),
+        found.records,
+        counts,
+        latency,
+        about,
+        timing=timing,
+        stage_seconds=what.settings.seconds.by_stage,
+    )
+    progress("statistics", 0, 1)
+    result = replace(result, analysis=analyse(result.content()))
+    progress("statistics", 1, 1)
+    return result
+
+
+def _second_copy(contenders: Sequence[Contender]) -> Estimator | None:
+    """Load the first contender once more, where there are several to be compared."""
+    runnable = [item for item in contenders if item.estimator is not None]
+    if len(runnable) < 2:
+        return None
+    first = runnable[0]
+    return first.estimator if first.load is None else first.load()
+
+
+def _by_name(timed: Sequence[Contender], latency: Latency) -> dict[str, Mapping[str, StageTimes]]:
+    return {item.name: times for item, times in zip(timed, latency.own, strict=True)}
+
+
+def _results(
+    contenders: Sequence[Contender],
+    found: Gathered,
+    common: Bools,
+    own_times: Mapping[str, Mapping[str, StageTimes]],
+    known: Mapping[str, Known],
+) -> Iterator[EstimatorResult]:
+    """Score all; those unavailable come last, so that positions match the records' outcomes."""
+    runnable = [item for item in contenders if item.estimator is not None]
+    for index, item in enumerate(runnable):
+        name, pictures = item.name, known[item.name]
+        classes = item.estimator.spec.classes if item.estimator is not None else None
+        score = score_estimator(found.columns, common, name, classes, pictures)
+        times = own_times.get(name, {})
+        if isinstance(item.estimator, AnswersFile):
+            times = given_times(item.estimator, found.records, index)
+        parts = part_scores(found.columns, common, name, score, pictures)
+        yield EstimatorResult(item, score, times, parts)
+    for item in contenders:
+        if item.estimator is None:
+            yield EstimatorResult(item, None, {})
+
+
+def _contamination(item: EstimatorResult, dataset: Mapping[str, Any]) -> str:
+    estimator, score = item.contender.estimator, item.score
+    if estimator is None or score is None:
+        return ""
+    seen = None if score.seen_in_training is None else len(score.seen_in_training)
+    # A class from elsewhere may have a spec of its own making.
+    told = ("trained_sets", "trained_on")
+    sets = sets_trained_on({name: getattr(estimator.spec, name, "") for name in told})
+    near = 0 if score.near_copies is None else len(score.near_copies.names)
+    return why_contaminated(dataset, score.scored, seen, sets, near=near)
+
+
+def _about(
+    detector_name: str,
+    detector: FaceDetector,
+    pictures: Dataset,
+    root: Path | None,
+    settings: CompareSettings,
+) -> dict[str, Any]:
+    return {
+        **describe_call(),
+        "dataset": {
+            **plain(pictures.spec),
+            "root": None if root is None else without_folders(str(root)),
+            "problems": plain(list(pictures.problems)),
+        },
+        "detector": {
+            "reference": detector_name,
+            **plain(detector.spec),
+            "runtime_proven": reads_back_its_runtime(detector),
+        },
+        "settings": plain(settings),
+    }

@@ -1,0 +1,63 @@
+"""What is kept of each predicted distribution: a few numbers, never the distribution itself."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from agebench.harness.records import ImageRecord
+from agebench.metrics.calibration import LEVELS, score_distributions
+from agebench.types import AgeBins, AgePrediction
+
+BELIEF_FIELDS = ("nll", "crps_years", "pit", *(f"interval_{100 * level:.0f}" for level in LEVELS))
+"""Fields of `Outcome` that hold them."""
+
+_HEX_DIGITS = 8
+
+
+def _jitter(record: ImageRecord) -> float:
+    """Return a number from 0 to 1 that depends on the picture alone; one half without a hash."""
+    digits = record.sha256[:_HEX_DIGITS]
+    return (int(digits, 16) + 0.5) / 16**_HEX_DIGITS if len(digits) == _HEX_DIGITS else 0.5
+
+
+def score_beliefs(
+    predictions: Sequence[AgePrediction], records: Sequence[ImageRecord], bins: AgeBins | None
+) -> list[dict[str, Any]]:
+    """Score the distributions of a batch.
+
+    The PIT is made even by a number drawn from each picture's hash, so that a run repeats.
+
+    Args:
+        predictions: of one estimator.
+        records: the picture of each.
+        bins: what the distributions are over; None for an estimator without any.
+
+    Returns:
+        Per prediction the fields `BELIEF_FIELDS` of its outcome, or nothing where it has no
+        distribution.
+
+    Raises:
+        ValueError: a distribution does not fit the bins.
+    """
+    beliefs: list[dict[str, Any]] = [{} for _ in predictions]
+    shares = [item.probabilities for item in predictions]
+    with_one = [at for at, given in enumerate(shares) if given is not None]
+    if bins is None or not with_one:
+        return beliefs
+    true = [records[at].sample.age_years for at in with_one]
+    scores = score_distributions(
+        np.stack([given for given in shares if given is not None]),
+        bins,
+        [np.nan if age is None else age for age in true],
+        [_jitter(records[at]) for at in with_one],
+    )
+    singles = (scores.nll.tolist(), scores.crps_years.tolist(), scores.pit.tolist())
+    ends = [scores.intervals[level].tolist() for level in LEVELS]
+    for row, (at, age) in enumerate(zip(with_one, true, strict=True)):
+        numbers = [None if age is None else column[row] for column in singles]
+        intervals = [tuple(side[row]) for side in ends]
+        beliefs[at] = dict(zip(BELIEF_FIELDS, [*numbers, *intervals], strict=True))
+    return beliefs

@@ -1,0 +1,331 @@
+"""Detections that are kept from run to run: finding faces is nearly all of a comparison's time.
+
+A detection is known by the picture's bytes and by whatever decides what a detector finds in them:
+its own description (model files by hash, settings, library and its version), OpenCV's version, and
+the sources of all that decodes a picture and asks a network.  Times are never taken from here: the
+latency pass asks the detector itself.  What else is found of a picture is kept in the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from agebench.errors import RunEndsError
+from agebench.harness.loading import reads_back_its_runtime
+from agebench.modelfiles.weights import cache_dir
+from agebench.protocols import FaceDetector
+from agebench.types import Face, Image, plain
+from agebench.util.foreign_code import found_faces
+
+_T = TypeVar("_T")
+
+FORMAT = 1
+"""Of what is kept; a file of another one is refused."""
+
+COMMIT_EVERY = 32
+COMMIT_SECONDS = 2.0
+"""So many pictures, or those of so many seconds, a run that is killed may lose at most."""
+
+WAIT_S = 60.0
+"""How long another run may be writing before this one gives up."""
+
+DETECTING = ("conversion", "detectors", "estimators/common.py", "export", "runtimes", "vision")
+"""Sources, below the package, that decide what a detector finds in a picture's bytes."""
+
+FILE_VARIABLE = "AGEBENCH_DETECTIONS"
+"""Names the file that is used where the user says nothing of it; empty: none is."""
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS faces (
+  detector TEXT NOT NULL, picture TEXT NOT NULL, found TEXT NOT NULL,
+  PRIMARY KEY (detector, picture)
+) WITHOUT ROWID
+"""
+
+
+class KeptDetectionsError(RunEndsError):
+    """The file of kept detections can't be used: the run ends, no picture is to blame."""
+
+
+class KeptDetections:
+    """A file of detections, shared by all runs that name it; several may use it at once.
+
+    Attributes:
+        used: pictures whose faces were in the file already.
+        added: pictures whose faces were found now, and put into it as long as it takes them.
+        seconds: that finding these took.
+
+    Args:
+        path: the file; it is made, with its folder, if it is not there.
+        tell: the run can do without the file: where it fails once it is open, this gets a sentence,
+            once, and all faces from there on are found anew.  None: such a failure is raised.
+
+    Raises:
+        KeptDetectionsError: it can't be made, or is another file.
+    """
+
+    def __init__(self, path: str | Path, tell: Callable[[str], None] | None = None) -> None:
+        self.path = Path(path)
+        self._tell = tell
+        self._lost = False
+        self.used = 0
+        self.added = 0
+        self.seconds = 0.0
+        self._saved = time.monotonic()
+        self._waiting: dict[tuple[str, str], str] = {}
+        with self._failing():
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = sqlite3.connect(self.path, timeout=WAIT_S)
+            version = self._file.execute("PRAGMA user_version").fetchone()[0]
+            if version == 0:
+                version = self._make()
+            if version != FORMAT:
+                raise KeptDetectionsError(
+                    f"{self.path} is not a file of kept detections of this version (expected "
+                    f"format {FORMAT}, got {version}): remove it, or name another one"
+                )
+
+    def keeps(self, detector: FaceDetector) -> bool:
+        """Return whether a detector's answers can be kept.
+
+        Those of agebench's own can, which say all that decides them.  A fixed place in the picture
+        costs nothing, and a class from elsewhere may change without saying so.
+        """
+        return reads_back_its_runtime(detector) and not detector.spec.layout
+
+    def find(self, detector: FaceDetector, picture_sha256: str, image_bgr: Image) -> list[Face]:
+        """Return the faces of a picture, by asking the file first.
+
+        Args:
+            detector: finds them where they are not known.
+            picture_sha256: of the file that the picture was decoded from.
+            image_bgr: the picture.
+
+        Raises:
+            KeptDetectionsError: the file can't be read or written, and the run needs it.
+            Exception: whatever the detector raises; that is not kept.
+        """
+        if not (picture_sha256 and self.keeps(detector)):
+            return found_faces(detector, image_bgr)
+        key = detector_key(detector)
+        kept = self.recall(key, picture_sha256, _faces)
+        if kept is not None:
+            self.used += 1
+            return kept
+        begun = time.monotonic()
+        faces = found_faces(detector, image_bgr)
+        self.seconds += time.monotonic() - begun
+        self.keep(key, picture_sha256, [plain(face) for face in faces])
+        self.added += 1
+        return faces
+
+    def recall(self, key: str, picture_sha256: str, read: Callable[[list[Any]], _T]) -> _T | None:
+        """Return what was kept of a picture; None where that is nothing.
+
+        Args:
+            key: of all that decides it but the picture.
+            picture_sha256: of the picture's file.
+            read: makes it of what `keep` was given, as JSON gives that back.
+
+        Raises:
+            KeptDetectionsError: the file can't be read, and the run needs it.
+        """
+        return self._or_without(lambda: self._read(key, picture_sha256, read))
+
+    def keep(self, key: str, picture_sha256: str, content: Sequence[object]) -> None:
+        """Keep what was found of a picture; see `recall`.
+
+        Raises:
+            KeptDetectionsError: the file can't be written, and the run needs it.
+        """
+        self._or_without(lambda: self._write(key, picture_sha256, content))
+
+    def save(self) -> None:
+        """Write down what has been found so far.
+
+        Raises:
+            KeptDetectionsError: the file can't be written, and the run needs it.
+        """
+        self._or_without(self._save)
+
+    def _save(self) -> None:
+        rows = [(*key, text) for key, text in self._waiting.items()]
+        with self._failing(), self._file:  # one short transaction: others write here too
+            self._file.executemany("INSERT OR REPLACE INTO faces VALUES (?, ?, ?)", rows)
+        self._waiting = {}
+        self._saved = time.monotonic()
+
+    def close(self) -> None:
+        """Write down what has been found, and close the file.
+
+        Raises:
+            KeptDetectionsError: the file can't be written, and the run needs it.
+        """
+        try:
+            self.save()
+        finally:
+            self._file.close()
+
+    def __enter__(self) -> KeptDetections:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def _make(self) -> int:
+        """Make the table of an empty file; return the file's format, which another run may set.
+
+        In one transaction: two runs may begin at once, and one that is killed leaves no table
+        without its format, which nobody would take.
+        """
+        with self._file:
+            self._file.execute("BEGIN IMMEDIATE")
+            version = int(self._file.execute("PRAGMA user_version").fetchone()[0])
+            if version or self._file.execute("SELECT * FROM sqlite_master").fetchone():
+                return version
+            self._file.execute(_TABLES)
+            self._file.execute(f"PRAGMA user_version = {FORMAT}")
+            return FORMAT
+
+    def _read(self, key: str, picture: str, read: Callable[[list[Any]], _T]) -> _T | None:
+        text = self._waiting.get((key, picture))
+        with self._failing():
+            if text is None:
+                row = self._file.execute(
+                    "SELECT found FROM faces WHERE detector = ? AND picture = ?", (key, picture)
+                ).fetchone()
+                text = None if row is None else row[0]
+            return None if text is None else read(json.loads(text))
+
+    def _write(self, key: str, picture: str, content: Sequence[object]) -> None:
+        with self._failing():
+            text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+            self._waiting[key, picture] = text
+        late = time.monotonic() - self._saved > COMMIT_SECONDS
+        if late or len(self._waiting) >= COMMIT_EVERY:
+            self._save()
+
+    def _or_without(self, work: Callable[[], _T]) -> _T | None:
+        """Return what comes of work with the file; None once it failed and the run goes on."""
+        if self._lost:
+            return None
+        try:
+            return work()
+        except KeptDetectionsError as error:
+            if self._tell is None:
+                raise
+            self._lost, self._waiting = True, {}
+            self._tell(f"from here on faces are found anew and not kept: {error}")
+            return None
+
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Turn what the file may fail with into a sentence."""
+        try:
+            yield
+        except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
+            raise KeptDetectionsError(
+                f"the kept detections in {self.path} can't be used ({error}): remove the file, "
+                "or name another one"
+            ) from error
+
+
+def usual_file() -> Path | None:
+    """Return the file that commands share: AGEBENCH_DETECTIONS, or one in the cache.
+
+    None where that is set and empty: nothing is kept.
+    """
+    named = os.environ.get(FILE_VARIABLE)
+    if named is None:
+        return cache_dir() / "detections.sqlite"
+    return Path(named) if named else None
+
+
+@contextmanager
+def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]:
+    """Open the file that is used where the user says nothing of it; None where there is none.
+
+    A cache that can't be had, or that fails later, costs time and does not end the run: `tell` gets
+    a sentence then.
+    """
+    file = usual_file()
+    kept = None
+    try:
+        kept = None if file is None else KeptDetections(file, tell)
+    except KeptDetectionsError as error:
+        tell(f"faces are found anew: {error}")
+    if kept is None:
+        yield None
+    else:
+        with kept:
+            yield kept
+
+
+def kept_json(
+    kept: KeptDetections | None, detector: FaceDetector, before: tuple[int, int]
+) -> dict[str, int] | None:
+    """Return how many pictures' faces came from the file and how many were found now.
+
+    Args:
+        kept: the file; None for none.
+        detector: of the run.
+        before: `used` and `added` when the run began: others may have had the file before.
+
+    Returns:
+        None where nothing of this detector is kept.
+    """
+    if kept is None or not kept.keeps(detector):
+        return None
+    return {"used": kept.used - before[0], "found": kept.added - before[1]}
+
+
+def detector_key(detector: FaceDetector) -> str:
+    """Return the hash of all that decides what a detector finds in a picture."""
+    from agebench.vision.opencv import cv2
+
+    described = {
+        "spec": plain(detector.spec),
+        "class": type(detector).__qualname__,
+        "opencv": cv2.__version__,
+        "sources": sources_sha256(*DETECTING),
+    }
+    return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache
+def sources_sha256(*places: str) -> str:
+    """Return the hash of sources of agebench: files, or all in a folder, below the package."""
+    digest = hashlib.sha256()
+    for place in places:
+        at = resources.files("agebench") / place
+        files = [at] if at.is_file() else sorted(at.iterdir(), key=lambda item: item.name)
+        for item in files:
+            if item.name.endswith(".py"):
+                digest.update(item.name.encode() + b"\0" + item.read_bytes())
+    return digest.hexdigest()
+
+
+def _faces(content: list[Any]) -> list[Face]:
+    return [_face(item) for item in content]
+
+
+def _face(content: dict[str, Any]) -> Face:
+    left, top, right, bottom = content["box_xyxy"]
+    return Face(
+        (left, top, right, bottom),
+        content["score"],
+        tuple((x, y) for x, y in content["landmarks_xy"]),
+        content["landmark_scheme"],
+    )

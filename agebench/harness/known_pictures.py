@@ -1,0 +1,88 @@
+"""Which of the scored pictures an estimator knows from its training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from agebench.duplicates.training_hashes import TrainingHashes
+from agebench.harness.columns import Columns
+from agebench.harness.near_copies import NearCopies
+from agebench.util.arrays import Bools
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Known:
+    """The pictures with an age of one estimator that it was trained on.
+
+    Attributes:
+        seen: names of those whose very bytes it was trained on; None where it does not know.
+        near: those that it was trained on a near copy of, but not on the same bytes; None where
+            what its training pictures look like is not known.
+        rows: both, among all pictures, shape (n,).
+    """
+
+    seen: tuple[str, ...] | None
+    near: NearCopies | None
+    rows: Bools
+
+
+def known_pictures(
+    images: Iterable[Mapping[str, Any]],
+    columns: Columns,
+    trained: Mapping[str, TrainingHashes | None],
+    near: Sequence[NearCopies | None],
+) -> dict[str, Known]:
+    """Return what each estimator knows.
+
+    Args:
+        images: "images" of the result; read once where any estimator lists its pictures.
+        columns: of them.
+        trained: by name of the estimator.
+        near: of each of them.
+    """
+    finds = {
+        name: _Find(columns.given[name].answered, hashes, copies)
+        for (name, hashes), copies in zip(trained.items(), near, strict=True)
+    }
+    asked = [find for find in finds.values() if find.asked]
+    for row, image in enumerate(images if asked else ()):
+        for find in asked:
+            find.look(row, image)
+    return {name: find.known() for name, find in finds.items()}
+
+
+class _Find:
+    def __init__(
+        self, answered: Bools, hashes: TrainingHashes | None, near: NearCopies | None
+    ) -> None:
+        self._answered, self._hashes, self._near = answered, hashes, near
+        self._likely = frozenset(() if near is None else near.names)
+        self._told = hashes is not None and bool(hashes.near_copies)
+        self._seen: list[str] = []
+        self._copies: set[str] = set()
+        self._rows = np.zeros(len(answered), np.bool_)
+
+    @property
+    def asked(self) -> bool:
+        return self._hashes is not None or bool(self._likely)
+
+    def look(self, row: int, image: Mapping[str, Any]) -> None:
+        if not self._answered[row]:
+            return
+        name, hashes = image["image"], self._hashes
+        if hashes is not None and hashes.contains(image["sha256"]):
+            self._seen.append(name)
+            self._rows[row] = True
+        elif name in self._likely or (hashes is not None and hashes.has_near_copy(image["sha256"])):
+            self._copies.add(name)
+            self._rows[row] = True
+
+    def known(self) -> Known:
+        near = self._near
+        if near is not None or self._told:
+            near = replace(near or NearCopies(), names=tuple(sorted(self._copies)))
+        return Known(None if self._hashes is None else tuple(self._seen), near, self._rows)

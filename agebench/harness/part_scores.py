@@ -1,0 +1,66 @@
+"""Errors over parts of the common subset that a reader must be able to see alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from agebench.harness.columns import Columns
+from agebench.harness.known_pictures import Known
+from agebench.harness.scores import CLIPPED_SHARE, Score, errors_at
+from agebench.metrics.intervals import Interval
+from agebench.util.arrays import Bools
+
+
+@dataclass(frozen=True, slots=True)
+class PartError:
+    """The mean error over a part of the common subset.
+
+    Attributes:
+        n: pictures of a known age in it.
+        mae_years: their mean absolute error; None without any.
+        mae_interval: its 95 % interval; None with too few.
+        people: number of people in the pictures; None where they are not known.
+    """
+
+    n: int
+    mae_years: float | None
+    mae_interval: Interval | None
+    people: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PartScores:
+    """What remains of an estimator's error without pictures that speak for or against it.
+
+    Attributes:
+        unseen: over the pictures that it was trained neither on nor on near copies of; None where
+            it has seen none of them, or does not know.
+        unclipped: over the pictures of which no crop of it was clipped; None where none was.
+    """
+
+    unseen: PartError | None = None
+    unclipped: PartError | None = None
+
+
+def part_scores(
+    columns: Columns, common: Bools, name: str, score: Score, known: Known
+) -> PartScores:
+    """Score an estimator over the unseen and over the unclipped pictures.
+
+    Args:
+        columns: of all pictures.
+        common: shape (n,): those that every ranked estimator gave an age for.
+        name: of the estimator.
+        score: its figures over all of them.
+        known: those that it knows from its training.
+    """
+    given = columns.given[name]
+
+    def error(keep: Bools) -> PartError:
+        errors = errors_at(columns, given, common & keep)
+        return PartError(errors.n, errors.mae_years, errors.mae_interval, errors.people)
+
+    return PartScores(
+        unseen=error(~known.rows) if known.rows.any() else None,
+        unclipped=error(given.outside <= CLIPPED_SHARE) if score.clipped else None,
+    )

@@ -1,0 +1,204 @@
+"""The pictures of a comparison as JSON lines on the disk, where a million of them take no memory.
+
+They are written in groups, each whole or not at all, so that a run that was broken off goes on
+after the last of them.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import tempfile
+import weakref
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import IO, Any, overload
+
+from agebench.errors import AgebenchError
+from agebench.util.files import append_whole
+from agebench.util.regular_files import is_regular
+
+PART_FILE = "result.part.jsonl"
+"""In the output folder of a comparison that has not come to its end."""
+
+_READ_BYTES = 1 << 20
+_FORMAT = "agebench compare, unfinished"
+
+
+class PictureStore(Sequence[Mapping[str, Any]]):
+    """Entries of "images" in result.json, one a line; an empty line ends each group.
+
+    Args:
+        file: unbuffered, open for reading and writing, empty or as another store left it.
+        path: where it is; None for a file without a name.
+        identity: what the pictures are of, in the first line; see `open_part`.
+    """
+
+    def __init__(self, file: IO[bytes], path: Path | None, identity: str = "") -> None:
+        self._file, self._path = file, path
+        self._starts = array("q")
+        self._groups = array("q", [0])  # pictures before the end of each group
+        self._end = 0
+        weakref.finalize(self, file.close)
+        head = f"{json.dumps({'format': _FORMAT, 'of': identity})}\n".encode()
+        if not self._take_over(head):
+            self._cut(0)
+            self._append(head)
+
+    def add(self, images: Sequence[Mapping[str, Any]]) -> None:
+        """Append a group of pictures: all, or none where the disk has no room for them.
+
+        Raises:
+            AgebenchError: they can't be written, or hold a number that is not finite.
+        """
+        try:
+            lines = [json.dumps(image, ensure_ascii=False, allow_nan=False) for image in images]
+        except ValueError as error:
+            raise AgebenchError(f"a figure of a picture is not a finite number: {error}") from error
+        # A name that is not valid Unicode is written as escapes, which JSON reads back.
+        encoded = [f"{line}\n".encode("utf-8", "backslashreplace") for line in lines]
+        start = self._end
+        self._append(b"".join([*encoded, b"\n"]))
+        for line in encoded:
+            self._starts.append(start)
+            start += len(line)
+        self._groups.append(len(self._starts))
+
+    def forget_from(self, picture: int) -> None:
+        """Take away the group that holds this picture, and all behind it."""
+        group = bisect_right(self._groups, picture) - 1
+        kept = self._groups[group]
+        if kept < len(self._starts):
+            self._cut(self._starts[kept])
+            del self._starts[kept:]
+            del self._groups[group + 1 :]
+
+    def texts(self) -> Iterator[str]:
+        """Yield the JSON of every picture, in order."""
+        if self._starts:
+            for line in self._lines(self._starts[0]):
+                if line != b"\n":
+                    yield line[:-1].decode()
+
+    def groups(self) -> Iterator[list[Mapping[str, Any]]]:
+        """Yield the pictures of each group; what is not JSON makes a group an empty one."""
+        texts = self.texts()
+        for first, end in pairwise(tuple(self._groups)):
+            try:  # a line that is not UTF-8 is a ValueError too, and ends `texts`
+                group = [json.loads(line) for line in islice(texts, end - first)]
+            except (ValueError, RecursionError):  # somebody altered the file
+                group = []
+            yield group
+
+    def remove(self) -> None:
+        """Take the file's name away; what is in it can be read as long as this is held."""
+        if self._path is None:
+            return
+        if os.name == "nt":  # a file that is open keeps its name there
+            copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the store
+            self._file.seek(0)
+            shutil.copyfileobj(self._file, copy)
+            self._file.close()
+            self._file = copy
+            weakref.finalize(self, copy.close)
+        with suppress(OSError):
+            self._path.unlink()
+        self._path = None
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+        return map(json.loads, self.texts())
+
+    @overload
+    def __getitem__(self, place: int) -> Mapping[str, Any]: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Mapping[str, Any]]: ...
+    def __getitem__(self, place: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        found: Mapping[str, Any] = json.loads(next(self._lines(self._starts[place])))
+        return found
+
+    def _append(self, data: bytes) -> None:
+        try:
+            self._file.seek(self._end)
+            append_whole(self._file, data)
+        except OSError as error:
+            where = self._path or f"a file in {tempfile.gettempdir()}"
+            raise AgebenchError(f"{where} can't be written: {error.strerror}") from error
+        self._end += len(data)
+
+    def _cut(self, end: int) -> None:
+        self._file.truncate(end)
+        self._end = end
+
+    def _lines(self, at: int) -> Iterator[bytes]:
+        """Yield the whole lines from a place on."""
+        rest = b""
+        while True:
+            self._file.seek(at)
+            block = self._file.read(_READ_BYTES)
+            if not block:
+                return
+            at += len(block)
+            *lines, rest = (rest + block).split(b"\n")
+            for line in lines:
+                yield line + b"\n"
+
+    def _take_over(self, head: bytes) -> bool:
+        """Find the groups that another run wrote whole; False where it was of something else."""
+        lines = self._lines(0)
+        if next(lines, b"") != head:
+            return False
+        at = self._end = len(head)
+        for line in lines:
+            if line != b"\n":
+                self._starts.append(at)
+            at += len(line)
+            if line == b"\n":
+                self._groups.append(len(self._starts))
+                self._end = at
+        del self._starts[self._groups[-1] :]
+        self._cut(self._end)
+        return True
+
+
+def open_part(folder: Path | None, identity: str) -> PictureStore:
+    """Open the pictures of an unfinished run in a folder, or begin anew.
+
+    Args:
+        folder: the output folder; None takes a file without a name.
+        identity: what the pictures are of; those of another run are written over.
+
+    Raises:
+        AgebenchError: the file can't be made.
+    """
+    path = None if folder is None else folder / PART_FILE
+    try:
+        if path is None:
+            # As any file there it counts for the system's temporary space.
+            return PictureStore(tempfile.TemporaryFile(buffering=0), None)
+        return PictureStore(_open(path), path, identity)
+    except OSError as error:
+        where = path or tempfile.gettempdir()
+        raise AgebenchError(f"{where} can't be written to: {error.strerror or error}") from error
+
+
+def _open(path: Path) -> IO[bytes]:
+    """Open a regular file, not a link, a pipe or a device, for reading and writing."""
+    flags = os.O_RDWR | os.O_CREAT
+    for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY", "O_CLOEXEC"):
+        flags |= getattr(os, name, 0)
+    descriptor = os.open(path, flags, 0o666)
+    if not is_regular(os.fstat(descriptor)):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    return os.fdopen(descriptor, "r+b", buffering=0)

@@ -1,0 +1,120 @@
+"""The JSON of a result as arrays: what the statistics and the gates work on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from agebench.harness.columns import Beliefs, Columns, Given, columns_of
+from agebench.metrics.age_errors import LEAST_ANSWERED, common_pictures
+from agebench.types import Floats
+from agebench.util.arrays import Bools, Ints
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Predictions:
+    """All pictures of a result whose true age is known, and what was said of them.
+
+    Attributes:
+        true_years: shape (n,).
+        given: by name of every estimator that was available, what it said of each picture.
+        common: shape (n,), the pictures that every ranked estimator gave an age for.
+        apart: by name of the estimators that gave an age, but too few to be ranked, why; see
+            `agebench.metrics.age_errors.common_pictures`.
+        identities: who each picture shows; None where no picture says it.
+        attributes: further labels, as `agebench.harness.columns.Columns` has them.
+    """
+
+    true_years: Floats
+    given: Mapping[str, Given]
+    common: Bools
+    apart: Mapping[str, str]
+    identities: Sequence[str | None] | None
+    attributes: Mapping[str, tuple[tuple[str, ...], Ints]]
+
+    def __post_init__(self) -> None:
+        for name in ("given", "apart", "attributes"):
+            object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
+
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """Names of the estimators that have an age for the common subset, in their order."""
+        return tuple(name for name in self.answering if name not in self.apart)
+
+    @property
+    def answering(self) -> tuple[str, ...]:
+        """Names of the estimators that gave any age, in their order; some may stand apart."""
+        return tuple(name for name, item in self.given.items() if item.answered.any())
+
+    @property
+    def people(self) -> Sequence[str | None] | None:
+        """Who each picture shows; None where identities are not known."""
+        return self.identities
+
+    def clusters_of(self, rows: Ints) -> list[str | None] | None:
+        """Return who the pictures at `rows` show; None where identities are not known."""
+        return None if self.identities is None else [self.identities[row] for row in rows.tolist()]
+
+
+def read_predictions(result: Mapping[str, Any]) -> Predictions:
+    """Return the predictions of a result, from its JSON.
+
+    Args:
+        result: what result.json holds; only `estimators` and `images` are looked at, the latter
+            once.
+    """
+    names = [item["name"] for item in result["estimators"] if item["available"]]
+    return predictions_in(columns_of(result["images"], names))
+
+
+def predictions_in(columns: Columns) -> Predictions:
+    """Return the predictions for the pictures of a known age."""
+    # Over all pictures, those with a range for a label too, as in scores.common_subset.
+    answered = columns.answered
+    ranked, everywhere = common_pictures(answered)
+    counts, most = answered.sum(axis=1), int(answered.any(axis=0).sum())
+    apart = {
+        name: not_ranked(int(count), most)
+        for name, count, kept in zip(columns.given, counts, ranked, strict=True)
+        if count and not kept
+    }
+    known = ~np.isnan(columns.true_years)
+    identities = columns.identities
+    if identities is not None and not known.all():
+        identities = [identities[row] for row in np.flatnonzero(known).tolist()]
+    if identities is not None and not any(name is not None for name in identities):
+        identities = None  # only pictures of an unknown age say it
+    return Predictions(
+        true_years=columns.true_years[known],
+        given={name: _where(known, item) for name, item in columns.given.items()},
+        common=everywhere[known],
+        apart=apart,
+        identities=identities,
+        attributes={
+            name: (values, codes[known]) for name, (values, codes) in columns.attributes.items()
+        },
+    )
+
+
+def _where(known: Bools, given: Given) -> Given:
+    """What was said of some of the pictures."""
+    kept = known[given.beliefs.rows]
+    place = np.cumsum(known) - 1
+    beliefs = Beliefs(place[given.beliefs.rows[kept]], given.beliefs.values[kept])
+    return Given(given.years[known], given.class_index[known], given.outside[known], beliefs)
+
+
+def not_ranked(answered: int, of: int) -> str:
+    """Say why an estimator stands apart.
+
+    >>> not_ranked(2, 251)
+    'an age for 2 of 251 pictures only: 50 % are needed to be ranked'
+    """
+    return (
+        f"an age for {answered} of {of} pictures only: "
+        f"{100 * LEAST_ANSWERED:.0f} % are needed to be ranked"
+    )

@@ -1,0 +1,161 @@
+"""What the accuracy pass notes down: one record per picture, one outcome per estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias, overload
+
+from agebench.harness.columns import INTERVALS
+from agebench.harness.picture_store import PictureStore
+from agebench.types import Box, Point, Sample, plain
+from agebench.vision.picture_status import PictureStatus
+
+OutcomeStatus: TypeAlias = Literal["ok", "missing_view", "estimator_failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one estimator said of one picture.
+
+    Attributes:
+        status: "ok", or why there is no age.
+        years: predicted age; None unless ok.
+        class_index: most probable of the estimator's classes; None without classes.
+        outside: largest share of one of its crops that lies outside the picture, 0 to 1.
+        reason: what went wrong, in a sentence.
+        nll, crps_years, pit: of the distribution against the true age, as in
+            `agebench.metrics.calibration.DistributionScores`; None without a distribution or a
+            true age.
+        interval_50, interval_80, interval_95: years between which the middle 50, 80 and 95 % of
+            the distribution lie; None without one.
+    """
+
+    status: OutcomeStatus
+    years: float | None = None
+    class_index: int | None = None
+    outside: float = 0.0
+    reason: str = ""
+    nll: float | None = None
+    crps_years: float | None = None
+    pit: float | None = None
+    interval_50: tuple[float, float] | None = None
+    interval_80: tuple[float, float] | None = None
+    interval_95: tuple[float, float] | None = None
+
+
+@dataclass(slots=True)
+class ImageRecord:
+    """What became of one picture.
+
+    Attributes:
+        sample: name and labels.
+        status: "ok", or why no estimator could be asked.
+        sha256: of the file's bytes; "" where it could not be read.
+        faces: number of faces found.
+        box_xyxy, score: the face that was used, the largest.
+        landmarks_xy, landmark_scheme: of that face, as `agebench.types.Face` has them.
+        frame_from: what its canonical frame was computed from.
+        reason: what went wrong, in a sentence.
+        outcomes: by the estimator's position.
+    """
+
+    sample: Sample
+    status: PictureStatus = "ok"
+    sha256: str = ""
+    faces: int = 0
+    box_xyxy: Box | None = None
+    score: float | None = None
+    landmarks_xy: tuple[Point, ...] = ()
+    landmark_scheme: str = ""
+    frame_from: str = ""
+    reason: str = ""
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+    def status_of(self, estimator: int) -> str:
+        """Return why this picture has no prediction of that estimator, or "ok"."""
+        return self.status if self.status != "ok" else self.outcomes[estimator].status
+
+
+def image_json(record: ImageRecord, names: Sequence[str]) -> dict[str, Any]:
+    """Return a picture's entry of "images" in result.json.
+
+    Args:
+        record: with an outcome of every estimator that was asked.
+        names: of the estimators, by position.
+    """
+    sample = record.sample
+    return {
+        "image": sample.name,
+        "sha256": record.sha256,
+        "true_years": sample.age_years,
+        "true_range": plain(sample.age_range),
+        "identity": sample.identity,
+        "attributes": plain(sample.attributes),
+        "status": record.status,
+        "reason": record.reason,
+        "faces": record.faces,
+        "box_xyxy": plain(record.box_xyxy),
+        "detector_score": record.score,
+        "landmarks_xy": plain(record.landmarks_xy),
+        "landmark_scheme": record.landmark_scheme,
+        "frame_from": record.frame_from,
+        "predictions": {
+            names[index]: plain(outcome) for index, outcome in sorted(record.outcomes.items())
+        },
+    }
+
+
+def record_of(image: Mapping[str, Any], sample: Sample, names: Sequence[str]) -> ImageRecord:
+    """Return what `image_json` made an entry of.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError: it is not an entry of this sample.
+    """
+    if image["image"] != sample.name:
+        raise ValueError(f"expected {sample.name!r}, got {image['image']!r}")
+    said = image["predictions"]
+    return ImageRecord(
+        sample,
+        image["status"],
+        image["sha256"],
+        image["faces"],
+        None if image["box_xyxy"] is None else tuple(image["box_xyxy"]),
+        image["detector_score"],
+        tuple((x, y) for x, y in image["landmarks_xy"]),
+        image["landmark_scheme"],
+        image["frame_from"],
+        image["reason"],
+        {at: _outcome(said[name]) for at, name in enumerate(names) if name in said},
+    )
+
+
+def _outcome(said: Mapping[str, Any]) -> Outcome:
+    ends = {name: tuple(said[name]) for name in INTERVALS if said[name] is not None}
+    return Outcome(**{**said, **ends})
+
+
+class StoredRecords(Sequence[ImageRecord]):
+    """The records of all pictures, read from the disk one by one."""
+
+    def __init__(
+        self, store: PictureStore, samples: Sequence[Sample], names: Sequence[str]
+    ) -> None:
+        self.store = store
+        self._samples, self._names = samples, names
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __iter__(self) -> Iterator[ImageRecord]:
+        for image, sample in zip(self.store, self._samples, strict=True):
+            yield record_of(image, sample, self._names)
+
+    @overload
+    def __getitem__(self, place: int) -> ImageRecord: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[ImageRecord]: ...
+    def __getitem__(self, place: int | slice) -> ImageRecord | list[ImageRecord]:
+        if isinstance(place, slice):
+            return [self[at] for at in range(*place.indices(len(self)))]
+        return record_of(self.store[place], self._samples[place], self._names)

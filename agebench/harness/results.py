@@ -1,0 +1,318 @@
+"""The result of a comparison, and how it is written down.
+
+``result.json`` holds everything, unrounded; docs/result-schema.md describes it and
+``result.schema.json`` beside this file checks it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from agebench.errors import AgebenchError
+from agebench.harness.columns import columns_of
+from agebench.harness.loading import Contender, reads_back_its_runtime
+from agebench.harness.part_scores import PartError, PartScores
+from agebench.harness.picture_store import PictureStore
+from agebench.harness.prediction_rows import prediction_lines
+from agebench.harness.records import ImageRecord, StoredRecords, image_json
+from agebench.harness.scores import Score, common_subset
+from agebench.metrics.age_errors import ErrorSummary
+from agebench.timing.latency import Latency, StageTimes, stages_json
+from agebench.timing.pairs import Timing
+from agebench.types import plain
+from agebench.util.files import gone_if_empty, write_together
+from agebench.util.locks import alone_in
+from agebench.util.private_paths import without_home
+
+SCHEMA_VERSION = 2
+READABLE_VERSIONS = (1, SCHEMA_VERSION)
+"""Older files are read as they are; docs/result-schema.md says what changed."""
+RESULT_FILE = "result.json"
+PREDICTIONS_FILE = "predictions.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class EstimatorResult:
+    """One estimator's part of the result.
+
+    Attributes:
+        contender: name and estimator.
+        score: None where it was unavailable.
+        latency: times by stage; empty where nothing was timed.
+        parts: its error over the pictures that it has not seen, and over those not clipped.
+        contamination: why nothing is decided for or against it; "" where nothing speaks for that.
+    """
+
+    contender: Contender
+    score: Score | None
+    latency: Mapping[str, StageTimes]
+    parts: PartScores = field(default_factory=PartScores)
+    contamination: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the result."""
+        return self.contender.name
+
+    @property
+    def mae_years(self) -> float | None:
+        """Mean absolute error over the common subset; None where there is none."""
+        return None if self.score is None else self.score.errors.mae_years
+
+
+@dataclass(frozen=True, slots=True)
+class PictureCounts:
+    """Numbers of pictures.
+
+    Attributes:
+        total: looked at.
+        common_subset: that every ranked estimator gave an age for.
+        several_faces: with more than one face, of which the largest was used.
+        taken_over: of the total, from a run that was broken off.
+    """
+
+    total: int
+    common_subset: int
+    several_faces: int
+    taken_over: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CompareResult:
+    """All figures of one comparison.
+
+    Attributes:
+        estimators: in the order given.
+        records: one per picture, in the order of their names; read from the disk as they are asked
+            for.
+        pictures: how many there are.
+        latency: of the stages that all share; None where timing was left out.
+        about: how it was made: versions, machine, command, data set, detector, settings.
+        analysis: what `agebench.harness.analysis.analyse` found; None before it has been asked.
+        timing: who is faster; None where timing was left out.
+        stage_seconds: processor time of the accuracy pass by stage (`StageSeconds`), of what was
+            not taken over; of this run alone, and in none of its files.
+    """
+
+    estimators: tuple[EstimatorResult, ...]
+    records: Sequence[ImageRecord]
+    pictures: PictureCounts
+    latency: Latency | None
+    about: Mapping[str, Any]
+    analysis: Mapping[str, Any] | None = None
+    timing: Timing | None = None
+    stage_seconds: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def common(self) -> int:
+        """Number of pictures that every ranked estimator gave an age for."""
+        return self.pictures.common_subset
+
+    @property
+    def images(self) -> Sequence[Mapping[str, Any]]:
+        """What the JSON says of every picture; read from the disk as it is asked for."""
+        if isinstance(self.records, StoredRecords):
+            return self.records.store
+        names = [item.name for item in self.estimators]
+        return [image_json(record, names) for record in self.records]
+
+    def content(self) -> dict[str, Any]:
+        """Return what `to_json` returns, with the `images` still on the disk."""
+        shared = {} if self.latency is None else self.latency.shared
+        return {
+            "schema_version": SCHEMA_VERSION,
+            **plain(self.about),
+            "pictures": plain(self.pictures),
+            "shared_latency": stages_json(shared),
+            "timing": None if self.timing is None else self.timing.to_json(),
+            "estimators": [_estimator_json(item) for item in self.estimators],
+            "analysis": self.analysis,
+            "images": self.images,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the whole result as what JSON can hold; see docs/result-schema.md."""
+        return {**self.content(), "images": list(self.images)}
+
+    def json_pieces(self) -> Iterator[str]:
+        """Yield the JSON of the result in ASCII, never more than a picture at once."""
+        content = self.content()
+        images = content.pop("images")
+        yield json.dumps(content, allow_nan=False)[:-1] + ', "images": ['
+        for number, image in enumerate(images):
+            yield (", " if number else "") + json.dumps(image, allow_nan=False)
+        yield "]}"
+
+    def save(self, folder: str | Path) -> Path:
+        """Write result.json and predictions.csv into `folder`; return the former's path.
+
+        Each file appears whole or not at all, and the result holds the hash of the table.
+
+        Raises:
+            AgebenchError: the folder can't be written to.
+        """
+        target = Path(folder)
+        content = self.content()
+        del content["images"]
+        try:
+            head = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise AgebenchError(
+                f"{RESULT_FILE} not written: a setting or figure is not a finite number ({error})"
+            ) from error
+        digest = hashlib.sha256()
+        # In this order: the result ends with the hash of the table that was written before it.
+        table = (target / PREDICTIONS_FILE, self._table(digest))
+        write_together([table, (target / RESULT_FILE, self._whole(head, digest))])
+        return target / RESULT_FILE
+
+    def forget_part(self) -> None:
+        """Take away what a run that is broken off would go on with."""
+        if isinstance(self.records, StoredRecords):
+            self.records.store.remove()
+
+    def table_lines(self) -> Iterator[str]:
+        """Yield the lines of predictions.csv."""
+        names = [item.name for item in self.estimators if item.score is not None]
+        common = common_subset(columns_of(self.images, names))
+        return prediction_lines(self.records, self.estimators, common)
+
+    def _table(self, digest: _Digest) -> Iterator[bytes]:
+        for line in self.table_lines():
+            data = line.encode()
+            digest.update(data)
+            yield data
+
+    def _whole(self, head: str, digest: _Digest) -> Iterator[bytes]:
+        """The result's text, one picture a line."""
+        # A path that is not valid Unicode is written as escapes, which JSON reads back.
+        yield f'{head[:-2]},\n "images": ['.encode("utf-8", "backslashreplace")
+        separator = "\n  "
+        for text in _texts(self.images):
+            yield f"{separator}{text}".encode("utf-8", "backslashreplace")
+            separator = ",\n  "
+        yield f'\n ],\n "predictions_sha256": "{digest.hexdigest()}"\n}}\n'.encode()
+
+
+def _texts(images: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if isinstance(images, PictureStore):
+        return images.texts()
+    return (json.dumps(image, ensure_ascii=False, allow_nan=False) for image in images)
+
+
+class _Digest(Protocol):
+    def update(self, data: bytes, /) -> None: ...
+    def hexdigest(self) -> str: ...
+
+
+def _errors_json(errors: ErrorSummary) -> dict[str, Any]:
+    interval = errors.mae_interval
+    content: dict[str, Any] = plain(errors)
+    content["mae_interval"] = None if interval is None else [interval.low, interval.high]
+    for part, decade in zip(content["by_decade"], errors.by_decade, strict=True):
+        bounds = decade.mae_interval
+        part["mae_interval"] = None if bounds is None else [bounds.low, bounds.high]
+    return content
+
+
+def _part_json(part: PartError | None) -> dict[str, Any] | None:
+    if part is None:
+        return None
+    interval = part.mae_interval
+    ends = None if interval is None else [interval.low, interval.high]
+    return {
+        "n": part.n,
+        "people": part.people,
+        "mae_years": part.mae_years,
+        "mae_interval": ends,
+    }
+
+
+def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
+    estimator, score = item.contender.estimator, item.score
+    content: dict[str, Any] = {
+        "name": item.name,
+        "available": estimator is not None,
+        "unavailable_reason": without_home(item.contender.reason),
+        "mae_years": item.mae_years,
+        "spec": None if estimator is None else plain(estimator.spec),
+        "latency": stages_json(item.latency),
+    }
+    if score is not None:
+        content |= {
+            "scored": score.scored,
+            "missed": score.missed,
+            "failed": score.failed,
+            "clipped": score.clipped,
+            "errors": _errors_json(score.errors),
+            "own_errors": _errors_json(score.own_errors),
+            "classes": plain(score.classes),
+            "ranges": plain(score.ranges),
+            "seen_in_training": _seen_json(item),
+            "contamination": item.contamination or None,
+            "unseen_errors": _part_json(item.parts.unseen),
+            "unclipped_errors": _part_json(item.parts.unclipped),
+            "runtime_proven": reads_back_its_runtime(estimator),
+        }
+    return content
+
+
+def _seen_json(item: EstimatorResult) -> dict[str, Any] | None:
+    """Scored pictures that the estimator was trained on; None where it does not know."""
+    trained, score = item.contender.trained, item.score
+    if trained is None or score is None or score.seen_in_training is None:
+        return None
+    seen = list(score.seen_in_training)
+    near = score.near_copies
+    copies = None
+    if near is not None:
+        copies = {
+            "count": len(near.names),
+            "images": list(near.names),
+            "compared_by_pixels": near.by_pixels,
+        }
+    return {"what": trained.what, "count": len(seen), "images": seen, "near_copies": copies}
+
+
+@contextmanager
+def output_folder(out: str | Path | None) -> Iterator[None]:
+    """Prepare a folder for what is made inside; on failure it goes again if it is new and empty.
+
+    Raises:
+        AgebenchError: it can't be made or written to, or another run is at work in it.
+    """
+    with gone_if_empty(out), ExitStack() as stack:
+        if out is not None:
+            prepare_folder(Path(out))
+            stack.enter_context(alone_in(Path(out)))
+        yield
+
+
+def prepare_folder(folder: Path) -> None:
+    """Make the output folder and prove that it can be written to, before anything long begins.
+
+    Raises:
+        AgebenchError: it can't be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+        in_the_way = [name for name in (RESULT_FILE, PREDICTIONS_FILE) if (folder / name).is_dir()]
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise AgebenchError(
+            f"the output folder {folder} can't be written to: {reason}; give another one with --out"
+        ) from error
+    if in_the_way:
+        raise AgebenchError(
+            f"the output folder {folder} holds a folder named {in_the_way[0]}: "
+            "give another one with --out"
+        )

@@ -1,0 +1,155 @@
+"""Which pictures are scored: the part of a protocol, the first few, or a random sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from agebench.datasets.sampling import limit, sample
+from agebench.errors import UsageError, suggestion
+from agebench.harness.comparability import Scored
+from agebench.harness.settings import CompareSettings
+from agebench.protocols import Dataset, ProgressStep, no_progress
+from agebench.references import parse_reference, user_path
+from agebench.splits.align import align
+from agebench.splits.files import read_split
+from agebench.splits.parts import Split, part, select_parts
+from agebench.splits.protocols import PROTOCOLS, build_split, check_protocol
+from agebench.types import plain
+from agebench.util.files import refuse_input
+
+DEFAULT_PART = "test"
+
+
+SplitMaker: TypeAlias = Callable[[ProgressStep], Split]
+"""Makes a split; may read all pictures, and tells how far it is."""
+
+
+def find_split(dataset: Dataset, protocol: str) -> SplitMaker:
+    """Return what makes the split that ``--protocol`` names; all that can be checked is.
+
+    Args:
+        dataset: all of it.
+        protocol: a protocol with its options, such as ``"holdout seed=3"``, or a split file or
+            folder of lists.  Where both would do it is the protocol; ``./holdout`` is the file.
+
+    Raises:
+        UsageError: it is neither, or an option is wrong.
+        DatasetError: the file is malformed, or does not fit the data set.
+    """
+    name = (protocol.split(maxsplit=1) or [""])[0]
+    if name in PROTOCOLS:
+        reference = parse_reference(protocol)
+        if reference.name != name:
+            raise UsageError(f"{protocol!r} is not a protocol: expected NAME [key=value ...]")
+        check_protocol(name, dataset, reference.options)
+        return lambda progress: build_split(name, dataset, reference.options, progress)
+    path = user_path(protocol)
+    try:
+        there = bool(name) and path.exists()
+    except (OSError, ValueError):
+        there = False
+    if not there:
+        raise UsageError(
+            f"{protocol!r} is neither a protocol nor a split file: {suggestion(name, PROTOCOLS)}"
+        )
+    split = align(read_split(path), dataset)
+    return lambda _progress: split
+
+
+def refuse_lists(out: Path, root: str | Path | None, protocol: str | None) -> None:
+    """Refuse to write over a data set's list, or over what its split is read from.
+
+    Raises:
+        UsageError: `out` is one of them.  New files may lie in a folder of pictures, not in one
+            of lists.
+    """
+    of_pictures = root is None or user_path(root).is_dir()
+    refuse_input(out, [None if of_pictures else root, protocol])
+
+
+def take_pictures(
+    dataset: Dataset,
+    maker: SplitMaker | None,
+    settings: CompareSettings,
+    progress: ProgressStep = no_progress,
+) -> tuple[Dataset, Split | None]:
+    """Return the pictures that the settings ask for, and the split they are a part of.
+
+    Raises:
+        UsageError: the split has no such part.
+        DatasetError: the part has no picture.
+    """
+    split = None if maker is None else maker(progress)
+    if split is not None:
+        dataset = part(dataset, split, part_of(settings))
+    if settings.limit is not None:
+        return limit(dataset, settings.limit), split
+    if settings.sample is not None:
+        return sample(dataset, settings.sample, settings.seed), split
+    return dataset, split
+
+
+def part_of(settings: CompareSettings) -> str:
+    """Return the part that is scored, "" without a protocol."""
+    if settings.protocol is None:
+        return ""
+    return DEFAULT_PART if settings.part is None else settings.part
+
+
+def _subset(settings: CompareSettings, taken: int) -> str:
+    """Which pictures, and how they are changed: in both figures would be of other pictures."""
+    changed = "" if settings.variant is None else f"changed: {settings.variant}"
+    return ", ".join(filter(None, (_taken(settings, taken), changed)))
+
+
+def _taken(settings: CompareSettings, taken: int) -> str:
+    if settings.limit is not None and taken == settings.limit:
+        return f"first {settings.limit} by name"
+    if settings.sample is not None and taken == settings.sample:
+        return f"random {settings.sample}, seed {settings.seed}"
+    return ""
+
+
+def describe_selection(
+    dataset: Dataset, split: Split | None, settings: CompareSettings
+) -> dict[str, Any]:
+    """Return what a result says of its pictures, as JSON can hold it.
+
+    A number to take that is larger than what there is takes all, and is not a subset.
+
+    Figures of different protocols can't be ranked: `scored_on` reads this back.
+    """
+    spec = dataset.spec
+    subset = _subset(settings, len(dataset.samples))
+    content: dict[str, Any] = {"protocol": "", "subset": subset, "split": None}
+    protocol = part_name = ""
+    if split is not None:
+        protocol, part_name = split.protocol, part_of(settings)
+        content["split"] = {
+            "protocol": protocol,
+            "part": part_name,
+            "parts": sorted(select_parts(split, part_name)),
+            "fingerprint": split.fingerprint,
+            "parameters": plain(split.parameters),
+            "unused": len(split.unused),
+        }
+    scored = Scored(spec.name, protocol, part_name, spec.label_kind, subset)
+    return {**content, "protocol": scored.label}
+
+
+def scored_on(about_dataset: Mapping[str, Any]) -> Scored:
+    """Return what a result was measured on, from the object "dataset" of its JSON.
+
+    Two of them go into `agebench.harness.comparability.comparable`.
+    """
+    split = about_dataset.get("split") or {}
+    return Scored(
+        dataset=about_dataset["name"],
+        protocol=split.get("protocol", ""),
+        part=split.get("part", ""),
+        label_kind=about_dataset["label_kind"],
+        pictures=about_dataset.get("subset", ""),
+        content_sha256=about_dataset.get("content_sha256", ""),
+    )

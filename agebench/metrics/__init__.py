@@ -1,0 +1,1 @@
+"""Pure functions on arrays: errors, classes of age, intervals, paired tests, calibration."""

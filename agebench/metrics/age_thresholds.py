@@ -1,0 +1,121 @@
+"""Age gates: who would pass that must not, and who would be stopped that need not.
+
+A gate has a legal age (the threshold) and a challenge age, the threshold plus a buffer: whoever is
+estimated at the challenge age or above passes, the others are challenged, such as asked for a
+document.  That is the "Challenge-T" policy of NIST's FATE Age Estimation and Verification (NIST IR
+8525, 2024), whose false positive is a person under age who is estimated at or above the challenge
+age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.metrics.intervals import LEVEL, MINIMUM_PICTURES, Interval, cluster_codes, people_in
+from agebench.metrics.proportions import share_interval
+from agebench.util.arrays import ages, finite_floats, same_length
+
+THRESHOLDS_YEARS = (13, 16, 18, 21, 25)
+"""Legal ages in use: data protection, social networks, adulthood, alcohol in places, and 25."""
+
+BUFFERS_YEARS = tuple(range(11))
+"""Whole years added to the threshold."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgeGate:
+    """One gate over some pictures with an age.
+
+    Attributes:
+        threshold_years: the legal age.
+        buffer_years: added to it gives the challenge age.
+        minors: pictures of people below the legal age.
+        adults: pictures of people at or above it.
+        false_pass_rate: share of the minors estimated at or above the challenge age (NIST: false
+            positive rate); None with fewer minors than a part needs for figures.
+        false_pass_interval: its interval; None where there is none.
+        false_stop_rate: share of the adults estimated below the challenge age (false negative
+            rate); None with too few adults.
+        false_stop_interval: its interval.
+        minor_people, adult_people: number of people in these pictures; None where not known.
+    """
+
+    threshold_years: int
+    buffer_years: int
+    minors: int
+    adults: int
+    false_pass_rate: float | None
+    false_pass_interval: Interval | None
+    false_stop_rate: float | None
+    false_stop_interval: Interval | None
+    minor_people: int | None = None
+    adult_people: int | None = None
+
+
+def age_gates(
+    true_years: npt.ArrayLike,
+    predicted_years: npt.ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    thresholds_years: Sequence[int] = THRESHOLDS_YEARS,
+    buffers_years: Sequence[int] = BUFFERS_YEARS,
+    minimum: int = MINIMUM_PICTURES,
+    level: float = LEVEL,
+) -> tuple[AgeGate, ...]:
+    """Return the figures of every gate, by threshold and then by buffer.
+
+    Args:
+        true_years: shape (n,), 0 to `MAX_AGE_YEARS`; n may be 0.
+        predicted_years: shape (n,), finite.
+        clusters: who each picture shows; the intervals are then over people, see `proportions`.
+        thresholds_years: legal ages.
+        buffers_years: years added to each.
+        minimum: pictures below, or from, the legal age that are needed for the rate over them.
+        level: confidence of the intervals.
+
+    Raises:
+        ValueError: shapes, lengths or values other than the above.
+
+    >>> gate = age_gates([15, 17, 18, 40], [19, 15, 22, 45], buffers_years=[0], minimum=2)[2]
+    >>> gate.threshold_years, gate.minors, gate.false_pass_rate, gate.false_stop_rate
+    (18, 2, 0.5, 0.0)
+    """
+    true = ages("true_years", true_years)
+    predicted = finite_floats("predicted_years", predicted_years)
+    same_length(true_years=true, predicted_years=predicted)
+    codes = None if clusters is None else cluster_codes(clusters)
+
+    def gates() -> Iterator[AgeGate]:
+        for threshold in thresholds_years:
+            minor = np.flatnonzero(true < threshold)
+            adult = np.flatnonzero(true >= threshold)
+            who = [
+                None if clusters is None else people_in([clusters[row] for row in rows.tolist()])
+                for rows in (minor, adult)
+            ]
+            for buffer in buffers_years:
+                passes = predicted >= threshold + buffer
+                rates: list[float | None] = []
+                bounds: list[Interval | None] = []
+                for rows, wrong in ((minor, passes[minor]), (adult, ~passes[adult])):
+                    people = None if codes is None else codes[rows]
+                    enough = len(rows) >= max(1, minimum)
+                    rates.append(float(wrong.mean()) if enough else None)
+                    bounds.append(share_interval(wrong, people, level) if enough else None)
+                yield AgeGate(
+                    threshold,
+                    buffer,
+                    len(minor),
+                    len(adult),
+                    rates[0],
+                    bounds[0],
+                    rates[1],
+                    bounds[1],
+                    *who,
+                )
+
+    return tuple(gates())

@@ -1,0 +1,235 @@
+"""Does an estimator know how sure it may be?  Its distribution against the true ages.
+
+A distribution is over completed years of age.  A bin's probability is spread evenly over its
+completed years, as in `buckets.class_probabilities`; the truth is the completed years of the true
+age.  Each person's figures are plain numbers, so that no distribution need be kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.metrics.intervals import LEVEL, Interval
+from agebench.metrics.proportions import share_interval
+from agebench.types import MAX_AGE_YEARS, AgeBins, Floats
+from agebench.util.arrays import Bools, Ints, finite_floats, same_length
+
+LEVELS = (0.5, 0.8, 0.95)
+"""Of the central intervals."""
+
+LEAST_PROBABILITY = 1e-6
+"""A true year that was given less counts as this much, so that one zero (a year in a gap between
+classes) does not make the mean infinite: no picture's NLL is above 13.8."""
+
+PIT_BINS = 10
+
+_YEARS = int(MAX_AGE_YEARS) + 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DistributionScores:
+    """How each of n distributions did against the true age; NaN where that is not known.
+
+    Attributes:
+        nll: -log of the probability of the true completed year, natural; at most
+            ``-log(LEAST_PROBABILITY)``; shape (n,).
+        crps_years: ranked probability score, years, shape (n,); for a distribution that is sure
+            of one year it is the absolute error.
+        pit: probability below the true year plus a share of that of the year itself, 0 to 1,
+            shape (n,).
+        intervals: by level, lower and upper end of the central interval in years, shape (n, 2).
+    """
+
+    nll: Floats
+    crps_years: Floats
+    pit: Floats
+    intervals: Mapping[float, Floats]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "intervals", MappingProxyType(dict(self.intervals)))
+
+
+@lru_cache(maxsize=32)
+def _spread(bins: AgeBins) -> Floats:
+    """What each bin gives to each completed year 0 to 120, shape (bins, 121); rows sum to 1."""
+    spread = np.zeros((len(bins), _YEARS))
+    for row, (low, high) in enumerate(zip(bins.lows, bins.highs, strict=True)):
+        first, last = min(low, _YEARS - 1), min(high, _YEARS - 1)
+        spread[row, first : last + 1] = 1.0 / (last - first + 1)
+    spread.flags.writeable = False
+    return spread
+
+
+def year_probabilities(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
+    """Spread distributions over bins evenly over their completed years.
+
+    Args:
+        probabilities: shape (n, bins), not negative, rows summing to about 1; rescaled.
+        bins: any; years above `MAX_AGE_YEARS` count as that.
+
+    Returns:
+        Shape (n, 121): the probability of each completed year from 0.
+
+    Raises:
+        ValueError: shapes or values other than the above.
+
+    >>> year_probabilities([[0.5, 0.5]], AgeBins((0, 4), (1, 4)))[0, :6].tolist()
+    [0.25, 0.25, 0.0, 0.0, 0.5, 0.0]
+    """
+    shares = finite_floats("probabilities", probabilities, ndim=2)
+    totals = shares.sum(axis=1, keepdims=True)
+    if shares.shape[1] != len(bins) or np.any(shares < 0) or np.any(totals <= 0):
+        raise ValueError(
+            f"probabilities: expected shape (n, {len(bins)}), none negative and no row of zeros, "
+            f"got shape {shares.shape}"
+        )
+    return np.asarray((shares / totals) @ _spread(bins), dtype=np.float64)
+
+
+def central_interval(cumulative: Floats, level: float) -> Floats:
+    """Return the ends between which the middle `level` of each distribution lies.
+
+    A completed year y stands for y - 0.5 to y + 0.5 here, and its probability is even within, so
+    that the interval of labels in whole years is neither too wide nor too narrow on the average.
+
+    Args:
+        cumulative: probability up to and including each completed year, shape (n, 121).
+        level: above 0 and below 1.
+
+    Returns:
+        Years, 0 to `MAX_AGE_YEARS`, shape (n, 2).
+    """
+    ends = np.empty((len(cumulative), 2))
+    rows = np.arange(len(cumulative))
+    for side, quantile in enumerate(((1 - level) / 2, (1 + level) / 2)):
+        # Sums of floats may end just below 1; the last year has been reached in any case.
+        year = np.minimum((cumulative < quantile).sum(axis=1), cumulative.shape[1] - 1)
+        below = np.where(year > 0, cumulative[rows, np.maximum(year - 1, 0)], 0.0)
+        here = np.maximum(cumulative[rows, year] - below, np.finfo(np.float64).tiny)
+        ends[:, side] = year - 0.5 + np.clip((quantile - below) / here, 0.0, 1.0)
+    return np.clip(ends, 0.0, MAX_AGE_YEARS)
+
+
+def score_distributions(
+    probabilities: npt.ArrayLike,
+    bins: AgeBins,
+    true_years: npt.ArrayLike,
+    jitter: npt.ArrayLike | None = None,
+) -> DistributionScores:
+    """Score distributions against true ages, one by one.
+
+    NLL and CRPS are proper scores: nobody does better than by saying what they believe (Gneiting
+    & Raftery, JASA 102, 2007, 359-378).  The CRPS is the integral over all ages of (cumulative
+    probability - [true <= age])^2, where the cumulative probability rises at whole years: for a
+    label in whole years the sum over them, and for a distribution that is sure of one year the
+    absolute error, whatever the label.
+
+    Args:
+        probabilities: shape (n, bins), as in `year_probabilities`.
+        bins: what they are over.
+        true_years: shape (n,), 0 to `MAX_AGE_YEARS`; NaN where it is not known.
+        jitter: the share of the true year's probability that counts as below it, 0 to 1, shape
+            (n,).  With numbers drawn evenly the PIT of a calibrated estimator is even too
+            (Czado, Gneiting & Held, Biometrics 65, 2009, 1254-1261); one half if not given.
+
+    Raises:
+        ValueError: shapes or values other than the above.
+
+    >>> scores = score_distributions([[0.5, 0.5]], AgeBins.single_years(20, 21), [20])
+    >>> scores.nll.round(4).tolist(), scores.crps_years.tolist(), scores.pit.tolist()
+    ([0.6931], [0.25], [0.25])
+    >>> scores.intervals[0.5].tolist()
+    [[20.0, 21.0]]
+    """
+    by_year = year_probabilities(probabilities, bins)
+    true = np.asarray(true_years, dtype=np.float64)
+    known = ~np.isnan(true)
+    if np.any((true[known] < 0) | (true[known] > MAX_AGE_YEARS)):
+        raise ValueError(f"true_years: expected ages from 0 to {MAX_AGE_YEARS:g}, or NaN")
+    shift = np.full(len(by_year), 0.5) if jitter is None else finite_floats("jitter", jitter)
+    same_length(probabilities=by_year, true_years=true, jitter=shift)
+    cumulative = np.cumsum(by_year, axis=1)
+    rows, year = np.arange(len(true)), np.where(known, np.floor(true), 0.0).astype(np.intp)
+    given = by_year[rows, year]
+    nll = np.abs(np.log(np.clip(given, LEAST_PROBABILITY, 1.0)))
+    # Of each year from its beginning, the part before the true age and the part from it on.
+    before = np.clip(np.where(known, true, 0.0)[:, None] - np.arange(_YEARS), 0.0, 1.0)
+    crps = np.sum(before * cumulative**2 + (1 - before) * (1 - cumulative) ** 2, axis=1)
+    pit = np.clip(cumulative[rows, year] - (1 - shift) * given, 0.0, 1.0)
+    return DistributionScores(
+        nll=np.where(known, nll, np.nan),
+        crps_years=np.where(known, crps, np.nan),
+        pit=np.where(known, pit, np.nan),
+        intervals={level: central_interval(cumulative, level) for level in LEVELS},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """How often the truth lay in the central intervals of one level.
+
+    Attributes:
+        level: what share they claim to hold.
+        share: what share they held.
+        interval: its confidence interval; None with fewer than two people.
+    """
+
+    level: float
+    share: float
+    interval: Interval | None
+
+
+def covered(intervals_years: Floats, true_years: Floats) -> Bools:
+    """Return whether the completed years of each age lie in its interval, ends included."""
+    years = np.floor(true_years)
+    return np.asarray((intervals_years[:, 0] <= years) & (years <= intervals_years[:, 1]))
+
+
+def coverage(
+    intervals_years: npt.ArrayLike,
+    true_years: npt.ArrayLike,
+    level: float,
+    codes: Ints | None = None,
+    *,
+    confidence: float = LEVEL,
+) -> Coverage:
+    """Return how often the truth lay within.
+
+    Args:
+        intervals_years: shape (n, 2), low and high, n from 1.
+        true_years: shape (n,).
+        level: what the intervals claim.
+        codes: who each picture shows, as in `proportions.share_interval`.
+        confidence: of the interval of the share.
+
+    Raises:
+        ValueError: shapes or values other than the above.
+
+    >>> coverage([[20, 30], [20, 30]], [25, 31], 0.5).share
+    0.5
+    """
+    ends = finite_floats("intervals_years", intervals_years, ndim=2)
+    true = finite_floats("true_years", true_years)
+    if same_length(intervals_years=ends, true_years=true) == 0 or ends.shape[1] != 2:
+        raise ValueError(f"intervals_years: expected shape (n, 2), n from 1, got {ends.shape}")
+    inside = covered(ends, true)
+    return Coverage(level, float(inside.mean()), share_interval(inside, codes, confidence))
+
+
+def pit_counts(pit: npt.ArrayLike) -> list[int]:
+    """Return how many PIT values lie in each tenth from 0 to 1; 1 itself is in the last.
+
+    >>> pit_counts([0.0, 0.05, 0.5, 1.0])
+    [2, 0, 0, 0, 0, 1, 0, 0, 0, 1]
+    """
+    values = finite_floats("pit", pit)
+    if np.any((values < 0) | (values > 1)):
+        raise ValueError("pit: expected numbers from 0 to 1")
+    places = np.minimum((values * PIT_BINS).astype(np.intp), PIT_BINS - 1)
+    return [int(count) for count in np.bincount(places, minlength=PIT_BINS)]

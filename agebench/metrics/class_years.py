@@ -1,0 +1,189 @@
+"""The table that turns a network's age classes into years, with what it was fitted on.
+
+A file of JSON, written by ``agebench fit-years`` and read by the estimators that have classes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from agebench.errors import AgebenchError, UsageError
+from agebench.metrics.age_classes import YEARS_RULES
+from agebench.protocols import EstimatorSpec
+from agebench.types import MAX_AGE_YEARS, Setting, frozen_mapping, plain
+from agebench.util.files import read_whole, write_whole
+
+FORMAT = "agebench-class-years"
+FORMAT_VERSION = 1
+LARGEST_BYTES = 1_000_000
+
+_SCORED_PART = re.compile(r"(?:test|val|fold-[0-9]+|person-.+|not-(?!fold-[0-9]+\Z|person-.).*)\Z")
+
+
+def require_training_part(part: str) -> None:
+    """Refuse a part that results are measured on: "test", "val", a fold or a person.
+
+    Raises:
+        UsageError: `part` is one, or one of several is; "not-fold-0" is none, "not-train" is.
+    """
+    for word in part.split("+"):
+        if not word or _SCORED_PART.match(word.lower()):
+            raise UsageError(
+                f"part {part!r} is there to be scored: fitted on it, a table of years would "
+                "flatter; use 'train', or all but a fold, such as 'not-fold-0'"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ClassYears:
+    """The years that each class stands for.
+
+    Attributes:
+        classes: labels of the classes, such as "25-32".
+        years: one per class, 0 to `MAX_AGE_YEARS`.
+        rule: the rule of `buckets.years_from_classes` that they were fitted for.
+        protocol, part: the training part that they were fitted on.
+        pictures: how many it had.
+        content_sha256: over names, labels and contents of those pictures.
+        label_kind: how their ages came about.
+        weights_sha256: of the network's file.
+        settings: of the estimator, those that decide its probabilities.
+        likeliest: of the pictures, for how many each class was the most probable one; known only
+            just after fitting, for it is not in the file.
+
+    Raises:
+        ValueError: a value is out of range, or the numbers of classes and years differ.
+        UsageError: `part` is one that results are measured on.
+    """
+
+    classes: tuple[str, ...]
+    years: tuple[float, ...]
+    rule: str
+    protocol: str
+    part: str
+    pictures: int
+    content_sha256: str
+    label_kind: str = "unknown"
+    weights_sha256: str = ""
+    settings: Mapping[str, Setting] = field(default_factory=dict)
+    likeliest: tuple[int, ...] = field(default=(), compare=False)
+
+    def __post_init__(self) -> None:
+        if len(self.classes) != len(self.years) or not self.classes:
+            raise ValueError(f"{len(self.classes)} classes have {len(self.years)} years")
+        if not all(0.0 <= age <= MAX_AGE_YEARS for age in self.years):
+            raise ValueError(f"years must be 0 to {MAX_AGE_YEARS:g}, got {self.years}")
+        if self.rule not in YEARS_RULES:
+            raise ValueError(f"unknown rule {self.rule!r}")
+        if self.pictures < 1:
+            raise ValueError(f"it was fitted on {self.pictures} pictures")
+        require_training_part(self.part)
+        object.__setattr__(self, "settings", frozen_mapping(self.settings))
+
+    @property
+    def summary(self) -> str:
+        """Say in a line what the years were fitted on."""
+        return (
+            f"years per class were fitted on {self.protocol}/{self.part} "
+            f"({self.pictures} pictures, content {self.content_sha256[:12]})"
+        )
+
+    def write(self, path: str | Path) -> None:
+        """Write the file that `read_class_years` reads.
+
+        Raises:
+            AgebenchError: the file can't be written.
+        """
+        content = {"format": FORMAT, "version": FORMAT_VERSION, **plain(self)}
+        del content["likeliest"]
+        write_whole(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
+
+    def require_fit(self, spec: EstimatorSpec) -> None:
+        """Refuse to be used by another network, or in another way, than it was fitted for.
+
+        Raises:
+            UsageError: something differs; the message says what.
+        """
+        made = {"years": self.rule, "weights": self.weights_sha256, **self.settings}
+        asked = {"years": spec.decode, "weights": _weights(spec), **deciding_settings(spec)}
+        labels = () if spec.classes is None else spec.classes.labels
+        differing = [key for key in sorted({*asked, *made}) if asked.get(key) != made.get(key)]
+        if labels != self.classes:
+            differing.append("classes")
+        if differing:
+            key = differing[0]
+            raise UsageError(
+                f"the table of years does not fit {spec.name}: it was fitted with "
+                f"{key}={made.get(key, self.classes)}, not with {key}={asked.get(key, labels)}; "
+                "fit one with 'agebench fit-years'"
+            )
+
+
+def _weights(spec: EstimatorSpec) -> str:
+    return spec.weights[0].sha256 if spec.weights else ""
+
+
+def deciding_settings(spec: EstimatorSpec) -> dict[str, Setting]:
+    """Return what decides an estimator's probabilities besides its weights."""
+    settings = {key: spec.settings[key] for key in spec.settings if key not in ("years", "table")}
+    return {**settings, "crop": json.dumps(plain(spec.crop), sort_keys=True)}
+
+
+def make_class_years(
+    spec: EstimatorSpec, years: Sequence[float], fitted_on: Mapping[str, Any]
+) -> ClassYears:
+    """Make the table of an estimator.
+
+    Args:
+        spec: with classes and a rule of `buckets.YEARS_RULES` as `decode`.
+        years: one per class.
+        fitted_on: protocol, part, pictures, content_sha256, label_kind and likeliest.
+    """
+    return ClassYears(
+        classes=() if spec.classes is None else spec.classes.labels,
+        years=tuple(map(float, years)),
+        rule=spec.decode,
+        weights_sha256=_weights(spec),
+        settings=deciding_settings(spec),
+        **fitted_on,
+    )
+
+
+def read_class_years(path: str | Path) -> tuple[ClassYears, str]:
+    """Read a table, and the sha256 of its file.
+
+    Raises:
+        AgebenchError: there is no such file, or it is no such table.
+        UsageError: it was fitted on a part that results are measured on.
+    """
+    file = Path(path)
+    expected = f"{str(file)!r} is no table of years (make one with 'agebench fit-years')"
+    data = read_whole(file, "a table of years", LARGEST_BYTES)
+    try:
+        table = _parse(json.loads(data))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise AgebenchError(f"{expected}: {type(error).__name__}: {error}") from error
+    return table, hashlib.sha256(data).hexdigest()
+
+
+def _parse(content: Any) -> ClassYears:
+    if content["format"] != FORMAT or content["version"] != FORMAT_VERSION:
+        raise ValueError(f"expected the format {FORMAT!r}, version {FORMAT_VERSION}")
+    texts = ("rule", "protocol", "part", "content_sha256", "label_kind", "weights_sha256")
+    if not all(isinstance(content[name], str) for name in texts):
+        raise TypeError(f"expected texts for {', '.join(texts)}")
+    if not isinstance(content["pictures"], int):
+        raise TypeError("expected a number of pictures")
+    return ClassYears(
+        classes=tuple(str(label) for label in content["classes"]),
+        years=tuple(float(age) for age in content["years"]),
+        pictures=content["pictures"],
+        settings=dict(content["settings"]),
+        **{name: content[name] for name in texts},
+    )

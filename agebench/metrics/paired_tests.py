@@ -1,0 +1,353 @@
+"""Is one estimator better than another?  Paired tests on the same pictures.
+
+All work on the absolute errors of several estimators over the same pictures.  Where the people in
+the pictures are known, people are left out and swapped, not pictures; see `intervals`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.metrics.intervals import (
+    LEVEL,
+    MINIMUM_PEOPLE,
+    Interval,
+    cluster_codes,
+    jackknife_error,
+    student_interval,
+)
+from agebench.types import Floats
+from agebench.util.arrays import Bools, Ints, finite_floats, one_blas_thread
+
+PERMUTATIONS = 9999
+"""Random swaps of a test at least: the smallest p-value is then 1/10,000."""
+
+_FLIPS_AT_ONCE = 10_000
+"""Swaps held in memory together."""
+
+_ROUNDING = 1e-9
+"""Sums this near to each other, relative to the errors' own sum, are ties."""
+
+_SIGNS = 1.0 - 2.0 * (np.arange(256)[:, None] >> np.arange(8) & 1)
+"""All ways of giving eight numbers a sign, shape (256, 8)."""
+
+
+@dataclass(frozen=True, slots=True)
+class PairedComparison:
+    """Two estimators on the pictures that both gave an age for.
+
+    Attributes:
+        first, second: their columns.
+        n: number of these pictures.
+        people: number of people in them; of pictures where people are not known.
+        difference_years: MAE of the first minus that of the second; negative: the first is better.
+            None with no picture.
+        interval: of the difference; None with fewer than `MINIMUM_PEOPLE`
+            people, as all that follow.
+        p_value: of the sign-flip test.
+        p_adjusted: the same after Holm's correction for the number of pairs tested.
+        swaps: how many ways of swapping were tried.
+        all_swaps: true if these are all that there are.
+        smallest_p: the smallest value that `p_adjusted` could have had, whatever the errors: where
+            it is not below the level, no difference can be shown.
+    """
+
+    first: int
+    second: int
+    n: int
+    people: int
+    difference_years: float | None
+    interval: Interval | None = None
+    p_value: float | None = None
+    p_adjusted: float | None = None
+    swaps: int | None = None
+    all_swaps: bool | None = None
+    smallest_p: float | None = None
+
+    def better(self, level: float = LEVEL) -> int | None:
+        """Return the column that is shown to be better; None where no difference is shown.
+
+        >>> PairedComparison(2, 5, n=90, people=90, difference_years=0.5, p_adjusted=0.01).better()
+        5
+        """
+        if self.p_adjusted is None or self.p_adjusted >= 1 - level or not self.difference_years:
+            return None
+        return self.first if self.difference_years < 0 else self.second
+
+
+def _cluster_sums(errors: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
+    """Sums of each column and number of rows per cluster: shapes (clusters, columns), (clusters,).
+
+    They come in an order that the order of the pictures can't change.
+    """
+    if clusters is None:
+        sums, counts = errors, np.ones(len(errors))
+    else:
+        if len(clusters) != len(errors):
+            raise ValueError(f"clusters: expected {len(errors)} members, got {len(clusters)}")
+        codes: Ints = cluster_codes(clusters)
+        order = np.lexsort((*errors.T, codes))
+        columns = [np.bincount(codes[order], weights=column[order]) for column in errors.T]
+        sums, counts = np.stack(columns, axis=1), np.bincount(codes).astype(np.float64)
+    order = np.lexsort((*sums.T, counts))
+    return np.ascontiguousarray(sums[order]), counts[order]
+
+
+def _columns(errors: npt.ArrayLike) -> Floats:
+    values = finite_floats("errors", errors, ndim=2)
+    if not values.size:
+        raise ValueError(f"errors: expected at least one picture and column, got {values.shape}")
+    return values
+
+
+def _columns_with_gaps(errors: npt.ArrayLike) -> tuple[Floats, Bools]:
+    """The errors, and where there are any."""
+    try:
+        values = np.asarray(errors, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"errors: expected an array of numbers: {error}") from error
+    there = ~np.isnan(values)
+    _columns(np.where(there, values, 0.0))
+    return values, there
+
+
+def _swaps(people: int, permutations: int) -> tuple[int, bool]:
+    """How many ways of swapping so many people are tried, and whether these are all."""
+    exact = people <= 40 and 2**people <= permutations
+    return (2**people if exact else permutations), exact
+
+
+def _flipped_sums(sums: Floats, permutations: int, seed: int) -> Iterator[Floats]:
+    """Sums of the rows with random signs, shape (some, columns); all ways where there are few.
+
+    Eight rows take their signs together, from one random byte.
+    """
+    rows = len(sums)
+    number, exact = _swaps(rows, permutations)
+    generator = np.random.default_rng(seed)
+    for begin in range(0, number, _FLIPS_AT_ONCE):
+        ways = np.arange(begin, min(number, begin + _FLIPS_AT_ONCE))
+        totals = np.zeros((len(ways), sums.shape[1]))
+        for start in range(0, rows, 8):
+            block = sums[start : start + 8]
+            table = _SIGNS[:, : len(block)] @ block
+            if exact:
+                chosen = (ways >> start & 255) % 2 ** len(block)
+            else:
+                chosen = generator.integers(0, 256, len(ways), dtype=np.uint8).astype(np.intp)
+            totals += table[chosen]
+        yield totals
+
+
+def _pair_p_values(
+    sums: Floats, pairs: Sequence[tuple[int, int]], permutations: int, seed: int
+) -> list[float]:
+    """The two-sided p-value of each pair of columns; see `sign_flip_p_values`."""
+    number, exact = _swaps(len(sums), permutations)
+    slack = _ROUNDING * np.abs(sums).sum(axis=0)
+    counts = [0] * len(pairs)
+    with one_blas_thread():
+        for flipped in _flipped_sums(sums, permutations, seed):
+            for at, (first, second) in enumerate(pairs):
+                needed = abs((sums[:, first] - sums[:, second]).sum())
+                needed -= slack[first] + slack[second]
+                reached = np.abs(flipped[:, first] - flipped[:, second]) >= needed
+                counts[at] += int(reached.sum())
+    return [count / number if exact else (count + 1) / (number + 1) for count in counts]
+
+
+def sign_flip_p_values(
+    errors: npt.ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    permutations: int = PERMUTATIONS,
+    seed: int = 0,
+) -> Floats:
+    """Return the two-sided p-value of the paired permutation test for every two columns.
+
+    If two estimators were equally good, swapping their errors on a picture (on all pictures of a
+    person) would change nothing but by chance: the difference of the sums is compared with those
+    under random swaps, or under all of them where there are few.  With random swaps the p-value
+    is (as large + 1) / (permutations + 1) (Phipson & Smyth, Statistical Applications in Genetics
+    and Molecular Biology 9, 2010), which is never 0.
+
+    Args:
+        errors: shape (n, columns), finite, n from 1.
+        clusters: who each row belongs to, as in `intervals.mean_interval`.
+        permutations: number of random swaps, from 1.
+        seed: of the random numbers.
+
+    Returns:
+        Shape (columns, columns), symmetric, 1 on the diagonal.
+
+    Raises:
+        ValueError: shapes, lengths or values other than the above.
+
+    >>> sign_flip_p_values([[1, 4], [2, 6], [1, 8], [3, 4]]).tolist()
+    [[1.0, 0.125], [0.125, 1.0]]
+    """
+    if permutations < 1:
+        raise ValueError(f"permutations: expected at least 1, got {permutations}")
+    sums, _ = _cluster_sums(_columns(errors), clusters)
+    columns = sums.shape[1]
+    pairs = list(combinations(range(columns), 2))
+    p_values = np.ones((columns, columns))
+    found = _pair_p_values(sums, pairs, permutations, seed)
+    for (first, second), p_value in zip(pairs, found, strict=True):
+        p_values[first, second] = p_values[second, first] = p_value
+    return p_values
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p-values for their number (Holm, Scandinavian Journal of Statistics 6, 1979, 65-70).
+
+    The chance of any false finding among them stays at the level that they are compared with.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted = [0.0] * len(p_values)
+    largest = 0.0
+    for rank, index in enumerate(sorted(range(len(p_values)), key=p_values.__getitem__)):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def needed_permutations(pairs: int, level: float = LEVEL) -> int:
+    """Return how many random swaps so many pairs need for a difference to be shown at all.
+
+    The smallest p-value is one over the number of swaps, and Holm multiplies it by the number of
+    pairs: it is to come to a fifth of 1 - `level` at most.
+
+    >>> needed_permutations(1), needed_permutations(528)
+    (100, 52800)
+    """
+    return math.ceil(round(5 * pairs / (1 - level), 6))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _SamePictures:
+    """Pairs of columns that have the same pictures in common."""
+
+    rows: Bools
+    pairs: list[tuple[int, int]]
+    clusters: Sequence[Hashable] | None
+    people: int
+
+    @property
+    def tested(self) -> bool:
+        return self.people >= MINIMUM_PEOPLE
+
+
+def _by_pictures(there: Bools, clusters: Sequence[Hashable] | None) -> tuple[_SamePictures, ...]:
+    rows_of: dict[bytes, Bools] = {}
+    pairs_of: dict[bytes, list[tuple[int, int]]] = {}
+    for first, second in combinations(range(there.shape[1]), 2):
+        both = there[:, first] & there[:, second]
+        rows_of.setdefault(both.tobytes(), both)
+        pairs_of.setdefault(both.tobytes(), []).append((first, second))
+    found = []
+    for key, rows in rows_of.items():
+        chosen = None
+        if clusters is not None:
+            chosen = [clusters[row] for row in np.flatnonzero(rows).tolist()]
+        people = int(rows.sum()) if chosen is None else len(set(cluster_codes(chosen).tolist()))
+        found.append(_SamePictures(rows, pairs_of[key], chosen, people))
+    return tuple(found)
+
+
+def compare_pairs(
+    errors: npt.ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    permutations: int = PERMUTATIONS,
+    level: float = LEVEL,
+    seed: int = 0,
+) -> tuple[PairedComparison, ...]:
+    """Compare every two columns of absolute errors, each two on the rows that both have.
+
+    Args:
+        errors: absolute errors in years, shape (n, estimators); NaN where an estimator gave no age.
+        clusters: who each picture shows, as in `intervals.mean_interval`.
+        permutations: of the test; more are tried where so many pairs need them, see
+            `needed_permutations`.
+        level: confidence of the intervals.
+        seed: of the swaps.
+
+    Returns:
+        One entry per pair, in the order of the columns.
+
+    Raises:
+        ValueError: shapes, lengths or values other than the above.
+    """
+    values, there = _columns_with_gaps(errors)
+    if clusters is not None and len(clusters) != len(values):
+        raise ValueError(f"clusters: expected {len(values)} members, got {len(clusters)}")
+    groups = _by_pictures(there, clusters)
+    tested = sum(len(group.pairs) for group in groups if group.tested)
+    swaps = max(permutations, needed_permutations(tested, level))
+    found = [pair for group in groups for pair in _compare_group(values, group, swaps, level, seed)]
+    found.sort(key=lambda pair: (pair.first, pair.second))
+    return tuple(_adjusted(found))
+
+
+def _compare_group(
+    values: Floats,
+    group: _SamePictures,
+    permutations: int,
+    level: float,
+    seed: int,
+) -> Iterator[PairedComparison]:
+    """Compare pairs on the pictures that they have in common; p-values are not adjusted yet."""
+    n = int(group.rows.sum())
+    columns = sorted({column for pair in group.pairs for column in pair})
+    part = values[group.rows][:, columns]
+    # The mean of the differences would differ from the difference of the stated MAEs by rounding.
+    means = part.mean(axis=0) if n else np.zeros(len(columns))
+    pairs = [(columns.index(first), columns.index(second)) for first, second in group.pairs]
+    if not group.tested:
+        for (first, second), (i, j) in zip(group.pairs, pairs, strict=True):
+            difference = float(means[i] - means[j]) if n else None
+            yield PairedComparison(first, second, n, group.people, difference)
+        return
+    sums, counts = _cluster_sums(part, group.clusters)
+    p_values = _pair_p_values(sums, pairs, permutations, seed)
+    swaps, exact = _swaps(group.people, permutations)
+    for (first, second), (i, j), p_value in zip(group.pairs, pairs, p_values, strict=True):
+        yield PairedComparison(
+            first,
+            second,
+            n,
+            group.people,
+            float(means[i] - means[j]),
+            student_interval(
+                float(means[i] - means[j]),
+                jackknife_error(sums[:, i] - sums[:, j], counts),
+                group.people,
+                positive=False,
+                level=level,
+            ),
+            p_value,
+            swaps=swaps,
+            all_swaps=exact,
+            smallest_p=2 / swaps if exact else 1 / (swaps + 1),
+        )
+
+
+def _adjusted(pairs: Sequence[PairedComparison]) -> Iterator[PairedComparison]:
+    """Add what the p-values are, and what they could be at best, after Holm's correction."""
+    tested = [pair.p_value for pair in pairs if pair.p_value is not None]
+    corrected = iter(holm(tested))
+    for pair in pairs:
+        if pair.smallest_p is None:
+            yield pair
+        else:
+            smallest = min(1.0, len(tested) * pair.smallest_p)
+            yield replace(pair, p_adjusted=next(corrected), smallest_p=smallest)

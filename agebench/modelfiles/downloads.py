@@ -1,0 +1,386 @@
+"""Bytes from elsewhere: fetched to a temporary file, checked, and only then given their name."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO, Literal, Protocol, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import requests
+from pooch import HTTPDownloader
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+from agebench.errors import WeightsError, WeightsUnavailableError
+from agebench.util.regular_files import open_regular
+
+TIMEOUT_S: tuple[float, float] = (10.0, 30.0)
+"""Longest wait for a connection, and between two pieces of data, in seconds."""
+
+ABANDONED_S = 24 * 3600.0
+"""An unfinished file that nobody has written to for so long, in seconds, is removed."""
+
+CHUNK_BYTES = 1 << 15
+HEAD_BYTES = 1024
+USER_AGENT = "agebench (model file download)"
+
+Kind: TypeAlias = Literal["absent", "failed", "wrong"]
+
+
+class SourceError(WeightsError):
+    """One place did not give the file.
+
+    Attributes:
+        kind: "absent" if it is not there, "failed" if the place could not be read to the end,
+            "wrong" if it gave other bytes than the manifest says.
+    """
+
+    def __init__(self, reason: str, kind: Kind) -> None:
+        super().__init__(reason)
+        self.kind: Kind = kind
+
+
+class CacheFolderError(WeightsUnavailableError):
+    """The cache folder can't be written to, so that no source can help."""
+
+
+class ProgressBar(Protocol):
+    """What a download tells how far it is: the four members of tqdm that are needed."""
+
+    total: float | None
+
+    def update(self, n: int, /) -> object:
+        """Move on by `n` bytes."""
+
+    def reset(self) -> object:
+        """Go back to zero, when the next source is tried."""
+
+    def close(self) -> object:
+        """Take no further updates."""
+
+
+class RichBar:
+    """One line of a `rich.progress.Progress`, as a `ProgressBar`."""
+
+    def __init__(self, lines: Progress, label: str) -> None:
+        self._lines = lines
+        # Not shown until a transfer starts: a file that is here already needs no line.
+        self._task = lines.add_task(label, total=None, visible=False)
+
+    @property
+    def total(self) -> float | None:
+        """Bytes expected."""
+        task = next(task for task in self._lines.tasks if task.id == self._task)
+        return task.total
+
+    @total.setter
+    def total(self, value: float | None) -> None:
+        self._lines.update(self._task, total=value)
+
+    def update(self, n: int, /) -> None:
+        """Move on by `n` bytes."""
+        self._lines.advance(self._task, n)
+
+    def reset(self) -> None:
+        """Go back to zero."""
+        self._lines.reset(self._task, visible=True)
+
+    def close(self) -> None:
+        """Stop the line's clock."""
+        self._lines.stop_task(self._task)
+
+
+@contextmanager
+def terminal_lines() -> Iterator[Progress]:
+    """Show download lines on stderr while the block runs; nothing where stderr is no terminal."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
+    lines = Progress(
+        *columns,
+        TransferSpeedColumn(),
+        console=console,
+        transient=True,
+        disable=not console.is_terminal,
+    )
+    with lines:
+        yield lines
+
+
+def sha256_of(path: str | Path) -> str:
+    """Return the sha256 of a file's bytes as 64 hex digits.
+
+    Raises:
+        WeightsError: the file can't be read.
+    """
+    try:
+        with open_regular(path) as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"can't read {path}: {error.strerror or error}") from error
+
+
+def stub_reason(head: bytes, size: str, wanted: str = "a model") -> str | None:
+    """Say what stands in place of a model, or None if the bytes may be one.
+
+    Args:
+        head: the first `HEAD_BYTES` of the file, or all of a shorter one.
+        size: the file's size in words, such as "43,958 bytes".
+        wanted: what it should be, where that is no model.
+
+    >>> stub_reason(b"<!DOCTYPE html><html>", "21 bytes")
+    'an HTML page of 21 bytes in place of a model'
+    """
+    if not head:
+        return f"an empty file in place of {wanted}"
+    start = head.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<body", b"<script", b"<!--")):
+        return f"an HTML page of {size} in place of {wanted}"
+    if start.startswith(b"version https://git-lfs.github.com/"):
+        return f"a Git LFS pointer of {size} in place of {wanted}"
+    return None
+
+
+def check_readable(path: Path) -> int:
+    """Return the size in bytes of a regular file that may be a model.
+
+    Raises:
+        SourceError: it is missing, not a regular file, unreadable, or a stub.
+    """
+    try:
+        if not path.exists():
+            raise SourceError("not there", "absent")
+        if not path.is_file():
+            what = "a folder" if path.is_dir() else "no regular file"
+            raise SourceError(f"{what} in place of a model", "wrong")
+        with open_regular(path) as stream:
+            head = stream.read(HEAD_BYTES)
+            size_bytes = os.fstat(stream.fileno()).st_size
+    except OSError as error:
+        raise SourceError(f"can't be read: {error.strerror or error}", "failed") from error
+    if reason := stub_reason(head, f"{size_bytes:,} bytes"):
+        raise SourceError(reason, "wrong")
+    return size_bytes
+
+
+def check_file(path: Path, size_bytes: int, sha256: str) -> None:
+    """Make sure that a file holds exactly the bytes that are expected.
+
+    Raises:
+        SourceError: it does not; the text says what was expected and what was got.
+    """
+    got_bytes = check_readable(path)
+    if got_bytes != size_bytes:
+        raise SourceError(f"expected {size_bytes:,} bytes, got {got_bytes:,}", "wrong")
+    got = sha256_of(path)
+    if got != sha256:
+        raise SourceError(f"expected sha256 {sha256}, got {got}", "wrong")
+
+
+def shown_url(url: str) -> str:
+    """Return `url` without what may be secret: user name, password, what follows a question mark.
+
+    >>> shown_url("https://me:secret@example.org/a?token=b")
+    'https://example.org/a?...'
+    >>> shown_url("https://me:se/cret@example.org/a"), shown_url("http://me:secret@[::1/a")
+    ('https://...', 'http://...')
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return f"{url.partition(':')[0]}://..."
+    shown = urlunsplit(
+        parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
+    )
+    if "@" in shown:  # a password with a slash in it ends the host too early
+        shown = f"{parts.scheme}://...@{shown.rpartition('@')[2]}"
+    return f"{shown}?..." if parts.query or parts.fragment else shown
+
+
+def check_url(url: str) -> None:
+    """Refuse an address that can't be one, without a word of it: it may hold a password.
+
+    Raises:
+        SourceError: it is malformed.
+    """
+    try:
+        if not urlsplit(url).hostname or urlsplit(url).port == 0:
+            raise ValueError
+        requests.Request("GET", url).prepare()
+    except (ValueError, requests.RequestException) as error:
+        raise SourceError(
+            "the address is malformed: expected one such as https://HOST:PORT/FOLDER", "failed"
+        ) from error
+
+
+class Sink:
+    """Takes at most `limit_bytes` and counts them; errors of the disk are told from the net's."""
+
+    def __init__(self, stream: BinaryIO, limit_bytes: int, progress: ProgressBar | None) -> None:
+        self.received_bytes = 0
+        self.head = b""
+        self._stream = stream
+        self._limit_bytes = limit_bytes
+        self._progress = progress
+
+    def write(self, data: bytes) -> None:
+        """Take a piece.
+
+        Raises:
+            SourceError: that is more than was expected.
+            CacheFolderError: the disk does not take it.
+        """
+        self.head += data[: HEAD_BYTES - len(self.head)]
+        self.received_bytes += len(data)
+        if self.received_bytes > self._limit_bytes:
+            limit = f"{self._limit_bytes:,} bytes"
+            stub = stub_reason(self.head, f"more than {limit}")
+            raise SourceError(stub or f"expected {limit}, got more", "wrong")
+        try:
+            self._stream.write(data)
+        except OSError as error:
+            raise CacheFolderError(cache_reason(Path(self._stream.name).parent, error)) from error
+        if self._progress is not None:
+            self._progress.update(len(data))
+
+    def flush(self) -> None:
+        """Asked for after every piece; once at the end is enough."""
+
+
+def cache_reason(folder: Path, error: OSError) -> str:
+    """Say in one sentence why nothing can be kept in the cache folder."""
+    return (
+        f"can't write to the cache folder {folder}: {error.strerror or error}; "
+        "set AGEBENCH_CACHE to a folder that can be written to"
+    )
+
+
+def _system_error(error: BaseException) -> OSError | None:
+    """Return the socket's own error below those of the libraries that wrap it."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, OSError) and not isinstance(link, requests.RequestException):
+            return link
+        link = link.__cause__ or link.__context__
+    return None
+
+
+def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> str:
+    so_far = f"after {received_bytes:,} of {size_bytes:,} bytes"
+    if isinstance(error, requests.HTTPError) and error.response is not None:
+        return f"the server says {error.response.status_code} {error.response.reason}".rstrip()
+    if not isinstance(error, requests.RequestException):
+        return f"its answer can't be read ({_said(error)})"
+    if isinstance(error, requests.ConnectTimeout):
+        return f"no connection within {TIMEOUT_S[0]:g} s"
+    cause = _system_error(error)
+    if isinstance(cause, TimeoutError):
+        return f"no data for {TIMEOUT_S[1]:g} s, {so_far}"
+    if received_bytes or isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return f"cut off {so_far}"
+    return f"no answer ({(cause and cause.strerror) or _said(cause or error)})"
+
+
+def _said(error: BaseException) -> str:
+    """Return what a library says, without addresses: they may hold a password."""
+    return re.sub(r"\S*(?:://|@|\?)\S*|url: \S+", "...", str(error))
+
+
+def _transfer(url: str, sink: Sink, size_bytes: int) -> None:
+    # Compressed transfer gains nothing for weights, and a small body could unpack to a huge one.
+    headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+    downloader = HTTPDownloader(chunk_size=CHUNK_BYTES, timeout=TIMEOUT_S, headers=headers)
+    try:
+        downloader(url=url, output_file=sink, pooch=None)
+    except (requests.RequestException, ValueError) as error:  # ValueError: a senseless header
+        reason = _network_reason(error, sink.received_bytes, size_bytes)
+        raise SourceError(reason, "failed") from error
+
+
+def _take_name(part: Path, target: Path, size_bytes: int, sha256: str) -> None:
+    try:
+        part.replace(target)
+    except OSError as error:
+        # Windows refuses while another process that fetched the same file has it open.
+        with suppress(SourceError):
+            check_file(target, size_bytes, sha256)
+            return
+        raise CacheFolderError(cache_reason(target.parent, error)) from error
+
+
+def _remove_abandoned(target: Path) -> None:
+    """Remove what a killed download left of this file; a young one may still be going on."""
+    for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
+        with suppress(OSError):
+            if time.time() - part.stat().st_mtime > ABANDONED_S:
+                part.unlink()
+
+
+def store(
+    target: Path,
+    size_bytes: int,
+    sha256: str,
+    write: Callable[[Sink], None],
+    progress: ProgressBar | None = None,
+) -> None:
+    """Let `write` give the bytes of `target`, which gets its name only once they are right.
+
+    Several processes may do so at the same time: each writes a file of its own, and the last to
+    end replaces the same bytes by the same bytes.
+
+    Args:
+        target: final path; its folder is made if it is missing.
+        size_bytes: expected size; what is longer is cut off.
+        sha256: expected hash, 64 hex digits.
+        write: gives the bytes to the sink that it is called with.
+        progress: is told of every piece.
+
+    Raises:
+        SourceError: `write` raised one, or gave something else.
+        CacheFolderError: the folder can't be written to.
+    """
+    part = target.with_name(f".{target.name}.{uuid4().hex}.part")
+    try:
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            _remove_abandoned(target)
+            # A full disk may show only when the buffer is written out, or the file is closed.
+            with part.open("xb") as stream:
+                write(Sink(stream, size_bytes, progress))
+                stream.flush()
+                os.fsync(stream.fileno())
+        except OSError as error:  # the disk's: the net's have become a SourceError
+            raise CacheFolderError(cache_reason(target.parent, error)) from error
+        check_file(part, size_bytes, sha256)
+        _take_name(part, target, size_bytes, sha256)
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+
+
+def download(
+    url: str, target: Path, size_bytes: int, sha256: str, progress: ProgressBar | None = None
+) -> None:
+    """Fetch `url`, http or https, to `target`, as `store` does.
+
+    Raises:
+        SourceError: the source gave nothing, or something else.
+        CacheFolderError: the folder can't be written to.
+    """
+    check_url(url)
+    if progress is not None:
+        progress.reset()
+        progress.total = size_bytes
+    try:
+        store(target, size_bytes, sha256, lambda sink: _transfer(url, sink, size_bytes), progress)
+    finally:
+        if progress is not None:
+            progress.close()

@@ -1,0 +1,266 @@
+"""The manifest `pretrained/weights.toml`: each published model file, its size, hash and sources."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from agebench.errors import UsageError, WeightsError, suggestion
+from agebench.types import WeightsFile
+
+BUNDLED_LIMIT_BYTES = 48_000_000
+"""What the weights that come with the package may take together."""
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NEED = re.compile(
+    r"((?:estimator|detector):[A-Za-z0-9][A-Za-z0-9_.-]*)(?: ([a-z][a-z0-9_]*=\S+))?"
+)
+_URL = re.compile(r"https?://[^\s/]+/\S+")
+_DISTRIBUTION = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?")
+_VERSION = re.compile(r"[0-9][0-9A-Za-z.!+]*")
+_MEMBER = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[^/\\\s]+(?:/[^/\\\s]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Who needs a file.
+
+    Attributes:
+        plugin: "estimator:NAME" or "detector:NAME".
+        option: the option, as "key=value", without which the file is not needed; "" for always.
+    """
+
+    plugin: str
+    option: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WheelMember:
+    """A file that a Python wheel carries, which the user's own pip can download.
+
+    Attributes:
+        distribution, version: which wheel, as in "DISTRIBUTION==VERSION".
+        size_bytes: of the wheel, as it was published.
+        member: path inside the wheel.
+
+    Raises:
+        ValueError: a value is not of that form; says which.
+    """
+
+    distribution: str
+    version: str
+    size_bytes: int
+    member: str
+
+    def __post_init__(self) -> None:
+        name = _DISTRIBUTION.fullmatch(self.distribution)
+        _expect(name, "the name of a distribution", self.distribution)
+        _expect(_VERSION.fullmatch(self.version), "one exact version", self.version)
+        _expect(self.size_bytes > 0, "bytes above 0", self.size_bytes)
+        _expect(_MEMBER.fullmatch(self.member), "a relative path in the wheel", self.member)
+
+    @property
+    def requirement(self) -> str:
+        """What pip is asked for."""
+        return f"{self.distribution}=={self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestEntry:
+    """One published model file.
+
+    Attributes:
+        file: its name here: in the cache, in `pretrained/` and on a mirror.
+        size_bytes: exact size.
+        sha256: of its bytes, 64 lower-case hex digits.
+        licence: the terms that its makers state.
+        what: one line on what it is.
+        needs: who needs it.
+        sources: full http(s) URLs, in the order in which they are tried.
+        wheel: a Python wheel that carries the same bytes, asked for before `sources`; None for
+            no such.
+
+    Raises:
+        ValueError: a value is not of that form; says which.
+    """
+
+    file: str
+    size_bytes: int
+    sha256: str
+    licence: str
+    what: str
+    needs: tuple[Need, ...]
+    sources: tuple[str, ...]
+    wheel: WheelMember | None = None
+
+    def __post_init__(self) -> None:
+        _expect(_FILE_NAME.fullmatch(self.file), "a file name without folders", self.file)
+        _expect(self.size_bytes > 0, "bytes above 0", self.size_bytes)
+        _expect(_SHA256.fullmatch(self.sha256), "a sha256 of 64 lower-case hex digits", self.sha256)
+        _expect(self.licence, "a licence", self.licence)
+        for url in self.sources:
+            _expect(_URL.fullmatch(url), "an http(s) URL", url)
+
+    @property
+    def bundled(self) -> bool:
+        """Whether it comes with the package, and from nowhere else."""
+        return not self.sources and self.wheel is None
+
+    def option_for(self, plugin_key: str) -> str:
+        """Return the option without which that plug-in does not need the file, "" for none."""
+        return next(need.option for need in self.needs if need.plugin == plugin_key)
+
+    @property
+    def published(self) -> WeightsFile:
+        """The file as results record it."""
+        carrier = self.wheel.requirement if self.wheel else "agebench"
+        source = self.sources[0] if self.sources else carrier
+        return WeightsFile(self.file, self.sha256, self.licence, source, published=True)
+
+
+def _expect(condition: object, expected: str, got: object) -> None:
+    if not condition:
+        raise ValueError(f"expected {expected}, got {got!r}")
+
+
+def _typed(table: Mapping[str, Any], key: str, kind: type) -> Any:
+    if key not in table:
+        raise ValueError(f"{key!r} is missing")
+    value = table[key]
+    if type(value) is not kind:  # not isinstance: true is no number of bytes
+        raise ValueError(f"{key!r} must be of type {kind.__name__}, got {value!r}")
+    return value
+
+
+def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
+    values = _typed(table, key, list)
+    _expect(all(isinstance(value, str) for value in values), f"texts in {key!r}", values)
+    return tuple(values)
+
+
+def _need(text: str) -> Need:
+    match = _NEED.fullmatch(text)
+    if match is None:
+        raise ValueError(f"expected 'estimator:NAME' or 'detector:NAME' in 'for', got {text!r}")
+    return Need(match[1], match[2] or "")
+
+
+def _only(table: object, *known: str) -> dict[str, Any]:
+    """Return `table`, which must be one and have no other keys than `known`."""
+    if not isinstance(table, dict):
+        raise ValueError(f"expected a table, got {table!r}")
+    for key in table:
+        _expect(key in known, "keys out of " + ", ".join(known), key)
+    return table
+
+
+def _wheel(value: object) -> WheelMember:
+    table = _only(value, "distribution", "version", "bytes", "member")
+    return WheelMember(
+        distribution=_typed(table, "distribution", str),
+        version=_typed(table, "version", str),
+        size_bytes=_typed(table, "bytes", int),
+        member=_typed(table, "member", str),
+    )
+
+
+def _entry(file: str, value: object) -> ManifestEntry:
+    table = _only(value, "bytes", "sha256", "licence", "what", "for", "sources", "wheel")
+    return ManifestEntry(
+        file=file,
+        size_bytes=_typed(table, "bytes", int),
+        sha256=_typed(table, "sha256", str),
+        licence=_typed(table, "licence", str),
+        what=_typed(table, "what", str),
+        needs=tuple(map(_need, _texts(table, "for"))),
+        sources=_texts(table, "sources"),
+        wheel=_wheel(table["wheel"]) if "wheel" in table else None,
+    )
+
+
+def parse_manifest(text: str, where: str = "weights.toml") -> Mapping[str, ManifestEntry]:
+    """Read a manifest: TOML with one table ``[files."NAME"]`` per file.
+
+    Args:
+        text: the manifest.
+        where: what to call it in an error.
+
+    Returns:
+        The entries by file name, in the manifest's order; read-only.
+
+    Raises:
+        WeightsError: it is no TOML, or a value is missing, of the wrong type or form.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
+        raise WeightsError(f"the manifest {where} is no TOML: {error}") from error
+    files = tables.pop("files", None)
+    if tables or not isinstance(files, dict):
+        raise WeightsError(f'the manifest {where} must hold tables [files."NAME"] and no others')
+    entries: dict[str, ManifestEntry] = {}
+    for file, table in files.items():
+        try:
+            entries[file] = _entry(file, table)
+        except ValueError as error:
+            raise WeightsError(f"the manifest {where}, file {file!r}: {error}") from error
+    return MappingProxyType(entries)
+
+
+def bundled_dir() -> Path:
+    """Return the folder of the manifest and of the weights that come with the package."""
+    try:
+        return Path(str(resources.files("agebench.pretrained")))
+    except ModuleNotFoundError:
+        # Python started in a checkout takes the package from there, where nothing is mapped.
+        return Path(__file__).resolve().parents[2] / "pretrained"
+
+
+@cache
+def load_manifest() -> Mapping[str, ManifestEntry]:
+    """Return the package's manifest by file name; read once.
+
+    Raises:
+        WeightsError: it is missing or malformed.
+    """
+    path = bundled_dir() / "weights.toml"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise WeightsError(
+            f"the manifest {path} can't be read ({error}): reinstall agebench"
+        ) from (error)
+    return parse_manifest(text, str(path))
+
+
+def find_entry(file_name: str) -> ManifestEntry:
+    """Return the manifest's entry for a file.
+
+    Raises:
+        UsageError: there is none; names near matches.
+    """
+    manifest = load_manifest()
+    if file_name not in manifest:
+        raise UsageError(f"unknown model file {file_name!r}: {suggestion(file_name, manifest)}")
+    return manifest[file_name]
+
+
+def files_for(plugin_key: str) -> list[ManifestEntry]:
+    """Return the files that a plug-in may need, in the manifest's order.
+
+    >>> [entry.file for entry in files_for("detector:yunet")]
+    ['face_detection_yunet_2023mar.onnx']
+    """
+    return [
+        entry
+        for entry in load_manifest().values()
+        if any(need.plugin == plugin_key for need in entry.needs)
+    ]

@@ -1,0 +1,219 @@
+"""Running an exported age estimator: `AgeFile`, for the estimator `onnx` and the parity gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.errors import ModelError, UsageError
+from agebench.metrics.age_classes import SUM_TOLERANCE, expectation
+from agebench.protocols import RuntimeInfo
+from agebench.runtimes.base import ModelSource
+from agebench.runtimes.onnx_metadata import AGE, PRESENT, PROBABILITIES, FileSpec
+from agebench.runtimes.onnx_reading import read_age_file
+from agebench.runtimes.opening import open_model
+from agebench.types import Crops, CropSpec, Floats
+
+BATCH = 32
+"""Faces given to the network at once on a processor, at most: more gain nothing there."""
+
+DEVICE_BATCH = 256
+"""The same on a GPU, which small batches leave idle."""
+
+DECODE_TOLERANCE_YEARS = 0.25
+"""How far an answer's age may be from its own probabilities, in half precision too."""
+
+
+class AgeFile:
+    """A file of `agebench export-onnx`, checked and loaded.
+
+    Args:
+        path: the file; nothing else is read.
+        runtime: "onnxruntime", "cv2dnn" or "torch"; None for onnxruntime.
+        device: as the runtime knows it; None for the CPU.
+        batch: most faces per run; None for `BATCH`, or `DEVICE_BATCH` on a GPU.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or too large.
+        ModelError: it is no such file, contradicts its metadata, or can't be loaded.
+        DeviceError: the device can't be used.
+        UsageError: the file holds 8-bit numbers and is to run under cv2.dnn.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        runtime: str | None = None,
+        device: str | None = None,
+        *,
+        batch: int | None = None,
+    ) -> None:
+        checked = read_age_file(path)
+        self.spec: FileSpec = checked.spec
+        self.sha256 = checked.sha256
+        self.path = path
+        self._batch = batch or (BATCH if device in (None, "cpu") else DEVICE_BATCH)
+        if self.spec.precision == "int8" and runtime in ("cv2dnn", "torch"):
+            raise UsageError(
+                f"{path} holds 8-bit numbers, which {runtime} computes otherwise: use onnxruntime"
+            )
+        source = ModelSource(
+            "onnx",
+            path,
+            outputs=(AGE, PROBABILITIES),
+            inputs=tuple(self.spec.input_shapes),
+        )
+        self._model = open_model(source, runtime=runtime or "onnxruntime", device=device)
+        self._try_out()
+
+    @property
+    def runtime(self) -> RuntimeInfo:
+        """What runs it, read back after loading."""
+        return self._model.info
+
+    def answer(self, crops: Crops) -> tuple[Floats, Floats]:
+        """Return ages (n,) and probabilities (n, bins) of n >= 0 faces.
+
+        Raises:
+            UsageError: the crops were cut otherwise than the file asks.
+            ModelError: a face lacks what the model can't do without, or the runtime fails.
+        """
+        feeds = self.feeds(crops)
+        parts = [
+            self._run({name: value[start : start + self._batch] for name, value in feeds.items()})
+            for start in range(0, len(crops), self._batch)
+        ]
+        if not parts:
+            return np.zeros(0), np.zeros((0, len(self.spec.bins)))
+        return np.concatenate([age for age, _ in parts]), np.concatenate([p for _, p in parts])
+
+    def feeds(self, crops: Crops) -> dict[str, npt.NDArray[np.float32]]:
+        """Return the graph's inputs for n faces by name, as `answer` gives them."""
+        check_views(crops, self.spec.crop, missing=self.spec.missing == "learned", who=self._who)
+        return feeds_of(crops, list(self.spec.crop.views), self.spec.missing == "learned")
+
+    @property
+    def _who(self) -> str:
+        return f"{self.spec.name} ({self.path.name})"
+
+    def _run(self, feeds: Mapping[str, npt.NDArray[np.float32]]) -> tuple[Floats, Floats]:
+        outputs = self._model.run(feeds)
+        count = len(next(iter(feeds.values())))
+        width = len(self.spec.bins)
+        for name, size in ((AGE, count), (PROBABILITIES, count * width)):
+            values = outputs[name]
+            if values.size != size or not np.isfinite(values).all():
+                raise ModelError(
+                    f"{self._who}: expected {size} finite numbers in {name!r} for {count} faces, "
+                    f"got {values.size} of shape {values.shape}"
+                )
+        years = np.asarray(outputs[AGE], np.float64).reshape(count)
+        return years, self._shares(np.asarray(outputs[PROBABILITIES], np.float64), count)
+
+    def _shares(self, values: Floats, count: int) -> Floats:
+        shares = values.reshape(count, -1)
+        totals = shares.sum(axis=1, keepdims=True)
+        if shares.min(initial=0.0) < 0 or np.abs(totals - 1).max(initial=0.0) > SUM_TOLERANCE:
+            raise ModelError(
+                f"{self._who}: expected probabilities that sum to 1, got a smallest of "
+                f"{shares.min():.4g} and sums of {totals.min():.4g} to {totals.max():.4g}"
+            )
+        return np.asarray(shares / totals, np.float64)
+
+    def _try_out(self) -> None:
+        """Run two faces, so that a wrong file stops the run before it begins."""
+        crops = generated(self.spec.crop, 2)
+        years, shares = self.answer(crops)
+        if self.spec.decode != "expectation":
+            return
+        expected = expectation(shares, self.spec.bin_years)
+        if np.abs(years - expected).max() > DECODE_TOLERANCE_YEARS:
+            raise ModelError(
+                f"{self.path} contradicts its metadata: its probabilities and bins mean "
+                f"{expected[0]:.2f} years for a made-up face, the graph says {years[0]:.2f}"
+            )
+
+
+def feeds_of(
+    crops: Crops, views: Sequence[str], with_present: bool
+) -> dict[str, npt.NDArray[np.float32]]:
+    """Return views as float32 (n, 3, height, width), and which are there as (n, views, 1, 1)."""
+    feeds = {
+        name: np.ascontiguousarray(crops.views[name].transpose(0, 3, 1, 2), np.float32)
+        for name in views
+    }
+    if with_present:
+        there = np.stack([crops.present[name] for name in views], axis=1)
+        feeds[PRESENT] = there.astype(np.float32)[:, :, None, None]
+    return feeds
+
+
+def check_views(crops: Crops, spec: CropSpec, *, missing: bool, who: str) -> None:
+    """Refuse crops that were cut otherwise, and faces of which too little is there.
+
+    Args:
+        crops: of n faces.
+        spec: what was asked for.
+        missing: the model does without some views, but not without all.
+        who: what to call the model.
+
+    Raises:
+        UsageError: a view is not there at all, or of another size.
+        ModelError: a face lacks a view, or all.
+    """
+    for name, view in spec.views.items():
+        if name not in crops.views:
+            raise UsageError(f"{who}: the crops hold no view {name!r}, only {list(crops.views)}")
+        size_hw = crops.views[name].shape[1:3]
+        if size_hw != view.size_hw:
+            raise UsageError(
+                f"{who}: view {name!r} must be {view.size_hw} pixels (height, width), got {size_hw}"
+            )
+    there = np.stack([crops.present[name] for name in spec.views], axis=1)
+    lacking = np.flatnonzero(~(there.any(axis=1) if missing else there.all(axis=1)))
+    if len(lacking):
+        gone = [name for name, flag in zip(spec.views, there[lacking[0]], strict=True) if not flag]
+        raise ModelError(
+            f"{who}: face {lacking[0]}: {', '.join(map(repr, gone))} missing, and nothing can be "
+            "said without: the region lies outside of the picture or is smaller than a pixel"
+        )
+
+
+def generated(spec: CropSpec, count: int, seed: int = 0) -> Crops:
+    """Return made-up crops: smooth blots of colour of all contrasts, with noise over them.
+
+    No faces, but like them in that neighbouring pixels are alike; noise alone excites a network
+    in one way only.
+
+    Args:
+        spec: the views.
+        count: number of faces.
+        seed: equal seeds give equal crops.
+    """
+    random = np.random.default_rng(seed)
+    views, present, outside = {}, {}, {}
+    for name, view in spec.views.items():
+        height, width = view.size_hw
+        pixels = np.empty((count, height, width, 3), np.uint8)
+        for index in range(count):
+            coarse = random.uniform(0, 255, (6, 6, 3)) * random.uniform(0.2, 1.0)
+            rows, columns = (np.linspace(0, 5, side) for side in (height, width))
+            smooth = _between(_between(coarse, rows, 0), columns, 1)
+            noisy = smooth + random.normal(0, random.uniform(0, 24), smooth.shape)
+            pixels[index] = np.clip(noisy, 0, 255)
+        views[name] = pixels
+        present[name] = np.ones(count, np.bool_)
+        outside[name] = np.zeros(count)
+    return Crops(views, present, outside)
+
+
+def _between(values: Floats, places: Floats, axis: int) -> Floats:
+    """Interpolate linearly along an axis at fractional `places`."""
+    low = np.minimum(places.astype(int), values.shape[axis] - 2)
+    share = (places - low).reshape([-1 if axis == k else 1 for k in range(values.ndim)])
+    first, second = values.take(low, axis), values.take(low + 1, axis)
+    mixed: Floats = first * (1 - share) + second * share
+    return mixed

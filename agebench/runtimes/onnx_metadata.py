@@ -1,0 +1,262 @@
+"""What an exported age estimator says of itself, inside its ONNX file.
+
+Four properties under one prefix: ``agebench.format`` (a whole number), ``agebench.kind``,
+``agebench.version`` (of the program that wrote it) and ``agebench.spec``, a JSON object that is
+`FileSpec`.  Whoever reads the file needs no other: docs/export.md explains each key.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, Literal, TypeAlias, TypeVar
+
+from agebench import __version__
+from agebench.errors import ModelError
+from agebench.types import MAX_AGE_YEARS, AgeBins, CropSpec, LabelKind, ViewSpec, WeightsFile, plain
+from agebench.util.typed_tables import read_table
+
+PREFIX = "agebench."
+FORMAT = 1
+"""Raised where a reader of the old format would misunderstand the new one."""
+
+MAX_SPEC_BYTES = 1 << 20
+MAX_SIDE_PX = 4096
+MAX_VIEWS = 16
+MAX_BINS = 1024
+
+PRESENT = "present"
+"""The input that tells which views are there: float32 (n, views, 1, 1) of 0 and 1.
+
+Four axes, since cv2.dnn 4.x reads a batch of unknown size in no other input.
+"""
+
+AGE = "age"
+PROBABILITIES = "probabilities"
+
+Kind: TypeAlias = Literal["age-estimator", "face-detector"]
+Decode: TypeAlias = Literal["expectation", "median", "midpoint"]
+Precision: TypeAlias = Literal["float32", "float16", "int8"]
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_Spec = TypeVar("_Spec")
+
+
+def _require(condition: object, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class FileView:
+    """One view, as `agebench.types.ViewSpec`, and the input that takes it."""
+
+    name: str
+    region: str
+    size_hw: tuple[int, int]
+    margin: float = 0.0
+    margin_px: float = 0.0
+    align: bool = False
+    border: Literal["replicate", "constant", "clip"] = "replicate"
+    max_outside: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(_NAME.fullmatch(self.name), f"a view can't be called {self.name!r}")
+        _require(self.name not in (PRESENT, AGE, PROBABILITIES), f"{self.name!r} is taken")
+        _require(max(self.size_hw) <= MAX_SIDE_PX, f"a side must be at most {MAX_SIDE_PX} px")
+        self.view()
+
+    def view(self) -> ViewSpec:
+        """Return what to cut."""
+        return ViewSpec(
+            self.region,
+            self.size_hw,
+            self.margin,
+            self.margin_px,
+            self.align,
+            self.border,
+            self.max_outside,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A file that the model was made from."""
+
+    file: str
+    sha256: str
+    licence: str = ""
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        _require(_SHA256.fullmatch(self.sha256), "sha256 must be 64 lower-case hex digits")
+
+
+@dataclass(frozen=True, slots=True)
+class FileSpec:
+    """What decides an exported estimator's numbers, and what readers of them must know.
+
+    Attributes:
+        name: of the estimator.
+        views: what to cut of each face, one input each, in the order of the input `PRESENT`.
+        missing: "refused", or "learned" where the model does without a view and the file has the
+            input `PRESENT`.
+        bins: first and last year of what each probability is for, going upwards.
+        bin_years: the age that each bin stands for in the decoding.
+        decode: how `AGE` comes from `PROBABILITIES` inside the graph.
+        classes: the bins are age classes for which exact and one-off accuracy are reported.
+        precision: of the weights and of what is computed with them.
+        channel_order, layout, pixels: how the views' inputs take their pixels: float32
+            (n, 3, height, width), B, G, R, 0 to 255.  Normalisation is inside the graph.
+        normalisation: what the graph does to pixels first, in words.
+        mirrored: the probabilities are the mean of those of the picture and its mirror image.
+        sources: the files that it was made from.
+        trained_on, trained_sets, label_kind: as in `EstimatorSpec`.
+        licence, source, citation, notes: as in `EstimatorSpec`.
+
+    Raises:
+        ValueError: a value is out of range or contradicts another.
+    """
+
+    name: str
+    views: tuple[FileView, ...]
+    bins: tuple[tuple[int, int], ...]
+    bin_years: tuple[float, ...]
+    decode: Decode
+    licence: str
+    trained_on: str
+    label_kind: LabelKind
+    sources: tuple[SourceFile, ...]
+    missing: Literal["refused", "learned"] = "refused"
+    classes: bool = False
+    precision: Precision = "float32"
+    channel_order: Literal["bgr"] = "bgr"
+    layout: Literal["nchw"] = "nchw"
+    pixels: Literal["0..255"] = "0..255"
+    normalisation: str = ""
+    mirrored: bool = False
+    source: str = ""
+    citation: str = ""
+    notes: tuple[str, ...] = ()
+    trained_sets: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require(_NAME.fullmatch(self.name), f"an estimator can't be called {self.name!r}")
+        _require(0 < len(self.views) <= MAX_VIEWS, f"expected 1 to {MAX_VIEWS} views")
+        names = [view.name for view in self.views]
+        _require(len(set(names)) == len(names), f"two views have one name: {', '.join(names)}")
+        _require(self.missing == "refused" or len(names) > 1, "one view alone can't be missing")
+        _require(0 < len(self.bins) <= MAX_BINS, f"expected 1 to {MAX_BINS} bins")
+        _require(
+            all(0 <= low <= high <= MAX_AGE_YEARS for low, high in self.bins)
+            and all(one[1] < two[0] for one, two in pairwise(self.bins)),
+            f"bins must be ranges that go upwards within 0..{MAX_AGE_YEARS:g} years",
+        )
+        _require(
+            len(self.bin_years) == len(self.bins)
+            and all(0 <= years <= MAX_AGE_YEARS for years in self.bin_years),
+            f"bin_years must be one age of 0..{MAX_AGE_YEARS:g} years per bin",
+        )
+
+    @property
+    def crop(self) -> CropSpec:
+        """The views by name."""
+        return CropSpec({view.name: view.view() for view in self.views})
+
+    @property
+    def age_bins(self) -> AgeBins:
+        """The bins as the rest of the program knows them."""
+        return AgeBins(tuple(low for low, _ in self.bins), tuple(high for _, high in self.bins))
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each input by name, without the batch."""
+        shapes: dict[str, tuple[int, ...]] = {view.name: (3, *view.size_hw) for view in self.views}
+        if self.missing == "learned":
+            shapes[PRESENT] = (len(self.views), 1, 1)
+        return shapes
+
+    @property
+    def output_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each output by name, without the batch."""
+        return {AGE: (1,), PROBABILITIES: (len(self.bins),)}
+
+
+def views_of(crop: CropSpec) -> tuple[FileView, ...]:
+    """Return the views of a `CropSpec` as a file holds them."""
+    return tuple(FileView(name=name, **plain_view(view)) for name, view in crop.views.items())
+
+
+def plain_view(view: ViewSpec) -> dict[str, Any]:
+    """Return a view's settings by name."""
+    return {name: getattr(view, name) for name in view.__dataclass_fields__}
+
+
+def sources_of(files: Sequence[WeightsFile]) -> tuple[SourceFile, ...]:
+    """Return weights files as an exported file names them."""
+    return tuple(SourceFile(item.file, item.sha256, item.licence, item.source) for item in files)
+
+
+def to_properties(spec: object, kind: Kind = "age-estimator") -> dict[str, str]:
+    """Return the properties that say `spec`, a dataclass."""
+    return {
+        PREFIX + "format": str(FORMAT),
+        PREFIX + "kind": kind,
+        PREFIX + "version": __version__,
+        PREFIX + "spec": json.dumps(plain(spec), ensure_ascii=False, sort_keys=True),
+    }
+
+
+def from_properties(
+    properties: Mapping[str, str], where: str, spec: type[_Spec], kind: Kind = "age-estimator"
+) -> _Spec:
+    """Read the spec out of a file's properties.
+
+    Args:
+        properties: all that the file has, other programs' too.
+        where: the file, for errors.
+        spec: the dataclass to read.
+        kind: what the file is expected to be.
+
+    Raises:
+        ModelError: they are missing, of another format, or do not fit.
+    """
+    own = {name: text for name, text in properties.items() if name.startswith(PREFIX)}
+    wanted = tuple(PREFIX + name for name in ("format", "kind", "spec"))
+    lacking = [name for name in wanted if name not in own]
+    if len(lacking) == len(wanted):
+        raise ModelError(
+            f"{where} is an ONNX file without agebench's metadata, so nothing is known of its "
+            "crops and its bins: describe it in a spec file and use 'spec:FILE.toml', or write it "
+            "with 'agebench export-onnx'"
+        )
+    if lacking:
+        raise ModelError(f"{where}: its metadata lacks {', '.join(lacking)}: export it again")
+    if own[PREFIX + "format"] != str(FORMAT):
+        raise ModelError(
+            f"{where}: its metadata is of format {own[PREFIX + 'format']!r:.40}, this agebench "
+            f"reads format {FORMAT}: export it again, or use the agebench that wrote it "
+            f"({own.get(PREFIX + 'version', 'unknown')!r:.40})"
+        )
+    if own[PREFIX + "kind"] != kind:
+        raise ModelError(f"{where} is said to be {own[PREFIX + 'kind']!r:.40}, expected {kind!r}")
+    return _parse(own[PREFIX + "spec"], where, spec)
+
+
+def _parse(text: str, where: str, spec: type[_Spec]) -> _Spec:
+    if len(text) > MAX_SPEC_BYTES:
+        raise ModelError(f"{where}: its metadata is longer than {MAX_SPEC_BYTES:,} letters")
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{where}: its metadata is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise ModelError(f"{where}: its metadata must be a JSON object, got {text!r:.60}")
+    try:
+        return read_table(values, spec)
+    except ValueError as error:
+        raise ModelError(f"{where}: its metadata does not fit: {error}") from error

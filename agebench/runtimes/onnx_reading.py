@@ -1,0 +1,225 @@
+"""Reading ONNX files that may come from strangers: all checks, before any runtime sees them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper
+
+from agebench.errors import ModelError, WeightsError, inert
+from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
+from agebench.runtimes.model_bytes import tensors_of
+from agebench.runtimes.onnx_metadata import FileSpec, from_properties
+from agebench.util.regular_files import open_regular
+
+MAX_FILE_BYTES = 1 << 30
+"""A larger file is refused before it is read; a ResNet-101 per view has a third of it."""
+
+OPSETS = range(9, 22)
+"""Versions of ONNX's operators that the runtimes in use know."""
+
+_CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+_SPECIAL_STARTS = {
+    b"\x80": "a pickle, which is never read",
+    b"PK\x03\x04": "an archive",
+}
+_Spec = TypeVar("_Spec")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedModel(Generic[_Spec]):
+    """An ONNX file that passed all checks.
+
+    Attributes:
+        model: parsed.
+        spec: its metadata.
+        sha256: of the bytes that were parsed.
+    """
+
+    model: onnx.ModelProto
+    spec: _Spec
+    sha256: str
+
+
+def read_age_file(path: Path) -> CheckedModel[FileSpec]:
+    """Read an exported age estimator.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or too large.
+        ModelError: it is no whole ONNX file, has no metadata of ours, contradicts it, or holds
+            what is not run from a file: numbers in other files, control flow, foreign operators.
+    """
+    model, sha256 = read_onnx(path)
+    spec = from_properties(properties_of(model), str(path), FileSpec)
+    check_interface(model, spec.input_shapes, spec.output_shapes, path)
+    return CheckedModel(model, spec, sha256)
+
+
+def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelProto, str]:
+    """Read an ONNX file, refusing what no file of ours holds; return it and its sha256.
+
+    Raises:
+        WeightsError: the file is missing, unreadable or too large.
+        ModelError: it is no whole ONNX file, or holds what is refused.
+    """
+    content = _read(path, max_bytes)
+    try:
+        model = onnx.ModelProto.FromString(content)
+    except DecodeError as error:
+        raise ModelError(
+            f"{path} ({len(content):,} bytes) is no whole ONNX file: it is truncated or something "
+            "else; compare its size and sha256 with those of where it is from"
+        ) from error
+    if not model.graph.node:
+        raise ModelError(f"{path} ({len(content):,} bytes) holds no ONNX graph: is it truncated?")
+    if not all(isinstance(text, str) for text in _texts(model)):
+        raise ModelError(f"{path} is damaged: a name in it is not text")
+    _check_operators(model, path)
+    for tensor in tensors_of(model.graph):
+        _check_tensor(tensor, path)
+    return model, hashlib.sha256(content).hexdigest()
+
+
+def _texts(model: onnx.ModelProto) -> Iterator[object]:
+    """Yield all names that are looked at; protobuf gives those that are no UTF-8 as bytes."""
+    for item in model.metadata_props:
+        yield from (item.key, item.value)
+    yield from (entry.domain for entry in model.opset_import)
+    for node in model.graph.node:
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+    yield from (tensor.name for tensor in tensors_of(model.graph))
+    for value in [*model.graph.input, *model.graph.output]:
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+
+
+def properties_of(model: onnx.ModelProto) -> dict[str, str]:
+    """Return the file's own properties by name."""
+    return {item.key: item.value for item in model.metadata_props}
+
+
+def _read(path: Path, max_bytes: int) -> bytes:
+    try:
+        if not path.is_file():
+            kind = "is not a regular file" if path.exists() else "does not exist"
+            raise WeightsError(f"{path} {kind}, expected an ONNX file: check the path")
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(size) if size <= max_bytes else b""
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        raise WeightsError(f"{path} can't be read: {error}") from error
+    if size > max_bytes:
+        raise WeightsError(f"{path} has {size:,} bytes, expected at most {max_bytes:,}")
+    stub = stub_reason(content[:HEAD_BYTES], f"{size:,} bytes")
+    if stub:
+        raise ModelError(f"{path} is {stub}: download the file itself")
+    for start, what in _SPECIAL_STARTS.items():
+        if content.startswith(start):
+            raise ModelError(f"{path} is {what}, expected an ONNX file")
+    return content
+
+
+def _check_operators(model: onnx.ModelProto, path: Path) -> None:
+    for entry in model.opset_import:
+        if entry.domain not in ("", "ai.onnx"):
+            raise ModelError(
+                f"{path} uses operators of {entry.domain!r:.60}, expected ONNX's own alone"
+            )
+        if entry.version not in OPSETS:
+            raise ModelError(
+                f"{path} uses ONNX operators of version {entry.version}, expected "
+                f"{OPSETS.start} to {OPSETS.stop - 1}: convert it with onnx.version_converter"
+            )
+    if not model.opset_import:
+        raise ModelError(f"{path} does not say which version of ONNX's operators it uses")
+    if model.functions:
+        raise ModelError(f"{path} holds functions of its own, expected ONNX's operators alone")
+    for node in model.graph.node:
+        if node.op_type in _CONTROL_FLOW or node.domain not in ("", "ai.onnx"):
+            raise ModelError(
+                f"{path} holds the operator {node.domain}{':' * bool(node.domain)}{node.op_type}, "
+                "expected a plain network of ONNX's own operators, without control flow"
+            )
+
+
+def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
+    if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
+        named = {item.key: item.value for item in tensor.external_data}
+        raise ModelError(
+            f"{path}: the numbers of {tensor.name!r:.60} lie in another file "
+            f"({named.get('location', '')!r:.80}), which is never opened: save the model with all "
+            "its data in one file"
+        )
+    if not tensor.HasField("raw_data"):
+        return
+    try:
+        width = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except KeyError:
+        raise ModelError(
+            f"{path}: {tensor.name!r:.60} is of an unknown type ({tensor.data_type})"
+        ) from None
+    expected = math.prod(tensor.dims) * width
+    if min(tensor.dims, default=0) < 0 or expected != len(tensor.raw_data):
+        raise ModelError(
+            f"{path} is damaged: {tensor.name!r:.60} of shape {tuple(tensor.dims)} needs "
+            f"{expected:,} bytes, it has {len(tensor.raw_data):,}"
+        )
+
+
+def check_interface(
+    model: onnx.ModelProto,
+    inputs: Mapping[str, tuple[int, ...]],
+    outputs: Mapping[str, tuple[int, ...]],
+    path: Path,
+) -> None:
+    """Hold the graph's inputs and outputs against what its metadata says.
+
+    Args:
+        model: the file's.
+        inputs: expected shapes by name, without the batch.
+        outputs: the same of the outputs.
+        path: the file, for errors.
+
+    Raises:
+        ModelError: they differ; names the first difference.
+    """
+    stored = {tensor.name for tensor in model.graph.initializer}
+    given = [item for item in model.graph.input if item.name not in stored]
+    for what, values, expected in (
+        ("input", given, inputs),
+        ("output", list(model.graph.output), outputs),
+    ):
+        found = {item.name: item for item in values}
+        if set(found) != set(expected) or len(found) != len(values):
+            names = inert(", ".join(item.name for item in values))
+            raise ModelError(
+                f"{path} contradicts its metadata: it says the {what}s are "
+                f"{', '.join(expected)}, the graph has {names:.200}"
+            )
+        for name, shape in expected.items():
+            _check_value(found[name], shape, f"{path} contradicts its metadata: the {what}")
+
+
+def _check_value(value: Any, shape: tuple[int, ...], where: str) -> None:
+    kind = value.type.tensor_type
+    dims = kind.shape.dim
+    found = tuple(dim.dim_value if dim.HasField("dim_value") else dim.dim_param for dim in dims)
+    if kind.elem_type != TensorProto.FLOAT:
+        raise ModelError(f"{where} {value.name!r} must be of float32 numbers")
+    if len(dims) != len(shape) + 1 or found[1:] != shape:
+        raise ModelError(
+            f"{where} {value.name!r} must be of shape (n, {', '.join(map(str, shape))}), the graph "
+            f"has ({inert(', '.join(map(str, found))):.200})"
+        )
+    if dims[0].HasField("dim_value"):
+        raise ModelError(
+            f"{where} {value.name!r} takes {found[0]} faces at a time, expected any number"
+        )

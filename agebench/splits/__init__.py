@@ -1,0 +1,1 @@
+"""Which picture is trained on and which is scored."""

@@ -1,0 +1,475 @@
+"""The named protocols: which pictures are trained on, and which are scored.
+
+>>> [name for name in sorted(PROTOCOLS) if not name.startswith("utkface")]
+['fgnet-lopo', 'holdout']
+>>> [name for name in sorted(PROTOCOLS) if name.endswith("-2")]
+['utkface-21-60-2', 'utkface-5fold-own-2', 'utkface-full-2']
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TypeAlias
+
+from agebench.duplicates.near_search import CURRENT, FIRST, Criteria
+from agebench.errors import DatasetError, UsageError, suggestion
+from agebench.protocols import Dataset, ProgressStep
+from agebench.splits.parts import (
+    Duplicates,
+    Split,
+    Unit,
+    age_of,
+    make_units,
+    unit_interval,
+)
+from agebench.types import Problem, Sample, Setting, frozen_mapping
+
+FRACTIONS = (("train", 0.8), ("val", 0.1), ("test", 0.1))
+"""Parts of the fixed protocols and their shares, in order."""
+
+FOLDS = 5
+AGES_21_60 = (21, 60)
+"""First and last completed year of the protocol utkface-21-60."""
+
+CONFLICT = "its copies carry other ages"
+
+
+@dataclass(frozen=True, slots=True)
+class PictureFacts:
+    """What is known of a data set's pictures besides their labels.
+
+    Attributes:
+        sha256: content hash by name; pictures without one are in no part.
+        duplicates: groups of copies, near-identical ones too.
+        broken: why a picture can't be used, by name.
+    """
+
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    duplicates: Sequence[Duplicates] = ()
+    broken: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Draft:
+    """A split in the making."""
+
+    parts: dict[str, str] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
+
+    def place(self, unit: Unit, part: str, *, conflicts_too: bool) -> None:
+        """Put a unit into a part, or those of its pictures aside whose labels are in doubt."""
+        for name in unit.names:
+            if name in unit.conflicting and not conflicts_too:
+                self.unused[name] = f"{CONFLICT}, so it is kept out of {part!r}"
+            else:
+                self.parts[name] = part
+
+
+_Rule: TypeAlias = Callable[[Sequence[Sample], PictureFacts, Mapping[str, Setting]], _Draft]
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolRule:
+    """A named protocol.
+
+    Attributes:
+        name: as in ``--protocol``.
+        summary: one line on it.
+        dataset: the data set that it is for; "" for any.
+        options: what can be set, with defaults.
+        needs_pictures: it reads the pictures, to find copies.
+        criteria: which near-identical pictures are copies; those by any of them.
+        version: written into every split; a rule that changes gets a new one.
+        rule: the work.
+    """
+
+    name: str
+    summary: str
+    dataset: str
+    rule: _Rule
+    options: Mapping[str, Setting] = field(default_factory=dict)
+    needs_pictures: bool = True
+    criteria: tuple[Criteria, ...] = (CURRENT,)
+    version: int = 2
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", frozen_mapping(self.options))
+
+
+def _by_threshold(place: float, shares: Iterable[tuple[str, float]]) -> str:
+    reached = 0.0
+    part = ""
+    for part, share in shares:  # noqa: B007 - the last one is the answer where sums round
+        reached += share
+        if place < reached:
+            break
+    return part
+
+
+# One salt for all of UTKFace's train/val/test protocols: the parts of utkface-21-60 are then
+# parts of utkface-full's, and a model trained for the one may be scored by the other.
+_UTKFACE_SALT = "utkface-full"
+
+
+def _utkface_full(
+    samples: Sequence[Sample], facts: PictureFacts, _options: Mapping[str, Setting]
+) -> _Draft:
+    draft = _Draft()
+    for unit in make_units(samples, facts.sha256, facts.duplicates):
+        where = _train_val_test(unit.key)
+        draft.place(unit, where, conflicts_too=where == "train")
+    return draft
+
+
+def _ages_21_60(rule: _Rule) -> _Rule:
+    """Return the rule for the ages of `AGES_21_60` alone."""
+
+    def limited(
+        samples: Sequence[Sample], facts: PictureFacts, options: Mapping[str, Setting]
+    ) -> _Draft:
+        draft = rule(samples, facts, options)
+        first, last = AGES_21_60
+        for sample in samples:
+            years = age_of(sample)
+            if years is None or not first <= math.floor(years) <= last:
+                draft.parts.pop(sample.name, None)
+                draft.unused[sample.name] = f"its age is not in {first}-{last}"
+        return draft
+
+    return limited
+
+
+def _fold(sha256: str) -> str:
+    return f"fold-{int(unit_interval('utkface-5fold-own', sha256) * FOLDS)}"
+
+
+def _utkface_folds(
+    samples: Sequence[Sample], facts: PictureFacts, _options: Mapping[str, Setting]
+) -> _Draft:
+    draft = _Draft()
+    for unit in make_units(samples, facts.sha256, facts.duplicates):
+        draft.place(unit, _fold(unit.key), conflicts_too=False)
+    return draft
+
+
+def _train_val_test(sha256: str) -> str:
+    return _by_threshold(unit_interval(_UTKFACE_SALT, sha256), FRACTIONS)
+
+
+def _each_its_own(part_of: Callable[[str], str], rank: Sequence[str]) -> _Rule:
+    """Return a rule by which a picture's part follows from its own bytes, whoever else is there.
+
+    Of copies whose parts differ those stay that are in the first part of `rank`; the others, or
+    all where no part is in `rank`, are set aside.  So no copies are in two parts, and a picture
+    that comes or goes sets others aside or brings them back, but never moves one to another part.
+    """
+
+    def rule(
+        samples: Sequence[Sample], facts: PictureFacts, _options: Mapping[str, Setting]
+    ) -> _Draft:
+        draft = _Draft()
+        for unit in make_units(samples, facts.sha256, facts.duplicates):
+            own = {name: part_of(facts.sha256[name]) for name in unit.names}
+            drawn = set(own.values())
+            stays = next((part for part in rank if part in drawn), "")
+            if len(drawn) == 1:
+                (stays,) = drawn
+            for name, part in own.items():
+                if name in unit.conflicting and part != "train":
+                    draft.unused[name] = f"{CONFLICT}, so it is kept out of {part!r}"
+                elif part != stays:
+                    others = ", ".join(map(repr, sorted(drawn - {part})))
+                    draft.unused[name] = f"copies of it are in {others}: it is kept out of {part!r}"
+                else:
+                    draft.parts[name] = part
+        return draft
+
+    return rule
+
+
+def _one_person_out(
+    samples: Sequence[Sample], _facts: PictureFacts, _options: Mapping[str, Setting]
+) -> _Draft:
+    draft = _Draft()
+    for sample in samples:
+        if sample.identity:
+            draft.parts[sample.name] = f"person-{sample.identity}"
+        else:
+            draft.unused[sample.name] = "the data set does not say who it is"
+    return draft
+
+
+def _holdout(
+    samples: Sequence[Sample], facts: PictureFacts, options: Mapping[str, Setting]
+) -> _Draft:
+    test, val, seed = options["fraction"], options["val_fraction"], options["seed"]
+    if not (isinstance(test, float) and isinstance(val, float) and isinstance(seed, int)):
+        raise UsageError("holdout needs numbers for fraction, val_fraction and seed")
+    if seed < 0:
+        raise UsageError(f"holdout: the seed is a whole number from 0, got {seed}")
+    if not (test > 0 and val >= 0 and test + val < 1):
+        raise UsageError(
+            "holdout needs fraction above 0, val_fraction from 0 and less than 1 together, got "
+            f"fraction={test:g} val_fraction={val:g}"
+        )
+    units = make_units(samples, facts.sha256, facts.duplicates, by_identity=True)
+    salt = f"holdout {seed}"
+    if options["stratify"]:
+        where = _stratified(units, samples, salt, {"test": test, "val": val})
+    else:
+        shares = (("test", test), ("val", val), ("train", 1 - test - val))
+        where = [_by_threshold(unit_interval(salt, unit.key), shares) for unit in units]
+    draft = _Draft()
+    for unit, part in zip(units, where, strict=True):
+        draft.place(unit, part, conflicts_too=part == "train")
+    return draft
+
+
+def _stratified(
+    units: Sequence[Unit], samples: Iterable[Sample], salt: str, shares: Mapping[str, float]
+) -> list[str]:
+    """Return the part of each unit: of each decade the shares, the rest "train".
+
+    Within a decade units are taken in the order of their hashes until the share is reached as
+    nearly as whole units allow; what was taken too much or too little is made up for in the next
+    decade.  A unit's decade is that of the median age of its pictures.
+    """
+    years = {sample.name: age_of(sample) for sample in samples}
+    strata: dict[int, list[int]] = {}
+    for index, unit in enumerate(units):
+        known = [age for name in unit.names if (age := years[name]) is not None]
+        decade = int(statistics.median(known) // 10) if known else -1
+        strata.setdefault(decade, []).append(index)
+    where = ["train"] * len(units)
+    owed = dict.fromkeys(shares, 0.0)
+    for _, indices in sorted(strata.items()):
+        waiting = iter(sorted(indices, key=lambda index: unit_interval(salt, units[index].key)))
+        total = sum(len(units[index].names) for index in indices)
+        left_over: list[int] = []
+        for part, share in shares.items():
+            owed[part] += share * total
+            for index in _take(waiting, left_over, units, owed, part):
+                where[index] = part
+    return where
+
+
+def _take(
+    waiting: Iterator[int],
+    left_over: list[int],
+    units: Sequence[Unit],
+    owed: dict[str, float],
+    part: str,
+) -> Iterator[int]:
+    """Yield units while that brings what is owed nearer to 0; note the first that did not."""
+    while True:
+        index = left_over.pop() if left_over else next(waiting, None)
+        if index is None:
+            return
+        size = len(units[index].names)
+        if size / 2 > owed[part]:
+            left_over.append(index)
+            return
+        owed[part] -= size
+        yield index
+
+
+_utkface_full_2 = _each_its_own(_train_val_test, [part for part, _ in FRACTIONS])
+_utkface_folds_2 = _each_its_own(_fold, [])
+
+
+def _utkface(name: str, summary: str, first: _Rule, second: _Rule) -> tuple[ProtocolRule, ...]:
+    """Return both versions of a protocol: old results and weights name the first one."""
+    later = "its parts follow from each picture's own bytes, mirrored copies are held together too"
+    return (
+        ProtocolRule(
+            f"{name}-2",
+            f"{summary}; version 2: {later}",
+            "utkface",
+            second,
+            criteria=(CURRENT, FIRST),
+        ),
+        ProtocolRule(name, summary, "utkface", first, criteria=(FIRST,), version=1),
+    )
+
+
+_RULES = (
+    *_utkface(
+        "utkface-full",
+        "all ages; train, val and test of about 80, 10 and 10 %; copies stay together",
+        _utkface_full,
+        _utkface_full_2,
+    ),
+    *_utkface(
+        "utkface-21-60",
+        "ages 21 to 60 of utkface-full; our own, not the published CORAL split",
+        _ages_21_60(_utkface_full),
+        _ages_21_60(_utkface_full_2),
+    ),
+    *_utkface(
+        "utkface-5fold-own",
+        "five folds, fold-0 to fold-4; not-fold-0 is what fold 0 trains on; our own",
+        _utkface_folds,
+        _utkface_folds_2,
+    ),
+    ProtocolRule(
+        "fgnet-lopo",
+        "leave one person out: person-001 is scored, not-person-001 trained on",
+        "fgnet",
+        _one_person_out,
+        needs_pictures=False,
+        version=1,
+    ),
+    ProtocolRule(
+        "holdout",
+        "for any set: by decade of age, keeping people and copies together",
+        "",
+        _holdout,
+        {"fraction": 0.1, "val_fraction": 0.1, "seed": 0, "stratify": True},
+    ),
+)
+
+PROTOCOLS: Mapping[str, ProtocolRule] = MappingProxyType({rule.name: rule for rule in _RULES})
+"""All protocols by name."""
+
+
+def find_protocol(name: str) -> ProtocolRule:
+    """Return the protocol of that name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in PROTOCOLS:
+        raise UsageError(f"unknown protocol {name!r}: {suggestion(name, PROTOCOLS)}")
+    return PROTOCOLS[name]
+
+
+def _converted(protocol: str, name: str, value: Setting, default: Setting) -> Setting:
+    kind = type(default)
+    if type(value) is kind:
+        return value
+    try:
+        if isinstance(value, bool) or (kind is int and isinstance(value, float)):
+            raise TypeError
+        if kind is bool:
+            return {"true": True, "yes": True, "false": False, "no": False}[str(value).lower()]
+        number = kind(value)  # type: ignore[arg-type,misc]  # defaults are int or float
+    except (KeyError, TypeError, ValueError, OverflowError):
+        raise UsageError(
+            f"option {name}={value} of {protocol!r}: expected a value such as {default}"
+        ) from None
+    return number
+
+
+def check_protocol(
+    protocol: str, dataset: Dataset, options: Mapping[str, Setting]
+) -> tuple[ProtocolRule, dict[str, Setting]]:
+    """Return the protocol and all its options with their values, before anything long begins.
+
+    Raises:
+        UsageError: unknown protocol or option, or the protocol is for another data set.
+    """
+    rule = find_protocol(protocol)
+    if rule.dataset not in ("", dataset.spec.name):
+        raise UsageError(
+            f"protocol {protocol!r} is for the data set {rule.dataset!r}, got "
+            f"{dataset.spec.name!r}: use 'holdout'"
+        )
+    for name in options:
+        if name not in rule.options:
+            raise UsageError(
+                f"protocol {protocol!r} has no option {name!r}: {suggestion(name, rule.options)}"
+            )
+    return rule, {
+        name: _converted(protocol, name, options.get(name, default), default)
+        for name, default in rule.options.items()
+    }
+
+
+def make_split(
+    protocol: str,
+    dataset: Dataset,
+    facts: PictureFacts | None = None,
+    options: Mapping[str, Setting] | None = None,
+) -> Split:
+    """Apply a protocol to a data set whose copies are known; reads no file.
+
+    Args:
+        protocol: a name of `PROTOCOLS`.
+        dataset: all of it; a part of it gives the same parts for its pictures.
+        facts: content hashes and copies.  Not needed by fgnet-lopo.
+        options: of the protocol: ``fraction`` (of test), ``val_fraction``, ``seed`` and
+            ``stratify`` of holdout.  With ``stratify=False`` a picture's part does not change
+            when others come or go that are no copies of it; with it, those near the shares' edges
+            may.
+
+    Raises:
+        UsageError: unknown protocol or option, or the protocol is for another data set.
+        DatasetError: no picture is in any part.
+    """
+    rule, settings = check_protocol(protocol, dataset, options or {})
+    facts = facts or PictureFacts()
+    usable = {name: key for name, key in facts.sha256.items() if name not in facts.broken}
+    facts = replace(facts, sha256=usable)
+    draft = rule.rule(dataset.samples, facts, settings)
+    for sample in dataset.samples:
+        if sample.name not in draft.parts and sample.name not in draft.unused:
+            reason = facts.broken.get(sample.name, "its content hash is not known")
+            draft.unused[sample.name] = reason
+    if not draft.parts:
+        reasons = sorted(set(draft.unused.values()))
+        raise DatasetError(f"protocol {protocol!r} leaves no picture in any part: {reasons[0]}")
+    return Split(
+        protocol=protocol,
+        parts=dict(sorted(draft.parts.items())),
+        unused=tuple(Problem(name, draft.unused[name]) for name in sorted(draft.unused)),
+        dataset=dataset.spec.name,
+        label_kind=dataset.spec.label_kind,
+        parameters={**settings, "version": rule.version, "aligned": dataset.spec.aligned},
+        sha256={name: usable[name] for name in sorted(draft.parts) if name in usable},
+    )
+
+
+def read_facts(
+    dataset: Dataset,
+    progress: ProgressStep | None = None,
+    *,
+    criteria: Sequence[Criteria] = (CURRENT,),
+) -> PictureFacts:
+    """Read all pictures of a data set: their hashes, and which are copies of one another.
+
+    Args:
+        dataset: whose pictures are read.
+        progress: told how far it is.
+        criteria: which near-identical pictures are copies; those by any of them.
+    """
+    from agebench.duplicates.groups import find_duplicates, fingerprints
+
+    prints = fingerprints(dataset.samples, progress=progress)
+    return PictureFacts(
+        sha256={item.name: item.sha256 for item in prints if item.sha256},
+        duplicates=[
+            group
+            for one in criteria
+            for group in find_duplicates(dataset.samples, prints, criteria=one, progress=progress)
+        ],
+        broken={item.name: item.reason for item in prints if item.reason},
+    )
+
+
+def build_split(
+    protocol: str,
+    dataset: Dataset,
+    options: Mapping[str, Setting] | None = None,
+    progress: ProgressStep | None = None,
+) -> Split:
+    """Apply a protocol to a data set, reading its pictures where the protocol needs that.
+
+    Args, Raises: as `make_split`.
+    """
+    rule, _ = check_protocol(protocol, dataset, options or {})
+    facts = read_facts(dataset, progress, criteria=rule.criteria) if rule.needs_pictures else None
+    return make_split(protocol, dataset, facts, options)

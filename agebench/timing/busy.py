@@ -1,0 +1,95 @@
+"""How busy the machine was with something else while times were taken."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+
+import psutil
+
+from agebench.util.process_pool import usable_cores
+
+SPARE_PROCESSORS = 0.25
+"""What others may take of the processors that the contenders could use: a system is never quite
+idle."""
+
+_IDLE = ("idle", "iowait", "guest", "guest_nice")
+"""Of the times that a system counts: not used, or already counted as `user`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Busyness:
+    """What else ran.
+
+    Attributes:
+        load_average_before, load_average_after: processes that wanted to run, mean of the last 1,
+            5 and 15 minutes; None where the system does not tell.
+        others_processors: how many processors other processes kept busy, on the average; None
+            where that can't be told.
+        cores: processors that the process may use.
+        threads: that the contenders were allowed.
+    """
+
+    load_average_before: tuple[float, ...] | None
+    load_average_after: tuple[float, ...] | None
+    others_processors: float | None
+    cores: int
+    threads: int
+
+    @property
+    def reason(self) -> str:
+        """Why times say nothing of who is faster; "" where the machine was free enough.
+
+        >>> Busyness(None, None, 1.5, 2, 2).reason
+        'the machine was too busy: other processes kept 1.5 of its 2 processors'
+        >>> Busyness(None, None, 1.5, 8, 2).reason
+        ''
+        """
+        taken = self.others_processors
+        if taken is None or taken + self.threads <= self.cores + SPARE_PROCESSORS:
+            return ""
+        return (
+            f"the machine was too busy: other processes kept {taken:.1f} of its {self.cores} "
+            "processors"
+        )
+
+
+def load_average() -> tuple[float, ...] | None:
+    """Return the processes that wanted to run, mean of the last 1, 5 and 15 minutes."""
+    return os.getloadavg() if hasattr(os, "getloadavg") else None
+
+
+def _busy_s(cores: list[int]) -> float | None:
+    """Processor time that was used on these processors, by anybody, since the system began."""
+    every = psutil.cpu_times(percpu=True)
+    if max(cores, default=0) >= len(every):
+        return None
+    times: list[dict[str, float]] = [every[core]._asdict() for core in cores]
+    return sum(sum(one.values()) - sum(one.get(name, 0.0) for name in _IDLE) for one in times)
+
+
+def _cores() -> list[int]:
+    process = psutil.Process()
+    if hasattr(process, "cpu_affinity"):
+        return list(process.cpu_affinity() or [])
+    return list(range(usable_cores()))
+
+
+class Watch:
+    """Watches the processors from its making until `stop`."""
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._cores = _cores()
+        self._before = load_average()
+        self._busy, self._own, self._start = _busy_s(self._cores), time.process_time(), time.time()
+
+    def stop(self) -> Busyness:
+        """Return what else ran since this was made; of this process, all threads are its own."""
+        elapsed, busy = time.time() - self._start, _busy_s(self._cores)
+        others = None
+        if busy is not None and self._busy is not None and elapsed > 0:
+            used = busy - self._busy - (time.process_time() - self._own)
+            others = min(max(0.0, used / elapsed), float(len(self._cores)))
+        return Busyness(self._before, load_average(), others, len(self._cores), self._threads)

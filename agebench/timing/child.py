@@ -1,0 +1,128 @@
+"""What runs in a child process: `main` is called by `agebench.timing.children` alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from agebench.errors import AgebenchError
+from agebench.protocols import Estimator
+from agebench.registry.plugins import DETECTORS, load_detector, load_estimator
+from agebench.runtimes.base import WatchedModel, watch_models
+from agebench.runtimes.threads import pinned
+from agebench.timing.devices import load_on
+from agebench.timing.memory import device_used_bytes, peak_rss_bytes
+from agebench.timing.roofline import measure_peaks
+from agebench.timing.sweep_faces import generated_face
+from agebench.util.child_processes import end_with_parent
+
+TRIAL_SIZE = (240, 320, 3)
+"""Of the picture that a detector is tried on."""
+
+
+def main(started: float, answer_to: int, watch: int) -> None:
+    """Do what the first argument says and write the answer.
+
+    Args:
+        started: `time.perf_counter()` as the first statement of this process read it.
+        answer_to: descriptor that the answer is written to, as JSON.
+        watch: descriptor that ends when the parent does.
+    """
+    imported = time.perf_counter()
+    order = json.loads(sys.argv[1])
+    end_with_parent(order["parent"], watch)
+    times = {
+        "process_ms": (started - order["spawned"]) * 1e3,
+        "import_ms": (imported - started) * 1e3,
+    }
+    try:
+        with pinned(order["threads"]):
+            answer = _TASKS[order["task"]](order, times)
+    except AgebenchError as error:
+        answer = {"error": str(error)}
+    except MemoryError:
+        answer = {"error": "the memory is full: give smaller batch sizes"}
+    with os.fdopen(answer_to, "wb") as pipe:
+        pipe.write(json.dumps(answer).encode())
+
+
+def _load(order: Mapping[str, Any]) -> Estimator:
+    return load_on(order["reference"], order["device"])
+
+
+def _cold_start(order: Mapping[str, Any], times: Mapping[str, float]) -> dict[str, Any]:
+    begin = time.perf_counter()
+    estimator = _load(order)
+    loaded = time.perf_counter()
+    crops = generated_face().cut(estimator.spec.crop, 1)
+    runs = []
+    for _ in range(2):
+        start = time.perf_counter()
+        estimator.predict(crops)
+        runs.append((time.perf_counter() - start) * 1e3)
+    return {**times, "load_ms": (loaded - begin) * 1e3, "first_ms": runs[0], "second_ms": runs[1]}
+
+
+def _resources(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
+    device = order["memory_of"]
+    before, device_before = peak_rss_bytes(), device_used_bytes(device)
+    faces = generated_face()
+    with watch_models() as models:
+        estimator = _load(order)
+        _clear(models)
+        peaks: dict[str, int] = {}
+        runs: dict[str, list[Any]] = {}
+        for batch in sorted({1, *order["batches"]}):
+            estimator.predict(faces.cut(estimator.spec.crop, batch))
+            peaks[str(batch)] = peak_rss_bytes()
+            runs[str(batch)] = _clear(models)
+    device_after = device_used_bytes(device)
+    known = device_before is not None and device_after is not None
+    return {
+        "rss_before_bytes": before,
+        "peak_rss_bytes": peaks,
+        "device_bytes": (device_after or 0) - (device_before or 0) if known else None,
+        "models": [
+            {"kind": item.source.kind, "path": str(item.source.path), "config": item.source.config}
+            for item in models
+        ],
+        "runtimes": [item.info.runtime for item in models],
+        "runs": runs,
+    }
+
+
+def _clear(models: list[WatchedModel]) -> list[Any]:
+    """Return the shapes that each model was given since the last time, and forget them."""
+    noted = [list(item.runs) for item in models]
+    for item in models:
+        item.runs.clear()
+    return noted
+
+
+def _peaks(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
+    return measure_peaks(order["threads"]).to_json()
+
+
+def _trial(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
+    """Load and use a model that may crash whoever does so."""
+    if order["group"] == DETECTORS:
+        picture = np.random.default_rng(0).integers(0, 256, TRIAL_SIZE, dtype=np.uint8)
+        load_detector(order["reference"]).detect(picture)
+        return {}
+    estimator = load_estimator(order["reference"])
+    estimator.predict(generated_face().cut(estimator.spec.crop, 1))
+    return {}
+
+
+_TASKS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, float]], dict[str, Any]]] = {
+    "cold_start": _cold_start,
+    "resources": _resources,
+    "peaks": _peaks,
+    "trial": _trial,
+}

@@ -1,0 +1,189 @@
+"""Measurements in a fresh child process: what only a new process can show.
+
+The child answers through the pipe that was its stdout, which it takes before anything is imported:
+what a plug-in prints goes to stderr, and no file is left behind whatever ends the two.  It ends
+when its parent does (`agebench.util.child_processes.end_with_parent`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import IO, Any
+
+import psutil
+
+from agebench.errors import AgebenchError, inert
+from agebench.runtimes.threads import THREAD_VARIABLES
+
+TIMEOUT_S = 900.0
+"""A child that takes longer hangs."""
+
+
+class ChildDiedError(AgebenchError):
+    """A child process crashed, was killed or hung before it could answer."""
+
+
+MAX_ANSWER_BYTES = 1 << 26
+_MAX_SAID_BYTES = 1 << 16
+_PIPE_S = 5.0
+_LOOK_S = 0.05
+"""Between two looks at a child's memory."""
+
+# The clock is read before anything is imported: what came before is the start of the process.
+_CODE = (
+    "import time; started = time.perf_counter(); "
+    "import os; answer, watch = os.dup(1), os.dup(0); os.dup2(2, 1); "
+    "os.dup2(os.open(os.devnull, os.O_RDONLY), 0); "
+    "from agebench.timing.child import main; main(started, answer, watch)"
+)
+_MAX_ERROR = 300
+
+
+def ask_child(
+    task: str,
+    order: Mapping[str, Any],
+    *,
+    threads: int,
+    timeout_s: float = TIMEOUT_S,
+    memory_bytes: float = math.inf,
+) -> dict[str, Any]:
+    """Run one task of `agebench.timing.child` in a new process and return its answer.
+
+    Args:
+        task: "cold_start", "resources", "peaks" or "trial".
+        order: what the task needs, as JSON can hold it.
+        threads: for numpy's matrix products, which take it from the environment at start.
+        timeout_s: a child that takes longer hangs.
+        memory_bytes: a child that takes more is ended.
+
+    Raises:
+        ChildDiedError: it gave no answer; what it last said.
+        AgebenchError: it failed; its own sentence.
+    """
+    # perf_counter is one clock for all processes of a machine.
+    whole = {**order, "task": task, "threads": threads, "parent": os.getpid()}
+    whole["spawned"] = time.perf_counter()
+    environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    # -P: a file of that name in the current folder must not stand in for a library.
+    command = [sys.executable, "-P", "-c", _CODE, json.dumps(whole)]
+    watched, held = os.pipe()
+    try:
+        with os.fdopen(watched, "rb") as end:
+            child = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+                command,
+                env=environment,
+                stdin=end,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        answer, said = _listen(child, timeout_s, memory_bytes)
+    except _TooMuchMemoryError as error:
+        raise ChildDiedError(
+            f"{_what(task, order)}: it took more than {memory_bytes / 1e9:g} GB of memory"
+        ) from error
+    except subprocess.TimeoutExpired as error:
+        raise ChildDiedError(
+            f"{_what(task, order)}: no answer after {timeout_s:g} s: does the model hang?"
+        ) from error
+    finally:
+        os.close(held)
+    return _read(answer, said, child.returncode, _what(task, order))
+
+
+class _TooMuchMemoryError(Exception):
+    pass
+
+
+def _listen(
+    child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: float
+) -> tuple[bytes, bytes]:
+    """Return what a child answers, and the end of what it says on stderr; it is over then.
+
+    Raises:
+        _TooMuchMemoryError: it takes more; it has been killed.
+        subprocess.TimeoutExpired: it takes longer; it has been killed.
+    """
+    assert child.stdout is not None  # noqa: S101 - both are pipes
+    assert child.stderr is not None  # noqa: S101
+    answer, said = _Kept(child.stdout, MAX_ANSWER_BYTES), _Kept(child.stderr, _MAX_SAID_BYTES)
+    try:
+        if memory_bytes < math.inf:
+            _watch_memory(child, time.monotonic() + timeout_s, memory_bytes)
+        child.wait(timeout_s)
+    finally:
+        child.kill()  # nothing happens where it has ended
+        child.wait()
+    return answer.all(), said.all()
+
+
+def _watch_memory(child: subprocess.Popen[bytes], until_s: float, memory_bytes: float) -> None:
+    """Wait for a child's end, and look at its memory meanwhile.
+
+    Raises:
+        _TooMuchMemoryError: it takes more.
+        subprocess.TimeoutExpired: it is still there at `until_s`, by `time.monotonic()`.
+    """
+    process = psutil.Process(child.pid)
+    while True:
+        with suppress(psutil.Error):  # it has just ended
+            if process.memory_info().rss > memory_bytes:
+                raise _TooMuchMemoryError
+        left_s = until_s - time.monotonic()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(max(0.0, min(_LOOK_S, left_s)))
+            return
+        if left_s <= 0:
+            raise subprocess.TimeoutExpired(child.args, 0)
+
+
+class _Kept:
+    """Reads a pipe to its end in a thread of its own, and keeps so much of the end."""
+
+    def __init__(self, pipe: IO[bytes], limit_bytes: int) -> None:
+        self._pipe, self._limit = pipe, limit_bytes
+        self._kept = b""
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        with self._pipe:
+            while data := self._pipe.read1(1 << 16):  # type: ignore[attr-defined]  # it is buffered
+                self._kept = (self._kept + data)[-self._limit :]
+
+    def all(self) -> bytes:
+        # A process that the child has left behind may hold the pipe open.
+        self._thread.join(_PIPE_S)
+        return self._kept
+
+
+def _signal_words(number: int) -> str:
+    if number == getattr(signal, "SIGKILL", 9):
+        return "was killed (out of memory?)"
+    names = {int(item): item.name for item in signal.Signals}
+    return f"crashed ({names.get(number, f'signal {number}')})"
+
+
+def _what(task: str, order: Mapping[str, Any]) -> str:
+    name = order.get("reference", "")
+    return f"{task.replace('_', ' ')} of {name}" if name else f"{task} in a child process"
+
+
+def _read(answer: bytes, stderr: bytes, code: int, what: str) -> dict[str, Any]:
+    if not answer:
+        lines = inert(stderr.decode(errors="replace"), lines=True).strip().splitlines()
+        said = f": {lines[-1][:_MAX_ERROR]}" if lines else ""
+        how = "failed" if code >= 0 else _signal_words(-code)
+        raise ChildDiedError(f"{what} {how}, exit code {code}{said}")
+    found: dict[str, Any] = json.loads(answer)
+    if "error" in found:
+        raise AgebenchError(f"{what}: {found['error']}")
+    return found

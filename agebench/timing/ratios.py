@@ -1,0 +1,275 @@
+"""How many times as fast: a median of ratios, with an interval that says if it is one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+
+from agebench.metrics.intervals import Interval
+from agebench.types import Floats
+
+LEVEL = 0.95
+
+BLOCKS = 6
+"""Runs of neighbouring rounds that a measurement is cut into.  Each gives one number, so that what
+lasts for many rounds (another process, a processor's clock) is one observation and not many."""
+
+LEAST_ROUNDS_PER_BLOCK = 2
+"""With fewer, nothing is said."""
+
+MOST_SELF_DIFFERENCE = 1.25
+"""Where one estimator may differ from itself by more, nobody is called faster."""
+
+LEAST_RATIO_OF_ONE_LOAD = 1.1
+"""Below it nobody is called faster where each model was loaded once: two copies of one file, loaded
+one after the other, have differed by 8 % for as long as they stayed in memory."""
+
+Times: TypeAlias = Sequence[float] | Floats
+"""Milliseconds, one number per round."""
+
+Verdict: TypeAlias = Literal["first faster", "second faster", "no difference shown", "no verdict"]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One estimator measured twice, as if it were two: what it differs from itself.
+
+    Attributes:
+        name: which one.
+        batch: faces per call.
+        ratio: how many times as long its second copy takes.
+        interval: of the ratio, at 95 %; None with too few rounds.
+        samples_ms: of the second copy, by round.
+    """
+
+    name: str
+    batch: int
+    ratio: float
+    interval: Interval | None
+    samples_ms: tuple[float, ...]
+
+    @property
+    def floor(self) -> float | None:
+        """Ratio up to which it may differ from itself: nothing below is called faster."""
+        if self.interval is None:
+            return None
+        return max(self.interval.high, 1 / self.interval.low)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "name": self.name,
+            "batch": self.batch,
+            "ratio": self.ratio,
+            "interval": _ends(self.interval),
+            "floor": self.floor,
+            "samples_ms": list(self.samples_ms),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two estimators at one batch size.
+
+    Attributes:
+        batch: faces per call.
+        first, second: their names.
+        ratio: how many times as long the second takes, round by round: above 1, the first is
+            faster.  The mean over the blocks, of logarithms.
+        interval: of the ratio; None with too few rounds.
+        verdict: a difference only where the interval leaves 1 out and the ratio is beyond what one
+            estimator differs from itself; "no verdict" where nothing could be shown.
+        reason: why there is no verdict; "" where there is one.
+    """
+
+    batch: int
+    first: str
+    second: str
+    ratio: float
+    interval: Interval | None
+    verdict: Verdict
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as what JSON can hold."""
+        return {
+            "batch": self.batch,
+            "first": self.first,
+            "second": self.second,
+            "ratio": self.ratio,
+            "interval": _ends(self.interval),
+            "verdict": self.verdict,
+            "reason": self.reason,
+        }
+
+
+def _ends(interval: Interval | None) -> list[float] | None:
+    return None if interval is None else [interval.low, interval.high]
+
+
+def block_sizes(rounds: int, blocks: int = BLOCKS) -> tuple[int, ...]:
+    """Return how many of so many rounds are in each block: as equal as can be.
+
+    >>> block_sizes(60), block_sizes(8), block_sizes(2)
+    ((10, 10, 10, 10, 10, 10), (2, 2, 1, 1, 1, 1), (1, 1))
+    """
+    sizes = (rounds // blocks + (at < rounds % blocks) for at in range(blocks))
+    return tuple(size for size in sizes if size)
+
+
+def block_logarithms(
+    first_ms: Times,
+    second_ms: Times,
+    sizes: Sequence[int] | None = None,
+) -> Floats:
+    """Return the logarithm of second over first: of each block the median over its rounds.
+
+    Args:
+        first_ms: positive milliseconds, one per round.
+        second_ms: those of the other in the same rounds.
+        sizes: rounds in each block; as `block_sizes` cuts them if not given.
+
+    Raises:
+        ValueError: the lengths differ, or a time is not above 0.
+    """
+    first, second = (np.asarray(values, np.float64) for values in (first_ms, second_ms))
+    if first.shape != second.shape:
+        raise ValueError(f"expected as many rounds of both, got {len(first)} and {len(second)}")
+    if not (len(first) and np.all(first > 0) and np.all(second > 0)):
+        raise ValueError("expected times above 0")
+    given = block_sizes(len(first)) if sizes is None else tuple(sizes)
+    if sum(given) != len(first) or min(given) < 1:
+        raise ValueError(f"expected blocks of {len(first)} rounds together, got {given}")
+    logarithms = np.log(second) - np.log(first)
+    ends = np.cumsum([0, *given]).tolist()
+    return np.array([np.median(logarithms[start:end]) for start, end in pairwise(ends)])
+
+
+def ratio_interval(
+    first_ms: Times,
+    second_ms: Times,
+    *,
+    level: float = LEVEL,
+    sizes: Sequence[int] | None = None,
+) -> Interval | None:
+    """Return the interval of how many times as long the second takes.
+
+    Rounds are compared pairwise, so that what slowed a whole round down cancels out.  What is left
+    of such disturbances lasts longer than a round, and rounds are not independent observations: the
+    median logarithm of each of a few long blocks is, and of these it is the interval of Student's t
+    (the method of batch means; Law, "Simulation Modeling and Analysis", 5th edition, 2015, section
+    9.5.3).
+
+    Args:
+        first_ms: positive milliseconds, one per round.
+        second_ms: those of the other in the same rounds.
+        level: confidence, above 0 and below 1.
+        sizes: rounds in each block; as `block_sizes` cuts them if not given.
+
+    Returns:
+        The interval; None with fewer than `BLOCKS` blocks of `LEAST_ROUNDS_PER_BLOCK` rounds.
+
+    Raises:
+        ValueError: the lengths differ, or a time is not above 0.
+
+    >>> interval = ratio_interval([2.0] * 20, [3.0] * 20)
+    >>> round(interval.low, 6), round(interval.high, 6)
+    (1.5, 1.5)
+    >>> ratio_interval([2.0] * 11, [3.0] * 11) is None
+    True
+    """
+    logarithms = block_logarithms(first_ms, second_ms, sizes)
+    given = block_sizes(len(first_ms)) if sizes is None else sizes
+    if len(given) < BLOCKS or min(given) < LEAST_ROUNDS_PER_BLOCK:
+        return None
+    from scipy.special import stdtrit
+
+    blocks = len(logarithms)
+    reach = float(stdtrit(blocks - 1, (1 + level) / 2)) / math.sqrt(blocks)
+    middle, width = float(logarithms.mean()), reach * float(logarithms.std(ddof=1))
+    return Interval(math.exp(middle - width), math.exp(middle + width), level)
+
+
+def measure_control(
+    name: str,
+    batch: int,
+    first_ms: Times,
+    again_ms: Sequence[float],
+    sizes: Sequence[int] | None = None,
+) -> Control:
+    """Compare an estimator with its second copy; arguments as in `ratio_interval`."""
+    return Control(
+        name,
+        batch,
+        _ratio(first_ms, again_ms, sizes),
+        ratio_interval(first_ms, again_ms, sizes=sizes),
+        tuple(again_ms),
+    )
+
+
+def _ratio(
+    first_ms: Times,
+    second_ms: Times,
+    sizes: Sequence[int] | None,
+) -> float:
+    return math.exp(float(block_logarithms(first_ms, second_ms, sizes).mean()))
+
+
+def statement_level(number: int) -> float:
+    """Return the level of each of so many intervals that are to hold together (Bonferroni)."""
+    return 1 - (1 - LEVEL) / max(1, number)
+
+
+def compare_pairs(
+    samples_ms: Sequence[tuple[str, Times]],
+    batch: int,
+    control: Control | None,
+    *,
+    number: int,
+    sizes: Sequence[int] | None = None,
+    busy: str = "",
+    least: float = 1.0,
+) -> list[Comparison]:
+    """Compare every two estimators at one batch size.
+
+    Args:
+        samples_ms: per estimator its name and its milliseconds by round.
+        batch: faces per call.
+        control: one of them measured twice in the same rounds; without it nothing is called faster.
+        number: of statements that are to hold together, those at other batch sizes among them.
+        sizes: rounds in each block.
+        busy: why the machine was too busy for a verdict; "" if it was not.
+        least: ratio below which nothing is called faster, whatever the control.
+    """
+    level, why_not = statement_level(number), busy or _control_fails(control)
+    floor = max(least, 1.0 if control is None or control.floor is None else control.floor)
+    found = []
+    for (first, first_ms), (second, second_ms) in combinations(samples_ms, 2):
+        ratio = _ratio(first_ms, second_ms, sizes)
+        interval = ratio_interval(first_ms, second_ms, level=level, sizes=sizes)
+        verdict: Verdict = "no difference shown"
+        reason = "too few rounds" if interval is None else why_not
+        if reason or interval is None:
+            verdict = "no verdict"
+        elif interval.low > 1 and ratio > floor:
+            verdict = "first faster"
+        elif interval.high < 1 and 1 / ratio > floor:
+            verdict = "second faster"
+        found.append(Comparison(batch, first, second, ratio, interval, verdict, reason))
+    return found
+
+
+def _control_fails(control: Control | None) -> str:
+    if control is None or control.floor is None:
+        return "no estimator was measured twice on enough pictures"
+    if control.floor > MOST_SELF_DIFFERENCE:
+        return (
+            f"the times are too scattered: {control.name} may differ from itself by "
+            f"{100 * (control.floor - 1):.0f} %"
+        )
+    return ""

@@ -1,0 +1,332 @@
+"""The part of every training picture around its face, held ready so that views can be cut from it.
+
+A window is cut once from the decoded picture, without turning and without enlarging; all views of
+a face, with whatever jitter, are then cut from the window in one warp each.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from agebench.protocols import Dataset, FaceDetector, ProgressStep, no_progress
+from agebench.types import CropSpec, FaceFrame, Floats, Image, Problem, Sample, ViewSpec
+from agebench.util.arrays import Ints
+from agebench.vision.crops import cut_patch, place_view, view_patch
+from agebench.vision.decoding import Decoded
+from agebench.vision.faces import FacePicture, face_pictures
+from agebench.vision.images import MAX_PIXELS
+from agebench.vision.opencv import cv2
+from agebench.vision.picture_status import LeftOutError, left_out
+from agebench.vision.regions import MIRRORED_REGIONS
+
+REACH = 0.75
+"""How far a window reaches from the frame's centre, in frame heights: views with their jitter."""
+
+WHOLE = "original"
+"""The region that shows the whole picture and so can't be cut from a window."""
+
+
+@dataclass(frozen=True, slots=True)
+class WindowedFace:
+    """A face's window and where it lies.
+
+    Attributes:
+        pixels_bgr: uint8 (height, width, 3), neither side longer than the limit.
+        frame: the face in the window's pixels.
+        full_frame: the face in the picture's pixels.
+        picture_hw: height and width of the picture.
+    """
+
+    pixels_bgr: Image
+    frame: FaceFrame
+    full_frame: FaceFrame
+    picture_hw: tuple[int, int]
+
+
+def _moved(frame: FaceFrame, left: float, top: float, scale: float) -> FaceFrame:
+    """Return the frame in a picture cut at (left, top) and then scaled."""
+
+    def move(x: float, y: float) -> tuple[float, float]:
+        # Pixel centres: the outer edge of pixel 0 is at -0.5.
+        return ((x - left + 0.5) * scale - 0.5, (y - top + 0.5) * scale - 0.5)
+
+    return replace(
+        frame,
+        center_xy=move(*frame.center_xy),
+        height=frame.height * scale,
+        points_xy=tuple(move(x, y) for x, y in frame.points_xy),
+    )
+
+
+def _reach(frame: FaceFrame, views: Iterable[ViewSpec], size_hw: tuple[int, int]) -> float:
+    """Return how far a window must reach for all views, pixels: wide margins need more."""
+    reach = REACH * frame.height
+    for view in views:
+        patch = view_patch(view, frame, size_hw)
+        cos, sin = abs(math.cos(patch.roll_rad)), abs(math.sin(patch.roll_rad))
+        half = (patch.width * cos + patch.height * sin, patch.width * sin + patch.height * cos)
+        for axis in (0, 1):
+            away = abs(patch.center_xy[axis] - frame.center_xy[axis])
+            reach = max(reach, away + half[axis] / 2)
+    return reach
+
+
+def cut_window(
+    image_bgr: Image, frame: FaceFrame, longest_px: int, views: Iterable[ViewSpec] = ()
+) -> WindowedFace:
+    """Cut the surroundings of a face; shrink them if a side is longer than `longest_px`.
+
+    Args:
+        image_bgr: uint8 (height, width, 3).
+        frame: the face.
+        longest_px: at most so long is the window's longer side.
+        views: what will be cut from it; where they reach farther than `REACH` so does it.
+    """
+    height, width = image_bgr.shape[:2]
+    (x, y), reach = frame.center_xy, _reach(frame, views, (height, width))
+    left = min(max(0, math.floor(x - reach)), width - 1)
+    top = min(max(0, math.floor(y - reach)), height - 1)
+    right = max(left + 1, min(width, math.ceil(x + reach) + 1))
+    bottom = max(top + 1, min(height, math.ceil(y + reach) + 1))
+    pixels = image_bgr[top:bottom, left:right]
+    scale = min(1.0, longest_px / max(pixels.shape[:2]))
+    if scale < 1:
+        size = tuple(max(1, round(side * scale)) for side in (right - left, bottom - top))
+        pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
+    moved = _moved(frame, left, top, scale)
+    return WindowedFace(np.ascontiguousarray(pixels), moved, frame, (height, width))
+
+
+def padded(pixels_bgr: Image, side: int) -> Image:
+    """Repeat the last row and column until the window is `side` x `side`."""
+    height, width = pixels_bgr.shape[:2]
+    return np.pad(pixels_bgr, ((0, side - height), (0, side - width), (0, 0)), mode="edge")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ViewPlaces:
+    """Where one view lies in the window of each of n faces.
+
+    Attributes:
+        matrices: float32 (n, 2, 2, 3): from crop pixels to window pixels, as the picture is and
+            mirrored left to right.
+        present: bool (n, 2): the view can be had, of the picture as it is and mirrored.
+        frame_px: crop pixels per frame height, the median over the faces.
+    """
+
+    matrices: npt.NDArray[np.float32]
+    present: npt.NDArray[np.bool_]
+    frame_px: float
+
+
+def _reversed_x(matrix: Floats, width: int) -> Floats:
+    """Let crop column 0 be the last one."""
+    flipped = matrix.copy()
+    flipped[:, 2] += matrix[:, 0] * (width - 1)
+    flipped[:, 0] *= -1
+    return flipped
+
+
+def _places(view: ViewSpec, faces: Sequence[WindowedFace]) -> ViewPlaces:
+    mirrored = replace(view, region=MIRRORED_REGIONS.get(view.region, view.region))
+    matrices = np.zeros((len(faces), 2, 2, 3), np.float32)
+    present = np.zeros((len(faces), 2), np.bool_)
+    scales = []
+    for index, face in enumerate(faces):
+        size_hw = (face.pixels_bgr.shape[0], face.pixels_bgr.shape[1])
+        for side, shown in enumerate((view, mirrored)):
+            if place_view(shown, face.full_frame, face.picture_hw).missing:
+                continue
+            present[index, side] = True
+            place = place_view(shown, face.frame, size_hw)
+            matrix = place.matrix(view.size_hw)
+            matrices[index, side] = _reversed_x(matrix, view.size_hw[1]) if side else matrix
+            scales.append(face.frame.height * view.size_hw[0] / place.patch.height)
+    return ViewPlaces(matrices, present, float(np.median(scales)) if scales else 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingFaces:
+    """Everything that training needs of n pictures.
+
+    Attributes:
+        windows: uint8 (n, side, side, 3), B, G, R; filled up at the right and the bottom.
+        sizes_hw: (n, 2), the height and width that are not filled up.
+        wholes: per view of the region "original" uint8 (n, height, width, 3).
+        places: per other view where it lies in the windows.
+        present: per view bool (n,), of the pictures as they are.
+        centers_xy: float32 (n, 2), the frame's centre in the window.
+        heights: float32 (n,), the frame's height in the window.
+        lows, highs: float64 (n,), the label's first and last year; equal for an exact age.
+        names: of the samples.
+        hashes: SHA-256 of the files.
+        problems: pictures left out, with the reason.
+        label_weights: float32 (n,), 0 to 1, of each label in the loss; None for 1 throughout.
+        answers: float16 (n, bins), a teacher's distribution of each picture, rows of 0 where it
+            has none; None without a teacher.
+    """
+
+    windows: Image
+    sizes_hw: Ints
+    wholes: Mapping[str, Image]
+    places: Mapping[str, ViewPlaces]
+    present: Mapping[str, npt.NDArray[np.bool_]]
+    centers_xy: npt.NDArray[np.float32]
+    heights: npt.NDArray[np.float32]
+    lows: Floats
+    highs: Floats
+    names: tuple[str, ...]
+    hashes: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    label_weights: npt.NDArray[np.float32] | None = None
+    answers: npt.NDArray[np.float16] | None = None
+
+    def __len__(self) -> int:
+        return len(self.windows)
+
+    @property
+    def ages(self) -> Floats:
+        """Exact ages, and the middle of a range, float64 (n,)."""
+        middle: Floats = (self.lows + self.highs) / 2
+        return middle
+
+    @property
+    def fingerprint(self) -> str:
+        """Sha256 over name, contents and label of every picture, whatever their order."""
+        labels = zip(self.lows.tolist(), self.highs.tolist(), strict=True)
+        rows = zip(self.names, self.hashes, labels, strict=True)
+        return hashlib.sha256("\n".join(sorted(map(json.dumps, rows))).encode()).hexdigest()
+
+
+def _label(sample: Sample) -> tuple[float, float] | None:
+    if sample.age_years is not None:
+        return sample.age_years, sample.age_years
+    if sample.age_range is not None:
+        return float(sample.age_range[0]), float(sample.age_range[1])
+    return None
+
+
+@dataclass(slots=True, eq=False)
+class _Collected:
+    faces: list[WindowedFace]
+    wholes: dict[str, list[Image]]
+    labels: list[tuple[float, float]]
+    samples: list[Decoded]
+    problems: list[Problem]
+
+
+def _whole(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> Image:
+    patch = view_patch(view, frame, (image_bgr.shape[0], image_bgr.shape[1]))
+    return cut_patch(image_bgr, patch, view.size_hw)
+
+
+def _sorted_views(crop: CropSpec) -> tuple[dict[str, ViewSpec], dict[str, ViewSpec]]:
+    """Return the views that are cut from windows, and those of the whole picture."""
+    wholes = {name: view for name, view in crop.views.items() if view.region == WHOLE}
+    return {name: view for name, view in crop.views.items() if name not in wholes}, wholes
+
+
+def _collect(
+    pictures: Iterable[FacePicture], crop: CropSpec, longest_px: int, step: Callable[[], None]
+) -> _Collected:
+    cut, wholes = _sorted_views(crop)
+    found = _Collected([], {name: [] for name in wholes}, [], [], list[Problem]())
+    for picture in pictures:
+        label, reason = _label(picture.sample), ""
+        try:
+            image_bgr, frame = picture.required()
+            with left_out("crop_failed"):
+                window = cut_window(image_bgr, frame, longest_px, cut.values())
+                whole = {name: _whole(image_bgr, frame, view) for name, view in wholes.items()}
+        except LeftOutError as error:
+            failed = "the detector failed: " if error.status == "detector_failed" else ""
+            reason = f"{failed}{error}"
+        if label is None and picture.image_bgr is not None:
+            reason = "it has no age"
+        if reason or label is None:
+            found.problems.append(Problem(picture.sample.name, reason))
+        else:
+            found.faces.append(window)
+            for name, pixels in whole.items():
+                found.wholes[name].append(pixels)
+            found.labels.append(label)
+            found.samples.append(replace(picture.decoded, image_bgr=None))
+        step()
+    return found
+
+
+def gather_faces(
+    dataset: Dataset,
+    detector: FaceDetector,
+    crop: CropSpec,
+    *,
+    longest_px: int = 256,
+    workers: int = 2,
+    progress: ProgressStep = no_progress,
+    stage: str = "Reading pictures",
+) -> TrainingFaces:
+    """Read all pictures of a data set and cut the windows of their largest faces.
+
+    Args:
+        dataset: pictures with ages or age ranges.
+        detector: finds the faces.
+        crop: the views that will be cut from the windows.
+        longest_px: windows are shrunk to this side.
+        workers: threads that decode.
+        progress: is told how far it is.
+        stage: what to call this.
+
+    Returns:
+        The faces, in the order of the samples; what was left out is in `problems`.
+    """
+    total = len(dataset.samples)
+    done = 0
+
+    def step() -> None:
+        nonlocal done
+        done += 1
+        progress(stage, done, total)
+
+    pictures = face_pictures(dataset.samples, detector, workers=workers, max_pixels=MAX_PIXELS)
+    return _packed(_collect(pictures, crop, longest_px, step), crop)
+
+
+def _packed(found: _Collected, crop: CropSpec) -> TrainingFaces:
+    """Lay the windows, what is cut from them and the labels into arrays."""
+    cut, wholes = _sorted_views(crop)
+    faces = found.faces
+    side = max((max(face.pixels_bgr.shape[:2]) for face in faces), default=1)
+    windows = np.zeros((len(faces), side, side, 3), np.uint8)
+    for index, face in enumerate(faces):
+        windows[index] = padded(face.pixels_bgr, side)
+    places = {name: _places(view, faces) for name, view in cut.items()}
+    present = {name: place.present[:, 0] for name, place in places.items()}
+    present |= {name: np.ones(len(faces), np.bool_) for name in wholes}
+    labels = np.array(found.labels, np.float64).reshape(-1, 2)
+    return TrainingFaces(
+        windows=windows,
+        sizes_hw=np.array([face.pixels_bgr.shape[:2] for face in faces], np.intp).reshape(-1, 2),
+        wholes={
+            name: _stack(images, wholes[name].size_hw) for name, images in found.wholes.items()
+        },
+        places=places,
+        present=present,
+        centers_xy=np.array([face.frame.center_xy for face in faces], np.float32).reshape(-1, 2),
+        heights=np.array([face.frame.height for face in faces], np.float32),
+        lows=labels[:, 0],
+        highs=labels[:, 1],
+        names=tuple(item.sample.name for item in found.samples),
+        hashes=tuple(item.sha256 for item in found.samples),
+        problems=tuple(found.problems),
+    )
+
+
+def _stack(images: Sequence[Image], size_hw: tuple[int, int]) -> Image:
+    return np.stack(images) if images else np.zeros((0, *size_hw, 3), np.uint8)

@@ -1,0 +1,1 @@
+"""From settings to a trained network: pictures, the folder of a run, and what it starts from."""

@@ -1,0 +1,293 @@
+"""The plot of a run: loss, jumps and validation error against steps, drawn from its logs.
+
+Two CSV files with a heading line, in any order of columns, more columns allowed:
+
+- the log of steps (`STEP_COLUMNS`): ``step`` (from 0), ``round``, ``loss`` (averaged over the
+  batch), ``learning_rate``;
+- the log of rounds (`ROUND_COLUMNS`): ``round``, ``step`` (the step after the round's last one, at
+  which validation ran), ``jump`` (empty in the first round), ``val_mae`` (years), ``decision``
+  (see `agebench.train.stability`), and where there is one a second error, ``val_mae_ema``.
+
+A run that was broken off and resumed may have written steps twice: the later line counts.  A last
+line without its end was cut off by the break, and is left out.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from agebench.errors import AgebenchError, MissingDependencyError, UsageError
+from agebench.train.stability import KINDS
+from agebench.types import Floats
+from agebench.util.files import check_target, write_whole
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+STEP_COLUMNS = ("step", "round", "loss", "learning_rate")
+ROUND_COLUMNS = ("round", "step", "jump", "val_mae", "decision")
+SUFFIXES = (".png", ".svg")
+
+_BLUE, _ORANGE, _RED, _GREEN, _GREY = "#1f5fa8", "#d9700e", "#b3241c", "#1d7a3a", "#8a8a8a"
+_COLOURS = {"go on": _GREY, "cut": _ORANGE, "stable": _GREEN, "change structure": _RED}
+_LEGEND: dict[str, Any] = {"loc": "upper right", "edgecolor": "none", "framealpha": 0.9}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Curves:
+    """What is drawn; a figure that was empty in the log is NaN.
+
+    Attributes:
+        steps: numbers of the steps, upwards, shape (steps,).
+        losses: of each step.
+        rates: learning rate of each step.
+        ends: step after each round's last one, upwards, shape (rounds,).
+        jumps: of each round, as a share.
+        maes: validation error after each round, years.
+        maes_ema: the same of the averaged weights.
+        decisions: what was decided after each round.
+    """
+
+    steps: Floats
+    losses: Floats
+    rates: Floats
+    ends: Floats
+    jumps: Floats
+    maes: Floats
+    maes_ema: Floats
+    decisions: tuple[str, ...]
+
+
+def read_curves(steps_csv: Path, rounds_csv: Path) -> Curves:
+    """Read the two logs of a run.
+
+    Raises:
+        AgebenchError: one is missing, is no CSV with those columns, or holds what is no number
+            where one belongs; the file and the line are named.  No steps at all count as that.
+    """
+    by_step = _rows(steps_csv, STEP_COLUMNS, "step")
+    by_round = _rows(rounds_csv, ROUND_COLUMNS, "round")
+    if not by_step:
+        raise AgebenchError(f"{steps_csv} holds no steps yet: train first")
+    return Curves(
+        steps=_numbers(steps_csv, by_step, "step"),
+        losses=_numbers(steps_csv, by_step, "loss"),
+        rates=_numbers(steps_csv, by_step, "learning_rate"),
+        ends=_numbers(rounds_csv, by_round, "step"),
+        jumps=_numbers(rounds_csv, by_round, "jump"),
+        maes=_numbers(rounds_csv, by_round, "val_mae"),
+        maes_ema=_numbers(rounds_csv, by_round, "val_mae_ema"),
+        decisions=_decisions(rounds_csv, by_round),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    line: int
+    cells: Mapping[str, str]
+
+
+def _rows(path: Path, columns: Sequence[str], key: str) -> list[_Row]:
+    """The rows of a log by their number, upwards; of those with one number the last."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AgebenchError(f"the log {path} can't be read: {error}") from error
+    whole = text[: text.rfind("\n") + 1]
+    reader = csv.reader(io.StringIO(whole, newline=""))
+    rows: dict[float, _Row] = {}
+    try:
+        headings = next(reader, [])
+        if missing := [name for name in columns if name not in headings]:
+            raise AgebenchError(f"the log {path} has no column {', '.join(missing)}")
+        for cells in reader:
+            row = _Row(reader.line_num, dict(zip(headings, cells, strict=False)))
+            if len(cells) != len(headings):
+                raise AgebenchError(
+                    f"{path}, line {row.line}: expected {len(headings)} cells, got {len(cells)}"
+                )
+            rows[_number(path, row, key, empty=False)] = row
+    except csv.Error as error:
+        raise AgebenchError(f"the log {path} is no CSV: {error}") from error
+    return [rows[number] for number in sorted(rows)]
+
+
+def _number(path: Path, row: _Row, name: str, *, empty: bool) -> float:
+    cell = row.cells.get(name, "").strip()
+    if empty and not cell:
+        return math.nan
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise AgebenchError(f"{path}, line {row.line}: expected a number as {name}, got {cell!r}")
+    return value
+
+
+def _numbers(path: Path, rows: Sequence[_Row], name: str) -> Floats:
+    empty = name in ("jump", "val_mae", "val_mae_ema")
+    return np.asarray([_number(path, row, name, empty=empty) for row in rows], dtype=np.float64)
+
+
+def _decisions(path: Path, rows: Sequence[_Row]) -> tuple[str, ...]:
+    for row in rows:
+        decision = row.cells["decision"]
+        if decision not in KINDS:
+            known = ", ".join(KINDS)
+            raise AgebenchError(
+                f"{path}, line {row.line}: expected a decision ({known}), got {decision!r}"
+            )
+    return tuple(row.cells["decision"] for row in rows)
+
+
+def running_median(values: Floats, width: int) -> Floats:
+    """Return the median around each value, over `width` values; narrower at the ends.
+
+    >>> running_median(np.array([1.0, 9.0, 2.0, 3.0]), 3)
+    array([5. , 2. , 3. , 2.5])
+    """
+    reach = width // 2
+    return np.asarray(
+        [
+            np.median(values[max(0, place - reach) : place + reach + 1])
+            for place in range(len(values))
+        ]
+    )
+
+
+def draw_curves(
+    steps_csv: Path, rounds_csv: Path, target: Path, *, threshold: float | None = None
+) -> None:
+    """Draw a run's curves into a PNG or SVG file, which appears whole or not at all.
+
+    Args:
+        steps_csv: the log of steps.
+        rounds_csv: the log of rounds.
+        target: ends in ``.png`` or ``.svg``; replaced if it is there.
+        threshold: the jump from which a round is not calm, drawn as a line; None leaves it out.
+
+    Raises:
+        UsageError: another ending.
+        MissingDependencyError: matplotlib is not installed.
+        AgebenchError: a log can't be read, or the file can't be written.
+    """
+    if target.suffix.lower() not in SUFFIXES:
+        raise UsageError(f"curves are drawn as {' or '.join(SUFFIXES)}, got {target.name!r}")
+    check_target(target)
+    curves = read_curves(steps_csv, rounds_csv)
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"matplotlib can't be imported: {error}. Install it with: pip install 'agebench[train]'"
+        ) from error
+    kind = target.suffix.lower()[1:]
+    data = io.BytesIO()
+    # Without a date and with fixed names in it the same logs give the same file.
+    with mpl.rc_context({"svg.hashsalt": "agebench", "font.size": 9.0}):
+        figure = Figure(figsize=(10.0, 7.5), layout="constrained")
+        _draw(figure, curves, threshold)
+        metadata = {"Date": None} if kind == "svg" else None
+        figure.savefig(data, format=kind, dpi=120, metadata=metadata)
+    write_whole(target, data.getvalue())
+
+
+def _draw(figure: Figure, curves: Curves, threshold: float | None) -> None:
+    top, middle, bottom = figure.subplots(
+        3, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1.5, 4]}
+    )
+    _draw_losses(top, curves)
+    _draw_jumps(middle, curves, threshold)
+    _draw_maes(bottom, curves)
+    for axes in (top, middle, bottom):
+        for end in curves.ends:
+            axes.axvline(end, color=_GREY, linewidth=0.5, alpha=0.5, zorder=0)
+        for end, decision in _notable(curves):
+            axes.axvline(end, color=_COLOURS[decision], linewidth=1.4, linestyle="--", zorder=1)
+    for end, decision in _notable(curves):
+        top.annotate(
+            decision,
+            (end, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(0, 3),
+            textcoords="offset points",
+            color=_COLOURS[decision],
+            ha="center",
+        )
+    bottom.set_xlabel("step (thin lines: a new bootstrap sample)")
+
+
+def _notable(curves: Curves) -> list[tuple[float, str]]:
+    pairs = zip(curves.ends.tolist(), curves.decisions, strict=True)
+    return [(end, decision) for end, decision in pairs if decision != "go on"]
+
+
+def _draw_losses(axes: Axes, curves: Curves) -> None:
+    count = len(curves.steps)
+    axes.plot(curves.steps, curves.losses, color=_BLUE, alpha=0.3, linewidth=0.6)
+    width = max(1, min(51, count // 20))
+    smooth = running_median(curves.losses, width)
+    label = f"loss, median of {2 * (width // 2) + 1} steps"
+    axes.plot(curves.steps, smooth, color=_BLUE, linewidth=1.4, label=label)
+    # A first step far above all others would flatten the rest.
+    low, high = float(curves.losses.min()), float(np.quantile(curves.losses, 0.995))
+    room = 0.05 * (high - low) or 0.5
+    axes.set_ylim(low - room, high + room)
+    axes.set_ylabel("loss", color=_BLUE)
+    rates = axes.twinx()
+    rates.plot(curves.steps, curves.rates, color=_ORANGE, linewidth=1.0, label="learning rate")
+    if curves.rates.min() > 0:
+        rates.set_yscale("log")
+    rates.set_ylabel("learning rate", color=_ORANGE)
+    lines = [axes.lines[1], rates.lines[0]]
+    # In the upper of the two axes, which would else draw its line over the legend.
+    rates.legend(lines, [str(line.get_label()) for line in lines], **_LEGEND)
+
+
+def _draw_jumps(axes: Axes, curves: Curves, threshold: float | None) -> None:
+    # A round's jump happened at its start: where the round before it ended.
+    starts = np.asarray([curves.steps[0], *curves.ends[:-1].tolist()])[: len(curves.ends)]
+    limit = math.inf if threshold is None else threshold
+    colours = [_RED if rise >= limit else _BLUE for rise in curves.jumps]
+    axes.vlines(starts, 0, 100 * curves.jumps, colors=colours, linewidth=3)
+    axes.axhline(0, color="black", linewidth=0.6)
+    if threshold is not None:
+        axes.axhline(100 * threshold, color=_RED, linewidth=0.8, linestyle=":")
+    axes.set_ylabel("jump of loss, %")
+
+
+def _draw_maes(axes: Axes, curves: Curves) -> None:
+    for values, colour, label in (
+        (curves.maes, _GREY, "validation MAE"),
+        (curves.maes_ema, _BLUE, "validation MAE, averaged weights"),
+    ):
+        known = np.isfinite(values)
+        if not known.any():
+            continue
+        axes.plot(curves.ends[known], values[known], "o-", color=colour, markersize=3, label=label)
+    every = np.fmin(curves.maes, curves.maes_ema)
+    if np.isfinite(every).any():
+        best = int(np.nanargmin(every))
+        axes.annotate(
+            f"best {every[best]:.2f}",
+            (curves.ends[best], every[best]),
+            xytext=(0, -12),
+            textcoords="offset points",
+            ha="center",
+            color=_GREEN,
+            bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0},
+        )
+        axes.margins(y=0.15)
+        axes.legend(**_LEGEND)
+    axes.set_ylabel("MAE on validation, years")

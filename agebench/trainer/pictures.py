@@ -1,0 +1,230 @@
+"""The pictures of a training run: listed, split, and read part by part."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from types import MappingProxyType
+from typing import Any
+
+import torch
+
+from agebench.datasets.base import SampleList
+from agebench.datasets.sampling import sample
+from agebench.errors import DatasetError, UsageError
+from agebench.harness.environment import describe_environment
+from agebench.harness.selection import find_split
+from agebench.protocols import Dataset, FaceDetector, ProgressStep
+from agebench.registry.plugins import load_dataset, load_detector
+from agebench.splits.parts import Split, part, select_parts
+from agebench.train.face_cache import TrainingFaces, gather_faces
+from agebench.train.model_settings import ModelSettings
+from agebench.train.settings import DataSettings, TrainSettings
+from agebench.trainer.joined import join_faces, named
+from agebench.types import Problem, Sample, plain
+from agebench.util.private_paths import without_home
+from agebench.util.regular_files import read_regular
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pictures:
+    """The data set of a run, split.
+
+    Attributes:
+        dataset: all of it.
+        split: which picture is in which part.
+        detector: finds the faces.
+        settings: of the run.
+        progress: is told how far it is.
+    """
+
+    dataset: Dataset
+    split: Split
+    detector: FaceDetector
+    settings: TrainSettings
+    progress: ProgressStep
+
+    @staticmethod
+    def of(settings: TrainSettings, progress: ProgressStep) -> Pictures:
+        """List and split the data set that the settings name.
+
+        Raises:
+            UsageError: a name is unknown.
+            DatasetError: there are no pictures.
+        """
+        data = settings.data
+        dataset = load_dataset(data.dataset, data.root or None)
+        split = find_split(dataset, data.protocol)(progress)
+        return Pictures(dataset, split, load_detector(data.detector), settings, progress)
+
+    def gather(self, part_name: str, share: float = 1.0) -> TrainingFaces:
+        """Read the pictures of a part, or a share of them that the seed draws."""
+        chosen = part(self.dataset, self.split, part_name)
+        faces = self._read(chosen, self.detector, share, f"Reading {part_name}")
+        listed = set(self.dataset.problems)
+        absent = tuple(problem for problem in chosen.problems if problem not in listed)
+        faces = replace(faces, problems=(*absent, *faces.problems))
+        require_faces(faces, f"part {part_name!r}")
+        return faces
+
+    def with_extra(self, train: TrainingFaces) -> TrainingFaces:
+        """Return the training pictures and behind them those of `data.extra`, in its order.
+
+        Pictures that are the same bytes as one outside of the training part, which validates or
+        tests, are left out and listed.
+
+        Raises:
+            UsageError: a name is unknown.
+            DatasetError: a set has no usable picture.
+        """
+        extra = self.settings.data.extra
+        if not extra:
+            return train
+        held_out = self._held_out()
+        parts = [train]
+        for name, source in extra.items():
+            dataset = load_dataset(source.dataset, source.root or None)
+            detector = load_detector(source.detector)
+            faces = self._read(dataset, detector, source.share, f"Reading {name}", held_out)
+            faces = replace(faces, problems=(*dataset.problems, *faces.problems))
+            require_faces(faces, f"data.extra.{name}")
+            parts.append(named(name, faces, source.label_weight))
+        return join_faces(parts)
+
+    def _held_out(self) -> Mapping[str, str]:
+        """Return the pictures that must not be trained on: names by sha256."""
+        trained = select_parts(self.split, self.settings.data.train_part)
+        return {
+            self.split.sha256.get(item.name) or sha256_of(item): item.name
+            for item in self.dataset.samples
+            if self.split.parts.get(item.name) not in trained
+        }
+
+    def _read(
+        self,
+        chosen: Dataset,
+        detector: FaceDetector,
+        share: float,
+        stage: str,
+        held_out: Mapping[str, str] = MappingProxyType({}),
+    ) -> TrainingFaces:
+        if share < 1:
+            count = max(1, round(share * len(chosen.samples)))
+            chosen = sample(chosen, count, self.settings.seed)
+        usable, beyond = _within(chosen, self.settings.model)
+        if held_out:
+            usable, leaking = _apart(usable, held_out)
+            beyond += leaking
+        data = self.settings.data
+        faces = gather_faces(
+            usable,
+            detector,
+            self.settings.model.crop,
+            longest_px=data.longest_px,
+            workers=data.workers,
+            progress=self.progress,
+            stage=stage,
+        )
+        return replace(faces, problems=(*beyond, *faces.problems))
+
+    def left_out(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Sequence[Problem]]:
+        """Return everything that was left out, by part or by the step that left it out."""
+        return {
+            "listing": self.dataset.problems,
+            "split": self.split.unused,
+            **{name: part_faces.problems for name, part_faces in faces.items()},
+        }
+
+    def about(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Any]:
+        """Return what a checkpoint says of its data and machine."""
+        extra = {
+            name: {"dataset": source.dataset, "detector": source.detector, "share": source.share}
+            for name, source in self.settings.data.extra.items()
+        }
+        return {
+            **({"extra": extra} if extra else {}),
+            "dataset": plain(self.dataset.spec),
+            "detector": plain(self.detector.spec),
+            "split": {"protocol": self.split.protocol, "fingerprint": self.split.fingerprint},
+            "pictures": {name: len(part_faces) for name, part_faces in faces.items()},
+            "contents": {name: part_faces.fingerprint for name, part_faces in faces.items()},
+            "left_out": {
+                name: [
+                    without_home(f"{problem.name}: {problem.reason}")
+                    for problem in part_faces.problems
+                ][:100]
+                for name, part_faces in faces.items()
+            },
+            "environment": plain(describe_environment()),
+            "torch": torch.__version__,
+        }
+
+
+def sha256_of(item: Sample) -> str:
+    """Return the sha256 of a picture's file; "" where it can't be read, which reading will say."""
+    try:
+        return hashlib.sha256(read_regular(item.path)).hexdigest()
+    except OSError:
+        return ""
+
+
+def _apart(chosen: SampleList, held_out: Mapping[str, str]) -> tuple[SampleList, list[Problem]]:
+    """Return the pictures that are not held out, and the others, with why."""
+    usable, leaking = [], list[Problem]()
+    for item in chosen.samples:
+        same = held_out.get(sha256_of(item), "")
+        if same:
+            reason = f"it is the same picture as {same}, which is not trained on"
+            leaking.append(Problem(item.name, reason))
+        else:
+            usable.append(item)
+    return SampleList(chosen.spec, tuple(usable), chosen.problems), leaking
+
+
+def _within(chosen: Dataset, model: ModelSettings) -> tuple[SampleList, list[Problem]]:
+    """Return the pictures whose labels the network's ages can meet, and the others, with why."""
+    usable, beyond = [], list[Problem]()
+    for item in chosen.samples:
+        exact = None if item.age_years is None else (item.age_years, item.age_years)
+        low, high = exact or item.age_range or (model.youngest, model.oldest)
+        if math.floor(low) <= model.oldest and high >= model.youngest:
+            usable.append(item)
+            continue
+        label = f"{low:g}" if low == high else f"{low:g}-{high:g}"
+        known = f"{model.youngest} to {model.oldest}"
+        beyond.append(Problem(item.name, f"age {label} is beyond the network's ages, {known}"))
+    return SampleList(chosen.spec, tuple(usable), tuple(chosen.problems)), beyond
+
+
+def require_separate(split: Split, data: DataSettings, *, final_test: bool) -> None:
+    """Refuse parts of which one is trained on, decides or is measured on, and another one too.
+
+    Raises:
+        UsageError: they share a part of the split, or it has no such part.
+    """
+    named = {"train_part": data.train_part, "val_part": data.val_part}
+    if final_test:
+        named["test_part"] = data.test_part
+    for (first, one), (second, other) in combinations(named.items(), 2):
+        if both := select_parts(split, one) & select_parts(split, other):
+            raise UsageError(
+                f"data.{first} is {one!r} and data.{second} {other!r}: both have "
+                f"{', '.join(map(repr, sorted(both)))} of protocol {split.protocol!r}, so that its "
+                "figures would say nothing; name parts that share none"
+            )
+
+
+def require_faces(faces: TrainingFaces, what: str) -> None:
+    """Refuse to go on without a single usable picture.
+
+    Raises:
+        DatasetError: there is none; names the first with the reason.
+    """
+    if not len(faces):
+        first = faces.problems[0]
+        raise DatasetError(
+            f"no picture of {what} can be used, the first being {first.name}: {first.reason}"
+        )

@@ -1,0 +1,360 @@
+"""From settings to a trained network: reads the pictures, trains, and says how good it became."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from agebench.datasets.sampling import sample
+from agebench.duplicates.training_hashes import RUN_HASHES, TrainingHashes
+from agebench.errors import (
+    AgebenchError,
+    MissingDependencyError,
+    WeightsError,
+)
+from agebench.metrics.age_errors import distance_to_range, range_hit, summarise
+from agebench.protocols import ProgressStep, no_progress
+from agebench.references import user_path
+from agebench.registry.plugins import load_dataset, load_detector
+from agebench.train.checkpoint import (
+    Checkpoint,
+    read_checkpoint,
+    require_fit,
+    shared_settings,
+)
+from agebench.train.distributed import World, join_world
+from agebench.train.evaluate import predicted_years, weights_of
+from agebench.train.face_cache import TrainingFaces, gather_faces
+from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
+from agebench.train.loop import BEST_FILE, Trainer
+from agebench.train.losses import LOSSES
+from agebench.train.networks import build_network
+from agebench.train.progress import Silent, Watcher
+from agebench.train.run_state import RunState
+from agebench.train.settings import TrainSettings
+from agebench.trainer.curves import draw_curves
+from agebench.trainer.footprint import check_footprint
+from agebench.trainer.pictures import Pictures, require_faces, require_separate
+from agebench.trainer.preview import each_alone, preview
+from agebench.trainer.run_folder import (
+    CURVES_FILE,
+    EVALUATION_FILE,
+    alone_in,
+    best_is_unusable,
+    check_contents,
+    check_labels,
+    check_pictures,
+    checkpoint_to_resume,
+    evaluation_of,
+    going_on,
+    require_free,
+    write_left_out,
+)
+from agebench.trainer.start import Start, read_start, sentence
+from agebench.trainer.teacher import (
+    TeacherAnswers,
+    about_answers,
+    read_teacher,
+    with_answers,
+)
+from agebench.types import Floats, plain
+from agebench.util.files import gone_if_empty, refuse_input, write_whole
+from agebench.vision.images import encode_png
+
+
+def train(
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    watcher: Watcher | None = None,
+    progress: ProgressStep = no_progress,
+    say: Callable[[str], None] = lambda _line: None,
+    final_test: bool = False,
+    tensorboard: bool = False,
+) -> dict[str, Any]:
+    """Train, or go on with the run in `folder`, and evaluate the best weights.
+
+    Args:
+        settings: of the run.
+        folder: for checkpoints, logs and the evaluation; made if need be.
+        watcher: is told of steps and rounds.
+        progress: is told how far the reading of pictures is.
+        say: is told in a line what was left out, and where the run goes on.
+        final_test: also evaluate on the test part; this is recorded, and stays so.
+        tensorboard: also write TensorBoard's event files.
+
+    Returns:
+        What is written to `EVALUATION_FILE`.
+
+    Raises:
+        UsageError: the folder holds a run with other settings.
+        MissingDependencyError: TensorBoard is asked for and not installed.
+        AgebenchError: the data can't be read, the loss diverged, another run is at work in the
+            folder, the disk or the memory is full, or a step needs more memory than there is.
+    """
+    if tensorboard:
+        tensorboard_writer()  # not found out after all pictures were read
+    with join_world(settings.device) as world:
+        rows = world.share(settings.batch)  # before pictures are read for nothing
+        footprint = check_footprint(settings, rows.stop - rows.start, world.device)
+        if footprint and world.leads:
+            say(footprint)
+        with (
+            gone_if_empty(folder) if world.leads else contextlib.nullcontext(),
+            alone_in(folder) if world.leads else contextlib.nullcontext(),
+            enough_memory("lower batch, the sizes of views or data.longest_px"),
+        ):
+            run = _Run(settings, folder, world, progress, say)
+            return run.trained(watcher or Silent(), final_test=final_test, tensorboard=tensorboard)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Run:
+    """One process's part in a run."""
+
+    settings: TrainSettings
+    folder: Path
+    world: World
+    progress: ProgressStep
+    say: Callable[[str], None]
+
+    def trained(self, watcher: Watcher, *, final_test: bool, tensorboard: bool) -> dict[str, Any]:
+        """Train and evaluate; {} where this process does not lead."""
+        settings, folder, world = self.settings, self.folder, self.world
+        resume = checkpoint_to_resume(folder, settings)
+        if resume is None and world.leads:
+            require_free(folder, *settings.data.roots)
+        earlier = {} if resume is None else evaluation_of(folder)
+        start = self._start(resume)
+        teacher = read_teacher(settings)
+        pictures = Pictures.of(settings, self.progress)
+        require_separate(pictures.split, settings.data, final_test=final_test)
+        faces = self._faces(pictures, teacher)
+        about = {**pictures.about(faces), **about_answers(faces["train"], teacher)}
+        if resume is not None:
+            check_pictures(about, resume)
+            if self._knows_its_pictures:
+                check_contents(folder, faces["train"].hashes)
+            check_labels(about, resume)
+            settings = going_on(settings, resume)
+        self._note_start(about, faces["val"], start, resume)
+        trainer = Trainer(
+            settings,
+            faces["train"],
+            faces["val"],
+            folder,
+            world,
+            about=about,
+            watcher=watcher,
+            resume=resume,
+            start=None if start is None else start.weights,
+            tensorboard=tensorboard,
+        )
+        if world.leads:
+            if resume is None or not self._knows_its_pictures:
+                self._list_pictures(pictures, faces["train"], start)
+            self._tell(trainer.state, write_left_out(folder, pictures.left_out(faces)))
+            self._tell_of_chips(pictures)
+        state = trainer.run()
+        if not world.leads:
+            return {}
+        parts = {"val": faces["val"]}
+        if final_test:
+            parts["test"] = pictures.gather(settings.data.test_part)
+            write_left_out(folder, pictures.left_out({**faces, "test": parts["test"]}))
+        result = {
+            **about,
+            "settings": shared_settings(settings),
+            "ended": {"decision": state.decision, "reason": state.reason, "steps": state.step},
+            "seconds": round(state.seconds, 1),
+            "final_test": final_test,
+            "figures": evaluate_best(folder, parts, world),
+        }
+        _keep_test(result, earlier)
+        write_whole(folder / EVALUATION_FILE, json.dumps(result, indent=1, allow_nan=False) + "\n")
+        self._draw_curves()
+        return result
+
+    def _faces(
+        self, pictures: Pictures, teacher: TeacherAnswers | None
+    ) -> dict[str, TrainingFaces]:
+        data = self.settings.data
+        train = pictures.with_extra(pictures.gather(data.train_part, data.train_share))
+        if teacher is not None:
+            train = with_answers(train, teacher)
+        return {"train": train, "val": pictures.gather(data.val_part)}
+
+    def _list_pictures(self, pictures: Pictures, train: TrainingFaces, start: Start | None) -> None:
+        """Write the list of what is trained on, and of what the weights begun with have seen."""
+        data = self.settings.data
+        what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/{data.train_part}"
+        seen = TrainingHashes.of(" + ".join([what, *data.extra]), train.hashes)
+        (seen if start is None else start.union(seen)).write(self.folder / RUN_HASHES)
+
+    def _draw_curves(self) -> None:
+        """Draw the run's curves where matplotlib is installed; a run is complete without."""
+        folder, threshold = self.folder, self.settings.stability.threshold
+        tables = (folder / STEPS_FILE, folder / ROUNDS_FILE)
+        try:
+            draw_curves(*tables, folder / CURVES_FILE, threshold=threshold)
+        except MissingDependencyError as error:
+            self.say(f"{CURVES_FILE} is left out: {error}")
+
+    def _start(self, resume: Checkpoint | None) -> Start | None:
+        """Return what the run begins with, if not anew; checked before any picture is read."""
+        if not self.settings.start:
+            return None
+        if resume is not None and "started_from" not in resume.about and self.world.leads:
+            self.say(f"start={self.settings.start} is not used: the run has begun without it")
+        if resume is not None and self._knows_its_pictures:
+            return None
+        start = read_start(user_path(self.settings.start))
+        with torch.device("meta"):
+            head = LOSSES[self.settings.loss.name].head
+            expected = build_network(self.settings.model, head).state_dict()
+        require_fit(expected, start.weights, "averaged weights")
+        return start
+
+    def _note_start(
+        self,
+        about: dict[str, Any],
+        val: TrainingFaces,
+        start: Start | None,
+        resume: Checkpoint | None,
+    ) -> None:
+        """Note in `about` what the run began with."""
+        if resume is not None and "started_from" in resume.about:
+            about["started_from"] = resume.about["started_from"]
+        if start is not None and resume is None:
+            about["started_from"] = start.about(val.hashes)
+            if self.world.leads:
+                self.say(sentence(about["started_from"]))
+
+    @property
+    def _knows_its_pictures(self) -> bool:
+        return (self.folder / RUN_HASHES).is_file()
+
+    def _tell(self, state: RunState, left_out: str) -> None:
+        if left_out:
+            self.say(left_out)
+        if state.step:
+            self.say(f"going on from step {state.step}, after {len(state.history)} rounds")
+
+    def _tell_of_chips(self, pictures: Pictures) -> None:
+        """Say it where nobody vouches for what the detector takes the pictures for."""
+        detector, dataset = pictures.detector.spec, pictures.dataset.spec
+        if detector.layout and not dataset.aligned:
+            self.say(
+                f"data.detector is {detector.name!r}: each picture of {dataset.name} is taken for "
+                "one face cut out as aligned chips are; for photographs name a detector"
+            )
+
+
+def _keep_test(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:
+    """Let it stay recorded that the test part was looked at, whatever is asked for later."""
+    if result["final_test"] or earlier.get("final_test") is not True:
+        return
+    result["final_test"] = True
+    figures = earlier.get("figures")
+    if earlier.get("ended") == result["ended"] and isinstance(figures, dict) and "test" in figures:
+        result["figures"]["test"] = figures["test"]
+
+
+@contextlib.contextmanager
+def enough_memory(what_to_do: str) -> Iterator[None]:
+    """Turn what numpy and torch raise where memory is short into one sentence.
+
+    Raises:
+        AgebenchError: there is too little memory inside.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # On processors torch has no class for it.
+        if isinstance(error, RuntimeError) and not (
+            isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        ):
+            raise
+        raise AgebenchError(f"there is not enough memory: {what_to_do}") from error
+
+
+def evaluate_best(
+    folder: Path, parts: Mapping[str, TrainingFaces], world: World
+) -> dict[str, dict[str, Any]]:
+    """Return the harness's figures of the best checkpoint's averaged weights, per part."""
+    try:
+        saved = read_checkpoint(folder / BEST_FILE)
+    except WeightsError as error:
+        raise best_is_unusable(error) from error
+    spec = LOSSES[saved.settings.loss.name]
+    model = build_network(saved.settings.model, spec.head).to(world.device)
+    require_fit(model.state_dict(), saved.averaged, "averaged weights")
+    with weights_of(model, dict(saved.averaged)):
+        return {
+            name: _figures(faces, predicted_years(model, faces, spec, saved.settings))
+            for name, faces in parts.items()
+        }
+
+
+def _figures(faces: TrainingFaces, years: Floats) -> dict[str, Any]:
+    """Return the figures of exact ages, and of age ranges those that ranges allow."""
+    exact = faces.lows == faces.highs
+    figures: dict[str, Any] = {"n": 0, "mae_years": None}
+    if exact.any():
+        figures = plain(summarise(faces.ages[exact], years[exact]))
+    if not exact.all():
+        bounds = np.stack([faces.lows, faces.highs], axis=1)[~exact]
+        figures["ranges"] = {
+            "n": len(bounds),
+            "inside": float(range_hit(bounds, years[~exact]).mean()),
+            "distance_years": float(distance_to_range(bounds, years[~exact]).mean()),
+        }
+    return figures
+
+
+def draw_preview(
+    settings: TrainSettings,
+    out: Path,
+    *,
+    dataset: tuple[str, Path | str | None],
+    detector: str,
+    pictures: int,
+    draws: int,
+    seed: int,
+) -> tuple[int, int]:
+    """Draw what the settings' augmentation does, and write it as a PNG.
+
+    Args:
+        settings: views, the size of windows, and augmentation.
+        out: the file.
+        dataset: name, and where it lies.
+        detector: finds the faces.
+        pictures: columns; drawn at random by the seed.
+        draws: rows; 0 draws a row for each augmentation alone.
+        seed: of all that is drawn.
+
+    Returns:
+        Height and width of the sheet, pixels.
+
+    Raises:
+        UsageError: a name is unknown, or `out` is one of the pictures.
+        DatasetError: no picture can be used.
+    """
+    listed = load_dataset(*dataset)
+    refuse_input(out, [item.path for item in listed.samples])
+    chosen = sample(listed, min(pictures, len(listed.samples)), seed)
+    crop = settings.model.crop
+    longest_px = settings.data.longest_px
+    faces = gather_faces(chosen, load_detector(detector), crop, longest_px=longest_px)
+    require_faces(faces, repr(dataset[0]))
+    rows = [(f"draw {number + 1}", settings.augment) for number in range(draws)]
+    sheet = preview(faces, crop, rows or each_alone(settings.augment), seed)
+    write_whole(out, encode_png(sheet))
+    return sheet.shape[0], sheet.shape[1]

@@ -1,0 +1,274 @@
+"""The folder of a run: one run at a time, what it goes on from, and what it left out."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from agebench.duplicates.training_hashes import RUN_HASHES, read_training_hashes
+from agebench.errors import AgebenchError, UsageError, WeightsError
+from agebench.modelfiles.weights import sha256_of
+from agebench.references import user_path
+from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoint
+from agebench.train.logs import ROUND_COLUMNS, ROUNDS_FILE, STEP_COLUMNS, STEPS_FILE
+from agebench.train.loop import BEST_FILE, LAST_FILE
+from agebench.train.settings import TrainSettings
+from agebench.types import Problem
+from agebench.util import locks
+from agebench.util.files import csv_line, make_folder, refuse_nested, write_whole
+
+CURVES_FILE = "curves.png"
+EVALUATION_FILE = "evaluation.json"
+LEFT_OUT_FILE = "left-out.csv"
+
+FREE_SETTINGS = frozenset(
+    {
+        *("device", "checkpoint_minutes", "rounds", "data.workers"),
+        # Is read once, at the first step, and may be left out then; another one is refused apart.
+        "start",
+        # Where the pictures lie; that they are the same ones is checked by names and contents.
+        *("data.root", "data.protocol"),
+    }
+)
+"""Settings that a run may go on with other values of."""
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Make the folder of a run, and keep other runs out of it inside.
+
+    Raises:
+        AgebenchError: it can't be made or written to, or another run is at work in it.
+    """
+    make_folder(folder, f"{folder}", "name a folder")
+    with locks.alone_in(folder):
+        _remove_leftovers(folder)
+        yield
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove what killed runs left of checkpoints that they were writing; see `write_whole`."""
+    for name in (LAST_FILE, BEST_FILE):
+        for leftover in folder.glob(f".{name}.*"):
+            with suppress(OSError):
+                leftover.unlink()
+
+
+def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | None:
+    """Return the last checkpoint of the run in a folder; None where there is no run.
+
+    Raises:
+        WeightsError: it is damaged, or the best one is gone.
+        UsageError: the run was begun with other settings.
+    """
+    last = folder / LAST_FILE
+    if not last.exists():
+        return None
+    try:
+        saved = read_checkpoint(last)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{error}; the run can't go on from it: copy {BEST_FILE} over it to go on from the "
+            "best round, or remove it to start anew"
+        ) from error
+    _check_settings(settings, saved.settings)
+    _check_start(settings.start, saved)
+    if saved.state.get("best_mae") is not None and not (folder / BEST_FILE).is_file():
+        raise best_is_unusable(WeightsError(f"{folder / BEST_FILE} is not there"))
+    return saved
+
+
+def require_free(folder: Path, *roots: str) -> None:
+    """Refuse a folder that a new run can't have.
+
+    Args:
+        folder: of the run that begins.
+        roots: where the data sets lie; "" for one that brings its own pictures.
+
+    Raises:
+        UsageError: it lies in the data set's folder, which would list the run's files from then
+            on, or holds files of a run's names although there is no run.
+    """
+    for root in filter(None, roots):
+        refuse_nested(folder, user_path(root))
+    if any((folder / name).exists() for name in (LAST_FILE, BEST_FILE, RUN_HASHES)):
+        return  # one that was begun here, or whose last checkpoint was removed to start anew
+    for name in (STEPS_FILE, ROUNDS_FILE, EVALUATION_FILE, CURVES_FILE, LEFT_OUT_FILE):
+        if (folder / name).exists() and not _only_begun(folder / name):
+            raise UsageError(
+                f"{folder / name} is there, but no run that wrote it, and would be replaced: move "
+                "it away, or name another folder"
+            )
+
+
+def _only_begun(log: Path) -> bool:
+    """Say whether it is a log without a line, all that is left where the disk is full at once."""
+    heads = {STEPS_FILE: STEP_COLUMNS, ROUNDS_FILE: ROUND_COLUMNS}
+    try:
+        return log.name in heads and log.read_bytes() == csv_line(heads[log.name]).encode()
+    except OSError:
+        return False
+
+
+def best_is_unusable(error: WeightsError) -> WeightsError:
+    """Return the error for a best checkpoint that can't be read, with what to do about it."""
+    return WeightsError(
+        f"{error}; copy {LAST_FILE} over it to take the last weights for the best, and give the "
+        "same command again"
+    )
+
+
+def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
+    """Refuse to go on with other settings than the run began with."""
+    ours, theirs = (_flat(plain_settings(values)) for values in (settings, saved))
+    for key in sorted(ours.keys() | theirs.keys()):
+        if key not in FREE_SETTINGS and ours.get(key) != theirs.get(key):
+            raise UsageError(
+                f"the run in this folder was begun with other settings ({key!r} was "
+                f"{theirs.get(key)!r:.60}, is {ours.get(key)!r:.60}): give those again, or another "
+                "folder"
+            )
+    if settings.rounds != saved.rounds and settings.optim.schedule == "cosine":
+        raise UsageError(
+            f"the run was planned for {saved.rounds} rounds, and its learning rate follows from "
+            f"that: it can't go on for {settings.rounds}"
+        )
+
+
+def _check_start(given: str, saved: Checkpoint) -> None:
+    """Refuse to go on as if the run had begun with other weights than it did."""
+    begun, text = saved.about.get("started_from"), saved.settings.start
+    if not given or given == text:
+        return
+    path = user_path(given)
+    if text and path.resolve() == user_path(text).resolve():
+        return
+    if isinstance(begun, Mapping):
+        # The same file under another name; the old name is lost where it was once left out.
+        with suppress(WeightsError):  # it can't be read
+            if sha256_of(path) == begun.get("sha256"):
+                return
+        was = repr(text) if text else f"a file of sha256 {begun.get('sha256')!r:.20}"
+    else:
+        was = "none"
+    raise UsageError(
+        f"the run in this folder was begun with another start (it was {was}, is {given!r}): leave "
+        "it out to go on, or give another folder"
+    )
+
+
+def going_on(settings: TrainSettings, saved: Checkpoint) -> TrainSettings:
+    """Return the settings of a run that goes on: it stays recorded what it was begun with."""
+    return replace(settings, start=saved.settings.start or settings.start)
+
+
+def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{where}{name}.")
+        else:
+            flat[where + name] = value
+    return flat
+
+
+def check_contents(folder: Path, hashes: Sequence[str]) -> None:
+    """Refuse to go on with training pictures that have other contents than the run began with.
+
+    Raises:
+        UsageError: a picture of that content was not trained on.
+        AgebenchError: the run's record of its pictures is damaged.
+    """
+    known = read_training_hashes(folder / RUN_HASHES)
+    changed = sum(not known.contains(sha256) for sha256 in hashes)
+    if changed:
+        raise UsageError(
+            f"{changed} of the {len(hashes)} training pictures have another content than those "
+            "that the run in this folder was begun with: give those again, or another folder"
+        )
+
+
+def check_labels(about: Mapping[str, Any], saved: Checkpoint) -> None:
+    """Refuse to go on with labels or contents other than those that the run began with.
+
+    Raises:
+        UsageError: those of a part differ; of a run that noted none of it nothing is said.
+    """
+    known = saved.about.get("contents")
+    if not isinstance(known, Mapping):
+        return
+    for part, fingerprint in about["contents"].items():
+        if fingerprint != known.get(part):
+            raise UsageError(
+                f"pictures of the part {part!r} have other labels or contents than those that the "
+                "run in this folder was begun with: give those again, or another folder"
+            )
+
+
+def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
+    """Refuse to go on with other pictures than the run began with.
+
+    Raises:
+        UsageError: the split, the number of pictures or the teacher differs.
+    """
+    for name in ("split", "pictures", "teacher"):
+        if about.get(name) != saved.about.get(name):
+            what = "another teacher" if name == "teacher" else "other pictures"
+            raise UsageError(
+                f"the run in this folder was begun with {what} ({name!r} was "
+                f"{saved.about.get(name)}, is {about.get(name)}): give those again, or another "
+                "folder"
+            )
+
+
+def evaluation_of(folder: Path) -> dict[str, Any]:
+    """Return what the run in a folder wrote at its end; {} where it has not ended.
+
+    Raises:
+        AgebenchError: the file can't be read; it may say that the test part was looked at.
+    """
+    path = folder / EVALUATION_FILE
+    try:
+        content = json.loads(path.read_bytes())
+        if isinstance(content, dict):
+            return content
+        reason = "it holds no JSON object"
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        reason = error.strerror or str(error)
+    except (ValueError, RecursionError):
+        reason = "it is no JSON"
+    raise AgebenchError(f"{path} can't be read: {reason}: move it away")
+
+
+def write_left_out(folder: Path, left_out: Mapping[str, Sequence[Problem]]) -> str:
+    """Write the list of all pictures that were left out.
+
+    Args:
+        folder: of the run.
+        left_out: by part, or by the step that left them out.
+
+    Returns:
+        One line for people; "" where there is nothing to say.
+    """
+    rows = [
+        (part, problem.name, problem.reason)
+        for part, problems in left_out.items()
+        for problem in problems
+    ]
+    lines = map(csv_line, [("part", "image", "reason"), *rows])
+    write_whole(folder / LEFT_OUT_FILE, "".join(lines))
+    if not rows:
+        return ""
+    counts = ", ".join(
+        f"{len(problems):,} ({part})" for part, problems in left_out.items() if problems
+    )
+    (reason, count), *others = Counter(reason for _part, _name, reason in rows).most_common()
+    why = f"{reason:.80}" + (f" ({count:,} of them)" if others else "")
+    return f"pictures left out: {counts}: see {folder / LEFT_OUT_FILE}; {why}"

@@ -1,0 +1,1 @@
+"""What every room may use: files, arrays, child processes, limits, progress; nothing of faces."""

@@ -1,0 +1,149 @@
+"""Code of others: what it raises, prints or forks ends no more than its own call."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TextIO, cast
+
+from agebench.errors import ContractError
+from agebench.protocols import FaceDetector
+from agebench.types import Face, Image, read_only
+from agebench.util.call_limit import in_time
+
+_FORK_ENDS = 70
+
+
+@contextmanager
+def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
+    """Run code of a plug-in, or of an object that a caller handed over.
+
+    Whatever it raises is an `Exception` outside, but for Ctrl-C: `sys.exit(0)` in a stranger's
+    `predict` would end a run in the middle, as if it had done all.  What it prints goes to stderr,
+    since stdout belongs to results.  A process that it forked ends here and does not go on with
+    the rest of the run.
+
+    Not for a block that yields.
+
+    Args:
+        owner: the object, whose calls may take so long as `agebench.util.call_limit` says; None for
+            no limit.
+        call: what is asked of it, such as "predict".
+
+    Raises:
+        NoAnswerError: it did not come back in time.
+        ContractError: it raised what is meant to end a program.
+
+    >>> with foreign_code():
+    ...     raise SystemExit(0)
+    Traceback (most recent call last):
+        ...
+    agebench.errors.ContractError: code of others raised SystemExit(0), which would end the program
+    """
+    process = os.getpid()
+    try:
+        with _prints_aside(), contextlib.nullcontext() if owner is None else in_time(owner, call):
+            yield
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise ContractError(
+            f"code of others raised {_named(error)}, which would end the program"
+        ) from error
+    finally:
+        if os.getpid() != process:
+            os._exit(_FORK_ENDS)
+
+
+def found_faces(detector: FaceDetector, image_bgr: Image) -> list[Face]:
+    """Ask anybody's detector for the faces of a picture, which it can't write into.
+
+    Raises:
+        Exception: whatever the detector raises; see `foreign_code`.
+    """
+    with foreign_code(detector, "detect"):
+        return list(detector.detect(read_only(image_bgr)))
+
+
+class _Aside(io.TextIOBase):
+    """Stands in for stdout and stderr: what is written goes to stderr, and nobody closes that."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str, /) -> int:
+        return self._stream.write(text)
+
+    def writable(self) -> bool:
+        return True
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def close(self) -> None:
+        """Keep the stream: others write there too."""
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # read-only here as in the stream
+        return self._stream.encoding
+
+
+class _Asides:
+    """Puts the streams aside while anybody's code runs, in however many threads at once.
+
+    The last that leaves puts them back: were each to put back what it found, one that began
+    beside another would leave the other's stand-in for good, and results would go to stderr.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._running = 0
+        self._kept: tuple[TextIO, TextIO] | None = None
+        self._aside: TextIO | None = None
+        if hasattr(os, "register_at_fork"):  # another thread may hold the lock just then
+            os.register_at_fork(after_in_child=self._new_lock)
+
+    def _new_lock(self) -> None:
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if not self._running and sys.stderr is not None:
+                self._kept = sys.stdout, sys.stderr
+                self._aside = cast("TextIO", _Aside(sys.stderr))
+            self._running += 1
+            self._put()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._put()
+
+    def _put(self) -> None:
+        """Set the streams as they are to be, whatever somebody's code made of them."""
+        if self._kept is None or self._aside is None:
+            return
+        sys.stdout, sys.stderr = (self._aside, self._aside) if self._running else self._kept
+        if not self._running:
+            self._kept = self._aside = None
+
+
+_prints_aside = _Asides()
+
+
+def _named(error: BaseException) -> str:
+    code = error.code if isinstance(error, SystemExit) else ""
+    return f"{type(error).__name__}({code})" if isinstance(code, (int, str)) else "SystemExit"
