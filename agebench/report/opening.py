@@ -20,6 +20,8 @@ from agebench.report.words import (
     signed,
 )
 
+_KNOWN_FROM = "these pictures, on near copies of them or on their data set"
+
 
 def answer(joined: Joined) -> list[str]:
     """Return who is best and by how much, in one or two sentences; empty without any error."""
@@ -31,14 +33,11 @@ def answer(joined: Joined) -> list[str]:
     if contaminated and not looking:
         but = " but the baseline" if judged else ""
         who = "the others" if judged else "all"
-        return [
-            f"Nobody{but} can be judged here: {who} were trained on these pictures or their data "
-            "set."
-        ]
+        return [f"Nobody{but} can be judged here: {who} were trained on {_KNOWN_FROM}."]
     told = [_lowest(joined, looking or judged)]
     if contaminated:
         names = ", ".join(entry.label for entry in contaminated)
-        told.append(f"Not judged, since trained on these pictures or their data set: {names}.")
+        told.append(f"Not judged, since trained on {_KNOWN_FROM}: {names}.")
     return told
 
 
@@ -79,7 +78,12 @@ def false_adult_grid(joined: Joined) -> Grid | None:
         age: max((gate["minors"] for of in gates.values() if (gate := of[age])), default=0)
         for age in thresholds
     }
-    shown = [age for age in thresholds if counts[age]]
+    # An age with too few people below it for a rate would be a column of dashes.
+    shown = [
+        age
+        for age in thresholds
+        if any(gate and gate["false_pass_rate"] is not None for gate in _at(gates, age))
+    ]
     if not shown:
         return None
     columns = [
@@ -102,9 +106,15 @@ def false_adult_grid(joined: Joined) -> Grid | None:
 
 def _of_whom(gates: Mapping[str, Mapping[float, Mapping[str, Any] | None]], age: float) -> str:
     """How many people below the age are in the pictures, where that is known."""
-    found = (gate.get("minor_people") for of in gates.values() if (gate := of[age]))
+    found = (gate.get("minor_people") for gate in _at(gates, age) if gate)
     people = max((count for count in found if count is not None), default=None)
     return "" if people is None else f"; {of_people('', people).removeprefix(' of ')}"
+
+
+def _at(
+    gates: Mapping[str, Mapping[float, Mapping[str, Any] | None]], age: float
+) -> list[Mapping[str, Any] | None]:
+    return [of[age] for of in gates.values()]
 
 
 def _unbuffered(entry: Entry, age: float) -> Mapping[str, Any] | None:

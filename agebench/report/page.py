@@ -8,6 +8,7 @@ from pathlib import Path
 
 from agebench import __version__
 from agebench.benchmark.tables import busy_lines
+from agebench.metrics.intervals import MINIMUM_PICTURES
 from agebench.report import facts
 from agebench.report.changes import Change, changes
 from agebench.report.figures import Figure, Legend, drawn, legend
@@ -26,6 +27,7 @@ from agebench.report.rows_analysis import (
     circumstance_grid,
     faster_grid,
     gate_grids,
+    gates_without_rate,
     latency_grid,
 )
 from agebench.report.rows_errors import (
@@ -161,7 +163,7 @@ def _errors(joined: Joined) -> Iterator[Section]:
     ]
     small = small_groups(joined)
     if small:
-        least = joined.analysis["settings"].get("minimum_n", 20)
+        least = joined.analysis["settings"].get("minimum_n", MINIMUM_PICTURES)
         have = "has" if len(small) == 1 else "have"
         words.append(
             f"{counted(len(small), 'group')} {have} fewer than {least} pictures, and no figure: "
@@ -184,8 +186,11 @@ def _analysis(joined: Joined) -> Iterator[Section]:
     words = [
         "A gate stops everybody who is estimated below the age plus the buffer."
         if gates
-        else "No gate has people on both sides of its age among the pictures."
+        else "No gate has enough people on both sides of its age among the pictures."
     ]
+    if few := gates_without_rate(joined):
+        least = joined.analysis["settings"].get("minimum_n", MINIMUM_PICTURES)
+        words.append(f"Fewer than {least} pictures, and no rate: {', '.join(few)}.")
     grids = gate_grids(joined)
     yield Section(
         "gates",

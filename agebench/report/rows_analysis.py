@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -79,9 +79,9 @@ def gate_grids(joined: Joined) -> list[Grid]:
         for buffer in SHOWN_BUFFERS:
             gates = {label: found[buffer] for label, found in by_label.items() if buffer in found}
             age = [Cell(number(threshold, 0), threshold), Cell(str(buffer), buffer)]
-            if any(gate["minors"] for gate in gates.values()):
+            if _any_rate(gates.values(), "false_pass"):
                 passes.append([*age, *_rates(joined, gates, "false_pass", "minors")])
-            if any(gate["adults"] for gate in gates.values()):
+            if _any_rate(gates.values(), "false_stop"):
                 stops.append([*age, *_rates(joined, gates, "false_stop", "adults")])
     hint = "years added to the age: who is estimated below both together is stopped"
     head = (Column("age"), Column("buffer", hint=hint))
@@ -93,6 +93,25 @@ def gate_grids(joined: Joined) -> list[Grid]:
     return [
         Grid(title, [*head, Column(_WHO[of]), *names], rows) for title, of, rows in tables if rows
     ]
+
+
+def gates_without_rate(joined: Joined) -> list[str]:
+    """Return the sides of gates that have too few pictures for a rate, with their number."""
+    found = []
+    for threshold in gate_thresholds(joined):
+        gates = [gate for entry in joined.scored for gate in gates_at(entry, threshold)]
+        age = number(threshold, 0)
+        for side, name, of in (
+            (f"below {age}", "false_pass", "minors"),
+            (f"{age} or older", "false_stop", "adults"),
+        ):
+            if gates and not _any_rate(gates, name):
+                found.append(f"{side} ({max(gate[of] for gate in gates):,})")
+    return found
+
+
+def _any_rate(gates: Iterable[Mapping[str, Any]], name: str) -> bool:
+    return any(gate[f"{name}_rate"] is not None for gate in gates)
 
 
 def _rates(

@@ -18,6 +18,7 @@ from agebench.report.figures import drawn
 from agebench.report.joining import Joined, join
 from agebench.report.opening import answer, false_adult_grid
 from agebench.report.reading import read_result
+from agebench.report.rows_analysis import gate_grids, gates_without_rate
 from agebench.report.rows_errors import pair_grid, ranking, small_groups
 from agebench.report.tables import as_latex, as_markdown
 
@@ -66,7 +67,10 @@ def test_the_answer_does_not_praise_who_knew_the_pictures(joined_of: JoinedOf) -
     predicted = {"cheat": AGES, "honest": AGES + 2, "other": AGES + 9}
     first, second = answer(joined_of(predicted, seen=("cheat",)))
     assert first.startswith("honest has the lowest mean error: 2.00 years")
-    assert second == "Not judged, since trained on these pictures or their data set: cheat."
+    assert second == (
+        "Not judged, since trained on these pictures, on near copies of them or on their data set: "
+        "cheat."
+    )
     (told,) = answer(joined_of(predicted, seen=tuple(predicted)))
     assert told.startswith("Nobody can be judged here")
 
@@ -75,23 +79,33 @@ def test_the_baseline_is_nobodys_victory(joined_of: JoinedOf) -> None:
     predicted = {"cheat": AGES, "constant": AGES * 0 + 30}
     told = answer(joined_of(predicted, seen=("cheat",)))
     assert told == [
-        "Nobody but the baseline can be judged here: the others were trained on these pictures or "
-        "their data set."
+        "Nobody but the baseline can be judged here: the others were trained on these pictures, on "
+        "near copies of them or on their data set."
     ]
 
 
 def test_the_false_adult_rate_is_that_of_people_below_the_age(joined_of: JoinedOf) -> None:
     grid = false_adult_grid(joined_of({"older": AGES + 5}))
     assert grid is not None
-    assert [column.title for column in grid.columns[-3:]] == [
-        "18 (of 17)",
-        "21 (of 20)",
-        "25 (of 24)",
-    ]
+    # Of 12, 15 and 17 people no rate is given, and a column of dashes says nothing.
+    assert [column.title for column in grid.columns] == ["estimator", "21 (of 20)", "25 (of 24)"]
     # Of 1 to 24 years, 20 to 24 are taken for 25 or older; of 1 to 20 years 16 to 20 for 21.
     assert grid.rows[0][-1].value == pytest.approx(5 / 24)
     assert grid.rows[0][-2].value == pytest.approx(5 / 20)
     assert re.match(r"20\.8 \[\d+\.\d,\u00a0\d+\.\d\]$", grid.rows[0][-1].text)
+
+
+def test_gates_with_too_few_people_are_a_sentence(joined_of: JoinedOf) -> None:
+    joined = joined_of({"older": AGES + 5})
+    assert gates_without_rate(joined) == ["below 13 (12)", "below 16 (15)", "below 18 (17)"]
+    assert "Fewer than 20 pictures, and no rate: below 13 (12), below 16" in page.render(joined)
+    passed, stopped = gate_grids(joined)
+    assert {row[0].text for row in passed.rows} == {"21", "25"}
+    assert {row[0].text for row in stopped.rows} == {"13", "16", "18", "21", "25"}
+    few = joined_of({"older": AGES[:15] + 5}, true=AGES[:15].tolist())
+    assert false_adult_grid(few) is None
+    assert gate_grids(few) == []
+    assert "No gate has enough people on both sides of its age" in page.render(few)
 
 
 def test_nobody_of_24_is_called_a_minor(joined_of: JoinedOf) -> None:
