@@ -114,6 +114,9 @@ def compact_cell(measured: Measured) -> dict[str, Any]:
 def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return one model's file from several; what its cells share stands there once.
 
+    How many faces came from the kept detections does not stand there: it is of the run, and no two
+    cells would share what found their faces.
+
     Args:
         title: what the page calls the model.
         parts: from 1, of the same model.
@@ -122,10 +125,15 @@ def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, An
     cells = []
     for part in parts:
         for cell in part["cells"]:
-            places = {
-                one: _place(tables[f"{one}s"], part[f"{one}s"][cell[one]])
-                for one in ("spec", "detector", "environment")
+            shared = {
+                one: part[f"{one}s"][cell[one]] for one in ("spec", "detector", "environment")
             }
+            shared["detector"] = {
+                name: value
+                for name, value in shared["detector"].items()
+                if name != "kept_detections"
+            }
+            places = {one: _place(tables[f"{one}s"], value) for one, value in shared.items()}
             cells.append({**cell, **places})
     name = parts[0]["model"]
     return {"format": FORMAT, "model": name, "title": title or name, **tables, "cells": cells}

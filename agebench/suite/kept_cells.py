@@ -50,8 +50,16 @@ def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
     return made
 
 
-def cells_elsewhere(cell: Cell, outs: Sequence[Path]) -> Iterator[tuple[Path, Mapping[str, Any]]]:
+def cells_elsewhere(
+    cell: Cell, outs: Sequence[Path], weights: frozenset[str] | None = None
+) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """Yield the results of a cell in other folders of the suite, each with what is kept of it.
+
+    Args:
+        cell: which.
+        outs: the folders.
+        weights: `weights_of` the model here; results of others are not of this model.  None where
+            it can't be had: all are taken.
 
     Raises:
         AgebenchError: as `kept_cell`.
@@ -59,8 +67,13 @@ def cells_elsewhere(cell: Cell, outs: Sequence[Path]) -> Iterator[tuple[Path, Ma
     for out in outs:
         for folder in cell.others(out):
             kept = kept_cell(cell, folder)
-            if kept is not None:
+            if kept is not None and weights in (None, weights_of(kept["specs"][0])):
                 yield folder, kept
+
+
+def weights_of(spec: Mapping[str, Any]) -> frozenset[str]:
+    """Return the hashes of a model's files; a spec from elsewhere may have none."""
+    return frozenset(str(item["sha256"]) for item in spec.get("weights") or ())
 
 
 def as_text(content: Mapping[str, Any]) -> str:

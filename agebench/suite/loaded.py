@@ -21,7 +21,9 @@ from agebench.registry.defaults import choose_detector
 from agebench.registry.plugins import DETECTORS, load_detector
 from agebench.splits.files import write_split
 from agebench.suite.cells import Cell, cell_key, data_key, described
+from agebench.suite.kept_cells import weights_of
 from agebench.suite.plan import PlannedContender, PlannedSet
+from agebench.types import plain
 
 SPLITS = "splits"
 
@@ -71,6 +73,14 @@ class Loader:
             NotThereError: it can't be loaded.
         """
         return _once(self._models, planned.name, lambda: _load_model(planned))
+
+    def weights(self, planned: PlannedContender) -> frozenset[str] | None:
+        """Return the hashes of a model's files; None where it can't be had."""
+        try:
+            estimator = self.model(planned).estimator
+        except NotThereError:
+            return None
+        return None if estimator is None else weights_of(plain(estimator.spec))
 
     def pictures(self, planned: PlannedSet) -> Pictures:
         """Return a set.

@@ -95,7 +95,7 @@ def answers(board: Board, found: Sequence[SetStanding]) -> list[str]:
         errors = [one.models[name].error_years for name in best]
         names = ", ".join(titles[name] for name in sorted(best, key=_error_on(one)))
         shared = "" if len(best) == 1 else ", which can't be told apart"
-        ends = f"{number(min(errors))}" + (f" to {number(max(errors))}" if len(best) > 1 else "")
+        ends = " to ".join(dict.fromkeys((number(min(errors)), number(max(errors)))))
         of = "" if len(one.models) == len(titles) else f", of {len(one.models)} models measured"
         doubted = _doubted(one, titles)
         lines.append(f"{one.pictures.title}{of}: {names}, {ends} years{shared}.{doubted}")

@@ -13,7 +13,7 @@ from agebench.report.reading import read_result
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, TIMES_FILE
 from agebench.suite.cells import Cell
 from agebench.suite.compact import FORMAT, compact_set, compact_times, joined_cells
-from agebench.suite.kept_cells import as_text, cells_elsewhere, kept_cell
+from agebench.suite.kept_cells import as_text, cells_elsewhere, kept_cell, weights_of
 from agebench.suite.plan import SuitePlan, slug
 from agebench.suite.run import CellReport
 from agebench.util.files import write_whole
@@ -53,7 +53,7 @@ def _find(report: CellReport, joined: Sequence[Path]) -> Found:
     own, cell = report.folder, report.cell
     if own is not None and (own / RESULT_FILE).is_file():
         return Found(cell, own, kept_cell(cell, own))
-    others = list(cells_elsewhere(cell, joined))
+    others = list(cells_elsewhere(cell, joined, report.weights))
     if others:
         folder, kept = max(others, key=lambda item: str(item[1]["cells"][0]["created"]))
         return Found(cell, folder, kept)
@@ -72,13 +72,14 @@ def write_board(
         folder: where to; made if it is not there.
 
     Returns:
-        What could not be taken in, in sentences: results on other pictures than the others'.
+        What could not be taken in, in sentences: results on other pictures than the others', or of
+        other weights than the latest of the model.
 
     Raises:
         AgebenchError: a file can't be written.
     """
     problems: list[str] = []
-    cells = list(_of_one_data(found, problems))
+    cells = list(_of_one_data(_of_latest_weights(found, problems), problems))
     files = {f"{SETS}/{name}.json": content for name, content in _sets(plan, cells)}
     listed = []
     names = _file_names(plan)
@@ -173,6 +174,28 @@ def _sets(plan: SuitePlan, found: Sequence[Found]) -> Iterator[tuple[str, dict[s
                     changed=changed,
                 )
                 yield (f"{planned.key}.changed" if changed else planned.key), content
+
+
+def _of_latest_weights(found: Sequence[Found], problems: list[str]) -> list[Found]:
+    """Leave out results of a model that were measured with other weights than its latest one."""
+    latest: dict[str, tuple[str, frozenset[str]]] = {}
+    for item in found:
+        if item.kept is not None:
+            name, made = item.cell.contender.name, str(item.kept["cells"][0]["created"])
+            known = latest.get(name)
+            if known is None or made > known[0]:
+                latest[name] = made, weights_of(item.kept["specs"][0])
+    kept = []
+    for item in found:
+        taken = item
+        if item.kept is not None:
+            weights = weights_of(item.kept["specs"][0])
+            if weights != latest[item.cell.contender.name][1]:
+                reason = "measured with other weights than the model's latest result"
+                problems.append(f"{item.cell.title}: {reason}")
+                taken = Found(item.cell, None, None, reason)
+        kept.append(taken)
+    return kept
 
 
 def _of_one_data(found: Sequence[Found], problems: list[str]) -> Iterator[Found]:

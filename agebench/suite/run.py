@@ -41,6 +41,7 @@ class CellReport:
         folder: of its result; None without one.
         pictures: how many it has; 0 where that is not known.
         seconds: that it took in this run.
+        weights: hashes of the model's files here; None where it can't be had.
     """
 
     cell: Cell
@@ -49,6 +50,7 @@ class CellReport:
     folder: Path | None = None
     pictures: int = 0
     seconds: float = 0.0
+    weights: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +205,9 @@ def _look(cell: Cell, run: _Run, elsewhere: Sequence[Path]) -> CellReport:
             return CellReport(cell, "kept", folder=folder, pictures=pictures)
     except NotThereError as error:
         why = str(error)
-    if any(True for _ in cells_elsewhere(cell, elsewhere)):
-        return CellReport(cell, "joined", folder=folder, pictures=pictures)
+    weights = run.loader.weights(cell.contender)
+    if any(True for _ in cells_elsewhere(cell, elsewhere, weights)):
+        return CellReport(cell, "joined", folder=folder, pictures=pictures, weights=weights)
     return CellReport(cell, "not there" if why else "left", why, folder, pictures)
 
 

@@ -130,6 +130,14 @@ def test_who_is_suspected_is_shown_marked_and_not_ranked(tmp_path: Path) -> None
         assert "suspicion" not in text
 
 
+def test_errors_that_look_the_same_are_told_once(tmp_path: Path) -> None:
+    one = made_set("one", TRUE)
+    models = [made_model(name, {("one", ""): _off(2.0)}, {"one": one}) for name in ("a", "b")]
+    board = write_made(tmp_path, [one], models)
+    error = f"{standings(board)[0].models['a'].error_years:.2f}"
+    assert f"The model a, The model b, {error} years, which" in as_html(board)
+
+
 def test_who_remembers_the_pictures_is_told_at_every_table_of_them(tmp_path: Path) -> None:
     groups = {"who": ["a", "b"] * 30}
     one = made_set("utkface", TRUE, groups=groups, kind="dex-estimated")

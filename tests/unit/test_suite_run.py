@@ -27,7 +27,8 @@ from agebench.suite.cells import cells_of
 from agebench.suite.leaderboard import BOARD, Outcome, make_leaderboard
 from agebench.suite.parts import measure_part, parts_of
 from agebench.suite.plan import PlannedContender, SuitePlan, read_plan
-from agebench.suite.run import RunOptions
+from agebench.suite.publish import find_results, write_board
+from agebench.suite.run import CellReport, RunOptions
 from agebench.suite.standing import standings
 from agebench.types import AgePrediction, Crops
 from tests.unit.suite_boards import SUITE, made_suite
@@ -184,6 +185,33 @@ def test_results_on_other_pictures_are_left_out_and_said(suite: Path) -> None:
     assert "other pictures or labels" in outcome.problems[0]
 
 
+def test_results_of_other_weights_are_not_joined(suite: Path) -> None:
+    """A model that was trained on keeps its name: what is there is of its weights of before."""
+    suite.write_text(SUITE.replace(_contender("thirty"), ""))
+    theirs = _make(suite, "theirs")
+    for item in theirs.report.cells:
+        assert item.folder is not None
+        result = item.folder / RESULT_FILE
+        content = json.loads(result.read_text())
+        content["estimators"][0]["spec"]["weights"] = [{"file": "old.onnx", "sha256": "a" * 64}]
+        result.write_text(json.dumps(content))
+    outcome = _make(suite, "ours", joined=[suite.parent / "theirs"])
+    assert {item.state for item in outcome.report.cells} == {"measured"}
+    assert outcome.problems == []
+    # Where the model can't be had nobody knows which weights are meant: the latest are.
+    plan = read_plan(suite)
+    first, *rest = cells_of(plan)
+    reports = [CellReport(cell, "joined") for cell in rest]
+    found = find_results(reports, [suite.parent / "theirs"])
+    (ours,) = find_results([CellReport(first, "joined")], [suite.parent / "ours"])
+    problems = write_board(plan, [ours, *found], None, suite.parent / "board")
+    assert len(problems) == len(rest)
+    assert f"{rest[0].title}: measured with other weights" in problems[0]
+    (model,) = read_board(suite.parent / "board").models
+    assert list(model.cells) == [("first", "")]
+    assert "other weights" in model.missing["second"]
+
+
 def test_the_board_says_what_the_full_report_says(suite: Path) -> None:
     outcome = _make(suite, "out")
     folders = [
@@ -215,6 +243,7 @@ def test_the_small_files_hold_no_names_paths_or_pictures(suite: Path) -> None:
     assert ".png" not in text
     assert str(suite.parent) not in text
     assert "list.csv" not in text
+    assert "kept_detections" not in text  # of the run: the same suite makes the same files
 
 
 def test_a_dry_run_measures_nothing(suite: Path) -> None:
