@@ -92,6 +92,11 @@ def right_of(names: Sized) -> int:
     return ROOM if len(names) else RIGHT
 
 
+def height_of(names: Sized, least: int) -> int:
+    """Return how high a drawing must be for these names of lines below each other."""
+    return max(least, round(_GAP * len(names)) + 64)
+
+
 def _places(drawing: Drawing, named: Sequence[Named]) -> tuple[list[float], list[float]]:
     xs, ys = drawing.x([one.x for one in named]), drawing.y([one.y for one in named])
     return xs.tolist(), ys.tolist()

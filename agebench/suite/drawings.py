@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from agebench.report.figures import Figure
+from agebench.report.drawn_names import Named, height_of, name_lines, name_marks, right_of
+from agebench.report.figures import Figure, direct_names
 from agebench.report.measures import front
 from agebench.report.plots_errors import LEAST_MS
 from agebench.report.svg import Axis, Drawing, key, linear_axis, log_axis
@@ -65,6 +66,13 @@ def front_figure(board: Board, found: SetStanding) -> Figure | None:
         if one.interval is not None:
             drawing.whiskers([ms], [one.interval.low], [one.interval.high], style)
         drawing.marks([max(LEAST_MS, ms)], [one.error_years], style)
+    names = direct_names(one.model for one, _ in shown)
+    if names:
+        marks = [
+            Named(names[one.model], looks[one.model], max(LEAST_MS, ms), one.error_years)
+            for one, ms in shown
+        ]
+        name_marks(drawing, marks)
     told = "; ".join(
         f"{one.model}: {milliseconds(ms)} ms, {number(one.error_years)} years" for one, ms in shown
     )
@@ -82,8 +90,14 @@ def chart_figure(board: Board, chart: Chart) -> Figure:
         for line in chart.lines
         for step in line.steps
     ]
-    drawing = Drawing(across, linear_axis("mean absolute error, years", 0, max(tops)), height=300)
-    looks = looks_of(board)
+    names = direct_names(line.model for line in chart.lines)
+    drawing = Drawing(
+        across,
+        linear_axis("mean absolute error, years", 0, max(tops)),
+        height=height_of(names, 300),
+        right=right_of(names),
+    )
+    looks, ends = looks_of(board), []
     for position, line in enumerate(chart.lines):
         style = looks[line.model]
         # Side by side, so that the intervals of one do not cover those of another.
@@ -102,6 +116,9 @@ def chart_figure(board: Board, chart: Chart) -> Figure:
         if chart.kind != "covered":
             drawing.line([x for x, _ in points], [y for _, y in points], style)
         drawing.marks([x for x, _ in points], [y for _, y in points], style)
+        if names:
+            ends.append(Named(names[line.model], style, *points[-1]))
+    name_lines(drawing, ends)
     told = "; ".join(
         f"{line.model}: "
         + ", ".join(f"{step.variant} {number(step.error_years)}" for step in line.steps)

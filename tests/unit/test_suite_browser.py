@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,9 @@ def test_it_is_good_at_every_width_and_can_be_sorted_and_filtered(
 ) -> None:
     seen: list[dict[str, Any]] = look_at([page], LOOKS + LOOK, tmp_path / "browser", dark=dark)
     assert [one["width"] for one in seen] == list(WIDTHS)
+    for drawing in page.split('<svg class="plot"')[1:]:  # of ten and more each line has its name
+        names = re.findall(r'class="end">(.*?)<', drawing.partition("</svg>")[0])
+        assert len(names) == len(set(names)) == drawing.count('class="leader"') >= 10
     for one in seen:
         assert one["scroll"] <= one["inner"]
         assert one["wide"] == one["nameless"] == one["overlapping"] == one["faint"] == []
