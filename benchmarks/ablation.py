@@ -30,13 +30,13 @@ import torch
 from agebench.harness.environment import describe_environment
 from agebench.metrics.age_errors import mae, mae_by_decade
 from agebench.train.bootstrap import BootstrapSettings
-from agebench.train.distributed import World
+from agebench.train.distributed import DistributedContext
 from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.face_cache import TrainingFaces
 from agebench.train.loop import Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.model import MultiCropResNet
-from agebench.train.model_settings import ModelSettings, TrunkSettings, ViewSettings
+from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
 from agebench.train.settings import DataSettings, OptimSettings, TrainSettings, read_settings
 from agebench.train.stability import StabilitySettings
 from agebench.trainer.pictures import Pictures
@@ -49,12 +49,12 @@ ROUNDS = 6
 SHARE = 1 / 3
 SEEDS = (0, 1, 2)
 
-_SMALL = TrunkSettings(depth=10, width=24)
+_SMALL = BackboneSettings(depth=10, width=24)
 VIEWS: Mapping[str, ViewSettings] = {
-    "face": ViewSettings("chip", (88, 88), trunk=TrunkSettings(width=32)),
+    "face": ViewSettings("chip", (88, 88), trunk=BackboneSettings(width=32)),
     "eyes": ViewSettings("eyes", (48, 96), trunk=_SMALL),
     "mouth": ViewSettings("mouth", (48, 72), trunk=_SMALL),
-    "original": ViewSettings("original", (88, 88), trunk=TrunkSettings(width=32)),
+    "original": ViewSettings("original", (88, 88), trunk=BackboneSettings(width=32)),
 }
 
 
@@ -119,7 +119,7 @@ def _settings(
 
 def _run(settings: TrainSettings, train: TrainingFaces, val: TrainingFaces) -> dict[str, Any]:
     started = time.monotonic()
-    trainer = Trainer(settings, train, val, None, World(0, 1, torch.device("cpu")))
+    trainer = Trainer(settings, train, val, None, DistributedContext(0, 1, torch.device("cpu")))
     trainer.run()
     with weights_of(trainer.model, trainer.averaged):
         years = predicted_years(trainer.model, val, LOSSES[settings.loss.name], settings)

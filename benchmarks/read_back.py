@@ -118,7 +118,7 @@ def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
 
 def views(settings: TrainSettings, pictures: Pictures) -> Iterator[tuple[Any, Any]]:
     """Yield augmented batches of a share of the training part."""
-    faces = pictures.gather(settings.data.train_part, share=0.25)
+    faces = pictures.gather(settings.data.train_part, fraction=0.25)
     batches = Batches(faces, settings.model.crop, settings.augment, 0, torch.device("cpu"))
     for step in range(BATCHES):
         rows = np.random.default_rng(step).integers(0, len(faces), settings.batch)

@@ -23,7 +23,7 @@ import torch
 
 from agebench.harness.environment import describe_environment
 from agebench.train.batches import Batches, HostBatch, ViewBatch, prefetched
-from agebench.train.distributed import World
+from agebench.train.distributed import DistributedContext
 from agebench.train.face_cache import TrainingFaces
 from agebench.train.loop import Trainer
 from agebench.train.settings import TrainSettings, read_settings
@@ -42,7 +42,7 @@ class Feeder:
         device = torch.device("cpu")
         self._settings, self._faces, self._steps = settings, faces, steps
         self._batches = Batches(faces, settings.model.crop, settings.augment, 0, device)
-        self._trainer = Trainer(settings, faces, faces, None, World(0, 1, device))
+        self._trainer = Trainer(settings, faces, faces, None, DistributedContext(0, 1, device))
         self._held = [self._gather(step) for step in range(steps)]
         self._ready = self._batches.views(self._held[0])
 
@@ -53,7 +53,7 @@ class Feeder:
 
     def _train(self, views: ViewBatch) -> None:
         trainer = self._trainer
-        trainer.model.draws.begin(0, 0, self._settings.batch)
+        trainer.model.rng.begin(0, 0, self._settings.batch)
         trainer.learn(views)
 
     def _real(self) -> Iterator[ViewBatch]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from agebench.conversion.graph import Graph
 from agebench.errors import ModelError
 from agebench.train.layers import BatchNorm, BlurPool, SqueezeExcitation
-from agebench.train.resnet import Block, Trunk
+from agebench.train.resnet import Backbone, Block
 from agebench.types import Floats
 
 
@@ -42,7 +42,7 @@ def as_floats(values: Tensor) -> Floats:
     return np.asarray(values.detach().cpu().double().numpy(), np.float64)
 
 
-def add_trunk(graph: Graph, trunk: Trunk, value: Planes, hint: str) -> str:
+def add_trunk(graph: Graph, trunk: Backbone, value: Planes, hint: str) -> str:
     """Add a trunk; return the name of its features, (n, features)."""
     value = add_layers(graph, [trunk.stem, trunk.blocks], value, hint)
     pooled = graph.node("GlobalAveragePool", [value.name], f"{hint}_mean")

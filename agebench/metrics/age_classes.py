@@ -130,8 +130,8 @@ def expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floats:
     array([20.])
     """
     values = np.atleast_1d(np.asarray(years))
-    shares = _distribution(probabilities, len(values))
-    return np.asarray(shares @ _class_years(years, len(values)), dtype=np.float64)
+    distribution = _distribution(probabilities, len(values))
+    return np.asarray(distribution @ _class_years(years, len(values)), dtype=np.float64)
 
 
 def top2_expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floats:
@@ -146,10 +146,10 @@ def top2_expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floa
     array([33.333333])
     """
     values = np.atleast_1d(np.asarray(years))
-    shares = _distribution(probabilities, len(values))
+    distribution = _distribution(probabilities, len(values))
     of_bin = _class_years(years, len(values))
-    best = np.argsort(-shares, axis=1, kind="stable")[:, :2]
-    kept = np.take_along_axis(shares, best, axis=1)
+    best = np.argsort(-distribution, axis=1, kind="stable")[:, :2]
+    kept = np.take_along_axis(distribution, best, axis=1)
     return np.asarray((kept * of_bin[best]).sum(axis=1) / kept.sum(axis=1), dtype=np.float64)
 
 
@@ -203,10 +203,10 @@ def years_from_classes(
         UsageError: there is no such rule.
         ValueError: shapes or values other than the above.
 
-    >>> shares = [[0, 0, 0, 0.25, 0.75, 0, 0, 0]]
-    >>> years_from_classes(shares, ADIENCE_CLASSES)
+    >>> probabilities = [[0, 0, 0, 0.25, 0.75, 0, 0, 0]]
+    >>> years_from_classes(probabilities, ADIENCE_CLASSES)
     array([28.5])
-    >>> years_from_classes(shares, ADIENCE_CLASSES, "expectation")
+    >>> years_from_classes(probabilities, ADIENCE_CLASSES, "expectation")
     array([25.75])
     """
     if rule not in YEARS_RULES:
@@ -253,26 +253,26 @@ def fit_class_years(
     if rule not in YEARS_RULES:
         hint = suggestion(str(rule), YEARS_RULES)
         raise UsageError(f"unknown rule {rule!r} for the years of a class: {hint}")
-    shares = _distribution(probabilities, len(bins))
+    distribution = _distribution(probabilities, len(bins))
     true = ages("true_years", true_years)
-    if same_length(probabilities=shares, true_years=true) == 0:
+    if same_length(probabilities=distribution, true_years=true) == 0:
         raise ValueError("true_years: expected at least one age to fit to, got none")
     if rule == "midpoint":
-        best = np.argmax(shares, axis=1)
+        best = np.argmax(distribution, axis=1)
         years = bins.midpoints
         for index in np.unique(best).tolist():
             years[index] = np.median(true[best == index])
         return years
     from scipy.optimize import lsq_linear
 
-    rows = np.concatenate([shares, np.eye(len(bins))])
+    rows = np.concatenate([distribution, np.eye(len(bins))])
     wanted = np.concatenate([true, bins.midpoints])
     fitted = lsq_linear(rows, wanted, bounds=(0.0, MAX_AGE_YEARS), method="bvls")
     return np.clip(np.asarray(fitted.x, dtype=np.float64), 0.0, MAX_AGE_YEARS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ClassShares:
+class ClassProbabilities:
     """A distribution summed into classes.
 
     Attributes:
@@ -294,7 +294,7 @@ class ClassShares:
 
 def class_probabilities(
     probabilities: npt.ArrayLike, from_bins: AgeBins, to_bins: AgeBins
-) -> ClassShares:
+) -> ClassProbabilities:
     """Sum a fine distribution, such as one per year of age, into classes.
 
     A bin's probability is spread evenly over its completed years; each year goes to the class
@@ -308,8 +308,8 @@ def class_probabilities(
     Raises:
         ValueError: shapes or values other than the above.
 
-    >>> shares = class_probabilities([[0.2, 0.2, 0.6]], AgeBins.single_years(2, 4), ADIENCE_CLASSES)
-    >>> shares.probabilities[0, :2].round(6).tolist(), shares.dropped.round(6).tolist()
+    >>> found = class_probabilities([[0.2, 0.2, 0.6]], AgeBins.single_years(2, 4), ADIENCE_CLASSES)
+    >>> found.probabilities[0, :2].round(6).tolist(), found.dropped.round(6).tolist()
     ([0.25, 0.75], [0.2])
     """
     from_lows, from_highs = (np.asarray(side) for side in (from_bins.lows, from_bins.highs))
@@ -321,4 +321,4 @@ def class_probabilities(
     kept = mass.sum(axis=1)
     scaled = np.full(mass.shape, np.nan)
     np.divide(mass, kept[:, None], out=scaled, where=kept[:, None] > 0)
-    return ClassShares(scaled, np.clip(1.0 - kept, 0.0, 1.0))
+    return ClassProbabilities(scaled, np.clip(1.0 - kept, 0.0, 1.0))

@@ -60,7 +60,7 @@ def absolute_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -
     return np.abs(signed_errors(true_years, predicted_years))
 
 
-def _some(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
+def _errors_of_any(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
     """Signed errors, at least one."""
     errors = signed_errors(true_years, predicted_years)
     if not len(errors):
@@ -81,7 +81,7 @@ def mae(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
     >>> mae([20, 30], [25, 27])
     4.0
     """
-    return float(np.abs(_some(true_years, predicted_years)).mean())
+    return float(np.abs(_errors_of_any(true_years, predicted_years)).mean())
 
 
 def rmse(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
@@ -90,7 +90,7 @@ def rmse(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
     >>> rmse([20, 30], [21, 37])
     5.0
     """
-    return float(np.sqrt(np.mean(_some(true_years, predicted_years) ** 2)))
+    return float(np.sqrt(np.mean(_errors_of_any(true_years, predicted_years) ** 2)))
 
 
 def median_absolute_error(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
@@ -101,7 +101,7 @@ def median_absolute_error(true_years: npt.ArrayLike, predicted_years: npt.ArrayL
     >>> median_absolute_error([20, 20, 20], [21, 60, 18])
     2.0
     """
-    return float(np.median(np.abs(_some(true_years, predicted_years))))
+    return float(np.median(np.abs(_errors_of_any(true_years, predicted_years))))
 
 
 def signed_bias(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
@@ -110,7 +110,7 @@ def signed_bias(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> fl
     >>> signed_bias([20, 30], [25, 27])
     1.0
     """
-    return float(_some(true_years, predicted_years).mean())
+    return float(_errors_of_any(true_years, predicted_years).mean())
 
 
 LEAST_ANSWERED = 0.5
@@ -160,7 +160,7 @@ def cumulative_score(
     """
     if not (np.isfinite(years) and years >= 0):
         raise ValueError(f"years: expected a number from 0, got {years}")
-    return float(np.mean(np.abs(_some(true_years, predicted_years)) <= years))
+    return float(np.mean(np.abs(_errors_of_any(true_years, predicted_years)) <= years))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from agebench.train.layers import Dropout
 from agebench.train.local_response import LocalResponseNorm
 from agebench.train.model import HeadMaker, Outputs
 from agebench.train.model_settings import ModelSettings
-from agebench.train.rng import Draws
+from agebench.train.rng import StepRng
 
 FIRST_SCALE = 1 / 64
 """Pixels less the mean have a spread of about 64: the first layer starts that much smaller."""
@@ -43,17 +43,17 @@ class AgeNet(nn.Module):
     Args:
         settings: one view of 227x227 pixels; `dropout` is that of fc6 and fc7.
         head: makes the last layer from its inputs and the number of bins.
-        draws: the randomness of dropout; a new one if not given.
+        rng: the randomness of dropout; a new one if not given.
     """
 
     mean: Tensor
 
     def __init__(
-        self, settings: ModelSettings, head: HeadMaker = nn.Linear, draws: Draws | None = None
+        self, settings: ModelSettings, head: HeadMaker = nn.Linear, rng: StepRng | None = None
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.draws = draws or Draws()
+        self.rng = rng or StepRng()
         (self._view,) = settings.views
         self.register_buffer("mean", torch.tensor(CHANNEL_MEAN)[:, None, None], persistent=False)
         self.conv1 = _convolution(3, 96, 7, 4, 0)
@@ -67,7 +67,7 @@ class AgeNet(nn.Module):
         self.fc6 = _dense(384 * 7 * 7, 512)
         self.fc7 = _dense(512, 512)
         self.fc8 = head(512, len(settings.bins))
-        self.dropout = Dropout(settings.dropout, self.draws)
+        self.dropout = Dropout(settings.dropout, self.rng)
 
     def forward(self, pixels: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Outputs:
         """Return the head's numbers for n faces; see `MultiCropResNet.forward`.

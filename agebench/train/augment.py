@@ -27,7 +27,7 @@ _YUV_ROWS = np.array([[0.114, 0.587, 0.299], [0.436, -0.289, -0.147], [-0.100, -
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Plan:
+class AugmentPlan:
     """What was drawn for the n pictures of a batch.
 
     Attributes:
@@ -55,9 +55,9 @@ class Plan:
     def __len__(self) -> int:
         return len(self.angles)
 
-    def share(self, rows: slice) -> Plan:
+    def shard(self, rows: slice) -> AugmentPlan:
         """Return the plan of some of the rows."""
-        return Plan(
+        return AugmentPlan(
             self.flipped[rows],
             self.angles[rows],
             self.scales[rows],
@@ -102,25 +102,25 @@ def _colour_matrices(settings: AugmentSettings, rng: np.random.Generator, count:
     return np.concatenate([matrices, offsets[:, :, None]], axis=2)
 
 
-def _rectangles(share: float, rng: np.random.Generator, count: int) -> Floats:
+def _rectangles(probability: float, rng: np.random.Generator, count: int) -> Floats:
     """Draw rectangles of 2 to 20 % of the area, sides 1:3 to 3:1 (Zhong et al. 2017)."""
     area = rng.uniform(0.02, 0.2, count)
     ratio = np.exp(rng.uniform(-math.log(3), math.log(3), count))
     width, height = np.minimum(np.sqrt([area * ratio, area / ratio]), 1.0)
     left, top = rng.random(count) * (1 - width), rng.random(count) * (1 - height)
     boxes = np.stack([left, top, left + width, top + height], axis=1)
-    return np.where(rng.random(count)[:, None] < share, boxes, 0.0)
+    return np.where(rng.random(count)[:, None] < probability, boxes, 0.0)
 
 
 def draw_plan(
     settings: AugmentSettings, views: tuple[str, ...], count: int, seed: tuple[int, ...]
-) -> Plan:
+) -> AugmentPlan:
     """Draw what happens to `count` pictures; the same for the same seed."""
     rng = np.random.default_rng(seed)
     low = rng.integers(0, len(LOW_RESOLUTIONS), count)
     low[rng.random(count) >= settings.low_resolution] = -1
     noise = rng.uniform(0, settings.noise_levels, count) * (rng.random(count) < settings.noise)
-    return Plan(
+    return AugmentPlan(
         flipped=rng.random(count) < settings.flip,
         angles=np.radians(rng.normal(0, 1, count).clip(-3, 3) * settings.rotation_deg),
         scales=_factors(rng, settings.scale, count),
@@ -133,7 +133,7 @@ def draw_plan(
     )
 
 
-def jittered(matrices: Floats, plan: Plan, centers_xy: Floats, heights: Floats) -> Floats:
+def jittered(matrices: Floats, plan: AugmentPlan, centers_xy: Floats, heights: Floats) -> Floats:
     """Turn, scale and shift crops about the face: maps from crop pixels to window pixels.
 
     Args:

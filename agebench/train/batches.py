@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from agebench.train.augment import (
-    Plan,
+    AugmentPlan,
     add_noise,
     draw_plan,
     erase,
@@ -54,7 +54,7 @@ class HostBatch:
     rows: Ints
     windows: Image
     wholes: Mapping[str, Image]
-    plan: Plan
+    plan: AugmentPlan
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -98,12 +98,12 @@ class Batches:
         self._device = device
         self._filters = FilterCache()
 
-    def gather(self, step: int, rows: Ints, share: slice) -> HostBatch:
-        """Collect one process's share of a step's pictures; all is drawn for the whole batch."""
+    def gather(self, step: int, rows: Ints, shard: slice) -> HostBatch:
+        """Collect one process's shard of a step's pictures; all is drawn for the whole batch."""
         views = tuple(self._crop.views)
-        plan = draw_plan(self._settings, views, len(rows), (self._seed, step, 1)).share(share)
-        names = choose_filters(self._settings.filters, len(rows), (self._seed, step, 2))[share]
-        mine = rows[share]
+        plan = draw_plan(self._settings, views, len(rows), (self._seed, step, 1)).shard(shard)
+        names = choose_filters(self._settings.filters, len(rows), (self._seed, step, 2))[shard]
+        mine = rows[shard]
         windows = self._faces.windows[mine]
         wholes = {name: pixels[mine] for name, pixels in self._faces.wholes.items()}
         for place, name in enumerate(names):
@@ -190,7 +190,7 @@ class Batches:
         return crops
 
     def _whole(
-        self, sources: Tensor, view: ViewSpec, plan: Plan, size_hw: tuple[int, int]
+        self, sources: Tensor, view: ViewSpec, plan: AugmentPlan, size_hw: tuple[int, int]
     ) -> Tensor:
         height, width = view.size_hw
         one = np.array([[1.0, 0, 0], [0, 1, 0]])

@@ -42,11 +42,11 @@ def decode(probabilities: Tensor, years: Tensor, how: Decoding = "expectation") 
         UsageError: there is no such decoding.
     """
     require_known(how, ("expectation", "median"), "decoding", "rule")
-    shares = probabilities.double()
-    shares = shares / shares.sum(dim=1, keepdim=True)
+    probabilities = probabilities.double()
+    probabilities = probabilities / probabilities.sum(dim=1, keepdim=True)
     of_bin = years.double()
     if how == "expectation":
-        return expectation(shares, of_bin)
-    short = 0.5 - TIE - shares.cumsum(dim=1)[:, :-1]
+        return expectation(probabilities, of_bin)
+    short = 0.5 - TIE - probabilities.cumsum(dim=1)[:, :-1]
     steps = (short / MEDIAN_RAMP).clamp(0.0, 1.0)
     return of_bin[0] + (steps * of_bin.diff()).sum(dim=1)

@@ -12,14 +12,14 @@ import torch
 import torch.distributed as dist
 
 # Has the group that there is when it is first imported as the default of its functions, and so
-# would keep that group's threads beyond `leave_world`: it is imported before there is one.
+# would keep that group's threads beyond `leave_processes`: it is imported before there is one.
 import torch.distributed.nn
 
 from agebench.errors import DeviceError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
-class World:
+class DistributedContext:
     """This process among those that train together.
 
     Attributes:
@@ -37,7 +37,7 @@ class World:
         """Whether this process writes."""
         return self.rank == 0
 
-    def share(self, batch: int) -> slice:
+    def shard(self, batch: int) -> slice:
         """Return this process's rows of a batch.
 
         Raises:
@@ -60,8 +60,8 @@ class World:
 
 
 @contextmanager
-def join_world(device: str) -> Iterator[World]:
-    """Join the processes that `torchrun` started; a world of one without it.
+def joined_processes(device: str) -> Iterator[DistributedContext]:
+    """Join the processes that `torchrun` started; one process alone without it.
 
     Raises:
         DeviceError: "cuda" was asked for and can't be used.
@@ -72,18 +72,18 @@ def join_world(device: str) -> Iterator[World]:
     place = torch.device("cuda", local) if device == "cuda" else torch.device("cpu")
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        yield World(0, 1, place)
+        yield DistributedContext(0, 1, place)
         return
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
-        yield World(dist.get_rank(), size, place)
+        yield DistributedContext(dist.get_rank(), size, place)
         # Who leaves first would cut the connection that others still use.
         dist.barrier()
     finally:
-        leave_world()
+        leave_processes()
 
 
-def leave_world() -> None:
+def leave_processes() -> None:
     """End the threads that talk to the other processes.
 
     One that outlives this and lets go of a tensor while Python shuts down aborts the process

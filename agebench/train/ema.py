@@ -11,7 +11,7 @@ class AveragedWeights:
 
     Args:
         model: what is averaged; its state is copied.
-        decay: share of the old average per step, 0 for the last weights themselves.
+        decay: weight of the old average per step, 0 for the last weights themselves.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:

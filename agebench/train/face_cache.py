@@ -34,7 +34,7 @@ WHOLE = "original"
 
 
 @dataclass(frozen=True, slots=True)
-class WindowedFace:
+class CachedFace:
     """A face's window and where it lies.
 
     Attributes:
@@ -80,7 +80,7 @@ def _reach(frame: FaceFrame, views: Iterable[ViewSpec], size_hw: tuple[int, int]
 
 def cut_window(
     image_bgr: Image, frame: FaceFrame, longest_px: int, views: Iterable[ViewSpec] = ()
-) -> WindowedFace:
+) -> CachedFace:
     """Cut the surroundings of a face; shrink them if a side is longer than `longest_px`.
 
     Args:
@@ -101,7 +101,7 @@ def cut_window(
         size = tuple(max(1, round(side * scale)) for side in (right - left, bottom - top))
         pixels = np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), np.uint8)
     moved = _moved(frame, left, top, scale)
-    return WindowedFace(np.ascontiguousarray(pixels), moved, frame, (height, width))
+    return CachedFace(np.ascontiguousarray(pixels), moved, frame, (height, width))
 
 
 def padded(pixels_bgr: Image, side: int) -> Image:
@@ -134,7 +134,7 @@ def _reversed_x(matrix: Floats, width: int) -> Floats:
     return flipped
 
 
-def _places(view: ViewSpec, faces: Sequence[WindowedFace]) -> ViewPlaces:
+def _places(view: ViewSpec, faces: Sequence[CachedFace]) -> ViewPlaces:
     mirrored = replace(view, region=MIRRORED_REGIONS.get(view.region, view.region))
     matrices = np.zeros((len(faces), 2, 2, 3), np.float32)
     present = np.zeros((len(faces), 2), np.bool_)
@@ -215,7 +215,7 @@ def _label(sample: Sample) -> tuple[float, float] | None:
 
 @dataclass(slots=True, eq=False)
 class _Collected:
-    faces: list[WindowedFace]
+    faces: list[CachedFace]
     wholes: dict[str, list[Image]]
     labels: list[tuple[float, float]]
     samples: list[Decoded]

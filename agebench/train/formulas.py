@@ -73,9 +73,9 @@ def mean_variance(
     Pan, Han, Shan & Chen, "Mean-Variance Loss for Deep Age Estimation from a Face", CVPR 2018:
     cross entropy + 0.2 * (mean - age)^2 / 2 + 0.05 * variance of the distribution.
     """
-    shares = logits.float().softmax(dim=1)
-    mean = expectation(shares, years)
-    variance = expectation(shares, (years[None, :] - mean[:, None]).square())
+    probabilities = logits.float().softmax(dim=1)
+    mean = expectation(probabilities, years)
+    variance = expectation(probabilities, (years[None, :] - mean[:, None]).square())
     of_mean = (mean - ages).square() / 2
     of_bin = cross_entropy(logits, ages, years)
     return of_bin + mean_weight * of_mean + variance_weight * variance
@@ -120,7 +120,9 @@ def interval_likelihood(logits: Tensor, lows: Tensor, highs: Tensor, years: Tens
     return -logs.masked_fill(outside, -torch.inf).logsumexp(dim=1)
 
 
-def distillation(shares: Tensor, taught: Tensor, years: Tensor, *, l1_weight: float) -> Tensor:
+def distillation(
+    probabilities: Tensor, taught: Tensor, years: Tensor, *, l1_weight: float
+) -> Tensor:
     """Return the divergence from a teacher's distribution, (n,); 0 where the rows are equal.
 
     Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015, at temperature 1:
@@ -128,12 +130,12 @@ def distillation(shares: Tensor, taught: Tensor, years: Tensor, *, l1_weight: fl
     expectations in years, weighted as `dldl` weighs that to the label.
 
     Args:
-        shares: the student's probabilities, (n, bins).
+        probabilities: the student's probabilities, (n, bins).
         taught: the teacher's, (n, bins); rows of 0, where it has no answer, give finite numbers.
         years: of the bins.
         l1_weight: weight of the expectations' difference in years.
     """
     known, least = taught.float(), torch.finfo(torch.float32).tiny
-    missing = torch.xlogy(known, known) - known * shares.float().clamp_min(least).log()
-    apart = expectation(shares.float(), years) - expectation(known, years)
+    missing = torch.xlogy(known, known) - known * probabilities.float().clamp_min(least).log()
+    apart = expectation(probabilities.float(), years) - expectation(known, years)
     return missing.sum(dim=1) + l1_weight * apart.abs()

@@ -91,8 +91,8 @@ class Network:
         }
         loss = LOSSES[self.saved.settings.loss.name]
         with on_threads(self.threads):
-            shares = distribution(self.model, loss, pixels, present, flip=self.flip)
-        return np.asarray(shares.double().cpu().numpy(), np.float64)
+            probabilities = distribution(self.model, loss, pixels, present, flip=self.flip)
+        return np.asarray(probabilities.double().cpu().numpy(), np.float64)
 
 
 def distribution(
@@ -117,8 +117,8 @@ def distribution(
         partner = mirror_partners(model.settings.views)
         flipped = {name: pixels[other].flip(3) for name, other in partner.items()}
         passes.append((flipped, {name: present[other] for name, other in partner.items()}))
-    shares = [loss.to_probabilities(model(*each).final) for each in passes]
-    return torch.stack(shares).mean(0)
+    probabilities = [loss.to_probabilities(model(*each).final) for each in passes]
+    return torch.stack(probabilities).mean(0)
 
 
 def mirror_partners(views: Mapping[str, ViewSettings]) -> dict[str, str]:

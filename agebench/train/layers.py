@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agebench.train.rng import Draws
+from agebench.train.rng import StepRng
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -87,33 +87,33 @@ def _over_processes(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 class Dropout(nn.Module):
     """Dropout of single features, drawn per row of the batch."""
 
-    def __init__(self, share: float, draws: Draws) -> None:
+    def __init__(self, probability: float, rng: StepRng) -> None:
         super().__init__()
-        self.share = share
-        self._draws = draws
+        self.probability = probability
+        self._rng = rng
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return (n, features) with a share set to zero and the others scaled, while training."""
-        if not self.training or self.share == 0:
+        """Return (n, features) with some set to zero and the others scaled, while training."""
+        if not self.training or self.probability == 0:
             return features
-        kept = self._draws.uniform(*features.shape).to(features.device) >= self.share
-        return features * kept / (1 - self.share)
+        kept = self._rng.uniform(*features.shape).to(features.device) >= self.probability
+        return features * kept / (1 - self.probability)
 
 
 class DropPath(nn.Module):
     """Stochastic depth: leaves a block's residual out for whole rows of the batch."""
 
-    def __init__(self, share: float, draws: Draws) -> None:
+    def __init__(self, probability: float, rng: StepRng) -> None:
         super().__init__()
-        self.share = share
-        self._draws = draws
+        self.probability = probability
+        self._rng = rng
 
     def forward(self, residual: Tensor) -> Tensor:
         """Return (n, channels, height, width), some rows zero and the others scaled."""
-        if not self.training or self.share == 0:
+        if not self.training or self.probability == 0:
             return residual
-        kept = self._draws.uniform(len(residual), 1, 1, 1).to(residual.device) >= self.share
-        return residual * kept / (1 - self.share)
+        kept = self._rng.uniform(len(residual), 1, 1, 1).to(residual.device) >= self.probability
+        return residual * kept / (1 - self.probability)
 
 
 class SqueezeExcitation(nn.Module):

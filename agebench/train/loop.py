@@ -20,7 +20,7 @@ from agebench.errors import WeightsError
 from agebench.train.batches import Batches, HostBatch, ViewBatch, prefetched
 from agebench.train.bootstrap import BalancedBootstrap
 from agebench.train.checkpoint import Checkpoint, require_fit
-from agebench.train.distributed import World
+from agebench.train.distributed import DistributedContext
 from agebench.train.ema import AveragedWeights
 from agebench.train.evaluate import validation_mae, weights_of
 from agebench.train.face_cache import TrainingFaces
@@ -48,7 +48,7 @@ class Trainer:
         train: pictures to learn from.
         val: pictures that decide when to stop and which weights are best.
         folder: for checkpoints and logs; None writes nothing.
-        world: the processes that train together.
+        context: the processes that train together.
         about: of the data and the machine; kept in checkpoints.
         watcher: is told how far it is.
         resume: a checkpoint to go on from.
@@ -62,7 +62,7 @@ class Trainer:
         train: TrainingFaces,
         val: TrainingFaces,
         folder: Path | None,
-        world: World,
+        context: DistributedContext,
         *,
         about: Mapping[str, Any] | None = None,
         watcher: Watcher | None = None,
@@ -71,7 +71,7 @@ class Trainer:
         tensorboard: bool = False,
     ) -> None:
         self.settings = settings
-        self._val, self._folder, self._world = val, folder, world
+        self._val, self._folder, self._context = val, folder, context
         self._about, self._watcher = dict(about or {}), watcher or Silent()
         self._spec = LOSSES[settings.loss.name]
         self._bootstrap = BalancedBootstrap(
@@ -83,9 +83,9 @@ class Trainer:
         self.state = RunState(plan=self.total)
         torch.manual_seed(settings.seed)
         model = build_network(settings.model, self._spec.head)
-        self.model: AgeNetwork = model.to(world.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs know no memory_format here
+        self.model: AgeNetwork = model.to(context.device, memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs know no memory_format here
         self._years = torch.arange(
-            settings.model.youngest, settings.model.oldest + 1, device=world.device
+            settings.model.youngest, settings.model.oldest + 1, device=context.device
         ).float()
         self._optimiser = make_optimiser(self.model, settings.optim)
         if resume is not None:
@@ -100,10 +100,10 @@ class Trainer:
                 self._ema.state[name].copy_(value)
         self._net = self._shared()
         self._batches = Batches(
-            train, settings.model.crop, settings.augment, settings.seed, world.device
+            train, settings.model.crop, settings.augment, settings.seed, context.device
         )
         self._log = None
-        if folder is not None and world.leads:
+        if folder is not None and context.leads:
             done = len(self.state.history)
             self._log = RunLog(folder, self.state.step, done, tensorboard=tensorboard)
         self._saved = time.monotonic()
@@ -146,13 +146,13 @@ class Trainer:
         return range(self.state.step, last)
 
     def _gather(self, drawn: npt.NDArray[np.intp], first: int) -> Any:
-        batch, share = self.settings.batch, self._world.share(self.settings.batch)
+        batch, shard = self.settings.batch, self._context.shard(self.settings.batch)
 
         def gather(step: int) -> HostBatch:
             at = ((step - first) % self.steps_per_pass) * batch
             # A training set smaller than a batch goes round.
             rows = np.take(drawn, np.arange(at, at + batch), mode="wrap")
-            return self._batches.gather(step, rows, share)
+            return self._batches.gather(step, rows, shard)
 
         return gather
 
@@ -162,11 +162,11 @@ class Trainer:
         rate = optim.learning_rate * state.rate * rate_factor(step, state.plan, optim)
         for group in self._optimiser.param_groups:
             group["lr"] = rate
-        share = self._world.share(settings.batch)
-        draws = self.model.draws
-        draws.begin(settings.seed, step, settings.batch, share.start, share.stop)
+        shard = self._context.shard(settings.batch)
+        rng = self.model.rng
+        rng.begin(settings.seed, step, settings.batch, shard.start, shard.stop)
         views = self._batches.views(gathered, crop_scale(step, state.plan, optim))
-        views = mixed(views, optim.mixup, (settings.seed, step, self._world.rank))
+        views = mixed(views, optim.mixup, (settings.seed, step, self._context.rank))
         value = self.learn(views, stage_of(step, state.plan, optim))
         self._ema.update(self.model, step)
         state.step += 1
@@ -185,7 +185,7 @@ class Trainer:
         """
         self._train_mode(stage)
         loss = self._loss(views, stage)
-        value = self._world.mean(loss.detach().clone())
+        value = self._context.mean(loss.detach().clone())
         if not math.isfinite(value):
             raise _diverged("loss", value, self.state)
         self._optimiser.zero_grad(set_to_none=True)
@@ -210,8 +210,8 @@ class Trainer:
             model.trunks.eval()
 
     def _loss(self, views: ViewBatch, stage: Stage) -> Tensor:
-        settings, device = self.settings, self._world.device
-        present = withhold(views.present, settings.model.view_dropout, self.model.draws)
+        settings, device = self.settings, self._context.device
+        present = withhold(views.present, settings.model.view_dropout, self.model.rng)
         pixels = {
             name: values.contiguous(memory_format=torch.channels_last)
             for name, values in views.pixels.items()
@@ -238,8 +238,8 @@ class Trainer:
         is the mean over the batch.
         """
         weight = present[:, 0]
-        count = self._world.average(weight.sum())
-        return (losses * weight).sum() / count.clamp_min(1 / self._world.size)
+        count = self._context.average(weight.sum())
+        return (losses * weight).sum() / count.clamp_min(1 / self._context.size)
 
     def _per_picture(self, outputs: Tensor, targets: Targets) -> Tensor:
         settings = self.settings
@@ -248,7 +248,7 @@ class Trainer:
         )
 
     def _tell(self, step: int, number: int, loss: float, rate: float) -> None:
-        if not self._world.leads:
+        if not self._context.leads:
             return
         left = (self.total - step - 1) * self.state.seconds / max(1, step + 1)
         if self._log is not None:
@@ -263,7 +263,9 @@ class Trainer:
         with weights_of(self.model, self._ema.state):
             val = validation_mae(self.model, self._val, self._spec, settings)
         # All processes must decide alike, whatever their last digits say.
-        val = self._world.mean(torch.tensor(val, dtype=torch.float64, device=self._world.device))
+        val = self._context.mean(
+            torch.tensor(val, dtype=torch.float64, device=self._context.device)
+        )
         record = RoundRecord.measured(
             number, (first, state.step), state.before, state.losses, val, settings.stability
         )
@@ -274,7 +276,7 @@ class Trainer:
         train_loss = float(np.mean(state.losses))
         state.before = state.losses[-settings.stability.window :]
         state.losses = []
-        if not self._world.leads:
+        if not self._context.leads:
             state.best_mae = min(state.best_mae, val)
             return
         if val < state.best_mae:
@@ -314,7 +316,7 @@ class Trainer:
 
     def _maybe_save(self) -> None:
         minutes = (time.monotonic() - self._saved) / 60
-        if self._world.leads and minutes > self.settings.checkpoint_minutes:
+        if self._context.leads and minutes > self.settings.checkpoint_minutes:
             self._save(LAST_FILE)
 
     def checkpoint(self) -> Checkpoint:
@@ -353,9 +355,9 @@ class Trainer:
             )
 
     def _shared(self) -> nn.Module:
-        if self._world.size == 1:
+        if self._context.size == 1:
             return self.model
-        ids = [self._world.device.index] if self._world.device.type == "cuda" else None
+        ids = [self._context.device.index] if self._context.device.type == "cuda" else None
         with warnings.catch_warnings():
             # The name that replaces broadcast_buffers is younger than the PyTorch we ask for.
             warnings.simplefilter("ignore", FutureWarning)

@@ -59,13 +59,13 @@ class Targets:
         highs: float32 (n,), highest possible age, included: 25 to 32 is eight years long.
         other: for mixed-up pictures the targets of the other picture of each row, not mixed
             themselves; None where nothing is mixed.
-        share: float32 (n,), 0 to 1, how much of this loss; the rest is `other`'s.
+        mixup_lambda: float32 (n,), 0 to 1, how much of this loss; the rest is `other`'s.
         label_weights: float32 (n,), 0 to 1, weight of each label; None for 1 throughout.
         answers: float32 (n, bins), a teacher's distributions; rows of 0 where it has none; None
             without a teacher.
 
     Raises:
-        ValueError: shapes that differ, one of `other` and `share` without the other, or an
+        ValueError: shapes that differ, one of `other` and `mixup_lambda` without the other, or an
             `other` that is mixed itself.
     """
 
@@ -73,7 +73,7 @@ class Targets:
     lows: Tensor
     highs: Tensor
     other: Targets | None = None
-    share: Tensor | None = None
+    mixup_lambda: Tensor | None = None
     label_weights: Tensor | None = None
     answers: Tensor | None = None
 
@@ -82,14 +82,16 @@ class Targets:
         if len(shape) != 1 or self.lows.shape != shape or self.highs.shape != shape:
             got = ", ".join(str(tuple(part.shape)) for part in (self.ages, self.lows, self.highs))
             raise ValueError(f"expected ages, lows and highs of shape (n,), got {got}")
-        if self.other is None or self.share is None:
-            if self.other is not None or self.share is not None:
-                raise ValueError("expected other and share both or neither")
+        if self.other is None or self.mixup_lambda is None:
+            if self.other is not None or self.mixup_lambda is not None:
+                raise ValueError("expected other and mixup_lambda both or neither")
             return
         if self.other.other is not None or self.other.ages.shape != shape:
             raise ValueError("expected other to be as many targets that are not mixed themselves")
-        if self.share.shape != shape:
-            raise ValueError(f"expected share of shape (n,), got {tuple(self.share.shape)}")
+        if self.mixup_lambda.shape != shape:
+            raise ValueError(
+                f"expected mixup_lambda of shape (n,), got {tuple(self.mixup_lambda.shape)}"
+            )
 
     @classmethod
     def exact(cls, ages: Tensor) -> Targets:
@@ -103,9 +105,9 @@ class Targets:
         lows, highs = lows.float(), highs.float()
         return cls((lows + highs) / 2, lows, highs)
 
-    def mixed(self, other: Targets, share: Tensor) -> Targets:
-        """Return these targets mixed with `other` for `share` of these, float (n,)."""
-        return replace(self, other=other, share=share)
+    def mixed(self, other: Targets, mixup_lambda: Tensor) -> Targets:
+        """Return these targets mixed with `other` for `mixup_lambda` of these, float (n,)."""
+        return replace(self, other=other, mixup_lambda=mixup_lambda)
 
     def take(self, rows: Tensor) -> Targets:
         """Return those of some rows, int (m,), which must not be mixed."""
@@ -124,7 +126,7 @@ class Targets:
             self.lows.to(device),
             self.highs.to(device),
             None if self.other is None else self.other.to(device),
-            None if self.share is None else self.share.to(device),
+            None if self.mixup_lambda is None else self.mixup_lambda.to(device),
             None if self.label_weights is None else self.label_weights.to(device),
             None if self.answers is None else self.answers.to(device),
         )
@@ -183,10 +185,10 @@ class LossSpec:
                 f"{self.name}: expected outputs of shape {expected}, got {tuple(outputs.shape)}"
             )
         loss = self._taught(outputs, targets, years, settings, teacher_weight)
-        if targets.other is None or targets.share is None:
+        if targets.other is None or targets.mixup_lambda is None:
             return loss
         others = self._taught(outputs, targets.other, years, settings, teacher_weight)
-        return targets.share * loss + (1 - targets.share) * others
+        return targets.mixup_lambda * loss + (1 - targets.mixup_lambda) * others
 
     def _taught(
         self,
@@ -201,8 +203,8 @@ class LossSpec:
             loss = loss * targets.label_weights
         if targets.answers is None:
             return loss
-        shares = self.to_probabilities(outputs)
-        taught = distillation(shares, targets.answers, years, l1_weight=settings.l1_weight)
+        probabilities = self.to_probabilities(outputs)
+        taught = distillation(probabilities, targets.answers, years, l1_weight=settings.l1_weight)
         weight = teacher_weight * (targets.answers.sum(dim=1) > 0)
         return (1 - weight) * loss + weight * taught
 

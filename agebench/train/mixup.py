@@ -17,8 +17,8 @@ def mixed(views: ViewBatch, alpha: float, key: tuple[int, int, int]) -> ViewBatc
 
     Args:
         views: of one process.
-        alpha: of the beta distribution that shares are drawn from, the larger share first; at 0
-            the batch is returned as it is.
+        alpha: of the beta distribution that lambda, or 1 - lambda where that is larger, is drawn
+            from; at 0 the batch is returned as it is.
         key: seed, step and rank, which decide the draws.
     """
     if not alpha:
@@ -26,16 +26,16 @@ def mixed(views: ViewBatch, alpha: float, key: tuple[int, int, int]) -> ViewBatc
     rng = np.random.default_rng([key[0], key[1], 3, key[2]])
     ages = views.targets.ages
     other = torch.from_numpy(_partners(views.present, rng)).to(ages.device)
-    share = torch.from_numpy(rng.beta(alpha, alpha, len(ages))).float().to(ages.device)
-    share = torch.maximum(share, 1 - share)
-    weight = share[:, None, None, None]
+    mixup_lambda = torch.from_numpy(rng.beta(alpha, alpha, len(ages))).float().to(ages.device)
+    mixup_lambda = torch.maximum(mixup_lambda, 1 - mixup_lambda)
+    weight = mixup_lambda[:, None, None, None]
     pixels = {
         name: values * weight + values[other] * (1 - weight)
         for name, values in views.pixels.items()
     }
     targets = views.targets
     partner = targets.take(other)
-    return ViewBatch(pixels, views.present, targets.mixed(partner, share))
+    return ViewBatch(pixels, views.present, targets.mixed(partner, mixup_lambda))
 
 
 def _partners(present: Mapping[str, Tensor], rng: np.random.Generator) -> npt.NDArray[np.intp]:

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from agebench.errors import UsageError
 from agebench.train.layers import Dropout
 from agebench.train.model_settings import InputMode, ModelSettings
-from agebench.train.resnet import Trunk
-from agebench.train.rng import Draws
+from agebench.train.resnet import Backbone
+from agebench.train.rng import StepRng
 
 # Rows of the matrix turn B, G, R into the mode's channels: ITU-R BT.601, as cv2.cvtColor.
 COLOUR: Mapping[InputMode, tuple[tuple[float, float, float], ...]] = MappingProxyType(
@@ -73,15 +73,15 @@ class MultiCropResNet(nn.Module):
     Args:
         settings: views, fusion and sizes.
         head: makes a last layer from the width of what comes in and the number of bins.
-        draws: the randomness of dropout; a new one if not given.
+        rng: the randomness of dropout; a new one if not given.
     """
 
     def __init__(
-        self, settings: ModelSettings, head: HeadMaker = nn.Linear, draws: Draws | None = None
+        self, settings: ModelSettings, head: HeadMaker = nn.Linear, rng: StepRng | None = None
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.draws = draws or Draws()
+        self.rng = rng or StepRng()
         bins = len(settings.bins)
         names = list(settings.views)
         for name in names:
@@ -93,7 +93,7 @@ class MultiCropResNet(nn.Module):
             widths = {name: settings.views[name].trunk.features for name in names}
             self.trunks = nn.ModuleDict(
                 {
-                    name: Trunk(channels[name], settings.views[name].trunk, self.draws)
+                    name: Backbone(channels[name], settings.views[name].trunk, self.rng)
                     for name in names
                 }
             )
@@ -102,14 +102,14 @@ class MultiCropResNet(nn.Module):
             widths = {"all": shared.features}
             # One more channel per view tells whether it is there.
             inputs = sum(channels.values()) + len(names)
-            self.trunks = nn.ModuleDict({"all": Trunk(inputs, shared, self.draws)})
+            self.trunks = nn.ModuleDict({"all": Backbone(inputs, shared, self.rng)})
         self.absent = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()}
             if settings.fusion == "late"
             else {}
         )
         joined = sum(widths.values())
-        self.dropout = Dropout(settings.dropout, self.draws)
+        self.dropout = Dropout(settings.dropout, self.rng)
         self.joint = nn.Linear(joined, settings.dense)
         self.head = head(settings.dense, bins)
         heads = widths if settings.auxiliary and settings.fusion == "late" else {}
@@ -163,20 +163,20 @@ class MultiCropResNet(nn.Module):
         return features
 
 
-def withhold(present: Mapping[str, Tensor], share: float, draws: Draws) -> dict[str, Tensor]:
+def withhold(present: Mapping[str, Tensor], probability: float, rng: StepRng) -> dict[str, Tensor]:
     """Withhold views at random, so that the network learns to do without; one always stays.
 
     Args:
         present: per view float32 (n, 1) of 0 and 1.
-        share: of pictures for which a view is withheld, per view.
-        draws: the randomness.
+        probability: of a view to be withheld, per picture.
+        rng: the randomness.
     """
     names = list(present)
     there = torch.cat([present[name] for name in names], dim=1)
-    if share == 0 or len(names) == 1:
+    if probability == 0 or len(names) == 1:
         return dict(present)
-    drawn = draws.uniform(*there.shape).to(there.device)
-    kept = there * (drawn >= share)
+    drawn = rng.uniform(*there.shape).to(there.device)
+    kept = there * (drawn >= probability)
     # Where nothing would be left, nothing is withheld.
     kept = torch.where(kept.sum(1, keepdim=True) > 0, kept, there)
     return {name: kept[:, index : index + 1] for index, name in enumerate(names)}

@@ -31,7 +31,7 @@ EXPANSION = 4
 
 
 @dataclass(frozen=True, slots=True)
-class TrunkSettings:
+class BackboneSettings:
     """The network over one view.
 
     Attributes:
@@ -95,7 +95,7 @@ class ViewSettings:
     align: bool = True
     max_outside: float = 0.6
     input: InputMode = "bgr"
-    trunk: TrunkSettings = field(default_factory=TrunkSettings)
+    trunk: BackboneSettings = field(default_factory=BackboneSettings)
 
     def __post_init__(self) -> None:
         if not (min(self.size_hw) >= 16 and max(self.size_hw) <= 2048):
@@ -117,9 +117,9 @@ class ViewSettings:
 
 
 def _default_views() -> Mapping[str, ViewSettings]:
-    small = TrunkSettings(depth=10, width=24)
+    small = BackboneSettings(depth=10, width=24)
     return {
-        "face": ViewSettings("chip", (112, 112), trunk=TrunkSettings(width=32)),
+        "face": ViewSettings("chip", (112, 112), trunk=BackboneSettings(width=32)),
         "eyes": ViewSettings("eyes", (64, 128), trunk=small),
         "mouth": ViewSettings("mouth", (64, 96), trunk=small),
     }

@@ -9,21 +9,21 @@ from torch import nn
 from agebench.train.age_net import AgeNet
 from agebench.train.model import HeadMaker, MultiCropResNet
 from agebench.train.model_settings import ModelSettings
-from agebench.train.rng import Draws
+from agebench.train.rng import StepRng
 
 AgeNetwork: TypeAlias = MultiCropResNet | AgeNet
 
 
 def build_network(
-    settings: ModelSettings, head: HeadMaker = nn.Linear, draws: Draws | None = None
+    settings: ModelSettings, head: HeadMaker = nn.Linear, rng: StepRng | None = None
 ) -> AgeNetwork:
     """Return the network that the settings describe, with new weights.
 
     Args:
         settings: which network, and of what.
         head: makes a last layer from the width of what comes in and the number of bins.
-        draws: the randomness of dropout; a new one if not given.
+        rng: the randomness of dropout; a new one if not given.
     """
     if settings.network == "age-net":
-        return AgeNet(settings, head, draws)
-    return MultiCropResNet(settings, head, draws)
+        return AgeNet(settings, head, rng)
+    return MultiCropResNet(settings, head, rng)

@@ -12,15 +12,15 @@ from agebench.train.layers import (
     normalised,
     strided,
 )
-from agebench.train.model_settings import EXPANSION, STAGES, TrunkSettings
-from agebench.train.rng import Draws
+from agebench.train.model_settings import EXPANSION, STAGES, BackboneSettings
+from agebench.train.rng import StepRng
 
 
 class Block(nn.Module):
     """A residual block: basic (3x3, 3x3) or bottleneck (1x1, 3x3, 1x1)."""
 
     def __init__(
-        self, inputs: int, width: int, stride: int, settings: TrunkSettings, drop: DropPath
+        self, inputs: int, width: int, stride: int, settings: BackboneSettings, drop: DropPath
     ) -> None:
         super().__init__()
         blur = settings.blur_pool
@@ -61,7 +61,7 @@ def _shortcut(inputs: int, outputs: int, stride: int, *, average: bool) -> nn.Mo
     return normalised(inputs, outputs, 1, stride)
 
 
-def _stem(channels: int, settings: TrunkSettings) -> list[nn.Module]:
+def _stem(channels: int, settings: BackboneSettings) -> list[nn.Module]:
     width = settings.width
     if settings.stem == "classic":
         layers: list[nn.Module] = [*normalised(channels, width, 7, 2), nn.ReLU(inplace=True)]
@@ -80,16 +80,16 @@ def _stem(channels: int, settings: TrunkSettings) -> list[nn.Module]:
     return layers
 
 
-class Trunk(nn.Module):
+class Backbone(nn.Module):
     """From a picture to one vector of features.
 
     Args:
         channels: of the picture.
         settings: depth, width and variants.
-        draws: the randomness of stochastic depth.
+        rng: the randomness of stochastic depth.
     """
 
-    def __init__(self, channels: int, settings: TrunkSettings, draws: Draws) -> None:
+    def __init__(self, channels: int, settings: BackboneSettings, rng: StepRng) -> None:
         super().__init__()
         self.stem = nn.Sequential(*_stem(channels, settings))
         stages = STAGES[settings.depth][1]
@@ -99,7 +99,7 @@ class Trunk(nn.Module):
         for stage, length in enumerate(stages):
             for index in range(length):
                 number += 1
-                drop = DropPath(settings.stochastic_depth * number / count, draws)
+                drop = DropPath(settings.stochastic_depth * number / count, rng)
                 stride = 2 if stage and not index else 1
                 blocks.append(Block(inputs, settings.width << stage, stride, settings, drop))
                 inputs = blocks[-1].outputs

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 
-class Draws:
+class StepRng:
     """Uniform random numbers for the rows of one process's share of a batch.
 
     Every call of `uniform` draws for the whole batch and keeps the rows of the share, so the

@@ -60,10 +60,10 @@ class Pictures:
         split = find_split(dataset, data.protocol)(progress)
         return Pictures(dataset, split, load_detector(data.detector), settings, progress)
 
-    def gather(self, part_name: str, share: float = 1.0) -> TrainingFaces:
-        """Read the pictures of a part, or a share of them that the seed draws."""
+    def gather(self, part_name: str, fraction: float = 1.0) -> TrainingFaces:
+        """Read the pictures of a part, or a fraction of them that the seed draws."""
         chosen = part(self.dataset, self.split, part_name)
-        faces = self._read(chosen, self.detector, share, f"Reading {part_name}")
+        faces = self._read(chosen, self.detector, fraction, f"Reading {part_name}")
         listed = set(self.dataset.problems)
         absent = tuple(problem for problem in chosen.problems if problem not in listed)
         faces = replace(faces, problems=(*absent, *faces.problems))
@@ -107,12 +107,12 @@ class Pictures:
         self,
         chosen: Dataset,
         detector: FaceDetector,
-        share: float,
+        fraction: float,
         stage: str,
         held_out: Mapping[str, str] = MappingProxyType({}),
     ) -> TrainingFaces:
-        if share < 1:
-            count = max(1, round(share * len(chosen.samples)))
+        if fraction < 1:
+            count = max(1, round(fraction * len(chosen.samples)))
             chosen = sample(chosen, count, self.settings.seed)
         usable, beyond = _within(chosen, self.settings.model)
         if held_out:

@@ -29,7 +29,7 @@ from agebench.train.checkpoint import (
     require_fit,
     shared_settings,
 )
-from agebench.train.distributed import World, join_world
+from agebench.train.distributed import DistributedContext, joined_processes
 from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.face_cache import TrainingFaces, gather_faces
 from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
@@ -101,17 +101,17 @@ def train(
     """
     if tensorboard:
         tensorboard_writer()  # not found out after all pictures were read
-    with join_world(settings.device) as world:
-        rows = world.share(settings.batch)  # before pictures are read for nothing
-        footprint = check_footprint(settings, rows.stop - rows.start, world.device)
-        if footprint and world.leads:
+    with joined_processes(settings.device) as context:
+        rows = context.shard(settings.batch)  # before pictures are read for nothing
+        footprint = check_footprint(settings, rows.stop - rows.start, context.device)
+        if footprint and context.leads:
             say(footprint)
         with (
-            gone_if_empty(folder) if world.leads else contextlib.nullcontext(),
-            alone_in(folder) if world.leads else contextlib.nullcontext(),
+            gone_if_empty(folder) if context.leads else contextlib.nullcontext(),
+            alone_in(folder) if context.leads else contextlib.nullcontext(),
             enough_memory("lower batch, the sizes of views or data.longest_px"),
         ):
-            run = _Run(settings, folder, world, progress, say)
+            run = _Run(settings, folder, context, progress, say)
             return run.trained(watcher or Silent(), final_test=final_test, tensorboard=tensorboard)
 
 
@@ -121,15 +121,15 @@ class _Run:
 
     settings: TrainSettings
     folder: Path
-    world: World
+    context: DistributedContext
     progress: ProgressStep
     say: Callable[[str], None]
 
     def trained(self, watcher: Watcher, *, final_test: bool, tensorboard: bool) -> dict[str, Any]:
         """Train and evaluate; {} where this process does not lead."""
-        settings, folder, world = self.settings, self.folder, self.world
+        settings, folder, context = self.settings, self.folder, self.context
         resume = checkpoint_to_resume(folder, settings)
-        if resume is None and world.leads:
+        if resume is None and context.leads:
             require_free(folder, *settings.data.roots)
         earlier = {} if resume is None else evaluation_of(folder)
         start = self._start(resume)
@@ -150,20 +150,20 @@ class _Run:
             faces["train"],
             faces["val"],
             folder,
-            world,
+            context,
             about=about,
             watcher=watcher,
             resume=resume,
             start=None if start is None else start.weights,
             tensorboard=tensorboard,
         )
-        if world.leads:
+        if context.leads:
             if resume is None or not self._knows_its_pictures:
                 self._list_pictures(pictures, faces["train"], start)
             self._tell(trainer.state, write_left_out(folder, pictures.left_out(faces)))
             self._tell_of_chips(pictures)
         state = trainer.run()
-        if not world.leads:
+        if not context.leads:
             return {}
         parts = {"val": faces["val"]}
         if final_test:
@@ -175,7 +175,7 @@ class _Run:
             "ended": {"decision": state.decision, "reason": state.reason, "steps": state.step},
             "seconds": round(state.seconds, 1),
             "final_test": final_test,
-            "figures": evaluate_best(folder, parts, world),
+            "figures": evaluate_best(folder, parts, context),
         }
         _keep_test(result, earlier)
         write_whole(folder / EVALUATION_FILE, json.dumps(result, indent=1, allow_nan=False) + "\n")
@@ -211,7 +211,7 @@ class _Run:
         """Return what the run begins with, if not anew; checked before any picture is read."""
         if not self.settings.start:
             return None
-        if resume is not None and "started_from" not in resume.about and self.world.leads:
+        if resume is not None and "started_from" not in resume.about and self.context.leads:
             self.say(f"start={self.settings.start} is not used: the run has begun without it")
         if resume is not None and self._knows_its_pictures:
             return None
@@ -234,7 +234,7 @@ class _Run:
             about["started_from"] = resume.about["started_from"]
         if start is not None and resume is None:
             about["started_from"] = start.about(val.hashes)
-            if self.world.leads:
+            if self.context.leads:
                 self.say(sentence(about["started_from"]))
 
     @property
@@ -286,7 +286,7 @@ def enough_memory(what_to_do: str) -> Iterator[None]:
 
 
 def evaluate_best(
-    folder: Path, parts: Mapping[str, TrainingFaces], world: World
+    folder: Path, parts: Mapping[str, TrainingFaces], context: DistributedContext
 ) -> dict[str, dict[str, Any]]:
     """Return the harness's figures of the best checkpoint's averaged weights, per part."""
     try:
@@ -294,7 +294,7 @@ def evaluate_best(
     except WeightsError as error:
         raise best_is_unusable(error) from error
     spec = LOSSES[saved.settings.loss.name]
-    model = build_network(saved.settings.model, spec.head).to(world.device)
+    model = build_network(saved.settings.model, spec.head).to(context.device)
     require_fit(model.state_dict(), saved.averaged, "averaged weights")
     with weights_of(model, dict(saved.averaged)):
         return {

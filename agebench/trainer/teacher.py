@@ -123,7 +123,7 @@ def read_answers(path: Path) -> TeacherAnswers:
         head = json.loads(metadata["agebench"])
         what, youngest, oldest = str(head["what"]), int(head["youngest"]), int(head["oldest"])
         arrays = load_arrays(data)
-        prefixes, shares = arrays["hashes"], arrays["probabilities"]
+        prefixes, taught = arrays["hashes"], arrays["probabilities"]
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AgebenchError(
             f"{expected}, or is damaged ({type(error).__name__}): make it with "
@@ -131,17 +131,17 @@ def read_answers(path: Path) -> TeacherAnswers:
         ) from error
     bins = oldest - youngest + 1
     shapes = (len(prefixes), PREFIX_BYTES) == prefixes.shape and prefixes.dtype == np.uint8
-    if not shapes or shares.shape != (len(prefixes), bins) or shares.dtype != np.float16:
+    if not shapes or taught.shape != (len(prefixes), bins) or taught.dtype != np.float16:
         raise AgebenchError(
             f"{expected}: expected hashes and half-precision probabilities of {bins} ages, got "
-            f"{prefixes.shape} and {shares.shape} of {shares.dtype}"
+            f"{prefixes.shape} and {taught.shape} of {taught.dtype}"
         )
-    sums = shares.sum(axis=1, dtype=np.float64)
-    if not (np.all(shares >= 0) and np.all(np.abs(sums - 1) < SUM_TOLERANCE)):
+    sums = taught.sum(axis=1, dtype=np.float64)
+    if not (np.all(taught >= 0) and np.all(np.abs(sums - 1) < SUM_TOLERANCE)):
         raise AgebenchError(f"{expected}: a row is not a distribution that sums to 1")
     rows = {prefix.tobytes(): row for row, prefix in enumerate(prefixes)}
     digest = hashlib.sha256(data).hexdigest()
-    return TeacherAnswers(what, digest, youngest, oldest, shares, rows)
+    return TeacherAnswers(what, digest, youngest, oldest, taught, rows)
 
 
 def read_teacher(settings: TrainSettings) -> TeacherAnswers | None:

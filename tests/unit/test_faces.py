@@ -140,7 +140,7 @@ def test_training_sees_the_same_faces_and_lists_the_others(
 
     real = face_cache.cut_window
 
-    def breaks(image_bgr: Image, frame: FaceFrame, *rest: object) -> face_cache.WindowedFace:
+    def breaks(image_bgr: Image, frame: FaceFrame, *rest: object) -> face_cache.CachedFace:
         if frame.box_xyxy == SMALL:
             raise RuntimeError("too odd")
         return real(image_bgr, frame, *rest)  # type: ignore[arg-type]  # passed on as they come

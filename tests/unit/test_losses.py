@@ -335,15 +335,15 @@ def test_what_does_not_fit_is_refused() -> None:
         Targets(AGES, AGES, AGES, other=targets)
     with pytest.raises(ValueError, match="not mixed themselves"):
         targets.mixed(targets.mixed(targets, AGES * 0), AGES * 0)
-    with pytest.raises(ValueError, match="share of shape"):
+    with pytest.raises(ValueError, match="mixup_lambda of shape"):
         targets.mixed(targets, torch.tensor(0.5))
 
 
 def test_targets_move_with_all_they_hold() -> None:
     targets = Targets.exact(AGES).mixed(Targets.ranges(AGES, AGES), AGES * 0).to("meta")
-    assert targets.share is not None
+    assert targets.mixup_lambda is not None
     assert targets.other is not None
-    devices = (targets.ages.device, targets.share.device, targets.other.lows.device)
+    devices = (targets.ages.device, targets.mixup_lambda.device, targets.other.lows.device)
     assert {device.type for device in devices} == {"meta"}
 
 

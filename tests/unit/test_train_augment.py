@@ -21,7 +21,7 @@ from agebench.vision.opencv import cv2
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
 from agebench.train.augment import (  # noqa: E402 - only where torch is there
-    Plan,
+    AugmentPlan,
     add_noise,
     draw_plan,
     erase,
@@ -35,7 +35,7 @@ OFF = no_augmentation()
 LUMA = np.array([0.114, 0.587, 0.299])
 
 
-def _plan(settings: AugmentSettings, count: int = 400, seed: int = 0) -> Plan:
+def _plan(settings: AugmentSettings, count: int = 400, seed: int = 0) -> AugmentPlan:
     return draw_plan(settings, ("face", "mouth"), count, (seed,))
 
 
@@ -48,7 +48,7 @@ def _coloured(settings: AugmentSettings, pixels: Any) -> Any:
     return recolour(pixels, torch.from_numpy(_plan(settings, len(pixels)).colours))
 
 
-def _fields(plan: Plan) -> dict[str, Any]:
+def _fields(plan: AugmentPlan) -> dict[str, Any]:
     values = {field.name: getattr(plan, field.name) for field in dataclasses.fields(plan)}
     erased = values.pop("erased")
     return {**values, **erased}
@@ -77,7 +77,7 @@ def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
 
 def test_a_share_of_a_plan_is_its_rows() -> None:
     plan = _plan(AugmentSettings(), 20)
-    part = plan.share(slice(5, 12))
+    part = plan.shard(slice(5, 12))
     assert len(part) == 7
     assert list(part.erased) == ["face", "mouth"]
     for name, values in _fields(plan).items():

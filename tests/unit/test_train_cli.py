@@ -340,11 +340,11 @@ def test_torchrun_with_two_processes_gives_the_loss_curve_of_one(
 
 def test_a_batch_that_can_not_be_shared_is_refused() -> None:
     from agebench.errors import UsageError
-    from agebench.train.distributed import World
+    from agebench.train.distributed import DistributedContext
 
-    assert [World(rank, 4, torch.device("cpu")).share(8) for rank in (0, 3)] == [
+    assert [DistributedContext(rank, 4, torch.device("cpu")).shard(8) for rank in (0, 3)] == [
         slice(0, 2),
         slice(6, 8),
     ]
     with pytest.raises(UsageError, match="a batch of 8 can't be shared by 3"):
-        World(0, 3, torch.device("cpu")).share(8)
+        DistributedContext(0, 3, torch.device("cpu")).shard(8)

@@ -21,7 +21,7 @@ from agebench.train.layers import (  # noqa: E402
     DropPath,
     SqueezeExcitation,
 )
-from agebench.train.rng import Draws  # noqa: E402 - only where torch is there
+from agebench.train.rng import StepRng  # noqa: E402 - only where torch is there
 
 CHILD = """
 import sys
@@ -135,17 +135,17 @@ def test_batch_norm_of_one_process_is_pytorchs() -> None:
 def test_draws_do_not_depend_on_how_a_batch_is_shared(bounds: tuple[int, ...]) -> None:
     features, residual = torch.rand(8, 6) + 1, torch.rand(8, 3, 2, 2) + 1
 
-    def answers(draws: Draws, rows: slice) -> list[Any]:
-        dropout, path = Dropout(0.4, draws), DropPath(0.5, draws)
+    def answers(rng: StepRng, rows: slice) -> list[Any]:
+        dropout, path = Dropout(0.4, rng), DropPath(0.5, rng)
         return [dropout(features[rows]), path(residual[rows]), dropout(features[rows])]
 
-    draws = Draws()
-    draws.begin(7, 3, 8)
-    whole = answers(draws, slice(None))
+    rng = StepRng()
+    rng.begin(7, 3, 8)
+    whole = answers(rng, slice(None))
     parts = []
     for start, stop in itertools.pairwise(bounds):
-        draws.begin(7, 3, 8, start, stop)
-        parts.append(answers(draws, slice(start, stop)))
+        rng.begin(7, 3, 8, start, stop)
+        parts.append(answers(rng, slice(start, stop)))
     for place, expected in enumerate(whole):
         assert torch.equal(torch.cat([part[place] for part in parts]), expected)
     assert not torch.equal(whole[0], whole[2])  # drawn anew within a step
@@ -153,31 +153,31 @@ def test_draws_do_not_depend_on_how_a_batch_is_shared(bounds: tuple[int, ...]) -
 
 def test_draws_hang_on_seed_and_step_alone() -> None:
     def drawn(seed: int, step: int) -> list[float]:
-        draws = Draws()
-        draws.begin(seed, step, 4)
-        values: list[float] = draws.uniform(4, 2).flatten().tolist()
+        rng = StepRng()
+        rng.begin(seed, step, 4)
+        values: list[float] = rng.uniform(4, 2).flatten().tolist()
         return values
 
     assert drawn(1, 2) == drawn(1, 2)
     several = [tuple(drawn(seed, step)) for seed in range(4) for step in range(4)]
     assert len(set(several)) == 16
-    draws = Draws()
-    draws.begin(0, 0, 4)
+    rng = StepRng()
+    rng.begin(0, 0, 4)
     with pytest.raises(ValueError, match="expected 4 rows, got 3"):
-        draws.uniform(3)
+        rng.uniform(3)
 
 
 def test_dropout_and_drop_path_keep_the_mean_and_rest_in_evaluation() -> None:
-    draws = Draws()
-    draws.begin(0, 0, 4000)
+    rng = StepRng()
+    rng.begin(0, 0, 4000)
     ones = torch.ones(4000, 5)
-    dropped = Dropout(0.3, draws)(ones)
+    dropped = Dropout(0.3, rng)(ones)
     assert dropped.mean().item() == pytest.approx(1, abs=0.02)
     assert dropped.unique().tolist() == pytest.approx([0, 1 / 0.7])
-    rows = DropPath(0.3, draws)(ones[:, :, None, None])
+    rows = DropPath(0.3, rng)(ones[:, :, None, None])
     assert ((rows == 0).all(1) | (rows > 1).all(1)).all()
     assert rows.mean().item() == pytest.approx(1, abs=0.05)
-    for layer in (Dropout(0.3, Draws()), DropPath(0.3, Draws())):
+    for layer in (Dropout(0.3, StepRng()), DropPath(0.3, StepRng())):
         assert layer.eval()(ones) is ones  # not begun: a draw would raise
 
 

@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 
 from agebench.train import loop  # noqa: E402 - only where torch is there
 from agebench.train.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
-from agebench.train.distributed import World  # noqa: E402
+from agebench.train.distributed import DistributedContext  # noqa: E402
 from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
 from agebench.train.mixup import mixed  # noqa: E402
@@ -37,7 +37,7 @@ from agebench.train.settings import OptimSettings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
 from agebench.trainer.pictures import Pictures  # noqa: E402
 
-ALONE = World(0, 1, torch.device("cpu"))
+ALONE = DistributedContext(0, 1, torch.device("cpu"))
 EACH_STEP = "checkpoint_minutes=0"
 CALM = (
     "augment={rotation_deg=0, brightness=0, contrast=0, saturation=0, hue_deg=0, gray=0, "
@@ -384,7 +384,7 @@ def test_pictures_are_mixed_with_those_that_lack_the_same_views(
     views = trainer._batches.views(trainer._batches.gather(0, np.arange(8), slice(None)))
     assert mixed(views, 0.0, (0, 0, 0)) is views
     both = mixed(views, 1.0, (0, 0, 0))
-    other, share = both.targets.other, both.targets.share
+    other, share = both.targets.other, both.targets.mixup_lambda
     assert other is not None
     assert share is not None
     assert (share >= 0.5).all()
@@ -532,7 +532,7 @@ import torch.distributed as dist
 from agebench.train.loop import Trainer
 from agebench.trainer.pictures import Pictures
 from agebench.train.settings import read_settings
-from agebench.train.distributed import World, leave_world
+from agebench.train.distributed import DistributedContext, leave_processes
 
 rank, size, out, file, *overrides = sys.argv[1:]
 rank, size = int(rank), int(size)
@@ -547,7 +547,7 @@ present = train.places["mouth"].present.copy()
 present[np.arange(24) % 3 == 0] = False
 places = {**train.places, "mouth": replace(train.places["mouth"], present=present)}
 train = replace(train, places=places)
-trainer = Trainer(settings, train, val, None, World(rank, size, torch.device("cpu")))
+trainer = Trainer(settings, train, val, None, DistributedContext(rank, size, torch.device("cpu")))
 losses = []
 own = trainer._step
 def step(*given):
@@ -559,9 +559,9 @@ if rank == 0:
     maes = [record.val_mae for record in state.history]
     np.savez(out, losses=losses, maes=maes)
 if size > 1:
-    dist.barrier()  # as join_world has it: who leaves first cuts the others' connection
+    dist.barrier()  # as joined_processes has it: who leaves first cuts the others' connection
     del trainer, own, step, state
-    leave_world()
+    leave_processes()
     tasks = Path("/proc/self/task")
     names = [(task / "comm").read_text() for task in tasks.iterdir()] if tasks.is_dir() else []
     assert not [name for name in names if "gloo" in name], names

@@ -16,14 +16,14 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 from agebench.train.coral import CoralHead  # noqa: E402 - only where torch is there
 from agebench.train.model import SCALE, Colours, MultiCropResNet, withhold  # noqa: E402
 from agebench.train.model_settings import (  # noqa: E402
+    BackboneSettings,
     ModelSettings,
-    TrunkSettings,
     ViewSettings,
 )
-from agebench.train.resnet import Trunk  # noqa: E402
-from agebench.train.rng import Draws  # noqa: E402
+from agebench.train.resnet import Backbone  # noqa: E402
+from agebench.train.rng import StepRng  # noqa: E402
 
-TINY = TrunkSettings(depth=10, width=4)
+TINY = BackboneSettings(depth=10, width=4)
 FACES = 5
 
 
@@ -65,7 +65,7 @@ def test_any_views_give_a_row_of_bins_per_face(names: tuple[str, ...], fusion: A
     outputs = model(*_inputs(settings))
     assert outputs.final.shape == (FACES, 21)
     assert not outputs.auxiliary
-    model.draws.begin(0, 0, FACES)
+    model.rng.begin(0, 0, FACES)
     trained = model.train()(*_inputs(settings))
     shapes = {name: tuple(own.shape) for name, own in trained.auxiliary.items()}
     assert shapes == (dict.fromkeys(names, (FACES, 21)) if fusion == "late" else {})
@@ -76,7 +76,7 @@ def test_other_heads_and_no_heads_of_trunks() -> None:
     assert _model(settings, CoralHead).eval()(*_inputs(settings)).final.shape == (FACES, 20)
     without = _settings(auxiliary=False)
     model = _model(without)
-    model.draws.begin(0, 0, FACES)
+    model.rng.begin(0, 0, FACES)
     assert not model(*_inputs(without)).auxiliary
 
 
@@ -98,9 +98,9 @@ def test_other_heads_and_no_heads_of_trunks() -> None:
 @pytest.mark.parametrize("size", [32, 45])
 def test_variants_run_on_even_and_odd_sizes(changes: dict[str, Any], size: int) -> None:
     settings = replace(TINY, **changes)
-    draws = Draws()
-    trunk = Trunk(3, settings, draws)
-    draws.begin(0, 0, 2)
+    rng = StepRng()
+    trunk = Backbone(3, settings, rng)
+    rng.begin(0, 0, 2)
     pixels = torch.randn(2, 3, size, size, requires_grad=True)
     features = trunk(pixels)
     assert features.shape == (2, settings.features)
@@ -115,15 +115,15 @@ def test_variants_run_on_even_and_odd_sizes(changes: dict[str, Any], size: int) 
 )
 def test_sizes_are_the_published_ones(depth: Any, parameters: int) -> None:
     """ResNet-18, -34 and -50 without their last layer: 11.18, 21.28 and 23.51 million."""
-    settings = TrunkSettings(depth=depth, width=64, stem="classic", average_shortcut=False)
+    settings = BackboneSettings(depth=depth, width=64, stem="classic", average_shortcut=False)
     with torch.device("meta"):
-        trunk = Trunk(3, settings, Draws())
+        trunk = Backbone(3, settings, StepRng())
     assert sum(value.numel() for value in trunk.parameters()) == parameters
     assert trunk.features == settings.features == (2048 if depth == 50 else 512)
 
 
 def test_a_stage_halves_the_picture() -> None:
-    trunk = Trunk(3, TrunkSettings(depth=18, width=4), Draws()).eval()
+    trunk = Backbone(3, BackboneSettings(depth=18, width=4), StepRng()).eval()
     values = trunk.stem(torch.zeros(1, 3, 224, 224))
     assert values.shape == (1, 4, 56, 56)
     assert trunk.blocks(values).shape == (1, 32, 7, 7)
@@ -161,20 +161,20 @@ def test_what_stands_for_a_missing_view_is_learned() -> None:
     model = _model(settings)
     pixels, present = _inputs(settings)
     present["mouth"][1] = 0
-    model.draws.begin(0, 0, FACES)
+    model.rng.begin(0, 0, FACES)
     model(pixels, present).final.sum().backward()
     assert model.absent["mouth"].grad.abs().sum() > 0
     assert model.absent["face"].grad.abs().sum() == 0
 
 
 def test_withheld_views_always_leave_one() -> None:
-    draws = Draws()
+    rng = StepRng()
     count = 2000
     there = torch.from_numpy(np.random.default_rng(0).random((count, 3)) < 0.7).float()
     there[:, 0] = torch.where(there.sum(1) == 0, 1.0, there[:, 0])
     present = {name: there[:, i : i + 1] for i, name in enumerate(("a", "b", "c"))}
-    draws.begin(1, 2, count)
-    kept = torch.cat(list(withhold(present, 0.5, draws).values()), dim=1)
+    rng.begin(1, 2, count)
+    kept = torch.cat(list(withhold(present, 0.5, rng).values()), dim=1)
     assert (kept.sum(1) >= 1).all()
     assert ((there - kept) >= 0).all()  # nothing comes back that is missing
     only = there.sum(1) == 1
@@ -185,10 +185,10 @@ def test_withheld_views_always_leave_one() -> None:
 
 
 def test_withholding_nothing_draws_nothing() -> None:
-    draws = Draws()  # not begun: a draw would raise
+    rng = StepRng()  # not begun: a draw would raise
     present = {"a": torch.ones(4, 1), "b": torch.ones(4, 1)}
-    assert withhold(present, 0.0, draws)["b"] is present["b"]
-    assert withhold({"a": present["a"]}, 0.9, draws)["a"] is present["a"]
+    assert withhold(present, 0.0, rng)["b"] is present["b"]
+    assert withhold({"a": present["a"]}, 0.9, rng)["a"] is present["a"]
 
 
 def test_colours_are_those_of_opencv() -> None:
@@ -239,7 +239,7 @@ def test_a_name_that_modules_use_themselves_is_refused() -> None:
 
 
 def test_blocks_begin_as_the_identity() -> None:
-    trunk = Trunk(3, TINY, Draws()).eval()
+    trunk = Backbone(3, TINY, StepRng()).eval()
     block = trunk.blocks[0]
     values = torch.rand(2, 4, 8, 8)
     assert torch.equal(block(values), values)

@@ -273,10 +273,10 @@ def test_a_batch_that_can_not_be_shared_is_refused_before_pictures_are_read(
 ) -> None:
     from contextlib import nullcontext
 
-    from agebench.train.distributed import World
+    from agebench.train.distributed import DistributedContext
 
-    three = World(0, 3, torch.device("cpu"))
-    monkeypatch.setattr(training, "join_world", lambda _device: nullcontext(three))
+    three = DistributedContext(0, 3, torch.device("cpu"))
+    monkeypatch.setattr(training, "joined_processes", lambda _device: nullcontext(three))
     code, out, error = run()
     assert (code, out) == (2, "")
     assert "a batch of 8 can't be shared by 3 processes" in error

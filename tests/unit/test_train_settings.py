@@ -10,7 +10,7 @@ import pytest
 
 from agebench.errors import UsageError
 from agebench.train.augment_settings import AugmentSettings, FilterSettings, no_augmentation
-from agebench.train.model_settings import ModelSettings, TrunkSettings, ViewSettings
+from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
 from agebench.train.settings import TrainSettings, read_settings, settings_from
 from agebench.types import plain
 
@@ -42,7 +42,7 @@ def test_a_file_is_read_and_the_rest_is_filled_in(tmp_path: Path) -> None:
     assert settings.data.dataset == "csv"
     assert list(settings.model.views) == ["face"]
     assert settings.model.views["face"] == ViewSettings(
-        "chip", (48, 40), trunk=TrunkSettings(depth=10, width=8)
+        "chip", (48, 40), trunk=BackboneSettings(depth=10, width=8)
     )
     assert settings.augment == AugmentSettings(filters=FilterSettings(jpeg=0.25))
     assert settings.bootstrap.groups == (20.0, 40.5)

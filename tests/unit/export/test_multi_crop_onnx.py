@@ -21,14 +21,14 @@ from agebench.train.inference import mirror_partners  # noqa: E402
 from agebench.train.losses import LOSSES  # noqa: E402
 from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.model_settings import (  # noqa: E402
+    BackboneSettings,
     ModelSettings,
-    TrunkSettings,
     ViewSettings,
 )
 from agebench.types import Crops  # noqa: E402
 
-SMALL = TrunkSettings(depth=10, width=8)
-RICH = TrunkSettings(depth=14, width=8, stem="deep", squeeze_excitation=True, blur_pool=True)
+SMALL = BackboneSettings(depth=10, width=8)
+RICH = BackboneSettings(depth=14, width=8, stem="deep", squeeze_excitation=True, blur_pool=True)
 TWO = {
     "face": ViewSettings("face", (48, 48), trunk=SMALL),
     "eyes": ViewSettings("eyes", (16, 32), trunk=SMALL),
@@ -41,7 +41,7 @@ SETTINGS = {
         views={
             "face": ViewSettings("face", (53, 37), trunk=RICH, input="yuv"),
             "eyes": ViewSettings(
-                "eyes", (19, 45), trunk=TrunkSettings(depth=50, width=4), input="gray"
+                "eyes", (19, 45), trunk=BackboneSettings(depth=50, width=4), input="gray"
             ),
         },
         dense=16,
@@ -49,7 +49,9 @@ SETTINGS = {
     "plain shortcut": ModelSettings(
         views={
             "face": ViewSettings(
-                "face", (40, 40), trunk=TrunkSettings(width=4, average_shortcut=False, pool=False)
+                "face",
+                (40, 40),
+                trunk=BackboneSettings(width=4, average_shortcut=False, pool=False),
             )
         },
         dense=16,

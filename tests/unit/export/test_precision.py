@@ -23,10 +23,10 @@ def network() -> Candidate:
     from agebench.export.multi_crop import multi_crop_candidate
     from agebench.train.losses import LOSSES
     from agebench.train.model import MultiCropResNet
-    from agebench.train.model_settings import ModelSettings, TrunkSettings, ViewSettings
+    from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
 
     torch.manual_seed(0)
-    trunk = TrunkSettings(depth=10, width=16)
+    trunk = BackboneSettings(depth=10, width=16)
     views = {
         "face": ViewSettings("face", (32, 32), trunk=trunk),
         "eyes": ViewSettings("eyes", (16, 32), trunk=trunk),
