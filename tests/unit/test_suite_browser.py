@@ -19,6 +19,8 @@ async function look(page, window) {
   const table = page.querySelector("#board table"), form = page.querySelector(".filters");
   const looks = {...sideways(page), nameless: nameless(page), overlapping: overlapping(page),
     faint: faint(page, window)};
+  const wraps = (cell) => window.getComputedStyle(cell).whiteSpace === "normal";
+  looks.unwrapped = [...page.querySelectorAll("td.wrap")].filter((cell) => !wraps(cell)).length;
   const first = () => table.tBodies[0].rows[0].cells[0].textContent.trim();
   const before = first();
   const button = table.tHead.rows[0].cells[2].querySelector("button");
@@ -88,4 +90,5 @@ def test_it_is_good_at_every_width_and_can_be_sorted_and_filtered(
         assert one["sorted"] != one["before"]
         assert (one["named"], one["ranked"]) == (1, 10)
         assert (one["columns"], one["all"]) == (3, 5)
+        assert one["unwrapped"] == 0  # a reason is a sentence
         assert not one["hidden"]
