@@ -1,7 +1,9 @@
 # agebench in a container.
 #   docker build -t agebench .
 #   docker build -t agebench:gpu --build-arg EXTRA=gpu .     (needs the NVIDIA container toolkit to run)
-#   docker run --rm -v "$PWD:/work" agebench compare constant --dataset csv --root my.csv --out results
+#   docker run --rm --user "$(id -u):$(id -g)" -v "$PWD:/work" agebench \
+#       compare constant --dataset csv --root my.csv --out results
+# --user: the results are written by, and belong to, whoever typed it.
 FROM python:3.11-slim AS wheel
 WORKDIR /source
 COPY . .
@@ -22,7 +24,8 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     && agebench --version
 # Fetched model files and kept detections; give it a volume to keep them.
 ENV AGEBENCH_CACHE=/cache
-RUN useradd --create-home --uid 1000 agebench && mkdir /cache /work && chown agebench /cache /work
+RUN useradd --create-home --uid 1000 agebench \
+    && mkdir /cache /work && chown agebench /work && chmod 1777 /cache
 USER 1000
 WORKDIR /work
 VOLUME /cache

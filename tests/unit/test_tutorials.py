@@ -129,6 +129,15 @@ def test_the_action_types_what_it_was_given(tmp_path: Path) -> None:
     assert not (tmp_path / "pwned").exists()
 
 
+def test_a_container_may_write_where_it_is_told_to() -> None:
+    """The image's own user, 1000, is seldom the owner of the folder that is put in its /work."""
+    dockerfile = (ROOT / "Dockerfile").read_text(encoding="utf-8")
+    calls = re.findall(r"docker run [^\n]*", dockerfile + PAGE)
+    assert len(calls) == 2
+    assert all('--user "$(id -u):$(id -g)" -v "$PWD:/work"' in call for call in calls)
+    assert "chmod 1777 /cache" in dockerfile  # whoever it is keeps files there
+
+
 def test_the_dockerfile_has_nothing_to_be_linted() -> None:
     hadolint = shutil.which("hadolint")
     if hadolint is None:
