@@ -8,7 +8,7 @@ from torch import Tensor
 
 from agebench.errors import AgebenchError
 from agebench.train.losses import LOSSES
-from agebench.train.networks import build_network
+from agebench.train.networks import AgeNetwork, build_network
 from agebench.train.settings import TrainSettings
 from agebench.util.memory_limit import left_to_us
 
@@ -21,6 +21,17 @@ _COPIES_OF_WEIGHTS = 5
 _ROWS = 2
 
 
+def without_memory(
+    settings: TrainSettings, rows: int
+) -> tuple[AgeNetwork, dict[str, Tensor], dict[str, Tensor]]:
+    """Return the network, crops for it and which of them are there, all without any numbers."""
+    with torch.device("meta"):
+        model = build_network(settings.model, LOSSES[settings.loss.name].head).eval()
+        views = settings.model.views
+        pixels = {name: torch.empty(rows, 3, *view.size_hw) for name, view in views.items()}
+        return model, pixels, {name: torch.empty(rows, 1) for name in views}
+
+
 def step_bytes(settings: TrainSettings, rows: int) -> int:
     """Return about how many bytes a step takes at its largest; no memory is taken to find out.
 
@@ -31,11 +42,7 @@ def step_bytes(settings: TrainSettings, rows: int) -> int:
         settings: of the run.
         rows: pictures per step in one process.
     """
-    with torch.device("meta"):
-        model = build_network(settings.model, LOSSES[settings.loss.name].head).eval()
-        views = settings.model.views
-        pixels = {name: torch.empty(_ROWS, 3, *view.size_hw) for name, view in views.items()}
-        present = {name: torch.empty(_ROWS, 1) for name in views}
+    model, pixels, present = without_memory(settings, _ROWS)
     weights = sum(item.numel() * item.element_size() for item in model.parameters())
     own = {item.untyped_storage()._cdata for item in model.parameters()}
     kept: dict[int, Tensor] = {}

@@ -40,6 +40,7 @@ from agebench.train.progress import Silent, Watcher
 from agebench.train.run_state import RunState
 from agebench.train.settings import TrainSettings
 from agebench.trainer.curves import draw_curves
+from agebench.trainer.duration import duration
 from agebench.trainer.footprint import check_footprint
 from agebench.trainer.pictures import Pictures, require_faces, require_separate
 from agebench.trainer.preview import each_alone, preview
@@ -160,7 +161,7 @@ class _Run:
         if context.leads:
             if resume is None or not self._knows_its_pictures:
                 self._list_pictures(pictures, faces["train"], start)
-            self._tell(trainer.state, write_left_out(folder, pictures.left_out(faces)))
+            self._tell(trainer, write_left_out(folder, pictures.left_out(faces)))
             self._tell_of_chips(pictures)
         state = trainer.run()
         if not context.leads:
@@ -241,11 +242,16 @@ class _Run:
     def _knows_its_pictures(self) -> bool:
         return (self.folder / RUN_HASHES).is_file()
 
-    def _tell(self, state: RunState, left_out: str) -> None:
+    def _tell(self, trainer: Trainer, left_out: str) -> None:
+        state, rows = trainer.state, self.world.share(self.settings.batch)
         if left_out:
             self.say(left_out)
         if state.step:
             self.say(f"going on from step {state.step}, after {len(state.history)} rounds")
+        steps = trainer.total - state.step
+        told = duration(trainer.settings, rows.stop - rows.start, steps, self.world.device)
+        if told:
+            self.say(told)
 
     def _tell_of_chips(self, pictures: Pictures) -> None:
         """Say it where nobody vouches for what the detector takes the pictures for."""
