@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import math
 from array import array
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar, overload
+from typing import overload
 
 from agebench.types import Sample
-
-_Value = TypeVar("_Value", bound=Hashable)
 
 _NATIVE_PATH = type(Path())
 _NO_RANGE = (-1, -1)
@@ -35,7 +33,7 @@ class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash e
         self._names = _Texts()
         self._paths, self._landmarks = _Paths(), _Paths()
         self._ages, self._ranges, self._boxes = array("d"), array("h"), array("d")
-        self._people: _Codes[str | None] = _Codes()
+        self._people = _Codes()
         self._attributes = _Attributes()
         self._odd: dict[int, Sample] = {}
         for sample in samples:
@@ -153,28 +151,33 @@ class _Texts:
         return len(self._ends) - 1
 
 
-class _Codes(Generic[_Value]):
-    """Values of which many are equal, each kept once."""
+class _Codes:
+    """Texts of which many are equal, each kept once; None too.
+
+    No text stays as an object: those of a million, between what is freed while a set is listed,
+    would keep its memory from being given back.
+    """
 
     def __init__(self) -> None:
-        self._places: dict[_Value, int] = {}
-        self._values: list[_Value] = []
+        self._places: dict[str, int] = {}
+        self._texts = _Texts()
         self._codes = array("i")
 
-    def add(self, value: _Value) -> None:
-        if len(self._places) < len(self._values):
-            self._places = {known: place for place, known in enumerate(self._values)}
-        place = self._places.setdefault(value, len(self._values))
-        if place == len(self._values):
-            self._values.append(value)
+    def add(self, text: str | None) -> None:
+        if len(self._places) < len(self._texts):
+            self._places = {self._texts.at(place): place for place in range(len(self._texts))}
+        place = -1 if text is None else self._places.setdefault(text, len(self._texts))
+        if text is not None and place == len(self._texts):
+            self._texts.add(text)
         self._codes.append(place)
 
     def forget_places(self) -> None:
         """Take no memory for what only `add` needs."""
         self._places = {}
 
-    def at(self, row: int) -> _Value:
-        return self._values[self._codes[row]]
+    def at(self, row: int) -> str | None:
+        place = self._codes[row]
+        return None if place < 0 else self._texts.at(place)
 
     def __len__(self) -> int:
         return len(self._codes)
@@ -184,7 +187,7 @@ class _Paths:
     """Paths as a folder and the rest, which mostly is the sample's name."""
 
     def __init__(self) -> None:
-        self._folders: _Codes[str | None] = _Codes()
+        self._folders = _Codes()
         self._tails = _Texts()
 
     def add(self, path: Path | None, name: str) -> None:
@@ -208,24 +211,29 @@ class _Paths:
 
 
 class _Attributes:
-    """Of each sample its names of attributes, and their values."""
+    """Of each sample its names of attributes, one in front of the other, and their values."""
 
     def __init__(self) -> None:
-        self._names: _Codes[tuple[str, ...]] = _Codes()
-        self._values: _Codes[str] = _Codes()
+        self._names: list[tuple[str, ...]] = []
+        self._places: dict[tuple[str, ...], int] = {}
+        self._rows = array("i")
         self._starts = array("q")
-
-    def forget_places(self) -> None:
-        self._names.forget_places()
-        self._values.forget_places()
+        self._values = _Codes()
 
     def add(self, pairs: tuple[tuple[str, str], ...]) -> None:
+        names = tuple(name for name, _ in pairs)
+        place = self._places.setdefault(names, len(self._names))
+        if place == len(self._names):
+            self._names.append(names)
+        self._rows.append(place)
         self._starts.append(len(self._values))
-        self._names.add(tuple(name for name, _ in pairs))
         for _, value in pairs:
             self._values.add(value)
 
+    def forget_places(self) -> None:
+        self._values.forget_places()
+
     def at(self, row: int) -> Iterator[tuple[str, str]]:
         start = self._starts[row]
-        for step, name in enumerate(self._names.at(row)):
-            yield name, self._values.at(start + step)
+        for step, name in enumerate(self._names[self._rows[row]]):
+            yield name, self._values.at(start + step) or ""
