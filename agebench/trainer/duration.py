@@ -7,8 +7,8 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from agebench.trainer.footprint import without_memory
 from agebench.train.settings import TrainSettings
+from agebench.trainer.footprint import without_memory
 
 WORTH_SAYING_S = 3600.0
 """Seconds from which on a run's time is told."""

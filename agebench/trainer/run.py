@@ -37,7 +37,6 @@ from agebench.train.loop import BEST_FILE, Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
 from agebench.train.progress import Silent, Watcher
-from agebench.train.run_state import RunState
 from agebench.train.settings import TrainSettings
 from agebench.trainer.curves import draw_curves
 from agebench.trainer.duration import duration

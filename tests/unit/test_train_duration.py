@@ -9,11 +9,11 @@ import pytest
 pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 import torch
 
-from agebench.trainer import duration as module
-from agebench.trainer.duration import duration, product_speed, step_operations
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
 from agebench.train.settings import TrainSettings, read_settings, settings_from
+from agebench.trainer import duration as module
+from agebench.trainer.duration import duration, product_speed, step_operations
 
 HERE = torch.device("cpu")
 RECIPES = sorted((Path(__file__).parents[2] / "pretrained").glob("[cm]*.toml"))
