@@ -56,7 +56,7 @@ def user_path(text: str | Path) -> Path:
     """Return the path that a user wrote, with ``~`` resolved.
 
     Raises:
-        UsageError: it begins with ``~name`` and there is no such user, or it is no path at all.
+        UsageError: it begins with ``~name`` and there is no such user, or it is not a path at all.
     """
     try:
         return Path(text).expanduser()
@@ -66,7 +66,7 @@ def user_path(text: str | Path) -> Path:
             "that name"
         ) from error
     except ValueError as error:  # a null byte
-        raise UsageError(f"{str(text)!r} is no path: {error}") from error
+        raise UsageError(f"{str(text)!r} is not a path: {error}") from error
 
 
 def _one_of(kind: str, value: str | None, known: Iterable[str], text: str) -> None:

@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         return error.exit_code
     digest = hashlib.sha256(options.out.read_bytes()).hexdigest()
     print(f"{digest}  {options.out}")
-    print("These weights are random: the file is for tests and is no age estimator.")
+    print("These weights are random: the file is for tests and is not an age estimator.")
     return 0
 
 

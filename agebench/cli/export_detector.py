@@ -18,7 +18,7 @@ def darknet_of(text: str) -> DarknetFiles:
 
     Raises:
         UsageError: another detector, or an option that does not decide what is exported.
-        WeightsError: a file can't be had.
+        WeightsError: a file is not available.
     """
     reference = parse_reference(text)
     if reference.name != NAME:

@@ -36,7 +36,7 @@ class RuntimeState:
 
     Attributes:
         name: as a reference names it: "cv2dnn", "onnxruntime" or "torch".
-        version: of the library; "" if it can't be had.
+        version: of the library; "" if it is not available.
         reason: why the library can't be used; "" where it can.
         devices: by name the reason why it can't be used, "" where nothing speaks against it; only
             loading a model proves it.

@@ -87,7 +87,7 @@ def run(
 ) -> None:
     """Measure what a suite lacks, then write its page.
 
-    A model or a set that can't be had, and a cell that fails, are listed at the end, with exit
+    A model or a set that is not available, and a cell that fails, are listed at the end, with exit
     code 1; the others are measured, and the page is made.
     """
     from agebench.suite.leaderboard import make_leaderboard

@@ -48,7 +48,7 @@ def compare(
 
     Raises:
         UsageError: the call is wrong.
-        WeightsUnavailableError: a model file can't be had; nothing has run yet.
+        WeightsUnavailableError: a model file is not available; nothing has run yet.
         AgebenchError: any other failure, in a sentence.
 
     >>> from agebench import compare

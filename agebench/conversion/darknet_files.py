@@ -61,7 +61,7 @@ def parse_cfg(text: str) -> list[Section]:
     """Return the sections of a .cfg, the first of which is [net].
 
     Raises:
-        ModelError: it is no such file; names the line.
+        ModelError: it is not such a file; names the line.
     """
     sections: list[Section] = []
     values: dict[str, str] = {}
@@ -97,7 +97,7 @@ class WeightReader:
         except OSError as error:
             raise ModelError(f"{path}: can't be read: {error.strerror}") from error
         if size > MAX_WEIGHTS_BYTES or len(content) < 16:
-            raise ModelError(f"{path} has {size:,} bytes: it is no Darknet file of weights")
+            raise ModelError(f"{path} has {size:,} bytes: it is not a Darknet file of weights")
         major, minor = (int(value) for value in np.frombuffer(content, "<i4", 2))
         start = 20 if major * 10 + minor >= 2 else 16
         self._path = path

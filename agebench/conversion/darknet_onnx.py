@@ -149,7 +149,7 @@ def darknet_model(cfg: str, weights: Path, size_hw: tuple[int, int]) -> tuple[on
         network.layers.append(_LAYERS[section.kind](network, section))
     network.weights.finish()
     if not network.tables:
-        raise ModelError("the Darknet layout has no [yolo] section: it is no detector")
+        raise ModelError("the Darknet layout has no [yolo] section: it is not a detector")
     rows = sum(count for _, count in network.tables)
     graph.named("Concat", [name for name, _ in network.tables], ROWS, axis=1)
     return graph.model("darknet", {IMAGE: (3, *size_hw)}, {ROWS: (rows, 6)}), rows

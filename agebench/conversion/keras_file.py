@@ -73,7 +73,7 @@ def read_keras(path: Path, content: bytes) -> KerasFile:
         content: its bytes.
 
     Raises:
-        ModelError: it is no such file, or is damaged.
+        ModelError: it is not such a file, or is damaged.
         MissingDependencyError: h5py is not installed.
     """
     h5py = _import_h5py()

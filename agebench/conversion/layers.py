@@ -66,7 +66,7 @@ class Layers:
         """Add a convolution; `kernel` is (out, in / groups, height, width)."""
         weights = np.asarray(kernel, np.float32)
         channels, *size = self.shapes[value]
-        self._require(len(size) == 2, "a convolution of what is no picture")
+        self._require(len(size) == 2, "a convolution of what is not a picture")
         self._require(
             weights.ndim == 4 and weights.shape[1] * groups == channels,
             f"a kernel of shape {weights.shape} on {channels} channels",

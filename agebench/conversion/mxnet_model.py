@@ -31,7 +31,7 @@ def read_params(path: Path, content: bytes) -> dict[str, Array]:
     """Return the arrays of a ``.params`` file by name, without their "arg:" and "aux:".
 
     Raises:
-        ModelError: it is no whole file of dense float32 arrays.
+        ModelError: it is not a complete file of dense float32 arrays.
     """
     try:
         return _params(content)

@@ -164,8 +164,8 @@ def load(
         frontal: take ``fold_frontal_0_data.txt`` to ``fold_frontal_4_data.txt`` instead.
 
     Raises:
-        DatasetError: `root` is no folder, has no fold file or no usable picture, or a fold file
-            is no table of this form.
+        DatasetError: `root` is not a folder, has no fold file or no usable picture, or a fold file
+            is not a table of this form.
     """
     stem = "fold_frontal" if frontal else "fold"
     fold_files = {f"{stem}_{fold}_data.txt": str(fold) for fold in range(FOLDS)}

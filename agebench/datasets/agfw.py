@@ -38,7 +38,7 @@ def load(root: Path) -> SampleList:
     folder named ``male`` or ``female`` on the way gives the attribute "gender".
 
     Raises:
-        DatasetError: `root` is no folder or holds no usable picture.
+        DatasetError: `root` is not a folder or holds no usable picture.
     """
     return list_by_folder(
         SPEC,

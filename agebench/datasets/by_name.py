@@ -48,7 +48,7 @@ def load(
 
     Raises:
         UsageError: the pattern or an expression is not valid.
-        DatasetError: `root` is no folder or holds no usable picture.
+        DatasetError: `root` is not a folder or holds no usable picture.
     """
     if is_picture(pattern):
         pattern = pattern.rpartition(".")[0]

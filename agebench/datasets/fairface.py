@@ -111,7 +111,8 @@ def load(root: Path, part: Part = "all") -> SampleList:
         part: of which list.
 
     Raises:
-        DatasetError: `root` is no folder, has no list or no usable picture, or a list is no CSV
+        DatasetError: `root` is not a folder, has no list or no usable picture, or a list is not
+            a CSV file
             of this form.
     """
     holds = "fairface_label_train.csv, fairface_label_val.csv, train/ and val/"

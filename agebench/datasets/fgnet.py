@@ -39,7 +39,7 @@ def load(root: Path) -> SampleList:
     subject's three digits, `Sample.landmarks_path` the 68-point file where there is one.
 
     Raises:
-        DatasetError: `root` is no folder or holds no usable picture.
+        DatasetError: `root` is not a folder or holds no usable picture.
     """
     require_folder(root, SPEC.name, "images/ (001A02.JPG, ...) and points/")
     images = _folder(root, "images") or root

@@ -29,8 +29,8 @@ def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
         label_kind: how the ages came about; only the user can know.
 
     Raises:
-        DatasetError: `root` is no folder, holds no usable picture, or is IMDB-WIKI, whose folders
-            number its pictures.
+        DatasetError: `root` is not a folder, holds no usable picture, or is IMDB-WIKI, whose
+            folders number its pictures.
     """
     spec = replace(SPEC, label_kind=label_kind)
     return list_by_folder(spec, root, "one folder per age (007) or range of ages (20-29)")
@@ -87,8 +87,8 @@ def list_by_folder(
         attributes: from a picture's name, relative to `root`, to its attributes.
 
     Raises:
-        DatasetError: `root` is no folder, holds no usable picture, or is IMDB-WIKI, whose folders
-            number its pictures.
+        DatasetError: `root` is not a folder, holds no usable picture, or is IMDB-WIKI, whose
+            folders number its pictures.
     """
     require_folder(root, spec.name, holds)
     files, problems = list_files(root)

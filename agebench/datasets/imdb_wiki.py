@@ -97,7 +97,7 @@ def load(
             infinite), or a second one, of which nobody knows whose age it is.
 
     Raises:
-        DatasetError: `root` is no folder, holds no table or no usable picture.
+        DatasetError: `root` is not a folder, holds no table or no usable picture.
     """
     require_folder(root, SPEC.name, f"{TABLES[0]} or {TABLES[1]} and the folders 00 to 99")
     table = next((root / name for name in TABLES if (root / name).is_file()), None)
@@ -188,7 +188,7 @@ def _from_matlab(table: Path) -> Iterator[_Entry]:
             raise ValueError("its fields are of different lengths")
     except DatasetError:
         raise
-    except Exception as error:  # scipy's reader raises many kinds on what is no such file
+    except Exception as error:  # scipy's reader raises many kinds on what is not such a file
         raise DatasetError(
             f"{str(table)!r} is not the table of IMDB-WIKI: expected a Matlab file with the struct "
             f"{table.stem!r} and its fields {', '.join(_NEEDED)} ({type(error).__name__}: {error})"

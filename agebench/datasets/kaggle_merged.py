@@ -104,7 +104,7 @@ def load(root: Path, altered: bool = True) -> SampleList:
         altered: take the turned and mirrored copies too; measuring needs none of them.
 
     Raises:
-        DatasetError: `root` is no folder or holds no usable picture.
+        DatasetError: `root` is not a folder or holds no usable picture.
     """
     require_folder(root, SPEC.name, "combined_faces/ with names such as 8_163.jpg")
     files, problems = list_files(
@@ -134,7 +134,7 @@ class _CsvAges:
     used: set[str] = field(default_factory=set)
 
     def read(self, file: FoundFile) -> None:
-        """Note all rows of one file; one that is no such list is a problem as a whole."""
+        """Note all rows of one file; one that is not such a list is a problem as a whole."""
         try:
             _, rows = read_table(file.path, (("filename",), ("age",)))
             for row in rows:

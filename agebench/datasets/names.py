@@ -189,7 +189,7 @@ def parse_age_label(text: str) -> AgeLabel | Problem:
     if _DATE.fullmatch(trimmed):
         reason = "is a date: a spreadsheet may have changed a range of ages into it"
         return Problem(text, f"{shown(text)} {reason}")
-    reason = "is no age: expected years such as 7, or a range such as 20-29, (25, 32) or 60+"
+    reason = "is not an age: expected years such as 7, or a range such as 20-29, (25, 32) or 60+"
     return Problem(text, f"{shown(text)} {reason}")
 
 

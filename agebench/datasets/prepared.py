@@ -171,7 +171,7 @@ def load(root: Path, faces: Faces = "largest") -> PreparedSet:
         faces: "largest" gives one sample per picture, the face that its age is meant for.
 
     Raises:
-        DatasetError: `root` is no such folder, is not finished, or has no usable row.
+        DatasetError: `root` is not such a folder, is not finished, or has no usable row.
     """
     require_folder(root, "prepared", f"{MANIFEST_FILE}, as 'agebench prepare' writes it")
     views, spec = _settings(root / SETTINGS_FILE)

@@ -57,7 +57,7 @@ def is_video(file_name: str) -> bool:
 
 
 def why_passed_over(file_name: str) -> str:
-    """Say why a file that shows something is not used; "" for one that is no picture or video.
+    """Say why a file that shows something is not used; "" for one that is not a picture or video.
 
     >>> why_passed_over("IMG_1.CR2"), why_passed_over("notes.txt")
     ("a camera's raw file: save it as JPEG or PNG", '')

@@ -42,7 +42,7 @@ def load(root: Path, layout: Layout = "auto") -> SampleList:
     malformed name lacks one of them.
 
     Raises:
-        DatasetError: `root` is no folder or holds no usable picture.
+        DatasetError: `root` is not a folder or holds no usable picture.
     """
     require_folder(root, SPEC.name, "names such as 26_1_2_20170117175041574.jpg.chip.jpg")
     files, problems = list_files(root, lambda name: name.lower().endswith(_ENDINGS))

@@ -41,7 +41,7 @@ SCALE_STEP = 1.1
 TO_FRAME = BoxToFrame(0.003, -0.009, 1.138)
 """Medians of benchmarks/frames.py, of the cascade that comes with OpenCV."""
 
-SCORES = "its score orders faces and is no probability"
+SCORES = "its score orders faces and is not a probability"
 
 MIN_FACE_PX = 20
 """Smallest search window, in pixels of the shrunk picture; the cascade's own is 24."""
@@ -62,9 +62,9 @@ def _open(path: Path) -> Any:
     try:
         cascade = cv2.CascadeClassifier(str(path))
     except (cv2.error, SystemError) as error:  # OpenCV's XML parser throws through the binding
-        raise ModelError(f"{path}: is no cascade that OpenCV can read") from error
+        raise ModelError(f"{path}: is not a cascade that OpenCV can read") from error
     if cascade.empty():
-        raise ModelError(f"{path}: is no cascade that OpenCV can read")
+        raise ModelError(f"{path}: is not a cascade that OpenCV can read")
     return cascade
 
 
@@ -72,7 +72,7 @@ class Haar:
     """Upright frontal faces by a cascade of Haar features, boxes only.
 
     The score is w / (1 + w) of the cascade's last-stage sum w: it orders faces within this
-    detector, and is no probability.
+    detector, and is not a probability.
 
     Args:
         path: another cascade of OpenCV's XML format.
@@ -85,7 +85,7 @@ class Haar:
     Raises:
         UsageError: an option is out of range.
         WeightsError: the file of `path` can't be read.
-        ModelError: it is no cascade.
+        ModelError: it is not a cascade.
     """
 
     def __init__(

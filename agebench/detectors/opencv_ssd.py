@@ -90,7 +90,7 @@ class OpenCvSsd:
 
     Raises:
         UsageError: an option is out of range.
-        WeightsError: a model file can't be had or is not what it should be.
+        WeightsError: a model file is not available or is not what it should be.
         ModelError: it can't be loaded.
         DeviceError: the device can't be used.
     """
@@ -133,7 +133,7 @@ class OpenCvSsd:
         return self._spec
 
     def detect(self, image_bgr: Image, /) -> list[Face]:
-        """See `FaceDetector.detect`; a box whose centre lies outside of the picture is no face."""
+        """See `FaceDetector.detect`; a box whose centre is outside of the picture is not a face."""
         image = check_picture(image_bgr)
         found = self._look(image, self._pad) if self._pad != "auto" else self._look_again(image)
         height, width = image.shape[:2]

@@ -103,8 +103,8 @@ def darknet_files(version: str, path: Path | None) -> tuple[ResolvedWeights, Res
 
     Raises:
         UsageError: there is no layout beside the weights.
-        WeightsError: a file can't be had or is not what it should be.
-        ModelError: the layout is no text.
+        WeightsError: a file is not available or is not what it should be.
+        ModelError: the layout is not text.
     """
     stem = STEMS[version]
     own_layout = None if path is None else path.with_suffix(".cfg")
@@ -190,7 +190,7 @@ class YoloFace500k:
 
     Raises:
         UsageError: an option is out of range.
-        WeightsError: a model file can't be had or is not what it should be.
+        WeightsError: a model file is not available or is not what it should be.
         ModelError: it can't be loaded.
         DeviceError: the device can't be used.
     """

@@ -72,7 +72,7 @@ class YuNet:
 
     Raises:
         UsageError: an option is out of range.
-        WeightsError: the model file can't be had or is not what it should be.
+        WeightsError: the model file is not available or is not what it should be.
         ModelError: it can't be loaded.
     """
 

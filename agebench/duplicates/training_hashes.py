@@ -87,7 +87,7 @@ class TrainingHashes:
             near_copies: of others that are known to be near copies.
 
         Raises:
-            ValueError: one is no such hash.
+            ValueError: one is not such a hash.
         """
         near = frozenset(map(_prefix, near_copies))
         return TrainingHashes(what, frozenset(map(_prefix, sha256)), near_copies=near)
@@ -99,7 +99,7 @@ class TrainingHashes:
         """Tell whether the picture with this hash (64 hex digits) is in the set.
 
         Raises:
-            ValueError: `sha256` is no such hash.
+            ValueError: `sha256` is not such a hash.
         """
         return _prefix(sha256) in self.prefixes
 
@@ -107,7 +107,7 @@ class TrainingHashes:
         """Tell whether the picture with this hash (64 hex digits) is a near copy that is known.
 
         Raises:
-            ValueError: `sha256` is no such hash.
+            ValueError: `sha256` is not such a hash.
         """
         return _prefix(sha256) in self.near_copies
 
@@ -173,7 +173,7 @@ def read_training_hashes(path: str | Path) -> TrainingHashes:
 
 def _read(file: Path) -> tuple[TrainingHashes, str]:
     """Return the pictures, and the sha256 of the model that they are of, or ""."""
-    expected = f"{str(file)!r} is no whole file of training hashes"
+    expected = f"{str(file)!r} is not a complete file of training hashes"
     data = read_whole(file, "training hashes", LARGEST_BYTES)
     if not data.startswith(MAGIC):
         raise AgebenchError(f"{expected}: it does not begin with {MAGIC.decode().strip()!r}")

@@ -27,7 +27,7 @@ def parse_range(text: str) -> Pair:
     FairFace's does; `age_bins` settles that.
 
     Raises:
-        ValueError: it is no range; says what was expected.
+        ValueError: it is not a range; says what was expected.
 
     >>> parse_range("(25, 32)"), parse_range("70+"), parse_range("more than 70"), parse_range("<3")
     ((25, 32), (70, None), (71, None), (0, 2))

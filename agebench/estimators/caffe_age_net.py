@@ -172,7 +172,7 @@ class CaffeAgeNet:
         UsageError: an option that is none of the known ones, or a table that does not fit.
         WeightsUnavailableError: a published file is nowhere to be had.
         WeightsError: a file given by its path is missing, or no model.
-        ModelError: the file is no caffemodel of this layout, or no mean image.
+        ModelError: the file is not a caffemodel of this layout, or not a mean image.
     """
 
     def __init__(  # noqa: PLR0913, PLR0917 - each option of the command line is a parameter
@@ -260,7 +260,7 @@ class CaffeAgeNet:
             self._shares(blank(self._settings.view))
         except ModelError as error:
             raise ModelError(
-                f"{path} is no caffemodel of the age network's layout (conv1 to fc8, "
+                f"{path} is not a caffemodel of the age network's layout (conv1 to fc8, "
                 f"{len(ADIENCE_CLASSES)} classes): {why_not(path, error, len(ADIENCE_CLASSES))}"
             ) from error
 

@@ -51,7 +51,7 @@ class CaffeAgeNetUtkface:
     Raises:
         WeightsUnavailableError: the bundled file is missing from the installation.
         WeightsError: a file given by its path is missing, or no model.
-        ModelError: the file is no caffemodel of this layout.
+        ModelError: the file is not a caffemodel of this layout.
         DeviceError: the runtime is there but not with that device.
     """
 
@@ -118,6 +118,6 @@ class CaffeAgeNetUtkface:
             self._shares(blank(VIEW))
         except ModelError as error:
             raise ModelError(
-                f"{self._path} is no caffemodel of the age network's layout (conv1 to fc8, "
+                f"{self._path} is not a caffemodel of the age network's layout (conv1 to fc8, "
                 f"{len(BINS)} ages): {why_not(self._path, error, len(BINS))}"
             ) from error

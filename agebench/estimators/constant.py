@@ -30,7 +30,7 @@ class Constant:
             Never the median of what is scored, which would know the answers.
 
     Raises:
-        UsageError: both are given, or `years` is no age.
+        UsageError: both are given, or `years` is not an age.
         DatasetError: the CSV can't be read, has no column ``age``, no rows, or a wrong age.
 
     >>> Constant(years=40).spec.settings["years"]

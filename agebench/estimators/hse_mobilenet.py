@@ -49,8 +49,8 @@ class HseMobileNet:
     Raises:
         UsageError: an unknown rule, or a runtime that can't read TensorFlow files.
         WeightsUnavailableError: the published file is nowhere to be had.
-        WeightsError: there is no file at `path`, or it is no model.
-        ModelError: `path` is no such network.
+        WeightsError: there is no file at `path`, or it is not a model.
+        ModelError: `path` is not such a network.
     """
 
     def __init__(
@@ -124,6 +124,6 @@ class HseMobileNet:
             self._shares(blank(VIEW))
         except ModelError as error:
             raise ModelError(
-                f"{path} is no network of hse-mobilenet's layout (224x224 in, {OUTPUT!r} over "
+                f"{path} is not a network of hse-mobilenet's layout (224x224 in, {OUTPUT!r} over "
                 f"100 ages out): {error}"
             ) from error

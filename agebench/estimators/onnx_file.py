@@ -24,7 +24,7 @@ class OnnxFile:
     Raises:
         UsageError: no path.
         WeightsError: the file is missing, unreadable or too large.
-        ModelError: it is no file of ``agebench export-onnx``, contradicts its metadata, or can't
+        ModelError: it is not a file of ``agebench export-onnx``, contradicts its metadata, or can't
             be loaded.
         DeviceError: the runtime is there but not with that device.
     """

@@ -12,7 +12,7 @@ from agebench.util.regular_files import open_regular
 from agebench.util.typed_tables import read_table
 
 MAX_FILE_BYTES = 64 * 1024
-"""A longer file is no spec."""
+"""A longer file is not a spec."""
 
 MAX_LINE_DOTS = 200
 """More dots in a line are refused: the time to read ``a.a.a...=1`` grows with their square."""
@@ -26,7 +26,7 @@ def read_toml(path: Path, table: type[_Table]) -> _Table:
     Field types may be str, bool, int, float, Literal, tuple, a dataclass, or one of these or None.
 
     Raises:
-        UsageError: the file can't be read, is no TOML, or does not fit; names file and key.
+        UsageError: the file can't be read, is not valid TOML, or does not fit; names file and key.
     """
     try:
         if not path.is_file():

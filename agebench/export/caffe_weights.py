@@ -103,8 +103,8 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
         tensors = library.load(content)
     except Exception as error:  # the library raises its own, ValueError and KeyError
         raise ModelError(
-            f"{path} is no whole safetensors file ({type(error).__name__}: {error}): pickled files "
-            "are never read, save with safetensors.torch.save_file"
+            f"{path} is not a complete safetensors file ({type(error).__name__}: {error}): pickled "
+            "files are never read, save with safetensors.torch.save_file"
         ) from error
     # A checkpoint of `agebench train` holds the last weights too, and the optimiser's.
     averaged = {name: value for name, value in tensors.items() if name.startswith("averaged/")}
@@ -207,7 +207,7 @@ def to_safetensors(source: Path, out: Path) -> Converted:
 
     Raises:
         WeightsError: the file is missing, unreadable, too large, or an HTML page or a stub.
-        ModelError: it is no caffemodel of this layout.
+        ModelError: it is not a caffemodel of this layout.
         AgebenchError: the file can't be written.
     """
     check_target(out)

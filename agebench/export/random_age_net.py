@@ -1,7 +1,7 @@
 """Random files in the layout of the published age network.
 
-They let every byte of the path be exercised where the published weights can't be had, and are no
-age estimators: what they answer means nothing.
+They let every byte of the path be exercised where the published weights are not available, and
+are not age estimators: what they answer means nothing.
 """
 
 from __future__ import annotations

@@ -257,8 +257,8 @@ def usual_file() -> Path | None:
 def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]:
     """Open the file that is used where the user says nothing of it; None where there is none.
 
-    A cache that can't be had, or that fails later, costs time and does not end the run: `tell` gets
-    a sentence then.
+    A cache that is not available, or that fails later, costs time and does not end the run: `tell`
+    gets a sentence then.
     """
     file = usual_file()
     kept = None

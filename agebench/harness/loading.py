@@ -87,8 +87,8 @@ def load_contenders(
 
     Raises:
         UsageError: one was given twice, or asks for a region that does not exist.
-        WeightsUnavailableError: a model file can't be had and `skip_unavailable` is off, or none
-            of the estimators could be loaded.
+        WeightsUnavailableError: a model file is not available and `skip_unavailable` is off, or
+            none of the estimators could be loaded.
     """
     contenders = [load_contender(item, skip_unavailable=skip_unavailable) for item in estimators]
     names = [contender.name for contender in contenders]
@@ -108,7 +108,7 @@ def load_contender(item: str | Estimator | Contender, *, skip_unavailable: bool)
 
     Raises:
         UsageError: it asks for a region that does not exist.
-        WeightsUnavailableError: a model file can't be had and `skip_unavailable` is off.
+        WeightsUnavailableError: a model file is not available and `skip_unavailable` is off.
     """
     if isinstance(item, Contender):
         return _checked(item)

@@ -29,7 +29,7 @@ class CompareSettings:
         threads: threads that OpenCV and ONNX Runtime may use; None for one per processor.
         latency_images: scored pictures that are timed, at batch 1; 0 leaves the timing out.
         max_pixels: larger pictures are refused.
-        skip_unavailable: go on without the estimators whose model files can't be had.
+        skip_unavailable: go on without the estimators whose model files are not available.
 
     Raises:
         UsageError: a number is out of range, `limit` and `sample` are both given, or `part` is

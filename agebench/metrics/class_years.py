@@ -159,11 +159,11 @@ def read_class_years(path: str | Path) -> tuple[ClassYears, str]:
     """Read a table, and the sha256 of its file.
 
     Raises:
-        AgebenchError: there is no such file, or it is no such table.
+        AgebenchError: there is no such file, or it is not such a table.
         UsageError: it was fitted on a part that results are measured on.
     """
     file = Path(path)
-    expected = f"{str(file)!r} is no table of years (make one with 'agebench fit-years')"
+    expected = f"{str(file)!r} is not a table of years (make one with 'agebench fit-years')"
     data = read_whole(file, "a table of years", LARGEST_BYTES)
     try:
         table = _parse(json.loads(data))

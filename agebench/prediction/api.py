@@ -38,8 +38,8 @@ def predict(
 
     Raises:
         ImageError: the picture can't be read.
-        UsageError: an unknown name or option, or something that is no picture.
-        AgebenchError: a model file can't be had, or the detector failed.
+        UsageError: an unknown name or option, or something that is not a picture.
+        AgebenchError: a model file is not available, or the detector failed.
 
     >>> import numpy as np
     >>> black = np.zeros((64, 64, 3), np.uint8)

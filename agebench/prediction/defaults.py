@@ -35,7 +35,7 @@ def best_detector() -> tuple[str, FaceDetector, str]:
     try:
         return name, load_detector(name), _sentence(name, passed_over)
     except AgebenchError as error:
-        raise AgebenchError(f"no face detector can be had: {error}") from error
+        raise AgebenchError(f"no face detector is available: {error}") from error
 
 
 def _sentence(name: str, passed_over: list[str]) -> str:

@@ -65,7 +65,7 @@ class DrawPlaces:
         named_as_file = is_picture(self._out.name) or is_video(self._out.name)
         if not self._out.is_dir() and (named_as_file or self._out.exists()):
             raise UsageError(
-                f"--draw {self._out} is no folder: several pictures or videos need one"
+                f"--draw {self._out} is not a folder: several pictures or videos need one"
             )
         out = self._out.resolve()
         below = any(out.is_relative_to(root.resolve()) for root in roots)

@@ -63,7 +63,7 @@ class AgePredictor:
 
     Raises:
         UsageError: an unknown name or option, or the same estimator twice.
-        WeightsUnavailableError: a model file can't be had.
+        WeightsUnavailableError: a model file is not available.
 
     >>> import numpy as np
     >>> predictor = AgePredictor("constant years=30", detector="haar")
@@ -119,7 +119,7 @@ class AgePredictor:
         `reason` says why.
 
         Raises:
-            UsageError: a single picture instead of a list, or something that is no picture.
+            UsageError: a single picture instead of a list, or something that is not a picture.
         """
         single = cast("object", pictures)
         if isinstance(single, (str, bytes, Path, np.ndarray)) or not isinstance(single, Iterable):
@@ -143,7 +143,7 @@ class AgePredictor:
             keep: is handed the decoded picture, for drawing.
 
         Raises:
-            UsageError: it is no picture at all (see `inputs.to_image`).
+            UsageError: it is not a picture at all (see `inputs.to_image`).
         """
         if name is None:
             name = str(picture) if isinstance(picture, (str, Path)) else ""

@@ -26,7 +26,7 @@ TRIED_AGAIN = frozenset({"unreadable", "crashed"})
 """With these a picture is examined anew when a run goes on: it may have been mended meanwhile."""
 
 LEFT_OUT = "left out"
-"""What is counted for whatever was no picture file when the folders were listed."""
+"""What is counted for whatever was not a picture file when the folders were listed."""
 
 KEPT_PROBLEMS = 20
 """So many are kept with their reasons; all are counted, and in the JSON."""

@@ -93,8 +93,8 @@ class PredictBatch:
             batch: columns by name, all of one length.
 
         Raises:
-            UsageError: a column is missing, or what it holds is no picture.
-            AgebenchError: a model file can't be had.
+            UsageError: a column is missing, or what it holds is not a picture.
+            AgebenchError: a model file is not available.
         """
         for name in (self.picture, *self.keep):
             if name not in batch:

@@ -135,7 +135,7 @@ def refuse_foreign(out: Path) -> None:
     """Refuse a folder that holds something which no run of `prepare` began.
 
     Raises:
-        UsageError: it does, or it is no folder.
+        UsageError: it does, or it is not a folder.
     """
     try:
         entries = sorted(entry.name for entry in out.iterdir()) if out.exists() else []

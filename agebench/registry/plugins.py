@@ -33,7 +33,7 @@ DETECTORS = "agebench.detectors"
 DATASETS = "agebench.datasets"
 
 FILELESS_DETECTOR = "haar"
-"""What is named to those whose detector's file can't be had."""
+"""What is named to those whose detector's file is not available."""
 
 _NAMED_BY_REFERENCE = ("path", "runtime", "device")
 """Parameters that an estimator's or detector's reference gives; a data set's are all options."""
@@ -280,7 +280,7 @@ def load_estimator(reference: str | Reference, /, **options: Any) -> Estimator:
 
     Raises:
         UsageError: unknown name or option.
-        WeightsUnavailableError: its model file can't be had.
+        WeightsUnavailableError: its model file is not available.
         DeviceError: the runtime or device that was asked for can't be used.
     """
     estimator: Estimator = _load(ESTIMATORS, reference, options)

@@ -38,7 +38,7 @@ class AgeFile:
 
     Raises:
         WeightsError: the file is missing, unreadable or too large.
-        ModelError: it is no such file, contradicts its metadata, or can't be loaded.
+        ModelError: it is not such a file, contradicts its metadata, or can't be loaded.
         DeviceError: the device can't be used.
         UsageError: the file holds 8-bit numbers and is to run under cv2.dnn.
     """

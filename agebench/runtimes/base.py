@@ -209,7 +209,7 @@ def text_names(source: ModelSource, names: Callable[[], Iterable[str]]) -> list[
     """Return names that a library reads in a model's files.
 
     Raises:
-        ModelError: one is no UTF-8, which the libraries find out only when they are asked.
+        ModelError: one is not valid UTF-8, which the libraries find out only when they are asked.
     """
     try:
         return list(names())
@@ -234,5 +234,5 @@ def said(error: BaseException) -> str:
 
 
 def refuse_device(runtime: str, device: str, reason: str) -> DeviceError:
-    """Return the error that says why a device can't be had."""
+    """Return the error that says why a device is not available."""
     return DeviceError(f"{runtime} can't use {device!r} here: {reason}; ask for '@{runtime}:cpu'")

@@ -102,7 +102,7 @@ def read_caffemodel(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> 
 
     Raises:
         WeightsError: the file is missing, unreadable, too large, or an HTML page or a stub.
-        ModelError: it is no Caffe model, or damaged.
+        ModelError: it is not a Caffe model, or damaged.
     """
     path = Path(path)
     content = _read(path, max_bytes)
@@ -161,7 +161,7 @@ def read_mean(path: str | Path) -> Blob:
 
     Raises:
         WeightsError: the file is missing, unreadable, too large, or an HTML page or a stub.
-        ModelError: it is no mean image of that shape.
+        ModelError: it is not a mean image of that shape.
     """
     path = Path(path)
     # In double precision, with gradients, it would be four times the size; nothing is larger.
@@ -230,7 +230,8 @@ def _not_caffe(path: Path, content: bytes, reason: str) -> WeightsError | ModelE
         return WeightsError(f"{path} is an HTML page, expected a Caffe file: {again}")
     if start.startswith(b"version https://git-lfs"):
         return WeightsError(f"{path} is a Git LFS pointer, expected a Caffe file: {again}")
-    return ModelError(f"{path} ({len(content):,} bytes) is no whole Caffe file, {reason}: {again}")
+    size = f"{len(content):,} bytes"
+    return ModelError(f"{path} ({size}) is not a complete Caffe file, {reason}: {again}")
 
 
 def _text(value: bytes, path: Path) -> str:

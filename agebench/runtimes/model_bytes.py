@@ -69,7 +69,7 @@ def _read(path: Path) -> bytes:
 
 
 def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
-    """Refuse what is no model of its kind at all: a page, a pointer, a file that is cut off.
+    """Refuse what is not a model of its kind at all: a page, a pointer, a file that is cut off.
 
     Raises:
         ModelError: it is one of these; says which.

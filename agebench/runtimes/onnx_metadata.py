@@ -253,7 +253,7 @@ def _parse(text: str, where: str, spec: type[_Spec]) -> _Spec:
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise ModelError(f"{where}: its metadata is no JSON: {error}") from error
+        raise ModelError(f"{where}: its metadata is not valid JSON: {error}") from error
     if not isinstance(values, dict):
         raise ModelError(f"{where}: its metadata must be a JSON object, got {text!r:.60}")
     try:

@@ -54,8 +54,9 @@ def read_age_file(path: Path) -> CheckedModel[FileSpec]:
 
     Raises:
         WeightsError: the file is missing, unreadable or too large.
-        ModelError: it is no whole ONNX file, has no metadata of ours, contradicts it, or holds
-            what is not run from a file: numbers in other files, control flow, foreign operators.
+        ModelError: it is not a complete ONNX file, has no metadata of ours, contradicts it, or
+            holds what is not run from a file: numbers in other files, control flow, foreign
+            operators.
     """
     model, sha256 = read_onnx(path)
     spec = from_properties(properties_of(model), str(path), FileSpec)
@@ -68,15 +69,15 @@ def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelPr
 
     Raises:
         WeightsError: the file is missing, unreadable or too large.
-        ModelError: it is no whole ONNX file, or holds what is refused.
+        ModelError: it is not a complete ONNX file, or holds what is refused.
     """
     content = _read(path, max_bytes)
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
         raise ModelError(
-            f"{path} ({len(content):,} bytes) is no whole ONNX file: it is truncated or something "
-            "else; compare its size and sha256 with those of where it is from"
+            f"{path} ({len(content):,} bytes) is not a complete ONNX file: it is truncated or "
+            "something else; compare its size and sha256 with those of where it is from"
         ) from error
     if not model.graph.node:
         raise ModelError(f"{path} ({len(content):,} bytes) holds no ONNX graph: is it truncated?")

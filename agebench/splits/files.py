@@ -116,7 +116,7 @@ def _from_json(file: Path) -> Split:
     pictures = content.pop("pictures", None)
     if content.pop("format", None) != FORMAT or not isinstance(pictures, list):
         raise DatasetError(
-            f"{str(file)!r} is no split file: expected a JSON object with the format {FORMAT!r} "
+            f"{str(file)!r} is not a split file: expected a JSON object with the format {FORMAT!r} "
             "and a list of pictures"
         )
     rows = [
@@ -142,7 +142,8 @@ def _own(file: Path, head: dict[str, Any], rows: list[list[Any]]) -> Split:
         split = _make(head, rows)
     except (TypeError, ValueError) as error:
         raise DatasetError(
-            f"{str(file)!r} is no split file of version {FORMAT_VERSION}: {error}; write it again"
+            f"{str(file)!r} is not a split file of version {FORMAT_VERSION}: {error}; write it "
+            "again"
         ) from error
     if split.fingerprint != head.get("fingerprint"):
         raise DatasetError(

@@ -76,7 +76,7 @@ def read_list(protocol: str, files: list[Path]) -> Split:
     try:
         return Split(f"list {protocol}", parts, parameters={"list": protocol})
     except ValueError as error:
-        raise DatasetError(f"{str(files[0])!r} is no list of parts: {error}") from error
+        raise DatasetError(f"{str(files[0])!r} is not a list of parts: {error}") from error
 
 
 def _entries(file: Path) -> Iterator[tuple[int, str, str]]:
@@ -130,7 +130,7 @@ def read_text(file: Path) -> str:
     """Return a file's text.
 
     Raises:
-        DatasetError: it can't be read or is no text in UTF-8.
+        DatasetError: it can't be read or is not text in UTF-8.
     """
     try:
         text = read_regular(file).decode("utf-8-sig")
@@ -139,5 +139,5 @@ def read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         raise DatasetError(f"{str(file)!r} must be a list of names in UTF-8: save it so") from error
     if "\0" in text:
-        raise DatasetError(f"{str(file)!r} holds zero bytes, so it is no list of names")
+        raise DatasetError(f"{str(file)!r} holds zero bytes, so it is not a list of names")
     return text

@@ -59,7 +59,7 @@ def cells_elsewhere(
         cell: which.
         outs: the folders.
         weights: `weights_of` the model here; results of others are not of this model.  None where
-            it can't be had: all are taken.
+            it is not available: all are taken.
 
     Raises:
         AgebenchError: as `kept_cell`.

@@ -126,7 +126,7 @@ def make_leaderboard(
 
 
 def _problems(report: SuiteReport, plan: SuitePlan) -> Iterator[str]:
-    """Yield each model that can't be had, each set, and each cell that failed, once."""
+    """Yield each model that is not available, each set, and each cell that failed, once."""
     failures = report.failures
     seen: set[str] = set()
     for item in failures:

@@ -31,7 +31,7 @@ _Loaded = TypeVar("_Loaded")
 
 
 class NotThereError(AgebenchError):
-    """A model or set of the suite can't be had: its cells stay empty, the others go on."""
+    """A model or set of the suite is not available: its cells stay empty, the others go on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class Pictures:
 
 @dataclass(slots=True)
 class Loader:
-    """Loads what cells need, and remembers it, or why it can't be had.
+    """Loads what cells need, and remembers it, or why it is not available.
 
     Args:
         out: the suite's folder, where splits are kept.
@@ -75,7 +75,7 @@ class Loader:
         return _once(self._models, planned.name, lambda: _load_model(planned))
 
     def weights(self, planned: PlannedContender) -> frozenset[str] | None:
-        """Return the hashes of a model's files; None where it can't be had."""
+        """Return the hashes of a model's files; None where it is not available."""
         try:
             estimator = self.model(planned).estimator
         except NotThereError:
@@ -98,11 +98,11 @@ class Loader:
         """Return how many pictures a cell has, and the hash of what decides its figures.
 
         Raises:
-            NotThereError: its model, its set or its detector can't be had.
+            NotThereError: its model, its set or its detector is not available.
         """
         model = self.model(cell.contender)
         if model.estimator is None:
-            raise NotThereError("the model can't be had")
+            raise NotThereError("the model is not available")
         size, data = self.size_and_data(cell.pictures, cell.settings)
         detector = self.detector(cell.pictures, model)
         return size, cell_key(cell, described(model.estimator), detector, data)

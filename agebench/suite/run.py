@@ -41,7 +41,7 @@ class CellReport:
         folder: of its result; None without one.
         pictures: how many it has; 0 where that is not known.
         seconds: that it took in this run.
-        weights: hashes of the model's files here; None where it can't be had.
+        weights: hashes of the model's files here; None where it is not available.
     """
 
     cell: Cell
@@ -75,7 +75,7 @@ class SuiteReport:
 
     @property
     def failures(self) -> list[CellReport]:
-        """Cells that failed, or whose model or set can't be had."""
+        """Cells that failed, or whose model or set is not available."""
         return [item for item in self.cells if item.state in ("broken", "not there")]
 
 
@@ -150,7 +150,7 @@ def run_suite(
 ) -> SuiteReport:
     """Measure the cells that have no result yet.
 
-    A model or a set that can't be had, and a cell that fails, are reported; the others go on.
+    A model or a set that is not available, and a cell that fails, are reported; the others go on.
 
     Args:
         plan: what there is to be measured.

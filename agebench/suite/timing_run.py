@@ -64,7 +64,7 @@ class _OnAnyFaces:
 def time_models(plan: SuitePlan, loader: Loader, progress: ProgressStep) -> Path:
     """Time the models in turns, all on the same faces; return where the result lies.
 
-    Left out are models that can't be had, and answers from outside.
+    Left out are models that are not available, and answers from outside.
 
     Raises:
         UsageError: no model is left.

@@ -122,11 +122,13 @@ def shared_settings(settings: TrainSettings) -> dict[str, Any]:
 
 def _header(data: bytes, path: Path) -> dict[str, Any]:
     """Return the metadata of a safetensors file."""
-    expected = f"{path} is no checkpoint of agebench"
+    expected = f"{path} is not a checkpoint of agebench"
     if stub := stub_reason(data[:HEAD_BYTES], f"{len(data):,} bytes"):
         raise WeightsError(f"{expected}: {stub}")
     if len(data) < 8 or (length := struct.unpack("<Q", data[:8])[0]) > LARGEST_HEADER_BYTES:
-        raise WeightsError(f"{expected}: it is no safetensors file (pickled ones are never read)")
+        raise WeightsError(
+            f"{expected}: it is not a safetensors file (pickled ones are never read)"
+        )
     try:
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
         if metadata.get("format") != FORMAT:
@@ -162,7 +164,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 "RUN/best.safetensors"
             )
         if path.stat().st_size > LARGEST_BYTES:
-            raise WeightsError(f"{path} is no checkpoint: it has more than 8 GB")
+            raise WeightsError(f"{path} is not a checkpoint: it has more than 8 GB")
         data = read_regular(path)
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror}") from error
@@ -176,8 +178,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         group, _, name = key.partition("/")
         if group not in groups or not _finite(value):
             raise WeightsError(
-                f"{path} is no usable checkpoint: tensor {key!r:.80} is not known or holds numbers "
-                "that are not finite"
+                f"{path} is not a usable checkpoint: tensor {key!r:.80} is not known or holds "
+                "numbers that are not finite"
             )
         groups[group][name] = value
     settings = settings_from(head["settings"], str(path))

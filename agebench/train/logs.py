@@ -121,7 +121,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         with path.open(encoding="utf-8", newline="") as file:
             rows = [{name: row.get(name) for name in columns} for row in csv.DictReader(file)]
     except (OSError, ValueError, csv.Error) as error:
-        raise AgebenchError(f"{path} is no log of a run ({error}): move it away") from error
+        raise AgebenchError(f"{path} is not a log of a run ({error}): move it away") from error
     whole = [
         {name: cell for name, cell in row.items() if cell is not None}
         for row in rows

@@ -211,7 +211,7 @@ def read_settings(
             the overrides.
 
     Raises:
-        UsageError: the file can't be read or is no TOML, or a key or value is not known.
+        UsageError: the file can't be read or is not valid TOML, or a key or value is not known.
     """
     values = {} if path is None else _read_toml(path)
     where = "the settings" if path is None else str(path)
@@ -225,7 +225,7 @@ def read_settings(
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > LARGEST_FILE_BYTES:
-            raise UsageError(f"{path} is no settings file: it has more than 1,000,000 bytes")
+            raise UsageError(f"{path} is not a settings file: it has more than 1,000,000 bytes")
         text = read_regular(path).decode("utf-8")
         if max(line.count(".") for line in text.split("\n")) > MAX_LINE_DOTS:
             raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: divide it")
@@ -233,7 +233,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}: name a TOML file") from error
     except (ValueError, RecursionError) as error:  # also what tomllib and utf-8 raise
-        raise UsageError(f"{path} is no TOML file: {error}") from error
+        raise UsageError(f"{path} is not a valid TOML file: {error}") from error
 
 
 def _override(values: dict[str, Any], text: str) -> None:
@@ -245,7 +245,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         line = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError):
         line = {}
-    # What is no TOML is a text without quotes, as one types it.
+    # What is not valid TOML is a text without quotes, as one types it.
     _put(values, names, line["value"] if list(line) == ["value"] else value, text)
 
 
@@ -254,7 +254,7 @@ def _put(values: dict[str, Any], names: Sequence[str], value: object, text: str)
     for name in names[:-1]:
         inner = table.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"{text!r}: {name} is no table of settings")
+            raise UsageError(f"{text!r}: {name} is not a table of settings")
         table = inner
     table[names[-1]] = value
 

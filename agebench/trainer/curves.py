@@ -71,8 +71,9 @@ def read_curves(steps_csv: Path, rounds_csv: Path) -> Curves:
     """Read the two logs of a run.
 
     Raises:
-        AgebenchError: one is missing, is no CSV with those columns, or holds what is no number
-            where one belongs; the file and the line are named.  No steps at all count as that.
+        AgebenchError: one is missing, is not a CSV file with those columns, or holds what is
+            not a number where one belongs; the file and the line are named.  No steps at all count
+            as that.
     """
     by_step = _rows(steps_csv, STEP_COLUMNS, "step")
     by_round = _rows(rounds_csv, ROUND_COLUMNS, "round")
@@ -117,7 +118,7 @@ def _rows(path: Path, columns: Sequence[str], key: str) -> list[_Row]:
                 )
             rows[_number(path, row, key, empty=False)] = row
     except csv.Error as error:
-        raise AgebenchError(f"the log {path} is no CSV: {error}") from error
+        raise AgebenchError(f"the log {path} is not a CSV file: {error}") from error
     return [rows[number] for number in sorted(rows)]
 
 

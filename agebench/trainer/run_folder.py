@@ -243,7 +243,7 @@ def evaluation_of(folder: Path) -> dict[str, Any]:
     except OSError as error:
         reason = error.strerror or str(error)
     except (ValueError, RecursionError):
-        reason = "it is no JSON"
+        reason = "it is not valid JSON"
     raise AgebenchError(f"{path} can't be read: {reason}: move it away")
 
 

@@ -1,6 +1,6 @@
-"""Work shared out to own processes: results in order, few under way, and a death is no end.
+"""Work distributed over child processes: results in order, and when one dies the others go on.
 
-Own processes with a pipe each, not `concurrent.futures`: a child whose parent was killed sees its
+Processes with a pipe each, not `concurrent.futures`: a child whose parent was killed sees its
 pipe end and stops (a pool's would wait for ever), and when a child dies it is known on which task.
 """
 

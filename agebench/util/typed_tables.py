@@ -89,7 +89,7 @@ def _convert_one(value: Any, kind: Any, hint: Any, where: str) -> Any:
         return value
     if kind is float and type(value) in (int, float) and _finite(value):
         return float(value)
-    if kind in _NAMES and type(value) is kind:  # not isinstance: true is no whole number
+    if kind in _NAMES and type(value) is kind:  # not isinstance: true is not a whole number
         return value
     raise ValueError(f"{where} must be {_expected(hint)}, got {value!r:.80}")
 

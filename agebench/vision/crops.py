@@ -218,7 +218,7 @@ class ViewPlace:
     Attributes:
         patch: its rectangle.
         outside: share of it (0 to 1) outside of the picture.
-        missing: it can't be had: smaller than a pixel, or too much of it outside.
+        missing: it is not available: smaller than a pixel, or too much of it outside.
     """
 
     patch: Patch
@@ -247,7 +247,7 @@ def place_view(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Vi
 
 
 def _cut_view(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> tuple[Image | None, float]:
-    """Return the view's pixels (None where it can't be had) and the share outside the picture."""
+    """Return the view's pixels (None where it is missing) and the fraction outside the picture."""
     size_hw = (image_bgr.shape[0], image_bgr.shape[1])
     place = place_view(view, frame, size_hw)
     if view.border == "slice":

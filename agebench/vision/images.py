@@ -232,7 +232,7 @@ def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
     """Read a picture file; see `decode_image`.
 
     Raises:
-        ImageError: the file can't be read or is no whole picture.
+        ImageError: the file can't be read or is not a complete picture.
     """
     file = Path(path)
     return decode_image(read_file(file), str(file), max_pixels=max_pixels)

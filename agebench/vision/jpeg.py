@@ -109,7 +109,7 @@ class Scans:
 def several_scans(data: bytes) -> Scans | None:
     """Return the scans of a progressive JPEG, or of one with a scan for each component.
 
-    None for one with a single scan, and for what is no such file.
+    None for one with a single scan, and for what is not such a file.
     """
     at, frame, count, end, restarts = len(_SOI), -1, 0, 0, False
     bits: dict[int, list[int]] = {}

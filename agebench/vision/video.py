@@ -109,7 +109,7 @@ class VideoSource:
         while broken < MOST_BROKEN:
             image = self._read()
             if image is None:
-                # At the end of a file, or of a camera's patience, this is no broken frame.
+                # At the end of a file, or of a camera's patience, this is not a broken frame.
                 if isinstance(self._source, int) or index >= declared:
                     break
                 broken += 1

@@ -108,7 +108,7 @@ def _run(dataset: SampleList, out: Path | None = None, **settings: Any) -> Compa
 
 
 def _no_constant(text: str) -> Any:
-    raise AssertionError(f"{text} is no JSON number")
+    raise AssertionError(f"{text} is not a valid JSON number")
 
 
 def _strict(text: str) -> Any:

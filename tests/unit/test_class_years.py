@@ -250,11 +250,11 @@ def test_damaged_tables_get_a_sentence(tmp_path: Path) -> None:
     ]
     for content in wrong:
         file.write_text(json.dumps(content))
-        with pytest.raises(AgebenchError, match="no table of years"):
+        with pytest.raises(AgebenchError, match="not a table of years"):
             read_class_years(file)
     for data in (b"", b"\xff\xd8", b"[" * 100_000):
         file.write_bytes(data)
-        with pytest.raises(AgebenchError, match="no table of years"):
+        with pytest.raises(AgebenchError, match="not a table of years"):
             read_class_years(file)
     file.write_text(json.dumps({**GOOD, "part": "test"}))
     with pytest.raises(UsageError, match="there to be scored"):

@@ -103,7 +103,7 @@ def test_fetch_goes_on_after_a_failure(capsys: Capture) -> None:
     ]
     assert Path(outcomes[0]["path"]).read_bytes() == CONTENT["alpha.net"]
     assert outcomes[1]["path"] == ""
-    assert "alpha.mean can't be had" in outcomes[1]["error"]
+    assert "alpha.mean is not available" in outcomes[1]["error"]
     assert code == 1
     assert "1 of 3 files could not be fetched" in err
     assert "Nor" not in err
@@ -115,7 +115,7 @@ def test_what_only_an_option_needs_is_left_out_with_a_word(capsys: Capture) -> N
     code, out, err = run(capsys, "fetch", "alpha")
     assert code == 0
     assert [line.split()[-1] for line in out.splitlines()[1:3]] == ["here", "failed"]
-    assert err.startswith("needed with crops=10 only, and left out: alpha.mean can't be had")
+    assert err.startswith("needed with crops=10 only, and left out: alpha.mean is not available")
     # Asked for as such it is no option any more.
     assert run(capsys, "fetch", "alpha", "alpha.mean")[0] == 1
 
@@ -222,10 +222,12 @@ def test_the_licences_listed_are_those_of_the_data_sets() -> None:
 
 def test_of_many_failures_the_first_is_told_and_the_others_are_named() -> None:
     outcomes = [
-        fetch.Outcome(f"{name}.net", 1, "failed", error=f"{name}.net can't be had:\n  no answer")
+        fetch.Outcome(
+            f"{name}.net", 1, "failed", error=f"{name}.net is not available:\n  no answer"
+        )
         for name in ("a", "b", "c")
     ]
     reasons = fetch._reasons(outcomes)
-    assert reasons.startswith("a.net can't be had:\n  no answer\n")
+    assert reasons.startswith("a.net is not available:\n  no answer\n")
     assert reasons.endswith(": b.net, c.net")
-    assert reasons.count("can't be had") == 1
+    assert reasons.count("is not available") == 1

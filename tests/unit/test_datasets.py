@@ -358,7 +358,7 @@ def test_folders_of_ages_and_ranges(tmp_path: Path) -> None:
     }
     assert dataset.spec.label_kind == "apparent"
     assert folders.load(tmp_path).spec.label_kind == "unknown"
-    assert reasons(dataset)["train"].startswith("2 pictures left out: 'train' is no age")
+    assert reasons(dataset)["train"].startswith("2 pictures left out: 'train' is not an age")
     assert "no age folder" in reasons(dataset)["loose.jpg"]
     assert len(dataset.problems) == 2
 

@@ -260,7 +260,7 @@ def test_kaggle_merged_ages_origins_and_contradictions(tmp_path: Path) -> None:
     assert "name says 10 years, the CSV file 12" in said["combined_faces/10_1.jpg"]
     assert "different ages for it: 11, 13" in said["combined_faces/11_1.jpg"]
     assert "no CSV file gives its age" in said["combined_faces/other.jpg"]
-    assert "'old' is no age" in said["images_filenames_labels_train.csv:7"]
+    assert "'old' is not an age" in said["images_filenames_labels_train.csv:7"]
     assert "range" in said["images_filenames_labels_train.csv:8"]
     assert "'filename' and 'age'" in said["unrelated.csv"]
     assert len(said) == 6

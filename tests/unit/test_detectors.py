@@ -104,7 +104,7 @@ def test_a_missing_or_foreign_model_file_is_named(name: str, tmp_path: Path) -> 
     with pytest.raises(WeightsError, match=r"none\.onnx"):
         load_detector(f"{name}:{tmp_path / 'none.onnx'}")
     text = tmp_path / "text.onnx"
-    text.write_text("this is no model, but it is a file of a plausible length " * 9)
+    text.write_text("this is not a model, but it is a file of a plausible length " * 9)
     text.with_suffix(".cfg").write_text("[net]\nwidth=\x00\n")
     with pytest.raises((ModelError, WeightsError), match=r"text\.onnx"):
         load_detector(f"{name}:{text}")

@@ -214,7 +214,7 @@ def test_a_start_to_train_from(
     words = ["train", settings, "--out", str(tmp_path / "run"), "--set", f"start={path}"]
     code, err = _run(words, capfd)
     assert code in (1, 2)
-    assert "no checkpoint" in err
+    assert "not a checkpoint" in err
 
 
 def test_training_hashes_beside_a_model(malicious: Callable[[str], Path], tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ def pictures(tmp_path: Path) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             PillowImage.fromarray(pixels).save(path)
         except OSError:
-            pytest.skip("these names can't be had here")
+            pytest.skip("these names are not available here")
     return tmp_path / "set"
 
 

@@ -211,21 +211,21 @@ def test_the_best_detector_at_hand_is_taken_and_said(
 ) -> None:
     def load(name: str) -> FaceDetector:
         if name in missing:
-            raise WeightsUnavailableError(f"{name}.onnx can't be had (expected 1 byte):\n  x")
+            raise WeightsUnavailableError(f"{name}.onnx is not available (expected 1 byte):\n  x")
         return Fixed(spec=DetectorSpec(name))
 
     monkeypatch.setattr(defaults, "load_detector", load)
     name, detector, sentence = defaults.best_detector()
     assert name == detector.spec.name == defaults.DETECTORS[len(missing)]
     assert name in sentence
-    assert all(f"{other}.onnx can't be had" in sentence for other in missing)
+    assert all(f"{other}.onnx is not available" in sentence for other in missing)
     assert "\n" not in sentence
 
 
 def test_a_detector_asked_for_by_name_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "agebench.registry.plugins.load_detector",
-        _raising(WeightsUnavailableError("yunet.onnx can't be had")),
+        _raising(WeightsUnavailableError("yunet.onnx is not available")),
     )
     with pytest.raises(WeightsUnavailableError):
         AgePredictor("constant", detector="yunet")

@@ -346,7 +346,7 @@ def test_a_name_that_reads_as_an_address_is_a_name(
 
 @pytest.mark.parametrize("name", ["list.avi", "s%01d.avi", "s_1.avi"])
 def test_a_video_is_read_from_its_own_file_alone(tmp_path: Path, name: str) -> None:
-    """A list of other files is no video; neither is a name a pattern of pictures' names."""
+    """A list of other files is not a video; neither is a name a pattern of pictures' names."""
     write(tmp_path / "v.avi", 3)
     (tmp_path / name).write_text("ffconcat version 1.0\nfile v.avi\n")
     for number in range(3):

@@ -72,7 +72,7 @@ def test_parts(
         ("a:net.onnx@torch:cdua", "did you mean 'cuda'?"),
         ("a k=1 k=2", "'k' is given twice"),
         ("a:~no-such-user-/net.onnx", "without a home folder"),
-        ("a:~x\0y", "is no path: embedded null byte"),
+        ("a:~x\0y", "is not a path: embedded null byte"),
     ],
 )
 def test_malformed(text: str, said: str) -> None:

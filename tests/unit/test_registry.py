@@ -283,10 +283,10 @@ def test_whoever_lacks_a_detectors_file_is_told_of_one_without(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def unavailable(*_arguments: Any) -> None:
-        raise WeightsUnavailableError("fake.onnx can't be had")
+        raise WeightsUnavailableError("fake.onnx is not available")
 
     monkeypatch.setattr(plugins, "_load", unavailable)
-    with pytest.raises(WeightsUnavailableError, match=r"had\nThe detector 'haar' needs no file"):
+    with pytest.raises(WeightsUnavailableError, match=r"available\nThe detector 'haar' needs no"):
         load_detector("fake")
 
 

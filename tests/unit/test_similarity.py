@@ -90,7 +90,7 @@ def test_a_copy_that_was_cut_differently_is_aligned() -> None:
 def test_the_quick_way_finds_the_copies_and_tells_how_alike_they_are(
     move: tuple[float, float, float],
 ) -> None:
-    """What is refused at half the size is no copy; what passes is aligned as closely as ever."""
+    """What is refused at half the size is not a copy; what passes is aligned as closely as ever."""
     image = picture(5)
     pair = thumbnail(image), thumbnail(shifted(image, *move))
     whole = detail_correlation(*pair, worth_aligning=0.3)

@@ -254,7 +254,7 @@ def test_a_pin_of_a_file_that_is_not_loaded(tmp_path: Path) -> None:
         load_estimator(f"spec:{_spec(tmp_path, files=pins)}")
 
 
-# --- what is no model ----------------------------------------------------------------------------
+# --- what is not a model -------------------------------------------------------------------------
 
 PAGES = {
     b"<!DOCTYPE html><html><body>404</body></html>": "an HTML page",

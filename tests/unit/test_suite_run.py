@@ -198,7 +198,7 @@ def test_results_of_other_weights_are_not_joined(suite: Path) -> None:
     outcome = _make(suite, "ours", joined=[suite.parent / "theirs"])
     assert {item.state for item in outcome.report.cells} == {"measured"}
     assert outcome.problems == []
-    # Where the model can't be had nobody knows which weights are meant: the latest are.
+    # Where the model is not available nobody knows which weights are meant: the latest are.
     plan = read_plan(suite)
     first, *rest = cells_of(plan)
     reports = [CellReport(cell, "joined") for cell in rest]

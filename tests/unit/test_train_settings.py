@@ -54,7 +54,7 @@ def test_the_way_through_json_changes_nothing(tmp_path: Path, text: str) -> None
     settings = read_settings(_file(tmp_path, text))
     again = settings_from(json.loads(json.dumps(plain(settings))), "a checkpoint")
     assert again == settings
-    assert isinstance(again.bootstrap.size, type(settings.bootstrap.size))  # 1 is no share
+    assert isinstance(again.bootstrap.size, type(settings.bootstrap.size))  # 1 is not a share
 
 
 def test_overrides_reach_any_depth_and_the_last_one_counts(tmp_path: Path) -> None:

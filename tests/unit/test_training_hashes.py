@@ -88,7 +88,7 @@ def test_damage_is_told(tmp_path: Path) -> None:
     changed = good[:-1] + bytes([good[-1] ^ 1])
     for data in (b"", b"other", good[:-1], good[:-8], good + b"12345678", changed, good[:30]):
         file.write_bytes(data)
-        with pytest.raises(AgebenchError, match="no whole file of training hashes"):
+        with pytest.raises(AgebenchError, match="not a complete file of training hashes"):
             read_training_hashes(file)
     with pytest.raises(AgebenchError, match="there is no file"):
         read_training_hashes(tmp_path / "nothing")

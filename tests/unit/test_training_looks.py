@@ -124,7 +124,7 @@ def test_the_looks_of_one_list_serve_every_list_of_its_pictures(
     assert alone is not None
     assert alone.looks is None, "without the first list nobody knows whose looks these are"
     hashes_beside(tmp_path / "model.onnx").write_bytes(hashes_beside(file).read_bytes()[:-8])
-    with pytest.raises(AgebenchError, match="no whole file of training hashes"):
+    with pytest.raises(AgebenchError, match="not a complete file of training hashes"):
         find_hashes(second)
 
 

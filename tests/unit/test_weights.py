@@ -251,7 +251,7 @@ def test_a_good_table_is_read() -> None:
         (f'files."{NAME}"', 'files.".net"', "a file name without folders"),
         ("what =", "wat =", "keys out of"),
         ("[files", "[folders", "must hold tables"),
-        ("bytes =", "bytes", "is no TOML"),
+        ("bytes =", "bytes", "is not valid TOML"),
     ],
 )
 def test_a_bad_table_is_refused_with_the_reason(old: str, new: str, said: str) -> None:
@@ -672,5 +672,5 @@ def test_the_cache_folder_follows_the_environment(
 
 @pytest.mark.parametrize("value", ["9" * 5000, "[" * 5000])
 def test_manifests_that_upset_the_toml_reader_are_a_sentence(value: str) -> None:
-    with pytest.raises(WeightsError, match="is no TOML"):
+    with pytest.raises(WeightsError, match="is not valid TOML"):
         parse_manifest(f"files = {value}")

@@ -94,7 +94,7 @@ def test_a_pickle_is_never_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="may be a pickle"):
         convert(bad, tmp_path / "x.caffemodel", encoding=None, half=False)
     disguised = bad.rename(tmp_path / "bad.safetensors")
-    with pytest.raises(ModelError, match="no whole safetensors file"):
+    with pytest.raises(ModelError, match="not a complete safetensors file"):
         convert(disguised, tmp_path / "x.caffemodel", encoding=None, half=False)
 
 

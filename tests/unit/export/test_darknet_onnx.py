@@ -169,7 +169,7 @@ def test_weights_of_another_length(tmp_path: Path, numbers: int, message: str) -
 def test_weights_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "net.weights"
     path.write_bytes(b"short")
-    with pytest.raises(ModelError, match="no Darknet file of weights"):
+    with pytest.raises(ModelError, match="not a Darknet file of weights"):
         darknet_model(CFG, path, (32, 64))
     write_weights(path)
     path.write_bytes(path.read_bytes()[:-4] + np.array([np.nan], "<f4").tobytes())

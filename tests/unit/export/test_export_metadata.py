@@ -61,8 +61,8 @@ def test_values_that_do_not_fit_are_named(
     [
         ("format", "2", "of format '2', this agebench reads format 1"),
         ("kind", "face-detector", "said to be 'face-detector', expected 'age-estimator'"),
-        ("spec", "{", "no JSON"),
-        ("spec", "[" * 100_000, "no JSON"),
+        ("spec", "{", "not valid JSON"),
+        ("spec", "[" * 100_000, "not valid JSON"),
         ("spec", "[1]", "must be a JSON object"),
         ("spec", "x" * (1 << 21), "longer than"),
         ("spec", '{"name": NaN}', "does not fit"),
