@@ -242,13 +242,13 @@ class _Run:
         return (self.folder / RUN_HASHES).is_file()
 
     def _tell(self, trainer: Trainer, left_out: str) -> None:
-        state, rows = trainer.state, self.world.share(self.settings.batch)
+        state, rows = trainer.state, self.context.shard(self.settings.batch)
         if left_out:
             self.say(left_out)
         if state.step:
             self.say(f"going on from step {state.step}, after {len(state.history)} rounds")
         steps = trainer.total - state.step
-        told = duration(trainer.settings, rows.stop - rows.start, steps, self.world.device)
+        told = duration(trainer.settings, rows.stop - rows.start, steps, self.context.device)
         if told:
             self.say(told)
 
