@@ -14,7 +14,6 @@ import numpy as np
 from agebench.errors import ContractError, UsageError, in_words
 from agebench.estimators.answers import AnswersFile
 from agebench.metrics.calibration import central_interval, year_probabilities
-from agebench.prediction.defaults import ESTIMATOR, best_detector
 from agebench.prediction.inputs import Channels, Picture, to_image
 from agebench.prediction.records import (
     INTERVAL_LEVEL,
@@ -25,7 +24,7 @@ from agebench.prediction.records import (
 from agebench.prediction.tiles import detect_faces
 from agebench.protocols import Estimator, FaceDetector
 from agebench.references import called
-from agebench.registry.defaults import own_detector
+from agebench.registry.defaults import PREDICT_ESTIMATOR, best_detector, own_detector
 from agebench.registry.plugins import (
     DETECTORS,
     ESTIMATORS,
@@ -53,7 +52,7 @@ class AgePredictor:
 
     Args:
         estimators: one or several, by name (``"hse-mobilenet"``) or as objects; None takes
-            `agebench.prediction.defaults.ESTIMATOR`.
+            `agebench.registry.defaults.PREDICT_ESTIMATOR`.
         detector: by name or as an object, and then it is never replaced; None takes the best
             that is at hand, and `detector_note` says which and why.
         channels: order of the channels of arrays, "bgr" or "rgb".
@@ -252,7 +251,7 @@ def _listed(
     estimators: str | Estimator | Sequence[str | Estimator] | None,
 ) -> list[str | Estimator]:
     if estimators is None:
-        return [ESTIMATOR]
+        return [PREDICT_ESTIMATOR]
     if isinstance(estimators, (str, Estimator)):
         return [estimators]
     listed = list(estimators)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from agebench.errors import UsageError
+from agebench.errors import AgebenchError, UsageError, WeightsError
 from agebench.protocols import DatasetSpec, EstimatorSpec, FaceDetector
 from agebench.references import parse_reference
+from agebench.registry.plugins import load_detector
 
 ESTIMATORS = ("multicrop-resnet", "multicrop-resnet-small", "caffe-age-net-utkface", "constant")
 """What `agebench compare` measures where no estimator is named."""
@@ -93,3 +94,41 @@ def _same(detector: str | FaceDetector | None, wanted: str) -> bool:
         return False
     settings = detector.spec.settings
     return all(str(settings.get(key)) == str(value) for key, value in expected.options.items())
+
+
+PREDICT_ESTIMATOR = "multicrop-resnet"
+"""The estimator of `agebench predict` and `agebench.predict` where none is named."""
+
+BEST_DETECTORS = ("yolov8-face", "yunet", "haar")
+"""Detectors from the best to the one that needs no file, tried in this order."""
+
+
+def best_detector() -> tuple[str, FaceDetector, str]:
+    """Load the best detector that is at hand or can be fetched.
+
+    Returns:
+        Its name, the detector, and in a sentence why it was taken.
+
+    Raises:
+        AgebenchError: not even the last one can be had.
+    """
+    passed_over: list[str] = []
+    for name in BEST_DETECTORS[:-1]:
+        try:
+            detector = load_detector(name)
+        except WeightsError as error:
+            first = str(error).partition("\n")[0].partition(" (expected")[0].rstrip(":")
+            passed_over.append(f"{name} not: {first}")
+            continue
+        return name, detector, _sentence(name, passed_over)
+    name = BEST_DETECTORS[-1]
+    try:
+        return name, load_detector(name), _sentence(name, passed_over)
+    except AgebenchError as error:
+        raise AgebenchError(f"no face detector is available: {error}") from error
+
+
+def _sentence(name: str, passed_over: list[str]) -> str:
+    if not passed_over:
+        return f"faces by {name}, the best detector here (none was named)"
+    return f"faces by {name}, the best detector at hand: " + "; ".join(passed_over)

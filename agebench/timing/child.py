@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, DeviceError
 from agebench.protocols import Estimator
 from agebench.registry.plugins import DETECTORS, load_detector, load_estimator
 from agebench.runtimes.base import WatchedModel, watch_models
+from agebench.runtimes.cuda_library import load_runtime, used_bytes
 from agebench.runtimes.threads import pinned
 from agebench.timing.devices import load_on
-from agebench.timing.memory import device_used_bytes, peak_rss_bytes
 from agebench.timing.roofline import measure_peaks
 from agebench.timing.sweep_faces import generated_face
 from agebench.util.child_processes import end_with_parent
@@ -126,3 +129,38 @@ _TASKS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, float]], dict[str
     "peaks": _peaks,
     "trial": _trial,
 }
+
+
+_STATUS = Path("/proc/self/status")
+
+
+def peak_rss_bytes() -> int:
+    """Return the peak resident memory of this process since it began.
+
+    On Linux from VmHWM: what `getrusage` says there includes the parent's memory at the moment
+    the child was made, often far more than the child itself ever takes.
+    """
+    if _STATUS.exists():
+        match = re.search(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
+        if match:
+            return int(match.group(1)) * 1024
+    info = psutil.Process().memory_info()
+    if sys.platform == "win32":
+        return int(info.peak_wset)
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak) * (1 if sys.platform == "darwin" else 1024)
+
+
+def device_used_bytes(device: str) -> int | None:
+    """Return the CUDA device's memory in use; None for the CPU, or where it can't be asked."""
+    if device != "cuda":
+        return None
+    from agebench.runtimes.onnx_runtime import import_onnxruntime, preload_cuda
+
+    preload_cuda(import_onnxruntime())
+    try:
+        return used_bytes(load_runtime())
+    except DeviceError:
+        return None

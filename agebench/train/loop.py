@@ -21,7 +21,6 @@ from agebench.train.batches import Batches, HostBatch, ViewBatch, prefetched
 from agebench.train.bootstrap import BalancedBootstrap
 from agebench.train.checkpoint import Checkpoint, require_fit
 from agebench.train.distributed import DistributedContext
-from agebench.train.ema import AveragedWeights
 from agebench.train.evaluate import validation_mae, weights_of
 from agebench.train.face_cache import TrainingFaces
 from agebench.train.logs import RunLog
@@ -29,10 +28,17 @@ from agebench.train.losses import LOSSES, Targets
 from agebench.train.mixup import mixed
 from agebench.train.model import MultiCropResNet, Outputs, withhold
 from agebench.train.networks import AgeNetwork, build_network
-from agebench.train.optimiser import OptimiserState, make_optimiser
+from agebench.train.optimiser import (
+    AveragedWeights,
+    OptimiserState,
+    Stage,
+    crop_scale,
+    make_optimiser,
+    rate_factor,
+    stage_of,
+)
 from agebench.train.progress import Silent, StepReport, Watcher
 from agebench.train.run_state import RunState
-from agebench.train.schedule import Stage, crop_scale, rate_factor, stage_of
 from agebench.train.settings import TrainSettings
 from agebench.train.stability import Decision, DivergedError, RoundRecord, extended
 

@@ -1,9 +1,11 @@
-"""The optimiser, and its state by the parameters' names."""
+"""One step: the optimiser and its state, the learning rate at each step, averaged weights."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -67,3 +69,59 @@ def _entries(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[tup
         for key, value in optimiser.state.get(parameter, {}).items():
             if isinstance(value, Tensor):
                 yield f"{key}/{name}", value
+
+
+Stage: TypeAlias = Literal["trunks", "dense", "all"]
+
+LOWEST = 1e-3
+"""Share of the highest rate that the cosine ends at."""
+
+
+def rate_factor(step: int, total: int, settings: OptimSettings) -> float:
+    """Return the factor, 0 to 1, on the highest learning rate at a step.
+
+    Rises evenly during the warm-up, then follows half a cosine, or stays.
+    """
+    warm = settings.warmup * total
+    if step < warm:
+        return (step + 1) / (warm + 1)
+    if settings.schedule == "constant":
+        return 1.0
+    done = min(1.0, (step - warm) / max(1.0, total - warm))
+    return LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * done)) / 2
+
+
+def stage_of(step: int, total: int, settings: OptimSettings) -> Stage:
+    """Return what is trained at a step: the trunks alone, the dense layer alone, or all."""
+    alone = settings.staged * total
+    if step < alone:
+        return "trunks"
+    return "dense" if settings.staged and step < (alone + total) / 2 else "all"
+
+
+def crop_scale(step: int, total: int, settings: OptimSettings) -> float:
+    """Return the factor on the crops' sides at a step."""
+    return settings.small_scale if step < settings.small_share * total else 1.0
+
+
+class AveragedWeights:
+    """An exponential moving average of a model's state.
+
+    Args:
+        model: what is averaged; its state is copied.
+        decay: weight of the old average per step, 0 for the last weights themselves.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.state = {name: value.clone() for name, value in model.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the model after a step; the first steps are forgotten faster."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for name, value in model.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.state[name].lerp_(value, 1 - decay)
+            else:
+                self.state[name].copy_(value)

@@ -16,12 +16,12 @@ from PIL import Image as PillowImage
 
 import agebench
 from agebench.errors import AgebenchError, ImageError, UsageError, WeightsUnavailableError
-from agebench.prediction import defaults
 from agebench.prediction.explaining import check_explainable, moved_years
 from agebench.prediction.inputs import to_image
 from agebench.prediction.predictor import AgePredictor, ask, interval_of
 from agebench.prediction.tiles import OVERLAP_PX, TILE_PX, detect_faces, starts
 from agebench.protocols import DetectorSpec, EstimatorSpec, FaceDetector
+from agebench.registry import defaults
 from agebench.types import (
     AgeBins,
     AgePrediction,
@@ -216,7 +216,7 @@ def test_the_best_detector_at_hand_is_taken_and_said(
 
     monkeypatch.setattr(defaults, "load_detector", load)
     name, detector, sentence = defaults.best_detector()
-    assert name == detector.spec.name == defaults.DETECTORS[len(missing)]
+    assert name == detector.spec.name == defaults.BEST_DETECTORS[len(missing)]
     assert name in sentence
     assert all(f"{other}.onnx is not available" in sentence for other in missing)
     assert "\n" not in sentence
@@ -285,7 +285,10 @@ def test_the_astronaut_has_one_face_with_an_interval(
 ) -> None:
     answer = agebench.predict(astronaut_bgr)
     (face,) = answer.faces
-    assert (answer.detector, *answer.estimators) == ("yolov8-face + tiles", defaults.ESTIMATOR)
+    assert (answer.detector, *answer.estimators) == (
+        "yolov8-face + tiles",
+        defaults.PREDICT_ESTIMATOR,
+    )
     assert face.years is not None
     assert face.interval_80 is not None
     assert face.interval_80[0] < face.years < face.interval_80[1]
@@ -300,7 +303,7 @@ def test_the_documents_example_runs(
     code, *_ = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
     exec(compile(code, str(page), "exec"), {})  # noqa: S102 - our own example
     assert capsys.readouterr().out.splitlines()[0] == "0"
-    assert f"`{defaults.ESTIMATOR}`" in page.read_text("utf-8")
+    assert f"`{defaults.PREDICT_ESTIMATOR}`" in page.read_text("utf-8")
 
 
 @dataclass

@@ -29,10 +29,15 @@ from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
 from agebench.train.mixup import mixed  # noqa: E402
 from agebench.train.model import MultiCropResNet  # noqa: E402
-from agebench.train.optimiser import OptimiserState, make_optimiser  # noqa: E402
+from agebench.train.optimiser import (  # noqa: E402  # noqa: E402
+    OptimiserState,
+    crop_scale,
+    make_optimiser,
+    rate_factor,
+    stage_of,
+)
 from agebench.train.progress import Silent, StepReport  # noqa: E402
 from agebench.train.run_state import RunState  # noqa: E402
-from agebench.train.schedule import crop_scale, rate_factor, stage_of  # noqa: E402
 from agebench.train.settings import OptimSettings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
 from agebench.trainer.pictures import Pictures  # noqa: E402

@@ -14,7 +14,6 @@ from agebench.errors import AgebenchError, MissingDependencyError
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
 from agebench.metrics.age_errors import mae  # noqa: E402 - only where torch is there
-from agebench.train.ema import AveragedWeights  # noqa: E402
 from agebench.train.evaluate import (  # noqa: E402
     predicted_years,
     probabilities,
@@ -25,6 +24,7 @@ from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.logs import ROUND_COLUMNS, RunLog  # noqa: E402
 from agebench.train.losses import LOSSES  # noqa: E402
 from agebench.train.model import MultiCropResNet  # noqa: E402
+from agebench.train.optimiser import AveragedWeights  # noqa: E402
 from agebench.train.settings import TrainSettings, read_settings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
 from agebench.trainer.pictures import Pictures  # noqa: E402
