@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from agebench.suite.page import as_html
-from tests.unit.browser import LOOKS, WIDTHS, look_at
+from tests.unit.browser import LOOKS, WIDTHS, look_at, printed
 from tests.unit.suite_boards import made_model, made_set, write_made
 
 LOOK = """
@@ -92,3 +92,13 @@ def test_it_is_good_at_every_width_and_can_be_sorted_and_filtered(
         assert (one["columns"], one["all"]) == (3, 5)
         assert one["unwrapped"] == 0  # a reason is a sentence
         assert not one["hidden"]
+
+
+@pytest.mark.slow
+def test_on_paper_no_column_is_cut_off(page: str, tmp_path: Path) -> None:
+    """The models' table has nine columns, most of them of sentences."""
+    path = tmp_path / "page.html"
+    path.write_text(page, encoding="utf-8")
+    words = " ".join(printed(path, tmp_path / "browser"))
+    for last in (" ms\n", " to know\n", " remark\n"):
+        assert last in words
