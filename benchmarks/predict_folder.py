@@ -28,7 +28,7 @@ from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import find_sources
 from agebench.prediction.tiles import detect_faces
-from agebench.prediction.work import Plan, Task
+from agebench.prediction.work import PredictionPlan, Task
 from agebench.types import plain
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame
@@ -48,7 +48,9 @@ def bare_loop(names: list[str], predictor: AgePredictor) -> float:
     return len(names) / (time.perf_counter() - begun)
 
 
-def run(names: list[str], plan: Plan, workers: int, predictor: AgePredictor) -> dict[str, float]:
+def run(
+    names: list[str], plan: PredictionPlan, workers: int, predictor: AgePredictor
+) -> dict[str, float]:
     """Return pictures per second after the first one, and the seconds until it."""
     begun = time.perf_counter()
     first, count, faces = 0.0, 0, 0
@@ -85,7 +87,9 @@ def main() -> None:
     found = find_sources([str(given.folder)]).names
     names = [name for name in found if not is_video(name)][: given.limit]
     predictor = AgePredictor(given.estimator, detector=given.detector)
-    plan = Plan(tuple(predictor.estimators), predictor.detector_reference, predictor.tiles)
+    plan = PredictionPlan(
+        tuple(predictor.estimators), predictor.detector_reference, predictor.tiles
+    )
     load = [os.getloadavg()]
     bare: list[float] = []
     runs: dict[str, list[dict[str, float]]] = {}

@@ -34,7 +34,7 @@ from agebench.timing.ratios import (
     MOST_SELF_DIFFERENCE,
     Comparison,
     Control,
-    compare_pairs,
+    compare_speeds,
     measure_control,
     statement_level,
 )
@@ -373,7 +373,7 @@ def compare_sweep(
         name, first_ms = samples[0]
         control = measure_control(name, again.batch, first_ms, again.total.samples_ms, sizes)
         controls.append(control)
-        comparisons += compare_pairs(
+        comparisons += compare_speeds(
             samples,
             again.batch,
             control,

@@ -23,7 +23,7 @@ OWN_PACKAGE = "agebench"
 # Of a plug-in without model files nothing is known unless it is imported; for our own, this is.
 _ABOUT = {
     "estimators:answers": ("answers that another program gave: answers:FILE.csv", "", ""),
-    "estimators:constant": ("the floor: one age for everybody", "Apache-2.0", ""),
+    "estimators:constant": ("the baseline: one age for everybody", "Apache-2.0", ""),
     "estimators:onnx": ("a file that 'agebench export-onnx' wrote: onnx:FILE", "", ""),
     "estimators:torch": ("a checkpoint of 'agebench train': torch:FILE", "", ""),
     "estimators:spec": ("anybody's model, described by a TOML file: spec:FILE", "", ""),

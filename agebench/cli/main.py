@@ -23,7 +23,7 @@ from agebench.util.call_limit import limited_by_default
 
 VERBS = {
     "augment-preview": "Draw what the augmentation of training does.",
-    "bench": "Latency by batch size, memory, operations, the floor.",
+    "bench": "Latency by batch size, memory, operations, the roofline.",
     "card": "A model card, filled from results.",
     "check-spec": "Try a model that a spec file describes.",
     "compare": "Error in years and latency on the same faces.",

@@ -1,4 +1,4 @@
-"""`constant`: the same age for everybody, the floor that an estimator must be better than."""
+"""`constant`: the same age for everybody, the baseline that an estimator must be better than."""
 
 from __future__ import annotations
 

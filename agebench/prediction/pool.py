@@ -7,7 +7,7 @@ from functools import partial
 
 from agebench.prediction.predictor import AgePredictor, detector_label
 from agebench.prediction.records import PredictedPicture
-from agebench.prediction.work import Finished, PictureWorker, Plan, Task
+from agebench.prediction.work import Finished, PictureWorker, PredictionPlan, Task
 from agebench.references import called
 from agebench.runtimes.base import use_threads_for_good
 from agebench.util.process_pool import Death, Work, in_processes
@@ -15,7 +15,7 @@ from agebench.vision.opencv import cv2
 
 
 def examine(
-    plan: Plan, tasks: Iterable[Task], workers: int, predictor: AgePredictor | None = None
+    plan: PredictionPlan, tasks: Iterable[Task], workers: int, predictor: AgePredictor | None = None
 ) -> Generator[Finished, None, None]:
     """Yield what came of each picture, in the order of `tasks`, which is read as it is needed.
 
@@ -38,14 +38,14 @@ def examine(
         yield here.do(task)
 
 
-def worker(plan: Plan) -> Callable[[Task], Finished]:
+def worker(plan: PredictionPlan) -> Callable[[Task], Finished]:
     """Return what examines one picture; runs in a child, on one thread."""
     cv2.setNumThreads(1)
     use_threads_for_good(1)
     return PictureWorker(plan).do
 
 
-def _crashed(plan: Plan, task: Task, death: Death) -> Finished:
+def _crashed(plan: PredictionPlan, task: Task, death: Death) -> Finished:
     names = tuple(map(called, plan.estimators))
     detector = detector_label(plan.detector, tiles=plan.tiles)
     reason = f"{death.reason}, maybe for want of memory"

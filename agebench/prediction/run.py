@@ -16,7 +16,7 @@ from agebench.prediction.places import DrawPlaces, Source
 from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import STDIN, Sources
-from agebench.prediction.work import Finished, Plan, Task
+from agebench.prediction.work import Finished, PredictionPlan, Task
 from agebench.types import Problem
 from agebench.vision.images import MAX_PIXELS
 
@@ -208,7 +208,7 @@ class PictureRun:
         Raises:
             AgebenchError: an output can't be written, or a process can't work.
         """
-        plan = Plan(
+        plan = PredictionPlan(
             tuple(self.predictor.estimators),
             self.predictor.detector_reference,
             self.predictor.tiles,

@@ -18,7 +18,7 @@ from agebench.vision.images import MAX_FILE_BYTES, MAX_PIXELS
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PredictionPlan:
     """What every process needs to know; references only, so that it can be sent.
 
     Attributes:
@@ -64,7 +64,7 @@ class Finished:
 class PictureWorker:
     """Does tasks one after the other with models that are loaded once."""
 
-    def __init__(self, plan: Plan, predictor: AgePredictor | None = None) -> None:
+    def __init__(self, plan: PredictionPlan, predictor: AgePredictor | None = None) -> None:
         self._plan = plan
         self._predictor = predictor or AgePredictor(
             plan.estimators,

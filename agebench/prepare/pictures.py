@@ -57,7 +57,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PreparationPlan:
     """What is the same for all pictures: the detector's reference, settings and folders."""
 
     detector: str
@@ -104,7 +104,7 @@ def is_upright_jpeg(data: bytes) -> bool:
 class PicturePreparer:
     """Prepares pictures one by one with one detector."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: PreparationPlan) -> None:
         self._settings = plan.settings
         self._crop_spec: CropSpec = plan.settings.crop_spec()
         self._detector: FaceDetector = load_detector(plan.detector)

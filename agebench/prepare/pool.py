@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 
 from agebench.errors import AgebenchError
-from agebench.prepare.pictures import PicturePreparer, Plan, Task
+from agebench.prepare.pictures import PicturePreparer, PreparationPlan, Task
 from agebench.prepare.records import PictureRecord
 from agebench.util.process_pool import TRIES, Death, Work, in_processes
 from agebench.vision.opencv import cv2
@@ -15,7 +15,7 @@ _OPTION = "--processes"
 
 
 def prepare_pictures(
-    plan: Plan, tasks: Sequence[Task], processes: int
+    plan: PreparationPlan, tasks: Sequence[Task], processes: int
 ) -> Generator[tuple[Task, str], None, None]:
     """Yield each task with its record's line, in order.
 
@@ -30,7 +30,7 @@ def prepare_pictures(
         yield from _in_this_process(plan, tasks)
 
 
-def _in_this_process(plan: Plan, tasks: Sequence[Task]) -> Iterator[tuple[Task, str]]:
+def _in_this_process(plan: PreparationPlan, tasks: Sequence[Task]) -> Iterator[tuple[Task, str]]:
     before = cv2.getNumThreads()
     try:
         yield from map(worker(plan), tasks)
@@ -38,7 +38,7 @@ def _in_this_process(plan: Plan, tasks: Sequence[Task]) -> Iterator[tuple[Task, 
         cv2.setNumThreads(before)
 
 
-def worker(plan: Plan) -> Callable[[Task], tuple[Task, str]]:
+def worker(plan: PreparationPlan) -> Callable[[Task], tuple[Task, str]]:
     """Return what prepares one picture, on one thread; runs in a child too."""
     # Sums in another order would give other crops.
     cv2.setNumThreads(1)

@@ -24,7 +24,7 @@ from agebench.prepare.identity import (
 from agebench.prepare.journal import JOURNAL_FILE, Journal, read_header
 from agebench.prepare.manifest import Finished, Labels, write_manifest, write_problems
 from agebench.prepare.naming import stems
-from agebench.prepare.pictures import JPEG_QUALITY, JPEG_SAMPLING, Plan, Task
+from agebench.prepare.pictures import JPEG_QUALITY, JPEG_SAMPLING, PreparationPlan, Task
 from agebench.prepare.pool import prepare_pictures
 from agebench.prepare.records import UNREADABLE
 from agebench.prepare.settings import PrepareSettings
@@ -188,7 +188,7 @@ class _Run:
         if begun is not None:
             refuse_other(begun, about, self._out)
         scratch = new_scratch(self._work)
-        plan = Plan(detector, self._settings, self._out, scratch)
+        plan = PreparationPlan(detector, self._settings, self._out, scratch)
         with Journal(path, about, self._out) as journal:
             before = [task.source for task in self._tasks if task.source in journal]
             records = (journal.read(source) for source in before)
@@ -203,7 +203,7 @@ class _Run:
             counts = self._write(Store(self._out, scratch), journal, about)
         return PrepareReport(self._out, counts, resumed)
 
-    def _prepare(self, plan: Plan, journal: Journal, progress: ProgressStep) -> None:
+    def _prepare(self, plan: PreparationPlan, journal: Journal, progress: ProgressStep) -> None:
         missing: Sequence[Task] = [task for task in self._tasks if task.source not in journal]
         total = len(self._tasks)
         before = total - len(missing)

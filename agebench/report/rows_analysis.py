@@ -29,7 +29,7 @@ from agebench.timing.ratios import (
     LEAST_RATIO_OF_ONE_LOAD,
     Comparison,
     Control,
-    compare_pairs,
+    compare_speeds,
 )
 
 SHOWN_BUFFERS = (0, 5, 10)
@@ -193,7 +193,7 @@ def _compared_times(joined: Joined) -> Iterator[Comparison]:
         lengths = {len(times) for _, times in samples}
         if len(lengths) > 1 or not all(len(times) and (times > 0).all() for _, times in samples):
             continue  # somebody else's file: its times are not of the same pictures
-        yield from compare_pairs(
+        yield from compare_speeds(
             samples,
             1,
             control_of(timing),

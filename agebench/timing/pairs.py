@@ -13,7 +13,7 @@ from agebench.timing.ratios import (
     LEAST_RATIO_OF_ONE_LOAD,
     Comparison,
     Control,
-    compare_pairs,
+    compare_speeds,
     measure_control,
 )
 from agebench.types import plain
@@ -74,7 +74,7 @@ def compare_times(names: Sequence[str], latency: Latency) -> Timing:
     control = None
     if again and samples and samples[0][0] == names[0]:
         control = measure_control(names[0], 1, samples[0][1], again)
-    comparisons = compare_pairs(
+    comparisons = compare_speeds(
         samples,
         1,
         control,

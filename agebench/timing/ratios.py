@@ -225,7 +225,7 @@ def statement_level(number: int) -> float:
     return 1 - (1 - LEVEL) / max(1, number)
 
 
-def compare_pairs(
+def compare_speeds(
     samples_ms: Sequence[tuple[str, Times]],
     batch: int,
     control: Control | None,

@@ -15,7 +15,7 @@ import pytest
 from agebench.cli.main import main
 from agebench.harness.analysis import analyse
 from agebench.metrics.age_errors import summarise
-from agebench.timing.ratios import compare_pairs, measure_control
+from agebench.timing.ratios import compare_speeds, measure_control
 from agebench.types import plain
 
 MakeResult = Callable[..., dict[str, Any]]
@@ -96,7 +96,7 @@ def _timing(estimators: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "too_busy": "",
         "control": control.to_json(),
         "comparisons": [
-            item.to_json() for item in compare_pairs(samples, 1, control, number=pairs)
+            item.to_json() for item in compare_speeds(samples, 1, control, number=pairs)
         ],
     }
 

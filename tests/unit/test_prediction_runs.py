@@ -26,12 +26,12 @@ from agebench.prediction import pool as pool_module
 from agebench.prediction.lines import LineFile
 from agebench.prediction.run import PictureRun, PredictSettings
 from agebench.prediction.sources import find_sources
-from agebench.prediction.work import Plan, Task
+from agebench.prediction.work import PredictionPlan, Task
 from agebench.testing import generated_picture
 from agebench.util import process_pool as workers
 
 FAST = ("--detector", "aligned", "--estimator", "constant years=41")
-PLAN = Plan(("constant years=41",), "aligned")
+PLAN = PredictionPlan(("constant years=41",), "aligned")
 MAIN = "from agebench.cli import main; main()"
 
 

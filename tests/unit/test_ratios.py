@@ -15,7 +15,7 @@ from agebench.timing.ratios import (
     Control,
     block_logarithms,
     block_sizes,
-    compare_pairs,
+    compare_speeds,
     measure_control,
     ratio_interval,
     statement_level,
@@ -33,7 +33,7 @@ def _times(seed: int, mean: float = 10.0, rounds: int = 60) -> list[float]:
 def _compare(
     first: list[float], second: list[float], control: Control | None = QUIET, **more: float | str
 ) -> Comparison:
-    (found,) = compare_pairs([("a", first), ("b", second)], 1, control, number=1, **more)  # type: ignore[arg-type]  # by name
+    (found,) = compare_speeds([("a", first), ("b", second)], 1, control, number=1, **more)  # type: ignore[arg-type]  # by name
     return found
 
 
@@ -93,7 +93,7 @@ def test_disturbances_that_outlast_a_round_deceive_nobody() -> None:
     for _ in range(400):
         times = _shared_disturbances(generator, 120)
         samples = list(zip("abc", times.tolist(), strict=True))
-        found = compare_pairs(samples, 1, QUIET, number=3)
+        found = compare_speeds(samples, 1, QUIET, number=3)
         alarms += any("faster" in one.verdict for one in found)
     assert alarms <= 0.05 * 400 + 3 * (0.05 * 400) ** 0.5
 
@@ -148,7 +148,7 @@ def test_a_control_is_the_interval_of_the_second_copy() -> None:
 def test_intervals_widen_with_the_number_of_statements() -> None:
     times = [_times(7), _times(8)]
     found = [
-        compare_pairs([("a", times[0]), ("b", times[1])], 1, QUIET, number=number)[0].interval
+        compare_speeds([("a", times[0]), ("b", times[1])], 1, QUIET, number=number)[0].interval
         for number in (1, 12)
     ]
     one, many = found
