@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
-from agebench.cli.main import main
+import sys
+
+try:
+    from agebench.cli.main import main
+except KeyboardInterrupt:  # nothing has begun
+    sys.exit(130)
 
 __all__ = ["main"]

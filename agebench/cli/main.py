@@ -17,7 +17,7 @@ import click
 from agebench import __version__
 from agebench.cli.native_stderr import caught_words
 from agebench.cli.process_limits import address_space, require_room, told
-from agebench.cli.signals import Terminated, orderly_ends
+from agebench.cli.signals import Interrupts, Terminated, held_interrupts, orderly_ends
 from agebench.errors import AgebenchError, UsageError, in_words, inert, suggestion
 from agebench.util.call_limit import limited_by_default
 
@@ -116,22 +116,27 @@ def main(arguments: list[str] | None = None) -> Any:
     if sys.stdout is None:
         _fail("standard output is closed: leave it open, or send it to a file or the null device")
         sys.exit(1)
-    with caught_words(), orderly_ends() as ended:
-        code = _run(arguments)
+    with (
+        held_interrupts(to_the_end=arguments is None) as interrupts,
+        caught_words(),
+        orderly_ends() as ended,
+    ):
+        code = _run(arguments, interrupts)
     sys.exit(code if ended.code is None else ended.code)
 
 
-def _run(arguments: list[str] | None) -> int:
+def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
     """Run a verb and return the exit code; whatever went wrong has been said."""
     try:
-        with limited_by_default():
+        with interrupts.heard(), limited_by_default():
             code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:  # a plug-in's may be of any kind
         if isinstance(error, SystemExit) and _COMPLETION in os.environ:
             raise  # click ends so where a shell asks it to complete a line
         # OpenBLAS raises SIGINT where it can't have a thread, as if somebody had pressed Ctrl-C.
-        if isinstance(error, (click.exceptions.Abort, RuntimeError)) and not _threads_can_start():
+        ends = (click.exceptions.Abort, KeyboardInterrupt, RuntimeError)
+        if isinstance(error, ends) and not _threads_can_start():
             limit = address_space()
             _fail(
                 "no further thread can be started: raise the limits of this shell (ulimit -u, "
@@ -144,7 +149,7 @@ def _run(arguments: list[str] | None) -> int:
 
 def _failed(error: BaseException, arguments: list[str] | None) -> int:
     """Say in a sentence what ended the run, and return the exit code."""
-    if isinstance(error, click.exceptions.Abort):
+    if isinstance(error, (click.exceptions.Abort, KeyboardInterrupt)):
         _fail(_why_interrupted(error))
         return INTERRUPTED
     if isinstance(error, click.ClickException):
@@ -177,10 +182,10 @@ def _fail_exit(error: SystemExit) -> None:
         _fail(f"code of others called sys.exit({error.code}) in the middle; {_UNFINISHED}")
 
 
-def _why_interrupted(error: click.exceptions.Abort) -> str:
-    if str(error):
+def _why_interrupted(error: BaseException) -> str:
+    if isinstance(error, click.exceptions.Abort) and str(error):
         return str(error)
-    signalled = error.__context__
+    signalled = error if isinstance(error, Terminated) else error.__context__
     reason = signalled.reason if isinstance(signalled, Terminated) else ""
     return reason or "interrupted: nothing was written that could be taken for a whole result"
 

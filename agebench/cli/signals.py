@@ -49,6 +49,52 @@ class Ended:
             raise Terminated(signal.Signals(number).name)
 
 
+class Interrupts:
+    """What Ctrl-C does: before a verb begins it is kept for it, and it does not cut the end off."""
+
+    def __init__(self) -> None:
+        self._heard, self._waiting = False, False
+
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Have Ctrl-C raise KeyboardInterrupt inside; one that came before does so at once."""
+        self._heard = True
+        try:
+            if self._waiting:
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._heard, self._waiting = False, False
+
+    def note(self, number: int, _frame: FrameType | None) -> None:
+        """Handle the signal; outside, who insists ends the process on the spot."""
+        if self._heard:
+            raise KeyboardInterrupt
+        if self._waiting:
+            os._exit(128 + number)
+        self._waiting = True
+
+
+@contextmanager
+def held_interrupts(*, to_the_end: bool) -> Iterator[Interrupts]:
+    """Have Ctrl-C raise nothing inside but where it is `Interrupts.heard`.
+
+    Args:
+        to_the_end: afterwards too, as the process ends.
+    """
+    interrupts = Interrupts()
+    usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    if threading.current_thread() is not threading.main_thread() or not usual:
+        yield interrupts
+        return
+    signal.signal(signal.SIGINT, interrupts.note)
+    try:
+        yield interrupts
+    finally:
+        if not to_the_end:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @contextmanager
 def orderly_ends() -> Iterator[Ended]:
     """Have SIGTERM, SIGHUP and the end of the processor time raise inside, as Ctrl-C does.

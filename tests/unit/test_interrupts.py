@@ -1,0 +1,103 @@
+"""Ctrl-C at any moment of a command: a sentence and exit code 130, never a traceback."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from importlib import import_module
+from typing import Any
+
+import click
+import pytest
+
+from agebench.cli.signals import held_interrupts
+
+door = import_module("agebench.cli.main")
+
+pytestmark = pytest.mark.skipif(
+    threading.current_thread() is not threading.main_thread() or os.name != "posix",
+    reason="signals come to the main thread of a POSIX system",
+)
+
+
+def _press() -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _pressed_around(before: int, after: int) -> Iterator[None]:
+    for _ in range(before):
+        _press()
+    yield
+    for _ in range(after):
+        _press()
+
+
+def _ended(*arguments: str) -> Any:
+    with pytest.raises(SystemExit) as ended:
+        door.main([*arguments])
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    return ended.value.code
+
+
+def test_before_a_verb_it_ends_the_verb(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(door, "caught_words", lambda: _pressed_around(1, 0))
+    assert _ended("ls") == 130
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.startswith("agebench: interrupted: nothing was written")
+
+
+def test_after_a_verb_it_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(door, "caught_words", lambda: _pressed_around(0, 1))
+    assert _ended("ls") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_while_the_first_one_is_told_a_second_one_is_not_a_fault(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def echo(*_given: Any, **_more: Any) -> None:
+        monkeypatch.undo()
+        _press()  # click writes a line end for the first one
+
+    def interrupted(**_given: Any) -> None:
+        monkeypatch.setattr(click.core, "echo", echo)
+        _press()
+
+    monkeypatch.setattr(door.cli, "invoke", lambda _context: interrupted())
+    assert _ended("ls") == 130
+    assert capsys.readouterr().err.endswith("could be taken for a whole result\n")
+
+
+def test_who_insists_ends_a_command_that_is_at_its_end() -> None:
+    code = (
+        "import signal\n"
+        "from agebench.cli.signals import held_interrupts\n"
+        "with held_interrupts(to_the_end=True) as interrupts:\n"
+        "    with interrupts.heard():\n"
+        "        pass\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "print('still here', flush=True)\n"
+        "signal.raise_signal(signal.SIGINT)\n"
+        "print('not reached')\n"
+    )
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - own
+    assert (done.returncode, done.stdout, done.stderr) == (130, "still here\n", "")
+
+
+def test_while_a_verb_runs_it_is_raised_each_time() -> None:
+    with held_interrupts(to_the_end=False) as interrupts, interrupts.heard():
+        for _ in range(2):
+            with pytest.raises(KeyboardInterrupt):
+                _press()
