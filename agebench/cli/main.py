@@ -161,7 +161,9 @@ def _failed(error: BaseException, arguments: list[str] | None) -> int:
         _fail(told(error, str(error)), hint)
         return error.exit_code
     if isinstance(error, MemoryError):
-        full = "there is not enough memory: take fewer or smaller pictures at once"
+        full = (
+            "there is not enough memory: take fewer or smaller pictures at once, or a smaller model"
+        )
         _fail(told(error, full))
     elif isinstance(error, OSError):
         _drop_stdout()

@@ -31,6 +31,9 @@ SCORE_FLOOR = 0.2
 """Scores up to this are set to zero: the default of ``thresh`` in cv2.dnn's Darknet importer."""
 
 MAX_SIDE_PX = 8192
+MOST_ROWS = 1_000_000
+"""Of boxes of one scale; their corners are numbers in the file.  A picture of 1920x1080 that is
+looked at in steps of 8 pixels has 97,200."""
 
 NetworkVersion: TypeAlias = Literal["v2", "v1", "own"]
 
@@ -297,6 +300,11 @@ def _yolo(network: _Network, section: Section) -> _Value:
         )
     height, width = source.height, source.width
     rows = height * width * len(anchors)
+    if rows > MOST_ROWS:
+        raise ModelError(
+            f"line {section.line}: [yolo] looks at {rows:,} boxes ({height}x{width} places), at most "
+            f"{MOST_ROWS:,} can be converted: lower width and height of [net]"
+        )
     last = graph.node("Transpose", [source.name], "channels_last", perm=[0, 2, 3, 1])
     table = graph.reshape(last, [-1, rows, 6], "table")
     ys, xs, which = (axis.ravel() for axis in np.mgrid[:height, :width, : len(anchors)])

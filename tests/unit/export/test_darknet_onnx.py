@@ -157,6 +157,12 @@ def test_layouts_that_can_not_be_converted(
         darknet_model(CFG.replace(old, new), weights, (32, 64))
 
 
+def test_absurd_sizes_are_refused_before_memory_is_taken_for_them(tmp_path: Path) -> None:
+    weights = write_weights(tmp_path / "net.weights")
+    with pytest.raises(ModelError, match=r"\[yolo\] looks at .* boxes .*lower width and height"):
+        darknet_model(CFG, weights, (2**20, 2**20))
+
+
 @pytest.mark.parametrize(
     ("numbers", "message"),
     [(NUMBERS - 1, "ends too early"), (NUMBERS + 3, "3 numbers more"), (0, "ends too early")],
