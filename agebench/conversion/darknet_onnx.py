@@ -302,7 +302,7 @@ def _yolo(network: _Network, section: Section) -> _Value:
     rows = height * width * len(anchors)
     if rows > MOST_ROWS:
         raise ModelError(
-            f"line {section.line}: [yolo] looks at {rows:,} boxes ({height}x{width} places), at most "
+            f"line {section.line}: [yolo] gives {rows:,} boxes ({height}x{width} places), at most "
             f"{MOST_ROWS:,} can be converted: lower width and height of [net]"
         )
     last = graph.node("Transpose", [source.name], "channels_last", perm=[0, 2, 3, 1])

@@ -159,7 +159,7 @@ def test_layouts_that_can_not_be_converted(
 
 def test_absurd_sizes_are_refused_before_memory_is_taken_for_them(tmp_path: Path) -> None:
     weights = write_weights(tmp_path / "net.weights")
-    with pytest.raises(ModelError, match=r"\[yolo\] looks at .* boxes .*lower width and height"):
+    with pytest.raises(ModelError, match=r"\[yolo\] gives .* boxes .*lower width and height"):
         darknet_model(CFG, weights, (2**20, 2**20))
 
 
