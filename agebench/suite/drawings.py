@@ -23,6 +23,9 @@ from agebench.vision.variants import KINDS, parse_variant
 DODGE = 0.035
 """What lies between the marks of two models, in steps of strength."""
 
+MOST_WHISKERS = 8
+"""Of more models the intervals cover each other and the lines: they stand in the tables alone."""
+
 CHART_TITLES = {
     "face-px": "small faces",
     "blur": "blur",
@@ -66,7 +69,7 @@ def front_figure(board: Board, found: SetStanding) -> Figure | None:
         if one.interval is not None:
             drawing.whiskers([ms], [one.interval.low], [one.interval.high], style)
         drawing.marks([max(LEAST_MS, ms)], [one.error_years], style)
-    names = direct_names(one.model for one, _ in shown)
+    names = _names(board, [one.model for one, _ in shown])
     if names:
         marks = [
             Named(names[one.model], looks[one.model], max(LEAST_MS, ms), one.error_years)
@@ -85,12 +88,13 @@ def front_figure(board: Board, found: SetStanding) -> Figure | None:
 def chart_figure(board: Board, chart: Chart) -> Figure:
     """Error against strength, one line for each model."""
     places, across = _across(chart.kind, chart.variants)
+    crowded = len(chart.lines) > MOST_WHISKERS
     tops = [
-        step.interval.high if step.interval else step.error_years
+        step.interval.high if step.interval and not crowded else step.error_years
         for line in chart.lines
         for step in line.steps
     ]
-    names = direct_names(line.model for line in chart.lines)
+    names = _names(board, [line.model for line in chart.lines])
     drawing = Drawing(
         across,
         linear_axis("mean absolute error, years", 0, max(tops)),
@@ -107,12 +111,13 @@ def chart_figure(board: Board, chart: Chart) -> Figure:
         untouched = (places[""] + aside, line.untouched_years)
         points = sorted([*zip(xs, errors, strict=True), untouched])
         bands = [step.interval for step in line.steps]
-        drawing.whiskers(
-            xs,
-            [np.nan if ends is None else ends.low for ends in bands],
-            [np.nan if ends is None else ends.high for ends in bands],
-            style,
-        )
+        if not crowded:
+            drawing.whiskers(
+                xs,
+                [np.nan if ends is None else ends.low for ends in bands],
+                [np.nan if ends is None else ends.high for ends in bands],
+                style,
+            )
         if chart.kind != "covered":
             drawing.line([x for x, _ in points], [y for _, y in points], style)
         drawing.marks([x for x, _ in points], [y for _, y in points], style)
@@ -164,6 +169,13 @@ def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
 def keys(board: Board) -> list[tuple[Markup, str]]:
     """Return who is who in all pictures."""
     return [(key(style), _title(board, name)) for name, style in looks_of(board).items()]
+
+
+def _names(board: Board, models: Sequence[str]) -> dict[str, str]:
+    """Return what stands beside lines and marks by model, of its title; empty for few models."""
+    titles = {name: _title(board, name) for name in models}
+    shown = direct_names(titles.values())
+    return {name: shown[title] for name, title in titles.items()} if shown else {}
 
 
 def _title(board: Board, name: str) -> str:

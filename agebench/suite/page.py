@@ -14,7 +14,7 @@ from agebench.report.tables import markdown_table
 from agebench.report.templating import whole_page
 from agebench.report.words import counted, number
 from agebench.suite.board import Board
-from agebench.suite.drawings import chart_figure, front_figure, keys
+from agebench.suite.drawings import MOST_WHISKERS, chart_figure, front_figure, keys
 from agebench.suite.robustness import charts
 from agebench.suite.standing import SetStanding, standings
 from agebench.suite.tables import (
@@ -209,9 +209,10 @@ def _robustness(board: Board, standing: Sequence[SetStanding]) -> Iterator[Secti
     titles = {model.name: model.title for model in board.models}
     words = [
         "The face is found in the untouched picture; then the picture is changed, so that the "
-        "figures are of the models and not of the detector. Lines up: 95 % intervals. The tables "
-        "say how much larger the error becomes on the same pictures, with the 95 % interval of "
-        "that: where the interval holds 0, nothing is shown to be lost."
+        "figures are of the models and not of the detector. Lines up: 95 % intervals; not drawn "
+        f"for more than {MOST_WHISKERS} models. The tables say how much larger the error becomes "
+        "on the same pictures, with the 95 % interval of that: where the interval holds 0, nothing "
+        "is shown to be lost."
     ]
     asked = {(chart.pictures.key, line.model) for chart in found for line in chart.lines}
     for one in standing:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from agebench.errors import AgebenchError
 from agebench.report.words import bounds, signed
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, Board, read_board
+from agebench.suite.drawings import MOST_WHISKERS, chart_figure
 from agebench.suite.fairness import fairness
 from agebench.suite.packed import (
     FAILED,
@@ -341,3 +342,21 @@ def test_the_published_page_comes_from_the_small_files_alone() -> None:
     for one in standings(board):
         for standing in one.models.values():
             assert f"{standing.error_years:.2f}" in page
+
+
+def test_charts_of_many_models_name_them_by_title_and_leave_intervals_out(tmp_path: Path) -> None:
+    sets = {"one": made_set("one", TRUE), "one.changed": made_set("one", TRUE, changed=True)}
+    places = [("one", ""), ("one", "untouched"), ("one", "blur=1")]
+    pages = []
+    for many in (MOST_WHISKERS, 12):
+        models = [
+            made_model(f"name-{at}", {place: _off(at + 1.0) for place in places}, sets)
+            for at in range(many)
+        ]
+        board = write_made(tmp_path / f"{many}", [*sets.values()], models)
+        (chart,) = charts(board)
+        pages.append(str(chart_figure(board, chart).drawing))
+    few, crowded = pages
+    assert few.count('class="whisker"') == MOST_WHISKERS
+    assert 'class="whisker"' not in crowded
+    assert "The model name-3" in re.sub("<[^>]*aria-label[^>]*>", "", crowded)
