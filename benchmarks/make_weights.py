@@ -23,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from agebench.cli.doctor import open_dataset, split_against
+from agebench.api.doctor import open_dataset, split_against
 from agebench.duplicates.training_hashes import (
     RUN_HASHES,
     TrainingHashes,

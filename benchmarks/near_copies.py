@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.cli.doctor import open_dataset, split_against
+from agebench.api.doctor import open_dataset, split_against
 from agebench.duplicates.look_search import (
     CANDIDATE_BITS,
     CANDIDATE_MOVED_BITS,

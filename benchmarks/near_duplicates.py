@@ -21,7 +21,7 @@ from typing import Any
 
 from scipy.stats import beta
 
-from agebench.cli.doctor import open_dataset
+from agebench.api.doctor import open_dataset
 from agebench.doctor.pictures import Tile, contact_sheets, png_bytes
 from agebench.duplicates import groups as duplicates
 from agebench.duplicates.groups import Fingerprint, find_duplicates, fingerprints

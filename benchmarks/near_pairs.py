@@ -22,7 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
-from agebench.cli.doctor import open_dataset
+from agebench.api.doctor import open_dataset
 from agebench.duplicates.look_search import Query, search
 from agebench.duplicates.training_hashes import find_hashes
 from agebench.harness.environment import describe_call

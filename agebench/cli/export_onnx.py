@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,18 +13,16 @@ from rich.text import Text
 from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
 from agebench.cli.unused_options import refuse_given
-from agebench.errors import UsageError, inert, suggestion
-from agebench.references import Reference, join_options, parse_reference, user_path
+from agebench.errors import UsageError, inert
+from agebench.references import join_options
 from agebench.util.files import check_target
 from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.export.candidate import Candidate
-    from agebench.export.detector_file import DetectorParity
-    from agebench.export.parity import ParityReport, Tolerance
+    from agebench.api.export import ExportedModel
+    from agebench.export.parity import ParityReport
     from agebench.export.precision import Price
-    from agebench.export.writing import Written
-    from agebench.fitting.labelled_crops import LabelledCrops
+    from agebench.runtimes.onnx_metadata import Precision
 
 EPILOG = """\b
 Examples:
@@ -33,19 +30,6 @@ Examples:
   agebench export-onnx runs/best.safetensors -o small.onnx --int8 \\
     --dataset utkface --root CHIPS --protocol utkface-full --part train
 """
-
-
-@dataclass(frozen=True, slots=True)
-class _Faces:
-    """Which real faces are used, if any."""
-
-    dataset: str | None
-    root: Path | None
-    face_detector: str | None
-    protocol: str | None
-    part: str | None
-    sample: int
-    seed: int
 
 
 _OF_FACES = ("root", "detector", "face_detector", "protocol", "part", "sample", "seed")
@@ -121,14 +105,24 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     if int8 and dataset is None:
         raise UsageError("--int8 needs --dataset: real faces, to find the range of each number")
     _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
-    from agebench.harness.trial import try_models
+    from agebench.api.export import ExportSettings, export_onnx
+    from agebench.harness.settings import CompareSettings
 
-    try_models(detectors=[detector])
-    faces = _Faces(dataset, root, detector, protocol, part, sample, seed)
-    precision = "float16" if fp16 else "int8" if int8 else "float32"
-    allowed = _tolerance(tolerance, precision)  # before a file is downloaded for nothing
-    candidate = _named(_candidate(names[0], flip=flip), name)
-    _estimator(candidate, out, faces, precision, allowed, check=not no_check)
+    precision: Precision = "float16" if fp16 else "int8" if int8 else "float32"
+    settings = ExportSettings(name, flip, precision, tolerance, check=not no_check)
+    pictures = CompareSettings(sample=sample, seed=seed, protocol=protocol, part=part)
+    with progress_bars() as progress:
+        done = export_onnx(
+            names[0],
+            out,
+            settings=settings,
+            dataset=dataset,
+            root=root,
+            detector=detector,
+            pictures=pictures,
+            progress=progress,
+        )
+    _print(done)
 
 
 def _by_their_names(
@@ -162,177 +156,6 @@ def _refuse_idle(
         )
 
 
-def _named(candidate: Candidate, name: str | None) -> Candidate:
-    if name is None:
-        return candidate
-    try:
-        return replace(candidate, spec=replace(candidate.spec, name=name))
-    except ValueError as error:
-        raise UsageError(f"--name: {error}") from error
-
-
-def _estimator(
-    candidate: Candidate,
-    out: Path,
-    faces: _Faces,
-    precision: str,
-    tolerance: Tolerance | None,
-    *,
-    check: bool,
-) -> None:
-    from agebench.export.writing import export
-
-    labelled = _crops(candidate, faces)
-    compared = labelled
-    price = None
-    if precision != "float32":
-        candidate, compared, price = _reduced(candidate, labelled, precision)
-    written = export(
-        candidate,
-        out,
-        crops=None if compared is None else compared.crops,
-        described="" if compared is None else compared.described,
-        tolerance=tolerance,
-        check=check,
-    )
-    console = Console(highlight=False)
-    if written.report is not None:
-        _print_parity(console, written.report)
-    if price is not None:
-        _print_price(console, price)
-    _say(console, _summary(written))
-
-
-def _tolerance(years: float | None, precision: str) -> Tolerance | None:
-    from agebench.export.parity import TOLERANCES, Tolerance
-
-    if years is None:
-        return None
-    usual = next(value for key, value in TOLERANCES.items() if key == precision)
-    try:
-        return Tolerance(years, min(years, usual.mean_years) if precision != "float32" else years)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _candidate(name: str, *, flip: bool) -> Candidate:
-    """Return what is exported: a checkpoint by its path, or an estimator by its name."""
-    path = user_path(name)
-    named = name.startswith("torch:")  # torch:FILE ends as a path of a checkpoint does
-    if path.is_file() or (path.suffix == ".safetensors" and not named):
-        return _checkpoint(path, flip=flip)
-    reference = parse_reference(name)
-    if reference.name == "torch" and reference.path is not None:
-        return _checkpoint(reference.path, flip=_flip_of(reference, flip=flip))
-    if flip:
-        raise UsageError("--flip is for checkpoints of 'agebench train'")
-    if reference.name in {"caffe-age-net", "caffe-age-net-utkface"}:
-        return _caffe_age_net(reference)
-    raise UsageError(
-        f"{reference.name!r} can't be exported to ONNX: give a checkpoint of 'agebench train', or "
-        "caffe-age-net[:FILE] or caffe-age-net-utkface[:FILE]"
-    )
-
-
-def _flip_of(reference: Reference, *, flip: bool) -> bool:
-    """Return whether ``torch:FILE [flip=...]`` looks at the mirror image too.
-
-    Raises:
-        UsageError: it names a runtime, device or option that the exported file does not have, or
-            contradicts --flip.
-    """
-    from agebench.registry.plugins import convert_option
-
-    if reference.runtime not in {None, "torch"} or reference.device not in {None, "cpu"}:
-        raise UsageError(
-            f"{reference.text!r}: a checkpoint is exported from PyTorch on the CPU, and the file "
-            "runs under any runtime: leave out what follows '@'"
-        )
-    for name in reference.options:
-        if name != "flip":
-            hint = suggestion(name, ["flip"])
-            raise UsageError(f"option {name!r} is not part of an exported checkpoint: {hint}")
-    text = reference.options.get("flip")
-    try:
-        asked = flip if text is None else convert_option(text, bool)
-    except ValueError as error:
-        raise UsageError(f"option flip={text!r} of 'torch': {error}") from error
-    if flip and not asked:
-        raise UsageError(f"--flip and flip={text} exclude each other: give one of them")
-    return bool(asked)
-
-
-def _checkpoint(path: Path, *, flip: bool) -> Candidate:
-    from agebench.errors import MissingDependencyError
-
-    try:
-        from agebench.export.multi_crop import checkpoint_candidate
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"a checkpoint needs PyTorch to be exported: {error}. Install it with: "
-            "pip install 'agebench[train]'"
-        ) from error
-    return checkpoint_candidate(path, flip=flip)
-
-
-def _caffe_age_net(reference: Reference) -> Candidate:
-    from agebench.estimators import caffe_age_net, caffe_age_net_utkface
-    from agebench.export.age_net_candidate import age_net_candidate
-    from agebench.harness.trial import try_models
-    from agebench.metrics.class_years import read_class_years
-    from agebench.modelfiles.weights import resolve
-    from agebench.registry.plugins import load_estimator
-
-    try_models([reference.text])
-    estimator = load_estimator(reference)
-    table = reference.options.get("table")
-    years = None if table is None else read_class_years(user_path(table))[0].years
-    published = caffe_age_net if reference.name == "caffe-age-net" else caffe_age_net_utkface
-    file = resolve(published.FILE, explicit=reference.path).path
-    return age_net_candidate(estimator, file, years)
-
-
-def _crops(candidate: Candidate, faces: _Faces) -> LabelledCrops | None:
-    if faces.dataset is None:
-        return None
-    from agebench.fitting.labelled_crops import labelled_crops
-    from agebench.harness.settings import CompareSettings
-
-    settings = CompareSettings(
-        sample=faces.sample, seed=faces.seed, protocol=faces.protocol, part=faces.part
-    )
-    with progress_bars() as progress:
-        return labelled_crops(
-            candidate.spec.crop,
-            faces.dataset,
-            root=faces.root,
-            detector=faces.face_detector,
-            settings=settings,
-            progress=progress,
-        )
-
-
-def _reduced(
-    candidate: Candidate, labelled: LabelledCrops | None, precision: str
-) -> tuple[Candidate, LabelledCrops | None, Price]:
-    """Return the candidate of lower precision, the faces it is compared on, and its price."""
-    from agebench.export.precision import price_of, to_float16, to_int8
-    from agebench.runtimes.age_file import generated
-
-    compared = labelled
-    if precision == "int8" and labelled is not None:
-        calibration, compared = labelled.halves()
-        reduced = to_int8(candidate, calibration.crops)
-    else:
-        reduced = to_float16(candidate)
-    crops = generated(candidate.spec.crop, 16) if compared is None else compared.crops
-    return (
-        reduced,
-        compared,
-        price_of(candidate, reduced, crops, None if compared is None else compared.ages),
-    )
-
-
 def _detector(text: str, out: Path, *, check: bool) -> None:
     from agebench.cli.export_detector import darknet_of
     from agebench.export.detector_file import export_detector
@@ -352,7 +175,16 @@ def _detector(text: str, out: Path, *, check: bool) -> None:
             table.add_row(runtime, str(row.batch), f"{row.box_px:.2g}", f"{row.score:.2g}")
         console.print(table)
         _print_skipped(console, report.skipped)
-    _say(console, _summary(written))
+    _say(console, _summary(written.path, written.size_bytes, written.report_path))
+
+
+def _print(done: ExportedModel) -> None:
+    console = Console(highlight=False)
+    if done.parity is not None:
+        _print_parity(console, done.parity)
+    if done.price is not None:
+        _print_price(console, done.price)
+    _say(console, _summary(done.path, done.size_bytes, done.parity_path))
 
 
 def _print_parity(console: Console, report: ParityReport) -> None:
@@ -400,9 +232,9 @@ def _print_price(console: Console, price: Price) -> None:
     _say(console, f"{price.bytes_before:,} bytes in float32, {price.bytes_after:,} now")
 
 
-def _summary(written: Written[ParityReport] | Written[DetectorParity]) -> str:
-    beside = "" if written.report_path is None else f", and {written.report_path.name} beside it"
-    return f"wrote {written.path} ({written.size_bytes:,} bytes){beside}"
+def _summary(path: Path, size_bytes: int, report_path: Path | None) -> str:
+    beside = "" if report_path is None else f", and {report_path.name} beside it"
+    return f"wrote {path} ({size_bytes:,} bytes){beside}"
 
 
 def _say(console: Console, text: str) -> None:

@@ -107,15 +107,13 @@ def command(
 
     A manifest lies beside them.  If stopped, the same command goes on where it was.
     """
-    from agebench.harness.trial import try_models
-    from agebench.prepare.run import prepare
+    from agebench.api.prepare import prepare_dataset
     from agebench.prepare.settings import PrepareSettings
 
-    try_models(detectors=[detector])
     names = tuple(name.strip() for name in views.split(",") if name.strip())
     try:
         with progress_bars() as progress:
-            report = prepare(
+            report = prepare_dataset(
                 dataset,
                 out,
                 root=root,

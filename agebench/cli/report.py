@@ -12,12 +12,12 @@ from rich.console import Console
 from agebench.cli.fail_if_options import gate_options
 from agebench.cli.help_all import help_all, rare_option
 from agebench.cli.paths import FilePath
-from agebench.errors import UsageError, inert
+from agebench.errors import inert
 from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
+    from agebench.api.report import Report
     from agebench.harness.fail_if import Gates
-    from agebench.report.joining import Joined
     from agebench.report.reading import ResultFile
 
 EPILOG = """\b
@@ -67,41 +67,33 @@ def command(
     With two results that have estimators of the same name it says what changed.  A bench.json of
     'agebench bench' adds its batch sweep.
     """
-    from agebench.report.gallery import why_no_thumbnails
-    from agebench.report.joining import join
+    from agebench.api.report import report_of
     from agebench.report.reading import read_files
-    from agebench.report.writing import as_json as json_of
-    from agebench.report.writing import read_columns, read_formats, write_report
+    from agebench.report.writing import read_columns, read_formats
 
     wanted = read_formats(formats)
     kept = None if columns is None else read_columns(columns, wanted)
     files, sweeps = read_files(results)
-    if not files:
-        raise UsageError("expected a result of 'agebench compare', got results of 'bench' alone")
-    if sweeps and "html" not in wanted:
-        names = ", ".join(str(sweep.path) for sweep in sweeps)
-        raise UsageError(f"batch sweeps are on the page alone: add html to --format for {names}")
     gates.require_names([item["name"] for file in files for item in file.estimators])
-    joined = join(files)
-    target = files[0].path.parent if out is None else out
-    written = write_report(joined, target, wanted, thumbnails, sweeps, columns=kept)
-    drawn = [] if figures is None else _draw(joined, figures)
-    if as_json:
-        click.echo(json.dumps(json_of(joined), allow_nan=False))
-    else:
-        why_not = why_no_thumbnails(joined.dataset) if thumbnails is not None else ""
-        _print(joined, written, why_not)
-        if drawn:
-            told = f"Written to {figures}: {len(drawn)} figures, such as {drawn[0].name}"
-            click.echo(inert(told))
-    _require(gates, files)
-
-
-def _draw(joined: Joined, folder: Path) -> list[Path]:
-    from agebench.report.figure_files import write_figures
-
     with progress_bars() as progress:
-        return write_figures(joined, folder, progress)
+        report = report_of(
+            files,
+            sweeps,
+            out,
+            formats=wanted,
+            columns=kept,
+            thumbnails=thumbnails,
+            figures=figures,
+            progress=progress,
+        )
+    if as_json:
+        click.echo(json.dumps(report.to_json(), allow_nan=False))
+    else:
+        _print(report)
+        if report.figures:
+            drawn = f"{len(report.figures)} figures, such as {report.figures[0].name}"
+            click.echo(inert(f"Written to {figures}: {drawn}"))
+    _require(gates, files)
 
 
 def _require(gates: Gates, files: list[ResultFile]) -> None:
@@ -116,13 +108,13 @@ def _require(gates: Gates, files: list[ResultFile]) -> None:
         )
 
 
-def _print(joined: Joined, written: list[Path], why_not: str) -> None:
+def _print(report: Report) -> None:
     from agebench.report.changes import changes
     from agebench.report.terminal import change_lines
 
     console = Console(highlight=False)
-    lines = [*joined.remarks, *change_lines(changes(joined))]
-    lines += [f"{why_not}."] if why_not else []
-    lines += [f"Written: {path}" for path in written]
+    lines = [*report.remarks, *change_lines(changes(report.joined))]
+    lines += [f"{report.not_shown}."] if report.not_shown else []
+    lines += [f"Written: {path}" for path in report.files]
     for line in lines:
         console.print(inert(line), markup=False, soft_wrap=True)

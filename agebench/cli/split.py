@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -15,11 +14,10 @@ from rich.text import Text
 
 from agebench.cli.paths import FilePath
 from agebench.errors import inert
-from agebench.util.files import check_target
 from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.splits.parts import Leak, Split
+    from agebench.api.split import DatasetSplit
 
 EPILOG = """\b
 Examples:
@@ -47,9 +45,10 @@ def _protocol_list(_context: click.Context, _parameter: click.Parameter, wanted:
     raise click.exceptions.Exit(0)
 
 
-def _size_table(rows: Mapping[str, Mapping[str, int]]) -> Table:
+def _size_table(made: DatasetSplit) -> Table:
     """Decades down and parts across, or the other way round where there are many parts."""
-    cells = {**rows, "all": _totals(rows)}
+    rows = made.by_decade
+    cells: dict[str, Mapping[str, int]] = {**rows, "all": made.total}
     across = list(cells["all"])
     first = "age"
     if len(across) > MANY_PARTS:
@@ -64,28 +63,15 @@ def _size_table(rows: Mapping[str, Mapping[str, int]]) -> Table:
     return table
 
 
-def _totals(rows: Mapping[str, Mapping[str, int]]) -> dict[str, int]:
-    total: Counter[str] = Counter()
-    for row in rows.values():
-        total.update(row)
-    return dict(total)
-
-
-def _reasons(split: Split) -> dict[str, int]:
-    return dict(Counter(problem.reason for problem in split.unused).most_common())
-
-
-def _print_remarks(
-    console: Console, split: Split, leaks: Sequence[Leak] | None, few: Sequence[str]
-) -> None:
-    for line in few:
+def _print_remarks(console: Console, made: DatasetSplit) -> None:
+    for line in made.warnings:
         console.print(Text(inert(f"warning: {line}"), style="bold"), soft_wrap=True)
-    for reason, count in list(_reasons(split).items())[:MAX_LISTED]:
+    for reason, count in list(made.unused.items())[:MAX_LISTED]:
         console.print(Text(inert(f"unused: {count}: {reason}")), soft_wrap=True)
-    if leaks is None:
+    if made.leaks is None:
         return
-    console.print(Text(f"groups of copies that straddle parts: {len(leaks)}"))
-    for leak in leaks[:MAX_LISTED]:
+    console.print(Text(f"groups of copies that straddle parts: {len(made.leaks)}"))
+    for leak in made.leaks[:MAX_LISTED]:
         places = "; ".join(f"{part}: {', '.join(names)}" for part, names in leak.parts.items())
         console.print(Text(inert(f"  {places}")), soft_wrap=True)
 
@@ -116,53 +102,17 @@ def command(
     'agebench split --protocols' lists the protocols.  Copies of one picture never straddle parts
     of those that read the pictures; --check tells whether they do in others.
     """
-    from agebench.harness.selection import find_split, refuse_lists
-    from agebench.registry.plugins import load_dataset
-    from agebench.splits.files import write_split
-    from agebench.splits.parts import check_split, sizes
-    from agebench.splits.protocols import read_facts
-    from agebench.splits.warnings import warnings
+    from agebench.api.split import split_dataset
 
-    if out is not None:
-        check_target(out)
-        refuse_lists(out, root, protocol)
-    pictures = load_dataset(dataset, root)
-    make = find_split(pictures, protocol)
     with progress_bars() as progress:
-        split = make(progress)
-        leaks = check_split(split, read_facts(pictures, progress).duplicates) if check else None
-    if out is not None:
-        write_split(split, out)
-    rows, few = sizes(pictures, split), warnings(pictures, split)
+        made = split_dataset(dataset, protocol, root=root, out=out, check=check, progress=progress)
     if as_json:
-        click.echo(json.dumps(_content(split, rows, leaks, few), indent=1))
+        click.echo(json.dumps(made.to_json(), indent=1))
         return
+    split = made.split
     console = Console(highlight=False)
     console.print(Text(inert(f"{split.protocol} of {split.dataset}, {split.fingerprint[:16]}")))
-    console.print(_size_table(rows))
-    _print_remarks(console, split, leaks, few)
+    console.print(_size_table(made))
+    _print_remarks(console, made)
     if out is not None:
         console.print(Text(inert(f"written to {out}")), soft_wrap=True)
-
-
-def _content(
-    split: Split,
-    rows: Mapping[str, Mapping[str, int]],
-    leaks: Sequence[Leak] | None,
-    few: Sequence[str],
-) -> dict[str, Any]:
-    from agebench.types import plain
-
-    straddling = None if leaks is None else [plain(leak.parts) for leak in leaks]
-    return {
-        "protocol": split.protocol,
-        "dataset": split.dataset,
-        "label_kind": split.label_kind,
-        "parameters": plain(split.parameters),
-        "fingerprint": split.fingerprint,
-        "total": _totals(rows),
-        "by_decade": plain(rows),
-        "unused": _reasons(split),
-        "straddling": straddling,
-        "warnings": list(few),
-    }

@@ -1,30 +1,20 @@
-"""The doctor's findings: as tables for the terminal, and as files."""
+"""The doctor's findings as tables for the terminal."""
 
 from __future__ import annotations
 
-import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from agebench.doctor.diagnosis import LABEL_WORDS, Diagnosis, SharedPicture
-from agebench.doctor.pictures import Tile, age_chart, contact_sheets, png_bytes
 from agebench.duplicates.groups import DuplicateGroup
 from agebench.errors import inert
-from agebench.types import Sample, plain
-from agebench.util.files import write_whole
 
 MAX_LISTED = 5
 """Findings of one kind that the terminal lists; the rest is in the JSON."""
-
-MAX_DRAWN = 96
-"""Groups on contact sheets, the worst first."""
 
 BAR_CELLS = 40
 
@@ -32,22 +22,6 @@ OWN_SETS = frozenset({"csv", "folders", "names"})
 """Data sets of the user's own pictures, of which only the user knows where the ages are from."""
 
 SAY_KIND = "label_kind=birth-age"
-
-_LINE_LETTERS = 24
-
-_SHEET = re.compile(r"(different_ages|in_both)_\d+\.png")
-
-
-def report_json(
-    diagnosis: Diagnosis, other: Diagnosis | None, shared: Sequence[SharedPicture]
-) -> dict[str, Any]:
-    """Return everything as JSON can hold it; "against" is null where one set was examined."""
-    content = diagnosis.to_json()
-    content["against"] = None
-    if other is not None:
-        pictures = [{**plain(item), "age_gap_years": item.age_gap_years} for item in shared]
-        content["against"] = {**other.to_json(), "shared": pictures}
-    return content
 
 
 def print_report(
@@ -177,57 +151,3 @@ def _print_shared(
         for item in shared
     ]
     _list(console, "in both sets, largest difference of age first", lines)
-
-
-def write_report(
-    folder: Path,
-    content: Mapping[str, Any],
-    diagnosis: Diagnosis,
-    samples: Sequence[Sample],
-    shared: Sequence[tuple[SharedPicture, Sequence[Sample]]] = (),
-) -> list[str]:
-    """Write doctor.json, ages.png and the contact sheets; return the files' names.
-
-    Args:
-        folder: must be there.
-        content: as `report_json` gives it.
-        diagnosis: of the first set.
-        samples: of the first set.
-        shared: pictures that are in both sets, each with its samples of both.
-
-    Raises:
-        AgebenchError: the folder can't be written to.
-    """
-    by_name = {sample.name: sample for sample in samples}
-    conflicting = [
-        [_tile(by_name[name]) for name in group.members]
-        for group in diagnosis.conflicting[:MAX_DRAWN]
-    ]
-    leaks = [[_tile(sample) for sample in both] for _, both in shared[:MAX_DRAWN]]
-    pictures = {"ages": age_chart(diagnosis.ages, f"{diagnosis.dataset}: pictures per year of age")}
-    for stem, rows in (("different_ages", conflicting), ("in_both", leaks)):
-        for number, sheet in enumerate(contact_sheets(rows), start=1):
-            pictures[f"{stem}_{number}"] = sheet
-    text = json.dumps(content, allow_nan=False, ensure_ascii=False, indent=1)
-    _remove_old_sheets(folder, pictures)
-    for stem, picture in pictures.items():
-        write_whole(folder / f"{stem}.png", png_bytes(picture))
-    write_whole(folder / "doctor.json", text + "\n")  # last: where it is, the pictures are too
-    return ["doctor.json", *(f"{stem}.png" for stem in pictures)]
-
-
-def _remove_old_sheets(folder: Path, kept: Iterable[str]) -> None:
-    """Remove an earlier report's sheets that this one would leave standing beside its own."""
-    names = set(kept)
-    for path in folder.iterdir():
-        if _SHEET.fullmatch(path.name) and path.stem not in names:
-            path.unlink(missing_ok=True)
-
-
-def _tile(sample: Sample) -> Tile:
-    age = _age(sample.age_years)
-    if sample.age_years is None and sample.age_range is not None:
-        age = "{}-{}".format(*sample.age_range)
-    # The end of a long name, in two lines: that is where names differ.
-    name = sample.name[-2 * _LINE_LETTERS :]
-    return Tile(sample.path, (f"age {age}", name[:_LINE_LETTERS], name[_LINE_LETTERS:]))

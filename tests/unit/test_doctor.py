@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.cli.doctor import open_dataset, split_against
+from agebench.api.doctor import open_dataset, split_against
 from agebench.cli.main import main
 from agebench.datasets import folders
 from agebench.doctor.diagnosis import examine, shared_pictures, suspicious_ages

@@ -1,0 +1,44 @@
+# What is public, and where it lies: the one list, which agebench/__init__.py reads.
+from .api.doctor import Examination as Examination
+from .api.doctor import examine_dataset as examine_dataset
+from .api.export import ExportedModel as ExportedModel
+from .api.export import ExportSettings as ExportSettings
+from .api.export import export_onnx as export_onnx
+from .api.prepare import prepare_dataset as prepare_dataset
+from .api.report import Report as Report
+from .api.report import write_report as write_report
+from .api.split import DatasetSplit as DatasetSplit
+from .api.split import split_dataset as split_dataset
+from .comparison.api import compare as compare
+from .comparison.result import CompareResult as CompareResult
+from .datasets.base import SampleList as SampleList
+from .errors import AgebenchError as AgebenchError
+from .errors import UsageError as UsageError
+from .harness.settings import CompareSettings as CompareSettings
+from .prediction.api import predict as predict
+from .prediction.predictor import AgePredictor as AgePredictor
+from .prediction.tables import PredictBatch as PredictBatch
+from .prepare.run import PrepareReport as PrepareReport
+from .prepare.settings import PrepareSettings as PrepareSettings
+from .protocols import BoxToFrame as BoxToFrame
+from .protocols import Dataset as Dataset
+from .protocols import DatasetSpec as DatasetSpec
+from .protocols import DetectorSpec as DetectorSpec
+from .protocols import Estimator as Estimator
+from .protocols import EstimatorSpec as EstimatorSpec
+from .protocols import FaceDetector as FaceDetector
+from .protocols import RuntimeInfo as RuntimeInfo
+from .protocols import no_progress as no_progress
+from .registry.plugins import load_dataset as load_dataset
+from .registry.plugins import load_detector as load_detector
+from .registry.plugins import load_estimator as load_estimator
+from .types import AgeBins as AgeBins
+from .types import AgePrediction as AgePrediction
+from .types import Crops as Crops
+from .types import CropSpec as CropSpec
+from .types import Face as Face
+from .types import FaceFrame as FaceFrame
+from .types import Sample as Sample
+from .types import ViewSpec as ViewSpec
+
+__version__: str

@@ -1,0 +1,275 @@
+"""`agebench.examine_dataset`: what is wrong with a data set, before anything is measured on it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.doctor.diagnosis import Diagnosis, SharedPicture, examine, shared_pictures
+from agebench.doctor.pictures import Tile, age_chart, contact_sheets, png_bytes
+from agebench.errors import DatasetError, UsageError, suggestion
+from agebench.harness.results import prepare_folder
+from agebench.protocols import Dataset, ProgressStep
+from agebench.references import user_path
+from agebench.registry.plugins import DATASETS, list_plugins, load_dataset
+from agebench.types import Sample, plain
+from agebench.util.files import refuse_nested, write_whole
+from agebench.util.progress import shown_progress
+
+MAX_DRAWN = 96
+"""Groups on contact sheets, the worst first."""
+
+_GUESSED = ("utkface", "fgnet", "folders")
+_PREPARED_MARK = "prepare.json"
+_KIND = re.compile(r"[a-z][a-z0-9-]+")
+_SHEET = re.compile(r"(different_ages|in_both)_\d+\.png")
+_LINE_LETTERS = 24
+
+
+@dataclass(frozen=True, slots=True)
+class Examination:
+    """What `examine_dataset` found.
+
+    Attributes:
+        diagnosis: of the data set: `broken` files, `identical` and `near` copies, those of them
+            that are `conflicting` about the age, `suspicious` ages, and counts.
+        other: of the set that it was held against; None without one.
+        shared: pictures that are in both sets, the largest difference of age first.
+        files: what was written, doctor.json first; empty where nothing was.
+    """
+
+    diagnosis: Diagnosis
+    other: Diagnosis | None = None
+    shared: tuple[SharedPicture, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it; "against" is null where one set was examined."""
+        content = self.diagnosis.to_json()
+        content["against"] = None
+        if self.other is not None:
+            pictures = [
+                {**plain(item), "age_gap_years": item.age_gap_years} for item in self.shared
+            ]
+            content["against"] = {**self.other.to_json(), "shared": pictures}
+        return content
+
+
+def examine_dataset(
+    dataset: str | Dataset | None = None,
+    root: str | Path | None = None,
+    *,
+    against: str | Path | Dataset | None = None,
+    near: bool = True,
+    out: str | Path | None = None,
+    workers: int = 2,
+    progress: ProgressStep | None = None,
+) -> Examination:
+    """Look for broken files, copies, contradicting ages, and leaks between two data sets.
+
+    Nothing in the data set is changed, and a broken file is a finding, not an error.
+
+    Args:
+        dataset: name of a data set with its options, or an object; None guesses the kind of what
+            lies in `root`.
+        root: folder or file of a data set given by name.
+        against: another set, as "ROOT", "NAME:ROOT" or an object: what is in both?
+        near: look for near-identical copies too, which takes longest.
+        out: folder for doctor.json, a chart of the ages and contact sheets of the worst findings,
+            which show the set's faces; None writes nothing.
+        workers: pictures decoded at once, from 1.
+        progress: called with (stage, done, total).  None draws bars in a notebook and on a
+            terminal; `agebench.no_progress` draws none.
+
+    Raises:
+        UsageError: the call is wrong.
+        DatasetError: there is no usable picture.
+        AgebenchError: `out` can't be written.
+
+    >>> from agebench import examine_dataset
+    >>> found = examine_dataset("sample", near=False)
+    >>> found.diagnosis.pictures, found.diagnosis.broken, found.diagnosis.identical
+    (71, (), ())
+    """
+    if workers < 1:
+        raise UsageError(f"workers must be at least 1, got {workers}")
+    place = None if root is None else user_path(root)
+    folder = None if out is None else user_path(out)
+    for other_place in (place, _place_of(against)):
+        if folder is not None and other_place is not None:
+            refuse_nested(folder, other_place)
+    here = _opened(dataset, place)
+    there = None if against is None else _other(against, place)
+    if folder is not None:
+        prepare_folder(folder)
+    with shown_progress(progress) as step:
+        found = _examined(here, place, there, near=near, workers=workers, step=step)
+    if folder is None:
+        return found
+    names = _write(folder, found, here, None if there is None else there[0])
+    files = tuple(folder / name for name in names)
+    return Examination(found.diagnosis, found.other, found.shared, files)
+
+
+def _examined(
+    here: Dataset,
+    root: Path | None,
+    there: tuple[Dataset, Path | None] | None,
+    *,
+    near: bool,
+    workers: int,
+    step: ProgressStep,
+) -> Examination:
+    diagnosis, prints = examine(here, _shown(root), near=near, processes=workers, progress=step)
+    if there is None:
+        return Examination(diagnosis)
+    other_set, other_root = there
+    other, other_prints = examine(
+        other_set,
+        _shown(other_root),
+        near=near,
+        processes=workers,
+        progress=_told(step, "other set"),
+    )
+    shared = shared_pictures(
+        (here.samples, prints),
+        (other_set.samples, other_prints),
+        near=near,
+        processes=workers,
+        progress=_told(step, "both sets"),
+    )
+    return Examination(diagnosis, other, shared)
+
+
+def _shown(root: Path | None) -> str:
+    return "" if root is None else str(root)
+
+
+def _told(step: ProgressStep, which: str) -> ProgressStep:
+    return lambda stage, done, total: step(f"{stage}, {which}", done, total)
+
+
+def _opened(dataset: str | Dataset | None, root: Path | None) -> Dataset:
+    if dataset is not None and not isinstance(dataset, str):
+        return dataset
+    if root is not None:
+        return open_dataset(dataset, root)
+    if dataset is None:
+        raise UsageError("name a data set, or give the folder or table that it lies in")
+    return load_dataset(dataset)
+
+
+def open_dataset(name: str | None, root: Path) -> Dataset:
+    """List a data set, guessing its kind if no name is given.
+
+    A file is taken for a table ("csv"); of a folder, the kind is taken that gives most pictures.
+
+    Raises:
+        AgebenchError: there is no usable picture.
+    """
+    if name is not None:
+        return load_dataset(name, root)
+    if root.is_file():
+        return load_dataset("csv", root)
+    if (root / _PREPARED_MARK).is_file():
+        return load_dataset("prepared", root)
+    found: list[Dataset] = []
+    reasons: list[str] = []
+    for kind in _GUESSED:
+        try:
+            found.append(load_dataset(kind, root))
+        except DatasetError as error:
+            reasons.append(str(error))
+    if not found:
+        tried = ", ".join(_GUESSED)
+        raise DatasetError(
+            f"{str(root)!r} is none of the kinds that are tried ({tried}); give --dataset, or in "
+            "place of the folder a CSV file with the columns path,age. "
+            f"The first says: {reasons[0]}"
+        )
+    return max(found, key=lambda dataset: len(dataset.samples))
+
+
+def split_against(text: str) -> tuple[str | None, Path]:
+    """Split "NAME:ROOT" or "ROOT"; the colon of a path that exists, or of a drive, is its own.
+
+    Raises:
+        UsageError: NAME looks like a data set's name and is not one.
+
+    >>> split_against("utkface:/data/utk")[0], split_against("C:/data")[0]
+    ('utkface', None)
+    """
+    name, colon, rest = text.partition(":")
+    if not (rest if colon else name):
+        raise UsageError(f"--against {text!r} names no place: is a variable not set?")
+    known = [plugin.name for plugin in list_plugins(DATASETS)]
+    if not colon or (name not in known and (Path(text).exists() or not _KIND.fullmatch(name))):
+        return None, user_path(text)
+    if name not in known:
+        raise UsageError(f"unknown data set {name!r} in {text!r}: {suggestion(name, known)}")
+    return name, user_path(rest)
+
+
+def _place_of(against: str | Path | Dataset | None) -> Path | None:
+    return split_against(str(against))[1] if isinstance(against, (str, Path)) else None
+
+
+def _other(against: str | Path | Dataset, root: Path | None) -> tuple[Dataset, Path | None]:
+    if not isinstance(against, (str, Path)):
+        return against, None
+    kind, place = split_against(str(against))
+    if root is not None and place.resolve() == root.resolve():
+        raise UsageError(f"--against {against} is the data set itself: name another one")
+    return open_dataset(kind, place), place
+
+
+def _write(folder: Path, found: Examination, here: Dataset, there: Dataset | None) -> list[str]:
+    """Write doctor.json, ages.png and the contact sheets; return the files' names."""
+    names = {sample.name: sample for sample in here.samples}
+    others = {} if there is None else {sample.name: sample for sample in there.samples}
+    diagnosis = found.diagnosis
+    conflicting = [
+        [_tile(names[name]) for name in group.members]
+        for group in diagnosis.conflicting[:MAX_DRAWN]
+    ]
+    leaks = [_both(item, names, others) for item in found.shared[:MAX_DRAWN]]
+    pictures = {"ages": age_chart(diagnosis.ages, f"{diagnosis.dataset}: pictures per year of age")}
+    for stem, rows in (("different_ages", conflicting), ("in_both", leaks)):
+        for number, sheet in enumerate(contact_sheets(rows), start=1):
+            pictures[f"{stem}_{number}"] = sheet
+    text = json.dumps(found.to_json(), allow_nan=False, ensure_ascii=False, indent=1)
+    _remove_old_sheets(folder, pictures)
+    for stem, picture in pictures.items():
+        write_whole(folder / f"{stem}.png", png_bytes(picture))
+    write_whole(folder / "doctor.json", text + "\n")  # last: where it is, the pictures are too
+    return ["doctor.json", *(f"{stem}.png" for stem in pictures)]
+
+
+def _both(
+    shared: SharedPicture, here: Mapping[str, Sample], there: Mapping[str, Sample]
+) -> Sequence[Tile]:
+    """Return the tiles of a picture that is in both sets: one of each first, then its copies."""
+    pair = [here[shared.here[0]], there[shared.there[0]]]
+    more = [here[name] for name in shared.here[1:]] + [there[name] for name in shared.there[1:]]
+    return [_tile(sample) for sample in (*pair, *more)]
+
+
+def _remove_old_sheets(folder: Path, kept: Iterable[str]) -> None:
+    """Remove an earlier report's sheets that this one would leave standing beside its own."""
+    names = set(kept)
+    for path in folder.iterdir():
+        if _SHEET.fullmatch(path.name) and path.stem not in names:
+            path.unlink(missing_ok=True)
+
+
+def _tile(sample: Sample) -> Tile:
+    age = "?" if sample.age_years is None else f"{sample.age_years:g}"
+    if sample.age_years is None and sample.age_range is not None:
+        age = "{}-{}".format(*sample.age_range)
+    # The end of a long name, in two lines: that is where names differ.
+    name = sample.name[-2 * _LINE_LETTERS :]
+    return Tile(sample.path, (f"age {age}", name[:_LINE_LETTERS], name[_LINE_LETTERS:]))

@@ -1,0 +1,275 @@
+"""`agebench.export_onnx`: a model as one ONNX file that is proven to give the same ages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import get_args
+
+from agebench.errors import MissingDependencyError, UsageError, suggestion
+from agebench.estimators import caffe_age_net, caffe_age_net_utkface
+from agebench.export.age_net_candidate import age_net_candidate
+from agebench.export.candidate import Candidate
+from agebench.export.parity import TOLERANCES, ParityReport, Tolerance
+from agebench.export.precision import Price, price_of, to_float16, to_int8
+from agebench.export.writing import Written, export
+from agebench.fitting.labelled_crops import LabelledCrops, labelled_crops
+from agebench.harness.settings import CompareSettings
+from agebench.harness.trial import try_models
+from agebench.metrics.class_years import read_class_years
+from agebench.modelfiles.weights import resolve
+from agebench.protocols import Dataset, ProgressStep
+from agebench.references import Reference, parse_reference, user_path
+from agebench.registry.plugins import convert_option, load_estimator
+from agebench.runtimes.age_file import generated
+from agebench.runtimes.onnx_metadata import Precision
+from agebench.util.files import check_target
+from agebench.util.progress import shown_progress
+
+REAL_PICTURES = 128
+"""Pictures of a data set that are taken where the caller says nothing of it."""
+
+CAFFE_NETS = frozenset({"caffe-age-net", "caffe-age-net-utkface"})
+
+
+@dataclass(frozen=True, slots=True)
+class ExportSettings:
+    """What `export_onnx` writes, and what it is held to.
+
+    Attributes:
+        name: what the file calls the model; None for the model's own name.
+        flip: average over the mirror image, for a checkpoint; takes longer.
+        precision: "float32", "float16" or "int8"; the last needs real faces.
+        tolerance_years: that one age may differ; None for 0.01 in float32, and what
+            `agebench.export.parity.TOLERANCES` says of the others.
+        check: false leaves the comparison out.
+
+    Raises:
+        UsageError: there is no such precision, or such years can't be allowed.
+    """
+
+    name: str | None = None
+    flip: bool = False
+    precision: Precision = "float32"
+    tolerance_years: float | None = None
+    check: bool = True
+
+    def __post_init__(self) -> None:
+        known = get_args(Precision)
+        if self.precision not in known:
+            hint = suggestion(self.precision, known)
+            raise UsageError(f"unknown precision {self.precision!r}: {hint}")
+        self.tolerance()
+
+    def tolerance(self) -> Tolerance | None:
+        """Return what is allowed; None for the usual."""
+        years, usual = self.tolerance_years, TOLERANCES[self.precision]
+        if years is None:
+            return None
+        lower = self.precision != "float32"
+        try:
+            return Tolerance(years, min(years, usual.mean_years) if lower else years)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class ExportedModel:
+    """What `export_onnx` wrote.
+
+    Attributes:
+        path: the model.
+        size_bytes: its size.
+        parity: how far its ages are from the source's; None where nothing was compared.
+        parity_path: the file beside the model that says the same; None without one.
+        price: what lower precision costs and gains; None in float32.
+    """
+
+    path: Path
+    size_bytes: int
+    parity: ParityReport | None
+    parity_path: Path | None
+    price: Price | None = None
+
+
+def export_onnx(
+    model: str | Path,
+    out: str | Path,
+    *,
+    settings: ExportSettings | None = None,
+    dataset: str | Dataset | None = None,
+    root: str | Path | None = None,
+    detector: str | None = None,
+    pictures: CompareSettings | None = None,
+    progress: ProgressStep | None = None,
+) -> ExportedModel:
+    """Write a model as one ONNX file, and prove that it gives the same ages.
+
+    The file is run under every runtime that is here; where an age differs by more than is allowed,
+    nothing is written.
+
+    Args:
+        model: a checkpoint of ``agebench train`` by its path, or "caffe-age-net[:FILE]" or
+            "caffe-age-net-utkface[:FILE]" with options.
+        out: file to write, which ends in .onnx.
+        settings: name, precision and what is allowed; see `ExportSettings`.
+        dataset: compare on the faces of this data set, by name or as an object; None takes
+            generated crops.
+        root: folder or file of a data set given by name.
+        detector: finds the faces, by name; None for what `compare` would take.
+        pictures: protocol, part, limit, sample and seed choose the pictures; None draws
+            `REAL_PICTURES` at random.
+        progress: called with (stage, done, total).  None draws bars in a notebook and on a
+            terminal; `agebench.no_progress` draws none.
+
+    Raises:
+        UsageError: the call is wrong, or the model can't be exported.
+        WeightsUnavailableError: a model file can't be had.
+        MissingDependencyError: a checkpoint needs PyTorch.
+        ModelError: an age differs by more than is allowed.
+        AgebenchError: `out` can't be written, or any other failure, in a sentence.
+
+    >>> from agebench import export_onnx
+    >>> export_onnx("hse-mobilenet", "model.onnx")
+    Traceback (most recent call last):
+        ...
+    agebench.errors.UsageError: 'hse-mobilenet' can't be exported to ONNX: give a checkpoint ...
+    """
+    settings = settings or ExportSettings()
+    target = onnx_target(out)
+    if settings.precision == "int8" and dataset is None:
+        raise UsageError("int8 needs a data set: real faces, to find the range of each number")
+    try_models(detectors=[detector])
+    candidate = _named(candidate_of(str(model), flip=settings.flip), settings.name)
+    with shown_progress(progress) as step:
+        labelled = None
+        if dataset is not None:
+            labelled = labelled_crops(
+                candidate.spec.crop,
+                dataset,
+                root=None if root is None else user_path(root),
+                detector=detector,
+                settings=pictures or CompareSettings(sample=REAL_PICTURES),
+                progress=step,
+            )
+    candidate, compared, price = _reduced(candidate, labelled, settings.precision)
+    written: Written[ParityReport] = export(
+        candidate,
+        target,
+        crops=None if compared is None else compared.crops,
+        described="" if compared is None else compared.described,
+        tolerance=settings.tolerance(),
+        check=settings.check,
+    )
+    return ExportedModel(
+        written.path, written.size_bytes, written.report, written.report_path, price
+    )
+
+
+def onnx_target(out: str | Path) -> Path:
+    """Return the file that is to be written.
+
+    Raises:
+        UsageError: it does not end in .onnx.
+        AgebenchError: it can't be written.
+    """
+    target = user_path(out)
+    if target.suffix.lower() != ".onnx":
+        raise UsageError(f"an ONNX file is written: name a file that ends in .onnx, not {target}")
+    check_target(target)
+    return target
+
+
+def _named(candidate: Candidate, name: str | None) -> Candidate:
+    if name is None:
+        return candidate
+    try:
+        return replace(candidate, spec=replace(candidate.spec, name=name))
+    except ValueError as error:
+        raise UsageError(f"--name: {error}") from error
+
+
+def candidate_of(name: str, *, flip: bool) -> Candidate:
+    """Return what is exported: a checkpoint by its path, or an estimator by its name."""
+    path = user_path(name)
+    named = name.startswith("torch:")  # torch:FILE ends as a path of a checkpoint does
+    if path.is_file() or (path.suffix == ".safetensors" and not named):
+        return _checkpoint(path, flip=flip)
+    reference = parse_reference(name)
+    if reference.name == "torch" and reference.path is not None:
+        return _checkpoint(reference.path, flip=_flip_of(reference, flip=flip))
+    if flip:
+        raise UsageError("--flip is for checkpoints of 'agebench train'")
+    if reference.name in CAFFE_NETS:
+        return _caffe_age_net(reference)
+    raise UsageError(
+        f"{reference.name!r} can't be exported to ONNX: give a checkpoint of 'agebench train', or "
+        "caffe-age-net[:FILE] or caffe-age-net-utkface[:FILE]"
+    )
+
+
+def _flip_of(reference: Reference, *, flip: bool) -> bool:
+    """Return whether ``torch:FILE [flip=...]`` looks at the mirror image too.
+
+    Raises:
+        UsageError: it names a runtime, device or option that the exported file does not have, or
+            contradicts --flip.
+    """
+    if reference.runtime not in {None, "torch"} or reference.device not in {None, "cpu"}:
+        raise UsageError(
+            f"{reference.text!r}: a checkpoint is exported from PyTorch on the CPU, and the file "
+            "runs under any runtime: leave out what follows '@'"
+        )
+    for name in reference.options:
+        if name != "flip":
+            hint = suggestion(name, ["flip"])
+            raise UsageError(f"option {name!r} is not part of an exported checkpoint: {hint}")
+    text = reference.options.get("flip")
+    try:
+        asked = flip if text is None else convert_option(text, bool)
+    except ValueError as error:
+        raise UsageError(f"option flip={text!r} of 'torch': {error}") from error
+    if flip and not asked:
+        raise UsageError(f"--flip and flip={text} exclude each other: give one of them")
+    return bool(asked)
+
+
+def _checkpoint(path: Path, *, flip: bool) -> Candidate:
+    try:
+        from agebench.export.multi_crop import checkpoint_candidate
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"a checkpoint needs PyTorch to be exported: {error}. Install it with: "
+            "pip install 'agebench[train]'"
+        ) from error
+    return checkpoint_candidate(path, flip=flip)
+
+
+def _caffe_age_net(reference: Reference) -> Candidate:
+    try_models([reference.text])
+    estimator = load_estimator(reference)
+    table = reference.options.get("table")
+    years = None if table is None else read_class_years(user_path(table))[0].years
+    published = caffe_age_net if reference.name == "caffe-age-net" else caffe_age_net_utkface
+    file = resolve(published.FILE, explicit=reference.path).path
+    return age_net_candidate(estimator, file, years)
+
+
+def _reduced(
+    candidate: Candidate, labelled: LabelledCrops | None, precision: Precision
+) -> tuple[Candidate, LabelledCrops | None, Price | None]:
+    """Return the candidate of that precision, the faces it is compared on, and its price."""
+    if precision == "float32":
+        return candidate, labelled, None
+    compared = labelled
+    if precision == "int8" and labelled is not None:
+        calibration, compared = labelled.halves()
+        reduced = to_int8(candidate, calibration.crops)
+    else:
+        reduced = to_float16(candidate)
+    crops = generated(candidate.spec.crop, 16) if compared is None else compared.crops
+    return (
+        reduced,
+        compared,
+        price_of(candidate, reduced, crops, None if compared is None else compared.ages),
+    )

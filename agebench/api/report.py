@@ -1,0 +1,126 @@
+"""`agebench.write_report`: a page, tables and figures from result files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.errors import UsageError
+from agebench.protocols import ProgressStep
+from agebench.references import user_path
+from agebench.report import writing
+from agebench.report.gallery import why_no_thumbnails
+from agebench.report.joining import Joined, join
+from agebench.report.reading import ResultFile, SweepFile, read_files
+from agebench.util.progress import shown_progress
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `write_report` wrote.
+
+    Attributes:
+        joined: the results, put together.
+        files: page and tables, in the order of the formats.
+        figures: files of the figures; empty where none were asked for.
+        not_shown: why pictures that were asked for are not shown; "" else.
+    """
+
+    joined: Joined
+    files: tuple[Path, ...]
+    figures: tuple[Path, ...]
+    not_shown: str = ""
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a reader must know of the joining, in sentences."""
+        return tuple(self.joined.remarks)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON can hold them: summary, tests and changes."""
+        return writing.as_json(self.joined)
+
+
+def write_report(
+    results: str | Path | Sequence[str | Path],
+    out: str | Path | None = None,
+    *,
+    formats: Sequence[str] = ("html",),
+    columns: Sequence[str] | None = None,
+    thumbnails: str | Path | None = None,
+    figures: str | Path | None = None,
+    progress: ProgressStep | None = None,
+) -> Report:
+    """Make a report of a result.json, or join several of the same pictures.
+
+    With two results that have estimators of the same name it says what changed.  A bench.json of
+    ``agebench bench`` adds its batch sweep to the page.
+
+    Args:
+        results: result files, or the folders that they lie in.
+        out: folder to write into; None for the first result's own.
+        formats: some of "html", "md", "tex" and "csv".
+        columns: of the ranking in "md" and "tex", such as "mae", "interval" and "bias"; None for
+            the usual ones.
+        thumbnails: folder of the data set's pictures, to show the worst; None shows none.
+        figures: folder for all figures as SVG, PDF and PNG, which needs matplotlib; None draws
+            none.
+        progress: called with (stage, done, total).  None draws bars in a notebook and on a
+            terminal; `agebench.no_progress` draws none.
+
+    Raises:
+        UsageError: an unknown format or column, or no result.
+        AgebenchError: a file is not a result, or of other pictures, or `out` can't be written.
+
+    >>> from agebench import write_report
+    >>> write_report("no/such.json")
+    Traceback (most recent call last):
+        ...
+    agebench.errors.UsageError: ...
+    """
+    paths = [results] if isinstance(results, (str, Path)) else list(results)
+    wanted = writing.read_formats(",".join(formats))
+    kept = None if columns is None else writing.read_columns(",".join(columns), wanted)
+    files, sweeps = read_files([user_path(path) for path in paths])
+    with shown_progress(progress) as step:
+        return report_of(
+            files,
+            sweeps,
+            None if out is None else user_path(out),
+            formats=wanted,
+            columns=kept,
+            thumbnails=None if thumbnails is None else user_path(thumbnails),
+            figures=None if figures is None else user_path(figures),
+            progress=step,
+        )
+
+
+def report_of(
+    files: Sequence[ResultFile],
+    sweeps: Sequence[SweepFile],
+    out: Path | None,
+    *,
+    formats: Sequence[str],
+    columns: Sequence[str] | None,
+    thumbnails: Path | None,
+    figures: Path | None,
+    progress: ProgressStep,
+) -> Report:
+    """Write the report of files that have been read; as `write_report`."""
+    if not files:
+        raise UsageError("expected a result of 'agebench compare', got results of 'bench' alone")
+    if sweeps and "html" not in formats:
+        names = ", ".join(str(sweep.path) for sweep in sweeps)
+        raise UsageError(f"batch sweeps are on the page alone: add html to --format for {names}")
+    joined = join(list(files))
+    folder = files[0].path.parent if out is None else out
+    written = writing.write_report(joined, folder, formats, thumbnails, sweeps, columns=columns)
+    drawn: list[Path] = []
+    if figures is not None:
+        from agebench.report.figure_files import write_figures
+
+        drawn = write_figures(joined, figures, progress)
+    not_shown = "" if thumbnails is None else why_no_thumbnails(joined.dataset)
+    return Report(joined, tuple(written), tuple(drawn), not_shown)

@@ -1,0 +1,120 @@
+"""`agebench.split_dataset`: which picture is trained on, and which is scored."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agebench.harness.selection import find_split, refuse_lists
+from agebench.protocols import Dataset, ProgressStep
+from agebench.references import user_path
+from agebench.registry.plugins import load_dataset
+from agebench.splits.files import write_split
+from agebench.splits.parts import Leak, Split, check_split, sizes
+from agebench.splits.protocols import read_facts
+from agebench.splits.warnings import warnings
+from agebench.types import frozen_mapping, plain
+from agebench.util.files import check_target
+from agebench.util.progress import shown_progress
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetSplit:
+    """What `split_dataset` made.
+
+    Attributes:
+        split: the part of every picture by name, what is in no part and why, and a fingerprint.
+        by_decade: pictures by decade of age and part.
+        leaks: groups of copies that straddle parts; None where nobody looked for them.
+        warnings: what a reader must know, such as a part of very few pictures.
+    """
+
+    split: Split
+    by_decade: Mapping[str, Mapping[str, int]]
+    leaks: tuple[Leak, ...] | None
+    warnings: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        rows = {decade: frozen_mapping(row) for decade, row in self.by_decade.items()}
+        object.__setattr__(self, "by_decade", frozen_mapping(rows))
+
+    @property
+    def total(self) -> dict[str, int]:
+        """Pictures of each part."""
+        total: Counter[str] = Counter()
+        for row in self.by_decade.values():
+            total.update(row)
+        return dict(total)
+
+    @property
+    def unused(self) -> dict[str, int]:
+        """How many pictures are in no part, by the reason, the most frequent first."""
+        return dict(Counter(problem.reason for problem in self.split.unused).most_common())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return sizes and remarks as JSON can hold them; the parts themselves are in `split`."""
+        leaks = self.leaks
+        return {
+            "protocol": self.split.protocol,
+            "dataset": self.split.dataset,
+            "label_kind": self.split.label_kind,
+            "parameters": plain(self.split.parameters),
+            "fingerprint": self.split.fingerprint,
+            "total": self.total,
+            "by_decade": plain(self.by_decade),
+            "unused": self.unused,
+            "straddling": None if leaks is None else [plain(leak.parts) for leak in leaks],
+            "warnings": list(self.warnings),
+        }
+
+
+def split_dataset(
+    dataset: str | Dataset,
+    protocol: str | Path,
+    *,
+    root: str | Path | None = None,
+    out: str | Path | None = None,
+    check: bool = False,
+    progress: ProgressStep | None = None,
+) -> DatasetSplit:
+    """Split a data set by a protocol, or read a published list, and say how many are where.
+
+    Copies of one picture never straddle parts of the protocols that read the pictures.
+
+    Args:
+        dataset: name of a data set with its options, or an object.
+        protocol: its name with options, such as "holdout seed=3", or a file or folder of lists.
+        root: folder or file of a data set given by name.
+        out: split file to write, .csv or .json; None writes nothing.
+        check: look for copies that straddle parts.
+        progress: called with (stage, done, total).  None draws bars in a notebook and on a
+            terminal; `agebench.no_progress` draws none.
+
+    Raises:
+        UsageError: an unknown name or option, or `out` is what the split is read from.
+        DatasetError: there is no usable picture, or the lists do not fit the data set.
+        AgebenchError: `out` can't be written.
+
+    >>> from agebench import split_dataset
+    >>> split_dataset("sample", "holdout seed=3").total
+    {'test': 14, 'train': 50, 'val': 7}
+    """
+    # A path is never taken for the name of a protocol.
+    named = protocol if isinstance(protocol, str) else str(Path.cwd() / protocol)
+    target = None if out is None else user_path(out)
+    if target is not None:
+        check_target(target)
+        refuse_lists(target, root, named)
+    pictures = load_dataset(dataset, root) if isinstance(dataset, str) else dataset
+    make = find_split(pictures, named)
+    with shown_progress(progress) as step:
+        split = make(step)
+        leaks = check_split(split, read_facts(pictures, step).duplicates) if check else None
+    if target is not None:
+        write_split(split, target)
+    straddling = None if leaks is None else tuple(leaks)
+    told = tuple(warnings(pictures, split))
+    return DatasetSplit(split, sizes(pictures, split), straddling, told)
