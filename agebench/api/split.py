@@ -100,7 +100,7 @@ def split_dataset(
 
     >>> from agebench import split_dataset
     >>> split_dataset("sample", "holdout seed=3").total
-    {'test': 14, 'train': 50, 'val': 7}
+    {'train': 57, 'val': 7, 'test': 7, 'unused': 0}
     """
     # A path is never taken for the name of a protocol.
     named = protocol if isinstance(protocol, str) else str(Path.cwd() / protocol)
