@@ -81,7 +81,7 @@ def short_names(labels: Sequence[str], most_em: float) -> list[str]:
         most_em: how wide they may be, in sizes of their type.
 
     >>> short_names(["constant", "onnx:/a/long/path/model-1.onnx"], 8)
-    ['constant', 'onnx:/…-1.onnx']
+    ['constant', 'onnx:/…1.onnx']
     """
     names: list[str] = []
     for label in labels:
