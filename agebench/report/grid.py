@@ -72,6 +72,8 @@ class Grid:
         columns: from left to right.
         rows: every one with as many cells.
         sortable: can be sorted on the page by clicking on a column.
+        heads: how many of the first columns say what a row is of, where each other one is of
+            another estimator: on paper the table may be parted between these.  0: it never is.
 
     Raises:
         ValueError: a row has another number of cells.
@@ -81,6 +83,7 @@ class Grid:
     columns: Sequence[Column]
     rows: Sequence[Sequence[Cell]]
     sortable: bool = False
+    heads: int = 0
 
     def __post_init__(self) -> None:
         for row in self.rows:

@@ -91,7 +91,9 @@ def gate_grids(joined: Joined) -> list[Grid]:
         ("Of the age or older and stopped, % (NIST: false negatives)", "adults", stops),
     )
     return [
-        Grid(title, [*head, Column(_WHO[of]), *names], rows) for title, of, rows in tables if rows
+        Grid(title, [*head, Column(_WHO[of]), *names], rows, heads=len(head) + 1)
+        for title, of, rows in tables
+        if rows
     ]
 
 

@@ -238,7 +238,7 @@ def pair_grid(joined: Joined) -> Grid | None:
         for row in labels
     ]
     title = "Every two: MAE of the row minus that of the column, years, and its 95 % interval"
-    return Grid(title, columns, rows)
+    return Grid(title, columns, rows, heads=1)
 
 
 def _against(pairs: Mapping[tuple[str, str], Mapping[str, Any]], row: str, column: str) -> Cell:
@@ -330,8 +330,11 @@ def group_grids(joined: Joined) -> list[Grid]:
     if not bias:
         return []
     return [
-        Grid("Signed bias by group: mean of predicted minus true, years", columns, bias),
-        Grid("MAE by group, years, with 95 % intervals", columns, mean),
+        Grid(title, columns, rows, heads=1 + len(counts))
+        for title, rows in (
+            ("Signed bias by group: mean of predicted minus true, years", bias),
+            ("MAE by group, years, with 95 % intervals", mean),
+        )
     ]
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 
 from agebench import __version__
 from agebench.errors import inert
+from agebench.report.paper import sheets
 from agebench.report.words import number, signed
 
 
@@ -86,6 +87,7 @@ def _environment() -> Environment:
         """Let a long name go on in the next line after a sign that divides it."""
         return Markup("<wbr>").join(re.findall(r"[^/:_,=]*[/:_,=]*", inert(text)))
 
+    found.filters["sheets"] = sheets
     found.filters["breakable"] = breakable
     found.filters["sorting"] = sorting
     found.filters["signed"] = signed_years
