@@ -133,10 +133,11 @@ def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     people: Sequence[int | None] = [None] * len(true) if who is None else who
     again = stated_figures(cell.numbers, cell.years, true, bounds, people)
     for metric in METRICS:
-        if metric.key not in cell.content["errors"]:  # there was no such figure yet
+        if metric.key not in cell.content.get("errors", ()):  # there was no such figure yet
             del again["errors"][metric.key]
     for name, value in again.items():
-        yield from _unequal(name, cell.content[name], value)
+        if name in cell.content:  # of changed pictures the ages may stand there alone
+            yield from _unequal(name, cell.content[name], value)
     judged = cell.contamination(pictures.dataset)
     if judged != cell.content["contamination"]:
         yield (

@@ -115,7 +115,8 @@ def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, An
     """Return one model's file from several; what its cells share stands there once.
 
     How many faces came from the kept detections does not stand there: it is of the run, and no two
-    cells would share what found their faces.
+    cells would share what found their faces.  Of changed pictures the ages stand there alone, which
+    give every figure of the page: these cells are many.
 
     Args:
         title: what the page calls the model.
@@ -134,7 +135,9 @@ def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, An
                 if name != "kept_detections"
             }
             places = {one: _place(tables[f"{one}s"], value) for one, value in shared.items()}
-            cells.append({**cell, **places})
+            left_out = ("errors", "ranges") if cell["variant"] else ()
+            kept = {name: value for name, value in cell.items() if name not in left_out}
+            cells.append({**kept, **places})
     name = parts[0]["model"]
     return {"format": FORMAT, "model": name, "title": title or name, **tables, "cells": cells}
 

@@ -88,6 +88,27 @@ def test_what_was_altered_is_found(
     assert isinstance(done.exception, AgebenchError)
 
 
+def test_of_changed_pictures_the_ages_are_enough(theirs: Path, board: Path) -> None:
+    one, ranges = _sets()
+    changed = {**one, "changed": True}
+    places = {("one", ""): AGES, ("one", "gray"): AGES}
+    model = made_model("theirs", places, {"one": one, "one.changed": changed})
+    write_made(board, [one, ranges, changed], [model])
+    plain, gray = model["cells"]
+    for name in ("errors", "ranges"):
+        del gray[name]
+    assert check_submission(_written(theirs, model), board).problems == []
+    numbers = unpack_numbers(gray["years"], 60)
+    numbers[3] = -1
+    gray["years"] = pack_numbers(numbers)
+    assert "one gray: scored is stated as 60" in str(
+        check_submission(_written(theirs, model), board).problems
+    )
+    del plain["errors"]
+    with pytest.raises(AgebenchError, match="'errors'"):
+        check_submission(_written(theirs, model), board)
+
+
 def test_other_data_are_refused(theirs: Path, board: Path) -> None:
     content = json.loads(theirs.read_text())
     content["cells"][0]["content_sha256"] = "f" * 64
