@@ -184,5 +184,7 @@ def _find_files(path: Path | None) -> tuple[ModelSource, tuple[WeightsFile, ...]
         text = read_regular(layout.path).decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ModelError(f"{layout.path}: not the layout of a TensorFlow graph: {error}") from error
-    source = ModelSource("tensorflow", graph.path, config=text, outputs=(OUTPUT,))
+    source = ModelSource(
+        "tensorflow", graph.path, config=text, outputs=(OUTPUT,), sha256=graph.info.sha256
+    )
     return source, (graph.info, layout.info)

@@ -139,7 +139,7 @@ def _find_files(
         converted = converted_darknet(config, file.path, file.info.sha256, size_hw)
         source = ModelSource("onnx", converted)
     else:
-        source = ModelSource("darknet", file.path, config=config)
+        source = ModelSource("darknet", file.path, config=config, sha256=file.info.sha256)
     return _Files(source, (file.info, layout.info), version, size_hw)
 
 
@@ -168,7 +168,7 @@ def _exported(path: Path, size: int | str | None) -> _Files:
             "size out, or export it for that size"
         )
     info = WeightsFile(path.name, read.sha256, read.spec.licence, "exported by agebench")
-    return _Files(ModelSource("onnx", path), (info,), read.spec.version, size_hw)
+    return _Files(ModelSource("onnx", path, data=read.data), (info,), read.spec.version, size_hw)
 
 
 class YoloFace500k:

@@ -311,7 +311,11 @@ def age_net_source(weights: ResolvedWeights, runtime: str | None, classes: int) 
         path = converted_age_net(weights.path, weights.info.sha256)
         return ModelSource("onnx", path, outputs=(OUTPUT_NAME,), inputs=(INPUT_NAME,))
     return ModelSource(
-        "caffe", weights.path, config=deploy_prototxt(classes), outputs=(OUTPUT_NAME,)
+        "caffe",
+        weights.path,
+        config=deploy_prototxt(classes),
+        outputs=(OUTPUT_NAME,),
+        sha256=weights.info.sha256,
     )
 
 

@@ -62,7 +62,9 @@ class HseMobileNet:
     ) -> None:
         one_of("years rule of hse-mobilenet", years, RULES)
         weights = resolve(FILE, explicit=path)
-        source = ModelSource("tensorflow", weights.path, outputs=(OUTPUT,))
+        source = ModelSource(
+            "tensorflow", weights.path, outputs=(OUTPUT,), sha256=weights.info.sha256
+        )
         model = open_model(source, runtime=runtime, device=device)
         label = f"hse-mobilenet ({weights.path.name})"
         self._network = Network(model, label, len(BINS), output_name=OUTPUT)

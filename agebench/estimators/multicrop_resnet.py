@@ -7,6 +7,7 @@ from pathlib import Path
 
 from agebench.estimators.onnx_file import OnnxFile
 from agebench.modelfiles.weights import resolve
+from agebench.runtimes.model_bytes import require_unchanged
 
 FILE = "multicrop-resnet.onnx"
 SMALL_FILE = "multicrop-resnet-small.onnx"
@@ -25,6 +26,7 @@ class _Bundled(OnnxFile):
     ) -> None:
         weights = resolve(file, explicit=path)
         super().__init__(weights.path, runtime, device)
+        require_unchanged(weights.path, weights.info.sha256, self._file.sha256)
         if weights.info.published:
             self._spec = replace(self._spec, trained_on=TRAINED_ON, trained_sets=TRAINED_SETS)
 

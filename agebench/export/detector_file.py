@@ -145,10 +145,10 @@ def export_detector(
 
 def read_detector_file(path: Path) -> CheckedModel[DetectorSpec]:
     """Read an exported detector; raises as `reading.read_age_file` does."""
-    model, sha256 = read_onnx(path)
+    model, data = read_onnx(path)
     spec = from_properties(properties_of(model), str(path), DetectorSpec, "face-detector")
     check_interface(model, spec.input_shapes, spec.output_shapes, path)
-    return CheckedModel(model, spec, sha256)
+    return CheckedModel(model, spec, data)
 
 
 def compare_detector(path: Path, files: DarknetFiles) -> DetectorParity:

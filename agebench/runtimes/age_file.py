@@ -65,6 +65,7 @@ class AgeFile:
             path,
             outputs=(AGE, PROBABILITIES),
             inputs=tuple(self.spec.input_shapes),
+            data=checked.data,
         )
         self._model = open_model(source, runtime=runtime or "onnxruntime", device=device)
         self._try_out()

@@ -59,6 +59,7 @@ class ModelSource:
         inputs: names of the inputs, in order, where the format does not hold them.
         data: the file's bytes where they were read before, so that what is parsed is what was
             hashed; None to read them from `path`.
+        sha256: what those in `path` were when they were checked; "" where nobody did.
     """
 
     kind: ModelKind
@@ -67,6 +68,7 @@ class ModelSource:
     outputs: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     data: bytes | None = field(default=None, repr=False)
+    sha256: str = ""
 
     def read(self) -> bytes:
         """Return the bytes to parse: those that were read and hashed before, or the file's.

@@ -55,6 +55,24 @@ def read_model(path: Path, kind: ModelKind | None) -> ModelBytes:
     return ModelBytes(whole, {**hashes, **others})
 
 
+def require_unchanged(path: Path, checked: str, parsed: str) -> None:
+    """Refuse a file that is another one than when it was checked.
+
+    Args:
+        path: of the file.
+        checked: sha256 of the bytes that were checked.
+        parsed: of those that were read to be parsed.
+
+    Raises:
+        WeightsError: they differ.
+    """
+    if parsed != checked:
+        raise WeightsError(
+            f"{path} was changed while it was loaded: its sha256 was {checked} and is {parsed}; "
+            "load it again"
+        )
+
+
 def _read(path: Path) -> bytes:
     try:
         if not path.is_file():

@@ -6,7 +6,7 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -41,12 +41,17 @@ class CheckedModel(Generic[_Spec]):
     Attributes:
         model: parsed.
         spec: its metadata.
-        sha256: of the bytes that were parsed.
+        data: the bytes that were parsed.
+        sha256: of them.
     """
 
     model: onnx.ModelProto
     spec: _Spec
-    sha256: str
+    data: bytes = field(repr=False)
+
+    @property
+    def sha256(self) -> str:  # noqa: D102 - with the attributes
+        return hashlib.sha256(self.data).hexdigest()
 
 
 def read_age_file(path: Path) -> CheckedModel[FileSpec]:
@@ -58,14 +63,14 @@ def read_age_file(path: Path) -> CheckedModel[FileSpec]:
             holds what is not run from a file: numbers in other files, control flow, foreign
             operators.
     """
-    model, sha256 = read_onnx(path)
+    model, data = read_onnx(path)
     spec = from_properties(properties_of(model), str(path), FileSpec)
     check_interface(model, spec.input_shapes, spec.output_shapes, path)
-    return CheckedModel(model, spec, sha256)
+    return CheckedModel(model, spec, data)
 
 
-def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelProto, str]:
-    """Read an ONNX file, refusing what no file of ours holds; return it and its sha256.
+def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelProto, bytes]:
+    """Read an ONNX file, refusing what no file of ours holds; return it and its bytes.
 
     Raises:
         WeightsError: the file is missing, unreadable or too large.
@@ -86,7 +91,7 @@ def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelPr
     _check_operators(model, path)
     for tensor in tensors_of(model.graph):
         _check_tensor(tensor, path)
-    return model, hashlib.sha256(content).hexdigest()
+    return model, content
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:

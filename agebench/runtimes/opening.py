@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from agebench.errors import MissingDependencyError, UsageError
 from agebench.runtimes.base import Model, ModelSource, WatchedModel, watched_models
-from agebench.runtimes.model_bytes import read_model
+from agebench.runtimes.model_bytes import read_model, require_unchanged
 
 
 def open_model(
@@ -53,7 +53,10 @@ def _open(source: ModelSource, runtime: str, device: str) -> Model:
 def _read(source: ModelSource) -> ModelSource:
     if source.data is not None:
         return source
-    return replace(source, data=read_model(source.path, source.kind).data)
+    read = read_model(source.path, source.kind)
+    if source.sha256:
+        require_unchanged(source.path, source.sha256, read.sha256[source.path.name])
+    return replace(source, data=read.data)
 
 
 def _under_torch(source: ModelSource, device: str) -> Model:
