@@ -30,7 +30,7 @@ from agebench.metrics.intervals import (
 )
 from agebench.metrics.paired_tests import PERMUTATIONS, PairedComparison, compare_pairs
 from agebench.types import Floats, plain
-from agebench.util.arrays import Ints, finite_floats
+from agebench.util.arrays import Ints, finite_floats, one_blas_thread
 
 MOST_VALUES = 100
 """An attribute with more values names things, not groups, and is left out."""
@@ -81,6 +81,7 @@ class _Common:
         return self.predictions.given[name].years[self.rows]
 
 
+@one_blas_thread()
 def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None) -> dict[str, Any]:
     """Return the statistics of a result.
 

@@ -10,10 +10,11 @@ import jsonschema
 import numpy as np
 import pytest
 from scipy.stats import binomtest
+from threadpoolctl import threadpool_info, threadpool_limits
 
-from agebench.harness import results
+from agebench.harness import analysis, results
 from agebench.harness.analysis import MOST_VALUES, AnalysisSettings, analyse
-from agebench.harness.predictions import read_predictions
+from agebench.harness.predictions import Predictions, read_predictions
 from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
 from agebench.types import plain
 
@@ -348,6 +349,22 @@ def test_one_that_only_scored_ranges_is_waited_for_like_the_scores_do() -> None:
     ]
     predictions = read_predictions(_result(images, _estimator("e"), _estimator("half")))
     assert predictions.common.tolist() == [False]
+
+
+def test_the_whole_analysis_keeps_matrix_products_to_one_thread(
+    result: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside other work, threads that wait for each other take processor time."""
+    seen: list[int] = []
+
+    def watched(content: dict[str, Any]) -> Predictions:
+        seen.extend(item["num_threads"] for item in threadpool_info() if item["user_api"] == "blas")
+        return read_predictions(content)
+
+    monkeypatch.setattr(analysis, "read_predictions", watched)
+    with threadpool_limits(2, user_api="blas"):
+        analyse(result, FEW)
+    assert set(seen) == {1}
 
 
 def test_it_repeats_and_follows_the_seed(result: dict[str, Any]) -> None:
