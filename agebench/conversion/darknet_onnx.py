@@ -18,7 +18,8 @@ import onnx
 from agebench.conversion.darknet_files import BATCH_NORM_EPS, Section, WeightReader, parse_cfg
 from agebench.conversion.graph import Graph
 from agebench.errors import ModelError
-from agebench.runtimes.onnx_metadata import SourceFile
+from agebench.runtimes.onnx_metadata import SourceFile, from_properties
+from agebench.runtimes.onnx_reading import CheckedModel, check_interface, properties_of, read_onnx
 from agebench.types import Floats
 
 IMAGE = "image"
@@ -335,3 +336,11 @@ _LAYERS: Mapping[str, Callable[[_Network, Section], _Value]] = {
     "upsample": _upsample,
     "yolo": _yolo,
 }
+
+
+def read_detector_file(path: Path) -> CheckedModel[DetectorSpec]:
+    """Read an exported detector; raises as `onnx_reading.read_age_file` does."""
+    model, data = read_onnx(path)
+    spec = from_properties(properties_of(model), str(path), DetectorSpec, "face-detector")
+    check_interface(model, spec.input_shapes, spec.output_shapes, path)
+    return CheckedModel(model, spec, data)

@@ -158,7 +158,7 @@ def own_size(layout: Path, config: str) -> tuple[int, int]:
 
 def _exported(path: Path, size: int | str | None) -> _Files:
     """Return a file of ``agebench export-onnx --export-detector``, which fixes version and size."""
-    from agebench.export.detector_file import read_detector_file
+    from agebench.conversion.darknet_onnx import read_detector_file
 
     read = read_detector_file(path)
     size_hw = read.spec.size_hw

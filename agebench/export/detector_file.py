@@ -1,4 +1,4 @@
-"""Exported face detectors: proven row by row against Darknet, and read with all checks."""
+"""Exporting face detectors: files that are proven row by row against Darknet."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from agebench.conversion.darknet_onnx import (
     DetectorSpec,
     NetworkVersion,
     darknet_model,
+    read_detector_file,
 )
 from agebench.errors import DeviceError, MissingDependencyError, ModelError
 from agebench.export.parity import RUNTIMES
 from agebench.export.writing import Written, proven, serialise, write_with_companions
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource
-from agebench.runtimes.onnx_metadata import SourceFile, from_properties
-from agebench.runtimes.onnx_reading import CheckedModel, check_interface, properties_of, read_onnx
+from agebench.runtimes.onnx_metadata import SourceFile
 from agebench.runtimes.opening import open_model
 from agebench.types import Floats, plain
 from agebench.util.files import check_target
@@ -141,14 +141,6 @@ def export_detector(
         return report
 
     return write_with_companions(out, content, proven(content, out.name, prove))
-
-
-def read_detector_file(path: Path) -> CheckedModel[DetectorSpec]:
-    """Read an exported detector; raises as `reading.read_age_file` does."""
-    model, data = read_onnx(path)
-    spec = from_properties(properties_of(model), str(path), DetectorSpec, "face-detector")
-    check_interface(model, spec.input_shapes, spec.output_shapes, path)
-    return CheckedModel(model, spec, data)
 
 
 def compare_detector(path: Path, files: DarknetFiles) -> DetectorParity:

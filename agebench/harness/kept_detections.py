@@ -39,7 +39,7 @@ COMMIT_SECONDS = 2.0
 WAIT_S = 60.0
 """How long another run may be writing before this one gives up."""
 
-DETECTING = ("conversion", "detectors", "estimators/common.py", "export", "runtimes", "vision")
+DETECTING = ("conversion", "detectors", "estimators/common.py", "runtimes", "vision")
 """Sources, below the package, that decide what a detector finds in a picture's bytes."""
 
 FILE_VARIABLE = "AGEBENCH_DETECTIONS"

@@ -110,7 +110,6 @@ def test_whatever_code_finds_faces_decides_what_is_kept(
         "detectors/common.py",
         "estimators/common.py",
         "conversion/converted.py",
-        "export/detector_file.py",
         "runtimes/cv2dnn.py",
         "vision/images.py",
     )

@@ -9,9 +9,9 @@ import pytest
 
 from agebench import load_detector, load_estimator
 from agebench.conversion.darknet_files import parse_cfg
-from agebench.conversion.darknet_onnx import darknet_model
+from agebench.conversion.darknet_onnx import darknet_model, read_detector_file
 from agebench.errors import ModelError, UsageError
-from agebench.export.detector_file import DarknetFiles, export_detector, read_detector_file
+from agebench.export.detector_file import DarknetFiles, export_detector
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.onnx_metadata import SourceFile
 from agebench.runtimes.opening import open_model
