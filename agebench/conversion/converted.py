@@ -42,13 +42,16 @@ def converted_age_net(caffemodel: Path, sha256: str) -> Path:
 
     Args:
         caffemodel: the file.
-        sha256: of its bytes.
+        sha256: of its bytes when they were checked.
 
     Raises:
+        WeightsError: they are others now; nothing is kept.
         ModelError: it is of another layout.
         AgebenchError: the cache can't be written to.
     """
-    return _cached("age-net", [sha256], lambda: age_net_core(read_caffemodel(caffemodel)))
+    return _cached(
+        "age-net", [sha256], lambda: age_net_core(read_caffemodel(caffemodel, sha256=sha256))
+    )
 
 
 def converted_darknet(cfg: str, weights: Path, sha256: str, size_hw: tuple[int, int]) -> Path:
@@ -57,15 +60,16 @@ def converted_darknet(cfg: str, weights: Path, sha256: str, size_hw: tuple[int, 
     Args:
         cfg: the layout's text.
         weights: the file of its numbers.
-        sha256: of the latter's bytes.
+        sha256: of the latter's bytes when they were checked.
         size_hw: height and width of the input.
 
     Raises:
+        WeightsError: they are others now; nothing is kept.
         ModelError: a file is damaged or holds what can't be converted.
         AgebenchError: the cache can't be written to.
     """
     parts = [hashlib.sha256(cfg.encode()).hexdigest(), sha256, f"{size_hw[0]}x{size_hw[1]}"]
-    return _cached("darknet", parts, lambda: darknet_model(cfg, weights, size_hw)[0])
+    return _cached("darknet", parts, lambda: darknet_model(cfg, weights, size_hw, sha256)[0])
 
 
 def converted_foreign(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.errors import ModelError, inert
+from agebench.runtimes.model_bytes import require_checked
 from agebench.util.regular_files import read_regular
 
 MAX_WEIGHTS_BYTES = 1 << 29
@@ -85,12 +86,14 @@ class WeightReader:
 
     Args:
         path: the file.
+        sha256: what its bytes had when they were checked; "" where nobody did.
 
     Raises:
         ModelError: it is too short or too large, or can't be read.
+        WeightsError: it is another one than when it was checked.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, sha256: str = "") -> None:
         try:
             size = path.stat().st_size
             content = read_regular(path) if size <= MAX_WEIGHTS_BYTES else b""
@@ -98,6 +101,7 @@ class WeightReader:
             raise ModelError(f"{path}: can't be read: {error.strerror}") from error
         if size > MAX_WEIGHTS_BYTES or len(content) < 16:
             raise ModelError(f"{path} has {size:,} bytes: it is not a Darknet file of weights")
+        require_checked(path, content, sha256)
         major, minor = (int(value) for value in np.frombuffer(content, "<i4", 2))
         start = 20 if major * 10 + minor >= 2 else 16
         self._path = path

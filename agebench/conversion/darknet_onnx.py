@@ -126,13 +126,16 @@ class _Network:
         return self.layers[index]
 
 
-def darknet_model(cfg: str, weights: Path, size_hw: tuple[int, int]) -> tuple[onnx.ModelProto, int]:
+def darknet_model(
+    cfg: str, weights: Path, size_hw: tuple[int, int], sha256: str = ""
+) -> tuple[onnx.ModelProto, int]:
     """Return the network as ONNX, and how many rows it gives.
 
     Args:
         cfg: the layout's text.
         weights: the file of its numbers.
         size_hw: height and width of the input, which need not be the layout's own.
+        sha256: of the weights when they were checked; "" where nobody did.
 
     Raises:
         ModelError: a file is damaged, does not fit the other, or holds a layer that is not known.
@@ -143,7 +146,7 @@ def darknet_model(cfg: str, weights: Path, size_hw: tuple[int, int]) -> tuple[on
     # One convolution of side 1 turns B, G, R of 0..255 into R, G, B of 0..1.
     swap = graph.weight(np.eye(3)[::-1].reshape(3, 3, 1, 1) / 255.0, "swap")
     start = graph.node("Conv", [IMAGE, swap], "scaled", kernel_shape=[1, 1])
-    network = _Network(graph, WeightReader(weights), size_hw, _Value(start, 3, *size_hw))
+    network = _Network(graph, WeightReader(weights, sha256), size_hw, _Value(start, 3, *size_hw))
     for section in sections[1:]:
         if section.kind not in _LAYERS:
             raise ModelError(

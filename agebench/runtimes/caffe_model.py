@@ -19,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from agebench.errors import ModelError, UsageError, WeightsError
 from agebench.runtimes import caffe_schema
+from agebench.runtimes.model_bytes import require_checked
 from agebench.util.files import write_whole
 from agebench.util.regular_files import open_regular
 
@@ -93,19 +94,24 @@ class CaffeNet:
         raise ModelError(f"the Caffe model has no layer {name!r}, it has: {names}")
 
 
-def read_caffemodel(path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> CaffeNet:
+def read_caffemodel(
+    path: str | Path, *, max_bytes: int = DEFAULT_MAX_BYTES, sha256: str = ""
+) -> CaffeNet:
     """Read a .caffemodel in the old or the new layer encoding, in single or half precision.
 
     Args:
         path: the file.
         max_bytes: a larger file is refused before it is read.
+        sha256: what its bytes had when they were checked; "" where nobody did.
 
     Raises:
-        WeightsError: the file is missing, unreadable, too large, or an HTML page or a stub.
+        WeightsError: the file is missing, unreadable, too large, an HTML page or a stub, or is
+            another one than when it was checked.
         ModelError: it is not a Caffe model, or damaged.
     """
     path = Path(path)
     content = _read(path, max_bytes)
+    require_checked(path, content, sha256)
     net = _parse(caffe_schema.NetParameter, content, path)
     if net.layers and net.layer:
         raise ModelError(f"{path} mixes Caffe's old and new layer encoding, expected one of them")

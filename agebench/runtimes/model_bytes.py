@@ -55,6 +55,12 @@ def read_model(path: Path, kind: ModelKind | None) -> ModelBytes:
     return ModelBytes(whole, {**hashes, **others})
 
 
+def require_checked(path: Path, content: bytes, checked: str) -> None:
+    """As `require_unchanged`, of bytes that are about to be parsed; "" where nobody checked."""
+    if checked:
+        require_unchanged(path, checked, hashlib.sha256(content).hexdigest())
+
+
 def require_unchanged(path: Path, checked: str, parsed: str) -> None:
     """Refuse a file that is another one than when it was checked.
 

@@ -13,9 +13,11 @@ import pytest
 from onnx import TensorProto, helper
 
 from agebench import load_estimator
+from agebench.conversion.converted import converted_age_net, converted_darknet
 from agebench.detectors import yoloface_500k, yolov8_face
 from agebench.errors import WeightsError
 from agebench.estimators import caffe_age_net_utkface, multicrop_resnet
+from agebench.export.random_age_net import random_age_net
 from agebench.modelfiles.weights import ResolvedWeights, resolve
 from agebench.runtimes import age_file
 from agebench.runtimes.base import Model, ModelSource
@@ -85,3 +87,19 @@ def test_detectors_hand_on_the_hash(doubling: ModelSource, monkeypatch: pytest.M
     monkeypatch.setattr(yoloface_500k, "darknet_files", lambda *_: (there, there, ""))
     with pytest.raises(WeightsError, match="was changed while it was loaded"):
         yoloface_500k.YoloFace500k()
+
+
+def test_what_is_converted_is_what_was_hashed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else another network would lie in the cache under the hash of the one that was checked."""
+    monkeypatch.setenv("AGEBENCH_CACHE", str(tmp_path / "cache"))
+    path = tmp_path / "random.caffemodel"
+    random_age_net(path, seed=0, micro=True)
+    (tmp_path / "random.weights").write_bytes(bytes(100))
+    with pytest.raises(WeightsError, match="was changed while it was loaded"):
+        converted_age_net(path, "0" * 64)
+    with pytest.raises(WeightsError, match="was changed while it was loaded"):
+        converted_darknet("[net]", tmp_path / "random.weights", "0" * 64, (32, 32))
+    assert not list((tmp_path / "cache").rglob("*.onnx"))
+    assert converted_age_net(path, hashlib.sha256(path.read_bytes()).hexdigest()).is_file()
