@@ -167,11 +167,13 @@ def test_options_that_no_graph_can_hold(
 def test_a_converted_file_is_made_once_and_anew_when_damaged(tmp_path: Path) -> None:
     caffe = tmp_path / "net.caffemodel"
     random_age_net(caffe, seed=2, micro=True)
-    path = converted_age_net(caffe, "a" * 64)
+    sha256 = hashlib.sha256(caffe.read_bytes()).hexdigest()
+    path = converted_age_net(caffe, sha256)
     content, made = path.read_bytes(), path.stat().st_mtime_ns
-    assert converted_age_net(caffe, "a" * 64) == path
+    assert converted_age_net(caffe, sha256) == path
     assert path.stat().st_mtime_ns == made
     path.write_bytes(content[:-100])
-    assert converted_age_net(caffe, "a" * 64).read_bytes() == content
-    assert converted_age_net(caffe, "b" * 64) != path
+    assert converted_age_net(caffe, sha256).read_bytes() == content
+    random_age_net(caffe, seed=3, micro=True)
+    assert converted_age_net(caffe, hashlib.sha256(caffe.read_bytes()).hexdigest()) != path
     assert PUBLISHED.conv1 == 96
