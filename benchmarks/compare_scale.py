@@ -39,7 +39,7 @@ from agebench.harness.picture_store import PART_FILE
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import Dataset, DatasetSpec
 from agebench.registry.plugins import load_dataset
-from agebench.report.reading import ResultFile
+from agebench.report.reading import as_read
 from agebench.report.writing import report_on
 from agebench.types import Problem, Sample
 from agebench.util.files import write_whole
@@ -102,7 +102,7 @@ def measured(dataset: Dataset, out: Path) -> dict[str, Any]:
         ESTIMATORS, dataset, detector="aligned", out=out, settings=settings, progress=note
     )
     compared = time.perf_counter() - began
-    report_on(ResultFile(out / "result.json", result.content()))
+    report_on(as_read(result.content(), out / "result.json"))
     return {
         "pictures": len(dataset.samples),
         "seconds_compare": round(compared, 1),

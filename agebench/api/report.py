@@ -122,5 +122,6 @@ def report_of(
         from agebench.report.figure_files import write_figures
 
         drawn = write_figures(joined, figures, progress)
-    not_shown = "" if thumbnails is None else why_no_thumbnails(joined.dataset)
+    terms = joined.dataset.name, joined.dataset.licence
+    not_shown = "" if thumbnails is None else why_no_thumbnails(*terms)
     return Report(joined, tuple(written), tuple(drawn), not_shown)

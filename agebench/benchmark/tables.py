@@ -12,9 +12,11 @@ from rich.table import Table
 
 from agebench.benchmark.speed import BenchEntry, BenchResult
 from agebench.errors import inert
+from agebench.harness.contents import Busy
 from agebench.harness.loading import reads_back_its_runtime
 from agebench.timing.latency import StageTimes
 from agebench.timing.ratios import LEVEL, Comparison, Control
+from agebench.util.typed_records import read_record
 
 _COLUMNS = ("batch", "p50", "p90", "p99", "crop", "infer", "faces/s", "floor", "x floor", "n")
 
@@ -148,7 +150,7 @@ def remarks(result: BenchResult) -> list[str]:
             f"{amount(peaks['bytes_per_s'], 'B/s')}; 'floor' is the least time of infer that "
             "these allow."
         )
-    return lines + busy_lines(machine) + gpu_lines(machine.get("gpu"))
+    return lines + busy_lines(read_record(machine, Busy)) + gpu_lines(machine.get("gpu"))
 
 
 def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
@@ -172,20 +174,16 @@ def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
     return lines
 
 
-def busy_lines(machine: Mapping[str, Any]) -> list[str]:
-    """What else ran while times were taken, and a warning where it was too much.
-
-    Args:
-        machine: with the fields of `agebench.timing.busy.Busyness` as they are written down.
-    """
-    before, after = machine.get("load_average_before"), machine.get("load_average_after")
-    others, words = machine.get("others_processors"), []
+def busy_lines(busy: Busy) -> list[str]:
+    """What else ran while times were taken, and a warning where it was too much."""
+    before, after = busy.load_average_before, busy.load_average_after
+    others, words = busy.others_processors, []
     if before and after:
         words.append(f"load average (1 min) before {before[0]:.2f}, after {after[0]:.2f}")
     if others is not None:
         words.append(f"other processes kept {others:.2f} processors")
     lines = [f"While times were taken: {'; '.join(words)}."] if words else []
-    if machine["too_busy"]:
+    if busy.too_busy:
         lines.append(
             "The machine was BUSY with something else: times are too long and scattered, and "
             "nobody is called faster."

@@ -123,14 +123,14 @@ def _write_beside(
 ) -> list[str]:
     """Write what goes with a result; return the names of all its files."""
     from agebench.harness.results import PREDICTIONS_FILE, RESULT_FILE
-    from agebench.report.reading import ResultFile
+    from agebench.report.reading import as_read
     from agebench.report.writing import report_on
 
     context = click.get_current_context()
     write_run_file(context, out, estimators=references, dataset=dataset)
     names = [RESULT_FILE, PREDICTIONS_FILE, RUN_FILE]
     if report:
-        names.append(report_on(ResultFile(out / RESULT_FILE, result.content())).name)
+        names.append(report_on(as_read(result.content(), out / RESULT_FILE)).name)
     return names
 
 

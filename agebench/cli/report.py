@@ -74,7 +74,7 @@ def command(
     wanted = read_formats(formats)
     kept = None if columns is None else read_columns(columns, wanted)
     files, sweeps = read_files(results)
-    gates.require_names([item["name"] for file in files for item in file.estimators])
+    gates.require_names([item.name for file in files for item in file.estimators])
     with progress_bars() as progress:
         report = report_of(
             files,
@@ -101,10 +101,10 @@ def _require(gates: Gates, files: list[ResultFile]) -> None:
     from agebench.report.joining import letter
 
     if len(files) == 1:
-        gates.require(files[0].content)
+        gates.require(files[0].json)
     else:
         gates.require_each(
-            {f"{letter(at)} ({file.path})": file.content for at, file in enumerate(files)}
+            {f"{letter(at)} ({file.path})": file.json for at, file in enumerate(files)}
         )
 
 

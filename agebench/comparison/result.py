@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,7 @@ from agebench.harness.results import CompareResult as MeasuredResult
 from agebench.harness.results import output_folder
 from agebench.report.charts import chart
 from agebench.report.joining import Joined, join
-from agebench.report.reading import ResultFile
+from agebench.report.reading import as_read
 from agebench.report.snippet import render_snippet
 from agebench.report.tables import summary
 from agebench.report.words import counted, number
@@ -55,9 +54,7 @@ class CompareResult(MeasuredResult):
     @cached_property
     def _joined(self) -> Joined:
         # As a file has it: what is shown does not depend on whether it was saved in between.
-        head = {**self.content(), "images": []}
-        content = {**json.loads(json.dumps(head)), "images": self.images}
-        return join([ResultFile(Path("this result"), content)])
+        return join([as_read(self.content(), Path("this result"))])
 
     def __repr__(self) -> str:
         pictures = counted(len(self.records), "picture")

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from agebench.harness.columns import Columns
 from agebench.harness.known_pictures import Known
 from agebench.harness.scores import CLIPPED_SHARE, Score, errors_at
-from agebench.metrics.intervals import Interval
+from agebench.metrics.intervals import YearsInterval
 from agebench.util.arrays import Bools
+from agebench.util.typed_records import Count, Years
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,10 +23,10 @@ class PartError:
         people: number of people in the pictures; None where they are not known.
     """
 
-    n: int
-    mae_years: float | None
-    mae_interval: Interval | None
-    people: int | None = None
+    n: Count
+    mae_years: Years | None
+    mae_interval: YearsInterval | None
+    people: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)

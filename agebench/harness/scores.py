@@ -22,6 +22,7 @@ from agebench.metrics.age_errors import (
 from agebench.metrics.intervals import people_in
 from agebench.types import AgeBins, Floats, Sample
 from agebench.util.arrays import Bools, Ints
+from agebench.util.typed_records import Count, Share, Years
 
 CLIPPED_SHARE = 0.05
 """A crop with more than this share outside the picture is counted as clipped."""
@@ -31,10 +32,10 @@ CLIPPED_SHARE = 0.05
 class RangeScore:
     """Against labels that are age ranges: share inside, and mean years to the range."""
 
-    n: int
-    hit_rate: float
-    distance_years: float
-    people: int | None = None
+    n: Count
+    hit_rate: Share
+    distance_years: Years
+    people: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)

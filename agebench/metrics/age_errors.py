@@ -7,9 +7,9 @@ than they are.  Nothing is rounded or clipped here.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Annotated, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,14 +19,32 @@ from agebench.metrics.intervals import (
     LEVEL,
     MINIMUM_PICTURES,
     Interval,
+    YearsInterval,
     mean_interval,
     people_in,
 )
 from agebench.types import AgeBins, Floats
 from agebench.util.arrays import Bools, ages, finite_floats, same_length
+from agebench.util.typed_records import (
+    AtMost,
+    By,
+    Count,
+    Share,
+    SignedYears,
+    Text,
+    Years,
+    keyed,
+)
 
 CS_YEARS = (1, 3, 5, 10)
 """The k of the cumulative scores CS@k in a summary."""
+
+MOST_DECADES = 1000
+"""That a file may list."""
+
+Scores: TypeAlias = Annotated[
+    Mapping[int, float | None], By(keyed({k: str(k) for k in CS_YEARS}, Share | None))
+]
 
 
 def signed_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
@@ -176,12 +194,12 @@ class DecadeError:
         people: number of people in the pictures; None where they are not known.
     """
 
-    decade: str
-    n: int
-    mae_years: float | None
-    bias_years: float | None
-    mae_interval: Interval | None
-    people: int | None = None
+    decade: Text
+    n: Count
+    mae_years: Years | None
+    bias_years: SignedYears | None
+    mae_interval: YearsInterval | None = None
+    people: Count | None = None
 
 
 class PartError(NamedTuple):
@@ -223,7 +241,7 @@ class Metric:
 
     Attributes:
         name: in gates, in the names of the ranking's columns and in model cards, such as "rmse".
-        key: the field of `ErrorSummary`, result.json and report.csv, such as "rmse_years".
+        key: the field of `ErrorFigures`, result.json and report.csv, such as "rmse_years".
         compute: from true and predicted ages, as `mae` is.
         title: above a column.
         words: in a sentence.
@@ -287,7 +305,7 @@ METRICS = (
         in_card=True,
     ),
 )
-"""All figures in years of an `ErrorSummary`, the one that estimators are ranked by first.
+"""All figures in years of `ErrorFigures`, the one that estimators are ranked by first.
 
 Results, reports, gates, model cards and the leaderboard's files have those of this table.
 """
@@ -331,13 +349,13 @@ def mae_by_decade(
     return tuple(parts)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorSummary:
-    """All error figures of one estimator over one set of pictures.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorFigures:
+    """The error figures of one estimator over one set of pictures.
 
-    With `n` = 0 every figure is None and `by_decade` empty: an estimator that failed on all
-    pictures still has a row.  A figure that is added to `METRICS` is a field at the end, None by
-    default: results of before do not have it.
+    With `n` = 0 every figure is None: an estimator that failed on all pictures still has a row.  A
+    figure that is added to `METRICS` is a field at the end, None by default: results of before do
+    not have it.
 
     Attributes:
         n: number of pictures scored.
@@ -347,19 +365,15 @@ class ErrorSummary:
         median_years: median absolute error.
         bias_years: mean of predicted minus true.
         cs: share (0 to 1) of pictures at most k years off, by k.
-        by_decade: the same by decade of true age.
-        people: number of people in the pictures; None where they are not known.
     """
 
-    n: int
-    mae_years: float | None
-    mae_interval: Interval | None
-    rmse_years: float | None
-    median_years: float | None
-    bias_years: float | None
-    cs: Mapping[int, float | None]
-    by_decade: tuple[DecadeError, ...]
-    people: int | None = None
+    n: Count
+    mae_years: Years | None
+    mae_interval: YearsInterval | None
+    rmse_years: Years | None
+    median_years: Years | None
+    bias_years: SignedYears | None
+    cs: Scores
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cs", MappingProxyType(dict(self.cs)))
@@ -368,6 +382,25 @@ class ErrorSummary:
         """Return one of `METRICS`, in years."""
         value: float | None = getattr(self, metric.key)
         return value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorSummary(ErrorFigures):
+    """All errors of one estimator over one set of pictures.
+
+    Attributes:
+        by_decade: the error by decade of true age; empty with `n` = 0.
+        people: number of people in the pictures; None where they are not known.
+    """
+
+    by_decade: Annotated[tuple[DecadeError, ...], AtMost(MOST_DECADES)]
+    people: Count | None = None
+
+
+LATER_FIGURES = frozenset(
+    field.name for field in fields(ErrorFigures) if field.default is not MISSING
+)
+"""Those that results of before they were added do not have."""
 
 
 def summarise(
@@ -399,15 +432,20 @@ def summarise(
     errors = absolute_errors(true_years, predicted_years)
     interval = mean_interval(errors, clusters=clusters, level=level)
     if not len(errors):
-        return ErrorSummary(0, None, None, None, None, None, dict.fromkeys(CS_YEARS), ())
-    figures = {metric.key: metric.compute(true_years, predicted_years) for metric in METRICS}
+        return ErrorSummary(
+            n=0,
+            mae_interval=None,
+            cs=dict.fromkeys(CS_YEARS),
+            by_decade=(),
+            **dict.fromkeys(metric.key for metric in METRICS),
+        )
     return ErrorSummary(
         n=len(errors),
         mae_interval=interval,
         cs={k: cumulative_score(true_years, predicted_years, k) for k in CS_YEARS},
         by_decade=by_decade,
         people=people_in(clusters),
-        **figures,
+        **{metric.key: metric.compute(true_years, predicted_years) for metric in METRICS},
     )
 
 
@@ -424,12 +462,12 @@ class ClassAccuracy:
         people: number of people in the `n` pictures; None where they are not known.
     """
 
-    n: int
-    n_in_gap: int
-    n_unclassified: int
-    exact: float | None
-    one_off: float | None
-    people: int | None = None
+    n: Count
+    n_in_gap: Count
+    n_unclassified: Count
+    exact: Share | None
+    one_off: Share | None
+    people: Count | None = None
 
 
 def class_accuracy(

@@ -15,9 +15,17 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from agebench.metrics.intervals import LEVEL, MINIMUM_PICTURES, Interval, cluster_codes, people_in
+from agebench.metrics.intervals import (
+    LEVEL,
+    MINIMUM_PICTURES,
+    Interval,
+    ShareInterval,
+    cluster_codes,
+    people_in,
+)
 from agebench.metrics.proportions import share_interval
 from agebench.util.arrays import ages, finite_floats, same_length
+from agebench.util.typed_records import Count, Share, Years
 
 THRESHOLDS_YEARS = (13, 16, 18, 21, 25)
 """Legal ages in use: data protection, social networks, adulthood, alcohol in places, and 25."""
@@ -44,16 +52,16 @@ class AgeGate:
         minor_people, adult_people: number of people in these pictures; None where not known.
     """
 
-    threshold_years: int
-    buffer_years: int
-    minors: int
-    adults: int
-    false_pass_rate: float | None
-    false_pass_interval: Interval | None
-    false_stop_rate: float | None
-    false_stop_interval: Interval | None
-    minor_people: int | None = None
-    adult_people: int | None = None
+    threshold_years: Years
+    buffer_years: Years
+    minors: Count
+    adults: Count
+    false_pass_rate: Share | None
+    false_pass_interval: ShareInterval | None
+    false_stop_rate: Share | None
+    false_stop_interval: ShareInterval | None
+    minor_people: Count | None = None
+    adult_people: Count | None = None
 
 
 def age_gates(

@@ -16,12 +16,14 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from agebench.types import Floats
 from agebench.util.arrays import Ints, finite_floats
+from agebench.util.typed_records import By, Positive, Share, SignedYears, Years, decoder
 
 LEVEL = 0.95
 
@@ -46,11 +48,33 @@ class Interval:
     high: float
     level: float = LEVEL
 
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Both ends, the lower first."""
+        return self.low, self.high
+
     def __post_init__(self) -> None:
         if not self.low <= self.high:
             raise ValueError(f"expected low <= high, got {self.low} and {self.high}")
         if not 0.0 < self.level < 1.0:
             raise ValueError(f"expected a level above 0 and below 1, got {self.level}")
+
+
+def ends_of(kind: Any) -> By:
+    """Return what reads an interval as files have it: its two ends, each one of `kind`."""
+    decode = decoder(tuple[kind, kind])
+
+    def read(value: Any) -> Interval:
+        first, second = decode(value)
+        return Interval(min(first, second), max(first, second))
+
+    return By(read)
+
+
+YearsInterval: TypeAlias = Annotated[Interval, ends_of(Years)]
+SignedYearsInterval: TypeAlias = Annotated[Interval, ends_of(SignedYears)]
+ShareInterval: TypeAlias = Annotated[Interval, ends_of(Share)]
+RatioInterval: TypeAlias = Annotated[Interval, ends_of(Positive)]
 
 
 def cluster_codes(clusters: Sequence[Hashable]) -> Ints:

@@ -7,14 +7,14 @@ takes as they are.  What no result says is left for the maker to fill in, and sa
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from agebench import __version__
 from agebench.errors import UsageError, inert, suggestion
+from agebench.harness.contents import Spec
 from agebench.metrics.age_errors import METRICS
 from agebench.modelfiles.weights import sha256_of
 from agebench.report import facts
@@ -51,7 +51,7 @@ def card(results: Sequence[ResultFile], model: str) -> str:
         UsageError: no result has it, or it was not available in one.
     """
     found = [_part(join([result]), model) for result in results]
-    spec = found[0][1].content["spec"]
+    spec = found[0][1].spec
     title = found[0][1].name
     parts = [
         _front_matter(title, spec, found),
@@ -66,14 +66,12 @@ def card(results: Sequence[ResultFile], model: str) -> str:
 
 def _part(joined: Joined, model: str) -> tuple[Joined, Entry]:
     """The model's part of one result."""
-    entries = [entry for entry in joined.entries if entry.content["spec"]]
+    entries = [entry for entry in joined.entries if entry.content.spec]
     named = [entry for entry in entries if entry.name == model]
     if not named and Path(model).is_file():
         sha256 = sha256_of(Path(model))
         named = [
-            entry
-            for entry in entries
-            if any(item["sha256"] == sha256 for item in entry.content["spec"]["weights"])
+            entry for entry in entries if any(item.sha256 == sha256 for item in entry.spec.weights)
         ]
     if len(named) != 1:
         names = [entry.name for entry in entries]
@@ -84,13 +82,11 @@ def _part(joined: Joined, model: str) -> tuple[Joined, Entry]:
     return joined, named[0]
 
 
-def _front_matter(
-    title: str, spec: Mapping[str, Any], found: Sequence[tuple[Joined, Entry]]
-) -> str:
+def _front_matter(title: str, spec: Spec, found: Sequence[tuple[Joined, Entry]]) -> str:
     lines = ["---"]
-    licence = spec["licence"]
+    licence = spec.licence
     lines += [] if not licence else ["license: other", f"license_name: {_yaml(licence)}"]
-    sets = dict.fromkeys(spec.get("trained_sets", ()))
+    sets = dict.fromkeys(spec.trained_sets)
     lines += [] if not sets else ["datasets:", *(f"- {_yaml(name)}" for name in sets)]
     lines += ["library_name: agebench", "tags:", "- age-estimation", "- face", "metrics:", "- mae"]
     lines += ["model-index:", f"- name: {_yaml(title)}", "  results:"]
@@ -101,8 +97,8 @@ def _front_matter(
             "      type: image-regression",
             "      name: Facial age estimation",
             "    dataset:",
-            f"      type: {_yaml(dataset['name'])}",
-            f"      name: {_yaml(dataset['name'] + ', ' + dataset['protocol'])}",
+            f"      type: {_yaml(dataset.name)}",
+            f"      name: {_yaml(dataset.name + ', ' + dataset.protocol)}",
             "    metrics:",
         ]
         for name, value, shown in _metrics(entry):
@@ -131,31 +127,30 @@ def _yaml(text: str) -> str:
     return json.dumps(text)
 
 
-def _what_it_is(spec: Mapping[str, Any]) -> str:
+def _what_it_is(spec: Spec) -> str:
     views = ", ".join(
-        f"{name} {view['size_hw'][0]}x{view['size_hw'][1]}"
-        for name, view in spec["crop"]["views"].items()
+        f"{name} {view.size_hw[0]}x{view.size_hw[1]}" for name, view in spec.crop.views.items()
     )
-    weights = "; ".join(f"{item['file']} (sha256 {item['sha256']})" for item in spec["weights"])
+    weights = "; ".join(f"{item.file} (sha256 {item.sha256})" for item in spec.weights)
     rows = [
-        ("What it sees", f"crops of a face, {spec['channel_order'].upper()}: {views}"),
-        ("How years come of its output", spec["decode"]),
+        ("What it sees", f"crops of a face, {spec.channel_order.upper()}: {views}"),
+        ("How years come of its output", spec.decode),
         ("Files", weights),
-        ("Trained on", spec["trained_on"]),
-        ("Labels it learned from", spec["label_kind"]),
-        ("Licence of the weights", spec["licence"]),
-        ("Source", spec["source"]),
-        ("To be cited", spec["citation"]),
+        ("Trained on", spec.trained_on),
+        ("Labels it learned from", spec.label_kind),
+        ("Licence of the weights", spec.licence),
+        ("Source", spec.source),
+        ("To be cited", spec.citation),
     ]
     items = [f"- **{name}:** {markdown(value) if value else FILL_IN}" for name, value in rows]
-    notes = [f"- {markdown(note)}" for note in spec["notes"]]
+    notes = [f"- {markdown(note)}" for note in spec.notes]
     return "\n".join(["## What it is", "", f"- **Intended use:** {FILL_IN}", *items, *notes])
 
 
 def _measured(joined: Joined, entry: Entry) -> str:
     dataset, errors = joined.dataset, entry.errors
     content = entry.content
-    head = f"## On {markdown(dataset['name'])}, {markdown(dataset['protocol'])}"
+    head = f"## On {markdown(dataset.name)}, {markdown(dataset.protocol)}"
     parts = [head]
     notes = [f"- **{markdown(note.text)}.**" for note in cautions(joined, entry)]
     if notes:
@@ -166,8 +161,8 @@ def _measured(joined: Joined, entry: Entry) -> str:
     mean = f"{number(errors.mae_years)} years {bounds(errors.mae_interval)}".strip()
     others = ", ".join(f"{metric.words} {figure(errors, metric)}" for metric in METRICS[1:])
     parts.append(
-        f"{counted(errors.n, 'picture')} scored; {content['missed']:,} without a face, "
-        f"{content['failed']:,} failed. Mean absolute error **{mean}** (95 % interval), "
+        f"{counted(errors.n, 'picture')} scored; {content.missed:,} without a face, "
+        f"{content.failed:,} failed. Mean absolute error **{mean}** (95 % interval), "
         f"{others}, at most 5 years off {percent(errors.cs[5])} %."
     )
     tables = [_groups(joined, entry), _rates(joined, entry)]
@@ -182,14 +177,14 @@ def _groups(joined: Joined, entry: Entry) -> Grid | None:
         group = of.get(entry.label)
         if group is None:
             continue
-        few = group["mae_years"] is None
+        few = group.mae_years is None
         rows.append(
             [
                 Cell(f"{attribute}: {value}"),
-                Cell(f"{group['n']:,}"),
-                Cell("too few" if few else number(group["mae_years"])),
-                Cell(NONE if few else bounds(group["mae_interval"])),
-                Cell(signed(group["bias_years"])),
+                Cell(f"{group.n:,}"),
+                Cell("too few" if few else number(group.mae_years)),
+                Cell(NONE if few else bounds(group.mae_interval)),
+                Cell(signed(group.bias_years)),
             ]
         )
     columns = [Column("group", numeric=False), *map(Column, ("pictures", "MAE", "95 %", "bias"))]
@@ -209,14 +204,14 @@ def _time(joined: Joined, entry: Entry) -> str:
     if not len(times):
         return "Nothing was timed."
     content = joined.results[entry.result].content
-    machine, runtime = content["environment"], entry.content["spec"]["runtime"]
-    busy = (content.get("timing") or {}).get("too_busy")
+    machine, runtime = content.environment, entry.spec.runtime
+    busy = joined.results[entry.result].too_busy
     caution = f" It is too long: {markdown(busy)}." if busy else ""
     return (
         f"Time per picture, all stages, batch 1: median "
         f"{milliseconds(float(np.median(times)))} ms of {len(times)}, on "
-        f"{markdown(machine['processor'])} ({counted(machine['cores'], 'core')}), "
-        f"{runtime['runtime']} {runtime['version']}, {runtime['device']}.{caution}"
+        f"{markdown(machine.processor)} ({counted(machine.cores, 'core')}), "
+        f"{runtime.runtime} {runtime.version}, {runtime.device}.{caution}"
     )
 
 
@@ -231,10 +226,10 @@ def _limits(found: Sequence[tuple[Joined, Entry]]) -> str:
         few = [
             f"{attribute}: {value}"
             for (attribute, value), of in groups_by_label(joined).items()
-            if (group := of.get(entry.label)) is not None and group["mae_years"] is None
+            if (group := of.get(entry.label)) is not None and group.mae_years is None
         ]
         if few:
-            where = joined.dataset["name"]
+            where = joined.dataset.name
             items.append(f"Nothing is known of these groups of {where}: {', '.join(few)}.")
         items += facts.of_labels(joined)
     return "\n".join(["## Limits", "", *(f"- {markdown(item)}" for item in dict.fromkeys(items))])
@@ -248,7 +243,7 @@ def _again(found: Sequence[tuple[Joined, Entry]]) -> str:
     ]
     for joined, _ in found:
         result = joined.results[0]
-        sha256 = joined.dataset["content_sha256"]
-        lines += ["", f"- {result.content['created'][:10]}, data sha256 `{sha256}`:"]
+        sha256 = joined.dataset.content_sha256
+        lines += ["", f"- {result.content.created[:10]}, data sha256 `{sha256}`:"]
         lines += ["", f"      {inert(facts.command(result))}"]
     return "\n".join(lines)

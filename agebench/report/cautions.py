@@ -20,7 +20,7 @@ NOTABLE_CLIPPED = 0.05
 
 def cautions(joined: Joined, entry: Entry) -> list[Note]:
     """Return what has to stand at an estimator's figures, the gravest first."""
-    if not entry.content["available"]:
+    if not entry.content.available:
         return []
     return [
         *_apart(entry),
@@ -34,18 +34,19 @@ def cautions(joined: Joined, entry: Entry) -> list[Note]:
 
 def looks_at_faces(entry: Entry) -> bool:
     """Return whether it is more than the baseline that says one age of everybody."""
-    spec = entry.content["spec"]
-    return spec is not None and spec["name"] != "constant"
+    spec = entry.content.spec
+    return spec is not None and spec.name != "constant"
 
 
 def _apart(entry: Entry) -> Iterator[Note]:
     """It gave an age for so few pictures that all others would be judged on these."""
-    apart = (entry.analysis or {}).get("apart")
+    apart = None if entry.analysis is None else entry.analysis.apart
     if not apart:
         return
-    own = entry.content["own_errors"]
-    where = f"; on its own {own['n']:,} pictures its MAE is {number(own['mae_years'])}"
-    yield Note(f"not ranked: {apart}{where if own['n'] else ''}", severe=True)
+    own, where = entry.content.own_errors, ""
+    if own is not None and own.n:
+        where = f"; on its own {own.n:,} pictures its MAE is {number(own.mae_years)}"
+    yield Note(f"not ranked: {apart}{where}", severe=True)
 
 
 def _contaminated(joined: Joined, entry: Entry) -> Iterator[Note]:
@@ -58,17 +59,18 @@ def _contaminated(joined: Joined, entry: Entry) -> Iterator[Note]:
 
 def _few_near_copies(joined: Joined, entry: Entry) -> Iterator[Note]:
     """What is too little to leave no verdict, and yet to be known."""
-    near = (entry.content["seen_in_training"] or {}).get("near_copies") or {}
-    if entry.contamination or not near.get("count"):
+    seen = entry.content.seen_in_training
+    near = None if seen is None else seen.near_copies
+    if entry.contamination or near is None or not near.count:
         return
     unseen = unseen_errors(joined, entry)
     alone = "" if unseen is None else f"; {_over(unseen, 'that are none')}"
-    scored = entry.content["scored"]
-    yield Note(f"was trained on near copies of {near['count']:,} of its {scored:,} pictures{alone}")
+    scored = entry.content.scored
+    yield Note(f"was trained on near copies of {near.count:,} of its {scored:,} pictures{alone}")
 
 
 def _clipped(joined: Joined, entry: Entry) -> Iterator[Note]:
-    scored, clipped = entry.content["scored"], entry.content["clipped"]
+    scored, clipped = entry.content.scored, entry.content.clipped
     if not looks_at_faces(entry) or not scored or clipped / scored < NOTABLE_CLIPPED:
         return
     reach = f"reached more than {percent(CLIPPED_SHARE, 0)} % beyond the picture"
@@ -91,7 +93,7 @@ def _over(errors: ErrorSummary, which: str) -> str:
 
 
 def _other_labels(joined: Joined, entry: Entry) -> Iterator[Note]:
-    learned, scored = entry.content["spec"]["label_kind"], joined.dataset["label_kind"]
+    learned, scored = entry.spec.label_kind, joined.dataset.label_kind
     known = {"unknown", learned, scored} & LABEL_WORDS.keys()
     if len(known) == 3:
         yield Note(
@@ -102,10 +104,10 @@ def _other_labels(joined: Joined, entry: Entry) -> Iterator[Note]:
 
 def _runtime(entry: Entry) -> Iterator[Note]:
     """What ran it, where only the estimator itself says so, and times are given."""
-    runtime = entry.content["spec"]["runtime"]
-    claims = runtime["runtime"] != "python" or runtime["device"] != "cpu"
-    if claims and not entry.content.get("runtime_proven", True) and entry.content["latency"]:
-        told = f"{runtime['runtime']}, {runtime['device']}"
+    runtime = entry.spec.runtime
+    claims = runtime.runtime != "python" or runtime.device != "cpu"
+    if claims and not entry.content.runtime_proven and entry.content.latency:
+        told = f"{runtime.runtime}, {runtime.device}"
         yield Note(f"what ran it ({told}) is what it says of itself, not read back")
 
 
@@ -114,9 +116,11 @@ def unseen_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
 
     None where it has seen none, or its result does not say which.
     """
-    seen = entry.content["seen_in_training"]
-    near = (seen or {}).get("near_copies") or {}
-    names = frozenset((*(seen or {}).get("images", ()), *near.get("images", ())))
+    seen = entry.content.seen_in_training
+    if seen is None:
+        return None
+    near = () if seen.near_copies is None else seen.near_copies.images
+    names = frozenset((*seen.images, *near))
     if not names:
         return None
     keep = [image["image"] not in names for image in joined.images]
@@ -125,7 +129,7 @@ def unseen_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
 
 def unclipped_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
     """Return the errors over the common pictures of whole crops; None where none was clipped."""
-    if not entry.content["clipped"]:
+    if not entry.content.clipped:
         return None
     outside = joined.columns[entry.result].given[entry.name].outside
     return _errors(joined, entry, outside <= CLIPPED_SHARE)

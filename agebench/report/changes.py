@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from agebench.harness.contents import Model
 from agebench.metrics.intervals import Interval, mean_interval
 from agebench.report.joining import Entry, Joined
 from agebench.report.reading import ResultFile
@@ -124,11 +125,11 @@ def circumstances(before: ResultFile, after: ResultFile) -> list[tuple[str, str,
     Returns:
         Name, value before and value after, sorted by name; "" for what is not there.
     """
-    both = {item["name"] for item in before.estimators if item["spec"] is not None}
-    both &= {item["name"] for item in after.estimators if item["spec"] is not None}
+    both = {item.name for item in before.estimators if item.spec is not None}
+    both &= {item.name for item in after.estimators if item.spec is not None}
     first, second = _flat(before, both), _flat(after, both)
-    later = {f"settings.{name}" for name in before.content["settings"]}
-    later ^= {f"settings.{name}" for name in after.content["settings"]}
+    later = {f"settings.{name}" for name in before.content.settings}
+    later ^= {f"settings.{name}" for name in after.content.settings}
     return [
         (name, first.get(name, ""), second.get(name, ""))
         for name in sorted({*first, *second} - later)
@@ -137,27 +138,26 @@ def circumstances(before: ResultFile, after: ResultFile) -> list[tuple[str, str,
 
 
 def _flat(result: ResultFile, estimators: Collection[str]) -> dict[str, str]:
-    content = result.content
-    detector = content["detector"]
+    detector = result.content.detector
     found = {
-        **_flattened("environment", content["environment"]),
-        **_flattened("settings", content["settings"]),
-        "detector": detector["reference"],
+        **_flattened("environment", result.json["environment"]),
+        **_flattened("settings", result.content.settings),
+        "detector": detector.reference,
         **_model("detector", detector),
     }
     for item in result.estimators:
-        if item["name"] in estimators:
-            found |= _model(item["name"], item["spec"])
+        if item.name in estimators and item.spec is not None:
+            found |= _model(item.name, item.spec)
     return found
 
 
-def _model(name: str, spec: Mapping[str, Any]) -> dict[str, str]:
-    runtime = spec["runtime"]
-    files = ", ".join(f"{item['file']} {item['sha256'][:12]}" for item in spec["weights"])
+def _model(name: str, spec: Model) -> dict[str, str]:
+    runtime = spec.runtime
+    files = ", ".join(f"{item.file} {item.sha256[:12]}" for item in spec.weights)
     return {
         f"{name}: model files": files,
-        f"{name}: runtime": f"{runtime['runtime']} {runtime['version']}, {runtime['device']}",
-        **_flattened(f"{name}: settings", spec["settings"]),
+        f"{name}: runtime": f"{runtime.runtime} {runtime.version}, {runtime.device}",
+        **_flattened(f"{name}: settings", spec.settings),
     }
 
 

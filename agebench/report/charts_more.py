@@ -36,15 +36,16 @@ def draw_bias(figure: ShownFigure, joined: Joined) -> float | None:
     groups = [  # no mapping: long names may be alike once they are shortened
         (name_of(f"{attribute}: {value}"), of)
         for (attribute, value), of in groups_by_label(joined).items()
-        if any(group["bias_years"] is not None for group in of.values())
+        if any(group.bias_years is not None for group in of.values())
     ]
     if not groups or not shown:
         return None
     table = np.full((len(groups), len(shown)), np.nan)
     for row, (_, of) in enumerate(groups):
         for column, entry in enumerate(shown):
-            bias = of.get(entry.label, {}).get("bias_years")
-            table[row, column] = np.nan if bias is None else bias
+            group = of.get(entry.label)
+            if group is not None and group.bias_years is not None:
+                table[row, column] = group.bias_years
     axes = figure.subplots()
     image = axes.pcolormesh(table, cmap="PuOr_r", vmin=-HEAT_END_YEARS, vmax=HEAT_END_YEARS)
     for row, column in zip(*np.nonzero(np.isfinite(table)), strict=True):
@@ -72,10 +73,11 @@ def draw_calibration(figure: ShownFigure, joined: Joined) -> float | None:
     axes.plot([0, 100], [0, 100], color="#333333", linestyle=(0, (5, 4)), linewidth=0.8)
     names, named = names_of(joined), []
     for entry, look, calibration in parts:
-        points = [point for point in calibration["coverage"] if point["share"] is not None]
-        levels = [100 * point["level"] for point in points]
-        shares = [100 * point["share"] for point in points]
-        ends = [point["interval"] or (point["share"], point["share"]) for point in points]
+        known = ((at, at.share) for at in calibration.coverage)
+        points = [(at, share) for at, share in known if share is not None]
+        levels = [100 * at.level for at, _ in points]
+        shares = [100 * share for _, share in points]
+        ends = [at.interval.ends if at.interval else (share, share) for at, share in points]
         lows = [share - 100 * low for share, (low, _) in zip(shares, ends, strict=True)]
         highs = [100 * high - share for share, (_, high) in zip(shares, ends, strict=True)]
         axes.errorbar(
@@ -109,8 +111,8 @@ def draw_gates(figure: ShownFigure, joined: Joined) -> float | None:
     for axes, (age, swept) in zip(all_axes, gates, strict=True):
         named = []
         for entry, look, sweep in swept:
-            stops = [100 * gate["false_stop_rate"] for gate in sweep]
-            passes = [100 * gate["false_pass_rate"] for gate in sweep]
+            stops = [100 * (gate.false_stop_rate or 0.0) for gate in sweep]  # all have both
+            passes = [100 * (gate.false_pass_rate or 0.0) for gate in sweep]
             marks = mark_style(look, hollow=bool(entry.contamination)) | {"markersize": 3.5}
             style = line_style(look) | marks
             axes.plot(stops, passes, label=name_of(entry.label), markevery=[0, -1], **style)

@@ -6,10 +6,10 @@ import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
-from typing import Any
 
 from agebench import __version__
 from agebench.benchmark.tables import busy_lines, control_sentence
+from agebench.harness.contents import Detector, Model, Spec, Terms
 from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
@@ -33,7 +33,7 @@ _LABELS = {
 
 def _available(joined: Joined) -> list[Entry]:
     """All that were measured, also those without a mean error: labels may be ranges."""
-    return [entry for entry in joined.entries if entry.content["available"]]
+    return [entry for entry in joined.entries if entry.content.available]
 
 
 def remarks(joined: Joined) -> list[str]:
@@ -45,56 +45,50 @@ def _busy(joined: Joined) -> Iterable[str]:
     """Say what else ran, where it was too much for the times to mean something."""
     several = len(joined.results) > 1
     for at, result in enumerate(joined.results):
-        timing = result.content.get("timing")
-        if timing and timing["too_busy"]:
+        timing = result.content.timing
+        if timing and timing.too_busy:
             of = f"Result {letter(at)}: " if several else ""
             yield f"{of}{' '.join(busy_lines(timing))}"
 
 
 def of_labels(joined: Joined) -> list[str]:
     """Return how the true ages came about."""
-    return [_LABELS[joined.dataset["label_kind"]]]
+    return [_LABELS[joined.dataset.label_kind]]
 
 
 def _of_data(joined: Joined) -> Iterable[str]:
     yield from of_labels(joined)
-    yield from joined.dataset["notes"]
-    yield from dict.fromkeys(
-        map(_why_detector, (item.content["detector"] for item in joined.results))
-    )
+    yield from joined.dataset.notes
+    yield from dict.fromkeys(map(_why_detector, (item.content.detector for item in joined.results)))
     first = joined.results[0].content
-    total, scored = first["pictures"]["total"], int(joined.common.sum())
+    total, scored = first.pictures.total, int(joined.common.sum())
     if scored < total:
         yield f"Of {counted(total, 'picture')}, {scored:,} have an age from every estimator."
-    kept = first["detector"].get("kept_detections")
-    if kept and kept["used"]:
+    kept = first.detector.kept_detections
+    if kept and kept.used:
         yield (
-            f"The faces of {counted(kept['used'], 'picture')} were found by an earlier run with "
+            f"The faces of {counted(kept.used, 'picture')} were found by an earlier run with "
             "the same detector and kept; all times are of this run."
         )
-    several = first["pictures"]["several_faces"]
+    several = first.pictures.several_faces
     if several:
         yield f"On {counted(several, 'picture')} with several faces the largest was used."
-    if joined.dataset["problems"]:
-        count = counted(len(joined.dataset["problems"]), "file")
+    if joined.dataset.problems:
+        count = counted(len(joined.dataset.problems), "file")
         yield f"{count} left out while the data set was listed; the result file names them."
 
 
-def _why_detector(detector: Mapping[str, Any]) -> str:
-    why = detector["chosen_because"] or "it was named"
-    return f"Faces were found by {detector['reference']}: {why}."
+def _why_detector(detector: Detector) -> str:
+    why = detector.chosen_because or "it was named"
+    return f"Faces were found by {detector.reference}: {why}."
 
 
 def _of_estimators(joined: Joined) -> Iterable[str]:
     for entry in joined.entries:
-        if not entry.content["available"]:
-            reason = " ".join(entry.content["unavailable_reason"].split())  # it has several lines
+        if not entry.content.available:
+            reason = " ".join(entry.content.unavailable_reason.split())  # it has several lines
             yield f"{entry.label} was not available: {reason}"
-    notes = (
-        f"{entry.name}: {note}"
-        for entry in _available(joined)
-        for note in entry.content["spec"]["notes"]
-    )
+    notes = (f"{entry.name}: {note}" for entry in _available(joined) for note in entry.spec.notes)
     yield from dict.fromkeys(notes)
     if len(joined.scored) > MAX_DRAWN:
         yield f"The pictures show the best {MAX_DRAWN} of {len(joined.scored)} estimators."
@@ -102,23 +96,23 @@ def _of_estimators(joined: Joined) -> Iterable[str]:
 
 def lead(joined: Joined) -> str:
     """Return one line below the title: data, part, detector and when."""
-    detectors = sorted({result.content["detector"]["reference"] for result in joined.results})
-    days = sorted({result.content["created"][:10] for result in joined.results})
+    detectors = sorted({result.content.detector.reference for result in joined.results})
+    days = sorted({result.content.created[:10] for result in joined.results})
     return (
-        f"{joined.dataset['name']}, {joined.dataset['protocol']}; faces found by "
+        f"{joined.dataset.name}, {joined.dataset.protocol}; faces found by "
         f"{' and '.join(detectors)}; measured {' and '.join(days)}"
     )
 
 
 def methods(joined: Joined) -> list[str]:
     """Return how the figures came about, in sentences."""
-    settings = joined.analysis["settings"]
+    settings = joined.analysis.settings
     sentences = [
         "The detector ran once per picture, and every estimator got the same faces. Errors are "
         "over the common pictures: those that every ranked estimator gave an age for.",
         _intervals_and_tests(joined),
     ]
-    floor = settings.get("floor")
+    floor = settings.floor
     if isinstance(floor, Mapping):
         sentences.append(
             "\u201cWith misses\u201d counts a picture without an age with the error of saying "
@@ -134,51 +128,51 @@ def methods(joined: Joined) -> list[str]:
 
 
 def _intervals_and_tests(joined: Joined) -> str:
-    settings = joined.analysis["settings"]
-    by_person = "people" if settings.get("clustered") else "pictures"
-    level = settings.get("level", 0.95)
+    settings = joined.analysis.settings
+    by_person = "people" if settings.clustered else "pictures"
+    level = settings.level
     how = (
-        f"come from {settings['replicates']} bootstrap resamples of {by_person}"
-        if "replicates" in settings  # a file of version 1
+        f"come from {settings.replicates} bootstrap resamples of {by_person}"
+        if settings.replicates is not None  # a file of version 1
         else f"are Student's t about the mean, with the spread that leaving {by_person} out in "
-        f"turn shows; with fewer than {settings.get('minimum_people', 2)} {by_person} there is none"
+        f"turn shows; with fewer than {settings.minimum_people} {by_person} there is none"
     )
     return (
         f"Intervals hold {number(100 * level, 0)} % and {how}. "
         f"{swaps_tried(joined.pairs, by_person)}"
         "With Holm's correction for the number of pairs, \u201cbetter\u201d and \u201cworse\u201d "
         f"are said only where p is below {number(1 - level)}. Groups need "
-        f"{settings.get('minimum_n')} pictures for a figure."
+        f"{settings.minimum_n} pictures for a figure."
     )
 
 
 def environment(result: ResultFile) -> Facts:
     """Return versions, machine and settings."""
-    machine, settings = result.content["environment"], result.content["settings"]
-    packages = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
-    detector = result.content["detector"]
+    machine, settings = result.content.environment, result.content.settings
+    packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
+    detector = result.content.detector
     given = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
     return [
-        ("machine", f"{machine['processor']}, {counted(machine['cores'], 'core')}"),
-        ("memory", f"{machine['memory_bytes'] / 2**30:.1f} GiB"),
-        ("system", machine["system"]),
-        ("Python", machine["python"]),
+        ("machine", f"{machine.processor}, {counted(machine.cores, 'core')}"),
+        ("memory", f"{machine.memory_bytes / 2**30:.1f} GiB"),
+        ("system", machine.system),
+        ("Python", machine.python),
         ("packages", packages),
-        ("OpenCV threads", str(machine["opencv_threads"])),
+        ("OpenCV threads", str(machine.opencv_threads)),
         *_while_timed(result),
         ("settings", given),
-        ("detector", _model(detector, proven=detector.get("runtime_proven", True))),
+        ("detector", _model(detector, proven=detector.runtime_proven)),
         *(
-            (item["name"], _model(item["spec"], proven=item.get("runtime_proven", True)))
+            (item.name, _model(item.spec, proven=item.runtime_proven))
             for item in result.estimators
-            if item["spec"]
+            if item.spec
         ),
     ]
 
 
 def _while_timed(result: ResultFile) -> Iterable[tuple[str, str]]:
     """What else ran, and what the first estimator differs from itself."""
-    timing = result.content.get("timing")
+    timing = result.content.timing
     if timing:
         if lines := busy_lines(timing):
             yield "load", " ".join(lines)
@@ -186,37 +180,33 @@ def _while_timed(result: ResultFile) -> Iterable[tuple[str, str]]:
             yield "control", control_sentence(control)
 
 
-def _model(spec: Mapping[str, Any], *, proven: bool) -> str:
-    runtime = spec["runtime"]
+def _model(spec: Model, *, proven: bool) -> str:
+    runtime = spec.runtime
     said = "" if proven else " (as it says of itself)"
-    told = [f"{runtime['runtime']} {runtime['version']}".strip() + f", {runtime['device']}{said}"]
-    if runtime["detail"]:
-        told[0] += f" ({runtime['detail']})"
-    if spec.get("decode"):
-        told.append(f"years by {spec['decode']}")
-    views = spec.get("crop", {}).get("views", {})
-    told += [
-        f"crop {name}: {view['region']}, {view['size_hw'][1]}\u00d7{view['size_hw'][0]}"
-        for name, view in views.items()
-    ]
-    if spec.get("trained_on"):
-        told.append(f"trained on {spec['trained_on']}")
-    if spec["licence"]:
-        told.append(f"licence: {spec['licence']}")
+    told = [f"{runtime.runtime} {runtime.version}".strip() + f", {runtime.device}{said}"]
+    if runtime.detail:
+        told[0] += f" ({runtime.detail})"
+    if isinstance(spec, Spec):
+        told += [f"years by {spec.decode}"] if spec.decode else []
+        told += [
+            f"crop {name}: {view.region}, {view.size_hw[1]}\u00d7{view.size_hw[0]}"
+            for name, view in spec.crop.views.items()
+        ]
+        told += [f"trained on {spec.trained_on}"] if spec.trained_on else []
+    if spec.licence:
+        told.append(f"licence: {spec.licence}")
     return "; ".join(told)
 
 
 def citations(joined: Joined) -> Facts:
     """Return what to cite: data, detectors, estimators; each once."""
     found: dict[str, str] = {}
-    parts: list[tuple[str, Mapping[str, Any]]] = [(joined.dataset["name"], joined.dataset)]
+    parts: list[tuple[str, Terms]] = [(joined.dataset.name, joined.dataset)]
     for result in joined.results:
-        parts.append((result.content["detector"]["name"], result.content["detector"]))
-        parts += [
-            (item["spec"]["name"], item["spec"]) for item in result.estimators if item["spec"]
-        ]
+        parts.append((result.content.detector.name, result.content.detector))
+        parts += [(item.spec.name, item.spec) for item in result.estimators if item.spec]
     for name, spec in parts:
-        told = " ".join(filter(None, (spec["citation"], spec["source"])))
+        told = " ".join(filter(None, (spec.citation, spec.source)))
         if told:
             found.setdefault(name, told)
     return list(found.items())
@@ -241,23 +231,21 @@ def bibtex(joined: Joined) -> str:
 def hashes(joined: Joined) -> Facts:
     """Return what has to be the same for the same figures."""
     dataset = joined.dataset
-    found = [("data", f"sha256 {dataset['content_sha256']}, over names, labels and files")]
-    if dataset["split"] is not None:
-        split = dataset["split"]
-        found.append(
-            ("split", f"{split['protocol']}, part {split['part']}: {split['fingerprint']}")
-        )
+    found = [("data", f"sha256 {dataset.content_sha256}, over names, labels and files")]
+    if dataset.split is not None:
+        split = dataset.split
+        found.append(("split", f"{split.protocol}, part {split.part}: {split.fingerprint}"))
     for at, result in enumerate(joined.results):
         where = f" ({letter(at)})" if len(joined.results) > 1 else ""
-        predictions = result.content.get("predictions_sha256")
+        predictions = result.content.predictions_sha256
         if predictions:
             found.append((f"predictions.csv{where}", f"sha256 {predictions}"))
-        models = [("detector", result.content["detector"])]
-        models += [(item["name"], item["spec"]) for item in result.estimators if item["spec"]]
+        models: list[tuple[str, Model]] = [("detector", result.content.detector)]
+        models += [(item.name, item.spec) for item in result.estimators if item.spec]
         found += [
-            (f"{name}{where}", f"{weights['file']}, sha256 {weights['sha256']}")
+            (f"{name}{where}", f"{weights.file}, sha256 {weights.sha256}")
             for name, spec in models
-            for weights in spec["weights"]
+            for weights in spec.weights
         ]
     return found
 
@@ -267,6 +255,6 @@ def command(result: ResultFile) -> str:
 
     The folder that the program lies in says nothing to another machine and is left out.
     """
-    words: Sequence[str] = result.content["command"]
+    words: Sequence[str] = result.content.command
     program = [PurePath(words[0]).name] if words else []
     return shlex.join([*program, *words[1:]])

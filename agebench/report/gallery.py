@@ -47,17 +47,16 @@ class Tile:
     missing: str = ""
 
 
-def why_no_thumbnails(dataset: Mapping[str, Any]) -> str:
+def why_no_thumbnails(name: str, licence: str) -> str:
     """Return why this data set's pictures are not put into a report, or "" if they may be.
 
-    >>> why_no_thumbnails({"name": "fgnet", "licence": "research only"})
+    >>> why_no_thumbnails("fgnet", "research only")
     "Pictures are left out: the terms of fgnet are 'research only', and reports are passed on"
-    >>> why_no_thumbnails({"name": "demo", "licence": "public domain (NASA)"})
+    >>> why_no_thumbnails("demo", "public domain (NASA)")
     ''
     """
-    if not _RESTRICTED.search(dataset["licence"]):
+    if not _RESTRICTED.search(licence):
         return ""
-    name, licence = dataset["name"], dataset["licence"]
     return f"Pictures are left out: the terms of {name} are {licence!r}, and reports are passed on"
 
 

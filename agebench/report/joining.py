@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,24 +15,25 @@ from agebench.harness.analysis import analyse
 from agebench.harness.columns import Columns, columns_of
 from agebench.harness.comparability import comparable
 from agebench.harness.contamination import contamination_of
-from agebench.harness.scores import people_at
+from agebench.harness.contents import Analysed, Analysis, Dataset, Estimator, Pair, Spec
+from agebench.harness.scores import RangeScore, people_at
 from agebench.harness.selection import scored_on
 from agebench.metrics.age_errors import (
-    CS_YEARS,
+    LATER_FIGURES,
     LEAST_ANSWERED,
     METRICS,
-    DecadeError,
     ErrorSummary,
     common_pictures,
     distance_to_range,
     range_hit,
     summarise,
 )
-from agebench.metrics.intervals import Interval, people_in
+from agebench.metrics.intervals import people_in
 from agebench.report.merging import merged
 from agebench.report.reading import ResultFile
 from agebench.types import Floats
 from agebench.util.arrays import Bools
+from agebench.util.typed_records import read_record
 
 TOLERANCE_YEARS = 1e-6
 """By how much an error that a file states may differ from that of its predictions."""
@@ -49,8 +51,8 @@ class Entry:
         content: its entry of "estimators".
         years: predicted ages, shape (pictures,), NaN where there is none.
         errors: over the pictures that all entries gave an age for; None where not available.
-        ranges: "ranges" of the result, over the pictures of that kind that all entries gave an
-            age for; None where the labels are not ranges.
+        ranges: against labels that are ranges, over the pictures of that kind that all entries
+            gave an age for; None where the labels are not ranges.
         analysis: its part of the analysis; None where it was not available.
         contamination: why nothing is decided for or against it; "" where nothing speaks for that.
     """
@@ -58,11 +60,11 @@ class Entry:
     label: str
     name: str
     result: int
-    content: Mapping[str, Any]
+    content: Estimator
     years: Floats
     errors: ErrorSummary | None
-    ranges: Mapping[str, Any] | None
-    analysis: Mapping[str, Any] | None
+    ranges: RangeScore | None
+    analysis: Analysed | None
     contamination: str = ""
 
     @property
@@ -70,10 +72,22 @@ class Entry:
         """Mean absolute error; None where there is none."""
         return None if self.errors is None else self.errors.mae_years
 
+    @property
+    def mae_with_misses_years(self) -> float | None:
+        """Mean absolute error where a picture without an age counts, too; None where unknown."""
+        found = None if self.analysis is None else self.analysis.with_misses
+        return None if found is None else found.mae_years
+
+    @property
+    def spec(self) -> Spec:
+        """What it is; only of one that was available."""
+        assert self.content.spec is not None  # noqa: S101 - the reader has seen to it
+        return self.content.spec
+
     def samples_ms(self, stage: str) -> Floats:
         """Return all times of one of its stages, milliseconds, in the order taken."""
-        times = self.content["latency"].get(stage)
-        return np.asarray([] if times is None else times["samples_ms"], np.float64)
+        times = self.content.latency.get(stage)
+        return np.asarray(() if times is None else times.samples_ms, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +100,8 @@ class Joined:
             contaminated, then those without an error.
         columns: the pictures of each result.
         common: shape (pictures,): true where every estimator that works gave an age.
-        analysis: "analysis" of the result, or of the joined ones, by the entries' labels.
+        analysis: of the result, or of the joined ones, by the entries' labels.
+        analysis_json: the same as a file holds it, to be passed on.
         remarks: what a reader must know of the joining, in sentences.
     """
 
@@ -94,7 +109,8 @@ class Joined:
     entries: tuple[Entry, ...]
     columns: tuple[Columns, ...]
     common: Bools
-    analysis: Mapping[str, Any]
+    analysis: Analysis
+    analysis_json: Mapping[str, Any]
     remarks: tuple[str, ...]
 
     @property
@@ -108,7 +124,7 @@ class Joined:
         return self.columns[0].true_years
 
     @property
-    def dataset(self) -> Mapping[str, Any]:
+    def dataset(self) -> Dataset:
         """The data set, as the first result has it."""
         return self.results[0].dataset
 
@@ -133,10 +149,9 @@ class Joined:
         return np.asarray(self.common & np.isfinite(self.true_years))
 
     @property
-    def pairs(self) -> Sequence[Mapping[str, Any]]:
+    def pairs(self) -> Sequence[Pair]:
         """The tests between every two estimators, by the entries' labels."""
-        found: Sequence[Mapping[str, Any]] = self.analysis["pairs"]
-        return found
+        return self.analysis.pairs
 
     @property
     def number_of_people(self) -> int | None:
@@ -184,22 +199,23 @@ def join(results: Sequence[ResultFile]) -> Joined:
     every = (years for part in parts for years in part.values())
     common = _common(every, _least_answered(results))
     labels = _labels(results)
-    content = results[0].content if len(results) == 1 else merged(results, labels)
-    analysis = content.get("analysis") or _analysed(content, results)
+    content = results[0].json if len(results) == 1 else merged(results, labels)
+    analysis_json = content.get("analysis") or _analysed(content, results)
+    analysis = read_record(json.loads(json.dumps(analysis_json)), Analysis)
     entries = [
         Entry(
-            label=labels[at, item["name"]],
-            name=item["name"],
+            label=labels[at, item.name],
+            name=item.name,
             result=at,
             content=item,
-            years=part[item["name"]],
-            errors=_errors(results, columns[0], item, part[item["name"]], common),
-            ranges=_ranges(results, item, part[item["name"]], common),
-            analysis=analysis["estimators"].get(labels[at, item["name"]]),
-            contamination=contamination_of(item, result.dataset),
+            years=part[item.name],
+            errors=_errors(results, columns[0], item, part[item.name], common),
+            ranges=_ranges(results, item, part[item.name], common),
+            analysis=analysis.estimators.get(labels[at, item.name]),
+            contamination=contamination_of(raw, result.json["dataset"]),
         )
         for at, (result, part) in enumerate(zip(results, parts, strict=True))
-        for item in result.estimators
+        for item, raw in zip(result.estimators, result.json["estimators"], strict=True)
     ]
     entries.sort(key=_rank)
     return Joined(
@@ -208,6 +224,7 @@ def join(results: Sequence[ResultFile]) -> Joined:
         columns=tuple(columns),
         common=common,
         analysis=analysis,
+        analysis_json=analysis_json,
         remarks=tuple(_remarks(results, int(common.sum()))),
     )
 
@@ -230,13 +247,13 @@ def _analysed(content: Mapping[str, Any], results: Sequence[ResultFile]) -> Mapp
 
 def _least_answered(results: Sequence[ResultFile]) -> float:
     """A single file keeps its figures: up to version 1, whoever gave any age was ranked."""
-    old = len(results) == 1 and results[0].content["schema_version"] == 1
+    old = len(results) == 1 and results[0].content.schema_version == 1
     return 0.0 if old else LEAST_ANSWERED
 
 
 def _labels(results: Sequence[ResultFile]) -> dict[tuple[int, str], str]:
     """What each estimator is called, by its result and name: no two alike."""
-    names = [(at, item["name"]) for at, result in enumerate(results) for item in result.estimators]
+    names = [(at, item.name) for at, result in enumerate(results) for item in result.estimators]
     times = Counter(name for _, name in names)
     labels: dict[tuple[int, str], str] = {}
     for at, name in names:
@@ -254,7 +271,7 @@ def _check_comparable(results: Sequence[ResultFile]) -> None:
         if other.path.resolve() in seen:
             raise UsageError(f"{other.path} is given twice")
         seen.add(other.path.resolve())
-        reason = comparable(scored_on(first.dataset), scored_on(other.dataset))
+        reason = comparable(scored_on(first.json["dataset"]), scored_on(other.json["dataset"]))
         if not reason and [image["image"] for image in first.images] != [
             image["image"] for image in other.images
         ]:
@@ -266,7 +283,7 @@ def _check_comparable(results: Sequence[ResultFile]) -> None:
 def _columns(result: ResultFile) -> Columns:
     """Predicted ages by estimator, and what else is known of the pictures."""
     try:
-        return columns_of(result.images, [item["name"] for item in result.estimators])
+        return columns_of(result.images, [item.name for item in result.estimators])
     except ValueError as error:
         raise AgebenchError(f"{result.path} is not a result: {error}") from error
 
@@ -282,19 +299,20 @@ def _check_figures(
 ) -> None:
     """The errors in years that a result states must be those of the ages that it lists."""
     for item in result.estimators:
-        stated = item["errors"] if item["available"] else {"n": 0}
-        years = predictions[item["name"]][rows]
+        stated = item.errors if item.available else None
+        stated_n = 0 if stated is None else stated.n
+        years = predictions[item.name][rows]
         alive = bool(len(years)) and bool(np.isfinite(years).all())
         count = len(years) if alive else 0
         for metric in METRICS:
-            if metric.key not in stated and item["available"]:
-                continue  # a figure that there was not yet when the file was made
             own = metric.compute(true[rows], years) if alive else None
-            told = stated.get(metric.key)
-            if stated["n"] != count or not _same(own, told):
+            told = None if stated is None else stated.figure(metric)
+            if told is None and metric.key in LATER_FIGURES:
+                continue
+            if stated_n != count or not _same(own, told):
                 raise AgebenchError(
-                    f"{result.path}: the {metric.words} of {item['name']!r} is stated as "
-                    f"{told} years on {stated['n']} pictures, but its predictions "
+                    f"{result.path}: the {metric.words} of {item.name!r} is stated as "
+                    f"{told} years on {stated_n} pictures, but its predictions "
                     f"give {own} on {count}: the file was altered; compare again"
                 )
 
@@ -308,14 +326,14 @@ def _same(own: float | None, stated: float | None) -> bool:
 def _errors(
     results: Sequence[ResultFile],
     columns: Columns,
-    item: Mapping[str, Any],
+    item: Estimator,
     years: Floats,
     common: Bools,
 ) -> ErrorSummary | None:
-    if not item["available"]:
+    if not item.available:
         return None
     if len(results) == 1:
-        return stated_errors(item["errors"])
+        return item.errors
     true = columns.true_years
     rows = np.asarray(common & np.isfinite(true))
     if not np.isfinite(years[rows]).all():  # it stands apart, and has no error to be ranked by
@@ -325,48 +343,18 @@ def _errors(
 
 
 def _ranges(
-    results: Sequence[ResultFile], item: Mapping[str, Any], years: Floats, common: Bools
-) -> Mapping[str, Any] | None:
-    if len(results) == 1 or not item["available"]:
-        return item.get("ranges")
+    results: Sequence[ResultFile], item: Estimator, years: Floats, common: Bools
+) -> RangeScore | None:
+    if len(results) == 1 or not item.available:
+        return item.ranges
     labels = [image.get("true_range") for image in results[0].images]
     scored = np.flatnonzero(common & np.isfinite(years)).tolist()
     rows = [row for row in scored if labels[row] is not None]
     if not rows:
         return None
     bounds, given = np.asarray([labels[row] for row in rows], np.float64), years[rows]
-    return {
-        "n": len(rows),
-        "hit_rate": float(range_hit(bounds, given).mean()),
-        "distance_years": float(distance_to_range(bounds, given).mean()),
-    }
-
-
-def _interval(bounds: Sequence[float] | None) -> Interval | None:
-    return None if bounds is None else Interval(min(bounds), max(bounds))
-
-
-def stated_errors(errors: Mapping[str, Any]) -> ErrorSummary:
-    """Return "errors" of a result file as what the metrics give."""
-    by_decade = tuple(
-        DecadeError(
-            part["decade"],
-            part["n"],
-            part["mae_years"],
-            part["bias_years"],
-            _interval(part.get("mae_interval")),
-            part.get("people"),
-        )
-        for part in errors["by_decade"]
-    )
-    return ErrorSummary(
-        n=errors["n"],
-        mae_interval=_interval(errors["mae_interval"]),
-        **{metric.key: errors.get(metric.key) for metric in METRICS},
-        cs={k: errors["cs"][str(k)] for k in CS_YEARS},
-        by_decade=by_decade,
-        people=errors.get("people"),
-    )
+    hits, distances = range_hit(bounds, given), distance_to_range(bounds, given)
+    return RangeScore(len(rows), float(hits.mean()), float(distances.mean()))
 
 
 def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:
@@ -376,7 +364,7 @@ def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:
         f"Joined from {len(results)} results. All figures are over the {common:,} pictures that "
         "every estimator of every result gave an age for, and were computed anew."
     )
-    if len({result.content["detector"]["reference"] for result in results}) > 1:
+    if len({result.content.detector.reference for result in results}) > 1:
         yield "The faces were found by different detectors, which alone can change an error."
     if len({_machine(result) for result in results}) > 1:
         yield "The times were taken on different machines: they can't be compared."
@@ -387,7 +375,12 @@ def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:
         )
 
 
-def _machine(result: ResultFile) -> tuple[Any, ...]:
-    environment = result.content["environment"]
-    keys = ("system", "processor", "cores", "memory_bytes", "opencv_threads")
-    return tuple(environment[key] for key in keys)
+def _machine(result: ResultFile) -> tuple[str | int, ...]:
+    machine = result.content.environment
+    return (
+        machine.system,
+        machine.processor,
+        machine.cores,
+        machine.memory_bytes,
+        machine.opencv_threads,
+    )

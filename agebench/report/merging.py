@@ -18,7 +18,7 @@ def merged(results: Sequence[ResultFile], labels: Mapping[tuple[int, str], str])
     estimators = [
         {**item, "name": labels[at, item["name"]]}
         for at, result in enumerate(results)
-        for item in result.estimators
+        for item in result.json["estimators"]
     ]
     images = []
     for same in zip(*(result.images for result in results), strict=True):
@@ -28,7 +28,7 @@ def merged(results: Sequence[ResultFile], labels: Mapping[tuple[int, str], str])
             for name, outcome in image["predictions"].items()
         }
         images.append({**same[0], "predictions": predictions})
-    first = results[0].content
+    first = results[0].json
     return {
         "settings": first["settings"],
         "dataset": first["dataset"],

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
+from agebench.harness.contents import Pair
+from agebench.metrics.age_thresholds import AgeGate
 from agebench.report.cautions import looks_at_faces
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
@@ -60,12 +61,12 @@ def _lowest(joined: Joined, judged: Sequence[Entry]) -> str:
     return f"{head}, but it was not shown to be better than {second.label}{_difference(pair)}."
 
 
-def _difference(pair: Mapping[str, Any] | None) -> str:
-    if pair is None or pair["difference_years"] is None:
+def _difference(pair: Pair | None) -> str:
+    if pair is None or pair.difference_years is None:
         return ""
-    ends = pair["interval"]
-    interval = "" if ends is None else f" [{signed(min(ends))}, {signed(max(ends))}]"
-    return f" (difference {signed(pair['difference_years'])} years{interval})"
+    ends = pair.interval
+    interval = "" if ends is None else f" [{signed(ends.low)}, {signed(ends.high)}]"
+    return f" (difference {signed(pair.difference_years)} years{interval})"
 
 
 def false_adult_grid(joined: Joined) -> Grid | None:
@@ -75,14 +76,14 @@ def false_adult_grid(joined: Joined) -> Grid | None:
         entry.label: {age: _unbuffered(entry, age) for age in thresholds} for entry in joined.scored
     }
     counts = {
-        age: max((gate["minors"] for of in gates.values() if (gate := of[age])), default=0)
+        age: max((gate.minors for of in gates.values() if (gate := of[age])), default=0)
         for age in thresholds
     }
     # An age with too few people below it for a rate would be a column of dashes.
     shown = [
         age
         for age in thresholds
-        if any(gate and gate["false_pass_rate"] is not None for gate in _at(gates, age))
+        if any(gate and gate.false_pass_rate is not None for gate in _at(gates, age))
     ]
     if not shown:
         return None
@@ -104,26 +105,24 @@ def false_adult_grid(joined: Joined) -> Grid | None:
     return Grid(title, columns, rows)
 
 
-def _of_whom(gates: Mapping[str, Mapping[float, Mapping[str, Any] | None]], age: float) -> str:
+def _of_whom(gates: Mapping[str, Mapping[float, AgeGate | None]], age: float) -> str:
     """How many people below the age are in the pictures, where that is known."""
-    found = (gate.get("minor_people") for gate in _at(gates, age) if gate)
+    found = (gate.minor_people for gate in _at(gates, age) if gate)
     people = max((count for count in found if count is not None), default=None)
     return "" if people is None else f"; {of_people('', people).removeprefix(' of ')}"
 
 
-def _at(
-    gates: Mapping[str, Mapping[float, Mapping[str, Any] | None]], age: float
-) -> list[Mapping[str, Any] | None]:
+def _at(gates: Mapping[str, Mapping[float, AgeGate | None]], age: float) -> list[AgeGate | None]:
     return [of[age] for of in gates.values()]
 
 
-def _unbuffered(entry: Entry, age: float) -> Mapping[str, Any] | None:
-    return next((gate for gate in gates_at(entry, age) if not gate["buffer_years"]), None)
+def _unbuffered(entry: Entry, age: float) -> AgeGate | None:
+    return next((gate for gate in gates_at(entry, age) if not gate.buffer_years), None)
 
 
-def _rate(gate: Mapping[str, Any] | None) -> Cell:
+def _rate(gate: AgeGate | None) -> Cell:
     if gate is None:
         return Cell(percent(None))
-    rate, interval = gate["false_pass_rate"], gate["false_pass_interval"]
+    rate, interval = gate.false_pass_rate, gate.false_pass_interval
     ends = share_bounds(interval).replace(" ", "\u00a0")
     return Cell(f"{percent(rate)} {ends}".strip(), rate, kind="rate")

@@ -77,7 +77,7 @@ class Section:
 
 def title(joined: Joined) -> str:
     """Return the page's title."""
-    return f"Age estimators on {joined.dataset['name']}"
+    return f"Age estimators on {joined.dataset.name}"
 
 
 def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[SweepFile] = ()) -> str:
@@ -131,7 +131,7 @@ def _changes(joined: Joined) -> Iterator[Section]:
     if len(joined.results) < 2:
         return
     files = [
-        (letter(at), f"{result.path}, {result.content['created']}")
+        (letter(at), f"{result.path}, {result.content.created}")
         for at, result in enumerate(joined.results)
     ]
     found: Sequence[Change] = changes(joined)
@@ -163,7 +163,7 @@ def _errors(joined: Joined) -> Iterator[Section]:
     ]
     small = small_groups(joined)
     if small:
-        least = joined.analysis["settings"].get("minimum_n", MINIMUM_PICTURES)
+        least = joined.analysis.settings.minimum_n or MINIMUM_PICTURES
         have = "has" if len(small) == 1 else "have"
         words.append(
             f"{counted(len(small), 'group')} {have} fewer than {least} pictures, and no figure: "
@@ -189,7 +189,7 @@ def _analysis(joined: Joined) -> Iterator[Section]:
         else "No gate has enough people on both sides of its age among the pictures."
     ]
     if few := gates_without_rate(joined):
-        least = joined.analysis["settings"].get("minimum_n", MINIMUM_PICTURES)
+        least = joined.analysis.settings.minimum_n or MINIMUM_PICTURES
         words.append(f"Fewer than {least} pictures, and no rate: {', '.join(few)}.")
     grids = gate_grids(joined)
     yield Section(
@@ -216,14 +216,14 @@ def _latency(joined: Joined) -> Iterator[Section]:
 
 def _sweep(sweep: SweepFile, joined: Joined, position: int) -> Iterator[Section]:
     content = sweep.content
-    machine = content["environment"]
-    devices = ", ".join(filter(None, content["machine"]["devices"])) or "CPU"
+    machine = content.environment
+    devices = ", ".join(filter(None, content.machine.devices)) or "CPU"
     words = [
-        f"Measured {content['created'][:10]} on {devices} of {machine['processor']}, "
-        f"{counted(content['machine']['threads'], 'thread')}; faces: {content['faces']['origin']}."
+        f"Measured {content.created[:10]} on {devices} of {machine.processor}, "
+        f"{counted(content.machine.threads, 'thread')}; faces: {content.faces.origin}."
     ]
-    if content["machine"].get("too_busy"):
-        words += busy_lines(content["machine"])
+    if content.machine.too_busy:
+        words += busy_lines(content.machine)
     keys = [(key(style), name) for name, style in looks(sweep, joined).items()]
     figures, grids = sweep_figures(sweep, joined), sweep_grids(sweep, joined)
     name = f"sweep-{position + 1}"
@@ -231,7 +231,7 @@ def _sweep(sweep: SweepFile, joined: Joined, position: int) -> Iterator[Section]
 
 
 def _worst(joined: Joined, thumbnails: Path | None) -> Iterator[Section]:
-    why = why_no_thumbnails(joined.dataset)
+    why = why_no_thumbnails(joined.dataset.name, joined.dataset.licence)
     root = None if why else thumbnails
     words = [f"{why}."] if why else []
     if not why and thumbnails is None:

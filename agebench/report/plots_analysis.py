@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
+from agebench.harness.contents import Calibration
+from agebench.metrics.age_thresholds import AgeGate
 from agebench.report.direct_labels import Box
 from agebench.report.drawn_names import Named, name_lines, name_marks, right_of
 from agebench.report.figures import Figure, drawn, names_of
@@ -25,18 +26,18 @@ _LETTER = 7.5
 """Width of a digit of a label, units of the drawing."""
 
 
-def calibrated(joined: Joined) -> list[tuple[Entry, Look, Mapping[str, Any]]]:
+def calibrated(joined: Joined) -> list[tuple[Entry, Look, Calibration]]:
     """Return the drawn estimators that give distributions, with their "calibration"."""
     return [
-        (entry, style, entry.analysis["calibration"])
+        (entry, style, found)
         for entry, style in drawn(joined)
-        if entry.analysis is not None and is_calibrated(entry)
+        if entry.analysis is not None and (found := entry.analysis.calibration) is not None
     ]
 
 
 def is_calibrated(entry: Entry) -> bool:
     """Return whether there is anything to say of an estimator's distributions."""
-    return entry.analysis is not None and entry.analysis["calibration"] is not None
+    return entry.analysis is not None and entry.analysis.calibration is not None
 
 
 def calibration_figures(joined: Joined) -> list[Figure]:
@@ -48,7 +49,7 @@ def calibration_figures(joined: Joined) -> list[Figure]:
 
 
 def _coverage_figure(
-    parts: Sequence[tuple[Entry, Look, Mapping[str, Any]]], names: Mapping[str, str]
+    parts: Sequence[tuple[Entry, Look, Calibration]], names: Mapping[str, str]
 ) -> Figure:
     drawing = Drawing(
         share_axis("share that the interval claims to hold, %"),
@@ -61,10 +62,10 @@ def _coverage_figure(
     words = []
     for at, (entry, style, calibration) in enumerate(parts):
         shift = _DODGE * (at - (len(parts) - 1) / 2)
-        points = [point for point in calibration["coverage"] if point["share"] is not None]
-        levels = np.asarray([point["level"] for point in points], np.float64)
-        shares = np.asarray([point["share"] for point in points], np.float64)
-        ends = [point["interval"] or (np.nan, np.nan) for point in points]
+        points = [point for point in calibration.coverage if point.share is not None]
+        levels = np.asarray([point.level for point in points], np.float64)
+        shares = np.asarray([point.share for point in points], np.float64)
+        ends = [point.interval.ends if point.interval else (np.nan, np.nan) for point in points]
         low, high = np.asarray(ends, np.float64).reshape(-1, 2).T
         drawing.whiskers(levels + shift, low, high, style)
         drawing.line(levels + shift, shares, style)
@@ -88,8 +89,8 @@ def _coverage_figure(
     )
 
 
-def _pit_figure(entry: Entry, style: Look, calibration: Mapping[str, Any]) -> Figure:
-    counts = np.asarray(calibration["pit_counts"], np.float64)
+def _pit_figure(entry: Entry, style: Look, calibration: Calibration) -> Figure:
+    counts = np.asarray(calibration.pit_counts, np.float64)
     shares = counts / max(counts.sum(), 1)
     drawing = Drawing(
         linear_axis("where the true age lies in the distribution", 0, 1),
@@ -109,7 +110,7 @@ def _pit_figure(entry: Entry, style: Look, calibration: Mapping[str, Any]) -> Fi
     drawing.add(tag("path", d=f"M{start:.1f} {even:.1f}H{end:.1f}", class_="ideal"))
     told = ", ".join(percent(share, 0) for share in shares.tolist())
     caption = (
-        f"{counted(calibration['n'], 'picture')}. Even bars are good; a heap at the left: people "
+        f"{counted(calibration.n, 'picture')}. Even bars are good; a heap at the left: people "
         "are younger than it says, at the right: older, at both ends: it is too sure."
     )
     return Figure(
@@ -122,10 +123,10 @@ def _pit_figure(entry: Entry, style: Look, calibration: Mapping[str, Any]) -> Fi
 def gate_thresholds(joined: Joined) -> list[float]:
     """Return the ages that gates were set at, upwards."""
     found = {
-        gate["threshold_years"]
+        gate.threshold_years
         for entry in joined.entries
         if entry.analysis is not None
-        for gate in entry.analysis["gates"]
+        for gate in entry.analysis.gates
     }
     return sorted(found)
 
@@ -136,16 +137,14 @@ def gate_figures(joined: Joined) -> list[Figure]:
     return [figure for figure in figures if figure is not None]
 
 
-def gates_at(entry: Entry, threshold: float) -> list[Mapping[str, Any]]:
+def gates_at(entry: Entry, threshold: float) -> list[AgeGate]:
     """Return an estimator's gates at one age, by buffer."""
-    gates = [] if entry.analysis is None else entry.analysis["gates"]
-    found = [gate for gate in gates if gate["threshold_years"] == threshold]
-    return sorted(found, key=lambda gate: float(gate["buffer_years"]))
+    gates = [] if entry.analysis is None else entry.analysis.gates
+    found = [gate for gate in gates if gate.threshold_years == threshold]
+    return sorted(found, key=lambda gate: float(gate.buffer_years))
 
 
-def swept_gates(
-    joined: Joined, threshold: float
-) -> list[tuple[Entry, Look, list[Mapping[str, Any]]]]:
+def swept_gates(joined: Joined, threshold: float) -> list[tuple[Entry, Look, list[AgeGate]]]:
     """Return the drawn estimators with their gates at one age, where both rates are known."""
     swept = [(entry, style, gates_at(entry, threshold)) for entry, style in drawn(joined)]
     # In our own files all gates of an age have the same people on both sides, not in any file.
@@ -156,7 +155,7 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
     swept = swept_gates(joined, threshold)
     if not swept:
         return None
-    tops = [gate["false_pass_rate"] for _, _, gates in swept for gate in gates]
+    tops = [gate.false_pass_rate or 0.0 for _, _, gates in swept for gate in gates]
     drawing = Drawing(
         share_axis("of the age or older, stopped, %"),
         share_axis("below the age, let pass, %", max(tops)),
@@ -166,8 +165,8 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
     words, named = [], []
     ends: list[list[tuple[float, float]]] = []
     for entry, style, gates in swept:
-        stops = np.asarray([gate["false_stop_rate"] for gate in gates], np.float64)
-        passes = np.asarray([gate["false_pass_rate"] for gate in gates], np.float64)
+        stops = np.asarray([gate.false_stop_rate for gate in gates], np.float64)
+        passes = np.asarray([gate.false_pass_rate for gate in gates], np.float64)
         drawing.line(stops, passes, style)
         at = _ends(gates)
         drawing.marks(stops[at], passes[at], style)
@@ -185,7 +184,7 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
         _label_ends(drawing, gates, both, taken)
     first = swept[0][2][0]
     caption = (
-        f"{first['minors']:,} below the age, {first['adults']:,} of it or older. Left and low "
+        f"{first.minors:,} below the age, {first.adults:,} of it or older. Left and low "
         "is good. The numbers at the ends are the buffer in years, where there is room."
     )
     age = number(threshold, 0)
@@ -196,23 +195,23 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
     )
 
 
-def _has_both_rates(gate: Mapping[str, Any]) -> bool:
-    return gate["false_pass_rate"] is not None and gate["false_stop_rate"] is not None
+def _has_both_rates(gate: AgeGate) -> bool:
+    return gate.false_pass_rate is not None and gate.false_stop_rate is not None
 
 
-def _ends(gates: Sequence[Mapping[str, Any]]) -> list[int]:
+def _ends(gates: Sequence[AgeGate]) -> list[int]:
     """The first and last buffer of a sweep."""
     return [0, len(gates) - 1] if len(gates) > 1 else [0]
 
 
 def _label_ends(
     drawing: Drawing,
-    gates: Sequence[Mapping[str, Any]],
+    gates: Sequence[AgeGate],
     ends: Sequence[tuple[float, float]],
     taken: list[Box],
 ) -> None:
     """Write the buffers beside both ends of a sweep; once where they meet."""
-    buffers = [f"{gates[end]['buffer_years']:g}" for end in _ends(gates)]
+    buffers = [f"{gates[end].buffer_years:g}" for end in _ends(gates)]
     if len(ends) > 1 and math.dist(*ends) < _NEAR:
         ends, buffers = ends[:1], ["\u2013".join(buffers)]
     axes = float(drawing.x([0])[0]), float(drawing.y([0])[0])

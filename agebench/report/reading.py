@@ -8,21 +8,24 @@ import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
+from agebench.benchmark.contents import Sweep
 from agebench.benchmark.speed import BENCH_FILE
 from agebench.benchmark.speed import READABLE_VERSIONS as BENCH_VERSIONS
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness.contents import Dataset, Estimator, Result
 from agebench.harness.results import PREDICTIONS_FILE, READABLE_VERSIONS, RESULT_FILE
 from agebench.modelfiles.weights import sha256_of
-from agebench.report.contents import BENCH, RESULT
-from agebench.report.structure import Check, StructureError
 from agebench.util.regular_files import read_regular
+from agebench.util.typed_records import StructureError, read_record
 
 MAX_BYTES = 512 * 1024 * 1024
 """Larger files are refused: as objects they would take some ten times as much memory."""
 
 WHAT = "a result of 'agebench compare'"
+
+_Kind = TypeVar("_Kind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +34,33 @@ class ResultFile:
 
     Attributes:
         path: where it was read from.
-        content: its JSON; docs/result-schema.md describes it.
+        content: what is in it.
+        json: the same as it is written there, to be passed on.
     """
 
     path: Path
-    content: Mapping[str, Any]
+    content: Result
+    json: Mapping[str, Any]
 
     @property
-    def dataset(self) -> Mapping[str, Any]:
+    def dataset(self) -> Dataset:
         """What was scored."""
-        found: Mapping[str, Any] = self.content["dataset"]
-        return found
+        return self.content.dataset
 
     @property
-    def estimators(self) -> Sequence[Mapping[str, Any]]:
+    def too_busy(self) -> str:
+        """Why nobody is called faster; "" where nothing speaks for that, or nothing was timed."""
+        return "" if self.content.timing is None else self.content.timing.too_busy
+
+    @property
+    def estimators(self) -> Sequence[Estimator]:
         """One entry per estimator."""
-        found: Sequence[Mapping[str, Any]] = self.content["estimators"]
-        return found
+        return self.content.estimators
 
     @property
     def images(self) -> Sequence[Mapping[str, Any]]:
         """One entry per picture, in the order of their names."""
-        found: Sequence[Mapping[str, Any]] = self.content["images"]
+        found: Sequence[Mapping[str, Any]] = self.json["images"]
         return found
 
 
@@ -62,11 +70,11 @@ class SweepFile:
 
     Attributes:
         path: where it was read from.
-        content: its JSON.
+        content: what is in it.
     """
 
     path: Path
-    content: Mapping[str, Any]
+    content: Sweep
 
 
 def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[SweepFile]]:
@@ -82,10 +90,10 @@ def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[Swee
         file = _file(Path(path))
         content = _parse(_read(file), file)
         if isinstance(content, dict) and "comparisons" in content and "images" not in content:
-            _check(content, BENCH, file, BENCH_VERSIONS, "a result of 'agebench bench'")
+            swept = _typed(content, Sweep, file, BENCH_VERSIONS, "a result of 'agebench bench'")
             if any(file.resolve() == other.path.resolve() for other in sweeps):
                 raise UsageError(f"{file} is given twice: name each file once")
-            sweeps.append(SweepFile(file, content))
+            sweeps.append(SweepFile(file, swept))
         else:
             results.append(_checked(content, file))
     return results, sweeps
@@ -106,19 +114,31 @@ def read_result(path: str | Path) -> ResultFile:
 
 
 def _checked(content: Any, file: Path) -> ResultFile:
-    _check(content, RESULT, file, READABLE_VERSIONS, WHAT)
+    found = _typed(content, Result, file, READABLE_VERSIONS, WHAT)
     try:
-        _check_names(content)
+        _check_names(found, content["images"])
     except StructureError as error:
         raise AgebenchError(f"{file} is not {WHAT}: {error}") from error
-    _check_predictions(content, file)
-    return ResultFile(file, content)
+    _check_predictions(found, file)
+    return ResultFile(file, found, content)
 
 
-def _check_predictions(content: Mapping[str, Any], file: Path) -> None:
+def as_read(content: Mapping[str, Any], path: Path) -> ResultFile:
+    """Return what a run has just measured as if it had been read from its file.
+
+    Args:
+        content: what the file holds, or will hold; the pictures may still be on the disk.
+        path: of the file, for messages.
+    """
+    head = json.loads(json.dumps({**content, "images": []}))
+    whole = {**head, "images": content["images"]}
+    return ResultFile(path, read_record(head, Result), whole)
+
+
+def _check_predictions(content: Result, file: Path) -> None:
     """Refuse a result beside the predictions of another run."""
     table = file.parent / PREDICTIONS_FILE
-    stated = content.get("predictions_sha256")
+    stated = content.predictions_sha256
     if stated is None or file.name != RESULT_FILE or not table.is_file():
         return
     if sha256_of(table) != stated:
@@ -129,7 +149,9 @@ def _check_predictions(content: Mapping[str, Any], file: Path) -> None:
         )
 
 
-def _check(content: Any, structure: Check, file: Path, versions: Sequence[int], what: str) -> None:
+def _typed(
+    content: Any, kind: type[_Kind], file: Path, versions: Sequence[int], what: str
+) -> _Kind:
     found = content.get("schema_version") if isinstance(content, dict) else None
     if found is not None and found not in versions:
         raise AgebenchError(
@@ -137,7 +159,7 @@ def _check(content: Any, structure: Check, file: Path, versions: Sequence[int], 
             "use the version of agebench that wrote it"
         )
     try:
-        structure(content)
+        return read_record(content, kind)
     except StructureError as error:
         raise AgebenchError(f"{file} is not {what}: {error}") from error
 
@@ -194,23 +216,24 @@ def _parse(text: str, path: Path) -> Any:
         raise AgebenchError(f"{path} is not {WHAT}: no JSON: {error}") from error
 
 
-def _check_names(content: Mapping[str, Any]) -> None:
+def _check_names(content: Result, images: Sequence[Mapping[str, Any]]) -> None:
     """Estimators and pictures have names of their own; predictions are of known estimators."""
-    names = [item["name"] for item in content["estimators"]]
+    names = [item.name for item in content.estimators]
     known = set(names)
     if len(known) != len(names):
         raise StructureError("estimators with different names", sorted(names))
-    pictures = {image["image"] for image in content["images"]}
-    if len(pictures) != len(content["images"]):
-        raise StructureError("pictures with different names", len(content["images"]))
-    for image in content["images"]:
+    pictures = {image["image"] for image in images}
+    if len(pictures) != len(images):
+        raise StructureError("pictures with different names", len(images))
+    for image in images:
         if not known.issuperset(image["predictions"]):
             raise StructureError("predictions of the listed estimators", image["image"])
-    analysis = content.get("analysis") or {"estimators": {}, "pairs": []}
-    asked = {name for pair in analysis["pairs"] for name in (pair["first"], pair["second"])}
-    if not known.issuperset(asked | set(analysis["estimators"])):
+    pairs = () if content.analysis is None else content.analysis.pairs
+    analysed = () if content.analysis is None else content.analysis.estimators
+    asked = {name for pair in pairs for name in (pair.first, pair.second)}
+    if not known.issuperset(asked.union(analysed)):
         raise StructureError("an analysis of the listed estimators", sorted(asked))
-    timed = (content.get("timing") or {"comparisons": []})["comparisons"]
-    compared = {name for one in timed for name in (one["first"], one["second"])}
+    timed = () if content.timing is None else content.timing.comparisons
+    compared = {name for one in timed for name in (one.first, one.second)}
     if not known.issuperset(compared):
         raise StructureError("times of the listed estimators", sorted(compared))

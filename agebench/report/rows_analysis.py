@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from agebench.metrics.intervals import Interval
+from agebench.harness.contents import Model, Timing
+from agebench.metrics.age_thresholds import AgeGate
 from agebench.report.changes import Change, circumstances
 from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined, letter
@@ -40,17 +40,17 @@ def calibration_grid(joined: Joined) -> Grid | None:
     """Proper scores of the distributions, and what their intervals held; None without any."""
     rows = []
     for entry in joined.entries:
-        calibration = None if entry.analysis is None else entry.analysis["calibration"]
+        calibration = None if entry.analysis is None else entry.analysis.calibration
         if calibration is None:
             continue
-        shares = {point["level"]: point for point in calibration["coverage"]}
+        shares = {point.level: point for point in calibration.coverage}
         cells = [
-            Cell(f"{percent(point['share'])} {share_bounds(point['interval'])}", point["share"])
+            Cell(f"{percent(point.share)} {share_bounds(point.interval)}", point.share)
             if (point := shares.get(level)) is not None
             else Cell(NONE)
             for level in (0.5, 0.8, 0.95)
         ]
-        n, nll, crps = (calibration[name] for name in ("n", "nll", "crps_years"))
+        n, nll, crps = calibration.n, calibration.nll, calibration.crps_years
         scores = [Cell(f"{n:,}", n), Cell(number(nll), nll), Cell(number(crps), crps)]
         rows.append([name_cell(joined, entry), *scores, *cells])
     columns = (
@@ -73,7 +73,7 @@ def gate_grids(joined: Joined) -> list[Grid]:
     passes, stops = [], []
     for threshold in gate_thresholds(joined):
         by_label = {
-            entry.label: {gate["buffer_years"]: gate for gate in gates_at(entry, threshold)}
+            entry.label: {gate.buffer_years: gate for gate in gates_at(entry, threshold)}
             for entry in joined.scored
         }
         for buffer in SHOWN_BUFFERS:
@@ -108,25 +108,23 @@ def gates_without_rate(joined: Joined) -> list[str]:
             (f"{age} or older", "false_stop", "adults"),
         ):
             if gates and not _any_rate(gates, name):
-                found.append(f"{side} ({max(gate[of] for gate in gates):,})")
+                found.append(f"{side} ({max(getattr(gate, of) for gate in gates):,})")
     return found
 
 
-def _any_rate(gates: Iterable[Mapping[str, Any]], name: str) -> bool:
-    return any(gate[f"{name}_rate"] is not None for gate in gates)
+def _any_rate(gates: Iterable[AgeGate], name: str) -> bool:
+    return any(getattr(gate, f"{name}_rate") is not None for gate in gates)
 
 
-def _rates(
-    joined: Joined, gates: Mapping[str, Mapping[str, Any]], name: str, of: str
-) -> list[Cell]:
-    count = max(gate[of] for gate in gates.values())
-    who = [gate.get(f"{of.removesuffix('s')}_people") for gate in gates.values()]
+def _rates(joined: Joined, gates: Mapping[str, AgeGate], name: str, of: str) -> list[Cell]:
+    count = max(getattr(gate, of) for gate in gates.values())
+    who = [getattr(gate, f"{of.removesuffix('s')}_people") for gate in gates.values()]
     people = max((number for number in who if number is not None), default=None)
     cells = [Cell(of_people(f"{count:,}", people), count)]
     for entry in joined.scored:
         gate = gates.get(entry.label)
-        rate = None if gate is None else gate[f"{name}_rate"]
-        interval = None if gate is None else gate[f"{name}_interval"]
+        rate = None if gate is None else getattr(gate, f"{name}_rate")
+        interval = None if gate is None else getattr(gate, f"{name}_interval")
         cells.append(Cell(f"{percent(rate)} {share_bounds(interval)}".strip(), rate))
     return cells
 
@@ -139,11 +137,11 @@ def _percentiles(times: object) -> list[Cell]:
     return [Cell(milliseconds(value), value) for value in values]
 
 
-def _ran(spec: Mapping[str, Any], about: Mapping[str, Any]) -> Cell:
-    """What ran a model; `about` is the entry that says whether it was read back."""
-    runtime = spec["runtime"]
-    said = "" if about.get("runtime_proven", True) else " (as it says)"
-    return Cell(f"{runtime['runtime']} {runtime['device']}{said}")
+def _ran(model: Model, *, proven: bool) -> Cell:
+    """What ran a model, and whether it was read back."""
+    runtime = model.runtime
+    said = "" if proven else " (as it says)"
+    return Cell(f"{runtime.runtime} {runtime.device}{said}")
 
 
 def latency_grid(joined: Joined) -> Grid | None:
@@ -151,11 +149,13 @@ def latency_grid(joined: Joined) -> Grid | None:
     rows = []
     for at, result in enumerate(joined.results):
         where = f" ({letter(at)})" if len(joined.results) > 1 else ""
-        for stage, times in result.content["shared_latency"].items():
-            cells = _percentiles(times["samples_ms"])
-            count = len(times["samples_ms"])
-            detector = result.content["detector"]
-            ran = _ran(detector, detector) if stage == "detect" else Cell(NONE)
+        for stage, times in result.content.shared_latency.items():
+            cells = _percentiles(times.samples_ms)
+            count = len(times.samples_ms)
+            detector = result.content.detector
+            ran = (
+                _ran(detector, proven=detector.runtime_proven) if stage == "detect" else Cell(NONE)
+            )
             about = [Cell(f"all{where}"), Cell(f"{stage}, shared"), ran]
             rows.append([*about, Cell(str(count), count), *cells])
     for entry in joined.entries:
@@ -164,7 +164,11 @@ def latency_grid(joined: Joined) -> Grid | None:
             if len(samples):
                 number_of = Cell(str(len(samples)), len(samples))
                 cells = _percentiles(samples)
-                ran = _ran(entry.content["spec"], entry.content) if stage != "crop" else Cell(NONE)
+                ran = (
+                    _ran(entry.spec, proven=entry.content.runtime_proven)
+                    if stage != "crop"
+                    else Cell(NONE)
+                )
                 rows.append([name_cell(joined, entry), Cell(stage), ran, number_of, *cells])
     columns = (
         Column("estimator", numeric=False),
@@ -182,14 +186,14 @@ def _compared_times(joined: Joined) -> Iterator[Comparison]:
 
     Files of version 1 have none: on a busy machine two copies of one estimator differ too.
     """
-    timed = [(at, result.content.get("timing")) for at, result in enumerate(joined.results)]
-    number_of = sum(len(timing["comparisons"]) for _, timing in timed if timing)
+    timed = [(at, result.content.timing) for at, result in enumerate(joined.results)]
+    number_of = sum(len(timing.comparisons) for _, timing in timed if timing)
     for at, timing in timed:
-        if not timing or not timing["comparisons"]:
+        if not timing or not timing.comparisons:
             continue
         # The pairs of n estimators begin with the n - 1 of the first one.
-        names = [timing["comparisons"][0]["first"]]
-        names += [one["second"] for one in timing["comparisons"] if one["first"] == names[0]]
+        names = [timing.comparisons[0].first]
+        names += [one.second for one in timing.comparisons if one.first == names[0]]
         entries = {entry.name: entry for entry in joined.entries if entry.result == at}
         samples = [(entries[name].label, entries[name].samples_ms(STAGE)) for name in names]
         lengths = {len(times) for _, times in samples}
@@ -200,20 +204,17 @@ def _compared_times(joined: Joined) -> Iterator[Comparison]:
             1,
             control_of(timing),
             number=number_of,
-            busy=timing["too_busy"],
+            busy=timing.too_busy,
             least=LEAST_RATIO_OF_ONE_LOAD,
         )
 
 
-def control_of(timing: Mapping[str, Any]) -> Control | None:
+def control_of(timing: Timing) -> Control | None:
     """Return what the "timing" of a result says of its control; None where it has none."""
-    stated = timing["control"]
+    stated = timing.control
     if stated is None:
         return None
-    ends = stated["interval"]
-    return Control(
-        stated["name"], 1, stated["ratio"], None if ends is None else Interval(*ends), ()
-    )
+    return Control(stated.name, 1, stated.ratio, stated.interval, ())
 
 
 def faster_grid(joined: Joined) -> Grid | None:

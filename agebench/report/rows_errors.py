@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias, TypeGuard
+from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
-from agebench.metrics.age_errors import METRICS, ErrorSummary, Metric
+from agebench.harness.contents import Group, Pair
+from agebench.metrics.age_errors import METRICS, ClassAccuracy, ErrorSummary, Metric
 from agebench.report.cautions import cautions, looks_at_faces
 from agebench.report.figures import drawn
 from agebench.report.grid import Cell, Column, Grid, figure_cell
@@ -60,12 +61,12 @@ def _interval(_joined: Joined, _entry: Entry, errors: ErrorSummary) -> Cell:
 
 
 def _with_misses(_joined: Joined, entry: Entry, _errors: ErrorSummary) -> Cell:
-    value = ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
+    value = entry.mae_with_misses_years
     return figure_cell(number(value), value)
 
 
 def _without_age(_joined: Joined, entry: Entry, _errors: ErrorSummary) -> Cell:
-    count = entry.content["missed"] + entry.content["failed"]
+    count = entry.content.missed + entry.content.failed
     return Cell(f"{count:,}", count)
 
 
@@ -149,7 +150,7 @@ def ranking(joined: Joined, columns: Sequence[str] | None = None) -> Grid:
         for at, entry in enumerate(joined.entries)
         if entry.mae_years is not None and not entry.contamination and looks_at_faces(entry)
     ]
-    busy = any((result.content.get("timing") or {}).get("too_busy") for result in joined.results)
+    busy = any(result.too_busy for result in joined.results)
     for at, item in enumerate(shown, start=1):
         if item.badness is not None and not (busy and item.of_times):  # nobody is faster then
             _embolden(rows, judged, at, item.badness)
@@ -199,34 +200,32 @@ def against_first(joined: Joined, entry: Entry) -> str:
     if entry is first:
         return "only one judged" if joined.judged_alone else "lowest error"
     pair = pair_with_best(joined, entry)
-    return (
-        "not tested" if pair is None else _verdict(pair, -1 if pair["first"] == first.label else 1)
-    )
+    return "not tested" if pair is None else _verdict(pair, -1 if pair.first == first.label else 1)
 
 
-def pair_with_best(joined: Joined, entry: Entry) -> Mapping[str, Any] | None:
+def pair_with_best(joined: Joined, entry: Entry) -> Pair | None:
     """Return the test of an estimator against the best one; None where they were not tested."""
     labels = {entry.label, joined.best.label if joined.best is not None else ""}
-    pairs = (pair for pair in joined.pairs if {pair["first"], pair["second"]} == labels)
+    pairs = (pair for pair in joined.pairs if {pair.first, pair.second} == labels)
     return next(pairs, None)
 
 
-def _verdict(pair: Mapping[str, Any], sign: int) -> str:
+def _verdict(pair: Pair, sign: int) -> str:
     """In words, of the pair's one that is not the first; `sign` turns the difference to it."""
-    if pair["difference_years"] is None or not pair["verdict"].endswith("better"):
-        return str(pair["verdict"])
-    difference = sign * float(pair["difference_years"])
+    if pair.difference_years is None or not pair.verdict.endswith("better"):
+        return str(pair.verdict)
+    difference = sign * float(pair.difference_years)
     word = "worse" if difference > 0 else "better"
     # The corrected test may show what an interval that holds 0 does not: signs are kept.
     towards = sign if difference > 0 else -sign
-    ends = pair["interval"]
-    shown = "" if ends is None else " " + bounds(sorted(towards * end for end in ends))
+    ends = pair.interval
+    shown = "" if ends is None else " " + bounds(sorted(towards * end for end in ends.ends))
     return f"{word} by {number(abs(difference))}{shown}"
 
 
 def pair_grid(joined: Joined) -> Grid | None:
     """Every two estimators as a matrix; None without any pair."""
-    pairs = {(pair["first"], pair["second"]): pair for pair in joined.pairs}
+    pairs = {(pair.first, pair.second): pair for pair in joined.pairs}
     if not pairs:
         return None
     labels = [
@@ -241,19 +240,19 @@ def pair_grid(joined: Joined) -> Grid | None:
     return Grid(title, columns, rows, heads=1)
 
 
-def _against(pairs: Mapping[tuple[str, str], Mapping[str, Any]], row: str, column: str) -> Cell:
+def _against(pairs: Mapping[tuple[str, str], Pair], row: str, column: str) -> Cell:
     if row == column:
         return Cell("")
     sign, pair = 1, pairs.get((row, column))
     if pair is None:
         sign, pair = -1, pairs.get((column, row))
-    if pair is None or pair["difference_years"] is None:
+    if pair is None or pair.difference_years is None:
         return Cell(NONE)
-    difference = sign * float(pair["difference_years"])
-    ends = pair["interval"]
-    interval = "" if ends is None else _signed_bounds(sorted(sign * end for end in ends))
-    if not pair["verdict"].endswith("better"):
-        told = _SHORT.get(pair["verdict"], "")
+    difference = sign * float(pair.difference_years)
+    ends = pair.interval
+    interval = "" if ends is None else _signed_bounds(sorted(sign * end for end in ends.ends))
+    if not pair.verdict.endswith("better"):
+        told = _SHORT.get(pair.verdict, "")
         return Cell(" ".join(filter(None, (signed(difference), interval, told))), kind="pair")
     word = "worse" if difference > 0 else "better"
     told = " ".join(filter(None, (signed(difference), interval, word)))
@@ -267,31 +266,30 @@ def _signed_bounds(interval: Sequence[float]) -> str:
     return f"[{signed(interval[0])},\u00a0{signed(interval[1])}]"
 
 
-def _groups(entry: Entry) -> list[Mapping[str, Any]]:
-    if entry.analysis is not None and entry.analysis["groups"]:
-        found: list[Mapping[str, Any]] = entry.analysis["groups"]
-        return found
+def _groups(entry: Entry) -> Sequence[Group]:
+    if entry.analysis is not None and entry.analysis.groups:
+        return entry.analysis.groups
     decades = () if entry.errors is None else entry.errors.by_decade
     return [
-        {
-            "attribute": "decade",
-            "value": part.decade,
-            "n": part.n,
-            "people": part.people,
-            "mae_years": part.mae_years,
-            "mae_interval": part.mae_interval and [part.mae_interval.low, part.mae_interval.high],
-            "bias_years": part.bias_years,
-        }
+        Group(
+            attribute="decade",
+            value=part.decade,
+            n=part.n,
+            people=part.people,
+            mae_years=part.mae_years,
+            mae_interval=part.mae_interval,
+            bias_years=part.bias_years,
+        )
         for part in decades
     ]
 
 
-def groups_by_label(joined: Joined) -> dict[tuple[str, str], dict[str, Mapping[str, Any]]]:
+def groups_by_label(joined: Joined) -> dict[tuple[str, str], dict[str, Group]]:
     """Return figures of each group by the estimator's label, in the order of the groups."""
-    found: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
+    found: dict[tuple[str, str], dict[str, Group]] = {}
     for entry in joined.scored:
         for group in _groups(entry):
-            found.setdefault((group["attribute"], group["value"]), {})[entry.label] = group
+            found.setdefault((group.attribute, group.value), {})[entry.label] = group
     return found
 
 
@@ -320,7 +318,7 @@ def group_grids(joined: Joined) -> list[Grid]:
     for (attribute, value), figures in groups.items():
         if _without_figures(figures):
             continue
-        n = max(group["n"] for group in figures.values())
+        n = max(group.n for group in figures.values())
         head = [Cell(f"{attribute}: {value}"), Cell(f"{n:,}", n)]
         if known:
             people = _most_people(figures)
@@ -338,13 +336,13 @@ def group_grids(joined: Joined) -> list[Grid]:
     ]
 
 
-def _most_people(figures: Mapping[str, Mapping[str, Any]]) -> int:
+def _most_people(figures: Mapping[str, Group]) -> int:
     """How many people are in a group's pictures, of the estimator with most; 0 if not known."""
-    return max((group.get("people") or 0 for group in figures.values()), default=0)
+    return max((group.people or 0 for group in figures.values()), default=0)
 
 
-def _without_figures(figures: Mapping[str, Mapping[str, Any]]) -> bool:
-    return all(group["mae_years"] is None for group in figures.values())
+def _without_figures(figures: Mapping[str, Group]) -> bool:
+    return all(group.mae_years is None for group in figures.values())
 
 
 def small_groups(joined: Joined) -> list[str]:
@@ -356,35 +354,35 @@ def small_groups(joined: Joined) -> list[str]:
     ]
 
 
-def _bias_cell(group: Mapping[str, Any] | None) -> Cell:
-    bias = None if group is None else group["bias_years"]
+def _bias_cell(group: Group | None) -> Cell:
+    bias = None if group is None else group.bias_years
     return Cell(signed(bias, 1), bias, kind=f"heat {heat_kind(bias)}")
 
 
-def _mean_cell(group: Mapping[str, Any] | None) -> Cell:
-    if group is None or group["mae_years"] is None:
+def _mean_cell(group: Group | None) -> Cell:
+    if group is None or group.mae_years is None:
         return Cell(NONE)
-    shown = f"{number(group['mae_years'])} {bounds(group['mae_interval'])}".strip()
-    return Cell(shown, group["mae_years"])
+    shown = f"{number(group.mae_years)} {bounds(group.mae_interval)}".strip()
+    return Cell(shown, group.mae_years)
 
 
-def _has_class(classes: Mapping[str, Any] | None) -> TypeGuard[Mapping[str, Any]]:
-    return classes is not None and classes["exact"] is not None
+def _has_class(classes: ClassAccuracy | None) -> TypeGuard[ClassAccuracy]:
+    return classes is not None and classes.exact is not None
 
 
 def class_grid(joined: Joined) -> Grid | None:
     """How often the Adience class was right, or the one next to it."""
     rows = []
     for entry in joined.entries:  # labels that are ranges have a class, too, but no mean error
-        of_analysis = (entry.analysis or {}).get("buckets")  # over known ages alone
-        classes = of_analysis if _has_class(of_analysis) else entry.content.get("classes")
+        of_analysis = entry.analysis.buckets if entry.analysis else None  # over known ages alone
+        classes = of_analysis if _has_class(of_analysis) else entry.content.classes
         if _has_class(classes):
-            counts = (classes[name] for name in ("n", "n_in_gap", "n_unclassified"))
+            counts = (classes.n, classes.n_in_gap, classes.n_unclassified)
             rows.append(
                 [
                     name_cell(joined, entry),
-                    Cell(percent(classes["exact"]), classes["exact"]),
-                    Cell(percent(classes["one_off"]), classes["one_off"]),
+                    Cell(percent(classes.exact), classes.exact),
+                    Cell(percent(classes.one_off), classes.one_off),
                     *(Cell(f"{count:,}", count) for count in counts),
                 ]
             )
@@ -404,9 +402,9 @@ def range_grid(joined: Joined) -> Grid | None:
     rows = [
         [
             name_cell(joined, entry),
-            Cell(percent(ranges["hit_rate"]), ranges["hit_rate"]),
-            Cell(number(ranges["distance_years"]), ranges["distance_years"]),
-            Cell(f"{ranges['n']:,}", ranges["n"]),
+            Cell(percent(ranges.hit_rate), ranges.hit_rate),
+            Cell(number(ranges.distance_years), ranges.distance_years),
+            Cell(f"{ranges.n:,}", ranges.n),
         ]
         for entry in joined.entries
         if (ranges := entry.ranges) is not None

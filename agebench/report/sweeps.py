@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
 import numpy as np
 
+from agebench.benchmark.contents import Batch, Swept
 from agebench.report.drawn_names import Named, name_lines, right_of
 from agebench.report.figures import MAX_DRAWN, Figure, direct_names, drawn
 from agebench.report.grid import NO_KEY, Cell, Column, Grid, figure_cell
@@ -17,14 +18,14 @@ from agebench.report.words import NONE, bounds, milliseconds, number
 
 LEAST_RATE = 1e-3
 
-_Swept: TypeAlias = tuple[Mapping[str, Any], Look, Sequence[Mapping[str, Any]]]
+_Swept: TypeAlias = tuple[Swept, Look, Sequence[Batch]]
 """An estimator's entry, its look, and what was timed by batch size."""
 
 
 def looks(sweep: SweepFile, joined: Joined) -> dict[str, Look]:
     """Return how its estimators are drawn: those of the report's other pictures as there."""
     known = {entry.label: style for entry, style in drawn(joined)}
-    names = [item["name"] for item in sweep.content["estimators"]]
+    names = [item.name for item in sweep.content.estimators]
     new = [name for name in names if name not in known]
     fresh = {name: look(len(known) + at) for at, name in enumerate(new)}
     return {name: known.get(name) or fresh[name] for name in names[:MAX_DRAWN]}
@@ -34,35 +35,35 @@ def sweep_figures(sweep: SweepFile, joined: Joined) -> list[Figure]:
     """Throughput and time per call against the batch size; empty without any time."""
     parts = [
         (item, style, rows)
-        for item in sweep.content["estimators"]
-        if (style := looks(sweep, joined).get(item["name"])) is not None
-        and (rows := sorted(_timed(item), key=lambda row: int(row["batch"])))
+        for item in sweep.content.estimators
+        if (style := looks(sweep, joined).get(item.name)) is not None
+        and (rows := sorted(_timed(item), key=lambda row: int(row.batch)))
     ]
     if not parts:
         return []
     return [
-        _figure(parts, "faces per second", "Throughput", lambda row: float(row["faces_per_s"])),
+        _figure(parts, "faces per second", "Throughput", lambda row: float(row.faces_per_s)),
         _figure(
             parts,
             "milliseconds per call, median",
             "Time per call",
-            lambda row: float(np.median(row["samples_ms"])),
+            lambda row: float(np.median(row.samples_ms)),
         ),
     ]
 
 
-def _timed(item: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [row for row in item["batch_sweep"] if row["samples_ms"]]
+def _timed(item: Swept) -> list[Batch]:
+    return [row for row in item.batch_sweep if row.samples_ms]
 
 
 def _figure(
-    parts: Sequence[_Swept], label: str, title: str, read: Callable[[Mapping[str, Any]], float]
+    parts: Sequence[_Swept], label: str, title: str, read: Callable[[Batch], float]
 ) -> Figure:
     lines = [
         (
-            item["name"],
+            item.name,
             style,
-            np.asarray([row["batch"] for row in rows], np.float64),
+            np.asarray([row.batch for row in rows], np.float64),
             np.maximum([read(row) for row in rows], LEAST_RATE),
         )
         for item, style, rows in parts
@@ -111,24 +112,24 @@ def sweep_grids(sweep: SweepFile, joined: Joined) -> list[Grid]:
     )
     styles = looks(sweep, joined)
     rows = []
-    for item in sweep.content["estimators"]:
-        style = styles.get(item["name"])
-        name = Cell(item["name"], kind="name", key=NO_KEY if style is None else key(style))
+    for item in sweep.content.estimators:
+        style = styles.get(item.name)
+        name = Cell(item.name, kind="name", key=NO_KEY if style is None else key(style))
         for row in _timed(item):
-            times = np.percentile(row["samples_ms"], (50, 90, 99)).tolist()
-            floor, rate = row["floor_ms"], row["faces_per_s"]
+            times = np.percentile(row.samples_ms, (50, 90, 99)).tolist()
+            floor, rate = row.floor_ms, row.faces_per_s
             rows.append(
                 [
                     name,
-                    Cell(f"{row['batch']:,}", row["batch"]),
-                    Cell(str(len(row["samples_ms"])), len(row["samples_ms"])),
+                    Cell(f"{row.batch:,}", row.batch),
+                    Cell(str(len(row.samples_ms)), len(row.samples_ms)),
                     *(Cell(milliseconds(value), value) for value in times),
                     Cell(milliseconds(rate), rate),
                     figure_cell(milliseconds(floor), floor),
                 ]
             )
     found = [Grid("Crop and infer, by batch size", columns, rows, sortable=True)]
-    if sweep.content["comparisons"]:
+    if sweep.content.comparisons:
         found.append(_ratio_grid(sweep))
     return found
 
@@ -144,13 +145,13 @@ def _ratio_grid(sweep: SweepFile) -> Grid:
     )
     rows = [
         [
-            Cell(f"{one['batch']:,}", one["batch"]),
-            Cell(one["first"], kind="name"),
-            Cell(one["second"], kind="name"),
-            Cell(number(one["ratio"]), one["ratio"]),
-            Cell(bounds(one["interval"]) or NONE),
-            Cell(": ".join(filter(None, (one["verdict"], one.get("reason"))))),
+            Cell(f"{one.batch:,}", one.batch),
+            Cell(one.first, kind="name"),
+            Cell(one.second, kind="name"),
+            Cell(number(one.ratio), one.ratio),
+            Cell(bounds(one.interval) or NONE),
+            Cell(": ".join(filter(None, (one.verdict, one.reason)))),
         ]
-        for one in sweep.content["comparisons"]
+        for one in sweep.content.comparisons
     ]
     return Grid("Who is faster, by batch size", columns, rows, sortable=True)

@@ -39,7 +39,7 @@ def grids(joined: Joined, columns: Sequence[str] | None = None) -> list[Grid]:
 def as_markdown(joined: Joined, columns: Sequence[str] | None = None) -> str:
     """Return the tables and what must be known of them, as GitHub's Markdown."""
     parts = [
-        f"# Age estimators on {markdown(joined.dataset['name'])}",
+        f"# Age estimators on {markdown(joined.dataset.name)}",
         markdown(facts.lead(joined)),
     ]
     parts += map(markdown, answer(joined))
@@ -136,11 +136,11 @@ def _score(years: int) -> Callable[[Entry], Any]:
 
 
 def _count(name: str) -> Callable[[Entry], Any]:
-    return lambda entry: entry.content.get(name)
+    return lambda entry: getattr(entry.content, name) if entry.content.available else None
 
 
 def _range_figure(name: str) -> Callable[[Entry], Any]:
-    return lambda entry: None if entry.ranges is None else entry.ranges[name]
+    return lambda entry: None if entry.ranges is None else getattr(entry.ranges, name)
 
 
 def _percentile(stage: str, percent: int) -> Callable[[Entry], Any]:
@@ -152,14 +152,14 @@ def _percentile(stage: str, percent: int) -> Callable[[Entry], Any]:
 
 
 def _with_misses(entry: Entry) -> Any:
-    return ((entry.analysis or {}).get("with_misses") or {}).get("mae_years")
+    return entry.mae_with_misses_years
 
 
 def _part(
     of: Callable[[Joined, Entry], ErrorSummary | None], name: str
 ) -> Callable[[Joined, Entry], Any]:
     def read(joined: Joined, entry: Entry) -> Any:
-        errors = of(joined, entry) if entry.content["available"] else None
+        errors = of(joined, entry) if entry.content.available else None
         return None if errors is None else getattr(errors, name)
 
     return read
@@ -171,8 +171,10 @@ PARTS: dict[str, Callable[[Joined, Entry], Any]] = {
     "unseen_mae_years": _part(unseen_errors, "mae_years"),
     "unclipped_n": _part(unclipped_errors, "n"),
     "unclipped_mae_years": _part(unclipped_errors, "mae_years"),
-    "trained_label_kind": lambda _joined, entry: (entry.content["spec"] or {}).get("label_kind"),
-    "label_kind": lambda joined, _entry: joined.dataset["label_kind"],
+    "trained_label_kind": lambda _joined, entry: (
+        None if entry.content.spec is None else entry.content.spec.label_kind
+    ),
+    "label_kind": lambda joined, _entry: joined.dataset.label_kind,
 }
 """Columns of the summary that a reader of its errors must look at."""
 

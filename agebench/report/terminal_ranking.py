@@ -143,23 +143,23 @@ def _median_ms(entry: Entry) -> str:
 def _against_best(joined: Joined, entry: Entry) -> str:
     best = joined.best
     if entry.mae_years is None:
-        return "" if entry.content["available"] else "not available"
+        return "" if entry.content.available else "not available"
     if entry is best:
         return "only one" if joined.judged_alone else "best"
     pair = None if entry.contamination else pair_with_best(joined, entry)
-    if pair is None or pair["verdict"] == "no verdict" or pair["difference_years"] is None:
+    if pair is None or pair.verdict == "no verdict" or pair.difference_years is None:
         return "no verdict"
-    if pair["verdict"] == "no difference shown":
+    if pair.verdict == "no difference shown":
         return "not shown"
-    sign = -1 if best is not None and pair["first"] == best.label else 1
-    difference = sign * float(pair["difference_years"])
+    sign = -1 if best is not None and pair.first == best.label else 1
+    difference = sign * float(pair.difference_years)
     return f"{in_ascii(signed(difference))} {'worse' if difference > 0 else 'better'}"
 
 
 def _cautions(joined: Joined, entry: Entry, width: int) -> Iterator[Text]:
     told = [(note.text, note.severe) for note in cautions(joined, entry)]
-    if not entry.content["available"]:
-        told = [(entry.content["unavailable_reason"], False)]
+    if not entry.content.available:
+        told = [(entry.content.unavailable_reason, False)]
     for text, severe in told:
         mark, style = ("!", "bold red") if severe else ("-", "dim")
         shown = inert(in_ascii(text), lines=True)

@@ -18,17 +18,19 @@ from rich.text import Text
 
 from agebench.benchmark.tables import busy_lines, faster_lines
 from agebench.errors import inert
+from agebench.harness.contents import Busy
 from agebench.harness.loading import reads_back_its_runtime
 from agebench.harness.results import RESULT_FILE, CompareResult, EstimatorResult
 from agebench.harness.scores import Score
 from agebench.metrics.intervals import Interval
-from agebench.report.joining import join
-from agebench.report.reading import ResultFile
+from agebench.report.joining import Joined, join
+from agebench.report.reading import as_read
 from agebench.report.swaps import swaps_tried
 from agebench.report.terminal_ranking import in_ascii, ranking_lines
 from agebench.report.words import bounds, counted, number, percent
 from agebench.timing.latency import OWN_STAGES, StageTimes
 from agebench.timing.pairs import busyness_json
+from agebench.util.typed_records import read_record
 
 MAX_LISTED = 5
 """Failures that are listed by name; the rest is in the result file."""
@@ -212,7 +214,7 @@ def _scored(result: CompareResult) -> list[EstimatorResult]:
     return [item for item in sorted(result.estimators, key=_rank) if item.score is not None]
 
 
-def _remarks(result: CompareResult) -> list[str]:
+def _remarks(result: CompareResult, joined: Joined) -> list[str]:
     dataset, detector = result.about["dataset"], result.about["detector"]
     why = detector["chosen_because"]
     remarks = [
@@ -239,7 +241,7 @@ def _remarks(result: CompareResult) -> list[str]:
             f"{result.pictures.taken_over:,} of the pictures had been looked at by a run before, "
             "which was broken off."
         )
-    return [*remarks, *_few(result), *_tests(result), *_failures(result), *_busy(result)]
+    return [*remarks, *_few(result), *_tests(result, joined), *_failures(result), *_busy(result)]
 
 
 def _more(result: CompareResult) -> list[str]:
@@ -261,10 +263,11 @@ def _faster(result: CompareResult) -> list[str]:
 
 
 def _busy(result: CompareResult) -> list[str]:
-    return [] if result.timing is None else list(busy_lines(busyness_json(result.timing.busyness)))
+    timing = result.timing
+    return [] if timing is None else busy_lines(read_record(busyness_json(timing.busyness), Busy))
 
 
-def _tests(result: CompareResult) -> list[str]:
+def _tests(result: CompareResult, joined: Joined) -> list[str]:
     """Who is not ranked, how differences were tested, and where no verdict is given."""
     if result.analysis is None:
         return []
@@ -273,12 +276,12 @@ def _tests(result: CompareResult) -> list[str]:
         for name, found in result.analysis["estimators"].items()
         if found["apart"]
     ]
-    pairs = result.analysis["pairs"]
-    by_person = "people" if result.analysis["settings"]["clustered"] else "pictures"
+    pairs = joined.pairs
+    by_person = "people" if joined.analysis.settings.clustered else "pictures"
     remarks += [line] if (line := swaps_tried(pairs, by_person).strip()) else []
     contaminated = {item.name for item in result.estimators if item.contamination}
-    untested = [pair for pair in pairs if not contaminated & {pair["first"], pair["second"]}]
-    reasons = dict.fromkeys(pair.get("reason", "") for pair in untested)
+    untested = [pair for pair in pairs if not contaminated & {pair.first, pair.second}]
+    reasons = dict.fromkeys(pair.reason for pair in untested)
     return [*remarks, *(f"No verdict on some pairs: {reason}." for reason in reasons if reason)]
 
 
@@ -343,13 +346,13 @@ def _why_failed(image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def print_result(result: CompareResult, console: Console, *, full: bool = False) -> None:
     """Print the ranking, then the remarks; with `full` all tables that have something to say."""
-    joined = join([ResultFile(Path(RESULT_FILE), result.content())])
+    joined = join([as_read(result.content(), Path(RESULT_FILE))])
     for line in ranking_lines(joined, console.width):
         console.print(line, highlight=False, soft_wrap=True)
     if full:
         for table in _tables(result):
             console.print(table)
-    for remark in [*_remarks(result), *(_more(result) if full else [])]:
+    for remark in [*_remarks(result, joined), *(_more(result) if full else [])]:
         console.print(_shown(remark), highlight=False, soft_wrap=True)
     if not full:
         console.print("Tests of all pairs, shares, decades, counts and times by stage: --full")

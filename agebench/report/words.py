@@ -56,21 +56,20 @@ def bounds(interval: Interval | Sequence[float] | None, digits: int = 2) -> str:
     """
     if interval is None:
         return ""
-    low, high = (
-        (interval.low, interval.high)
-        if isinstance(interval, Interval)
-        else (interval[0], interval[1])
-    )
+    low, high = interval.ends if isinstance(interval, Interval) else interval
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
-def share_bounds(interval: Sequence[float] | None) -> str:
+def share_bounds(interval: Interval | Sequence[float] | None) -> str:
     """Return the interval of a share in per cent.
 
     >>> share_bounds([0.1, 0.25])
     '[10.0, 25.0]'
     """
-    return "" if interval is None else bounds([100 * end for end in interval], 1)
+    if interval is None:
+        return ""
+    ends = interval.ends if isinstance(interval, Interval) else interval
+    return bounds([100 * end for end in ends], 1)
 
 
 def milliseconds(value: float | None) -> str:

@@ -133,13 +133,13 @@ _TABLES: Mapping[str, Callable[[Joined, Sequence[str] | None], str]] = {
 def as_json(joined: Joined) -> dict[str, Any]:
     """Return the figures of a report as JSON can hold them: summary, tests and changes."""
     return {
-        "dataset": joined.dataset["name"],
-        "protocol": joined.dataset["protocol"],
+        "dataset": joined.dataset.name,
+        "protocol": joined.dataset.protocol,
         "common_subset": int(joined.common.sum()),
         "results": [str(result.path) for result in joined.results],
         "remarks": list(joined.remarks),
         "estimators": tables.summary(joined),
-        "analysis": plain(joined.analysis),
+        "analysis": plain(joined.analysis_json),
         "changes": [_change_json(change) for change in changes(joined)],
     }
 

@@ -13,11 +13,11 @@ import numpy.typing as npt
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.contamination import sets_trained_on, why_contaminated
-from agebench.report.structure import Check, StructureError
-from agebench.suite.board_structure import BOARD, MODEL, SET, TIMES
+from agebench.suite import board_structure as structure
 from agebench.suite.packed import as_years, unpack_numbers, unpack_years
 from agebench.types import Floats
 from agebench.util.regular_files import read_regular
+from agebench.util.typed_records import StructureError, read_record
 
 BOARD_FILE = "board.json"
 TIMES_FILE = "times.json"
@@ -168,7 +168,7 @@ def read_board(folder: str | Path) -> Board:
     root = Path(folder)
     if not (root / BOARD_FILE).is_file():
         raise UsageError(f"{root} holds no {BOARD_FILE}: expected the files of a leaderboard")
-    listed = read_file(root / BOARD_FILE, BOARD)
+    listed = read_file(root / BOARD_FILE, structure.BoardFile)
     sets = {key: read_set(root / SETS / f"{key}.json") for key in listed["sets"]}
     changed = {
         key: read_set(path)
@@ -191,12 +191,12 @@ def read_board(folder: str | Path) -> Board:
         models=models,
         empty_sets={item["key"]: item["title"] for item in listed["empty_sets"]},
         changed=changed,
-        times=read_file(times, TIMES) if times.is_file() else None,
+        times=read_file(times, structure.TimesFile) if times.is_file() else None,
     )
 
 
-def read_file(path: Path, structure: Check) -> dict[str, Any]:
-    """Read and check one file.
+def read_file(path: Path, kind: type[Any]) -> dict[str, Any]:
+    """Read one file, and check that it is what `kind` says; it is returned as it is.
 
     Raises:
         AgebenchError: it can't be read, or is not one.
@@ -205,7 +205,7 @@ def read_file(path: Path, structure: Check) -> dict[str, Any]:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
         content = json.loads(read_regular(path), parse_constant=_refused)
-        structure(content)
+        read_record(content, kind)
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         what = "" if isinstance(error, StructureError) else "is not a file of a leaderboard: "
@@ -223,7 +223,7 @@ def read_set(path: Path) -> BoardSet:
     Raises:
         AgebenchError: it is damaged.
     """
-    content = read_file(path, SET)
+    content = read_file(path, structure.SetFile)
     try:
         return _set(content)
     except ValueError as error:
@@ -271,7 +271,7 @@ def read_model(
     Raises:
         AgebenchError: it is damaged, or of other pictures than the sets.
     """
-    content = read_file(path, MODEL)
+    content = read_file(path, structure.ModelFile)
     cells: dict[tuple[str, str], BoardCell] = {}
     for cell in content["cells"]:
         pictures = (changed if cell["variant"] else sets).get(cell["set"])

@@ -2,151 +2,205 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
 
-from agebench.report.contents import (
-    COUNT,
-    DATASET,
-    DETECTOR,
-    ENVIRONMENT,
-    ERRORS,
-    ERRORS_OF_LATER,
+from agebench.harness.contents import (
     MOST_ESTIMATORS,
     MOST_PARTS,
-    RANGES,
-    RUNTIME,
-    SHARE,
-    SPEC,
+    Detector,
+    Environment,
+    PublicDataset,
+    Runtime,
+    Spec,
 )
-from agebench.report.structure import (
-    Check,
-    StructureError,
-    filled,
-    flag,
-    listed,
-    mapping,
-    maybe,
-    number,
-    one_of,
-    record,
-    text,
-    whole,
-)
+from agebench.harness.scores import RangeScore
+from agebench.metrics.age_errors import ErrorFigures
 from agebench.suite.compact import FORMAT
 from agebench.suite.packed import MOST_PICTURES
 from agebench.suite.plan import require_key
+from agebench.util.typed_records import (
+    AtMost,
+    Between,
+    By,
+    Count,
+    Milliseconds,
+    StructureError,
+    Text,
+    decoder,
+    one_of,
+    read_record,
+)
 
-_MS = record({"n": COUNT, **{f"p{at}_ms": maybe(number(0)) for at in (10, 50, 90)}})
-PICTURES = whole(1, MOST_PICTURES)
 
-
-def key(value: Any) -> None:
-    """Accept what can be a set's key."""
-    filled(value)
+def _key(value: Any) -> str:
+    """Read what can be a set's key."""
+    key = str(decoder(Text)(value))
     try:
-        require_key(value)
+        require_key(key)
     except ValueError as error:
         raise StructureError("lower-case letters, digits and hyphens", value) from error
+    return key
 
 
-SET = record(
-    {
-        "format": one_of((FORMAT,)),
-        "key": key,
-        "changed": flag,
-        "title": filled,
-        "note": text,
-        "dataset": record(DATASET),
-        "pictures": PICTURES,
-        "true_years": maybe(text),
-        "range_low": maybe(text),
-        "range_high": maybe(text),
-        "people": maybe(text),
-        "groups": mapping(record({"names": listed(text, most=MOST_PARTS), "codes": text})),
-    }
-)
-"""A file of a set."""
-
-_SEEN = record(
-    {"what": text, "count": COUNT, "near_copies": maybe(record({"count": COUNT}))},
-)
-
-_CELL: Check = record(
-    {
-        "set": key,
-        "variant": text,
-        "spec": COUNT,
-        "detector": COUNT,
-        "environment": COUNT,
-        "created": text,
-        "seed": COUNT,
-        "content_sha256": text,
-        "pictures": PICTURES,
-        "runtime_proven": flag,
-        "seen_in_training": maybe(_SEEN),
-        "contamination": text,
-        "years": text,
-        "scored": COUNT,
-        "missed": COUNT,
-        "failed": COUNT,
-    }
-)
-
-_STATED: Check = record(
-    {
-        "errors": record({**ERRORS, "cs": mapping(maybe(SHARE))}, ERRORS_OF_LATER),
-        "ranges": maybe(RANGES),
-    }
-)
+Format: TypeAlias = Annotated[int, By(one_of((FORMAT,)))]
+SetKey: TypeAlias = Annotated[str, By(_key)]
+PictureCount: TypeAlias = Annotated[int, Between(1, MOST_PICTURES)]
 
 
-def cell(value: Any) -> None:
-    """Accept a model's cell; of changed pictures the ages alone may stand there."""
-    _CELL(value)
-    if not value["variant"] or "errors" in value:
-        _STATED(value)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Percentiles:
+    """Times of one stage."""
+
+    n: Count
+    p10_ms: Milliseconds | None
+    p50_ms: Milliseconds | None
+    p90_ms: Milliseconds | None
 
 
-MODEL = record(
-    {
-        "format": one_of((FORMAT,)),
-        "model": filled,
-        "title": filled,
-        "specs": listed(SPEC, most=MOST_PARTS),
-        "detectors": listed(DETECTOR, most=MOST_PARTS),
-        "environments": listed(ENVIRONMENT, most=MOST_PARTS),
-        "cells": listed(cell, most=MOST_PARTS),
-    }
-)
-"""A file of a model, which is also what a stranger hands in."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """The groups of one attribute, and which each picture is in."""
 
-TIMES = record(
-    {
-        "format": one_of((FORMAT,)),
-        "set": key,
-        "created": text,
-        "environment": ENVIRONMENT,
-        "detector": filled,
-        "too_busy": text,
-        "shared": mapping(_MS),
-        "models": mapping(record({"runtime": RUNTIME, "infer": _MS, "crop": _MS, "total": _MS})),
-    }
-)
-"""The file of the run that timed all models."""
+    names: Annotated[tuple[str, ...], AtMost(MOST_PARTS)]
+    codes: str
 
-BOARD = record(
-    {
-        "format": one_of((FORMAT,)),
-        "title": filled,
-        "sets": listed(key, most=MOST_PARTS),
-        "empty_sets": listed(record({"key": key, "title": filled}), most=MOST_PARTS),
-        "models": listed(
-            record(
-                {"name": filled, "title": filled, "file": maybe(filled), "missing": mapping(text)},
-                {"suspected": mapping(filled)},
-            ),
-            most=MOST_ESTIMATORS,
-        ),
-    }
-)
-"""The list of what a leaderboard holds, in its order, and why what is not there is not."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetFile:
+    """A file of a set."""
+
+    format: Format
+    key: SetKey
+    changed: bool
+    title: Text
+    note: str
+    dataset: PublicDataset
+    pictures: PictureCount
+    true_years: str | None
+    range_low: str | None
+    range_high: str | None
+    people: str | None
+    groups: Mapping[str, Groups]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NearCount:
+    """Near copies, counted."""
+
+    count: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeenCount:
+    """Pictures that a model was trained on, counted."""
+
+    what: str
+    count: Count
+    near_copies: NearCount | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CellFile:
+    """One model on one set."""
+
+    set: SetKey
+    variant: str
+    spec: Count
+    detector: Count
+    environment: Count
+    created: str
+    seed: Count
+    content_sha256: str
+    pictures: PictureCount
+    runtime_proven: bool
+    seen_in_training: SeenCount | None
+    contamination: str
+    years: str
+    scored: Count
+    missed: Count
+    failed: Count
+    errors: ErrorFigures | None = None
+    ranges: RangeScore | None = None
+
+
+def _read_cell(value: Any) -> CellFile:
+    """Read a model's cell; of changed pictures the ages alone may stand there."""
+    found = read_record(value, CellFile)
+    if not found.variant or "errors" in value:
+        for name in ("errors", "ranges"):
+            if name not in value:
+                raise StructureError(f"an object with the field {name!r}", value)
+        if found.errors is None:
+            error = StructureError("an object", None)
+            error.place.append(".errors")
+            raise error
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFile:
+    """A file of a model, which is also what a stranger hands in."""
+
+    format: Format
+    model: Text
+    title: Text
+    specs: Annotated[tuple[Spec, ...], AtMost(MOST_PARTS)]
+    detectors: Annotated[tuple[Detector, ...], AtMost(MOST_PARTS)]
+    environments: Annotated[tuple[Environment, ...], AtMost(MOST_PARTS)]
+    cells: Annotated[tuple[Annotated[CellFile, By(_read_cell)], ...], AtMost(MOST_PARTS)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimedModel:
+    """The times of one model."""
+
+    runtime: Runtime
+    infer: Percentiles
+    crop: Percentiles
+    total: Percentiles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimesFile:
+    """The file of the run that timed all models."""
+
+    format: Format
+    set: SetKey
+    created: str
+    environment: Environment
+    detector: Text
+    too_busy: str
+    shared: Mapping[str, Percentiles]
+    models: Mapping[str, TimedModel]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmptySet:
+    """A set that nothing has been measured on."""
+
+    key: SetKey
+    title: Text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedModel:
+    """A model, where its file is, and why what is not there is not."""
+
+    name: Text
+    title: Text
+    file: Text | None
+    missing: Mapping[str, str]
+    suspected: Mapping[str, Text] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BoardFile:
+    """The list of what a leaderboard holds, in its order."""
+
+    format: Format
+    title: Text
+    sets: Annotated[tuple[SetKey, ...], AtMost(MOST_PARTS)]
+    empty_sets: Annotated[tuple[EmptySet, ...], AtMost(MOST_PARTS)]
+    models: Annotated[tuple[ListedModel, ...], AtMost(MOST_ESTIMATORS)]

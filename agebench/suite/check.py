@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from agebench.harness.contamination import sets_trained_on, why_contaminated
-from agebench.metrics.age_errors import METRICS
+from agebench.metrics.age_errors import LATER_FIGURES, METRICS
 from agebench.report.words import counted, number
 from agebench.suite.board import BoardCell, BoardSet, read_board, read_file, read_model
-from agebench.suite.board_structure import MODEL
+from agebench.suite.board_structure import ModelFile
 from agebench.suite.compact import stated_figures
 from agebench.suite.standing import SUSPECTED, set_standing
 
@@ -79,7 +79,7 @@ def check_submission(file: Path, board_folder: Path) -> Checked:
     """
     board = read_board(board_folder)
     sets = {item.key: item for item in board.sets}
-    content = read_file(file, MODEL)
+    content = read_file(file, ModelFile)
     read = read_model(file, sets, board.changed)
     listed = {item.name: item.suspected for item in board.models}
     model = replace(read, suspected=listed.get(read.name, {}))
@@ -133,7 +133,8 @@ def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     people: Sequence[int | None] = [None] * len(true) if who is None else who
     again = stated_figures(cell.numbers, cell.years, true, bounds, people)
     for metric in METRICS:
-        if metric.key not in cell.content.get("errors", ()):  # there was no such figure yet
+        stated = cell.content.get("errors", ())
+        if metric.key in LATER_FIGURES and metric.key not in stated:
             del again["errors"][metric.key]
     for name, value in again.items():
         if name in cell.content:  # of changed pictures the ages may stand there alone

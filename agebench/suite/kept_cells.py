@@ -13,7 +13,7 @@ from agebench.harness.results import RESULT_FILE
 from agebench.modelfiles.weights import sha256_of
 from agebench.report.reading import read_result
 from agebench.suite.board import read_file
-from agebench.suite.board_structure import MODEL
+from agebench.suite.board_structure import ModelFile
 from agebench.suite.cells import Cell
 from agebench.suite.compact import Measured, compact_cell
 from agebench.types import plain
@@ -42,9 +42,9 @@ def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
     if content is not None:
         return content if content["model"] == name else None
     result = read_result(folder)
-    if name not in {item["name"] for item in result.estimators}:
+    if name not in {item.name for item in result.estimators}:
         return None
-    made = compact_cell(Measured(cell.pictures.key, cell.variant, result.content, name))
+    made = compact_cell(Measured(cell.pictures.key, cell.variant, result.json, name))
     with suppress(AgebenchError):  # another machine's folder may be on a disk that is read-only
         write_whole(file, as_text({**made, _MADE_FROM: sha256}))
     return made
@@ -89,7 +89,7 @@ def _made_before(file: Path, sha256: str) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        content = read_file(file, MODEL)
+        content = read_file(file, ModelFile)
     except AgebenchError:  # damaged, or of another version: made again from the result
         return None
     return content if content.get(_MADE_FROM) == sha256 else None

@@ -117,7 +117,7 @@ def make_leaderboard(
     if options.dry:
         return Outcome(report, (), problems)
     found = find_results(report.cells, joined)
-    times = None if report.times is None else read_result(report.times).content
+    times = None if report.times is None else read_result(report.times).json
     folder = options.out / BOARD
     problems += write_board(plan, found, times, folder)
     links = _write_reports(plan, found, options.out) if reports else _links(plan, options.out)

@@ -170,7 +170,7 @@ def _sets(plan: SuitePlan, found: Sequence[Found]) -> Iterator[tuple[str, dict[s
                     planned.title,
                     planned.note,
                     planned.groups,
-                    read_result(folder).content,
+                    read_result(folder).json,
                     changed=changed,
                 )
                 yield (f"{planned.key}.changed" if changed else planned.key), content

@@ -10,32 +10,32 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from agebench.errors import UsageError
 from agebench.harness.results import RESULT_FILE
 from agebench.report.grid import Cell, Column, Grid, figure_cell
-from agebench.report.structure import number, one_of, record
 from agebench.report.words import NONE
 from agebench.suite.board import read_file
-from agebench.suite.board_structure import PICTURES
+from agebench.suite.board_structure import PictureCount
 from agebench.suite.cells import AS_IS, RESULTS
 from agebench.timing.stage_seconds import STAGES
 from agebench.util.files import write_whole
+from agebench.util.typed_records import By, Positive, keyed, one_of
 
 SPENT_FILE = "seconds.json"
 FORMAT = 1
 REST = "rest"
 
-_SECONDS = number(0)
-_STRUCTURE = record(
-    {
-        "format": one_of((FORMAT,)),
-        "pictures": PICTURES,
-        "whole": _SECONDS,
-        "stages": record(dict.fromkeys(STAGES, _SECONDS)),
-    }
-)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpentFile:
+    """What is kept beside a result."""
+
+    format: Annotated[int, By(one_of((FORMAT,)))]
+    pictures: PictureCount
+    whole: Positive
+    stages: Annotated[Mapping[str, float], By(keyed({name: name for name in STAGES}, Positive))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def _called(key: str, variant: str) -> str:
 
 
 def _read(file: Path) -> Mapping[str, Any] | None:
-    return read_file(file, _STRUCTURE) if file.is_file() else None
+    return read_file(file, SpentFile) if file.is_file() else None
 
 
 def _sum(cells: Sequence[Mapping[str, Any] | None]) -> Spent:

@@ -18,6 +18,7 @@ import pytest
 
 from agebench import CompareResult, CompareSettings, compare, no_progress
 from agebench.errors import AgebenchError, MissingDependencyError, UsageError
+from agebench.harness.contents import Group
 from agebench.report import charts, charts_more
 from agebench.report.joining import join
 from agebench.report.reading import read_result
@@ -75,7 +76,9 @@ def test_groups_whose_names_are_alike_when_shortened_have_a_row_each(
     result: CompareResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = [("place", f"{'north' * 8} {middle} {'south' * 8}") for middle in ("one", "two")]
-    figures = {"mae_years": 4.0, "bias_years": 1.0, "n": 30}
+    figures = Group(
+        attribute="place", value="", n=30, mae_years=4.0, mae_interval=None, bias_years=1.0
+    )
     labels = [entry.label for entry in result._joined.entries]
     groups = {name: dict.fromkeys(labels, figures) for name in names}
     monkeypatch.setattr(charts_more, "groups_by_label", lambda _joined: groups)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness.scores import RangeScore
 from agebench.report.cautions import cautions
 from agebench.report.changes import changes, circumstances
 from agebench.report.joining import join
@@ -33,13 +34,13 @@ def test_a_single_result_keeps_its_own_figures(write_result: Write, make_result:
     interval = joined.scored[0].errors.mae_interval if joined.scored[0].errors else None
     assert interval is not None
     assert [interval.low, interval.high] == stated
-    assert joined.analysis == content["analysis"]
+    assert joined.analysis_json == content["analysis"]
 
 
 def test_a_result_without_analysis_is_analysed(write_result: Write, make_result: Make) -> None:
     content = make_result()
     expected = content.pop("analysis")
-    assert join([read_result(write_result(content=content))]).analysis == expected
+    assert join([read_result(write_result(content=content))]).analysis_json == expected
 
 
 def test_a_result_that_no_statistics_can_be_made_of_is_refused(
@@ -78,8 +79,9 @@ def test_joined_results_are_scored_on_what_all_have(write_result: Write, make_re
     assert errors == {"one": pytest.approx(2.0), "two": pytest.approx(180 / 50)}
     assert int(joined.common.sum()) == 50
     (pair,) = joined.pairs
-    assert pair["n"] == 50
-    assert abs(pair["difference_years"]) == pytest.approx(1.6)
+    assert pair.n == 50
+    assert pair.difference_years is not None
+    assert abs(pair.difference_years) == pytest.approx(1.6)
     assert any("50 pictures" in remark for remark in joined.remarks)
 
 
@@ -234,8 +236,8 @@ def test_joined_ranges_are_scored_on_what_all_have(write_result: Write, make_res
     joined = join([read_result(file) for file in files])
     found = {entry.label: entry.ranges for entry in joined.entries}
     # 26 to 29 of 26 to 60 are hits; 30 is 1 year off the label 29, 60 is 31 years off it.
-    assert found["one"] == {"n": 35, "hit_rate": 4 / 35, "distance_years": sum(range(32)) / 35}
-    assert found["two"] == {"n": 35, "hit_rate": 0.0, "distance_years": 2.0}
+    assert found["one"] == RangeScore(35, 4 / 35, sum(range(32)) / 35)
+    assert found["two"] == RangeScore(35, 0.0, 2.0)
     rows = list(csv.DictReader(io.StringIO(as_csv(joined))))
     assert {row["estimator"]: float(row["range_distance_years"]) for row in rows}["two"] == 2.0
 

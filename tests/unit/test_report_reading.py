@@ -46,7 +46,7 @@ def test_a_result_from_before_fields_were_added_is_still_read(
 def test_a_folder_stands_for_the_result_in_it(write_result: Write) -> None:
     path = write_result()
     assert read_result(path.parent).path == path
-    assert read_result(path).content["dataset"]["name"] == "made-up"
+    assert read_result(path).content.dataset.name == "made-up"
 
 
 def _changed(content: dict[str, Any], where: str, value: object) -> dict[str, Any]:

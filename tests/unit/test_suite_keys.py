@@ -215,7 +215,7 @@ def test_a_board_that_cant_be_written_is_told(tmp_path: Path) -> None:
 def test_a_note_that_names_a_picture_is_kept_without_it(tmp_path: Path) -> None:
     (report,) = _make(made_suite(tmp_path, ONE_CELL), "out").report.cells
     assert report.folder is not None
-    content: dict[str, Any] = dict(read_result(report.folder).content)
+    content: dict[str, Any] = dict(read_result(report.folder).json)
     note = "1 of 24 pictures have another content, such as 03.png: the parts may share copies"
     content["dataset"] = {**content["dataset"], "notes": ["kept, such as it is", note]}
     made = compact_set("first", "", "", (), content, changed=False)

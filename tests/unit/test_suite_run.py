@@ -231,7 +231,7 @@ def test_the_board_says_what_the_full_report_says(suite: Path) -> None:
         assert entry.errors.mae_interval is not None
         assert standing.interval.low == pytest.approx(entry.errors.mae_interval.low, abs=0.01)
     (pair,) = joined.pairs
-    better = {"first better": pair["first"], "second better": pair["second"]}.get(pair["verdict"])
+    better = {"first better": pair.first, "second better": pair.second}.get(pair.verdict)
     assert one.best == ([better] if better else list(one.models))
 
 

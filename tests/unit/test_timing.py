@@ -7,9 +7,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from agebench.benchmark.tables import busy_lines, faster_lines
+from agebench.harness.contents import Busy
 from agebench.timing.busy import Busyness
 from agebench.timing.latency import Latency, StageTimes
 from agebench.timing.pairs import busyness_json, compare_times
+from agebench.util.typed_records import read_record
 
 FREE = Busyness((0.1, 0.1, 0.1), (0.4, 0.2, 0.1), 0.05, 2, 2)
 BUSY = Busyness((3.0, 2.0, 1.0), (3.5, 2.5, 1.0), 1.4, 2, 2)
@@ -65,8 +67,8 @@ def test_on_a_busy_machine_nobody_is_faster_and_it_is_said() -> None:
     )
     assert [one.verdict for one in found.comparisons] == ["no verdict"]
     assert found.to_json()["too_busy"] == found.comparisons[0].reason
-    lines = busy_lines(busyness_json(BUSY))
+    lines = busy_lines(read_record(busyness_json(BUSY), Busy))
     assert "load average (1 min) before 3.00, after 3.50" in lines[0]
     assert "other processes kept 1.40 processors" in lines[0]
     assert "BUSY" in lines[1]
-    assert len(busy_lines(busyness_json(FREE))) == 1
+    assert len(busy_lines(read_record(busyness_json(FREE), Busy))) == 1
