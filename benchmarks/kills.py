@@ -169,7 +169,7 @@ def hidden_in(out: Path, kind: str) -> list[str]:
 
 
 def often(
-    case: Case, folder: Path, mirror: str, last: float, before: Counter[str], most: int
+    case: Case, folder: Path, mirror: str, duration_s: float, before: Counter[str], most: int
 ) -> dict[str, Any]:
     """Return the figures of one command; what was done least `before` comes first."""
     rng = random.Random(time.time_ns())
@@ -180,6 +180,7 @@ def often(
     expected = case.left(undisturbed)
     counts: Counter[str] = Counter()
     wrong: list[str] = []
+    last = time.monotonic() + duration_s
     while time.monotonic() < last and (before + counts).total() < most:
         kind = min(KINDS, key=lambda kind: ((before + counts)[kind], rng.random()))
         in_time, problems = one(case, out, mirror, kind, rng.uniform(0.1, 1.0) * seconds, rng)
@@ -221,12 +222,11 @@ def main() -> None:
         for case in cases(folder, given.chips, given.mirror, given.pictures):
             if given.only and case.name not in given.only:
                 continue
-            last = time.monotonic() + given.seconds
             commands = stored.setdefault("commands", {})
             before = Counter(commands.get(case.name, {}).get("disturbed", {}))
             if before.total() >= given.most:
                 continue
-            found = often(case, folder / case.name, url, last, before, given.most)
+            found = often(case, folder / case.name, url, given.seconds, before, given.most)
             print(case.name, json.dumps(found), flush=True)
             commands[case.name] = added(commands.get(case.name, {}), found)
             stored["environment"] = plain(describe_environment())
