@@ -46,7 +46,7 @@ from benchmarks.tutorial_shares import ask_missing, read_shares, shares_file
 
 COMMAND = (
     "python -m benchmarks.tutorial_mistakes --fgnet FGNET --utkface UTKFACE --mirror WEIGHTS "
-    "--cache FOLDER --sample 1000"
+    "--cache FOLDER"
 )
 PROTOCOL = "utkface-full"
 AT_ONCE = 250
