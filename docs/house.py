@@ -168,7 +168,10 @@ def walk(call: Callable[[], object]) -> list[str]:
         call: what is watched, in all its threads; what it prints is caught.
     """
     ran: dict[str, None] = {}
-    package = str(PACKAGE)
+    # The package that runs, which may be an installed copy of the one beside this file.
+    import agebench
+
+    package = str(Path(agebench.__file__).parent)
 
     def watch(frame: FrameType, event: str, _: Any) -> None:
         if event == "call" and frame.f_code.co_filename.startswith(package) and not loads(frame):

@@ -25,6 +25,14 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(autouse=True)
+def _heard() -> Iterator[None]:
+    """What a shell starts in its background is deaf to SIGINT; the tests are not."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def _press() -> None:
     signal.raise_signal(signal.SIGINT)
 
