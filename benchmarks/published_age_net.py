@@ -162,8 +162,8 @@ def sample_note(habits: Mapping[str, Any]) -> str:
             "UTKFace: a table beside figures of all needs all"
         )
     return (
-        "UTKFace behind `yolov8-face` and `opencv-ssd`: by `benchmarks/tutorial_mistakes.py`, under\n"
-        "onnxruntime."
+        "UTKFace behind `yolov8-face` and `opencv-ssd`: by `benchmarks/tutorial_mistakes.py`,\n"
+        "under onnxruntime."
     )
 
 
