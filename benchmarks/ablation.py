@@ -28,7 +28,8 @@ import numpy as np
 import torch
 
 from agebench.harness.environment import describe_environment
-from agebench.metrics.age_errors import mae, mae_by_decade
+from agebench.metrics.age_errors import mae
+from agebench.metrics.error_summary import mae_by_decade
 from agebench.train.bootstrap import BootstrapSettings
 from agebench.train.distributed import DistributedContext
 from agebench.train.evaluate import predicted_years, weights_of

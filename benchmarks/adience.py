@@ -37,7 +37,7 @@ from agebench.errors import AgebenchError, ImageError, UsageError
 from agebench.estimators.caffe_age_net import CaffeAgeNet
 from agebench.harness.environment import describe_environment
 from agebench.metrics.age_classes import ADIENCE_CLASSES
-from agebench.metrics.age_errors import class_accuracy
+from agebench.metrics.label_accuracy import class_accuracy
 from agebench.protocols import Dataset
 from agebench.types import Crops, Image, Sample, plain
 from agebench.util.files import write_whole

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from agebench.harness.environment import describe_environment
-from agebench.metrics.age_errors import summarise
+from agebench.metrics.error_summary import summarise
 from agebench.report.formats import FORMATS
 from agebench.report.joining import join
 from agebench.report.reading import read_result

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.metrics.age_classes import ADIENCE_CLASSES, median, years_from_classes
-from agebench.metrics.age_errors import class_accuracy
 from agebench.metrics.intervals import LEVEL
+from agebench.metrics.label_accuracy import class_accuracy
 from agebench.metrics.paired_tests import holm, needed_permutations, sign_flip_p_values
 from agebench.protocols import DetectorSpec
 from agebench.types import Face, Floats

@@ -17,9 +17,10 @@ from agebench.harness.columns import BELIEFS, INTERVALS
 from agebench.harness.contamination import contaminated
 from agebench.harness.predictions import Predictions, read_predictions
 from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
-from agebench.metrics.age_errors import LEAST_ANSWERED, class_accuracy, part_error
 from agebench.metrics.age_thresholds import age_gates
 from agebench.metrics.calibration import LEVELS, coverage, pit_counts
+from agebench.metrics.common_pictures import LEAST_ANSWERED
+from agebench.metrics.error_summary import part_error
 from agebench.metrics.intervals import (
     LEVEL,
     MINIMUM_PEOPLE,
@@ -28,6 +29,7 @@ from agebench.metrics.intervals import (
     cluster_codes,
     people_in,
 )
+from agebench.metrics.label_accuracy import class_accuracy
 from agebench.metrics.paired_tests import PERMUTATIONS, PairedComparison, compare_pairs
 from agebench.types import Floats, plain
 from agebench.util.arrays import Ints, finite_floats, one_blas_thread

@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 from agebench.harness.part_scores import PartError
 from agebench.harness.results import READABLE_VERSIONS
 from agebench.harness.scores import RangeScore
-from agebench.metrics.age_errors import ClassAccuracy, ErrorSummary
 from agebench.metrics.age_thresholds import AgeGate
+from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.intervals import (
     Interval,
     RatioInterval,
@@ -24,6 +24,7 @@ from agebench.metrics.intervals import (
     YearsInterval,
     ends_of,
 )
+from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.types import LABEL_KINDS, MAX_AGE_YEARS
 from agebench.util.typed_records import (
     AtMost,

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from agebench.harness.columns import Beliefs, Columns, Given, columns_of
-from agebench.metrics.age_errors import LEAST_ANSWERED, common_pictures
+from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
 from agebench.types import Floats
 from agebench.util.arrays import Bools, Ints
 
@@ -24,7 +24,7 @@ class Predictions:
         given: by name of every estimator that was available, what it said of each picture.
         common: shape (n,), the pictures that every ranked estimator gave an age for.
         apart: by name of the estimators that gave an age, but too few to be ranked, why; see
-            `agebench.metrics.age_errors.common_pictures`.
+            `agebench.metrics.common_pictures.common_pictures`.
         identities: who each picture shows; None where no picture says it.
         attributes: further labels, as `agebench.harness.columns.Columns` has them.
     """

@@ -23,7 +23,7 @@ from agebench.harness.picture_store import PictureStore
 from agebench.harness.prediction_rows import prediction_lines
 from agebench.harness.records import ImageRecord, StoredRecords, image_json
 from agebench.harness.scores import Score, common_subset
-from agebench.metrics.age_errors import ErrorSummary
+from agebench.metrics.error_summary import ErrorSummary
 from agebench.timing.latency import Latency, StageTimes, stages_json
 from agebench.timing.pairs import Timing
 from agebench.types import plain

@@ -10,16 +10,15 @@ from agebench.harness.columns import Columns, Given
 from agebench.harness.known_pictures import Known
 from agebench.harness.near_copies import NearCopies
 from agebench.metrics.age_classes import class_of_age
-from agebench.metrics.age_errors import (
+from agebench.metrics.common_pictures import common_pictures
+from agebench.metrics.error_summary import ErrorSummary, summarise
+from agebench.metrics.intervals import people_in
+from agebench.metrics.label_accuracy import (
     ClassAccuracy,
-    ErrorSummary,
     class_accuracy,
-    common_pictures,
     distance_to_range,
     range_hit,
-    summarise,
 )
-from agebench.metrics.intervals import people_in
 from agebench.types import AgeBins, Floats, Sample
 from agebench.util.arrays import Bools, Ints
 from agebench.util.typed_records import Count, Share, Years
@@ -75,7 +74,7 @@ def common_subset(columns: Columns) -> Bools:
     """Return which are the pictures that every ranked estimator gave an age for, shape (n,).
 
     One that gave an age for few of them does not shrink the subset; see
-    `agebench.metrics.age_errors.common_pictures`.
+    `agebench.metrics.common_pictures.common_pictures`.
     """
     return common_pictures(columns.answered)[1]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from agebench.harness.comparability import LABEL_WORDS
 from agebench.harness.scores import CLIPPED_SHARE
-from agebench.metrics.age_errors import ErrorSummary, summarise
+from agebench.metrics.error_summary import ErrorSummary, summarise
 from agebench.report.grid import Note
 from agebench.report.joining import Entry, Joined
 from agebench.report.words import bounds, number, percent

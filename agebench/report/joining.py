@@ -18,17 +18,11 @@ from agebench.harness.contamination import contamination_of
 from agebench.harness.contents import Analysed, Analysis, Dataset, Estimator, Pair, Spec
 from agebench.harness.scores import RangeScore, people_at
 from agebench.harness.selection import scored_on
-from agebench.metrics.age_errors import (
-    LATER_FIGURES,
-    LEAST_ANSWERED,
-    METRICS,
-    ErrorSummary,
-    common_pictures,
-    distance_to_range,
-    range_hit,
-    summarise,
-)
+from agebench.metrics.age_errors import LATER_FIGURES, METRICS
+from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
+from agebench.metrics.error_summary import ErrorSummary, summarise
 from agebench.metrics.intervals import people_in
+from agebench.metrics.label_accuracy import distance_to_range, range_hit
 from agebench.report.merging import merged
 from agebench.report.reading import ResultFile
 from agebench.types import Floats

@@ -10,7 +10,9 @@ from typing import TypeAlias, TypeGuard
 import numpy as np
 
 from agebench.harness.contents import Group, Pair
-from agebench.metrics.age_errors import METRICS, ClassAccuracy, ErrorSummary, Metric
+from agebench.metrics.age_errors import METRICS, Metric
+from agebench.metrics.error_summary import ErrorSummary
+from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.report.cautions import cautions, looks_at_faces
 from agebench.report.figures import drawn
 from agebench.report.grid import Cell, Column, Grid, figure_cell

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from agebench.metrics.age_errors import CS_YEARS, METRICS, ErrorSummary
+from agebench.metrics.age_errors import CS_YEARS, METRICS
+from agebench.metrics.error_summary import ErrorSummary
 from agebench.report import facts
 from agebench.report.cautions import unclipped_errors, unseen_errors
 from agebench.report.changes import changes

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from agebench.metrics.age_errors import ErrorSummary, Metric
+from agebench.metrics.age_errors import Metric
+from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.intervals import Interval
 
 NONE = "\u2013"

@@ -12,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from agebench.metrics.age_errors import METRICS, distance_to_range, range_hit, summarise
+from agebench.metrics.age_errors import METRICS
+from agebench.metrics.error_summary import summarise
+from agebench.metrics.label_accuracy import distance_to_range, range_hit
 from agebench.suite.packed import FAILED, NO_FACE, STEP_YEARS, as_years, pack_numbers
 from agebench.types import plain
 

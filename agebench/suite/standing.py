@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from agebench.harness.predictions import not_ranked
-from agebench.metrics.age_errors import common_pictures
+from agebench.metrics.common_pictures import common_pictures
 from agebench.metrics.intervals import Interval, mean_interval, people_in
 from agebench.metrics.paired_tests import compare_pairs
 from agebench.suite.board import Board, BoardCell, BoardModel, BoardSet
@@ -85,7 +85,7 @@ def standings(board: Board) -> list[SetStanding]:
 def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStanding:
     """Return what models reach on a set.
 
-    As in a comparison (`agebench.metrics.age_errors.common_pictures`) errors are over the
+    As in a comparison (`agebench.metrics.common_pictures.common_pictures`) errors are over the
     pictures that every ranked model gave an age for; one that gave an age for few stands apart.
     Models that
     `agebench.harness.contamination` speaks against, or that are suspected, have their error and no

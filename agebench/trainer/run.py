@@ -19,7 +19,8 @@ from agebench.errors import (
     MissingDependencyError,
     WeightsError,
 )
-from agebench.metrics.age_errors import distance_to_range, range_hit, summarise
+from agebench.metrics.error_summary import summarise
+from agebench.metrics.label_accuracy import distance_to_range, range_hit
 from agebench.protocols import ProgressStep, no_progress
 from agebench.references import user_path
 from agebench.registry.plugins import load_dataset, load_detector

@@ -14,7 +14,7 @@ import pytest
 
 from agebench.cli.main import main
 from agebench.harness.analysis import analyse
-from agebench.metrics.age_errors import summarise
+from agebench.metrics.error_summary import summarise
 from agebench.timing.ratios import compare_speeds, measure_control
 from agebench.types import plain
 

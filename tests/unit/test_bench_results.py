@@ -28,7 +28,7 @@ from agebench.harness.prediction_rows import CSV_COLUMNS
 from agebench.harness.results import CompareResult, prepare_folder
 from agebench.harness.settings import CompareSettings
 from agebench.metrics.age_classes import ADIENCE_CLASSES as ADIENCE
-from agebench.metrics.age_errors import ClassAccuracy
+from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.report.terminal_tables import decade_table, latency_table, print_result
 from agebench.types import (

@@ -19,20 +19,16 @@ from agebench.harness import results
 from agebench.harness.fail_if import FIGURES
 from agebench.metrics import age_errors
 from agebench.metrics.age_classes import ADIENCE_CLASSES, class_of_age
-from agebench.metrics.age_errors import (
-    CS_YEARS,
-    ClassAccuracy,
-    DecadeError,
-    absolute_errors,
-    class_accuracy,
-    common_pictures,
-    cumulative_score,
-    distance_to_range,
-    mae_by_decade,
-    range_hit,
-    summarise,
-)
+from agebench.metrics.age_errors import CS_YEARS, absolute_errors, cumulative_score
+from agebench.metrics.common_pictures import common_pictures
+from agebench.metrics.error_summary import DecadeError, mae_by_decade, summarise
 from agebench.metrics.intervals import mean_interval
+from agebench.metrics.label_accuracy import (
+    ClassAccuracy,
+    class_accuracy,
+    distance_to_range,
+    range_hit,
+)
 from agebench.report.rows_errors import RANKING_COLUMNS
 from agebench.types import plain
 
@@ -365,7 +361,7 @@ def test_every_metric_is_a_field_of_the_summary_the_schema_and_the_page_about_it
     docs = Path(__file__).parents[2] / "docs" / "result-schema.md"
     schema = Path(results.__file__).with_name("result.schema.json").read_text("utf-8")
     errors = json.loads(schema)["$defs"]["errors"]["properties"]
-    summary = age_errors.summarise(TRUE, PREDICTED)
+    summary = summarise(TRUE, PREDICTED)
     for metric in age_errors.METRICS:
         assert summary.figure(metric) == metric.compute(TRUE, PREDICTED)
         kind = "signed_years_or_null" if metric.signed else "years_or_null"

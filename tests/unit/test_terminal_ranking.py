@@ -84,7 +84,7 @@ def test_classes_of_an_estimator_without_any_are_adiences(make_result: Make) -> 
     from agebench.harness.loading import Contender
     from agebench.harness.results import EstimatorResult
     from agebench.harness.scores import Score
-    from agebench.metrics.age_errors import summarise
+    from agebench.metrics.error_summary import summarise
     from agebench.report.terminal_tables import share_table
 
     errors = summarise(AGES, AGES + 1)
