@@ -1,4 +1,4 @@
-"""`agebench export-onnx`: arguments and what is printed; the work is in `agebench.export`."""
+"""`agebench export-onnx`: arguments and what is printed; the work is in `agebench.api.export`."""
 
 from __future__ import annotations
 

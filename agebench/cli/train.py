@@ -1,4 +1,4 @@
-"""`agebench train`: arguments only; the work is in `agebench.train`."""
+"""`agebench train`: arguments only; the work is in `agebench.trainer.run`."""
 
 from __future__ import annotations
 

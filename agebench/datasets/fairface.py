@@ -112,8 +112,7 @@ def load(root: Path, part: Part = "all") -> SampleList:
 
     Raises:
         DatasetError: `root` is not a folder, has no list or no usable picture, or a list is not
-            a CSV file
-            of this form.
+            a CSV file of this form.
     """
     holds = "fairface_label_train.csv, fairface_label_val.csv, train/ and val/"
     require_folder(root, SPEC.name, holds)

@@ -31,7 +31,7 @@ State: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is remembered of one file; fields as in `duplicates.Fingerprint`."""
+    """What is remembered of one file; fields as in `groups.Fingerprint`."""
 
     sha256: str
     perceptual: int | None

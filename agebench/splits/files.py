@@ -72,7 +72,7 @@ def write_split(split: Split, path: str | Path) -> None:
 def read_split(path: str | Path) -> Split:
     """Read a split file or a published list; see the module for the forms.
 
-    The names are those of the list: `split_align.align` maps them to a data set's.
+    The names are those of the list: `align.align` maps them to a data set's.
 
     Raises:
         DatasetError: there is nothing at `path`, it is none of the forms, one picture is in two

@@ -257,7 +257,7 @@ def check_split(split: Split, duplicates: Iterable[Duplicates]) -> tuple[Leak, .
     """Return the duplicate groups that straddle: copies of one picture in different parts.
 
     Args:
-        split: for one that was read in, after `split_align.align`, so that names match.
+        split: for one that was read in, after `align.align`, so that names match.
         duplicates: as `agebench.duplicates.groups.find_duplicates` gives them.
     """
     groups = list(duplicates)

@@ -70,7 +70,7 @@ def _windows(parts: Sequence[Image]) -> Image:
         rows = joined[start : start + len(part)]
         own = part.shape[1]
         rows[:, :own, :own] = part
-        # As `windows.padded`: the last row and column are repeated.
+        # As `face_cache.padded`: the last row and column are repeated.
         rows[:, own:, :own] = part[:, -1:]
         rows[:, :, own:] = rows[:, :, own - 1 : own]
         start += len(part)
