@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agebench.datasets.prepared_layout import SETTINGS_FILE
 from agebench.doctor.diagnosis import Diagnosis, SharedPicture, examine, shared_pictures
 from agebench.doctor.pictures import Tile, age_chart, contact_sheets, png_bytes
 from agebench.errors import DatasetError, UsageError, suggestion
@@ -24,7 +25,6 @@ MAX_DRAWN = 96
 """Groups on contact sheets, the worst first."""
 
 _GUESSED = ("utkface", "fgnet", "folders")
-_PREPARED_MARK = "prepare.json"
 _KIND = re.compile(r"[a-z][a-z0-9-]+")
 _SHEET = re.compile(r"(different_ages|in_both)_\d+\.png")
 _LINE_LETTERS = 24
@@ -111,8 +111,7 @@ def examine_dataset(
     if folder is None:
         return found
     names = _write(folder, found, here, None if there is None else there[0])
-    files = tuple(folder / name for name in names)
-    return Examination(found.diagnosis, found.other, found.shared, files)
+    return replace(found, files=tuple(folder / name for name in names))
 
 
 def _examined(
@@ -175,7 +174,7 @@ def open_dataset(name: str | None, root: Path) -> Dataset:
         return load_dataset(name, root)
     if root.is_file():
         return load_dataset("csv", root)
-    if (root / _PREPARED_MARK).is_file():
+    if (root / SETTINGS_FILE).is_file():
         return load_dataset("prepared", root)
     found: list[Dataset] = []
     reasons: list[str] = []

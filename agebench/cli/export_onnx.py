@@ -15,7 +15,6 @@ from agebench.cli.paths import FilePath
 from agebench.cli.unused_options import refuse_given
 from agebench.errors import UsageError, inert
 from agebench.references import join_options
-from agebench.util.files import check_target
 from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -81,9 +80,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     It is run under every runtime that is here; where an age differs, nothing is written.  The
     report lies beside it.
     """
-    if out.suffix.lower() != ".onnx":
-        raise UsageError(f"an ONNX file is written: name a file that ends in .onnx, not {out}")
-    check_target(out)
+    from agebench.api.export import ExportSettings, export_onnx, onnx_target
+    from agebench.harness.settings import CompareSettings
+
+    onnx_target(out)
     if fp16 and int8:
         raise UsageError("--fp16 and --int8 exclude each other: give one of them")
     export_detector, detector = _by_their_names(model, export_detector, detector, face_detector)
@@ -105,9 +105,6 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     if int8 and dataset is None:
         raise UsageError("--int8 needs --dataset: real faces, to find the range of each number")
     _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
-    from agebench.api.export import ExportSettings, export_onnx
-    from agebench.harness.settings import CompareSettings
-
     precision: Precision = "float16" if fp16 else "int8" if int8 else "float32"
     settings = ExportSettings(name, flip, precision, tolerance, check=not no_check)
     pictures = CompareSettings(sample=sample, seed=seed, protocol=protocol, part=part)
