@@ -12,7 +12,7 @@ from pathlib import Path
 
 from agebench.datasets.names import shown
 from agebench.errors import DatasetError
-from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
+from agebench.modelfiles.downloads import stub_in
 from agebench.util.regular_files import read_regular
 
 DELIMITERS = (",", ";", "\t")
@@ -92,8 +92,7 @@ def _content(file: Path) -> tuple[bytes, str]:
                 f"{str(file)!r} has more than {LARGEST_BYTES:,} bytes: no list of pictures"
             )
         content = read_regular(file)
-        size = f"{len(content):,} bytes"
-        if content and (stub := stub_reason(content[:HEAD_BYTES], size, "a CSV file")):
+        if content and (stub := stub_in(content, "a CSV file")):
             raise DatasetError(f"{str(file)!r} is {stub}: download the file itself")
         text = content.decode("utf-8-sig")
     except OSError as error:

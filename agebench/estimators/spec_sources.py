@@ -10,7 +10,7 @@ from pathlib import Path
 from agebench.conversion.converted import LAYOUT_FILES
 from agebench.errors import UsageError, WeightsError
 from agebench.estimators.spec_schema import About, Files, file_beside
-from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
+from agebench.modelfiles.downloads import stub_in
 from agebench.runtimes.base import ModelKind, ModelSource
 from agebench.runtimes.model_bytes import read_model
 from agebench.types import WeightsFile
@@ -109,8 +109,7 @@ def read_layout(path: Path) -> str:
             content = file.read(MAX_CONFIG_BYTES + 1)
         if len(content) > MAX_CONFIG_BYTES:
             raise UsageError(f"{path}: expected a layout of at most {MAX_CONFIG_BYTES} bytes")
-        size = f"{len(content):,} bytes"
-        if stub := stub_reason(content[:HEAD_BYTES], size, "a layout"):
+        if stub := stub_in(content, "a layout"):
             raise UsageError(f"{path} is {stub}: download the file itself")
         return content.decode()
     except (OSError, UnicodeDecodeError) as error:

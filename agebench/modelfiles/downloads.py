@@ -148,6 +148,11 @@ def stub_reason(head: bytes, size: str, wanted: str = "a model") -> str | None:
     return None
 
 
+def stub_in(content: bytes, wanted: str = "a model") -> str | None:
+    """As `stub_reason`, of a file that was read whole."""
+    return stub_reason(content[:HEAD_BYTES], f"{len(content):,} bytes", wanted)
+
+
 def check_readable(path: Path) -> int:
     """Return the size in bytes of a regular file that may be a model.
 

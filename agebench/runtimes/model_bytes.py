@@ -12,7 +12,7 @@ import onnx
 from google.protobuf.message import DecodeError
 
 from agebench.errors import ModelError, WeightsError, inert
-from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
+from agebench.modelfiles.downloads import HEAD_BYTES, stub_in
 from agebench.runtimes.base import MAX_MODEL_BYTES, ModelKind
 from agebench.util.regular_files import open_regular
 
@@ -99,8 +99,7 @@ def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
         ModelError: it is one of these; says which.
     """
     size = f"{len(content):,} bytes"
-    stub = stub_reason(content[:HEAD_BYTES], size) or _text_reason(content[:HEAD_BYTES], size)
-    if stub:
+    if stub := stub_in(content) or _text_reason(content[:HEAD_BYTES], size):
         raise ModelError(f"{path} is {stub}: download the file itself")
     if kind in _PROTOBUF and (missing := _missing_bytes(content)):
         raise ModelError(
@@ -195,7 +194,7 @@ def _fill(tensor: onnx.TensorProto, path: Path, files: dict[str, bytes]) -> None
         beside = data_file(path, name)
         files[name] = _read(beside)
         # Its bytes are bare numbers: those of a page would be taken for weights.
-        if stub := stub_reason(files[name][:HEAD_BYTES], f"{len(files[name]):,} bytes"):
+        if stub := stub_in(files[name]):
             raise ModelError(f"{beside} is {stub}: download the file itself")
     data = files[name]
     try:

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from agebench.errors import ModelError, WeightsError, inert
-from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
+from agebench.modelfiles.downloads import stub_in
 from agebench.runtimes.model_bytes import tensors_of
 from agebench.runtimes.onnx_metadata import FileSpec, from_properties
 from agebench.util.regular_files import open_regular
@@ -124,8 +124,7 @@ def _read(path: Path, max_bytes: int) -> bytes:
         raise WeightsError(f"{path} can't be read: {error}") from error
     if size > max_bytes:
         raise WeightsError(f"{path} has {size:,} bytes, expected at most {max_bytes:,}")
-    stub = stub_reason(content[:HEAD_BYTES], f"{size:,} bytes")
-    if stub:
+    if stub := stub_in(content):
         raise ModelError(f"{path} is {stub}: download the file itself")
     for start, what in _SPECIAL_STARTS.items():
         if content.startswith(start):

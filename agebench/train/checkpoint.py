@@ -19,7 +19,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from agebench.errors import WeightsError
-from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
+from agebench.modelfiles.downloads import stub_in
 from agebench.train.settings import TrainSettings, settings_from
 from agebench.train.stability import DivergedError
 from agebench.types import LABEL_KINDS, LabelKind, plain
@@ -123,7 +123,7 @@ def shared_settings(settings: TrainSettings) -> dict[str, Any]:
 def _header(data: bytes, path: Path) -> dict[str, Any]:
     """Return the metadata of a safetensors file."""
     expected = f"{path} is not a checkpoint of agebench"
-    if stub := stub_reason(data[:HEAD_BYTES], f"{len(data):,} bytes"):
+    if stub := stub_in(data):
         raise WeightsError(f"{expected}: {stub}")
     if len(data) < 8 or (length := struct.unpack("<Q", data[:8])[0]) > LARGEST_HEADER_BYTES:
         raise WeightsError(
