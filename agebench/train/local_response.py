@@ -11,7 +11,6 @@ and PyTorch have it, and the constant is 1.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -31,12 +30,21 @@ def neighbours(channels: int, size: int) -> Tensor:
     return ((at[:, None] - at[None, :]).abs() <= size // 2).float()
 
 
+def _banded(values: Tensor, band: Tensor) -> Tensor:
+    """Return the product of float32 (n, channels) and the band in float32, under autocast too.
+
+    Autocast leaves products alone that are written to a given tensor, on every device (PyTorch's
+    "Autocast Op Reference").
+    """
+    return torch.mm(values, band, out=torch.empty_like(values))
+
+
 class _Normalise(torch.autograd.Function):
     """Values (n, channels) over (1 + alpha/size * sum of squares of the neighbours) ** beta."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, band: Tensor, scale: float) -> Tensor:
-        base = torch.mm(values.square(), band).mul_(scale).add_(1.0)
+        base = _banded(values.square(), band).mul_(scale).add_(1.0)
         root = base.rsqrt()
         power = root * root.sqrt()  # base ** -0.75
         ctx.save_for_backward(values, base, power, band)
@@ -50,7 +58,7 @@ class _Normalise(torch.autograd.Function):
         # y_i = x_i b_i^-beta, b_i = 1 + s * sum_j x_j^2:
         # dL/dx_j = g_j b_j^-beta - 2 s beta x_j * sum_i g_i x_i b_i^(-beta - 1)
         inner = (gradient * values).mul_(power).div_(base)
-        result = torch.mm(inner, band).mul_(values).mul_(-2 * BETA * ctx.scale)
+        result = _banded(inner, band).mul_(values).mul_(-2 * BETA * ctx.scale)
         return result.addcmul_(gradient, power), None, None
 
 
@@ -75,11 +83,6 @@ class LocalResponseNorm(nn.Module):
         It computes in float32, whatever precision the layers around it have.
         """
         last = values.permute(0, 2, 3, 1)
-        # Shapes without numbers (how much memory a step takes) have no precision to be kept from.
-        plain = (
-            nullcontext() if values.is_meta else torch.autocast(values.device.type, enabled=False)
-        )
-        with plain:
-            rows = last.reshape(-1, last.shape[3]).float()
-            normal: Tensor = _Normalise.apply(rows, self.band, self._scale)  # type: ignore[no-untyped-call]  # not typed
+        rows = last.reshape(-1, last.shape[3]).float()
+        normal: Tensor = _Normalise.apply(rows, self.band, self._scale)  # type: ignore[no-untyped-call]  # not typed
         return normal.to(values.dtype).view(last.shape).permute(0, 3, 1, 2)

@@ -131,5 +131,7 @@ def test_the_normalisations_gradient_by_differences() -> None:
 def test_half_precision_around_it_does_not_reach_the_normalisation() -> None:
     norm, values = LocalResponseNorm(7), torch.randn(1, 7, 2, 2) * 100
     with torch.autocast("cpu", torch.bfloat16):
-        inside = norm(values)
+        inside = norm(values.requires_grad_())
+        (slope,) = torch.autograd.grad(inside.sum(), values)
     torch.testing.assert_close(inside, norm(values))
+    torch.testing.assert_close(slope, torch.autograd.grad(norm(values).sum(), values)[0])
