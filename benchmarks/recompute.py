@@ -17,138 +17,24 @@ has no whole distributions.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from benchmarks.recompute_intervals import (
-    Ints,
-    holm,
-    mean_interval,
-    share_interval,
-    swap_p,
-    swaps_of,
-    verdict,
-)
-
-Floats: TypeAlias = npt.NDArray[np.float64]
-Bools: TypeAlias = npt.NDArray[np.bool_]
-Row: TypeAlias = Mapping[str, str]
+from benchmarks.recompute_check import differences
+from benchmarks.recompute_intervals import Bools, Floats, Ints, mean_interval, share_interval
+from benchmarks.recompute_table import FEWEST_IN_A_GROUP, Part, Table, mean, read
 
 ADIENCE = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
 """The eight classes of Levi & Hassner (2015); the last one holds everybody older, too."""
 
 THRESHOLDS, BUFFERS = (13, 16, 18, 21, 25), range(11)
 CLIPPED = 0.05
-FEWEST_IN_A_GROUP = 20
-TOLERANCE = 1e-9
-
-
-@dataclass(frozen=True)
-class Table:
-    """The rows of one estimator as arrays; NaN where a cell is empty."""
-
-    rows: Sequence[Row]
-
-    def numbers(self, name: str) -> Floats:
-        """Return a column as numbers."""
-        return np.array([float(row[name]) if row[name] else np.nan for row in self.rows])
-
-    def says(self, name: str, word: str) -> Bools:
-        """Return where a column holds a word."""
-        return np.array([row[name] == word for row in self.rows], np.bool_)
-
-    def texts(self, name: str) -> list[str]:
-        """Return a column as it is."""
-        return [row[name] for row in self.rows]
-
-    def people(self) -> tuple[Ints | None, Bools]:
-        """Return a number for each person, and where it is known who it is.
-
-        Somebody unknown is a person of their own; None where nobody with an age is known.
-        """
-        names, aged = self.texts("identity"), self.texts("true_years")
-        known = np.array([bool(name) for name in names], np.bool_)
-        if not any(name and age for name, age in zip(names, aged, strict=True)):
-            return None, np.zeros_like(known)
-        keys = [name or f"\n{at}" for at, name in enumerate(names)]
-        return np.unique(keys, return_inverse=True)[1].astype(np.intp), known
-
-
-@dataclass(frozen=True)
-class Part:
-    """Some pictures: their true ages, the given ones, and who they show.
-
-    Attributes:
-        people: a number per picture; None where nobody of the set is known.
-        known: where it is known who it is.
-    """
-
-    true: Floats
-    given: Floats
-    people: Ints | None
-    known: Bools
-
-    def where(self, rows: Bools) -> Part:
-        """Return a part of these."""
-        people = None if self.people is None else self.people[rows]
-        return Part(self.true[rows], self.given[rows], people, self.known[rows])
-
-    @property
-    def off(self) -> Floats:
-        """Errors in years."""
-        return self.given - self.true
-
-    @property
-    def count(self) -> int | None:
-        """People; None where nobody of these is known."""
-        if self.people is None or not self.known.any():
-            return None
-        return len(np.unique(self.people))
-
-    def interval(self) -> list[float] | None:
-        """Return the interval of the mean absolute error."""
-        if not len(self.true):
-            return None
-        return mean_interval(np.abs(self.off), self.people, positive=True)
-
-    def figures(self, fewest: int = 1) -> dict[str, Any]:
-        """Return number and error, the latter from so many pictures on."""
-        told = len(self.true) >= fewest
-        return {
-            "n": len(self.true),
-            "people": self.count,
-            "mae_years": mean(np.abs(self.off)) if told else None,
-            "mae_interval": self.interval() if told else None,
-        }
-
-    def group(self) -> dict[str, Any]:
-        """Return the figures of a decade or group."""
-        bias = mean(self.off) if len(self.true) >= FEWEST_IN_A_GROUP else None
-        return {**self.figures(FEWEST_IN_A_GROUP), "bias_years": bias}
-
-
-def read(path: Path) -> dict[str, Table]:
-    """Return the rows of each estimator, in the order of the file."""
-    found: dict[str, list[Row]] = {}
-    csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(row["estimator"], []).append(row)
-    return {name: Table(rows) for name, rows in found.items()}
-
-
-def mean(values: Floats) -> float | None:
-    """Return the mean; None without values."""
-    return float(values.mean()) if len(values) else None
 
 
 def errors(part: Part) -> dict[str, Any]:
@@ -407,124 +293,6 @@ def _pairs(tables: Mapping[str, Table]) -> Iterator[dict[str, Any]]:
                     "off": one - other,
                     "who": part.people,
                 }
-
-
-def pair_differences(
-    figures: Sequence[Mapping[str, Any]], analysis: Mapping[str, Any]
-) -> Iterator[str]:
-    """Yield what is stated otherwise of the pairs: differences, tests and verdicts."""
-    own = {(pair["first"], pair["second"]): pair for pair in figures}
-    stated = analysis["pairs"]
-    tested = [pair for pair in stated if pair["p_value"] is not None]
-    level = analysis["settings"]["level"] if stated else 0.0
-    permutations = max(
-        analysis["settings"]["permutations"] if stated else 1,
-        math.ceil(round(5 * len(tested) / (1 - level), 6)),
-    )
-    corrected = holm([pair["p_value"] for pair in tested])
-    adjusted = {id(pair): (p, len(tested)) for pair, p in zip(tested, corrected, strict=True)}
-    for pair in stated:
-        what = f"{pair['first']} and {pair['second']}"
-        found = own.get((pair["first"], pair["second"]))
-        if found is None:
-            yield f"{what}: no picture of both"
-            continue
-        names = ("n", "people", "difference_years")
-        yield from _compare(what, {name: found[name] for name in names}, pair)
-        if id(pair) in adjusted:
-            yield from _test_differs(what, found, pair, adjusted[id(pair)], permutations)
-        elif found["interval"] is not None and not pair.get("reason"):
-            yield f"{what}: no test is stated, and no reason"
-        if pair["verdict"] != (right := verdict(pair, level)):
-            yield f"{what}: verdict: stated {pair['verdict']}, by its figures {right}"
-
-
-def _test_differs(
-    what: str,
-    own: Mapping[str, Any],
-    pair: Mapping[str, Any],
-    adjusted: tuple[float, int],
-    permutations: int,
-) -> Iterator[str]:
-    """Hold a test against our own; `adjusted` is its p after correction, and of how many tests."""
-    people = len(own["off"]) if own["who"] is None else len(np.unique(own["who"]))
-    swaps, every = swaps_of(people, permutations)
-    best = 2 / swaps if every else 1 / (swaps + 1)
-    corrected, tests = adjusted
-    exact = {
-        "interval": own["interval"],
-        "p_adjusted": corrected,
-        "smallest_p": min(1.0, tests * best),
-        "swaps": swaps,
-        "all_swaps": every,
-    }
-    yield from _compare(what, exact, pair)
-    p, leaves_open = swap_p(own["off"], own["who"], permutations)
-    if abs(p - pair["p_value"]) > leaves_open + TOLERANCE:
-        yield f"{what}: p_value: stated {pair['p_value']}, by swaps of our own {p:.5f}"
-
-
-def differences(figures: Mapping[str, Any], result: Mapping[str, Any]) -> list[str]:
-    """Return what result.json states otherwise, one line each."""
-    analysis = result.get("analysis") or {"estimators": {}, "pairs": []}
-    found: list[str] = []
-    for item in result["estimators"]:
-        if item["available"]:
-            name = item["name"]
-            own = figures["estimators"].get(name)
-            if own is None:
-                found.append(f"{name}: not in the table")
-                continue
-            found += _compare(name, own, {**item, **analysis["estimators"].get(name, {})})
-    return [*found, *pair_differences(figures["pairs"], analysis)]
-
-
-def _compare(where: str, own: Any, stated: Any) -> Iterator[str]:
-    """Compare what the table gives with what is stated; fields that it can't give are left out."""
-    if isinstance(own, Mapping) and isinstance(stated, Mapping):
-        yield from _compare_fields(where, own, stated)
-    elif isinstance(own, list) and isinstance(stated, list):
-        yield from _compare_entries(where, _by_label(own), _by_label(stated))
-    elif not _same(own, stated):
-        yield f"{where}: stated {stated}, computed {own}"
-
-
-def _compare_fields(where: str, own: Mapping[str, Any], stated: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in own.items():
-        if name not in stated:
-            yield f"{where}: {name} is not stated"
-        else:
-            yield from _compare(f"{where}: {name}", value, stated[name])
-
-
-def _compare_entries(
-    where: str, own: Mapping[str, Any], stated: Mapping[str, Any]
-) -> Iterator[str]:
-    if own.keys() != stated.keys():
-        yield f"{where}: other entries: {sorted(own.keys() ^ stated.keys())[:3]}"
-    for key in sorted(own.keys() & stated.keys()):
-        yield from _compare(f"{where} {key}", own[key], stated[key])
-
-
-_LABELS = ("decade", "attribute", "value", "level", "threshold_years", "buffer_years")
-
-
-def _by_label(items: Sequence[Any]) -> dict[str, Any]:
-    """Entries by what they are of, or by their place."""
-
-    def label(at: int, item: Any) -> str:
-        named = isinstance(item, Mapping)
-        words = [str(item[name]) for name in _LABELS if name in item] if named else []
-        return " ".join(words) or str(at)
-
-    return {label(at, item): item for at, item in enumerate(items)}
-
-
-def _same(own: Any, stated: Any) -> bool:
-    numbers = all(isinstance(value, (int, float)) for value in (own, stated))
-    if numbers and not isinstance(own, str):
-        return bool(abs(own - stated) <= TOLERANCE * max(1.0, abs(own)))
-    return bool(own == stated)
 
 
 def main(arguments: Sequence[str] | None = None, say: Callable[[str], object] = print) -> int:
