@@ -200,6 +200,11 @@ def _input_size(source: ModelSource, written: DetectorFile, label: str) -> tuple
         )
     if wanted is not None:
         return wanted
+    if source.kind == "onnx" and not inputs:
+        raise ModelError(
+            f"{source.path} is not a whole ONNX file, it names no input: compare its size with "
+            "that of where it is from"
+        )
     if height is None or width is None:
         raise UsageError(
             f"{label} takes pictures of any size: say which with size = [height, width] in [input]"

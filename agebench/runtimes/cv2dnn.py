@@ -21,6 +21,9 @@ _FAILURES = (cv2.error, UnicodeDecodeError)
 
 _ARG_FAULT_SINCE = (4, 12)
 
+_CUT_OFF = ". Files that are cut off end so: compare its size with that of where it is from"
+"""Of TFLite, whose flat buffers OpenCV checks whole without saying what is wrong."""
+
 
 def _text(config: str | None) -> Any:
     return np.frombuffer((config or "").encode(), np.uint8)
@@ -56,9 +59,10 @@ def read_net(source: ModelSource) -> Any:
     try:
         net = readers[source.kind]()
     except _FAILURES as error:
+        hint = _CUT_OFF if source.kind == "tflite" else _instead(source)
         raise ModelError(
             f"{source.path}: cv2.dnn {cv2.__version__} can't load this {source.kind} model: "
-            f"{said(error)}{_instead(source)}"
+            f"{said(error)}{hint}"
         ) from error
     if net.empty():
         raise ModelError(f"{source.path}: cv2.dnn found no layer in this {source.kind} model")

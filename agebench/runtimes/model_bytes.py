@@ -19,6 +19,9 @@ from agebench.util.regular_files import open_regular
 _PROTOBUF: frozenset[ModelKind] = frozenset({"onnx", "caffe", "tensorflow"})
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
+_PACKED = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b\x08": "packed by gzip"}
+"""How files begin that have a model inside them; no kind of model does."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelBytes:
@@ -101,6 +104,9 @@ def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
     size = f"{len(content):,} bytes"
     if stub := stub_in(content) or _text_reason(content[:HEAD_BYTES], size):
         raise ModelError(f"{path} is {stub}: download the file itself")
+    packed = next((what for start, what in _PACKED.items() if content.startswith(start)), None)
+    if kind is not None and packed:
+        raise ModelError(f"{path} is {packed}: unpack it and give the {kind} file inside")
     if kind in _PROTOBUF and (missing := _missing_bytes(content)):
         raise ModelError(
             f"{path} is cut off or no {kind} file: it has {size}, and what begins in it needs "

@@ -181,6 +181,23 @@ def test_what_does_not_fit_ends_at_load(
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff" * 300, "not a whole ONNX file"),
+        (b"PK\x03\x04" + b"\0" * 300, "is a zip archive: unpack it"),
+    ],
+)
+def test_a_damaged_file_is_not_taken_for_one_of_any_size(
+    content: bytes, said: str, tmp_path: Path
+) -> None:
+    path = write(tmp_path)
+    (tmp_path / "tiny.onnx").write_bytes(content)
+    with pytest.raises(ModelError) as caught:
+        SpecFileDetector(path=path)
+    assert said in str(caught.value)
+
+
 def test_no_path_and_an_option_out_of_range(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="write spec:my_detector"):
         load_detector("spec")

@@ -336,6 +336,25 @@ def test_a_file_that_is_cut_off_is_called_so(tmp_path: Path, runtime: str) -> No
         load_estimator(f"spec:{_spec(tmp_path)}@{runtime}")
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
+@pytest.mark.parametrize(
+    ("start", "said"), [(b"PK\x03\x04", "a zip archive"), (b"\x1f\x8b\x08", "packed by gzip")]
+)
+def test_a_packed_model_is_called_so(tmp_path: Path, runtime: str, start: bytes, said: str) -> None:
+    (tmp_path / "net.onnx").write_bytes(start + b"\0" * 200)
+    with pytest.raises(ModelError, match=rf"net\.onnx is {said}: unpack it"):
+        load_estimator(f"spec:{_spec(tmp_path)}@{runtime}")
+
+
+def test_a_tflite_file_that_is_cut_off(tmp_path: Path) -> None:
+    (tmp_path / "net.tflite").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 8)
+    path = _spec(tmp_path)
+    golden = "\n[golden]\nyears = 30.0\n"
+    path.write_text(path.read_text().replace("net.onnx", "net.tflite") + golden)
+    with pytest.raises(ModelError, match=r"net\.tflite: .*Files that are cut off end so"):
+        load_estimator(f"spec:{path}")
+
+
 @pytest.mark.parametrize(
     ("file", "advice"),
     [
