@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
+import sys
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -101,7 +102,7 @@ class RichBar:
 @contextmanager
 def terminal_lines() -> Iterator[Progress]:
     """Show download lines on stderr while the block runs; nothing where it is not a terminal."""
-    console = Console(stderr=True)
+    console = Console(file=sys.stderr, stderr=True)  # as in agebench.util.progress
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     lines = Progress(
         *columns,

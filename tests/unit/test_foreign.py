@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -24,6 +26,7 @@ from agebench.protocols import DetectorSpec, EstimatorSpec
 from agebench.registry.plugins import load_detector, named_estimator
 from agebench.types import AgePrediction, Crops, Face, Image, Sample
 from agebench.util.foreign_code import foreign_code, found_faces
+from agebench.util.progress import progress_bars
 
 
 class Odd(BaseException):
@@ -212,3 +215,27 @@ def test_streams_come_back_when_calls_overlap() -> None:
     thread.join()
     assert sys.stdout is out
     assert sys.stderr is err
+
+
+class _Screen(io.StringIO):
+    """A terminal, as far as a progress bar can tell."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_bar_that_is_drawn_meanwhile_is_drawn_in_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Drawn into its own stand-in for stderr, it would print itself above itself, without end."""
+    screen = _Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    monkeypatch.setenv("TERM", "xterm")
+    with progress_bars() as step:
+        step("pictures", 1, 3)
+        with foreign_code():
+            time.sleep(0.3)  # drawn ten times a second, by a thread
+            step("pictures", 2, 3)
+            print("a word of theirs")
+    assert screen.getvalue().count("\n") == 2  # their line, and the bar's when all is done
+    assert "a word of theirs\n" in screen.getvalue()
