@@ -5,8 +5,8 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import sys
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress

@@ -46,8 +46,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    # The stream itself, as it is now: where `foreign_code` has put the streams aside, what a console
-    # finds in sys.stderr is a stand-in that writes to these bars, which would draw themselves there.
+    # The stream itself, as it is now: while `foreign_code` has the streams aside, a console would
+    # find in sys.stderr a stand-in that writes to these very bars.
     console = Console(file=sys.stderr, stderr=True)
     bars = Progress(*columns, console=console, disable=not console.is_terminal)
     tasks: dict[str, TaskID] = {}

@@ -236,6 +236,6 @@ def test_a_bar_that_is_drawn_meanwhile_is_drawn_in_its_place(
         with foreign_code():
             time.sleep(0.3)  # drawn ten times a second, by a thread
             step("pictures", 2, 3)
-            print("a word of theirs")
+            print("a word of theirs")  # noqa: T201 - as a plug-in might
     assert screen.getvalue().count("\n") == 2  # their line, and the bar's when all is done
     assert "a word of theirs\n" in screen.getvalue()
