@@ -6,15 +6,9 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from agebench.benchmark.speed import READABLE_VERSIONS
-from agebench.harness.contents import (
-    MOST_ESTIMATORS,
-    Busy,
-    Environment,
-    FromOne,
-    Ratio,
-    Texts,
-    Times,
-)
+from agebench.harness.contents import Times
+from agebench.harness.contents_setup import MOST_ESTIMATORS, Environment, Texts
+from agebench.harness.contents_statistics import Busy, FromOne, Ratio
 from agebench.util.typed_records import AtMost, By, Count, Milliseconds, Positive, Text, one_of
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from agebench.benchmark.speed import BenchEntry, BenchResult
 from agebench.errors import inert
-from agebench.harness.contents import Busy
+from agebench.harness.contents_statistics import Busy
 from agebench.harness.loading import reads_back_its_runtime
 from agebench.timing.latency import StageTimes
 from agebench.timing.ratios import LEVEL, Comparison, Control

@@ -14,7 +14,7 @@ import numpy as np
 
 from agebench import __version__
 from agebench.errors import UsageError, inert, suggestion
-from agebench.harness.contents import Spec
+from agebench.harness.contents_setup import Spec
 from agebench.metrics.age_errors import METRICS
 from agebench.modelfiles.weights import sha256_of
 from agebench.report import facts

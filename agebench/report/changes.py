@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.harness.contents import Model
+from agebench.harness.contents_setup import Model
 from agebench.metrics.intervals import Interval, mean_interval
 from agebench.report.joining import Entry, Joined
 from agebench.report.reading import ResultFile

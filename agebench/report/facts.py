@@ -9,7 +9,7 @@ from pathlib import PurePath
 
 from agebench import __version__
 from agebench.benchmark.tables import busy_lines, control_sentence
-from agebench.harness.contents import Detector, Model, Spec, Terms
+from agebench.harness.contents_setup import Detector, Model, Spec, Terms
 from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter

@@ -15,7 +15,9 @@ from agebench.harness.analysis import analyse
 from agebench.harness.columns import Columns, columns_of
 from agebench.harness.comparability import comparable
 from agebench.harness.contamination import contamination_of
-from agebench.harness.contents import Analysed, Analysis, Dataset, Estimator, Pair, Spec
+from agebench.harness.contents import Estimator
+from agebench.harness.contents_setup import Dataset, Spec
+from agebench.harness.contents_statistics import Analysed, Analysis, Pair
 from agebench.harness.scores import RangeScore, people_at
 from agebench.harness.selection import scored_on
 from agebench.metrics.age_errors import LATER_FIGURES, METRICS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from agebench.harness.contents import Pair
+from agebench.harness.contents_statistics import Pair
 from agebench.metrics.age_thresholds import AgeGate
 from agebench.report.cautions import looks_at_faces
 from agebench.report.grid import Cell, Column, Grid

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from agebench.harness.contents import Calibration
+from agebench.harness.contents_statistics import Calibration
 from agebench.metrics.age_thresholds import AgeGate
 from agebench.report.direct_labels import Box
 from agebench.report.drawn_names import Named, name_lines, name_marks, right_of

@@ -14,7 +14,8 @@ from agebench.benchmark.contents import Sweep
 from agebench.benchmark.speed import BENCH_FILE
 from agebench.benchmark.speed import READABLE_VERSIONS as BENCH_VERSIONS
 from agebench.errors import AgebenchError, UsageError
-from agebench.harness.contents import Dataset, Estimator, Result
+from agebench.harness.contents import Estimator, Result
+from agebench.harness.contents_setup import Dataset
 from agebench.harness.results import PREDICTIONS_FILE, READABLE_VERSIONS, RESULT_FILE
 from agebench.modelfiles.weights import sha256_of
 from agebench.util.regular_files import read_regular

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
-from agebench.harness.contents import Model, Timing
+from agebench.harness.contents_setup import Model
+from agebench.harness.contents_statistics import Timing
 from agebench.metrics.age_thresholds import AgeGate
 from agebench.report.changes import Change, circumstances
 from agebench.report.grid import Cell, Column, Grid, figure_cell

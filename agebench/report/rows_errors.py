@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
-from agebench.harness.contents import Group, Pair
+from agebench.harness.contents_statistics import Group, Pair
 from agebench.metrics.age_errors import METRICS, Metric
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.label_accuracy import ClassAccuracy

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from agebench.benchmark.tables import busy_lines, faster_lines
 from agebench.errors import inert
-from agebench.harness.contents import Busy
+from agebench.harness.contents_statistics import Busy
 from agebench.harness.loading import reads_back_its_runtime
 from agebench.harness.results import RESULT_FILE, CompareResult, EstimatorResult
 from agebench.harness.scores import Score

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, TypeAlias
 
-from agebench.harness.contents import (
+from agebench.harness.contents_setup import (
     MOST_ESTIMATORS,
     MOST_PARTS,
     Detector,

@@ -18,7 +18,7 @@ import pytest
 
 from agebench import CompareResult, CompareSettings, compare, no_progress
 from agebench.errors import AgebenchError, MissingDependencyError, UsageError
-from agebench.harness.contents import Group
+from agebench.harness.contents_statistics import Group
 from agebench.report import charts, charts_more
 from agebench.report.joining import join
 from agebench.report.reading import read_result

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from agebench.benchmark.tables import busy_lines, faster_lines
-from agebench.harness.contents import Busy
+from agebench.harness.contents_statistics import Busy
 from agebench.timing.busy import Busyness
 from agebench.timing.latency import Latency, StageTimes
 from agebench.timing.pairs import busyness_json, compare_times

@@ -1,0 +1,156 @@
+"""Of a result file as typed records: the machine, the data set, and what the models are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeAlias
+
+from agebench.types import LABEL_KINDS
+from agebench.util.typed_records import Between, By, Count, Text, one_of
+
+MOST_ESTIMATORS = 200
+"""Of one file: every one has its row in a dozen tables, and a pair with each other."""
+
+MOST_PARTS = 1000
+"""Groups, gates and decades of one estimator."""
+
+Settings: TypeAlias = Mapping[str, Any]
+Texts: TypeAlias = tuple[str, ...]
+LabelKind: TypeAlias = Annotated[str, By(one_of(LABEL_KINDS))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightsFile:
+    """A model file."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runtime:
+    """What ran a model."""
+
+    runtime: str
+    device: str
+    detail: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """What data and models may be used for, where they are from, and what is to be known."""
+
+    licence: str
+    source: str
+    citation: str
+    notes: Texts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Environment:
+    """The machine, and versions."""
+
+    python: str
+    system: str
+    processor: str
+    cores: Count
+    memory_bytes: Annotated[int, Between(0, 10**18)]
+    opencv_threads: Count
+    packages: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Split:
+    """The part of a protocol that was scored."""
+
+    protocol: str
+    part: str
+    fingerprint: str
+    parameters: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """A file that was left out while the data set was listed."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublicDataset(Terms):
+    """A data set, as the files of a leaderboard have it too."""
+
+    name: Text
+    label_kind: LabelKind
+    aligned: bool
+    protocol: str
+    subset: str
+    split: Split | None
+    content_sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dataset(PublicDataset):
+    """A data set."""
+
+    root: str | None
+    problems: tuple[Problem, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptDetections:
+    """Pictures whose faces were found by an earlier run, and by this one."""
+
+    used: Count
+    found: Count
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model(Terms):
+    """What detectors and estimators have in common."""
+
+    name: Text
+    weights: tuple[WeightsFile, ...]
+    runtime: Runtime
+    settings: Settings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Detector(Model):
+    """What found the faces."""
+
+    reference: Text
+    chosen_because: str
+    runtime_proven: bool = True
+    kept_detections: KeptDetections | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """A crop."""
+
+    region: str
+    size_hw: tuple[Count, Count]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """What an estimator sees."""
+
+    views: Mapping[str, View]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec(Model):
+    """What an estimator is."""
+
+    crop: Crop
+    decode: str
+    channel_order: str
+    trained_on: str
+    label_kind: str
+    trained_sets: Texts = ()
+    detector: str = ""
