@@ -25,8 +25,8 @@ from agebench.metrics.intervals import (
     LEVEL,
     MINIMUM_PEOPLE,
     MINIMUM_PICTURES,
-    Interval,
     cluster_codes,
+    ends_json,
     people_in,
 )
 from agebench.metrics.label_accuracy import class_accuracy
@@ -128,10 +128,6 @@ def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None)
     }
 
 
-def _ends(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.high]
-
-
 def _floor(result: Mapping[str, Any], predictions: Predictions) -> dict[str, Any] | None:
     """Return what is said of a picture that an estimator gave no age for."""
     for item in result["estimators"]:
@@ -217,7 +213,7 @@ def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
             "n": pair.n,
             "people": pair.people if predictions.people is not None else None,
             "difference_years": pair.difference_years,
-            "interval": _ends(pair.interval),
+            "interval": ends_json(pair.interval),
             "p_value": pair.p_value,
             "p_adjusted": pair.p_adjusted,
             "swaps": pair.swaps,
@@ -280,7 +276,7 @@ def _groups(common: _Common, name: str) -> Iterator[dict[str, Any]]:
             "attribute": attribute,
             "value": value,
             **part._asdict(),
-            "mae_interval": _ends(part.mae_interval),
+            "mae_interval": ends_json(part.mae_interval),
         }
 
 
@@ -300,7 +296,7 @@ def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
         at = len(BELIEFS) + 2 * INTERVALS.index(f"interval_{100 * level:.0f}")
         ends = values[:, at : at + 2]
         held = coverage(ends, true, level, codes, confidence=common.settings.level)
-        shares.append({"level": level, "share": held.share, "interval": _ends(held.interval)})
+        shares.append({"level": level, "share": held.share, "interval": ends_json(held.interval)})
     return {
         "n": len(kept),
         "people": people_in(clusters),
@@ -324,8 +320,8 @@ def _gates(common: _Common, name: str) -> list[dict[str, Any]]:
     return [
         {
             **asdict(gate),
-            "false_pass_interval": _ends(gate.false_pass_interval),
-            "false_stop_interval": _ends(gate.false_stop_interval),
+            "false_pass_interval": ends_json(gate.false_pass_interval),
+            "false_stop_interval": ends_json(gate.false_stop_interval),
         }
         for gate in gates
     ]

@@ -24,6 +24,7 @@ from agebench.harness.prediction_rows import prediction_lines
 from agebench.harness.records import ImageRecord, StoredRecords, image_json
 from agebench.harness.scores import Score, common_subset
 from agebench.metrics.error_summary import ErrorSummary
+from agebench.metrics.intervals import ends_json
 from agebench.timing.latency import Latency, StageTimes, stages_json
 from agebench.timing.pairs import Timing
 from agebench.types import plain
@@ -213,25 +214,21 @@ class _Digest(Protocol):
 
 
 def _errors_json(errors: ErrorSummary) -> dict[str, Any]:
-    interval = errors.mae_interval
     content: dict[str, Any] = plain(errors)
-    content["mae_interval"] = None if interval is None else [interval.low, interval.high]
+    content["mae_interval"] = ends_json(errors.mae_interval)
     for part, decade in zip(content["by_decade"], errors.by_decade, strict=True):
-        bounds = decade.mae_interval
-        part["mae_interval"] = None if bounds is None else [bounds.low, bounds.high]
+        part["mae_interval"] = ends_json(decade.mae_interval)
     return content
 
 
 def _part_json(part: PartError | None) -> dict[str, Any] | None:
     if part is None:
         return None
-    interval = part.mae_interval
-    ends = None if interval is None else [interval.low, interval.high]
     return {
         "n": part.n,
         "people": part.people,
         "mae_years": part.mae_years,
-        "mae_interval": ends,
+        "mae_interval": ends_json(part.mae_interval),
     }
 
 

@@ -71,6 +71,15 @@ def ends_of(kind: Any) -> By:
     return By(read)
 
 
+def ends_json(interval: Interval | None) -> list[float] | None:
+    """Return an interval as files have it; see `ends_of`.
+
+    >>> ends_json(Interval(1.5, 2.5)), ends_json(None)
+    ([1.5, 2.5], None)
+    """
+    return None if interval is None else list(interval.ends)
+
+
 YearsInterval: TypeAlias = Annotated[Interval, ends_of(Years)]
 SignedYearsInterval: TypeAlias = Annotated[Interval, ends_of(SignedYears)]
 ShareInterval: TypeAlias = Annotated[Interval, ends_of(Share)]

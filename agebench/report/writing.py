@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import UsageError, suggestion
+from agebench.metrics.intervals import ends_json
 from agebench.report import page, tables
-from agebench.report.changes import changes
+from agebench.report.changes import Change, changes
 from agebench.report.formats import FORMATS
 from agebench.report.gallery import check_root
 from agebench.report.joining import Joined, join
@@ -144,8 +145,5 @@ def as_json(joined: Joined) -> dict[str, Any]:
     }
 
 
-def _change_json(change: Any) -> dict[str, Any]:
-    content: dict[str, Any] = plain(change)
-    interval = change.interval
-    content["interval"] = None if interval is None else [interval.low, interval.high]
-    return content
+def _change_json(change: Change) -> dict[str, Any]:
+    return {**plain(change), "interval": ends_json(change.interval)}

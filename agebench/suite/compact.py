@@ -14,6 +14,7 @@ import numpy as np
 
 from agebench.metrics.age_errors import METRICS
 from agebench.metrics.error_summary import summarise
+from agebench.metrics.intervals import ends_json
 from agebench.metrics.label_accuracy import distance_to_range, range_hit
 from agebench.suite.packed import FAILED, NO_FACE, STEP_YEARS, as_years, pack_numbers
 from agebench.types import plain
@@ -177,7 +178,6 @@ def stated_figures(
     errors = summarise(
         true[rows], years[rows], clusters=who if any(one is not None for one in who) else None
     )
-    interval = errors.mae_interval
     ranged = [row for row in np.flatnonzero(np.isfinite(years)).tolist() if bounds[row] is not None]
     table = np.array([bounds[row] for row in ranged], np.float64).reshape(-1, 2)
     return {
@@ -187,7 +187,7 @@ def stated_figures(
         "errors": {
             "n": errors.n,
             "mae_years": errors.mae_years,
-            "mae_interval": None if interval is None else [interval.low, interval.high],
+            "mae_interval": ends_json(errors.mae_interval),
             **{metric.key: errors.figure(metric) for metric in METRICS},
             "cs": plain(errors.cs),
         },

@@ -231,9 +231,7 @@ def _fairness_grid(
             gate = group.false_adults
             if gate is not None and gate.false_pass_rate is not None:
                 rate = f"{percent(gate.false_pass_rate, 0)} % of {gate.minors:,} minors pass"
-                interval = gate.false_pass_interval
-                ends = "" if interval is None else f" {share_bounds([interval.low, interval.high])}"
-                notes.append(Note(f"{rate}{ends}"))
+                notes.append(Note(f"{rate} {share_bounds(gate.false_pass_interval)}".rstrip()))
             error = group.error_years
             value = math.inf if error is None else error
             kind = "strong" if part.worst is not None and name == part.worst.name else ""

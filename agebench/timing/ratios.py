@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
-from agebench.metrics.intervals import Interval
+from agebench.metrics.intervals import Interval, ends_json
 from agebench.types import Floats
 
 LEVEL = 0.95
@@ -66,7 +66,7 @@ class Control:
             "name": self.name,
             "batch": self.batch,
             "ratio": self.ratio,
-            "interval": _ends(self.interval),
+            "interval": ends_json(self.interval),
             "floor": self.floor,
             "samples_ms": list(self.samples_ms),
         }
@@ -102,14 +102,10 @@ class Comparison:
             "first": self.first,
             "second": self.second,
             "ratio": self.ratio,
-            "interval": _ends(self.interval),
+            "interval": ends_json(self.interval),
             "verdict": self.verdict,
             "reason": self.reason,
         }
-
-
-def _ends(interval: Interval | None) -> list[float] | None:
-    return None if interval is None else [interval.low, interval.high]
 
 
 def block_sizes(rounds: int, blocks: int = BLOCKS) -> tuple[int, ...]:
