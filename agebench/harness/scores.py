@@ -123,7 +123,8 @@ def _classes(
     return class_accuracy(ages[scored], given.class_index[scored], classes, people)
 
 
-def _ranges(columns: Columns, given: Given, rows: Bools) -> RangeScore | None:
+def ranges_at(columns: Columns, given: Given, rows: Bools) -> RangeScore | None:
+    """Return the score against labels that are ranges, over some pictures; None without any."""
     scored = np.flatnonzero(rows & given.answered & (columns.ranges[:, 0] >= 0))
     if not len(scored):
         return None
@@ -162,7 +163,7 @@ def score_estimator(
         failed=len(columns) - scored - columns.no_face,
         clipped=int((given.outside[answered] > CLIPPED_SHARE).sum()),
         classes=_classes(columns, given, ranked, classes),
-        ranges=_ranges(columns, given, ranked),
+        ranges=ranges_at(columns, given, ranked),
         seen_in_training=None if known is None else known.seen,
         near_copies=None if known is None else known.near,
     )

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from agebench.harness.comparability import LABEL_WORDS
-from agebench.harness.scores import CLIPPED_SHARE
-from agebench.metrics.error_summary import ErrorSummary, summarise
+from agebench.harness.scores import CLIPPED_SHARE, errors_at
+from agebench.metrics.error_summary import ErrorSummary
 from agebench.report.grid import Note
 from agebench.report.joining import Entry, Joined
 from agebench.report.words import bounds, number, percent
@@ -136,7 +136,5 @@ def unclipped_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
 
 
 def _errors(joined: Joined, entry: Entry, keep: Bools) -> ErrorSummary:
-    given = joined.rows & np.isfinite(entry.years)
-    rows: Bools = np.asarray(given & keep)
-    true, predicted = joined.true_years[rows], entry.years[rows]
-    return summarise(true, predicted, clusters=joined.people(rows))
+    given = joined.columns[entry.result].given[entry.name]
+    return errors_at(joined.columns[0], given, joined.common & keep)

@@ -12,19 +12,18 @@ import numpy as np
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.analysis import analyse
-from agebench.harness.columns import Columns, columns_of
+from agebench.harness.columns import Columns, Given, columns_of
 from agebench.harness.comparability import comparable
 from agebench.harness.contamination import contamination_of
 from agebench.harness.contents import Estimator
 from agebench.harness.contents_setup import Dataset, Spec
 from agebench.harness.contents_statistics import Analysed, Analysis, Pair
-from agebench.harness.scores import RangeScore, people_at
+from agebench.harness.scores import RangeScore, errors_at, people_at, ranges_at
 from agebench.harness.selection import scored_on
 from agebench.metrics.age_errors import LATER_FIGURES, METRICS
 from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
-from agebench.metrics.error_summary import ErrorSummary, summarise
+from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.intervals import people_in
-from agebench.metrics.label_accuracy import distance_to_range, range_hit
 from agebench.report.merging import merged
 from agebench.report.reading import ResultFile
 from agebench.types import Floats
@@ -205,8 +204,8 @@ def join(results: Sequence[ResultFile]) -> Joined:
             result=at,
             content=item,
             years=part[item.name],
-            errors=_errors(results, columns[0], item, part[item.name], common),
-            ranges=_ranges(results, item, part[item.name], common),
+            errors=_errors(results, columns[0], item, columns[at].given[item.name], common),
+            ranges=_ranges(results, columns[0], item, columns[at].given[item.name], common),
             analysis=analysis.estimators.get(labels[at, item.name]),
             contamination=contamination_of(raw, result.json["dataset"]),
         )
@@ -323,34 +322,29 @@ def _errors(
     results: Sequence[ResultFile],
     columns: Columns,
     item: Estimator,
-    years: Floats,
+    given: Given,
     common: Bools,
 ) -> ErrorSummary | None:
     if not item.available:
         return None
     if len(results) == 1:
         return item.errors
-    true = columns.true_years
-    rows = np.asarray(common & np.isfinite(true))
-    if not np.isfinite(years[rows]).all():  # it stands apart, and has no error to be ranked by
+    rows = np.asarray(common & np.isfinite(columns.true_years))
+    if not given.answered[rows].all():  # it stands apart, and has no error to be ranked by
         rows = np.zeros_like(rows)
-    people = people_at(columns, np.flatnonzero(rows))
-    return summarise(true[rows], years[rows], clusters=people)
+    return errors_at(columns, given, rows)
 
 
 def _ranges(
-    results: Sequence[ResultFile], item: Estimator, years: Floats, common: Bools
+    results: Sequence[ResultFile],
+    columns: Columns,
+    item: Estimator,
+    given: Given,
+    common: Bools,
 ) -> RangeScore | None:
     if len(results) == 1 or not item.available:
         return item.ranges
-    labels = [image.get("true_range") for image in results[0].images]
-    scored = np.flatnonzero(common & np.isfinite(years)).tolist()
-    rows = [row for row in scored if labels[row] is not None]
-    if not rows:
-        return None
-    bounds, given = np.asarray([labels[row] for row in rows], np.float64), years[rows]
-    hits, distances = range_hit(bounds, given), distance_to_range(bounds, given)
-    return RangeScore(len(rows), float(hits.mean()), float(distances.mean()))
+    return ranges_at(columns, given, common)
 
 
 def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:
