@@ -43,6 +43,7 @@ from agebench.util.typed_records import (
     checked,
     decoder,
     one_of,
+    require_fields,
 )
 
 Times: TypeAlias = tuple[Milliseconds, ...]
@@ -108,23 +109,15 @@ def _read_estimator(value: Any) -> Estimator:
     """Read one; of one that was available, what it needs to have."""
     found: Estimator = decoder(Estimator)(value)
     if found.available:
-        for name in _OF_AVAILABLE:
-            if name not in value:
-                raise StructureError(f"an object with the field {name!r}", value)
-        for name in ("errors", "spec"):
-            if value[name] is None:
-                error = StructureError("an object", None)
-                error.place.append(f".{name}")
-                raise error
+        require_fields(value, _OF_AVAILABLE, not_null=("errors", "spec"))
     return found
 
 
-_TWO_YEARS = decoder(tuple[Annotated[int, Between(0, int(MAX_AGE_YEARS))], ...])
+_LabelYears: TypeAlias = Annotated[int, Between(0, int(MAX_AGE_YEARS))]
+_TWO_YEARS = decoder(tuple[_LabelYears, _LabelYears])
 
 
 def _age_range(value: Any) -> tuple[int, int]:
-    if not isinstance(value, list) or len(value) != 2:
-        raise StructureError("a list of 2", value)
     first, last = _TWO_YEARS(value)
     if first > last:
         raise StructureError("a range of ages upwards", value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
 from agebench.harness.contents_setup import (
@@ -31,6 +31,7 @@ from agebench.util.typed_records import (
     decoder,
     one_of,
     read_record,
+    require_fields,
 )
 
 
@@ -129,13 +130,7 @@ def _read_cell(value: Any) -> CellFile:
     """Read a model's cell; of changed pictures the ages alone may stand there."""
     found = read_record(value, CellFile)
     if not found.variant or "errors" in value:
-        for name in ("errors", "ranges"):
-            if name not in value:
-                raise StructureError(f"an object with the field {name!r}", value)
-        if found.errors is None:
-            error = StructureError("an object", None)
-            error.place.append(".errors")
-            raise error
+        require_fields(value, ("errors", "ranges"), not_null=("errors",))
     return found
 
 
@@ -192,7 +187,7 @@ class ListedModel:
     title: Text
     file: Text | None
     missing: Mapping[str, str]
-    suspected: Mapping[str, Text] | None = None
+    suspected: Mapping[str, Text] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

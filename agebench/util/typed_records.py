@@ -269,6 +269,29 @@ def keyed(names: Mapping[Any, str], hint: Any) -> Decode:
     return _fields(parts, list(names.values()))
 
 
+def require_fields(
+    value: Mapping[str, Any], names: Sequence[str], not_null: Sequence[str] = ()
+) -> None:
+    """Refuse an object without some fields: for what is needed only where another field says so.
+
+    Args:
+        value: the object.
+        names: fields that must be there.
+        not_null: those of them, objects, that may not be null.
+
+    Raises:
+        StructureError: one is not there, or is null.
+    """
+    for name in names:
+        if name not in value:
+            raise StructureError(f"an object with the field {name!r}", value)
+    for name in not_null:
+        if value[name] is None:
+            error = StructureError("an object", None)
+            error.place.append(f".{name}")
+            raise error
+
+
 def _maybe(inner: Decode) -> Decode:
     return lambda value: None if value is None else inner(value)
 
@@ -354,9 +377,7 @@ def _fields(
     def read(value: Any) -> dict[Any, Any]:
         if not isinstance(value, dict):
             raise StructureError("an object", value)
-        for name in required:
-            if name not in value:
-                raise StructureError(f"an object with the field {name!r}", value)
+        require_fields(value, required)
         found = {}
         name = ""
         try:

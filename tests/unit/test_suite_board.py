@@ -315,6 +315,7 @@ def test_damaged_files_are_told(tmp_path: Path) -> None:
         (of_set, {"true_years": pack_numbers([3000])}, "expected 60 packed numbers"),
         (of_set, {"format": 9}, "one.json: format: expected one of 1"),
         (board, {"models": [{**entry, "suspected": {"one": ""}}]}, "'one': expected text, got ''"),
+        (board, {"models": [{**entry, "suspected": None}]}, "suspected: expected an object, got"),
     ):
         before = path.read_text()
         path.write_text(json.dumps({**json.loads(before), **change}))

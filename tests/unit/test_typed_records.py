@@ -48,7 +48,6 @@ class Whole:
     rest: bool = True
 
 
-SEEN = {"what": "x", "count": 1, "images": None}
 GOOD: dict[str, Any] = {
     "title": "",
     "n": 3,
