@@ -30,8 +30,9 @@ from scipy.interpolate import RBFInterpolator
 
 from agebench import load_dataset, load_detector
 from agebench.protocols import FaceDetector
+from agebench.splits.building import make_split, read_facts
 from agebench.splits.parts import Split, part
-from agebench.splits.protocols import PictureFacts, find_protocol, make_split, read_facts
+from agebench.splits.protocols import PictureFacts, find_protocol
 from agebench.types import Floats, Image, Sample
 from agebench.util.files import write_whole
 from agebench.util.progress import progress_bars

@@ -12,9 +12,9 @@ from agebench.harness.selection import find_split, refuse_lists
 from agebench.protocols import Dataset, ProgressStep
 from agebench.references import user_path
 from agebench.registry.plugins import load_dataset
+from agebench.splits.building import read_facts
 from agebench.splits.files import write_split
 from agebench.splits.parts import Leak, Split, check_split, sizes
-from agebench.splits.protocols import read_facts
 from agebench.splits.warnings import warnings
 from agebench.types import frozen_mapping, plain
 from agebench.util.files import check_target

@@ -13,9 +13,10 @@ from agebench.harness.settings import CompareSettings
 from agebench.protocols import Dataset, ProgressStep, no_progress
 from agebench.references import parse_reference, user_path
 from agebench.splits.align import align
+from agebench.splits.building import build_split, check_protocol
 from agebench.splits.files import read_split
 from agebench.splits.parts import Split, part, select_parts
-from agebench.splits.protocols import PROTOCOLS, build_split, check_protocol
+from agebench.splits.protocols import PROTOCOLS
 from agebench.types import plain
 from agebench.util.files import refuse_input
 

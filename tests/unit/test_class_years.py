@@ -23,8 +23,8 @@ from agebench.harness.settings import CompareSettings
 from agebench.metrics.age_classes import ADIENCE_CLASSES, fit_class_years, years_from_classes
 from agebench.metrics.class_years import ClassYears, read_class_years, require_training_part
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
+from agebench.splits.building import build_split
 from agebench.splits.parts import part
-from agebench.splits.protocols import build_split
 from agebench.types import (
     AgeBins,
     AgePrediction,

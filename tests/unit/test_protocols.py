@@ -15,15 +15,9 @@ from agebench.duplicates.near_search import CURRENT, FIRST
 from agebench.errors import DatasetError, UsageError
 from agebench.protocols import DatasetSpec
 from agebench.registry.plugins import load_dataset
+from agebench.splits.building import build_split, make_split, read_facts
 from agebench.splits.parts import check_split, part, sizes, unit_interval
-from agebench.splits.protocols import (
-    PROTOCOLS,
-    PictureFacts,
-    build_split,
-    find_protocol,
-    make_split,
-    read_facts,
-)
+from agebench.splits.protocols import PROTOCOLS, PictureFacts, find_protocol
 from agebench.types import Sample
 
 

@@ -25,8 +25,8 @@ from agebench.harness.selection import scored_on
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.report.terminal_tables import print_result
+from agebench.splits.building import build_split
 from agebench.splits.files import write_split
-from agebench.splits.protocols import build_split
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text())
