@@ -72,6 +72,27 @@ def in_words(error: BaseException) -> str:
     return said if isinstance(error, AgebenchError) else f"{type(error).__name__}: {said}"
 
 
+def interruption(error: BaseException) -> KeyboardInterrupt | None:
+    """Return the Ctrl-C (or other signal) that an error came from, if any.
+
+    Compiled code turns it into an error of its own: a module that is loaded just then fails with
+    ``ImportError: initialization failed``.
+
+    >>> error = ImportError("initialization failed")
+    >>> error.__cause__ = KeyboardInterrupt()
+    >>> interruption(error), interruption(ImportError("no module"))
+    (KeyboardInterrupt(), None)
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        if isinstance(link, KeyboardInterrupt):
+            return link
+        seen.add(id(link))
+        link = link.__cause__ or link.__context__
+    return None
+
+
 def suggestion(name: str, known: Iterable[str]) -> str:
     """Return `` did you mean X?`` for near matches of `name`, or the list of what is known.
 

@@ -18,7 +18,7 @@ from agebench import __version__
 from agebench.cli.native_stderr import caught_words
 from agebench.cli.process_limits import address_space, require_room, told
 from agebench.cli.signals import Interrupts, Terminated, held_interrupts, orderly_ends
-from agebench.errors import AgebenchError, UsageError, in_words, inert, suggestion
+from agebench.errors import AgebenchError, UsageError, in_words, inert, interruption, suggestion
 from agebench.util.call_limit import limited_by_default
 
 VERBS = {
@@ -149,7 +149,7 @@ def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
 
 def _failed(error: BaseException, arguments: list[str] | None) -> int:
     """Say in a sentence what ended the run, and return the exit code."""
-    if isinstance(error, (click.exceptions.Abort, KeyboardInterrupt)):
+    if isinstance(error, click.exceptions.Abort) or interruption(error):
         _fail(_why_interrupted(error))
         return INTERRUPTED
     if isinstance(error, click.ClickException):
@@ -187,7 +187,7 @@ def _fail_exit(error: SystemExit) -> None:
 def _why_interrupted(error: BaseException) -> str:
     if isinstance(error, click.exceptions.Abort) and str(error):
         return str(error)
-    signalled = error if isinstance(error, Terminated) else error.__context__
+    signalled = interruption(error)
     reason = signalled.reason if isinstance(signalled, Terminated) else ""
     return reason or "interrupted: nothing was written that could be taken for a whole result"
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TextIO, cast
 
-from agebench.errors import ContractError
+from agebench.errors import ContractError, interruption
 from agebench.protocols import FaceDetector
 from agebench.types import Face, Image, read_only
 from agebench.util.call_limit import in_time
@@ -36,6 +36,7 @@ def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
         call: what is asked of it, such as "predict".
 
     Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, whatever the code made of it.
         NoAnswerError: it did not come back in time.
         ContractError: it raised what is meant to end a program.
 
@@ -49,7 +50,12 @@ def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
     try:
         with _prints_aside(), contextlib.nullcontext() if owner is None else in_time(owner, call):
             yield
-    except (Exception, KeyboardInterrupt):
+    except KeyboardInterrupt:
+        raise
+    except Exception as error:
+        pressed = interruption(error)
+        if pressed is not None:  # compiled code made it its own error, and the run would go on
+            raise pressed from error
         raise
     except BaseException as error:
         raise ContractError(

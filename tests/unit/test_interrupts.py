@@ -16,6 +16,7 @@ import click
 import pytest
 
 from agebench.cli.signals import held_interrupts
+from agebench.util.foreign_code import foreign_code
 
 door = import_module("agebench.cli.main")
 
@@ -109,3 +110,29 @@ def test_while_a_verb_runs_it_is_raised_each_time() -> None:
         for _ in range(2):
             with pytest.raises(KeyboardInterrupt):
                 _press()
+
+
+def _loaded_module() -> None:
+    try:
+        _press()
+    except KeyboardInterrupt as pressed:
+        raise ImportError("initialization failed") from pressed
+
+
+def test_a_module_that_makes_it_its_own_error_ends_the_verb_as_interrupted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As pybind11's do, where it is pressed while a verb loads its libraries."""
+    monkeypatch.setattr(door.cli, "invoke", lambda _context: _loaded_module())
+    assert _ended("ls") == 130
+    assert capsys.readouterr().err.startswith("agebench: interrupted: nothing was written")
+
+
+def test_a_plugin_that_makes_it_its_own_error_is_not_to_blame() -> None:
+    with (
+        held_interrupts(to_the_end=False) as interrupts,
+        interrupts.heard(),
+        pytest.raises(KeyboardInterrupt),
+        foreign_code(),
+    ):
+        _loaded_module()
