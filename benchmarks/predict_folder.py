@@ -24,11 +24,10 @@ from typing import Any
 
 from agebench.datasets.suffixes import is_video
 from agebench.harness.environment import describe_environment
-from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import find_sources
 from agebench.prediction.tiles import detect_faces
-from agebench.prediction.work import PredictionPlan, Task
+from agebench.prediction.work import PredictionPlan, Task, examine
 from agebench.types import plain
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame

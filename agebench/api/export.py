@@ -6,10 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from agebench.conversion.darknet_onnx import NetworkVersion
+from agebench.detectors.common import check_input_size
+from agebench.detectors.yoloface_500k import OWN, SIZES, STEMS, darknet_files, own_size
 from agebench.errors import MissingDependencyError, UsageError, suggestion
 from agebench.estimators import caffe_age_net, caffe_age_net_utkface
 from agebench.export.age_net_candidate import age_net_candidate
 from agebench.export.candidate import Candidate
+from agebench.export.detector_file import DarknetFiles
 from agebench.export.parity import TOLERANCES, ParityReport, Tolerance
 from agebench.export.precision import Price, price_of, to_float16, to_int8
 from agebench.export.writing import Written, export
@@ -22,13 +26,14 @@ from agebench.protocols import Dataset, ProgressStep
 from agebench.references import Reference, parse_reference, user_path
 from agebench.registry.plugins import convert_option, load_estimator
 from agebench.runtimes.age_file import generated
-from agebench.runtimes.onnx_metadata import Precision
+from agebench.runtimes.onnx_metadata import Precision, sources_of
 from agebench.util.files import check_target
 from agebench.util.progress import shown_progress
 
 REAL_PICTURES = 128
 """Pictures of a data set that are taken where the caller says nothing of it."""
 
+_DARKNET = "yoloface-500k"
 CAFFE_NETS = frozenset({"caffe-age-net", "caffe-age-net-utkface"})
 
 
@@ -272,4 +277,42 @@ def _reduced(
         reduced,
         compared,
         price_of(candidate, reduced, crops, None if compared is None else compared.ages),
+    )
+
+
+def darknet_of(text: str) -> DarknetFiles:
+    """Return the files of ``yoloface-500k[:FILE.weights] [version=v1] [size=WIDTHxHEIGHT]``.
+
+    Raises:
+        UsageError: another detector, or an option that does not decide what is exported.
+        WeightsError: a file is not available.
+    """
+    reference = parse_reference(text)
+    if reference.name != _DARKNET:
+        raise UsageError(f"detector {reference.name!r} can't be exported: {_DARKNET} can")
+    for option in reference.options:
+        if option not in ("version", "size"):
+            raise UsageError(
+                f"option {option!r} is not part of an exported {_DARKNET}: "
+                f"{suggestion(option, ('version', 'size'))}"
+            )
+    asked = reference.options.get("version", "v2")
+    if asked not in STEMS:
+        raise UsageError(f"unknown version {asked!r} of {_DARKNET}: {suggestion(asked, STEMS)}")
+    version: NetworkVersion = "v1" if asked == "v1" else "v2"
+    path, size = reference.path, reference.options.get("size", SIZES[version])
+    # A wrong size is said before a file is looked for.
+    size_hw = check_input_size(_DARKNET, size, multiple=32 if path is None else 8)
+    layout, file, cfg = darknet_files(version, path)
+    if path is not None and not file.info.published:
+        version = OWN
+        if "size" not in reference.options:
+            size_hw = own_size(layout.path, cfg)
+    return DarknetFiles(
+        version,
+        cfg,
+        file.path,
+        sources_of((file.info, layout.info)),
+        file.info.licence,
+        size_hw,
     )

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath, refuse_given
 from agebench.cli.train_progress import import_training
-from agebench.cli.unused_options import refuse_given
 from agebench.errors import UsageError, inert
 
 if TYPE_CHECKING:

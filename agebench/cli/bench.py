@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from agebench.cli.help_all import help_all, rare_option
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath, help_all, rare_option
 from agebench.errors import UsageError, inert
 from agebench.references import join_options
 from agebench.util.progress import progress_bars

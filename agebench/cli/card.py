@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath
 from agebench.errors import UsageError, inert
 
 EPILOG = """\b

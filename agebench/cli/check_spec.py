@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath
 from agebench.errors import AgebenchError, UsageError, inert
 from agebench.protocols import Estimator, EstimatorSpec
 

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.fail_if_options import gate_options
-from agebench.cli.help_all import help_all, rare_option
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath, gate_options, help_all, rare_option
 from agebench.cli.run_file import RUN_FILE, config_option, write_run_file
 from agebench.errors import AgebenchError, UsageError, inert
 from agebench.references import called, join_options

@@ -7,7 +7,7 @@ from typing import Literal
 
 import click
 
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath
 from agebench.errors import inert
 
 EPILOG = """\b

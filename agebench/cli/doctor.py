@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath
 from agebench.errors import AgebenchError
 from agebench.util.progress import progress_bars
 

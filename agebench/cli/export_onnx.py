@@ -10,9 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.cli.help_all import help_all, rare_option
-from agebench.cli.paths import FilePath
-from agebench.cli.unused_options import refuse_given
+from agebench.cli.options import FilePath, help_all, rare_option, refuse_given
 from agebench.errors import UsageError, inert
 from agebench.references import join_options
 from agebench.util.progress import progress_bars
@@ -154,7 +152,7 @@ def _refuse_idle(
 
 
 def _detector(text: str, out: Path, *, check: bool) -> None:
-    from agebench.cli.export_detector import darknet_of
+    from agebench.api.export import darknet_of
     from agebench.export.detector_file import export_detector
     from agebench.harness.trial import try_models
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath
 from agebench.errors import UsageError
 from agebench.references import join_options
 from agebench.util.progress import progress_bars

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agebench.cli.help_all import help_all, rare_option
-from agebench.cli.paths import FilePath
-from agebench.cli.unused_options import refuse_given
+from agebench.cli.options import FilePath, help_all, rare_option, refuse_given
 from agebench.errors import ImageError, UsageError, inert
 from agebench.util.progress import progress_bars
 

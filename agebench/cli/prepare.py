@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.help_all import help_all, rare_option
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath, help_all, rare_option
 from agebench.errors import AgebenchError, inert
 from agebench.util.process_pool import usable_cores
 from agebench.util.progress import progress_bars

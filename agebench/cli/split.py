@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath
 from agebench.errors import inert
 from agebench.util.progress import progress_bars
 

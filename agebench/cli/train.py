@@ -11,8 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from agebench.cli.help_all import help_all, rare_option
-from agebench.cli.paths import FilePath
+from agebench.cli.options import FilePath, help_all, rare_option
 from agebench.cli.train_progress import import_training, watching
 from agebench.errors import inert
 

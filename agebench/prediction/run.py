@@ -13,10 +13,9 @@ from agebench.errors import UsageError
 from agebench.prediction.explaining import check_explainable
 from agebench.prediction.lines import LineFile
 from agebench.prediction.places import DrawPlaces, Source
-from agebench.prediction.pool import examine
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import STDIN, Sources
-from agebench.prediction.work import Finished, PredictionPlan, Task
+from agebench.prediction.work import Finished, PredictionPlan, Task, examine
 from agebench.types import Problem
 from agebench.vision.images import MAX_PIXELS
 

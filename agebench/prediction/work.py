@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from agebench.prediction.drawing import draw_side_by_side, save_picture
 from agebench.prediction.explaining import moved_years
 from agebench.prediction.places import make_folder_of
-from agebench.prediction.predictor import AgePredictor
+from agebench.prediction.predictor import AgePredictor, detector_label
 from agebench.prediction.records import PredictedPicture
 from agebench.prediction.sources import STDIN
+from agebench.references import called
+from agebench.runtimes.base import use_threads_for_good
 from agebench.types import Image
+from agebench.util.process_pool import Death, Work, in_processes
 from agebench.vision.images import MAX_FILE_BYTES, MAX_PIXELS
+from agebench.vision.opencv import cv2
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,3 +121,42 @@ def _draw(image_bgr: Image, answer: PredictedPicture, path: Path) -> str:
     make_folder_of(path)
     save_picture(drawn, path)
     return ""
+
+
+def examine(
+    plan: PredictionPlan, tasks: Iterable[Task], workers: int, predictor: AgePredictor | None = None
+) -> Generator[Finished, None, None]:
+    """Yield what came of each picture, in the order of `tasks`, which is read as it is needed.
+
+    Args:
+        plan: what to do.
+        tasks: the pictures.
+        workers: number of processes; with 1 the work is done here.
+        predictor: loaded models, used where the work is done here.
+
+    Raises:
+        AgebenchError: an output can't be written, or a process can't work at all.
+    """
+    if workers > 1:
+        yield from in_processes(
+            Work(partial(worker, plan), partial(_crashed, plan)), tasks, workers
+        )
+        return
+    here = PictureWorker(plan, predictor)
+    for task in tasks:
+        yield here.do(task)
+
+
+def worker(plan: PredictionPlan) -> Callable[[Task], Finished]:
+    """Return what examines one picture; runs in a child, on one thread."""
+    cv2.setNumThreads(1)
+    use_threads_for_good(1)
+    return PictureWorker(plan).do
+
+
+def _crashed(plan: PredictionPlan, task: Task, death: Death) -> Finished:
+    names = tuple(map(called, plan.estimators))
+    detector = detector_label(plan.detector, tiles=plan.tiles)
+    reason = f"{death.reason}, maybe for want of memory"
+    answer = PredictedPicture(task.name, detector, names, status="crashed", reason=reason)
+    return Finished(task, answer.to_json(), {})

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from PIL import Image as PillowImage
 
 from agebench.datasets.landmarks import read_pts
 from agebench.datasets.prepared_layout import ORIGINAL_FOLDER, picture_file
-from agebench.errors import DatasetError, ImageError
+from agebench.errors import AgebenchError, DatasetError, ImageError
 from agebench.prepare.naming import face_name
 from agebench.prepare.records import FaceRecord, PictureRecord, PreparedView
 from agebench.prepare.settings import PrepareSettings
@@ -19,11 +20,11 @@ from agebench.prepare.store import Store
 from agebench.protocols import FaceDetector
 from agebench.registry.plugins import load_detector
 from agebench.types import FGNET_68_POINTS, Box, CropSpec, Face, FaceFrame, Image
+from agebench.util.process_pool import TRIES, Death, Work, in_processes
 from agebench.vision.choice import no_face_reason
 from agebench.vision.decoding import decode_file
 from agebench.vision.faces import cut_faces, find_faces
-from agebench.vision.frames import face_from_landmarks, frame_from_points
-from agebench.vision.landmarks import to_five_points
+from agebench.vision.frames import face_from_landmarks, frame_from_points, to_five_points
 from agebench.vision.opencv import cv2
 from agebench.vision.picture_status import LeftOutError
 
@@ -188,3 +189,44 @@ def _from_dataset(path: Path) -> _Found:
     if face is None or frame is None:
         raise LeftOutError("bad_landmarks", f"the points of {path.name!r} coincide")
     return _Found(face, frame, "dataset")
+
+
+def prepare_pictures(
+    plan: PreparationPlan, tasks: Sequence[Task], processes: int
+) -> Generator[tuple[Task, str], None, None]:
+    """Yield each task with its record's line, in order.
+
+    Raises:
+        AgebenchError: the output can't be written, or a process can't work at all.
+    """
+    count = min(processes, len(tasks))
+    if count > 1:
+        work = Work(partial(worker, plan), _given_up, "--processes")
+        yield from in_processes(work, tasks, count)
+    else:
+        yield from _in_this_process(plan, tasks)
+
+
+def _in_this_process(plan: PreparationPlan, tasks: Sequence[Task]) -> Iterator[tuple[Task, str]]:
+    before = cv2.getNumThreads()
+    try:
+        yield from map(worker(plan), tasks)
+    finally:
+        cv2.setNumThreads(before)
+
+
+def worker(plan: PreparationPlan) -> Callable[[Task], tuple[Task, str]]:
+    """Return what prepares one picture, on one thread; runs in a child too."""
+    # Sums in another order would give other crops.
+    cv2.setNumThreads(1)
+    preparer = PicturePreparer(plan)
+    return lambda task: (task, preparer.prepare(task).to_line())
+
+
+def _given_up(task: Task, death: Death) -> tuple[Task, str]:
+    if death.killed:
+        raise AgebenchError(
+            f"the process at work on {task.source!r} was killed {TRIES} times, maybe for want "
+            f"of memory: start the same command again with fewer {death.option} to go on"
+        )
+    return task, PictureRecord(task.source, "crashed", death.reason).to_line()

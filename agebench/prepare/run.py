@@ -24,8 +24,13 @@ from agebench.prepare.identity import (
 from agebench.prepare.journal import JOURNAL_FILE, Journal, read_header
 from agebench.prepare.manifest import Finished, Labels, write_manifest, write_problems
 from agebench.prepare.naming import stems
-from agebench.prepare.pictures import JPEG_QUALITY, JPEG_SAMPLING, PreparationPlan, Task
-from agebench.prepare.pool import prepare_pictures
+from agebench.prepare.pictures import (
+    JPEG_QUALITY,
+    JPEG_SAMPLING,
+    PreparationPlan,
+    Task,
+    prepare_pictures,
+)
 from agebench.prepare.records import UNREADABLE
 from agebench.prepare.settings import PrepareSettings
 from agebench.prepare.store import (

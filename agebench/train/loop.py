@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from agebench.errors import WeightsError
-from agebench.train.batches import Batches, HostBatch, ViewBatch, prefetched
+from agebench.train.batches import Batches, HostBatch, ViewBatch, mixed, prefetched
 from agebench.train.bootstrap import BalancedBootstrap
 from agebench.train.checkpoint import Checkpoint, require_fit
 from agebench.train.distributed import DistributedContext
@@ -25,7 +25,6 @@ from agebench.train.evaluate import validation_mae, weights_of
 from agebench.train.face_cache import TrainingFaces
 from agebench.train.logs import RunLog
 from agebench.train.losses import LOSSES, Targets
-from agebench.train.mixup import mixed
 from agebench.train.model import MultiCropResNet, Outputs, withhold
 from agebench.train.networks import AgeNetwork, build_network
 from agebench.train.optimiser import (

@@ -11,8 +11,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from agebench.cli.help_all import RareOption
 from agebench.cli.main import VERBS, cli
+from agebench.cli.options import RareOption
 
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 80, 24

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from agebench.api.split import warnings
 from agebench.cli import main
 from agebench.datasets.base import SampleList
 from agebench.protocols import DatasetSpec
 from agebench.splits.files import read_split
 from agebench.splits.parts import Split
-from agebench.splits.warnings import warnings
 from agebench.types import Sample
 
 COUNT = 40

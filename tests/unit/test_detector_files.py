@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper, numpy_helper
 
-from agebench.cli.export_detector import darknet_of
+from agebench.api.export import darknet_of
 from agebench.cli.main import cli
 from agebench.detectors.spec_file import SpecFileDetector
 from agebench.errors import AgebenchError, DatasetError, ModelError, UsageError, WeightsError

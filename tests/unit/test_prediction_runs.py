@@ -22,7 +22,7 @@ from PIL import Image as PillowImage
 
 from agebench.cli.predict import command
 from agebench.errors import AgebenchError, UsageError
-from agebench.prediction import pool as pool_module
+from agebench.prediction import work as work_module
 from agebench.prediction.lines import LineFile
 from agebench.prediction.run import PictureRun, PredictSettings
 from agebench.prediction.sources import find_sources
@@ -287,7 +287,7 @@ def test_tasks_are_read_as_they_are_needed(tmp_path: Path) -> None:
             taken += 1
             yield Task(path)
 
-    pictures = pool_module.examine(PLAN, endless(), 2)
+    pictures = work_module.examine(PLAN, endless(), 2)
     for _ in range(5):
         next(pictures)
     pictures.close()
@@ -296,18 +296,18 @@ def test_tasks_are_read_as_they_are_needed(tmp_path: Path) -> None:
 
 DEADLY = """
 import os
-from agebench.prediction import pool
+from agebench.prediction import work
 
-class Deadly(pool.PictureWorker):
+class Deadly(work.PictureWorker):
     def do(self, task):
         if "deadly" in task.name:
             os._exit(3)
         return super().do(task)
 
-REAL = pool.worker
+REAL = work.worker
 
 def worker(plan):
-    pool.PictureWorker = Deadly
+    work.PictureWorker = Deadly
     return REAL(plan)
 """
 """A worker that dies on some pictures, as a module that child processes can import."""
@@ -321,7 +321,7 @@ def test_a_picture_that_kills_its_process_is_left_out(
     module.parent.mkdir()
     module.write_text(DEADLY)
     monkeypatch.syspath_prepend(module.parent)
-    monkeypatch.setattr(pool_module, "worker", import_module("deadly_worker").worker)
+    monkeypatch.setattr(work_module, "worker", import_module("deadly_worker").worker)
     started = []
     start = workers._Pool._start
 
@@ -330,7 +330,7 @@ def test_a_picture_that_kills_its_process_is_left_out(
         start(pool)
 
     monkeypatch.setattr(workers._Pool, "_start", counted)
-    finished = list(pool_module.examine(PLAN, map(Task, names), 2))
+    finished = list(work_module.examine(PLAN, map(Task, names), 2))
     assert [item.record["picture"] for item in finished] == names
     assert [item.record["status"] for item in finished] == ["ok", "crashed", "ok", "ok"]
     assert f"died {workers.TRIES} times (exit code 3)" in finished[1].record["reason"]

@@ -587,7 +587,7 @@ DEADLY = """
 import os, signal, sys
 from pathlib import Path
 from agebench.errors import AgebenchError
-from agebench.prepare import pool, pictures
+from agebench.prepare import pictures
 from agebench.prepare.run import prepare
 from agebench.prepare.settings import PrepareSettings
 
@@ -601,7 +601,7 @@ class Deadly(pictures.PicturePreparer):
             os.kill(os.getpid(), signal.SIGKILL)
         return super().prepare(task)
 
-pool.PicturePreparer = Deadly
+pictures.PicturePreparer = Deadly
 
 if __name__ == "__main__":
     settings = PrepareSettings(processes=2)

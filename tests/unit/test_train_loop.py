@@ -23,11 +23,11 @@ from agebench.train.settings import TrainSettings, read_settings
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
 from agebench.train import loop  # noqa: E402 - only where torch is there
+from agebench.train.batches import mixed  # noqa: E402
 from agebench.train.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
 from agebench.train.distributed import DistributedContext  # noqa: E402
 from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
-from agebench.train.mixup import mixed  # noqa: E402
 from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.optimiser import (  # noqa: E402  # noqa: E402
     OptimiserState,

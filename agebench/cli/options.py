@@ -1,0 +1,119 @@
+"""What the options of several verbs share: paths, rare ones, gates, refusals."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agebench.errors import UsageError
+from agebench.references import user_path
+
+_ALL = "agebench.cli.options.all"
+
+
+class RareOption(click.Option):
+    """An option like any other, but that ``--help`` does not list it."""
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """Return the option's line, if all were asked for."""
+        return super().get_help_record(ctx) if ctx.meta.get(_ALL) else None
+
+
+rare_option = functools.partial(click.option, cls=RareOption)
+"""`click.option` for a `RareOption`; the command needs `help_all` too."""
+
+
+def _show_all(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        ctx.meta[_ALL] = True
+        click.echo(ctx.get_help(), color=ctx.color)
+        ctx.exit()
+
+
+help_all = click.option(
+    "--help-all",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_all,
+    help="Show all options.",
+)
+
+
+class FilePath(click.Path):
+    """A path; an empty one, as of a variable that is not set, is not taken for this folder.
+
+    A ``~`` is resolved here too: shells leave it where it is in ``--out=~/results``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """See `click.ParamType.convert`."""
+        if value == "":
+            self.fail("the path is empty: is a variable not set?", param, ctx)
+        return super().convert(user_path(value), param, ctx)
+
+
+def refuse_given(context: click.Context, names: Iterable[str], why: str) -> None:
+    """Refuse options that stand on the command line.
+
+    Args:
+        context: of the command.
+        names: parameters of it, which have no meaning here.
+        why: follows the option in the sentence: "--frames is for videos".
+
+    Raises:
+        UsageError: one of them was given.
+    """
+    for name in names:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            raise UsageError(f"--{name.replace('_', '-')} {why}")
+
+
+_GATE_OPTIONS = (
+    click.option(
+        "--fail-if",
+        multiple=True,
+        metavar="GATE",
+        help="Exit with 1 if 'mae>5', 'NAME:p99_total_ms>20', ...",
+    ),
+    rare_option(
+        "--baseline",
+        type=FilePath(),
+        help="Exit with 1 if worse than this stored result.json.",
+    ),
+    rare_option(
+        "--tolerance", type=float, help="Years that the MAE may be above the baseline's [0.1]."
+    ),
+)
+
+
+def gate_options(function: Callable[..., None]) -> Callable[..., None]:
+    """Give a command ``--fail-if``, ``--baseline`` and ``--tolerance``.
+
+    They are read before the command begins, which gets them as `gates`, one
+    `agebench.harness.fail_if.Gates`.
+    """
+
+    @functools.wraps(function)
+    def with_gates(
+        *arguments: Any,
+        fail_if: tuple[str, ...],
+        baseline: Path | None,
+        tolerance: float | None,
+        **options: Any,
+    ) -> None:
+        from agebench.harness.fail_if import read_gates
+
+        function(*arguments, gates=read_gates(fail_if, baseline, tolerance), **options)
+
+    command: Callable[..., None] = with_gates
+    for option in reversed(_GATE_OPTIONS):
+        command = option(command)
+    return command
