@@ -31,7 +31,7 @@ from agebench.fitting.frames import Relation, reference_frame, relate
 from agebench.protocols import FaceDetector
 from agebench.registry.plugins import load_detector
 from agebench.types import Floats, Image
-from agebench.vision.choice import chosen_face
+from agebench.vision.faces import chosen_face
 from agebench.vision.frames import five_points
 from agebench.vision.images import read_image
 

@@ -36,7 +36,7 @@ from agebench.splits.protocols import PictureFacts, find_protocol
 from agebench.types import Floats, Image, Sample
 from agebench.util.files import write_whole
 from agebench.util.progress import progress_bars
-from agebench.vision.choice import chosen_face
+from agebench.vision.faces import chosen_face
 from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2
 

@@ -26,9 +26,10 @@ from agebench.datasets.suffixes import is_video
 from agebench.harness.environment import describe_environment
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import find_sources
-from agebench.prediction.tiles import detect_faces
+from agebench.prediction.tiles import detect_in_tiles
 from agebench.prediction.work import PredictionPlan, Task, examine
 from agebench.types import plain
+from agebench.util.foreign_code import found_faces
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import read_image
@@ -40,7 +41,8 @@ def bare_loop(names: list[str], predictor: AgePredictor) -> float:
     begun = time.perf_counter()
     for name in names:
         image = read_image(name)
-        faces = detect_faces(predictor.detector, image, tiles=predictor.tiles)
+        find = detect_in_tiles if predictor.tiles else found_faces
+        faces = find(predictor.detector, image)
         frames = [canonical_frame(face, predictor.detector.spec) for face in faces]
         if frames:
             estimator.predict(cut_crops(image, frames, estimator.spec.crop))

@@ -27,8 +27,8 @@ from agebench.harness.environment import describe_environment
 from agebench.protocols import FaceDetector
 from agebench.types import FGNET_68_POINTS, CropSpec, Face, FaceFrame, Image, Sample, ViewSpec
 from agebench.util.files import write_whole
-from agebench.vision.choice import chosen_face
 from agebench.vision.crops import cut_crops
+from agebench.vision.faces import chosen_face
 from agebench.vision.frames import canonical_frame, face_from_landmarks
 from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2

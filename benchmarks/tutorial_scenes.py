@@ -16,8 +16,8 @@ from agebench.estimators.caffe_age_net import FULL, WINDOW, centre_window, ten_w
 from agebench.protocols import DetectorSpec
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN
 from agebench.types import CropSpec, Face, FaceFrame, Image, ViewSpec
-from agebench.vision.choice import chosen_face
 from agebench.vision.crops import cut_crops
+from agebench.vision.faces import chosen_face
 from agebench.vision.frames import canonical_frame
 from agebench.vision.opencv import cv2
 

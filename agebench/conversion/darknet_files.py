@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.errors import ModelError, inert
-from agebench.runtimes.model_bytes import require_checked
+from agebench.runtimes.opening import require_checked
 from agebench.util.regular_files import read_regular
 
 MAX_WEIGHTS_BYTES = 1 << 29

@@ -143,7 +143,7 @@ def _notes(columns: _Columns) -> tuple[str, ...]:
     if said:
         notes.append(f"ages: {', '.join(said)}")
     if columns.box is not None:
-        from agebench.vision.choice import MIN_LABEL_IOU
+        from agebench.vision.faces import MIN_LABEL_IOU
 
         notes.append(
             "labels are of faces with boxes: the detector's face of the largest IoU is scored, of "

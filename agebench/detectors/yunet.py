@@ -25,7 +25,7 @@ from agebench.errors import ModelError
 from agebench.modelfiles import weights
 from agebench.protocols import BoxToFrame, DetectorSpec, RuntimeInfo
 from agebench.runtimes.base import said
-from agebench.runtimes.model_bytes import read_model
+from agebench.runtimes.opening import read_model
 from agebench.types import FIVE_POINTS, Face, Floats, Image
 from agebench.vision.opencv import cv2
 

@@ -24,7 +24,7 @@ from agebench.types import (
     ViewSpec,
     WeightsFile,
 )
-from agebench.vision.choice import MIN_LABEL_IOU
+from agebench.vision.faces import MIN_LABEL_IOU
 from agebench.vision.frames import box_iou
 
 SHOWN_ROWS = 100

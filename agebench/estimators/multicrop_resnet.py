@@ -7,7 +7,7 @@ from pathlib import Path
 
 from agebench.estimators.onnx_file import OnnxFile
 from agebench.modelfiles.weights import resolve
-from agebench.runtimes.model_bytes import require_unchanged
+from agebench.runtimes.opening import require_unchanged
 
 FILE = "multicrop-resnet.onnx"
 SMALL_FILE = "multicrop-resnet-small.onnx"

@@ -12,7 +12,7 @@ from agebench.errors import UsageError, WeightsError
 from agebench.estimators.spec_schema import About, Files, file_beside
 from agebench.modelfiles.downloads import stub_in
 from agebench.runtimes.base import ModelKind, ModelSource
-from agebench.runtimes.model_bytes import read_model
+from agebench.runtimes.opening import read_model
 from agebench.types import WeightsFile
 from agebench.util.regular_files import open_regular
 

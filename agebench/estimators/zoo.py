@@ -20,7 +20,7 @@ from agebench.estimators.spec_sources import read_layout
 from agebench.modelfiles.manifest import bundled_dir
 from agebench.modelfiles.weights import ResolvedWeights, resolve
 from agebench.runtimes.base import ModelKind, ModelSource
-from agebench.runtimes.model_bytes import read_model
+from agebench.runtimes.opening import read_model
 from agebench.types import WeightsFile
 
 ZooFactory: TypeAlias = Callable[..., SpecModel]

@@ -11,8 +11,14 @@ from agebench.errors import DatasetError, UsageError
 from agebench.protocols import BoxToFrame, FaceDetector, ProgressStep, no_progress
 from agebench.types import Box, Face, FaceFrame, Image, Sample
 from agebench.util.foreign_code import found_faces
-from agebench.vision.choice import chosen_face
-from agebench.vision.faces import FacePicture, LeftOut, face_pictures, find_faces
+from agebench.vision.faces import (
+    FacePicture,
+    LeftOut,
+    LeftOutError,
+    chosen_face,
+    face_pictures,
+    find_faces,
+)
 from agebench.vision.frames import (
     box_iou,
     five_points,
@@ -20,7 +26,6 @@ from agebench.vision.frames import (
     frame_from_box,
     frame_from_points,
 )
-from agebench.vision.picture_status import LeftOutError
 
 MIN_FACES = 20
 """Medians of fewer faces say nothing."""

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeAlias, overload
 from agebench.harness.columns import INTERVALS
 from agebench.harness.picture_store import PictureStore
 from agebench.types import Box, Point, Sample, plain
-from agebench.vision.picture_status import PictureStatus
+from agebench.vision.faces import PictureStatus
 
 OutcomeStatus: TypeAlias = Literal["ok", "missing_view", "estimator_failed"]
 

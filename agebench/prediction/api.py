@@ -7,9 +7,9 @@ from functools import lru_cache
 from threading import Lock
 
 from agebench.errors import AgebenchError, ImageError
-from agebench.prediction.inputs import Channels, Picture
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.records import PredictedPicture
+from agebench.vision.images import Channels, Picture
 
 _LOADING = Lock()
 

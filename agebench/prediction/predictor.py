@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -14,14 +13,13 @@ import numpy as np
 from agebench.errors import ContractError, UsageError, in_words
 from agebench.estimators.answers import AnswersFile
 from agebench.metrics.calibration import central_interval, year_probabilities
-from agebench.prediction.inputs import Channels, Picture, to_image
 from agebench.prediction.records import (
     INTERVAL_LEVEL,
     AgeAnswer,
     PredictedFace,
     PredictedPicture,
 )
-from agebench.prediction.tiles import detect_faces
+from agebench.prediction.tiles import detect_in_tiles
 from agebench.protocols import Estimator, FaceDetector
 from agebench.references import called
 from agebench.registry.defaults import PREDICT_ESTIMATOR, best_detector, own_detector
@@ -33,12 +31,11 @@ from agebench.registry.plugins import (
     require_registered,
 )
 from agebench.types import AgePrediction, Crops, CropSpec, Face, FaceFrame, Image
-from agebench.util.foreign_code import foreign_code
+from agebench.util.foreign_code import foreign_code, found_faces
 from agebench.vision.crops import cut_crops
-from agebench.vision.faces import cut_faces, find_faces
+from agebench.vision.faces import LeftOutError, cut_faces, find_faces, left_out
 from agebench.vision.frames import canonical_frame
-from agebench.vision.images import MAX_PIXELS
-from agebench.vision.picture_status import LeftOutError, left_out
+from agebench.vision.images import MAX_PIXELS, Channels, Picture, to_image
 from agebench.vision.regions import require_regions
 
 FACES_AT_ONCE = 256
@@ -137,12 +134,12 @@ class AgePredictor:
         """Return the answer for one picture.
 
         Args:
-            picture: see `inputs.to_image`.
+            picture: see `to_image`.
             name: what it is called in the answer; its path if left out.
             keep: is handed the decoded picture, for drawing.
 
         Raises:
-            UsageError: it is not a picture at all (see `inputs.to_image`).
+            UsageError: it is not a picture at all (see `to_image`).
         """
         if name is None:
             name = str(picture) if isinstance(picture, (str, Path)) else ""
@@ -161,7 +158,7 @@ class AgePredictor:
     ) -> PredictedPicture:
         """Return the answer for a decoded picture, uint8 (height, width, 3), B, G, R."""
         times = {} if times is None else times
-        find = partial(detect_faces, tiles=self.tiles)
+        find = detect_in_tiles if self.tiles else found_faces
         try:
             with _timed(times, "detect"):
                 seen = find_faces(self._detector, image_bgr, every=True, find=find)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agebench.types import Face, frozen_mapping, plain
-from agebench.vision.picture_status import PictureStatus
+from agebench.vision.faces import PictureStatus
 
 INTERVAL_LEVEL = 0.8
 """What share of people the interval that is shown claims to hold."""

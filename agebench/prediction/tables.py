@@ -157,7 +157,7 @@ class PredictBatch:
 
 
 def _plain(value: object) -> Any:
-    """Return a cell as `inputs.to_image` takes it."""
+    """Return a cell as `to_image` takes it."""
     if isinstance(value, (bytearray, memoryview)):
         return bytes(value)
     if isinstance(value, np.generic):  # a path in a column of fixed width

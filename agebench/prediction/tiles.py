@@ -42,16 +42,15 @@ def starts(length: int) -> list[int]:
     return [round(place) for place in np.linspace(0, length - TILE_PX, count)]
 
 
-def detect_faces(detector: FaceDetector, image_bgr: Image, *, tiles: bool) -> list[Face]:
+def detect_in_tiles(detector: FaceDetector, image_bgr: Image) -> list[Face]:
     """Return the faces of a picture, best score first; large pictures are looked at in tiles too.
 
     Args:
         detector: any; one that answers by a layout is asked once.
         image_bgr: uint8 (height, width, 3).
-        tiles: look at the tiles of large pictures.
     """
     whole = found_faces(detector, image_bgr)
-    if not tiles or detector.spec.layout or max(image_bgr.shape[:2]) <= LARGE_PX:
+    if detector.spec.layout or max(image_bgr.shape[:2]) <= LARGE_PX:
         return whole
     # Best first, so that of two boxes of one face the better one stays.
     small = sorted(_in_tiles(detector, image_bgr), key=lambda face: -face.score)

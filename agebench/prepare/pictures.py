@@ -21,12 +21,10 @@ from agebench.protocols import FaceDetector
 from agebench.registry.plugins import load_detector
 from agebench.types import FGNET_68_POINTS, Box, CropSpec, Face, FaceFrame, Image
 from agebench.util.process_pool import TRIES, Death, Work, in_processes
-from agebench.vision.choice import no_face_reason
 from agebench.vision.decoding import decode_file
-from agebench.vision.faces import cut_faces, find_faces
+from agebench.vision.faces import LeftOutError, cut_faces, find_faces, no_face_reason
 from agebench.vision.frames import face_from_landmarks, frame_from_points, to_five_points
 from agebench.vision.opencv import cv2
-from agebench.vision.picture_status import LeftOutError
 
 JPEG_QUALITY = 95
 JPEG_SAMPLING = "4:4:4"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from agebench.types import Face, FaceFrame, plain
-from agebench.vision.picture_status import PictureStatus
+from agebench.vision.faces import PictureStatus
 
 UNREADABLE: Literal["unreadable"] = "unreadable"
 """Status of what can't be decoded; without a hash its bytes could not be read at all."""

@@ -53,6 +53,7 @@ class AgeFile:
     ) -> None:
         checked = read_age_file(path)
         self.spec: FileSpec = checked.spec
+        self._crop = checked.spec.crop
         self.sha256 = checked.sha256
         self.path = path
         self._batch = batch or (BATCH if device in (None, "cpu") else DEVICE_BATCH)
@@ -93,8 +94,8 @@ class AgeFile:
 
     def feeds(self, crops: Crops) -> dict[str, npt.NDArray[np.float32]]:
         """Return the graph's inputs for n faces by name, as `answer` gives them."""
-        check_views(crops, self.spec.crop, missing=self.spec.missing == "learned", who=self._who)
-        return feeds_of(crops, list(self.spec.crop.views), self.spec.missing == "learned")
+        check_views(crops, self._crop, missing=self.spec.missing == "learned", who=self._who)
+        return feeds_of(crops, list(self._crop.views), self.spec.missing == "learned")
 
     @property
     def _who(self) -> str:
@@ -126,7 +127,7 @@ class AgeFile:
 
     def _try_out(self) -> None:
         """Run two faces, so that a wrong file stops the run before it begins."""
-        crops = generated(self.spec.crop, 2)
+        crops = generated(self._crop, 2)
         years, shares = self.answer(crops)
         if self.spec.decode != "expectation":
             return

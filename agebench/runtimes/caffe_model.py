@@ -7,7 +7,6 @@ trusted: sizes are checked before anything is read, and shapes before anything i
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +18,8 @@ from google.protobuf.message import DecodeError
 
 from agebench.errors import ModelError, UsageError, WeightsError
 from agebench.runtimes import caffe_schema
-from agebench.runtimes.model_bytes import require_checked
+from agebench.runtimes.opening import read_bytes, require_checked
 from agebench.util.files import write_whole
-from agebench.util.regular_files import open_regular
 
 Blob: TypeAlias = npt.NDArray[np.float32]
 Encoding: TypeAlias = Literal["v1", "v2"]
@@ -110,7 +108,7 @@ def read_caffemodel(
         ModelError: it is not a Caffe model, or damaged.
     """
     path = Path(path)
-    content = _read(path, max_bytes)
+    content = read_bytes(path, "a Caffe file", max_bytes)
     require_checked(path, content, sha256)
     net = _parse(caffe_schema.NetParameter, content, path)
     if net.layers and net.layer:
@@ -171,7 +169,7 @@ def read_mean(path: str | Path) -> Blob:
     """
     path = Path(path)
     # In double precision, with gradients, it would be four times the size; nothing is larger.
-    content = _read(path, 4 * 4 * math.prod(MEAN_SHAPE) + 1024)
+    content = read_bytes(path, "a mean image", 4 * 4 * math.prod(MEAN_SHAPE) + 1024)
     blob = _parse(caffe_schema.BlobProto, content, path)
     if not (blob.data or blob.double_data or blob.raw_data):
         raise _not_caffe(path, content, "it holds no values")
@@ -203,23 +201,6 @@ def write_mean(path: str | Path, mean_bgr: npt.ArrayLike) -> None:
     blob = caffe_schema.BlobProto()
     _fill_blob(blob, mean, "mean", legacy=True, half=False)
     write_whole(Path(path), blob.SerializeToString())
-
-
-def _read(path: Path, max_bytes: int) -> bytes:
-    try:
-        if not path.is_file():
-            kind = "is not a regular file" if path.exists() else "does not exist"
-            raise WeightsError(f"{path} {kind}, expected a Caffe file: check the path")
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            if size <= max_bytes:
-                return file.read(size)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise WeightsError(f"{path} can't be read: {error}") from error
-    raise WeightsError(
-        f"{path} has {size:,} bytes, expected at most {max_bytes:,}: "
-        "it is not the model that was asked for, or needs a higher limit"
-    )
 
 
 def _parse(message_class: Any, content: bytes, path: Path) -> Any:

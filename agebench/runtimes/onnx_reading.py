@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +13,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
-from agebench.errors import ModelError, WeightsError, inert
+from agebench.errors import ModelError, inert
 from agebench.modelfiles.downloads import stub_in
-from agebench.runtimes.model_bytes import tensors_of
 from agebench.runtimes.onnx_metadata import FileSpec, from_properties
-from agebench.util.regular_files import open_regular
+from agebench.runtimes.opening import read_bytes, tensors_of
 
 MAX_FILE_BYTES = 1 << 30
 """A larger file is refused before it is read; a ResNet-101 per view has a third of it."""
@@ -76,7 +74,8 @@ def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelPr
         WeightsError: the file is missing, unreadable or too large.
         ModelError: it is not a complete ONNX file, or holds what is refused.
     """
-    content = _read(path, max_bytes)
+    content = read_bytes(path, "an ONNX file", max_bytes)
+    _refuse_other(content, path)
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
@@ -112,24 +111,12 @@ def properties_of(model: onnx.ModelProto) -> dict[str, str]:
     return {item.key: item.value for item in model.metadata_props}
 
 
-def _read(path: Path, max_bytes: int) -> bytes:
-    try:
-        if not path.is_file():
-            kind = "is not a regular file" if path.exists() else "does not exist"
-            raise WeightsError(f"{path} {kind}, expected an ONNX file: check the path")
-        with open_regular(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(size) if size <= max_bytes else b""
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        raise WeightsError(f"{path} can't be read: {error}") from error
-    if size > max_bytes:
-        raise WeightsError(f"{path} has {size:,} bytes, expected at most {max_bytes:,}")
+def _refuse_other(content: bytes, path: Path) -> None:
     if stub := stub_in(content):
         raise ModelError(f"{path} is {stub}: download the file itself")
     for start, what in _SPECIAL_STARTS.items():
         if content.startswith(start):
             raise ModelError(f"{path} is {what}, expected an ONNX file")
-    return content
 
 
 def _check_operators(model: onnx.ModelProto, path: Path) -> None:

@@ -17,8 +17,7 @@ from agebench.util.arrays import Bools
 from agebench.util.foreign_code import foreign_code
 from agebench.vision.crops import cut_crops
 from agebench.vision.decoding import decode_sample
-from agebench.vision.faces import find_faces
-from agebench.vision.picture_status import LeftOutError
+from agebench.vision.faces import LeftOutError, find_faces
 
 WARM_UP_PICTURES = 5
 """Pictures run first and not counted: the first calls allocate buffers and choose kernels."""

@@ -20,10 +20,9 @@ from agebench.types import CropSpec, FaceFrame, Floats, Image, Problem, Sample, 
 from agebench.util.arrays import Ints
 from agebench.vision.crops import cut_patch, place_view, view_patch
 from agebench.vision.decoding import Decoded
-from agebench.vision.faces import FacePicture, face_pictures
+from agebench.vision.faces import FacePicture, LeftOutError, face_pictures, left_out
 from agebench.vision.images import MAX_PIXELS
 from agebench.vision.opencv import cv2
-from agebench.vision.picture_status import LeftOutError, left_out
 from agebench.vision.regions import MIRRORED_REGIONS
 
 REACH = 0.75

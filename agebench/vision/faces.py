@@ -8,18 +8,104 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
-from agebench.errors import UsageError
+from agebench.errors import AgebenchError, RunEndsError, UsageError, in_words
 from agebench.protocols import FaceDetector
 from agebench.types import Box, Crops, CropSpec, Face, FaceFrame, Image, Sample
 from agebench.util.foreign_code import found_faces
-from agebench.vision.choice import chosen_face, no_face_reason
 from agebench.vision.crops import cut_shared
 from agebench.vision.decoding import Decoded, decode_all
-from agebench.vision.frames import canonical_frame
-from agebench.vision.picture_status import LeftOutError, PictureStatus, left_out
+from agebench.vision.frames import box_iou, canonical_frame
+
+PictureStatus: TypeAlias = Literal[
+    "ok",
+    "unreadable",
+    "bad_landmarks",
+    "detector_failed",
+    "no_face",
+    "crop_failed",
+    "estimator_failed",
+    "not_storable",
+    "crashed",
+]
+"""What became of a picture, in the order in which it may come to grief.
+
+Every verb uses those that it can meet: "bad_landmarks" (of the data set), and "not_storable" are
+met by `prepare`, "estimator_failed" (no face has an age) by `predict`, "crashed" (the process that
+worked on it died) by both; for `predict` a picture without a face is "ok".
+"""
+
+
+class LeftOutError(AgebenchError):
+    """There is nothing of one picture; whoever goes through many counts it and goes on.
+
+    Attributes:
+        status: where it came to grief.
+    """
+
+    def __init__(self, status: PictureStatus, reason: str) -> None:
+        super().__init__(reason)
+        self.status: PictureStatus = status
+
+
+@contextmanager
+def left_out(status: PictureStatus, *fatal: type[Exception]) -> Iterator[None]:
+    """Turn whatever a block raises over one picture into a `LeftOutError`.
+
+    Detectors and estimators may be anybody's and fail in any way, and a picture's shape may be
+    odd: neither may end a long run.
+
+    Args:
+        status: what the picture gets.
+        fatal: errors that no picture is to blame for, beside `RunEndsError`; they pass.
+
+    >>> with left_out("crop_failed"):
+    ...     raise ValueError("too odd")
+    Traceback (most recent call last):
+        ...
+    agebench.vision.faces.LeftOutError: ValueError: too odd
+    """
+    passing: tuple[type[Exception], ...] = (LeftOutError, RunEndsError, *fatal)
+    try:
+        yield
+    except passing:
+        raise
+    except Exception as error:
+        raise LeftOutError(status, in_words(error)) from error
+
+
+MIN_LABEL_IOU = 0.3
+"""A face whose box overlaps the labelled one by less (IoU) is another one.
+
+Boxes of one face by several detectors and hands overlap by 0.5 and more; those of neighbours in a
+group hardly at all.
+"""
+
+
+def no_face_reason(labelled_xyxy: Box | None) -> str:
+    """Say what was not found: any face, or the one that the label means."""
+    where = "" if labelled_xyxy is None else " where the label's box is"
+    return f"the detector found no face{where}"
+
+
+def chosen_face(faces: Sequence[Face], labelled_xyxy: Box | None = None) -> Face | None:
+    """Return the face that a label means, or None where no face is it.
+
+    Args:
+        faces: as a detector found them.
+        labelled_xyxy: the label's box in the picture's pixels: the face that overlaps it most is
+            taken, if its IoU is at least `MIN_LABEL_IOU`.  None: the largest face, as a picture of
+            one person shows that person largest; of equal ones the first.
+    """
+    if labelled_xyxy is None:
+        return max(faces, key=lambda face: face.area, default=None)
+    overlaps = [box_iou(face.box_xyxy, labelled_xyxy) for face in faces]
+    best = max(range(len(faces)), key=overlaps.__getitem__, default=None)
+    return None if best is None or overlaps[best] < MIN_LABEL_IOU else faces[best]
+
 
 Find: TypeAlias = Callable[[FaceDetector, Image], Sequence[Face]]
 """Asks a detector for all faces of a picture."""
@@ -59,12 +145,12 @@ def find_faces(
     Args:
         detector: anybody's.
         image_bgr: uint8 (height, width, 3).
-        labelled_xyxy: the label's box: the face in it is meant, or none (`choice.chosen_face`).
+        labelled_xyxy: the label's box: the face in it is meant, or none (`chosen_face`).
         every: without such a box all faces are meant, else the largest.
         find: asks the detector.
 
     Returns:
-        No faces where none is found; who needs one says so (`choice.no_face_reason`).
+        No faces where none is found; who needs one says so (`no_face_reason`).
 
     Raises:
         LeftOutError: the detector failed.

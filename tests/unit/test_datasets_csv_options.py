@@ -19,7 +19,7 @@ from agebench.harness.settings import CompareSettings
 from agebench.protocols import DetectorSpec
 from agebench.registry.plugins import load_dataset
 from agebench.types import Face, Image, Sample
-from agebench.vision.choice import chosen_face
+from agebench.vision.faces import chosen_face
 
 
 def write(folder: Path, text: str, *pictures: str) -> Path:

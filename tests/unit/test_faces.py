@@ -23,9 +23,8 @@ from agebench.protocols import DatasetSpec, DetectorSpec, no_progress
 from agebench.timing.sweep_faces import real_faces
 from agebench.types import FIVE_POINTS, CropSpec, Face, FaceFrame, Image, Sample, ViewSpec
 from agebench.vision import faces as faces_module
-from agebench.vision.faces import LeftOut, cut_faces, face_pictures, find_faces
+from agebench.vision.faces import LeftOut, LeftOutError, cut_faces, face_pictures, find_faces
 from agebench.vision.images import encode_png
-from agebench.vision.picture_status import LeftOutError
 
 SMALL, LARGE = (4.0, 4.0, 20.0, 24.0), (24.0, 8.0, 56.0, 50.0)
 SPEC = CropSpec({"face": ViewSpec("face", (8, 8))})

@@ -17,9 +17,8 @@ from PIL import Image as PillowImage
 import agebench
 from agebench.errors import AgebenchError, ImageError, UsageError, WeightsUnavailableError
 from agebench.prediction.explaining import check_explainable, moved_years
-from agebench.prediction.inputs import to_image
 from agebench.prediction.predictor import AgePredictor, ask, interval_of
-from agebench.prediction.tiles import OVERLAP_PX, TILE_PX, detect_faces, starts
+from agebench.prediction.tiles import OVERLAP_PX, TILE_PX, detect_in_tiles, starts
 from agebench.protocols import DetectorSpec, EstimatorSpec, FaceDetector
 from agebench.registry import defaults
 from agebench.types import (
@@ -31,6 +30,8 @@ from agebench.types import (
     Image,
     ViewSpec,
 )
+from agebench.util.foreign_code import found_faces
+from agebench.vision.images import to_image
 
 LEFT = Face((0.0, 0.0, 19.0, 19.0), 0.9)
 RIGHT = Face((20.0, 0.0, 39.0, 19.0), 0.8)
@@ -328,9 +329,9 @@ def test_small_faces_of_large_pictures_are_found_once_in_tiles() -> None:
     for value, (x, y) in enumerate(small, start=1):
         picture[y : y + 21, x : x + 21] = value
     picture[300:1500, 100:800] = 200  # larger than a tile lets through
-    whole = detect_faces(Bright(), picture, tiles=False)
+    whole = found_faces(Bright(), picture)
     assert [face.box_xyxy for face in whole] == [(99.5, 299.5, 799.5, 1499.5)]
-    found = {face.box_xyxy: face.score for face in detect_faces(Bright(), picture, tiles=True)}
+    found = {face.box_xyxy: face.score for face in detect_in_tiles(Bright(), picture)}
     wanted = {(x - 0.5, y - 0.5, x + 20.5, y + 20.5) for x, y in small}
     assert set(found) == wanted | {(99.5, 299.5, 799.5, 1499.5)}
     assert list(found.values()) == sorted(found.values(), reverse=True)
@@ -341,7 +342,7 @@ def test_tiles_keep_to_the_largest_face_where_that_is_asked_for() -> None:
     for value, (x, y) in enumerate([(0, 0), (1270, 20), (1900, 1270)], start=1):
         picture[y : y + 21 + value, x : x + 21 + value] = value
     detector = Bright(DetectorSpec("bright", settings={"faces": "largest"}))
-    (face,) = detect_faces(detector, picture, tiles=True)
+    (face,) = detect_in_tiles(detector, picture)
     assert face.box_xyxy == (1899.5, 1269.5, 1923.5, 1293.5)
 
 

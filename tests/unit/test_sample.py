@@ -26,7 +26,7 @@ from agebench.protocols import DatasetSpec
 from agebench.registry import defaults
 from agebench.registry.defaults import choose_detector
 from agebench.types import Floats, Problem
-from agebench.vision.choice import chosen_face
+from agebench.vision.faces import chosen_face
 from agebench.vision.images import read_image
 
 ROOT = Path(__file__).parents[2]

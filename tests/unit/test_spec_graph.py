@@ -14,7 +14,7 @@ from agebench import load_dataset, load_detector, load_estimator
 from agebench.errors import AgebenchError, DatasetError, ModelError, UsageError, WeightsError
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.graph_inputs import GraphInput, graph_inputs
-from agebench.runtimes.model_bytes import data_file, read_model
+from agebench.runtimes.opening import data_file, read_model
 from agebench.types import Crops
 
 RUNTIMES = ("cv2dnn", "onnxruntime")

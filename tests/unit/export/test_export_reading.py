@@ -172,7 +172,7 @@ def test_files_that_can_not_be_read(tmp_path: Path, make_file: MakeFile) -> None
         read_onnx(tmp_path / "none.onnx")
     with pytest.raises(WeightsError, match="not a regular file"):
         read_onnx(tmp_path)
-    with pytest.raises(WeightsError, match="expected at most 100"):
+    with pytest.raises(WeightsError, match="an ONNX file of at most 100"):
         read_onnx(make_file(), max_bytes=100)
     assert onnx_reading.MAX_FILE_BYTES == 1 << 30
 
