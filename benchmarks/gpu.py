@@ -37,7 +37,7 @@ from agebench.runtimes.torch_graph import PRECISIONS
 from agebench.timing.devices import require_device
 from agebench.util.files import write_whole
 from benchmarks import gpu_rows as rows
-from benchmarks.gpu_rows import How, Network
+from benchmarks.gpu_networks import NETWORKS, How, Network, load_network
 
 RESULTS = Path(__file__).with_name("results")
 BATCHES = (1, 4, 16, 64, 256, 1024)
@@ -253,7 +253,7 @@ def measure_compiled(run: Run, networks: list[Network], limits: Mapping[str, flo
 
 def add_network(name: str, folder: Path, networks: list[Network]) -> dict[str, Any]:
     """Get a network ready; return what it is."""
-    networks.append(rows.network(name, folder))
+    networks.append(load_network(name, folder))
     about = asdict(networks[-1])
     return {key: about[key] for key in ("weights", "macs", "weight_bytes", "input_bytes")}
 
@@ -262,7 +262,7 @@ def measure_all(run: Run, folder: Path) -> None:
     """Measure section by section; what one can't do, the next ones do not miss."""
     limits: dict[str, float] = {}
     networks: list[Network] = []
-    for name in rows.NETWORKS:
+    for name in NETWORKS:
         run.row("networks", partial(add_network, name, folder, networks), network=name)
     with run.section("peaks"):
         limits |= measure_peaks(run)

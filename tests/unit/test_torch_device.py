@@ -83,7 +83,7 @@ def _scripts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("_scripts")
 def test_a_row_that_fails_is_written_and_the_rest_goes_on(tmp_path: Path) -> None:
     from benchmarks.gpu import Run, markdown
-    from benchmarks.gpu_rows import How
+    from benchmarks.gpu_networks import How
 
     about = {"created": "today", "command": ["gpu"], "gpu": None}
     now = time.monotonic()
@@ -114,7 +114,7 @@ def test_a_section_that_fails_or_takes_too_long_leaves_the_others_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever is missing, every section has its rows; only its own share of the time is used."""
-    from benchmarks import gpu, gpu_rows
+    from benchmarks import gpu, gpu_networks, gpu_rows
 
     def gone(*_: object, **__: object) -> dict[str, float]:
         raise ModuleNotFoundError("No module named 'rich'")
@@ -123,11 +123,11 @@ def test_a_section_that_fails_or_takes_too_long_leaves_the_others_theirs(
     for name in (*figures, "product_rate", "copy_rate", "ages_in", "harness_ratio"):
         monkeypatch.setattr(gpu_rows, name, gone)
     monkeypatch.setattr(gpu_rows, "sample_inputs", gone)
-    for name in list(gpu_rows.NETWORKS)[1:]:
-        monkeypatch.setitem(gpu_rows.NETWORKS, name, gone)
+    for name in list(gpu_networks.NETWORKS)[1:]:
+        monkeypatch.setitem(gpu_networks.NETWORKS, name, gone)
     now = time.monotonic()
     about = {"created": "today", "command": ["gpu"], "gpu": None}
-    run = gpu.Run(gpu_rows.How("cpu", 0.0), (1, 2), now, now + 1000, tmp_path / "g.json", about)
+    run = gpu.Run(gpu_networks.How("cpu", 0.0), (1, 2), now, now + 1000, tmp_path / "g.json", about)
     gpu.measure_all(run, tmp_path)
     sections = {*gpu.SHARES, "networks", "profile"} - {"kernels", "compiled"}
     assert sections <= run.rows.keys()
