@@ -7,10 +7,10 @@ the chip itself, the same pixels that "face" shows.  Interrupted, it goes on wit
     python benchmarks/ablation.py UTKFACE
 
 With --recipe every line is trained with the loss, augmentation, optimiser, views' sizes and trunks,
-further data and teacher of a settings file instead, on the whole part, for --rounds, until they
+further data and teacher of a settings file instead, on the whole part, for --epochs, until they
 have converged; the result is ablation-NAME.json of the file's name:
 
-    python benchmarks/ablation.py UTKFACE --recipe pretrained/multicrop-resnet-5.toml --rounds 30
+    python benchmarks/ablation.py UTKFACE --recipe pretrained/multicrop-resnet-5.toml --epochs 30
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from agebench.types import plain
 from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).parent / "results" / "ablation.json"
-ROUNDS = 6
+EPOCHS = 6
 SHARE = 1 / 3
 SEEDS = (0, 1, 2)
 
@@ -111,8 +111,8 @@ def _settings(
         model=model,
         bootstrap=BootstrapSettings(balance=balance, seed=seed),
         optim=OptimSettings(warmup=0.2, ema=0.99),
-        stability=StabilitySettings(min_rounds=ROUNDS),
-        rounds=ROUNDS,
+        stability=StabilitySettings(min_epochs=EPOCHS),
+        epochs=EPOCHS,
         seed=seed,
         precision="bf16" if precision == "bf16" else "float32",
     )
@@ -128,7 +128,7 @@ def _run(settings: TrainSettings, train: TrainingFaces, val: TrainingFaces) -> d
     return {
         "mae_years": mae(val.ages, years),
         "decades": plain(decades),
-        "rounds_mae": [record.val_mae for record in trainer.state.history],
+        "epochs_mae": [record.val_mae for record in trainer.state.history],
         "seconds": round(time.monotonic() - started, 1),
     }
 
@@ -153,13 +153,13 @@ def _cost_ms(repeats: int = 100) -> dict[str, float]:
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def _recipe(path: Path | None, root: str, rounds: int) -> TrainSettings | None:
-    """Read a settings file to be trained for so many rounds, whatever its own plan was."""
+def _recipe(path: Path | None, root: str, epochs: int) -> TrainSettings | None:
+    """Read a settings file to be trained for so many epochs, whatever its own plan was."""
     if path is None:
         return None
     settings = read_settings(path, texts={"data.root": root})
-    stability = replace(settings.stability, min_rounds=rounds)
-    return replace(settings, rounds=rounds, stability=stability)
+    stability = replace(settings.stability, min_epochs=epochs)
+    return replace(settings, epochs=epochs, stability=stability)
 
 
 def _gathered(settings: TrainSettings) -> tuple[Pictures, TrainingFaces, TrainingFaces]:
@@ -208,9 +208,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
     parser.add_argument("--recipe", type=Path, help="settings file that the lines are trained by")
-    parser.add_argument("--rounds", type=int, default=30, help="of every line, with --recipe")
+    parser.add_argument("--epochs", type=int, default=30, help="of every line, with --recipe")
     args = parser.parse_args()
-    recipe = _recipe(args.recipe, args.utkface, args.rounds)
+    recipe = _recipe(args.recipe, args.utkface, args.epochs)
     results = RESULTS if recipe is None else RESULTS.with_stem(f"ablation-{args.recipe.stem}")
     held: dict[str, Any] = {"runs": {}}
     if results.exists():
@@ -220,7 +220,7 @@ def main() -> None:
     )
     pictures, train, val = _gathered(everything)
     held["made"] = {
-        "rounds": everything.rounds,
+        "epochs": everything.epochs,
         "recipe": None if recipe is None else args.recipe.name,
         "precision": everything.precision,
         "train": len(train),

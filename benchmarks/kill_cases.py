@@ -18,7 +18,7 @@ from benchmarks.hostile_files import SPEC
 from benchmarks.hostile_onnx import WHOLE
 
 SETTINGS = """
-rounds = 2
+epochs = 2
 batch = 8
 checkpoint_minutes = 0.0
 [data]

@@ -241,7 +241,7 @@ def settings_to_weights() -> list[str]:
 
 
 _TINY = """
-rounds = 1
+epochs = 1
 batch = 8
 [data]
 dataset = "sample"

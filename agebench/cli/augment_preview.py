@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agebench.cli.options import FilePath, refuse_given
-from agebench.cli.train_progress import import_training
+from agebench.cli.train_progress import import_training, say_renamed
 from agebench.errors import UsageError, inert
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def command(
             ["draws"],
             "goes without --each, which has a row for each augmentation, not --draws rows",
         )
-    settings = read_settings(settings_file, overrides)
+    settings = read_settings(settings_file, overrides, say=say_renamed)
     if out.suffix.lower() != ".png":
         raise UsageError(f"a PNG is written: name a file that ends in .png, not {out}")
     check_target(out)

@@ -12,13 +12,13 @@ import click
 from rich.console import Console
 
 from agebench.cli.options import FilePath, help_all, rare_option
-from agebench.cli.train_progress import import_training, watching
+from agebench.cli.train_progress import import_training, say_renamed, watching
 from agebench.errors import inert
 
 EPILOG = """\b
 Examples:
   agebench train --root UTKFACE --out RUN
-  agebench train settings.toml --out RUN --set rounds=60
+  agebench train settings.toml --out RUN --set epochs=60
   torchrun --nproc-per-node 2 -m agebench train settings.toml --out RUN
 """
 
@@ -59,7 +59,7 @@ def command(
     given = {f"data.{name}": value for name, value in data.items() if value is not None}
     if device is not None:
         given["device"] = device
-    settings = read_settings(settings_file, overrides, given)
+    settings = read_settings(settings_file, overrides, given, say=say_renamed)
     training = import_training()
     from agebench.train.loop import LAST_FILE
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from agebench.errors import MissingDependencyError
+from agebench.errors import MissingDependencyError, inert
 
 if TYPE_CHECKING:
     from agebench.train.progress import StepReport, Watcher
-    from agebench.train.stability import Decision, RoundRecord
+    from agebench.train.stability import Decision, EpochRecord
 
 
 def import_training() -> ModuleType:
@@ -32,6 +34,12 @@ def import_training() -> ModuleType:
     return run
 
 
+def say_renamed(note: str) -> None:
+    """Say on stderr that a setting was given by its old name; the leading process alone does."""
+    if os.environ.get("RANK", "0") == "0":
+        click.echo(f"agebench: {inert(note)}", err=True)
+
+
 def _span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
@@ -39,7 +47,7 @@ def _span(seconds: float) -> str:
 
 
 class TerminalWatcher:
-    """Shows steps as a bar and rounds as lines."""
+    """Shows steps as a bar and epochs as lines."""
 
     def __init__(self, console: Console, bars: Progress) -> None:
         self._console, self._bars = console, bars
@@ -56,11 +64,11 @@ class TerminalWatcher:
             self._task, completed=report.step + 1, description=f"{text}{self._val}{left}"
         )
 
-    def round(self, record: RoundRecord, decision: Decision, seconds: float) -> None:
-        """See `agebench.train.progress.Watcher.round`."""
+    def epoch(self, record: EpochRecord, decision: Decision, seconds: float) -> None:
+        """See `agebench.train.progress.Watcher.epoch`."""
         self._val = f"  val MAE {record.val_mae:.2f}"
         jump = "" if record.jump is None else f", jump {record.jump:+.1%}"
-        line = f"round {record.round}: val MAE {record.val_mae:.3f} years{jump}, {_span(seconds)}"
+        line = f"epoch {record.epoch}: val MAE {record.val_mae:.3f} years{jump}, {_span(seconds)}"
         if decision.kind != "go on":
             line += f": {decision.kind}: {decision.reason}"
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
@@ -70,7 +78,7 @@ class TerminalWatcher:
 def watching(console: Console) -> Iterator[tuple[Watcher, Callable[[str, int, int], None]]]:
     """Show bars for reading and training; yields a watcher and a progress step.
 
-    Where nobody looks (a file or a pipe), there is a line per stage and round instead.
+    Where nobody looks (a file or a pipe), there is a line per stage and epoch instead.
     """
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -40,7 +40,7 @@ class AugmentSettings:
         hue_deg: largest turn of the hue, degrees.
         gray: share of pictures made gray.
         single_channel: share of pictures of which one channel is drawn and shown three times; 1
-            makes of every picture, over the rounds, three: one per channel.
+            makes of every picture, over the epochs, three: one per channel.
         channel_space: the channels that are drawn from.
         low_resolution: share of pictures shrunk to one of `LOW_RESOLUTIONS` and enlarged again.
         noise: share of pictures with Gaussian noise.

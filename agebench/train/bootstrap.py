@@ -1,9 +1,9 @@
-"""Balanced bootstrap: every round of training sees a new sample, drawn less unevenly than life.
+"""Balanced bootstrap: every epoch of training sees a new sample, drawn less unevenly than life.
 
 Pictures of faces come unevenly: if 80 % of them are of people of 20-40, a network learns those
-and guesses the rest.  Each round draws a sample of the training set in which the rare ages come
+and guesses the rest.  Each epoch draws a sample of the training set in which the rare ages come
 up somewhat more often, by one setting, `BootstrapSettings.balance`, from 0 (as they are) to
-1 (all groups alike).  A draw depends on the seed and the number of its round alone, so that a
+1 (all groups alike).  A draw depends on the seed and the number of its epoch alone, so that a
 resumed run and every process of a distributed one draw the same.
 """
 
@@ -30,7 +30,7 @@ DECADES = "decades"
 
 LARGEST_SHARE = 1000.0
 LARGEST_SIZE = 1_000_000_000
-"""Pictures per round as a share and as a number; more would not fit the memory."""
+"""Pictures per epoch as a share and as a number; more would not fit the memory."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -39,16 +39,16 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BootstrapSettings:
-    """How a round's sample is drawn.
+    """How an epoch's sample is drawn.
 
     Attributes:
         groups: "decades", or the ages in years, upwards, at which a new group begins: (20, 40)
             makes 0-19, 20-39 and 40 and more.  Without any edge all are one group.
         balance: 0 draws as the training set is, 1 draws all groups alike; in between a group's
             probability is natural ** (1 - balance), rescaled to sum to 1 over the groups.
-        size: pictures per round: a share of the training set where it is a float (1.0: as many
+        size: pictures per epoch: a share of the training set where it is a float (1.0: as many
             as it has), a number of pictures where it is an int (2 or more).
-        replacement: whether a picture can come up more than once in a round.  Without, a sample
+        replacement: whether a picture can come up more than once in an epoch.  Without, a sample
             as large as the training set is the training set itself, whatever the balance.
         method: "groups", or "lds" for label-distribution smoothing (see `lds_probabilities`), in
             which `groups` serve the summary alone.
@@ -176,7 +176,7 @@ def lds_probabilities(age_years: npt.ArrayLike, sigma_years: float, balance: flo
 
 
 class BalancedBootstrap:
-    """Draws each round's sample of a training set.
+    """Draws each epoch's sample of a training set.
 
     Attributes:
         settings: how it draws.
@@ -217,18 +217,18 @@ class BalancedBootstrap:
         of_picture = (group_probabilities(counts, settings.balance) / counts)[self._group]
         return np.asarray(of_picture / of_picture.sum(), dtype=np.float64)
 
-    def draw(self, round_index: int) -> Ints:
-        """Return the indices of a round's sample, in random order, shape (size,).
+    def draw(self, epoch_index: int) -> Ints:
+        """Return the indices of an epoch's sample, in random order, shape (size,).
 
         Args:
-            round_index: number of the round, from 0; with the seed it alone decides the draw.
+            epoch_index: number of the epoch, from 0; with the seed it alone decides the draw.
 
         Raises:
             ValueError: the number is below 0.
         """
-        if round_index < 0:
-            raise ValueError(f"round_index: expected 0 or more, got {round_index}")
-        generator = np.random.default_rng([self.settings.seed, round_index])
+        if epoch_index < 0:
+            raise ValueError(f"epoch_index: expected 0 or more, got {epoch_index}")
+        generator = np.random.default_rng([self.settings.seed, epoch_index])
         count = len(self.probabilities)
         if self.settings.replacement:
             drawn = generator.choice(count, size=self.size, p=self.probabilities)

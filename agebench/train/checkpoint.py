@@ -142,6 +142,9 @@ def _header(data: bytes, path: Path) -> dict[str, Any]:
     parts = ("settings", "state", "about")
     if not (isinstance(head, dict) and all(isinstance(head.get(key), dict) for key in parts)):
         raise WeightsError(f"{expected}: its header lacks a part")
+    started = head["about"].get("started_from")
+    if isinstance(started, dict) and "rounds" in started:  # as earlier versions called them
+        started["epochs"] = started.pop("rounds")
     about, history = head["about"], head["state"].get("history", [])
     tables = (about.get("dataset", {}), about.get("split", {}))
     if not (isinstance(history, list) and all(isinstance(table, dict) for table in tables)):

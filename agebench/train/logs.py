@@ -1,4 +1,4 @@
-"""What a run writes down as it goes: one CSV line per step and per round, and TensorBoard's."""
+"""What a run writes down as it goes: one CSV line per step and per epoch, and TensorBoard's."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ from agebench.errors import AgebenchError, MissingDependencyError
 from agebench.util.files import append_whole, csv_line, write_whole
 
 STEPS_FILE = "steps.csv"
-ROUNDS_FILE = "rounds.csv"
-STEP_COLUMNS = ("step", "round", "loss", "learning_rate")
-ROUND_COLUMNS = (
-    "round",
+EPOCHS_FILE = "epochs.csv"
+OLD_EPOCHS_FILE = "rounds.csv"
+"""What runs of earlier versions have in place of `EPOCHS_FILE`, with the column "round"."""
+
+STEP_COLUMNS = ("step", "epoch", "loss", "learning_rate")
+EPOCH_COLUMNS = (
+    "epoch",
     "step",
     "train_loss",
     "jump",
@@ -26,6 +29,9 @@ ROUND_COLUMNS = (
     "drawn",
 )
 
+OLD_COLUMNS = {"epoch": "round"}
+"""What columns were called in the logs of earlier versions."""
+
 
 class RunLog:
     """Appends to the CSV files of a folder, and to TensorBoard's where that is asked for.
@@ -33,7 +39,7 @@ class RunLog:
     Args:
         folder: of the run.
         first_step: lines of this step and later ones are dropped: they are trained again.
-        first_round: likewise.
+        first_epoch: likewise.  The logs of an earlier version are taken over.
         tensorboard: also write TensorBoard's event files.
 
     Raises:
@@ -41,19 +47,20 @@ class RunLog:
     """
 
     def __init__(
-        self, folder: Path, first_step: int, first_round: int, *, tensorboard: bool
+        self, folder: Path, first_step: int, first_epoch: int, *, tensorboard: bool
     ) -> None:
+        _take_over(folder)
         self._steps = _Table(folder / STEPS_FILE, STEP_COLUMNS, "step", first_step)
-        self._rounds = _Table(folder / ROUNDS_FILE, ROUND_COLUMNS, "round", first_round)
+        self._epochs = _Table(folder / EPOCHS_FILE, EPOCH_COLUMNS, "epoch", first_epoch)
         self._board = _board(folder, first_step) if tensorboard else None
 
     def step(self, values: Mapping[str, Any]) -> None:
         """Note a step; kept in memory until `flush`."""
         self._steps.add(values)
 
-    def round(self, values: Mapping[str, Any]) -> None:
-        """Note a round, and write everything out."""
-        self._rounds.add(values)
+    def epoch(self, values: Mapping[str, Any]) -> None:
+        """Note an epoch, and write everything out."""
+        self._epochs.add(values)
         if self._board is not None:
             for name in ("train_loss", "jump", "val_mae", "learning_rate"):
                 if isinstance(values[name], float):
@@ -67,7 +74,7 @@ class RunLog:
             AgebenchError: the disk is full or the folder is gone.
         """
         self._steps.flush()
-        self._rounds.flush()
+        self._epochs.flush()
         if self._board is not None:
             self._board.flush()
 
@@ -90,6 +97,16 @@ def tensorboard_writer() -> Any:
 
 def _board(folder: Path, first_step: int) -> Any:
     return tensorboard_writer()(str(folder / "tensorboard"), purge_step=first_step)
+
+
+def _take_over(folder: Path) -> None:
+    """Give the log of epochs that an earlier version wrote its present name."""
+    old, new = folder / OLD_EPOCHS_FILE, folder / EPOCHS_FILE
+    try:
+        if old.is_file() and not new.exists():
+            old.rename(new)
+    except OSError as error:
+        raise AgebenchError(f"{old} can't be renamed to {new.name}: {error.strerror}") from error
 
 
 class _Table:
@@ -119,7 +136,10 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         return []
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [{name: row.get(name) for name in columns} for row in csv.DictReader(file)]
+            rows = [
+                {name: row.get(name, row.get(OLD_COLUMNS.get(name, name))) for name in columns}
+                for row in csv.DictReader(file)
+            ]
     except (OSError, ValueError, csv.Error) as error:
         raise AgebenchError(f"{path} is not a log of a run ({error}): move it away") from error
     whole = [

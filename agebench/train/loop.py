@@ -1,4 +1,4 @@
-"""The training loop: rounds of bootstrap samples until the loss no longer notices a new one."""
+"""The training loop: epochs of bootstrap samples until the loss no longer notices a new one."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from agebench.train.optimiser import (
 from agebench.train.progress import Silent, StepReport, Watcher
 from agebench.train.run_state import RunState
 from agebench.train.settings import TrainSettings
-from agebench.train.stability import Decision, DivergedError, RoundRecord, extended
+from agebench.train.stability import Decision, DivergedError, EpochRecord, extended
 
 LAST_FILE = "last.safetensors"
 BEST_FILE = "best.safetensors"
@@ -83,8 +83,8 @@ class Trainer:
             np.stack([train.lows, train.highs], axis=1), settings.bootstrap
         )
         self.steps_per_pass = max(1, self._bootstrap.size // settings.batch)
-        per_round = self.steps_per_pass * settings.passes
-        self.total = per_round * settings.rounds
+        per_epoch = self.steps_per_pass * settings.passes
+        self.total = per_epoch * settings.epochs
         self.state = RunState(plan=self.total)
         torch.manual_seed(settings.seed)
         model = build_network(settings.model, self._spec.head)
@@ -119,24 +119,24 @@ class Trainer:
         return self._ema.state
 
     def run(self) -> RunState:
-        """Train until the stability rule or the planned rounds end it.
+        """Train until the stability rule or the planned epochs end it.
 
         Raises:
             DivergedError: the loss is no longer a number; the last checkpoint is intact.
             AgebenchError: a checkpoint can't be written.
         """
-        while not self.state.ended and len(self.state.history) < self.settings.rounds:
-            self._round(len(self.state.history))
+        while not self.state.ended and len(self.state.history) < self.settings.epochs:
+            self._epoch(len(self.state.history))
         if not self.state.ended:
-            rounds = self.settings.rounds
+            epochs = self.settings.epochs
             self.state.reason = (
-                "the one planned round is done"
-                if rounds == 1
-                else f"the {rounds} planned rounds are done"
+                "the one planned epoch is done"
+                if epochs == 1
+                else f"the {epochs} planned epochs are done"
             )
         return self.state
 
-    def _round(self, number: int) -> None:
+    def _epoch(self, number: int) -> None:
         started, state = time.monotonic(), self.state
         first = number * self.steps_per_pass * self.settings.passes
         drawn = self._bootstrap.draw(number)
@@ -144,7 +144,7 @@ class Trainer:
             loss = self._step(batch, number)
             state.losses.append(loss)
             self._maybe_save()
-        self._end_round(number, first, drawn, time.monotonic() - started)
+        self._end_epoch(number, first, drawn, time.monotonic() - started)
 
     def _steps_left(self, first: int) -> range:
         last = first + self.steps_per_pass * self.settings.passes
@@ -155,7 +155,7 @@ class Trainer:
 
         def gather(step: int) -> HostBatch:
             at = ((step - first) % self.steps_per_pass) * batch
-            # A training set smaller than a batch goes round.
+            # A training set smaller than a batch wraps around.
             rows = np.take(drawn, np.arange(at, at + batch), mode="wrap")
             return self._batches.gather(step, rows, shard)
 
@@ -257,11 +257,11 @@ class Trainer:
             return
         left = (self.total - step - 1) * self.state.seconds / max(1, step + 1)
         if self._log is not None:
-            values = {"step": step, "round": number, "loss": loss, "learning_rate": rate}
+            values = {"step": step, "epoch": number, "loss": loss, "learning_rate": rate}
             self._log.step(values)
         self._watcher.step(StepReport(step, self.total, number, loss, rate, left))
 
-    def _end_round(
+    def _end_epoch(
         self, number: int, first: int, drawn: npt.NDArray[np.intp], seconds: float
     ) -> None:
         state, settings = self.state, self.settings
@@ -271,7 +271,7 @@ class Trainer:
         val = self._context.mean(
             torch.tensor(val, dtype=torch.float64, device=self._context.device)
         )
-        record = RoundRecord.measured(
+        record = EpochRecord.measured(
             number, (first, state.step), state.before, state.losses, val, settings.stability
         )
         state.history, decision = extended(state.history, record, settings.stability)
@@ -287,15 +287,15 @@ class Trainer:
         if val < state.best_mae:
             state.best_mae = val
             self._save(BEST_FILE)
-        # Noted before the run is where it goes on after this round: a note of a round that has to
+        # Noted before the run is where it goes on after this epoch: a note of an epoch that has to
         # be trained again is dropped, one that could not be written would be missing for ever.
         self._note(record, decision, train_loss, drawn, seconds)
         self._save(LAST_FILE)
-        self._watcher.round(record, decision, seconds)
+        self._watcher.epoch(record, decision, seconds)
 
     def _note(
         self,
-        record: RoundRecord,
+        record: EpochRecord,
         decision: Decision,
         train_loss: float,
         drawn: npt.NDArray[np.intp],
@@ -304,9 +304,9 @@ class Trainer:
         if self._log is None:
             return
         counts = self._bootstrap.summary(drawn).counts
-        self._log.round(
+        self._log.epoch(
             {
-                "round": record.round,
+                "epoch": record.epoch,
                 "step": record.step_end,
                 "train_loss": train_loss,
                 "jump": record.jump,
@@ -348,15 +348,15 @@ class Trainer:
         self.model.load_state_dict(dict(saved.model))
         OptimiserState(saved.optimiser).restore(self.model, self._optimiser)
         self.state = state = RunState.from_json(saved.state)
-        per_round = self.steps_per_pass * self.settings.passes
-        state.plan = state.plan or per_round * saved.settings.rounds
-        first = len(state.history) * per_round
+        per_epoch = self.steps_per_pass * self.settings.passes
+        state.plan = state.plan or per_epoch * saved.settings.epochs
+        first = len(state.history) * per_epoch
         if not (
-            first <= state.step <= first + per_round and len(state.losses) == state.step - first
+            first <= state.step <= first + per_epoch and len(state.losses) == state.step - first
         ):
             raise WeightsError(
                 f"the checkpoint can't be gone on from: it is at step {state.step}, after "
-                f"{len(state.history)} rounds of {per_round} steps and {len(state.losses)} more"
+                f"{len(state.history)} epochs of {per_epoch} steps and {len(state.losses)} more"
             )
 
     def _shared(self) -> nn.Module:
@@ -378,7 +378,7 @@ class Trainer:
 
 def _diverged(what: str, value: float, state: RunState) -> DivergedError:
     return DivergedError(
-        f"the {what} is {value} at step {state.step} of round {len(state.history)}: training has "
+        f"the {what} is {value} at step {state.step} of epoch {len(state.history)}: training has "
         "diverged; lower optim.learning_rate or clip harder (optim.clip_norm); what was "
         "saved before is intact"
     )

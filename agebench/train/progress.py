@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from agebench.train.stability import Decision, RoundRecord
+from agebench.train.stability import Decision, EpochRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,7 +15,7 @@ class StepReport:
     Attributes:
         step: its number, from 0.
         total: steps planned.
-        round: its bootstrap round, from 0.
+        epoch: its epoch, from 0.
         loss: of the step.
         learning_rate: of the step.
         seconds_left: until the last planned step at the present speed.
@@ -23,7 +23,7 @@ class StepReport:
 
     step: int
     total: int
-    round: int
+    epoch: int
     loss: float
     learning_rate: float
     seconds_left: float
@@ -35,8 +35,8 @@ class Watcher(Protocol):
     def step(self, report: StepReport) -> None:
         """A step was made."""
 
-    def round(self, record: RoundRecord, decision: Decision, seconds: float) -> None:
-        """A round ended."""
+    def epoch(self, record: EpochRecord, decision: Decision, seconds: float) -> None:
+        """An epoch ended."""
 
 
 class Silent:
@@ -45,5 +45,5 @@ class Silent:
     def step(self, report: StepReport) -> None:
         """See `Watcher.step`."""
 
-    def round(self, record: RoundRecord, decision: Decision, seconds: float) -> None:
-        """See `Watcher.round`."""
+    def epoch(self, record: EpochRecord, decision: Decision, seconds: float) -> None:
+        """See `Watcher.epoch`."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from agebench.errors import WeightsError
-from agebench.train.stability import RoundRecord, history_from_json, history_to_json
+from agebench.train.stability import EpochRecord, history_from_json, history_to_json
 
 
 @dataclass(slots=True)
@@ -20,19 +20,19 @@ class RunState:
         plan: steps that the run was planned for when it began: the warm-up and the stages are
             shares of these, also where it goes on for longer.
         step: steps made so far.
-        history: rounds ended so far.
+        history: epochs ended so far.
         rate: product of the stability rule's cuts.
-        before: losses of the last steps of the round before, for the jump.
-        losses: losses of this round so far.
+        before: losses of the last steps of the epoch before, for the jump.
+        losses: losses of this epoch so far.
         best_mae: lowest validation MAE so far, years.
-        decision: how the last round was decided.
+        decision: how the last epoch was decided.
         reason: why.
         seconds: spent in training so far.
     """
 
     plan: int = 0
     step: int = 0
-    history: tuple[RoundRecord, ...] = ()
+    history: tuple[EpochRecord, ...] = ()
     rate: float = 1.0
     before: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -62,7 +62,7 @@ class RunState:
 
         Raises:
             WeightsError: it did not.
-            AgebenchError: the history of rounds is damaged.
+            AgebenchError: the history of epochs is damaged.
         """
         try:
             best = values["best_mae"]

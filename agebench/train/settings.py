@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -15,6 +15,7 @@ from agebench.train.augment_settings import AugmentSettings
 from agebench.train.bootstrap import BootstrapSettings
 from agebench.train.loss_settings import LossSettings
 from agebench.train.model_settings import ModelSettings
+from agebench.train.old_keys import renamed_path, renamed_values
 from agebench.train.stability import StabilitySettings
 from agebench.types import frozen_mapping
 from agebench.util.regular_files import read_regular
@@ -144,14 +145,14 @@ class OptimSettings:
         optimiser: "adamw" (Loshchilov & Hutter 2017) or "sgd" with Nesterov momentum 0.9.
         learning_rate: at its highest.
         weight_decay: on weights of convolutions and dense layers, not on norms and biases.
-        schedule: after the warm-up, "cosine" falls to nearly 0 at the last planned round,
+        schedule: after the warm-up, "cosine" falls to nearly 0 at the last planned epoch,
             "constant" stays and is lowered by the stability rule alone.
         warmup: share of the planned steps in which the rate rises.
         clip_norm: longest gradient; 0 for no limit.
         ema: decay of the averaged weights per step; 0 for none.
         auxiliary_weight: weight of the mean of the trunks' own losses.
         mixup: alpha of mixup's beta distribution (Zhang et al. 2017); 0 for none.
-        staged: instead of training all jointly, the trunks alone for this share of the rounds,
+        staged: instead of training all jointly, the trunks alone for this share of the epochs,
             then the dense layer for half of what is left, then all; 0 for joint.
         small_share: share of the steps, from the first, in which crops are smaller.
         small_scale: by how much.
@@ -190,15 +191,16 @@ class TrainSettings:
     """A whole training run; every part is a table of the TOML file.
 
     Attributes:
-        rounds: bootstrap samples planned; the stability rule may end before.
-        passes: times that each sample is gone through.
+        epochs: how many are planned; the stability rule may end training before.  An epoch trains
+            on one bootstrap sample.
+        passes: times that an epoch goes through its sample.
         batch: pictures per step, over all processes.
         seed: of everything that is drawn.
         device: "cpu" or "cuda".
         precision: "float32", or "bf16" for mixed precision.
         flip_average: validation averages each picture and its mirror image.
         decode: from the distribution to years.
-        checkpoint_minutes: at most so long between checkpoints within a round.
+        checkpoint_minutes: at most so long between checkpoints within an epoch.
         start: a checkpoint of the same network, whose averaged weights are begun with; "" draws
             them by the seed.
     """
@@ -211,7 +213,7 @@ class TrainSettings:
     bootstrap: BootstrapSettings = field(default_factory=BootstrapSettings)
     stability: StabilitySettings = field(default_factory=StabilitySettings)
     optim: OptimSettings = field(default_factory=OptimSettings)
-    rounds: int = 40
+    epochs: int = 40
     passes: int = 1
     batch: int = 128
     seed: int = 0
@@ -223,7 +225,7 @@ class TrainSettings:
     start: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("rounds", "passes"):
+        for name in ("epochs", "passes"):
             if not 1 <= getattr(self, name) <= 100_000:
                 raise ValueError(f"{name} is from 1 to 100,000, got {getattr(self, name)}")
         if not 2 <= self.batch <= 65_536:
@@ -245,6 +247,7 @@ def read_settings(
     path: Path | None,
     overrides: Sequence[str] = (),
     texts: Mapping[str, str] = MappingProxyType({}),
+    say: Callable[[str], None] = lambda _line: None,
 ) -> TrainSettings:
     """Read a settings file and apply overrides such as ``"optim.learning_rate=1e-3"``.
 
@@ -253,17 +256,29 @@ def read_settings(
         overrides: applied in order; the last word on a key.
         texts: values by key that are texts as they are, such as a folder named 2024; before
             the overrides.
+        say: is told in a line of every key that is given by its old name.
 
     Raises:
         UsageError: the file can't be read or is not valid TOML, or a key or value is not known.
     """
     values = {} if path is None else _read_toml(path)
     where = "the settings" if path is None else str(path)
+    values = _renamed(values, where, say)
     for key, text in texts.items():
         _put(values, key.split("."), text, f"{key}={text}")
     for override in overrides:
-        _override(values, override)
-    return settings_from(values, where)
+        _override(values, override, say)
+    return settings_from(_renamed(values, where, say), where)
+
+
+def _renamed(values: Mapping[str, Any], where: str, say: Callable[[str], None]) -> dict[str, Any]:
+    try:
+        renamed, notes = renamed_values(values)
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
+    for note in notes:
+        say(f"{where}: {note}")
+    return renamed
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
@@ -280,7 +295,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not a valid TOML file: {error}") from error
 
 
-def _override(values: dict[str, Any], text: str) -> None:
+def _override(values: dict[str, Any], text: str, say: Callable[[str], None]) -> None:
     key, equals, value = text.partition("=")
     names = key.strip().split(".")
     if not equals or not all(names):
@@ -289,8 +304,11 @@ def _override(values: dict[str, Any], text: str) -> None:
         line = tomllib.loads(f"value = {value}")
     except (ValueError, RecursionError):
         line = {}
+    new_names = renamed_path(names)
+    if new_names != names:
+        say(f"--set {'.'.join(names)} is now called {'.'.join(new_names)}")
     # What is not valid TOML is a text without quotes, as one types it.
-    _put(values, names, line["value"] if list(line) == ["value"] else value, text)
+    _put(values, new_names, line["value"] if list(line) == ["value"] else value, text)
 
 
 def _put(values: dict[str, Any], names: Sequence[str], value: object, text: str) -> None:
@@ -306,10 +324,12 @@ def _put(values: dict[str, Any], names: Sequence[str], value: object, text: str)
 def settings_from(values: Mapping[str, Any], where: str) -> TrainSettings:
     """Check a nest of settings, as TOML or JSON gives it, and fill in the rest.
 
+    Keys may have the names of earlier versions (`agebench.train.old_keys`).
+
     Raises:
         UsageError: a key or value is not known; names it.
     """
     try:
-        return read_table(values, TrainSettings)
+        return read_table(renamed_values(values)[0], TrainSettings)
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error

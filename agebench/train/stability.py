@@ -1,6 +1,6 @@
 """When training is done: the loss at each change of sample, and whether validation still gains.
 
-Every round of training draws a new bootstrap sample (`agebench.train.bootstrap`).  A network that
+Every epoch of training draws a new bootstrap sample (`agebench.train.bootstrap`).  A network that
 has learned what holds for faces in general hardly notices; one that has learned the sample by
 heart, or that swings because of a high learning rate, shows a jump of the loss.  The jump is the
 relative rise of the robustly averaged loss just after the new sample over just before.  From the
@@ -11,7 +11,7 @@ jumps and the error on the validation part `decide` says what to do:
 - it does not, and they did not: "cut" the learning rate and look again;
 - the cuts are used up: "change structure", training ends, and more of the same will not help.
 
-Nothing here knows of a network: a history of `RoundRecord` goes in, a `Decision` comes out.
+Nothing here knows of a network: a history of `EpochRecord` goes in, a `Decision` comes out.
 """
 
 from __future__ import annotations
@@ -59,29 +59,29 @@ class StabilitySettings:
 
     Attributes:
         threshold: a jump under this share (0.05: 5 %) is a calm one; above 0.
-        rounds: so many rounds in a row, the last ones, must be calm for "stable"; from 1.
-        patience: so many rounds in a row without a better validation are a plateau; from 1.
+        epochs: so many epochs in a row, the last ones, must be calm for "stable"; from 1.
+        patience: so many epochs in a row without a better validation are a plateau; from 1.
         min_delta_years: validation is better when it is lower than the best by more than this.
         cut_factor: what the learning rate is multiplied by at a cut; above 0, below 1.
         max_cuts: cuts before the structure is said to be at fault; from 0.
         window: training steps averaged before and after a change of sample; from 1.
         average: how they are averaged: "median" or "trimmed-mean" (without the highest and the
             lowest 20 %).
-        min_rounds: rounds before which nothing but "go on" is said, such as those of the warm-up.
+        min_epochs: epochs before which nothing but "go on" is said, such as those of the warm-up.
 
     Raises:
         UsageError: a value other than the above.
     """
 
     threshold: float = 0.05
-    rounds: int = 3
+    epochs: int = 3
     patience: int = 3
     min_delta_years: float = 0.01
     cut_factor: float = 0.3
     max_cuts: int = 2
     window: int = 20
     average: Average = "median"
-    min_rounds: int = 0
+    min_epochs: int = 0
 
     def __post_init__(self) -> None:
         checks = (
@@ -96,21 +96,21 @@ class StabilitySettings:
             require(right, "stability", f"{name} is {wanted}, got {getattr(self, name)!r}")
 
 
-_FROM_ONE = ("rounds", "patience", "window")
-_FROM_ZERO = ("max_cuts", "min_rounds")
+_FROM_ONE = ("epochs", "patience", "window")
+_FROM_ZERO = ("max_cuts", "min_epochs")
 
 
 @dataclass(frozen=True, slots=True)
-class RoundRecord:
-    """What is known after a round, that is after training on one bootstrap sample.
+class EpochRecord:
+    """What is known after an epoch, that is after training on one bootstrap sample.
 
     Attributes:
-        round: its number, from 0.
+        epoch: its number, from 0.
         step_start: number of its first training step, from 0.
         step_end: number of the step after its last one.
-        loss_before: averaged loss of the last steps before it; None in the first round.
+        loss_before: averaged loss of the last steps before it; None in the first epoch.
         loss_after: averaged loss of its own first steps.
-        jump: relative rise from the one to the other (see `jump`); None in the first round.
+        jump: relative rise from the one to the other (see `jump`); None in the first epoch.
         val_mae: mean absolute error on the validation part after it, years.
         decision: what was decided after it; of the last record of a history `decide` ignores it.
 
@@ -120,7 +120,7 @@ class RoundRecord:
             without the other.
     """
 
-    round: int
+    epoch: int
     step_start: int
     step_end: int
     loss_before: float | None
@@ -133,9 +133,9 @@ class RoundRecord:
         for name in ("loss_before", "loss_after", "jump", "val_mae"):
             value = getattr(self, name)
             if value is not None:
-                _finite(name, value, f"in round {self.round}")
-        if self.round < 0 or not 0 <= self.step_start <= self.step_end or self.val_mae < 0:
-            raise ValueError(f"expected a round and steps from 0 that go upwards, got {self}")
+                _finite(name, value, f"in epoch {self.epoch}")
+        if self.epoch < 0 or not 0 <= self.step_start <= self.step_end or self.val_mae < 0:
+            raise ValueError(f"expected an epoch and steps from 0 that go upwards, got {self}")
         if (self.loss_before is None) != (self.jump is None):
             raise ValueError(f"expected loss_before and jump both or neither, got {self}")
         if self.decision not in KINDS:
@@ -150,15 +150,15 @@ class RoundRecord:
         after: Sequence[float],
         val_mae: float,
         settings: StabilitySettings,
-    ) -> RoundRecord:
-        """Return the record of a round from the losses of its steps.
+    ) -> EpochRecord:
+        """Return the record of an epoch from the losses of its steps.
 
         Args:
-            number: of the round, from 0.
+            number: of the epoch, from 0.
             steps: its first step, and the step after its last.
-            before: losses of the round before in the order of steps, of which the last
-                `settings.window` count; empty in the first round.
-            after: losses of this round, of which the first `settings.window` count; not empty.
+            before: losses of the epoch before in the order of steps, of which the last
+                `settings.window` count; empty in the first epoch.
+            after: losses of this epoch, of which the first `settings.window` count; not empty.
             val_mae: years.
             settings: the window and how to average.
 
@@ -169,7 +169,7 @@ class RoundRecord:
         last, first = before[-settings.window :], after[: settings.window]
         known = len(last) > 0
         return cls(
-            round=number,
+            epoch=number,
             step_start=steps[0],
             step_end=steps[1],
             loss_before=robust_average(last, settings.average) if known else None,
@@ -239,16 +239,16 @@ def jump(before: Sequence[float], after: Sequence[float], average: Average = "me
     return (new - old) / max(abs(old), _SMALLEST)
 
 
-def decide(history: Sequence[RoundRecord], settings: StabilitySettings) -> Decision:
-    """Return what to do after the last round of a history.
+def decide(history: Sequence[EpochRecord], settings: StabilitySettings) -> Decision:
+    """Return what to do after the last epoch of a history.
 
-    Both counts, of calm rounds and of rounds without a better validation, start anew after a cut:
+    Both counts, of calm epochs and of epochs without a better validation, start anew after a cut:
     what happened at a higher rate says nothing about this one.  The best validation is kept over
-    cuts.  Where fewer than `settings.rounds` jumps are known at this rate it can't be told yet
+    cuts.  Where fewer than `settings.epochs` jumps are known at this rate it can't be told yet
     whether it is stable, and the answer is "go on".
 
     Args:
-        history: one record per round, in order, with what was decided after each (`extended` adds
+        history: one record per epoch, in order, with what was decided after each (`extended` adds
             a record with its decision).
         settings: the rule's numbers.
 
@@ -258,15 +258,15 @@ def decide(history: Sequence[RoundRecord], settings: StabilitySettings) -> Decis
     _check_history(history)
     jumps = _jumps_at_this_rate(history)
     best, waited = _plateau(history, settings.min_delta_years)
-    so_far = f"best validation MAE {best:.2f} years, {_rounds(waited)} without a better one"
+    so_far = f"best validation MAE {best:.2f} years, {_epochs(waited)} without a better one"
     if waited < settings.patience:
         return Decision("go on", f"validation may still improve: {so_far}")
-    if len(history) < settings.min_rounds:
-        return Decision("go on", f"before round {settings.min_rounds} nothing is decided: {so_far}")
-    if len(jumps) < settings.rounds:
+    if len(history) < settings.min_epochs:
+        return Decision("go on", f"before epoch {settings.min_epochs} nothing is decided: {so_far}")
+    if len(jumps) < settings.epochs:
         return Decision("go on", f"only {len(jumps)} jumps known at this learning rate: {so_far}")
-    largest = max(jumps[-settings.rounds :])
-    facts = f"largest jump {largest:+.1%} in {_rounds(settings.rounds)}; {so_far}"
+    largest = max(jumps[-settings.epochs :])
+    facts = f"largest jump {largest:+.1%} in {_epochs(settings.epochs)}; {so_far}"
     if largest < settings.threshold:
         return Decision("stable", f"the loss no longer notices a new sample: {facts}")
     cuts = sum(record.decision == "cut" for record in history[:-1])
@@ -279,21 +279,21 @@ def decide(history: Sequence[RoundRecord], settings: StabilitySettings) -> Decis
     )
 
 
-def _rounds(count: int) -> str:
-    return f"{count} round" if count == 1 else f"{count} rounds"
+def _epochs(count: int) -> str:
+    return f"{count} epoch" if count == 1 else f"{count} epochs"
 
 
-def _check_history(history: Sequence[RoundRecord]) -> None:
+def _check_history(history: Sequence[EpochRecord]) -> None:
     if not history:
-        raise ValueError("history: expected at least one round, got none")
-    numbers = [record.round for record in history]
+        raise ValueError("history: expected at least one epoch, got none")
+    numbers = [record.epoch for record in history]
     if any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
-        raise ValueError(f"history: expected rounds upwards, got {numbers}")
+        raise ValueError(f"history: expected epochs upwards, got {numbers}")
     if any(Decision(record.decision, "").ends for record in history[:-1]):
-        raise ValueError("history: expected none to have ended before its last round")
+        raise ValueError("history: expected none to have ended before its last epoch")
 
 
-def _jumps_at_this_rate(history: Sequence[RoundRecord]) -> list[float]:
+def _jumps_at_this_rate(history: Sequence[EpochRecord]) -> list[float]:
     jumps: list[float] = []
     for index, record in enumerate(history):
         if index and history[index - 1].decision == "cut":
@@ -303,8 +303,8 @@ def _jumps_at_this_rate(history: Sequence[RoundRecord]) -> list[float]:
     return jumps
 
 
-def _plateau(history: Sequence[RoundRecord], min_delta_years: float) -> tuple[float, int]:
-    """Best validation, and rounds since it was bettered or the learning rate was cut."""
+def _plateau(history: Sequence[EpochRecord], min_delta_years: float) -> tuple[float, int]:
+    """Best validation, and epochs since it was bettered or the learning rate was cut."""
     best, waited = math.inf, 0
     for index, record in enumerate(history):
         if index and history[index - 1].decision == "cut":
@@ -316,9 +316,9 @@ def _plateau(history: Sequence[RoundRecord], min_delta_years: float) -> tuple[fl
 
 
 def extended(
-    history: Sequence[RoundRecord], record: RoundRecord, settings: StabilitySettings
-) -> tuple[tuple[RoundRecord, ...], Decision]:
-    """Return the history with one more round and its decision in it, and that decision.
+    history: Sequence[EpochRecord], record: EpochRecord, settings: StabilitySettings
+) -> tuple[tuple[EpochRecord, ...], Decision]:
+    """Return the history with one more epoch and its decision in it, and that decision.
 
     Raises:
         ValueError: as `decide`.
@@ -328,13 +328,15 @@ def extended(
     return (*history, decided), decision
 
 
-def history_to_json(history: Sequence[RoundRecord]) -> str:
+def history_to_json(history: Sequence[EpochRecord]) -> str:
     """Return a history as JSON, to be kept in a checkpoint."""
     return json.dumps([dataclasses.asdict(record) for record in history], allow_nan=False)
 
 
-def history_from_json(text: str) -> tuple[RoundRecord, ...]:
+def history_from_json(text: str) -> tuple[EpochRecord, ...]:
     """Return the history that `history_to_json` wrote, number for number.
+
+    In checkpoints of earlier versions a record's "epoch" is its "round".
 
     Raises:
         AgebenchError: it is not JSON of that form; which record is wrong is named.
@@ -342,18 +344,20 @@ def history_from_json(text: str) -> tuple[RoundRecord, ...]:
     try:
         records: Any = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise AgebenchError(f"the history of rounds is not JSON: {error}") from error
+        raise AgebenchError(f"the history of epochs is not JSON: {error}") from error
     if not isinstance(records, list):
-        raise AgebenchError("the history of rounds: expected a list of records")
+        raise AgebenchError("the history of epochs: expected a list of records")
     return tuple(_record(index, record) for index, record in enumerate(records))
 
 
-def _record(index: int, values: object) -> RoundRecord:
-    where = f"the history of rounds, record {index}"
-    fields = {field.name for field in dataclasses.fields(RoundRecord)}
+def _record(index: int, values: object) -> EpochRecord:
+    where = f"the history of epochs, record {index}"
+    fields = {field.name for field in dataclasses.fields(EpochRecord)}
+    if isinstance(values, dict) and "round" in values and "epoch" not in values:
+        values = {"epoch" if name == "round" else name: value for name, value in values.items()}
     if not isinstance(values, dict) or set(values) != fields:
         raise AgebenchError(f"{where}: expected the keys {', '.join(sorted(fields))}")
-    whole = all(is_whole(values[name], 0) for name in ("round", "step_start", "step_end"))
+    whole = all(is_whole(values[name], 0) for name in ("epoch", "step_start", "step_end"))
     optional = {"loss_before", "jump"}
     numbers = all(
         (values[name] is None and name in optional)
@@ -363,6 +367,6 @@ def _record(index: int, values: object) -> RoundRecord:
     if not (whole and numbers and values["decision"] in KINDS):
         raise AgebenchError(f"{where}: expected numbers and a known decision, got {values}")
     try:
-        return RoundRecord(**values)
+        return EpochRecord(**values)
     except (ValueError, OverflowError) as error:
         raise AgebenchError(f"{where}: {error}") from error

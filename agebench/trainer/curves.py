@@ -2,11 +2,13 @@
 
 Two CSV files with a heading line, in any order of columns, more columns allowed:
 
-- the log of steps (`STEP_COLUMNS`): ``step`` (from 0), ``round``, ``loss`` (averaged over the
+- the log of steps (`STEP_COLUMNS`): ``step`` (from 0), ``epoch``, ``loss`` (averaged over the
   batch), ``learning_rate``;
-- the log of rounds (`ROUND_COLUMNS`): ``round``, ``step`` (the step after the round's last one, at
-  which validation ran), ``jump`` (empty in the first round), ``val_mae`` (years), ``decision``
+- the log of epochs (`EPOCH_COLUMNS`): ``epoch``, ``step`` (the step after the epoch's last one, at
+  which validation ran), ``jump`` (empty in the first epoch), ``val_mae`` (years), ``decision``
   (see `agebench.train.stability`), and where there is one a second error, ``val_mae_ema``.
+
+In the logs of earlier versions ``epoch`` is called ``round``.
 
 A run that was broken off and resumed may have written steps twice: the later line counts.  A last
 line without its end was cut off by the break, and is left out.
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STEP_COLUMNS = ("step", "round", "loss", "learning_rate")
-ROUND_COLUMNS = ("round", "step", "jump", "val_mae", "decision")
+STEP_COLUMNS = ("step", "epoch", "loss", "learning_rate")
+EPOCH_COLUMNS = ("epoch", "step", "jump", "val_mae", "decision")
+_NEW_COLUMNS = {"round": "epoch"}
 SUFFIXES = (".png", ".svg")
 
 _BLUE, _ORANGE, _RED, _GREEN, _GREY = "#1f5fa8", "#d9700e", "#b3241c", "#1d7a3a", "#8a8a8a"
@@ -50,11 +53,11 @@ class Curves:
         steps: numbers of the steps, upwards, shape (steps,).
         losses: of each step.
         rates: learning rate of each step.
-        ends: step after each round's last one, upwards, shape (rounds,).
-        jumps: of each round, as a share.
-        maes: validation error after each round, years.
+        ends: step after each epoch's last one, upwards, shape (epochs,).
+        jumps: of each epoch, as a share.
+        maes: validation error after each epoch, years.
         maes_ema: the same of the averaged weights.
-        decisions: what was decided after each round.
+        decisions: what was decided after each epoch.
     """
 
     steps: Floats
@@ -67,7 +70,7 @@ class Curves:
     decisions: tuple[str, ...]
 
 
-def read_curves(steps_csv: Path, rounds_csv: Path) -> Curves:
+def read_curves(steps_csv: Path, epochs_csv: Path) -> Curves:
     """Read the two logs of a run.
 
     Raises:
@@ -76,18 +79,18 @@ def read_curves(steps_csv: Path, rounds_csv: Path) -> Curves:
             as that.
     """
     by_step = _rows(steps_csv, STEP_COLUMNS, "step")
-    by_round = _rows(rounds_csv, ROUND_COLUMNS, "round")
+    by_epoch = _rows(epochs_csv, EPOCH_COLUMNS, "epoch")
     if not by_step:
         raise AgebenchError(f"{steps_csv} holds no steps yet: train first")
     return Curves(
         steps=_numbers(steps_csv, by_step, "step"),
         losses=_numbers(steps_csv, by_step, "loss"),
         rates=_numbers(steps_csv, by_step, "learning_rate"),
-        ends=_numbers(rounds_csv, by_round, "step"),
-        jumps=_numbers(rounds_csv, by_round, "jump"),
-        maes=_numbers(rounds_csv, by_round, "val_mae"),
-        maes_ema=_numbers(rounds_csv, by_round, "val_mae_ema"),
-        decisions=_decisions(rounds_csv, by_round),
+        ends=_numbers(epochs_csv, by_epoch, "step"),
+        jumps=_numbers(epochs_csv, by_epoch, "jump"),
+        maes=_numbers(epochs_csv, by_epoch, "val_mae"),
+        maes_ema=_numbers(epochs_csv, by_epoch, "val_mae_ema"),
+        decisions=_decisions(epochs_csv, by_epoch),
     )
 
 
@@ -107,7 +110,7 @@ def _rows(path: Path, columns: Sequence[str], key: str) -> list[_Row]:
     reader = csv.reader(io.StringIO(whole, newline=""))
     rows: dict[float, _Row] = {}
     try:
-        headings = next(reader, [])
+        headings = [_NEW_COLUMNS.get(name, name) for name in next(reader, [])]
         if missing := [name for name in columns if name not in headings]:
             raise AgebenchError(f"the log {path} has no column {', '.join(missing)}")
         for cells in reader:
@@ -167,15 +170,15 @@ def running_median(values: Floats, width: int) -> Floats:
 
 
 def draw_curves(
-    steps_csv: Path, rounds_csv: Path, target: Path, *, threshold: float | None = None
+    steps_csv: Path, epochs_csv: Path, target: Path, *, threshold: float | None = None
 ) -> None:
     """Draw a run's curves into a PNG or SVG file, which appears whole or not at all.
 
     Args:
         steps_csv: the log of steps.
-        rounds_csv: the log of rounds.
+        epochs_csv: the log of epochs.
         target: ends in ``.png`` or ``.svg``; replaced if it is there.
-        threshold: the jump from which a round is not calm, drawn as a line; None leaves it out.
+        threshold: the jump from which an epoch is not calm, drawn as a line; None leaves it out.
 
     Raises:
         UsageError: another ending.
@@ -185,7 +188,7 @@ def draw_curves(
     if target.suffix.lower() not in SUFFIXES:
         raise UsageError(f"curves are drawn as {' or '.join(SUFFIXES)}, got {target.name!r}")
     check_target(target)
-    curves = read_curves(steps_csv, rounds_csv)
+    curves = read_curves(steps_csv, epochs_csv)
     try:
         import matplotlib as mpl
         from matplotlib.figure import Figure
@@ -257,7 +260,7 @@ def _draw_losses(axes: Axes, curves: Curves) -> None:
 
 
 def _draw_jumps(axes: Axes, curves: Curves, threshold: float | None) -> None:
-    # A round's jump happened at its start: where the round before it ended.
+    # An epoch's jump happened at its start: where the epoch before it ended.
     starts = np.asarray([curves.steps[0], *curves.ends[:-1].tolist()])[: len(curves.ends)]
     limit = math.inf if threshold is None else threshold
     colours = [_RED if rise >= limit else _BLUE for rise in curves.jumps]

@@ -33,7 +33,7 @@ from agebench.train.checkpoint import (
 from agebench.train.distributed import DistributedContext, joined_processes
 from agebench.train.evaluate import predicted_years, weights_of
 from agebench.train.face_cache import TrainingFaces, gather_faces
-from agebench.train.logs import ROUNDS_FILE, STEPS_FILE, tensorboard_writer
+from agebench.train.logs import EPOCHS_FILE, STEPS_FILE, tensorboard_writer
 from agebench.train.loop import BEST_FILE, Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
@@ -85,7 +85,7 @@ def train(
     Args:
         settings: of the run.
         folder: for checkpoints, logs and the evaluation; made if need be.
-        watcher: is told of steps and rounds.
+        watcher: is told of steps and epochs.
         progress: is told how far the reading of pictures is.
         say: is told in a line what was left out, and where the run goes on.
         final_test: also evaluate on the test part; this is recorded, and stays so.
@@ -202,7 +202,7 @@ class _Run:
     def _draw_curves(self) -> None:
         """Draw the run's curves where matplotlib is installed; a run is complete without."""
         folder, threshold = self.folder, self.settings.stability.threshold
-        tables = (folder / STEPS_FILE, folder / ROUNDS_FILE)
+        tables = (folder / STEPS_FILE, folder / EPOCHS_FILE)
         try:
             draw_curves(*tables, folder / CURVES_FILE, threshold=threshold)
         except MissingDependencyError as error:
@@ -247,7 +247,7 @@ class _Run:
         if left_out:
             self.say(left_out)
         if state.step:
-            self.say(f"going on from step {state.step}, after {len(state.history)} rounds")
+            self.say(f"going on from step {state.step}, after {len(state.history)} epochs")
         steps = trainer.total - state.step
         told = duration(trainer.settings, rows.stop - rows.start, steps, self.context.device)
         if told:

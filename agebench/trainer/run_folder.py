@@ -15,7 +15,13 @@ from agebench.errors import AgebenchError, UsageError, WeightsError
 from agebench.modelfiles.weights import sha256_of
 from agebench.references import user_path
 from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoint
-from agebench.train.logs import ROUND_COLUMNS, ROUNDS_FILE, STEP_COLUMNS, STEPS_FILE
+from agebench.train.logs import (
+    EPOCH_COLUMNS,
+    EPOCHS_FILE,
+    OLD_EPOCHS_FILE,
+    STEP_COLUMNS,
+    STEPS_FILE,
+)
 from agebench.train.loop import BEST_FILE, LAST_FILE
 from agebench.train.settings import TrainSettings
 from agebench.types import Problem
@@ -28,7 +34,7 @@ LEFT_OUT_FILE = "left-out.csv"
 
 FREE_SETTINGS = frozenset(
     {
-        *("device", "checkpoint_minutes", "rounds", "data.workers"),
+        *("device", "checkpoint_minutes", "epochs", "data.workers"),
         # Is read once, at the first step, and may be left out then; another one is refused apart.
         "start",
         # Where the pictures lie; that they are the same ones is checked by names and contents.
@@ -74,7 +80,7 @@ def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | 
     except WeightsError as error:
         raise WeightsError(
             f"{error}; the run can't go on from it: copy {BEST_FILE} over it to go on from the "
-            "best round, or remove it to start anew"
+            "best epoch, or remove it to start anew"
         ) from error
     _check_settings(settings, saved.settings)
     _check_start(settings.start, saved)
@@ -98,7 +104,8 @@ def require_free(folder: Path, *roots: str) -> None:
         refuse_nested(folder, user_path(root))
     if any((folder / name).exists() for name in (LAST_FILE, BEST_FILE, RUN_HASHES)):
         return  # one that was begun here, or whose last checkpoint was removed to start anew
-    for name in (STEPS_FILE, ROUNDS_FILE, EVALUATION_FILE, CURVES_FILE, LEFT_OUT_FILE):
+    logs = (STEPS_FILE, EPOCHS_FILE, OLD_EPOCHS_FILE)
+    for name in (*logs, EVALUATION_FILE, CURVES_FILE, LEFT_OUT_FILE):
         if (folder / name).exists() and not _only_begun(folder / name):
             raise UsageError(
                 f"{folder / name} is there, but no run that wrote it, and would be replaced: move "
@@ -108,7 +115,7 @@ def require_free(folder: Path, *roots: str) -> None:
 
 def _only_begun(log: Path) -> bool:
     """Say whether it is a log without a line, all that is left where the disk is full at once."""
-    heads = {STEPS_FILE: STEP_COLUMNS, ROUNDS_FILE: ROUND_COLUMNS}
+    heads = {STEPS_FILE: STEP_COLUMNS, EPOCHS_FILE: EPOCH_COLUMNS}
     try:
         return log.name in heads and log.read_bytes() == csv_line(heads[log.name]).encode()
     except OSError:
@@ -133,10 +140,10 @@ def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
                 f"{theirs.get(key)!r:.60}, is {ours.get(key)!r:.60}): give those again, or another "
                 "folder"
             )
-    if settings.rounds != saved.rounds and settings.optim.schedule == "cosine":
+    if settings.epochs != saved.epochs and settings.optim.schedule == "cosine":
         raise UsageError(
-            f"the run was planned for {saved.rounds} rounds, and its learning rate follows from "
-            f"that: it can't go on for {settings.rounds}"
+            f"the run was planned for {saved.epochs} epochs, and its learning rate follows from "
+            f"that: it can't go on for {settings.epochs}"
         )
 
 

@@ -22,14 +22,14 @@ class Start:
     Attributes:
         weights: its averaged weights, by name.
         sha256: of the file.
-        rounds: that it had been trained for.
+        epochs: that it had been trained for.
         split: by which its pictures were split.
         trained_on: pictures that it has seen; None where no list lies beside it.
     """
 
     weights: Mapping[str, Tensor]
     sha256: str
-    rounds: int
+    epochs: int
     split: object
     trained_on: TrainingHashes | None
 
@@ -42,7 +42,7 @@ class Start:
         trained = self.trained_on
         return {
             "sha256": self.sha256,
-            "rounds": self.rounds,
+            "epochs": self.epochs,
             "split": self.split,
             "trained_on": None if trained is None else len(trained),
             "val_seen": None if trained is None else sum(map(trained.contains, val)),
@@ -88,4 +88,4 @@ def sentence(about: Mapping[str, Any]) -> str:
             f"the weights begun with have seen {about['val_seen']:,} of the pictures that "
             "validate: their figures will flatter"
         )
-    return f"begun with weights of {about['rounds']:,} rounds"
+    return f"begun with weights of {about['epochs']:,} epochs"

@@ -71,7 +71,7 @@ def test_manifest(content: bytes) -> None:
     keeps_promise("manifest", lambda: parse_manifest(text))
 
 
-SETTINGS = b"""rounds = 3
+SETTINGS = b"""epochs = 3
 batch = 8
 decode = "median"
 [data]
@@ -102,7 +102,7 @@ def test_train_overrides(override: str) -> None:
 
 
 NEST: dict[str, Any] = {
-    "rounds": 3,
+    "epochs": 3,
     "batch": 8,
     "data": {"dataset": "csv", "root": "x", "train_share": 0.5, "longest_px": 64},
     "model": {
@@ -114,7 +114,7 @@ NEST: dict[str, Any] = {
     "loss": {"name": "dldl-v2"},
     "augment": {"filters": {"jpeg": 0.1}},
     "bootstrap": {},
-    "stability": {"min_rounds": 10},
+    "stability": {"min_epochs": 10},
     "optim": {"learning_rate": 0.1, "schedule": "cosine"},
 }
 
@@ -130,9 +130,9 @@ def test_train_settings_tables(name: str, value: Any) -> None:
     keeps_promise("train settings", lambda: settings_from({name: value}, "x.toml"))
 
 
-@given(text=texts('[{"round": 1, "step_start": 0, "step_end": 5, "decision": "go on"}]'))
+@given(text=texts('[{"epoch": 1, "step_start": 0, "step_end": 5, "decision": "go on"}]'))
 def test_history(text: str) -> None:
-    keeps_promise("history of rounds", lambda: history_from_json(text))
+    keeps_promise("history of epochs", lambda: history_from_json(text))
 
 
 @given(text=texts("[net]\nwidth=32\nheight=32\n[convolutional]\nfilters=8\nsize=3\nstride=1\n"))

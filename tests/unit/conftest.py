@@ -291,7 +291,7 @@ def write_result(tmp_path: Path, make_result: MakeResult) -> Callable[..., Path]
 
 
 AGE_LIST_SETTINGS = """
-rounds = 3
+epochs = 3
 batch = 8
 [data]
 dataset = "csv"
@@ -314,7 +314,7 @@ trunk = {{ depth = 10, width = 4 }}
 [augment]
 filters = {{ equalise = 0.1, jpeg = 0.1 }}
 [stability]
-min_rounds = 1000
+min_epochs = 1000
 """
 
 

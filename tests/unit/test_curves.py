@@ -11,21 +11,21 @@ import pytest
 from agebench.errors import AgebenchError, UsageError
 from agebench.trainer.curves import draw_curves, read_curves, running_median
 
-STEPS = "step,round,loss,learning_rate\n"
-ROUNDS = "round,step,jump,val_mae,val_mae_ema,decision\n"
+STEPS = "step,epoch,loss,learning_rate\n"
+EPOCHS = "epoch,step,jump,val_mae,val_mae_ema,decision\n"
 
 
-def _logs(folder: Path, steps: str, rounds: str = "") -> tuple[Path, Path]:
-    first, second = folder / "steps.csv", folder / "rounds.csv"
+def _logs(folder: Path, steps: str, epochs: str = "") -> tuple[Path, Path]:
+    first, second = folder / "steps.csv", folder / "epochs.csv"
     first.write_bytes((STEPS + steps).encode())
-    second.write_bytes((ROUNDS + rounds).encode())
+    second.write_bytes((EPOCHS + epochs).encode())
     return first, second
 
 
 def _run(folder: Path) -> tuple[Path, Path]:
-    """Twelve rounds of 50 steps, made up: two cuts, then stable."""
+    """Twelve epochs of 50 steps, made up: two cuts, then stable."""
     generator = np.random.default_rng(0)
-    steps, rounds = "", ""
+    steps, epochs = "", ""
     rate = 3e-3
     for number in range(12):
         jump = "" if number == 0 else f"{0.2 * math.exp(-number / 4):.6f}"
@@ -35,15 +35,15 @@ def _run(folder: Path) -> tuple[Path, Path]:
             steps += f"{step},{number},{loss:.6f},{rate:g}\n"
         decision = {4: "cut", 8: "cut", 11: "stable"}.get(number, "go on")
         mae = 5 + 5 * math.exp(-number / 2)
-        rounds += f"{number},{number * 50 + 50},{jump},{mae + 0.3:.4f},{mae:.4f},{decision}\n"
+        epochs += f"{number},{number * 50 + 50},{jump},{mae + 0.3:.4f},{mae:.4f},{decision}\n"
         rate *= 0.3 if decision == "cut" else 1
-    return _logs(folder, steps, rounds)
+    return _logs(folder, steps, epochs)
 
 
 def test_the_logs_are_read_number_for_number(tmp_path: Path) -> None:
-    rounds = "0,2,,9.5,,go on\n1,4,-0.25,8.5,8.25,stable\n"
+    epochs = "0,2,,9.5,,go on\n1,4,-0.25,8.5,8.25,stable\n"
     curves = read_curves(
-        *_logs(tmp_path, "0,0,4.5,0.1\n1,0,4,0.1\n2,1,3.5,0.01\n3,1,3,0.01\n", rounds)
+        *_logs(tmp_path, "0,0,4.5,0.1\n1,0,4,0.1\n2,1,3.5,0.01\n3,1,3,0.01\n", epochs)
     )
     assert curves.steps.tolist() == [0, 1, 2, 3]
     assert curves.losses.tolist() == [4.5, 4.0, 3.5, 3.0]
@@ -57,10 +57,10 @@ def test_the_logs_are_read_number_for_number(tmp_path: Path) -> None:
 
 
 def test_columns_may_come_in_any_order_with_more_of_them(tmp_path: Path) -> None:
-    steps, rounds = _logs(tmp_path, "")
-    steps.write_text("loss,seconds,learning_rate,step,round\n4.5,9,0.1,7,0\n")
-    assert read_curves(steps, rounds).steps.tolist() == [7]
-    assert read_curves(steps, rounds).losses.tolist() == [4.5]
+    steps, epochs = _logs(tmp_path, "")
+    steps.write_text("loss,seconds,learning_rate,step,epoch\n4.5,9,0.1,7,0\n")
+    assert read_curves(steps, epochs).steps.tolist() == [7]
+    assert read_curves(steps, epochs).losses.tolist() == [4.5]
 
 
 def test_steps_written_again_after_a_break_count_once(tmp_path: Path) -> None:
@@ -87,7 +87,7 @@ def test_a_picture_comes_out_and_is_the_same_each_time(tmp_path: Path, name: str
     draw_curves(*logs, target, threshold=0.05)
     assert target.read_bytes() == first
     assert sorted(entry.name for entry in tmp_path.iterdir()) == sorted(
-        [name, "rounds.csv", "steps.csv"]
+        [name, "epochs.csv", "steps.csv"]
     )
 
 
@@ -103,16 +103,16 @@ def test_the_svg_names_each_decision_where_it_fell(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "rounds", ["", "0,1,,,,go on\n", "0,1,,9,,go on\n", "0,1,,,9,change structure\n"]
+    "epochs", ["", "0,1,,,,go on\n", "0,1,,9,,go on\n", "0,1,,,9,change structure\n"]
 )
-def test_a_run_that_has_just_begun_can_be_drawn(tmp_path: Path, rounds: str) -> None:
+def test_a_run_that_has_just_begun_can_be_drawn(tmp_path: Path, epochs: str) -> None:
     pytest.importorskip("matplotlib", reason="curves need matplotlib (pip install agebench[train])")
-    draw_curves(*_logs(tmp_path, "0,0,5,0\n", rounds), tmp_path / "curves.png", threshold=0.05)
+    draw_curves(*_logs(tmp_path, "0,0,5,0\n", epochs), tmp_path / "curves.png", threshold=0.05)
     assert (tmp_path / "curves.png").stat().st_size > 0
 
 
 @pytest.mark.parametrize(
-    ("steps", "rounds", "message"),
+    ("steps", "epochs", "message"),
     [
         ("", "", "holds no steps yet"),
         ("0,0,x,1\n", "", "line 2: expected a number as loss, got 'x'"),
@@ -125,24 +125,24 @@ def test_a_run_that_has_just_begun_can_be_drawn(tmp_path: Path, rounds: str) -> 
     ],
 )
 def test_damaged_logs_are_named_with_the_line(
-    tmp_path: Path, steps: str, rounds: str, message: str
+    tmp_path: Path, steps: str, epochs: str, message: str
 ) -> None:
     with pytest.raises(AgebenchError, match=message):
-        read_curves(*_logs(tmp_path, steps, rounds))
+        read_curves(*_logs(tmp_path, steps, epochs))
 
 
 def test_files_that_are_no_logs(tmp_path: Path) -> None:
-    steps, rounds = _logs(tmp_path, "0,0,5,1\n")
+    steps, epochs = _logs(tmp_path, "0,0,5,1\n")
     with pytest.raises(AgebenchError, match="can't be read"):
-        read_curves(tmp_path / "none.csv", rounds)
+        read_curves(tmp_path / "none.csv", epochs)
     with pytest.raises(AgebenchError, match="no column jump"):
         read_curves(steps, steps)
-    rounds.write_bytes(b"\xff\xfe\x00")
+    epochs.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(AgebenchError, match="can't be read"):
-        read_curves(steps, rounds)
-    rounds.write_bytes(b"")
-    with pytest.raises(AgebenchError, match="no column round"):
-        read_curves(steps, rounds)
+        read_curves(steps, epochs)
+    epochs.write_bytes(b"")
+    with pytest.raises(AgebenchError, match="no column epoch"):
+        read_curves(steps, epochs)
 
 
 def test_where_it_is_written_is_checked_first(tmp_path: Path) -> None:

@@ -251,7 +251,7 @@ def test_the_settings_of_the_quick_start_are_settings(tmp_path: Path) -> None:
     (tmp_path / "tiny.toml").write_text(text, encoding="utf-8")
     settings = read_settings(tmp_path / "tiny.toml")
     assert list(settings.model.views) == ["face"]
-    assert settings.rounds == tomllib.loads(text)["rounds"]
+    assert settings.epochs == tomllib.loads(text)["epochs"]
 
 
 @pytest.mark.extra

@@ -30,7 +30,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 SHORTER = {"bench": "--seconds 0.1 --cold-start 1", "compare": "--latency-images 4"}
 
 SETTINGS = """
-rounds = 1
+epochs = 1
 batch = 8
 [data]
 dataset = "folders"

@@ -1,4 +1,4 @@
-"""When training is done: runs made up on purpose, and what is decided after each round of them."""
+"""When training is done: runs made up on purpose, and what is decided after each epoch of them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.train.stability import (
     Decision,
     DivergedError,
+    EpochRecord,
     Kind,
-    RoundRecord,
     StabilitySettings,
     decide,
     extended,
@@ -25,21 +25,21 @@ from agebench.train.stability import (
     robust_average,
 )
 
-RULE = StabilitySettings(threshold=0.05, rounds=3, patience=3, max_cuts=2)
+RULE = StabilitySettings(threshold=0.05, epochs=3, patience=3, max_cuts=2)
 
 
-def _record(number: int, val_mae: float, rise: float | None = 0.0, **others: Any) -> RoundRecord:
+def _record(number: int, val_mae: float, rise: float | None = 0.0, **others: Any) -> EpochRecord:
     before = None if rise is None else 1.0
     after = 1.0 if rise is None else 1.0 + rise
     steps = (number * 100, number * 100 + 100)
-    return RoundRecord(number, *steps, before, after, rise, val_mae, **others)
+    return EpochRecord(number, *steps, before, after, rise, val_mae, **others)
 
 
 def _run(
     maes: Sequence[float], rises: Sequence[float], rule: StabilitySettings = RULE
 ) -> tuple[list[Kind], Decision]:
-    """Decide round by round until it ends; the kinds, and the last decision."""
-    history: tuple[RoundRecord, ...] = ()
+    """Decide epoch by epoch until it ends; the kinds, and the last decision."""
+    history: tuple[EpochRecord, ...] = ()
     kinds: list[Kind] = []
     for number, (mae, rise) in enumerate(zip(maes, rises, strict=True)):
         record = _record(number, mae, rise if number else None)
@@ -59,8 +59,8 @@ def test_a_plateau_without_jumps_is_stable_and_ends() -> None:
     kinds, last = _run([8, 7, 6, 6, 6, 6, 6], [0.3, 0.2, 0.04, 0.03, 0.02, 0.01, 0.01])
     assert kinds == ["go on"] * 5 + ["stable"]
     assert last.ends
-    assert "6.00 years, 3 rounds without a better one" in last.reason
-    assert "+3.0% in 3 rounds" in last.reason
+    assert "6.00 years, 3 epochs without a better one" in last.reason
+    assert "+3.0% in 3 epochs" in last.reason
 
 
 def test_a_jump_on_the_plateau_cuts_the_rate() -> None:
@@ -71,7 +71,7 @@ def test_a_jump_on_the_plateau_cuts_the_rate() -> None:
 
 
 def test_after_a_cut_both_counts_start_anew() -> None:
-    # Rounds 1 to 3 are the plateau that leads to the cut; 4 to 6 are calm at the new rate.
+    # Epochs 1 to 3 are the plateau that leads to the cut; 4 to 6 are calm at the new rate.
     kinds, _ = _run([6] * 8, [0, 0.2, 0.2, 0.2, 0.0, 0.0, 0.0, 0.0])
     assert kinds == ["go on"] * 3 + ["cut"] + ["go on"] * 2 + ["stable"]
 
@@ -115,11 +115,11 @@ def test_gains_smaller_than_the_least_one_do_not_count_but_add_up() -> None:
 
 
 def test_it_waits_for_enough_jumps_at_this_rate_and_for_the_warm_up() -> None:
-    rule = dataclasses.replace(RULE, rounds=5, patience=2)
+    rule = dataclasses.replace(RULE, epochs=5, patience=2)
     kinds, _ = _run([6] * 12, [0.2] * 3 + [0.0] * 9, rule)
-    # Jumps of rounds 1 to 5, two of them large: a cut; then five calm ones of its own.
+    # Jumps of epochs 1 to 5, two of them large: a cut; then five calm ones of its own.
     assert kinds == ["go on"] * 5 + ["cut"] + ["go on"] * 4 + ["stable"]
-    kinds, _ = _run([6] * 12, [0.0] * 12, dataclasses.replace(RULE, min_rounds=8))
+    kinds, _ = _run([6] * 12, [0.0] * 12, dataclasses.replace(RULE, min_epochs=8))
     assert kinds == ["go on"] * 7 + ["stable"]
 
 
@@ -142,9 +142,9 @@ def test_the_trimmed_mean_leaves_a_fifth_out_at_either_end() -> None:
 def test_a_record_is_measured_from_the_losses_beside_the_boundary() -> None:
     rule = StabilitySettings(window=3)
     before, after = [9.0, 9.0, 2.0, 2.0, 2.0], [3.0, 3.0, 3.0, 1.0, 1.0]
-    record = RoundRecord.measured(1, (5, 10), before, after, 6.5, rule)
-    assert record == RoundRecord(1, 5, 10, 2.0, 3.0, 0.5, 6.5)
-    first = RoundRecord.measured(0, (0, 5), [], after, 6.5, rule)
+    record = EpochRecord.measured(1, (5, 10), before, after, 6.5, rule)
+    assert record == EpochRecord(1, 5, 10, 2.0, 3.0, 0.5, 6.5)
+    first = EpochRecord.measured(0, (0, 5), [], after, 6.5, rule)
     assert (first.loss_before, first.loss_after, first.jump) == (None, 3.0, None)
 
 
@@ -155,8 +155,8 @@ def test_what_is_no_number_ends_the_run_with_an_error(bad: float) -> None:
         lambda: jump([1.0], [bad]),
         lambda: _record(3, bad),
         lambda: dataclasses.replace(_record(3, 6.0), loss_after=bad),
-        lambda: RoundRecord.measured(1, (0, 1), [1.0], [1.0], bad, RULE),
-        lambda: RoundRecord.measured(1, (0, 1), [1.0], [1.0, bad], 6.0, RULE),
+        lambda: EpochRecord.measured(1, (0, 1), [1.0], [1.0], bad, RULE),
+        lambda: EpochRecord.measured(1, (0, 1), [1.0], [1.0, bad], 6.0, RULE),
     ):
         with pytest.raises(DivergedError, match="training has diverged") as caught:
             call()
@@ -185,7 +185,7 @@ def test_a_history_comes_back_number_for_number() -> None:
         (lambda records: records[1].update(val_mae=None), "record 1: expected numbers"),
         (lambda records: records[1].update(decision="stop"), "record 1: expected numbers"),
         (lambda records: records[1].update(decision=["cut"]), "record 1: expected numbers"),
-        (lambda records: records[1].update(round=1.5), "record 1: expected numbers"),
+        (lambda records: records[1].update(epoch=1.5), "record 1: expected numbers"),
         (lambda records: records[1].update(jump=None), "both or neither"),
         (lambda records: records[1].update(val_mae=math.nan), "diverged"),
         (lambda records: records[1].update(val_mae=10**400), "record 1"),
@@ -201,7 +201,7 @@ def test_a_damaged_history_is_told_from_a_whole_one(change: Any, message: str) -
 
 @pytest.mark.parametrize("text", ["", "{", "{}", "3", "[" * 100_000])
 def test_what_is_no_history_at_all(text: str) -> None:
-    with pytest.raises(AgebenchError, match="the history of rounds"):
+    with pytest.raises(AgebenchError, match="the history of epochs"):
         history_from_json(text)
 
 
@@ -215,7 +215,7 @@ def test_impossible_histories_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one"):
         jump([], [1.0])
     with pytest.raises(ValueError, match="upwards"):
-        RoundRecord(0, 10, 5, None, 1.0, None, 6.0)
+        EpochRecord(0, 10, 5, None, 1.0, None, 6.0)
 
 
 @pytest.mark.parametrize(
@@ -223,15 +223,15 @@ def test_impossible_histories_are_refused() -> None:
     [
         {"threshold": 0.0},
         {"threshold": math.nan},
-        {"rounds": 0},
-        {"rounds": 2.0},
+        {"epochs": 0},
+        {"epochs": 2.0},
         {"patience": True},
         {"min_delta_years": -1.0},
         {"cut_factor": 1.0},
         {"max_cuts": -1},
         {"window": 0},
         {"average": "mean"},
-        {"min_rounds": -1},
+        {"min_epochs": -1},
     ],
 )
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 from agebench.train.checkpoint import read_checkpoint  # noqa: E402 - only where torch is there
 from agebench.train.loop import BEST_FILE, LAST_FILE  # noqa: E402
 
-FILES = {LAST_FILE, BEST_FILE, "steps.csv", "rounds.csv", "evaluation.json", "training-hashes.bin"}
+FILES = {LAST_FILE, BEST_FILE, "steps.csv", "epochs.csv", "evaluation.json", "training-hashes.bin"}
 FILES.add("left-out.csv")
 if importlib.util.find_spec("matplotlib") is not None:
     FILES.add("curves.png")
@@ -62,7 +62,7 @@ def test_json_alone_on_standard_output(run: Any, tmp_path: Path) -> None:
     assert result["pictures"] == {"train": 24, "val": 8}
     assert {entry.name for entry in (tmp_path / "run").iterdir()} == FILES
     assert json.loads((tmp_path / "run" / "evaluation.json").read_text()) == result
-    with (tmp_path / "run" / "rounds.csv").open() as file:
+    with (tmp_path / "run" / "epochs.csv").open() as file:
         maes = [float(row["val_mae"]) for row in csv.DictReader(file)]
     assert result["figures"]["val"]["mae_years"] == pytest.approx(min(maes))
 
@@ -82,7 +82,7 @@ def test_lines_for_people_and_the_same_command_again(run: Any, tmp_path: Path) -
     assert code == 0
     assert "Ended after 9 steps" in out
     assert "val: MAE" in out
-    assert "round 2: val MAE" in out
+    assert "epoch 2: val MAE" in out
     before = (tmp_path / "run" / LAST_FILE).read_bytes()
     code, again, _ = run("--resume", "--final-test", "--set", "checkpoint_minutes=5")
     assert code == 0
@@ -99,7 +99,7 @@ def test_data_options_are_texts(run: Any, age_list: Path, tmp_path: Path) -> Non
     previous = Path.cwd()
     os.chdir(tmp_path)
     try:
-        code, _, error = run("--root", "2024", "--set", "rounds=1")
+        code, _, error = run("--root", "2024", "--set", "epochs=1")
     finally:
         os.chdir(previous)
     # A folder of that name, in which there are several lists.
@@ -119,7 +119,7 @@ def test_other_settings_or_pictures_than_the_runs_are_refused(
         ("seed=1", "'seed'"),
         ("optim.learning_rate=0.1", "'optim.learning_rate' was 0.003, is 0.1"),
         ("batch=4", "'batch'"),
-        ("rounds=5", "planned for 3 rounds"),
+        ("epochs=5", "planned for 3 epochs"),
     ):
         _one_sentence(run("--set", override, settings=settings), 2, named)
     listed = tmp_path / "data" / "list.csv"
@@ -132,7 +132,7 @@ def test_other_settings_or_pictures_than_the_runs_are_refused(
 def test_a_constant_rate_goes_on_for_more_rounds(run: Any, tmp_path: Path) -> None:
     constant = ("--set", "optim.schedule=constant")
     assert run(*constant)[0] == 0
-    code, out, _ = run(*constant, "--set", "rounds=5", "--json")
+    code, out, _ = run(*constant, "--set", "epochs=5", "--json")
     assert (code, json.loads(out)["ended"]["steps"]) == (0, 15)
     with (tmp_path / "run" / "steps.csv").open() as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
@@ -155,8 +155,8 @@ def test_an_out_that_can_not_be_written(run: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "code", "named"),
     [
-        (("--set", "round=1"), 2, "did you mean 'rounds'"),
-        (("--set", "rounds"), 2, "key=value"),
+        (("--set", "epoch=1"), 2, "did you mean 'epochs'"),
+        (("--set", "epochs"), 2, "key=value"),
         (("--dataset", "cvs"), 2, "csv"),
         (("--root", "/nowhere"), 1, "/nowhere"),
         (("--detector", "alined"), 2, "aligned"),
@@ -253,7 +253,7 @@ def test_a_file_that_can_not_grow_leaves_the_checkpoint(
     assert run(*constant)[0] == 0
     last = tmp_path / "run" / LAST_FILE
     before, size = last.read_bytes(), last.stat().st_size
-    more = (*constant, "--set", "rounds=4")
+    more = (*constant, "--set", "epochs=4")
     done = _python("-c", LIMITED, str(size // 2), *_command(age_list, tmp_path / "run", *more)[2:])
     assert done.returncode == 1
     assert "can't be written" in done.stderr
@@ -282,12 +282,12 @@ def _wait_for_newer(file: Path, than_ns: int, process: subprocess.Popen[bytes]) 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 def test_killed_five_times_and_resumed_is_as_unbroken(age_list: Path, tmp_path: Path) -> None:
-    rounds = ("--set", "rounds=120")
-    whole = _python(*_command(age_list, tmp_path / "whole", *rounds))
+    epochs = ("--set", "epochs=120")
+    whole = _python(*_command(age_list, tmp_path / "whole", *epochs))
     assert whole.returncode == 0, whole.stderr
     folder = tmp_path / "killed"
     last = folder / LAST_FILE
-    each_step = (*rounds, "--set", "checkpoint_minutes=0")
+    each_step = (*epochs, "--set", "checkpoint_minutes=0")
     moments = np.random.default_rng(0).uniform(0, 0.4, 5)
     for moment in moments:
         since = last.stat().st_mtime_ns if last.exists() else 0
@@ -323,18 +323,18 @@ def test_killed_five_times_and_resumed_is_as_unbroken(age_list: Path, tmp_path: 
 def test_torchrun_with_two_processes_gives_the_loss_curve_of_one(
     age_list: Path, tmp_path: Path
 ) -> None:
-    rounds = ("--set", "rounds=6", "--set", "optim.learning_rate=1e-3")
-    one = _python(*_command(age_list, tmp_path / "one", *rounds))
+    epochs = ("--set", "epochs=6", "--set", "optim.learning_rate=1e-3")
+    one = _python(*_command(age_list, tmp_path / "one", *epochs))
     assert one.returncode == 0, one.stderr
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    two = _python(*torchrun, *_command(age_list, tmp_path / "two", *rounds))
+    two = _python(*torchrun, *_command(age_list, tmp_path / "two", *epochs))
     assert two.returncode == 0, two.stderr
     assert {entry.name for entry in (tmp_path / "two").iterdir()} == FILES
     assert two.stdout.count("Ended after 18 steps") == 1  # one process reports
     assert len(_losses(tmp_path / "one")) == 18
     # As in test_train_loop: sums in another order; seen 1.5e-7.
     assert _losses(tmp_path / "two") == pytest.approx(_losses(tmp_path / "one"), rel=1e-5)
-    resumed = _python(*_command(age_list, tmp_path / "two", *rounds, "--resume"))
+    resumed = _python(*_command(age_list, tmp_path / "two", *epochs, "--resume"))
     assert resumed.returncode == 0  # by one process, what two have begun
 
 

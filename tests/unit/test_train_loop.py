@@ -113,15 +113,15 @@ def _assert_same(first: Path, second: Path) -> None:
             assert ours.keys() == theirs.keys()
             for key, value in ours.items():
                 assert torch.equal(value, theirs[key]), (group, key)
-    for name in ("steps.csv", "rounds.csv"):
+    for name in ("steps.csv", "epochs.csv"):
         assert _rows(first, name) == _rows(second, name)
 
 
 VARIANTS = [
     (),
-    ("optim.optimiser=sgd", "optim.learning_rate=0.01", "optim.mixup=0.4", "passes=2", "rounds=2"),
+    ("optim.optimiser=sgd", "optim.learning_rate=0.01", "optim.mixup=0.4", "passes=2", "epochs=2"),
     ("optim.staged=0.4", "optim.small_share=0.5", "loss.name=coral", "optim.clip_norm=0"),
-    ("model.fusion=early", "precision=bf16", "bootstrap.replacement=false", "rounds=2"),
+    ("model.fusion=early", "precision=bf16", "bootstrap.replacement=false", "epochs=2"),
 ]
 
 
@@ -155,10 +155,10 @@ def test_broken_off_between_checkpoints(
     with pytest.raises(KeyboardInterrupt):
         trainer.run()
     saved = read_checkpoint(folder / LAST_FILE)
-    assert saved.state["step"] == 3  # the end of the first round
+    assert saved.state["step"] == 3  # the end of the first epoch
     with (folder / "steps.csv").open("a") as file:
         file.write("3,1,0.5,0.1\n4,1,0.5,0.1\n5,1,0.")  # the last line is cut off
-    with (folder / "rounds.csv").open("a") as file:
+    with (folder / "epochs.csv").open("a") as file:
         file.write("1")
     _trainer(settings, faces, folder, resume=saved).run()
     _assert_same(tmp_path / "unbroken", folder)
@@ -167,25 +167,25 @@ def test_broken_off_between_checkpoints(
 def test_training_learns_and_writes_down_what_it_did(
     age_list: Path, faces: dict[str, TrainingFaces], tmp_path: Path
 ) -> None:
-    settings = _settings(age_list, "rounds=25", *CALM)
+    settings = _settings(age_list, "epochs=25", *CALM)
     trainer = _trainer(settings, faces, tmp_path / "run")
     state = trainer.run()
-    assert "25 planned rounds" in state.reason
-    steps, rounds = (_rows(tmp_path / "run", name) for name in ("steps.csv", "rounds.csv"))
+    assert "25 planned epochs" in state.reason
+    steps, epochs = (_rows(tmp_path / "run", name) for name in ("steps.csv", "epochs.csv"))
     assert [int(row["step"]) for row in steps] == list(range(75))
-    assert [int(row["round"]) for row in steps] == [step // 3 for step in range(75)]
+    assert [int(row["epoch"]) for row in steps] == [step // 3 for step in range(75)]
     for row in steps:
         rate = 0.01 * rate_factor(int(row["step"]), 75, settings.optim)
         assert float(row["learning_rate"]) == pytest.approx(rate)
     losses = [float(row["loss"]) for row in steps]
     assert np.mean(losses[-10:]) < 0.7 * np.mean(losses[:10])
-    maes = [float(row["val_mae"]) for row in rounds]
+    maes = [float(row["val_mae"]) for row in epochs]
     assert min(maes) < 0.6 * maes[0]
     assert state.best_mae == min(maes)
-    assert float(rounds[4]["train_loss"]) == pytest.approx(np.mean(losses[12:15]))
+    assert float(epochs[4]["train_loss"]) == pytest.approx(np.mean(losses[12:15]))
     jump = (np.median(losses[12:15]) - np.median(losses[9:12])) / np.median(losses[9:12])
-    assert float(rounds[4]["jump"]) == pytest.approx(jump)
-    assert rounds[0]["jump"] == ""
+    assert float(epochs[4]["jump"]) == pytest.approx(jump)
+    assert epochs[0]["jump"] == ""
     best = read_checkpoint(tmp_path / "run" / BEST_FILE)
     assert best.state["best_mae"] == min(maes)
     assert len(best.state["history"]) == 1 + int(np.argmin(maes))
@@ -245,7 +245,7 @@ def test_a_rate_far_too_high_ends_in_one_sentence(
     age_list: Path, faces: dict[str, TrainingFaces], tmp_path: Path
 ) -> None:
     wild = ("optim.optimiser=sgd", "optim.learning_rate=10", "optim.clip_norm=0", "optim.warmup=0")
-    settings = _settings(age_list, "rounds=40", *wild)
+    settings = _settings(age_list, "epochs=40", *wild)
     with pytest.raises(DivergedError, match="learning_rate"):
         _trainer(settings, faces, tmp_path / "run").run()
     if (tmp_path / "run" / LAST_FILE).exists():
@@ -282,15 +282,15 @@ def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(
 
 
 def _with_losses(
-    monkeypatch: pytest.MonkeyPatch, first_of_round: float, others: float, val: float = 5.0
+    monkeypatch: pytest.MonkeyPatch, first_of_epoch: float, others: float, val: float = 5.0
 ) -> None:
-    """Have rounds of three steps report these losses, and validation stand still."""
+    """Have epochs of three steps report these losses, and validation stand still."""
     own = Trainer._step
 
     def step(self: Trainer, batch: Any, number: int) -> float:
         place = self.state.step % 3
         own(self, batch, number)
-        return first_of_round if place == 0 else others
+        return first_of_epoch if place == 0 else others
 
     monkeypatch.setattr(Trainer, "_step", step)
     monkeypatch.setattr(loop, "validation_mae", lambda *_given: val)
@@ -299,8 +299,8 @@ def _with_losses(
 RULE = (
     "optim.schedule=constant",
     "optim.warmup=0",
-    "rounds=40",
-    "stability={window=1, rounds=2, patience=2, threshold=0.05, cut_factor=0.5, max_cuts=2}",
+    "epochs=40",
+    "stability={window=1, epochs=2, patience=2, threshold=0.05, cut_factor=0.5, max_cuts=2}",
 )
 
 
@@ -312,19 +312,19 @@ def test_jumps_on_a_plateau_cut_the_rate_and_at_last_end(
 ) -> None:
     _with_losses(monkeypatch, 2.0, 1.0)
     state = _trainer(_settings(age_list, *RULE), faces, tmp_path / "run").run()
-    rounds = _rows(tmp_path / "run", "rounds.csv")
-    assert [row["decision"] for row in rounds if row["decision"] != "go on"] == [
+    epochs = _rows(tmp_path / "run", "epochs.csv")
+    assert [row["decision"] for row in epochs if row["decision"] != "go on"] == [
         "cut",
         "cut",
         "change structure",
     ]
     assert state.ended
     assert state.rate == 0.25
-    assert len(rounds) < 40
+    assert len(epochs) < 40
     cuts, expected = 0, 3e-3
     steps = _rows(tmp_path / "run", "steps.csv")
-    for row, of_round in zip(rounds, range(len(rounds)), strict=True):
-        rates = {float(step["learning_rate"]) for step in steps if step["round"] == str(of_round)}
+    for row, of_epoch in zip(epochs, range(len(epochs)), strict=True):
+        rates = {float(step["learning_rate"]) for step in steps if step["epoch"] == str(of_epoch)}
         assert len(rates) == 1
         assert rates.pop() == pytest.approx(expected * 0.5**cuts)
         cuts += row["decision"] == "cut"
@@ -335,7 +335,7 @@ def test_jumps_on_a_plateau_cut_the_rate_and_at_last_end(
     assert again.run().step == state.step
 
 
-def test_calm_rounds_on_a_plateau_end_stable(
+def test_calm_epochs_on_a_plateau_end_stable(
     age_list: Path, faces: dict[str, TrainingFaces], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _with_losses(monkeypatch, 1.01, 1.0)
@@ -347,14 +347,14 @@ def test_calm_rounds_on_a_plateau_end_stable(
 def test_a_batch_larger_than_the_training_set_goes_round(
     age_list: Path, faces: dict[str, TrainingFaces]
 ) -> None:
-    trainer = _trainer(_settings(age_list, "batch=60", "rounds=2"), faces, None)
+    trainer = _trainer(_settings(age_list, "batch=60", "epochs=2"), faces, None)
     assert (trainer.steps_per_pass, trainer.run().step) == (1, 2)
 
 
 @pytest.mark.parametrize("loss", ["ce", "dldl", "mean-variance", "coral", "regression"])
 def test_age_ranges_and_exact_ages_train_together(age_list: Path, loss: str) -> None:
     root = (age_list / "ranges.csv").as_posix()
-    settings = _settings(age_list, *CALM, f"data.root={root}", f"loss.name={loss}", "rounds=12")
+    settings = _settings(age_list, *CALM, f"data.root={root}", f"loss.name={loss}", "epochs=12")
     pictures = Pictures.of(settings, lambda *_step: None)
     faces = {part: pictures.gather(part) for part in ("train", "val")}
     ranged = faces["train"].lows < faces["train"].highs
@@ -373,10 +373,10 @@ def test_age_ranges_and_exact_ages_train_together(age_list: Path, loss: str) -> 
 
 def test_a_share_of_views_missing_trains(age_list: Path, faces: dict[str, TrainingFaces]) -> None:
     train = _without_mouths(faces["train"], np.arange(24) % 3 == 0)
-    trainer = _trainer(_settings(age_list, "rounds=2"), {**faces, "train": train}, None)
+    trainer = _trainer(_settings(age_list, "epochs=2"), {**faces, "train": train}, None)
     assert math.isfinite(trainer.run().best_mae)
     none = _without_mouths(faces["train"], np.ones(24, np.bool_))
-    trainer = _trainer(_settings(age_list, "rounds=1"), {**faces, "train": none}, None)
+    trainer = _trainer(_settings(age_list, "epochs=1"), {**faces, "train": none}, None)
     assert math.isfinite(trainer.run().best_mae)
 
 
@@ -431,7 +431,7 @@ def _damaged(saved: Checkpoint, **state: Any) -> Checkpoint:
 def test_a_state_that_contradicts_itself_is_refused(
     age_list: Path, faces: dict[str, TrainingFaces], state: dict[str, Any]
 ) -> None:
-    settings = _settings(age_list, "rounds=1")
+    settings = _settings(age_list, "epochs=1")
     trainer = _trainer(settings, faces, None)
     trainer.run()
     with pytest.raises(AgebenchError):
@@ -585,7 +585,7 @@ def test_two_processes_train_as_one_does(
 ) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     file = str(age_list / "settings.toml")
-    more = ("rounds=4", "optim.learning_rate=1e-3", *overrides)
+    more = ("epochs=4", "optim.learning_rate=1e-3", *overrides)
     children = [
         subprocess.Popen(  # noqa: S603 - our own code
             [sys.executable, "-c", CHILD, str(rank), str(size), str(tmp_path / out), file, *more],

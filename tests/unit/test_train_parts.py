@@ -21,7 +21,7 @@ from agebench.train.evaluate import (  # noqa: E402
     weights_of,
 )
 from agebench.train.face_cache import TrainingFaces  # noqa: E402
-from agebench.train.logs import ROUND_COLUMNS, RunLog  # noqa: E402
+from agebench.train.logs import EPOCH_COLUMNS, RunLog  # noqa: E402
 from agebench.train.losses import LOSSES  # noqa: E402
 from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.optimiser import AveragedWeights  # noqa: E402
@@ -119,13 +119,13 @@ def test_other_weights_are_used_inside_and_the_own_ones_come_back(model: MultiCr
         assert torch.equal(value, own[name])
 
 
-def _round(number: int, **given: Any) -> dict[str, Any]:
-    values: dict[str, Any] = dict.fromkeys(ROUND_COLUMNS, 0.5)
-    return {**values, "round": number, "step": 3 * number, "reason": 'a, "b"\nc', **given}
+def _epoch(number: int, **given: Any) -> dict[str, Any]:
+    values: dict[str, Any] = dict.fromkeys(EPOCH_COLUMNS, 0.5)
+    return {**values, "epoch": number, "step": 3 * number, "reason": 'a, "b"\nc', **given}
 
 
-def _log(folder: Path, step: int = 0, rounds: int = 0, *, tensorboard: bool = False) -> RunLog:
-    return RunLog(folder, step, rounds, tensorboard=tensorboard)
+def _log(folder: Path, step: int = 0, epochs: int = 0, *, tensorboard: bool = False) -> RunLog:
+    return RunLog(folder, step, epochs, tensorboard=tensorboard)
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -136,20 +136,20 @@ def _rows(path: Path) -> list[dict[str, str]]:
 def test_lines_of_steps_that_are_made_again_are_dropped(tmp_path: Path) -> None:
     log = _log(tmp_path)
     for step in range(6):
-        log.step({"step": step, "round": step // 3, "loss": step / 3, "learning_rate": 0.1})
-    log.round(_round(0))
-    log.round(_round(1))
+        log.step({"step": step, "epoch": step // 3, "loss": step / 3, "learning_rate": 0.1})
+    log.epoch(_epoch(0))
+    log.epoch(_epoch(1))
     _log(tmp_path, 4, 1)
     rows = _rows(tmp_path / "steps.csv")
     assert [row["step"] for row in rows] == ["0", "1", "2", "3"]
     assert float(rows[1]["loss"]) == 1 / 3
-    (row,) = _rows(tmp_path / "rounds.csv")
-    assert (row["round"], row["reason"]) == ("0", 'a, "b"\nc')
+    (row,) = _rows(tmp_path / "epochs.csv")
+    assert (row["epoch"], row["reason"]) == ("0", 'a, "b"\nc')
 
 
-def test_steps_are_written_with_the_round_or_a_flush(tmp_path: Path) -> None:
+def test_steps_are_written_with_the_epoch_or_a_flush(tmp_path: Path) -> None:
     log = _log(tmp_path)
-    log.step({"step": 0, "round": 0, "loss": 1.0, "learning_rate": 0.1})
+    log.step({"step": 0, "epoch": 0, "loss": 1.0, "learning_rate": 0.1})
     assert _rows(tmp_path / "steps.csv") == []
     log.flush()
     log.flush()
@@ -185,7 +185,7 @@ def test_tensorboard_gets_the_rounds(tmp_path: Path) -> None:
     )
     log = _log(tmp_path, tensorboard=True)
     for number in range(3):
-        log.round(_round(number, val_mae=5.0 - number, jump=None))
+        log.epoch(_epoch(number, val_mae=5.0 - number, jump=None))
     events = reader.EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     values = [(event.step, event.value) for event in events.Scalars("val_mae")]

@@ -79,7 +79,7 @@ def test_in_a_pipe_there_is_a_line_per_stage_and_round(run: Any, tmp_path: Path)
     assert lines[:2] == ["Reading train (24)", "Reading val (8)"]
     assert [line.split(":")[0] for line in lines[2:]] == [
         "data.detector is 'aligned'",  # the pictures are no chips, as far as is known
-        *("round 0", "round 1", "round 2"),
+        *("epoch 0", "epoch 1", "epoch 2"),
         *("Ended after 9 steps", "val"),
     ]
     with (tmp_path / "run" / LEFT_OUT_FILE).open() as file:
@@ -97,12 +97,12 @@ def test_that_the_test_part_was_seen_stays_recorded(run: Any, tmp_path: Path) ->
     assert again["figures"]["test"] == figures
 
 
-def test_after_more_rounds_the_old_test_figures_are_gone_but_not_the_record(
+def test_after_more_epochs_the_old_test_figures_are_gone_but_not_the_record(
     run: Any, tmp_path: Path
 ) -> None:
     constant = ("--set", "optim.schedule=constant")
     assert run(*constant, "--final-test")[0] == 0
-    assert run(*constant, "--set", "rounds=4")[0] == 0
+    assert run(*constant, "--set", "epochs=4")[0] == 0
     again = _evaluation(tmp_path)
     assert again["final_test"] is True
     assert set(again["figures"]) == {"val"}
@@ -120,15 +120,15 @@ def test_a_record_that_can_not_be_read_is_not_overwritten(run: Any, tmp_path: Pa
 def test_interrupted_it_keeps_the_checkpoint_and_goes_on(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shown = TerminalWatcher.round
+    shown = TerminalWatcher.epoch
 
     def interrupted(self: Any, record: Any, *given: Any) -> None:
-        if record.round == 1:
+        if record.epoch == 1:
             raise KeyboardInterrupt
         shown(self, record, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(TerminalWatcher, "round", interrupted)
+        patched.setattr(TerminalWatcher, "epoch", interrupted)
         code, _, error = run()
     assert code == 130
     assert error.splitlines() == [
@@ -138,7 +138,7 @@ def test_interrupted_it_keeps_the_checkpoint_and_goes_on(
     assert not (tmp_path / "run" / LOCK_FILE).exists()
     code, out, _ = run()
     assert code == 0
-    assert "going on from step 6, after 2 rounds" in out
+    assert "going on from step 6, after 2 epochs" in out
     assert "Ended after 9 steps" in out
 
 
@@ -206,7 +206,7 @@ def test_a_run_that_got_no_farther_than_its_logs_begins_again(
         patched.setattr(TrainingHashes, "write", full)
         assert run()[0] == 1
     left = {entry.name for entry in (tmp_path / "run").iterdir()}
-    assert left == {"steps.csv", "rounds.csv"}
+    assert left == {"steps.csv", "epochs.csv"}
     assert run()[0] == 0
 
 
@@ -359,10 +359,10 @@ def test_a_run_begins_with_the_weights_of_another(run: Any, tmp_path: Path) -> N
     assert run()[0] == 0
     first, second = tmp_path / "run", tmp_path / "second"
     best = read_checkpoint(first / BEST_FILE)
-    still = ("optim.learning_rate=1e-12", "optim.ema=0", "rounds=1")
+    still = ("optim.learning_rate=1e-12", "optim.ema=0", "epochs=1")
     code, out, _ = run("--out", str(second), *_set(f"start={first / BEST_FILE}", "seed=5", *still))
     assert code == 0
-    assert f"begun with weights of {len(best.state['history'])} rounds" in out
+    assert f"begun with weights of {len(best.state['history'])} epochs" in out
     found = read_checkpoint(second / LAST_FILE)
     for name, value in best.averaged.items():
         if value.dtype.is_floating_point and "running" not in name:
@@ -381,7 +381,7 @@ def test_pictures_seen_before_the_start_are_listed_and_said(
     rows = [line.split(",") for line in (age_list / "split.csv").read_text().split()]
     turned.write_text("".join(f"{name},{swapped[part]}\n" for name, part in rows))
     second = tmp_path / "second"
-    given = ("--out", str(second), "--protocol", str(turned), *_set("rounds=1", "batch=4"))
+    given = ("--out", str(second), "--protocol", str(turned), *_set("epochs=1", "batch=4"))
     code, out, _ = run(*given, *_set(f"start={tmp_path / 'run' / BEST_FILE}"))
     assert code == 0
     assert "have seen 24 of the pictures that validate" in out
@@ -479,7 +479,7 @@ def test_another_start_than_the_runs_is_refused(
 
     def go_on(*start: str) -> Any:
         named = [f"start={path}" for path in start]
-        return run("--out", str(second), *_set("rounds=1", *named))
+        return run("--out", str(second), *_set("epochs=1", *named))
 
     assert go_on(str(best))[0] == 0
     code, _, error = go_on("/nonexistent/other.safetensors")

@@ -15,7 +15,7 @@ from agebench.train.settings import TrainSettings, read_settings, settings_from
 from agebench.types import plain
 
 TOML = """
-rounds = 7
+epochs = 7
 [data]
 dataset = "csv"
 [model.views.face]
@@ -38,7 +38,7 @@ def _file(tmp_path: Path, text: str) -> Path:
 
 def test_a_file_is_read_and_the_rest_is_filled_in(tmp_path: Path) -> None:
     settings = read_settings(_file(tmp_path, TOML))
-    assert settings.rounds == 7
+    assert settings.epochs == 7
     assert settings.data.dataset == "csv"
     assert list(settings.model.views) == ["face"]
     assert settings.model.views["face"] == ViewSettings(
@@ -59,16 +59,16 @@ def test_the_way_through_json_changes_nothing(tmp_path: Path, text: str) -> None
 
 def test_overrides_reach_any_depth_and_the_last_one_counts(tmp_path: Path) -> None:
     given = [
-        "rounds=3",
+        "epochs=3",
         "model.views.face.trunk.width=16",
         "model.views.face.size_hw=[32, 32]",
         "augment.filters.blur = 0.5",
         "data.dataset=folders",  # a text without quotes
         "data.protocol='holdout seed=2'",
-        "rounds=4",
+        "epochs=4",
     ]
     settings = read_settings(_file(tmp_path, TOML), given)
-    assert settings.rounds == 4
+    assert settings.epochs == 4
     view = settings.model.views["face"]
     assert (view.trunk.width, view.trunk.depth, view.size_hw) == (16, 10, (32, 32))
     assert settings.augment.filters == FilterSettings(jpeg=0.25, blur=0.5)
@@ -89,15 +89,15 @@ def test_texts_are_taken_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("override", "named"),
     [
-        ("round=3", "did you mean 'rounds'"),
+        ("epoch=3", "did you mean 'epochs'"),
         ("optim.learning_rat=1", "optim.learning_rat"),
         ("nothing", "key=value"),
         ("=3", "key=value"),
         ("optim..ema=0.5", "key=value"),
-        ("rounds.more=3", "rounds"),
-        ("rounds=three", "rounds must be a whole number"),
-        ("rounds=true", "rounds"),
-        ("rounds=0", "rounds"),
+        ("epochs.more=3", "epochs"),
+        ("epochs=three", "epochs must be a whole number"),
+        ("epochs=true", "epochs"),
+        ("epochs=0", "epochs"),
         ("batch=1", "batch"),
         ("seed=-1", "seed"),
         ("data.root=5", "data.root must be a text"),
@@ -159,7 +159,7 @@ def test_stages_need_a_head_per_trunk() -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [b"rounds = ", b"\xff\xfe", b"rounds = 3\nrounds = 4", b"x = " + b"[" * 20000, b"a" * 1000001],
+    [b"epochs = ", b"\xff\xfe", b"epochs = 3\nrounds = 4", b"x = " + b"[" * 20000, b"a" * 1000001],
 )
 def test_what_is_no_toml_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.toml"
@@ -175,7 +175,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         read_settings(tmp_path)
 
 
-@pytest.mark.parametrize("values", [{"rounds": None}, {"model": 3}, {"model": {"views": []}}])
+@pytest.mark.parametrize("values", [{"epochs": None}, {"model": 3}, {"model": {"views": []}}])
 def test_json_of_another_form_is_refused(values: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="checkpoint"):
         settings_from(values, "checkpoint")
