@@ -1,12 +1,12 @@
 """Which views, which fusion and which sampling help, and what each costs: a table on validation.
 
-Every line is the mean over seeds of short runs on a share of the training part of `utkface-full`;
+Every line is the mean over seeds of short runs on a part of the training data of `utkface-full`;
 the figures rank the lines, they are not what a full run reaches.  On chips the view "original" is
 the chip itself, the same pixels that "face" shows.  Interrupted, it goes on with the same command.
 
     python benchmarks/ablation.py UTKFACE
 
-With --recipe every line is trained with the loss, augmentation, optimiser, views' sizes and trunks,
+With --recipe every line is trained with the loss, augmentation, optimiser, views' sizes, backbones,
 further data and teacher of a settings file instead, on the whole part, for --epochs, until they
 have converged; the result is ablation-NAME.json of the file's name:
 
@@ -52,10 +52,10 @@ SEEDS = (0, 1, 2)
 
 _SMALL = BackboneSettings(depth=10, width=24)
 VIEWS: Mapping[str, ViewSettings] = {
-    "face": ViewSettings("chip", (88, 88), trunk=BackboneSettings(width=32)),
-    "eyes": ViewSettings("eyes", (48, 96), trunk=_SMALL),
-    "mouth": ViewSettings("mouth", (48, 72), trunk=_SMALL),
-    "original": ViewSettings("original", (88, 88), trunk=BackboneSettings(width=32)),
+    "face": ViewSettings("chip", (88, 88), backbone=BackboneSettings(width=32)),
+    "eyes": ViewSettings("eyes", (48, 96), backbone=_SMALL),
+    "mouth": ViewSettings("mouth", (48, 72), backbone=_SMALL),
+    "original": ViewSettings("original", (88, 88), backbone=BackboneSettings(width=32)),
 }
 
 
@@ -107,7 +107,7 @@ def _settings(
         return _of_recipe(line, seed, recipe)
     model, balance = LINES[line]
     return TrainSettings(
-        data=DataSettings(root=root, train_share=SHARE),
+        data=DataSettings(root=root, train_fraction=SHARE),
         model=model,
         bootstrap=BootstrapSettings(balance=balance, seed=seed),
         optim=OptimSettings(warmup=0.2, ema=0.99),
@@ -166,7 +166,7 @@ def _gathered(settings: TrainSettings) -> tuple[Pictures, TrainingFaces, Trainin
     """Read the pictures to train on, with further sets and a teacher's answers, and to validate."""
     pictures = Pictures.of(settings, lambda _stage, _done, _total: None)
     data = settings.data
-    train = pictures.with_extra(pictures.gather(data.train_part, data.train_share))
+    train = pictures.with_extra(pictures.gather(data.train_part, data.train_fraction))
     teacher = read_teacher(settings)
     if teacher is not None:
         train = with_answers(train, teacher)

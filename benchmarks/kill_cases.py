@@ -30,7 +30,7 @@ dense = 8
 [model.views.face]
 region = "chip"
 size_hw = [32, 32]
-trunk = { depth = 10, width = 4 }
+backbone = { depth = 10, width = 4 }
 [augment]
 rotation_deg = 4.0
 """
@@ -39,7 +39,7 @@ rotation_deg = 4.0
 SUITE = """
 title = "Made up"
 [settings]
-workers = 0
+decode_threads = 0
 threads = 1
 [[contenders]]
 model = "constant years=30"

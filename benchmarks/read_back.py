@@ -2,7 +2,7 @@
 
 An ONNX file holds each batch normalisation folded into the convolution before it.  Here they are
 taken apart again: the filters get the length that new ones have, and the statistics are measured on
-training pictures, so that the network gives the same ages and can learn on.  The trunks' own heads
+training pictures, so that the network gives the same ages and can learn on.  The views' own heads
 are not in the file and begin anew.
 
     python benchmarks/read_back.py pretrained/multicrop-resnet.onnx \
@@ -61,8 +61,8 @@ def pairs(module: nn.Module, hint: str) -> Iterator[tuple[str, nn.Conv2d, BatchN
 def fill(model: MultiCropResNet, weights: dict[str, Tensor]) -> None:
     """Put the file's weights into the network; normalisations do nothing but add."""
     seen: dict[str, int] = defaultdict(int)
-    for view, trunk in model.trunks.items():
-        for hint, layer, norm in pairs(trunk, f"{view}_trunk"):
+    for view, backbone in model.backbones.items():
+        for hint, layer, norm in pairs(backbone, f"{view}_trunk"):  # as files call it
             seen[hint] += 1
             suffix = f"_{seen[hint]}" if seen[hint] > 1 else ""
             folded = weights[f"{hint}_weights{suffix}"]
@@ -86,7 +86,7 @@ def fill(model: MultiCropResNet, weights: dict[str, Tensor]) -> None:
 @torch.no_grad()
 def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
     """Give every normalisation the statistics of what reaches it, and the filters new length."""
-    found = [pair for trunk in model.trunks.values() for pair in pairs(trunk, "")]
+    found = [pair for backbone in model.backbones.values() for pair in pairs(backbone, "")]
     sums = [[torch.zeros(len(layer.weight), dtype=torch.double)] * 2 for _, layer, _ in found]
     count = 0
 

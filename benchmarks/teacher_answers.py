@@ -66,8 +66,8 @@ def sources(settings: TrainSettings, *, own: bool) -> dict[str, tuple[Dataset, F
     found: dict[str, tuple[Dataset, FaceDetector]] = {}
     for name, extra in settings.data.extra.items():
         dataset = load_dataset(extra.dataset, extra.root or None)
-        if extra.share < 1:
-            count = max(1, round(extra.share * len(dataset.samples)))
+        if extra.fraction < 1:
+            count = max(1, round(extra.fraction * len(dataset.samples)))
             dataset = sample(dataset, count, settings.seed)
         found[name] = (dataset, load_detector(extra.detector))
     if own:

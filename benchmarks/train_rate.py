@@ -90,7 +90,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     settings = read_settings(SETTINGS, [f"data.root={args.utkface}"])
-    settings = replace(settings, data=replace(settings.data, train_share=0.2))
+    settings = replace(settings, data=replace(settings.data, train_fraction=0.2))
     pictures = Pictures.of(settings, lambda _stage, _done, _total: None)
     feeder = Feeder(settings, pictures.gather("train", 0.2), args.steps)
     times: dict[str, list[float]] = {name: [] for name in feeder.ways()}

@@ -247,13 +247,13 @@ batch = 8
 dataset = "sample"
 detector = "aligned"
 protocol = "holdout"
-workers = 0
+decode_threads = 0
 [model]
 dense = 16
 [model.views.face]
 region = "chip"
 size_hw = [32, 32]
-trunk = { depth = 10, width = 4 }
+backbone = { depth = 10, width = 4 }
 """
 
 WALKS: Mapping[str, Callable[[], list[str]]] = {

@@ -16,7 +16,7 @@ from agebench.duplicates.training_hashes import RUN_HASHES, find_hashes
 from agebench.errors import ModelError
 from agebench.export.candidate import Candidate, YearsSource
 from agebench.export.decoding import add_age, decode_rule
-from agebench.export.residual import Planes, add_trunk, as_floats
+from agebench.export.residual import Planes, add_backbone, as_floats
 from agebench.metrics.age_classes import expectation, median
 from agebench.modelfiles.weights import sha256_of
 from agebench.runtimes.age_file import check_views, feeds_of
@@ -97,9 +97,10 @@ def _late(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
     parts = []
     names = list(inputs.views)
     for name, value in inputs.views.items():
-        trunk: Any = model.trunks[name]
+        backbone: Any = model.backbones[name]
         planes = Planes(_colours(graph, model, name, value), model.settings.views[name].size_hw)
-        parts.append(add_trunk(graph, trunk, planes, f"{name}_trunk"))
+        # "trunk" is what published files call it, which a new export must give byte for byte.
+        parts.append(add_backbone(graph, backbone, planes, f"{name}_trunk"))
     if len(names) == 1:
         return parts[0]
     joined = graph.node("Concat", parts, "features", axis=1)
@@ -135,10 +136,10 @@ def _early(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
         else:
             flag = _ones(graph, value)
         planes += [colours, graph.node("Mul", [flag, plane], f"{name}_plane")]
-    trunk: Any = model.trunks["all"]
+    backbone: Any = model.backbones["all"]
     size_hw = model.settings.views[names[0]].size_hw
     joined = Planes(graph.node("Concat", planes, "planes", axis=1), size_hw)
-    return add_trunk(graph, trunk, joined, "trunk")
+    return add_backbone(graph, backbone, joined, "trunk")
 
 
 def _ones(graph: Graph, value: str) -> str:

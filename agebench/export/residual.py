@@ -42,9 +42,9 @@ def as_floats(values: Tensor) -> Floats:
     return np.asarray(values.detach().cpu().double().numpy(), np.float64)
 
 
-def add_trunk(graph: Graph, trunk: Backbone, value: Planes, hint: str) -> str:
-    """Add a trunk; return the name of its features, (n, features)."""
-    value = add_layers(graph, [trunk.stem, trunk.blocks], value, hint)
+def add_backbone(graph: Graph, backbone: Backbone, value: Planes, hint: str) -> str:
+    """Add a backbone; return the name of its features, (n, features)."""
+    value = add_layers(graph, [backbone.stem, backbone.blocks], value, hint)
     pooled = graph.node("GlobalAveragePool", [value.name], f"{hint}_mean")
     return graph.node("Flatten", [pooled], f"{hint}_features", axis=1)
 

@@ -39,7 +39,7 @@ class AugmentPlan:
         low_resolution: int (n,): index into `LOW_RESOLUTIONS`, -1 for none.
         noise: float64 (n,): standard deviation, gray levels; 0 for none.
         keys: int64 (n,): seeds for what is drawn per pixel.
-        erased: per view float64 (n, 4): left, top, right, bottom as shares; all 0 for none.
+        erased: per view float64 (n, 4): left, top, right, bottom as fractions; all 0 for none.
     """
 
     flipped: npt.NDArray[np.bool_]
@@ -215,7 +215,7 @@ def add_noise(pixels: Tensor, levels: Floats, keys: npt.NDArray[np.int64]) -> Te
 
 
 def erase(pixels: Tensor, boxes: Floats) -> Tensor:
-    """Fill the rectangles (n, 4; shares of width and height) with middle gray, in place."""
+    """Fill the rectangles (n, 4; fractions of width and height) with middle gray, in place."""
     height, width = pixels.shape[2:]
     for row in np.flatnonzero(boxes[:, 2] > boxes[:, 0]):
         left, right = (round(float(boxes[row, side]) * width) for side in (0, 2))

@@ -11,7 +11,7 @@ LOW_RESOLUTIONS = (20, 28, 40, 56, 80)
 
 @dataclass(frozen=True, slots=True)
 class FilterSettings:
-    """Shares of pictures to which each filter is applied; at most one filter per picture."""
+    """Probability of each filter; at most one is applied to a picture."""
 
     equalise: float = 0.0
     clahe: float = 0.0
@@ -21,9 +21,11 @@ class FilterSettings:
     blur: float = 0.0
 
     def __post_init__(self) -> None:
-        shares = [getattr(self, item.name) for item in fields(self)]
-        if min(shares) < 0 or sum(shares) > 1:
-            raise ValueError(f"shares of filters must not be negative and sum to 1 at most: {self}")
+        probabilities = [getattr(self, item.name) for item in fields(self)]
+        if min(probabilities) < 0 or sum(probabilities) > 1:
+            raise ValueError(
+                f"probabilities of filters must be 0 or more and sum to at most 1, got {self}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,21 +33,22 @@ class AugmentSettings:
     """What may happen to a training picture.  All is off at 0.
 
     Attributes:
-        flip: share of pictures mirrored left to right.
+        flip: probability that a picture is mirrored left to right.
         rotation_deg: standard deviation of the turn, degrees.
         scale: the size varies by a factor between 1/(1+scale) and 1+scale.
         shift: standard deviation of the shift, in frame heights.
-        brightness: largest change, as a share of the full range.
+        brightness: largest change, as a fraction of the full range.
         contrast, saturation: factors between 1/(1+x) and 1+x.
         hue_deg: largest turn of the hue, degrees.
-        gray: share of pictures made gray.
-        single_channel: share of pictures of which one channel is drawn and shown three times; 1
+        gray: probability that a picture is made gray.
+        single_channel: probability that one channel is drawn and shown three times; 1
             makes of every picture, over the epochs, three: one per channel.
         channel_space: the channels that are drawn from.
-        low_resolution: share of pictures shrunk to one of `LOW_RESOLUTIONS` and enlarged again.
-        noise: share of pictures with Gaussian noise.
+        low_resolution: probability that a picture is shrunk to one of `LOW_RESOLUTIONS` and
+            enlarged again.
+        noise: probability of Gaussian noise.
         noise_levels: its largest standard deviation, gray levels.
-        erase: share of views in which a rectangle is erased.
+        erase: probability that a rectangle of a view is erased.
         filters: slow ones, done on the host.
     """
 
@@ -70,10 +73,10 @@ class AugmentSettings:
         for name in ("flip", "gray", "single_channel", "low_resolution", "noise", "erase"):
             value = getattr(self, name)
             if not 0 <= value <= 1:
-                raise ValueError(f"{name} is a share from 0 to 1, got {value}")
+                raise ValueError(f"{name} is a probability from 0 to 1, got {value}")
         if self.gray + self.single_channel > 1:
             raise ValueError(
-                "gray and single_channel are shares of the same pictures and sum to 1 at most, got "
+                "gray and single_channel exclude each other: they sum to at most 1, got "
                 f"{self.gray} and {self.single_channel}"
             )
         for name, largest in _LARGEST.items():

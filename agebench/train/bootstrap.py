@@ -28,9 +28,9 @@ Method: TypeAlias = Literal["groups", "lds"]
 DECADES = "decades"
 """The name for groups of ten years: 0-9, 10-19, and so on."""
 
-LARGEST_SHARE = 1000.0
+LARGEST_FRACTION = 1000.0
 LARGEST_SIZE = 1_000_000_000
-"""Pictures per epoch as a share and as a number; more would not fit the memory."""
+"""Pictures per epoch as a fraction and as a number; more would not fit the memory."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -46,7 +46,7 @@ class BootstrapSettings:
             makes 0-19, 20-39 and 40 and more.  Without any edge all are one group.
         balance: 0 draws as the training set is, 1 draws all groups alike; in between a group's
             probability is natural ** (1 - balance), rescaled to sum to 1 over the groups.
-        size: pictures per epoch: a share of the training set where it is a float (1.0: as many
+        size: pictures per epoch: a fraction of the training set where it is a float (1.0: as many
             as it has), a number of pictures where it is an int (2 or more).
         replacement: whether a picture can come up more than once in an epoch.  Without, a sample
             as large as the training set is the training set itself, whatever the balance.
@@ -96,8 +96,8 @@ def _check_size(size: float, replacement: bool) -> None:
         _require(is_whole(size, 2), f"size {size} is that many pictures: write 1.0 for all of them")
         _require(size <= LARGEST_SIZE, f"size is at most {LARGEST_SIZE:,} pictures, got {size}")
         return
-    _require(0 < size <= LARGEST_SHARE, f"size is a share above 0 up to 1000, got {size}")
-    _require(replacement or size <= 1, f"without replacement a share is at most 1, got {size}")
+    _require(0 < size <= LARGEST_FRACTION, f"size is a fraction above 0 up to 1000, got {size}")
+    _require(replacement or size <= 1, f"without replacement a fraction is at most 1, got {size}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +107,15 @@ class DrawSummary:
     Attributes:
         size: indices drawn.
         counts: indices drawn per group of the training set, from young to old, zeros included.
-        unique_share: different pictures over indices drawn, 0 to 1.
-        covered_share: different pictures drawn over those of the training set, 0 to 1.
+        unique_fraction: different pictures over indices drawn, 0 to 1.
+        covered_fraction: different pictures drawn over those of the training set, 0 to 1.
         mean_age_years: mean age of the draw.
     """
 
     size: int
     counts: Mapping[str, int]
-    unique_share: float
-    covered_share: float
+    unique_fraction: float
+    covered_fraction: float
     mean_age_years: float
 
 
@@ -258,8 +258,8 @@ class BalancedBootstrap:
         return DrawSummary(
             size=len(drawn),
             counts=frozen_mapping(dict(zip(self.labels, counts, strict=True))),
-            unique_share=unique / len(drawn),
-            covered_share=unique / count,
+            unique_fraction=unique / len(drawn),
+            covered_fraction=unique / count,
             mean_age_years=float(self._ages[drawn].mean()),
         )
 

@@ -6,6 +6,7 @@ The format holds numbers and text alone, so that a stranger's checkpoint can't r
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -28,7 +29,10 @@ from agebench.util.private_paths import without_folders
 from agebench.util.regular_files import read_regular
 from agebench.util.tensor_files import in_fixed_order
 
-FORMAT = "agebench-train 1"
+FORMAT = "agebench-train 2"
+OLD_FORMAT = "agebench-train 1"
+"""The same with earlier names of settings, tensors and facts; it is read like the present one."""
+
 LARGEST_BYTES = 8_000_000_000
 LARGEST_HEADER_BYTES = 100_000_000
 
@@ -131,7 +135,7 @@ def _header(data: bytes, path: Path) -> dict[str, Any]:
         )
     try:
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-        if metadata.get("format") != FORMAT:
+        if metadata.get("format") not in (FORMAT, OLD_FORMAT):
             raise WeightsError(f"{expected}: its format is {metadata.get('format')!r:.60}")
         head: object = json.loads(metadata["agebench"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
@@ -142,14 +146,32 @@ def _header(data: bytes, path: Path) -> dict[str, Any]:
     parts = ("settings", "state", "about")
     if not (isinstance(head, dict) and all(isinstance(head.get(key), dict) for key in parts)):
         raise WeightsError(f"{expected}: its header lacks a part")
-    started = head["about"].get("started_from")
-    if isinstance(started, dict) and "rounds" in started:  # as earlier versions called them
-        started["epochs"] = started.pop("rounds")
     about, history = head["about"], head["state"].get("history", [])
     tables = (about.get("dataset", {}), about.get("split", {}))
     if not (isinstance(history, list) and all(isinstance(table, dict) for table in tables)):
         raise WeightsError(f"{expected}: its header holds something else than a run's facts")
+    _name_anew(about)
     return head
+
+
+def _name_anew(about: dict[str, Any]) -> None:
+    """Give what an earlier version says of its data the present names."""
+    started, extra = about.get("started_from"), about.get("extra")
+    tables = [(started, "rounds", "epochs")]
+    if isinstance(extra, dict):
+        tables += [(source, "share", "fraction") for source in extra.values()]
+    for table, old, new in tables:
+        if isinstance(table, dict) and old in table:
+            table[new] = table.pop(old)
+
+
+def _tensor_name(name: str) -> str:
+    """Return the present name of a tensor: earlier versions called the backbones trunks.
+
+    >>> _tensor_name("exp_avg/trunks.face.stem.0.weight")
+    'exp_avg/backbones.face.stem.0.weight'
+    """
+    return re.sub(r"^([^/]*/)?trunks\.", r"\1backbones.", name)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -184,7 +206,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 f"{path} is not a usable checkpoint: tensor {key!r:.80} is not known or holds "
                 "numbers that are not finite"
             )
-        groups[group][name] = value
+        groups[group][_tensor_name(name)] = value
     settings = settings_from(head["settings"], str(path))
     return Checkpoint(settings, head["state"], head["about"], **groups)
 

@@ -41,10 +41,12 @@ class DistributedContext:
         """Return this process's rows of a batch.
 
         Raises:
-            UsageError: the batch can't be shared out evenly.
+            UsageError: the batch can't be divided evenly.
         """
         if batch % self.size:
-            raise UsageError(f"a batch of {batch} can't be shared by {self.size} processes evenly")
+            raise UsageError(
+                f"a batch of {batch} can't be divided evenly among {self.size} processes"
+            )
         rows = batch // self.size
         return slice(self.rank * rows, (self.rank + 1) * rows)
 

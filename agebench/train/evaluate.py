@@ -62,9 +62,9 @@ def predicted_years(
     model: AgeNetwork, faces: TrainingFaces, spec: LossSpec, settings: TrainSettings
 ) -> Floats:
     """Return the predicted ages, float64 (n,), years."""
-    shares = probabilities(model, faces, spec, flip_average=settings.flip_average)
+    found = probabilities(model, faces, spec, flip_average=settings.flip_average)
     years = torch.arange(settings.model.youngest, settings.model.oldest + 1, dtype=torch.float64)
-    return np.asarray(decode(shares, years, settings.decode).numpy(), np.float64)
+    return np.asarray(decode(found, years, settings.decode).numpy(), np.float64)
 
 
 def validation_mae(

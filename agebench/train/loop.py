@@ -208,11 +208,11 @@ class Trainer:
         model.train()
         if not self.settings.optim.staged or not isinstance(model, MultiCropResNet):
             return
-        model.trunks.requires_grad_(stage != "dense")
+        model.backbones.requires_grad_(stage != "dense")
         for layer in (model.joint, model.head):
-            layer.requires_grad_(stage != "trunks")
+            layer.requires_grad_(stage != "backbones")
         if stage == "dense":
-            model.trunks.eval()
+            model.backbones.eval()
 
     def _loss(self, views: ViewBatch, stage: Stage) -> Tensor:
         settings, device = self.settings, self._context.device
@@ -232,7 +232,7 @@ class Trainer:
         if not own:
             return final
         mean = torch.stack(own).mean()
-        if stage == "trunks":
+        if stage == "backbones":
             return mean
         return final + settings.optim.auxiliary_weight * mean
 

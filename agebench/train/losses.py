@@ -167,14 +167,14 @@ class LossSpec:
         """Return the loss of each picture, float32 (n,).
 
         Rows with a range use the interval likelihood, rows with a teacher's answer its divergence
-        for a share of the loss, mixed rows the weighted mean of the losses of their two targets.
+        for a fraction of the loss, mixed rows the weighted mean of the losses of their two targets.
 
         Args:
             outputs: (n, outputs(bins)), any float type.
             targets: what they should be, on the same device.
             years: of the bins, (bins,), on the same device.
             settings: the loss's numbers (its `name` is not looked at).
-            teacher_weight: the teacher's share, 0 to 1, of rows that it has an answer to.
+            teacher_weight: the teacher's weight, 0 to 1, of rows that it has an answer to.
 
         Raises:
             ValueError: the shapes do not fit each other.

@@ -30,7 +30,7 @@ SCALE = 1 / 64.0
 
 
 class Colours(nn.Module):
-    """From B, G, R pixels, 0 to 255, to a trunk's centred and scaled channels."""
+    """From B, G, R pixels, 0 to 255, to a backbone's centred and scaled channels."""
 
     matrix: Tensor
     centre: Tensor
@@ -90,19 +90,19 @@ class MultiCropResNet(nn.Module):
         self.colours = nn.ModuleDict({name: Colours(settings.views[name].input) for name in names})
         channels = {name: Colours(settings.views[name].input).channels for name in names}
         if settings.fusion == "late":
-            widths = {name: settings.views[name].trunk.features for name in names}
-            self.trunks = nn.ModuleDict(
+            widths = {name: settings.views[name].backbone.features for name in names}
+            self.backbones = nn.ModuleDict(
                 {
-                    name: Backbone(channels[name], settings.views[name].trunk, self.rng)
+                    name: Backbone(channels[name], settings.views[name].backbone, self.rng)
                     for name in names
                 }
             )
         else:
-            shared = settings.views[names[0]].trunk
+            shared = settings.views[names[0]].backbone
             widths = {"all": shared.features}
             # One more channel per view tells whether it is there.
             inputs = sum(channels.values()) + len(names)
-            self.trunks = nn.ModuleDict({"all": Backbone(inputs, shared, self.rng)})
+            self.backbones = nn.ModuleDict({"all": Backbone(inputs, shared, self.rng)})
         self.absent = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()}
             if settings.fusion == "late"
@@ -123,7 +123,7 @@ class MultiCropResNet(nn.Module):
             pixels: float32 (n, 3, height, width), B, G, R, 0 to 255.
             present: float32 (n, 1), 1 where there is a view, else 0.
         """
-        seen: Tensor = self.trunks[name](self.colours[name](pixels))
+        seen: Tensor = self.backbones[name](self.colours[name](pixels))
         features: Tensor = seen * present + self.absent[name] * (1 - present)
         return features
 
@@ -159,7 +159,7 @@ class MultiCropResNet(nn.Module):
             there = present[name][:, :, None, None]
             colours: Tensor = self.colours[name](pixels[name])
             planes += [colours * there, there.expand(-1, 1, *colours.shape[2:])]
-        features: Tensor = self.trunks["all"](torch.cat(planes, dim=1))
+        features: Tensor = self.backbones["all"](torch.cat(planes, dim=1))
         return features
 
 

@@ -43,7 +43,7 @@ class BackboneSettings:
             (ResNet-D).
         squeeze_excitation: gates at the end of every block.
         blur_pool: strides of 3x3 convolutions become a stride of 1 and a blurred halving.
-        stochastic_depth: share of rows for which the last block is left out while training;
+        stochastic_depth: probability that the last block is left out for a row while training;
             earlier blocks proportionally less.
     """
 
@@ -66,7 +66,7 @@ class BackboneSettings:
 
     @property
     def features(self) -> int:
-        """Number of features per picture that the trunk gives."""
+        """Number of features per picture that the backbone gives."""
         block, stages = STAGES[self.depth]
         last = self.width << (len(stages) - 1)
         return last * EXPANSION if block == "bottleneck" else last
@@ -77,16 +77,16 @@ InputMode: TypeAlias = Literal["bgr", "gray", "yuv"]
 
 @dataclass(frozen=True, slots=True)
 class ViewSettings:
-    """One view and the trunk that looks at it.
+    """One view and the backbone that looks at it.
 
     Attributes:
         region: part of the face, see `agebench.vision.regions.REGIONS`.
-        size_hw: height and width that the trunk sees, pixels.
-        margin: added on every side, as a share of the region.
+        size_hw: height and width that the backbone sees, pixels.
+        margin: added on every side, as a fraction of the region.
         align: turned upright by the frame's roll.
-        max_outside: missing where a larger share lies outside the picture.
-        input: channels that the trunk sees.
-        trunk: the network (with fusion "early" that of the first view serves all).
+        max_outside: missing where a larger fraction lies outside the picture.
+        input: channels that the backbone sees.
+        backbone: the network (with fusion "early" that of the first view serves all).
     """
 
     region: str
@@ -95,7 +95,7 @@ class ViewSettings:
     align: bool = True
     max_outside: float = 0.6
     input: InputMode = "bgr"
-    trunk: BackboneSettings = field(default_factory=BackboneSettings)
+    backbone: BackboneSettings = field(default_factory=BackboneSettings)
 
     def __post_init__(self) -> None:
         if not (min(self.size_hw) >= 16 and max(self.size_hw) <= 2048):
@@ -119,9 +119,9 @@ class ViewSettings:
 def _default_views() -> Mapping[str, ViewSettings]:
     small = BackboneSettings(depth=10, width=24)
     return {
-        "face": ViewSettings("chip", (112, 112), trunk=BackboneSettings(width=32)),
-        "eyes": ViewSettings("eyes", (64, 128), trunk=small),
-        "mouth": ViewSettings("mouth", (64, 96), trunk=small),
+        "face": ViewSettings("chip", (112, 112), backbone=BackboneSettings(width=32)),
+        "eyes": ViewSettings("eyes", (64, 128), backbone=small),
+        "mouth": ViewSettings("mouth", (64, 96), backbone=small),
     }
 
 
@@ -135,14 +135,14 @@ class ModelSettings:
     Attributes:
         views: by name.
         network: "resnet", or "age-net" for Levi and Hassner's network over one view of 227x227
-            pixels, of which `trunk`, `fusion`, `dense` and the like say nothing.
-        fusion: "late" joins one trunk per view by a dense layer; "early" lays all views on one
+            pixels, of which `backbone`, `fusion`, `dense` and the like say nothing.
+        fusion: "late" joins one backbone per view by a dense layer; "early" lays all views on one
             another as channels of one network (they must have one size).
         dense: width of the joining layer.
         dropout: before the joining layer and before the head.
-        view_dropout: share of pictures for which a view (never the last one) is withheld while
+        view_dropout: probability that a view (never the last one) is withheld from a picture while
             training, so that its absence is learned.
-        auxiliary: every trunk gets a head of its own while training.
+        auxiliary: every backbone gets a head of its own while training.
         youngest, oldest: ages of the first and last bin, years.
     """
 

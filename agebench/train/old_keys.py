@@ -11,6 +11,11 @@ RENAMED_KEYS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("rounds",): "epochs",
         ("stability", "rounds"): "epochs",
         ("stability", "min_rounds"): "min_epochs",
+        ("model", "views", "*", "trunk"): "backbone",
+        ("data", "train_share"): "train_fraction",
+        ("data", "extra", "*", "share"): "fraction",
+        ("data", "workers"): "decode_threads",
+        ("optim", "small_share"): "small_fraction",
     }
 )
 """The new last name by the path of the old key; "*" stands for any name."""

@@ -71,10 +71,10 @@ def _entries(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[tup
                 yield f"{key}/{name}", value
 
 
-Stage: TypeAlias = Literal["trunks", "dense", "all"]
+Stage: TypeAlias = Literal["backbones", "dense", "all"]
 
 LOWEST = 1e-3
-"""Share of the highest rate that the cosine ends at."""
+"""Fraction of the highest rate that the cosine ends at."""
 
 
 def rate_factor(step: int, total: int, settings: OptimSettings) -> float:
@@ -92,16 +92,16 @@ def rate_factor(step: int, total: int, settings: OptimSettings) -> float:
 
 
 def stage_of(step: int, total: int, settings: OptimSettings) -> Stage:
-    """Return what is trained at a step: the trunks alone, the dense layer alone, or all."""
+    """Return what is trained at a step: the backbones alone, the dense layer alone, or all."""
     alone = settings.staged * total
     if step < alone:
-        return "trunks"
+        return "backbones"
     return "dense" if settings.staged and step < (alone + total) / 2 else "all"
 
 
 def crop_scale(step: int, total: int, settings: OptimSettings) -> float:
     """Return the factor on the crops' sides at a step."""
-    return settings.small_scale if step < settings.small_share * total else 1.0
+    return settings.small_scale if step < settings.small_fraction * total else 1.0
 
 
 class AveragedWeights:

@@ -1,6 +1,6 @@
 """Random numbers that depend on the seed and the step alone.
 
-However a batch is shared out over processes, and wherever a run was broken off and resumed, each
+However a batch is divided among processes, and wherever a run was broken off and resumed, each
 picture of a step meets the same numbers.
 """
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 
 class StepRng:
-    """Uniform random numbers for the rows of one process's share of a batch.
+    """Uniform random numbers for the rows of one process's shard of a batch.
 
-    Every call of `uniform` draws for the whole batch and keeps the rows of the share, so the
+    Every call of `uniform` draws for the whole batch and keeps the rows of the shard, so the
     numbers do not depend on how many processes there are.
     """
 

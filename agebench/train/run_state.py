@@ -18,7 +18,7 @@ class RunState:
 
     Attributes:
         plan: steps that the run was planned for when it began: the warm-up and the stages are
-            shares of these, also where it goes on for longer.
+            fractions of these, also where it goes on for longer.
         step: steps made so far.
         history: epochs ended so far.
         rate: product of the stability rule's cuts.

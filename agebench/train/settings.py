@@ -30,7 +30,7 @@ class ExtraData:
         dataset: name with options, as for `agebench compare`, such as "fairface part=train".
         root: where it lies; "" for a set that brings its own pictures.
         detector: finds the faces; "aligned" for chips.
-        share: share of its pictures that is used, drawn once by the run's seed.
+        fraction: of its pictures that is used, drawn once by the run's seed.
         label_weight: weight of its labels in the loss, 0 to 1; below 1 for labels that are often
             wrong, 0 to learn from the teacher's answers alone.
     """
@@ -38,12 +38,12 @@ class ExtraData:
     dataset: str
     root: str = ""
     detector: str = "aligned"
-    share: float = 1.0
+    fraction: float = 1.0
     label_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share is above 0 up to 1, got {self.share}")
+        if not 0 < self.fraction <= 1:
+            raise ValueError(f"fraction is above 0 up to 1, got {self.fraction}")
         if not 0 <= self.label_weight <= 1:
             raise ValueError(f"label_weight is from 0 to 1, got {self.label_weight}")
 
@@ -54,7 +54,7 @@ class TeacherSettings:
 
     Attributes:
         file: the answers, as `benchmarks/teacher_answers.py` writes them; "" for none.
-        weight: share of the loss that is theirs where a picture has an answer, above 0 up to 1;
+        weight: fraction of the loss that is theirs where a picture has an answer, above 0 up to 1;
             the labels have the rest.
     """
 
@@ -87,9 +87,9 @@ class DataSettings:
         detector: finds the faces; "aligned" for chips.
         protocol: how it is split, or a split file.
         train_part, val_part, test_part: parts of that split.
-        train_share: share of the training part that is used, drawn once by the seed.
+        train_fraction: of the training part that is used, drawn once by the seed.
         longest_px: windows around faces are shrunk to this side.
-        workers: threads that decode.
+        decode_threads: how many decode pictures; 0 decodes where they are used.
         extra: further data sets by a name of one's own, whose pictures are trained on too.
     """
 
@@ -100,9 +100,9 @@ class DataSettings:
     train_part: str = "train"
     val_part: str = "val"
     test_part: str = "test"
-    train_share: float = 1.0
+    train_fraction: float = 1.0
     longest_px: int = 256
-    workers: int = 2
+    decode_threads: int = 2
     extra: Mapping[str, ExtraData] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,8 +112,8 @@ class DataSettings:
                 raise ValueError(
                     f"an extra data set's name is of small letters, digits, '_', got {name!r:.80}"
                 )
-        if not 0 < self.train_share <= 1:
-            raise ValueError(f"train_share is above 0 up to 1, got {self.train_share}")
+        if not 0 < self.train_fraction <= 1:
+            raise ValueError(f"train_fraction is above 0 up to 1, got {self.train_fraction}")
         parts = {"val": self.val_part, "test": self.test_part}
         for name, part in parts.items():
             if part == self.train_part:
@@ -122,8 +122,8 @@ class DataSettings:
                 )
         if not 16 <= self.longest_px <= 4096:
             raise ValueError(f"longest_px is from 16 to 4096, got {self.longest_px}")
-        if not 0 <= self.workers <= 256:
-            raise ValueError(f"workers is from 0 to 256, got {self.workers}")
+        if not 0 <= self.decode_threads <= 256:
+            raise ValueError(f"decode_threads is from 0 to 256, got {self.decode_threads}")
 
     @property
     def roots(self) -> tuple[str, ...]:
@@ -147,14 +147,14 @@ class OptimSettings:
         weight_decay: on weights of convolutions and dense layers, not on norms and biases.
         schedule: after the warm-up, "cosine" falls to nearly 0 at the last planned epoch,
             "constant" stays and is lowered by the stability rule alone.
-        warmup: share of the planned steps in which the rate rises.
+        warmup: fraction of the planned steps in which the rate rises.
         clip_norm: longest gradient; 0 for no limit.
         ema: decay of the averaged weights per step; 0 for none.
-        auxiliary_weight: weight of the mean of the trunks' own losses.
+        auxiliary_weight: weight of the mean of the backbones' own losses.
         mixup: alpha of mixup's beta distribution (Zhang et al. 2017); 0 for none.
-        staged: instead of training all jointly, the trunks alone for this share of the epochs,
-            then the dense layer for half of what is left, then all; 0 for joint.
-        small_share: share of the steps, from the first, in which crops are smaller.
+        staged: instead of training all jointly, the backbones alone for this fraction of the
+            steps, then the dense layer for half of what is left, then all; 0 for joint.
+        small_fraction: of the steps, from the first, in which crops are smaller.
         small_scale: by how much.
     """
 
@@ -168,14 +168,14 @@ class OptimSettings:
     auxiliary_weight: float = 0.3
     mixup: float = 0.0
     staged: float = 0.0
-    small_share: float = 0.0
+    small_fraction: float = 0.0
     small_scale: float = 0.75
 
     def __post_init__(self) -> None:
         for name in ("learning_rate", "small_scale"):
             if not 0 < getattr(self, name) <= 10:
                 raise ValueError(f"{name} is above 0 up to 10, got {getattr(self, name)}")
-        for name in ("warmup", "ema", "staged", "small_share"):
+        for name in ("warmup", "ema", "staged", "small_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is from 0 to 1, got {getattr(self, name)}")
         for name, largest in _LARGEST.items():
@@ -238,7 +238,7 @@ class TrainSettings:
         late = late and self.model.network == "resnet"
         if self.optim.staged and not late:
             raise ValueError(
-                "optim.staged trains every trunk by its own head: it needs model.auxiliary and "
+                "optim.staged trains every backbone by its own head: it needs model.auxiliary and "
                 "late fusion"
             )
 

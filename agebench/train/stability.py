@@ -34,8 +34,8 @@ Average: TypeAlias = Literal["median", "trimmed-mean"]
 
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
-TRIMMED_SHARE = 0.2
-"""Share of the losses left out at either end by the average "trimmed-mean"."""
+TRIMMED_FRACTION = 0.2
+"""Fraction of the losses left out at either end by the average "trimmed-mean"."""
 
 _SMALLEST = 1e-12
 """Losses below this count as this much, so that a loss of 0 can be risen over."""
@@ -58,7 +58,7 @@ class StabilitySettings:
     """The rule's numbers.
 
     Attributes:
-        threshold: a jump under this share (0.05: 5 %) is a calm one; above 0.
+        threshold: a jump under this fraction (0.05: 5 %) is a calm one; above 0.
         epochs: so many epochs in a row, the last ones, must be calm for "stable"; from 1.
         patience: so many epochs in a row without a better validation are a plateau; from 1.
         min_delta_years: validation is better when it is lower than the best by more than this.
@@ -213,7 +213,7 @@ def robust_average(losses: Sequence[float], average: Average = "median") -> floa
         _finite("the loss", loss, f"at step {index} of {len(losses)} averaged")
     if average == "median":
         return float(np.median(losses))
-    cut = int(TRIMMED_SHARE * len(losses))
+    cut = int(TRIMMED_FRACTION * len(losses))
     return float(np.mean(np.sort(np.asarray(losses, dtype=np.float64))[cut : len(losses) - cut]))
 
 

@@ -54,7 +54,7 @@ class Curves:
         losses: of each step.
         rates: learning rate of each step.
         ends: step after each epoch's last one, upwards, shape (epochs,).
-        jumps: of each epoch, as a share.
+        jumps: of each epoch, as a fraction.
         maes: validation error after each epoch, years.
         maes_ema: the same of the averaged weights.
         decisions: what was decided after each epoch.

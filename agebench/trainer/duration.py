@@ -76,12 +76,12 @@ def duration(settings: TrainSettings, rows: int, steps: int, device: torch.devic
 def _at_most(settings: TrainSettings, rows: int) -> float:
     """A bound on `step_operations` that costs nothing.
 
-    For each pixel a trunk takes fewer operations than 100 times the square of its width (75 in a
+    For each pixel a backbone takes fewer operations than 100 times the square of its width (75 in a
     ResNet-101); Levi and Hassner's network is no wider than one of 96.
     """
     operations = 0.0
     for view in settings.model.views.values():
         height, width = view.size_hw
-        trunk = max(96, view.trunk.width)
-        operations += 100 * height * width * trunk**2 + 4 * trunk * 64 * settings.model.dense
+        backbone = max(96, view.backbone.width)
+        operations += 100 * height * width * backbone**2 + 4 * backbone * 64 * settings.model.dense
     return _BACKWARD_TOO * rows * operations

@@ -87,14 +87,14 @@ def check_footprint(settings: TrainSettings, rows: int, device: torch.device) ->
 def _at_most(settings: TrainSettings, rows: int) -> int:
     """A bound that costs nothing, on the crops with what is kept of them and on the weights.
 
-    A trunk keeps fewer numbers a pixel than four times its width, and has fewer weights than 12,000
-    times the square of its width (10,400 in a ResNet-101).
+    A backbone keeps fewer numbers a pixel than four times its width, and has fewer weights than
+    12,000 times the square of its width (10,400 in a ResNet-101).
     """
     kept = weights = 0
     for view in settings.model.views.values():
         height, width = view.size_hw
-        kept += 4 * 3 * rows * height * width * 4 * view.trunk.width
-        weights += 12_000 * view.trunk.width**2 + view.trunk.features * settings.model.dense
+        kept += 4 * 3 * rows * height * width * 4 * view.backbone.width
+        weights += 12_000 * view.backbone.width**2 + view.backbone.features * settings.model.dense
     return kept + 4 * _COPIES_OF_WEIGHTS * weights
 
 

@@ -88,7 +88,7 @@ class Pictures:
         for name, source in extra.items():
             dataset = load_dataset(source.dataset, source.root or None)
             detector = load_detector(source.detector)
-            faces = self._read(dataset, detector, source.share, f"Reading {name}", held_out)
+            faces = self._read(dataset, detector, source.fraction, f"Reading {name}", held_out)
             faces = replace(faces, problems=(*dataset.problems, *faces.problems))
             require_faces(faces, f"data.extra.{name}")
             parts.append(named(name, faces, source.label_weight))
@@ -124,7 +124,7 @@ class Pictures:
             detector,
             self.settings.model.crop,
             longest_px=data.longest_px,
-            workers=data.workers,
+            workers=data.decode_threads,
             progress=self.progress,
             stage=stage,
         )
@@ -141,7 +141,11 @@ class Pictures:
     def about(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Any]:
         """Return what a checkpoint says of its data and machine."""
         extra = {
-            name: {"dataset": source.dataset, "detector": source.detector, "share": source.share}
+            name: {
+                "dataset": source.dataset,
+                "detector": source.detector,
+                "fraction": source.fraction,
+            }
             for name, source in self.settings.data.extra.items()
         }
         return {

@@ -18,7 +18,7 @@ from agebench.vision.opencv import cv2
 TITLE_PX = 22
 GAP_PX = 4
 
-_SHARES = ("flip", "gray", "single_channel", "low_resolution", "noise", "erase")
+_PROBABILITIES = ("flip", "gray", "single_channel", "low_resolution", "noise", "erase")
 _STRENGTHS = (
     "rotation_deg",
     "scale",
@@ -33,7 +33,7 @@ _STRENGTHS = (
 def each_alone(settings: AugmentSettings) -> list[tuple[str, AugmentSettings]]:
     """Return every augmentation that is on, alone, and happening to all pictures.
 
-    Its strength is that of `settings`; those that happen to a share of the pictures happen to all.
+    Its strength is that of `settings`; those that have a probability happen to all pictures.
     """
     nothing = replace(
         no_augmentation(),
@@ -42,7 +42,7 @@ def each_alone(settings: AugmentSettings) -> list[tuple[str, AugmentSettings]]:
     )
     changes: list[tuple[str, Any]] = [
         *((name, getattr(settings, name)) for name in _STRENGTHS),
-        *((name, 1.0) for name in _SHARES),
+        *((name, 1.0) for name in _PROBABILITIES),
     ]
     wanted = [(name, value) for name, value in changes if getattr(settings, name)]
     filters = [item.name for item in fields(FilterSettings) if getattr(settings.filters, item.name)]

@@ -187,7 +187,7 @@ class _Run:
         self, pictures: Pictures, teacher: TeacherAnswers | None
     ) -> dict[str, TrainingFaces]:
         data = self.settings.data
-        train = pictures.with_extra(pictures.gather(data.train_part, data.train_share))
+        train = pictures.with_extra(pictures.gather(data.train_part, data.train_fraction))
         if teacher is not None:
             train = with_answers(train, teacher)
         return {"train": train, "val": pictures.gather(data.val_part)}

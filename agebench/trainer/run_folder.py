@@ -34,7 +34,7 @@ LEFT_OUT_FILE = "left-out.csv"
 
 FREE_SETTINGS = frozenset(
     {
-        *("device", "checkpoint_minutes", "epochs", "data.workers"),
+        *("device", "checkpoint_minutes", "epochs", "data.decode_threads"),
         # Is read once, at the first step, and may be left out then; another one is refused apart.
         "start",
         # Where the pictures lie; that they are the same ones is checked by names and contents.

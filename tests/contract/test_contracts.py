@@ -94,7 +94,7 @@ def trained_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     small = {"depth": 10, "width": 4}
     views = {
-        name: {"region": name, "size_hw": [32, 32], "trunk": small} for name in ("face", "mouth")
+        name: {"region": name, "size_hw": [32, 32], "backbone": small} for name in ("face", "mouth")
     }
     settings = settings_from({"model": {"views": views, "dense": 8}}, "test")
     torch.manual_seed(0)

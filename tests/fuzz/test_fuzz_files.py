@@ -277,8 +277,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from agebench.train.networks import build_network
     from agebench.train.settings import settings_from
 
-    trunk = {"depth": 10, "width": 4}
-    view = {"region": "chip", "size_hw": [32, 32], "trunk": trunk}
+    backbone = {"depth": 10, "width": 4}
+    view = {"region": "chip", "size_hw": [32, 32], "backbone": backbone}
     settings = settings_from({"model": {"views": {"face": view}, "dense": 8}}, "made")
     weights = build_network(settings.model, LOSSES[settings.loss.name].head).state_dict()
     about = {

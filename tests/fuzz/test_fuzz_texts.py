@@ -80,7 +80,7 @@ root = "list.csv"
 [model.views.face]
 region = "chip"
 size_hw = [32, 32]
-trunk = { depth = 10, width = 4 }
+backbone = { depth = 10, width = 4 }
 [optim]
 learning_rate = 1e-3
 [augment]
@@ -104,9 +104,9 @@ def test_train_overrides(override: str) -> None:
 NEST: dict[str, Any] = {
     "epochs": 3,
     "batch": 8,
-    "data": {"dataset": "csv", "root": "x", "train_share": 0.5, "longest_px": 64},
+    "data": {"dataset": "csv", "root": "x", "train_fraction": 0.5, "longest_px": 64},
     "model": {
-        "views": {"face": {"region": "chip", "size_hw": [32, 32], "trunk": {"depth": 10}}},
+        "views": {"face": {"region": "chip", "size_hw": [32, 32], "backbone": {"depth": 10}}},
         "youngest": 0,
         "oldest": 90,
         "dense": 16,

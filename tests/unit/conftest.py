@@ -298,7 +298,7 @@ dataset = "csv"
 root = "{folder}/list.csv"
 protocol = "{folder}/split.csv"
 detector = "aligned"
-workers = 0
+decode_threads = 0
 [model]
 dense = 16
 youngest = 0
@@ -306,11 +306,11 @@ oldest = 90
 [model.views.face]
 region = "chip"
 size_hw = [32, 32]
-trunk = {{ depth = 10, width = 4, stochastic_depth = 0.1 }}
+backbone = {{ depth = 10, width = 4, stochastic_depth = 0.1 }}
 [model.views.mouth]
 region = "mouth"
 size_hw = [32, 32]
-trunk = {{ depth = 10, width = 4 }}
+backbone = {{ depth = 10, width = 4 }}
 [augment]
 filters = {{ equalise = 0.1, jpeg = 0.1 }}
 [stability]

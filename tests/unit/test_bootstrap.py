@@ -117,13 +117,13 @@ def test_the_summary_says_what_was_drawn() -> None:
     bootstrap = BalancedBootstrap([10, 20, 30, 40], BootstrapSettings(groups=(25,)))
     told = bootstrap.summary([0, 0, 1, 3])
     assert (told.size, dict(told.counts)) == (4, {"0-24": 3, "25+": 1})
-    assert (told.unique_share, told.covered_share, told.mean_age_years) == (0.75, 0.75, 20.0)
+    assert (told.unique_fraction, told.covered_fraction, told.mean_age_years) == (0.75, 0.75, 20.0)
 
 
 def test_a_bootstrap_as_large_as_the_set_covers_about_63_percent() -> None:
     bootstrap = BalancedBootstrap(np.full(20_000, 30.0), BootstrapSettings())
     told = bootstrap.summary(bootstrap.draw(0))
-    assert told.covered_share == pytest.approx(1 - math.exp(-1), abs=0.01)
+    assert told.covered_fraction == pytest.approx(1 - math.exp(-1), abs=0.01)
 
 
 def _smoothed_by_hand(ages: list[int], sigma: float) -> list[float]:

@@ -158,7 +158,7 @@ def test_torch_keeps_to_the_threads_it_was_opened_with(tmp_path: Path) -> None:
     from agebench.train.networks import build_network
     from agebench.train.settings import settings_from
 
-    view = {"region": "chip", "size_hw": [32, 32], "trunk": {"depth": 10, "width": 4}}
+    view = {"region": "chip", "size_hw": [32, 32], "backbone": {"depth": 10, "width": 4}}
     settings = settings_from({"model": {"views": {"face": view}, "dense": 8}}, "made")
     weights = build_network(settings.model, LOSSES[settings.loss.name].head).state_dict()
     averaged = {name: value.clone() for name, value in weights.items()}

@@ -300,8 +300,8 @@ def test_few_bytes_that_ask_for_a_hundred_gigabytes(tmp_path: Path) -> None:
     from agebench.train.checkpoint import Checkpoint
     from agebench.train.settings import settings_from
 
-    trunk = {"depth": 101, "width": 1024}
-    views = {f"v{index}": {"region": "face", "trunk": trunk} for index in range(4)}
+    backbone = {"depth": 101, "width": 1024}
+    views = {f"v{index}": {"region": "face", "backbone": backbone} for index in range(4)}
     settings = settings_from({"model": {"views": views}}, "made")
     path = tmp_path / "x.safetensors"
     Checkpoint(settings, {}, {}, {}, {}, {}).write(path)

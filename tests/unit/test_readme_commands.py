@@ -40,7 +40,7 @@ dense = 8
 [model.views.face]
 region = "chip"
 size_hw = [32, 32]
-trunk = { depth = 10, width = 4 }
+backbone = { depth = 10, width = 4 }
 """
 
 

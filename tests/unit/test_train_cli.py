@@ -136,7 +136,7 @@ def test_a_constant_rate_goes_on_for_more_rounds(run: Any, tmp_path: Path) -> No
     assert (code, json.loads(out)["ended"]["steps"]) == (0, 15)
     with (tmp_path / "run" / "steps.csv").open() as file:
         rates = [float(row["learning_rate"]) for row in csv.DictReader(file)]
-    # The warm-up is a share of the nine steps that were planned, and over after the first.
+    # The warm-up is a fraction of the nine steps that were planned, and over after the first.
     assert rates[0] < rates[1]
     assert set(rates[1:]) == {rates[1]}
 
@@ -346,5 +346,5 @@ def test_a_batch_that_can_not_be_shared_is_refused() -> None:
         slice(0, 2),
         slice(6, 8),
     ]
-    with pytest.raises(UsageError, match="a batch of 8 can't be shared by 3"):
+    with pytest.raises(UsageError, match="a batch of 8 can't be divided evenly among 3"):
         DistributedContext(0, 3, torch.device("cpu")).shard(8)

@@ -20,8 +20,8 @@ RECIPES = sorted((Path(__file__).parents[2] / "pretrained").glob("[cm]*.toml"))
 
 
 def _settings(side: int, depth: int = 10, width: int = 4) -> TrainSettings:
-    trunk = {"depth": depth, "width": width}
-    view = {"region": "chip", "size_hw": [side, side], "trunk": trunk}
+    backbone = {"depth": depth, "width": width}
+    view = {"region": "chip", "size_hw": [side, side], "backbone": backbone}
     return settings_from({"model": {"views": {"face": view}, "dense": 8}}, "made")
 
 

@@ -21,8 +21,8 @@ RECIPES = sorted((Path(__file__).parents[2] / "pretrained").glob("[cm]*.toml"))
 
 
 def _settings(size_hw: Sequence[int], depth: int = 10, width: int = 4) -> TrainSettings:
-    trunk = {"depth": depth, "width": width}
-    view = {"region": "chip", "size_hw": list(size_hw), "trunk": trunk}
+    backbone = {"depth": depth, "width": width}
+    view = {"region": "chip", "size_hw": list(size_hw), "backbone": backbone}
     return settings_from({"model": {"views": {"face": view}, "dense": 8}}, "made")
 
 

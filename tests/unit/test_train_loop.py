@@ -120,7 +120,7 @@ def _assert_same(first: Path, second: Path) -> None:
 VARIANTS = [
     (),
     ("optim.optimiser=sgd", "optim.learning_rate=0.01", "optim.mixup=0.4", "passes=2", "epochs=2"),
-    ("optim.staged=0.4", "optim.small_share=0.5", "loss.name=coral", "optim.clip_norm=0"),
+    ("optim.staged=0.4", "optim.small_fraction=0.5", "loss.name=coral", "optim.clip_norm=0"),
     ("model.fusion=early", "precision=bf16", "bootstrap.replacement=false", "epochs=2"),
 ]
 
@@ -499,17 +499,17 @@ def test_stages_leave_alone_what_they_do_not_train(
     trainer._watcher = Look()
     before = weights()
     trainer.run()
-    assert {stage for stage, _ in seen} == {"trunks", "dense", "all"}
+    assert {stage for stage, _ in seen} == {"backbones", "dense", "all"}
     for stage, after in seen:
         moved = {name.split(".")[0] for name in after if not torch.equal(after[name], before[name])}
-        assert ("trunks" in moved) == (stage != "dense"), stage
-        assert ({"joint", "head"} <= moved) == (stage != "trunks"), stage
-        assert bool({"joint", "head"} & moved) == (stage != "trunks"), stage
+        assert ("backbones" in moved) == (stage != "dense"), stage
+        assert ({"joint", "head"} <= moved) == (stage != "backbones"), stage
+        assert bool({"joint", "head"} & moved) == (stage != "backbones"), stage
         before = after
 
 
 def test_rates_scales_and_stages_over_the_steps() -> None:
-    settings = OptimSettings(warmup=0.1, staged=0.4, small_share=0.5, small_scale=0.75)
+    settings = OptimSettings(warmup=0.1, staged=0.4, small_fraction=0.5, small_scale=0.75)
     factors = [rate_factor(step, 100, settings) for step in range(101)]
     assert factors[0] == pytest.approx(1 / 11)
     assert factors[9] == pytest.approx(10 / 11)
@@ -520,7 +520,7 @@ def test_rates_scales_and_stages_over_the_steps() -> None:
     constant = replace(settings, schedule="constant")
     assert {rate_factor(step, 100, constant) for step in range(10, 100)} == {1.0}
     stages = [stage_of(step, 100, settings) for step in range(100)]
-    assert [stages.count(stage) for stage in ("trunks", "dense", "all")] == [40, 30, 30]
+    assert [stages.count(stage) for stage in ("backbones", "dense", "all")] == [40, 30, 30]
     assert {stage_of(step, 100, OptimSettings()) for step in range(100)} == {"all"}
     scales = [crop_scale(step, 100, settings) for step in range(100)]
     assert scales == [0.75] * 50 + [1.0] * 50

@@ -29,7 +29,7 @@ FACES = 5
 
 def _settings(names: tuple[str, ...] = ("face", "mouth"), **given: Any) -> ModelSettings:
     regions = {"face": "face", "mouth": "mouth", "eyes": "eyes"}
-    views = {name: ViewSettings(regions[name], (32, 32), trunk=TINY) for name in names}
+    views = {name: ViewSettings(regions[name], (32, 32), backbone=TINY) for name in names}
     return ModelSettings(views, **{"dense": 16, "youngest": 10, "oldest": 30} | given)
 
 
@@ -71,7 +71,7 @@ def test_any_views_give_a_row_of_bins_per_face(names: tuple[str, ...], fusion: A
     assert shapes == (dict.fromkeys(names, (FACES, 21)) if fusion == "late" else {})
 
 
-def test_other_heads_and_no_heads_of_trunks() -> None:
+def test_other_heads_and_no_heads_of_backbones() -> None:
     settings = _settings()
     assert _model(settings, CoralHead).eval()(*_inputs(settings)).final.shape == (FACES, 20)
     without = _settings(auxiliary=False)
@@ -99,10 +99,10 @@ def test_other_heads_and_no_heads_of_trunks() -> None:
 def test_variants_run_on_even_and_odd_sizes(changes: dict[str, Any], size: int) -> None:
     settings = replace(TINY, **changes)
     rng = StepRng()
-    trunk = Backbone(3, settings, rng)
+    backbone = Backbone(3, settings, rng)
     rng.begin(0, 0, 2)
     pixels = torch.randn(2, 3, size, size, requires_grad=True)
-    features = trunk(pixels)
+    features = backbone(pixels)
     assert features.shape == (2, settings.features)
     assert settings.features == (128 if settings.depth == 50 else 32)
     features.sum().backward()
@@ -117,16 +117,16 @@ def test_sizes_are_the_published_ones(depth: Any, parameters: int) -> None:
     """ResNet-18, -34 and -50 without their last layer: 11.18, 21.28 and 23.51 million."""
     settings = BackboneSettings(depth=depth, width=64, stem="classic", average_shortcut=False)
     with torch.device("meta"):
-        trunk = Backbone(3, settings, StepRng())
-    assert sum(value.numel() for value in trunk.parameters()) == parameters
-    assert trunk.features == settings.features == (2048 if depth == 50 else 512)
+        backbone = Backbone(3, settings, StepRng())
+    assert sum(value.numel() for value in backbone.parameters()) == parameters
+    assert backbone.features == settings.features == (2048 if depth == 50 else 512)
 
 
 def test_a_stage_halves_the_picture() -> None:
-    trunk = Backbone(3, BackboneSettings(depth=18, width=4), StepRng()).eval()
-    values = trunk.stem(torch.zeros(1, 3, 224, 224))
+    backbone = Backbone(3, BackboneSettings(depth=18, width=4), StepRng()).eval()
+    values = backbone.stem(torch.zeros(1, 3, 224, 224))
     assert values.shape == (1, 4, 56, 56)
-    assert trunk.blocks(values).shape == (1, 32, 7, 7)
+    assert backbone.blocks(values).shape == (1, 32, 7, 7)
 
 
 @pytest.mark.parametrize("fusion", ["late", "early"])
@@ -208,11 +208,11 @@ def test_colours_are_those_of_opencv() -> None:
 
 @pytest.mark.parametrize("mode", ["bgr", "gray", "yuv"])
 def test_pictures_are_normalised_inside(mode: Any) -> None:
-    view = ViewSettings("face", (32, 32), input=mode, trunk=TINY)
+    view = ViewSettings("face", (32, 32), input=mode, backbone=TINY)
     settings = ModelSettings({"face": view}, dense=8)
     model = _model(settings)
     seen: list[Any] = []
-    model.trunks["face"].register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
+    model.backbones["face"].register_forward_pre_hook(lambda _module, given: seen.append(given[0]))
     pixels = {"face": torch.rand(64, 3, 32, 32) * 255}
     model.eval()(pixels, {"face": torch.ones(64, 1)})
     assert seen[0].shape[1] == {"bgr": 3, "gray": 1, "yuv": 3}[mode]
@@ -221,7 +221,7 @@ def test_pictures_are_normalised_inside(mode: Any) -> None:
 
 
 def test_a_gray_network_sees_no_colour() -> None:
-    view = ViewSettings("face", (32, 32), input="gray", trunk=TINY)
+    view = ViewSettings("face", (32, 32), input="gray", backbone=TINY)
     model = _model(ModelSettings({"face": view}, dense=8)).eval()
     there = {"face": torch.ones(1, 1)}
     colour = torch.tensor([200.0, 100.0, 50.0])
@@ -233,13 +233,13 @@ def test_a_gray_network_sees_no_colour() -> None:
 
 def test_a_name_that_modules_use_themselves_is_refused() -> None:
     for name in ("keys", "training", "forward"):
-        settings = ModelSettings({name: ViewSettings("face", (32, 32), trunk=TINY)})
+        settings = ModelSettings({name: ViewSettings("face", (32, 32), backbone=TINY)})
         with pytest.raises(UsageError, match=name):
             MultiCropResNet(settings)
 
 
 def test_blocks_begin_as_the_identity() -> None:
-    trunk = Backbone(3, TINY, StepRng()).eval()
-    block = trunk.blocks[0]
+    backbone = Backbone(3, TINY, StepRng()).eval()
+    block = backbone.blocks[0]
     values = torch.rand(2, 4, 8, 8)
     assert torch.equal(block(values), values)

@@ -24,6 +24,17 @@ rounds = 7
 [stability]
 rounds = 4
 min_rounds = 5
+[data]
+train_share = 0.5
+workers = 0
+[data.extra.more]
+dataset = "csv"
+share = 0.25
+[optim]
+small_share = 0.5
+[model.views.face]
+region = "chip"
+trunk = { depth = 10, width = 8 }
 """
 
 NEW_TOML = """
@@ -31,12 +42,29 @@ epochs = 7
 [stability]
 epochs = 4
 min_epochs = 5
+[data]
+train_fraction = 0.5
+decode_threads = 0
+[data.extra.more]
+dataset = "csv"
+fraction = 0.25
+[optim]
+small_fraction = 0.5
+[model.views.face]
+region = "chip"
+backbone = { depth = 10, width = 8 }
 """
 
 OVERRIDES = {
     "rounds=9": "epochs=9",
     "stability.min_rounds=2": "stability.min_epochs=2",
     "stability={rounds=2}": "stability={epochs=2}",
+    "model.views.face.trunk.width=16": "model.views.face.backbone.width=16",
+    "model.views={face={region='chip', trunk={depth=14}}}": (
+        "model.views={face={region='chip', backbone={depth=14}}}"
+    ),
+    "data.extra.more.share=0.1": "data.extra.more.fraction=0.1",
+    "data.workers=3": "data.decode_threads=3",
 }
 
 
@@ -51,12 +79,12 @@ def test_old_keys_of_a_file_mean_the_same_and_are_told_of(tmp_path: Path) -> Non
     notes: list[str] = []
     assert read_settings(_written(tmp_path, OLD_TOML), say=notes.append) == new
     assert settings_from(tomllib.loads(OLD_TOML), "a checkpoint") == new
-    old_keys = re.findall(r"^(\w+) =", OLD_TOML, re.MULTILINE)
-    new_keys = re.findall(r"^(\w+) =", NEW_TOML, re.MULTILINE)
-    assert len(notes) == len(old_keys)
-    for note, old, now in zip(notes, old_keys, new_keys, strict=True):
+    old_keys, new_keys = (re.findall(r"^(\w+) =", text, re.M) for text in (OLD_TOML, NEW_TOML))
+    renamed = [(old, new) for old, new in zip(old_keys, new_keys, strict=True) if old != new]
+    assert len(notes) == len(renamed) == len(RENAMED_KEYS)
+    for note, (old, new) in zip(notes, renamed, strict=True):
         assert f"{old} is now called" in note
-        assert note.endswith(now)
+        assert note.endswith(new)
 
 
 @pytest.mark.parametrize(("old", "new"), OVERRIDES.items())
@@ -100,6 +128,9 @@ def _as_before(checkpoint: Path) -> None:
         record["round"] = record.pop("epoch")
     if started := head["about"].get("started_from"):
         started["rounds"] = started.pop("epochs")
+    header = {name.replace("backbones.", "trunks.", 1): value for name, value in header.items()}
+    assert any(name.startswith("optimiser/exp_avg/trunks.face.") for name in header)
+    header["__metadata__"]["format"] = "agebench-train 1"
     header["__metadata__"]["agebench"] = json.dumps(head)
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)

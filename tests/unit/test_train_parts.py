@@ -204,7 +204,7 @@ def test_tensorboard_that_is_not_here_is_said_before_a_run_begins(
 
 
 def test_a_share_of_the_pictures_is_the_same_each_time(age_list: Path) -> None:
-    settings = read_settings(age_list / "settings.toml", ["data.train_share=0.25"])
+    settings = read_settings(age_list / "settings.toml", ["data.train_fraction=0.25"])
     pictures = Pictures.of(settings, lambda *_step: None)
     some = pictures.gather("train", 0.25)
     assert len(some) == 6

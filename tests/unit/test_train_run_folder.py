@@ -239,7 +239,7 @@ def test_the_same_pictures_may_lie_elsewhere(run: Any, age_list: Path, tmp_path:
     shutil.copytree(age_list, tmp_path / "moved")
     moved = tmp_path / "moved"
     given = ("--root", str(moved / "list.csv"), "--protocol", str(moved / "split.csv"))
-    code, out, _ = run(*given, "--set", "data.workers=1")
+    code, out, _ = run(*given, "--set", "data.decode_threads=1")
     assert code == 0
     assert "going on from step 9" in out
 
@@ -279,7 +279,7 @@ def test_a_batch_that_can_not_be_shared_is_refused_before_pictures_are_read(
     monkeypatch.setattr(training, "joined_processes", lambda _device: nullcontext(three))
     code, out, error = run()
     assert (code, out) == (2, "")
-    assert "a batch of 8 can't be shared by 3 processes" in error
+    assert "a batch of 8 can't be divided evenly among 3 processes" in error
     assert not (tmp_path / "run").exists()
 
 

@@ -21,7 +21,7 @@ dataset = "csv"
 [model.views.face]
 region = "chip"
 size_hw = [48, 40]
-trunk = { depth = 10, width = 8 }
+backbone = { depth = 10, width = 8 }
 [augment]
 filters = { jpeg = 0.25 }
 [bootstrap]
@@ -42,7 +42,7 @@ def test_a_file_is_read_and_the_rest_is_filled_in(tmp_path: Path) -> None:
     assert settings.data.dataset == "csv"
     assert list(settings.model.views) == ["face"]
     assert settings.model.views["face"] == ViewSettings(
-        "chip", (48, 40), trunk=BackboneSettings(depth=10, width=8)
+        "chip", (48, 40), backbone=BackboneSettings(depth=10, width=8)
     )
     assert settings.augment == AugmentSettings(filters=FilterSettings(jpeg=0.25))
     assert settings.bootstrap.groups == (20.0, 40.5)
@@ -60,7 +60,7 @@ def test_the_way_through_json_changes_nothing(tmp_path: Path, text: str) -> None
 def test_overrides_reach_any_depth_and_the_last_one_counts(tmp_path: Path) -> None:
     given = [
         "epochs=3",
-        "model.views.face.trunk.width=16",
+        "model.views.face.backbone.width=16",
         "model.views.face.size_hw=[32, 32]",
         "augment.filters.blur = 0.5",
         "data.dataset=folders",  # a text without quotes
@@ -70,7 +70,7 @@ def test_overrides_reach_any_depth_and_the_last_one_counts(tmp_path: Path) -> No
     settings = read_settings(_file(tmp_path, TOML), given)
     assert settings.epochs == 4
     view = settings.model.views["face"]
-    assert (view.trunk.width, view.trunk.depth, view.size_hw) == (16, 10, (32, 32))
+    assert (view.backbone.width, view.backbone.depth, view.size_hw) == (16, 10, (32, 32))
     assert settings.augment.filters == FilterSettings(jpeg=0.25, blur=0.5)
     assert (settings.data.dataset, settings.data.protocol) == ("folders", "holdout seed=2")
 
@@ -102,8 +102,8 @@ def test_texts_are_taken_as_they_are() -> None:
         ("seed=-1", "seed"),
         ("data.root=5", "data.root must be a text"),
         ("data.longest_px=0", "longest_px"),
-        ("data.workers=-1", "workers"),
-        ("data.train_share=0", "train_share"),
+        ("data.decode_threads=-1", "decode_threads"),
+        ("data.train_fraction=0", "train_fraction"),
         ("optim.learning_rate=nan", "optim.learning_rate"),
         ("optim.learning_rate=0", "learning_rate"),
         ("optim.optimiser=adam", "did you mean 'adamw'"),
@@ -123,12 +123,15 @@ def test_texts_are_taken_as_they_are() -> None:
         ("model.views={face = {region = 'face', size_hw = [8, 32]}}", "16 to 2048"),
         ("model.views={face = {region = 'face', size_hw = [32, 99999]}}", "16 to 2048"),
         ("model.views={face = {region = 'face', size_hw = [32]}}", "size_hw"),
-        ("model.views={face = {region = 'face', trunk = {depth = 19}}}", "depth"),
-        ("model.views={face = {region = 'face', trunk = {width = 7}}}", "width must be even"),
-        ("model.views={face = {region = 'face', trunk = {stochastic_depth = 1.0}}}", "stochastic"),
+        ("model.views={face = {region = 'face', backbone = {depth = 19}}}", "depth"),
+        ("model.views={face = {region = 'face', backbone = {width = 7}}}", "width must be even"),
+        (
+            "model.views={face = {region = 'face', backbone = {stochastic_depth = 1.0}}}",
+            "stochastic",
+        ),
         ("model.fusion=early", "one size"),
         ("loss.name=dldI", "dldl"),
-        ("augment.flip=1.5", "flip is a share"),
+        ("augment.flip=1.5", "flip is a probability"),
         ("augment.hue_deg=-1", "hue_deg"),
         ("augment.noise_levels=-1", "noise_levels"),
         ("augment={gray = 0.7, single_channel = 0.7}", "sum to 1"),
@@ -146,7 +149,7 @@ def test_what_is_wrong_is_named_in_one_sentence(override: str, named: str) -> No
     assert "\n" not in str(error.value).replace(override, "")
 
 
-def test_stages_need_a_head_per_trunk() -> None:
+def test_stages_need_a_head_per_backbone() -> None:
     for model in (
         ModelSettings(auxiliary=False),
         ModelSettings({"face": ViewSettings("face")}, fusion="early"),

@@ -105,8 +105,8 @@ def test_a_picture_that_validates_is_not_trained_on(age_list: Path, tmp_path: Pa
 def test_a_share_is_drawn_by_the_seed(age_list: Path, tmp_path: Path) -> None:
     names = tuple(f"p{index:02d}.png" for index in range(10))
     root = _extra(age_list, tmp_path / "more", names)
-    one = _train_faces(_settings(age_list, _sources(root, share=0.3)))
-    two = _train_faces(_settings(age_list, _sources(root, share=0.3)))
+    one = _train_faces(_settings(age_list, _sources(root, fraction=0.3)))
+    two = _train_faces(_settings(age_list, _sources(root, fraction=0.3)))
     assert one.names == two.names
     assert sum(name.startswith("more/") for name in one.names) == 3
 
@@ -116,7 +116,7 @@ def test_a_share_is_drawn_by_the_seed(age_list: Path, tmp_path: Path) -> None:
     [
         ('data.extra={ Faces = { dataset = "csv" } }', "an extra data set's name"),
         ("data.extra={ more = { }}", "data.extra.more.dataset is missing"),
-        ('data.extra={ more = { dataset = "csv", share = 0 } }', "share is above 0"),
+        ('data.extra={ more = { dataset = "csv", fraction = 0 } }', "fraction is above 0"),
         ('data.extra={ more = { dataset = "csv", label_weight = 2 } }', "label_weight is from 0"),
         ('data.extra={ more = { dataset = "csv", part = "x" } }', "unknown key data.extra.more"),
         ("teacher.weight=0", "weight is above 0"),

@@ -30,18 +30,20 @@ from agebench.types import Crops  # noqa: E402
 SMALL = BackboneSettings(depth=10, width=8)
 RICH = BackboneSettings(depth=14, width=8, stem="deep", squeeze_excitation=True, blur_pool=True)
 TWO = {
-    "face": ViewSettings("face", (48, 48), trunk=SMALL),
-    "eyes": ViewSettings("eyes", (16, 32), trunk=SMALL),
+    "face": ViewSettings("face", (48, 48), backbone=SMALL),
+    "eyes": ViewSettings("eyes", (16, 32), backbone=SMALL),
 }
 SETTINGS = {
     "late": ModelSettings(views=TWO, dense=16),
-    "single": ModelSettings(views={"face": ViewSettings("face", (48, 48), trunk=RICH)}, dense=16),
+    "single": ModelSettings(
+        views={"face": ViewSettings("face", (48, 48), backbone=RICH)}, dense=16
+    ),
     # Odd sizes at every halving: where averages and borders differ between libraries.
     "odd": ModelSettings(
         views={
-            "face": ViewSettings("face", (53, 37), trunk=RICH, input="yuv"),
+            "face": ViewSettings("face", (53, 37), backbone=RICH, input="yuv"),
             "eyes": ViewSettings(
-                "eyes", (19, 45), trunk=BackboneSettings(depth=50, width=4), input="gray"
+                "eyes", (19, 45), backbone=BackboneSettings(depth=50, width=4), input="gray"
             ),
         },
         dense=16,
@@ -51,21 +53,21 @@ SETTINGS = {
             "face": ViewSettings(
                 "face",
                 (40, 40),
-                trunk=BackboneSettings(width=4, average_shortcut=False, pool=False),
+                backbone=BackboneSettings(width=4, average_shortcut=False, pool=False),
             )
         },
         dense=16,
     ),
     "early": ModelSettings(
         views={
-            "face": ViewSettings("face", (32, 32), trunk=SMALL),
+            "face": ViewSettings("face", (32, 32), backbone=SMALL),
             "eyes": ViewSettings("eyes", (32, 32), input="yuv"),
         },
         dense=16,
         fusion="early",
     ),
     "early single": ModelSettings(
-        views={"face": ViewSettings("face", (32, 32), trunk=SMALL)}, dense=16, fusion="early"
+        views={"face": ViewSettings("face", (32, 32), backbone=SMALL)}, dense=16, fusion="early"
     ),
 }
 
@@ -147,8 +149,12 @@ def test_the_file_is_a_whole_estimator(tmp_path: Path) -> None:
 
 
 def test_with_flip_a_picture_and_its_mirror_image_have_one_age(tmp_path: Path) -> None:
-    eye = {side: ViewSettings(f"eye_{side}", (32, 32), trunk=SMALL) for side in ("left", "right")}
-    settings = ModelSettings(views={**eye, "mouth": ViewSettings("mouth", (32, 48), trunk=SMALL)})
+    eye = {
+        side: ViewSettings(f"eye_{side}", (32, 32), backbone=SMALL) for side in ("left", "right")
+    }
+    settings = ModelSettings(
+        views={**eye, "mouth": ViewSettings("mouth", (32, 48), backbone=SMALL)}
+    )
     plain = multi_crop_candidate(random_model(settings), LOSSES["dldl"], "expectation")
     both = multi_crop_candidate(random_model(settings), LOSSES["dldl"], "expectation", flip=True)
     crops = generated(plain.spec.crop, 5)
@@ -178,7 +184,7 @@ def test_with_flip_a_picture_and_its_mirror_image_have_one_age(tmp_path: Path) -
 
 def test_views_that_differ_in_their_margin_alone_are_their_own_mirror_images() -> None:
     face = {
-        name: ViewSettings("face", (32, 32), margin=margin, trunk=SMALL)
+        name: ViewSettings("face", (32, 32), margin=margin, backbone=SMALL)
         for name, margin in (("tight", 0.0), ("wide", 0.4))
     }
     assert mirror_partners(face) == {"tight": "tight", "wide": "wide"}

@@ -26,10 +26,10 @@ def network() -> Candidate:
     from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
 
     torch.manual_seed(0)
-    trunk = BackboneSettings(depth=10, width=16)
+    backbone = BackboneSettings(depth=10, width=16)
     views = {
-        "face": ViewSettings("face", (32, 32), trunk=trunk),
-        "eyes": ViewSettings("eyes", (16, 32), trunk=trunk),
+        "face": ViewSettings("face", (32, 32), backbone=backbone),
+        "eyes": ViewSettings("eyes", (16, 32), backbone=backbone),
     }
     model = MultiCropResNet(ModelSettings(views=views, dense=32), LOSSES["dldl"].head)
     with torch.no_grad():
