@@ -193,7 +193,7 @@ def test_what_can_not_be_drawn_from_is_refused() -> None:
     with pytest.raises(ValueError, match="0 to 120"):
         BalancedBootstrap([130], BootstrapSettings())
     bootstrap = BalancedBootstrap([1, 2], BootstrapSettings())
-    with pytest.raises(ValueError, match="round_index"):
+    with pytest.raises(ValueError, match="epoch_index"):
         bootstrap.draw(-1)
     for wrong in ([], [0, 2], [-1], [0.5]):
         with pytest.raises(ValueError, match="indices"):
@@ -212,10 +212,10 @@ def test_what_can_not_be_drawn_from_is_refused() -> None:
         ({"balance": 1.5}, "from 0 to 1"),
         ({"balance": math.nan}, "from 0 to 1"),
         ({"size": 1}, "write 1.0"),
-        ({"size": 0.0}, "share above 0"),
+        ({"size": 0.0}, "fraction above 0"),
         ({"size": 1e18}, "up to 1000"),
         ({"size": 10**18}, "at most 1,000,000,000"),
-        ({"size": math.inf}, "share above 0"),
+        ({"size": math.inf}, "fraction above 0"),
         ({"size": True}, "that many pictures"),
         ({"size": 1.5, "replacement": False}, "at most 1"),
         ({"method": "ldss"}, "did you mean 'lds'"),
