@@ -342,14 +342,6 @@ def test_a_cache_folder_that_can_not_be_made_is_no_error(
 
 
 @pytest.mark.shared
-def test_utkface_has_the_known_identical_groups(shared_dir: Path) -> None:
-    samples = utkface.load(shared_dir / "data" / "utkface").samples
-    groups = find_duplicates(samples, fingerprints(samples), near=False)
-    assert len(groups) == 342
-    assert sum(group.conflicting for group in groups) == 187
-
-
-@pytest.mark.shared
 def test_near_duplicates_of_a_part_of_utkface(shared_dir: Path) -> None:
     """The ages 80 to 90: figures as inspected by eye, each pair one photograph."""
     samples = [

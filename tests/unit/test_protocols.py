@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 
 from agebench.datasets.base import SampleList
+from agebench.duplicates.groups import find_duplicates, fingerprints
 from agebench.duplicates.near_search import CURRENT, FIRST
 from agebench.errors import DatasetError, UsageError
-from agebench.protocols import DatasetSpec
+from agebench.protocols import Dataset, DatasetSpec
 from agebench.registry.plugins import load_dataset
-from agebench.splits.building import build_split, make_split, read_facts
-from agebench.splits.parts import check_split, part, sizes, unit_interval
+from agebench.splits.building import build_split, make_split
+from agebench.splits.parts import Split, check_split, part, sizes, unit_interval
 from agebench.splits.protocols import PROTOCOLS, PictureFacts, find_protocol
 from agebench.types import Sample
 
@@ -47,7 +48,7 @@ def facts(
     )
 
 
-def only(dataset: SampleList, keep: set[str]) -> SampleList:
+def only(dataset: Dataset, keep: set[str]) -> SampleList:
     return SampleList(
         dataset.spec, tuple(item for item in dataset.samples if item.name in keep), ()
     )
@@ -364,48 +365,66 @@ def test_every_protocol_says_what_it_is() -> None:
         assert rule.summary
 
 
-def _groups_of_equal_bytes(known: PictureFacts) -> list[list[str]]:
+def _nothing_straddles(split: Split, dataset: Dataset, known: PictureFacts) -> None:
+    assert check_split(split, known.duplicates) == ()
+    ages = {item.name: item.age_years for item in dataset.samples}
     by_hash = defaultdict(list)
     for name, key in known.sha256.items():
         by_hash[key].append(name)
-    return [names for names in by_hash.values() if len(names) > 1]
+    for names in by_hash.values():
+        where = {split.parts.get(name, "unused") for name in names}
+        assert len(where - {"unused"}) <= 1
+        if len({ages[name] for name in names}) > 1:
+            assert not where & {"val", "test"}
+            assert not any(part_name.startswith("fold") for part_name in where)
+
+
+NAMES = ("utkface-full", "utkface-5fold-own", "utkface-21-60")
 
 
 @pytest.mark.shared
 @pytest.mark.slow
-@pytest.mark.parametrize("version", [1, 2])
-def test_no_copy_straddles_in_utkface(
-    shared_dir: Path, version: int, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_no_copy_straddles_in_utkface(shared_dir: Path) -> None:
     dataset = load_dataset("utkface", shared_dir / "data" / "utkface")
-    suffix = "" if version == 1 else "-2"
-    criteria = find_protocol(f"utkface-full{suffix}").criteria
-    known = read_facts(dataset, criteria=criteria)
-    identical = _groups_of_equal_bytes(known)
+    prints = fingerprints(dataset.samples)
+    sha256 = {item.name: item.sha256 for item in prints}
+
+    identical = find_duplicates(dataset.samples, prints, near=False)
     assert len(identical) == 342  # as counted elsewhere
-    ages = {item.name: item.age_years for item in dataset.samples}
-    splits = {
-        name: make_split(f"{name}{suffix}", dataset, known)
-        for name in ("utkface-full", "utkface-5fold-own", "utkface-21-60")
-    }
+    assert sum(group.conflicting for group in identical) == 187
+
+    copies = find_duplicates(dataset.samples, prints, criteria=FIRST)
+    known = PictureFacts(sha256, copies)
+    splits = {name: make_split(name, dataset, known) for name in NAMES}
     for split in splits.values():
-        assert check_split(split, known.duplicates) == ()
-        for names in identical:
-            where = {split.parts.get(name, "unused") for name in names}
-            assert len(where - {"unused"}) <= 1
-            if len({ages[name] for name in names}) > 1:
-                assert not where & {"val", "test"}
-                assert not any(part_name.startswith("fold") for part_name in where)
-    counts = Counter(splits["utkface-full"].parts.values())
-    if version == 1:  # the parts that shipped weights were trained on, to the last picture
-        assert splits["utkface-full"].fingerprint.startswith("f4f1160d80820688")
-        assert counts == {"train": 16984, "val": 2076, "test": 2023}
-    else:  # weights that were trained by version 1 have seen none of its test part
-        first = make_split("utkface-full", dataset, read_facts(dataset, criteria=(FIRST,)))
-        tested = {name for name, part in splits["utkface-full"].parts.items() if part == "test"}
-        assert tested < {name for name, part in first.parts.items() if part == "test"}
-    assert counts["train"] / len(ages) == pytest.approx(0.8, abs=0.02)
-    assert counts["test"] / len(ages) == pytest.approx(0.1, abs=0.01)
+        _nothing_straddles(split, dataset, known)
+    # The parts that shipped weights were trained on, to the last picture.
+    first = splits["utkface-full"]
+    assert first.fingerprint.startswith("f4f1160d80820688")
+    assert Counter(first.parts.values()) == {"train": 16984, "val": 2076, "test": 2023}
+
+    # Version 2 on a fifth of the pictures with all that have a copy by version 1: what becomes of
+    # a picture hangs on its copies alone.
+    known_copies = {name for group in copies for name in group.members}
+    fifth = {name for at, name in enumerate(sorted(sha256)) if at % 5 == 0} | known_copies
+    some = only(dataset, fifth)
+    own = fingerprints(some.samples)  # as they were remembered
+    duplicates = [
+        group
+        for criteria in find_protocol("utkface-full-2").criteria
+        for group in find_duplicates(some.samples, own, criteria=criteria)
+    ]
+    known_2 = PictureFacts({item.name: item.sha256 for item in own}, duplicates)
+    assert len({name for group in duplicates for name in group.members}) > len(known_copies)
+    for name in NAMES:
+        _nothing_straddles(make_split(f"{name}-2", some, known_2), some, known_2)
+    # Weights that were trained by version 1 have seen none of its test part.
+    second = make_split("utkface-full-2", some, known_2)
+    tested = {name for name, where in second.parts.items() if where == "test"}
+    assert tested < {name for name, where in first.parts.items() if where == "test"}
+    # Apart from copies nothing changes.
+    loose = fifth - {name for group in duplicates for name in group.members}
+    assert {second.parts[name] == first.parts[name] for name in loose} == {True}
 
 
 @pytest.mark.shared
