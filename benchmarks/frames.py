@@ -27,10 +27,11 @@ from agebench.detectors.opencv_ssd import OpenCvSsd
 from agebench.detectors.yoloface_500k import YoloFace500k
 from agebench.detectors.yolov8_face import YoloV8Face
 from agebench.detectors.yunet import YuNet
-from agebench.fitting.frames import Relation, reference_frame, relate
+from agebench.fitting.frames import Relation, paired, reference_frame
 from agebench.protocols import FaceDetector
 from agebench.registry.plugins import load_detector
-from agebench.types import Floats, Image
+from agebench.types import FaceFrame, Floats, Image
+from agebench.util.foreign_code import found_faces
 from agebench.vision.faces import chosen_face
 from agebench.vision.frames import five_points
 from agebench.vision.images import read_image
@@ -47,6 +48,14 @@ PUPILS = [31, 36]
 
 CHIPS = 500
 SEED = 0
+
+
+def relate(
+    images: Sequence[Image], detector: FaceDetector, references: Sequence[FaceFrame | None]
+) -> Relation:
+    """Pair the detector's largest face with the reference, picture by picture."""
+    found = (chosen_face(found_faces(detector, image)) for image in images)
+    return paired(zip(found, references, strict=True))
 
 
 def report(detector: FaceDetector, relation: Relation) -> tuple[str, ...]:
@@ -102,13 +111,12 @@ def main() -> None:
     detectors: list[FaceDetector] = [judge, YoloFace500k(), YoloFace500k(version="v1"), YuNet()]
     detectors += [OpenCvSsd(), Haar()]
     rows = [
-        report(each, relate(images, each, references.__getitem__))
-        for each in track(detectors, "Detectors")
+        report(each, relate(images, each, references)) for each in track(detectors, "Detectors")
     ]
     every_chip = sorted((shared / "data" / "utkface").iterdir())
     chips = [read_image(path) for path in random.Random(SEED).sample(every_chip, CHIPS)]
     chip_references = [reference_frame(chosen_face(judge.detect(chip))) for chip in chips]
-    rows.append(report(Aligned(), relate(chips, Aligned(), chip_references.__getitem__)))
+    rows.append(report(Aligned(), relate(chips, Aligned(), chip_references)))
 
     points = shared / "data" / "fgnet" / "points"
     pupils = [np.array(read_pts(points / f"{path.stem.lower()}.pts"))[PUPILS] for path in paths]

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from agebench import load_dataset, load_detector, load_estimator
-from agebench.benchmark.speed import BenchSettings, bench
+from agebench.benchmark.result import BenchSettings
+from agebench.benchmark.speed import bench
 from agebench.errors import DeviceError
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.device_timer import DeviceSample, onnx_timer

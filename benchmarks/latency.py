@@ -16,7 +16,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from agebench.benchmark.speed import BENCH_FILE, BenchResult, BenchSettings, bench
+from agebench.benchmark.result import BENCH_FILE, BenchResult, BenchSettings
+from agebench.benchmark.speed import bench
 from agebench.benchmark.tables import amount, print_bench, three
 from agebench.cli.bench import read_batches
 from agebench.errors import AgebenchError

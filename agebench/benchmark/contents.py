@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from agebench.benchmark.speed import READABLE_VERSIONS
+from agebench.benchmark.result import READABLE_VERSIONS
 from agebench.harness.contents import Times
 from agebench.harness.contents_setup import MOST_ESTIMATORS, Environment, Texts
 from agebench.harness.contents_statistics import Busy, FromOne, Ratio

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from agebench.benchmark.cold_start import measure_cold_starts
 from agebench.benchmark.device_pass import time_networks
 from agebench.benchmark.resources import NetworkRuns, Resources, measure_resources
-from agebench.benchmark.sweep import BatchTimes, Rounds, Runner, Sweep, check_memory, run_sweep
+from agebench.benchmark.result import BENCH_FILE, BenchEntry, BenchResult, BenchSettings
+from agebench.benchmark.sweep import Runner, Sweep, check_memory, run_sweep
 from agebench.errors import UsageError
 from agebench.harness.environment import describe_call
-from agebench.harness.loading import check_names, load_pictures, reads_back_its_runtime
+from agebench.harness.loading import check_names, load_pictures
 from agebench.harness.results import output_folder
 from agebench.protocols import ProgressStep, no_progress
 from agebench.references import called
 from agebench.registry.defaults import choose_detector
 from agebench.registry.plugins import named_detector
 from agebench.runtimes.gpu_state import GpuWatch
-from agebench.runtimes.threads import check_threads, pinned
+from agebench.runtimes.threads import pinned
 from agebench.timing.children import ask_child
 from agebench.timing.devices import load_on, reference_on, require_device
-from agebench.timing.latency import StageTimes, stages_json
+from agebench.timing.latency import StageTimes
 from agebench.timing.pairs import busyness_json
 from agebench.timing.ratios import (
     BLOCKS,
@@ -41,161 +39,14 @@ from agebench.timing.ratios import (
 from agebench.timing.roofline import Peaks, measure_device_peaks
 from agebench.timing.sweep_faces import FaceSource, generated_face, real_faces
 from agebench.types import plain
-from agebench.util.files import check_target, write_whole
+from agebench.util.files import check_target
 from agebench.util.process_pool import usable_cores
-from agebench.vision.images import MAX_PIXELS
 
-SCHEMA_VERSION = 2
-READABLE_VERSIONS = (1, SCHEMA_VERSION)
-"""Older files are read as they are; docs/latency.md says what changed."""
-BENCH_FILE = "bench.json"
-DEFAULT_BATCHES = (1, 4, 16, 64)
+STAGES = ("process", "import", "load", "first", "second", "total")
+"""Process start, import of agebench with numpy and OpenCV, loading of the estimator (its runtime's
+library among it), first and second call with one face; the total ends with the first call."""
 
-
-@dataclass(frozen=True, slots=True)
-class BenchSettings:
-    """Settings of one measurement; all are written into its result.
-
-    Attributes:
-        device: "cpu" or "cuda" for all estimators; None for where each reference says.
-        batches: faces per call, each measured on its own.
-        threads: for OpenCV, ONNX Runtime and the probe; None for one per processor.
-        pin: keep the process on that many processors.
-        repeats: rounds per batch size; None to go by `seconds`.
-        seconds: per estimator and batch size; None for 5.
-        cold_starts: new processes per estimator to time from nothing to the first age; 0: none.
-        seed: of generated faces.
-        max_pixels: larger pictures are refused.
-
-    Raises:
-        UsageError: a number is out of range, or `repeats` and `seconds` are both given.
-    """
-
-    device: str | None = None
-    batches: tuple[int, ...] = DEFAULT_BATCHES
-    threads: int | None = None
-    pin: bool = False
-    repeats: int | None = None
-    seconds: float | None = None
-    cold_starts: int = 3
-    seed: int = 0
-    max_pixels: int = MAX_PIXELS
-
-    def __post_init__(self) -> None:
-        check_threads(self.threads)
-        _check_batches(self.batches)
-        if self.repeats is not None and self.seconds is not None:
-            raise UsageError("repeats and seconds exclude each other: give one of them")
-        for name, least in {"repeats": 1, "cold_starts": 0, "seed": 0, "max_pixels": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"{name} must be at least {least}, got {value}")
-        if self.seconds is not None and not 0 < self.seconds <= 3600:
-            raise UsageError(f"seconds must be above 0 and at most 3600, got {self.seconds:g}")
-
-    @property
-    def rounds(self) -> Rounds:
-        """How often everything is run."""
-        return Rounds(self.repeats) if self.seconds is None else Rounds(None, self.seconds)
-
-
-def _check_batches(batches: Sequence[int]) -> None:
-    if not batches:
-        raise UsageError("no batch size was given: expected some, such as 1,4,16")
-    if min(batches) < 1:
-        raise UsageError(f"a batch size must be at least 1, got {min(batches)}")
-    if len(set(batches)) < len(batches):
-        raise UsageError(f"a batch size is given twice: {', '.join(map(str, batches))}")
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BenchEntry:
-    """One estimator's figures.
-
-    Attributes:
-        runner: name and estimator.
-        sweep: one entry per batch size.
-        resources: what it takes besides time.
-        peaks: of the device that it runs on; None where they were not measured.
-        device_stages: per batch size the parts of the network's time on a device; empty on the
-            CPU.
-        cold_start: times by stage; empty where not asked for.
-    """
-
-    runner: Runner
-    sweep: tuple[BatchTimes, ...]
-    resources: Resources
-    peaks: Peaks | None
-    device_stages: tuple[Mapping[str, StageTimes] | None, ...] = ()
-    cold_start: Mapping[str, StageTimes] | None = None
-
-    def floor_ms(self, batch: int) -> float | None:
-        """Return the least time of a call; None where it is not known.
-
-        The peaks are those of float32: a model that computes with shorter numbers goes below.
-        """
-        precision = self.runner.estimator.spec.settings.get("precision", "float32")
-        if self.peaks is None or precision != "float32":
-            return None
-        return self.resources.floor_ms(batch, self.peaks)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON can hold; see docs/latency.md."""
-        sweep = []
-        for at, times in enumerate(self.sweep):
-            floor, median = self.floor_ms(times.batch), times.infer.percentile(50)
-            ratio = median / floor if floor and median is not None else None
-            stages = self.device_stages[at] if self.device_stages else None
-            device = None if stages is None else stages_json(stages)
-            extra = {"floor_ms": floor, "infer_to_floor": ratio, "device_stages": device}
-            sweep.append(times.to_json() | extra)
-        return {
-            "name": self.runner.name,
-            "spec": plain(self.runner.estimator.spec),
-            "runtime_proven": reads_back_its_runtime(self.runner.estimator),
-            "resources": self.resources.to_json(),
-            "cold_start": None if self.cold_start is None else stages_json(self.cold_start),
-            "batch_sweep": sweep,
-        }
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class BenchResult:
-    """All figures of one measurement.
-
-    Attributes:
-        entries: in the order given.
-        comparisons: every two estimators at each batch size.
-        controls: what the first estimator differs from itself, by batch size; empty with a single
-            one.
-        about: how it was made.
-    """
-
-    entries: tuple[BenchEntry, ...]
-    comparisons: tuple[Comparison, ...]
-    controls: tuple[Control, ...]
-    about: Mapping[str, Any]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the whole result as what JSON can hold; see docs/latency.md."""
-        return {
-            "schema_version": SCHEMA_VERSION,
-            **plain(self.about),
-            "estimators": [entry.to_json() for entry in self.entries],
-            "comparisons": [item.to_json() for item in self.comparisons],
-            "controls": [item.to_json() for item in self.controls],
-        }
-
-    def save(self, folder: str | Path) -> Path:
-        """Write bench.json into `folder`, whole or not at all; return its path.
-
-        Raises:
-            AgebenchError: the folder can't be written to.
-        """
-        target = Path(folder) / BENCH_FILE
-        text = json.dumps(self.to_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-        write_whole(target, text.encode("utf-8", "backslashreplace"))
-        return target
+_IN_TOTAL = ("process", "import", "load", "first")
 
 
 def bench(
@@ -411,3 +262,42 @@ def _device_stages(
     return tuple(
         time_networks(networks, batch, device, settings.rounds) for batch in settings.batches
     )
+
+
+def measure_cold_starts(
+    references: Sequence[str],
+    *,
+    device: str | None,
+    count: int,
+    threads: int,
+    progress: ProgressStep = no_progress,
+) -> list[dict[str, StageTimes]]:
+    """Start each estimator in `count` new processes, taking turns.
+
+    The files lie in the system's cache after the first time: this is not the first start after
+    the machine's own.
+
+    Returns:
+        Per estimator the times of each stage of `STAGES`.
+
+    Raises:
+        AgebenchError: one fails.
+    """
+    found: list[list[Mapping[str, float]]] = [[] for _ in references]
+    total = count * len(references)
+    for number in range(count):
+        for offset in range(len(references)):
+            index = (number + offset) % len(references)
+            progress("cold starts", number * len(references) + offset, total)
+            order = {"reference": references[index], "device": device}
+            found[index].append(ask_child("cold_start", order, threads=threads))
+    progress("cold starts", total, total)
+    return [_by_stage(runs) for runs in found]
+
+
+def _by_stage(runs: Sequence[Mapping[str, float]]) -> dict[str, StageTimes]:
+    times = {
+        stage: tuple(run[f"{stage}_ms"] for run in runs) for stage in STAGES if stage != "total"
+    }
+    times["total"] = tuple(sum(run[f"{stage}_ms"] for stage in _IN_TOTAL) for run in runs)
+    return {stage: StageTimes(times[stage]) for stage in STAGES}

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from agebench.benchmark.speed import BenchEntry, BenchResult
+from agebench.benchmark.result import BenchEntry, BenchResult
 from agebench.errors import inert
 from agebench.harness.contents_statistics import Busy
 from agebench.harness.loading import reads_back_its_runtime

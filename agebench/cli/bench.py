@@ -82,7 +82,8 @@ def command(
     operations and the least time that the machine allows stand beside.  docs/latency.md tells how
     to read it.
     """
-    from agebench.benchmark.speed import BENCH_FILE, BenchSettings, bench
+    from agebench.benchmark.result import BENCH_FILE, BenchSettings
+    from agebench.benchmark.speed import bench
     from agebench.benchmark.tables import print_bench
     from agebench.harness.trial import try_models
 

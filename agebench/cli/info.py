@@ -20,7 +20,7 @@ import click
 from agebench import __version__
 from agebench.errors import in_words, inert
 from agebench.registry.plugins import DATASETS, DETECTORS, ESTIMATORS, list_plugins
-from agebench.runtimes.cuda_library import find_devices
+from agebench.runtimes.cuda_library import NOT_PROVEN, find_devices
 
 _TORCH_SECONDS = 120
 
@@ -160,6 +160,7 @@ def describe() -> dict[str, Any]:
         "agebench": __version__,
         "machine": dict(_or_reason(_machine)),
         "runtimes": [asdict(state) for state in _runtimes()],
+        "gpu_measurement": NOT_PROVEN,
         "packages": _packages(),
         "model_files": dict(_or_reason(_model_files)),
         "plugins": _plugins(),
@@ -177,6 +178,7 @@ def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     for state in facts["runtimes"]:
         yield f"{state['name']}: {state['version'] or state['reason']}"
         yield from (f"  {_device(*item)}" for item in state["devices"].items())
+    yield f"times and memory of GPUs: {facts['gpu_measurement']}"
     yield "packages: " + ", ".join(f"{name} {found}" for name, found in facts["packages"].items())
     yield from _file_lines(facts["model_files"])
     for plugin in facts["plugins"]:

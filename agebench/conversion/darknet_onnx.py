@@ -6,7 +6,6 @@ class score), boxes in shares of the input, scores of at most 0.2 set to zero.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +36,6 @@ MOST_ROWS = 1_000_000
 looked at in steps of 8 pixels has 97,200."""
 
 NetworkVersion: TypeAlias = Literal["v2", "v1", "own"]
-
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -35,7 +34,7 @@ from agebench.errors import AgebenchError
 from agebench.modelfiles.weights import sha256_of
 from agebench.protocols import ProgressStep, no_progress
 from agebench.types import Sample
-from agebench.util.files import read_whole, write_whole
+from agebench.util.files import is_sha256, read_whole, write_whole
 from agebench.util.regular_files import open_regular
 
 MAGIC = b"agebench-training-hashes 1\n"
@@ -47,11 +46,10 @@ LARGEST_BYTES = 1_000_000_000
 """Larger files are refused: this holds a hundred million pictures."""
 
 _HEAD_BYTES = 4096  # of a list, that name its checksum
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 def _prefix(sha256: str) -> bytes:
-    if not _SHA256.fullmatch(sha256):
+    if not is_sha256(sha256):
         raise ValueError(f"expected a sha256 of 64 hex digits in lower case, got {sha256!r}")
     return bytes.fromhex(sha256[: 2 * PREFIX_BYTES])
 

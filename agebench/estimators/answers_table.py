@@ -12,6 +12,7 @@ from agebench.datasets.csv_table import Row, read_table
 from agebench.datasets.names import shown
 from agebench.errors import UsageError, suggestion
 from agebench.types import MAX_AGE_YEARS, Box
+from agebench.util.files import is_sha256
 
 PICTURE_COLUMNS = ("path", "image", "filename", "file", "picture", "img_name")
 """Headings of the picture's column; the first that is there is taken."""
@@ -32,7 +33,6 @@ PERCENTILES: Mapping[int, tuple[str, str]] = {
 SEEN = ("yes", "near", "no")
 """What a column "seen_in_training" may say, as that of a predictions.csv does."""
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _PERCENTILE = re.compile(r"p[0-9]{1,2}(?:\.[0-9]+)?")
 
 
@@ -250,7 +250,7 @@ def _seen(cells: Mapping[str, str]) -> tuple[str, str]:
     if seen in ("", "no"):
         return seen, ""
     sha256 = cells.get("sha256", "").lower()
-    if not _SHA256.fullmatch(sha256):
+    if not is_sha256(sha256):
         raise ValueError(
             f"sha256 {shown(sha256)} of a picture that was trained on: expected 64 hex digits"
         )

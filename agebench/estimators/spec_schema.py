@@ -20,6 +20,7 @@ from agebench.estimators.crop_names import CROPS, Border
 from agebench.estimators.spec_output import AgeScale, Kind, OrdinalForm, Rule
 from agebench.estimators.toml_reader import read_toml
 from agebench.types import MAX_AGE_YEARS, AgeBins, LabelKind, ViewSpec
+from agebench.util.files import is_sha256
 from agebench.vision.regions import REGIONS
 
 MAX_SIDE_PX = 4096
@@ -34,7 +35,6 @@ _RULES = {
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SET = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 InputType: TypeAlias = Literal["float32", "float16", "uint8"]
 
@@ -62,7 +62,7 @@ class Files:
             *((f"data_sha256.{name}", value) for name, value in self.data_sha256.items()),
         ):
             if value is not None:
-                _require(_SHA256.fullmatch(value), f"{key} must be 64 lower-case hex digits")
+                _require(is_sha256(value), f"{key} must be 64 lower-case hex digits")
 
 
 @dataclass(frozen=True, slots=True)

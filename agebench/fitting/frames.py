@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from agebench.errors import DatasetError, UsageError
 from agebench.protocols import BoxToFrame, FaceDetector, ProgressStep, no_progress
-from agebench.types import Box, Face, FaceFrame, Image, Sample
-from agebench.util.foreign_code import found_faces
+from agebench.types import Box, Face, FaceFrame, Sample
 from agebench.vision.faces import (
     FacePicture,
     LeftOut,
     LeftOutError,
-    chosen_face,
     face_pictures,
     find_faces,
 )
@@ -62,20 +60,6 @@ def reference_frame(face: Face | None) -> FaceFrame | None:
     """Return the frame of a face's landmarks, or None."""
     points = None if face is None else five_points(face)
     return None if points is None else frame_from_points(points)
-
-
-def relate(
-    images: Iterable[Image], detector: FaceDetector, reference: Callable[[int], FaceFrame | None]
-) -> Relation:
-    """Pair the detector's largest face with the reference, picture by picture.
-
-    A box that does not hold the centre of the reference is another face, or none.
-    """
-    pairs = (
-        (chosen_face(found_faces(detector, image)), reference(index))
-        for index, image in enumerate(images)
-    )
-    return paired(pairs)
 
 
 def paired(pairs: Iterable[tuple[Face | None, FaceFrame | None]]) -> Relation:

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import requests
-from pooch import HTTPDownloader
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -257,9 +256,6 @@ class Sink:
         if self._progress is not None:
             self._progress.update(len(data))
 
-    def flush(self) -> None:
-        """Asked for after every piece; once at the end is enough."""
-
 
 def cache_reason(folder: Path, error: OSError) -> str:
     """Say in one sentence why nothing can be kept in the cache folder."""
@@ -303,10 +299,12 @@ def _said(error: BaseException) -> str:
 def _transfer(url: str, sink: Sink, size_bytes: int) -> None:
     # Compressed transfer gains nothing for weights, and a small body could unpack to a huge one.
     headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
-    downloader = HTTPDownloader(chunk_size=CHUNK_BYTES, timeout=TIMEOUT_S, headers=headers)
     try:
-        downloader(url=url, output_file=sink, pooch=None)
-    except (requests.RequestException, ValueError) as error:  # ValueError: a senseless header
+        with requests.get(url, headers=headers, timeout=TIMEOUT_S, stream=True) as response:
+            response.raise_for_status()
+            for piece in response.iter_content(CHUNK_BYTES):
+                sink.write(piece)
+    except (requests.RequestException, ValueError) as error:  # ValueError: sent on to no address
         reason = _network_reason(error, sink.received_bytes, size_bytes)
         raise SourceError(reason, "failed") from error
 

@@ -14,12 +14,12 @@ from typing import Any
 
 from agebench.errors import UsageError, WeightsError, suggestion
 from agebench.types import WeightsFile
+from agebench.util.files import is_sha256
 
 BUNDLED_LIMIT_BYTES = 48_000_000
 """What the weights that come with the package may take together."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NEED = re.compile(
     r"((?:estimator|detector):[A-Za-z0-9][A-Za-z0-9_.-]*)(?: ([a-z][a-z0-9_]*=\S+))?"
 )
@@ -104,7 +104,7 @@ class ManifestEntry:
     def __post_init__(self) -> None:
         _expect(_FILE_NAME.fullmatch(self.file), "a file name without folders", self.file)
         _expect(self.size_bytes > 0, "bytes above 0", self.size_bytes)
-        _expect(_SHA256.fullmatch(self.sha256), "a sha256 of 64 lower-case hex digits", self.sha256)
+        _expect(is_sha256(self.sha256), "a sha256 of 64 lower-case hex digits", self.sha256)
         _expect(self.licence, "a licence", self.licence)
         for url in self.sources:
             _expect(_URL.fullmatch(url), "an http(s) URL", url)

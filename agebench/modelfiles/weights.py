@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-import pooch
+from platformdirs import user_cache_path
 
 from agebench.errors import UsageError, WeightsError, WeightsUnavailableError
 from agebench.modelfiles import manifest
@@ -80,7 +80,7 @@ class _Attempt:
 def cache_dir() -> Path:
     """Return the folder for fetched files: AGEBENCH_CACHE, or the user's cache folder."""
     own = os.environ.get("AGEBENCH_CACHE", "")
-    return user_path(own) if own else Path(pooch.os_cache("agebench"))
+    return user_path(own) if own else user_cache_path("agebench")
 
 
 def _mirror() -> str:

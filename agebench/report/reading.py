@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from agebench.benchmark.contents import Sweep
-from agebench.benchmark.speed import BENCH_FILE
-from agebench.benchmark.speed import READABLE_VERSIONS as BENCH_VERSIONS
+from agebench.benchmark.result import BENCH_FILE
+from agebench.benchmark.result import READABLE_VERSIONS as BENCH_VERSIONS
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.contents import Estimator, Result
 from agebench.harness.contents_setup import Dataset

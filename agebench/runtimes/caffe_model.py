@@ -184,25 +184,6 @@ def read_mean(path: str | Path) -> Blob:
     return mean
 
 
-def write_mean(path: str | Path, mean_bgr: npt.ArrayLike) -> None:
-    """Write a mean.binaryproto, laid out as the published one.
-
-    Args:
-        path: where to; an existing file is replaced, by a whole one or not at all.
-        mean_bgr: finite numbers of shape `MEAN_SHAPE` (channel, row, column), channels B, G, R.
-
-    Raises:
-        UsageError: `mean_bgr` is something else.
-        AgebenchError: the file can't be written.
-    """
-    mean = np.asarray(mean_bgr, np.float32)
-    if mean.shape != MEAN_SHAPE or not np.isfinite(mean).all():
-        raise UsageError(f"a mean image must be finite, of shape {MEAN_SHAPE}, got {mean.shape}")
-    blob = caffe_schema.BlobProto()
-    _fill_blob(blob, mean, "mean", legacy=True, half=False)
-    write_whole(Path(path), blob.SerializeToString())
-
-
 def _parse(message_class: Any, content: bytes, path: Path) -> Any:
     try:
         return message_class.FromString(content)

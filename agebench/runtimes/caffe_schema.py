@@ -148,11 +148,6 @@ def _message_class(name: str) -> Any:
 BlobProto: Any = _message_class("BlobProto")
 """One array of weights; also the whole of a mean.binaryproto."""
 
-V1LayerParameter: Any = _message_class("V1LayerParameter")
-"""A layer in the encoding of the published age_net: its type is a number."""
-
-LayerParameter: Any = _message_class("LayerParameter")
-"""A layer in the encoding since Caffe 1.0: its type is a text."""
-
 NetParameter: Any = _message_class("NetParameter")
-"""A whole .caffemodel: `layers` in the old encoding, `layer` in the new one."""
+"""A whole .caffemodel: `layers` in the encoding of the published age_net, whose types are numbers,
+`layer` in that since Caffe 1.0, whose types are texts."""

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from agebench import __version__
 from agebench.errors import ModelError
 from agebench.types import MAX_AGE_YEARS, AgeBins, CropSpec, LabelKind, ViewSpec, WeightsFile, plain
+from agebench.util.files import is_sha256
 from agebench.util.typed_tables import read_table
 
 PREFIX = "agebench."
@@ -42,7 +43,6 @@ Decode: TypeAlias = Literal["expectation", "median", "midpoint"]
 Precision: TypeAlias = Literal["float32", "float16", "int8"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _Spec = TypeVar("_Spec")
 
 
@@ -93,7 +93,7 @@ class SourceFile:
     source: str = ""
 
     def __post_init__(self) -> None:
-        _require(_SHA256.fullmatch(self.sha256), "sha256 must be 64 lower-case hex digits")
+        _require(is_sha256(self.sha256), "sha256 must be 64 lower-case hex digits")
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import secrets
 import stat
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +17,7 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.references import user_path
 from agebench.util.regular_files import read_regular
 
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_OF_NAME = 180
 """Bytes of a file's name that its temporary name holds; most systems end names at 255."""
 
@@ -191,6 +193,15 @@ def append_whole(file: IO[bytes], data: bytes) -> None:
         with suppress(OSError):
             os.ftruncate(descriptor, end)
         raise
+
+
+def is_sha256(text: str) -> bool:
+    """Tell whether a text can be a sha256: 64 hex digits in lower case.
+
+    >>> is_sha256("0" * 64), is_sha256("0" * 63), is_sha256("A" * 64)
+    (True, False, False)
+    """
+    return _SHA256.fullmatch(text) is not None
 
 
 def read_whole(path: Path, what: str, limit_bytes: int) -> bytes:

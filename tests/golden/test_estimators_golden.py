@@ -11,10 +11,10 @@ from agebench import load_estimator
 from agebench.estimators.caffe_age_net import CaffeAgeNet
 from agebench.export.random_age_net import random_age_net
 from agebench.runtimes.age_net_layout import deploy_prototxt
-from agebench.runtimes.caffe_model import write_mean
 from agebench.types import Crops, FaceFrame, Floats, Image
 from agebench.vision.crops import cut_crops
 from agebench.vision.opencv import cv2
+from tests.unit.caffe_files import write_mean
 
 FRAME = FaceFrame((223.0, 118.0), 119.0)
 

@@ -15,9 +15,9 @@ from agebench.datasets import adience
 from agebench.estimators.caffe_age_net import CaffeAgeNet
 from agebench.export.random_age_net import random_age_net
 from agebench.metrics.age_classes import ADIENCE_CLASSES
-from agebench.runtimes.caffe_model import write_mean
 from agebench.types import AgePrediction, Crops, CropSpec, Sample, ViewSpec
 from agebench.vision.images import read_image
+from tests.unit.caffe_files import write_mean
 from tests.unit.scripts import load_script
 
 HEAD = "user_id\toriginal_image\tface_id\tage\tgender\n"

@@ -19,7 +19,8 @@ import pytest
 from rich.console import Console
 
 from agebench.benchmark.resources import Resources, measure_resources
-from agebench.benchmark.speed import BenchSettings, bench
+from agebench.benchmark.result import BenchSettings
+from agebench.benchmark.speed import bench
 from agebench.benchmark.tables import print_bench
 from agebench.cli.main import main
 from agebench.errors import AgebenchError, DeviceError

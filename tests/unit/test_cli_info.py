@@ -16,6 +16,7 @@ from agebench.cli import info
 from agebench.cli.main import main
 from agebench.modelfiles.manifest import load_manifest
 from agebench.registry.plugins import DETECTORS, Plugin
+from agebench.runtimes import cuda_library, device_timer
 from agebench.runtimes.cuda_library import CudaDevices
 
 Capture = pytest.CaptureFixture[str]
@@ -90,6 +91,15 @@ def test_whatever_a_library_raises_is_said(
     assert "cv2dnn: OSError: libfoo.so.1: wrong ELF class\\x1b[31m" in out
     assert "torch: not installed" in out
     assert "reason: ZeroDivisionError: division by zero" in out
+
+
+def test_what_never_ran_on_a_gpu_is_said(capsys: Capture) -> None:
+    assert facts(capsys)["gpu_measurement"].startswith("not proven on a GPU")
+    assert "times and memory of GPUs: not proven on a GPU" in run(capsys)
+    page = Path(__file__).resolve().parents[2] / "docs" / "latency.md"
+    assert "None of this has been run on a GPU yet" in page.read_text(encoding="utf-8")
+    for module in (cuda_library, device_timer):
+        assert "Not yet run on a GPU" in str(module.__doc__)
 
 
 def test_torch_is_loaded_only_where_there_is_a_device(monkeypatch: pytest.MonkeyPatch) -> None:

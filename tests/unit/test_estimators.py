@@ -32,10 +32,11 @@ from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN
 from agebench.runtimes.base import Tensor
-from agebench.runtimes.caffe_model import write_caffemodel, write_mean
+from agebench.runtimes.caffe_model import write_caffemodel
 from agebench.testing import check_estimator, generated_crops
 from agebench.types import Crops, CropSpec, FaceFrame, Floats, Image, ViewSpec
 from agebench.vision.crops import cut_crops
+from tests.unit.caffe_files import write_mean
 
 Order = npt.NDArray[np.int_]
 

@@ -16,10 +16,10 @@ from agebench.export.random_age_net import random_age_net
 from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.protocols import BoxToFrame
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN, INPUT_NAME, OUTPUT_NAME
-from agebench.runtimes.caffe_model import write_mean
 from agebench.types import Face, Image, Sample, plain
 from agebench.vision.crops import cut_crops
 from agebench.vision.opencv import cv2
+from tests.unit.caffe_files import write_mean
 from tests.unit.scripts import load_script
 
 NAMES = ("found_faces", "tutorial_scenes", "tutorial_shares", "tutorial_rows", "tutorial_page")

@@ -90,7 +90,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "boasting": lambda: self.reply(PAYLOAD, length=2 * len(PAYLOAD)),
             "short": lambda: self.reply(PAYLOAD[:150_000], length="none"),
             "senseless": lambda: self.reply(PAYLOAD, length="many"),
-            "redirect": self.redirect,
+            "redirect": lambda: self.redirect(self.server.url("html")),
+            "astray": lambda: self.redirect("http://[::1/a"),
             "flood": self.flood,
             "silent": self.silent,
             "stall": self.stall,
@@ -100,9 +101,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         }
         answers.get(path, lambda: self.reply(b"404: Not Found", status=404))()
 
-    def redirect(self) -> None:
+    def redirect(self, to: str) -> None:
         self.send_response(302)
-        self.send_header("Location", self.server.url("html"))
+        self.send_header("Location", to)
         self.end_headers()
 
     def flood(self) -> None:
@@ -435,7 +436,7 @@ FAILURES = [
     ("missing", "the server says 404 Not Found"),
     ("lying", "cut off after "),
     ("boasting", "cut off after "),
-    ("senseless", "its answer can't be read"),
+    ("astray", "its answer can't be read"),
     ("silent", "no data for 0.5 s, after 0 of 200,001 bytes"),
     ("stall", "no data for 0.5 s, after "),
     ("hang-up", "no answer ("),
@@ -464,6 +465,11 @@ def test_a_bad_source_is_named_leaves_nothing_and_is_forgiven(
     server.mended = True
     assert resolve(NAME).path.read_bytes() == PAYLOAD
     assert leftovers(cache_folder) == [NAME]
+
+
+def test_right_bytes_with_a_senseless_length_are_right(publish: Publish, server: Server) -> None:
+    publish(server.url("senseless"))
+    assert resolve(NAME).path.read_bytes() == PAYLOAD
 
 
 def test_after_all_bad_sources_the_good_one_is_used(
