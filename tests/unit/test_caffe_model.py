@@ -407,7 +407,7 @@ def test_mean_round_trip_with_the_published_size(tmp_path: Path) -> None:
 def test_what_is_no_mean_image(tmp_path: Path) -> None:
     path = tmp_path / "mean.binaryproto"
     for values, said in (
-        (_mean().transpose(1, 2, 0), r"\(256, 256, 3\)"),
+        (_mean().transpose(1, 2, 0), r"got \(1, 256, 256, 3\)"),
         (_mean() * np.nan, "finite"),
     ):
         write_mean(path, values)
