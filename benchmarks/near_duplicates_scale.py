@@ -6,12 +6,14 @@ The frames are made up: a textured scene seen by a moving camera, an object that
 changing light, saved as JPEG.  Each number of frames is measured in a process of its own, which
 reads them anew.  Where there are at most 1,000 frames the groups are held against those of all
 pairs, without any limit: a recall of 1 is every pair that belongs together in one group.
+With --verbs the commands `doctor` and `split` go over the same frames too, as whole processes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
@@ -102,11 +104,43 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     return figures
 
 
+def verbs(folder: Path, count: int) -> dict[str, Any]:
+    """Return the processor time and memory of the commands, all of their processes together."""
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        root = Path(name) / "frames"
+        (root / "30").mkdir(parents=True)
+        for index in range(count):
+            os.link(folder / f"{index:07d}.jpg", root / "30" / f"{index:07d}.jpg")
+        commands = {
+            "doctor": ["doctor", str(root), "--dataset", "folders", "--json"],
+            "split": [
+                *("split", "--dataset", "folders", "--root", str(root)),
+                *("--protocol", "holdout", "--out", str(Path(name) / "split.csv")),
+            ],
+        }
+        return {verb: whole_process(Path(name), command) for verb, command in commands.items()}
+
+
+def whole_process(folder: Path, arguments: list[str]) -> dict[str, float]:
+    """Run a command that keeps no fingerprints of earlier ones; return what it took."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agebench", *arguments],
+        env={**os.environ, "AGEBENCH_CACHE": str(folder / f"cache-{arguments[0]}")},
+        stdout=subprocess.DEVNULL,
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{arguments[0]} ended with {os.waitstatus_to_exitcode(status)}")
+    cpu_s = used.ru_utime + used.ru_stime
+    return {"cpu_s": round(cpu_s, 2), "largest_process_mb": round(used.ru_maxrss / 1024)}
+
+
 def main() -> None:
     """Measure each number of frames."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--frames", type=int, action="append", required=True)
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--verbs", action="store_true", help="the commands too")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure is not None:
@@ -116,12 +150,16 @@ def main() -> None:
         parser.error(f"--frames are 1 to {MOST_FRAMES:,}")
     curve = []
     with tempfile.TemporaryDirectory() as folder:
-        write_frames(Path(folder), max(options.frames))
+        frames = Path(folder) / "frames"
+        frames.mkdir()
+        write_frames(frames, max(options.frames))
         for count in sorted(options.frames):
-            call = [sys.executable, __file__, "--frames", str(count), "--measure", folder]
+            call = [sys.executable, __file__, "--frames", str(count), "--measure", str(frames)]
             told = subprocess.run(call, check=True, capture_output=True, text=True).stdout
             curve.append(json.loads(told))
-            print(told.strip(), flush=True)
+            if options.verbs:
+                curve[-1] |= verbs(frames, count)
+            print(json.dumps(curve[-1]), flush=True)
             if options.out is not None:
                 content = {
                     "frame_px": SIZE_PX,
