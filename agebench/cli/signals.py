@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from importlib.machinery import ExtensionFileLoader
 from types import FrameType
 
 from agebench.cli.process_limits import spare_processor_time
@@ -31,20 +32,68 @@ class Terminated(KeyboardInterrupt):
         return _REASONS.get(str(self), "")
 
 
+_PATIENCE_S = 5.0
+"""So long a signal waits for a compiled module to be loaded."""
+_AGAIN_S = 0.02
+
+
+class _Waiting:
+    """Has signals come again that arrive while the interpreter loads a compiled module.
+
+    An exception that is raised there goes through code that may not be ready for one: pybind11
+    makes an ImportError of it, or the process aborts without a word.
+    """
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def put_off(self, number: int, frame: FrameType | None) -> bool:
+        """Return whether the signal is to be ignored now, as it will come again."""
+        if not _loads_compiled_code(frame):
+            self._since = None
+            return False
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        if now - self._since > _PATIENCE_S:
+            return False
+        again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), number))
+        again.daemon = True
+        try:
+            again.start()
+        except RuntimeError:  # no thread can be had
+            return False
+        return True
+
+
+def _loads_compiled_code(frame: FrameType | None) -> bool:
+    """Return whether a compiled module is being made somewhere below."""
+    while frame is not None:
+        if frame.f_code in _LOADERS:
+            return True
+        frame = frame.f_back
+    return False
+
+
+_LOADERS = frozenset(
+    {ExtensionFileLoader.create_module.__code__, ExtensionFileLoader.exec_module.__code__}
+)
+
+
 class Ended:
     """Which signal asked for the end, if any."""
 
     def __init__(self) -> None:
         self.by: int | None = None
+        self._waiting = _Waiting()
 
     @property
     def code(self) -> int | None:
         """Exit code as shells have it, 128 + the signal's number; None without one."""
         return None if self.by is None else 128 + self.by
 
-    def note(self, number: int, _frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal; only the first one counts, so that nothing cuts the clean-up off."""
-        if self.by is None:
+        if self.by is None and not self._waiting.put_off(number, frame):
             self.by = number
             raise Terminated(signal.Signals(number).name)
 
@@ -54,6 +103,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._heard, self._waiting = False, False
+        self._put_off = _Waiting().put_off
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -66,9 +116,11 @@ class Interrupts:
         finally:
             self._heard, self._waiting = False, False
 
-    def note(self, number: int, _frame: FrameType | None) -> None:
+    def note(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal; outside, who insists ends the process on the spot."""
         if self._heard:
+            if self._put_off(number, frame):
+                return
             raise KeyboardInterrupt
         if self._waiting:
             os._exit(128 + number)

@@ -8,13 +8,16 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from importlib import import_module
+from importlib.machinery import ExtensionFileLoader
 from typing import Any
 
 import click
 import pytest
 
+from agebench.cli import signals
 from agebench.cli.signals import held_interrupts
 from agebench.util.foreign_code import foreign_code
 
@@ -136,3 +139,63 @@ def test_a_plugin_that_makes_it_its_own_error_is_not_to_blame() -> None:
         foreign_code(),
     ):
         _loaded_module()
+
+
+def test_while_a_compiled_module_is_loaded_it_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it would raise there goes through code that aborts the process, or calls it a fault."""
+    loaded = []
+
+    def load() -> None:  # what a compiled module runs of Python while it is made
+        _press()
+        time.sleep(0.1)  # it comes again meanwhile, and waits again
+        loaded.append("whole")
+
+    monkeypatch.setattr(signals, "_LOADERS", frozenset({load.__code__}))
+    with held_interrupts(to_the_end=False) as interrupts, interrupts.heard():
+        load()
+        with pytest.raises(KeyboardInterrupt):
+            _wait_for_it()
+    assert loaded == ["whole"]
+
+
+def _wait_for_it() -> None:
+    for _ in range(6000):
+        time.sleep(0.01)
+
+
+def test_a_module_that_is_never_loaded_does_not_wait_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def load() -> None:
+        _press()
+        _wait_for_it()
+
+    monkeypatch.setattr(signals, "_LOADERS", frozenset({load.__code__}))
+    monkeypatch.setattr(signals, "_PATIENCE_S", 0.1)
+    with (
+        held_interrupts(to_the_end=False) as interrupts,
+        interrupts.heard(),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        load()
+
+
+def test_loaders_are_those_of_compiled_modules() -> None:
+    def found() -> bool:
+        return signals._loads_compiled_code(sys._getframe())
+
+    assert not found()
+    seen: list[bool] = []
+
+    class Spec:
+        name = "made_up"
+
+        @property
+        def origin(self) -> str:
+            seen.append(found())
+            return "nowhere"
+
+    with pytest.raises(ImportError):
+        ExtensionFileLoader("made_up", "nowhere").create_module(Spec())  # type: ignore[arg-type]
+    assert seen
+    assert all(seen)
