@@ -208,7 +208,7 @@ def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
             "predict",
             lambda out: [
                 *("predict", str(pictures), "--detector", "aligned", "--json"),
-                *("--out", str(out / "ages.jsonl"), "--workers", "2"),
+                *("--out", str(out / "ages.jsonl"), "--processes", "2"),
             ],
             predicted,
         ),

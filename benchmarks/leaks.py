@@ -47,10 +47,10 @@ def main() -> None:
     given = parser.parse_args()
     train, test = listed(given.train, "train"), listed(given.test, "test")
     samples = [*train, *test]
-    prints = fingerprints(samples, processes=1)
+    prints = fingerprints(samples, threads=1)
     pairs = [
         (first, second, group.kind)
-        for group in find_duplicates(samples, prints, processes=1)
+        for group in find_duplicates(samples, prints, threads=1)
         for first, second in product(group.members, group.members)
         if first.startswith("train/") and second.startswith("test/")
     ]

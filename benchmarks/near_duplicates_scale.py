@@ -76,7 +76,7 @@ def recall(samples: list[Sample]) -> float:
     found = []
     for limits in ((0, near_memory.MOST_LOOKS, near_memory.MOST_ALIGNMENTS), (1 << 30,) * 3):
         near_candidates.EXACT_UP_TO, near_memory.MOST_LOOKS, near_memory.MOST_ALIGNMENTS = limits
-        found.append(pairs_of(find_duplicates(samples, prints, processes=1)))
+        found.append(pairs_of(find_duplicates(samples, prints, threads=1)))
     return len(found[0] & found[1]) / max(1, len(found[1]))
 
 
@@ -84,9 +84,9 @@ def measure(folder: Path, count: int) -> dict[str, Any]:
     """Return the figures of one number of frames, in a process of its own."""
     samples = [Sample(folder / f"{i:07d}.jpg", f"{i:07d}.jpg", 30.0) for i in range(count)]
     started, cpu = time.perf_counter(), time.process_time()
-    prints = fingerprints(samples, processes=1, use_cache=False)
+    prints = fingerprints(samples, threads=1, use_cache=False)
     read, read_cpu = time.perf_counter(), time.process_time()
-    groups = find_duplicates(samples, prints, processes=1)
+    groups = find_duplicates(samples, prints, threads=1)
     ended, ended_cpu = time.perf_counter(), time.process_time()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     figures: dict[str, Any] = {

@@ -5,7 +5,7 @@ around them.  All take the same pictures in turn, and the whole is repeated, so 
 machine's speed hits all alike; models are loaded before the clock starts, but for the processes'
 own, which is why their start is given apart.
 
-    python benchmarks/predict_folder.py FOLDER --limit 200 --workers 1,2 --out RESULT.json
+    python benchmarks/predict_folder.py FOLDER --limit 200 --processes 1,2 --out RESULT.json
 
 Ratios are within a round: all of a round's runs meet the machine in the same state.  Other programs
 that run meanwhile take processors away, most of all from two processes: the load is noted.
@@ -50,13 +50,13 @@ def bare_loop(names: list[str], predictor: AgePredictor) -> float:
 
 
 def run(
-    names: list[str], plan: PredictionPlan, workers: int, predictor: AgePredictor
+    names: list[str], plan: PredictionPlan, processes: int, predictor: AgePredictor
 ) -> dict[str, float]:
     """Return pictures per second after the first one, and the seconds until it."""
     begun = time.perf_counter()
     first, count, faces = 0.0, 0, 0
     stages: Counter[str] = Counter()
-    for finished in examine(plan, map(Task, names), workers, predictor):
+    for finished in examine(plan, map(Task, names), processes, predictor):
         first = first or time.perf_counter()
         count += 1
         faces += len(finished.record["faces"])
@@ -79,7 +79,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--limit", type=int, default=200)
-    parser.add_argument("--workers", default="1,2")
+    parser.add_argument("--processes", default="1,2")
     parser.add_argument("--estimator", default=None)
     parser.add_argument("--detector", default=None)
     parser.add_argument("--rounds", type=int, default=3)
@@ -96,8 +96,8 @@ def main() -> None:
     runs: dict[str, list[dict[str, float]]] = {}
     for _ in range(given.rounds):
         bare.append(bare_loop(names, predictor))
-        for workers in given.workers.split(","):
-            runs.setdefault(workers, []).append(run(names, plan, int(workers), predictor))
+        for processes in given.processes.split(","):
+            runs.setdefault(processes, []).append(run(names, plan, int(processes), predictor))
     load.append(os.getloadavg())
     result = {
         "environment": plain(describe_environment()),
@@ -106,7 +106,7 @@ def main() -> None:
         "detector": predictor.detector_name,
         "estimators": list(predictor.estimators),
         "bare_per_second": {"median": statistics.median(bare), "all": bare},
-        "workers": {count: summary(items, bare) for count, items in runs.items()},
+        "processes": {count: summary(items, bare) for count, items in runs.items()},
     }
     text = json.dumps(result, indent=1)
     if given.out is None:

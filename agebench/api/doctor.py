@@ -66,7 +66,7 @@ def examine_dataset(
     against: str | Path | Dataset | None = None,
     near: bool = True,
     out: str | Path | None = None,
-    workers: int = 2,
+    decode_threads: int = 2,
     progress: ProgressStep | None = None,
 ) -> Examination:
     """Look for broken files, copies, contradicting ages, and leaks between two data sets.
@@ -81,7 +81,7 @@ def examine_dataset(
         near: look for near-identical copies too, which takes longest.
         out: folder for doctor.json, a chart of the ages and contact sheets of the worst findings,
             which show the set's faces; None writes nothing.
-        workers: pictures decoded at once, from 1.
+        decode_threads: how many decode pictures, from 1.
         progress: called with (stage, done, total).  None draws bars in a notebook and on a
             terminal; `agebench.no_progress` draws none.
 
@@ -95,8 +95,8 @@ def examine_dataset(
     >>> found.diagnosis.pictures, found.diagnosis.broken, found.diagnosis.identical
     (71, (), ())
     """
-    if workers < 1:
-        raise UsageError(f"workers must be at least 1, got {workers}")
+    if decode_threads < 1:
+        raise UsageError(f"decode_threads must be at least 1, got {decode_threads}")
     place = None if root is None else user_path(root)
     folder = None if out is None else user_path(out)
     for other_place in (place, _place_of(against)):
@@ -107,7 +107,7 @@ def examine_dataset(
     if folder is not None:
         prepare_folder(folder)
     with shown_progress(progress) as step:
-        found = _examined(here, place, there, near=near, workers=workers, step=step)
+        found = _examined(here, place, there, near=near, decode_threads=decode_threads, step=step)
     if folder is None:
         return found
     names = _write(folder, found, here, None if there is None else there[0])
@@ -120,10 +120,12 @@ def _examined(
     there: tuple[Dataset, Path | None] | None,
     *,
     near: bool,
-    workers: int,
+    decode_threads: int,
     step: ProgressStep,
 ) -> Examination:
-    diagnosis, prints = examine(here, _shown(root), near=near, processes=workers, progress=step)
+    diagnosis, prints = examine(
+        here, _shown(root), near=near, threads=decode_threads, progress=step
+    )
     if there is None:
         return Examination(diagnosis)
     other_set, other_root = there
@@ -131,14 +133,14 @@ def _examined(
         other_set,
         _shown(other_root),
         near=near,
-        processes=workers,
+        threads=decode_threads,
         progress=_told(step, "other set"),
     )
     shared = shared_pictures(
         (here.samples, prints),
         (other_set.samples, other_prints),
         near=near,
-        processes=workers,
+        threads=decode_threads,
         progress=_told(step, "both sets"),
     )
     return Examination(diagnosis, other, shared)

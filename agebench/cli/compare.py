@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, gate_options, help_all, rare_option
+from agebench.cli.options import FilePath, former_name, gate_options, help_all, rare_option
 from agebench.cli.run_file import RUN_FILE, config_option, write_run_file
 from agebench.errors import AgebenchError, UsageError, inert
 from agebench.references import called, join_options
@@ -39,7 +39,15 @@ Examples:
 @rare_option("--sample", type=int, help="Only N pictures, drawn at random.")
 @rare_option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
 @rare_option("--batch-size", type=int, default=32, show_default=True, help="Faces per call.")
-@rare_option("--workers", type=int, default=2, show_default=True, help="Decoding threads.")
+@rare_option(
+    "--decode-threads",
+    "workers",
+    type=int,
+    default=2,
+    show_default=True,
+    help="Threads that decode pictures.",
+)
+@former_name("--workers", "--decode-threads")
 @rare_option("--threads", type=int, help="Threads of the models; one per processor.")
 @rare_option(
     "--latency-images", type=int, default=100, show_default=True, help="Pictures timed; 0: none."

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath
+from agebench.cli.options import FilePath, former_name
 from agebench.errors import AgebenchError
 from agebench.util.progress import progress_bars
 
@@ -29,12 +29,13 @@ The contact sheets show the data set's faces: keep them where the pictures may b
 @click.option("-o", "--out", type=FilePath(), help="Folder for JSON and pictures.")
 @click.option("--near/--no-near", default=True, help="Look for near-identical copies (default).")
 @click.option(
-    "--workers",
+    "--decode-threads",
     type=click.IntRange(1, 64),
     default=2,
     show_default=True,
-    help="Pictures decoded at once.",
+    help="Threads that decode pictures.",
 )
+@former_name("--workers", "--decode-threads")
 @click.option(
     "--fail-if",
     multiple=True,
@@ -48,7 +49,7 @@ def command(
     against: str | None,
     out: Path | None,
     near: bool,
-    workers: int,
+    decode_threads: int,
     fail_if: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -63,7 +64,13 @@ def command(
     gates = read_count_gates(fail_if, near=near, against=against is not None)
     with progress_bars() as step:
         found = examine_dataset(
-            dataset, root, against=against, near=near, out=out, workers=workers, progress=step
+            dataset,
+            root,
+            against=against,
+            near=near,
+            out=out,
+            decode_threads=decode_threads,
+            progress=step,
         )
     diagnosis = found.diagnosis
     if as_json:

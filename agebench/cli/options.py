@@ -76,6 +76,43 @@ def refuse_given(context: click.Context, names: Iterable[str], why: str) -> None
             raise UsageError(f"--{name.replace('_', '-')} {why}")
 
 
+def former_name(old: str, new: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give an option that takes a whole number its earlier name too, which is said on stderr.
+
+    Args:
+        old: the earlier name, such as "--workers"; no help and no completion lists it.
+        new: the present one, an option of the command; the command gets its parameter alone.
+    """
+    hidden = f"former_{old.removeprefix('--')}"
+
+    def decorate(function: Callable[..., None]) -> Callable[..., None]:
+        @functools.wraps(function)
+        def with_present_name(*arguments: Any, **options: Any) -> None:
+            given = options.pop(hidden)
+            if given is not None:
+                options |= _renamed_option(old, new, hidden, given)
+            function(*arguments, **options)
+
+        return click.option(old, hidden, type=int, hidden=True)(with_present_name)
+
+    return decorate
+
+
+def _renamed_option(old: str, new: str, hidden: str, value: int) -> dict[str, int]:
+    """Return the parameter that an earlier name sets; {} where the present one goes first."""
+    context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
+    present = next(item for item in context.command.params if new in item.opts)
+    name = str(present.name)
+    context.params[hidden] = None  # a file of the run's options has the present name alone
+    if context.get_parameter_source(name) is typed:
+        if context.get_parameter_source(hidden) is typed:
+            raise UsageError(f"{old} is the earlier name of {new}: give one of them")
+        return {}
+    click.echo(f"agebench: {old} is now called {new}", err=True)
+    context.params[name] = present.type_cast_value(context, value)
+    return {name: context.params[name]}
+
+
 _GATE_OPTIONS = (
     click.option(
         "--fail-if",

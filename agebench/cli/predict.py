@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agebench.cli.options import FilePath, help_all, rare_option, refuse_given
+from agebench.cli.options import FilePath, former_name, help_all, rare_option, refuse_given
 from agebench.errors import ImageError, UsageError, inert
 from agebench.util.progress import progress_bars
 
@@ -56,7 +56,8 @@ Examples:
 )
 @click.option("--draw", type=FilePath(), help="File or folder for what is annotated.")
 @click.option("--explain", is_flag=True, help="What each view (face, eyes, ...) moved the age by.")
-@rare_option("--workers", type=int, default=1, show_default=True, help="Processes.")
+@rare_option("--processes", type=int, default=1, show_default=True, help="At work at once.")
+@former_name("--workers", "--processes")
 @rare_option(
     "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
 )
@@ -98,7 +99,7 @@ def command(
     )
     _check_columns(as_csv=as_csv, explain=settings["explain"])
     wanted = PredictSettings(estimators=estimators, **settings)
-    still = out is not None or wanted.explain or wanted.workers > 1
+    still = out is not None or wanted.explain or wanted.processes > 1
     found = find_sources(sources, moving=not still) if sources else Sources(())
     try_models(estimators, [wanted.detector])
     run = PictureRun(found, wanted, camera=camera)

@@ -174,7 +174,7 @@ def examine(
     root: str | Path,
     *,
     near: bool = True,
-    processes: int = 2,
+    threads: int = 2,
     progress: ProgressStep | None = None,
 ) -> tuple[Diagnosis, list[Fingerprint]]:
     """Look at every picture of a data set.
@@ -183,18 +183,18 @@ def examine(
         dataset: listed, such as by `agebench.load_dataset`.
         root: where it lies, for the report.
         near: also look for near-identical pictures, which takes longest.
-        processes: how many pictures are decoded at once.
+        threads: how many pictures are decoded at once.
         progress: told of each hundred pictures.
 
     Returns:
         The findings, and the samples' fingerprints for further use.
     """
     samples = dataset.samples
-    prints = fingerprints(samples, processes=processes, progress=progress)
+    prints = fingerprints(samples, threads=threads, progress=progress)
     identical = _copies(find_duplicates(samples, prints, near=False), samples)
     groups: tuple[DuplicateGroup, ...] = ()
     if near:
-        groups = find_duplicates(samples, prints, processes=processes, progress=progress)
+        groups = find_duplicates(samples, prints, threads=threads, progress=progress)
     broken = tuple(
         BrokenFile(print_.name, _broken_kind(print_.reason), print_.reason)
         for print_ in prints
@@ -284,7 +284,7 @@ def shared_pictures(
     there: tuple[Sequence[Sample], Sequence[Fingerprint]],
     *,
     near: bool = True,
-    processes: int = 2,
+    threads: int = 2,
     progress: ProgressStep | None = None,
 ) -> tuple[SharedPicture, ...]:
     """Find the pictures that are in both data sets, whatever they are called.
@@ -295,7 +295,7 @@ def shared_pictures(
         here: the first set's samples and fingerprints.
         there: the second set's.
         near: also find near-identical copies.
-        processes: how many pictures are decoded at once.
+        threads: how many pictures are decoded at once.
         progress: told of each hundred pictures.
 
     Returns:
@@ -311,7 +311,7 @@ def shared_pictures(
         for side, (_, listed) in enumerate((here, there))
         for print_ in listed
     ]
-    groups = find_duplicates(samples, prints, near=near, processes=processes, progress=progress)
+    groups = find_duplicates(samples, prints, near=near, threads=threads, progress=progress)
     by_name = {
         sample.name: (sample, print_) for sample, print_ in zip(samples, prints, strict=True)
     }

@@ -80,7 +80,7 @@ class DuplicateGroup:
 def fingerprints(
     samples: Sequence[Sample],
     *,
-    processes: int = 2,
+    threads: int = 2,
     progress: ProgressStep | None = None,
     use_cache: bool = True,
 ) -> list[Fingerprint]:
@@ -88,7 +88,7 @@ def fingerprints(
 
     Args:
         samples: whose pictures are read.
-        processes: how many pictures are decoded at once (threads: decoding frees Python's lock).
+        threads: how many decode pictures (decoding frees Python's lock).
         progress: told of each hundred pictures, as stage "fingerprints".
         use_cache: remember the answers in the cache folder, by path, size and time of change.
 
@@ -100,7 +100,7 @@ def fingerprints(
     cache = FingerprintCache(
         (sample.path for sample in samples) if use_cache else (), hash_version()
     )
-    with ThreadPoolExecutor(max(1, processes)) as pool:
+    with ThreadPoolExecutor(max(1, threads)) as pool:
         made = pool.map(lambda sample: _fingerprint(sample, cache), samples)
         found = list(_counted(made, len(samples), "fingerprints", progress))
     cache.save()
@@ -146,7 +146,7 @@ def find_duplicates(
     *,
     near: bool = True,
     criteria: Criteria = CURRENT,
-    processes: int = 2,
+    threads: int = 2,
     progress: ProgressStep | None = None,
 ) -> tuple[DuplicateGroup, ...]:
     """Group the pictures that are copies of one another.
@@ -160,7 +160,7 @@ def find_duplicates(
         prints: their fingerprints, in the same order.
         near: also find near-identical pictures.
         criteria: when two pictures are near-identical.
-        processes: how many candidates are decoded at once.
+        threads: how many candidates are decoded at once.
         progress: told how many pictures were decoded at most so far (stage "thumbnails") and how
             far the search is ("near-duplicates").
 
@@ -183,7 +183,7 @@ def find_duplicates(
             [samples[index] for index in one_each],
             [prints[index] for index in one_each],
             criteria=criteria,
-            processes=processes,
+            threads=threads,
             progress=progress,
         ):
             joined.join(one_each[pair.first], one_each[pair.second])
@@ -196,7 +196,7 @@ def near_links(
     prints: Sequence[Fingerprint],
     *,
     criteria: Criteria = CURRENT,
-    processes: int = 2,
+    threads: int = 2,
     progress: ProgressStep | None = None,
 ) -> list[NearPair]:
     """Find near-identical pictures; arguments as `find_duplicates`.
@@ -211,7 +211,7 @@ def near_links(
         np.array([prints[index].perceptual for index in known], np.uint64),
         np.array([prints[index].mirrored for index in known], np.uint64),
         criteria=criteria,
-        processes=processes,
+        threads=threads,
         progress=progress,
     )
     found = [

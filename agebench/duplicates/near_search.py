@@ -136,7 +136,7 @@ class NearSearch:
         hashes: of each, upright.
         mirrored: of each in a mirror.
         criteria: what confirms a pair.
-        processes: how many pictures are decoded or compared at once.
+        threads: how many pictures are decoded or compared at once.
         progress: told of the decoded pictures and of the batches.
     """
 
@@ -147,15 +147,15 @@ class NearSearch:
         mirrored: Hashes,
         *,
         criteria: Criteria,
-        processes: int,
+        threads: int,
         progress: ProgressStep | None,
     ) -> None:
         self._samples = samples
         self._hashes, self._mirrored = hashes, mirrored
         self._criteria = criteria
         # A single worker would only be waited for, a task at a time.
-        self._pool = ThreadPoolExecutor(processes) if processes > 1 else None
-        self._at_once = _PER_WORKER * max(1, processes)
+        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._at_once = _PER_WORKER * max(1, threads)
         self._progress = progress
         self._looks = _Looks(len(samples))
         self._joined = Joined(len(samples))

@@ -163,7 +163,7 @@ def make_looks(
     listed: Iterable[bytes],
     samples: Sequence[Sample],
     *,
-    processes: int = 2,
+    threads: int = 2,
     progress: ProgressStep = no_progress,
 ) -> dict[bytes, bytes]:
     """Return the looks of the listed pictures that are among the samples, by their hashes' start.
@@ -171,7 +171,7 @@ def make_looks(
     Args:
         listed: the first eight bytes of the sha256 of each picture's file.
         samples: of data sets that hold them; others among them are passed over.
-        processes: pictures that are decoded at once.
+        threads: pictures that are decoded at once.
         progress: told of each hundred pictures, as stage "looks".
     """
     wanted = frozenset(listed)
@@ -189,7 +189,7 @@ def make_looks(
         return None
 
     found: dict[bytes, bytes] = {}
-    with ThreadPoolExecutor(max(1, processes)) as pool:
+    with ThreadPoolExecutor(max(1, threads)) as pool:
         for done, pair in enumerate(pool.map(look, samples), start=1):
             if pair is not None:
                 found[pair[0]] = pair[1]

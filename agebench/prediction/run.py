@@ -19,7 +19,7 @@ from agebench.prediction.work import Finished, PredictionPlan, Task, examine
 from agebench.types import Problem
 from agebench.vision.images import MAX_PIXELS
 
-MOST_WORKERS = 256
+MOST_PROCESSES = 256
 
 TRIED_AGAIN = frozenset({"unreadable", "crashed"})
 """With these a picture is examined anew when a run goes on: it may have been mended meanwhile."""
@@ -41,7 +41,7 @@ class PredictSettings:
         tiles: look at large pictures in parts too; None does so where no detector is named.
         draw: file or folder for annotated pictures.
         explain: say what each view moved.
-        workers: processes.
+        processes: how many work at once.
         max_pixels: larger pictures are refused.
 
     Raises:
@@ -53,12 +53,12 @@ class PredictSettings:
     tiles: bool | None = None
     draw: Path | None = None
     explain: bool = False
-    workers: int = 1
+    processes: int = 1
     max_pixels: int = MAX_PIXELS
 
     def __post_init__(self) -> None:
-        if not 1 <= self.workers <= MOST_WORKERS:
-            raise UsageError(f"--workers must be 1 to {MOST_WORKERS}, got {self.workers}")
+        if not 1 <= self.processes <= MOST_PROCESSES:
+            raise UsageError(f"--processes must be 1 to {MOST_PROCESSES}, got {self.processes}")
         if self.max_pixels < 1:
             raise UsageError(f"--max-pixels must be at least 1, got {self.max_pixels}")
 
@@ -163,12 +163,12 @@ class PictureRun:
             self.tally.note(problem.name, problem.reason)
 
     def _check_options(self) -> None:
-        if self._settings.workers > 1:
-            self.refuse_moving("--workers")
+        if self._settings.processes > 1:
+            self.refuse_moving("--processes")
         if self._settings.explain:
             self.refuse_moving("--explain")
-        if self._settings.workers > 1 and STDIN in self._names:
-            raise UsageError("a picture from standard input is one: leave --workers out")
+        if self._settings.processes > 1 and STDIN in self._names:
+            raise UsageError("a picture from standard input is one: leave --processes out")
 
     @property
     def total(self) -> int:
@@ -216,8 +216,8 @@ class PictureRun:
         )
         if lines is not None:
             lines.drop(name for name in self._names if _failed_for_now(name, lines))
-        workers = min(self._settings.workers, max(1, self.total))
-        with closing(examine(plan, self._tasks(lines), workers, self.predictor)) as pictures:
+        processes = min(self._settings.processes, max(1, self.total))
+        with closing(examine(plan, self._tasks(lines), processes, self.predictor)) as pictures:
             for finished in pictures:
                 if lines is not None and finished.task.name not in lines:
                     lines.append(finished.record)

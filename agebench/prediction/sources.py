@@ -20,7 +20,7 @@ STDIN = "-"
 
 _DEEP = re.compile(r"(?<![^/])\*\*(?:/+|$)")
 
-LEFT_OUT = "a video, left out: --out, --workers and --explain are for pictures"
+LEFT_OUT = "a video, left out: --out, --processes and --explain are for pictures"
 
 
 @dataclass(frozen=True, slots=True)

@@ -124,22 +124,25 @@ def _draw(image_bgr: Image, answer: PredictedPicture, path: Path) -> str:
 
 
 def examine(
-    plan: PredictionPlan, tasks: Iterable[Task], workers: int, predictor: AgePredictor | None = None
+    plan: PredictionPlan,
+    tasks: Iterable[Task],
+    processes: int,
+    predictor: AgePredictor | None = None,
 ) -> Generator[Finished, None, None]:
     """Yield what came of each picture, in the order of `tasks`, which is read as it is needed.
 
     Args:
         plan: what to do.
         tasks: the pictures.
-        workers: number of processes; with 1 the work is done here.
+        processes: how many; with 1 the work is done here.
         predictor: loaded models, used where the work is done here.
 
     Raises:
         AgebenchError: an output can't be written, or a process can't work at all.
     """
-    if workers > 1:
+    if processes > 1:
         yield from in_processes(
-            Work(partial(worker, plan), partial(_crashed, plan)), tasks, workers
+            Work(partial(worker, plan), partial(_crashed, plan)), tasks, processes
         )
         return
     here = PictureWorker(plan, predictor)

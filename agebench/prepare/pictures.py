@@ -199,7 +199,7 @@ def prepare_pictures(
     """
     count = min(processes, len(tasks))
     if count > 1:
-        work = Work(partial(worker, plan), _given_up, "--processes")
+        work = Work(partial(worker, plan), _given_up)
         yield from in_processes(work, tasks, count)
     else:
         yield from _in_this_process(plan, tasks)
@@ -225,6 +225,6 @@ def _given_up(task: Task, death: Death) -> tuple[Task, str]:
     if death.killed:
         raise AgebenchError(
             f"the process at work on {task.source!r} was killed {TRIES} times, maybe for want "
-            f"of memory: start the same command again with fewer {death.option} to go on"
+            f"of memory: start the same command again with fewer --processes to go on"
         )
     return task, PictureRecord(task.source, "crashed", death.reason).to_line()

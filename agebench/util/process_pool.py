@@ -47,11 +47,9 @@ class Death:
 
     Attributes:
         code: exit code of the last process that was at it.
-        option: of the command line that sets the number of processes.
     """
 
     code: int | None
-    option: str
 
     @property
     def reason(self) -> str:
@@ -71,12 +69,10 @@ class Work(Generic[Task, Result]):
     Attributes:
         make: called once in each process, returns what does one task.
         given_up: the result of a task whose process died `TRIES` times; may raise instead.
-        option: of the command line that sets the number of processes, for errors.
     """
 
     make: Callable[[], Callable[[Task], Result]]
     given_up: Callable[[Task, Death], Result]
-    option: str = "--workers"
 
 
 def in_processes(
@@ -189,8 +185,7 @@ class _Pool(Generic[Task, Result]):
                 process.start()
         except OSError as error:
             raise AgebenchError(
-                f"no further process can be started: {error.strerror}; "
-                f"use fewer {self._work.option}"
+                f"no further process can be started: {error.strerror}; use fewer --processes"
             ) from error
         finally:
             theirs.close()
@@ -231,11 +226,11 @@ class _Pool(Generic[Task, Result]):
         del self._children[child.connection]
         child.process.join()
         child.connection.close()
-        death = Death(child.process.exitcode, self._work.option)
+        death = Death(child.process.exitcode)
         if not child.ready or child.task is None:
             raise AgebenchError(
                 f"a process ended while it was starting (exit code {death.code}): try "
-                f"{self._work.option} 1 to see why; a script must call this under "
+                f"--processes 1 to see why; a script must call this under "
                 "if __name__ == '__main__'"
             )
         number, task = child.task

@@ -162,7 +162,7 @@ WRONG: dict[str, Callable[[Path], object]] = {
     "no such set": lambda _: examine_dataset("nonesuch"),
     "no such folder": lambda tmp: examine_dataset(None, tmp / "none"),
     "itself": lambda tmp: examine_dataset("folders", tmp, against=tmp),
-    "no workers": lambda _: examine_dataset("sample", workers=0),
+    "no threads": lambda _: examine_dataset("sample", decode_threads=0),
     "no such place": lambda tmp: examine_dataset("sample", against=tmp / "none"),
     "no such protocol": lambda _: split_dataset("sample", "nonesuch"),
     "no such list": lambda tmp: split_dataset("sample", tmp / "holdout"),

@@ -621,7 +621,9 @@ def test_pictures_with_much_of_nothing_agree_with_themselves(cli: Cli, tmp_path:
     """Equal pictures get equal answers whatever the workers and batches."""
     root = _many(tmp_path / "ages", 9)
     answers = [
-        json.loads(cli(*_folders(root), "--json", "--workers", w, "--batch-size", b).out)["images"]
+        json.loads(cli(*_folders(root), "--json", "--decode-threads", w, "--batch-size", b).out)[
+            "images"
+        ]
         for w, b in (("0", "1"), ("3", "4"))
     ]
     assert answers[0] == answers[1]

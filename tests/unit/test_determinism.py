@@ -69,7 +69,7 @@ def test_the_same_command_gives_the_same_bytes(first: bytes, tmp_path: Path) -> 
 
 @pytest.mark.parametrize(
     "words",
-    [("--threads", "2"), ("--threads", "2", "--batch-size", "3", "--workers", "0")],
+    [("--threads", "2"), ("--threads", "2", "--batch-size", "3", "--decode-threads", "0")],
     ids=["threads", "threads, batch and workers"],
 )
 def test_threads_and_batches_change_no_age(

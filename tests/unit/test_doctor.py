@@ -258,7 +258,9 @@ def test_an_output_folder_that_can_not_be_made_is_told_first(
     assert captured.out == ""
 
 
-@pytest.mark.parametrize("arguments", [[], ["x", "--workers", "0"], ["x", "--dataset", "folder"]])
+@pytest.mark.parametrize(
+    "arguments", [[], ["x", "--decode-threads", "0"], ["x", "--dataset", "folder"]]
+)
 def test_wrong_calls(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == 2
     assert "Traceback" not in capsys.readouterr().err

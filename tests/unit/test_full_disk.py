@@ -421,10 +421,12 @@ def whole_lines(out: Path) -> None:
         assert json.loads(line)["status"] == "ok"
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_predict_on_a_full_disk(workers: int, pictures: Path, disk: Callable[[int], Disk]) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_predict_on_a_full_disk(
+    processes: int, pictures: Path, disk: Callable[[int], Disk]
+) -> None:
     words = ["predict", str(pictures), "--detector", "aligned", "--estimator", "constant"]
-    words += ["--json", "--workers", str(workers), "--out"]
+    words += ["--json", "--processes", str(processes), "--out"]
     fill_up_and_mend(Case(lambda out: [*words, str(out / "ages.jsonl")], whole_lines, tree), disk)
 
 

@@ -66,8 +66,8 @@ def test_what_could_not_be_read_is_no_success_the_next_time(tmp_path: Path) -> N
         assert statuses(out) == [("a.png", "unreadable"), ("b.png", "unreadable")]
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_what_was_mended_is_looked_at_again(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_what_was_mended_is_looked_at_again(tmp_path: Path, processes: int) -> None:
     root, out = tmp_path / "in", tmp_path / "r.jsonl"
     for name in ("a.png", "b.png", "c.png"):
         picture(root / name)
@@ -76,7 +76,7 @@ def test_what_was_mended_is_looked_at_again(tmp_path: Path, workers: int) -> Non
     assert go_on(root, out).exit_code == 0
     picture(root / "b.png")
     out.chmod(0o640)
-    done = go_on(root, out, "--workers", workers)
+    done = go_on(root, out, "--processes", processes)
     assert done.exit_code == 0
     assert "1 picture had been finished before" in done.stderr
     assert "1 face in 2 pictures" in done.stderr

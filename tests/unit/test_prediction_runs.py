@@ -28,7 +28,7 @@ from agebench.prediction.run import PictureRun, PredictSettings
 from agebench.prediction.sources import find_sources
 from agebench.prediction.work import PredictionPlan, Task
 from agebench.testing import generated_picture
-from agebench.util import process_pool as workers
+from agebench.util import process_pool
 
 FAST = ("--detector", "aligned", "--estimator", "constant years=41")
 PLAN = PredictionPlan(("constant years=41",), "aligned")
@@ -127,7 +127,7 @@ def test_what_is_said_of_one_face_is_in_the_singular_and_no_zero_is_negative(
         ("a.png", ""),
         ("a.png", "--json", "--csv"),
         ("a.png", "--out", "x.jsonl"),
-        ("a.png", "--workers", "0"),
+        ("a.png", "--processes", "0"),
         ("a.png", "--max-pixels", "0"),
         ("a.png", "--estimator", "nobody"),
         ("a.png", "--detector", "nobody"),
@@ -137,7 +137,7 @@ def test_what_is_said_of_one_face_is_in_the_singular_and_no_zero_is_negative(
         ("a.png", "--draw", "a.xyz"),
         (".", "--draw", "drawn"),
         ("*.png", "--draw", "."),
-        ("-", "--workers", "2"),
+        ("-", "--processes", "2"),
     ],
 )
 def test_wrong_calls_say_so(
@@ -219,21 +219,21 @@ def test_drawings_lie_as_the_pictures_do(tmp_path: Path) -> None:
     assert PillowImage.open(single).format == "JPEG"
 
 
-def test_any_number_of_workers_gives_the_same_lines(tmp_path: Path) -> None:
+def test_any_number_of_processes_gives_the_same_lines(tmp_path: Path) -> None:
     root = folder(tmp_path / "in", 9)
     files = [tmp_path / "one.jsonl", tmp_path / "two.jsonl"]
     for count, file in enumerate(files, start=1):
-        done = invoke(root, "--json", "--out", file, "--workers", count, *FAST)
+        done = invoke(root, "--json", "--out", file, "--processes", count, *FAST)
         assert done.exit_code == 0, done.output
     assert files[0].read_bytes() == files[1].read_bytes()
     assert len(records(files[0].read_text())) == 9
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_run_goes_on_without_doubles_or_gaps(tmp_path: Path, workers: int) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_run_goes_on_without_doubles_or_gaps(tmp_path: Path, processes: int) -> None:
     root = folder(tmp_path / "in", 300)
     out = tmp_path / "ages.jsonl"
-    call = ["predict", str(root), "--json", "--out", str(out), *FAST, "--workers", str(workers)]
+    call = ["predict", str(root), "--json", "--out", str(out), *FAST, "--processes", str(processes)]
     killed = 0
     for _ in range(40):
         process = subprocess.Popen([sys.executable, "-c", MAIN, *call])  # noqa: S603 - our own command
@@ -291,7 +291,7 @@ def test_tasks_are_read_as_they_are_needed(tmp_path: Path) -> None:
     for _ in range(5):
         next(pictures)
     pictures.close()
-    assert taken <= 5 + 2 * workers.AHEAD + 2
+    assert taken <= 5 + 2 * process_pool.AHEAD + 2
 
 
 DEADLY = """
@@ -323,18 +323,18 @@ def test_a_picture_that_kills_its_process_is_left_out(
     monkeypatch.syspath_prepend(module.parent)
     monkeypatch.setattr(work_module, "worker", import_module("deadly_worker").worker)
     started = []
-    start = workers._Pool._start
+    start = process_pool._Pool._start
 
     def counted(pool: Any) -> None:
         started.append(pool)
         start(pool)
 
-    monkeypatch.setattr(workers._Pool, "_start", counted)
+    monkeypatch.setattr(process_pool._Pool, "_start", counted)
     finished = list(work_module.examine(PLAN, map(Task, names), 2))
     assert [item.record["picture"] for item in finished] == names
     assert [item.record["status"] for item in finished] == ["ok", "crashed", "ok", "ok"]
-    assert f"died {workers.TRIES} times (exit code 3)" in finished[1].record["reason"]
-    assert len(started) == 2 + workers.TRIES
+    assert f"died {process_pool.TRIES} times (exit code 3)" in finished[1].record["reason"]
+    assert len(started) == 2 + process_pool.TRIES
 
 
 def test_a_run_counts_what_it_did(tmp_path: Path) -> None:

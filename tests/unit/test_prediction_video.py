@@ -249,11 +249,11 @@ def test_what_is_for_videos_is_refused_where_nothing_moves(tmp_path: Path, optio
 
 def test_what_is_for_pictures_names_the_video_it_is_refused_for(tmp_path: Path) -> None:
     path = write(tmp_path / "v.avi", 2)
-    for option in (("--explain",), ("--workers", 2), ("--json", "--out", tmp_path / "x.jsonl")):
+    for option in (("--explain",), ("--processes", 2), ("--json", "--out", tmp_path / "x.jsonl")):
         refused = invoke(path, *FAST, *option)
         assert f"is for pictures, got the video {str(path)!r}: leave" in str(refused.exception)
-    refused = invoke("--camera", 7, "--frames", 2, *FAST, "--workers", 2)
-    assert "--workers is for pictures, got camera 7: leave" in str(refused.exception)
+    refused = invoke("--camera", 7, "--frames", 2, *FAST, "--processes", 2)
+    assert "--processes is for pictures, got camera 7: leave" in str(refused.exception)
 
 
 def test_the_times_of_a_video_are_those_of_its_frames(tmp_path: Path) -> None:
@@ -279,7 +279,7 @@ def test_a_clip_among_photos_is_left_out_where_only_pictures_can_be(tmp_path: Pa
     assert f"{clip}: a video, left out" in done.stderr
     assert "1 face in 1 picture" in done.stderr
     (root / "still.png").unlink()
-    assert invoke(root, *FAST, "--workers", 2).exit_code == 1
+    assert invoke(root, *FAST, "--processes", 2).exit_code == 1
 
 
 def test_annotated_videos_have_all_frames_and_are_drawn_on(tmp_path: Path) -> None:
@@ -300,12 +300,12 @@ def test_annotated_videos_have_all_frames_and_are_drawn_on(tmp_path: Path) -> No
         ("v.avi", "--draw", "v.avi"),
         ("v.avi", "--frames", "0"),
         ("v.avi", "--smoothing", "0"),
-        ("v.avi", "--workers", "2"),
+        ("v.avi", "--processes", "2"),
         ("v.avi", "--json", "--out", "x.jsonl"),
         ("v.avi", "--json", "--explain"),
         ("v.avi", "--csv", "--explain"),
         ("--camera", "0", "--frames", "5", "--json", "--out", "x.jsonl"),
-        ("--camera", "0", "--frames", "5", "--workers", "2"),
+        ("--camera", "0", "--frames", "5", "--processes", "2"),
         ("--camera", "0", "--frames", "5", "--explain"),
         ("--camera", "0"),
         ("--camera", "-1", "--frames", "5"),
