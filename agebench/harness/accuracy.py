@@ -10,7 +10,7 @@ import numpy as np
 
 from agebench.errors import AgebenchError, ContractError, in_words
 from agebench.estimators.answers import AnswersFile
-from agebench.harness.distributions import score_beliefs
+from agebench.harness.distributions import score_predictions
 from agebench.harness.kept_detections import KeptDetections
 from agebench.harness.outside_answers import outcome_of
 from agebench.harness.records import ImageRecord, Outcome
@@ -123,16 +123,16 @@ class _Queue:
                 raise AgebenchError(f"{len(waiting)} faces gave {len(predictions)} predictions")
             for prediction in predictions:
                 _require_fit(prediction, self._spec)
-            beliefs = score_beliefs(predictions, records, self._spec.bins)
+            scores = score_predictions(predictions, records, self._spec.bins)
             return [
                 Outcome(
                     "ok",
                     float(prediction.years),
                     predicted_class(prediction, self._spec),
                     _outside(crops),
-                    **belief,
+                    **score,
                 )
-                for prediction, crops, belief in zip(predictions, waiting, beliefs, strict=True)
+                for prediction, crops, score in zip(predictions, waiting, scores, strict=True)
             ]
         except Exception as error:  # a stranger's estimator may fail in any way; it is listed
             return [Outcome("estimator_failed", reason=in_words(error))] * len(waiting)

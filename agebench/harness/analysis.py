@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.harness.columns import BELIEFS, INTERVALS
+from agebench.harness.columns import DISTRIBUTION_SCORES, INTERVALS
 from agebench.harness.contamination import contaminated
 from agebench.harness.predictions import Predictions, read_predictions
 from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
@@ -80,7 +80,7 @@ class _Common:
         return self.predictions.clusters_of(self.rows)
 
     def predicted(self, name: str) -> Floats:
-        return self.predictions.given[name].years[self.rows]
+        return self.predictions.answers[name].years[self.rows]
 
 
 @one_blas_thread()
@@ -123,7 +123,7 @@ def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None)
                 "gates": _gates(common, name),
                 "buckets": _buckets(common, name, specs[name]),
             }
-            for name in predictions.given
+            for name in predictions.answers
         },
     }
 
@@ -145,7 +145,7 @@ def _floor(result: Mapping[str, Any], predictions: Predictions) -> dict[str, Any
 def _with_misses(
     predictions: Predictions, name: str, floor: Mapping[str, Any] | None
 ) -> dict[str, Any]:
-    given, true = predictions.given[name].years, predictions.true_years
+    given, true = predictions.answers[name].years, predictions.true_years
     if floor is None or not len(true):
         return {"n": 0, "mae_years": None, "missed": 0, "people": None}
     missed = np.isnan(given)
@@ -174,7 +174,7 @@ def _pairs(common: _Common, seen: Mapping[str, str]) -> Iterator[dict[str, Any]]
 def _untested(
     predictions: Predictions, first: str, second: str, reason: str
 ) -> Iterator[dict[str, Any]]:
-    both = np.stack([predictions.given[name].years for name in (first, second)])
+    both = np.stack([predictions.answers[name].years for name in (first, second)])
     rows = np.flatnonzero(~np.isnan(both).any(axis=0))
     if not len(rows):
         return
@@ -197,7 +197,7 @@ def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
     if len(names) < 2:
         return
     pairs = compare_pairs(
-        np.stack([np.abs(predictions.given[name].years - true) for name in names], axis=1),
+        np.stack([np.abs(predictions.answers[name].years - true) for name in names], axis=1),
         clusters=predictions.people,
         permutations=settings.permutations,
         level=settings.level,
@@ -284,16 +284,16 @@ def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
     """Figures over the pictures of the common subset with a distribution; None without any."""
     if name not in common.predictions.scored:
         return None
-    kept, values = common.predictions.given[name].beliefs.of(common.rows)
+    kept, values = common.predictions.answers[name].distributions.of(common.rows)
     if not len(kept):
         return None
     clusters = common.predictions.clusters_of(kept)
     codes = None if clusters is None else cluster_codes(clusters)
     true = common.predictions.true_years[kept]
-    nll, crps, pit = values[:, : len(BELIEFS)].T
+    nll, crps, pit = values[:, : len(DISTRIBUTION_SCORES)].T
     shares = []
     for level in LEVELS:
-        at = len(BELIEFS) + 2 * INTERVALS.index(f"interval_{100 * level:.0f}")
+        at = len(DISTRIBUTION_SCORES) + 2 * INTERVALS.index(f"interval_{100 * level:.0f}")
         ends = values[:, at : at + 2]
         held = coverage(ends, true, level, codes, confidence=common.settings.level)
         shares.append({"level": level, "share": held.share, "interval": ends_json(held.interval)})
@@ -332,7 +332,7 @@ def _buckets(common: _Common, name: str, spec: Mapping[str, Any]) -> dict[str, A
     scored = name in common.predictions.scored
     true = common.true if scored else np.empty(0)
     if scored and spec["classes"] == plain(ADIENCE_CLASSES):
-        given = common.predictions.given[name].class_index[common.rows]
+        given = common.predictions.answers[name].class_index[common.rows]
     else:
         given = nearest_class(common.predicted(name) if scored else [], ADIENCE_CLASSES)
     content: dict[str, Any] = plain(

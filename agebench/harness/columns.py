@@ -15,22 +15,22 @@ import numpy as np
 from agebench.types import Floats
 from agebench.util.arrays import Bools, Ints
 
-BELIEFS = ("nll", "crps_years", "pit")
+DISTRIBUTION_SCORES = ("nll", "crps_years", "pit")
 INTERVALS = ("interval_50", "interval_80", "interval_95")
-_BELIEF_COLUMNS = len(BELIEFS) + 2 * len(INTERVALS)
+_SCORE_COLUMNS = len(DISTRIBUTION_SCORES) + 2 * len(INTERVALS)
 
 MOST_NAMES = 100_000
 """An attribute with more values, such as the name of a file, is not kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Beliefs:
+class DistributionScores:
     """What is known of the distributions of one estimator.
 
     Attributes:
         rows: the pictures that have one, rising, shape (k,).
-        values: `BELIEFS`, then low and high of each of `INTERVALS`, shape (k, 9); NaN for what is
-            not known.
+        values: `DISTRIBUTION_SCORES`, then low and high of each of `INTERVALS`, shape (k, 9);
+            NaN for what is not known.
     """
 
     rows: Ints
@@ -43,20 +43,20 @@ class Beliefs:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Given:
+class EstimatorAnswers:
     """What one estimator said, shape (n,) each.
 
     Attributes:
         years: NaN where it gave no age.
         class_index: of its own classes, -1 where it named none.
         outside: largest share of a crop outside the picture.
-        beliefs: of its distributions.
+        distributions: how they scored.
     """
 
     years: Floats
     class_index: Ints
     outside: Floats
-    beliefs: Beliefs
+    distributions: DistributionScores
 
     @property
     def answered(self) -> Bools:
@@ -77,7 +77,7 @@ class Columns:
         several_faces: number of pictures with more than one.
         attributes: by name of a further label, its values, and the place among them of each
             picture's, -1 for none.
-        given: by name of the estimator.
+        answers: by name of the estimator.
     """
 
     true_years: Floats
@@ -87,7 +87,7 @@ class Columns:
     no_face: int
     several_faces: int
     attributes: Mapping[str, tuple[tuple[str, ...], Ints]]
-    given: Mapping[str, Given]
+    answers: Mapping[str, EstimatorAnswers]
 
     def __len__(self) -> int:
         return len(self.true_years)
@@ -95,7 +95,7 @@ class Columns:
     @property
     def answered(self) -> Bools:
         """Which estimator gave an age for which picture, shape (estimators, n)."""
-        there = [item.answered for item in self.given.values()]
+        there = [item.answered for item in self.answers.values()]
         return np.stack(there) if there else np.zeros((0, len(self)), np.bool_)
 
 
@@ -128,7 +128,7 @@ class ColumnsBuilder:
         self._face = bytearray()
         self._no_face = self._several = 0
         self._attributes: dict[str, _Attribute] = {}
-        self._given = {name: _Answers() for name in names}
+        self._answers = {name: _AnswersBuilder() for name in names}
 
     def add(self, image: Mapping[str, Any]) -> None:
         """Take one picture."""
@@ -146,7 +146,7 @@ class ColumnsBuilder:
                 self._attributes[name] = _Attribute()
             self._attributes[name].add(row, value)
         said = image["predictions"]
-        for name, answers in self._given.items():
+        for name, answers in self._answers.items():
             answers.add(row, said.get(name))
 
     def columns(self) -> Columns:
@@ -162,16 +162,16 @@ class ColumnsBuilder:
             attributes={
                 name: item.finished(count) for name, item in self._attributes.items() if item.kept
             },
-            given={name: answers.finished() for name, answers in self._given.items()},
+            answers={name: answers.finished() for name, answers in self._answers.items()},
         )
 
 
-class _Answers:
+class _AnswersBuilder:
     """Of one estimator."""
 
     def __init__(self) -> None:
         self._years, self._class, self._outside = array("d"), array("h"), array("d")
-        self._rows, self._beliefs = array("q"), array("d")
+        self._rows, self._distributions = array("q"), array("d")
 
     def add(self, row: int, said: Mapping[str, Any] | None) -> None:
         said = {} if said is None else said
@@ -182,17 +182,19 @@ class _Answers:
         ends = [said.get(name) for name in INTERVALS]
         if said.get("nll") is not None or any(pair is not None for pair in ends):
             self._rows.append(row)
-            numbers = [said.get(name) for name in BELIEFS]
+            numbers = [said.get(name) for name in DISTRIBUTION_SCORES]
             numbers += [end for pair in ends for end in pair or (None, None)]
-            self._beliefs.extend(np.nan if one is None else one for one in numbers)
+            self._distributions.extend(np.nan if one is None else one for one in numbers)
 
-    def finished(self) -> Given:
-        beliefs = Beliefs(
+    def finished(self) -> EstimatorAnswers:
+        distributions = DistributionScores(
             np.array(self._rows).astype(np.intp, copy=False),
-            np.array(self._beliefs).reshape(len(self._rows), _BELIEF_COLUMNS),
+            np.array(self._distributions).reshape(len(self._rows), _SCORE_COLUMNS),
         )
         index = np.array(self._class).astype(np.intp)
-        return Given(np.array(self._years), index, np.array(self._outside), beliefs)
+        return EstimatorAnswers(
+            np.array(self._years), index, np.array(self._outside), distributions
+        )
 
 
 class _Attribute:

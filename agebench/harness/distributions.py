@@ -11,7 +11,12 @@ from agebench.harness.records import ImageRecord
 from agebench.metrics.calibration import LEVELS, score_distributions
 from agebench.types import AgeBins, AgePrediction
 
-BELIEF_FIELDS = ("nll", "crps_years", "pit", *(f"interval_{100 * level:.0f}" for level in LEVELS))
+DISTRIBUTION_FIELDS = (
+    "nll",
+    "crps_years",
+    "pit",
+    *(f"interval_{100 * level:.0f}" for level in LEVELS),
+)
 """Fields of `Outcome` that hold them."""
 
 _HEX_DIGITS = 8
@@ -23,7 +28,7 @@ def _jitter(record: ImageRecord) -> float:
     return (int(digits, 16) + 0.5) / 16**_HEX_DIGITS if len(digits) == _HEX_DIGITS else 0.5
 
 
-def score_beliefs(
+def score_predictions(
     predictions: Sequence[AgePrediction], records: Sequence[ImageRecord], bins: AgeBins | None
 ) -> list[dict[str, Any]]:
     """Score the distributions of a batch.
@@ -36,20 +41,20 @@ def score_beliefs(
         bins: what the distributions are over; None for an estimator without any.
 
     Returns:
-        Per prediction the fields `BELIEF_FIELDS` of its outcome, or nothing where it has no
+        Per prediction the fields `DISTRIBUTION_FIELDS` of its outcome, or nothing where it has no
         distribution.
 
     Raises:
         ValueError: a distribution does not fit the bins.
     """
-    beliefs: list[dict[str, Any]] = [{} for _ in predictions]
-    shares = [item.probabilities for item in predictions]
-    with_one = [at for at, given in enumerate(shares) if given is not None]
+    found: list[dict[str, Any]] = [{} for _ in predictions]
+    distributions = [item.probabilities for item in predictions]
+    with_one = [at for at, one in enumerate(distributions) if one is not None]
     if bins is None or not with_one:
-        return beliefs
+        return found
     true = [records[at].sample.age_years for at in with_one]
     scores = score_distributions(
-        np.stack([given for given in shares if given is not None]),
+        np.stack([one for one in distributions if one is not None]),
         bins,
         [np.nan if age is None else age for age in true],
         [_jitter(records[at]) for at in with_one],
@@ -59,5 +64,5 @@ def score_beliefs(
     for row, (at, age) in enumerate(zip(with_one, true, strict=True)):
         numbers = [None if age is None else column[row] for column in singles]
         intervals = [tuple(side[row]) for side in ends]
-        beliefs[at] = dict(zip(BELIEF_FIELDS, [*numbers, *intervals], strict=True))
-    return beliefs
+        found[at] = dict(zip(DISTRIBUTION_FIELDS, [*numbers, *intervals], strict=True))
+    return found

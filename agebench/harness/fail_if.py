@@ -326,7 +326,7 @@ def _share_within(years: int, name: str, result: Mapping[str, Any]) -> float | N
     rows = np.flatnonzero(predictions.common)
     if not len(rows) or name not in predictions.scored:
         return None
-    true, given = predictions.true_years[rows], predictions.given[name].years[rows]
+    true, given = predictions.true_years[rows], predictions.answers[name].years[rows]
     return cumulative_score(true, given, years)
 
 

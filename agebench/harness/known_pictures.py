@@ -45,7 +45,7 @@ def known_pictures(
         near: of each of them.
     """
     finds = {
-        name: _Find(columns.given[name].answered, hashes, copies)
+        name: _Find(columns.answers[name].answered, hashes, copies)
         for (name, hashes), copies in zip(trained.items(), near, strict=True)
     }
     asked = [find for find in finds.values() if find.asked]

@@ -55,7 +55,7 @@ def part_scores(
         score: its figures over all of them.
         known: those that it knows from its training.
     """
-    given = columns.given[name]
+    given = columns.answers[name]
 
     def error(keep: Bools) -> PartError:
         errors = errors_at(columns, given, common & keep)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from agebench.harness.columns import Beliefs, Columns, Given, columns_of
+from agebench.harness.columns import Columns, DistributionScores, EstimatorAnswers, columns_of
 from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
 from agebench.types import Floats
 from agebench.util.arrays import Bools, Ints
@@ -21,7 +21,7 @@ class Predictions:
 
     Attributes:
         true_years: shape (n,).
-        given: by name of every estimator that was available, what it said of each picture.
+        answers: by name of every estimator that was available, what it said of each picture.
         common: shape (n,), the pictures that every ranked estimator gave an age for.
         apart: by name of the estimators that gave an age, but too few to be ranked, why; see
             `agebench.metrics.common_pictures.common_pictures`.
@@ -30,14 +30,14 @@ class Predictions:
     """
 
     true_years: Floats
-    given: Mapping[str, Given]
+    answers: Mapping[str, EstimatorAnswers]
     common: Bools
     apart: Mapping[str, str]
     identities: Sequence[str | None] | None
     attributes: Mapping[str, tuple[tuple[str, ...], Ints]]
 
     def __post_init__(self) -> None:
-        for name in ("given", "apart", "attributes"):
+        for name in ("answers", "apart", "attributes"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
@@ -48,7 +48,7 @@ class Predictions:
     @property
     def answering(self) -> tuple[str, ...]:
         """Names of the estimators that gave any age, in their order; some may stand apart."""
-        return tuple(name for name, item in self.given.items() if item.answered.any())
+        return tuple(name for name, item in self.answers.items() if item.answered.any())
 
     @property
     def people(self) -> Sequence[str | None] | None:
@@ -79,7 +79,7 @@ def predictions_in(columns: Columns) -> Predictions:
     counts, most = answered.sum(axis=1), int(answered.any(axis=0).sum())
     apart = {
         name: not_ranked(int(count), most)
-        for name, count, kept in zip(columns.given, counts, ranked, strict=True)
+        for name, count, kept in zip(columns.answers, counts, ranked, strict=True)
         if count and not kept
     }
     known = ~np.isnan(columns.true_years)
@@ -90,7 +90,7 @@ def predictions_in(columns: Columns) -> Predictions:
         identities = None  # only pictures of an unknown age say it
     return Predictions(
         true_years=columns.true_years[known],
-        given={name: _where(known, item) for name, item in columns.given.items()},
+        answers={name: _where(known, item) for name, item in columns.answers.items()},
         common=everywhere[known],
         apart=apart,
         identities=identities,
@@ -100,12 +100,16 @@ def predictions_in(columns: Columns) -> Predictions:
     )
 
 
-def _where(known: Bools, given: Given) -> Given:
+def _where(known: Bools, answers: EstimatorAnswers) -> EstimatorAnswers:
     """What was said of some of the pictures."""
-    kept = known[given.beliefs.rows]
+    kept = known[answers.distributions.rows]
     place = np.cumsum(known) - 1
-    beliefs = Beliefs(place[given.beliefs.rows[kept]], given.beliefs.values[kept])
-    return Given(given.years[known], given.class_index[known], given.outside[known], beliefs)
+    distributions = DistributionScores(
+        place[answers.distributions.rows[kept]], answers.distributions.values[kept]
+    )
+    return EstimatorAnswers(
+        answers.years[known], answers.class_index[known], answers.outside[known], distributions
+    )
 
 
 def not_ranked(answered: int, of: int) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agebench.harness.columns import Columns, Given
+from agebench.harness.columns import Columns, EstimatorAnswers
 from agebench.harness.known_pictures import Known
 from agebench.harness.near_copies import NearCopies
 from agebench.metrics.age_classes import class_of_age
@@ -87,10 +87,10 @@ def people_at(columns: Columns, rows: Ints) -> list[str | None] | None:
     return who if any(name is not None for name in who) else None
 
 
-def errors_at(columns: Columns, given: Given, rows: Bools) -> ErrorSummary:
+def errors_at(columns: Columns, answers: EstimatorAnswers, rows: Bools) -> ErrorSummary:
     """Return the errors over some pictures, where an age is known and was given."""
-    scored = np.flatnonzero(rows & given.answered & ~np.isnan(columns.true_years))
-    true, years = columns.true_years[scored], given.years[scored]
+    scored = np.flatnonzero(rows & answers.answered & ~np.isnan(columns.true_years))
+    true, years = columns.true_years[scored], answers.years[scored]
     return summarise(true, years, clusters=people_at(columns, scored))
 
 
@@ -113,22 +113,22 @@ def _ages_for_class(columns: Columns, classes: AgeBins) -> Floats:
 
 
 def _classes(
-    columns: Columns, given: Given, rows: Bools, classes: AgeBins | None
+    columns: Columns, answers: EstimatorAnswers, rows: Bools, classes: AgeBins | None
 ) -> ClassAccuracy | None:
     if classes is None:
         return None
     ages = _ages_for_class(columns, classes)
-    scored = np.flatnonzero(rows & given.answered & ~np.isnan(ages))
+    scored = np.flatnonzero(rows & answers.answered & ~np.isnan(ages))
     people = people_at(columns, scored)
-    return class_accuracy(ages[scored], given.class_index[scored], classes, people)
+    return class_accuracy(ages[scored], answers.class_index[scored], classes, people)
 
 
-def ranges_at(columns: Columns, given: Given, rows: Bools) -> RangeScore | None:
+def ranges_at(columns: Columns, answers: EstimatorAnswers, rows: Bools) -> RangeScore | None:
     """Return the score against labels that are ranges, over some pictures; None without any."""
-    scored = np.flatnonzero(rows & given.answered & (columns.ranges[:, 0] >= 0))
+    scored = np.flatnonzero(rows & answers.answered & (columns.ranges[:, 0] >= 0))
     if not len(scored):
         return None
-    ranges, years = columns.ranges[scored].astype(np.float64), given.years[scored]
+    ranges, years = columns.ranges[scored].astype(np.float64), answers.years[scored]
     hits, distances = range_hit(ranges, years), distance_to_range(ranges, years)
     people = people_in(people_at(columns, scored))
     return RangeScore(len(scored), float(hits.mean()), float(distances.mean()), people)
@@ -150,20 +150,20 @@ def score_estimator(
         classes: that it answers with; None for none.
         known: the scored pictures that it knows from its training; they are scored, and listed.
     """
-    given = columns.given[name]
-    answered = given.answered
+    answers = columns.answers[name]
+    answered = answers.answered
     scored = int(answered.sum())
     everywhere = bool(answered[common].all())  # one that stands apart gave no age for some
     ranked = common if everywhere else np.zeros_like(common)
     return Score(
-        errors=errors_at(columns, given, ranked),
-        own_errors=errors_at(columns, given, answered),
+        errors=errors_at(columns, answers, ranked),
+        own_errors=errors_at(columns, answers, answered),
         scored=scored,
         missed=columns.no_face,
         failed=len(columns) - scored - columns.no_face,
-        clipped=int((given.outside[answered] > CLIPPED_SHARE).sum()),
-        classes=_classes(columns, given, ranked, classes),
-        ranges=ranges_at(columns, given, ranked),
+        clipped=int((answers.outside[answered] > CLIPPED_SHARE).sum()),
+        classes=_classes(columns, answers, ranked, classes),
+        ranges=ranges_at(columns, answers, ranked),
         seen_in_training=None if known is None else known.seen,
         near_copies=None if known is None else known.near,
     )

@@ -131,10 +131,10 @@ def unclipped_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
     """Return the errors over the common pictures of whole crops; None where none was clipped."""
     if not entry.content.clipped:
         return None
-    outside = joined.columns[entry.result].given[entry.name].outside
+    outside = joined.columns[entry.result].answers[entry.name].outside
     return _errors(joined, entry, outside <= CLIPPED_SHARE)
 
 
 def _errors(joined: Joined, entry: Entry, keep: Bools) -> ErrorSummary:
-    given = joined.columns[entry.result].given[entry.name]
+    given = joined.columns[entry.result].answers[entry.name]
     return errors_at(joined.columns[0], given, joined.common & keep)

@@ -12,7 +12,7 @@ import numpy as np
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.analysis import analyse
-from agebench.harness.columns import Columns, Given, columns_of
+from agebench.harness.columns import Columns, EstimatorAnswers, columns_of
 from agebench.harness.comparability import comparable
 from agebench.harness.contamination import contamination_of
 from agebench.harness.contents import Estimator
@@ -187,7 +187,7 @@ def join(results: Sequence[ResultFile]) -> Joined:
     _check_comparable(results)
     columns = [_columns(result) for result in results]
     true = columns[0].true_years
-    parts = [{name: item.years for name, item in part.given.items()} for part in columns]
+    parts = [{name: item.years for name, item in part.answers.items()} for part in columns]
     for result, part in zip(results, parts, strict=True):
         rows = _common(part.values(), _least_answered(results=[result]))
         _check_figures(result, part, rows & np.isfinite(true), true)
@@ -204,8 +204,8 @@ def join(results: Sequence[ResultFile]) -> Joined:
             result=at,
             content=item,
             years=part[item.name],
-            errors=_errors(results, columns[0], item, columns[at].given[item.name], common),
-            ranges=_ranges(results, columns[0], item, columns[at].given[item.name], common),
+            errors=_errors(results, columns[0], item, columns[at].answers[item.name], common),
+            ranges=_ranges(results, columns[0], item, columns[at].answers[item.name], common),
             analysis=analysis.estimators.get(labels[at, item.name]),
             contamination=contamination_of(raw, result.json["dataset"]),
         )
@@ -322,7 +322,7 @@ def _errors(
     results: Sequence[ResultFile],
     columns: Columns,
     item: Estimator,
-    given: Given,
+    given: EstimatorAnswers,
     common: Bools,
 ) -> ErrorSummary | None:
     if not item.available:
@@ -339,7 +339,7 @@ def _ranges(
     results: Sequence[ResultFile],
     columns: Columns,
     item: Estimator,
-    given: Given,
+    given: EstimatorAnswers,
     common: Bools,
 ) -> RangeScore | None:
     if len(results) == 1 or not item.available:

@@ -65,9 +65,9 @@ class SecondImplementation:
         mean = (103.939, 116.779, 123.68)
         self._network.setInput(cv2.dnn.blobFromImage(face, 1.0, (224, 224), mean))
         answers = self._network.forward(self._network.getUnconnectedOutLayersNames())
-        (beliefs,) = (answer.ravel() for answer in answers if answer.size == 100)
-        best = np.argsort(beliefs)[-2:]
-        return float((beliefs[best] * (best + 1)).sum() / beliefs[best].sum())
+        (probabilities,) = (answer.ravel() for answer in answers if answer.size == 100)
+        best = np.argsort(probabilities)[-2:]
+        return float((probabilities[best] * (best + 1)).sum() / probabilities[best].sum())
 
 
 @cache

@@ -225,13 +225,13 @@ def test_buckets_take_the_estimators_own_class_where_it_has_these() -> None:
 
 
 def test_calibration_is_over_pictures_with_a_distribution() -> None:
-    def belief(low: float, high: float, nll: float) -> dict[str, Any]:
+    def scores(low: float, high: float, nll: float) -> dict[str, Any]:
         ends = {f"interval_{level}": [low, high] for level in (50, 80, 95)}
         return {"nll": nll, "crps_years": 2 * nll, "pit": nll / 10, **ends}
 
     images = [
-        _image(0, 30.0, predictions={"e": _outcome(30.0, **belief(29, 31, 1.0))}),
-        _image(1, 40.0, predictions={"e": _outcome(30.0, **belief(29, 31, 4.0))}),
+        _image(0, 30.0, predictions={"e": _outcome(30.0, **scores(29, 31, 1.0))}),
+        _image(1, 40.0, predictions={"e": _outcome(30.0, **scores(29, 31, 4.0))}),
         _image(2, 30.0, predictions={"e": _outcome(30.0, nll=None, crps_years=None, pit=None)}),
     ]
     analysis = analyse(_result(images, _estimator("e")), FEW)
@@ -273,11 +273,11 @@ def test_a_set_of_ranges_alone_has_no_error_to_count_misses_in() -> None:
 
 
 def test_the_level_holds_for_the_intervals_of_coverage_too() -> None:
-    belief = {"nll": 1.0, "crps_years": 1.0, "pit": 0.5}
+    scores = {"nll": 1.0, "crps_years": 1.0, "pit": 0.5}
     ends = {f"interval_{level}": [20.0, 40.0] for level in (50, 80, 95)}
     images = [
         _image(
-            number, 30.0 + 20 * (number % 2), predictions={"one": _outcome(30.0, **belief, **ends)}
+            number, 30.0 + 20 * (number % 2), predictions={"one": _outcome(30.0, **scores, **ends)}
         )
         for number in range(40)
     ]

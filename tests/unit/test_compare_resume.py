@@ -223,10 +223,10 @@ def test_columns_hold_what_the_pictures_say() -> None:
     assert found.face.tolist() == [True, False, True]
     values, codes = found.attributes["race"]
     assert (values, codes.tolist()) == (("x", "y"), [0, -1, 1])
-    given = found.given["e"]
+    given = found.answers["e"]
     np.testing.assert_array_equal(given.years, [31.0, np.nan, np.nan])
     assert given.class_index.tolist() == [3, -1, -1]
-    assert given.beliefs.rows.tolist() == [0]
-    assert given.beliefs.values.tolist() == [[1.0, 2.0, 0.5, 1, 2, 0, 3, 0, 4]]
+    assert given.distributions.rows.tolist() == [0]
+    assert given.distributions.values.tolist() == [[1.0, 2.0, 0.5, 1, 2, 0, 3, 0, 4]]
     with pytest.raises(ValueError, match="out of range"):
         columns_of([{**images[0], "true_range": [0, 10**9]}], ["e"])

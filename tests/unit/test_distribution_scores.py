@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agebench.harness.distributions import BELIEF_FIELDS, score_beliefs
+from agebench.harness.distributions import DISTRIBUTION_FIELDS, score_predictions
 from agebench.harness.records import ImageRecord, Outcome
 from agebench.metrics.calibration import LEVELS, score_distributions
 from agebench.types import AgeBins, AgePrediction, Sample
@@ -22,7 +22,7 @@ def _record(age: float | None, sha256: str = "") -> ImageRecord:
 
 
 def test_the_fields_are_those_of_an_outcome() -> None:
-    assert set(BELIEF_FIELDS) <= set(Outcome.__dataclass_fields__)
+    assert set(DISTRIBUTION_FIELDS) <= set(Outcome.__dataclass_fields__)
 
 
 def test_each_prediction_has_its_own_scores_whoever_it_is_asked_with() -> None:
@@ -32,7 +32,7 @@ def test_each_prediction_has_its_own_scores_whoever_it_is_asked_with() -> None:
         AgePrediction(30.0),
         AgePrediction(30.0, SHARES[2]),
     ]
-    first, none, third = score_beliefs(predictions, records, BINS)
+    first, none, third = score_predictions(predictions, records, BINS)
     expected = score_distributions(SHARES[:1], BINS, [30.0])
     assert none == {}
     assert first["nll"] == pytest.approx(expected.nll[0])
@@ -43,20 +43,20 @@ def test_each_prediction_has_its_own_scores_whoever_it_is_asked_with() -> None:
         assert ends == pytest.approx(tuple(expected.intervals[level][0]))
     assert (third["nll"], third["crps_years"], third["pit"]) == (None, None, None)
     assert third["interval_80"][0] < third["interval_80"][1]
-    (alone,) = score_beliefs(predictions[:1], records[:1], BINS)
+    (alone,) = score_predictions(predictions[:1], records[:1], BINS)
     assert alone == first
 
 
 def test_without_bins_or_distributions_there_is_nothing() -> None:
-    assert score_beliefs([AgePrediction(3.0, SHARES[0])], [_record(3.0)], None) == [{}]
-    assert score_beliefs([AgePrediction(3.0)], [_record(3.0)], BINS) == [{}]
-    assert score_beliefs([], [], BINS) == []
+    assert score_predictions([AgePrediction(3.0, SHARES[0])], [_record(3.0)], None) == [{}]
+    assert score_predictions([AgePrediction(3.0)], [_record(3.0)], BINS) == [{}]
+    assert score_predictions([], [], BINS) == []
 
 
 def test_the_pit_depends_on_the_pictures_bytes_alone() -> None:
     shares = np.eye(101)[30]
     hashes = ["00" * 32, "80" * 32, "ff" * 32, "80" * 32]
     records = [_record(30.0, key) for key in hashes]
-    found = score_beliefs([AgePrediction(30.0, shares)] * 4, records, BINS)
+    found = score_predictions([AgePrediction(30.0, shares)] * 4, records, BINS)
     assert [item["pit"] for item in found] == pytest.approx([0.0, 0.5, 1.0, 0.5], abs=1e-2)
     assert found[1] == found[3]
