@@ -25,18 +25,20 @@ Examples:
 
 
 @click.command(
-    "augment-preview", epilog=EPILOG, short_help="Draw what augmentation does to pictures."
+    "augment-preview", epilog=EPILOG, short_help="Preview the augmentation used in training."
 )
 @click.argument("settings_file", required=False, type=FilePath())
 @click.option("-o", "--out", required=True, type=FilePath(), help="PNG to write.")
-@click.option("--dataset", help="Pictures to draw on; else the settings', or bundled ones.")
-@click.option("--root", type=FilePath(), help="Folder or file they lie in; else the settings'.")
-@click.option("--detector", help="Finds the faces; else the settings'.")
-@click.option("--pictures", type=click.IntRange(1, 32), default=6, show_default=True)
+@click.option("--dataset", help="Data set to show; default: the settings', or bundled pictures.")
+@click.option("--root", type=FilePath(), help="Its folder or file; default: the settings'.")
+@click.option("--detector", help="Face detector; default: the settings'.")
+@click.option(
+    "--pictures", type=click.IntRange(1, 32), default=6, show_default=True, help="Columns."
+)
 @click.option("--draws", type=click.IntRange(1, 32), default=4, show_default=True, help="Rows.")
-@click.option("--each", is_flag=True, help="A row for each augmentation alone, on all pictures.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting.")
+@click.option("--each", is_flag=True, help="Show each augmentation alone in a row of its own.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of all random choices.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -50,10 +52,10 @@ def command(
     overrides: tuple[str, ...],
     **drawn: Any,
 ) -> None:
-    """Draw a sheet of what a settings file's augmentation does.
+    """Draw a sheet that shows the augmentation of a settings file.
 
-    It is drawn on pictures of the data set that the settings name, as training cuts them, or on
-    bundled ones.
+    It shows pictures of the data set that the settings name, cropped as in training, or bundled
+    ones.
     """
     from agebench.train.settings import read_settings
     from agebench.util.files import check_target
@@ -66,7 +68,7 @@ def command(
         )
     settings = read_settings(settings_file, overrides, say=say_renamed)
     if out.suffix.lower() != ".png":
-        raise UsageError(f"a PNG is written: name a file that ends in .png, not {out}")
+        raise UsageError(f"--out must end in .png, got {out}")
     check_target(out)
     from agebench.harness.trial import try_models
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, help_all, rare_option
+from agebench.cli.options import FilePath, advanced_option, help_all
 from agebench.errors import UsageError, inert
 from agebench.references import join_options
 from agebench.util.progress import progress_bars
@@ -45,24 +45,28 @@ def read_batches(text: str) -> tuple[int, ...]:
 
 @click.command("bench", epilog=EPILOG, short_help="Latency alone, by batch size.")
 @click.argument("estimators", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
-@click.option("--device", help="Run all on it: cpu or cuda. Else where each ESTIMATOR says.")
+@click.option("--device", help="Run all on cpu or cuda; default: as each ESTIMATOR says.")
 @click.option("--batch", default="1,4,16,64", show_default=True, help="Faces per call.")
-@rare_option("--threads", type=int, help="For OpenCV and ONNX Runtime; one per processor else.")
-@rare_option("--pin", is_flag=True, help="Keep the process on that many processors.")
-@rare_option("--repeats", type=int, help="Rounds per batch size.")
-@rare_option("--seconds", type=float, help="Per estimator and batch size; 5 if not given.")
-@rare_option(
+@advanced_option(
+    "--threads", type=int, help="For OpenCV and ONNX Runtime; default: one per processor."
+)
+@advanced_option("--pin", is_flag=True, help="Pin the process to that many processors.")
+@advanced_option("--repeats", type=int, help="Rounds per batch size.")
+@advanced_option("--seconds", type=float, help="Per estimator and batch size; default: 5.")
+@advanced_option(
     "--cold-start",
     "cold_starts",
     type=int,
     default=3,
     show_default=True,
-    help="New processes timed per estimator; 0: none.",
+    help="Fresh processes timed per estimator; 0: none.",
 )
-@click.option("--dataset", help="Real faces from this data set; generated ones else.")
-@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
-@click.option("--detector", help="Finds the real faces; chosen as by 'compare' if not given.")
-@rare_option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
+@click.option("--dataset", help="Time real faces of this data set, not generated ones.")
+@click.option("--root", type=FilePath(), help="Its folder or file.")
+@click.option("--detector", help="Face detector; chosen as by 'compare' by default.")
+@advanced_option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of all random choices."
+)
 @click.option("-o", "--out", type=FilePath(), help="Folder for bench.json.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 @help_all
@@ -78,9 +82,8 @@ def command(
 ) -> None:
     """Measure the latency of estimators by batch size: crops and network, no error in years.
 
-    The estimators take turns, round by round; all samples are kept.  Memory, parameters,
-    operations and the least time that the machine allows stand beside.  docs/latency.md tells how
-    to read it.
+    The estimators take turns in each round, and all samples are kept.  Memory, parameters,
+    operations and the roofline are shown too.  docs/latency.md explains the tables.
     """
     from agebench.benchmark.result import BENCH_FILE, BenchSettings
     from agebench.benchmark.speed import bench

@@ -18,12 +18,12 @@ Examples:
 
 @click.command("card", epilog=EPILOG, short_help="A model card from result files.")
 @click.argument("results", nargs=-1, required=True, type=FilePath(), metavar="RESULT... MODEL")
-@click.option("-o", "--out", type=FilePath(), help="File to write; standard output else.")
+@click.option("-o", "--out", type=FilePath(), help="File to write; default: standard output.")
 def command(results: tuple[Path, ...], out: Path | None) -> None:
     """Write a model's card: terms, data, figures with intervals per group, limits.
 
-    MODEL is what the results call it, or its file.  The card is Markdown with the front matter of
-    model hubs; what no result says is marked for its makers to fill in.
+    MODEL is its name in the results, or its file.  The card is Markdown with the front matter of
+    model hubs; what the results don't say is marked for its authors to fill in.
     """
     from agebench.report.card import card
     from agebench.report.reading import read_result

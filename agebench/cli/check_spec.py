@@ -28,10 +28,10 @@ Examples:
 @click.command("check-spec", epilog=EPILOG, short_help="Try a spec file; what looks wrong.")
 @click.argument("spec")
 @click.argument("pictures", nargs=-1, type=FilePath())
-@click.option("--detector", help="Finds the faces; else yolov8-face.")
-@click.option("--crops", type=FilePath(), help="PNG to write: what the network is shown.")
+@click.option("--detector", help="Face detector; default: yolov8-face.")
+@click.option("--crops", type=FilePath(), help="PNG to write: the crops that the network gets.")
 @click.option("--card", type=FilePath(), help="PNG to write: the test card of [golden].")
-@click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(
     spec: str,
     pictures: tuple[Path, ...],
@@ -40,10 +40,10 @@ def command(
     card: Path | None,
     as_json: bool,
 ) -> None:
-    """Load the model that a spec file describes, ask it for ages, and say what looks wrong.
+    """Load the model described by a spec file, let it predict ages, and report what looks wrong.
 
-    Without PICTURES it is shown bundled composites, whose ages are roughly known. Ends with exit
-    code 1 where something looks wrong.
+    Without PICTURES, bundled composites are used, whose ages are roughly known. Exits with 1 if
+    something looks wrong.
     """
     from agebench.estimators.spec_checks import test_card
     from agebench.estimators.spec_model import SpecModel

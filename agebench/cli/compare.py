@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, former_name, gate_options, help_all, rare_option
+from agebench.cli.options import FilePath, advanced_option, former_name, gate_options, help_all
 from agebench.cli.run_file import RUN_FILE, config_option, write_run_file
 from agebench.errors import AgebenchError, UsageError, inert
 from agebench.references import called, join_options
@@ -29,17 +29,19 @@ Examples:
 
 @click.command("compare", epilog=EPILOG, short_help="Error in years and latency on the same faces.")
 @click.argument("estimators", nargs=-1, metavar="[ESTIMATOR [key=value]]...")
-@click.option("--dataset", help="Data set by name, with options; 'sample' if not given.")
-@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
-@click.option("--detector", help="With options; 'aligned' for chips, else 'yolov8-face'.")
+@click.option("--dataset", help="Name of a data set, with options; default: 'sample'.")
+@click.option("--root", type=FilePath(), help="Its folder or file.")
+@click.option("--detector", help="Face detector; default: 'aligned' or 'yolov8-face'.")
 @click.option("-o", "--out", type=FilePath(), help="Folder for the result files.")
-@click.option("--protocol", help="Score its test part: 'holdout seed=3', or a split file.")
-@rare_option("--part", help="Which part of it: test (the default), val, train+val, not-fold-0.")
-@rare_option("--limit", type=int, help="Only the first N pictures by name.")
-@rare_option("--sample", type=int, help="Only N pictures, drawn at random.")
-@rare_option("--seed", type=int, default=0, show_default=True, help="Of all random choices.")
-@rare_option("--batch-size", type=int, default=32, show_default=True, help="Faces per call.")
-@rare_option(
+@click.option("--protocol", help="Score a test part: 'holdout seed=3', or a split file.")
+@advanced_option("--part", help="Which part: test (default), val, train+val, not-fold-0.")
+@advanced_option("--limit", type=int, help="Only the first N pictures by name.")
+@advanced_option("--sample", type=int, help="Only N pictures, chosen at random.")
+@advanced_option(
+    "--seed", type=int, default=0, show_default=True, help="Seed of all random choices."
+)
+@advanced_option("--batch-size", type=int, default=32, show_default=True, help="Faces per call.")
+@advanced_option(
     "--decode-threads",
     "workers",
     type=int,
@@ -48,21 +50,31 @@ Examples:
     help="Threads that decode pictures.",
 )
 @former_name("--workers", "--decode-threads")
-@rare_option("--threads", type=int, help="Threads of the models; one per processor.")
-@rare_option(
-    "--latency-images", type=int, default=100, show_default=True, help="Pictures timed; 0: none."
+@advanced_option("--threads", type=int, help="Threads of the models; default: one per processor.")
+@advanced_option(
+    "--latency-images",
+    type=int,
+    default=100,
+    show_default=True,
+    help="Pictures used for timing; 0: none.",
 )
-@rare_option(
-    "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
+@advanced_option(
+    "--max-pixels",
+    type=int,
+    default=100_000_000,
+    show_default=True,
+    help="Refuse pictures with more.",
 )
-@rare_option("--variant", help="Change pictures after the face is found: face-px=32, gray, ...")
-@rare_option("--fresh-detections", is_flag=True, help="Find all faces anew; keep none.")
-@rare_option("--skip-unavailable", is_flag=True, help="Go on without missing model files.")
-@rare_option(
-    "--report/--no-report", default=None, help="report.html beside the result files; on with --out."
+@advanced_option("--variant", help="Alter pictures once faces are found: face-px=32, gray, ...")
+@advanced_option("--fresh-detections", is_flag=True, help="Detect all faces again and store none.")
+@advanced_option("--skip-unavailable", is_flag=True, help="Skip models whose files are missing.")
+@advanced_option(
+    "--report/--no-report",
+    default=None,
+    help="Write report.html with the results; default with --out.",
 )
 @config_option()
-@rare_option("--full", is_flag=True, help="Print all tables, not only the ranking.")
+@advanced_option("--full", is_flag=True, help="Print all tables, not only the ranking.")
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 @help_all
@@ -77,10 +89,10 @@ def command(
     gates: Gates,
     **settings: Any,
 ) -> None:
-    """Measure estimators on the same faces: error in years and milliseconds.
+    """Compare estimators on the same faces: error in years and latency.
 
     An ESTIMATOR is NAME[:PATH][@RUNTIME[:DEVICE]] with options as key=value ('agebench ls').
-    Without arguments what comes with agebench is compared on a sample, into agebench-demo.
+    Without arguments, the bundled models are compared on a sample, into agebench-demo.
     """
     from agebench.harness.compare import compare
     from agebench.harness.kept_detections import usually_kept
@@ -95,7 +107,7 @@ def command(
     if report:
         _check_report(out)
     if dataset is None and root is not None:
-        raise UsageError("--root needs --dataset: what lies there?")
+        raise UsageError("--root needs --dataset: say what kind of data set it is")
     dataset = defaults.DATASET if dataset is None else dataset
     references = join_options(estimators) or list(defaults.ESTIMATORS)
     gates.require_names([called(reference) for reference in references])

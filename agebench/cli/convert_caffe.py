@@ -26,13 +26,15 @@ Used with:
 @click.option("-o", "--out", type=FilePath(), required=True, help="File to write.")
 @click.option("--half", is_flag=True, help="Store half-precision numbers in the .caffemodel.")
 @click.option(
-    "--encoding", type=click.Choice(["v1", "v2"]), help="Of the .caffemodel's layers; else v1."
+    "--encoding",
+    type=click.Choice(["v1", "v2"]),
+    help="Encoding of layers in the .caffemodel; default: v1.",
 )
 def command(source: Path, out: Path, half: bool, encoding: Literal["v1", "v2"] | None) -> None:
-    """Convert weights of the age network's layout between PyTorch (safetensors) and Caffe.
+    """Convert weights of the age network between PyTorch (safetensors) and Caffe.
 
-    A .caffemodel is written with its .prototxt beside it, and tried: cv2.dnn must give the same
-    probabilities as onnxruntime for the same numbers, or nothing is written.
+    A .caffemodel is written together with its .prototxt and verified: unless cv2.dnn and
+    onnxruntime give the same probabilities, nothing is written.
     """
     from agebench.export.caffe_weights import convert
 

@@ -18,15 +18,15 @@ Examples:
   agebench doctor --dataset csv my.csv --json
   agebench doctor MERGED --against utkface:UTKFACE --out report
 
-The contact sheets show the data set's faces: keep them where the pictures may be.
+The contact sheets show faces of the data set: store them accordingly.
 """
 
 
-@click.command("doctor", epilog=EPILOG, short_help="What is wrong with a data set.")
+@click.command("doctor", epilog=EPILOG, short_help="Find problems of a data set.")
 @click.argument("root", type=FilePath())
-@click.option("--dataset", help="Its kind by name; guessed among utkface, fgnet, folders, csv.")
-@click.option("--against", metavar="[NAME:]ROOT", help="Another set: what is in both?")
-@click.option("-o", "--out", type=FilePath(), help="Folder for JSON and pictures.")
+@click.option("--dataset", help="Kind of data set; default: guess utkface, fgnet, folders or csv.")
+@click.option("--against", metavar="[NAME:]ROOT", help="Find pictures that another set has too.")
+@click.option("-o", "--out", type=FilePath(), help="Output folder for JSON and pictures.")
 @click.option("--near/--no-near", default=True, help="Look for near-identical copies (default).")
 @click.option(
     "--decode-threads",
@@ -39,7 +39,7 @@ The contact sheets show the data set's faces: keep them where the pictures may b
 @click.option(
     "--fail-if",
     multiple=True,
-    metavar="GATE",
+    metavar="CONDITION",
     help="Exit with 1 if 'broken>0', 'near>5', ...",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, no tables.")

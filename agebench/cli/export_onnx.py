@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.cli.options import FilePath, help_all, rare_option, refuse_given
+from agebench.cli.options import FilePath, advanced_option, help_all, refuse_given
 from agebench.errors import UsageError, inert
 from agebench.references import join_options
 from agebench.util.progress import progress_bars
@@ -36,21 +36,27 @@ _OF_FACES = ("root", "detector", "face_detector", "protocol", "part", "sample", 
 @click.command("export-onnx", epilog=EPILOG, short_help="A model as one ONNX file, proven equal.")
 @click.argument("model", nargs=-1, metavar="[CHECKPOINT | ESTIMATOR [key=value]...]")
 @click.option("-o", "--out", type=FilePath(), required=True, help="File to write.")
-@click.option("--export-detector", metavar="NAME", help="A face detector, not a model.")
-@rare_option("--name", help="What the file calls the model.")
-@click.option("--flip", is_flag=True, help="Average over the mirror image; takes longer.")
-@click.option("--fp16", is_flag=True, help="In half precision.")
-@click.option("--int8", is_flag=True, help="With 8-bit numbers; needs --dataset.")
-@rare_option("--tolerance", type=float, help="Years that one age may differ; 0.01 in float32.")
-@rare_option("--no-check", is_flag=True, help="Leave the comparison with the source out.")
-@click.option("--dataset", help="Compare on its faces, not made-up ones.")
-@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
-@rare_option("--detector", help="Finds the real faces; chosen as by 'compare' if not given.")
-@rare_option("--face-detector", help="Earlier name of --detector.")
+@click.option(
+    "--export-detector", metavar="NAME", help="Export a face detector instead of a model."
+)
+@advanced_option("--name", help="Name of the model in the file.")
+@click.option("--flip", is_flag=True, help="Average over the mirror image; slower.")
+@click.option("--fp16", is_flag=True, help="Use half precision.")
+@click.option("--int8", is_flag=True, help="Quantise to 8 bits; needs --dataset.")
+@advanced_option(
+    "--tolerance", type=float, help="Years that any age may differ; default: 0.01 in float32."
+)
+@advanced_option("--no-check", is_flag=True, help="Skip the comparison with the source.")
+@click.option("--dataset", help="Compare on its faces instead of synthetic ones.")
+@click.option("--root", type=FilePath(), help="Its folder or file.")
+@advanced_option("--detector", help="Face detector; chosen as by 'compare' by default.")
+@advanced_option("--face-detector", help="Earlier name of --detector.")
 @click.option("--protocol", help="Protocol or split file of it.")
 @click.option("--part", help="Part of the protocol.")
-@rare_option("--sample", type=int, default=128, show_default=True, help="So many real pictures.")
-@rare_option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@advanced_option(
+    "--sample", type=int, default=128, show_default=True, help="Number of real pictures."
+)
+@advanced_option("--seed", type=int, default=0, show_default=True, help="Seed of the sample.")
 @help_all
 @click.pass_context
 def command(  # noqa: PLR0913, PLR0917 - one parameter per option
@@ -73,10 +79,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     sample: int,
     seed: int,
 ) -> None:
-    """Write a model as one ONNX file, and prove that it gives the same ages.
+    """Export a model as one ONNX file, and verify that it gives the same ages.
 
-    It is run under every runtime that is here; where an age differs, nothing is written.  The
-    report lies beside it.
+    The file is run in every installed runtime; if an age differs, nothing is written.  A report
+    is written with it.
     """
     from agebench.api.export import ExportSettings, export_onnx, onnx_target
     from agebench.harness.settings import CompareSettings

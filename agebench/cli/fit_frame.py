@@ -20,14 +20,14 @@ Example:
 
 @click.command("fit-frame", epilog=EPILOG)
 @click.argument("detector", nargs=-1, required=True, metavar="DETECTOR [key=value]...")
-@click.option("--dataset", required=True, help="Pictures of one large face each, with options.")
-@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
 @click.option(
-    "--reference", help="Detector with landmarks; DETECTOR itself if it has some, or yolov8-face."
+    "--dataset", required=True, help="Data set with one large face per picture, with options."
 )
-@click.option("--sample", type=int, help="Only N pictures, drawn at random.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--root", type=FilePath(), help="Its folder or file.")
+@click.option("--reference", help="Detector with landmarks; default: DETECTOR or yolov8-face.")
+@click.option("--sample", type=int, help="Only N pictures, chosen at random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample.")
+@click.option("--json", "as_json", is_flag=True, help="Print the table as JSON.")
 def command(
     detector: tuple[str, ...],
     dataset: str,
@@ -37,10 +37,10 @@ def command(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure how a detector's boxes lie to the canonical face frame.
+    """Measure how a detector's boxes relate to the canonical face frame.
 
-    Prints the table [frame] of its spec file: medians over faces that DETECTOR and a detector with
-    landmarks both find.
+    Prints the table [frame] for its spec file: medians over the faces found both by DETECTOR and
+    by a detector with landmarks.
     """
     from agebench.fitting.frames import fit_frame
     from agebench.harness.loading import load_pictures

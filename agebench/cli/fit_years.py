@@ -30,16 +30,16 @@ Example:
 
 @click.command("fit-years", epilog=EPILOG)
 @click.argument("estimator", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
-@click.option("--dataset", required=True, help="Data set by name, with options.")
-@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
+@click.option("--dataset", required=True, help="Name of a data set, with options.")
+@click.option("--root", type=FilePath(), help="Its folder or file.")
 @click.option("--detector", default="yolov8-face", show_default=True, help="Face detector.")
 @click.option("--protocol", required=True, help="Protocol with options, or split file.")
 @click.option(
     "--part", default="train", show_default=True, help="Training part; never a test part."
 )
 @click.option("-o", "--out", type=FilePath(), required=True, help="Table to write.")
-@click.option("--sample", type=int, help="Only N pictures of the part, drawn at random.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
+@click.option("--sample", type=int, help="Only N pictures of the part, chosen at random.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the sample.")
 def command(
     estimator: tuple[str, ...],
     dataset: str,
@@ -50,7 +50,7 @@ def command(
 ) -> None:
     """Fit the years of an estimator's age classes on a training part.
 
-    The rule is the estimator's own ('years=midpoint' or 'years=expectation').  The table is used
+    The rule is that of the estimator ('years=midpoint' or 'years=expectation').  Use the table
     with the estimator's option 'table=FILE'.
     """
     from agebench.errors import UsageError

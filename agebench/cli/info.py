@@ -198,12 +198,12 @@ def _file_lines(files: Mapping[str, Any]) -> Iterator[str]:
 
 
 @click.command("info", epilog="\b\nExamples:\n  agebench info\n  agebench info --json")
-@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def command(as_json: bool) -> None:
     """Show versions, machine, runtimes, devices and model files, for a bug report.
 
-    Nothing is sent anywhere. The name of the cache folder may show who you are; of a mirror only
-    whether it is set is said.
+    Nothing is sent anywhere. The name of the cache folder may reveal who you are; of a mirror it
+    only says whether one is set.
     """
     facts = describe()
     if as_json:

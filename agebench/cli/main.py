@@ -22,25 +22,25 @@ from agebench.errors import AgebenchError, UsageError, in_words, inert, interrup
 from agebench.util.call_limit import limited_by_default
 
 VERBS = {
-    "augment-preview": "Draw what the augmentation of training does.",
-    "bench": "Latency by batch size, memory, operations, the roofline.",
-    "card": "A model card, filled from results.",
-    "check-spec": "Try a model that a spec file describes.",
-    "compare": "Error in years and latency on the same faces.",
-    "convert-caffe": "The age network between Caffe and safetensors.",
-    "doctor": "What is wrong with a data set: copies, leaks, ages.",
-    "export-onnx": "A model as one ONNX file, proven equal.",
-    "fetch": "Download model files, checked by size and hash.",
-    "fit-frame": "Measure how a detector's boxes lie to faces.",
+    "augment-preview": "Preview the augmentation used in training.",
+    "bench": "Measure latency by batch size, memory and operations.",
+    "card": "Write a model card from results.",
+    "check-spec": "Check a model described by a spec file.",
+    "compare": "Compare error in years and latency on the same faces.",
+    "convert-caffe": "Convert the age network between Caffe and safetensors.",
+    "doctor": "Find problems of a data set: copies, leaks, wrong ages.",
+    "export-onnx": "Export a model as one ONNX file and verify it.",
+    "fetch": "Download model files and check their size and hash.",
+    "fit-frame": "Measure how a detector places its boxes on faces.",
     "fit-years": "Fit the years of an estimator's age classes.",
-    "info": "Versions, machine, files: what a bug report needs.",
-    "ls": "Estimators, detectors, data sets; what is here.",
-    "predict": "Ages of all faces of pictures and videos.",
-    "prepare": "Cut a data set's faces into crops by age group.",
-    "report": "A page, tables and CSV from results; what changed.",
+    "info": "Show versions, machine and files for a bug report.",
+    "ls": "List estimators, detectors and data sets.",
+    "predict": "Estimate the ages of all faces in pictures and videos.",
+    "prepare": "Cut the faces of a data set into crops by age group.",
+    "report": "Write a page, tables and CSV from results.",
     "split": "Split a data set without leaks.",
-    "suite": "Many models on many sets; the leaderboard.",
-    "train": "Train the multi-crop network, or go on with it.",
+    "suite": "Measure many models on many sets; make a leaderboard.",
+    "train": "Train the multi-crop network, or resume training.",
 }
 
 INTERRUPTED = 130
@@ -96,18 +96,18 @@ class _LazyGroup(click.Group):
     invoke_without_command=True,
     subcommand_metavar="COMMAND [ARGS]...",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Example: agebench compare; 'agebench VERB --help' tells more; -h, --version.",
+    epilog="Example: agebench compare; more: 'agebench VERB --help'; -h, --version.",
 )
 @click.version_option(__version__, prog_name="agebench")
 @click.pass_context
 def cli(ctx: click.Context) -> None:
-    """How good a facial age estimator really is, and how fast."""
+    """Measure how accurate facial age estimators are, and how fast."""
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
 _COMPLETION = "_AGEBENCH_COMPLETE"
-_UNFINISHED = "what was to be done is not finished"
+_UNFINISHED = "the work is not finished"
 
 
 def main(arguments: list[str] | None = None) -> Any:
@@ -139,8 +139,8 @@ def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
         if isinstance(error, ends) and not _threads_can_start():
             limit = address_space()
             _fail(
-                "no further thread can be started: raise the limits of this shell (ulimit -u, "
-                f"-v), or end other programs; {f'{limit}; ' if limit else ''}{_UNFINISHED}"
+                "no more threads can be started: raise the limits of this shell (ulimit -u, "
+                f"-v), or close other programs; {f'{limit}; ' if limit else ''}{_UNFINISHED}"
             )
             return 1
         return _failed(error, arguments)
@@ -162,7 +162,7 @@ def _failed(error: BaseException, arguments: list[str] | None) -> int:
         return error.exit_code
     if isinstance(error, MemoryError):
         full = (
-            "there is not enough memory: take fewer or smaller pictures at once, or a smaller model"
+            "there is not enough memory: use fewer or smaller pictures at once, or a smaller model"
         )
         _fail(told(error, full))
     elif isinstance(error, OSError):
@@ -181,7 +181,7 @@ def _fail_exit(error: SystemExit) -> None:
     if isinstance(error.__context__, BrokenPipeError):
         _drop_stdout()
     else:
-        _fail(f"code of others called sys.exit({error.code}) in the middle; {_UNFINISHED}")
+        _fail(f"third-party code called sys.exit({error.code}); {_UNFINISHED}")
 
 
 def _why_interrupted(error: BaseException) -> str:
@@ -189,7 +189,7 @@ def _why_interrupted(error: BaseException) -> str:
         return str(error)
     signalled = interruption(error)
     reason = signalled.reason if isinstance(signalled, Terminated) else ""
-    return reason or "interrupted: nothing was written that could be taken for a whole result"
+    return reason or "interrupted: nothing was written that could be mistaken for a complete result"
 
 
 def _prepare_streams() -> None:
@@ -218,8 +218,8 @@ def _fail_unforeseen(error: BaseException) -> None:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
     sentence = (
-        f"{in_words(error)}{place}: a fault of agebench or of a plug-in; {_UNFINISHED}; "
-        "AGEBENCH_TRACEBACK=1 shows all of it"
+        f"{in_words(error)}{place}: a bug in agebench or in a plug-in; {_UNFINISHED}; "
+        "AGEBENCH_TRACEBACK=1 shows the traceback"
     )
     _fail(told(error, sentence, unforeseen=True))
 

@@ -1,4 +1,4 @@
-"""What the options of several verbs share: paths, rare ones, gates, refusals."""
+"""What the options of several verbs share: paths, advanced ones, gates, refusals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agebench.references import user_path
 _ALL = "agebench.cli.options.all"
 
 
-class RareOption(click.Option):
+class AdvancedOption(click.Option):
     """An option like any other, but that ``--help`` does not list it."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
@@ -23,8 +23,8 @@ class RareOption(click.Option):
         return super().get_help_record(ctx) if ctx.meta.get(_ALL) else None
 
 
-rare_option = functools.partial(click.option, cls=RareOption)
-"""`click.option` for a `RareOption`; the command needs `help_all` too."""
+advanced_option = functools.partial(click.option, cls=AdvancedOption)
+"""`click.option` for a `AdvancedOption`; the command needs `help_all` too."""
 
 
 def _show_all(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -117,16 +117,16 @@ _GATE_OPTIONS = (
     click.option(
         "--fail-if",
         multiple=True,
-        metavar="GATE",
+        metavar="CONDITION",
         help="Exit with 1 if 'mae>5', 'NAME:p99_total_ms>20', ...",
     ),
-    rare_option(
+    advanced_option(
         "--baseline",
         type=FilePath(),
-        help="Exit with 1 if worse than this stored result.json.",
+        help="Exit with 1 if worse than this result.json.",
     ),
-    rare_option(
-        "--tolerance", type=float, help="Years that the MAE may be above the baseline's [0.1]."
+    advanced_option(
+        "--tolerance", type=float, help="Years the MAE may exceed the baseline's [0.1]."
     ),
 )
 

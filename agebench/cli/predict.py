@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agebench.cli.options import FilePath, former_name, help_all, rare_option, refuse_given
+from agebench.cli.options import FilePath, advanced_option, former_name, help_all, refuse_given
 from agebench.errors import ImageError, UsageError, inert
 from agebench.util.progress import progress_bars
 
@@ -38,13 +38,13 @@ Examples:
     shell_complete=click.Path().shell_complete,
 )
 @click.option(
-    "--estimator", "estimators", multiple=True, help="By name; give it again for several."
+    "--estimator", "estimators", multiple=True, help="Name of an estimator; repeat for several."
 )
-@click.option("--detector", help="Face detector; the best at hand if left out.")
-@rare_option(
+@click.option("--detector", help="Face detector; default: the best available.")
+@advanced_option(
     "--tiles/--no-tiles",
     default=None,
-    help="Look at large pictures in parts too; on without --detector.",
+    help="Also search tiles of large pictures; on without --detector.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON per picture.")
 @click.option("--csv", "as_csv", is_flag=True, help="One row of CSV per face.")
@@ -52,22 +52,32 @@ Examples:
     "-o",
     "--out",
     type=FilePath(),
-    help="With --json: write there; goes on where it was broken off.",
+    help="With --json: file to write; resumes if interrupted.",
 )
-@click.option("--draw", type=FilePath(), help="File or folder for what is annotated.")
-@click.option("--explain", is_flag=True, help="What each view (face, eyes, ...) moved the age by.")
-@rare_option("--processes", type=int, default=1, show_default=True, help="At work at once.")
+@click.option("--draw", type=FilePath(), help="File or folder for the annotated output.")
+@click.option(
+    "--explain", is_flag=True, help="How much each view (face, eyes, ...) changed the age."
+)
+@advanced_option("--processes", type=int, default=1, show_default=True, help="Processes at once.")
 @former_name("--workers", "--processes")
-@rare_option(
-    "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
+@advanced_option(
+    "--max-pixels",
+    type=int,
+    default=100_000_000,
+    show_default=True,
+    help="Refuse pictures with more.",
 )
-@rare_option("--camera", type=int, help="Look at a camera, by its number; q ends it.")
-@rare_option("--no-window", is_flag=True, help="Show no live window of the camera.")
-@rare_option("--frames", type=int, help="Of a video or camera, only the first N.")
-@rare_option(
-    "--smoothing", type=int, default=25, show_default=True, help="Of a video: mean over N frames."
+@advanced_option("--camera", type=int, help="Use the camera of this number; q quits.")
+@advanced_option("--no-window", is_flag=True, help="Do not show the camera's picture.")
+@advanced_option("--frames", type=int, help="Only the first N frames of a video or camera.")
+@advanced_option(
+    "--smoothing",
+    type=int,
+    default=25,
+    show_default=True,
+    help="Average ages over N frames of a video.",
 )
-@rare_option("--timings", is_flag=True, help="Print the time of each stage at the end.")
+@advanced_option("--timings", is_flag=True, help="Print the time of each stage at the end.")
 @help_all
 @click.pass_context
 def command(
@@ -81,9 +91,9 @@ def command(
     timings: bool,
     **settings: Any,
 ) -> None:
-    """Find all faces of pictures and videos and say how old they are.
+    """Find all faces in pictures and videos and estimate their ages.
 
-    After each age stands the interval that holds 80 % of what the estimator thinks possible.
+    Each age is followed by the interval that holds 80 % of the predicted distribution.
     A picture that can't be read does not end the run: it is counted and listed.
     """
     from agebench.harness.trial import try_models

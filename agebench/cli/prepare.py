@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, help_all, rare_option
+from agebench.cli.options import FilePath, advanced_option, help_all
 from agebench.errors import AgebenchError, inert
 from agebench.util.process_pool import usable_cores
 from agebench.util.progress import progress_bars
@@ -33,59 +33,76 @@ def _default_processes() -> int:
 
 
 @click.command("prepare", epilog=EPILOG, short_help="Cut a data set into crops by age group.")
-@click.option("--dataset", required=True, help="Data set by name, with options.")
-@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
-@click.option("--detector", help="Face detector; fits the data set if not named.")
+@click.option("--dataset", required=True, help="Name of a data set, with options.")
+@click.option("--root", type=FilePath(), help="Its folder or file.")
+@click.option("--detector", help="Face detector; default: one that suits the data set.")
 @click.option(
     "-o",
     "--out",
     required=True,
     type=FilePath(),
-    help="New folder, or one to go on in.",
+    help="Output folder; resumes if it has been begun.",
 )
 @click.option(
-    "--views", default="face,eyes,eye_left,eye_right,mouth", show_default=True, help="To cut."
+    "--views", default="face,eyes,eye_left,eye_right,mouth", show_default=True, help="Views to cut."
 )
 @click.option(
     "--groups", default="adience", show_default=True, help="adience, decades, or 0-17,18-."
 )
-@rare_option(
+@advanced_option(
     "--faces",
     type=click.Choice(["largest", "all"]),
     default="largest",
     show_default=True,
-    help="Of each picture; the age is the largest's.",
+    help="Faces per picture; the age belongs to the largest.",
 )
-@rare_option(
+@advanced_option(
     "--landmarks",
     type=click.Choice(["detector", "dataset"]),
     default="detector",
     show_default=True,
-    help="Whose points; pictures without own ones get the detector's.",
+    help="Source of landmarks; the detector's if a picture has none.",
 )
-@click.option("--split", type=FilePath(), help="Split file to note the parts of.")
-@rare_option(
-    "--height", type=int, default=256, show_default=True, help="Of the face, px; parts: half."
+@click.option("--split", type=FilePath(), help="Split file whose parts the manifest records.")
+@advanced_option(
+    "--height",
+    type=int,
+    default=256,
+    show_default=True,
+    help="Of face crops, pixels; of other views: half.",
 )
-@rare_option(
-    "--margin", type=float, default=0.0, show_default=True, help="Around the face, share of it."
+@advanced_option(
+    "--margin",
+    type=float,
+    default=0.0,
+    show_default=True,
+    help="Around the face, as a fraction of it.",
 )
-@rare_option("--align/--no-align", default=True, show_default=True, help="Turn crops upright.")
-@rare_option(
+@advanced_option(
+    "--align/--no-align", default=True, show_default=True, help="Rotate crops upright."
+)
+@advanced_option(
     "--max-outside",
     type=float,
     default=0.5,
     show_default=True,
-    help="A view of which more lies outside the picture is missing.",
+    help="Leave out views of which a larger fraction is outside.",
 )
-@rare_option("--limit", type=int, help="Only the first N pictures by name.")
-@rare_option("--sample", type=int, help="Only N pictures, drawn at random.")
-@rare_option("--seed", type=int, default=0, show_default=True, help="Of the sample.")
-@rare_option(
-    "--max-pixels", type=int, default=100_000_000, show_default=True, help="Larger are refused."
+@advanced_option("--limit", type=int, help="Only the first N pictures by name.")
+@advanced_option("--sample", type=int, help="Only N pictures, chosen at random.")
+@advanced_option("--seed", type=int, default=0, show_default=True, help="Seed of the sample.")
+@advanced_option(
+    "--max-pixels",
+    type=int,
+    default=100_000_000,
+    show_default=True,
+    help="Refuse pictures with more.",
 )
 @click.option(
-    "--processes", type=int, default=_default_processes, help="At work at once; one per core."
+    "--processes",
+    type=int,
+    default=_default_processes,
+    help="Processes at once; default: one per core.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @help_all
@@ -104,7 +121,7 @@ def command(
 ) -> None:
     """Cut the faces of a data set into OUT/<age group>/<view>/NAME.jpg.
 
-    A manifest lies beside them.  If stopped, the same command goes on where it was.
+    A manifest is written with them.  If interrupted, the same command resumes.
     """
     from agebench.api.prepare import prepare_dataset
     from agebench.prepare.settings import PrepareSettings
@@ -123,7 +140,7 @@ def command(
             )
     except KeyboardInterrupt:
         click.echo(
-            "agebench: interrupted; what is done is kept: the same command goes on from there",
+            "agebench: interrupted; finished crops are kept, and the same command resumes",
             err=True,
         )
         context.exit(INTERRUPTED)

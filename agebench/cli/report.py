@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, gate_options, help_all, rare_option
+from agebench.cli.options import FilePath, advanced_option, gate_options, help_all
 from agebench.errors import inert
 from agebench.util.progress import progress_bars
 
@@ -33,7 +33,7 @@ Examples:
     "-o",
     "--out",
     type=FilePath(),
-    help="Folder to write into; the first result's else.",
+    help="Output folder; default: that of the first result.",
 )
 @click.option(
     "--format", "formats", default="html", show_default=True, help="Some of html,md,tex,csv."
@@ -41,12 +41,12 @@ Examples:
 @click.option(
     "--thumbnails",
     type=FilePath(),
-    help="Folder of the pictures, to show the worst; not under research terms.",
+    help="Folder of the pictures, to show the largest errors.",
 )
-@click.option("--figures", type=FilePath(), help="Folder for all figures as SVG, PDF and PNG.")
-@rare_option(
-    "--columns", help="Of the ranking in md and tex: some of mae,interval,bias,ms,vs,cs5,..."
+@click.option(
+    "--figures", type=FilePath(), help="Write all figures as SVG, PDF and PNG to this folder."
 )
+@advanced_option("--columns", help="Columns of the ranking in md and tex: mae,interval,bias,ms,...")
 @gate_options
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @help_all
@@ -60,9 +60,9 @@ def command(
     gates: Gates,
     as_json: bool,
 ) -> None:
-    """Make a report of a result.json, or join several of the same pictures.
+    """Write a report of a result.json, or of several over the same pictures.
 
-    With two results that have estimators of the same name it says what changed.  A bench.json of
+    If two results have an estimator in common, the report says what changed.  A bench.json of
     'agebench bench' adds its batch sweep.
     """
     from agebench.api.report import report_of

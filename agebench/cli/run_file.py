@@ -34,7 +34,7 @@ def config_option() -> Callable[[Callable[..., None]], Callable[..., None]]:
         expose_value=False,
         metavar="FILE",
         callback=_read_into,
-        help="Options from a TOML file, as run.toml beside a result.",
+        help="Read options from a TOML file, such as run.toml.",
     )
 
 

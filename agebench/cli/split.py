@@ -77,13 +77,15 @@ def _print_remarks(console: Console, made: DatasetSplit) -> None:
 
 
 @click.command("split", epilog=EPILOG)
-@click.option("--dataset", required=True, help="Data set by name, with options.")
-@click.option("--root", type=FilePath(), help="Folder or file it lies in.")
+@click.option("--dataset", required=True, help="Name of a data set, with options.")
+@click.option("--root", type=FilePath(), help="Its folder or file.")
 @click.option(
-    "--protocol", required=True, help="Its name, with options; or a file or folder of lists."
+    "--protocol",
+    required=True,
+    help="Name of a protocol, with options; or a file or folder of lists.",
 )
 @click.option("-o", "--out", type=FilePath(), help="Split file to write (.csv or .json).")
-@click.option("--check", is_flag=True, help="Look for copies that straddle parts.")
+@click.option("--check", is_flag=True, help="Look for copies in different parts.")
 @click.option("--json", "as_json", is_flag=True, help="Print sizes and remarks as JSON.")
 @click.option(
     "--protocols", is_flag=True, is_eager=True, expose_value=False, callback=_protocol_list,
@@ -97,10 +99,10 @@ def command(
     check: bool,
     as_json: bool,
 ) -> None:
-    """Split a data set, or read a published list, and show how many are where.
+    """Split a data set, or read a published split, and show the sizes of its parts.
 
-    'agebench split --protocols' lists the protocols.  Copies of one picture never straddle parts
-    of those that read the pictures; --check tells whether they do in others.
+    'agebench split --protocols' lists the protocols.  Those that read the pictures never put
+    copies of one picture into different parts; --check tests any split for that.
     """
     from agebench.api.split import split_dataset
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, help_all, rare_option
+from agebench.cli.options import FilePath, advanced_option, help_all
 from agebench.errors import AgebenchError, UsageError, inert
 from agebench.util.progress import progress_bars
 
@@ -41,38 +41,42 @@ class _SuiteGroup(click.Group):
     "suite",
     cls=_SuiteGroup,
     epilog=EPILOG,
-    short_help="Many models on many sets; the leaderboard.",
+    short_help="Measure many models on many sets; make a leaderboard.",
     subcommand_metavar="FILE.toml | page | check | spent ...",
 )
 def command() -> None:
-    """Measure many models on many sets, as a TOML file names them, and make a leaderboard.
+    """Measure the models and sets named in a TOML file, and make a leaderboard.
 
-    What is measured already is not measured again.  docs/leaderboard.md describes the file.
+    Nothing is measured twice.  docs/leaderboard.md describes the file.
     """
 
 
-@command.command(RUN, short_help="What is missing of a suite; the default.")
+@command.command(RUN, short_help="Measure what is missing from a suite; the default.")
 @click.argument("file", type=FilePath(), metavar="FILE.toml")
-@click.option("-o", "--out", type=FilePath(), help="Folder of results and page; must be given.")
-@click.option("--data", type=FilePath(), help="Folder that roots start from; FILE's else.")
-@click.option("--join", "joined", type=FilePath(), multiple=True, help="Another machine's --out.")
+@click.option("-o", "--out", type=FilePath(), help="Folder of results and page; required.")
+@click.option(
+    "--data", type=FilePath(), help="Folder that roots are relative to; default: that of FILE."
+)
+@click.option(
+    "--join", "joined", type=FilePath(), multiple=True, help="Output folder of another machine."
+)
 @click.option(
     "--dry-run",
     "only",
     flag_value="dry",
     type=str,
-    help="Say what would be measured, and measure nothing.",
+    help="Only say what would be measured.",
 )
-@rare_option("--reports", is_flag=True, help="The full report of each set, beside the page.")
-@rare_option(
+@advanced_option("--reports", is_flag=True, help="Also write the full report of each set.")
+@advanced_option(
     "--times",
     "only",
     flag_value="times",
     type=str,
-    help="Only the milliseconds, again where they are there.",
+    help="Measure only latency, even where it is known.",
 )
-@rare_option("--minutes", type=float, help="Begin nothing after so many minutes.")
-@click.option("--json", "as_json", is_flag=True, help="Print what became of each cell as JSON.")
+@advanced_option("--minutes", type=float, help="Start no new measurement after this many minutes.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome of each cell as JSON.")
 @help_all
 def run(
     file: Path,
@@ -84,10 +88,10 @@ def run(
     reports: bool,
     as_json: bool,
 ) -> None:
-    """Measure what a suite lacks, then write its page.
+    """Measure what is missing from a suite, then write its page.
 
-    A model or a set that is not available, and a cell that fails, are listed at the end, with exit
-    code 1; the others are measured, and the page is made.
+    Models and sets that are not available and cells that fail are listed at the end, with exit
+    code 1; the others are measured, and the page is written.
     """
     from agebench.suite.leaderboard import make_leaderboard
     from agebench.suite.plan import read_plan
@@ -100,7 +104,7 @@ def run(
     plan = read_plan(file)
     dry, times = only == "dry", only == "times"
     if times and plan.times is None:
-        raise UsageError(f"{file} has no [times]: which set is to be timed?")
+        raise UsageError(f"{file} has no table [times], which names the set to time")
     console = Console(stderr=True, highlight=False)
     folder = file.parent if data is None else data
     options = RunOptions(out, folder, minutes, dry=dry, times=times)

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, help_all, rare_option
+from agebench.cli.options import FilePath, advanced_option, help_all
 from agebench.cli.train_progress import import_training, say_renamed, watching
 from agebench.errors import inert
 
@@ -23,18 +23,22 @@ Examples:
 """
 
 
-@click.command("train", epilog=EPILOG, short_help="Train the multi-crop network; resumes.")
+@click.command(
+    "train", epilog=EPILOG, short_help="Train the multi-crop network, or resume training."
+)
 @click.argument("settings_file", required=False, type=FilePath())
 @click.option("-o", "--out", required=True, type=FilePath(), help="Folder of the run.")
-@click.option("--dataset", help="Data set by name, with options; as data.dataset.")
-@click.option("--root", help="Folder or file it lies in; as data.root.")
-@rare_option("--detector", help="Face detector; as data.detector.")
-@click.option("--protocol", help="Protocol or split file; as data.protocol.")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="As device; cpu if not given.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any setting.")
-@rare_option("--resume", is_flag=True, help="There must be a run in --out to go on with.")
-@click.option("--final-test", is_flag=True, help="Evaluate on test at the end; is recorded.")
-@rare_option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
+@click.option("--dataset", help="Name of a data set, with options; sets data.dataset.")
+@click.option("--root", help="Its folder or file; sets data.root.")
+@advanced_option("--detector", help="Face detector; sets data.detector.")
+@click.option("--protocol", help="Protocol or split file; sets data.protocol.")
+@click.option("--device", type=click.Choice(["cpu", "cuda"]), help="Sets device; default: cpu.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
+@advanced_option("--resume", is_flag=True, help="Fail unless --out holds a run to resume.")
+@click.option(
+    "--final-test", is_flag=True, help="Evaluate on the test part at the end; is recorded."
+)
+@advanced_option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
 @help_all
 def command(
@@ -48,10 +52,10 @@ def command(
     as_json: bool,
     **data: str | None,
 ) -> None:
-    """Train the multi-crop network, until the loss no longer notices a new sample.
+    """Train the multi-crop network until a new sample no longer raises the loss.
 
-    A run that was broken off goes on where it was when the same command is given again.  Paths
-    in SETTINGS_FILE are relative to the folder that the command is given in.
+    The same command resumes a run that was interrupted.  Paths in SETTINGS_FILE are relative to
+    the current folder.
     """
     from agebench.errors import UsageError
     from agebench.train.settings import read_settings
@@ -64,7 +68,7 @@ def command(
     from agebench.train.loop import LAST_FILE
 
     if resume and not (out / LAST_FILE).is_file():
-        raise UsageError(f"--resume: there is no run in {out} to go on with")
+        raise UsageError(f"--resume: there is no run to resume in {out}")
     from agebench.harness.trial import try_models
 
     try_models(detectors=[settings.data.detector or None])

@@ -544,7 +544,7 @@ def test_ctrl_c_in_the_middle_leaves_no_result(tmp_path: Path, plugin_folder: Pa
     assert "Traceback" not in err
     said = [line for line in err.splitlines() if line not in {"", "busy"}]
     assert said == [
-        "agebench: interrupted: nothing was written that could be taken for a whole result"
+        "agebench: interrupted: nothing was written that could be mistaken for a complete result"
     ]
     assert not out.exists()
 

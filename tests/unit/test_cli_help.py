@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from agebench.cli.main import VERBS, cli
-from agebench.cli.options import RareOption
+from agebench.cli.options import AdvancedOption
 
 ROOT = Path(__file__).parents[2]
 WIDTH, HEIGHT = 80, 24
@@ -57,7 +57,8 @@ def test_help_fits_a_terminal(verb: str) -> None:
 @pytest.mark.parametrize("verb", sorted(VERBS))
 def test_every_option_is_on_one_of_the_help_pages(verb: str) -> None:
     options = [option for option in _command(verb).params if isinstance(option, click.Option)]
-    rare = [option for option in options if isinstance(option, RareOption)]
+    options = [option for option in options if not option.hidden]
+    rare = [option for option in options if isinstance(option, AdvancedOption)]
     page = _help(verb, "--help-all") if rare else _help(verb)
     for option in options:
         assert re.search(rf"{option.opts[-1]}\b", page), option.name
