@@ -35,7 +35,7 @@ def answer(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> Answer:
     [
         ("agebench ", sorted(VERBS)),
         ("agebench co", ["compare", "convert-caffe"]),
-        ("agebench compare --d", ["--dataset", "--decode-threads", "--detector"]),
+        ("agebench compare --d", ["--dataset", "--detector", "--decode-threads"]),
         ("agebench no-such-verb --", ["--version", "--help"]),
     ],
 )
