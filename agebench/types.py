@@ -397,11 +397,16 @@ class WeightsFile:
 def plain(value: Any) -> Any:
     """Turn a value of this module (or a nest of them) into what JSON can hold.
 
+    A dataclass that is not written as its fields says by a method `to_plain` how it is.
+
     >>> plain(AgeBins((0,), (2,)))
     {'lows': [0], 'highs': [2]}
     """
     if hasattr(value, "__dataclass_fields__"):
-        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+        if hasattr(value, "to_plain"):
+            value = value.to_plain()
+        else:
+            value = {name: getattr(value, name) for name in value.__dataclass_fields__}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):

@@ -36,10 +36,10 @@ from PIL import Image as PillowImage
 from agebench.harness.compare import compare
 from agebench.harness.environment import describe_environment
 from agebench.harness.picture_store import PART_FILE
+from agebench.harness.reading import measured as as_read
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import Dataset, DatasetSpec
 from agebench.registry.plugins import load_dataset
-from agebench.report.reading import as_read
 from agebench.report.writing import report_on
 from agebench.types import Problem, Sample
 from agebench.util.files import write_whole
@@ -102,7 +102,7 @@ def measured(dataset: Dataset, out: Path) -> dict[str, Any]:
         ESTIMATORS, dataset, detector="aligned", out=out, settings=settings, progress=note
     )
     compared = time.perf_counter() - began
-    report_on(as_read(result.content(), out / "result.json"))
+    report_on(as_read(result, out / "result.json"))
     return {
         "pictures": len(dataset.samples),
         "seconds_compare": round(compared, 1),

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from agebench.harness.environment import describe_environment
+from agebench.harness.reading import read_result
 from agebench.metrics.error_summary import summarise
 from agebench.report.formats import FORMATS
 from agebench.report.joining import join
-from agebench.report.reading import read_result
 from agebench.report.writing import write_report
 from agebench.types import plain
 

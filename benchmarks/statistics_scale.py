@@ -19,8 +19,12 @@ from typing import Any
 import numpy as np
 
 from agebench.harness.analysis import analyse
+from agebench.harness.columns import columns_of
+from agebench.harness.contents import Estimator
+from agebench.harness.contents_pictures import Picture
 from agebench.harness.environment import describe_call
 from agebench.metrics.calibration import LEVELS, score_distributions
+from agebench.protocols import DatasetSpec
 from agebench.types import AgeBins
 
 RESULTS = Path(__file__).with_name("results") / "statistics_scale.json"
@@ -29,13 +33,13 @@ NAMES = ("sharp", "blunt", "constant")
 _SPREAD_YEARS = {"sharp": 5.0, "blunt": 9.0}
 
 
-def _outcomes(generator: np.random.Generator, true: Any, name: str) -> list[dict[str, Any]]:
+def _outcomes(generator: np.random.Generator, true: Any, name: str) -> list[Any]:
     """Make one estimator's outcomes, distributions scored in parts as the harness does."""
     if name == "constant":
         return [{"status": "ok", "years": 30.0, "class_index": None, "nll": None} for _ in true]
     spread = _SPREAD_YEARS[name]
     years = np.clip(true + generator.normal(0, spread, len(true)), 0, 100)
-    found: list[dict[str, Any]] = []
+    found: list[Any] = []
     for start in range(0, len(true), 1000):
         part = slice(start, start + 1000)
         offsets = (np.arange(len(BINS)) - years[part, None]) / spread
@@ -56,15 +60,18 @@ def _outcomes(generator: np.random.Generator, true: Any, name: str) -> list[dict
     return found
 
 
-def synthetic_result(pictures: int, seed: int = 0) -> dict[str, Any]:
-    """Return as much of a result's JSON as the statistics look at."""
+def synthetic_pictures(pictures: int, seed: int = 0) -> list[Picture]:
+    """Return the pictures of a result."""
     generator = np.random.default_rng(seed)
     true = generator.integers(0, 100, pictures).astype(np.float64)
     outcomes = {name: _outcomes(generator, true, name) for name in NAMES}
     seen = generator.random(pictures) > 0.01
-    images = [
+    return [
         {
             "image": f"{row:06}.jpg",
+            "sha256": "",
+            "faces": 1,
+            "box_xyxy": None,
             "true_years": age,
             "identity": f"person {row // 5}" if row % 10 < 5 else None,
             "attributes": {"gender": "mf"[row % 2], "race": "abcde"[row % 5]},
@@ -73,15 +80,6 @@ def synthetic_result(pictures: int, seed: int = 0) -> dict[str, Any]:
         }
         for row, age in enumerate(true.tolist())
     ]
-    estimators = [
-        {
-            "name": name,
-            "available": True,
-            "spec": {"name": name, "classes": None, "settings": {"years": 30.0}},
-        }
-        for name in NAMES
-    ]
-    return {"settings": {"seed": seed}, "estimators": estimators, "images": images}
 
 
 def main() -> None:
@@ -89,15 +87,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=100_000)
     pictures = parser.parse_args().pictures
-    result = synthetic_result(pictures)
+    images = synthetic_pictures(pictures)
+    estimators = [
+        Estimator(name=name, available=True, unavailable_reason="", spec=None, latency={})
+        for name in NAMES
+    ]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     wall, own = time.perf_counter(), time.process_time()
-    analysis = analyse(result)
+    analysis = analyse(
+        columns_of(images, NAMES), estimators, DatasetSpec("made-up", "unknown"), seed=0
+    )
     wall, own = time.perf_counter() - wall, time.process_time() - own
     content = {
         "pictures": pictures,
         "estimators": len(NAMES),
-        "clustered": analysis["settings"]["clustered"],
+        "clustered": analysis.settings.clustered,
         "wall_seconds": round(wall, 1),
         "process_seconds": round(own, 1),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

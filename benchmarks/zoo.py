@@ -39,7 +39,7 @@ from agebench.errors import AgebenchError, in_words
 from agebench.harness.contamination import why_contaminated
 from agebench.harness.environment import describe_environment
 from agebench.metrics.age_errors import mae, median_absolute_error, signed_bias
-from agebench.protocols import Dataset, Estimator
+from agebench.protocols import Dataset, DatasetSpec, Estimator
 from agebench.runtimes.base import use_threads
 from agebench.types import Crops, FaceFrame, Image
 from agebench.util.files import write_whole
@@ -164,7 +164,7 @@ def trained_on(estimator: Estimator, set_name: str) -> str:
     if set_name == "utkface" and estimator.spec.name == YARDSTICKS[0]:
         return ""  # these were left out
     name = set_name.removesuffix("-all")
-    return why_contaminated({"name": name}, 0, None, estimator.spec.trained_sets)
+    return why_contaminated(DatasetSpec(name, "unknown"), 0, None, estimator.spec.trained_sets)
 
 
 def sets_of(name: str, places: Places) -> Iterator[str]:

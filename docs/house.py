@@ -218,8 +218,8 @@ def picture_to_age() -> list[str]:
 def result_to_page() -> list[str]:
     """Return the walk from the file of a result to its page."""
     from agebench import CompareSettings, compare
+    from agebench.harness.reading import read_result
     from agebench.report.joining import join
-    from agebench.report.reading import read_result
     from agebench.report.writing import write_report
 
     settings = CompareSettings(limit=12, latency_images=2)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import UsageError
+from agebench.harness.reading import ResultFile
 from agebench.protocols import ProgressStep
 from agebench.references import user_path
 from agebench.report import writing
 from agebench.report.gallery import why_no_thumbnails
 from agebench.report.joining import Joined, join
-from agebench.report.reading import ResultFile, SweepFile, read_files
+from agebench.report.reading import SweepFile, read_files
 from agebench.util.progress import shown_progress
 
 

@@ -6,10 +6,19 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from agebench.benchmark.result import READABLE_VERSIONS
-from agebench.harness.contents import Times
 from agebench.harness.contents_setup import MOST_ESTIMATORS, Environment, Texts
-from agebench.harness.contents_statistics import Busy, FromOne, Ratio
-from agebench.util.typed_records import AtMost, By, Count, Milliseconds, Positive, Text, one_of
+from agebench.harness.contents_statistics import Busy
+from agebench.timing.ratios import Comparison
+from agebench.util.typed_records import (
+    AtMost,
+    By,
+    Count,
+    FromOne,
+    Milliseconds,
+    Positive,
+    Text,
+    one_of,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,7 +28,7 @@ class Batch:
     batch: FromOne
     n: Count
     faces_per_s: Positive
-    samples_ms: Times
+    samples_ms: tuple[Milliseconds, ...]
     floor_ms: Milliseconds | None
 
 
@@ -67,4 +76,4 @@ class Sweep:
     machine: Machine
     faces: Faces
     estimators: Annotated[tuple[Swept, ...], AtMost(MOST_ESTIMATORS)]
-    comparisons: tuple[Ratio, ...]
+    comparisons: tuple[Comparison, ...]

@@ -13,7 +13,7 @@ from agebench.benchmark.sweep import BatchTimes, Rounds, Runner
 from agebench.errors import UsageError
 from agebench.harness.loading import reads_back_its_runtime
 from agebench.runtimes.threads import check_threads
-from agebench.timing.latency import StageTimes, stages_json
+from agebench.timing.latency import StageTimes
 from agebench.timing.ratios import (
     Comparison,
     Control,
@@ -124,7 +124,7 @@ class BenchEntry:
             floor, median = self.floor_ms(times.batch), times.infer.percentile(50)
             ratio = median / floor if floor and median is not None else None
             stages = self.device_stages[at] if self.device_stages else None
-            device = None if stages is None else stages_json(stages)
+            device = plain(stages)
             extra = {"floor_ms": floor, "infer_to_floor": ratio, "device_stages": device}
             sweep.append(times.to_json() | extra)
         return {
@@ -132,7 +132,7 @@ class BenchEntry:
             "spec": plain(self.runner.estimator.spec),
             "runtime_proven": reads_back_its_runtime(self.runner.estimator),
             "resources": self.resources.to_json(),
-            "cold_start": None if self.cold_start is None else stages_json(self.cold_start),
+            "cold_start": plain(self.cold_start),
             "batch_sweep": sweep,
         }
 
@@ -160,8 +160,8 @@ class BenchResult:
             "schema_version": SCHEMA_VERSION,
             **plain(self.about),
             "estimators": [entry.to_json() for entry in self.entries],
-            "comparisons": [item.to_json() for item in self.comparisons],
-            "controls": [item.to_json() for item in self.controls],
+            "comparisons": plain(self.comparisons),
+            "controls": plain(self.controls),
         }
 
     def save(self, folder: str | Path) -> Path:

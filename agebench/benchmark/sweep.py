@@ -22,7 +22,7 @@ from agebench.timing.busy import Busyness, Watch
 from agebench.timing.latency import StageTimes, turns
 from agebench.timing.ratios import BLOCKS, block_sizes
 from agebench.timing.sweep_faces import FaceSource
-from agebench.types import CropSpec
+from agebench.types import CropSpec, plain
 from agebench.util.foreign_code import foreign_code
 from agebench.util.memory_limit import left_to_us
 
@@ -76,9 +76,9 @@ class BatchTimes:
         """Return all samples and their summary, as what JSON can hold."""
         return {
             "batch": self.batch,
-            **self.total.to_json(),
+            **plain(self.total),
             "faces_per_s": self.faces_per_s,
-            "stages": {"crop": self.crop.to_json(), "infer": self.infer.to_json()},
+            "stages": {"crop": plain(self.crop), "infer": plain(self.infer)},
             "warmup_ms": list(self.warmup_ms),
             "block_rounds": list(self.block_rounds),
         }

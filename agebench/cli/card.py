@@ -25,8 +25,8 @@ def command(results: tuple[Path, ...], out: Path | None) -> None:
     MODEL is its name in the results, or its file.  The card is Markdown with the front matter of
     model hubs; what the results don't say is marked for its authors to fill in.
     """
+    from agebench.harness.reading import read_result
     from agebench.report.card import card
-    from agebench.report.reading import read_result
     from agebench.util.files import check_target, write_whole
 
     *files, model = results

@@ -133,22 +133,24 @@ def command(
     _require_all(result, allowed=bool(settings["skip_unavailable"]))
     _require_ages(result)
     if gates.wanted:
-        gates.require(result.content())
+        from agebench.harness.reading import measured
+
+        gates.require(measured(result).content)
 
 
 def _write_beside(
     result: CompareResult, out: Path, references: list[str], dataset: str, *, report: bool
 ) -> list[str]:
     """Write what goes with a result; return the names of all its files."""
+    from agebench.harness.reading import measured
     from agebench.harness.results import PREDICTIONS_FILE, RESULT_FILE
-    from agebench.report.reading import as_read
     from agebench.report.writing import report_on
 
     context = click.get_current_context()
     write_run_file(context, out, estimators=references, dataset=dataset)
     names = [RESULT_FILE, PREDICTIONS_FILE, RUN_FILE]
     if report:
-        names.append(report_on(as_read(result.content(), out / RESULT_FILE)).name)
+        names.append(report_on(measured(result, out / RESULT_FILE)).name)
     return names
 
 

@@ -16,7 +16,7 @@ from agebench.util.progress import progress_bars
 if TYPE_CHECKING:
     from agebench.api.report import Report
     from agebench.harness.fail_if import Gates
-    from agebench.report.reading import ResultFile
+    from agebench.harness.reading import ResultFile
 
 EPILOG = """\b
 Examples:
@@ -99,10 +99,10 @@ def _require(gates: Gates, files: list[ResultFile]) -> None:
     from agebench.report.joining import letter
 
     if len(files) == 1:
-        gates.require(files[0].json)
+        gates.require(files[0].content)
     else:
         gates.require_each(
-            {f"{letter(at)} ({file.path})": file.json for at, file in enumerate(files)}
+            {f"{letter(at)} ({file.path})": file.content for at, file in enumerate(files)}
         )
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from agebench.errors import UsageError
+from agebench.harness.reading import measured
 from agebench.harness.results import CompareResult as MeasuredResult
 from agebench.harness.results import output_folder
 from agebench.report.charts import chart
 from agebench.report.joining import Joined, join
-from agebench.report.reading import as_read
 from agebench.report.snippet import render_snippet
 from agebench.report.tables import summary
 from agebench.report.words import counted, number
@@ -67,7 +67,7 @@ class CompareResult(MeasuredResult):
     @cached_property
     def _joined(self) -> Joined:
         # As a file has it: what is shown does not depend on whether it was saved in between.
-        return join([as_read(self.content(), Path("this result"))])
+        return join([measured(self)])
 
     def __repr__(self) -> str:
         pictures = counted(len(self.records), "picture")

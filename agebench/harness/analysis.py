@@ -1,7 +1,7 @@
 """All statistics of a result beyond its plain errors: "analysis" in result.json.
 
-They are computed from the JSON of a result alone, so that results which are joined later are
-analysed in the same way.  docs/statistics.md says what each figure means.
+Results which are joined later are analysed in the same way.  docs/statistics.md says what each
+figure means.
 """
 
 from __future__ import annotations
@@ -9,15 +9,27 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
-from agebench.harness.columns import DISTRIBUTION_SCORES, INTERVALS
-from agebench.harness.contamination import contaminated
-from agebench.harness.predictions import Predictions, read_predictions
+from agebench.harness.columns import DISTRIBUTION_SCORES, INTERVALS, Columns
+from agebench.harness.contamination import NamedSet, contamination_of
+from agebench.harness.contents import Estimator
+from agebench.harness.contents_setup import Spec
+from agebench.harness.contents_statistics import (
+    Analysed,
+    Analysis,
+    AnalysisFacts,
+    Calibration,
+    Floor,
+    Group,
+    Pair,
+    Verdict,
+    WithMisses,
+)
+from agebench.harness.predictions import Predictions, predictions_in
 from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
-from agebench.metrics.age_thresholds import age_gates
+from agebench.metrics.age_thresholds import AgeGate, age_gates
 from agebench.metrics.calibration import LEVELS, coverage, pit_counts
 from agebench.metrics.common_pictures import LEAST_ANSWERED
 from agebench.metrics.error_summary import part_error
@@ -26,10 +38,9 @@ from agebench.metrics.intervals import (
     MINIMUM_PEOPLE,
     MINIMUM_PICTURES,
     cluster_codes,
-    ends_json,
     people_in,
 )
-from agebench.metrics.label_accuracy import class_accuracy
+from agebench.metrics.label_accuracy import ClassAccuracy, class_accuracy
 from agebench.metrics.paired_tests import PERMUTATIONS, PairedComparison, compare_pairs
 from agebench.types import Floats, plain
 from agebench.util.arrays import Ints, finite_floats, one_blas_thread
@@ -84,81 +95,84 @@ class _Common:
 
 
 @one_blas_thread()
-def analyse(result: Mapping[str, Any], settings: AnalysisSettings | None = None) -> dict[str, Any]:
+def analyse(
+    columns: Columns,
+    estimators: Sequence[Estimator],
+    dataset: NamedSet,
+    seed: int,
+    settings: AnalysisSettings | None = None,
+) -> Analysis:
     """Return the statistics of a result.
 
     Args:
-        result: what result.json holds; an "analysis" in it is not looked at.  Its `settings.seed`
-            is that of all random numbers here.  Contenders that `contamination` speaks against
-            take part in no test.
+        columns: of the pictures, and of the estimators that were available.
+        estimators: those and others.  Whom `contamination` speaks against takes part in no test.
+        dataset: that was scored.
+        seed: of all random numbers here.
         settings: the usual ones if not given.
-
-    Returns:
-        What result.json holds under "analysis"; see docs/result-schema.md.
     """
     settings = settings or AnalysisSettings()
-    predictions = read_predictions(result)
+    predictions = predictions_in(columns)
     rows = np.flatnonzero(predictions.common)
-    common = _Common(predictions, rows, settings, int(result["settings"]["seed"]))
-    floor = _floor(result, predictions)
-    specs = {item["name"]: item["spec"] for item in result["estimators"]}
-    return {
-        "settings": {
+    common = _Common(predictions, rows, settings, seed)
+    floor = _floor(estimators, predictions)
+    told = {item.name: contamination_of(item, dataset) for item in estimators}
+    specs = {item.name: item.spec for item in estimators}
+    return Analysis(
+        settings=AnalysisFacts(
             **asdict(settings),
-            "minimum_people": MINIMUM_PEOPLE,
-            "least_answered": LEAST_ANSWERED,
-            "seed": common.seed,
-            "intervals": "jackknife",
-            "correction": "holm",
-            "clustered": predictions.identities is not None,
-            "floor": floor,
-        },
-        "pairs": list(_pairs(common, contaminated(result))),
-        "estimators": {
-            name: {
-                "apart": predictions.apart.get(name),
-                "with_misses": _with_misses(predictions, name, floor),
-                "groups": list(_groups(common, name)),
-                "calibration": _calibration(common, name),
-                "gates": _gates(common, name),
-                "buckets": _buckets(common, name, specs[name]),
-            }
+            minimum_people=MINIMUM_PEOPLE,
+            least_answered=LEAST_ANSWERED,
+            seed=common.seed,
+            intervals="jackknife",
+            correction="holm",
+            clustered=predictions.identities is not None,
+            floor=floor,
+        ),
+        pairs=tuple(_pairs(common, {name: reason for name, reason in told.items() if reason})),
+        estimators={
+            name: Analysed(
+                apart=predictions.apart.get(name),
+                with_misses=_with_misses(predictions, name, floor),
+                groups=tuple(_groups(common, name)),
+                calibration=_calibration(common, name),
+                gates=_gates(common, name),
+                buckets=_buckets(common, name, specs[name]),
+            )
             for name in predictions.answers
         },
-    }
+    )
 
 
-def _floor(result: Mapping[str, Any], predictions: Predictions) -> dict[str, Any] | None:
+def _floor(estimators: Sequence[Estimator], predictions: Predictions) -> Floor | None:
     """Return what is said of a picture that an estimator gave no age for."""
-    for item in result["estimators"]:
-        if item["available"] and item["spec"]["name"] == "constant":
+    for item in estimators:
+        if item.spec is not None and item.spec.name == "constant":
             # A stranger's estimator may be called so too, and say no one age.
-            years = item["spec"]["settings"].get("years")
+            years = item.spec.settings.get("years")
             if isinstance(years, (int, float)):
-                return {"years": years, "from": item["name"]}
+                return {"years": years, "from": item.name}
     if not len(predictions.true_years):
         return None
     median = float(np.median(predictions.true_years))
     return {"years": median, "from": "oracle: the median true age of the pictures themselves"}
 
 
-def _with_misses(
-    predictions: Predictions, name: str, floor: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def _with_misses(predictions: Predictions, name: str, floor: Floor | None) -> WithMisses:
     given, true = predictions.answers[name].years, predictions.true_years
     if floor is None or not len(true):
-        return {"n": 0, "mae_years": None, "missed": 0, "people": None}
+        return WithMisses(n=0, mae_years=None, missed=0)
     missed = np.isnan(given)
     errors = np.abs(np.where(missed, floor["years"], given) - true)
-    return {
-        "n": len(true),
-        "mae_years": float(errors.mean()),
-        "missed": int(missed.sum()),
-        "people": people_in(predictions.people),
-    }
+    return WithMisses(
+        n=len(true),
+        mae_years=float(errors.mean()),
+        missed=int(missed.sum()),
+        people=people_in(predictions.people),
+    )
 
 
-def _pairs(common: _Common, seen: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _pairs(common: _Common, seen: Mapping[str, str]) -> Iterator[Pair]:
     """Test every two that have not `seen` the pictures, then list the pairs of those that have.
 
     Each two are compared on the pictures that both gave an age for: others have no say.
@@ -171,27 +185,27 @@ def _pairs(common: _Common, seen: Mapping[str, str]) -> Iterator[dict[str, Any]]
             yield from _untested(common.predictions, first, second, "; ".join(reasons))
 
 
-def _untested(
-    predictions: Predictions, first: str, second: str, reason: str
-) -> Iterator[dict[str, Any]]:
+def _untested(predictions: Predictions, first: str, second: str, reason: str) -> Iterator[Pair]:
     both = np.stack([predictions.answers[name].years for name in (first, second)])
     rows = np.flatnonzero(~np.isnan(both).any(axis=0))
     if not len(rows):
         return
     first_years, second_years = np.abs(both - predictions.true_years)[:, rows].mean(axis=1).tolist()
-    yield {
-        "first": first,
-        "second": second,
-        "n": len(rows),
-        "people": people_in(predictions.clusters_of(rows)),
-        "difference_years": first_years - second_years,
-        **dict.fromkeys(("interval", "p_value", "p_adjusted", "swaps", "all_swaps", "smallest_p")),
-        "verdict": "no verdict",
-        "reason": reason,
-    }
+    yield Pair(
+        first=first,
+        second=second,
+        n=len(rows),
+        people=people_in(predictions.clusters_of(rows)),
+        difference_years=first_years - second_years,
+        interval=None,
+        p_value=None,
+        p_adjusted=None,
+        verdict="no verdict",
+        reason=reason,
+    )
 
 
-def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _tested(common: _Common, names: Sequence[str]) -> Iterator[Pair]:
     predictions, settings = common.predictions, common.settings
     true = predictions.true_years
     if len(names) < 2:
@@ -207,24 +221,24 @@ def _tested(common: _Common, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         if not pair.n:
             continue  # no picture that both gave an age for
         verdict, reason = _verdict(pair, settings.level, clustered=predictions.people is not None)
-        yield {
-            "first": names[pair.first],
-            "second": names[pair.second],
-            "n": pair.n,
-            "people": pair.people if predictions.people is not None else None,
-            "difference_years": pair.difference_years,
-            "interval": ends_json(pair.interval),
-            "p_value": pair.p_value,
-            "p_adjusted": pair.p_adjusted,
-            "swaps": pair.swaps,
-            "all_swaps": pair.all_swaps,
-            "smallest_p": pair.smallest_p,
-            "verdict": verdict,
-            **({"reason": reason} if reason else {}),
-        }
+        yield Pair(
+            first=names[pair.first],
+            second=names[pair.second],
+            n=pair.n,
+            people=pair.people if predictions.people is not None else None,
+            difference_years=pair.difference_years,
+            interval=pair.interval,
+            p_value=pair.p_value,
+            p_adjusted=pair.p_adjusted,
+            swaps=pair.swaps,
+            all_swaps=pair.all_swaps,
+            smallest_p=pair.smallest_p,
+            verdict=verdict,
+            reason=reason,
+        )
 
 
-def _verdict(pair: PairedComparison, level: float, *, clustered: bool) -> tuple[str, str]:
+def _verdict(pair: PairedComparison, level: float, *, clustered: bool) -> tuple[Verdict, str]:
     """Return the verdict, and why there is none where nothing could have been shown."""
     one, many = ("person", "people") if clustered else ("picture", "pictures")
     if pair.p_adjusted is None or pair.smallest_p is None:
@@ -260,7 +274,7 @@ def _labels(common: _Common) -> dict[tuple[str, str], Ints]:
     return found
 
 
-def _groups(common: _Common, name: str) -> Iterator[dict[str, Any]]:
+def _groups(common: _Common, name: str) -> Iterator[Group]:
     if name not in common.predictions.scored:
         return
     errors, clusters = common.predicted(name) - common.true, common.clusters
@@ -272,15 +286,10 @@ def _groups(common: _Common, name: str) -> Iterator[dict[str, Any]]:
             minimum=settings.minimum_n,
             level=settings.level,
         )
-        yield {
-            "attribute": attribute,
-            "value": value,
-            **part._asdict(),
-            "mae_interval": ends_json(part.mae_interval),
-        }
+        yield Group(attribute=attribute, value=value, **part._asdict())
 
 
-def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
+def _calibration(common: _Common, name: str) -> Calibration | None:
     """Figures over the pictures of the common subset with a distribution; None without any."""
     if name not in common.predictions.scored:
         return None
@@ -295,47 +304,36 @@ def _calibration(common: _Common, name: str) -> dict[str, Any] | None:
     for level in LEVELS:
         at = len(DISTRIBUTION_SCORES) + 2 * INTERVALS.index(f"interval_{100 * level:.0f}")
         ends = values[:, at : at + 2]
-        held = coverage(ends, true, level, codes, confidence=common.settings.level)
-        shares.append({"level": level, "share": held.share, "interval": ends_json(held.interval)})
-    return {
-        "n": len(kept),
-        "people": people_in(clusters),
-        "coverage": shares,
-        "nll": float(finite_floats("nll", nll).mean()),
-        "crps_years": float(finite_floats("crps_years", crps).mean()),
-        "pit_counts": pit_counts(pit),
-    }
+        shares.append(coverage(ends, true, level, codes, confidence=common.settings.level))
+    return Calibration(
+        n=len(kept),
+        people=people_in(clusters),
+        coverage=tuple(shares),
+        nll=float(finite_floats("nll", nll).mean()),
+        crps_years=float(finite_floats("crps_years", crps).mean()),
+        pit_counts=pit_counts(pit),
+    )
 
 
-def _gates(common: _Common, name: str) -> list[dict[str, Any]]:
+def _gates(common: _Common, name: str) -> tuple[AgeGate, ...]:
     if name not in common.predictions.scored:
-        return []
-    gates = age_gates(
+        return ()
+    return age_gates(
         common.true,
         common.predicted(name),
         clusters=common.clusters,
         minimum=common.settings.minimum_n,
         level=common.settings.level,
     )
-    return [
-        {
-            **asdict(gate),
-            "false_pass_interval": ends_json(gate.false_pass_interval),
-            "false_stop_interval": ends_json(gate.false_stop_interval),
-        }
-        for gate in gates
-    ]
 
 
-def _buckets(common: _Common, name: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+def _buckets(common: _Common, name: str, spec: Spec | None) -> ClassAccuracy:
     """Score the eight Adience classes, by the estimator's own class where it has these."""
     scored = name in common.predictions.scored
     true = common.true if scored else np.empty(0)
-    if scored and spec["classes"] == plain(ADIENCE_CLASSES):
+    own = None if spec is None else plain(spec.classes)
+    if scored and own == plain(ADIENCE_CLASSES):
         given = common.predictions.answers[name].class_index[common.rows]
     else:
         given = nearest_class(common.predicted(name) if scored else [], ADIENCE_CLASSES)
-    content: dict[str, Any] = plain(
-        class_accuracy(true, given, ADIENCE_CLASSES, common.clusters if scored else None)
-    )
-    return content
+    return class_accuracy(true, given, ADIENCE_CLASSES, common.clusters if scored else None)

@@ -8,10 +8,10 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from agebench.harness.contents_pictures import Picture, Prediction
 from agebench.types import Floats
 from agebench.util.arrays import Bools, Ints
 
@@ -99,7 +99,7 @@ class Columns:
         return np.stack(there) if there else np.zeros((0, len(self)), np.bool_)
 
 
-def columns_of(images: Iterable[Mapping[str, Any]], names: Iterable[str]) -> Columns:
+def columns_of(images: Iterable[Picture], names: Iterable[str]) -> Columns:
     """Return the columns of "images" of a result.
 
     Args:
@@ -130,7 +130,7 @@ class ColumnsBuilder:
         self._attributes: dict[str, _Attribute] = {}
         self._answers = {name: _AnswersBuilder() for name in names}
 
-    def add(self, image: Mapping[str, Any]) -> None:
+    def add(self, image: Picture) -> None:
         """Take one picture."""
         row = len(self._true)
         age, status, person = image["true_years"], image.get("status", "ok"), image["identity"]
@@ -166,6 +166,9 @@ class ColumnsBuilder:
         )
 
 
+_NOTHING: Prediction = {"status": "", "years": None}
+
+
 class _AnswersBuilder:
     """Of one estimator."""
 
@@ -173,16 +176,16 @@ class _AnswersBuilder:
         self._years, self._class, self._outside = array("d"), array("h"), array("d")
         self._rows, self._distributions = array("q"), array("d")
 
-    def add(self, row: int, said: Mapping[str, Any] | None) -> None:
-        said = {} if said is None else said
-        years, index = said.get("years"), said.get("class_index")
+    def add(self, row: int, said: Prediction | None) -> None:
+        said = _NOTHING if said is None else said
+        years, index = said["years"], said.get("class_index")
         self._years.append(np.nan if years is None else years)
         self._class.append(-1 if index is None else index)
         self._outside.append(said.get("outside", 0.0))
-        ends = [said.get(name) for name in INTERVALS]
+        ends = [said.get("interval_50"), said.get("interval_80"), said.get("interval_95")]
         if said.get("nll") is not None or any(pair is not None for pair in ends):
             self._rows.append(row)
-            numbers = [said.get(name) for name in DISTRIBUTION_SCORES]
+            numbers = [said.get("nll"), said.get("crps_years"), said.get("pit")]
             numbers += [end for pair in ends for end in pair or (None, None)]
             self._distributions.extend(np.nan if one is None else one for one in numbers)
 

@@ -10,7 +10,7 @@ from typing import Any
 from agebench.estimators.answers import AnswersFile
 from agebench.harness.accuracy import PassSettings
 from agebench.harness.analysis import analyse
-from agebench.harness.contamination import sets_trained_on, why_contaminated
+from agebench.harness.contamination import contamination_of
 from agebench.harness.environment import describe_call
 from agebench.harness.gathering import Gathered, Pass, gather, identity_of
 from agebench.harness.kept_detections import KeptDetections, kept_json
@@ -25,6 +25,7 @@ from agebench.harness.loading import (
 from agebench.harness.near_copies import NearCopyWatch
 from agebench.harness.outside_answers import choose_unseen, given_times, joined, timed_here
 from agebench.harness.part_scores import part_scores
+from agebench.harness.reading import measured
 from agebench.harness.results import (
     PREDICTIONS_FILE,
     RESULT_FILE,
@@ -169,10 +170,7 @@ def _measure(
     about["dataset"]["content_sha256"] = found.content_sha256
     about["dataset"]["notes"] += found.notes
     common = common_subset(columns)
-    results = [
-        replace(item, contamination=_contamination(item, about["dataset"]))
-        for item in _results(contenders, found, common, own_times, known)
-    ]
+    results = _results(contenders, found, common, own_times, known)
     timing = None
     if latency is not None:
         timing = compare_times([item.name for item in timed], latency)
@@ -187,7 +185,14 @@ def _measure(
         stage_seconds=what.settings.seconds.by_stage,
     )
     progress("statistics", 0, 1)
-    result = replace(result, analysis=analyse(result.content()))
+    # Judged by what the file will say, as it is when it is read and joined later.
+    written = measured(result).content
+    judged = tuple(
+        replace(item, contamination=contamination_of(entry, written.dataset))
+        for item, entry in zip(result.estimators, written.estimators, strict=True)
+    )
+    analysis = analyse(columns, written.estimators, written.dataset, settings.seed)
+    result = replace(result, estimators=judged, analysis=analysis)
     progress("statistics", 1, 1)
     return result
 
@@ -226,18 +231,6 @@ def _results(
     for item in contenders:
         if item.estimator is None:
             yield EstimatorResult(item, None, {})
-
-
-def _contamination(item: EstimatorResult, dataset: Mapping[str, Any]) -> str:
-    estimator, score = item.contender.estimator, item.score
-    if estimator is None or score is None:
-        return ""
-    seen = None if score.seen_in_training is None else len(score.seen_in_training)
-    # A class from elsewhere may have a spec of its own making.
-    told = ("trained_sets", "trained_on")
-    sets = sets_trained_on({name: getattr(estimator.spec, name, "") for name in told})
-    near = 0 if score.near_copies is None else len(score.near_copies.names)
-    return why_contaminated(dataset, score.scored, seen, sets, near=near)
 
 
 def _about(

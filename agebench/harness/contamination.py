@@ -3,14 +3,17 @@
 A model remembers what it was trained on, so its error there says nothing of its error on other
 pictures.  It is told by the pictures themselves where the estimator lists those that it was trained
 on (`agebench.duplicates.training_hashes`), otherwise by the names of the sets that its makers used.
-Works on the JSON of a result, so that results which are joined later are judged in the same way.
+Results which are joined later are judged in the same way.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
+
+from agebench.harness.contents import Estimator, SeenCount
+from agebench.harness.contents_setup import Spec
 
 NEAR_SHARE = 0.01
 """Share of the scored pictures from which on near copies leave no verdict: on 2,351 UTKFace chips
@@ -39,8 +42,22 @@ _TITLES = {
 }
 
 
+class NamedSet(Protocol):
+    """What is asked of a data set here."""
+
+    @property
+    def name(self) -> str:
+        """Its registry name."""
+        ...
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What is to be known of it; of a prepared one, what it was prepared from."""
+        ...
+
+
 def why_contaminated(
-    dataset: Mapping[str, Any],
+    dataset: NamedSet,
     scored: int,
     seen: int | None,
     trained_sets: Collection[str],
@@ -50,18 +67,20 @@ def why_contaminated(
     """Return why nothing is decided for or against an estimator, "" where nothing speaks for that.
 
     Args:
-        dataset: "dataset" of the result.
+        dataset: that was scored.
         scored: pictures that the estimator gave an age for.
         seen: how many of these it was trained on; None where it does not list its pictures.
         trained_sets: names of the data sets that it was trained on.
         near: of how many further ones it was trained on a near copy; a few do not move a mean, and
             it is from `NEAR_SHARE` of its pictures on that they speak against it.
 
-    >>> why_contaminated({"name": "utkface"}, 80, 68, ["utkface"])
+    >>> from agebench import DatasetSpec
+    >>> utkface = DatasetSpec("utkface", "dex-estimated")
+    >>> why_contaminated(utkface, 80, 68, ["utkface"])
     'trained on 68 of its 80 pictures'
-    >>> why_contaminated({"name": "utkface"}, 80, 0, ["utkface"])
+    >>> why_contaminated(utkface, 80, 0, ["utkface"])
     ''
-    >>> why_contaminated({"name": "utkface"}, 80, None, ["utkface"])
+    >>> why_contaminated(utkface, 80, None, ["utkface"])
     'its makers trained on UTKFace'
     """
     if seen is not None:  # the pictures themselves say more than the name of their set
@@ -77,21 +96,22 @@ def why_contaminated(
     return f"its makers trained on {' and '.join(_TITLES.get(name, name) for name in both)}"
 
 
-def sets_trained_on(spec: Mapping[str, Any]) -> Collection[str]:
-    """Return the data sets, by registry name, that the spec of an estimator says it learned from.
+def sets_trained_on(trained_sets: Collection[str], trained_on: str) -> Collection[str]:
+    """Return the data sets, by registry name, that an estimator learned from.
 
-    They are `trained_sets`, or else those that `trained_on` names in words: its parts between
-    commas, "+", ";", "/" and "and" that begin with a set's name or title.
+    Args:
+        trained_sets: those that its spec names.
+        trained_on: what its spec says in words; where it names none those count that begin a part
+            of this, between commas, "+", ";", "/" and "and", by name or title.
 
-    >>> sets_trained_on({"trained_sets": ["agedb"], "trained_on": "UTKFace"})
+    >>> sets_trained_on(["agedb"], "UTKFace")
     ['agedb']
-    >>> sets_trained_on({"trained_on": "IMDB-WIKI, then fgnet (all of it) and own pictures"})
+    >>> sets_trained_on([], "IMDB-WIKI, then fgnet (all of it) and own pictures")
     ['imdb-wiki', 'fgnet']
     """
-    if spec.get("trained_sets"):
-        named: Collection[str] = spec["trained_sets"]
-        return named
-    parts = re.split(r"[,;+/]|\band\b|\bthen\b", str(spec.get("trained_on") or "").casefold())
+    if trained_sets:
+        return trained_sets
+    parts = re.split(r"[,;+/]|\band\b|\bthen\b", trained_on.casefold())
     titles = {title.casefold(): name for name, title in _TITLES.items()}
     titles |= {name: name for name in _TITLES}
     found = [
@@ -103,35 +123,31 @@ def sets_trained_on(spec: Mapping[str, Any]) -> Collection[str]:
     return list(dict.fromkeys(found))
 
 
-def contamination_of(item: Mapping[str, Any], dataset: Mapping[str, Any]) -> str:
-    """Return `why_contaminated` of an entry of "estimators" in a result of that data set."""
-    if not item["available"]:
+def contamination_of(item: Estimator, dataset: NamedSet) -> str:
+    """Return `why_contaminated` of an estimator in a result of that data set."""
+    if not item.available or item.spec is None:
         return ""
-    seen = item.get("seen_in_training")
-    counted = None if seen is None else seen["count"]
-    known = sets_trained_on(item["spec"])
-    near = ((seen or {}).get("near_copies") or {}).get("count", 0)
-    return why_contaminated(dataset, item.get("scored", 0), counted, known, near=near)
+    return contamination_by(dataset, item.scored, item.seen_in_training, item.spec)
 
 
-def _sets_in(dataset: Mapping[str, Any]) -> Iterable[str]:
+def contamination_by(dataset: NamedSet, scored: int, seen: SeenCount | None, spec: Spec) -> str:
+    """Return `why_contaminated` of an estimator that is that, and has seen that."""
+    near = None if seen is None else seen.near_copies
+    return why_contaminated(
+        dataset,
+        scored,
+        None if seen is None else seen.count,
+        sets_trained_on(spec.trained_sets, spec.trained_on),
+        near=0 if near is None else near.count,
+    )
+
+
+def _sets_in(dataset: NamedSet) -> Iterable[str]:
     """The data set by name, and those that its pictures are from."""
-    name = dataset.get("name", "")
-    notes = dataset.get("notes", ()) if name == "prepared" else ()
+    name = dataset.name
+    notes = dataset.notes if name == "prepared" else ()
     origins = [
         note.removeprefix(_PREPARED_FROM) for note in notes if note.startswith(_PREPARED_FROM)
     ]
     names = [name, *origins]
     return dict.fromkeys(part for name in names for part in (name, *_MADE_OF.get(name, ())))
-
-
-def contaminated(result: Mapping[str, Any]) -> dict[str, str]:
-    """Return the contaminated estimators of a result by name, each with the reason.
-
-    Args:
-        result: what result.json holds; only `dataset` and `estimators` are looked at, and what is
-            not there speaks against nobody.
-    """
-    dataset = result.get("dataset", {})
-    reasons = {item["name"]: contamination_of(item, dataset) for item in result["estimators"]}
-    return {name: reason for name, reason in reasons.items() if reason}

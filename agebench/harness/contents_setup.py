@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, NotRequired, TypeAlias, TypedDict
 
-from agebench.types import LABEL_KINDS
-from agebench.util.typed_records import Between, By, Count, Text, one_of
+from agebench.types import LabelKind
+from agebench.util.typed_records import Between, Count, Text, Years
 
 MOST_ESTIMATORS = 200
 """Of one file: every one has its row in a dozen tables, and a pair with each other."""
@@ -16,8 +16,8 @@ MOST_PARTS = 1000
 """Groups, gates and decades of one estimator."""
 
 Settings: TypeAlias = Mapping[str, Any]
+Seed: TypeAlias = Annotated[int, Between(0, 10**300)]
 Texts: TypeAlias = tuple[str, ...]
-LabelKind: TypeAlias = Annotated[str, By(one_of(LABEL_KINDS))]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +36,13 @@ class Runtime:
     device: str
     detail: str
     version: str
+
+
+class RunSettings(TypedDict):
+    """How it was measured; what is not among these is there to be shown."""
+
+    seed: Seed
+    threads: NotRequired[Count | None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,6 +151,14 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Classes:
+    """First and last years of the classes that an estimator answers with."""
+
+    lows: tuple[Years, ...]
+    highs: tuple[Years, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spec(Model):
     """What an estimator is."""
 
@@ -154,3 +169,4 @@ class Spec(Model):
     label_kind: str
     trained_sets: Texts = ()
     detector: str = ""
+    classes: Classes | None = None

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
-from agebench.harness.contents_setup import MOST_ESTIMATORS, MOST_PARTS
+from agebench.harness.contents_setup import MOST_ESTIMATORS, MOST_PARTS, Seed
 from agebench.metrics.age_thresholds import AgeGate
+from agebench.metrics.calibration import Coverage
 from agebench.metrics.intervals import (
-    Interval,
-    RatioInterval,
-    ShareInterval,
     SignedYearsInterval,
     YearsInterval,
-    ends_of,
 )
 from agebench.metrics.label_accuracy import ClassAccuracy
+from agebench.timing.ratios import Comparison, Control
 from agebench.util.typed_records import (
     AtMost,
-    Between,
+    By,
     Count,
     Number,
     Positive,
@@ -27,9 +25,10 @@ from agebench.util.typed_records import (
     SignedYears,
     Text,
     Years,
+    decoder,
 )
 
-FromOne: TypeAlias = Annotated[int, Between(1, 10**12)]
+Verdict: TypeAlias = Literal["first better", "second better", "no difference shown", "no verdict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +38,23 @@ class Pair:
     first: Text
     second: Text
     n: Count
+    people: Count | None = None
     difference_years: SignedYears | None
     interval: SignedYearsInterval | None
     p_value: Share | None
     p_adjusted: Share | None
-    verdict: Literal["first better", "second better", "no difference shown", "no verdict"]
-    reason: str = ""
     swaps: Count | None = None
     all_swaps: bool | None = None
     smallest_p: Share | None = None
+    verdict: Verdict
+    reason: str = ""
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as files have it: a reason stands there where there is one."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        if not self.reason:
+            del found["reason"]
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,18 +65,12 @@ class Group:
     value: str
     n: Count
     mae_years: Years | None
-    mae_interval: YearsInterval | None
     bias_years: SignedYears | None
+    mae_interval: YearsInterval | None
     people: Count | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Coverage:
-    """How much of the truth the central intervals of a level held."""
-
-    level: Share
-    share: Share | None
-    interval: ShareInterval | None
+_TEN_COUNTS = decoder(tuple[Count, Count, Count, Count, Count, Count, Count, Count, Count, Count])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,10 +78,11 @@ class Calibration:
     """How well an estimator's distributions fit."""
 
     n: Count
+    people: Count | None = None
     coverage: tuple[Coverage, ...]
     nll: Number | None
     crps_years: Years | None
-    pit_counts: tuple[Count, Count, Count, Count, Count, Count, Count, Count, Count, Count]
+    pit_counts: Annotated[Sequence[int], By(_TEN_COUNTS)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,62 +92,57 @@ class WithMisses:
     n: Count
     mae_years: Years | None
     missed: Count
+    people: Count | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysed:
     """What the analysis says of one estimator."""
 
+    apart: str | None = None
     with_misses: WithMisses | None
     groups: Annotated[tuple[Group, ...], AtMost(MOST_PARTS)]
     calibration: Calibration | None
     gates: Annotated[tuple[AgeGate, ...], AtMost(MOST_PARTS)]
     buckets: ClassAccuracy | None
-    apart: str | None = None
+
+
+Floor = TypedDict("Floor", {"years": Number, "from": str})
+"""The age that counts for a picture without one, and whose it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnalysisSettings:
-    """How the statistics were computed, as far as sentences say it."""
+class AnalysisFacts:
+    """How the statistics were computed; files of version 1 say `replicates`, not `intervals`."""
 
-    level: Share = 0.95
-    replicates: Count | None = None
     permutations: Count | None = None
+    level: Share = 0.95
     minimum_n: Count | None = None
-    minimum_people: Any = 2
-    clustered: Any = False
-    floor: Any = None
+    minimum_people: Count = 2
+    least_answered: Share | None = None
+    seed: Seed | None = None
+    intervals: str | None = None
+    correction: str | None = None
+    clustered: bool = False
+    floor: Floor | None = None
+    replicates: Count | None = None
+
+    def to_plain(self) -> dict[str, Any]:
+        """Return it as files have it."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name in ("replicates", "intervals"):
+            if found[name] is None:
+                del found[name]
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysis:
     """All statistics of a result beyond its plain errors."""
 
-    settings: AnalysisSettings
+    settings: AnalysisFacts
     pairs: Annotated[tuple[Pair, ...], AtMost(MOST_ESTIMATORS**2)]
     estimators: Mapping[str, Analysed]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ratio:
-    """How many times as long the second of two takes."""
-
-    batch: FromOne
-    first: Text
-    second: Text
-    ratio: Positive
-    interval: RatioInterval | None
-    verdict: Literal["first faster", "second faster", "no difference shown", "no verdict"]
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ControlRatio:
-    """What one estimator differs from itself."""
-
-    name: Text
-    ratio: Positive
-    interval: Annotated[Interval, ends_of(Annotated[float, Between(1e-9, 1e12)])] | None
 
 
 _Loads: TypeAlias = tuple[Positive, Positive, Positive]
@@ -165,8 +162,8 @@ class Busy:
 class Timing(Busy):
     """Who is faster, and what else ran meanwhile."""
 
-    comparisons: tuple[Ratio, ...]
-    control: ControlRatio | None
+    comparisons: tuple[Comparison, ...]
+    control: Control | None
     load_average_before: _Loads | None
     load_average_after: _Loads | None
     others_processors: Positive | None

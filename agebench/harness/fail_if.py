@@ -5,8 +5,6 @@ For use in a build: `agebench compare` and `agebench report` end with exit code 
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
 import operator
 import re
@@ -14,30 +12,29 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NoReturn
 
 import numpy as np
 
 from agebench.errors import AgebenchError, UsageError, suggestion
+from agebench.harness.columns import columns_of
 from agebench.harness.comparability import comparable
-from agebench.harness.predictions import read_predictions
-from agebench.harness.results import READABLE_VERSIONS, RESULT_FILE
+from agebench.harness.contents import Estimator, Result
+from agebench.harness.predictions import predictions_in
+from agebench.harness.reading import read_result
 from agebench.harness.selection import scored_on
 from agebench.metrics.age_errors import METRICS, cumulative_score
 from agebench.timing.latency import OWN_STAGES, SHARED_STAGES
-from agebench.types import LABEL_KINDS, MAX_AGE_YEARS
-from agebench.util.regular_files import read_regular
 
 TOLERANCE_YEARS = 0.1
 """By how much the MAE may be above that of a stored result."""
 
-_FIELDS = {metric.name: metric.key for metric in METRICS}
+_METRICS = {metric.name: metric for metric in METRICS}
 _COUNTS = ("missed", "failed")
 _SCORES = tuple(f"cs{years}" for years in range(1, 11))
 _TIMES = tuple(
     f"p{percent}_{stage}_ms" for percent in (50, 90, 99) for stage in (*SHARED_STAGES, *OWN_STAGES)
 )
-FIGURES = (*_FIELDS, *_SCORES, *_COUNTS, *_TIMES)
+FIGURES = (*_METRICS, *_SCORES, *_COUNTS, *_TIMES)
 """Names of what a gate can look at: years, shares 0 to 1, pictures, milliseconds."""
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
@@ -106,7 +103,7 @@ def parse_gate(text: str) -> Gate:
 def _hint(figure: str) -> str:
     """Name near matches; with none, the kinds of figure, since all would fill a screen."""
     near = suggestion(figure, FIGURES)
-    kinds = f"{', '.join(_FIELDS)}, cs1 to cs10, missed, failed, p99_total_ms and its like"
+    kinds = f"{', '.join(_METRICS)}, cs1 to cs10, missed, failed, p99_total_ms and its like"
     return near if near.startswith("did you mean") else f"known: {kinds}"
 
 
@@ -116,7 +113,7 @@ class Gates:
 
     Attributes:
         gates: what its figures must not be.
-        baseline: a stored result, as JSON; None without one.
+        baseline: a stored result; None without one.
         baseline_path: where that came from, for messages.
         tolerance_years: by how much an MAE may be above the stored one.
 
@@ -125,7 +122,7 @@ class Gates:
     """
 
     gates: tuple[Gate, ...] = ()
-    baseline: Mapping[str, Any] | None = field(default=None, repr=False)
+    baseline: Result | None = field(default=None, repr=False)
     baseline_path: str = ""
     tolerance_years: float = TOLERANCE_YEARS
 
@@ -149,11 +146,11 @@ class Gates:
                 hint = suggestion(gate.name, names)
                 raise UsageError(f"gate {gate.text!r}: no estimator {gate.name!r} here: {hint}")
 
-    def failures(self, result: Mapping[str, Any]) -> tuple[str, ...]:
+    def failures(self, result: Result) -> tuple[str, ...]:
         """Return why a result fails, one short sentence each; empty where it does not.
 
         Args:
-            result: what result.json holds.
+            result: what it has to keep to them.
 
         Raises:
             UsageError: a gate is about an estimator that the result does not have.
@@ -161,13 +158,13 @@ class Gates:
         self.require_names(_names(result))
         return self._reasons(result)
 
-    def _reasons(self, result: Mapping[str, Any]) -> tuple[str, ...]:
+    def _reasons(self, result: Result) -> tuple[str, ...]:
         reasons = [reason for gate in self.gates for reason in _check(gate, result)]
         if self.baseline is not None:
-            reasons += _fallen_behind(result, self)
+            reasons += _fallen_behind(result, self.baseline, self)
         return tuple(reasons)
 
-    def require(self, result: Mapping[str, Any]) -> None:
+    def require(self, result: Result) -> None:
         """Raise if the result fails.
 
         Raises:
@@ -176,7 +173,7 @@ class Gates:
         """
         _raise_for(self.failures(result))
 
-    def require_each(self, results: Mapping[str, Mapping[str, Any]]) -> None:
+    def require_each(self, results: Mapping[str, Result]) -> None:
         """Raise if one of several results fails, each by its own figures.
 
         Args:
@@ -195,8 +192,8 @@ class Gates:
         )
 
 
-def _names(result: Mapping[str, Any]) -> list[str]:
-    return [item["name"] for item in result["estimators"]]
+def _names(result: Result) -> list[str]:
+    return [item.name for item in result.estimators]
 
 
 def _raise_for(reasons: Iterable[str]) -> None:
@@ -227,102 +224,61 @@ def read_gates(
             raise UsageError("a tolerance needs a baseline: give --baseline RESULT.json")
         return Gates(gates)
     allowed = TOLERANCE_YEARS if tolerance_years is None else tolerance_years
-    path = Path(baseline)
-    stored = _read_baseline(path / RESULT_FILE if path.is_dir() else path)
-    return Gates(gates, stored, str(baseline), allowed)
+    return Gates(gates, _read_baseline(Path(baseline)), str(baseline), allowed)
 
 
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is not a number in JSON")
-
-
-def _read_baseline(path: Path) -> dict[str, Any]:
+def _read_baseline(path: Path) -> Result:
     try:
-        content = json.loads(read_regular(path), parse_constant=_no_constant)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise AgebenchError(f"baseline {str(path)!r} can't be read: {reason}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    try:
-        if version not in READABLE_VERSIONS:
-            raise KeyError("schema_version")
-        scored = scored_on(content["dataset"])
-        texts = dataclasses.astuple(scored)
-        if scored.label_kind not in LABEL_KINDS or not all(isinstance(text, str) for text in texts):
-            raise TypeError("what it was measured on is not named by texts")
-        _require_figures(content)
-    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
-        why = f"it has no field {error}" if isinstance(error, KeyError) else str(error)
-        raise AgebenchError(
-            f"baseline {str(path)!r} is not a result.json that 'agebench compare' writes ({why})"
-        ) from error
-    return dict(content)
+        stored = read_result(path).content
+    except AgebenchError as error:
+        raise AgebenchError(f"the baseline can't be taken: {error}") from error
+    for item in stored.estimators:
+        if item.available and item.own_errors is None:
+            # Nothing could fall behind it: each comparison with it would pass.
+            raise AgebenchError(
+                f"the baseline can't be taken: {path} was expected to say own_errors of "
+                f"{item.name!r}: give a result.json as 'agebench compare' wrote it"
+            )
+    return stored
 
 
-def _require_figures(content: Mapping[str, Any]) -> None:
-    """Refuse figures that no result can fall behind: each comparison with them would pass."""
-    for item in content["estimators"]:
-        _, mae, _ = _own(item)
-        if item["available"]:
-            _require_count(item["own_errors"]["n"], 0 if mae is None else 1, "n of an MAE")
-        if mae is not None:
-            _require_years(mae, "an MAE")
-    for _, ranges in _ranges_of(content):
-        _require_count(ranges["n"], 1, "n of a distance to ranges")
-        _require_years(ranges["distance_years"], "a distance to ranges")
-
-
-def _require_count(value: object, least: int, what: str) -> None:
-    if type(value) is not int or value < least:
-        raise ValueError(f"{what} must be a whole number from {least}, got {value!r:.40}")
-
-
-def _require_years(value: Any, what: str) -> None:
-    good = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not (good and 0 <= value <= MAX_AGE_YEARS):  # false for NaN too
-        raise ValueError(f"{what} must be years from 0 to {MAX_AGE_YEARS:g}, got {value!r:.40}")
-
-
-def _own(item: Mapping[str, Any]) -> tuple[str, float | None, int]:
+def _own(item: Estimator) -> tuple[str, float | None, int]:
     """Name, MAE over all pictures that it gave an age for, and their number."""
-    if not item["available"]:
-        return str(item["name"]), None, 0
-    errors = item["own_errors"]
-    return str(item["name"]), errors["mae_years"], int(errors["n"])
+    errors = item.own_errors if item.available else None
+    return (item.name, None, 0) if errors is None else (item.name, errors.mae_years, errors.n)
 
 
-def _check(gate: Gate, result: Mapping[str, Any]) -> Iterator[str]:
-    for item in result["estimators"]:
-        if gate.name not in ("", item["name"]):
+def _check(gate: Gate, result: Result) -> Iterator[str]:
+    for item in result.estimators:
+        if gate.name not in ("", item.name):
             continue
         value, why_not = _value(gate.figure, item, result)
         if value is None:
-            yield f"{item['name']}: {gate.figure} is not known: {why_not}"
+            yield f"{item.name}: {gate.figure} is not known: {why_not}"
         elif gate.fails(value):
-            yield f"{item['name']}: {gate.figure} is {value:.4g} ({gate.sign} {gate.limit:g})"
+            yield f"{item.name}: {gate.figure} is {value:.4g} ({gate.sign} {gate.limit:g})"
 
 
-def _value(
-    figure: str, item: Mapping[str, Any], result: Mapping[str, Any]
-) -> tuple[float | None, str]:
+def _value(figure: str, item: Estimator, result: Result) -> tuple[float | None, str]:
     """Return a figure of an estimator, or None and why it is not there."""
-    if not item["available"]:
-        return None, f"the estimator was not available: {item['unavailable_reason']}"
+    if not item.available:
+        return None, f"the estimator was not available: {item.unavailable_reason}"
     if figure in _COUNTS:
-        return item[figure], ""
+        return {"missed": item.missed, "failed": item.failed}[figure], ""
     if figure in _TIMES:
         percentile, stage, _ = figure.split("_")
-        times = (item["latency"] if stage in OWN_STAGES else result["shared_latency"]).get(stage)
-        value = None if times is None else times[f"{percentile}_ms"]
+        times = (item.latency if stage in OWN_STAGES else result.shared_latency).get(stage)
+        value = None if times is None else times.percentile(float(percentile.removeprefix("p")))
         return value, "nothing was timed"
     nothing = "there is no picture with a true age for which all estimators gave one"
     if figure in _SCORES:
-        return _share_within(int(figure.removeprefix("cs")), item["name"], result), nothing
-    return item["errors"].get(_FIELDS[figure]), nothing
+        return _share_within(int(figure.removeprefix("cs")), item.name, result), nothing
+    return None if item.errors is None else item.errors.figure(_METRICS[figure]), nothing
 
 
-def _share_within(years: int, name: str, result: Mapping[str, Any]) -> float | None:
-    predictions = read_predictions(result)
+def _share_within(years: int, name: str, result: Result) -> float | None:
+    names = [item.name for item in result.estimators if item.available]
+    predictions = predictions_in(columns_of(result.images, names))
     rows = np.flatnonzero(predictions.common)
     if not len(rows) or name not in predictions.scored:
         return None
@@ -330,16 +286,15 @@ def _share_within(years: int, name: str, result: Mapping[str, Any]) -> float | N
     return cumulative_score(true, given, years)
 
 
-def _fallen_behind(result: Mapping[str, Any], gates: Gates) -> Iterator[str]:
+def _fallen_behind(result: Result, stored: Result, gates: Gates) -> Iterator[str]:
     """Compare each estimator's own pictures, on which the other contenders have no influence."""
-    stored = gates.baseline or {}
     where = f"baseline {gates.baseline_path}"
-    why_not = comparable(scored_on(result["dataset"]), scored_on(stored["dataset"]))
+    why_not = comparable(scored_on(result.dataset), scored_on(stored.dataset))
     if why_not:
         yield f"not to be compared with {where}: {why_not}"
         return
-    before = {name: (mae, n) for name, mae, n in map(_own, stored["estimators"])}
-    both = [entry for entry in map(_own, result["estimators"]) if entry[0] in before]
+    before = {name: (mae, n) for name, mae, n in map(_own, stored.estimators)}
+    both = [entry for entry in map(_own, result.estimators) if entry[0] in before]
     if not both:
         yield f"{where} holds none of these estimators, only {', '.join(before)}"
     for name, mae, n in both:
@@ -359,29 +314,23 @@ def _fallen_behind(result: Mapping[str, Any], gates: Gates) -> Iterator[str]:
 
 
 def _further_from_ranges(
-    result: Mapping[str, Any], stored: Mapping[str, Any], tolerance_years: float, where: str
+    result: Result, stored: Result, tolerance_years: float, where: str
 ) -> Iterator[str]:
     """Compare the distances to labels that are age ranges, over the same number of pictures."""
-    now, there = dict(_ranges_of(result)), {item["name"] for item in result["estimators"]}
-    for name, old in _ranges_of(stored):
-        if name not in there:
+    now = {item.name: item.ranges if item.available else None for item in result.estimators}
+    for item in stored.estimators:
+        old = item.ranges
+        if not item.available or old is None or item.name not in now:
             continue
-        ranges = now.get(name)
-        count = 0 if ranges is None else ranges["n"]
-        if ranges is None or count != old["n"]:
+        ranges = now[item.name]
+        count = 0 if ranges is None else ranges.n
+        if ranges is None or count != old.n:
             yield (
-                f"{name}: {count} pictures with an age range had an age from every "
-                f"estimator, {old['n']} in {where}: not to be compared"
+                f"{item.name}: {count} pictures with an age range had an age from every "
+                f"estimator, {old.n} in {where}: not to be compared"
             )
-        elif ranges["distance_years"] > old["distance_years"] + tolerance_years:
+        elif ranges.distance_years > old.distance_years + tolerance_years:
             yield (
-                f"{name}: {ranges['distance_years']:.3f} years to the range are more than "
-                f"{tolerance_years:g} above {old['distance_years']:.3f} of {where}"
+                f"{item.name}: {ranges.distance_years:.3f} years to the range are more than "
+                f"{tolerance_years:g} above {old.distance_years:.3f} of {where}"
             )
-
-
-def _ranges_of(result: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Name and figures against age ranges of every estimator that has some."""
-    for item in result["estimators"]:
-        if item["available"] and item.get("ranges") is not None:
-            yield str(item["name"]), item["ranges"]

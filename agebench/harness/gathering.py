@@ -13,6 +13,7 @@ from typing import Any
 from agebench.errors import ImageError
 from agebench.harness.accuracy import PassSettings, run_accuracy
 from agebench.harness.columns import Columns, ColumnsBuilder
+from agebench.harness.contents_pictures import StoredPicture
 from agebench.harness.loading import Contender
 from agebench.harness.near_copies import NearCopyWatch
 from agebench.harness.picture_store import PictureStore, open_part
@@ -116,7 +117,7 @@ def gather(what: Pass, folder: Path | None, identity: str, progress: ProgressSte
 
 def _still_true(
     store: PictureStore, what: Pass, progress: ProgressStep
-) -> Iterator[list[tuple[Mapping[str, Any], Sample]]]:
+) -> Iterator[list[tuple[StoredPicture, Sample]]]:
     """Yield the groups of another run whose pictures are what they were; forget the others."""
     done = 0
     for images in store.groups():
@@ -129,7 +130,7 @@ def _still_true(
         progress(STAGE, done, len(store))
 
 
-def _fits(images: Sequence[Mapping[str, Any]], samples: Sequence[Sample], what: Pass) -> bool:
+def _fits(images: Sequence[StoredPicture], samples: Sequence[Sample], what: Pass) -> bool:
     try:
         pairs = zip(images, samples, strict=True)
         records = [record_of(image, sample, what.names) for image, sample in pairs]
@@ -169,7 +170,7 @@ class _Notes:
         self._total = 0
         self.digest = hashlib.sha256()
 
-    def take(self, group: Iterable[tuple[Mapping[str, Any], Sample]]) -> None:
+    def take(self, group: Iterable[tuple[StoredPicture, Sample]]) -> None:
         for image, sample in group:
             self._builder.add(image)
             self._total += 1

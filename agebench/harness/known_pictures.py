@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.harness.columns import Columns
+from agebench.harness.contents_pictures import Picture
 from agebench.harness.near_copies import NearCopies
 from agebench.util.arrays import Bools
 
@@ -31,7 +31,7 @@ class Known:
 
 
 def known_pictures(
-    images: Iterable[Mapping[str, Any]],
+    images: Iterable[Picture],
     columns: Columns,
     trained: Mapping[str, TrainingHashes | None],
     near: Sequence[NearCopies | None],
@@ -70,7 +70,7 @@ class _Find:
     def asked(self) -> bool:
         return self._hashes is not None or bool(self._likely)
 
-    def look(self, row: int, image: Mapping[str, Any]) -> None:
+    def look(self, row: int, image: Picture) -> None:
         if not self._answered[row]:
             return
         name, hashes = image["image"], self._hashes

@@ -12,21 +12,21 @@ from agebench.util.arrays import Bools
 from agebench.util.typed_records import Count, Years
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PartError:
     """The mean error over a part of the common subset.
 
     Attributes:
         n: pictures of a known age in it.
+        people: number of people in the pictures; None where they are not known.
         mae_years: their mean absolute error; None without any.
         mae_interval: its 95 % interval; None with too few.
-        people: number of people in the pictures; None where they are not known.
     """
 
     n: Count
+    people: Count | None = None
     mae_years: Years | None
     mae_interval: YearsInterval | None
-    people: Count | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,12 @@ def part_scores(
 
     def error(keep: Bools) -> PartError:
         errors = errors_at(columns, given, common & keep)
-        return PartError(errors.n, errors.mae_years, errors.mae_interval, errors.people)
+        return PartError(
+            n=errors.n,
+            people=errors.people,
+            mae_years=errors.mae_years,
+            mae_interval=errors.mae_interval,
+        )
 
     return PartScores(
         unseen=error(~known.rows) if known.rows.any() else None,

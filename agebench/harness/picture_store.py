@@ -14,13 +14,14 @@ import tempfile
 import weakref
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import islice, pairwise
 from pathlib import Path
-from typing import IO, Any, overload
+from typing import IO, overload
 
 from agebench.errors import AgebenchError
+from agebench.harness.contents_pictures import StoredPicture
 from agebench.util.files import append_whole
 from agebench.util.regular_files import is_regular
 
@@ -31,7 +32,7 @@ _READ_BYTES = 1 << 20
 _FORMAT = "agebench compare, unfinished"
 
 
-class PictureStore(Sequence[Mapping[str, Any]]):
+class PictureStore(Sequence[StoredPicture]):
     """Entries of "images" in result.json, one a line; an empty line ends each group.
 
     Args:
@@ -51,7 +52,7 @@ class PictureStore(Sequence[Mapping[str, Any]]):
             self._cut(0)
             self._append(head)
 
-    def add(self, images: Sequence[Mapping[str, Any]]) -> None:
+    def add(self, images: Sequence[StoredPicture]) -> None:
         """Append a group of pictures: all, or none where the disk has no room for them.
 
         Raises:
@@ -86,7 +87,7 @@ class PictureStore(Sequence[Mapping[str, Any]]):
                 if line != b"\n":
                     yield line[:-1].decode()
 
-    def groups(self) -> Iterator[list[Mapping[str, Any]]]:
+    def groups(self) -> Iterator[list[StoredPicture]]:
         """Yield the pictures of each group; what is not JSON makes a group an empty one."""
         texts = self.texts()
         for first, end in pairwise(tuple(self._groups)):
@@ -114,17 +115,17 @@ class PictureStore(Sequence[Mapping[str, Any]]):
     def __len__(self) -> int:
         return len(self._starts)
 
-    def __iter__(self) -> Iterator[Mapping[str, Any]]:
+    def __iter__(self) -> Iterator[StoredPicture]:
         return map(json.loads, self.texts())
 
     @overload
-    def __getitem__(self, place: int) -> Mapping[str, Any]: ...
+    def __getitem__(self, place: int) -> StoredPicture: ...
     @overload
-    def __getitem__(self, place: slice) -> Sequence[Mapping[str, Any]]: ...
-    def __getitem__(self, place: int | slice) -> Mapping[str, Any] | Sequence[Mapping[str, Any]]:
+    def __getitem__(self, place: slice) -> Sequence[StoredPicture]: ...
+    def __getitem__(self, place: int | slice) -> StoredPicture | Sequence[StoredPicture]:
         if isinstance(place, slice):
             return [self[at] for at in range(*place.indices(len(self)))]
-        found: Mapping[str, Any] = json.loads(next(self._lines(self._starts[place])))
+        found: StoredPicture = json.loads(next(self._lines(self._starts[place])))
         return found
 
     def _append(self, data: bytes) -> None:

@@ -1,15 +1,14 @@
-"""The JSON of a result as arrays: what the statistics and the gates work on."""
+"""What was said of the pictures of a known age: what the statistics and the gates work on."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
-from agebench.harness.columns import Columns, DistributionScores, EstimatorAnswers, columns_of
+from agebench.harness.columns import Columns, DistributionScores, EstimatorAnswers
 from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
 from agebench.types import Floats
 from agebench.util.arrays import Bools, Ints
@@ -58,17 +57,6 @@ class Predictions:
     def clusters_of(self, rows: Ints) -> list[str | None] | None:
         """Return who the pictures at `rows` show; None where identities are not known."""
         return None if self.identities is None else [self.identities[row] for row in rows.tolist()]
-
-
-def read_predictions(result: Mapping[str, Any]) -> Predictions:
-    """Return the predictions of a result, from its JSON.
-
-    Args:
-        result: what result.json holds; only `estimators` and `images` are looked at, the latter
-            once.
-    """
-    names = [item["name"] for item in result["estimators"] if item["available"]]
-    return predictions_in(columns_of(result["images"], names))
 
 
 def predictions_in(columns: Columns) -> Predictions:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias, overload
+from typing import Any, Literal, TypeAlias, cast, overload
 
 from agebench.harness.columns import INTERVALS
+from agebench.harness.contents_pictures import Prediction, StoredPicture
 from agebench.harness.picture_store import PictureStore
 from agebench.types import Box, Point, Sample, plain
 from agebench.vision.faces import PictureStatus
@@ -77,7 +78,7 @@ class ImageRecord:
         return self.status if self.status != "ok" else self.outcomes[estimator].status
 
 
-def image_json(record: ImageRecord, names: Sequence[str]) -> dict[str, Any]:
+def image_json(record: ImageRecord, names: Sequence[str]) -> StoredPicture:
     """Return a picture's entry of "images" in result.json.
 
     Args:
@@ -106,7 +107,7 @@ def image_json(record: ImageRecord, names: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def record_of(image: Mapping[str, Any], sample: Sample, names: Sequence[str]) -> ImageRecord:
+def record_of(image: StoredPicture, sample: Sample, names: Sequence[str]) -> ImageRecord:
     """Return what `image_json` made an entry of.
 
     Raises:
@@ -117,10 +118,10 @@ def record_of(image: Mapping[str, Any], sample: Sample, names: Sequence[str]) ->
     said = image["predictions"]
     return ImageRecord(
         sample,
-        image["status"],
+        cast("PictureStatus", image["status"]),
         image["sha256"],
         image["faces"],
-        None if image["box_xyxy"] is None else tuple(image["box_xyxy"]),
+        None if image["box_xyxy"] is None else cast("Box", tuple(image["box_xyxy"])),
         image["detector_score"],
         tuple((x, y) for x, y in image["landmarks_xy"]),
         image["landmark_scheme"],
@@ -130,9 +131,10 @@ def record_of(image: Mapping[str, Any], sample: Sample, names: Sequence[str]) ->
     )
 
 
-def _outcome(said: Mapping[str, Any]) -> Outcome:
-    ends = {name: tuple(said[name]) for name in INTERVALS if said[name] is not None}
-    return Outcome(**{**said, **ends})
+def _outcome(said: Prediction) -> Outcome:
+    fields = cast("dict[str, Any]", said)
+    ends = {name: tuple(fields[name]) for name in INTERVALS if fields[name] is not None}
+    return Outcome(**{**fields, **ends})
 
 
 class StoredRecords(Sequence[ImageRecord]):

@@ -17,15 +17,15 @@ from typing import Any, Protocol
 
 from agebench.errors import AgebenchError
 from agebench.harness.columns import columns_of
+from agebench.harness.contents_pictures import Picture
+from agebench.harness.contents_statistics import Analysis
 from agebench.harness.loading import Contender, reads_back_its_runtime
-from agebench.harness.part_scores import PartError, PartScores
+from agebench.harness.part_scores import PartScores
 from agebench.harness.picture_store import PictureStore
 from agebench.harness.prediction_rows import prediction_lines
 from agebench.harness.records import ImageRecord, StoredRecords, image_json
 from agebench.harness.scores import Score, common_subset
-from agebench.metrics.error_summary import ErrorSummary
-from agebench.metrics.intervals import ends_json
-from agebench.timing.latency import Latency, StageTimes, stages_json
+from agebench.timing.latency import Latency, StageTimes
 from agebench.timing.pairs import Timing
 from agebench.types import plain
 from agebench.util.files import gone_if_empty, write_together
@@ -107,7 +107,7 @@ class CompareResult:
     pictures: PictureCounts
     latency: Latency | None
     about: Mapping[str, Any]
-    analysis: Mapping[str, Any] | None = None
+    analysis: Analysis | None = None
     timing: Timing | None = None
     stage_seconds: Mapping[str, float] = field(default_factory=dict)
 
@@ -117,7 +117,7 @@ class CompareResult:
         return self.pictures.common_subset
 
     @property
-    def images(self) -> Sequence[Mapping[str, Any]]:
+    def images(self) -> Sequence[Picture]:
         """What the JSON says of every picture; read from the disk as it is asked for."""
         if isinstance(self.records, StoredRecords):
             return self.records.store
@@ -131,10 +131,10 @@ class CompareResult:
             "schema_version": SCHEMA_VERSION,
             **plain(self.about),
             "pictures": plain(self.pictures),
-            "shared_latency": stages_json(shared),
+            "shared_latency": plain(shared),
             "timing": None if self.timing is None else self.timing.to_json(),
             "estimators": [_estimator_json(item) for item in self.estimators],
-            "analysis": self.analysis,
+            "analysis": plain(self.analysis),
             "images": self.images,
         }
 
@@ -202,7 +202,7 @@ class CompareResult:
         yield f'\n ],\n "predictions_sha256": "{digest.hexdigest()}"\n}}\n'.encode()
 
 
-def _texts(images: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _texts(images: Sequence[Picture]) -> Iterator[str]:
     if isinstance(images, PictureStore):
         return images.texts()
     return (json.dumps(image, ensure_ascii=False, allow_nan=False) for image in images)
@@ -213,25 +213,6 @@ class _Digest(Protocol):
     def hexdigest(self) -> str: ...
 
 
-def _errors_json(errors: ErrorSummary) -> dict[str, Any]:
-    content: dict[str, Any] = plain(errors)
-    content["mae_interval"] = ends_json(errors.mae_interval)
-    for part, decade in zip(content["by_decade"], errors.by_decade, strict=True):
-        part["mae_interval"] = ends_json(decade.mae_interval)
-    return content
-
-
-def _part_json(part: PartError | None) -> dict[str, Any] | None:
-    if part is None:
-        return None
-    return {
-        "n": part.n,
-        "people": part.people,
-        "mae_years": part.mae_years,
-        "mae_interval": ends_json(part.mae_interval),
-    }
-
-
 def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
     estimator, score = item.contender.estimator, item.score
     content: dict[str, Any] = {
@@ -240,7 +221,7 @@ def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
         "unavailable_reason": without_home(item.contender.reason),
         "mae_years": item.mae_years,
         "spec": None if estimator is None else plain(estimator.spec),
-        "latency": stages_json(item.latency),
+        "latency": plain(item.latency),
     }
     if score is not None:
         content |= {
@@ -248,14 +229,14 @@ def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
             "missed": score.missed,
             "failed": score.failed,
             "clipped": score.clipped,
-            "errors": _errors_json(score.errors),
-            "own_errors": _errors_json(score.own_errors),
+            "errors": plain(score.errors),
+            "own_errors": plain(score.own_errors),
             "classes": plain(score.classes),
             "ranges": plain(score.ranges),
             "seen_in_training": _seen_json(item),
             "contamination": item.contamination or None,
-            "unseen_errors": _part_json(item.parts.unseen),
-            "unclipped_errors": _part_json(item.parts.unclipped),
+            "unseen_errors": plain(item.parts.unseen),
+            "unclipped_errors": plain(item.parts.unclipped),
             "runtime_proven": reads_back_its_runtime(estimator),
         }
     return content

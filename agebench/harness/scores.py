@@ -21,7 +21,7 @@ from agebench.metrics.label_accuracy import (
 )
 from agebench.types import AgeBins, Floats, Sample
 from agebench.util.arrays import Bools, Ints
-from agebench.util.typed_records import Count, Share, Years
+from agebench.util.typed_records import Count, FromOne, Share, Years
 
 CLIPPED_SHARE = 0.05
 """A crop with more than this share outside the picture is counted as clipped."""
@@ -31,7 +31,7 @@ CLIPPED_SHARE = 0.05
 class RangeScore:
     """Against labels that are age ranges: share inside, and mean years to the range."""
 
-    n: Count
+    n: FromOne
     hit_rate: Share
     distance_years: Years
     people: Count | None = None

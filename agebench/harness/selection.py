@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from agebench.datasets.sampling import limit, sample
 from agebench.errors import UsageError, suggestion
 from agebench.harness.comparability import Scored
+from agebench.harness.contents_setup import PublicDataset
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import Dataset, ProgressStep, no_progress
 from agebench.references import parse_reference, user_path
@@ -140,17 +141,17 @@ def describe_selection(
     return {**content, "protocol": scored.label}
 
 
-def scored_on(about_dataset: Mapping[str, Any]) -> Scored:
-    """Return what a result was measured on, from the object "dataset" of its JSON.
+def scored_on(dataset: PublicDataset) -> Scored:
+    """Return what a result was measured on.
 
     Two of them go into `agebench.harness.comparability.comparable`.
     """
-    split = about_dataset.get("split") or {}
+    split = dataset.split
     return Scored(
-        dataset=about_dataset["name"],
-        protocol=split.get("protocol", ""),
-        part=split.get("part", ""),
-        label_kind=about_dataset["label_kind"],
-        pictures=about_dataset.get("subset", ""),
-        content_sha256=about_dataset.get("content_sha256", ""),
+        dataset=dataset.name,
+        protocol="" if split is None else split.protocol,
+        part="" if split is None else split.part,
+        label_kind=dataset.label_kind,
+        pictures=dataset.subset,
+        content_sha256=dataset.content_sha256,
     )

@@ -235,6 +235,8 @@ class ErrorFigures:
     cs: Scores
 
     def __post_init__(self) -> None:
+        if self.mae_years is not None and not self.n:
+            raise ValueError("a mean absolute error of at least one picture")
         object.__setattr__(self, "cs", MappingProxyType(dict(self.cs)))
 
     def figure(self, metric: Metric) -> float | None:

@@ -15,10 +15,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from agebench.metrics.intervals import LEVEL, Interval
+from agebench.metrics.intervals import LEVEL, ShareInterval
 from agebench.metrics.proportions import share_interval
 from agebench.types import MAX_AGE_YEARS, AgeBins, Floats
 from agebench.util.arrays import Bools, Ints, finite_floats, same_length
+from agebench.util.typed_records import Share
 
 LEVELS = (0.5, 0.8, 0.95)
 """Of the central intervals."""
@@ -180,9 +181,9 @@ class Coverage:
         interval: its confidence interval; None with fewer than two people.
     """
 
-    level: float
-    share: float
-    interval: Interval | None
+    level: Share
+    share: Share
+    interval: ShareInterval | None
 
 
 def covered(intervals_years: Floats, true_years: Floats) -> Bools:

@@ -53,6 +53,10 @@ class Interval:
         """Both ends, the lower first."""
         return self.low, self.high
 
+    def to_plain(self) -> list[float]:
+        """Return it as files have it, which `ends_of` reads."""
+        return list(self.ends)
+
     def __post_init__(self) -> None:
         if not self.low <= self.high:
             raise ValueError(f"expected low <= high, got {self.low} and {self.high}")
@@ -69,15 +73,6 @@ def ends_of(kind: Any) -> By:
         return Interval(min(first, second), max(first, second))
 
     return By(read)
-
-
-def ends_json(interval: Interval | None) -> list[float] | None:
-    """Return an interval as files have it; see `ends_of`.
-
-    >>> ends_json(Interval(1.5, 2.5)), ends_json(None)
-    ([1.5, 2.5], None)
-    """
-    return None if interval is None else list(interval.ends)
 
 
 YearsInterval: TypeAlias = Annotated[Interval, ends_of(Years)]

@@ -15,6 +15,7 @@ import numpy as np
 from agebench import __version__
 from agebench.errors import UsageError, inert, suggestion
 from agebench.harness.contents_setup import Spec
+from agebench.harness.reading import ResultFile
 from agebench.metrics.age_errors import METRICS
 from agebench.modelfiles.weights import sha256_of
 from agebench.report import facts
@@ -23,7 +24,6 @@ from agebench.report.escaping import markdown
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined, join
 from agebench.report.opening import false_adult_grid
-from agebench.report.reading import ResultFile
 from agebench.report.rows_errors import groups_by_label
 from agebench.report.tables import markdown_table
 from agebench.report.words import (

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from agebench.harness.contents_setup import Model
+from agebench.harness.reading import ResultFile
 from agebench.metrics.intervals import Interval, mean_interval
 from agebench.report.joining import Entry, Joined
-from agebench.report.reading import ResultFile
 
 CHANGED_YEARS = 0.005
 """Predictions that differ by more than this count as changed: the last digit that is shown."""
@@ -140,7 +140,7 @@ def circumstances(before: ResultFile, after: ResultFile) -> list[tuple[str, str,
 def _flat(result: ResultFile, estimators: Collection[str]) -> dict[str, str]:
     detector = result.content.detector
     found = {
-        **_flattened("environment", result.json["environment"]),
+        **_flattened("environment", result.written["environment"]),
         **_flattened("settings", result.content.settings),
         "detector": detector.reference,
         **_model("detector", detector),

@@ -73,11 +73,10 @@ def draw_calibration(figure: ShownFigure, joined: Joined) -> float | None:
     axes.plot([0, 100], [0, 100], color="#333333", linestyle=(0, (5, 4)), linewidth=0.8)
     names, named = names_of(joined), []
     for entry, look, calibration in parts:
-        known = ((at, at.share) for at in calibration.coverage)
-        points = [(at, share) for at, share in known if share is not None]
-        levels = [100 * at.level for at, _ in points]
-        shares = [100 * share for _, share in points]
-        ends = [at.interval.ends if at.interval else (share, share) for at, share in points]
+        points = calibration.coverage
+        levels = [100 * at.level for at in points]
+        shares = [100 * at.share for at in points]
+        ends = [at.interval.ends if at.interval else (at.share, at.share) for at in points]
         lows = [share - 100 * low for share, (low, _) in zip(shares, ends, strict=True)]
         highs = [100 * high - share for share, (_, high) in zip(shares, ends, strict=True)]
         axes.errorbar(

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import PurePath
 
 from agebench import __version__
 from agebench.benchmark.tables import busy_lines, control_sentence
 from agebench.harness.contents_setup import Detector, Model, Spec, Terms
+from agebench.harness.reading import ResultFile
 from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
-from agebench.report.reading import ResultFile
-from agebench.report.rows_analysis import control_of
 from agebench.report.swaps import swaps_tried
 from agebench.report.words import counted, number
 
@@ -113,10 +112,10 @@ def methods(joined: Joined) -> list[str]:
         _intervals_and_tests(joined),
     ]
     floor = settings.floor
-    if isinstance(floor, Mapping):
+    if floor is not None:
         sentences.append(
             "\u201cWith misses\u201d counts a picture without an age with the error of saying "
-            f"{floor.get('years')} years ({floor.get('from')})."
+            f"{floor['years']} years ({floor['from']})."
         )
     sentences.append(
         "Times are wall time at batch 1 after a warm-up; on each picture the estimators took "
@@ -176,7 +175,7 @@ def _while_timed(result: ResultFile) -> Iterable[tuple[str, str]]:
     if timing:
         if lines := busy_lines(timing):
             yield "load", " ".join(lines)
-        if (control := control_of(timing)) is not None:
+        if (control := timing.control) is not None:
             yield "control", control_sentence(control)
 
 

@@ -6,15 +6,15 @@ import base64
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 
 from agebench.errors import ImageError, UsageError
+from agebench.harness.contents_pictures import Picture
 from agebench.report.joining import Entry, Joined
 from agebench.report.measures import worst
 from agebench.types import Image
@@ -97,7 +97,7 @@ def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[Tile]:
     return tiles
 
 
-def _thumbnail(root: Path, image: Mapping[str, Any]) -> str:
+def _thumbnail(root: Path, image: Picture) -> str:
     """Cut the face out of the very file that was scored.
 
     Raises:
@@ -120,7 +120,7 @@ def _thumbnail(root: Path, image: Mapping[str, Any]) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(packed.getvalue()).decode()
 
 
-def _around(picture: Image, box_xyxy: list[float] | None) -> Image:
+def _around(picture: Image, box_xyxy: Sequence[float] | None) -> Image:
     """The box with some room around it, as far as the picture goes; all of it without a box."""
     if box_xyxy is None:
         return picture

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,19 +14,18 @@ from agebench.harness.columns import Columns, EstimatorAnswers, columns_of
 from agebench.harness.comparability import comparable
 from agebench.harness.contamination import contamination_of
 from agebench.harness.contents import Estimator
+from agebench.harness.contents_pictures import Picture
 from agebench.harness.contents_setup import Dataset, Spec
 from agebench.harness.contents_statistics import Analysed, Analysis, Pair
+from agebench.harness.reading import ResultFile
 from agebench.harness.scores import RangeScore, errors_at, people_at, ranges_at
 from agebench.harness.selection import scored_on
 from agebench.metrics.age_errors import LATER_FIGURES, METRICS
 from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.intervals import people_in
-from agebench.report.merging import merged
-from agebench.report.reading import ResultFile
 from agebench.types import Floats
 from agebench.util.arrays import Bools
-from agebench.util.typed_records import read_record
 
 TOLERANCE_YEARS = 1e-6
 """By how much an error that a file states may differ from that of its predictions."""
@@ -96,7 +93,6 @@ class Joined:
         columns: the pictures of each result.
         common: shape (pictures,): true where every estimator that works gave an age.
         analysis: of the result, or of the joined ones, by the entries' labels.
-        analysis_json: the same as a file holds it, to be passed on.
         remarks: what a reader must know of the joining, in sentences.
     """
 
@@ -105,11 +101,10 @@ class Joined:
     columns: tuple[Columns, ...]
     common: Bools
     analysis: Analysis
-    analysis_json: Mapping[str, Any]
     remarks: tuple[str, ...]
 
     @property
-    def images(self) -> Sequence[Mapping[str, Any]]:
+    def images(self) -> Sequence[Picture]:
         """The pictures, as the first result has them."""
         return self.results[0].images
 
@@ -194,9 +189,8 @@ def join(results: Sequence[ResultFile]) -> Joined:
     every = (years for part in parts for years in part.values())
     common = _common(every, _least_answered(results))
     labels = _labels(results)
-    content = results[0].json if len(results) == 1 else merged(results, labels)
-    analysis_json = content.get("analysis") or _analysed(content, results)
-    analysis = read_record(json.loads(json.dumps(analysis_json)), Analysis)
+    stated = results[0].content.analysis if len(results) == 1 else None
+    analysis = stated or _analysed(results, columns, labels)
     entries = [
         Entry(
             label=labels[at, item.name],
@@ -207,10 +201,10 @@ def join(results: Sequence[ResultFile]) -> Joined:
             errors=_errors(results, columns[0], item, columns[at].answers[item.name], common),
             ranges=_ranges(results, columns[0], item, columns[at].answers[item.name], common),
             analysis=analysis.estimators.get(labels[at, item.name]),
-            contamination=contamination_of(raw, result.json["dataset"]),
+            contamination=contamination_of(item, result.dataset),
         )
         for at, (result, part) in enumerate(zip(results, parts, strict=True))
-        for item, raw in zip(result.estimators, result.json["estimators"], strict=True)
+        for item in result.estimators
     ]
     entries.sort(key=_rank)
     return Joined(
@@ -219,7 +213,6 @@ def join(results: Sequence[ResultFile]) -> Joined:
         columns=tuple(columns),
         common=common,
         analysis=analysis,
-        analysis_json=analysis_json,
         remarks=tuple(_remarks(results, int(common.sum()))),
     )
 
@@ -228,14 +221,30 @@ def _rank(entry: Entry) -> tuple[bool, bool, float]:
     return entry.mae_years is None, bool(entry.contamination), entry.mae_years or 0.0
 
 
-def _analysed(content: Mapping[str, Any], results: Sequence[ResultFile]) -> Mapping[str, Any]:
+def _analysed(
+    results: Sequence[ResultFile],
+    columns: Sequence[Columns],
+    labels: Mapping[tuple[int, str], str],
+) -> Analysis:
+    """Analyse all estimators of several results like those of one."""
+    together = [
+        (replace(item, name=labels[at, item.name]), columns[at].answers[item.name])
+        for at, result in enumerate(results)
+        for item in result.estimators
+    ]
+    answers = {item.name: said for item, said in together if item.available}
     try:
-        return analyse(content)
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        return analyse(
+            replace(columns[0], answers=answers),
+            [item for item, _ in together],
+            results[0].dataset,
+            results[0].content.settings["seed"],
+        )
+    except ValueError as error:
         # The statistics trust the harness that wrote the file; somebody else may have.
         files = " and ".join(str(result.path) for result in results)
         raise AgebenchError(
-            f"{files}: no statistics can be made of it ({type(error).__name__}: {error}): "
+            f"{files}: no statistics can be made of it ({error}): "
             "give a result.json as 'agebench compare' wrote it"
         ) from error
 
@@ -266,7 +275,7 @@ def _check_comparable(results: Sequence[ResultFile]) -> None:
         if other.path.resolve() in seen:
             raise UsageError(f"{other.path} is given twice")
         seen.add(other.path.resolve())
-        reason = comparable(scored_on(first.json["dataset"]), scored_on(other.json["dataset"]))
+        reason = comparable(scored_on(first.dataset), scored_on(other.dataset))
         if not reason and [image["image"] for image in first.images] != [
             image["image"] for image in other.images
         ]:

@@ -62,7 +62,7 @@ def _coverage_figure(
     words = []
     for at, (entry, style, calibration) in enumerate(parts):
         shift = _DODGE * (at - (len(parts) - 1) / 2)
-        points = [point for point in calibration.coverage if point.share is not None]
+        points = calibration.coverage
         levels = np.asarray([point.level for point in points], np.float64)
         shares = np.asarray([point.share for point in points], np.float64)
         ends = [point.interval.ends if point.interval else (np.nan, np.nan) for point in points]

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from agebench.harness.contents_setup import Model
-from agebench.harness.contents_statistics import Timing
 from agebench.metrics.age_thresholds import AgeGate
 from agebench.report.changes import Change, circumstances
 from agebench.report.grid import Cell, Column, Grid, figure_cell
@@ -29,7 +28,6 @@ from agebench.timing.pairs import STAGE
 from agebench.timing.ratios import (
     LEAST_RATIO_OF_ONE_LOAD,
     Comparison,
-    Control,
     compare_speeds,
 )
 
@@ -203,19 +201,11 @@ def _compared_times(joined: Joined) -> Iterator[Comparison]:
         yield from compare_speeds(
             samples,
             1,
-            control_of(timing),
+            timing.control,
             number=number_of,
             busy=timing.too_busy,
             least=LEAST_RATIO_OF_ONE_LOAD,
         )
-
-
-def control_of(timing: Timing) -> Control | None:
-    """Return what the "timing" of a result says of its control; None where it has none."""
-    stated = timing.control
-    if stated is None:
-        return None
-    return Control(stated.name, 1, stated.ratio, stated.interval, ())
 
 
 def faster_grid(joined: Joined) -> Grid | None:

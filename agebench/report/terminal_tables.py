@@ -6,8 +6,6 @@ import itertools
 import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -18,13 +16,14 @@ from rich.text import Text
 
 from agebench.benchmark.tables import busy_lines, faster_lines
 from agebench.errors import inert
+from agebench.harness.contents_pictures import Picture
 from agebench.harness.contents_statistics import Busy
 from agebench.harness.loading import reads_back_its_runtime
+from agebench.harness.reading import measured
 from agebench.harness.results import RESULT_FILE, CompareResult, EstimatorResult
 from agebench.harness.scores import Score
 from agebench.metrics.intervals import Interval
 from agebench.report.joining import Joined, join
-from agebench.report.reading import as_read
 from agebench.report.swaps import swaps_tried
 from agebench.report.terminal_ranking import in_ascii, ranking_lines
 from agebench.report.words import bounds, counted, number, percent
@@ -92,20 +91,22 @@ _PAIR_WORDS = {
 
 def pair_table(result: CompareResult) -> Table:
     """Every two estimators: by how many years which is better, and whether that is shown."""
-    pairs = [] if result.analysis is None else result.analysis["pairs"]
+    pairs = () if result.analysis is None else result.analysis.pairs
     title = f"Difference in MAE, years (p: paired test, Holm for {len(pairs)})"
     table = _table(title, ("pair", "difference [95 %]", "p"))
     for pair in pairs:
-        difference, ends, p_value = pair["difference_years"], pair["interval"], pair["p_adjusted"]
-        names = [_shown(pair["first"]), _shown(pair["second"])]
+        difference, interval = pair.difference_years, pair.interval
+        if difference is None:
+            continue
+        names = [_shown(pair.first), _shown(pair.second)]
         if difference > 0:  # the better one first: its difference is never positive
             names.reverse()
-            ends = ends and [-ends[1], -ends[0]]
-        words = _PAIR_WORDS.get(pair["verdict"], "better than")
+            interval = interval and Interval(-interval.high, -interval.low)
+        words = _PAIR_WORDS.get(pair.verdict, "better than")
         table.add_row(
             f"{names[0]} {words} {names[1]}",
-            _with_interval(-abs(difference), ends and Interval(*ends)),
-            "-" if p_value is None else f"{p_value:.4f}",
+            _with_interval(-abs(difference), interval),
+            "-" if pair.p_adjusted is None else f"{pair.p_adjusted:.4f}",
         )
     return table
 
@@ -128,9 +129,9 @@ def _class_shares(
     classes = item.score.classes if item.score else None
     if classes is not None and classes.n:
         return classes.exact, classes.one_off
-    analysis = {} if result.analysis is None else result.analysis["estimators"]
-    buckets = analysis.get(item.name, {}).get("buckets") or {}
-    return buckets.get("exact"), buckets.get("one_off")
+    found = None if result.analysis is None else result.analysis.estimators.get(item.name)
+    buckets = None if found is None else found.buckets
+    return (None, None) if buckets is None else (buckets.exact, buckets.one_off)
 
 
 def count_table(result: CompareResult) -> Table:
@@ -272,9 +273,9 @@ def _tests(result: CompareResult, joined: Joined) -> list[str]:
     if result.analysis is None:
         return []
     remarks = [
-        f"{name} is NOT RANKED: {found['apart']}."
-        for name, found in result.analysis["estimators"].items()
-        if found["apart"]
+        f"{name} is NOT RANKED: {found.apart}."
+        for name, found in result.analysis.estimators.items()
+        if found.apart
     ]
     pairs = joined.pairs
     by_person = "people" if joined.analysis.settings.clustered else "pictures"
@@ -335,7 +336,7 @@ def _failures(result: CompareResult) -> list[str]:
     return [f"Failed: {failed}.", *first, *rest]
 
 
-def _why_failed(image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def _why_failed(image: Picture) -> Iterator[tuple[str, str]]:
     """Yield the estimator's name, "" where none could be asked, and the reason."""
     if image["status"] in ("unreadable", "detector_failed", "crop_failed"):
         yield "", image["reason"]
@@ -346,7 +347,7 @@ def _why_failed(image: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 def print_result(result: CompareResult, console: Console, *, full: bool = False) -> None:
     """Print the ranking, then the remarks; with `full` all tables that have something to say."""
-    joined = join([as_read(result.content(), Path(RESULT_FILE))])
+    joined = join([measured(result)])
     for line in ranking_lines(joined, console.width):
         console.print(line, highlight=False, soft_wrap=True)
     if full:
@@ -362,7 +363,7 @@ def _tables(result: CompareResult) -> list[Table]:
     tables = []
     scores = [item.score for item in result.estimators if item.score is not None]
     of_years = any(score.errors.n for score in scores)
-    if result.analysis is not None and result.analysis["pairs"]:
+    if result.analysis is not None and result.analysis.pairs:
         tables.append(pair_table(result))
     if of_years or any(score.classes is not None and score.classes.n for score in scores):
         tables.append(share_table(result))

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import UsageError, suggestion
-from agebench.metrics.intervals import ends_json
+from agebench.harness.reading import ResultFile
 from agebench.report import page, tables
-from agebench.report.changes import Change, changes
+from agebench.report.changes import changes
 from agebench.report.formats import FORMATS
 from agebench.report.gallery import check_root
 from agebench.report.joining import Joined, join
-from agebench.report.reading import ResultFile, SweepFile
+from agebench.report.reading import SweepFile
 from agebench.report.rows_errors import RANKING_COLUMNS
 from agebench.types import plain
 from agebench.util.files import check_target, make_folder, write_whole
@@ -140,10 +140,6 @@ def as_json(joined: Joined) -> dict[str, Any]:
         "results": [str(result.path) for result in joined.results],
         "remarks": list(joined.remarks),
         "estimators": tables.summary(joined),
-        "analysis": plain(joined.analysis_json),
-        "changes": [_change_json(change) for change in changes(joined)],
+        "analysis": plain(joined.analysis),
+        "changes": plain(changes(joined)),
     }
-
-
-def _change_json(change: Change) -> dict[str, Any]:
-    return {**plain(change), "interval": ends_json(change.interval)}

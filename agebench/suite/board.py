@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from agebench.errors import AgebenchError, UsageError
-from agebench.harness.contamination import sets_trained_on, why_contaminated
+from agebench.harness.contamination import contamination_by
+from agebench.harness.contents_setup import Detector, Environment, PublicDataset, Spec
 from agebench.suite import board_structure as structure
 from agebench.suite.packed import as_years, unpack_numbers, unpack_years
 from agebench.types import Floats
@@ -23,6 +24,8 @@ BOARD_FILE = "board.json"
 TIMES_FILE = "times.json"
 SETS, MODELS = "sets", "models"
 MAX_BYTES = 64 * 1024 * 1024
+
+_File = TypeVar("_File")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,7 +41,7 @@ class BoardSet:
             for none.
     """
 
-    content: Mapping[str, Any]
+    content: structure.SetFile
     true_years: Floats
     low_years: Floats
     high_years: Floats
@@ -48,23 +51,22 @@ class BoardSet:
     @property
     def key(self) -> str:
         """Its key."""
-        return str(self.content["key"])
+        return self.content.key
 
     @property
     def title(self) -> str:
         """What the page calls it."""
-        return str(self.content["title"])
+        return self.content.title
 
     @property
-    def dataset(self) -> Mapping[str, Any]:
+    def dataset(self) -> PublicDataset:
         """What a result says of it."""
-        found: Mapping[str, Any] = self.content["dataset"]
-        return found
+        return self.content.dataset
 
     @property
     def of_ranges(self) -> bool:
         """Whether its labels are ranges, so that an error is the distance to one."""
-        return self.content["range_low"] is not None
+        return self.content.range_low is not None
 
     def signed_errors(self, years: Floats) -> Floats:
         """Return years above the labels, below as negative ones; NaN where there is no age."""
@@ -89,23 +91,17 @@ class BoardCell:
         spec, detector, environment: what it was measured with.
     """
 
-    content: Mapping[str, Any]
+    content: structure.CellFile
     years: Floats
     numbers: npt.NDArray[np.int64]
-    spec: Mapping[str, Any]
-    detector: Mapping[str, Any]
-    environment: Mapping[str, Any]
+    spec: Spec
+    detector: Detector
+    environment: Environment
 
-    def contamination(self, dataset: Mapping[str, Any]) -> str:
+    def contamination(self, dataset: PublicDataset) -> str:
         """Return why nothing is decided for or against the model; judged anew, not as stated."""
-        seen = self.content["seen_in_training"]
-        near = ((seen or {}).get("near_copies") or {}).get("count", 0)
-        return why_contaminated(
-            dataset,
-            self.content["scored"],
-            None if seen is None else seen["count"],
-            sets_trained_on(self.spec),
-            near=near,
+        return contamination_by(
+            dataset, self.content.scored, self.content.seen_in_training, self.spec
         )
 
 
@@ -128,14 +124,14 @@ class BoardModel:
     suspected: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def spec(self) -> Mapping[str, Any] | None:
+    def spec(self) -> Spec | None:
         """What it is, by its first result; None without any."""
         return next((cell.spec for cell in self.cells.values()), None)
 
     @property
     def is_constant(self) -> bool:
         """Whether it is the baseline that says one age of everybody."""
-        return self.spec is not None and self.spec["name"] == "constant"
+        return self.spec is not None and self.spec.name == "constant"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -155,7 +151,7 @@ class Board:
     models: Sequence[BoardModel]
     empty_sets: Mapping[str, str]
     changed: Mapping[str, BoardSet]
-    times: Mapping[str, Any] | None
+    times: structure.TimesFile | None
 
 
 def read_board(folder: str | Path) -> Board:
@@ -169,34 +165,42 @@ def read_board(folder: str | Path) -> Board:
     if not (root / BOARD_FILE).is_file():
         raise UsageError(f"{root} holds no {BOARD_FILE}: expected the files of a leaderboard")
     listed = read_file(root / BOARD_FILE, structure.BoardFile)
-    sets = {key: read_set(root / SETS / f"{key}.json") for key in listed["sets"]}
+    sets = {key: read_set(root / SETS / f"{key}.json") for key in listed.sets}
     changed = {
         key: read_set(path)
-        for key in listed["sets"]
+        for key in listed.sets
         if (path := root / SETS / f"{key}.changed.json").is_file()
     }
     models = []
-    for entry in listed["models"]:
-        if entry["file"] is None:
-            models.append(BoardModel(entry["name"], entry["title"], {}, entry["missing"]))
+    for entry in listed.models:
+        if entry.file is None:
+            models.append(BoardModel(entry.name, entry.title, {}, entry.missing))
             continue
-        path = root / MODELS / Path(f"{entry['file']}.json").name
+        path = root / MODELS / Path(f"{entry.file}.json").name
         model = read_model(path, sets, changed)
-        suspected = entry.get("suspected", {})
-        models.append(replace(model, missing=entry["missing"], suspected=suspected))
+        models.append(replace(model, missing=entry.missing, suspected=entry.suspected))
     times = root / TIMES_FILE
     return Board(
-        title=listed["title"],
+        title=listed.title,
         sets=list(sets.values()),
         models=models,
-        empty_sets={item["key"]: item["title"] for item in listed["empty_sets"]},
+        empty_sets={item.key: item.title for item in listed.empty_sets},
         changed=changed,
         times=read_file(times, structure.TimesFile) if times.is_file() else None,
     )
 
 
-def read_file(path: Path, kind: type[Any]) -> dict[str, Any]:
-    """Read one file, and check that it is what `kind` says; it is returned as it is.
+def read_file(path: Path, kind: type[_File]) -> _File:
+    """Read one file as the record `kind`.
+
+    Raises:
+        AgebenchError: it can't be read, or is not one.
+    """
+    return read_both(path, kind)[0]
+
+
+def read_both(path: Path, kind: type[_File]) -> tuple[_File, Mapping[str, Any]]:
+    """Read one file; return the record, and the same as it is written, to be passed on.
 
     Raises:
         AgebenchError: it can't be read, or is not one.
@@ -205,12 +209,11 @@ def read_file(path: Path, kind: type[Any]) -> dict[str, Any]:
         if path.stat().st_size > MAX_BYTES:
             raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
         content = json.loads(read_regular(path), parse_constant=_refused)
-        read_record(content, kind)
+        return read_record(content, kind), content
     except (OSError, ValueError, RecursionError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         what = "" if isinstance(error, StructureError) else "is not a file of a leaderboard: "
         raise AgebenchError(f"{path}: {what}{reason}") from error
-    return dict(content)
 
 
 def _refused(name: str) -> float:
@@ -230,36 +233,35 @@ def read_set(path: Path) -> BoardSet:
         raise AgebenchError(f"{path}: {error}") from error
 
 
-def _set(content: Mapping[str, Any]) -> BoardSet:
-    count = content["pictures"]
+def _set(content: structure.SetFile) -> BoardSet:
+    count = content.pictures
     missing = np.full(count, np.nan)
 
-    def packed(name: str) -> Floats:
-        if content[name] is None:
+    def packed(text: str | None) -> Floats:
+        if text is None:
             return missing
-        numbers = unpack_numbers(content[name], count)
+        numbers = unpack_numbers(text, count)
         return np.where(numbers < 0, np.nan, numbers.astype(np.float64))
 
-    true = missing if content["true_years"] is None else unpack_years(content["true_years"], count)
+    true = missing if content.true_years is None else unpack_years(content.true_years, count)
     exact = np.isfinite(true)
-    people = content["people"]
+    people = content.people
     return BoardSet(
         content=content,
         true_years=true,
-        low_years=np.where(exact, true, packed("range_low")),
-        high_years=np.where(exact, true, packed("range_high")),
+        low_years=np.where(exact, true, packed(content.range_low)),
+        high_years=np.where(exact, true, packed(content.range_high)),
         people=None if people is None else unpack_numbers(people, count),
         groups={
-            name: (group["names"], _codes(group, count))
-            for name, group in content["groups"].items()
+            name: (group.names, _codes(group, count)) for name, group in content.groups.items()
         },
     )
 
 
-def _codes(group: Mapping[str, Any], count: int) -> npt.NDArray[np.int64]:
-    codes = unpack_numbers(group["codes"], count)
-    if codes.min() < -1 or codes.max() >= len(group["names"]):
-        raise ValueError(f"expected numbers of {len(group['names'])} groups, got {codes.max()}")
+def _codes(group: structure.Groups, count: int) -> npt.NDArray[np.int64]:
+    codes = unpack_numbers(group.codes, count)
+    if codes.min() < -1 or codes.max() >= len(group.names):
+        raise ValueError(f"expected numbers of {len(group.names)} groups, got {codes.max()}")
     return codes
 
 
@@ -273,35 +275,38 @@ def read_model(
     """
     content = read_file(path, structure.ModelFile)
     cells: dict[tuple[str, str], BoardCell] = {}
-    for cell in content["cells"]:
-        pictures = (changed if cell["variant"] else sets).get(cell["set"])
+    for cell in content.cells:
+        pictures = (changed if cell.variant else sets).get(cell.set)
         if pictures is None:
             continue
-        place = (cell["set"], cell["variant"])
+        place = (cell.set, cell.variant)
         try:
             if place in cells:
                 raise ValueError("it is there twice")
             cells[place] = _cell(cell, content, pictures)
-        except (ValueError, IndexError) as error:
+        except ValueError as error:
             called = " ".join(filter(None, place))
             raise AgebenchError(f"{path}, {called}: {error}") from error
-    return BoardModel(content["model"], content["title"], cells)
+    return BoardModel(content.model, content.title, cells)
 
 
-def _cell(cell: Mapping[str, Any], content: Mapping[str, Any], pictures: BoardSet) -> BoardCell:
-    stated, known = cell["content_sha256"], pictures.dataset["content_sha256"]
+def _cell(cell: structure.CellFile, content: structure.ModelFile, pictures: BoardSet) -> BoardCell:
+    stated, known = cell.content_sha256, pictures.dataset.content_sha256
     if stated != known:
         raise ValueError(
             f"it was measured on data of sha256 {stated:.12}, but those of the set are "
             f"{known:.12}: the pictures or labels differ"
         )
-    count = int(pictures.content["pictures"])
-    numbers = unpack_numbers(cell["years"], count)
+    for name in ("spec", "detector", "environment"):
+        place, listed = getattr(cell, name), len(getattr(content, f"{name}s"))
+        if place >= listed:
+            raise ValueError(f"expected a {name} of the {listed} that the file lists, got {place}")
+    numbers = unpack_numbers(cell.years, pictures.content.pictures)
     return BoardCell(
         content=cell,
         years=as_years(numbers),
         numbers=numbers,
-        spec=content["specs"][cell["spec"]],
-        detector=content["detectors"][cell["detector"]],
-        environment=content["environments"][cell["environment"]],
+        spec=content.specs[cell.spec],
+        detector=content.detectors[cell.detector],
+        environment=content.environments[cell.environment],
     )

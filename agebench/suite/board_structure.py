@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
 
+from agebench.harness.contents import SeenCount
 from agebench.harness.contents_setup import (
     MOST_ESTIMATORS,
     MOST_PARTS,
@@ -84,22 +85,6 @@ class SetFile:
     range_high: str | None
     people: str | None
     groups: Mapping[str, Groups]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NearCount:
-    """Near copies, counted."""
-
-    count: Count
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SeenCount:
-    """Pictures that a model was trained on, counted."""
-
-    what: str
-    count: Count
-    near_copies: NearCount | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

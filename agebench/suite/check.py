@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,35 @@ from typing import Any
 import numpy as np
 
 from agebench.harness.contamination import sets_trained_on, why_contaminated
-from agebench.metrics.age_errors import LATER_FIGURES, METRICS
+from agebench.metrics.age_errors import LATER_FIGURES
 from agebench.report.words import counted, number
 from agebench.suite.board import BoardCell, BoardSet, read_board, read_file, read_model
 from agebench.suite.board_structure import ModelFile
 from agebench.suite.compact import stated_figures
 from agebench.suite.standing import SUSPECTED, set_standing
+from agebench.types import plain
 
 TOLERANCE = 1e-6
 """By how much a stated figure may differ from what the ages give."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedCell:
+    """One set of a model's file.
+
+    Attributes:
+        set: its key.
+        variant: how its pictures were changed; "" for not at all.
+        pictures: with a label and an age.
+        error_years: mean over these; None without any.
+        rank: among the models on the board; None where there is none.
+    """
+
+    set: str
+    variant: str
+    pictures: int
+    error_years: float | None
+    rank: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,14 +49,14 @@ class Checked:
     Attributes:
         model: its name.
         weights: file and hash of each of its model files.
-        cells: what was checked: set, variant, pictures, error and rank among those on the board.
+        cells: what was checked.
         problems: why the file can't be taken; empty where nothing speaks against it.
         notes: what a maintainer must look at.
     """
 
     model: str
     weights: Sequence[tuple[str, str]]
-    cells: Sequence[Mapping[str, Any]]
+    cells: Sequence[CheckedCell]
     problems: Sequence[str]
     notes: Sequence[str]
 
@@ -45,7 +65,7 @@ class Checked:
         return {
             "model": self.model,
             "weights": [{"file": name, "sha256": digest} for name, digest in self.weights],
-            "cells": [dict(cell) for cell in self.cells],
+            "cells": plain(self.cells),
             "problems": list(self.problems),
             "notes": list(self.notes),
         }
@@ -56,10 +76,10 @@ class Checked:
         for name, digest in self.weights:
             yield f"  weights {name}: sha256 {digest}"
         for cell in self.cells:
-            called = " ".join(filter(None, (cell["set"], cell["variant"])))
-            rank = f", rank {cell['rank']}" if cell["rank"] else ""
-            error = number(cell["error_years"])
-            yield f"  {called}: {error} years on {counted(cell['pictures'], 'picture')}{rank}"
+            called = " ".join(filter(None, (cell.set, cell.variant)))
+            rank = f", rank {cell.rank}" if cell.rank else ""
+            error = number(cell.error_years)
+            yield f"  {called}: {error} years on {counted(cell.pictures, 'picture')}{rank}"
         for line in self.notes:
             yield f"  look at: {line}"
         if not self.problems:
@@ -84,7 +104,7 @@ def check_submission(file: Path, board_folder: Path) -> Checked:
     listed = {item.name: item.suspected for item in board.models}
     model = replace(read, suspected=listed.get(read.name, {}))
     problems, notes, cells = [], [], []
-    unknown = sorted({cell["set"] for cell in content["cells"]} - set(sets))
+    unknown = sorted({cell.set for cell in content.cells} - set(sets))
     if unknown:
         notes.append(f"sets that the leaderboard does not have: {', '.join(unknown)}")
     if not model.cells:
@@ -104,22 +124,12 @@ def check_submission(file: Path, board_folder: Path) -> Checked:
         errors = np.abs(pictures.signed_errors(cell.years))
         known = errors[np.isfinite(errors)]
         error = float(known.mean()) if len(known) else None
-        cells.append(
-            {
-                "set": key,
-                "variant": variant,
-                "pictures": len(known),
-                "error_years": error,
-                "rank": rank,
-            }
-        )
+        cells.append(CheckedCell(key, variant, len(known), error, rank))
     missing = [key for key in sets if (key, "") not in model.cells]
     if missing:
         notes.append(f"not measured on {', '.join(missing)}")
-    weights = [
-        (item["file"], item["sha256"]) for spec in content["specs"] for item in spec["weights"]
-    ]
-    return Checked(content["model"], list(dict.fromkeys(weights)), cells, problems, notes)
+    weights = [(item.file, item.sha256) for spec in content.specs for item in spec.weights]
+    return Checked(content.model, list(dict.fromkeys(weights)), cells, problems, notes)
 
 
 def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
@@ -132,17 +142,19 @@ def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     who = pictures.clusters(np.arange(len(true)))
     people: Sequence[int | None] = [None] * len(true) if who is None else who
     again = stated_figures(cell.numbers, cell.years, true, bounds, people)
-    for metric in METRICS:
-        stated = cell.content.get("errors", ())
-        if metric.key in LATER_FIGURES and metric.key not in stated:
-            del again["errors"][metric.key]
+    stated = plain(cell.content)
+    if stated["errors"] is None:  # of changed pictures the ages may stand there alone
+        del again["errors"], again["ranges"]
+    else:
+        for later in LATER_FIGURES:
+            if stated["errors"][later] is None:
+                del again["errors"][later]
     for name, value in again.items():
-        if name in cell.content:  # of changed pictures the ages may stand there alone
-            yield from _unequal(name, cell.content[name], value)
+        yield from _unequal(name, stated[name], value)
     judged = cell.contamination(pictures.dataset)
-    if judged != cell.content["contamination"]:
+    if judged != cell.content.contamination:
         yield (
-            f"contamination is stated as {cell.content['contamination']!r}, but what it was "
+            f"contamination is stated as {cell.content.contamination!r}, but what it was "
             f"trained on says {judged!r}"
         )
 
@@ -167,16 +179,17 @@ def _unequal(name: str, stated: Any, computed: Any) -> Iterator[str]:
 
 
 def _notable(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
-    seen, sets = cell.content["seen_in_training"], sets_trained_on(cell.spec)
+    seen = cell.content.seen_in_training
+    sets = sets_trained_on(cell.spec.trained_sets, cell.spec.trained_on)
     if seen is None and not sets:
         yield "nothing is known of what it was trained on: contamination can't be told"
     elif (
         seen is not None
-        and not seen["count"]
-        and why_contaminated(pictures.dataset, cell.content["scored"], None, sets)
+        and not seen.count
+        and why_contaminated(pictures.dataset, cell.content.scored, None, sets)
     ):
         yield "it was trained on this set, and states that none of these pictures was among them"
-    if not cell.content["runtime_proven"]:
+    if not cell.content.runtime_proven:
         yield "what ran it is what it says of itself"
     errors = np.abs(pictures.signed_errors(cell.years))
     known = errors[np.isfinite(errors)]

@@ -12,11 +12,14 @@ from typing import Any
 
 import numpy as np
 
+from agebench.harness.contents import Seen
+from agebench.harness.contents_pictures import Picture, Prediction
+from agebench.harness.reading import ResultFile
 from agebench.metrics.age_errors import METRICS
 from agebench.metrics.error_summary import summarise
-from agebench.metrics.intervals import ends_json
 from agebench.metrics.label_accuracy import distance_to_range, range_hit
 from agebench.suite.packed import FAILED, NO_FACE, STEP_YEARS, as_years, pack_numbers
+from agebench.timing.latency import StageTimes
 from agebench.types import plain
 
 FORMAT = 1
@@ -31,13 +34,13 @@ class Measured:
     Attributes:
         set_key: of the set, in the suite.
         variant: how its pictures were changed; "" for not at all.
-        result: what result.json holds.
+        result: its file.
         name: of the model, there.
     """
 
     set_key: str
     variant: str
-    result: Mapping[str, Any]
+    result: ResultFile
     name: str
 
 
@@ -46,7 +49,7 @@ def compact_set(
     title: str,
     note: str,
     groups: Sequence[str],
-    result: Mapping[str, Any],
+    result: ResultFile,
     *,
     changed: bool,
 ) -> dict[str, Any]:
@@ -60,12 +63,13 @@ def compact_set(
         result: any result on it.
         changed: these are the pictures that are changed, which may be a part of the set.
     """
-    images, dataset = result["images"], result["dataset"]
+    images = result.images
+    dataset = result.written["dataset"]
     kept = {name: value for name, value in dataset.items() if name not in _NOT_KEPT}
-    kept["notes"] = _without_names(dataset["notes"], [image["image"] for image in images])
+    kept["notes"] = _without_names(result.dataset.notes, [image["image"] for image in images])
     people = [image["identity"] for image in images]
     exact = [image["true_years"] for image in images]
-    ranges = [image["true_range"] for image in images]
+    ranges = [image.get("true_range") for image in images]
     return {
         "format": FORMAT,
         "key": key,
@@ -86,30 +90,30 @@ def compact_set(
 
 def compact_cell(measured: Measured) -> dict[str, Any]:
     """Return what a leaderboard keeps of one result: a model's file with this cell alone."""
-    content, name = measured.result, measured.name
-    entry = next(item for item in content["estimators"] if item["name"] == name)
+    content, written, name = measured.result.content, measured.result.written, measured.name
+    at, entry = next((at, item) for at, item in enumerate(content.estimators) if item.name == name)
     cell = {
         "set": measured.set_key,
         "variant": measured.variant,
         "spec": 0,
         "detector": 0,
         "environment": 0,
-        "created": content["created"],
-        "seed": content["settings"]["seed"],
-        "content_sha256": content["dataset"]["content_sha256"],
-        "pictures": len(content["images"]),
-        "runtime_proven": entry["runtime_proven"],
-        "seen_in_training": _seen(entry["seen_in_training"]),
-        "contamination": entry["contamination"] or "",
-        **figures_of(content["images"], name),
+        "created": content.created,
+        "seed": content.settings["seed"],
+        "content_sha256": content.dataset.content_sha256,
+        "pictures": len(content.images),
+        "runtime_proven": entry.runtime_proven,
+        "seen_in_training": _seen(entry.seen_in_training),
+        "contamination": entry.contamination or "",
+        **figures_of(content.images, name),
     }
     return {
         "format": FORMAT,
         "model": name,
         "title": name,
-        "specs": [entry["spec"]],
-        "detectors": [content["detector"]],
-        "environments": [content["environment"]],
+        "specs": [written["estimators"][at]["spec"]],
+        "detectors": [written["detector"]],
+        "environments": [written["environment"]],
         "cells": [cell],
     }
 
@@ -145,14 +149,14 @@ def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, An
     return {"format": FORMAT, "model": name, "title": title or name, **tables, "cells": cells}
 
 
-def figures_of(images: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+def figures_of(images: Sequence[Picture], name: str) -> dict[str, Any]:
     """Return the packed ages of a model and the figures that these give: over its own pictures."""
     numbers = np.array([_number(image, image["predictions"].get(name)) for image in images])
     years = as_years(numbers)
     true = np.array([np.nan if (age := image["true_years"]) is None else age for image in images])
     # As the labels are kept: what is computed from the small files must be the same to the bit.
     true = np.rint(true / STEP_YEARS) / round(1 / STEP_YEARS)
-    bounds = [image["true_range"] for image in images]
+    bounds = [image.get("true_range") for image in images]
     people = [image["identity"] for image in images]
     return {"years": pack_numbers(numbers), **stated_figures(numbers, years, true, bounds, people)}
 
@@ -187,7 +191,7 @@ def stated_figures(
         "errors": {
             "n": errors.n,
             "mae_years": errors.mae_years,
-            "mae_interval": ends_json(errors.mae_interval),
+            "mae_interval": plain(errors.mae_interval),
             **{metric.key: errors.figure(metric) for metric in METRICS},
             "cs": plain(errors.cs),
         },
@@ -201,36 +205,35 @@ def stated_figures(
     }
 
 
-def compact_times(set_key: str, result: Mapping[str, Any]) -> dict[str, Any]:
+def compact_times(set_key: str, result: ResultFile) -> dict[str, Any]:
     """Return what a leaderboard keeps of the run that timed all models: percentiles, no samples."""
-    timing = result["timing"] or {}
+    content, written = result.content, result.written
     return {
         "format": FORMAT,
         "set": set_key,
-        "created": result["created"],
-        "environment": result["environment"],
-        "detector": result["detector"]["reference"],
-        "threads": result["settings"]["threads"],
-        "too_busy": timing.get("too_busy", ""),
-        "shared": {stage: _percentiles(times) for stage, times in result["shared_latency"].items()},
+        "created": content.created,
+        "environment": written["environment"],
+        "detector": content.detector.reference,
+        "threads": content.settings.get("threads"),
+        "too_busy": result.too_busy,
+        "shared": {stage: _percentiles(times) for stage, times in content.shared_latency.items()},
         "models": {
-            item["name"]: {
-                "runtime": item["spec"]["runtime"],
-                **{stage: _percentiles(times) for stage, times in item["latency"].items()},
+            item.name: {
+                "runtime": as_written["spec"]["runtime"],
+                **{stage: _percentiles(times) for stage, times in item.latency.items()},
             }
-            for item in result["estimators"]
-            if item["available"] and item["latency"]
+            for item, as_written in zip(content.estimators, written["estimators"], strict=True)
+            if item.available and item.latency
         },
     }
 
 
-def _percentiles(stage: Mapping[str, Any]) -> dict[str, Any]:
-    samples = stage["samples_ms"]
-    ends = np.percentile(samples, (10, 50, 90)).tolist() if samples else [None] * 3
-    return {"n": stage["n"], **dict(zip(("p10_ms", "p50_ms", "p90_ms"), ends, strict=True))}
+def _percentiles(times: StageTimes) -> dict[str, Any]:
+    ends = {f"p{percent}_ms": times.percentile(percent) for percent in (10, 50, 90)}
+    return {"n": len(times.samples_ms), **ends}
 
 
-def _number(image: Mapping[str, Any], outcome: Mapping[str, Any] | None) -> int:
+def _number(image: Picture, outcome: Prediction | None) -> int:
     if outcome is not None and outcome["status"] == "ok" and outcome["years"] is not None:
         return round(float(outcome["years"]) / STEP_YEARS)
     return NO_FACE if image["status"] == "no_face" else FAILED
@@ -269,13 +272,13 @@ def _place(table: list[Any], value: Any) -> int:
     return table.index(value)
 
 
-def _seen(seen: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def _seen(seen: Seen | None) -> dict[str, Any] | None:
     """How many pictures it was trained on; which ones, the full result says."""
     if seen is None:
         return None
-    near = seen.get("near_copies")
+    near = seen.near_copies
     return {
-        "what": seen["what"],
-        "count": seen["count"],
-        "near_copies": None if near is None else {"count": near["count"]},
+        "what": seen.what,
+        "count": seen.count,
+        "near_copies": None if near is None else {"count": near.count},
     }

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import AgebenchError
+from agebench.harness.reading import read_result
 from agebench.harness.results import RESULT_FILE
 from agebench.modelfiles.weights import sha256_of
-from agebench.report.reading import read_result
-from agebench.suite.board import read_file
+from agebench.suite.board import read_both
 from agebench.suite.board_structure import ModelFile
 from agebench.suite.cells import Cell
 from agebench.suite.compact import Measured, compact_cell
@@ -44,7 +44,7 @@ def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
     result = read_result(folder)
     if name not in {item.name for item in result.estimators}:
         return None
-    made = compact_cell(Measured(cell.pictures.key, cell.variant, result.json, name))
+    made = compact_cell(Measured(cell.pictures.key, cell.variant, result, name))
     with suppress(AgebenchError):  # another machine's folder may be on a disk that is read-only
         write_whole(file, as_text({**made, _MADE_FROM: sha256}))
     return made
@@ -84,12 +84,12 @@ def as_text(content: Mapping[str, Any]) -> str:
     )
 
 
-def _made_before(file: Path, sha256: str) -> dict[str, Any] | None:
+def _made_before(file: Path, sha256: str) -> Mapping[str, Any] | None:
     """Return what was kept of a result of that hash; None where there is nothing, or of another."""
     if not file.is_file():
         return None
     try:
-        content = read_file(file, ModelFile)
+        _, content = read_both(file, ModelFile)
     except AgebenchError:  # damaged, or of another version: made again from the result
         return None
     return content if content.get(_MADE_FROM) == sha256 else None

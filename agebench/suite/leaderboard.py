@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import UsageError
+from agebench.harness.reading import read_result
 from agebench.protocols import ProgressStep, no_progress
 from agebench.report.joining import join
-from agebench.report.reading import read_result
 from agebench.report.words import counted
 from agebench.report.writing import write_report
 from agebench.suite.board import Board, read_board
@@ -117,7 +117,7 @@ def make_leaderboard(
     if options.dry:
         return Outcome(report, (), problems)
     found = find_results(report.cells, joined)
-    times = None if report.times is None else read_result(report.times).json
+    times = None if report.times is None else read_result(report.times)
     folder = options.out / BOARD
     problems += write_board(plan, found, times, folder)
     links = _write_reports(plan, found, options.out) if reports else _links(plan, options.out)

@@ -74,7 +74,7 @@ def as_html(board: Board, reports: Sequence[tuple[str, str]] = ()) -> str:
 def lead(board: Board) -> str:
     """Return one line below the title."""
     days = sorted(
-        {cell.content["created"][:10] for model in board.models for cell in model.cells.values()}
+        {cell.content.created[:10] for model in board.models for cell in model.cells.values()}
     )
     when = "" if not days else f"; measured {days[0]}" + (f" to {days[-1]}" if days[1:] else "")
     return (
@@ -156,25 +156,25 @@ def _times(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
         return
     drawn = (front_figure(board, one) for one in found)
     figures: list[Figure] = [figure for figure in drawn if figure is not None]
-    machine = board.times["environment"]
+    machine = board.times.environment
     words = [
         "Medians of crop and network for one face at batch 1, in turns, on "
-        f"{machine['processor']}, measured {board.times['created'][:10]}; drawn are those in "
+        f"{machine.processor}, measured {board.times.created[:10]}; drawn are those in "
         f"{usual_runtime(board)}. Left and low is good. Lines across: the middle 80 % of the "
         "times; lines up: 95 % interval of the error. The grey steps join the models that none "
         "beats in both.",
     ]
-    if board.times["too_busy"]:
-        busy = board.times["too_busy"]
+    if board.times.too_busy:
+        busy = board.times.too_busy
         words.append(f"These times are too long: {busy}. Take them only as a rough order.")
     others, guests = [], []
     for model in board.models:
-        if model.name in board.times["models"]:
+        if model.name in board.times.models:
             others += [] if in_usual_runtime(board, model.name) else [model.title]
-            guests += [model.title] if (model.spec or {}).get("detector") else []
+            guests += [model.title] if model.spec is not None and model.spec.detector else []
     if guests:
         words.append(
-            f"Faces were found by {board.times['detector']} for all, though these are defined with "
+            f"Faces were found by {board.times.detector} for all, though these are defined with "
             f"another detector: {', '.join(guests)}."
         )
     if others:
@@ -190,15 +190,15 @@ def _about(one: SetStanding) -> list[str]:
         "Labels are ranges of ages that people guessed; an error is the distance to the range, 0 "
         "inside."
         if one.pictures.of_ranges
-        else f"True ages come from {LABEL_WORDS[dataset['label_kind']]}."
+        else f"True ages come from {LABEL_WORDS[dataset.label_kind]}."
     )
-    words = [f"{dataset['name']}, {dataset['protocol']}. {labels}"]
-    if one.pictures.content["note"]:
-        words.append(one.pictures.content["note"])
+    words = [f"{dataset.name}, {dataset.protocol}. {labels}"]
+    if one.pictures.content.note:
+        words.append(one.pictures.content.note)
     if len(set(one.detectors.values())) > 1:
         words.append("Not all models had their faces from the same detector.")
-    terms = f" Terms of the pictures: {dataset['licence']}." if dataset["licence"] else ""
-    words.append(f"Data: sha256 {dataset['content_sha256'][:16]}.{terms}")
+    terms = f" Terms of the pictures: {dataset.licence}." if dataset.licence else ""
+    words.append(f"Data: sha256 {dataset.content_sha256[:16]}.{terms}")
     return words
 
 

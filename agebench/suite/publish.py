@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import AgebenchError
+from agebench.harness.reading import ResultFile, read_result
 from agebench.harness.results import RESULT_FILE
-from agebench.report.reading import read_result
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, TIMES_FILE
 from agebench.suite.cells import Cell
 from agebench.suite.compact import FORMAT, compact_set, compact_times, joined_cells
@@ -61,7 +61,7 @@ def _find(report: CellReport, joined: Sequence[Path]) -> Found:
 
 
 def write_board(
-    plan: SuitePlan, found: Sequence[Found], times: Mapping[str, Any] | None, folder: Path
+    plan: SuitePlan, found: Sequence[Found], times: ResultFile | None, folder: Path
 ) -> list[str]:
     """Write the files of a leaderboard; what was there before of sets and models goes.
 
@@ -170,7 +170,7 @@ def _sets(plan: SuitePlan, found: Sequence[Found]) -> Iterator[tuple[str, dict[s
                     planned.title,
                     planned.note,
                     planned.groups,
-                    read_result(folder).json,
+                    read_result(folder),
                     changed=changed,
                 )
                 yield (f"{planned.key}.changed" if changed else planned.key), content

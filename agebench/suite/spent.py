@@ -88,7 +88,7 @@ def spent_by_set(outs: Sequence[Path]) -> dict[str, Spent]:
         UsageError: there is no such folder, or it holds no results.
         AgebenchError: a file is damaged.
     """
-    told: dict[str, dict[tuple[str, ...], Mapping[str, Any] | None]] = {}
+    told: dict[str, dict[tuple[str, ...], SpentFile | None]] = {}
     for out in outs:
         found = sorted((out / RESULTS).glob(f"*/*/*/{RESULT_FILE}"))
         if not found:
@@ -104,16 +104,16 @@ def _called(key: str, variant: str) -> str:
     return key if variant == AS_IS else f"{key}, changed"
 
 
-def _read(file: Path) -> Mapping[str, Any] | None:
+def _read(file: Path) -> SpentFile | None:
     return read_file(file, SpentFile) if file.is_file() else None
 
 
-def _sum(cells: Sequence[Mapping[str, Any] | None]) -> Spent:
+def _sum(cells: Sequence[SpentFile | None]) -> Spent:
     known = [cell for cell in cells if cell is not None]
-    seconds = {stage: sum(cell["stages"][stage] for cell in known) for stage in STAGES}
+    seconds = {stage: sum(cell.stages[stage] for cell in known) for stage in STAGES}
     # Two clocks: what is left may be less than nothing by their steps.
-    rest = max(0.0, sum(cell["whole"] for cell in known) - sum(seconds.values()))
-    pictures = sum(cell["pictures"] for cell in known)
+    rest = max(0.0, sum(cell.whole for cell in known) - sum(seconds.values()))
+    pictures = sum(cell.pictures for cell in known)
     return Spent(len(known), len(cells) - len(known), pictures, {**seconds, REST: rest})
 
 

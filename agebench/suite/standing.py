@@ -129,7 +129,7 @@ def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStandin
         int(common.sum()),
         people_in(pictures.clusters(where)),
         found,
-        {name: cell.detector["reference"] for name, cell in there.items()},
+        {name: cell.detector.reference for name, cell in there.items()},
     )
 
 
@@ -145,7 +145,7 @@ def _shown_better(pictures: BoardSet, errors: Floats, cells: Sequence[BoardCell]
         return [0] * len(errors)
     everywhere = np.arange(errors.shape[1])
     pairs = compare_pairs(
-        errors.T, clusters=pictures.clusters(everywhere), seed=cells[0].content["seed"]
+        errors.T, clusters=pictures.clusters(everywhere), seed=cells[0].content.seed
     )
     counts = [0] * len(errors)
     for pair in pairs:

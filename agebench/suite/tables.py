@@ -41,7 +41,7 @@ def label_words(pictures: BoardSet) -> str:
     """Return in few words what the labels of a set are."""
     if pictures.of_ranges:
         return "guessed ranges of ages"
-    return SHORT_LABELS[pictures.dataset["label_kind"]]
+    return SHORT_LABELS[pictures.dataset.label_kind]
 
 
 def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False) -> Grid:
@@ -56,7 +56,7 @@ def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False
     columns += [
         Column(
             f"{one.pictures.title} ({label_words(one.pictures)})",
-            hint=f"{one.pictures.dataset['protocol']}; errors over "
+            hint=f"{one.pictures.dataset.protocol}; errors over "
             f"{counted(one.common, 'common picture')}",
         )
         for one in found
@@ -292,22 +292,20 @@ def model_grid(board: Board) -> Grid:
             cells = [Cell(reason, kind="wrap"), *(Cell(NONE) for _ in columns[3:])]
             rows.append([Cell(model.title, kind="name"), Cell(model.name, kind="wrap"), *cells])
             continue
-        runtime = spec["runtime"]
-        learned = spec["label_kind"]
-        weights = "; ".join(f"{item['file']} {item['sha256'][:12]}" for item in spec["weights"])
+        runtime = spec.runtime
+        learned = spec.label_kind
+        weights = "; ".join(f"{item.file} {item.sha256[:12]}" for item in spec.weights)
         rows.append(
             [
                 Cell(model.title, kind="name"),
                 Cell(model.name, kind="wrap"),
-                Cell(spec["licence"] or NONE, kind="wrap"),
-                Cell(spec["trained_on"] or NONE, kind="wrap"),
+                Cell(spec.licence or NONE, kind="wrap"),
+                Cell(spec.trained_on or NONE, kind="wrap"),
                 Cell(LABEL_WORDS.get(learned, learned), kind="wrap"),
-                Cell(spec["decode"]),
-                Cell(
-                    f"{runtime['runtime']} {runtime['version']}, {runtime['device']}", kind="wrap"
-                ),
+                Cell(spec.decode),
+                Cell(f"{runtime.runtime} {runtime.version}, {runtime.device}", kind="wrap"),
                 Cell(weights or NONE, kind="wrap"),
-                Cell("; ".join(spec["notes"]) or NONE, kind="wrap"),
+                Cell("; ".join(spec.notes) or NONE, kind="wrap"),
             ]
         )
     return Grid("The models", columns, rows)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
 
 from agebench.suite.board import Board
+from agebench.suite.board_structure import TimedModel
 
 
 def median_ms(board: Board, name: str) -> float | None:
@@ -14,8 +13,7 @@ def median_ms(board: Board, name: str) -> float | None:
     timed = _timed(board, name)
     if timed is None:
         return None
-    medians = [timed[stage]["p50_ms"] for stage in ("crop", "infer")]
-    return None if None in medians else float(sum(medians))
+    return _sum(timed.crop.p50_ms, timed.infer.p50_ms)
 
 
 def span_ms(board: Board, name: str) -> tuple[float, float] | None:
@@ -23,10 +21,15 @@ def span_ms(board: Board, name: str) -> tuple[float, float] | None:
     timed = _timed(board, name)
     if timed is None:
         return None
-    ends = [[timed[stage][f"p{at}_ms"] for stage in ("crop", "infer")] for at in (10, 90)]
-    if any(None in pair for pair in ends):
-        return None
-    return float(sum(ends[0])), float(sum(ends[1]))
+    low, high = (
+        _sum(timed.crop.p10_ms, timed.infer.p10_ms),
+        _sum(timed.crop.p90_ms, timed.infer.p90_ms),
+    )
+    return None if low is None or high is None else (low, high)
+
+
+def _sum(first: float | None, second: float | None) -> float | None:
+    return None if first is None or second is None else first + second
 
 
 def usual_runtime(board: Board) -> str:
@@ -34,9 +37,9 @@ def usual_runtime(board: Board) -> str:
     if board.times is None:
         return ""
     names = Counter(
-        item["runtime"]["runtime"]
-        for item in board.times["models"].values()
-        if item["runtime"]["runtime"] != "python"
+        item.runtime.runtime
+        for item in board.times.models.values()
+        if item.runtime.runtime != "python"
     )
     return min(names, key=lambda name: (-names[name], name), default="")
 
@@ -46,11 +49,8 @@ def in_usual_runtime(board: Board, name: str) -> bool:
     timed = _timed(board, name)
     if timed is None:
         return False
-    return timed["runtime"]["runtime"] in ("python", usual_runtime(board))
+    return timed.runtime.runtime in ("python", usual_runtime(board))
 
 
-def _timed(board: Board, name: str) -> Mapping[str, Any] | None:
-    if board.times is None:
-        return None
-    found: Mapping[str, Any] | None = board.times["models"].get(name)
-    return found
+def _timed(board: Board, name: str) -> TimedModel | None:
+    return None if board.times is None else board.times.models.get(name)

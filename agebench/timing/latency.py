@@ -15,6 +15,7 @@ from agebench.timing.busy import Busyness, Watch
 from agebench.types import FaceFrame, Image, Sample
 from agebench.util.arrays import Bools
 from agebench.util.foreign_code import foreign_code
+from agebench.util.typed_records import Milliseconds
 from agebench.vision.crops import cut_crops
 from agebench.vision.decoding import decode_sample
 from agebench.vision.faces import LeftOutError, find_faces
@@ -30,7 +31,7 @@ OWN_STAGES = ("crop", "infer", "total")
 class StageTimes:
     """All samples of one stage, milliseconds, in the order taken; none is dropped."""
 
-    samples_ms: tuple[float, ...]
+    samples_ms: tuple[Milliseconds, ...]
 
     def percentile(self, percent: float) -> float | None:
         """Return a percentile in milliseconds (linear interpolation); None without samples."""
@@ -49,14 +50,9 @@ class StageTimes:
             "p99_ms": self.percentile(99),
         }
 
-    def to_json(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         """Return `summary` and all samples, as what JSON can hold."""
         return {**self.summary(), "samples_ms": list(self.samples_ms)}
-
-
-def stages_json(stages: Mapping[str, StageTimes]) -> dict[str, Any]:
-    """Return the times of several stages as what JSON can hold."""
-    return {stage: times.to_json() for stage, times in stages.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,8 +40,8 @@ class Timing:
         """Return it as what JSON can hold; see docs/result-schema.md."""
         return {
             **busyness_json(self.busyness),
-            "control": None if self.control is None else self.control.to_json(),
-            "comparisons": [item.to_json() for item in self.comparisons],
+            "control": plain(self.control),
+            "comparisons": plain(self.comparisons),
         }
 
 

@@ -6,12 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, pairwise
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import numpy as np
 
-from agebench.metrics.intervals import Interval, ends_json
-from agebench.types import Floats
+from agebench.metrics.intervals import Interval, RatioInterval, ends_of
+from agebench.types import Floats, plain
+from agebench.util.typed_records import Between, FromOne, Milliseconds, Positive, Text
 
 LEVEL = 0.95
 
@@ -47,11 +48,11 @@ class Control:
         samples_ms: of the second copy, by round.
     """
 
-    name: str
-    batch: int
-    ratio: float
-    interval: Interval | None
-    samples_ms: tuple[float, ...]
+    name: Text
+    batch: FromOne
+    ratio: Positive
+    interval: Annotated[Interval, ends_of(Annotated[float, Between(1e-9, 1e12)])] | None
+    samples_ms: tuple[Milliseconds, ...]
 
     @property
     def floor(self) -> float | None:
@@ -60,13 +61,13 @@ class Control:
             return None
         return max(self.interval.high, 1 / self.interval.low)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         """Return it as what JSON can hold."""
         return {
             "name": self.name,
             "batch": self.batch,
             "ratio": self.ratio,
-            "interval": ends_json(self.interval),
+            "interval": plain(self.interval),
             "floor": self.floor,
             "samples_ms": list(self.samples_ms),
         }
@@ -87,25 +88,13 @@ class Comparison:
         reason: why there is no verdict; "" where there is one.
     """
 
-    batch: int
-    first: str
-    second: str
-    ratio: float
-    interval: Interval | None
+    batch: FromOne
+    first: Text
+    second: Text
+    ratio: Positive
+    interval: RatioInterval | None
     verdict: Verdict
     reason: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
-        return {
-            "batch": self.batch,
-            "first": self.first,
-            "second": self.second,
-            "ratio": self.ratio,
-            "interval": ends_json(self.interval),
-            "verdict": self.verdict,
-            "reason": self.reason,
-        }
 
 
 def block_sizes(rounds: int, blocks: int = BLOCKS) -> tuple[int, ...]:

@@ -14,7 +14,17 @@ import typing
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NotRequired,
+    TypeAlias,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+)
 
 from agebench.errors import inert
 from agebench.types import MAX_AGE_YEARS
@@ -88,6 +98,7 @@ class By:
 
 Text: TypeAlias = Annotated[str, Filled()]
 Count: TypeAlias = Annotated[int, Between(0, 10**12)]
+FromOne: TypeAlias = Annotated[int, Between(1, 10**12)]
 Number: TypeAlias = Annotated[float, Between(-1e12, 1e12)]
 Positive: TypeAlias = Annotated[float, Between(0, 1e12)]
 Milliseconds: TypeAlias = Positive
@@ -100,7 +111,8 @@ def read_record(value: Any, kind: type[_Record]) -> _Record:
     """Turn parsed JSON into the dataclass `kind`.
 
     Fields may be str, bool, int, float, Any, Literal, tuple, mappings from names, dataclasses, one
-    of these or None, and any of them annotated with `Between`, `Filled`, `AtMost` or `By`.
+    of these or None, and any of them annotated with `Between`, `Filled`, `AtMost` or `By`.  A
+    TypedDict is checked and left as it is: for records of which there are very many.
 
     Raises:
         StructureError: it is not such a record; says where, what was expected and what was got.
@@ -126,41 +138,23 @@ def decoder(hint: Any) -> Decode:
     Raises:
         TypeError: no such values are read.
     """
-    return _made(hint, _record)
-
-
-def checked(hint: Any) -> By:
-    """Return the rule of what is checked to be of a type and left as it is: of very many records.
-
-    >>> numbers: Decode = checked(Mapping[str, Count]).decode
-    >>> numbers({"ann": 3})
-    {'ann': 3}
-    """
-    check = _made(hint, _fields_of)
-
-    def read(value: Any) -> Any:
-        check(value)
-        return value
-
-    return By(read)
-
-
-_OfRecord: TypeAlias = Callable[[type[Any]], Decode]
+    return _made(hint)
 
 
 @cache
-def _made(hint: Any, of_record: _OfRecord) -> Decode:
-    """What reads values of a type, and records by what `of_record` returns."""
+def _made(hint: Any) -> Decode:
     if dataclasses.is_dataclass(hint):
-        return of_record(typing.cast("type[Any]", hint))
+        return _record(typing.cast("type[Any]", hint))
+    if typing.is_typeddict(hint):
+        return _left_as_it_is(hint)
     origin, parts = get_origin(hint), get_args(hint)
     made: Mapping[Any, Callable[[], Decode]] = {
-        Union: lambda: _maybe(_made(_not_none(hint), of_record)),
-        UnionType: lambda: _maybe(_made(_not_none(hint), of_record)),
-        Annotated: lambda: _annotated(parts[0], parts[1], of_record),
+        Union: lambda: _maybe(_made(_not_none(hint))),
+        UnionType: lambda: _maybe(_made(_not_none(hint))),
+        Annotated: lambda: _annotated(parts[0], parts[1]),
         Literal: lambda: one_of(parts),
-        tuple: lambda: _listed(hint, None, of_record),
-        Mapping: lambda: _mapping(_made(parts[1], of_record)),
+        tuple: lambda: _listed(hint, None),
+        Mapping: lambda: _mapping(_made(parts[1])),
     }
     if origin in made:
         return made[origin]()
@@ -177,13 +171,13 @@ def _not_none(hint: Any) -> Any:
     return inner
 
 
-def _annotated(kind: Any, rule: Any, of_record: _OfRecord) -> Decode:
+def _annotated(kind: Any, rule: Any) -> Decode:
     if isinstance(rule, By):
         return _by(rule.decode)
     if isinstance(rule, Between):
         return _whole(rule) if kind is int else _number(rule)
     if isinstance(rule, AtMost):
-        return _listed(kind, rule.items, of_record)
+        return _listed(kind, rule.items)
     return _filled
 
 
@@ -296,10 +290,10 @@ def _maybe(inner: Decode) -> Decode:
     return lambda value: None if value is None else inner(value)
 
 
-def _listed(kind: Any, most: int | None, of_record: _OfRecord) -> Decode:
+def _listed(kind: Any, most: int | None) -> Decode:
     parts = get_args(kind)
     length = len(parts) if get_origin(kind) is tuple and parts[-1] is not Ellipsis else None
-    inner = _made(parts[0], of_record)
+    inner = _made(parts[0])
     what = "a list" if length is None else f"a list of {length}"
     what += "" if most is None else f" of at most {most:,}"
 
@@ -336,7 +330,14 @@ def _mapping(inner: Decode) -> Decode:
 
 
 def _record(kind: type[Any]) -> Decode:
-    read_fields = _fields_of(kind, _record)
+    hints = typing.get_type_hints(kind, include_extras=True)
+    parts, required = [], []
+    for field in dataclasses.fields(kind):
+        hint = _not_none(hints[field.name])
+        parts.append((field.name, field.name, _made(hint), hint != hints[field.name]))
+        if field.default is field.default_factory is dataclasses.MISSING:
+            required.append(field.name)
+    read_fields = _fields(parts, required)
 
     def read(value: Any) -> Any:
         found = read_fields(value)
@@ -348,20 +349,21 @@ def _record(kind: type[Any]) -> Decode:
     return read
 
 
-def _fields_of(kind: type[Any], of_record: _OfRecord | None = None) -> Decode:
+def _left_as_it_is(kind: Any) -> Decode:
     hints = typing.get_type_hints(kind, include_extras=True)
-    fields = dataclasses.fields(kind)
-    required = [
-        field.name
-        for field in fields
-        if field.default is field.default_factory is dataclasses.MISSING
-    ]
+    may_miss = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
     parts = []
-    for name in (field.name for field in fields):
-        hint = _not_none(hints[name])
-        inner = _made(hint, of_record or _fields_of)
-        parts.append((name, name, inner, hint != hints[name]))
-    return _fields(parts, required)
+    for name, said in hints.items():
+        whole = get_args(said)[0] if name in may_miss else said
+        hint = _not_none(whole)
+        parts.append((name, name, _made(hint), hint != whole))
+    check = _fields(parts, [name for name in hints if name not in may_miss])
+
+    def read(value: Any) -> Any:
+        check(value)
+        return value
+
+    return read
 
 
 def _fields(

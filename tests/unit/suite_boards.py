@@ -11,9 +11,12 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from agebench.harness.contamination import why_contaminated
+from agebench.harness.contents_setup import PublicDataset
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, Board, read_board
+from agebench.suite.board_structure import SetFile
 from agebench.suite.compact import FORMAT, stated_figures
 from agebench.suite.packed import NO_FACE, as_years, pack_numbers
+from agebench.util.typed_records import read_record
 
 TERMS: dict[str, Any] = {"licence": "CC0", "source": "", "citation": "", "notes": []}
 RUNTIME = {"runtime": "python", "device": "cpu", "detail": "", "version": "3"}
@@ -118,7 +121,7 @@ def made_model(
                 "runtime_proven": True,
                 "seen_in_training": None,
                 "contamination": why_contaminated(
-                    of["dataset"], figures["scored"], None, trained_sets
+                    read_record(of["dataset"], PublicDataset), figures["scored"], None, trained_sets
                 ),
                 "years": pack_numbers(numbers),
                 **figures,
@@ -138,7 +141,7 @@ def made_model(
 def _labels(content: Mapping[str, Any]) -> tuple[Any, list[Any], list[int | None]]:
     from agebench.suite.board import _set
 
-    pictures = _set(content)
+    pictures = _set(read_record(content, SetFile))
     ends = zip(pictures.low_years.tolist(), pictures.high_years.tolist(), strict=True)
     bounds = [pair if pictures.of_ranges else None for pair in ends]
     people = pictures.clusters(np.arange(len(bounds)))

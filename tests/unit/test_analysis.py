@@ -13,10 +13,12 @@ from scipy.stats import binomtest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from agebench.harness import analysis, results
-from agebench.harness.analysis import MOST_VALUES, AnalysisSettings, analyse
-from agebench.harness.predictions import Predictions, read_predictions
+from agebench.harness.analysis import MOST_VALUES, AnalysisSettings
+from agebench.harness.columns import Columns, columns_of
+from agebench.harness.predictions import Predictions, predictions_in
 from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
 from agebench.types import plain
+from tests.unit.made_results import analysed, whole
 
 FEW = AnalysisSettings(permutations=199)
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text())
@@ -87,7 +89,7 @@ def _arrays(result: dict[str, Any], name: str) -> tuple[Any, Any]:
 
 
 def test_pairs_are_over_the_common_subset(result: dict[str, Any]) -> None:
-    analysis = analyse(result, FEW)
+    analysis = analysed(result, FEW)
     _check(analysis)
     (pair,) = analysis["pairs"]
     true, good = _arrays(result, "good")
@@ -101,7 +103,7 @@ def test_pairs_are_over_the_common_subset(result: dict[str, Any]) -> None:
 
 def test_swapped_estimators_have_the_other_verdict(result: dict[str, Any]) -> None:
     result["estimators"].reverse()
-    (pair,) = analyse(result, FEW)["pairs"]
+    (pair,) = analysed(result, FEW)["pairs"]
     assert (pair["first"], pair["verdict"]) == ("bad", "second better")
     assert pair["difference_years"] > 0
 
@@ -110,13 +112,13 @@ def test_what_chance_explains_is_not_called_better(result: dict[str, Any]) -> No
     for image in result["images"]:
         if image["predictions"]:
             image["predictions"]["bad"] = dict(image["predictions"]["good"])
-    (pair,) = analyse(result, FEW)["pairs"]
+    (pair,) = analysed(result, FEW)["pairs"]
     assert (pair["p_value"], pair["verdict"]) == (1.0, "no difference shown")
 
 
 def test_misses_count_at_the_floors_error(result: dict[str, Any]) -> None:
     true = np.array([image["true_years"] for image in result["images"]])
-    analysis = analyse(result, FEW)
+    analysis = analysed(result, FEW)
     floor = analysis["settings"]["floor"]
     assert floor["years"] == np.median(true)
     assert floor["from"].startswith("oracle")
@@ -132,15 +134,15 @@ def test_misses_count_at_the_floors_error(result: dict[str, Any]) -> None:
     assert analysis["estimators"]["bad"]["with_misses"]["missed"] == 15
 
     result["estimators"].append(_estimator("constant years=40", "constant", years=40.0))
-    floor = analyse(result, FEW)["settings"]["floor"]
+    floor = analysed(result, FEW)["settings"]["floor"]
     assert floor == {"years": 40.0, "from": "constant years=40"}
 
     result["estimators"][-1] = _estimator("somebody's", "constant")
-    assert analyse(result, FEW)["settings"]["floor"]["from"].startswith("oracle")
+    assert analysed(result, FEW)["settings"]["floor"]["from"].startswith("oracle")
 
 
 def test_groups_have_figures_from_the_minimum_on(result: dict[str, Any]) -> None:
-    groups = analyse(result, FEW)["estimators"]["good"]["groups"]
+    groups = analysed(result, FEW)["estimators"]["good"]["groups"]
     true, good = _arrays(result, "good")
     decades = [group for group in groups if group["attribute"] == "decade"]
     assert [group["value"] for group in decades] == [f"{d}-{d + 9}" for d in range(0, 60, 10)]
@@ -165,17 +167,17 @@ def test_groups_have_figures_from_the_minimum_on(result: dict[str, Any]) -> None
 def test_a_label_that_names_pictures_makes_no_groups(result: dict[str, Any]) -> None:
     for number, image in enumerate(result["images"]):
         image["attributes"] = {"camera": f"c{number}", "decade": "none"}
-    groups = analyse(result, FEW)["estimators"]["good"]["groups"]
+    groups = analysed(result, FEW)["estimators"]["good"]["groups"]
     assert len(result["images"]) > MOST_VALUES
     assert {group["attribute"] for group in groups} == {"decade"}
     assert "none" not in {group["value"] for group in groups}
 
 
 def test_people_are_resampled_where_they_are_known(result: dict[str, Any]) -> None:
-    alone = analyse(result, FEW)
+    alone = analysed(result, FEW)
     for number, image in enumerate(result["images"]):
         image["identity"] = f"person {number % 12}"
-    together = analyse(result, FEW)
+    together = analysed(result, FEW)
     assert (alone["settings"]["clustered"], together["settings"]["clustered"]) == (False, True)
     pair = together["pairs"][0]
     assert (pair["people"], alone["pairs"][0]["people"]) == (12, None)
@@ -189,7 +191,7 @@ def test_people_are_resampled_where_they_are_known(result: dict[str, Any]) -> No
 
 
 def test_buckets_take_the_class_of_the_years(result: dict[str, Any]) -> None:
-    buckets = analyse(result, FEW)["estimators"]["bad"]["buckets"]
+    buckets = analysed(result, FEW)["estimators"]["bad"]["buckets"]
     true, bad = _arrays(result, "bad")
     lows, highs = np.array(ADIENCE_CLASSES.lows), np.array(ADIENCE_CLASSES.highs)
     in_class = [
@@ -213,7 +215,7 @@ def test_buckets_take_the_estimators_own_class_where_it_has_these() -> None:
     ]
     estimator = _estimator("e")
     estimator["spec"]["classes"] = plain(ADIENCE_CLASSES)
-    found = analyse(_result(images, estimator), FEW)["estimators"]["e"]["buckets"]
+    found = analysed(_result(images, estimator), FEW)["estimators"]["e"]["buckets"]
     assert found == {
         "n": 2,
         "n_in_gap": 0,
@@ -234,7 +236,7 @@ def test_calibration_is_over_pictures_with_a_distribution() -> None:
         _image(1, 40.0, predictions={"e": _outcome(30.0, **scores(29, 31, 4.0))}),
         _image(2, 30.0, predictions={"e": _outcome(30.0, nll=None, crps_years=None, pit=None)}),
     ]
-    analysis = analyse(_result(images, _estimator("e")), FEW)
+    analysis = analysed(_result(images, _estimator("e")), FEW)
     _check(analysis)
     found = analysis["estimators"]["e"]["calibration"]
     assert (found["n"], found["nll"], found["crps_years"]) == (2, 2.5, 5.0)
@@ -247,7 +249,7 @@ def test_an_estimator_that_failed_everywhere_has_empty_figures(age: float | None
     images = [
         _image(n, age, predictions={"ok": _outcome(31.0), "dead": _outcome(None)}) for n in range(3)
     ]
-    analysis = analyse(_result(images, _estimator("ok"), _estimator("dead")), FEW)
+    analysis = analysed(_result(images, _estimator("ok"), _estimator("dead")), FEW)
     _check(analysis)
     assert analysis["pairs"] == []
     dead = analysis["estimators"]["dead"]
@@ -263,7 +265,7 @@ def test_an_estimator_that_failed_everywhere_has_empty_figures(age: float | None
 
 def test_a_set_of_ranges_alone_has_no_error_to_count_misses_in() -> None:
     images = [_image(0, None, predictions={"floor": _outcome(30.0), "other": _outcome(31.0)})]
-    analysis = analyse(
+    analysis = analysed(
         _result(images, _estimator("floor", "constant", years=30), _estimator("other"))
     )
     _check(analysis)
@@ -283,25 +285,25 @@ def test_the_level_holds_for_the_intervals_of_coverage_too() -> None:
     ]
     result = _result(images, _estimator("one"))
     for level in (0.8, 0.99):
-        found = analyse(result, AnalysisSettings(permutations=199, level=level))
+        found = analysed(result, AnalysisSettings(permutations=199, level=level))
         (first, *_) = found["estimators"]["one"]["calibration"]["coverage"]
         expected = binomtest(20, 40).proportion_ci(level, method="wilson")
         assert first["interval"] == pytest.approx([expected.low, expected.high])
 
 
 def test_no_pictures_at_all() -> None:
-    analysis = analyse(_result([], _estimator("e")), FEW)
+    analysis = analysed(_result([], _estimator("e")), FEW)
     _check(analysis)
     assert analysis["settings"]["floor"] is None
 
 
 def test_one_that_answers_next_to_nothing_stands_apart(result: dict[str, Any]) -> None:
-    alone = analyse(result, FEW)
+    alone = analysed(result, FEW)
     for number, image in enumerate(result["images"]):
         if image["predictions"]:
             image["predictions"]["shy"] = _outcome(image["true_years"] if number < 12 else None)
     result["estimators"].append(_estimator("shy"))
-    together = analyse(result, FEW)
+    together = analysed(result, FEW)
     _check(together)
     shy = together["estimators"]["shy"]
     assert shy["apart"] == "an age for 12 of 110 pictures only: 50 % are needed to be ranked"
@@ -319,7 +321,7 @@ def test_one_that_answers_next_to_nothing_stands_apart(result: dict[str, Any]) -
 def test_too_few_people_or_too_many_pairs_have_no_verdict(result: dict[str, Any]) -> None:
     for number, image in enumerate(result["images"]):
         image["identity"] = f"person {number % 9}"
-    (pair,) = analyse(result, FEW)["pairs"]
+    (pair,) = analysed(result, FEW)["pairs"]
     assert (pair["verdict"], pair["p_value"], pair["interval"]) == ("no verdict", None, None)
     assert pair["reason"] == "9 people only: 10 are needed"
     for number, image in enumerate(result["images"]):
@@ -327,7 +329,7 @@ def test_too_few_people_or_too_many_pairs_have_no_verdict(result: dict[str, Any]
         for name in "abcdef" if image["predictions"] else "":
             image["predictions"][name] = dict(image["predictions"]["good"])
     result["estimators"] += [_estimator(name) for name in "abcdef"]
-    analysis = analyse(result, FEW)
+    analysis = analysed(result, FEW)
     _check(analysis)
     pairs = analysis["pairs"]
     # 2 of 1,024 ways at best, times 28 pairs: 0.055.
@@ -338,7 +340,7 @@ def test_too_few_people_or_too_many_pairs_have_no_verdict(result: dict[str, Any]
 def test_unavailable_estimators_are_left_out(result: dict[str, Any]) -> None:
     gone = {"name": "gone", "available": False, "spec": None}
     result["estimators"].append(gone)
-    assert set(analyse(result, FEW)["estimators"]) == {"good", "bad"}
+    assert set(analysed(result, FEW)["estimators"]) == {"good", "bad"}
 
 
 def test_one_that_only_scored_ranges_is_waited_for_like_the_scores_do() -> None:
@@ -347,7 +349,8 @@ def test_one_that_only_scored_ranges_is_waited_for_like_the_scores_do() -> None:
         _image(0, None, predictions={"e": _outcome(31.0), "half": _outcome(50.0)}),
         _image(1, 30.0, predictions={"e": _outcome(31.0), "half": _outcome(None)}),
     ]
-    predictions = read_predictions(_result(images, _estimator("e"), _estimator("half")))
+    result = whole(_result(images, _estimator("e"), _estimator("half")))
+    predictions = predictions_in(columns_of(result.images, ["e", "half"]))
     assert predictions.common.tolist() == [False]
 
 
@@ -357,21 +360,21 @@ def test_the_whole_analysis_keeps_matrix_products_to_one_thread(
     """Beside other work, threads that wait for each other take processor time."""
     seen: list[int] = []
 
-    def watched(content: dict[str, Any]) -> Predictions:
+    def watched(columns: Columns) -> Predictions:
         seen.extend(item["num_threads"] for item in threadpool_info() if item["user_api"] == "blas")
-        return read_predictions(content)
+        return predictions_in(columns)
 
-    monkeypatch.setattr(analysis, "read_predictions", watched)
+    monkeypatch.setattr(analysis, "predictions_in", watched)
     with threadpool_limits(2, user_api="blas"):
-        analyse(result, FEW)
+        analysed(result, FEW)
     assert set(seen) == {1}
 
 
 def test_it_repeats_and_follows_the_seed(result: dict[str, Any]) -> None:
-    first = analyse(result, FEW)
-    assert analyse(json.loads(json.dumps(result)), FEW) == first
+    first = analysed(result, FEW)
+    assert analysed(json.loads(json.dumps(result)), FEW) == first
     result["settings"]["seed"] = 4
-    assert analyse(result, FEW)["settings"]["seed"] == 4
+    assert analysed(result, FEW)["settings"]["seed"] == 4
 
 
 @pytest.mark.parametrize("wrong", [{"permutations": 0}, {"minimum_n": 0}, {"level": 1.0}])

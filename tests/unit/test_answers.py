@@ -17,10 +17,10 @@ from agebench.datasets.csv_list import load
 from agebench.errors import DatasetError, UsageError
 from agebench.estimators.answers import AnswersFile
 from agebench.estimators.answers_table import read_answers
+from agebench.harness.reading import read_result
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import DetectorSpec
 from agebench.registry.plugins import load_estimator
-from agebench.report.reading import read_result
 from agebench.report.writing import report_on
 from agebench.types import Face, Image, Sample
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from agebench.cli.main import main
+from agebench.harness.reading import read_result
 from agebench.report.card import FILL_IN, card
-from agebench.report.reading import read_result
 
 Write = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]

@@ -59,7 +59,11 @@ def test_a_better_baseline_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture
         (("--fail-if", "maee>5"), 2, "did you mean 'mae'"),
         (("--fail-if", "konstant:mae>5"), 2, "did you mean 'constant'"),
         (("--tolerance", "1"), 2, "needs a baseline"),
-        (("--baseline", "no/such.json"), 1, "can't be read"),
+        (
+            ("--baseline", "no/such.json"),
+            1,
+            "the baseline can't be taken: there is no file",
+        ),
     ],
 )
 def test_wrong_gates_stop_before_anything_runs(

@@ -19,9 +19,9 @@ import pytest
 from agebench import CompareResult, CompareSettings, compare, no_progress
 from agebench.errors import AgebenchError, MissingDependencyError, UsageError
 from agebench.harness.contents_statistics import Group
+from agebench.harness.reading import read_result
 from agebench.report import charts, charts_more
 from agebench.report.joining import join
-from agebench.report.reading import read_result
 from agebench.report.snippet import MAX_ROWS, render_snippet
 from agebench.util.progress import shown_progress
 from tests.unit.scripts import load_script

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,9 +14,11 @@ from PIL import Image as PillowImage
 from agebench.errors import AgebenchError
 from agebench.harness.columns import columns_of
 from agebench.harness.compare import compare
+from agebench.harness.contents_pictures import Picture, StoredPicture
 from agebench.harness.picture_store import PART_FILE, PictureStore, open_part
 from agebench.harness.results import CompareResult
 from agebench.harness.settings import CompareSettings
+from tests.unit.made_results import image_json
 
 PICTURES = 23
 BATCH = 5
@@ -156,8 +157,10 @@ def test_what_is_no_file_in_its_place_is_refused(pictures: Path, tmp_path: Path,
     assert mine.read_text() == "mine"
 
 
-def _image(number: int) -> dict[str, Any]:
-    return {"image": f"{number}\n\u2603\udce9", "years": number / 7}
+def _image(number: float) -> StoredPicture:
+    made: StoredPicture = image_json(f"{number}\n\u2603\udce9", number / 7, None)
+    made["predictions"] = {}
+    return made
 
 
 def test_groups_are_whole_or_not_there(tmp_path: Path) -> None:
@@ -165,7 +168,7 @@ def test_groups_are_whole_or_not_there(tmp_path: Path) -> None:
     groups = [[_image(n) for n in range(3)], [_image(3)], [_image(n) for n in range(4, 9)]]
     for group in groups:
         store.add(group)
-    everything: list[Mapping[str, Any]] = [item for group in groups for item in group]
+    everything: list[StoredPicture] = [item for group in groups for item in group]
     assert list(store) == everything
     assert [store[at] for at in range(9)] == everything == store[:]
     del store
@@ -198,20 +201,23 @@ def test_a_group_is_forgotten_as_a_whole(tmp_path: Path) -> None:
 
 def test_a_number_that_is_not_finite_is_a_sentence() -> None:
     with pytest.raises(AgebenchError, match="not a finite number"):
-        open_part(None, "").add([{"years": float("nan")}])
+        open_part(None, "").add([_image(float("nan"))])
 
 
 def test_columns_hold_what_the_pictures_say() -> None:
-    images: list[dict[str, Any]] = [
-        {"image": "a", "true_years": 30.0, "identity": "ann", "attributes": {"race": "x"},
+    images: list[Picture] = [
+        {"image": "a", "sha256": "", "box_xyxy": None,
+         "true_years": 30.0, "identity": "ann", "attributes": {"race": "x"},
          "status": "ok", "faces": 2, "true_range": None,
          "predictions": {"e": {"status": "ok", "years": 31.0, "class_index": 3, "outside": 0.1,
                                "nll": 1.0, "crps_years": 2.0, "pit": 0.5,
                                "interval_50": [1, 2], "interval_80": [0, 3],
                                "interval_95": [0, 4]}}},
-        {"image": "b", "true_years": None, "identity": None, "attributes": {},
+        {"image": "b", "sha256": "", "box_xyxy": None,
+         "true_years": None, "identity": None, "attributes": {},
          "status": "no_face", "faces": 0, "true_range": [20, 29], "predictions": {}},
-        {"image": "c", "true_years": 4.5, "identity": "ann", "attributes": {"race": "y"},
+        {"image": "c", "sha256": "", "box_xyxy": None,
+         "true_years": 4.5, "identity": "ann", "attributes": {"race": "y"},
          "status": "ok", "faces": 1, "true_range": None,
          "predictions": {"e": {"status": "estimator_failed", "years": None, "outside": 0.0}}},
     ]  # fmt: skip
@@ -229,4 +235,4 @@ def test_columns_hold_what_the_pictures_say() -> None:
     assert given.distributions.rows.tolist() == [0]
     assert given.distributions.values.tolist() == [[1.0, 2.0, 0.5, 1, 2, 0, 3, 0, 4]]
     with pytest.raises(ValueError, match="out of range"):
-        columns_of([{**images[0], "true_range": [0, 10**9]}], ["e"])
+        columns_of([cast("Picture", {**images[0], "true_range": [0, 10**9]})], ["e"])

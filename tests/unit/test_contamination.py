@@ -17,57 +17,58 @@ from PIL import Image as PillowImage
 
 from agebench.datasets.base import SampleList
 from agebench.duplicates.training_hashes import TrainingHashes
-from agebench.harness.analysis import analyse
 from agebench.harness.compare import compare
-from agebench.harness.contamination import contaminated, contamination_of, why_contaminated
+from agebench.harness.contamination import contamination_of, sets_trained_on, why_contaminated
+from agebench.harness.reading import read_result
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import DatasetSpec, EstimatorSpec, RuntimeInfo
 from agebench.report.cautions import cautions
 from agebench.report.joining import join
 from agebench.report.page import render
-from agebench.report.reading import read_result
 from agebench.report.tables import as_csv, as_latex, as_markdown
 from agebench.types import AgePrediction, Crops, CropSpec, Sample, ViewSpec
+from tests.unit.made_results import analysed, whole
 
 Make = Callable[..., dict[str, Any]]
 AGES = np.arange(1.0, 61.0)
 
 
-def _by_name(sets: list[str], dataset: dict[str, Any], seen: int | None = None) -> str:
+def _set(name: str, *notes: str) -> DatasetSpec:
+    return DatasetSpec(name, "unknown", notes=notes)
+
+
+def _by_name(sets: list[str], dataset: DatasetSpec, seen: int | None = None) -> str:
     counted = None if seen is None else {"what": "x", "count": seen}
     item = {
+        "name": "e",
         "available": True,
         "scored": 80,
         "spec": {"trained_sets": sets},
         "seen_in_training": counted,
     }
-    return contamination_of(item, dataset)
+    (entry,) = whole({"estimators": [item], "images": []}).estimators
+    return contamination_of(entry, dataset)
 
 
 def test_a_set_that_the_makers_trained_on_is_told_by_its_name() -> None:
-    assert (
-        _by_name(["imdb-wiki", "utkface"], {"name": "utkface"}) == "its makers trained on UTKFace"
-    )
-    assert _by_name(["utkface"], {"name": "sample"}) == "its makers trained on UTKFace"
-    assert _by_name(["utkface", "fgnet"], {"name": "fgnet"}) == "its makers trained on FG-NET"
-    prepared = {"name": "prepared", "notes": ["prepared from utkface", "more"]}
+    assert _by_name(["imdb-wiki", "utkface"], _set("utkface")) == "its makers trained on UTKFace"
+    assert _by_name(["utkface"], _set("sample")) == "its makers trained on UTKFace"
+    assert _by_name(["utkface", "fgnet"], _set("fgnet")) == "its makers trained on FG-NET"
+    prepared = _set("prepared", "prepared from utkface", "more")
     assert _by_name(["utkface"], prepared) == "its makers trained on UTKFace"
-    assert _by_name(["imdb-wiki"], {"name": "utkface"}) == ""
-    assert _by_name([], {"name": "utkface"}) == ""
-    assert _by_name(["csv"], {"name": "prepared", "notes": ["prepared from utkface"]}) == ""
+    assert _by_name(["imdb-wiki"], _set("utkface")) == ""
+    assert _by_name([], _set("utkface")) == ""
+    assert _by_name(["csv"], _set("prepared", "prepared from utkface")) == ""
 
 
 def test_the_pictures_themselves_say_more_than_the_name_of_their_set() -> None:
-    assert _by_name(["utkface"], {"name": "utkface"}, seen=0) == ""
-    assert _by_name([], {"name": "mine"}, seen=68) == "trained on 68 of its 80 pictures"
+    assert _by_name(["utkface"], _set("utkface"), seen=0) == ""
+    assert _by_name([], _set("mine"), seen=68) == "trained on 68 of its 80 pictures"
 
 
 def test_a_set_that_is_named_in_words_alone_counts_too() -> None:
-    item = {"available": True, "scored": 80, "seen_in_training": None}
-
     def told(words: str) -> str:
-        spec = {"trained_sets": [], "trained_on": words}
-        return contamination_of({**item, "spec": spec}, {"name": "utkface"})
+        return why_contaminated(_set("utkface"), 80, None, sets_trained_on([], words))
 
     for words in ("UTKFace", "utkface", "IMDB-WIKI and parts of UTKFace", "FairFace + utkface x"):
         assert told(words) == "its makers trained on UTKFace", words
@@ -75,10 +76,10 @@ def test_a_set_that_is_named_in_words_alone_counts_too() -> None:
         assert told(words) == "", words
 
 
-def test_results_from_before_the_fields_were_there_speak_against_nobody() -> None:
-    item = {"name": "e", "available": True, "spec": {"name": "e"}}
+def test_an_estimator_that_was_not_available_has_nothing_against_it() -> None:
     gone = {"name": "gone", "available": False, "spec": None}
-    assert contaminated({"estimators": [item, gone]}) == {}
+    (entry,) = whole({"estimators": [gone], "images": []}).estimators
+    assert contamination_of(entry, _set("utkface")) == ""
 
 
 def test_nothing_is_decided_for_or_against_a_contaminated_contender(make_result: Make) -> None:
@@ -86,7 +87,7 @@ def test_nothing_is_decided_for_or_against_a_contaminated_contender(make_result:
     content = make_result(predicted)
     assert all(pair["verdict"] == "first better" for pair in content["analysis"]["pairs"])
     content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 9, "images": []}
-    pairs = {(p["first"], p["second"]): p for p in analyse(content)["pairs"]}
+    pairs = {(p["first"], p["second"]): p for p in analysed(content)["pairs"]}
     for other in ("one", "two"):
         pair = pairs["cheat", other]
         assert pair["verdict"] == "no verdict"
@@ -136,7 +137,7 @@ def _compared(pictures: SampleList, estimator: _Grey) -> dict[str, Any]:
 
 
 def test_few_near_copies_leave_a_verdict_and_many_do_not() -> None:
-    utkface = {"name": "utkface"}
+    utkface = _set("utkface")
     assert why_contaminated(utkface, 2000, 0, [], near=19) == ""
     assert why_contaminated(utkface, 2000, 0, [], near=20) == (
         "trained on near copies of 20 of its 2,000 pictures"
@@ -208,7 +209,7 @@ def test_every_output_of_the_report_marks_the_row(
     names = [image["image"] for image in content["images"]]
     cheat = content["estimators"][0]
     cheat["seen_in_training"] = {"what": "x", "count": 45, "images": names[:45]}
-    content["analysis"] = analyse(content)
+    content["analysis"] = analysed(content)
     joined = join([read_result(write_result(content=content))])
     told = "trained on 45 of its 60 pictures: no verdict; on the 15 common pictures it was not"
     assert [entry.label for entry in joined.entries] == ["honest_one", "poor", "cheat"]

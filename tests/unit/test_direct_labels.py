@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from scipy.optimize import Bounds, LinearConstraint, minimize
 
+from agebench.harness.reading import read_result
 from agebench.report import page
 from agebench.report.chart_parts import Columns
 from agebench.report.direct_labels import MANY, Box, beside, short_names, spread_out, width_em
 from agebench.report.joining import join
-from agebench.report.reading import read_result
 from agebench.types import Floats
 
 Write = Callable[..., Path]

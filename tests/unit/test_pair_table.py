@@ -6,8 +6,10 @@ from typing import Any
 
 from rich.console import Console
 
+from agebench.harness.contents_statistics import Analysis, AnalysisFacts, Pair
 from agebench.harness.results import CompareResult, PictureCounts
 from agebench.report.terminal_tables import pair_table
+from agebench.util.typed_records import read_record
 
 
 def _shown(**pair: Any) -> str:
@@ -21,7 +23,9 @@ def _shown(**pair: Any) -> str:
         "verdict": "no difference shown",
         **pair,
     }
-    result = CompareResult((), [], PictureCounts(9, 9, 0), None, {}, {"pairs": [given]})
+    pairs = (read_record(given, Pair),)
+    analysis = Analysis(settings=AnalysisFacts(), pairs=pairs, estimators={})
+    result = CompareResult((), [], PictureCounts(9, 9, 0), None, {}, analysis)
     console = Console(width=120)
     with console.capture() as capture:
         console.print(pair_table(result))

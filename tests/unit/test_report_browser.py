@@ -12,9 +12,9 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
+from agebench.harness.reading import read_result
 from agebench.report import page
 from agebench.report.joining import Joined, join
-from agebench.report.reading import read_result
 from tests.unit.browser import LOOKS, WIDTHS, look_at
 from tests.unit.test_report_page import HOSTILE
 

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness.reading import read_result
 from agebench.harness.scores import RangeScore
 from agebench.report.cautions import cautions
 from agebench.report.changes import changes, circumstances
 from agebench.report.joining import join
-from agebench.report.reading import read_result
 from agebench.report.rows_analysis import faster_grid
 from agebench.report.tables import as_csv
+from agebench.types import plain
 
 Write = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]
@@ -34,13 +35,13 @@ def test_a_single_result_keeps_its_own_figures(write_result: Write, make_result:
     interval = joined.scored[0].errors.mae_interval if joined.scored[0].errors else None
     assert interval is not None
     assert [interval.low, interval.high] == stated
-    assert joined.analysis_json == content["analysis"]
+    assert plain(joined.analysis) == content["analysis"]
 
 
 def test_a_result_without_analysis_is_analysed(write_result: Write, make_result: Make) -> None:
     content = make_result()
     expected = content.pop("analysis")
-    assert join([read_result(write_result(content=content))]).analysis_json == expected
+    assert plain(join([read_result(write_result(content=content))]).analysis) == expected
 
 
 def test_a_result_that_no_statistics_can_be_made_of_is_refused(

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agebench.harness.analysis import analyse
+from agebench.harness.reading import read_result
 from agebench.report import page
 from agebench.report.facts import citations
 from agebench.report.figures import drawn
 from agebench.report.joining import Joined, join
 from agebench.report.opening import answer, false_adult_grid
-from agebench.report.reading import read_result
 from agebench.report.rows_analysis import gate_grids, gates_without_rate
 from agebench.report.rows_errors import pair_grid, ranking, small_groups
 from agebench.report.tables import as_latex, as_markdown
+from tests.unit.made_results import analysed
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -38,7 +38,7 @@ def joined_of(write_result: Write, make_result: Make) -> Callable[..., Joined]:
                 item["seen_in_training"] = {"what": "x", "count": 9, "images": []}
             if item["name"] == "constant":
                 item["spec"]["name"] = "constant"
-        content["analysis"] = analyse(content)
+        content["analysis"] = analysed(content)
         return join([read_result(write_result(content=content))])
 
     return make

@@ -18,11 +18,12 @@ import pytest
 from PIL import Image as PillowImage
 
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness.reading import read_result
 from agebench.report import page
 from agebench.report.gallery import gallery
 from agebench.report.joining import Joined, join
 from agebench.report.plots_analysis import gate_figures
-from agebench.report.reading import read_files, read_result
+from agebench.report.reading import read_files
 from agebench.report.rows_analysis import gate_grids
 from agebench.report.rows_errors import group_grids, ranking
 from agebench.report.tables import as_markdown

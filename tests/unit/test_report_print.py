@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from agebench.harness.reading import read_result
 from agebench.report import page
 from agebench.report.gallery import Tile
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Joined, join
 from agebench.report.page import Section
 from agebench.report.paper import sheets
-from agebench.report.reading import read_result
 from agebench.report.rows_analysis import gate_grids
 from agebench.report.rows_errors import group_grids, pair_grid
 from agebench.report.templating import whole_page

@@ -13,10 +13,11 @@ import jsonschema
 import pytest
 
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness import reading
 from agebench.harness import results as bench_results
-from agebench.report import page, reading
+from agebench.harness.reading import read_result
+from agebench.report import page
 from agebench.report.joining import join
-from agebench.report.reading import read_result
 from agebench.report.tables import as_latex
 
 Write = Callable[..., Path]

@@ -14,9 +14,9 @@ import jsonschema
 import pytest
 
 from agebench.harness import results
+from agebench.harness.reading import read_result
 from agebench.report import page
 from agebench.report.joining import join
-from agebench.report.reading import read_result
 
 Cli = Callable[..., tuple[int, str, str]]
 QUICK = ("--dataset", "sample", "--limit", "12", "--latency-images", "0", "--no-report")

@@ -20,7 +20,8 @@ from agebench.datasets.base import SampleList
 from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.errors import AgebenchError, ContractError, DatasetError, UsageError
 from agebench.harness import results
-from agebench.harness.comparability import comparable
+from agebench.harness.comparability import Scored, comparable
+from agebench.harness.reading import measured
 from agebench.harness.selection import scored_on
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
@@ -94,6 +95,10 @@ def about(result: results.CompareResult) -> dict[str, Any]:
     return of_dataset
 
 
+def scored(result: results.CompareResult) -> Scored:
+    return scored_on(measured(result).dataset)
+
+
 def test_only_the_part_is_scored_and_the_result_says_so(dataset: SampleList) -> None:
     split = build_split("holdout", dataset, {"seed": 3, "fraction": 0.2})
     result = run(dataset, protocol="holdout seed=3 fraction=0.2")
@@ -132,14 +137,14 @@ def test_a_written_split_gives_the_same_result(dataset: SampleList, tmp_path: Pa
     made, read = run(dataset, protocol="holdout"), run(dataset, protocol=str(file))
     assert names(made) == names(read)
     assert about(made) == about(read)
-    assert comparable(scored_on(about(made)), scored_on(about(read))) == ""
+    assert comparable(scored(made), scored(read)) == ""
 
 
 def test_other_parts_and_data_are_not_ranked(dataset: SampleList) -> None:
-    test = scored_on(about(run(dataset, protocol="holdout")))
-    val = scored_on(about(run(dataset, protocol="holdout", part="val")))
-    seed = scored_on(about(run(dataset, protocol="holdout seed=1")))
-    everything = scored_on(about(run(dataset)))
+    test = scored(run(dataset, protocol="holdout"))
+    val = scored(run(dataset, protocol="holdout", part="val"))
+    seed = scored(run(dataset, protocol="holdout seed=1"))
+    everything = scored(run(dataset))
     assert "holdout/val" in comparable(test, val)
     assert "all pictures" in comparable(test, everything)
     assert "other pictures" in comparable(test, seed)

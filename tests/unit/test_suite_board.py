@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -168,12 +169,12 @@ def test_labels_that_are_ranges_give_distances(tmp_path: Path) -> None:
     assert standing.error_years == pytest.approx((20 * 0 + 10 * 1 + 30 * 3) / 60)
     assert standing.bias_years == pytest.approx((-10 * 1 + 30 * 3) / 60)
     stated = board.models[0].cells["ranges", ""].content
-    assert stated["ranges"] == {
-        "n": 60,
-        "hit_rate": pytest.approx(1 / 3),
-        "distance_years": pytest.approx(100 / 60),
-    }
-    assert stated["errors"]["n"] == 0
+    assert stated.ranges is not None
+    assert stated.ranges.n == 60
+    assert stated.ranges.hit_rate == pytest.approx(1 / 3)
+    assert stated.ranges.distance_years == pytest.approx(100 / 60)
+    assert stated.errors is not None
+    assert stated.errors.n == 0
     assert "distance to the range" in as_html(board)
 
 
@@ -224,17 +225,18 @@ def test_a_gap_between_pictures_of_the_same_people_has_no_interval(tmp_path: Pat
     assert shared.gap_years == apart.gap_years == pytest.approx(2.0, abs=0.5)
 
 
-def test_the_gaps_interval_holds_the_gap_as_often_as_it_says() -> None:
-    from agebench.suite.board import BoardCell, BoardSet
-
+def test_the_gaps_interval_holds_the_gap_as_often_as_it_says(tmp_path: Path) -> None:
+    one = made_set("one", [40.0] * 140)
+    board = write_made(
+        tmp_path, [one], [made_model("it", {("one", ""): [40.0] * 140}, {"one": one})]
+    )
+    made = board.models[0].cells["one", ""]
     random, inside = np.random.default_rng(1), 0
     for _ in range(300):
         errors = np.concatenate([random.exponential(3.0, 60), random.exponential(5.0, 80)])
-        true = np.full(140, 40.0)
         codes = np.array([0] * 60 + [1] * 80)
-        pictures = BoardSet({"range_low": None}, true, true, true, None, {"g": (["a", "b"], codes)})
-        cell = BoardCell({}, true + errors, codes, {}, {}, {})
-        (found,) = fairness(pictures, cell)
+        pictures = replace(board.sets[0], groups={"g": (["a", "b"], codes)})
+        (found,) = fairness(pictures, replace(made, years=pictures.true_years + errors))
         assert found.gap_interval is not None
         if found.worst is not None and found.worst.name == "b":
             inside += found.gap_interval.low <= 2.0 <= found.gap_interval.high

@@ -48,8 +48,8 @@ def test_what_is_right_is_taken(theirs: Path, board: Path) -> None:
     assert checked.problems == []
     assert checked.weights == [("net.onnx", "a" * 64)]
     (first, second) = checked.cells
-    assert (first["set"], first["pictures"], first["rank"]) == ("one", 59, 1)
-    assert second["set"] == "ranges"
+    assert (first.set, first.pictures, first.rank) == ("one", 59, 1)
+    assert second.set == "ranges"
     assert any("contamination can't be told" in note for note in checked.notes)
     done = CliRunner().invoke(command, ["check", str(theirs), "--board", str(board)])
     assert done.exit_code == 0, done.output
@@ -124,7 +124,7 @@ def test_a_new_file_of_a_suspected_model_is_not_ranked(theirs: Path, board: Path
     write_made(board, [one, ranges], models, suspected={"theirs": {"one": "a reason"}})
     checked = check_submission(theirs, board)
     assert checked.problems == []
-    assert [cell["rank"] for cell in checked.cells] == [None, 1]
+    assert [cell.rank for cell in checked.cells] == [None, 1]
     assert "one: suspected to have been trained on it: a reason" in checked.notes
 
 

@@ -6,17 +6,17 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 from agebench.errors import AgebenchError
 from agebench.harness.environment import describe_environment
+from agebench.harness.reading import read_result
 from agebench.harness.results import RESULT_FILE
 from agebench.protocols import DetectorSpec, no_progress
-from agebench.report.reading import read_result
 from agebench.suite import cells, loaded, timing_run
 from agebench.suite.cells import cells_of, described
 from agebench.suite.compact import compact_set
@@ -215,10 +215,11 @@ def test_a_board_that_cant_be_written_is_told(tmp_path: Path) -> None:
 def test_a_note_that_names_a_picture_is_kept_without_it(tmp_path: Path) -> None:
     (report,) = _make(made_suite(tmp_path, ONE_CELL), "out").report.cells
     assert report.folder is not None
-    content: dict[str, Any] = dict(read_result(report.folder).json)
+    file = read_result(report.folder)
     note = "1 of 24 pictures have another content, such as 03.png: the parts may share copies"
-    content["dataset"] = {**content["dataset"], "notes": ["kept, such as it is", note]}
-    made = compact_set("first", "", "", (), content, changed=False)
+    dataset = replace(file.dataset, notes=("kept, such as it is", note))
+    noted = replace(file, content=replace(file.content, dataset=dataset))
+    made = compact_set("first", "", "", (), noted, changed=False)
     assert made["dataset"]["notes"] == [
         "kept, such as it is",
         "1 of 24 pictures have another content: the parts may share copies",

@@ -16,11 +16,11 @@ from click.testing import CliRunner
 from agebench.cli.suite import command
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.loading import Contender
+from agebench.harness.reading import read_result
 from agebench.harness.results import RESULT_FILE
 from agebench.protocols import Estimator
 from agebench.registry.plugins import load_estimator
 from agebench.report.joining import join
-from agebench.report.reading import read_result
 from agebench.suite import loaded
 from agebench.suite.board import read_board
 from agebench.suite.cells import cells_of
@@ -316,7 +316,7 @@ def test_times_come_from_one_run(suite: Path) -> None:
     outcome = _make(suite, "out")
     board = read_board(suite.parent / "out" / BOARD)
     assert board.times is not None
-    assert sorted(board.times["models"]) == ["constant years=30", "constant years=40"]
+    assert sorted(board.times.models) == ["constant years=30", "constant years=40"]
     assert outcome.report.times is not None
     again = _make(suite, "out")
     assert again.report.times == outcome.report.times
@@ -338,7 +338,7 @@ def test_times_can_be_taken_alone_and_again(suite: Path) -> None:
     first = times.read_bytes()
     board = read_board(suite.parent / "out" / BOARD)
     assert board.times is not None
-    assert len(board.times["models"]) == 2
+    assert len(board.times.models) == 2
     assert CliRunner().invoke(command, call).exit_code == 0
     assert times.read_bytes() != first
     suite.write_text(SUITE)
@@ -371,8 +371,8 @@ def test_a_model_with_its_own_detector_is_timed_on_the_faces_of_all(
     assert outcome.problems == []
     board = read_board(suite.parent / "out" / BOARD)
     assert board.times is not None
-    assert sorted(board.times["models"]) == ["constant years=30", "constant years=40"]
-    assert board.times["detector"] == "aligned"
+    assert sorted(board.times.models) == ["constant years=30", "constant years=40"]
+    assert board.times.detector == "aligned"
     assert "Faces were found by aligned for all" in outcome.files[0].read_text()
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from agebench.harness.analysis import analyse
+from agebench.harness.reading import read_result
 from agebench.harness.results import CompareResult, PictureCounts
 from agebench.report.joining import Joined, join
-from agebench.report.reading import read_result
 from agebench.report.terminal_ranking import in_the_middle, ranking_lines
+from agebench.report.words import percent
+from tests.unit.made_results import analysed, whole
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -31,7 +32,7 @@ def joined(write_result: Write, make_result: Make) -> Joined:
     cheat = content["estimators"][1]
     names = [image["image"] for image in content["images"]]
     cheat["seen_in_training"] = {"what": "x", "count": 45, "images": names[:45]}
-    content["analysis"] = analyse(content)
+    content["analysis"] = analysed(content)
     return join([read_result(write_result(content=content))])
 
 
@@ -90,16 +91,18 @@ def test_classes_of_an_estimator_without_any_are_adiences(make_result: Make) -> 
     errors = summarise(AGES, AGES + 1)
     score = Score(errors, errors, 60, 0, 0, 0, None, None)
     item = EstimatorResult(Contender("good", None), score, {})
-    analysis = make_result()["analysis"]
-    stated = analysis["estimators"]["good"]["buckets"]
+    analysis = whole(make_result()).analysis
+    assert analysis is not None
+    stated = analysis.estimators["good"].buckets
+    assert stated is not None
     console = Console(width=100)
     with console.capture() as capture:
         console.print(
             share_table(CompareResult((item,), [], PictureCounts(60, 60, 0), None, {}, analysis))
         )
     (row,) = (line for line in capture.get().splitlines() if "good" in line)
-    assert f"{100 * stated['exact']:.1f}" in row
-    assert f"{100 * stated['one_off']:.1f}" in row
+    assert percent(stated.exact) in row
+    assert percent(stated.one_off) in row
     assert "-" not in row
 
 

@@ -6,13 +6,13 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import pytest
 
 from agebench.errors import AgebenchError
+from agebench.harness.reading import read_result
 from agebench.metrics.intervals import Interval, YearsInterval
-from agebench.report.reading import read_result
 from agebench.util.typed_records import (
     AtMost,
     By,
@@ -21,7 +21,6 @@ from agebench.util.typed_records import (
     StructureError,
     Text,
     Years,
-    checked,
     decoder,
     keyed,
     read_record,
@@ -98,12 +97,28 @@ def test_what_does_not_fit_is_told_with_its_place(change: dict[str, Any], told: 
     with pytest.raises(StructureError) as caught:
         read_record({**GOOD, **change}, Whole)
     assert str(caught.value).startswith(told)
-    with pytest.raises(StructureError, match="expected"):
-        checked(Whole).decode({**GOOD, **change})
 
 
-def test_what_is_only_checked_is_left_as_it_is() -> None:
-    assert checked(Whole).decode(GOOD) is GOOD
+class Checked(TypedDict):
+    name: Text
+    by_name: Mapping[str, Years]
+    share: NotRequired[Share | None]
+
+
+def test_a_typed_dict_is_checked_and_left_as_it_is() -> None:
+    given = {"name": "x", "by_name": {"ann": 3}, "share": None, "later": 1}
+    assert decoder(tuple[Checked, ...])([given])[0] is given
+    assert decoder(Checked)({"name": "x", "by_name": {}}) == {"name": "x", "by_name": {}}
+    for change, told in (
+        ({"share": 2}, "share: expected a number from 0 to 1, got 2"),
+        ({"by_name": {"ann": "x"}}, "by_name.'ann': expected a number from 0 to 120, got 'x'"),
+        ({"name": None}, "name: expected text, got None"),
+    ):
+        with pytest.raises(StructureError) as caught:
+            decoder(Checked)({**given, **change})
+        assert str(caught.value) == told
+    with pytest.raises(StructureError, match="expected an object with the field 'by_name'"):
+        decoder(Checked)({"name": "x"})
 
 
 def test_a_type_that_says_nothing_of_its_values_is_not_read() -> None:

@@ -1,0 +1,78 @@
+"""Of a result file as typed records: its pictures, and what was said of each.
+
+There may be very many, so they are no objects: they are checked and left as JSON has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, NotRequired, TypeAlias, TypedDict
+
+from agebench.types import MAX_AGE_YEARS
+from agebench.util.typed_records import (
+    Between,
+    By,
+    Count,
+    Number,
+    Share,
+    StructureError,
+    Text,
+    Years,
+    decoder,
+)
+
+_LabelYears: TypeAlias = Annotated[int, Between(0, int(MAX_AGE_YEARS))]
+_TWO_YEARS = decoder(tuple[_LabelYears, _LabelYears])
+
+
+def _age_range(value: Any) -> tuple[int, int]:
+    first, last = _TWO_YEARS(value)
+    if first > last:
+        raise StructureError("a range of ages upwards", value)
+    return first, last
+
+
+AgeRange: TypeAlias = Annotated[Sequence[int], By(_age_range)]
+Ends: TypeAlias = Annotated[Sequence[float], By(decoder(tuple[Number, Number]))]
+Corners: TypeAlias = Annotated[Sequence[float], By(decoder(tuple[Number, Number, Number, Number]))]
+
+
+class Prediction(TypedDict):
+    """What one estimator said of one picture."""
+
+    status: Text
+    years: Years | None
+    reason: NotRequired[str]
+    class_index: NotRequired[Annotated[int, Between(-1, 32767)] | None]
+    outside: NotRequired[Share]
+    nll: NotRequired[Number | None]
+    crps_years: NotRequired[Number | None]
+    pit: NotRequired[Number | None]
+    interval_50: NotRequired[Ends | None]
+    interval_80: NotRequired[Ends | None]
+    interval_95: NotRequired[Ends | None]
+
+
+class Picture(TypedDict):
+    """One picture."""
+
+    image: Text
+    sha256: str
+    true_years: Years | None
+    identity: str | None
+    attributes: Mapping[str, str]
+    status: Text
+    faces: Count
+    box_xyxy: Corners | None
+    predictions: Mapping[str, Prediction]
+    reason: NotRequired[str]
+    true_range: NotRequired[AgeRange | None]
+
+
+class StoredPicture(Picture):
+    """One picture with all that is written of it: of this version, no older one."""
+
+    detector_score: float | None
+    landmarks_xy: Sequence[Sequence[float]]
+    landmark_scheme: str
+    frame_from: str

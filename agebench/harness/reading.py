@@ -1,0 +1,221 @@
+"""Reading results: one that is damaged, foreign or too large is refused in a sentence."""
+
+from __future__ import annotations
+
+import json
+import math
+import stat
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from agebench.errors import AgebenchError, UsageError
+from agebench.harness.contents import Estimator, Result
+from agebench.harness.contents_pictures import Picture
+from agebench.harness.contents_setup import Dataset
+from agebench.harness.results import (
+    PREDICTIONS_FILE,
+    READABLE_VERSIONS,
+    RESULT_FILE,
+    CompareResult,
+)
+from agebench.modelfiles.weights import sha256_of
+from agebench.util.regular_files import read_regular
+from agebench.util.typed_records import StructureError, read_record
+
+MAX_BYTES = 512 * 1024 * 1024
+"""Larger files are refused: as objects they would take some ten times as much memory."""
+
+WHAT = "a result of 'agebench compare'"
+
+_Kind = TypeVar("_Kind")
+
+
+@dataclass(frozen=True, slots=True)
+class ResultFile:
+    """A result file that has been read and whose structure is known to be right.
+
+    Attributes:
+        path: where it was read from.
+        content: what is in it.
+        written: the same as it stands there, with fields that nobody here reads: to be passed on.
+    """
+
+    path: Path
+    content: Result
+    written: Mapping[str, Any]
+
+    @property
+    def dataset(self) -> Dataset:
+        """What was scored."""
+        return self.content.dataset
+
+    @property
+    def too_busy(self) -> str:
+        """Why nobody is called faster; "" where nothing speaks for that, or nothing was timed."""
+        return "" if self.content.timing is None else self.content.timing.too_busy
+
+    @property
+    def estimators(self) -> Sequence[Estimator]:
+        """One entry per estimator."""
+        return self.content.estimators
+
+    @property
+    def images(self) -> Sequence[Picture]:
+        """One entry per picture, in the order of their names."""
+        return self.content.images
+
+
+def read_result(path: str | Path) -> ResultFile:
+    """Read and check a result file.
+
+    Args:
+        path: the file, or the folder that `agebench compare --out` wrote it into.
+
+    Raises:
+        UsageError: there is no such file.
+        AgebenchError: it is too large, not JSON, holds a NaN or infinity, or is not a result.
+    """
+    file = in_folder(Path(path), RESULT_FILE)
+    return as_result(read_json(file), file)
+
+
+def as_result(content: Any, file: Path) -> ResultFile:
+    """Check what has been read of a result file; as `read_result`."""
+    found = read_typed(content, Result, file, READABLE_VERSIONS, WHAT)
+    try:
+        _check_names(found)
+    except StructureError as error:
+        raise AgebenchError(f"{file} is not {WHAT}: {error}") from error
+    _check_predictions(found, file)
+    return ResultFile(file, found, content)
+
+
+def measured(result: CompareResult, path: Path = Path("this result")) -> ResultFile:
+    """Return what a run has just measured as if it had been read from its file.
+
+    Args:
+        result: its pictures may still be on the disk, and are left there.
+        path: of the file, for messages.
+    """
+    content = result.content()
+    head = json.loads(json.dumps({**content, "images": []}))
+    found = replace(read_record(head, Result), images=content["images"])
+    return ResultFile(path, found, {**head, "images": content["images"]})
+
+
+def _check_predictions(content: Result, file: Path) -> None:
+    """Refuse a result beside the predictions of another run."""
+    table = file.parent / PREDICTIONS_FILE
+    stated = content.predictions_sha256
+    if stated is None or file.name != RESULT_FILE or not table.is_file():
+        return
+    if sha256_of(table) != stated:
+        raise AgebenchError(
+            f"{table} is not of the run that {file.name} beside it is of (its sha256 is another): "
+            "it was changed, or a run was stopped while it wrote: compare again, or move the "
+            "table away"
+        )
+
+
+def read_typed(
+    content: Any, kind: type[_Kind], file: Path, versions: Sequence[int], what: str
+) -> _Kind:
+    """Turn the JSON of a file into the record `kind`.
+
+    Raises:
+        AgebenchError: it is of another version, or is not `what`.
+    """
+    found = content.get("schema_version") if isinstance(content, dict) else None
+    if found is not None and found not in versions:
+        raise AgebenchError(
+            f"{file} is of schema_version {found!r}, expected {' or '.join(map(str, versions))}: "
+            "use the version of agebench that wrote it"
+        )
+    try:
+        return read_record(content, kind)
+    except StructureError as error:
+        raise AgebenchError(f"{file} is not {what}: {error}") from error
+
+
+def in_folder(path: Path, name: str) -> Path:
+    """Return the file of that name in a folder, and any other path as it is.
+
+    Raises:
+        UsageError: it can't be looked at.
+    """
+    try:
+        return path / name if path.is_dir() else path
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{str(path)!r} can't be read: {error}") from error
+
+
+def read_json(path: Path) -> Any:
+    """Read a file that is to hold a result.
+
+    Raises:
+        UsageError: there is no such file.
+        AgebenchError: it is too large, not JSON, or holds a NaN or infinity.
+    """
+    text = _read(path)
+    try:
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+    except RecursionError as error:
+        raise AgebenchError(f"{path} is not {WHAT}: its objects are nested too deeply") from error
+    except ValueError as error:
+        raise AgebenchError(f"{path} is not {WHAT}: no JSON: {error}") from error
+
+
+def _read(path: Path) -> str:
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{path} is not a regular file: expected {WHAT}")
+        if status.st_size > MAX_BYTES:
+            raise AgebenchError(
+                f"{path}: {status.st_size:,} bytes, more than the limit of {MAX_BYTES:,}: "
+                "compare on fewer pictures"
+            )
+        return read_regular(path).decode("utf-8")
+    except FileNotFoundError as error:
+        raise UsageError(f"there is no file {path}: expected {WHAT}") from error
+    except UnicodeDecodeError as error:
+        raise AgebenchError(f"{path} is not {WHAT}: no UTF-8 text ({error.reason})") from error
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise UsageError(f"{path} can't be read: {reason}") from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"it holds {name}, which is not a number in JSON")
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise ValueError(f"the number {literal[:40]} is too large")
+    return value
+
+
+def _check_names(content: Result) -> None:
+    """Estimators and pictures have names of their own; predictions are of known estimators."""
+    names = [item.name for item in content.estimators]
+    known = set(names)
+    if len(known) != len(names):
+        raise StructureError("estimators with different names", sorted(names))
+    pictures = {image["image"] for image in content.images}
+    if len(pictures) != len(content.images):
+        raise StructureError("pictures with different names", len(content.images))
+    for image in content.images:
+        if not known.issuperset(image["predictions"]):
+            raise StructureError("predictions of the listed estimators", image["image"])
+    pairs = () if content.analysis is None else content.analysis.pairs
+    analysed = () if content.analysis is None else content.analysis.estimators
+    asked = {name for pair in pairs for name in (pair.first, pair.second)}
+    if not known.issuperset(asked.union(analysed)):
+        raise StructureError("an analysis of the listed estimators", sorted(asked))
+    timed = () if content.timing is None else content.timing.comparisons
+    compared = {name for one in timed for name in (one.first, one.second)}
+    if not known.issuperset(compared):
+        raise StructureError("times of the listed estimators", sorted(compared))
