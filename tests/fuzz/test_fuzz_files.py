@@ -22,6 +22,7 @@ from agebench.estimators.constant import Constant
 from agebench.estimators.spec_schema import read_spec
 from agebench.harness.compare import compare
 from agebench.harness.fail_if import read_gates
+from agebench.harness.reading import read_result
 from agebench.harness.settings import CompareSettings
 from agebench.metrics.class_years import read_class_years
 from agebench.prepare.identity import finished_settings
@@ -142,7 +143,7 @@ FAMILIES: dict[str, Family] = {
     "prepared identity": Family(lambda path: finished_settings(path.parent), "prepare.json"),
     "result": Family(lambda path: as_json(join(read_files([path])[0])), "result.json"),
     "baseline": Family(
-        lambda path: read_gates([], path).failures(json.loads((path.parent / GOOD).read_bytes())),
+        lambda path: read_gates([], path).failures(read_result(path.parent / GOOD).content),
         "result.json",
     ),
     "ages to guess": Family(lambda path: Constant(median_of=path), "ages.csv", b"age,x\n31,a\n"),
