@@ -156,7 +156,7 @@ def judged(runners: Sequence[Runner], sweep: Sweep) -> dict[str, Any]:
             for first, second in combinations(times, 2)
         ),
         "ratios": [one.ratio for one in comparisons],
-        "floor": control.floor,
+        "floor": control.noise_floor,
         "p50_ms": float(np.median(times[0])),
         "load_average": sweep.busyness.load_average_after,
         "others_processors": sweep.busyness.others_processors,

@@ -92,7 +92,7 @@ def _percentiles(times: DeviceTimes) -> dict[str, Any]:
     return found
 
 
-def floor_ms(network: Network, batch: int, precision: str, limits: Mapping[str, float]) -> float:
+def roofline_ms(network: Network, batch: int, precision: str, limits: Mapping[str, float]) -> float:
     """Return the least time of a call by the measured peaks; 0 where they are not known."""
     if not (limits.get(precision) and limits.get("bytes")):
         return 0.0
@@ -135,8 +135,8 @@ def time_network(
         times = how.time(call)
     found = {"cold_ms": cold_ms, **_percentiles(times)}
     median = found.get("event_p50_ms", found["wall_p50_ms"])
-    least = floor_ms(network, batch, precision, limits)
-    found |= {"faces_per_s": 1e3 * batch / found["wall_p50_ms"], "floor_ms": least}
+    least = roofline_ms(network, batch, precision, limits)
+    found |= {"faces_per_s": 1e3 * batch / found["wall_p50_ms"], "roofline_ms": least}
     if how.device == "cuda":
         found["peak_memory_bytes"] = torch.cuda.max_memory_allocated()
         torch.cuda.reset_peak_memory_stats()

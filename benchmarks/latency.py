@@ -36,8 +36,8 @@ COLUMNS = (
     "crop ms",
     "infer ms",
     "faces/s",
-    "floor ms",
-    "infer / floor",
+    "roofline ms",
+    "infer / roofline",
 )
 
 
@@ -46,10 +46,10 @@ def rows(result: BenchResult) -> list[list[str]]:
     found = []
     for entry in result.entries:
         for times in entry.sweep:
-            floor, infer = entry.floor_ms(times.batch), times.infer.percentile(50)
+            roofline, infer = entry.roofline_ms(times.batch), times.infer.percentile(50)
             cells = [*(times.total.percentile(percent) for percent in (50, 90, 99))]
-            cells += [times.crop.percentile(50), infer, times.faces_per_s, floor]
-            cells.append(infer / floor if floor and infer is not None else None)
+            cells += [times.crop.percentile(50), infer, times.faces_per_s, roofline]
+            cells.append(infer / roofline if roofline and infer is not None else None)
             counts = [str(times.batch), str(len(times.total.samples_ms))]
             runtime = entry.runner.estimator.spec.runtime.runtime
             found.append([entry.runner.name, runtime, *counts, *map(three, cells)])

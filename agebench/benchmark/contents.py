@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from agebench.benchmark.result import READABLE_VERSIONS
 from agebench.harness.contents_setup import MOST_ESTIMATORS, Environment, Texts
@@ -20,6 +21,9 @@ from agebench.util.typed_records import (
     one_of,
 )
 
+_RENAMED = {"floor_ms": "roofline_ms", "infer_to_floor": "infer_to_roofline"}
+"""What files up to version 2 call a batch size's figures."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Batch:
@@ -29,7 +33,7 @@ class Batch:
     n: Count
     faces_per_s: Positive
     samples_ms: tuple[Milliseconds, ...]
-    floor_ms: Milliseconds | None
+    roofline_ms: Milliseconds | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,3 +81,27 @@ class Sweep:
     faces: Faces
     estimators: Annotated[tuple[Swept, ...], AtMost(MOST_ESTIMATORS)]
     comparisons: tuple[Comparison, ...]
+
+
+def with_present_names(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of a file with the names that `Sweep` has, whatever version wrote it.
+
+    What is damaged is left as it is: reading it as a `Sweep` names the fault.
+    """
+    estimators = content.get("estimators")
+    if not isinstance(estimators, list):
+        return {**content}
+    return {**content, "estimators": [_with_roofline(item) for item in estimators]}
+
+
+def _with_roofline(estimator: Any) -> Any:
+    sweep = estimator.get("batch_sweep") if isinstance(estimator, dict) else None
+    if not isinstance(sweep, list):
+        return estimator
+    return {**estimator, "batch_sweep": [_renamed(item) for item in sweep]}
+
+
+def _renamed(batch: Any) -> Any:
+    if not isinstance(batch, dict):
+        return batch
+    return {_RENAMED.get(name, name): value for name, value in batch.items()}

@@ -12,7 +12,7 @@ from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.model_cost import ModelCost, model_cost
 from agebench.timing.children import ask_child
-from agebench.timing.roofline import Peaks, floor_ms
+from agebench.timing.roofline import Peaks, roofline_ms
 
 INPUT_BYTES = 4
 """An input number is a float32."""
@@ -46,7 +46,7 @@ class Resources:
     network_batch: Mapping[int, int]
     methods: tuple[str, ...]
 
-    def floor_ms(self, batch: int, peaks: Peaks) -> float | None:
+    def roofline_ms(self, batch: int, peaks: Peaks) -> float | None:
         """Return the least time of a call; None where the operations are not known.
 
         Weights count once, inputs once per face; what lies between the layers counts nothing,
@@ -55,7 +55,7 @@ class Resources:
         if self.macs_per_face is None or self.weight_bytes is None:
             return None
         moved = self.weight_bytes + batch * self.input_bytes_per_face
-        return floor_ms(batch * self.macs_per_face, moved, peaks) if moved else None
+        return roofline_ms(batch * self.macs_per_face, moved, peaks) if moved else None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what JSON can hold."""

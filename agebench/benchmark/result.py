@@ -23,8 +23,8 @@ from agebench.types import plain
 from agebench.util.files import write_whole
 from agebench.vision.images import MAX_PIXELS
 
-SCHEMA_VERSION = 2
-READABLE_VERSIONS = (1, SCHEMA_VERSION)
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (1, 2, SCHEMA_VERSION)
 """Older files are read as they are; docs/latency.md says what changed."""
 BENCH_FILE = "bench.json"
 DEFAULT_BATCHES = (1, 4, 16, 64)
@@ -107,7 +107,7 @@ class BenchEntry:
     device_stages: tuple[Mapping[str, StageTimes] | None, ...] = ()
     cold_start: Mapping[str, StageTimes] | None = None
 
-    def floor_ms(self, batch: int) -> float | None:
+    def roofline_ms(self, batch: int) -> float | None:
         """Return the least time of a call; None where it is not known.
 
         The peaks are those of float32: a model that computes with shorter numbers goes below.
@@ -115,17 +115,17 @@ class BenchEntry:
         precision = self.runner.estimator.spec.settings.get("precision", "float32")
         if self.peaks is None or precision != "float32":
             return None
-        return self.resources.floor_ms(batch, self.peaks)
+        return self.resources.roofline_ms(batch, self.peaks)
 
     def to_json(self) -> dict[str, Any]:
         """Return it as what JSON can hold; see docs/latency.md."""
         sweep = []
         for at, times in enumerate(self.sweep):
-            floor, median = self.floor_ms(times.batch), times.infer.percentile(50)
-            ratio = median / floor if floor and median is not None else None
+            least, median = self.roofline_ms(times.batch), times.infer.percentile(50)
+            ratio = median / least if least and median is not None else None
             stages = self.device_stages[at] if self.device_stages else None
             device = plain(stages)
-            extra = {"floor_ms": floor, "infer_to_floor": ratio, "device_stages": device}
+            extra = {"roofline_ms": least, "infer_to_roofline": ratio, "device_stages": device}
             sweep.append(times.to_json() | extra)
         return {
             "name": self.runner.name,

@@ -18,7 +18,7 @@ from agebench.timing.latency import StageTimes
 from agebench.timing.ratios import LEVEL, Comparison, Control
 from agebench.util.typed_records import read_record
 
-_COLUMNS = ("batch", "p50", "p90", "p99", "crop", "infer", "faces/s", "floor", "x floor", "n")
+_COLUMNS = ("batch", "p50", "p90", "p99", "crop", "infer", "faces/s", "roofline", "x roofline", "n")
 
 
 def three(value: float | None) -> str:
@@ -56,7 +56,7 @@ def sweep_table(entry: BenchEntry) -> Table:
     for column in _COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
     for times in entry.sweep:
-        floor, infer = entry.floor_ms(times.batch), times.infer.percentile(50)
+        roofline, infer = entry.roofline_ms(times.batch), times.infer.percentile(50)
         total = times.total
         table.add_row(
             str(times.batch),
@@ -64,8 +64,8 @@ def sweep_table(entry: BenchEntry) -> Table:
             three(times.crop.percentile(50)),
             three(infer),
             three(times.faces_per_s),
-            three(floor),
-            three(infer / floor) if floor and infer is not None else "-",
+            three(roofline),
+            three(infer / roofline) if roofline and infer is not None else "-",
             str(len(total.samples_ms)),
         )
     return table
@@ -147,7 +147,7 @@ def remarks(result: BenchResult) -> list[str]:
     for device, peaks in machine["peaks"].items():
         lines.append(
             f"Probe on {device}: {amount(peaks['flops_per_s'], 'flop/s')} in float32, "
-            f"{amount(peaks['bytes_per_s'], 'B/s')}; 'floor' is the least time of infer that "
+            f"{amount(peaks['bytes_per_s'], 'B/s')}; 'roofline' is the least time of infer that "
             "these allow."
         )
     return lines + busy_lines(read_record(machine, Busy)) + gpu_lines(machine.get("gpu"))
@@ -202,7 +202,7 @@ def control_sentence(control: Control) -> str:
     if control.interval is None:
         return text
     ends = f"{three(control.interval.low)}, {three(control.interval.high)}"
-    return f"{text} [{ends}]: nobody is called faster by less than {three(control.floor)}"
+    return f"{text} [{ends}]: nobody is called faster by less than {three(control.noise_floor)}"
 
 
 def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control]) -> list[str]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agebench.benchmark.contents import Sweep
+from agebench.benchmark.contents import Sweep, with_present_names
 from agebench.benchmark.result import BENCH_FILE
 from agebench.benchmark.result import READABLE_VERSIONS as BENCH_VERSIONS
 from agebench.errors import UsageError
@@ -45,7 +45,8 @@ def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[Swee
             file = path / BENCH_FILE
         content = read_json(file)
         if isinstance(content, dict) and "comparisons" in content and "images" not in content:
-            swept = read_typed(content, Sweep, file, BENCH_VERSIONS, "a result of 'agebench bench'")
+            named = with_present_names(content)
+            swept = read_typed(named, Sweep, file, BENCH_VERSIONS, "a result of 'agebench bench'")
             if any(file.resolve() == other.path.resolve() for other in sweeps):
                 raise UsageError(f"{file} is given twice: name each file once")
             sweeps.append(SweepFile(file, swept))

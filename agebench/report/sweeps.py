@@ -108,7 +108,7 @@ def sweep_grids(sweep: SweepFile, joined: Joined) -> list[Grid]:
         Column("rounds"),
         *(Column(f"{name}, ms", hint="per call") for name in ("p50", "p90", "p99")),
         Column("faces/s"),
-        Column("floor, ms", hint="least time that operations and bytes allow on this machine"),
+        Column("roofline, ms", hint="least time that operations and bytes allow on this machine"),
     )
     styles = looks(sweep, joined)
     rows = []
@@ -117,7 +117,7 @@ def sweep_grids(sweep: SweepFile, joined: Joined) -> list[Grid]:
         name = Cell(item.name, kind="name", key=NO_KEY if style is None else key(style))
         for row in _timed(item):
             times = np.percentile(row.samples_ms, (50, 90, 99)).tolist()
-            floor, rate = row.floor_ms, row.faces_per_s
+            roofline, rate = row.roofline_ms, row.faces_per_s
             rows.append(
                 [
                     name,
@@ -125,7 +125,7 @@ def sweep_grids(sweep: SweepFile, joined: Joined) -> list[Grid]:
                     Cell(str(len(row.samples_ms)), len(row.samples_ms)),
                     *(Cell(milliseconds(value), value) for value in times),
                     Cell(milliseconds(rate), rate),
-                    figure_cell(milliseconds(floor), floor),
+                    figure_cell(milliseconds(roofline), roofline),
                 ]
             )
     found = [Grid("Crop and infer, by batch size", columns, rows, sortable=True)]

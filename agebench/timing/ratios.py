@@ -55,7 +55,7 @@ class Control:
     samples_ms: tuple[Milliseconds, ...]
 
     @property
-    def floor(self) -> float | None:
+    def noise_floor(self) -> float | None:
         """Ratio up to which it may differ from itself: nothing below is called faster."""
         if self.interval is None:
             return None
@@ -68,7 +68,7 @@ class Control:
             "batch": self.batch,
             "ratio": self.ratio,
             "interval": plain(self.interval),
-            "floor": self.floor,
+            "floor": self.noise_floor,
             "samples_ms": list(self.samples_ms),
         }
 
@@ -232,7 +232,9 @@ def compare_speeds(
         least: ratio below which nothing is called faster, whatever the control.
     """
     level, why_not = statement_level(number), busy or _control_fails(control)
-    floor = max(least, 1.0 if control is None or control.floor is None else control.floor)
+    smallest = max(
+        least, 1.0 if control is None or control.noise_floor is None else control.noise_floor
+    )
     found = []
     for (first, first_ms), (second, second_ms) in combinations(samples_ms, 2):
         ratio = _ratio(first_ms, second_ms, sizes)
@@ -241,20 +243,20 @@ def compare_speeds(
         reason = "too few rounds" if interval is None else why_not
         if reason or interval is None:
             verdict = "no verdict"
-        elif interval.low > 1 and ratio > floor:
+        elif interval.low > 1 and ratio > smallest:
             verdict = "first faster"
-        elif interval.high < 1 and 1 / ratio > floor:
+        elif interval.high < 1 and 1 / ratio > smallest:
             verdict = "second faster"
         found.append(Comparison(batch, first, second, ratio, interval, verdict, reason))
     return found
 
 
 def _control_fails(control: Control | None) -> str:
-    if control is None or control.floor is None:
+    if control is None or control.noise_floor is None:
         return "no estimator was measured twice on enough pictures"
-    if control.floor > MOST_SELF_DIFFERENCE:
+    if control.noise_floor > MOST_SELF_DIFFERENCE:
         return (
             f"the times are too scattered: {control.name} may differ from itself by "
-            f"{100 * (control.floor - 1):.0f} %"
+            f"{100 * (control.noise_floor - 1):.0f} %"
         )
     return ""

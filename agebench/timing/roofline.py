@@ -1,7 +1,7 @@
 """The machine's own limits, measured, and the least time that they leave to a network.
 
 A network of so many operations that reads so many bytes can't be faster than either limit allows
-(Williams, Waterman & Patterson, "Roofline", CACM 2009).  docs/latency.md says where the floor
+(Williams, Waterman & Patterson, "Roofline", CACM 2009).  docs/latency.md says where the roofline
 does not hold.
 """
 
@@ -66,7 +66,7 @@ class Peaks:
         }
 
 
-def floor_ms(macs: int, moved_bytes: int, peaks: Peaks) -> float:
+def roofline_ms(macs: int, moved_bytes: int, peaks: Peaks) -> float:
     """Return the least time in milliseconds: of operations or of bytes, whichever is longer.
 
     Args:
@@ -74,7 +74,7 @@ def floor_ms(macs: int, moved_bytes: int, peaks: Peaks) -> float:
         moved_bytes: to be read at least once.
         peaks: of the machine.
 
-    >>> floor_ms(500_000_000, 8_000_000, Peaks(1e11, 1e10, 1, ""))
+    >>> roofline_ms(500_000_000, 8_000_000, Peaks(1e11, 1e10, 1, ""))
     10.0
     """
     return 1e3 * max(2 * macs / peaks.flops_per_s, moved_bytes / peaks.bytes_per_s)

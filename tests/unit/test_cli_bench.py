@@ -30,7 +30,7 @@ from agebench.registry.plugins import load_estimator
 from agebench.runtimes.base import use_threads, wanted_threads, watch_models
 from agebench.runtimes.threads import pinned
 from agebench.timing.children import ask_child
-from agebench.timing.roofline import Peaks, floor_ms, measure_peaks
+from agebench.timing.roofline import Peaks, measure_peaks, roofline_ms
 from agebench.timing.sweep_faces import generated_face
 from agebench.types import Crops
 from agebench.vision.opencv import cv2
@@ -63,16 +63,16 @@ def test_the_whole_way(caffemodel: Path, tmp_path: Path) -> None:
     one = net["batch_sweep"][0]
     assert one["n"] == len(one["samples_ms"]) == 2
     peaks = written["machine"]["peaks"]["cpu"]
-    assert one["floor_ms"] >= 2e3 * 709_253_120 / peaks["flops_per_s"] * 0.999
-    assert one["infer_to_floor"] == pytest.approx(
-        one["stages"]["infer"]["p50_ms"] / one["floor_ms"]
+    assert one["roofline_ms"] >= 2e3 * 709_253_120 / peaks["flops_per_s"] * 0.999
+    assert one["infer_to_roofline"] == pytest.approx(
+        one["stages"]["infer"]["p50_ms"] / one["roofline_ms"]
     )
     cold = {stage: times["samples_ms"][0] for stage, times in net["cold_start"].items()}
     parts = [cold[stage] for stage in ("process", "import", "load", "first")]
     assert min(parts) > 0
     assert cold["total"] == pytest.approx(sum(parts))
     assert constant["resources"]["macs_per_face"] == 0
-    assert constant["batch_sweep"][0]["floor_ms"] is None
+    assert constant["batch_sweep"][0]["roofline_ms"] is None
     assert [item["verdict"] for item in written["comparisons"]] == ["no verdict"] * 2
     assert [item["reason"] for item in written["comparisons"]] == ["too few rounds"] * 2
     assert [item["batch"] for item in written["controls"]] == [1, 2]
@@ -85,13 +85,13 @@ def test_the_whole_way(caffemodel: Path, tmp_path: Path) -> None:
     assert "11.4 M parameters, 709 MMAC per face" in text.getvalue()
 
 
-def test_a_model_with_8_bit_numbers_has_no_floor_of_float32() -> None:
+def test_a_model_with_8_bit_numbers_has_no_roofline_of_float32() -> None:
     how = BenchSettings(batches=(1,), threads=1, repeats=1, cold_starts=1)
     written = bench(["multicrop-resnet-small", "multicrop-resnet"], settings=how).to_json()
     small, large = written["estimators"]
     assert small["spec"]["settings"]["precision"] == "int8"
-    assert small["batch_sweep"][0]["floor_ms"] is None
-    assert large["batch_sweep"][0]["floor_ms"] > 0
+    assert small["batch_sweep"][0]["roofline_ms"] is None
+    assert large["batch_sweep"][0]["roofline_ms"] > 0
     # The larger one looks at each face twice.
     macs = [item["resources"]["macs_per_face"] for item in (small, large)]
     assert macs[1] == pytest.approx(2 * macs[0], rel=0.01)
@@ -107,15 +107,15 @@ def test_ten_crops_are_counted_as_ten(caffemodel: Path, tmp_path: Path) -> None:
     assert taken.network_batch == {5: 40}
 
 
-def test_the_floor_by_hand() -> None:
+def test_the_roofline_by_hand() -> None:
     peaks = Peaks(flops_per_s=1e9, bytes_per_s=1e8, threads=1, method="")
     # 4 outputs x 3 x 3 of 27 products each are 972 MACs, 1944 operations; 112 weights, 147 inputs.
-    assert floor_ms(972, 0, peaks) == pytest.approx(1.944e-3)
+    assert roofline_ms(972, 0, peaks) == pytest.approx(1.944e-3)
     taken = Resources(0, {}, None, 112, 972, 448, 588, 0, {}, ())
-    assert taken.floor_ms(1, peaks) == pytest.approx(1e3 * (448 + 588) / 1e8)
+    assert taken.roofline_ms(1, peaks) == pytest.approx(1e3 * (448 + 588) / 1e8)
     busy = Peaks(1e8, 1e9, 1, "")
-    assert taken.floor_ms(10, busy) == pytest.approx(1e3 * 2 * 9720 / 1e8)
-    assert Resources(0, {}, None, None, None, None, 0, 0, {}, ()).floor_ms(1, peaks) is None
+    assert taken.roofline_ms(10, busy) == pytest.approx(1e3 * 2 * 9720 / 1e8)
+    assert Resources(0, {}, None, None, None, None, 0, 0, {}, ()).roofline_ms(1, peaks) is None
     assert peaks.at_least(busy) == Peaks(1e9, 1e9, 1, "")
     with pytest.raises(ValueError, match="above 0"):
         Peaks(0.0, 1.0, 1, "")

@@ -123,8 +123,8 @@ def test_without_a_good_control_there_is_no_verdict(control: Control | None, sai
 
 def test_what_an_estimator_differs_from_itself_is_no_difference() -> None:
     control = Control("a", 1, 1.05, Interval(1.0, 1.12), ())
-    assert control.floor == 1.12
-    assert Control("a", 1, 0.9, Interval(0.8, 1.0), ()).floor == 1.25
+    assert control.noise_floor == 1.12
+    assert Control("a", 1, 0.9, Interval(0.8, 1.0), ()).noise_floor == 1.25
     first = [1.0] * 60
     assert _compare(first, [1.11] * 60, control).verdict == "no difference shown"
     assert _compare(first, [1.13] * 60, control).verdict == "first faster"

@@ -403,6 +403,27 @@ def test_a_batch_sweep_is_shown_beside_a_result(
     assert ">256</td>" in section
 
 
+@pytest.mark.parametrize(("version", "key"), [(1, "floor_ms"), (3, "roofline_ms")])
+def test_the_roofline_is_read_under_its_earlier_name_too(
+    make_result: Make, tmp_path: Path, version: int, key: str
+) -> None:
+    sweep = _sweep(make_result()["environment"])
+    if version > 1:
+        sweep["machine"]["too_busy"] = ""
+        sweep["machine"] |= dict.fromkeys(
+            ("load_average_before", "load_average_after", "others_processors")
+        )
+    sweep["schema_version"] = version
+    for at, batch in enumerate(sweep["estimators"][0]["batch_sweep"]):
+        del batch["floor_ms"]
+        batch[key] = 4.5 + at
+    path = tmp_path / "bench.json"
+    path.write_text(json.dumps(sweep), encoding="utf-8")
+    (read,) = read_files([path])[1]
+    found = [batch.roofline_ms for batch in read.content.estimators[0].batch_sweep]
+    assert found == [4.5, 5.5, 6.5]
+
+
 def test_gates_of_adults_alone_have_a_table_and_no_figure(write_result: Write) -> None:
     adults = np.linspace(30, 89, 60)
     joined = _joined(write_result(predicted={"a": adults - 12}, true=adults.tolist()))

@@ -43,8 +43,8 @@ def test_a_clear_difference_is_told_and_a_small_one_is_not() -> None:
         ("b", "c"): "second faster",
     }
     assert found.control is not None
-    assert found.control.floor is not None
-    assert 1 < found.control.floor < 1.02
+    assert found.control.noise_floor is not None
+    assert 1 < found.control.noise_floor < 1.02
     lines = faster_lines(found.comparisons, [found.control])
     assert any(line.startswith("  batch 1: a against itself") for line in lines)
 
