@@ -167,17 +167,13 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _device(name: str, reason: str) -> str:
-    return f"{name}: {reason or 'yes'}"
-
-
 def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"agebench {facts['agebench']}"
     for name, value in facts["machine"].items():
         yield f"{name}: {value}"
     for state in facts["runtimes"]:
         yield f"{state['name']}: {state['version'] or state['reason']}"
-        yield from (f"  {_device(*item)}" for item in state["devices"].items())
+        yield from (f"  {name}: {why or 'yes'}" for name, why in state["devices"].items())
     yield f"times and memory of GPUs: {facts['gpu_measurement']}"
     yield "packages: " + ", ".join(f"{name} {found}" for name, found in facts["packages"].items())
     yield from _file_lines(facts["model_files"])

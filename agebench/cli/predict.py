@@ -107,7 +107,8 @@ def command(
     _check(
         sources, as_json=as_json, as_csv=as_csv, out=out, camera=camera, frames=frames, live=live
     )
-    _check_columns(as_csv=as_csv, explain=settings["explain"])
+    if as_csv and settings["explain"]:
+        raise UsageError("--csv has no column for --explain: give --json, or leave one of them out")
     wanted = PredictSettings(estimators=estimators, **settings)
     still = out is not None or wanted.explain or wanted.processes > 1
     found = find_sources(sources, moving=not still) if sources else Sources(())
@@ -156,11 +157,6 @@ def _check(
         raise UsageError(
             "--camera N goes alone, N from 0, and without a window needs --frames to know its end"
         )
-
-
-def _check_columns(*, as_csv: bool, explain: bool) -> None:
-    if as_csv and explain:
-        raise UsageError("--csv has no column for --explain: give --json, or leave one of them out")
 
 
 def _has_display() -> bool:

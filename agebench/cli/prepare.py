@@ -28,10 +28,6 @@ Examples:
 """
 
 
-def _default_processes() -> int:
-    return min(MOST_PROCESSES, usable_cores())
-
-
 @click.command("prepare", epilog=EPILOG, short_help="Cut a data set into crops by age group.")
 @click.option("--dataset", required=True, help="Name of a data set, with options.")
 @click.option("--root", type=FilePath(), help="Its folder or file.")
@@ -101,7 +97,7 @@ def _default_processes() -> int:
 @click.option(
     "--processes",
     type=int,
-    default=_default_processes,
+    default=lambda: min(MOST_PROCESSES, usable_cores()),
     help="Processes at once; default: one per core.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")

@@ -6,7 +6,7 @@ import datetime as dt
 import math
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -113,7 +113,7 @@ def load(
     boxed: Counter[bool] = Counter()
 
     def usable() -> Iterator[Listed]:
-        for entry in _entries(table):
+        for entry in _from_matlab(table) if table.suffix == ".mat" else _from_csv(table):
             ending = path_ending(entry.path, 2)
             file = the_only(found, ending) if entry.path else "no path of a picture"
             sample = file if isinstance(file, str) else _sample(entry, file.path, file.name, clean)
@@ -165,10 +165,6 @@ def _sample(entry: _Entry, path: Path, name: str, clean: bool) -> Sample | str:
         attributes=attributes,
         box_xyxy=entry.box_xyxy,
     )
-
-
-def _entries(table: Path) -> Iterable[_Entry]:
-    return _from_matlab(table) if table.suffix == ".mat" else _from_csv(table)
 
 
 def _from_matlab(table: Path) -> Iterator[_Entry]:

@@ -41,6 +41,7 @@ from agebench.types import (
     Sample,
     ViewSpec,
 )
+from agebench.util.numbers import number_in
 
 Faces: TypeAlias = Literal["largest", "all"]
 
@@ -299,10 +300,7 @@ class _RowReader:
 
     def _number(self, column: str) -> float:
         text = self._text(column)
-        try:
-            value = float(text)
-        except ValueError:
-            value = math.nan
+        value = number_in(text)
         if not math.isfinite(value):
             raise ValueError(f"{column} must be a finite number, got {shown(text)}")
         return value

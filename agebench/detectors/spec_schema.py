@@ -13,17 +13,13 @@ from agebench.estimators.common import BlobLayout, ChannelOrder, InputFormat
 from agebench.estimators.spec_schema import About, Files, Runtime
 from agebench.estimators.toml_reader import read_toml
 from agebench.protocols import BoxToFrame
+from agebench.util.typed_tables import require
 
 Kind: TypeAlias = Literal[
     "darknet", "retinaface", "scrfd", "ssd", "ultraface", "yolov5-face", "yolov8", "yolov8-lite"
 ]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-
-
-def _require(condition: object, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +37,7 @@ class DetectorInput:
 
     def __post_init__(self) -> None:
         self.format()
-        _require(
+        require(
             self.size is None or all(0 < side <= MAX_INPUT_SIDE for side in self.size),
             f"size must be height and width, 1 to {MAX_INPUT_SIDE}",
         )
@@ -60,16 +56,16 @@ class DetectorOutput:
     units: Literal["pixels", "shares"] = "pixels"
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             not self.anchors or self.kind == "yolov5-face",
             "anchors go with kind = 'yolov5-face' only",
         )
-        _require(
+        require(
             self.units == "pixels" or self.kind in ("yolov5-face", "yolov8"),
             "units goes with kind = 'yolov5-face' and 'yolov8' only: of the others it is known",
         )
         pairs = all(len(level) == 6 and min(level) > 0 for level in self.anchors)
-        _require(pairs, "anchors must be a list per stride, of three widths and heights each")
+        require(pairs, "anchors must be a list per stride, of three widths and heights each")
 
     def anchors_by_stride(self) -> Anchors:
         """Return the anchors, the published ones if none are written."""
@@ -89,9 +85,9 @@ class Detect:
     pad: float | Literal["auto"] = "auto"
 
     def __post_init__(self) -> None:
-        _require(0 <= self.confidence <= 1, "confidence must be from 0 to 1")
-        _require(0 <= self.nms <= 1, "nms must be from 0 to 1")
-        _require(self.pad == "auto" or 0 <= self.pad <= MAX_PAD, f"pad: 'auto' or 0 to {MAX_PAD:g}")
+        require(0 <= self.confidence <= 1, "confidence must be from 0 to 1")
+        require(0 <= self.nms <= 1, "nms must be from 0 to 1")
+        require(self.pad == "auto" or 0 <= self.pad <= MAX_PAD, f"pad: 'auto' or 0 to {MAX_PAD:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +99,8 @@ class Frame:
     height: float
 
     def __post_init__(self) -> None:
-        _require(abs(self.dx) <= 1 and abs(self.dy) <= 1, "dx and dy must be from -1 to 1")
-        _require(0.2 <= self.height <= 5, "height must be from 0.2 to 5")
+        require(abs(self.dx) <= 1 and abs(self.dy) <= 1, "dx and dy must be from -1 to 1")
+        require(0.2 <= self.height <= 5, "height must be from 0.2 to 5")
 
     def box_to_frame(self) -> BoxToFrame:
         """Return the proportions."""
@@ -125,7 +121,7 @@ class DetectorFile:
     about: About = field(default_factory=About)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             _NAME.fullmatch(self.name),
             f"name must be of letters, digits, '_', '.' and '-', got {self.name!r}",
         )

@@ -216,7 +216,9 @@ def examine(
         problems=tuple(dataset.problems),
         broken=broken,
         ages=MappingProxyType(age_counts(samples)),
-        ranges=frozen_mapping(dict(sorted(ranges.items(), key=_range_order))),
+        ranges=frozen_mapping(
+            dict(sorted(ranges.items(), key=lambda item: [int(end) for end in item[0].split("-")]))
+        ),
         unlabelled=sum(s.age_years is None and s.age_range is None for s in samples),
         sizes=frozen_mapping(dict(sizes.most_common())),
         identical=identical,
@@ -233,10 +235,6 @@ def _copies(
     """Leave out the groups that are the labelled faces of one file: nothing is there twice."""
     paths = {sample.name: sample.path for sample in samples}
     return tuple(group for group in groups if len({paths[name] for name in group.members}) > 1)
-
-
-def _range_order(item: tuple[str, int]) -> list[int]:
-    return [int(end) for end in item[0].split("-")]
 
 
 def _broken_kind(reason: str) -> BrokenKind:

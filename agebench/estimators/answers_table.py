@@ -13,6 +13,7 @@ from agebench.datasets.names import shown
 from agebench.errors import UsageError, suggestion
 from agebench.types import MAX_AGE_YEARS, Box
 from agebench.util.files import is_sha256
+from agebench.util.numbers import number_in
 
 PICTURE_COLUMNS = ("path", "image", "filename", "file", "picture", "img_name")
 """Headings of the picture's column; the first that is there is taken."""
@@ -258,10 +259,7 @@ def _seen(cells: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number_in(text)
     if not math.isfinite(value):
         raise ValueError(f"{name} {shown(text)} is not a number")
     return value

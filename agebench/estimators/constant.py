@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from agebench.errors import DatasetError, UsageError
 from agebench.protocols import EstimatorSpec
 from agebench.types import MAX_AGE_YEARS, AgePrediction, Crops, CropSpec, Setting, ViewSpec
+from agebench.util.numbers import number_in
 from agebench.util.regular_files import read_regular
 
 DEFAULT_YEARS = 30.0
@@ -95,10 +95,7 @@ def _read_ages(path: Path) -> tuple[list[float], str]:
 
 
 def _age(text: str | None, path: Path, line: int) -> float:
-    try:
-        age = float(text or "")
-    except ValueError:
-        age = math.nan
+    age = number_in(text)
     if not 0.0 <= age <= MAX_AGE_YEARS:
         raise DatasetError(
             f"{path}, line {line}: expected an age of 0..{MAX_AGE_YEARS:g} years, got {text!r}"

@@ -21,6 +21,7 @@ from agebench.estimators.spec_output import AgeScale, Kind, OrdinalForm, Rule
 from agebench.estimators.toml_reader import read_toml
 from agebench.types import MAX_AGE_YEARS, AgeBins, LabelKind, ViewSpec
 from agebench.util.files import is_sha256
+from agebench.util.typed_tables import require
 from agebench.vision.regions import REGIONS
 
 MAX_SIDE_PX = 4096
@@ -37,11 +38,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _SET = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 InputType: TypeAlias = Literal["float32", "float16", "uint8"]
-
-
-def _require(condition: object, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ class Files:
             *((f"data_sha256.{name}", value) for name, value in self.data_sha256.items()),
         ):
             if value is not None:
-                _require(is_sha256(value), f"{key} must be 64 lower-case hex digits")
+                require(is_sha256(value), f"{key} must be 64 lower-case hex digits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,17 +88,17 @@ class Crop:
     stretch: bool = False
 
     def __post_init__(self) -> None:
-        _require(max(self.size) <= MAX_SIDE_PX, f"size must be at most {MAX_SIDE_PX}")
-        _require(
+        require(max(self.size) <= MAX_SIDE_PX, f"size must be at most {MAX_SIDE_PX}")
+        require(
             self.name is None or self.name in CROPS,
             f"unknown name {self.name!r}: {suggestion(self.name or '', CROPS)}",
         )
-        _require(self.name is None or self.region is None, "give a name or a region, not both")
-        _require(
+        require(self.name is None or self.region is None, "give a name or a region, not both")
+        require(
             self.region in (None, *REGIONS), f"unknown region {self.region!r}: {', '.join(REGIONS)}"
         )
-        _require(self.times is None or self.margin is None, "give times or margin, not both")
-        _require(self.times is None or self.times > 0, "times must be above 0")
+        require(self.times is None or self.margin is None, "give times or margin, not both")
+        require(self.times is None or self.times > 0, "times must be above 0")
         self.view()
 
     def view(self) -> ViewSpec:
@@ -137,7 +133,7 @@ class Input:
     def __post_init__(self) -> None:
         self.format()
         plain = self.scale == 1.0 and not any(self.mean) and not self.std
-        _require(
+        require(
             self.type != "uint8" or plain,
             "type = 'uint8' takes pixels as they are: mean = [0, 0, 0], no scale and no std",
         )
@@ -161,14 +157,14 @@ class Output:
 
     def __post_init__(self) -> None:
         plain = (self.scale, self.offset) == (1.0, 0.0)
-        _require(self.kind == "years" or plain, "scale and offset go with kind = 'years' only")
+        require(self.kind == "years" or plain, "scale and offset go with kind = 'years' only")
         one = self.kind in ("years", "class")
-        _require(self.index is None or one, "index is one number: write slice = [first, end]")
-        _require(self.slice is None or not one, f"kind = {self.kind!r} is one number: write index")
-        _require(self.index is None or self.index >= 0, "index counts from 0")
+        require(self.index is None or one, "index is one number: write slice = [first, end]")
+        require(self.slice is None or not one, f"kind = {self.kind!r} is one number: write index")
+        require(self.index is None or self.index >= 0, "index counts from 0")
         first, end = self.slice or (0, 1)
-        _require(0 <= first < end, "slice is [first, end]: from 0, and the end not included")
-        _require(
+        require(0 <= first < end, "slice is [first, end]: from 0, and the end not included")
+        require(
             (self.kind == "ordinal") == (self.ordinal is not None),
             "kind = 'ordinal' needs ordinal = 'probabilities', 'logits' or 'pairs', and no other "
             "kind takes it",
@@ -196,22 +192,22 @@ class Bins:
         """Return the bins, which go upwards without overlap, and the age that each stands for."""
         single = self.first is not None and self.last is not None
         partly = self.first is not None or self.last is not None
-        _require(single == partly, "give both first and last")
-        _require(single != bool(self.ranges), "give either ranges, or first and last")
+        require(single == partly, "give both first and last")
+        require(single != bool(self.ranges), "give either ranges, or first and last")
         if self.first is not None and self.last is not None:
             in_order = 0 <= self.first <= self.last <= MAX_AGE_YEARS
-            _require(in_order, f"first and last must go upwards from 0 to {MAX_AGE_YEARS:g}")
+            require(in_order, f"first and last must go upwards from 0 to {MAX_AGE_YEARS:g}")
             bins = AgeBins.single_years(self.first, self.last)
             middles = tuple(float(year) for year in bins.midpoints)
         else:
             bins, middles = age_bins(self.ranges)
         if not self.years:
             return AgeScale(bins, middles)
-        _require(
+        require(
             len(self.years) == len(bins) and all(0 <= y <= MAX_AGE_YEARS for y in self.years),
             f"years must be one age of 0 to {MAX_AGE_YEARS:g} for each of the {len(bins)} bins",
         )
-        _require(all(a < b for a, b in pairwise(self.years)), "years must go upwards")
+        require(all(a < b for a, b in pairwise(self.years)), "years must go upwards")
         return AgeScale(bins, self.years)
 
 
@@ -230,7 +226,7 @@ class Golden:
     tolerance_years: float = 0.1
 
     def __post_init__(self) -> None:
-        _require(0 < self.tolerance_years <= MAX_AGE_YEARS, "tolerance_years must be above 0")
+        require(0 < self.tolerance_years <= MAX_AGE_YEARS, "tolerance_years must be above 0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,7 +245,7 @@ class About:
 
     def __post_init__(self) -> None:
         for name in self.trained_sets:
-            _require(
+            require(
                 _SET.fullmatch(name),
                 "trained_sets takes names of data sets in lower case, such as 'utkface' or "
                 f"'imdb-wiki', got {name!r}",
@@ -272,22 +268,22 @@ class SpecFile:
     about: About = About()
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             _NAME.fullmatch(self.name),
             f"name must be of letters, digits, '_', '.' and '-', got {self.name!r}",
         )
         if self.output.kind == "years":
-            _require(
+            require(
                 self.bins is None and self.decode is None,
                 "[bins] and [decode] don't go with output.kind = 'years'",
             )
         else:
-            _require(self.bins, f"[bins] is missing: output.kind = {self.output.kind!r} needs it")
+            require(self.bins, f"[bins] is missing: output.kind = {self.output.kind!r} needs it")
             self._check_rule()
 
     def _check_rule(self) -> None:
         kind, rules = self.output.kind, _RULES[self.output.kind]
-        _require(
+        require(
             self.decode is None or self.decode.rule in rules,
             f"decode.rule must be one of {', '.join(rules) or 'none'} for output.kind = {kind!r}",
         )

@@ -60,30 +60,10 @@ def compare(
     progress: ProgressStep = no_progress,
     detections: KeptDetections | None = None,
 ) -> CompareResult:
-    """Measure several estimators on the same faces.
+    """Do what `agebench.compare` says, whose arguments these are, but that nothing is shown.
 
-    Args:
-        estimators: references such as ``"hse-mobilenet"``, objects with the `Estimator`
-            interface, or ones that were loaded before, with the names that they are to have.
-        dataset: name of a data set, or an object with the `Dataset` interface.
-        root: where the data set lies, for one given by name.
-        detector: reference or object; it runs once per picture.  None takes "aligned" for data
-            sets of aligned chips and "yolov8-face" for others; the result says which and why.
-        out: folder for result.json and predictions.csv; None writes nothing.
-        settings: see `CompareSettings`.
-        progress: called as the passes go on.
-        detections: those of earlier runs, to be used and added to; times never come from there.
-
-    Raises:
-        UsageError: the call is wrong.
-        WeightsUnavailableError: a model file is not available; nothing has run yet.
-        AgebenchError: any other failure, in a sentence.
-
-    >>> from agebench import compare
-    >>> compare(["constant"], "csv", root="no/such.csv", detector="aligned")
-    Traceback (most recent call last):
-        ...
-    agebench.errors.DatasetError: ...
+    An estimator may also be one that was loaded before, with the name that it is to have, and
+    `detections` are those of earlier runs, to be used and added to; times never come from there.
     """
     settings = settings or CompareSettings()
     # What costs nothing comes first: a typing error must not wait for a download.

@@ -14,6 +14,7 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.references import called, parse_reference
 from agebench.registry.plugins import DETECTORS, ESTIMATORS
 from agebench.timing.children import ChildDiedError, ask_child
+from agebench.util.numbers import number_in
 
 SECONDS_VARIABLE = "AGEBENCH_MODEL_SECONDS"
 MEMORY_VARIABLE = "AGEBENCH_MODEL_MEMORY_GB"
@@ -80,10 +81,7 @@ def _limit(variable: str, usual: float) -> float:
     text = os.environ.get(variable, "")
     if not text:
         return usual
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number_in(text)
     if not 0 < value < math.inf:
         raise UsageError(f"{variable} must be a number above 0, got {text!r}")
     return value

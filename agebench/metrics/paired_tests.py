@@ -138,7 +138,7 @@ def _flipped_sums(sums: Floats, permutations: int, seed: int) -> Iterator[Floats
             block = sums[start : start + 8]
             table = _SIGNS[:, : len(block)] @ block
             if exact:
-                chosen = (ways >> start & 255) % 2 ** len(block)
+                chosen = ways >> start & 255
             else:
                 chosen = generator.integers(0, 256, len(ways), dtype=np.uint8).astype(np.intp)
             totals += table[chosen]

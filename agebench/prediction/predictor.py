@@ -87,7 +87,8 @@ class AgePredictor:
             raise UsageError("an estimator is given twice: give each once")
         self.tiles = detector is None if tiles is None else tiles
         wanted, why = own_detector(detector, [each.spec for each in self._estimators.values()])
-        self.detector_reference, self._detector, note = _loaded_detector(wanted)
+        found = best_detector() if wanted is None else (*named_detector(wanted), "")
+        self.detector_reference, self._detector, note = found
         self.detector_note = note or why
         self._detector_name = detector_label(self.detector_reference, tiles=self.tiles)
         self._channels = channels
@@ -265,10 +266,6 @@ def _loaded(item: str | Estimator) -> tuple[str, Estimator]:
     return name, estimator
 
 
-def _loaded_detector(detector: str | FaceDetector | None) -> tuple[str, FaceDetector, str]:
-    return best_detector() if detector is None else (*named_detector(detector), "")
-
-
 def ask(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
     """Return one answer per face; a face that the estimator fails on does not touch the others."""
     count = len(crops)
@@ -289,11 +286,7 @@ def _answers(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
         raise ContractError(
             f"{estimator.spec.name}: expected {len(crops)} ages, got {len(predictions)}"
         )
-    return [_answer(estimator, prediction) for prediction in predictions]
-
-
-def _answer(estimator: Estimator, prediction: AgePrediction) -> AgeAnswer:
-    return AgeAnswer(float(prediction.years), interval_of(estimator, prediction))
+    return [AgeAnswer(float(one.years), interval_of(estimator, one)) for one in predictions]
 
 
 def interval_of(estimator: Estimator, prediction: AgePrediction) -> tuple[float, float] | None:

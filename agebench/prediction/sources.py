@@ -88,7 +88,7 @@ def _is_folder(path: Path) -> bool:
 
 def _in_folder(folder: Path, *, moving: bool) -> tuple[list[str], list[Problem]]:
     try:
-        files, problems = list_files(folder, _is_wanted)
+        files, problems = list_files(folder, lambda name: is_picture(name) or is_video(name))
     except DatasetError as error:
         raise AgebenchError(str(error)) from error
     prefix = os.path.join(str(folder), "")  # noqa: PTH118 - a Path drops "./" and is slow
@@ -151,7 +151,3 @@ def _folders_below(start: str) -> Iterator[str]:
 def _file_name(name: str) -> str:
     """Return what a file is called: one of the name that stands for standard input otherwise."""
     return os.path.join(".", name) if name == STDIN else name  # noqa: PTH118 - a Path drops "./"
-
-
-def _is_wanted(file_name: str) -> bool:
-    return is_picture(file_name) or is_video(file_name)

@@ -95,7 +95,9 @@ class PictureWorker:
         return Finished(task, record, dict(answer.stage_ms), not_drawn)
 
     def _examined(self, task: Task) -> tuple[Image | None, PredictedPicture]:
-        picture: bytes | str = _stdin_bytes() if task.name == STDIN else task.name
+        picture: bytes | str = task.name
+        if task.name == STDIN:
+            picture = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
         kept: list[Image] = []
         answer = self._predictor.predict_one(picture, task.name, keep=kept.append)
         return (kept[0] if kept else None), answer
@@ -107,10 +109,6 @@ class PictureWorker:
             )
             for face, moved in zip(record["faces"], moved_years(estimator, crops), strict=True):
                 face.setdefault("moved_years", {})[name] = moved
-
-
-def _stdin_bytes() -> bytes:
-    return sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
 
 
 def _draw(image_bgr: Image, answer: PredictedPicture, path: Path) -> str:

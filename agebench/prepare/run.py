@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from agebench.prepare.identity import (
     refuse_other,
 )
 from agebench.prepare.journal import JOURNAL_FILE, Journal, read_header
-from agebench.prepare.manifest import Finished, Labels, write_manifest, write_problems
+from agebench.prepare.manifest import Labels, write_manifest, write_problems
 from agebench.prepare.naming import stems
 from agebench.prepare.pictures import (
     JPEG_QUALITY,
@@ -81,25 +81,11 @@ def prepare(
     split: str | Path | None = None,
     progress: ProgressStep = no_progress,
 ) -> PrepareReport:
-    """Cut a data set's faces into ``OUT/<age group>/<view>/NAME.jpg``, with a manifest.
+    """Do what `agebench.prepare_dataset` says, whose arguments these are.
 
     A run that ended before its time, however it ended, goes on where it was when it is called
-    again with the same arguments; the result is the same, byte for byte.
-
-    Args:
-        dataset: name of a data set, or an object with the `Dataset` interface.
-        out: a new or empty folder, or one that an earlier run of the same arguments made.
-        root: where the data set lies, for one given by name.
-        detector: reference; every process loads its own.  None: "aligned" for a set of chips,
-            else "yolov8-face".
-        settings: see `PrepareSettings`.
-        split: a split file, whose parts are noted in the manifest.
-        progress: called as pictures are finished.
-
-    Raises:
-        UsageError: the call is wrong, or `out` holds something else.
-        DatasetError: there is no usable picture.
-        AgebenchError: the output can't be written, or any other failure, in a sentence.
+    again with the same arguments; the result is the same, byte for byte.  Every process loads a
+    detector of its own, by its reference.  What is not tried here first is whether it loads.
     """
     settings = settings or PrepareSettings()
     folder = user_path(out)
@@ -218,13 +204,13 @@ class _Run:
                 journal.append(task.source, line)
                 progress(STAGE, done, total)
 
-    def _finished(self, journal: Journal) -> Iterator[Finished]:
-        for item, task in zip(self._pictures.samples, self._tasks, strict=True):
-            yield item, task, journal.read(task.source)
-
     def _write(self, store: Store, journal: Journal, about: Mapping[str, Any]) -> dict[str, Any]:
         views = self._settings.crop_spec().views
-        counts, left_out = write_manifest(store, list(views), self._labels, self._finished(journal))
+        finished = (
+            (item, task, journal.read(task.source))
+            for item, task in zip(self._pictures.samples, self._tasks, strict=True)
+        )
+        counts, left_out = write_manifest(store, list(views), self._labels, finished)
         counts.not_listed = len(self._pictures.problems)
         write_problems(store, left_out, self._pictures.problems)
         content = {

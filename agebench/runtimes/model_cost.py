@@ -117,7 +117,8 @@ def _onnx_cost(source: ModelSource, input_shapes: Mapping[str, Shape]) -> ModelC
     tensors = [*graph.initializer, *_constants(graph)]
     counted = [tensor for tensor in tensors if _is_weight(onnx, tensor.data_type)]
     parameters = sum(math.prod(tensor.dims) for tensor in counted)
-    size = sum(math.prod(tensor.dims) * _item_bytes(onnx, tensor.data_type) for tensor in counted)
+    dtype_of = onnx.helper.tensor_dtype_to_np_dtype
+    size = sum(math.prod(item.dims) * dtype_of(item.data_type).itemsize for item in counted)
     try:
         macs = _onnx_macs(onnx, model, input_shapes)
         method = "ONNX: initialisers and constants; shapes by onnx.shape_inference"
@@ -144,10 +145,6 @@ def _is_weight(onnx: Any, data_type: int) -> bool:
     kinds = onnx.TensorProto
     known = (kinds.FLOAT, kinds.FLOAT16, kinds.BFLOAT16, kinds.DOUBLE, kinds.INT8, kinds.UINT8)
     return data_type in known
-
-
-def _item_bytes(onnx: Any, data_type: int) -> int:
-    return int(onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
 def _onnx_macs(onnx: Any, model: Any, input_shapes: Mapping[str, Shape]) -> int:

@@ -18,7 +18,7 @@ from agebench import __version__
 from agebench.errors import ModelError
 from agebench.types import MAX_AGE_YEARS, AgeBins, CropSpec, LabelKind, ViewSpec, WeightsFile, plain
 from agebench.util.files import is_sha256
-from agebench.util.typed_tables import read_table
+from agebench.util.typed_tables import read_table, require
 
 PREFIX = "agebench."
 FORMAT = 1
@@ -46,11 +46,6 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _Spec = TypeVar("_Spec")
 
 
-def _require(condition: object, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
-
-
 @dataclass(frozen=True, slots=True)
 class FileView:
     """One view, as `agebench.types.ViewSpec`, and the input that takes it."""
@@ -65,9 +60,9 @@ class FileView:
     max_outside: float = 1.0
 
     def __post_init__(self) -> None:
-        _require(_NAME.fullmatch(self.name), f"a view can't be called {self.name!r}")
-        _require(self.name not in (PRESENT, AGE, PROBABILITIES), f"{self.name!r} is taken")
-        _require(max(self.size_hw) <= MAX_SIDE_PX, f"a side must be at most {MAX_SIDE_PX} px")
+        require(_NAME.fullmatch(self.name), f"a view can't be called {self.name!r}")
+        require(self.name not in (PRESENT, AGE, PROBABILITIES), f"{self.name!r} is taken")
+        require(max(self.size_hw) <= MAX_SIDE_PX, f"a side must be at most {MAX_SIDE_PX} px")
         self.view()
 
     def view(self) -> ViewSpec:
@@ -93,7 +88,7 @@ class SourceFile:
     source: str = ""
 
     def __post_init__(self) -> None:
-        _require(is_sha256(self.sha256), "sha256 must be 64 lower-case hex digits")
+        require(is_sha256(self.sha256), "sha256 must be 64 lower-case hex digits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +140,18 @@ class FileSpec:
     trained_sets: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _require(_NAME.fullmatch(self.name), f"an estimator can't be called {self.name!r}")
-        _require(0 < len(self.views) <= MAX_VIEWS, f"expected 1 to {MAX_VIEWS} views")
+        require(_NAME.fullmatch(self.name), f"an estimator can't be called {self.name!r}")
+        require(0 < len(self.views) <= MAX_VIEWS, f"expected 1 to {MAX_VIEWS} views")
         names = [view.name for view in self.views]
-        _require(len(set(names)) == len(names), f"two views have one name: {', '.join(names)}")
-        _require(self.missing == "refused" or len(names) > 1, "one view alone can't be missing")
-        _require(0 < len(self.bins) <= MAX_BINS, f"expected 1 to {MAX_BINS} bins")
-        _require(
+        require(len(set(names)) == len(names), f"two views have one name: {', '.join(names)}")
+        require(self.missing == "refused" or len(names) > 1, "one view alone can't be missing")
+        require(0 < len(self.bins) <= MAX_BINS, f"expected 1 to {MAX_BINS} bins")
+        require(
             all(0 <= low <= high <= MAX_AGE_YEARS for low, high in self.bins)
             and all(one[1] < two[0] for one, two in pairwise(self.bins)),
             f"bins must be ranges that go upwards within 0..{MAX_AGE_YEARS:g} years",
         )
-        _require(
+        require(
             len(self.bin_years) == len(self.bins)
             and all(0 <= years <= MAX_AGE_YEARS for years in self.bin_years),
             f"bin_years must be one age of 0..{MAX_AGE_YEARS:g} years per bin",

@@ -12,7 +12,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NoReturn
 
 from agebench.datasets.csv_table import read_table
 from agebench.datasets.names import shown
@@ -94,7 +93,9 @@ def _entries(file: Path) -> Iterator[tuple[int, str, str]]:
             part = _tidy(part) if has_part else own_part
             if name:
                 if not part:
-                    _no_part(file, row.line)
+                    raise DatasetError(
+                        f"{str(file)!r} line {row.line} gives no part: expected one for each name"
+                    )
                 yield row.line, name, part
         return
     if not own_part:
@@ -105,10 +106,6 @@ def _entries(file: Path) -> Iterator[tuple[int, str, str]]:
     for number, line in enumerate(_lines(file), start=1):
         if line.strip() and not line.startswith("#"):
             yield number, line.strip(), own_part
-
-
-def _no_part(file: Path, line: int) -> NoReturn:
-    raise DatasetError(f"{str(file)!r} line {line} gives no part: expected one for each name")
 
 
 def _tidy(part: str) -> str:

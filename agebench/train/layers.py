@@ -8,6 +8,7 @@ of Tricks for Image Classification", 2018 (ResNet-D); Hu et al., "Squeeze-and-Ex
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -92,28 +93,24 @@ class Dropout(nn.Module):
         self.probability = probability
         self._rng = rng
 
-    def forward(self, features: Tensor) -> Tensor:
-        """Return (n, features) with some set to zero and the others scaled, while training."""
+    def forward(self, values: Tensor) -> Tensor:
+        """Return `values` with some set to zero and the others scaled, while training."""
         if not self.training or self.probability == 0:
-            return features
-        kept = self._rng.uniform(*features.shape).to(features.device) >= self.probability
-        return features * kept / (1 - self.probability)
+            return values
+        drawn = self._rng.uniform(*self.drawn_shape(values)).to(values.device)
+        return values * (drawn >= self.probability) / (1 - self.probability)
+
+    def drawn_shape(self, values: Tensor) -> Sequence[int]:
+        """Return the shape of what is kept or dropped on its own: each feature."""
+        return values.shape
 
 
-class DropPath(nn.Module):
+class DropPath(Dropout):
     """Stochastic depth: leaves a block's residual out for whole rows of the batch."""
 
-    def __init__(self, probability: float, rng: StepRng) -> None:
-        super().__init__()
-        self.probability = probability
-        self._rng = rng
-
-    def forward(self, residual: Tensor) -> Tensor:
-        """Return (n, channels, height, width), some rows zero and the others scaled."""
-        if not self.training or self.probability == 0:
-            return residual
-        kept = self._rng.uniform(len(residual), 1, 1, 1).to(residual.device) >= self.probability
-        return residual * kept / (1 - self.probability)
+    def drawn_shape(self, values: Tensor) -> Sequence[int]:
+        """Return a shape of one draw for each row of (n, channels, height, width)."""
+        return (len(values), 1, 1, 1)
 
 
 class SqueezeExcitation(nn.Module):

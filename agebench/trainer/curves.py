@@ -30,6 +30,7 @@ from agebench.errors import AgebenchError, MissingDependencyError, UsageError
 from agebench.train.stability import KINDS
 from agebench.types import Floats
 from agebench.util.files import check_target, write_whole
+from agebench.util.numbers import number_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -129,10 +130,7 @@ def _number(path: Path, row: _Row, name: str, *, empty: bool) -> float:
     cell = row.cells.get(name, "").strip()
     if empty and not cell:
         return math.nan
-    try:
-        value = float(cell)
-    except ValueError:
-        value = math.nan
+    value = number_in(cell)
     if not math.isfinite(value):
         raise AgebenchError(f"{path}, line {row.line}: expected a number as {name}, got {cell!r}")
     return value

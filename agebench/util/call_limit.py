@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from agebench.errors import AgebenchError, ContractError, UsageError
+from agebench.util.numbers import number_in
 
 SECONDS_VARIABLE = "AGEBENCH_CALL_SECONDS"
 """Environment variable; children have the same limit so.  0 or not set: none."""
@@ -59,10 +60,7 @@ def limit_seconds() -> float | None:
     text = os.environ.get(SECONDS_VARIABLE, "")
     if not text:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = number_in(text)
     if not 0 <= value < math.inf:
         raise UsageError(f"{SECONDS_VARIABLE} must be a number from 0 (0: no limit), got {text!r}")
     return value or None

@@ -19,6 +19,16 @@ _Table = TypeVar("_Table")
 _NAMES: Mapping[Any, str] = {str: "a text", bool: "true or false", int: "a whole number"}
 
 
+def require(condition: object, message: str) -> None:
+    """Refuse a table whose values do not go together; `read_table` says which table it is.
+
+    Raises:
+        ValueError: the condition does not hold.
+    """
+    if not condition:
+        raise ValueError(message)
+
+
 def read_table(values: Mapping[str, Any], table: type[_Table], where: str = "") -> _Table:
     """Turn parsed TOML or JSON into the dataclass `table`.
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from agebench.errors import UsageError, suggestion
 from agebench.types import Box, FaceFrame, Image, Point
+from agebench.util.numbers import number_in
 from agebench.vision.frames import FRAME_ASPECT
 from agebench.vision.opencv import cv2
 from agebench.vision.regions import REGIONS, Patch
@@ -96,10 +97,7 @@ def parse_variant(text: str) -> Variant:
     if name not in KINDS:
         raise UsageError(f"unknown variant {name!r}: {suggestion(name, KINDS)}")
     kind = KINDS[name]
-    try:
-        strength = float(number) if equals else 0.0
-    except ValueError:
-        strength = math.nan
+    strength = number_in(number) if equals else 0.0
     fits = kind.low <= strength <= kind.high  # false for NaN too
     fits = fits and (name not in _WHOLE or strength.is_integer())
     if bool(equals) != bool(kind.unit) or not (fits or not kind.unit):
