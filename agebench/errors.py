@@ -59,10 +59,10 @@ class RunEndsError(AgebenchError):
     """A run over many pictures can't go on, though it was met at one: none is to blame."""
 
 
-def in_words(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """Return what an error says; of one that agebench did not raise on purpose also its kind.
 
-    >>> in_words(UsageError("no name")), in_words(KeyError("name"))
+    >>> error_text(UsageError("no name")), error_text(KeyError("name"))
     ('no name', "KeyError: 'name'")
     """
     try:

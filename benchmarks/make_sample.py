@@ -25,7 +25,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from agebench import load_dataset, load_detector
-from agebench.splits.building import make_split, read_facts
+from agebench.splits.building import make_split, read_contents
 from agebench.splits.parts import Split, part
 from agebench.splits.protocols import find_protocol
 from agebench.types import Floats, Image
@@ -208,7 +208,7 @@ def gather(root: Path) -> tuple[list[Chip], Split, dict[str, int]]:
     pictures = load_dataset("utkface", root)
     detector = load_detector(DETECTOR)
     with progress_bars() as progress:
-        facts = read_facts(pictures, progress, criteria=find_protocol(PROTOCOL).criteria)
+        facts = read_contents(pictures, progress, criteria=find_protocol(PROTOCOL).criteria)
         split = make_split(PROTOCOL, pictures, facts)
         samples = part(pictures, split, PART).samples
         kept = one_of_each(samples, facts)

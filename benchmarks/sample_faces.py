@@ -11,7 +11,7 @@ import numpy as np
 from scipy.interpolate import RBFInterpolator
 
 from agebench.protocols import FaceDetector
-from agebench.splits.protocols import PictureFacts
+from agebench.splits.protocols import PictureContents
 from agebench.types import Floats, Image, Sample
 from agebench.vision.faces import chosen_face
 from agebench.vision.images import read_image
@@ -98,7 +98,7 @@ class Composite:
         return mean
 
 
-def one_of_each(samples: Iterable[Sample], facts: PictureFacts) -> list[Sample]:
+def one_of_each(samples: Iterable[Sample], facts: PictureContents) -> list[Sample]:
     """Leave out all copies of a picture but the first."""
     copies = {name for group in facts.duplicates for name in group.members[1:]}
     return [sample for sample in samples if sample.name not in copies]

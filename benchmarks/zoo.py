@@ -35,7 +35,7 @@ from agebench import load_dataset, load_detector, load_estimator
 from agebench.datasets.base import SampleList
 from agebench.datasets.sampling import sample
 from agebench.duplicates.training_hashes import KnowsItsTraining
-from agebench.errors import AgebenchError, in_words
+from agebench.errors import AgebenchError, error_text
 from agebench.harness.contamination import why_contaminated
 from agebench.harness.environment import describe_environment
 from agebench.metrics.age_errors import mae, median_absolute_error, signed_bias
@@ -256,7 +256,7 @@ def main() -> int:
                 try:
                     estimator = load_estimator(name if runtime == "any" else f"{name}@{runtime}")
                 except AgebenchError as error:
-                    print(name, runtime, in_words(error), flush=True)
+                    print(name, runtime, error_text(error), flush=True)
                     continue
                 for set_name in lacking:
                     if time.monotonic() - begun > 60 * arguments.minutes:

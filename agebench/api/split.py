@@ -13,7 +13,7 @@ from agebench.metrics.intervals import MINIMUM_PEOPLE, MINIMUM_PICTURES
 from agebench.protocols import Dataset, ProgressStep
 from agebench.references import user_path
 from agebench.registry.plugins import load_dataset
-from agebench.splits.building import read_facts
+from agebench.splits.building import read_contents
 from agebench.splits.files import write_split
 from agebench.splits.parts import Leak, Split, check_split, sizes
 from agebench.types import frozen_mapping, plain
@@ -115,7 +115,7 @@ def split_dataset(
     make = find_split(pictures, named)
     with shown_progress(progress) as step:
         split = make(step)
-        leaks = check_split(split, read_facts(pictures, step).duplicates) if check else None
+        leaks = check_split(split, read_contents(pictures, step).duplicates) if check else None
     if target is not None:
         write_split(split, target)
     straddling = None if leaks is None else tuple(leaks)

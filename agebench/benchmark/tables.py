@@ -71,7 +71,7 @@ def sweep_table(entry: BenchEntry) -> Table:
     return table
 
 
-def facts(entry: BenchEntry) -> list[str]:
+def resource_lines(entry: BenchEntry) -> list[str]:
     """What one estimator takes besides time, in lines."""
     taken, runtime = entry.resources, entry.runner.estimator.spec.runtime.runtime
     batch = max(taken.peak_rss_bytes)
@@ -232,7 +232,7 @@ def print_bench(result: BenchResult, console: Console) -> None:
         ran = f"in {runtime.runtime} on {runtime.device}{said}"
         console.print(f"[bold]{escape(inert(entry.runner.name))}[/bold] {ran}", highlight=False)
         console.print(sweep_table(entry))
-        for line in facts(entry):
+        for line in resource_lines(entry):
             say(line, "  ")
     console.print()
     for line in [*faster_lines(result.comparisons, result.controls), *remarks(result)]:

@@ -18,7 +18,7 @@ from typing import Any
 import click
 
 from agebench import __version__
-from agebench.errors import in_words, inert
+from agebench.errors import error_text, inert
 from agebench.registry.plugins import DATASETS, DETECTORS, ESTIMATORS, list_plugins
 from agebench.runtimes.cuda_library import NOT_PROVEN, find_devices
 
@@ -107,7 +107,7 @@ def _runtimes() -> Iterator[RuntimeState]:
         except PackageNotFoundError:
             yield RuntimeState(name, "", "not installed", {})
         except Exception as error:  # a broken library fails in any way; here it is the answer
-            yield RuntimeState(name, "", in_words(error), {})
+            yield RuntimeState(name, "", error_text(error), {})
 
 
 def _packages() -> dict[str, str]:
@@ -151,7 +151,7 @@ def _or_reason(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     try:
         return ask()
     except Exception as error:  # as above
-        return {"reason": in_words(error)}
+        return {"reason": error_text(error)}
 
 
 def describe() -> dict[str, Any]:
@@ -167,17 +167,17 @@ def describe() -> dict[str, Any]:
     }
 
 
-def _lines(facts: Mapping[str, Any]) -> Iterator[str]:
-    yield f"agebench {facts['agebench']}"
-    for name, value in facts["machine"].items():
+def _lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"agebench {found['agebench']}"
+    for name, value in found["machine"].items():
         yield f"{name}: {value}"
-    for state in facts["runtimes"]:
+    for state in found["runtimes"]:
         yield f"{state['name']}: {state['version'] or state['reason']}"
         yield from (f"  {name}: {why or 'yes'}" for name, why in state["devices"].items())
-    yield f"times and memory of GPUs: {facts['gpu_measurement']}"
-    yield "packages: " + ", ".join(f"{name} {found}" for name, found in facts["packages"].items())
-    yield from _file_lines(facts["model_files"])
-    for plugin in facts["plugins"]:
+    yield f"times and memory of GPUs: {found['gpu_measurement']}"
+    yield "packages: " + ", ".join(f"{name} {found}" for name, found in found["packages"].items())
+    yield from _file_lines(found["model_files"])
+    for plugin in found["plugins"]:
         owner = f"{plugin['package']} {plugin['version']}".strip() or "an unknown package"
         yield f"{plugin['group']}: {plugin['name']} of {owner}"
 
@@ -201,9 +201,9 @@ def command(as_json: bool) -> None:
     Nothing is sent anywhere. The name of the cache folder may reveal who you are; of a mirror it
     only says whether one is set.
     """
-    facts = describe()
+    found = describe()
     if as_json:
-        click.echo(json.dumps(facts, indent=2))
+        click.echo(json.dumps(found, indent=2))
         return
-    for line in _lines(facts):
+    for line in _lines(found):
         click.echo(inert(line))

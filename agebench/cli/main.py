@@ -15,10 +15,10 @@ from typing import Any
 import click
 
 from agebench import __version__
-from agebench.cli.native_stderr import caught_words
+from agebench.cli.native_stderr import caught_messages
 from agebench.cli.process_limits import address_space, require_room, told
 from agebench.cli.signals import Interrupts, Terminated, held_interrupts, orderly_ends
-from agebench.errors import AgebenchError, UsageError, in_words, inert, interruption, suggestion
+from agebench.errors import AgebenchError, UsageError, error_text, inert, interruption, suggestion
 from agebench.util.call_limit import limited_by_default
 
 VERBS = {
@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> Any:
         sys.exit(1)
     with (
         held_interrupts(to_the_end=arguments is None) as interrupts,
-        caught_words(),
+        caught_messages(),
         orderly_ends() as ended,
     ):
         code = _run(arguments, interrupts)
@@ -218,7 +218,7 @@ def _fail_unforeseen(error: BaseException) -> None:
     frames = traceback.extract_tb(error.__traceback__)
     place = f" (line {frames[-1].lineno} of {frames[-1].filename})" if frames else ""
     sentence = (
-        f"{in_words(error)}{place}: a bug in agebench or in a plug-in; {_UNFINISHED}; "
+        f"{error_text(error)}{place}: a bug in agebench or in a plug-in; {_UNFINISHED}; "
         "AGEBENCH_TRACEBACK=1 shows the traceback"
     )
     _fail(told(error, sentence, unforeseen=True))

@@ -31,10 +31,10 @@ _DRAIN_S = 2.0
 
 
 @dataclass(slots=True)
-class LibraryWords:
+class LibraryMessages:
     """Lines by kind: those that differ in numbers alone are of one.
 
-    >>> words = LibraryWords()
+    >>> words = LibraryMessages()
     >>> for number in range(3):
     ...     words.add(f"Premature end at {number}".encode())
     >>> words.sentences()
@@ -70,7 +70,7 @@ class LibraryWords:
 
 
 @contextmanager
-def caught_words() -> Iterator[None]:
+def caught_messages() -> Iterator[None]:
     """Catch what is written to descriptors 1 and 2 from outside of Python, and tell it at the end.
 
     Where stderr is not the process's own, as in tests and notebooks, nothing is done; nor where
@@ -90,7 +90,7 @@ def caught_words() -> Iterator[None]:
         return
     # A library that writes while it holds the interpreter must not wait for the reader below.
     os.set_blocking(write, False)
-    words = LibraryWords()
+    words = LibraryMessages()
     reader = threading.Thread(target=_collect, args=(os.fdopen(read, "rb"), words), daemon=True)
     with suppress(RuntimeError):  # where no thread can be had the words stay as they are
         reader.start()
@@ -150,7 +150,7 @@ def _aside(name: str, descriptor: int, pipe: int, reader: threading.Thread) -> I
         setattr(sys, f"__{name}__", ours)
 
 
-def _collect(pipe: BinaryIO, words: LibraryWords) -> None:
+def _collect(pipe: BinaryIO, words: LibraryMessages) -> None:
     with pipe, suppress(OSError):
         while line := pipe.readline(1 << 16):
             words.add(line)

@@ -151,7 +151,7 @@ def command(
 
 
 def _print_report(report: PrepareReport) -> None:
-    from agebench.report.words import counted
+    from agebench.report.number_format import counted
 
     console = Console()
 

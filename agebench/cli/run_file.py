@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from agebench.errors import UsageError, in_words, suggestion
+from agebench.errors import UsageError, error_text, suggestion
 from agebench.references import user_path
 from agebench.util.files import check_target, write_whole
 from agebench.util.private_paths import without_home
@@ -58,7 +58,7 @@ def read_run_file(path: str | Path, command: click.Command) -> dict[str, Any]:
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"--config {path} can't be read: {in_words(error)}") from error
+        raise UsageError(f"--config {path} can't be read: {error_text(error)}") from error
     known = {_key(item): item for item in _params(command)}
     found: dict[str, Any] = {}
     for key, value in content.items():

@@ -13,9 +13,9 @@ from agebench.harness.results import CompareResult as MeasuredResult
 from agebench.harness.results import output_folder
 from agebench.report.charts import chart
 from agebench.report.joining import Joined, join
+from agebench.report.number_format import counted, number
 from agebench.report.snippet import render_snippet
 from agebench.report.tables import summary
-from agebench.report.words import counted, number
 from agebench.report.writing import write_report
 
 if TYPE_CHECKING:

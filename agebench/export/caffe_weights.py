@@ -219,8 +219,8 @@ def to_safetensors(source: Path, out: Path) -> Converted:
         for part, blob in zip(("weight", "bias"), net.layer(name).blobs, strict=True)
     }
     largest = difference(source, deploy_prototxt(classes, widths))
-    facts = {"layout": "age_net (Levi & Hassner 2015)", "classes": classes}
-    content = _library().save(tensors, {"format": "pt", "agebench": json.dumps(facts)})
+    about = {"layout": "age_net (Levi & Hassner 2015)", "classes": classes}
+    content = _library().save(tensors, {"format": "pt", "agebench": json.dumps(about)})
     write_whole(out, in_fixed_order(content))
     return Converted((out,), classes, largest)
 

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from agebench.errors import AgebenchError, ContractError, in_words
+from agebench.errors import AgebenchError, ContractError, error_text
 from agebench.estimators.answers import AnswersFile
 from agebench.harness.distributions import score_predictions
 from agebench.harness.kept_detections import KeptDetections
@@ -135,7 +135,7 @@ class _Queue:
                 for prediction, crops, score in zip(predictions, waiting, scores, strict=True)
             ]
         except Exception as error:  # a stranger's estimator may fail in any way; it is listed
-            return [Outcome("estimator_failed", reason=in_words(error))] * len(waiting)
+            return [Outcome("estimator_failed", reason=error_text(error))] * len(waiting)
 
 
 def _require_fit(prediction: object, spec: EstimatorSpec) -> None:

@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from agebench.errors import ContractError, UsageError, in_words
+from agebench.errors import ContractError, UsageError, error_text
 from agebench.estimators.answers import AnswersFile
 from agebench.metrics.calibration import central_interval, year_probabilities
 from agebench.prediction.records import (
@@ -275,7 +275,7 @@ def ask(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
         return _answers(estimator, crops)
     except Exception as error:  # an estimator may be anybody's, and one face may be the cause
         if count == 1:
-            return [AgeAnswer(None, reason=in_words(error))]
+            return [AgeAnswer(None, reason=error_text(error))]
     return [ask(estimator, crops.take(slice(row, row + 1)))[0] for row in range(count)]
 
 

@@ -21,7 +21,7 @@ from agebench.errors import (
     ContractError,
     UsageError,
     WeightsUnavailableError,
-    in_words,
+    error_text,
     suggestion,
 )
 from agebench.protocols import Dataset, Estimator, FaceDetector
@@ -104,7 +104,7 @@ def load_factory(group: str, name: str) -> Callable[..., Any]:
     except Exception as error:  # a plug-in may fail in any way; it must not end in a traceback
         raise AgebenchError(
             f"{name!r} of package {_plugin(entry).package!r} can't be imported ({entry.value}): "
-            f"{in_words(error)}"
+            f"{error_text(error)}"
         ) from error
     if not callable(factory):
         raise ContractError(f"{name!r} ({entry.value}) must be callable, got {type(factory)}")
@@ -234,7 +234,7 @@ def _call(
     except AgebenchError:
         raise
     except Exception as error:  # a plug-in may fail in any way; it must not end in a traceback
-        raise AgebenchError(f"{name!r} can't be made: {in_words(error)}") from error
+        raise AgebenchError(f"{name!r} can't be made: {error_text(error)}") from error
 
 
 def _keeps(item: object, protocol: type, what: str) -> bool:
@@ -251,7 +251,7 @@ def _keeps(item: object, protocol: type, what: str) -> bool:
     except AgebenchError as error:
         raise ContractError(f"{what}: its spec can't be read: {error}") from error
     except Exception as error:  # a stranger's property may fail in any way
-        raise ContractError(f"{what}: its spec can't be read: {in_words(error)}") from error
+        raise ContractError(f"{what}: its spec can't be read: {error_text(error)}") from error
     return kept
 
 

@@ -18,15 +18,12 @@ from agebench.harness.contents_setup import Spec
 from agebench.harness.reading import ResultFile
 from agebench.metrics.age_errors import METRICS
 from agebench.modelfiles.weights import sha256_of
-from agebench.report import facts
+from agebench.report import context
 from agebench.report.cautions import cautions
 from agebench.report.escaping import markdown
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined, join
-from agebench.report.opening import false_adult_grid
-from agebench.report.rows_errors import groups_by_label
-from agebench.report.tables import markdown_table
-from agebench.report.words import (
+from agebench.report.number_format import (
     NONE,
     bounds,
     counted,
@@ -36,6 +33,9 @@ from agebench.report.words import (
     percent,
     signed,
 )
+from agebench.report.opening import false_adult_grid
+from agebench.report.rows_errors import groups_by_label
+from agebench.report.tables import markdown_table
 
 FILL_IN = "*To be filled in by its makers.*"
 
@@ -231,7 +231,7 @@ def _limits(found: Sequence[tuple[Joined, Entry]]) -> str:
         if few:
             where = joined.dataset.name
             items.append(f"Nothing is known of these groups of {where}: {', '.join(few)}.")
-        items += facts.of_labels(joined)
+        items += context.of_labels(joined)
     return "\n".join(["## Limits", "", *(f"- {markdown(item)}" for item in dict.fromkeys(items))])
 
 
@@ -245,5 +245,5 @@ def _again(found: Sequence[tuple[Joined, Entry]]) -> str:
         result = joined.results[0]
         sha256 = joined.dataset.content_sha256
         lines += ["", f"- {result.content.created[:10]}, data sha256 `{sha256}`:"]
-        lines += ["", f"      {inert(facts.command(result))}"]
+        lines += ["", f"      {inert(context.command(result))}"]
     return "\n".join(lines)

@@ -11,7 +11,7 @@ from agebench.harness.scores import CLIPPED_SHARE, errors_at
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.report.grid import Note
 from agebench.report.joining import Entry, Joined
-from agebench.report.words import bounds, number, percent
+from agebench.report.number_format import bounds, number, percent
 from agebench.util.arrays import Bools
 
 NOTABLE_CLIPPED = 0.05

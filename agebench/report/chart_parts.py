@@ -7,8 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from agebench.errors import inert
+from agebench.report.number_format import shortened
 from agebench.report.svg import Look
-from agebench.report.words import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -18,10 +18,10 @@ from agebench.report.chart_parts import (
 from agebench.report.drawn_names import Named
 from agebench.report.figures import drawn, names_of
 from agebench.report.joining import Joined
+from agebench.report.number_format import number, signed
 from agebench.report.plots_analysis import calibrated, gate_thresholds, swept_gates
 from agebench.report.plots_errors import timed_totals
 from agebench.report.rows_errors import HEAT_END_YEARS, groups_by_label
-from agebench.report.words import number, signed
 
 if TYPE_CHECKING:
     from agebench.report.chart_figure import ShownFigure

@@ -9,9 +9,7 @@ from agebench.metrics.age_thresholds import AgeGate
 from agebench.report.cautions import looks_at_faces
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
-from agebench.report.plots_analysis import gate_thresholds, gates_at
-from agebench.report.rows_errors import NO_TEST, against_first, name_cell, pair_with_best
-from agebench.report.words import (
+from agebench.report.number_format import (
     bounds,
     counted,
     number,
@@ -20,6 +18,8 @@ from agebench.report.words import (
     share_bounds,
     signed,
 )
+from agebench.report.plots_analysis import gate_thresholds, gates_at
+from agebench.report.rows_errors import NO_TEST, against_first, name_cell, pair_with_best
 
 _KNOWN_FROM = "these pictures, on near copies of them or on their data set"
 

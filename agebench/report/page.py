@@ -9,12 +9,13 @@ from pathlib import Path
 from agebench import __version__
 from agebench.benchmark.tables import busy_lines
 from agebench.metrics.intervals import MINIMUM_PICTURES
-from agebench.report import facts
+from agebench.report import context
 from agebench.report.changes import Change, changes
 from agebench.report.figures import Figure, Legend, drawn, legend
 from agebench.report.gallery import Tile, gallery, why_no_thumbnails
 from agebench.report.grid import Grid
 from agebench.report.joining import Joined, letter
+from agebench.report.number_format import counted
 from agebench.report.opening import answer, false_adult_grid
 from agebench.report.plots_analysis import calibration_figures, gate_figures, is_calibrated
 from agebench.report.plots_errors import age_figure, density_figures, front_figure, score_figure
@@ -42,7 +43,6 @@ from agebench.report.rows_errors import (
 from agebench.report.svg import key
 from agebench.report.sweeps import looks, sweep_figures, sweep_grids
 from agebench.report.templating import whole_page
-from agebench.report.words import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ class Section:
         legend: who is who, above the pictures: key and name.
         grids: tables.
         galleries: title and tiles.
-        facts: title and pairs of name and value.
+        details: title and pairs of name and value.
         commands: to be typed.
     """
 
@@ -70,7 +70,7 @@ class Section:
     legend: Legend = ()
     grids: Sequence[Grid] = ()
     galleries: Sequence[tuple[str, Sequence[Tile]]] = ()
-    facts: Sequence[tuple[str, facts.Facts]] = ()
+    details: Sequence[tuple[str, context.Details]] = ()
     commands: Sequence[str] = field(default=())
     items: Sequence[str] = ()
 
@@ -94,7 +94,7 @@ def render(joined: Joined, thumbnails: Path | None = None, sweeps: Sequence[Swee
         ("plot.css", "report.css"),
         ("report.js",),
         title=title(joined),
-        lead=facts.lead(joined),
+        lead=context.lead(joined),
         sources=" and ".join(str(path) for path in _paths(joined, sweeps)),
         answer=answer(joined),
         opening=[figure for figure in [front_figure(joined)] if figure is not None],
@@ -124,7 +124,7 @@ def _ranking(joined: Joined) -> Iterator[Section]:
         words.append("The estimators were not tested against each other.")
     ranges = range_grid(joined)
     yield Section("ranking", "Ranking", words, grids=_some(ranking(joined), ranges, pairs))
-    yield Section("notes", "What to know of these figures", items=facts.remarks(joined))
+    yield Section("notes", "What to know of these figures", items=context.remarks(joined))
 
 
 def _changes(joined: Joined) -> Iterator[Section]:
@@ -139,7 +139,7 @@ def _changes(joined: Joined) -> Iterator[Section]:
     if len(joined.results) == 2 and not found:
         words.append("No estimator is in both results.")
     grids = _some(change_grid(found), changed_pictures_grid(found), circumstance_grid(joined))
-    yield Section("changes", "What changed", words, facts=[("Results", files)], grids=grids)
+    yield Section("changes", "What changed", words, details=[("Results", files)], grids=grids)
 
 
 def _errors(joined: Joined) -> Iterator[Section]:
@@ -248,23 +248,23 @@ def _worst(joined: Joined, thumbnails: Path | None) -> Iterator[Section]:
 def _sources(joined: Joined) -> Iterator[Section]:
     several = len(joined.results) > 1
     machines = [
-        (f"Result {letter(at)}" if several else "", facts.environment(result))
+        (f"Result {letter(at)}" if several else "", context.environment(result))
         for at, result in enumerate(joined.results)
     ]
-    yield Section("methods", "Methods and environment", facts.methods(joined), facts=machines)
+    yield Section("methods", "Methods and environment", context.methods(joined), details=machines)
     yield Section(
         "cite",
         "How to cite",
         _CITE,
-        facts=[("", facts.citations(joined))],
-        commands=[facts.bibtex(joined)],
+        details=[("", context.citations(joined))],
+        commands=[context.bibtex(joined)],
     )
     yield Section(
         "repeat",
         "How to repeat",
         ["The same command on the same data and model files gives the same ages."],
-        facts=[("", facts.hashes(joined))],
-        commands=[facts.command(result) for result in joined.results],
+        details=[("", context.hashes(joined))],
+        commands=[context.command(result) for result in joined.results],
     )
 
 

@@ -13,8 +13,8 @@ from agebench.report.direct_labels import Box
 from agebench.report.drawn_names import Named, name_lines, name_marks, right_of
 from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
+from agebench.report.number_format import counted, number, percent
 from agebench.report.svg import WIDTH, Drawing, Look, linear_axis, share_axis, tag
-from agebench.report.words import counted, number, percent
 
 _DODGE = 0.014
 """Shares by which the points of the estimators are moved apart, to be seen side by side."""

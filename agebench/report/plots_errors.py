@@ -10,8 +10,8 @@ from agebench.report.drawn_names import Named, line_end, name_lines, name_marks,
 from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
 from agebench.report.measures import Density, age_curve, density, front, score_curve
+from agebench.report.number_format import counted, milliseconds, number, percent
 from agebench.report.svg import Drawing, Look, linear_axis, log_axis, mark, share_axis, tag
-from agebench.report.words import counted, milliseconds, number, percent
 from agebench.types import Floats
 
 LEAST_MS = 1e-3

@@ -7,9 +7,9 @@ from markupsafe import Markup
 
 from agebench.report.figures import Figure
 from agebench.report.joining import Entry, Joined
+from agebench.report.number_format import milliseconds, shortened
 from agebench.report.plots_errors import timed_totals
 from agebench.report.svg import Drawing, Look, log_axis, mark, tag
-from agebench.report.words import milliseconds, shortened
 from agebench.types import Floats
 
 MAX_DOTS = 150

@@ -11,9 +11,7 @@ from agebench.metrics.age_thresholds import AgeGate
 from agebench.report.changes import Change, circumstances
 from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined, letter
-from agebench.report.plots_analysis import gate_thresholds, gates_at
-from agebench.report.rows_errors import name_cell
-from agebench.report.words import (
+from agebench.report.number_format import (
     NONE,
     bounds,
     milliseconds,
@@ -23,6 +21,8 @@ from agebench.report.words import (
     share_bounds,
     signed,
 )
+from agebench.report.plots_analysis import gate_thresholds, gates_at
+from agebench.report.rows_errors import name_cell
 from agebench.timing.latency import OWN_STAGES
 from agebench.timing.pairs import STAGE
 from agebench.timing.ratios import (

@@ -17,8 +17,7 @@ from agebench.report.cautions import cautions, looks_at_faces
 from agebench.report.figures import drawn
 from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.joining import Entry, Joined
-from agebench.report.svg import key
-from agebench.report.words import (
+from agebench.report.number_format import (
     NONE,
     bounds,
     counted,
@@ -29,6 +28,7 @@ from agebench.report.words import (
     percent,
     signed,
 )
+from agebench.report.svg import key
 
 _Read: TypeAlias = Callable[[Joined, Entry, ErrorSummary], Cell]
 

@@ -8,11 +8,11 @@ from markupsafe import Markup
 
 from agebench.report.figures import legend
 from agebench.report.joining import Joined
+from agebench.report.number_format import counted
 from agebench.report.opening import answer
 from agebench.report.plots_errors import front_figure
 from agebench.report.rows_errors import ranking
 from agebench.report.templating import template, template_text
-from agebench.report.words import counted
 
 MAX_ROWS = 40
 """Estimators that are listed: with more a cell of a notebook would grow beyond any use."""

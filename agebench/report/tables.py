@@ -10,7 +10,7 @@ import numpy as np
 
 from agebench.metrics.age_errors import CS_YEARS, METRICS
 from agebench.metrics.error_summary import ErrorSummary
-from agebench.report import facts
+from agebench.report import context
 from agebench.report.cautions import unclipped_errors, unseen_errors
 from agebench.report.changes import changes
 from agebench.report.escaping import latex, markdown, spreadsheet
@@ -41,10 +41,10 @@ def as_markdown(joined: Joined, columns: Sequence[str] | None = None) -> str:
     """Return the tables and what must be known of them, as GitHub's Markdown."""
     parts = [
         f"# Age estimators on {markdown(joined.dataset.name)}",
-        markdown(facts.lead(joined)),
+        markdown(context.lead(joined)),
     ]
     parts += map(markdown, answer(joined))
-    parts.append("\n".join(f"- {markdown(note)}" for note in facts.remarks(joined)))
+    parts.append("\n".join(f"- {markdown(note)}" for note in context.remarks(joined)))
     tables = (
         f"## {markdown(grid.caption)}\n\n{markdown_table(grid)}" for grid in grids(joined, columns)
     )

@@ -15,8 +15,8 @@ from markupsafe import Markup
 
 from agebench import __version__
 from agebench.errors import inert
+from agebench.report.number_format import number, signed
 from agebench.report.paper import sheets
-from agebench.report.words import number, signed
 
 
 def template_text(name: str) -> str:

@@ -14,8 +14,7 @@ from agebench.errors import inert
 from agebench.metrics.age_errors import METRICS, Metric
 from agebench.report.cautions import cautions
 from agebench.report.joining import Entry, Joined
-from agebench.report.rows_errors import pair_with_best
-from agebench.report.words import (
+from agebench.report.number_format import (
     MINUS,
     bounds,
     counted,
@@ -26,6 +25,7 @@ from agebench.report.words import (
     percent,
     signed,
 )
+from agebench.report.rows_errors import pair_with_best
 
 USUAL_WIDTH = 80
 LEAST_NAME = 16

@@ -24,9 +24,9 @@ from agebench.harness.results import RESULT_FILE, CompareResult, EstimatorResult
 from agebench.harness.scores import Score
 from agebench.metrics.intervals import Interval
 from agebench.report.joining import Joined, join
+from agebench.report.number_format import bounds, counted, number, percent
 from agebench.report.swaps import swaps_tried
 from agebench.report.terminal_ranking import in_ascii, ranking_lines
-from agebench.report.words import bounds, counted, number, percent
 from agebench.timing.latency import OWN_STAGES, StageTimes
 from agebench.timing.pairs import busyness_json
 from agebench.util.typed_records import read_record

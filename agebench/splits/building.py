@@ -9,7 +9,7 @@ from agebench.duplicates.near_search import CURRENT, Criteria
 from agebench.errors import DatasetError, UsageError, suggestion
 from agebench.protocols import Dataset, ProgressStep
 from agebench.splits.parts import Split
-from agebench.splits.protocols import PictureFacts, ProtocolRule, find_protocol
+from agebench.splits.protocols import PictureContents, ProtocolRule, find_protocol
 from agebench.types import Problem, Setting
 
 
@@ -58,7 +58,7 @@ def check_protocol(
 def make_split(
     protocol: str,
     dataset: Dataset,
-    facts: PictureFacts | None = None,
+    pictures: PictureContents | None = None,
     options: Mapping[str, Setting] | None = None,
 ) -> Split:
     """Apply a protocol to a data set whose copies are known; reads no file.
@@ -66,7 +66,7 @@ def make_split(
     Args:
         protocol: a name of `PROTOCOLS`.
         dataset: all of it; a part of it gives the same parts for its pictures.
-        facts: content hashes and copies.  Not needed by fgnet-lopo.
+        pictures: content hashes and copies.  Not needed by fgnet-lopo.
         options: of the protocol: ``fraction`` (of test), ``val_fraction``, ``seed`` and
             ``stratify`` of holdout.  With ``stratify=False`` a picture's part does not change
             when others come or go that are no copies of it; with it, those near the shares' edges
@@ -77,13 +77,13 @@ def make_split(
         DatasetError: no picture is in any part.
     """
     rule, settings = check_protocol(protocol, dataset, options or {})
-    facts = facts or PictureFacts()
-    usable = {name: key for name, key in facts.sha256.items() if name not in facts.broken}
-    facts = replace(facts, sha256=usable)
-    draft = rule.rule(dataset.samples, facts, settings)
+    pictures = pictures or PictureContents()
+    usable = {name: key for name, key in pictures.sha256.items() if name not in pictures.broken}
+    pictures = replace(pictures, sha256=usable)
+    draft = rule.rule(dataset.samples, pictures, settings)
     for sample in dataset.samples:
         if sample.name not in draft.parts and sample.name not in draft.unused:
-            reason = facts.broken.get(sample.name, "its content hash is not known")
+            reason = pictures.broken.get(sample.name, "its content hash is not known")
             draft.unused[sample.name] = reason
     if not draft.parts:
         reasons = sorted(set(draft.unused.values()))
@@ -99,12 +99,12 @@ def make_split(
     )
 
 
-def read_facts(
+def read_contents(
     dataset: Dataset,
     progress: ProgressStep | None = None,
     *,
     criteria: Sequence[Criteria] = (CURRENT,),
-) -> PictureFacts:
+) -> PictureContents:
     """Read all pictures of a data set: their hashes, and which are copies of one another.
 
     Args:
@@ -115,7 +115,7 @@ def read_facts(
     from agebench.duplicates.groups import find_duplicates, fingerprints
 
     prints = fingerprints(dataset.samples, progress=progress)
-    return PictureFacts(
+    return PictureContents(
         sha256={item.name: item.sha256 for item in prints if item.sha256},
         duplicates=[
             group
@@ -137,5 +137,7 @@ def build_split(
     Args, Raises: as `make_split`.
     """
     rule, _ = check_protocol(protocol, dataset, options or {})
-    facts = read_facts(dataset, progress, criteria=rule.criteria) if rule.needs_pictures else None
-    return make_split(protocol, dataset, facts, options)
+    pictures = (
+        read_contents(dataset, progress, criteria=rule.criteria) if rule.needs_pictures else None
+    )
+    return make_split(protocol, dataset, pictures, options)

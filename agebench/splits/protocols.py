@@ -37,7 +37,7 @@ CONFLICT = "its copies carry other ages"
 
 
 @dataclass(frozen=True, slots=True)
-class PictureFacts:
+class PictureContents:
     """What is known of a data set's pictures besides their labels.
 
     Attributes:
@@ -67,7 +67,7 @@ class _Draft:
                 self.parts[name] = part
 
 
-_Rule: TypeAlias = Callable[[Sequence[Sample], PictureFacts, Mapping[str, Setting]], _Draft]
+_Rule: TypeAlias = Callable[[Sequence[Sample], PictureContents, Mapping[str, Setting]], _Draft]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +114,10 @@ _UTKFACE_SALT = "utkface-full"
 
 
 def _utkface_full(
-    samples: Sequence[Sample], facts: PictureFacts, _options: Mapping[str, Setting]
+    samples: Sequence[Sample], pictures: PictureContents, _options: Mapping[str, Setting]
 ) -> _Draft:
     draft = _Draft()
-    for unit in make_units(samples, facts.sha256, facts.duplicates):
+    for unit in make_units(samples, pictures.sha256, pictures.duplicates):
         where = _train_val_test(unit.key)
         draft.place(unit, where, conflicts_too=where == "train")
     return draft
@@ -127,9 +127,9 @@ def _ages_21_60(rule: _Rule) -> _Rule:
     """Return the rule for the ages of `AGES_21_60` alone."""
 
     def limited(
-        samples: Sequence[Sample], facts: PictureFacts, options: Mapping[str, Setting]
+        samples: Sequence[Sample], pictures: PictureContents, options: Mapping[str, Setting]
     ) -> _Draft:
-        draft = rule(samples, facts, options)
+        draft = rule(samples, pictures, options)
         first, last = AGES_21_60
         for sample in samples:
             years = age_of(sample)
@@ -146,10 +146,10 @@ def _fold(sha256: str) -> str:
 
 
 def _utkface_folds(
-    samples: Sequence[Sample], facts: PictureFacts, _options: Mapping[str, Setting]
+    samples: Sequence[Sample], pictures: PictureContents, _options: Mapping[str, Setting]
 ) -> _Draft:
     draft = _Draft()
-    for unit in make_units(samples, facts.sha256, facts.duplicates):
+    for unit in make_units(samples, pictures.sha256, pictures.duplicates):
         draft.place(unit, _fold(unit.key), conflicts_too=False)
     return draft
 
@@ -167,11 +167,11 @@ def _each_its_own(part_of: Callable[[str], str], rank: Sequence[str]) -> _Rule:
     """
 
     def rule(
-        samples: Sequence[Sample], facts: PictureFacts, _options: Mapping[str, Setting]
+        samples: Sequence[Sample], pictures: PictureContents, _options: Mapping[str, Setting]
     ) -> _Draft:
         draft = _Draft()
-        for unit in make_units(samples, facts.sha256, facts.duplicates):
-            own = {name: part_of(facts.sha256[name]) for name in unit.names}
+        for unit in make_units(samples, pictures.sha256, pictures.duplicates):
+            own = {name: part_of(pictures.sha256[name]) for name in unit.names}
             drawn = set(own.values())
             stays = next((part for part in rank if part in drawn), "")
             if len(drawn) == 1:
@@ -190,7 +190,7 @@ def _each_its_own(part_of: Callable[[str], str], rank: Sequence[str]) -> _Rule:
 
 
 def _one_person_out(
-    samples: Sequence[Sample], _facts: PictureFacts, _options: Mapping[str, Setting]
+    samples: Sequence[Sample], _pictures: PictureContents, _options: Mapping[str, Setting]
 ) -> _Draft:
     draft = _Draft()
     for sample in samples:
@@ -202,7 +202,7 @@ def _one_person_out(
 
 
 def _holdout(
-    samples: Sequence[Sample], facts: PictureFacts, options: Mapping[str, Setting]
+    samples: Sequence[Sample], pictures: PictureContents, options: Mapping[str, Setting]
 ) -> _Draft:
     test, val, seed = options["fraction"], options["val_fraction"], options["seed"]
     if not (isinstance(test, float) and isinstance(val, float) and isinstance(seed, int)):
@@ -214,7 +214,7 @@ def _holdout(
             "holdout needs fraction above 0, val_fraction from 0 and less than 1 together, got "
             f"fraction={test:g} val_fraction={val:g}"
         )
-    units = make_units(samples, facts.sha256, facts.duplicates, by_identity=True)
+    units = make_units(samples, pictures.sha256, pictures.duplicates, by_identity=True)
     salt = f"holdout {seed}"
     if options["stratify"]:
         where = _stratified(units, samples, salt, {"test": test, "val": val})

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from agebench.datasets.base import SampleList
-from agebench.errors import AgebenchError, in_words
+from agebench.errors import AgebenchError, error_text
 from agebench.harness.loading import Contender, load_contender, load_pictures
 from agebench.harness.outside_answers import choose_unseen
 from agebench.harness.selection import take_pictures
@@ -178,7 +178,7 @@ def _once(known: dict[str, _Loaded | str], name: str, load: Callable[[], _Loaded
         try:
             known[name] = load()
         except Exception as error:  # a stranger's class may fail in any way
-            known[name] = in_words(error)
+            known[name] = error_text(error)
     found = known[name]
     if isinstance(found, str):
         raise NotThereError(found)

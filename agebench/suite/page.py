@@ -9,10 +9,10 @@ from agebench.harness.comparability import LABEL_WORDS
 from agebench.report.escaping import markdown
 from agebench.report.figures import Figure
 from agebench.report.grid import Grid
+from agebench.report.number_format import counted, number
 from agebench.report.page import Section
 from agebench.report.tables import markdown_table
 from agebench.report.templating import whole_page
-from agebench.report.words import counted, number
 from agebench.suite.board import Board
 from agebench.suite.drawings import MOST_WHISKERS, chart_figure, front_figure, keys
 from agebench.suite.robustness import charts
@@ -20,7 +20,7 @@ from agebench.suite.standing import SetStanding, standings
 from agebench.suite.tables import (
     cost_grid,
     fairness_grids,
-    label_words,
+    label_text,
     model_grid,
     overview,
     remembered,
@@ -64,7 +64,7 @@ def as_html(board: Board, reports: Sequence[tuple[str, str]] = ()) -> str:
         lead=lead(board),
         answer=answers(board, found),
         overview=overview(board, found),
-        kinds=[(at + 1, label_words(one.pictures)) for at, one in enumerate(found)],
+        kinds=[(at + 1, label_text(one.pictures)) for at, one in enumerate(found)],
         how=_how(found),
         sections=list(_sections(board, found)),
         reports=reports,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from agebench.errors import in_words
+from agebench.errors import error_text
 from agebench.harness.compare import compare
 from agebench.harness.kept_detections import KeptDetections, KeptDetectionsError
 from agebench.harness.results import RESULT_FILE
@@ -188,8 +188,8 @@ def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
     try:
         folder = time_models(plan, run.loader, run.progress)
     except Exception as error:  # as with a cell: what has been measured stays
-        run.say(f"times: failed: {in_words(error)}")
-        return None, in_words(error)
+        run.say(f"times: failed: {error_text(error)}")
+        return None, error_text(error)
     run.say(f"times: {plan.times.images} pictures")
     return folder, ""
 
@@ -220,8 +220,8 @@ def _measure(item: CellReport, run: _Run, kept: KeptDetections) -> CellReport:
     except KeptDetectionsError:
         raise
     except Exception as error:  # one cell that fails must not end the others
-        run.say(f"{cell.title}: failed: {in_words(error)}")
-        return CellReport(cell, "broken", in_words(error), pictures=item.pictures)
+        run.say(f"{cell.title}: failed: {error_text(error)}")
+        return CellReport(cell, "broken", error_text(error), pictures=item.pictures)
     finally:
         run.done += item.pictures
         run.progress("pictures", run.done, run.total)

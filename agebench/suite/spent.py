@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from agebench.errors import UsageError
 from agebench.harness.results import RESULT_FILE
 from agebench.report.grid import Cell, Column, Grid, figure_cell
-from agebench.report.words import NONE
+from agebench.report.number_format import NONE
 from agebench.suite.board import read_file
 from agebench.suite.board_structure import PictureCount
 from agebench.suite.cells import AS_IS, RESULTS

@@ -7,8 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from agebench.harness.comparability import LABEL_WORDS
 from agebench.report.grid import Cell, Column, Grid, Note, figure_cell
-from agebench.report.svg import key
-from agebench.report.words import (
+from agebench.report.number_format import (
     NONE,
     bounds,
     counted,
@@ -18,6 +17,7 @@ from agebench.report.words import (
     share_bounds,
     signed,
 )
+from agebench.report.svg import key
 from agebench.suite.board import Board, BoardModel, BoardSet
 from agebench.suite.drawings import CHART_TITLES
 from agebench.suite.fairness import ADULT_YEARS, Fairness, fairness
@@ -37,7 +37,7 @@ SHORT_LABELS = {
 }
 
 
-def label_words(pictures: BoardSet) -> str:
+def label_text(pictures: BoardSet) -> str:
     """Return in few words what the labels of a set are."""
     if pictures.of_ranges:
         return "guessed ranges of ages"
@@ -55,7 +55,7 @@ def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False
     columns = [Column("model", numeric=False)]
     columns += [
         Column(
-            f"{one.pictures.title} ({label_words(one.pictures)})",
+            f"{one.pictures.title} ({label_text(one.pictures)})",
             hint=f"{one.pictures.dataset.protocol}; errors over "
             f"{counted(one.common, 'common picture')}",
         )

@@ -165,7 +165,7 @@ class _Kept:
         return self._kept
 
 
-def _signal_words(number: int) -> str:
+def _signal_text(number: int) -> str:
     if number == getattr(signal, "SIGKILL", 9):
         return "was killed (out of memory?)"
     names = {int(item): item.name for item in signal.Signals}
@@ -181,7 +181,7 @@ def _read(answer: bytes, stderr: bytes, code: int, what: str) -> dict[str, Any]:
     if not answer:
         lines = inert(stderr.decode(errors="replace"), lines=True).strip().splitlines()
         said = f": {lines[-1][:_MAX_ERROR]}" if lines else ""
-        how = "failed" if code >= 0 else _signal_words(-code)
+        how = "failed" if code >= 0 else _signal_text(-code)
         raise ChildDiedError(f"{what} {how}, exit code {code}{said}")
     found: dict[str, Any] = json.loads(answer)
     if "error" in found:

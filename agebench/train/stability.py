@@ -266,15 +266,15 @@ def decide(history: Sequence[EpochRecord], settings: StabilitySettings) -> Decis
     if len(jumps) < settings.epochs:
         return Decision("go on", f"only {len(jumps)} jumps known at this learning rate: {so_far}")
     largest = max(jumps[-settings.epochs :])
-    facts = f"largest jump {largest:+.1%} in {_epochs(settings.epochs)}; {so_far}"
+    basis = f"largest jump {largest:+.1%} in {_epochs(settings.epochs)}; {so_far}"
     if largest < settings.threshold:
-        return Decision("stable", f"the loss no longer notices a new sample: {facts}")
+        return Decision("stable", f"the loss no longer notices a new sample: {basis}")
     cuts = sum(record.decision == "cut" for record in history[:-1])
     if cuts < settings.max_cuts:
-        return Decision("cut", f"not stable and not improving, cut {cuts + 1}: {facts}")
+        return Decision("cut", f"not stable and not improving, cut {cuts + 1}: {basis}")
     return Decision(
         "change structure",
-        f"not stable and not improving after {cuts} cuts of the learning rate: {facts}; change "
+        f"not stable and not improving after {cuts} cuts of the learning rate: {basis}; change "
         "the structure (fewer or narrower layers, more dropout or augmentation, or more pictures)",
     )
 

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from agebench.errors import AgebenchError, RunEndsError, UsageError, in_words
+from agebench.errors import AgebenchError, RunEndsError, UsageError, error_text
 from agebench.protocols import FaceDetector
 from agebench.types import Box, Crops, CropSpec, Face, FaceFrame, Image, Sample
 from agebench.util.foreign_code import found_faces
@@ -74,7 +74,7 @@ def left_out(status: PictureStatus, *fatal: type[Exception]) -> Iterator[None]:
     except passing:
         raise
     except Exception as error:
-        raise LeftOutError(status, in_words(error)) from error
+        raise LeftOutError(status, error_text(error)) from error
 
 
 MIN_LABEL_IOU = 0.3

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
 
-from agebench.errors import AgebenchError, MissingDependencyError, in_words
+from agebench.errors import AgebenchError, MissingDependencyError, error_text
 from agebench.types import Image
 from agebench.vision.opencv import cv2
 
@@ -137,7 +137,7 @@ class _AvWriter:
                 raise
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise AgebenchError(
-                f"PyAV can't write {codec} ({in_words(error)}); try .avi"
+                f"PyAV can't write {codec} ({error_text(error)}); try .avi"
             ) from error
         self._stream.width, self._stream.height = size_wh
         self._stream.pix_fmt = "yuv420p"  # what every browser decodes
@@ -156,4 +156,4 @@ class _AvWriter:
             for packet in self._stream.encode(frame):
                 self._file.mux(packet)
         except (self._av.error.FFmpegError, OSError) as error:
-            raise AgebenchError(f"PyAV can't write the video: {in_words(error)}") from error
+            raise AgebenchError(f"PyAV can't write the video: {error_text(error)}") from error

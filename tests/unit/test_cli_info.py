@@ -33,13 +33,13 @@ def run(capsys: Capture, *words: str) -> str:
     return output.out
 
 
-def facts(capsys: Capture) -> dict[str, Any]:
+def described(capsys: Capture) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run(capsys, "--json"))
     return found
 
 
 def test_it_says_what_is_there(capsys: Capture, tmp_path: Path) -> None:
-    found = facts(capsys)
+    found = described(capsys)
     assert found["machine"]["python"] == sys.version.split()[0]
     assert found["machine"]["cores"] >= 1
     assert found["packages"]["numpy"] == version("numpy")
@@ -59,7 +59,7 @@ def test_the_mirrors_address_is_not_shown(capsys: Capture, monkeypatch: pytest.M
     monkeypatch.setenv("AGEBENCH_MIRROR", MIRROR)
     for words in ((), ("--json",)):
         assert "password" not in run(capsys, *words)
-    assert facts(capsys)["model_files"]["mirror_is_set"] is True
+    assert described(capsys)["model_files"]["mirror_is_set"] is True
 
 
 def test_what_can_not_be_imported_is_said(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +67,7 @@ def test_what_can_not_be_imported_is_said(capsys: Capture, monkeypatch: pytest.M
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.delitem(sys.modules, "agebench.vision.opencv", raising=False)
     monkeypatch.setitem(sys.modules, "cv2", None)
-    found = facts(capsys)
+    found = described(capsys)
     states = {state["name"]: state for state in found["runtimes"]}
     for name, word in (("cv2dnn", "OpenCV can't be imported"), ("onnxruntime", "pip install")):
         assert word in states[name]["reason"]
@@ -94,7 +94,7 @@ def test_whatever_a_library_raises_is_said(
 
 
 def test_what_never_ran_on_a_gpu_is_said(capsys: Capture) -> None:
-    assert facts(capsys)["gpu_measurement"].startswith("not proven on a GPU")
+    assert described(capsys)["gpu_measurement"].startswith("not proven on a GPU")
     assert "times and memory of GPUs: not proven on a GPU" in run(capsys)
     page = Path(__file__).resolve().parents[2] / "docs" / "latency.md"
     assert "None of this has been run on a GPU yet" in page.read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ def test_plugins_of_others_are_named(capsys: Capture, monkeypatch: pytest.Monkey
     theirs = Plugin(DETECTORS, "theirs", "nowhere.at.all:X", "their-package", "2.1")
     own = Plugin(DETECTORS, "haar", "nowhere.at.all:Y", "agebench", "0")
     monkeypatch.setattr(info, "list_plugins", lambda group: [own, theirs] * (group == DETECTORS))
-    assert [plugin["name"] for plugin in facts(capsys)["plugins"]] == ["theirs"]
+    assert [plugin["name"] for plugin in described(capsys)["plugins"]] == ["theirs"]
     assert "agebench.detectors: theirs of their-package 2.1" in run(capsys)
 
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from agebench.cli.main import cli, main
-from agebench.errors import AgebenchError, ContractError, in_words
+from agebench.errors import AgebenchError, ContractError, error_text
 from agebench.estimators.constant import Constant
 from agebench.harness.accuracy import PassSettings, run_accuracy
 from agebench.prediction.lines import LineFile
@@ -82,7 +82,7 @@ def test_what_was_forked_does_not_go_on_with_the_run() -> None:
 
 
 def test_an_exception_without_words_is_named() -> None:
-    assert in_words(UnspeakableError()) == "UnspeakableError: (its message can't be made)"
+    assert error_text(UnspeakableError()) == "UnspeakableError: (its message can't be made)"
 
 
 @pytest.mark.parametrize("error", FAILURES)

@@ -60,7 +60,7 @@ def _ended(*arguments: str) -> Any:
 def test_before_a_verb_it_ends_the_verb(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(door, "caught_words", lambda: _pressed_around(1, 0))
+    monkeypatch.setattr(door, "caught_messages", lambda: _pressed_around(1, 0))
     assert _ended("ls") == 130
     said = capsys.readouterr()
     assert said.out == ""
@@ -70,7 +70,7 @@ def test_before_a_verb_it_ends_the_verb(
 def test_after_a_verb_it_changes_nothing(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(door, "caught_words", lambda: _pressed_around(0, 1))
+    monkeypatch.setattr(door, "caught_messages", lambda: _pressed_around(0, 1))
     assert _ended("ls") == 0
     assert capsys.readouterr().err == ""
 

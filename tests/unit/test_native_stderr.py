@@ -7,14 +7,14 @@ import sys
 
 import pytest
 
-from agebench.cli.native_stderr import MOST_KINDS, LibraryWords
+from agebench.cli.native_stderr import MOST_KINDS, LibraryMessages
 
 CODE = """
 import ctypes, os, sys
-from agebench.cli.native_stderr import caught_words
+from agebench.cli.native_stderr import caught_messages
 
 libc = ctypes.PyDLL(None)  # keeps the interpreter while it writes
-with caught_words():
+with caught_messages():
     for number in range(3):
         os.write(2, b"libpng warning: iCCP %d: \\x1b]0;title\\x07\\n" % number)
     sys.stderr.write("ours\\n")
@@ -46,7 +46,7 @@ def test_words_are_inert_counted_and_said_once() -> None:
 
 
 def test_kinds_are_bounded() -> None:
-    words = LibraryWords()
+    words = LibraryMessages()
     for number in range(500):
         words.add(b"kind " + bytes([97 + number % 26, 97 + number // 26]) + b"\n")
     assert len(words.sentences()) == MOST_KINDS + 1

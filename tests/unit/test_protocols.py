@@ -18,7 +18,7 @@ from agebench.protocols import Dataset, DatasetSpec
 from agebench.registry.plugins import load_dataset
 from agebench.splits.building import build_split, make_split
 from agebench.splits.parts import Split, check_split, part, sizes, unit_interval
-from agebench.splits.protocols import PROTOCOLS, PictureFacts, find_protocol
+from agebench.splits.protocols import PROTOCOLS, PictureContents, find_protocol
 from agebench.types import Sample
 
 
@@ -38,12 +38,12 @@ def pictures(count: int, name: str = "utkface", seed: int = 1) -> SampleList:
     return SampleList(DatasetSpec(name, "dex-estimated"), samples)
 
 
-def facts(
+def contents(
     dataset: SampleList, duplicates: Sequence[Group] = (), broken: dict[str, str] | None = None
-) -> PictureFacts:
+) -> PictureContents:
     generator = random.Random(7)
     hashes = {f"{index:05d}": f"{generator.getrandbits(256):064x}" for index in range(20_000)}
-    return PictureFacts(
+    return PictureContents(
         {item.name: hashes[item.name] for item in dataset.samples}, duplicates, broken or {}
     )
 
@@ -67,24 +67,26 @@ def pairs(count: int, of: int, *, conflicting: bool) -> list[Group]:
 def test_parts_do_not_change_when_pictures_come_and_go(protocol: str) -> None:
     everything = pictures(5000)
     groups = pairs(300, 5000, conflicting=False)
-    whole = make_split(protocol, everything, facts(everything, groups))
+    whole = make_split(protocol, everything, contents(everything, groups))
     in_groups = {name for group in groups for name in group.members}
     loose = [item.name for item in everything.samples if item.name not in in_groups]
     gone = set(random.Random(5).sample(loose, 500))
     fewer = only(everything, {item.name for item in everything.samples} - gone)
-    rest = make_split(protocol, fewer, facts(fewer, groups))
+    rest = make_split(protocol, fewer, contents(fewer, groups))
     assert rest.parts == {name: where for name, where in whole.parts.items() if name not in gone}
     assert {item.name for item in rest.unused} == {item.name for item in whole.unused} - gone
 
 
 def test_parts_hang_on_the_content_and_not_on_the_name() -> None:
     dataset = pictures(50)
-    before = make_split("utkface-full", dataset, facts(dataset))
+    before = make_split("utkface-full", dataset, contents(dataset))
     renamed = tuple(
         Sample(Path("moved") / item.name, f"moved/{item.name}", item.age_years)
         for item in dataset.samples
     )
-    known = PictureFacts({f"moved/{name}": key for name, key in facts(dataset).sha256.items()})
+    known = PictureContents(
+        {f"moved/{name}": key for name, key in contents(dataset).sha256.items()}
+    )
     after = make_split("utkface-full", SampleList(dataset.spec, renamed), known)
     assert after.parts == {f"moved/{name}": where for name, where in before.parts.items()}
 
@@ -93,7 +95,9 @@ def test_utkface_full_is_pinned() -> None:
     # If this changes, so does every result, and shipped weights have seen test pictures.
     keys = [f"{index:064x}" for index in range(2000)]
     dataset = pictures(2000)
-    known = PictureFacts({item.name: key for item, key in zip(dataset.samples, keys, strict=True)})
+    known = PictureContents(
+        {item.name: key for item, key in zip(dataset.samples, keys, strict=True)}
+    )
     split = make_split("utkface-full", dataset, known)
     for item, key in zip(dataset.samples, keys, strict=True):
         place = unit_interval("utkface-full", key)
@@ -109,12 +113,12 @@ PINNED_START = "errerrrrarrrrrrarrrrrrre"  # second letters: t(r)ain, v(a)l, t(e
 
 def test_shares_are_about_80_10_10_and_a_fifth() -> None:
     dataset = pictures(10_000)
-    full = Counter(make_split("utkface-full", dataset, facts(dataset)).parts.values())
+    full = Counter(make_split("utkface-full", dataset, contents(dataset)).parts.values())
     # Binomial: standard deviations 40 and 30; 5 of them either way.
     assert abs(full["train"] - 8000) < 200
     assert abs(full["val"] - 1000) < 150
     assert abs(full["test"] - 1000) < 150
-    folds = Counter(make_split("utkface-5fold-own", dataset, facts(dataset)).parts.values())
+    folds = Counter(make_split("utkface-5fold-own", dataset, contents(dataset)).parts.values())
     assert sorted(folds) == [f"fold-{index}" for index in range(5)]
     assert all(abs(count - 2000) < 200 for count in folds.values())
 
@@ -125,10 +129,10 @@ def test_copies_stay_together(protocol: str) -> None:
     groups = pairs(1000, 3000, conflicting=False)
     # Chains of copies of copies too, as an unjoined list of pairs would have them.
     groups += [Group((groups[index].members[0], groups[index + 1].members[0])) for index in (0, 1)]
-    split = make_split(protocol, dataset, facts(dataset, groups))
+    split = make_split(protocol, dataset, contents(dataset, groups))
     assert len(split.parts) == 3000
     assert check_split(split, groups) == ()
-    alone = make_split(protocol, dataset, facts(dataset))
+    alone = make_split(protocol, dataset, contents(dataset))
     assert len(check_split(alone, groups)) > 100  # the check itself finds what straddles
 
 
@@ -148,7 +152,7 @@ def test_no_picture_moves_to_another_part_when_its_copies_come_or_go(protocol: s
     """Version 2, as docs/splits.md words it: set aside or brought back, but never moved."""
     everything = pictures(3000)
     groups = _chains(3000)
-    whole = make_split(protocol, everything, facts(everything, groups))
+    whole = make_split(protocol, everything, contents(everything, groups))
     assert check_split(whole, groups) == ()
     back = 0
     for seed in range(4):
@@ -156,7 +160,7 @@ def test_no_picture_moves_to_another_part_when_its_copies_come_or_go(protocol: s
         kept = set(names)
         left = [Group(tuple(m for m in group.members if m in kept)) for group in groups]
         fewer = only(everything, kept)
-        rest = make_split(protocol, fewer, facts(fewer, [g for g in left if len(g.members) > 1]))
+        rest = make_split(protocol, fewer, contents(fewer, [g for g in left if len(g.members) > 1]))
         both = whole.parts.keys() & rest.parts.keys()
         assert all(whole.parts[name] == rest.parts[name] for name in both)
         back += len(rest.parts.keys() - whole.parts.keys())
@@ -166,10 +170,10 @@ def test_no_picture_moves_to_another_part_when_its_copies_come_or_go(protocol: s
 def test_version_1_moves_copies_and_version_2_was_made_for_that() -> None:
     everything = pictures(3000)
     groups = pairs(500, 3000, conflicting=False)
-    whole = make_split("utkface-full", everything, facts(everything, groups))
+    whole = make_split("utkface-full", everything, contents(everything, groups))
     kept = {item.name for item in everything.samples} - {group.members[0] for group in groups}
     fewer = only(everything, kept)
-    rest = make_split("utkface-full", fewer, facts(fewer))
+    rest = make_split("utkface-full", fewer, contents(fewer))
     assert any(whole.parts[name] != rest.parts[name] for name in kept)
 
 
@@ -178,8 +182,8 @@ def test_version_2_scores_nothing_that_version_1_trains_on() -> None:
     dataset = pictures(3000)
     groups = _chains(3000)
     more = [*groups, *pairs(300, 3000, conflicting=False)]  # what version 2 finds besides
-    first = make_split("utkface-full", dataset, facts(dataset, groups))
-    second = make_split("utkface-full-2", dataset, facts(dataset, more))
+    first = make_split("utkface-full", dataset, contents(dataset, groups))
+    second = make_split("utkface-full-2", dataset, contents(dataset, more))
     tested = {name for name, where in second.parts.items() if where == "test"}
     assert tested < {name for name, where in first.parts.items() if where == "test"}
     # Apart from copies nothing changes.
@@ -196,11 +200,11 @@ def test_version_2_holds_together_whatever_version_1_does() -> None:
 
 def test_of_copies_in_different_parts_those_to_train_on_stay() -> None:
     dataset = pictures(2000)
-    drawn = make_split("utkface-full-2", dataset, facts(dataset)).parts
+    drawn = make_split("utkface-full-2", dataset, contents(dataset)).parts
     one = {part: min(name for name in drawn if drawn[name] == part) for part in set(drawn.values())}
     for stays, goes in (("train", "test"), ("train", "val"), ("val", "test")):
         pair = Group((one[stays], one[goes]))
-        split = make_split("utkface-full-2", dataset, facts(dataset, [pair]))
+        split = make_split("utkface-full-2", dataset, contents(dataset, [pair]))
         assert split.parts == {name: part for name, part in drawn.items() if name != one[goes]}
         (aside,) = split.unused
         assert (aside.name, stays in aside.reason) == (one[goes], True)
@@ -210,8 +214,10 @@ def test_labels_in_doubt_are_trained_on_at_most() -> None:
     dataset = pictures(3000)
     groups = pairs(500, 3000, conflicting=True)
     doubtful = {name for group in groups for name in group.members}
-    clean = make_split("utkface-full", dataset, facts(dataset, [Group(g.members) for g in groups]))
-    split = make_split("utkface-full", dataset, facts(dataset, groups))
+    clean = make_split(
+        "utkface-full", dataset, contents(dataset, [Group(g.members) for g in groups])
+    )
+    split = make_split("utkface-full", dataset, contents(dataset, groups))
     for item in split.unused:
         assert item.name in doubtful
         assert clean.parts[item.name] in item.reason
@@ -221,13 +227,13 @@ def test_labels_in_doubt_are_trained_on_at_most() -> None:
     }
     assert {split.parts[name] for name in doubtful if name in split.parts} == {"train"}
     assert split.parts.items() <= clean.parts.items()
-    folds = make_split("utkface-5fold-own", dataset, facts(dataset, groups))
+    folds = make_split("utkface-5fold-own", dataset, contents(dataset, groups))
     assert {item.name for item in folds.unused} == doubtful
 
 
 def test_21_to_60_is_a_part_of_full() -> None:
     dataset = pictures(3000)
-    known = facts(dataset, pairs(200, 3000, conflicting=True))
+    known = contents(dataset, pairs(200, 3000, conflicting=True))
     full = make_split("utkface-full", dataset, known)
     middle = make_split("utkface-21-60", dataset, known)
     ages = {item.name: item.age_years or 0 for item in dataset.samples}
@@ -239,7 +245,7 @@ def test_21_to_60_is_a_part_of_full() -> None:
 
 def test_pictures_that_cannot_be_read_are_unused() -> None:
     dataset = pictures(200)
-    known = facts(dataset, broken={"00003": "it is truncated"})
+    known = contents(dataset, broken={"00003": "it is truncated"})
     split = make_split("utkface-full", dataset, known)
     assert [(item.name, item.reason) for item in split.unused] == [("00003", "it is truncated")]
     del known.sha256["00004"]  # type: ignore[attr-defined]  # a dict in this test
@@ -276,7 +282,7 @@ def test_holdout_keeps_people_together(stratify: bool) -> None:
         for index in range(1000)
     )
     dataset = SampleList(DatasetSpec("mine", "birth-age"), samples)
-    split = make_split("holdout", dataset, facts(dataset), {"stratify": stratify})
+    split = make_split("holdout", dataset, contents(dataset), {"stratify": stratify})
     parts = defaultdict(set)
     for item in samples:
         parts[item.identity].add(split.parts[item.name])
@@ -288,7 +294,7 @@ def test_holdout_keeps_people_together(stratify: bool) -> None:
 def test_holdout_has_the_share_of_every_decade() -> None:
     dataset = pictures(4000, "mine")
     options = {"fraction": 0.2, "val_fraction": 0.05, "seed": 3}
-    split = make_split("holdout", dataset, facts(dataset), options)
+    split = make_split("holdout", dataset, contents(dataset), options)
     owed = {"test": 0.0, "val": 0.0}
     for row in sizes(dataset, split).values():
         total = sum(row.values())
@@ -297,28 +303,30 @@ def test_holdout_has_the_share_of_every_decade() -> None:
             # Whole pictures only, and what is lacking is made up for in the next decade.
             assert abs(owed[name]) <= 0.5 + 1e-9
     groups = pairs(600, 4000, conflicting=False)
-    grouped = make_split("holdout", dataset, facts(dataset, groups), options)
+    grouped = make_split("holdout", dataset, contents(dataset, groups), options)
     assert Counter(grouped.parts.values())["test"] == pytest.approx(800, abs=2)
 
 
 def test_holdout_depends_on_its_seed_and_hardly_on_other_pictures() -> None:
     dataset = pictures(4000, "mine")
-    whole = make_split("holdout", dataset, facts(dataset))
-    other = make_split("holdout", dataset, facts(dataset), {"seed": 1})
+    whole = make_split("holdout", dataset, contents(dataset))
+    other = make_split("holdout", dataset, contents(dataset), {"seed": 1})
     assert sum(whole.parts[name] != other.parts[name] for name in whole.parts) > 500
     gone = set(random.Random(5).sample(sorted(whole.parts), 400))
     fewer = only(dataset, set(whole.parts) - gone)
-    near = make_split("holdout", fewer, facts(fewer))
+    near = make_split("holdout", fewer, contents(fewer))
     assert sum(whole.parts[name] != near.parts[name] for name in near.parts) < 100
     steady = {"stratify": False}
-    before = make_split("holdout", dataset, facts(dataset), steady)
-    after = make_split("holdout", fewer, facts(fewer), steady)
+    before = make_split("holdout", dataset, contents(dataset), steady)
+    after = make_split("holdout", fewer, contents(fewer), steady)
     assert after.parts.items() <= before.parts.items()
 
 
 def test_holdout_without_validation() -> None:
     dataset = pictures(500, "mine")
-    split = make_split("holdout", dataset, facts(dataset), {"val_fraction": "0", "fraction": "0.3"})
+    split = make_split(
+        "holdout", dataset, contents(dataset), {"val_fraction": "0", "fraction": "0.3"}
+    )
     assert Counter(split.parts.values()) == {"train": 350, "test": 150}
     assert split.parameters["fraction"] == 0.3
 
@@ -346,7 +354,7 @@ def test_wrong_calls_are_told_before_anything_is_read(
 ) -> None:
     dataset = pictures(20, name)  # its files do not exist
     with pytest.raises(UsageError, match=message):
-        make_split(protocol, dataset, facts(dataset), options)
+        make_split(protocol, dataset, contents(dataset), options)
     if message not in ("above 0", "less than 1", "from 0"):
         with pytest.raises(UsageError, match=message):
             build_split(protocol, dataset, options)
@@ -365,7 +373,7 @@ def test_every_protocol_says_what_it_is() -> None:
         assert rule.summary
 
 
-def _nothing_straddles(split: Split, dataset: Dataset, known: PictureFacts) -> None:
+def _nothing_straddles(split: Split, dataset: Dataset, known: PictureContents) -> None:
     assert check_split(split, known.duplicates) == ()
     ages = {item.name: item.age_years for item in dataset.samples}
     by_hash = defaultdict(list)
@@ -394,7 +402,7 @@ def test_no_copy_straddles_in_utkface(shared_dir: Path) -> None:
     assert sum(group.conflicting for group in identical) == 187
 
     copies = find_duplicates(dataset.samples, prints, criteria=FIRST)
-    known = PictureFacts(sha256, copies)
+    known = PictureContents(sha256, copies)
     splits = {name: make_split(name, dataset, known) for name in NAMES}
     for split in splits.values():
         _nothing_straddles(split, dataset, known)
@@ -414,7 +422,7 @@ def test_no_copy_straddles_in_utkface(shared_dir: Path) -> None:
         for criteria in find_protocol("utkface-full-2").criteria
         for group in find_duplicates(some.samples, own, criteria=criteria)
     ]
-    known_2 = PictureFacts({item.name: item.sha256 for item in own}, duplicates)
+    known_2 = PictureContents({item.name: item.sha256 for item in own}, duplicates)
     assert len({name for group in duplicates for name in group.members}) > len(known_copies)
     for name in NAMES:
         _nothing_straddles(make_split(f"{name}-2", some, known_2), some, known_2)

@@ -13,7 +13,7 @@ import pytest
 
 from agebench.harness.reading import read_result
 from agebench.report import page
-from agebench.report.facts import citations
+from agebench.report.context import citations
 from agebench.report.figures import drawn
 from agebench.report.joining import Joined, join
 from agebench.report.opening import answer, false_adult_grid

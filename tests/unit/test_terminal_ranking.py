@@ -13,8 +13,8 @@ from rich.cells import cell_len
 from agebench.harness.reading import read_result
 from agebench.harness.results import CompareResult, PictureCounts
 from agebench.report.joining import Joined, join
+from agebench.report.number_format import percent
 from agebench.report.terminal_ranking import in_the_middle, ranking_lines
-from agebench.report.words import percent
 from tests.unit.made_results import analysed, whole
 
 Make = Callable[..., dict[str, Any]]

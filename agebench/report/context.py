@@ -14,10 +14,10 @@ from agebench.harness.reading import ResultFile
 from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
+from agebench.report.number_format import counted, number
 from agebench.report.swaps import swaps_tried
-from agebench.report.words import counted, number
 
-Facts = list[tuple[str, str]]
+Details = list[tuple[str, str]]
 
 _LABELS = {
     "birth-age": "True ages come from dates of birth.",
@@ -145,7 +145,7 @@ def _intervals_and_tests(joined: Joined) -> str:
     )
 
 
-def environment(result: ResultFile) -> Facts:
+def environment(result: ResultFile) -> Details:
     """Return versions, machine and settings."""
     machine, settings = result.content.environment, result.content.settings
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
@@ -197,7 +197,7 @@ def _model(spec: Model, *, proven: bool) -> str:
     return "; ".join(told)
 
 
-def citations(joined: Joined) -> Facts:
+def citations(joined: Joined) -> Details:
     """Return what to cite: data, detectors, estimators; each once."""
     found: dict[str, str] = {}
     parts: list[tuple[str, Terms]] = [(joined.dataset.name, joined.dataset)]
@@ -227,7 +227,7 @@ def bibtex(joined: Joined) -> str:
     return "\n\n".join(entries)
 
 
-def hashes(joined: Joined) -> Facts:
+def hashes(joined: Joined) -> Details:
     """Return what has to be the same for the same figures."""
     dataset = joined.dataset
     found = [("data", f"sha256 {dataset.content_sha256}, over names, labels and files")]
