@@ -57,21 +57,6 @@ class Resources:
         moved = self.weight_bytes + batch * self.input_bytes_per_face
         return roofline_ms(batch * self.macs_per_face, moved, peaks) if moved else None
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
-        return {
-            "rss_before_bytes": self.rss_before_bytes,
-            "peak_rss_bytes": {str(key): value for key, value in self.peak_rss_bytes.items()},
-            "device_bytes": self.device_bytes,
-            "parameters": self.parameters,
-            "macs_per_face": self.macs_per_face,
-            "weight_bytes": self.weight_bytes,
-            "input_bytes_per_face": self.input_bytes_per_face,
-            "file_bytes": self.file_bytes,
-            "network_batch": {str(key): value for key, value in self.network_batch.items()},
-            "methods": list(self.methods),
-        }
-
 
 @dataclass(frozen=True, slots=True)
 class NetworkRuns:

@@ -131,7 +131,7 @@ class BenchEntry:
             "name": self.runner.name,
             "spec": plain(self.runner.estimator.spec),
             "runtime_proven": reads_back_its_runtime(self.runner.estimator),
-            "resources": self.resources.to_json(),
+            "resources": plain(self.resources),
             "cold_start": plain(self.cold_start),
             "batch_sweep": sweep,
         }

@@ -192,7 +192,7 @@ def _measure(
     about["machine"] |= {
         **busyness_json(sweep.busyness),
         "gpu": None if gpu is None else plain(gpu) | {"trouble": gpu.trouble},
-        "peaks": {device: found.to_json() for device, found in peaks.items()},
+        "peaks": plain(peaks),
     }
     about["statistics"] = {
         "joint_level": LEVEL,

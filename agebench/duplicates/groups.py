@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -113,15 +113,7 @@ def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
     if entry is None:
         entry = _read_entry(sample)
         cache.put(sample.path, state, entry)
-    return Fingerprint(
-        name=sample.name,
-        sha256=entry.sha256,
-        perceptual=entry.perceptual,
-        reason=entry.reason,
-        width=entry.width,
-        height=entry.height,
-        mirrored=entry.mirrored,
-    )
+    return Fingerprint(name=sample.name, **asdict(entry))
 
 
 def _read_entry(sample: Sample) -> Entry:

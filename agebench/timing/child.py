@@ -23,6 +23,7 @@ from agebench.runtimes.threads import pinned
 from agebench.timing.devices import load_on
 from agebench.timing.roofline import measure_peaks
 from agebench.timing.sweep_faces import generated_face
+from agebench.types import plain
 from agebench.util.child_processes import end_with_parent
 
 TRIAL_SIZE = (240, 320, 3)
@@ -109,7 +110,8 @@ def _clear(models: list[WatchedModel]) -> list[Any]:
 
 
 def _peaks(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
-    return measure_peaks(order["threads"]).to_json()
+    found: dict[str, Any] = plain(measure_peaks(order["threads"]))
+    return found
 
 
 def _trial(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:

@@ -56,15 +56,6 @@ class Peaks:
             self, flops_per_s=flops, bytes_per_s=max(self.bytes_per_s, other.bytes_per_s)
         )
 
-    def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
-        return {
-            "flops_per_s": self.flops_per_s,
-            "bytes_per_s": self.bytes_per_s,
-            "threads": self.threads,
-            "method": self.method,
-        }
-
 
 def roofline_ms(macs: int, moved_bytes: int, peaks: Peaks) -> float:
     """Return the least time in milliseconds: of operations or of bytes, whichever is longer.

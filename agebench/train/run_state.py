@@ -10,6 +10,7 @@ from typing import Any
 
 from agebench.errors import WeightsError
 from agebench.train.stability import EpochRecord, history_from_json, history_to_json
+from agebench.types import plain
 
 
 @dataclass(slots=True)
@@ -44,16 +45,9 @@ class RunState:
     def to_json(self) -> dict[str, Any]:
         """Return the state as JSON can hold it."""
         return {
-            "plan": self.plan,
-            "step": self.step,
+            **plain(self),
             "history": json.loads(history_to_json(self.history)),
-            "rate": self.rate,
-            "before": self.before,
-            "losses": self.losses,
             "best_mae": None if math.isinf(self.best_mae) else self.best_mae,
-            "decision": self.decision,
-            "reason": self.reason,
-            "seconds": self.seconds,
         }
 
     @staticmethod
