@@ -32,7 +32,7 @@ from agebench.metrics.age_errors import mae
 from agebench.metrics.error_summary import mae_by_decade
 from agebench.train.bootstrap import BootstrapSettings
 from agebench.train.distributed import DistributedContext
-from agebench.train.evaluate import predicted_years, weights_of
+from agebench.train.evaluate import predicted_years, using_weights
 from agebench.train.face_cache import TrainingFaces
 from agebench.train.loop import Trainer
 from agebench.train.losses import LOSSES
@@ -40,7 +40,7 @@ from agebench.train.model import MultiCropResNet
 from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
 from agebench.train.settings import DataSettings, OptimSettings, TrainSettings, read_settings
 from agebench.train.stability import StabilitySettings
-from agebench.trainer.pictures import Pictures
+from agebench.trainer.pictures import TrainingPictures
 from agebench.trainer.teacher import read_teacher, with_answers
 from agebench.types import plain
 from agebench.util.files import write_whole
@@ -122,7 +122,7 @@ def _run(settings: TrainSettings, train: TrainingFaces, val: TrainingFaces) -> d
     started = time.monotonic()
     trainer = Trainer(settings, train, val, None, DistributedContext(0, 1, torch.device("cpu")))
     trainer.run()
-    with weights_of(trainer.model, trainer.averaged):
+    with using_weights(trainer.model, trainer.averaged):
         years = predicted_years(trainer.model, val, LOSSES[settings.loss.name], settings)
     decades = mae_by_decade(val.ages, years, minimum=1)  # summed up later
     return {
@@ -162,9 +162,9 @@ def _recipe(path: Path | None, root: str, epochs: int) -> TrainSettings | None:
     return replace(settings, epochs=epochs, stability=stability)
 
 
-def _gathered(settings: TrainSettings) -> tuple[Pictures, TrainingFaces, TrainingFaces]:
+def _gathered(settings: TrainSettings) -> tuple[TrainingPictures, TrainingFaces, TrainingFaces]:
     """Read the pictures to train on, with further sets and a teacher's answers, and to validate."""
-    pictures = Pictures.of(settings, lambda _stage, _done, _total: None)
+    pictures = TrainingPictures.of(settings, lambda _stage, _done, _total: None)
     data = settings.data
     train = pictures.with_extra(pictures.gather(data.train_part, data.train_fraction))
     teacher = read_teacher(settings)

@@ -39,7 +39,7 @@ from agebench.train.face_cache import TrainingFaces, gather_faces
 from agebench.train.loop import BEST_FILE
 from agebench.train.losses import LOSSES
 from agebench.train.networks import AgeNetwork, build_network
-from agebench.trainer.pictures import Pictures
+from agebench.trainer.pictures import TrainingPictures
 from agebench.types import Floats
 
 CALIBRATED_FILE = "calibrated.safetensors"
@@ -140,7 +140,7 @@ def changed(saved: Checkpoint, added: Tensor, temperature: float, tau: float) ->
     )
 
 
-def gathered(pictures: Pictures, lists: Sequence[str]) -> dict[str, TrainingFaces]:
+def gathered(pictures: TrainingPictures, lists: Sequence[str]) -> dict[str, TrainingFaces]:
     """Read the pictures of the validation part and of the lists."""
     settings = pictures.settings
     sets = {settings.data.val_part: pictures.gather(settings.data.val_part)}
@@ -151,7 +151,7 @@ def gathered(pictures: Pictures, lists: Sequence[str]) -> dict[str, TrainingFace
     return sets
 
 
-def trained_ages(pictures: Pictures) -> Floats:
+def trained_ages(pictures: TrainingPictures) -> Floats:
     """Return the ages of the run's own training part."""
     samples = part(pictures.dataset, pictures.split, pictures.settings.data.train_part).samples
     return np.array([item.age_years for item in samples if item.age_years is not None])
@@ -173,7 +173,7 @@ def main() -> None:
     model = build_network(saved.settings.model, spec.head).eval()
     model.load_state_dict(dict(saved.averaged))
     data = replace(saved.settings.data, root=given.root)
-    pictures = Pictures.of(replace(saved.settings, data=data), no_progress)
+    pictures = TrainingPictures.of(replace(saved.settings, data=data), no_progress)
     raw = {
         name: (outputs_of(model, rows), torch.from_numpy(rows.ages))
         for name, rows in gathered(pictures, given.held_out).items()

@@ -39,7 +39,7 @@ from rich.progress import Progress
 
 from agebench.duplicates.training_hashes import read_training_hashes
 from agebench.registry.plugins import load_detector, load_estimator
-from agebench.trainer.pictures import sha256_of
+from agebench.trainer.pictures import sha256_if_readable
 from agebench.types import Sample
 from benchmarks.teachers import Floats, ask
 
@@ -62,7 +62,7 @@ def listed(root: Path) -> list[Sample]:
             continue
         name = path.relative_to(root).as_posix()
         item = Sample(path, name, taken - born - 0.5, identity=years["who"])
-        digest = sha256_of(item)
+        digest = sha256_if_readable(item)
         if digest not in seen:
             seen.add(digest)
             found.append(item)
@@ -115,7 +115,7 @@ def main() -> None:
     samples = listed(given.root)
     if given.kept is not None:
         known = read_training_hashes(given.kept)
-        digests = [sha256_of(item) for item in samples]
+        digests = [sha256_if_readable(item) for item in samples]
         rows = [row for row in zip(samples, digests, strict=True) if known.contains(row[1])]
         print(f"train: {write_list(given.out / 'train', rows):,} pictures")
         return

@@ -18,7 +18,7 @@ from rich.progress import track
 
 from agebench.duplicates.training_hashes import read_training_hashes
 from agebench.registry.plugins import load_dataset
-from agebench.trainer.pictures import sha256_of
+from agebench.trainer.pictures import sha256_if_readable
 from agebench.types import Sample
 
 
@@ -39,7 +39,7 @@ def main() -> None:
     given = parser.parse_args()
     known = read_training_hashes(given.hashes)
     samples = load_dataset(given.dataset, given.root).samples
-    digests = map(sha256_of, track(samples, "Hashing"))
+    digests = map(sha256_if_readable, track(samples, "Hashing"))
     kept = [item for item, digest in zip(samples, digests, strict=True) if known.contains(digest)]
     given.out.mkdir(parents=True, exist_ok=True)
     with (given.out / "list.csv").open("w", newline="", encoding="utf-8") as file:

@@ -22,7 +22,7 @@ from typing import Any
 from scipy.stats import beta
 
 from agebench.api.doctor import open_dataset
-from agebench.doctor.pictures import Tile, contact_sheets, png_bytes
+from agebench.doctor.pictures import SheetTile, contact_sheets, png_bytes
 from agebench.duplicates import groups as duplicates
 from agebench.duplicates.groups import Fingerprint, find_duplicates, fingerprints
 from agebench.duplicates.near_search import CURRENT, NearPair
@@ -46,8 +46,8 @@ def draw(samples: Sequence[Sample], pairs: Sequence[NearPair], folder: Path) -> 
     """Write the sheets; return how many."""
     rows = [
         [
-            Tile(samples[pair.first].path, (f"pair {number}, {pair.distance_bits} bits",)),
-            Tile(
+            SheetTile(samples[pair.first].path, (f"pair {number}, {pair.distance_bits} bits",)),
+            SheetTile(
                 samples[pair.second].path,
                 (f"detail {pair.detail:.3f}{' mirrored' * pair.mirrored}",),
             ),

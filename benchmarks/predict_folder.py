@@ -27,7 +27,7 @@ from agebench.harness.environment import describe_environment
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import find_sources
 from agebench.prediction.tiles import detect_in_tiles
-from agebench.prediction.work import PredictionPlan, Task, examine
+from agebench.prediction.work import PredictionPlan, PredictionTask, predict_pictures
 from agebench.types import plain
 from agebench.util.foreign_code import found_faces
 from agebench.vision.crops import cut_crops
@@ -56,7 +56,7 @@ def run(
     begun = time.perf_counter()
     first, count, faces = 0.0, 0, 0
     stages: Counter[str] = Counter()
-    for finished in examine(plan, map(Task, names), processes, predictor):
+    for finished in predict_pictures(plan, map(PredictionTask, names), processes, predictor):
         first = first or time.perf_counter()
         count += 1
         faces += len(finished.record["faces"])

@@ -38,7 +38,7 @@ from agebench.train.model import MultiCropResNet
 from agebench.train.networks import build_network
 from agebench.train.resnet import Block
 from agebench.train.settings import TrainSettings, read_settings
-from agebench.trainer.pictures import Pictures
+from agebench.trainer.pictures import TrainingPictures
 
 BATCHES = 24
 
@@ -116,7 +116,7 @@ def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
         norm.running_var.copy_(spread * factor.square())  # type: ignore[union-attr]  # as above
 
 
-def views(settings: TrainSettings, pictures: Pictures) -> Iterator[tuple[Any, Any]]:
+def views(settings: TrainSettings, pictures: TrainingPictures) -> Iterator[tuple[Any, Any]]:
     """Yield augmented batches of a share of the training part."""
     faces = pictures.gather(settings.data.train_part, fraction=0.25)
     batches = Batches(faces, settings.model.crop, settings.augment, 0, torch.device("cpu"))
@@ -150,7 +150,7 @@ def main() -> None:
     present = {name: torch.ones(4, 1) for name in probe}
     with torch.no_grad():
         before = model(probe, present).final
-    pictures = Pictures.of(settings, no_progress)
+    pictures = TrainingPictures.of(settings, no_progress)
     unfold(model, views(settings, pictures))
     with torch.no_grad():
         after = model(probe, present).final

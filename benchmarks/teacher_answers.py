@@ -23,7 +23,7 @@ from agebench.protocols import Dataset, FaceDetector
 from agebench.registry.plugins import load_dataset, load_detector, load_estimator
 from agebench.splits.parts import part
 from agebench.train.settings import TrainSettings, read_settings
-from agebench.trainer.pictures import Pictures
+from agebench.trainer.pictures import TrainingPictures
 from agebench.trainer.teacher import write_answers
 from benchmarks.teachers import YEARS, Answers, Floats, ask
 
@@ -71,7 +71,7 @@ def sources(settings: TrainSettings, *, own: bool) -> dict[str, tuple[Dataset, F
             dataset = sample(dataset, count, settings.seed)
         found[name] = (dataset, load_detector(extra.detector))
     if own:
-        pictures = Pictures.of(settings, lambda *_step: None)
+        pictures = TrainingPictures.of(settings, lambda *_step: None)
         chosen = part(pictures.dataset, pictures.split, settings.data.train_part)
         found["own"] = (chosen, pictures.detector)
     return found

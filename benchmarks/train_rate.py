@@ -27,7 +27,7 @@ from agebench.train.distributed import DistributedContext
 from agebench.train.face_cache import TrainingFaces
 from agebench.train.loop import Trainer
 from agebench.train.settings import TrainSettings, read_settings
-from agebench.trainer.pictures import Pictures
+from agebench.trainer.pictures import TrainingPictures
 from agebench.types import plain
 from agebench.util.files import write_whole
 
@@ -91,7 +91,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     settings = read_settings(SETTINGS, [f"data.root={args.utkface}"])
     settings = replace(settings, data=replace(settings.data, train_fraction=0.2))
-    pictures = Pictures.of(settings, lambda _stage, _done, _total: None)
+    pictures = TrainingPictures.of(settings, lambda _stage, _done, _total: None)
     feeder = Feeder(settings, pictures.gather("train", 0.2), args.steps)
     times: dict[str, list[float]] = {name: [] for name in feeder.ways()}
     feeder.seconds(feeder.ways()["ready"])  # warm-up

@@ -11,7 +11,7 @@ from typing import Any
 
 from agebench.datasets.prepared_layout import SETTINGS_FILE
 from agebench.doctor.diagnosis import Diagnosis, SharedPicture, examine, shared_pictures
-from agebench.doctor.pictures import Tile, age_chart, contact_sheets, png_bytes
+from agebench.doctor.pictures import SheetTile, age_chart, contact_sheets, png_bytes
 from agebench.errors import DatasetError, UsageError, suggestion
 from agebench.harness.results import prepare_folder
 from agebench.protocols import Dataset, ProgressStep
@@ -252,7 +252,7 @@ def _write(folder: Path, found: Examination, here: Dataset, there: Dataset | Non
 
 def _both(
     shared: SharedPicture, here: Mapping[str, Sample], there: Mapping[str, Sample]
-) -> Sequence[Tile]:
+) -> Sequence[SheetTile]:
     """Return the tiles of a picture that is in both sets: one of each first, then its copies."""
     pair = [here[shared.here[0]], there[shared.there[0]]]
     more = [here[name] for name in shared.here[1:]] + [there[name] for name in shared.there[1:]]
@@ -267,10 +267,10 @@ def _remove_old_sheets(folder: Path, kept: Iterable[str]) -> None:
             path.unlink(missing_ok=True)
 
 
-def _tile(sample: Sample) -> Tile:
+def _tile(sample: Sample) -> SheetTile:
     age = "?" if sample.age_years is None else f"{sample.age_years:g}"
     if sample.age_years is None and sample.age_range is not None:
         age = "{}-{}".format(*sample.age_range)
     # The end of a long name, in two lines: that is where names differ.
     name = sample.name[-2 * _LINE_LETTERS :]
-    return Tile(sample.path, (f"age {age}", name[:_LINE_LETTERS], name[_LINE_LETTERS:]))
+    return SheetTile(sample.path, (f"age {age}", name[:_LINE_LETTERS], name[_LINE_LETTERS:]))

@@ -117,7 +117,7 @@ def _device_lines(entry: BenchEntry) -> list[str]:
     return lines
 
 
-def sentence(item: Comparison) -> str:
+def comparison_sentence(item: Comparison) -> str:
     """Say who is faster, or that no difference was shown.
 
     >>> sentence(Comparison(4, "a", "b", 2.0, None, "no verdict", "too few rounds"))
@@ -210,7 +210,7 @@ def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control])
     lines = []
     if comparisons:
         lines.append(f"Ratios of times, with intervals that hold together at {100 * LEVEL:.0f} %:")
-        lines += [f"  {sentence(item)}" for item in comparisons]
+        lines += [f"  {comparison_sentence(item)}" for item in comparisons]
     if controls:
         lines.append("Control, the first estimator measured twice:")
         lines += [f"  {control_sentence(control)}" for control in controls]

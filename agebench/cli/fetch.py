@@ -23,7 +23,7 @@ MAX_TOLD = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class FetchOutcome:
     """What became of one file.
 
     Attributes:
@@ -87,14 +87,14 @@ def select(names: tuple[str, ...]) -> dict[ManifestEntry, str]:
     return found
 
 
-def _fetch_one(entry: ManifestEntry, option: str, house: Wheelhouse, bar: RichBar) -> Outcome:
+def _fetch_one(entry: ManifestEntry, option: str, house: Wheelhouse, bar: RichBar) -> FetchOutcome:
     try:
         found = resolve(entry.file, progress=bar, wheelhouse=house)
     except CacheFolderError:  # the next file would fare no better
         raise
     except WeightsError as error:
-        return Outcome(entry.file, entry.size_bytes, "failed", option=option, error=str(error))
-    return Outcome(
+        return FetchOutcome(entry.file, entry.size_bytes, "failed", option=option, error=str(error))
+    return FetchOutcome(
         entry.file,
         entry.size_bytes,
         "fetched" if found.fetched else "here",
@@ -105,7 +105,7 @@ def _fetch_one(entry: ManifestEntry, option: str, house: Wheelhouse, bar: RichBa
     )
 
 
-def _print_table(outcomes: list[Outcome]) -> None:
+def _print_table(outcomes: list[FetchOutcome]) -> None:
     styles = {"here": "green", "fetched": "green", "failed": "red"}
     table = Table("file", box=None, pad_edge=False)
     table.add_column("MB", justify="right")
@@ -165,7 +165,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
         )
 
 
-def _reasons(failed: list[Outcome]) -> str:
+def _reasons(failed: list[FetchOutcome]) -> str:
     """Return the errors; of many only the first, since mostly the network is down for all."""
     if len(failed) <= MAX_TOLD:
         return "\n".join(outcome.error for outcome in failed)

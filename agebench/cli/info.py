@@ -154,7 +154,7 @@ def _or_reason(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
         return {"reason": error_text(error)}
 
 
-def describe() -> dict[str, Any]:
+def describe_installation() -> dict[str, Any]:
     """Return all that this verb shows, as JSON can hold it; never raises for a broken library."""
     return {
         "agebench": __version__,
@@ -201,7 +201,7 @@ def command(as_json: bool) -> None:
     Nothing is sent anywhere. The name of the cache folder may reveal who you are; of a mirror it
     only says whether one is set.
     """
-    found = describe()
+    found = describe_installation()
     if as_json:
         click.echo(json.dumps(found, indent=2))
         return

@@ -101,7 +101,7 @@ class FileState:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ListedItem:
     """One registered name.
 
     Attributes:
@@ -147,7 +147,7 @@ def _unique(texts: list[str]) -> str:
     return "; ".join(dict.fromkeys(text for text in texts if text))
 
 
-def _row(kind: str, plugin: Plugin) -> Row:
+def _row(kind: str, plugin: Plugin) -> ListedItem:
     key = f"{kind.removesuffix('s')}:{plugin.name}"
     # The manifest speaks of our own plug-ins; another package's may bear the same name.
     entries = files_for(key) if plugin.package == OWN_PACKAGE else []
@@ -162,7 +162,7 @@ def _row(kind: str, plugin: Plugin) -> Row:
         licence = _unique([entry.licence for entry in entries])
         named = [entry.published.source for entry in entries if not entry.bundled]
         source = _unique([short_source(place) for place in named])
-    return Row(
+    return ListedItem(
         plugin.name,
         what,
         tuple(_state(entry, key) for entry in entries),
@@ -183,7 +183,7 @@ def _described(name: str) -> dict[str, object]:
     return about
 
 
-def rows(kind: str) -> list[Row]:
+def rows(kind: str) -> list[ListedItem]:
     """Return what is registered as "estimators", "detectors" or "datasets", sorted by name."""
     return [_row(kind, plugin) for plugin in list_plugins(GROUPS[kind])]
 
@@ -198,7 +198,7 @@ def _files_text(files: tuple[FileState, ...]) -> Text:
     return text
 
 
-def _about_text(row: Row) -> Text:
+def _about_text(row: ListedItem) -> Text:
     text = Text(row.what)
     for label, value in (("licence", row.licence), ("source", row.source)):
         if value:
@@ -214,7 +214,7 @@ def _about_text(row: Row) -> Text:
     return text
 
 
-def _print_table(console: Console, kind: str, listed: list[Row]) -> None:
+def _print_table(console: Console, kind: str, listed: list[ListedItem]) -> None:
     table = Table(title=kind, title_justify="left", box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")

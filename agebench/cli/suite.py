@@ -14,7 +14,7 @@ from agebench.errors import AgebenchError, UsageError, inert
 from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.suite.leaderboard import Outcome
+    from agebench.suite.leaderboard import SuiteOutcome
 
 RUN, PAGE, CHECK, SPENT = "run", "page", "check", "spent"
 
@@ -127,7 +127,7 @@ def _failed(problems: list[str]) -> str:
     return f"{len(problems)} of the suite's parts failed; the others were measured:\n{lines}"
 
 
-def _print(outcome: Outcome, *, dry: bool) -> None:
+def _print(outcome: SuiteOutcome, *, dry: bool) -> None:
     console = Console(highlight=False)
     for line in outcome.summary(dry=dry):
         console.print(inert(line), markup=False, soft_wrap=True)

@@ -24,7 +24,7 @@ Floats32 = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Section:
+class DarknetSection:
     """One section of a .cfg.
 
     Attributes:
@@ -58,19 +58,19 @@ class Section:
             ) from None
 
 
-def parse_cfg(text: str) -> list[Section]:
+def parse_cfg(text: str) -> list[DarknetSection]:
     """Return the sections of a .cfg, the first of which is [net].
 
     Raises:
         ModelError: it is not such a file; names the line.
     """
-    sections: list[Section] = []
+    sections: list[DarknetSection] = []
     values: dict[str, str] = {}
     for number, raw in enumerate(text.splitlines(), start=1):
         line = raw.split("#")[0].strip()
         if line.startswith("[") and line.endswith("]"):
             values = {}
-            sections.append(Section(inert(line[1:-1].strip()), number, values))
+            sections.append(DarknetSection(inert(line[1:-1].strip()), number, values))
         elif line:
             key, equals, value = line.partition("=")
             if not equals or not sections:

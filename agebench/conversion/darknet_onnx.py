@@ -14,7 +14,12 @@ from typing import Literal, TypeAlias
 import numpy as np
 import onnx
 
-from agebench.conversion.darknet_files import BATCH_NORM_EPS, Section, WeightReader, parse_cfg
+from agebench.conversion.darknet_files import (
+    BATCH_NORM_EPS,
+    DarknetSection,
+    WeightReader,
+    parse_cfg,
+)
 from agebench.conversion.graph import Graph
 from agebench.errors import ModelError
 from agebench.runtimes.onnx_metadata import SourceFile, from_properties
@@ -39,7 +44,7 @@ NetworkVersion: TypeAlias = Literal["v2", "v1", "own"]
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorSpec:
+class ExportedDetector:
     """The metadata of an exported detector.
 
     Attributes:
@@ -115,7 +120,7 @@ class _Network:
     def last(self) -> _Value:
         return self.layers[-1] if self.layers else self.start
 
-    def at(self, place: int, section: Section) -> _Value:
+    def at(self, place: int, section: DarknetSection) -> _Value:
         """Return the output of a layer, counted from the start or backwards from here."""
         index = place if place >= 0 else len(self.layers) + place
         if not 0 <= index < len(self.layers):
@@ -159,7 +164,7 @@ def darknet_model(
     return graph.model("darknet", {IMAGE: (3, *size_hw)}, {ROWS: (rows, 6)}), rows
 
 
-def _convolutional(network: _Network, section: Section) -> _Value:
+def _convolutional(network: _Network, section: DarknetSection) -> _Value:
     source = network.last
     filters, side = section.number("filters"), section.number("size")
     stride, groups = section.number("stride", 1), section.number("groups", 1)
@@ -197,7 +202,7 @@ def _convolutional(network: _Network, section: Section) -> _Value:
 _ACTIVATIONS = {"relu": "Relu", "logistic": "Sigmoid", "leaky": "LeakyRelu"}
 
 
-def _activated(network: _Network, section: Section, name: str) -> str:
+def _activated(network: _Network, section: DarknetSection, name: str) -> str:
     kind = section.values.get("activation", "linear")
     if kind == "linear":
         return name
@@ -207,7 +212,7 @@ def _activated(network: _Network, section: Section, name: str) -> str:
     return network.graph.node(_ACTIVATIONS[kind], [name], f"{name}_{kind}", **extra)
 
 
-def _maxpool(network: _Network, section: Section) -> _Value:
+def _maxpool(network: _Network, section: DarknetSection) -> _Value:
     source = network.last
     side = section.number("size", section.number("stride", 1))
     stride = section.number("stride", 1)
@@ -225,13 +230,13 @@ def _maxpool(network: _Network, section: Section) -> _Value:
     return _Value(name, source.channels, *source.windows(side, stride, total))
 
 
-def _avgpool(network: _Network, _section: Section) -> _Value:
+def _avgpool(network: _Network, _section: DarknetSection) -> _Value:
     source = network.last
     name = network.graph.node("GlobalAveragePool", [source.name], "mean")
     return _Value(name, source.channels, 1, 1)
 
 
-def _route(network: _Network, section: Section) -> _Value:
+def _route(network: _Network, section: DarknetSection) -> _Value:
     if section.number("groups", 1) != 1:
         raise ModelError(f"line {section.line}: a [route] of groups can't be converted")
     parts = [network.at(place, section) for place in section.numbers("layers")]
@@ -243,7 +248,7 @@ def _route(network: _Network, section: Section) -> _Value:
     return _Value(name, sum(part.channels for part in parts), parts[0].height, parts[0].width)
 
 
-def _shortcut(network: _Network, section: Section) -> _Value:
+def _shortcut(network: _Network, section: DarknetSection) -> _Value:
     source, other = network.last, network.at(section.number("from"), section)
     if (source.channels, source.height, source.width) != (
         other.channels,
@@ -255,7 +260,7 @@ def _shortcut(network: _Network, section: Section) -> _Value:
     return _Value(_activated(network, section, name), *source.shape)
 
 
-def _scale_channels(network: _Network, section: Section) -> _Value:
+def _scale_channels(network: _Network, section: DarknetSection) -> _Value:
     gate, other = network.last, network.at(section.number("from"), section)
     if gate.shape != (other.channels, 1, 1):
         raise ModelError(f"line {section.line}: [scale_channels] needs one gate per channel")
@@ -263,7 +268,7 @@ def _scale_channels(network: _Network, section: Section) -> _Value:
     return _Value(name, *other.shape)
 
 
-def _upsample(network: _Network, section: Section) -> _Value:
+def _upsample(network: _Network, section: DarknetSection) -> _Value:
     source, stride = network.last, section.number("stride", 2)
     graph = network.graph
     scales = graph.weight([1.0, 1.0, float(stride), float(stride)], "scales")
@@ -278,7 +283,7 @@ def _upsample(network: _Network, section: Section) -> _Value:
     return _Value(name, source.channels, source.height * stride, source.width * stride)
 
 
-def _anchors(section: Section) -> Floats:
+def _anchors(section: DarknetSection) -> Floats:
     """Return width and height of the anchors that this scale uses, (n, 2)."""
     numbers, mask = section.numbers("anchors"), section.numbers("mask")
     if len(numbers) % 2 or not all(0 <= place < len(numbers) // 2 for place in mask):
@@ -289,7 +294,7 @@ def _anchors(section: Section) -> Floats:
     return np.array(numbers, np.float64).reshape(-1, 2)[list(mask)]
 
 
-def _yolo(network: _Network, section: Section) -> _Value:
+def _yolo(network: _Network, section: DarknetSection) -> _Value:
     """Decode one scale: (n, anchors * 6, height, width) to (n, height * width * anchors, 6)."""
     source, graph = network.last, network.graph
     anchors = _anchors(section)
@@ -326,7 +331,7 @@ def _yolo(network: _Network, section: Section) -> _Value:
     return source
 
 
-_LAYERS: Mapping[str, Callable[[_Network, Section], _Value]] = {
+_LAYERS: Mapping[str, Callable[[_Network, DarknetSection], _Value]] = {
     "convolutional": _convolutional,
     "maxpool": _maxpool,
     "avgpool": _avgpool,
@@ -338,9 +343,9 @@ _LAYERS: Mapping[str, Callable[[_Network, Section], _Value]] = {
 }
 
 
-def read_detector_file(path: Path) -> CheckedModel[DetectorSpec]:
+def read_detector_file(path: Path) -> CheckedModel[ExportedDetector]:
     """Read an exported detector; raises as `onnx_reading.read_age_file` does."""
     model, data = read_onnx(path)
-    spec = from_properties(properties_of(model), str(path), DetectorSpec, "face-detector")
+    spec = from_properties(properties_of(model), str(path), ExportedDetector, "face-detector")
     check_interface(model, spec.input_shapes, spec.output_shapes, path)
     return CheckedModel(model, spec, data)

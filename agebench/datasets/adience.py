@@ -26,7 +26,7 @@ from agebench.datasets.base import (
     list_files,
     require_folder,
 )
-from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.csv_table import CsvRow, read_csv_table
 from agebench.datasets.listed import Listed, by_ending, the_only, without_repeats
 from agebench.datasets.names import AgeLabel, parse_age_label, shown
 from agebench.datasets.suffixes import is_picture
@@ -217,7 +217,7 @@ class _Reader:
     count: int = 0
 
     def rows(self, fold: str, file: FoundFile) -> Iterator[Listed]:
-        _, rows = read_table(file.path, _COLUMNS)
+        _, rows = read_csv_table(file.path, _COLUMNS)
         for row in rows:
             self.count += 1
             place = f"{file.name}:{row.line}"
@@ -227,7 +227,7 @@ class _Reader:
             else:
                 yield Listed(place, found)
 
-    def _sample(self, fold: str, row: Row) -> Sample | Problem:
+    def _sample(self, fold: str, row: CsvRow) -> Sample | Problem:
         user, image, face = (
             row.cells.get(name, "") for name in ("user_id", "original_image", "face_id")
         )

@@ -11,7 +11,7 @@ from typing import Literal, TypeAlias, overload
 
 from agebench.datasets.age_rules import AgeRule, Sum, parse_sum
 from agebench.datasets.base import SampleList, finished
-from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.csv_table import CsvRow, read_csv_table
 from agebench.datasets.listed import Listed, without_repeats
 from agebench.datasets.names import shown
 from agebench.errors import DatasetError, UsageError, suggestion
@@ -101,7 +101,7 @@ def load(  # noqa: PLR0913 - each is an option that a reference may name
     file = _csv_file(root)
     paths = PATH_COLUMNS if path is None else (_heading(path),)
     needed = [paths, *([] if age or low or high else [("age", "low", "high")])]
-    headings, rows = read_table(file, needed, _SEPARATORS.get(separator))
+    headings, rows = read_csv_table(file, needed, _SEPARATORS.get(separator))
     if identity is not None and _heading(identity) not in headings:
         hint = suggestion(_heading(identity), filter(None, headings))
         raise UsageError(f"option identity={identity!r}: {str(file)!r} has no such column: {hint}")
@@ -194,7 +194,7 @@ def _csv_file(root: Path) -> Path:
     return files[0]
 
 
-def _sample(base: Path, folder: Path, columns: _Columns, row: Row) -> Sample | Problem:
+def _sample(base: Path, folder: Path, columns: _Columns, row: CsvRow) -> Sample | Problem:
     written = row.cells.get(columns.path, "")
 
     def problem(reason: str) -> Problem:
@@ -250,7 +250,7 @@ def _why_no_file(path: Path, folder: Path) -> str:
     return "" if stat.S_ISREG(mode) else "not a regular file: not opened"
 
 
-def _box(sums: tuple[Sum, Sum, Sum, Sum], row: Row) -> Box:
+def _box(sums: tuple[Sum, Sum, Sum, Sum], row: CsvRow) -> Box:
     """Return the row's box.
 
     Raises:

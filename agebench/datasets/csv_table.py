@@ -21,7 +21,7 @@ LARGEST_BYTES = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class CsvRow:
     """One row.
 
     Attributes:
@@ -36,9 +36,9 @@ class Row:
     surplus: int = 0
 
 
-def read_table(
+def read_csv_table(
     file: Path, needed: Sequence[Collection[str]], delimiter: str | None = None
-) -> tuple[list[str], Iterator[Row]]:
+) -> tuple[list[str], Iterator[CsvRow]]:
     """Read the headings, and the rows one by one.
 
     Args:
@@ -107,7 +107,7 @@ def _content(file: Path) -> tuple[bytes, str]:
     return content, re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
 
 
-def _rows(file: Path, content: bytes, delimiter: str, headings: list[str]) -> Iterator[Row]:
+def _rows(file: Path, content: bytes, delimiter: str, headings: list[str]) -> Iterator[CsvRow]:
     # Decoded piece by piece: as one text in memory a list takes four times its size.
     lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
     # strict: a quote that is not closed would swallow the rows behind it without a word.
@@ -131,4 +131,4 @@ def _rows(file: Path, content: bytes, delimiter: str, headings: list[str]) -> It
             continue
         named = zip(headings, (cell.strip() for cell in cells), strict=False)
         surplus = sum(bool(cell.strip()) for cell in cells[len(headings) :])
-        yield Row(line, {name: cell for name, cell in named if name and cell}, surplus)
+        yield CsvRow(line, {name: cell for name, cell in named if name and cell}, surplus)

@@ -17,7 +17,7 @@ from agebench.datasets.base import (
     list_files,
     require_folder,
 )
-from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.csv_table import CsvRow, read_csv_table
 from agebench.datasets.listed import Listed, by_ending, path_ending, the_only, without_repeats
 from agebench.datasets.names import OPEN_RANGE_TOP_YEARS, shown
 from agebench.datasets.suffixes import is_picture
@@ -71,7 +71,7 @@ _DAMAGED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class AgeGroup:
     """An age group as a cell gives it.
 
     Attributes:
@@ -83,20 +83,20 @@ class Group:
     repaired: bool = False
 
 
-def parse_group(text: str) -> Group | Problem:
+def parse_group(text: str) -> AgeGroup | Problem:
     """Read an age group; those that a spreadsheet turned into a date are repaired.
 
     >>> parse_group("03-Sep")
-    Group(name='3-9', repaired=True)
+    AgeGroup(name='3-9', repaired=True)
     """
     trimmed = " ".join(text.split())
     name = trimmed.lower().replace("\u2013", "-")
     name = _ALIASES.get(name, name)
     if name in AGE_GROUPS:
-        return Group(name)
+        return AgeGroup(name)
     for pattern, meant in _DAMAGED:
         if pattern.fullmatch(trimmed):
-            return Group(meant, repaired=True)
+            return AgeGroup(meant, repaired=True)
     return Problem(text, f"{shown(text)} is none of FairFace's nine age groups, such as 20-29")
 
 
@@ -160,7 +160,7 @@ class _Reader:
     repaired: Counter[str] = field(default_factory=Counter)
 
     def rows(self, part: str, file: FoundFile) -> Iterator[Listed]:
-        _, rows = read_table(file.path, (("file",), ("age",)))
+        _, rows = read_csv_table(file.path, (("file",), ("age",)))
         for row in rows:
             place = f"{file.name}:{row.line}"
             found = self._sample(part, row)
@@ -170,7 +170,7 @@ class _Reader:
             else:
                 yield Listed(place, found)
 
-    def _sample(self, part: str, row: Row) -> Sample | Problem:
+    def _sample(self, part: str, row: CsvRow) -> Sample | Problem:
         cells = dict(row.cells)
         written, age = cells.pop("file", ""), cells.pop("age", "")
         if not written:

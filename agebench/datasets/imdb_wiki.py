@@ -15,7 +15,7 @@ import numpy as np
 
 from agebench.datasets.age_rules import MID_YEAR, date_in_years, year_of
 from agebench.datasets.base import SampleList, finished, list_files, require_folder
-from agebench.datasets.csv_table import read_table
+from agebench.datasets.csv_table import read_csv_table
 from agebench.datasets.listed import Listed, by_ending, path_ending, the_only, without_repeats
 from agebench.datasets.names import shown
 from agebench.errors import DatasetError
@@ -225,7 +225,7 @@ def _box(sides: Sequence[float | str]) -> Box | None:
 
 
 def _from_csv(table: Path) -> Iterator[_Entry]:
-    _headings, rows = read_table(table, [("full_path", "path"), ("dob",), ("photo_taken",)])
+    _headings, rows = read_csv_table(table, [("full_path", "path"), ("dob",), ("photo_taken",)])
     for row in rows:
         cells = row.cells
         yield _Entry(

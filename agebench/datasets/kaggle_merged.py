@@ -24,7 +24,7 @@ from agebench.datasets.base import (
     list_files,
     require_folder,
 )
-from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.csv_table import CsvRow, read_csv_table
 from agebench.datasets.listed import path_ending
 from agebench.datasets.names import UTKFACE_OLDEST_YEARS, parse_age_label, shown
 from agebench.datasets.suffixes import is_picture
@@ -136,13 +136,13 @@ class _CsvAges:
     def read(self, file: FoundFile) -> None:
         """Note all rows of one file; one that is not such a list is a problem as a whole."""
         try:
-            _, rows = read_table(file.path, (("filename",), ("age",)))
+            _, rows = read_csv_table(file.path, (("filename",), ("age",)))
             for row in rows:
                 self._note(file, row)
         except DatasetError as error:
             self.problems.append(Problem(file.name, f"not used: {error}"))
 
-    def _note(self, file: FoundFile, row: Row) -> None:
+    def _note(self, file: FoundFile, row: CsvRow) -> None:
         written = row.cells.get("filename", "")
         label = parse_age_label(row.cells.get("age", ""))
         reason = "" if written else "no name of a picture"

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import numpy as np
 
 from agebench.datasets.base import SampleList, finished, require_folder
-from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.csv_table import CsvRow, read_csv_table
 from agebench.datasets.names import shown
 from agebench.datasets.prepared_layout import (
     COLUMNS,
@@ -176,7 +176,7 @@ def load(root: Path, faces: Faces = "largest") -> PreparedSet:
     """
     require_folder(root, "prepared", f"{MANIFEST_FILE}, as 'agebench prepare' writes it")
     views, spec = _settings(root / SETTINGS_FILE)
-    _, rows = read_table(
+    _, rows = read_csv_table(
         root / MANIFEST_FILE, [(column,) for column in (*COLUMNS, *view_columns(views))]
     )
     found: dict[str, PreparedFace] = {}
@@ -260,7 +260,7 @@ def _why_unusable(root: Path, path: Path) -> str:
 class _RowReader:
     """Reads one row; every method raises ValueError with what was expected and what was got."""
 
-    def __init__(self, root: Path, row: Row, views: tuple[str, ...]) -> None:
+    def __init__(self, root: Path, row: CsvRow, views: tuple[str, ...]) -> None:
         self._root = root
         self._row = row
         self._views = views

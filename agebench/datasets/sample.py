@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from agebench.datasets.base import SampleList, finished
-from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.csv_table import CsvRow, read_csv_table
 from agebench.errors import DatasetError
 from agebench.modelfiles.manifest import bundled_dir
 from agebench.protocols import DatasetSpec
@@ -49,11 +49,11 @@ def load() -> SampleList:
     table = folder / LABELS_FILE
     if not table.is_file():
         raise DatasetError(f"{table} is not here though it comes with agebench: reinstall agebench")
-    _, rows = read_table(table, [("image",), ("age",), ("gender",)])
+    _, rows = read_csv_table(table, [("image",), ("age",), ("gender",)])
     return finished(SPEC, folder, [_sample(folder, row) for row in rows], ())
 
 
-def _sample(folder: Path, row: Row) -> Sample:
+def _sample(folder: Path, row: CsvRow) -> Sample:
     name, gender = row.cells.get("image", ""), row.cells.get("gender", "")
     try:
         years = float(row.cells.get("age", ""))

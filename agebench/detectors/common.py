@@ -309,7 +309,7 @@ def merge(first: Candidates, second: Candidates, overlap: float) -> Candidates:
     return Candidates.join([first, second])
 
 
-def look(
+def find_twice(
     look_once: Callable[[float], Candidates], pad: PadMode, full_height: float, overlap: float
 ) -> Candidates:
     """Find faces, and with ``pad="auto"`` look again where a face is large or none was found.

@@ -17,15 +17,15 @@ from agebench.detectors.common import (
     check_pad,
     check_picture,
     check_share,
+    find_twice,
     fit,
-    look,
     suppress,
     to_faces,
 )
 from agebench.detectors.heads import HEADS, Head
 from agebench.detectors.spec_schema import DetectorFile, read_detector_spec
 from agebench.errors import ModelError, UsageError
-from agebench.estimators.spec_sources import read_files
+from agebench.estimators.spec_sources import read_model_files
 from agebench.protocols import BoxToFrame, DetectorSpec
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.graph_inputs import graph_inputs
@@ -80,7 +80,7 @@ class SpecFileDetector:
         self._faces = check_faces(written.name, faces)
         if written.files.converter is not None:
             raise UsageError(f"{path}: files.converter is for estimators: give an ONNX file")
-        read = read_files(path, written.files, written.about)
+        read = read_model_files(path, written.files, written.about)
         weights = read.infos
         source = ModelSource(read.kind, read.model, config=read.config, data=read.data)
         self._label = f"{written.name} ({weights[0].file})"
@@ -129,7 +129,7 @@ class SpecFileDetector:
         full = float(height)
         if self._written.input.fit == "letterbox":
             full = max(height, width * self._size_hw[0] / self._size_hw[1])
-        found = look(partial(self._look, image), self._pad, full, self._nms)
+        found = find_twice(partial(self._look, image), self._pad, full, self._nms)
         return to_faces(found, self._faces)
 
     def _look(self, image_bgr: Image, pad: float) -> Candidates:

@@ -91,7 +91,7 @@ class Detect:
 
 
 @dataclass(frozen=True, slots=True)
-class Frame:
+class FrameTable:
     """Table [frame]: from its boxes to the canonical frame, as 'agebench fit-frame' measures it."""
 
     dx: float
@@ -117,7 +117,7 @@ class DetectorFile:
     output: DetectorOutput
     runtime: Runtime = field(default_factory=Runtime)
     detect: Detect = Detect()
-    frame: Frame | None = None
+    frame: FrameTable | None = None
     about: About = field(default_factory=About)
 
     def __post_init__(self) -> None:

@@ -22,8 +22,8 @@ from agebench.detectors.common import (
     check_pad,
     check_picture,
     check_share,
+    find_twice,
     fit,
-    look,
     plain_blob,
     suppress,
     to_blob,
@@ -259,5 +259,5 @@ class YoloFace500k:
     def detect(self, image_bgr: Image, /) -> list[Face]:
         """See `FaceDetector.detect`."""
         image = check_picture(image_bgr)
-        found = look(partial(self._look, image), self._pad, image.shape[0], self._nms)
+        found = find_twice(partial(self._look, image), self._pad, image.shape[0], self._nms)
         return to_faces(found, self._faces)

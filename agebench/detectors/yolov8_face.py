@@ -19,8 +19,8 @@ from agebench.detectors.common import (
     check_pad,
     check_picture,
     check_share,
+    find_twice,
     fit,
-    look,
     suppress,
     to_blob,
     to_faces,
@@ -101,8 +101,9 @@ class YoloV8Face:
 
     The network misses faces that fill the picture, or puts their points astray.  With
     ``pad="auto"`` a picture in which nothing or a large face was found is looked at again with
-    free space around it (`agebench.detectors.common.look`): 6.9 % of FG-NET's eye points are far
-    off without, none with it.  Free space for every picture would cost the small faces of groups.
+    free space around it (`agebench.detectors.common.find_twice`): 6.9 % of FG-NET's eye points are
+    far off without, none with it.  Free space for every picture would cost the small faces of
+    groups.
 
     Args:
         path: another file of the same layout; the published one if left out.
@@ -183,7 +184,7 @@ class YoloV8Face:
     def detect(self, image_bgr: Image, /) -> list[Face]:
         """See `FaceDetector.detect`."""
         image = check_picture(image_bgr)
-        found = look(partial(self._look, image), self._pad, max(image.shape[:2]), self._nms)
+        found = find_twice(partial(self._look, image), self._pad, max(image.shape[:2]), self._nms)
         return to_faces(found, self._faces)
 
 

@@ -27,7 +27,7 @@ LINES_PER_SHEET = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class SheetTile:
     """One picture on a sheet: its file and the lines below it."""
 
     path: Path
@@ -69,7 +69,7 @@ def age_chart(ages: Mapping[int, int], title: str) -> PillowImage.Image:
     return chart
 
 
-def contact_sheets(groups: Sequence[Sequence[Tile]]) -> list[PillowImage.Image]:
+def contact_sheets(groups: Sequence[Sequence[SheetTile]]) -> list[PillowImage.Image]:
     """Draw copies side by side, group after group, `LINES_PER_SHEET` lines to a sheet.
 
     Args:
@@ -83,7 +83,7 @@ def contact_sheets(groups: Sequence[Sequence[Tile]]) -> list[PillowImage.Image]:
     return [_sheet(part, cell_w, columns) for part in parts]
 
 
-def _sheet(groups: Sequence[Sequence[Tile]], cell_w: int, columns: int) -> PillowImage.Image:
+def _sheet(groups: Sequence[Sequence[SheetTile]], cell_w: int, columns: int) -> PillowImage.Image:
     cell_h = TILE_PX + _CAPTION_PX + _GAP_PX
     sheet = PillowImage.new("RGB", (columns * cell_w, -(-len(groups) // columns) * cell_h), "white")
     draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)

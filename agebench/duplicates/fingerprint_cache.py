@@ -30,7 +30,7 @@ State: TypeAlias = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class CachedFingerprint:
     """What is remembered of one file; fields as in `groups.Fingerprint`."""
 
     sha256: str
@@ -61,15 +61,15 @@ class FingerprintCache:
     def __init__(self, paths: Iterable[Path], version: str) -> None:
         self._version = version
         self._file = _cache_file(paths)
-        self._known: dict[str, tuple[State, Entry]] = _read(self._file, version)
+        self._known: dict[str, tuple[State, CachedFingerprint]] = _read(self._file, version)
         self._changed = False
 
-    def get(self, path: Path, state: State | None) -> Entry | None:
+    def get(self, path: Path, state: State | None) -> CachedFingerprint | None:
         """Return what is known of the file, if it is still in that state."""
         known = self._known.get(os.path.abspath(path))  # noqa: PTH100 - resolve() touches the disk
         return known[1] if known is not None and known[0] == state else None
 
-    def put(self, path: Path, state: State | None, entry: Entry) -> None:
+    def put(self, path: Path, state: State | None, entry: CachedFingerprint) -> None:
         """Remember a fingerprint that was made while the file was in that state."""
         if state is None or not entry.sha256 or state[1] > time.time_ns() - _SETTLED_NS:
             return
@@ -97,14 +97,14 @@ def _cache_file(paths: Iterable[Path]) -> Path | None:
     return cache_dir() / "fingerprints" / f"{name}.json"
 
 
-def _values(entry: Entry) -> tuple[str, str | None, str | None, str, int, int]:
+def _values(entry: CachedFingerprint) -> tuple[str, str | None, str | None, str, int, int]:
     perceptual, mirrored = (
         None if bits is None else f"{bits:016x}" for bits in (entry.perceptual, entry.mirrored)
     )
     return entry.sha256, perceptual, mirrored, entry.reason, entry.width, entry.height
 
 
-def _read(file: Path | None, version: str) -> dict[str, tuple[State, Entry]]:
+def _read(file: Path | None, version: str) -> dict[str, tuple[State, CachedFingerprint]]:
     if file is None:
         return {}
     try:
@@ -116,7 +116,7 @@ def _read(file: Path | None, version: str) -> dict[str, tuple[State, Entry]]:
         return {}
 
 
-def _parse(row: list[Any]) -> tuple[State, Entry]:
+def _parse(row: list[Any]) -> tuple[State, CachedFingerprint]:
     size, changed_ns, sha256, perceptual, mirrored, reason, width, height = row
     numbers = (size, changed_ns, width, height)
     texts = (sha256, reason, perceptual or "", mirrored or "")
@@ -126,7 +126,7 @@ def _parse(row: list[Any]) -> tuple[State, Entry]:
         raise TypeError("expected texts")
     if (perceptual is None) != (mirrored is None):
         raise ValueError("expected both hashes or neither")
-    entry = Entry(sha256, _bits(perceptual), _bits(mirrored), reason, width, height)
+    entry = CachedFingerprint(sha256, _bits(perceptual), _bits(mirrored), reason, width, height)
     return (size, changed_ns), entry
 
 

@@ -17,8 +17,8 @@ from typing import Literal, TypeVar
 
 import numpy as np
 
-from agebench.duplicates.fingerprint_cache import Entry, FingerprintCache, file_state
-from agebench.duplicates.near_search import CURRENT, Criteria, Joined, NearPair, NearSearch
+from agebench.duplicates.fingerprint_cache import CachedFingerprint, FingerprintCache, file_state
+from agebench.duplicates.near_search import CURRENT, Criteria, DisjointSets, NearPair, NearSearch
 from agebench.errors import ImageError
 from agebench.protocols import ProgressStep
 from agebench.types import Sample
@@ -116,7 +116,7 @@ def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
     return Fingerprint(name=sample.name, **asdict(entry))
 
 
-def _read_entry(sample: Sample) -> Entry:
+def _read_entry(sample: Sample) -> CachedFingerprint:
     from agebench.vision.images import decode_image, read_file
     from agebench.vision.similarity import picture_hashes
 
@@ -127,9 +127,9 @@ def _read_entry(sample: Sample) -> Entry:
         image = decode_image(data, sample.name)
     except ImageError as error:
         reason = str(error).removeprefix(f"{sample.path}: ").removeprefix(f"{sample.name}: ")
-        return Entry(sha256, None, None, reason, 0, 0)
+        return CachedFingerprint(sha256, None, None, reason, 0, 0)
     height, width = image.shape[:2]
-    return Entry(sha256, *picture_hashes(image), "", width, height)
+    return CachedFingerprint(sha256, *picture_hashes(image), "", width, height)
 
 
 def find_duplicates(
@@ -164,7 +164,7 @@ def find_duplicates(
     """
     if [sample.name for sample in samples] != [print_.name for print_ in prints]:
         raise ValueError("expected the fingerprints of these samples, in their order")
-    joined = Joined(len(samples))
+    joined = DisjointSets(len(samples))
     firsts: dict[str, int] = {}
     for index, print_ in enumerate(prints):
         if print_.perceptual is not None:

@@ -94,7 +94,7 @@ class NearPair:
     mirrored: bool = False
 
 
-class Joined:
+class DisjointSets:
     """Disjoint sets of indices (union-find with path halving)."""
 
     def __init__(self, size: int) -> None:
@@ -158,7 +158,7 @@ class NearSearch:
         self._at_once = _PER_WORKER * max(1, threads)
         self._progress = progress
         self._looks = _Looks(len(samples))
-        self._joined = Joined(len(samples))
+        self._joined = DisjointSets(len(samples))
         self._unlike = Unlike(len(samples))
         self._refused = Refused(len(samples))
         self._found: list[NearPair] = []

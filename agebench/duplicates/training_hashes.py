@@ -27,7 +27,7 @@ from agebench.duplicates.training_looks import (
     TrainingLooks,
     looks_in,
     make_looks,
-    merged,
+    merged_looks,
     write_looks,
 )
 from agebench.errors import AgebenchError
@@ -257,7 +257,7 @@ def _looks_beside(folder: Path, trained: TrainingHashes) -> TrainingLooks | None
         of = trained if same else _list_of(folder, file.list_sha256)
         if of is not None:
             parts.append(file.of(sorted(of.prefixes)).only(trained.prefixes))
-    return merged(parts)
+    return merged_looks(parts)
 
 
 def _list_of(folder: Path, body_sha256: str) -> TrainingHashes | None:

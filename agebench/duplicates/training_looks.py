@@ -146,7 +146,7 @@ def _read(file: Path) -> LooksFile:
     return LooksFile(file, *digests, body)
 
 
-def merged(parts: Iterable[TrainingLooks]) -> TrainingLooks | None:
+def merged_looks(parts: Iterable[TrainingLooks]) -> TrainingLooks | None:
     """Return the looks of several files as one, each picture once; None without any picture."""
     by_prefix = {
         prefix: look

@@ -11,7 +11,7 @@ from typing import NoReturn, Self
 
 from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.errors import UsageError
-from agebench.estimators.answers_table import SEEN, Answer, AnswerTable, read_answers
+from agebench.estimators.answers_table import SEEN, Answer, AnswerTable, read_answers_table
 from agebench.modelfiles.weights import sha256_of
 from agebench.protocols import EstimatorSpec
 from agebench.types import (
@@ -64,7 +64,7 @@ class AnswersFile:
     ) -> None:
         if path is None:
             raise UsageError("'answers' needs a file: write answers:FILE.csv")
-        self._table = read_answers(path, picture, age, level, estimator)
+        self._table = read_answers_table(path, picture, age, level, estimator)
         self._file = path.name
         self._by_picture: Mapping[str, Sequence[Answer]] = {}
         self._spec = EstimatorSpec(

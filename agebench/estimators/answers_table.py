@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from agebench.datasets.csv_table import Row, read_table
+from agebench.datasets.csv_table import CsvRow, read_csv_table
 from agebench.datasets.names import shown
 from agebench.errors import UsageError, suggestion
 from agebench.types import MAX_AGE_YEARS, Box
@@ -99,7 +99,7 @@ class AnswerTable:
     notes: tuple[str, ...]
 
 
-def read_answers(
+def read_answers_table(
     file: Path,
     picture: str | None = None,
     age: str | None = None,
@@ -125,7 +125,7 @@ def read_answers(
         raise UsageError(f"option level={level} of 'answers': expected one of {known}")
     ages = AGE_COLUMNS if age is None else (age.lower(),)
     pictures = PICTURE_COLUMNS if picture is None else (picture.lower(),)
-    headings, rows = read_table(file, [pictures, ages if age else (*ages, "low")])
+    headings, rows = read_csv_table(file, [pictures, ages if age else (*ages, "low")])
     columns = AnswerColumns(
         next(name for name in pictures if name in headings),
         next((name for name in ages if name in headings), ""),
@@ -150,7 +150,7 @@ class _Reading:
                 f"option estimator={columns.estimator!r}: {str(file)!r} has no column 'estimator'"
             )
 
-    def read(self, rows: Iterable[Row]) -> AnswerTable:
+    def read(self, rows: Iterable[CsvRow]) -> AnswerTable:
         columns = self._columns
         answers: list[Answer] = []
         problems: list[str] = []
@@ -189,7 +189,7 @@ class _Reading:
                 f"{suggestion(chosen, whose)}"
             )
 
-    def _answer(self, row: Row) -> Answer | None:
+    def _answer(self, row: CsvRow) -> Answer | None:
         """Return the row's answer; None where it gives no age.
 
         Raises:

@@ -17,12 +17,12 @@ from agebench.errors import AgebenchError, ModelError, UsageError
 from agebench.estimators.common import (
     BATCH,
     InputFormat,
-    Network,
+    SingleOutputNetwork,
     blank,
     checked_shares,
     in_batches,
-    one_of,
     predictions,
+    require_known_option,
     view_pixels,
 )
 from agebench.metrics.age_classes import ADIENCE_CLASSES, years_from_classes
@@ -120,11 +120,11 @@ class Settings:
             return
         if self.years is None:
             object.__setattr__(self, "years", "expectation")
-        one_of("number of crops of caffe-age-net", self.crops, (1, 10))
-        one_of("years rule of caffe-age-net", self.years, ("expectation", "midpoint"))
+        require_known_option("number of crops of caffe-age-net", self.crops, (1, 10))
+        require_known_option("years rule of caffe-age-net", self.years, ("expectation", "midpoint"))
         if self.mean is None:
             object.__setattr__(self, "mean", "channel" if self.crops == 1 else "image")
-        one_of("mean of caffe-age-net", self.mean, ("channel", "image"))
+        require_known_option("mean of caffe-age-net", self.mean, ("channel", "image"))
         side = WINDOW if self.crops == 1 and self.mean == "channel" else FULL
         share, pixels = (0.0, USUAL_MARGIN_PX) if self.margin is None else (self.margin, 0.0)
         try:
@@ -134,7 +134,7 @@ class Settings:
         object.__setattr__(self, "view", view)
 
     def _follow_recipe(self) -> None:
-        one_of("recipe of caffe-age-net", self.recipe, ("tutorial",))
+        require_known_option("recipe of caffe-age-net", self.recipe, ("tutorial",))
         chosen = {"years": self.years, "mean": self.mean, "margin": self.margin}
         given = [name for name, value in chosen.items() if value is not None]
         if given or self.crops != 1:
@@ -200,7 +200,9 @@ class CaffeAgeNet:
         source = age_net_source(weights, runtime, len(ADIENCE_CLASSES))
         model = open_model(source, runtime=runtime, device=device)
         label = f"caffe-age-net ({weights.path.name})"
-        self._network = Network(model, label, len(ADIENCE_CLASSES), output_name=OUTPUT_NAME)
+        self._network = SingleOutputNetwork(
+            model, label, len(ADIENCE_CLASSES), output_name=OUTPUT_NAME
+        )
         self._rule: YearsRule = self._settings.years or "expectation"
         self._input = InputFormat("bgr", mean=self._channel_mean())
         self._table: ClassYears | None = None

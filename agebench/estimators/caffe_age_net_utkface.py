@@ -16,7 +16,7 @@ from agebench.errors import ModelError
 from agebench.estimators.caffe_age_net import age_net_source, why_not
 from agebench.estimators.common import (
     InputFormat,
-    Network,
+    SingleOutputNetwork,
     blank,
     checked_shares,
     in_batches,
@@ -63,7 +63,7 @@ class CaffeAgeNetUtkface:
         source = age_net_source(weights, runtime, len(BINS))
         model = open_model(source, runtime=runtime, device=device)
         label = f"caffe-age-net-utkface ({weights.path.name})"
-        self._network = Network(model, label, len(BINS), output_name=OUTPUT_NAME)
+        self._network = SingleOutputNetwork(model, label, len(BINS), output_name=OUTPUT_NAME)
         self._input = InputFormat("bgr", mean=CHANNEL_MEAN)
         self._check_layout()
         published = weights.info.published

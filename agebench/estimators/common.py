@@ -46,7 +46,7 @@ DECODERS: Mapping[str, Decoder] = MappingProxyType(
 """Ways from probabilities (n, bins) to years (n,), by the name that specs record."""
 
 
-def one_of(what: str, value: object, known: Iterable[object]) -> None:
+def require_known_option(what: str, value: object, known: Iterable[object]) -> None:
     """Raise a UsageError that names near matches unless `value` is among `known`.
 
     Raises:
@@ -146,7 +146,7 @@ def blank(view: ViewSpec, count: int = 1) -> Image:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class SingleOutputNetwork:
     """A model with one input and one output that matters.
 
     Attributes:

@@ -9,12 +9,12 @@ from agebench.errors import ModelError
 from agebench.estimators.common import (
     DECODERS,
     InputFormat,
-    Network,
+    SingleOutputNetwork,
     blank,
     checked_shares,
     in_batches,
-    one_of,
     predictions,
+    require_known_option,
     view_pixels,
 )
 from agebench.modelfiles.weights import resolve
@@ -60,14 +60,14 @@ class HseMobileNet:
         device: str | None = None,
         years: YearsRule = "top2-expectation",
     ) -> None:
-        one_of("years rule of hse-mobilenet", years, RULES)
+        require_known_option("years rule of hse-mobilenet", years, RULES)
         weights = resolve(FILE, explicit=path)
         source = ModelSource(
             "tensorflow", weights.path, outputs=(OUTPUT,), sha256=weights.info.sha256
         )
         model = open_model(source, runtime=runtime, device=device)
         label = f"hse-mobilenet ({weights.path.name})"
-        self._network = Network(model, label, len(BINS), output_name=OUTPUT)
+        self._network = SingleOutputNetwork(model, label, len(BINS), output_name=OUTPUT)
         self._decode = DECODERS[years]
         self._check_layout(weights.path)
         published = weights.info.published

@@ -8,7 +8,7 @@ from agebench.conversion.converted import converted_foreign
 from agebench.errors import UsageError
 from agebench.estimators.spec_model import SpecModel
 from agebench.estimators.spec_schema import SpecFile, read_spec
-from agebench.estimators.spec_sources import read_files
+from agebench.estimators.spec_sources import read_model_files
 from agebench.runtimes.base import ModelKind, ModelSource
 from agebench.types import WeightsFile
 
@@ -39,7 +39,7 @@ class SpecFileEstimator(SpecModel):
 
 def _source(path: Path, written: SpecFile) -> tuple[ModelSource, tuple[WeightsFile, ...]]:
     """Read the model's files, check their hashes and tell the format."""
-    read = read_files(path, written.files, written.about)
+    read = read_model_files(path, written.files, written.about)
     _check_tflite(path, read.kind, written)
     source = model_source(written, read.kind, read.model, read.data, read.config)
     return source, read.infos

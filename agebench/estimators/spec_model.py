@@ -7,7 +7,7 @@ import numpy as np
 from agebench.errors import ModelError
 from agebench.estimators.common import (
     BATCH,
-    Network,
+    SingleOutputNetwork,
     blank,
     in_batches,
     predictions,
@@ -59,7 +59,9 @@ class SpecModel:
         )
         self._ages = written.bins.ages() if written.bins else None
         self._output = _reader(written, self._ages, label)
-        self._network = Network(model, label, None, self._input_name(model), written.output.name)
+        self._network = SingleOutputNetwork(
+            model, label, None, self._input_name(model), written.output.name
+        )
         self._batch = self._try_out()
         self._spec = self._make_spec(weights)
         self._check_golden()

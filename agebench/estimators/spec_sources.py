@@ -38,7 +38,7 @@ class ReadFiles:
     infos: tuple[WeightsFile, ...] = ()
 
 
-def read_files(path: Path, files: Files, about: About) -> ReadFiles:
+def read_model_files(path: Path, files: Files, about: About) -> ReadFiles:
     """Read a model's files, check their hashes and tell the format.
 
     Args:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from agebench.errors import UsageError
 from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
 from agebench.util.regular_files import open_regular
-from agebench.util.typed_tables import read_table
+from agebench.util.typed_tables import read_dataclass
 
 MAX_FILE_BYTES = 64 * 1024
 """A longer file is not a spec."""
@@ -42,7 +42,7 @@ def read_toml(path: Path, table: type[_Table]) -> _Table:
     except ValueError as error:  # a NUL in the path, a number of more digits than Python reads
         raise UsageError(f"{path}: can't be read: {error}") from error
     try:
-        return read_table(values, table)
+        return read_dataclass(values, table)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
 

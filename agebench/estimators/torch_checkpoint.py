@@ -63,7 +63,7 @@ class TorchCheckpoint:
         torch, inference = _import_training()
         if device == "cuda" and not torch.cuda.is_available():
             raise DeviceError("torch can't use 'cuda' here: it finds no GPU; ask for '@torch:cpu'")
-        self._network = inference.Network.of(path, device or "cpu", flip=flip)
+        self._network = inference.TrainedNetwork.of(path, device or "cpu", flip=flip)
         self._path = path
         info = RuntimeInfo("torch", device or "cpu", self._network.device, torch.__version__)
         self._label = f"torch ({path.name})"

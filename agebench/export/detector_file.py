@@ -11,7 +11,7 @@ import numpy as np
 from agebench.conversion.darknet_onnx import (
     IMAGE,
     ROWS,
-    DetectorSpec,
+    ExportedDetector,
     NetworkVersion,
     darknet_model,
     read_detector_file,
@@ -122,7 +122,7 @@ def export_detector(
     """
     check_target(out)
     model, rows = darknet_model(files.cfg, files.weights, files.size_hw)
-    spec = DetectorSpec(
+    spec = ExportedDetector(
         name="yoloface-500k",
         version=files.version,
         size_hw=files.size_hw,

@@ -32,7 +32,7 @@ from agebench.types import AgeBins, Crops, Floats, LabelKind
 
 
 @dataclass(frozen=True, slots=True)
-class About:
+class ModelAbout:
     """What readers of the file's figures must know; as in `agebench.protocols.EstimatorSpec`."""
 
     name: str = "multi-crop"
@@ -237,7 +237,7 @@ def multi_crop_candidate(
     model: AgeNetwork,
     loss: LossSpec,
     decode: str,
-    about: About | None = None,
+    about: ModelAbout | None = None,
     *,
     flip: bool = False,
 ) -> Candidate:
@@ -260,7 +260,7 @@ def multi_crop_candidate(
             "file of it; where its ages are 0 to 116, 'agebench export-onnx' takes that as "
             "caffe-age-net-utkface:FILE"
         )
-    about = about or About()
+    about = about or ModelAbout()
     rule = decode_rule(decode)
     model = model.eval().cpu()
     bins = model.settings.bins
@@ -310,7 +310,7 @@ def checkpoint_candidate(path: Path, *, flip: bool = False) -> Candidate:
     saved = read_checkpoint(path)
     model = load_model(saved, str(path))
     licence = saved.fact("dataset", "licence")
-    about = About(
+    about = ModelAbout(
         trained_on=saved.trained_on,
         trained_sets=saved.trained_sets,
         label_kind=saved.label_kind,

@@ -25,7 +25,7 @@ GENERATED_FACES = 64
 _SEED = 20
 
 
-class Report(Protocol):
+class CheckReport(Protocol):
     """What a parity gate found, whatever was compared."""
 
     def to_json(self) -> str:
@@ -33,7 +33,7 @@ class Report(Protocol):
         ...
 
 
-_Report = TypeVar("_Report", bound=Report)
+_Report = TypeVar("_Report", bound=CheckReport)
 
 
 @dataclass(frozen=True, slots=True)

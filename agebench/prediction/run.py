@@ -15,7 +15,7 @@ from agebench.prediction.lines import LineFile
 from agebench.prediction.places import DrawPlaces, Source
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.sources import STDIN, Sources
-from agebench.prediction.work import Finished, PredictionPlan, Task, examine
+from agebench.prediction.work import Finished, PredictionPlan, PredictionTask, predict_pictures
 from agebench.types import Problem
 from agebench.vision.images import MAX_PIXELS
 
@@ -217,22 +217,24 @@ class PictureRun:
         if lines is not None:
             lines.drop(name for name in self._names if _failed_for_now(name, lines))
         processes = min(self._settings.processes, max(1, self.total))
-        with closing(examine(plan, self._tasks(lines), processes, self.predictor)) as pictures:
+        with closing(
+            predict_pictures(plan, self._tasks(lines), processes, self.predictor)
+        ) as pictures:
             for finished in pictures:
                 if lines is not None and finished.task.name not in lines:
                     lines.append(finished.record)
                 self.tally.add(finished)
                 yield finished
 
-    def _tasks(self, lines: LineFile | None) -> Iterator[Task]:
+    def _tasks(self, lines: LineFile | None) -> Iterator[PredictionTask]:
         for name in self._names:
             place = self.place_of(name)
             if lines is None or name not in lines:
-                yield Task(name, place)
+                yield PredictionTask(name, place)
                 continue
             failure = lines.failure(name)
             if failure is None and place is not None and not place.exists():
-                yield Task(name, place)
+                yield PredictionTask(name, place)
             else:
                 self.tally.add_resumed(name, failure)
 

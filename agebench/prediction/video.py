@@ -15,7 +15,7 @@ from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.records import AgeAnswer, PredictedFace
 from agebench.prediction.tracking import SMOOTHING_FRAMES, Tracker
 from agebench.types import Image
-from agebench.vision.video import Frame, VideoSink, VideoSource, check_video_name
+from agebench.vision.video import VideoFrame, VideoSink, VideoSource, check_video_name
 
 
 @dataclass(slots=True)
@@ -132,7 +132,7 @@ class VideoRun:
                 if not go_on or self.tally.frames == self._limit:
                     return
 
-    def _read(self, video: VideoSource) -> Iterator[Frame]:
+    def _read(self, video: VideoSource) -> Iterator[VideoFrame]:
         frames = video.frames()
         while True:
             begun = time.perf_counter()
@@ -142,7 +142,7 @@ class VideoRun:
                 return
             yield frame
 
-    def _examined(self, frame: Frame) -> tuple[list[PredictedFace], str, str]:
+    def _examined(self, frame: VideoFrame) -> tuple[list[PredictedFace], str, str]:
         if frame.image_bgr is None:
             self.tally.broken += 1
             return [], "broken", "the frame can't be decoded"
@@ -155,7 +155,9 @@ class VideoRun:
         self.tally.add(frame.index, faces)
         return faces, "ok", ""
 
-    def _draw_on(self, sink: VideoSink | None, frame: Frame, faces: list[PredictedFace]) -> bool:
+    def _draw_on(
+        self, sink: VideoSink | None, frame: VideoFrame, faces: list[PredictedFace]
+    ) -> bool:
         """Write and show a frame; instead of a broken one the last whole one, to keep the time."""
         if sink is None and self._show is None:
             return True
@@ -169,7 +171,7 @@ class VideoRun:
         return self._show is None or self._show(self._last_drawn)
 
     def _record(
-        self, name: str, frame: Frame, faces: list[PredictedFace], status: str, reason: str
+        self, name: str, frame: VideoFrame, faces: list[PredictedFace], status: str, reason: str
     ) -> dict[str, Any]:
         image = frame.image_bgr
         return {

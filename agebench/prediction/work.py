@@ -43,7 +43,7 @@ class PredictionPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PredictionTask:
     """One picture: its path, which is its name, and where it is drawn to."""
 
     name: str
@@ -61,7 +61,7 @@ class Finished:
         not_drawn: why there is no drawing of it, where there should be one.
     """
 
-    task: Task
+    task: PredictionTask
     record: dict[str, Any]
     stage_ms: dict[str, float]
     not_drawn: str = ""
@@ -79,7 +79,7 @@ class PictureWorker:
             tiles=plan.tiles,
         )
 
-    def do(self, task: Task) -> Finished:
+    def do(self, task: PredictionTask) -> Finished:
         """Return what came of a picture; only an output that can't be written raises.
 
         Raises:
@@ -94,7 +94,7 @@ class PictureWorker:
             not_drawn = _draw(image, answer, task.draw_to)
         return Finished(task, record, dict(answer.stage_ms), not_drawn)
 
-    def _examined(self, task: Task) -> tuple[Image | None, PredictedPicture]:
+    def _examined(self, task: PredictionTask) -> tuple[Image | None, PredictedPicture]:
         picture: bytes | str = task.name
         if task.name == STDIN:
             picture = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
@@ -121,9 +121,9 @@ def _draw(image_bgr: Image, answer: PredictedPicture, path: Path) -> str:
     return ""
 
 
-def examine(
+def predict_pictures(
     plan: PredictionPlan,
-    tasks: Iterable[Task],
+    tasks: Iterable[PredictionTask],
     processes: int,
     predictor: AgePredictor | None = None,
 ) -> Generator[Finished, None, None]:
@@ -148,14 +148,14 @@ def examine(
         yield here.do(task)
 
 
-def worker(plan: PredictionPlan) -> Callable[[Task], Finished]:
+def worker(plan: PredictionPlan) -> Callable[[PredictionTask], Finished]:
     """Return what examines one picture; runs in a child, on one thread."""
     cv2.setNumThreads(1)
     use_threads_for_good(1)
     return PictureWorker(plan).do
 
 
-def _crashed(plan: PredictionPlan, task: Task, death: Death) -> Finished:
+def _crashed(plan: PredictionPlan, task: PredictionTask, death: Death) -> Finished:
     names = tuple(map(called, plan.estimators))
     detector = detector_label(plan.detector, tiles=plan.tiles)
     reason = f"{death.reason}, maybe for want of memory"

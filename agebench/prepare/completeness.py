@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from agebench.datasets import prepared
-from agebench.datasets.csv_table import read_table
+from agebench.datasets.csv_table import read_csv_table
 from agebench.datasets.prepared_layout import PROBLEM_COLUMNS, PROBLEMS_FILE, picture_file
 from agebench.errors import AgebenchError, DatasetError, ImageError, UsageError
 from agebench.prepare.records import UNREADABLE
@@ -18,7 +18,7 @@ CHECKING = "Checking sources"
 _ANEW = "remove the folder and give the same command again"
 
 
-def require_whole(out: Path, pictures: Dataset, progress: ProgressStep) -> None:
+def require_complete(out: Path, pictures: Dataset, progress: ProgressStep) -> None:
     """Refuse a finished folder that lacks files, or that was made of other contents.
 
     Args:
@@ -46,7 +46,9 @@ def require_whole(out: Path, pictures: Dataset, progress: ProgressStep) -> None:
 def _left_out(out: Path) -> dict[str, str]:
     """Return the hashes of what has no row in the manifest; none of folders that lack them."""
     try:
-        headings, rows = read_table(out / PROBLEMS_FILE, [[name] for name in PROBLEM_COLUMNS[:3]])
+        headings, rows = read_csv_table(
+            out / PROBLEMS_FILE, [[name] for name in PROBLEM_COLUMNS[:3]]
+        )
         if "sha256" not in headings:
             return {}
         found = [row.cells for row in rows]

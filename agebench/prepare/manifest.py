@@ -15,7 +15,7 @@ from agebench.datasets.prepared_layout import (
     PROBLEMS_FILE,
     view_columns,
 )
-from agebench.prepare.pictures import Task
+from agebench.prepare.pictures import PreparationTask
 from agebench.prepare.records import FaceRecord, PictureRecord
 from agebench.prepare.store import Store
 from agebench.protocols import DatasetSpec
@@ -26,7 +26,7 @@ from agebench.util.files import csv_line
 NOT_LISTED = "not_listed"
 """Status of what the data set itself left out, before any picture was opened."""
 
-Finished: TypeAlias = tuple[Sample, Task, PictureRecord]
+Finished: TypeAlias = tuple[Sample, PreparationTask, PictureRecord]
 LeftOut: TypeAlias = tuple[str, str, str, str]
 """Source, status, reason, and hash of the file's bytes ("" if unknown)."""
 
@@ -57,7 +57,7 @@ class Counts:
     groups: Counter[str] = field(default_factory=Counter)
     frames: Counter[str] = field(default_factory=Counter)
 
-    def add(self, task: Task, record: PictureRecord) -> None:
+    def add(self, task: PreparationTask, record: PictureRecord) -> None:
         """Count one picture."""
         self.pictures += 1
         self.several_faces += record.found > 1
@@ -96,7 +96,7 @@ def _points(points: Sequence[Point]) -> str:
 
 
 def _row(
-    labels: Labels, sample: Sample, task: Task, record: PictureRecord, index: int
+    labels: Labels, sample: Sample, task: PreparationTask, record: PictureRecord, index: int
 ) -> list[object]:
     found: FaceRecord = record.faces[index]
     face, frame = found.face, found.frame

@@ -35,7 +35,7 @@ _TURNED = range(2, 9)
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class PreparationTask:
     """A picture to prepare; plain values, so that it can be sent to another process.
 
     Attributes:
@@ -109,7 +109,7 @@ class PicturePreparer:
         self._detector: FaceDetector = load_detector(plan.detector)
         self._store = Store(plan.out, plan.scratch)
 
-    def prepare(self, task: Task) -> PictureRecord:
+    def prepare(self, task: PreparationTask) -> PictureRecord:
         """Write one picture's files; what is wrong with the picture itself is in the record.
 
         Raises:
@@ -132,7 +132,7 @@ class PicturePreparer:
         sizes = {name: len(content) for name, content in files.items()}
         return PictureRecord(task.source, "ok", "", sha256, found, tuple(faces), sizes)
 
-    def _faces(self, task: Task, image: Image) -> tuple[Sequence[_Found], int]:
+    def _faces(self, task: PreparationTask, image: Image) -> tuple[Sequence[_Found], int]:
         """Return the faces to keep, the largest first, and how many there are."""
         if self._settings.landmarks == "dataset" and task.landmarks_path is not None:
             return [_from_dataset(task.landmarks_path)], 1
@@ -151,7 +151,7 @@ class PicturePreparer:
         return sorted(found, key=lambda item: -item.face.area), seen.found
 
     def _cut(
-        self, task: Task, data: bytes, image: Image, kept: Sequence[_Found]
+        self, task: PreparationTask, data: bytes, image: Image, kept: Sequence[_Found]
     ) -> tuple[list[FaceRecord], dict[str, bytes]]:
         """Return the faces' records and the content of all files by name."""
         (crops,) = cut_faces(image, [found.frame for found in kept], [self._crop_spec])
@@ -190,8 +190,8 @@ def _from_dataset(path: Path) -> _Found:
 
 
 def prepare_pictures(
-    plan: PreparationPlan, tasks: Sequence[Task], processes: int
-) -> Generator[tuple[Task, str], None, None]:
+    plan: PreparationPlan, tasks: Sequence[PreparationTask], processes: int
+) -> Generator[tuple[PreparationTask, str], None, None]:
     """Yield each task with its record's line, in order.
 
     Raises:
@@ -205,7 +205,9 @@ def prepare_pictures(
         yield from _in_this_process(plan, tasks)
 
 
-def _in_this_process(plan: PreparationPlan, tasks: Sequence[Task]) -> Iterator[tuple[Task, str]]:
+def _in_this_process(
+    plan: PreparationPlan, tasks: Sequence[PreparationTask]
+) -> Iterator[tuple[PreparationTask, str]]:
     before = cv2.getNumThreads()
     try:
         yield from map(worker(plan), tasks)
@@ -213,7 +215,7 @@ def _in_this_process(plan: PreparationPlan, tasks: Sequence[Task]) -> Iterator[t
         cv2.setNumThreads(before)
 
 
-def worker(plan: PreparationPlan) -> Callable[[Task], tuple[Task, str]]:
+def worker(plan: PreparationPlan) -> Callable[[PreparationTask], tuple[PreparationTask, str]]:
     """Return what prepares one picture, on one thread; runs in a child too."""
     # Sums in another order would give other crops.
     cv2.setNumThreads(1)
@@ -221,7 +223,7 @@ def worker(plan: PreparationPlan) -> Callable[[Task], tuple[Task, str]]:
     return lambda task: (task, preparer.prepare(task).to_line())
 
 
-def _given_up(task: Task, death: Death) -> tuple[Task, str]:
+def _given_up(task: PreparationTask, death: Death) -> tuple[PreparationTask, str]:
     if death.killed:
         raise AgebenchError(
             f"the process at work on {task.source!r} was killed {TRIES} times, maybe for want "

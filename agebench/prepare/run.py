@@ -12,7 +12,7 @@ from typing import Any
 from agebench.datasets.prepared_layout import SCHEMA_VERSION, SETTINGS_FILE
 from agebench.datasets.sampling import limit, sample
 from agebench.errors import DatasetError, UsageError
-from agebench.prepare.completeness import require_same_sources, require_whole
+from agebench.prepare.completeness import require_complete, require_same_sources
 from agebench.prepare.groups import AgeGroups, parse_groups
 from agebench.prepare.identity import (
     finished_settings,
@@ -28,7 +28,7 @@ from agebench.prepare.pictures import (
     JPEG_QUALITY,
     JPEG_SAMPLING,
     PreparationPlan,
-    Task,
+    PreparationTask,
     prepare_pictures,
 )
 from agebench.prepare.records import UNREADABLE
@@ -99,7 +99,7 @@ def prepare(
     if finished is not None:
         refuse_other(finished["made_of"], wanted, folder)
         if finished.get("counts", {}).get("faces"):
-            require_whole(folder, pictures, progress)
+            require_complete(folder, pictures, progress)
         remove_work_folder(folder)
         return PrepareReport(folder, finished.get("counts", {}), was_complete=True)
     if read_header(folder / WORK_FOLDER / JOURNAL_FILE) is None:
@@ -137,10 +137,10 @@ def _listed(
     return listed, parts
 
 
-def _tasks(pictures: Dataset, groups: AgeGroups) -> list[Task]:
+def _tasks(pictures: Dataset, groups: AgeGroups) -> list[PreparationTask]:
     names = stems(item.name for item in pictures.samples)
     return [
-        Task(
+        PreparationTask(
             item.path,
             item.name,
             names[item.name],
@@ -195,7 +195,9 @@ class _Run:
         return PrepareReport(self._out, counts, resumed)
 
     def _prepare(self, plan: PreparationPlan, journal: Journal, progress: ProgressStep) -> None:
-        missing: Sequence[Task] = [task for task in self._tasks if task.source not in journal]
+        missing: Sequence[PreparationTask] = [
+            task for task in self._tasks if task.source not in journal
+        ]
         total = len(self._tasks)
         before = total - len(missing)
         progress(STAGE, before, total)

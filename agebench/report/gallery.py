@@ -30,7 +30,7 @@ _RESTRICTED = re.compile(r"research|non-?commercial|unverified|not stated|privat
 
 
 @dataclass(frozen=True, slots=True)
-class Tile:
+class GalleryTile:
     """One picture of the gallery.
 
     Attributes:
@@ -74,7 +74,7 @@ def check_root(root: Path) -> None:
         raise UsageError(f"--thumbnails needs the folder of the pictures, {str(root)!r} is not one")
 
 
-def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[Tile]:
+def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[GalleryTile]:
     """Return the common pictures that an estimator is furthest off on, worst first.
 
     Args:
@@ -93,7 +93,7 @@ def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[Tile]:
             except ImageError as error:
                 missing = str(error)
         years = (float(joined.true_years[row]), float(entry.years[row]))
-        tiles.append(Tile(image["image"], *years, thumbnail=thumbnail, missing=missing))
+        tiles.append(GalleryTile(image["image"], *years, thumbnail=thumbnail, missing=missing))
     return tiles
 
 

@@ -12,7 +12,7 @@ from agebench.metrics.intervals import MINIMUM_PICTURES
 from agebench.report import context
 from agebench.report.changes import Change, changes
 from agebench.report.figures import Figure, Legend, drawn, legend
-from agebench.report.gallery import Tile, gallery, why_no_thumbnails
+from agebench.report.gallery import GalleryTile, gallery, why_no_thumbnails
 from agebench.report.grid import Grid
 from agebench.report.joining import Joined, letter
 from agebench.report.number_format import counted
@@ -69,7 +69,7 @@ class Section:
     kind: str = ""
     legend: Legend = ()
     grids: Sequence[Grid] = ()
-    galleries: Sequence[tuple[str, Sequence[Tile]]] = ()
+    galleries: Sequence[tuple[str, Sequence[GalleryTile]]] = ()
     details: Sequence[tuple[str, context.Details]] = ()
     commands: Sequence[str] = field(default=())
     items: Sequence[str] = ()

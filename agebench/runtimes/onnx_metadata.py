@@ -18,7 +18,7 @@ from agebench import __version__
 from agebench.errors import ModelError
 from agebench.types import MAX_AGE_YEARS, AgeBins, CropSpec, LabelKind, ViewSpec, WeightsFile, plain
 from agebench.util.files import is_sha256
-from agebench.util.typed_tables import read_table, require
+from agebench.util.typed_tables import read_dataclass, require
 
 PREFIX = "agebench."
 FORMAT = 1
@@ -252,6 +252,6 @@ def _parse(text: str, where: str, spec: type[_Spec]) -> _Spec:
     if not isinstance(values, dict):
         raise ModelError(f"{where}: its metadata must be a JSON object, got {text!r:.60}")
     try:
-        return read_table(values, spec)
+        return read_dataclass(values, spec)
     except ValueError as error:
         raise ModelError(f"{where}: its metadata does not fit: {error}") from error

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from agebench.datasets.csv_table import read_table
+from agebench.datasets.csv_table import read_csv_table
 from agebench.datasets.names import shown
 from agebench.errors import DatasetError
 from agebench.splits.parts import Split
@@ -85,7 +85,7 @@ def _entries(file: Path) -> Iterator[tuple[int, str, str]]:
     if any(column in headings for column in NAME_COLUMNS):
         has_part = any(column in headings for column in PART_COLUMNS)
         needed = (NAME_COLUMNS, PART_COLUMNS) if has_part else (NAME_COLUMNS,)
-        found, rows = read_table(file, needed)
+        found, rows = read_csv_table(file, needed)
         name_column = next(column for column in NAME_COLUMNS if column in found)
         part_column = next((column for column in PART_COLUMNS if column in found), "")
         for row in rows:

@@ -164,7 +164,7 @@ def read_board(folder: str | Path) -> Board:
     root = Path(folder)
     if not (root / BOARD_FILE).is_file():
         raise UsageError(f"{root} holds no {BOARD_FILE}: expected the files of a leaderboard")
-    listed = read_file(root / BOARD_FILE, structure.BoardFile)
+    listed = read_board_file(root / BOARD_FILE, structure.BoardFile)
     sets = {key: read_set(root / SETS / f"{key}.json") for key in listed.sets}
     changed = {
         key: read_set(path)
@@ -177,7 +177,7 @@ def read_board(folder: str | Path) -> Board:
             models.append(BoardModel(entry.name, entry.title, {}, entry.missing))
             continue
         path = root / MODELS / Path(f"{entry.file}.json").name
-        model = read_model(path, sets, changed)
+        model = read_board_model(path, sets, changed)
         models.append(replace(model, missing=entry.missing, suspected=entry.suspected))
     times = root / TIMES_FILE
     return Board(
@@ -186,11 +186,11 @@ def read_board(folder: str | Path) -> Board:
         models=models,
         empty_sets={item.key: item.title for item in listed.empty_sets},
         changed=changed,
-        times=read_file(times, structure.TimesFile) if times.is_file() else None,
+        times=read_board_file(times, structure.TimesFile) if times.is_file() else None,
     )
 
 
-def read_file(path: Path, kind: type[_File]) -> _File:
+def read_board_file(path: Path, kind: type[_File]) -> _File:
     """Read one file as the record `kind`.
 
     Raises:
@@ -226,7 +226,7 @@ def read_set(path: Path) -> BoardSet:
     Raises:
         AgebenchError: it is damaged.
     """
-    content = read_file(path, structure.SetFile)
+    content = read_board_file(path, structure.SetFile)
     try:
         return _set(content)
     except ValueError as error:
@@ -265,7 +265,7 @@ def _codes(group: structure.Groups, count: int) -> npt.NDArray[np.int64]:
     return codes
 
 
-def read_model(
+def read_board_model(
     path: Path, sets: Mapping[str, BoardSet], changed: Mapping[str, BoardSet]
 ) -> BoardModel:
     """Read a model's file, and match it with the sets; cells of sets that are not there are left.
@@ -273,7 +273,7 @@ def read_model(
     Raises:
         AgebenchError: it is damaged, or of other pictures than the sets.
     """
-    content = read_file(path, structure.ModelFile)
+    content = read_board_file(path, structure.ModelFile)
     cells: dict[tuple[str, str], BoardCell] = {}
     for cell in content.cells:
         pictures = (changed if cell.variant else sets).get(cell.set)

@@ -13,7 +13,7 @@ import numpy as np
 from agebench.harness.contamination import sets_trained_on, why_contaminated
 from agebench.metrics.age_errors import LATER_FIGURES
 from agebench.report.number_format import counted, number
-from agebench.suite.board import BoardCell, BoardSet, read_board, read_file, read_model
+from agebench.suite.board import BoardCell, BoardSet, read_board, read_board_file, read_board_model
 from agebench.suite.board_structure import ModelFile
 from agebench.suite.compact import stated_figures
 from agebench.suite.standing import SUSPECTED, set_standing
@@ -99,8 +99,8 @@ def check_submission(file: Path, board_folder: Path) -> Checked:
     """
     board = read_board(board_folder)
     sets = {item.key: item for item in board.sets}
-    content = read_file(file, ModelFile)
-    read = read_model(file, sets, board.changed)
+    content = read_board_file(file, ModelFile)
+    read = read_board_model(file, sets, board.changed)
     listed = {item.name: item.suspected for item in board.models}
     model = replace(read, suspected=listed.get(read.name, {}))
     problems, notes, cells = [], [], []

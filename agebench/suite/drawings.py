@@ -14,7 +14,7 @@ from agebench.report.number_format import milliseconds, number
 from agebench.report.plots_errors import LEAST_MS
 from agebench.report.svg import Axis, Drawing, key, linear_axis, log_axis
 from agebench.suite.board import Board
-from agebench.suite.looks import looks_of
+from agebench.suite.looks import model_looks
 from agebench.suite.robustness import Chart
 from agebench.suite.standing import SetStanding
 from agebench.suite.times import in_usual_runtime, median_ms, span_ms
@@ -62,7 +62,7 @@ def front_figure(board: Board, found: SetStanding) -> Figure | None:
     costs, errors = [max(LEAST_MS, ms) for _, ms in shown], [one.error_years for one, _ in shown]
     kept = front(costs, errors)
     drawing.steps([costs[at] for at in kept], [errors[at] for at in kept])
-    looks = looks_of(board)
+    looks = model_looks(board)
     for (one, ms), span in zip(shown, spans, strict=True):
         style, (left, right) = looks[one.model], np.maximum(span, LEAST_MS).tolist()
         drawing.spread(left, right, one.error_years, style)
@@ -101,7 +101,7 @@ def chart_figure(board: Board, chart: Chart) -> Figure:
         height=height_of(names, 300),
         right=right_of(names),
     )
-    looks, ends = looks_of(board), []
+    looks, ends = model_looks(board), []
     for position, line in enumerate(chart.lines):
         style = looks[line.model]
         # Side by side, so that the intervals of one do not cover those of another.
@@ -168,7 +168,7 @@ def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
 
 def keys(board: Board) -> list[tuple[Markup, str]]:
     """Return who is who in all pictures."""
-    return [(key(style), _title(board, name)) for name, style in looks_of(board).items()]
+    return [(key(style), _title(board, name)) for name, style in model_looks(board).items()]
 
 
 def _names(board: Board, models: Sequence[str]) -> dict[str, str]:

@@ -58,8 +58,8 @@ def cells_elsewhere(
     Args:
         cell: which.
         outs: the folders.
-        weights: `weights_of` the model here; results of others are not of this model.  None where
-            it is not available: all are taken.
+        weights: `weights_sha256` of the model here; results of others are not of this model.  None
+            where it is not available: all are taken.
 
     Raises:
         AgebenchError: as `kept_cell`.
@@ -67,11 +67,11 @@ def cells_elsewhere(
     for out in outs:
         for folder in cell.others(out):
             kept = kept_cell(cell, folder)
-            if kept is not None and weights in (None, weights_of(kept["specs"][0])):
+            if kept is not None and weights in (None, weights_sha256(kept["specs"][0])):
                 yield folder, kept
 
 
-def weights_of(spec: Mapping[str, Any]) -> frozenset[str]:
+def weights_sha256(spec: Mapping[str, Any]) -> frozenset[str]:
     """Return the hashes of a model's files; a spec from elsewhere may have none."""
     return frozenset(str(item["sha256"]) for item in spec.get("weights") or ())
 

@@ -27,7 +27,7 @@ PAGE_NAME = "leaderboard"
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SuiteOutcome:
     """What came of a suite.
 
     Attributes:
@@ -94,7 +94,7 @@ def make_leaderboard(
     say: Callable[[str], None] = lambda _line: None,
     *,
     reports: bool = False,
-) -> Outcome:
+) -> SuiteOutcome:
     """Measure what is missing, and write the page.
 
     Args:
@@ -115,14 +115,14 @@ def make_leaderboard(
     report = run_suite(plan, options, progress, say, elsewhere=joined)
     problems = list(_problems(report, plan))
     if options.dry:
-        return Outcome(report, (), problems)
+        return SuiteOutcome(report, (), problems)
     found = find_results(report.cells, joined)
     times = None if report.times is None else read_result(report.times)
     folder = options.out / BOARD
     problems += write_board(plan, found, times, folder)
     links = _write_reports(plan, found, options.out) if reports else _links(plan, options.out)
     files = write_page(read_board(folder), options.out, links)
-    return Outcome(report, [*files, folder], problems)
+    return SuiteOutcome(report, [*files, folder], problems)
 
 
 def _problems(report: SuiteReport, plan: SuitePlan) -> Iterator[str]:

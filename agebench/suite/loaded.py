@@ -21,7 +21,7 @@ from agebench.registry.defaults import choose_detector
 from agebench.registry.plugins import DETECTORS, load_detector
 from agebench.splits.files import write_split
 from agebench.suite.cells import Cell, cell_key, data_key, described
-from agebench.suite.kept_cells import weights_of
+from agebench.suite.kept_cells import weights_sha256
 from agebench.suite.plan import PlannedContender, PlannedSet
 from agebench.types import plain
 
@@ -80,7 +80,7 @@ class Loader:
             estimator = self.model(planned).estimator
         except NotThereError:
             return None
-        return None if estimator is None else weights_of(plain(estimator.spec))
+        return None if estimator is None else weights_sha256(plain(estimator.spec))
 
     def pictures(self, planned: PlannedSet) -> Pictures:
         """Return a set.

@@ -8,7 +8,7 @@ from agebench.report.svg import BASELINE_LOOK, Look, look
 from agebench.suite.board import Board
 
 
-def looks_of(board: Board) -> Mapping[str, Look]:
+def model_looks(board: Board) -> Mapping[str, Look]:
     """Return the look of each model by name; the baseline is gray, as in every report."""
     positions = iter(range(len(board.models)))
     return {

@@ -13,7 +13,7 @@ from agebench.harness.results import RESULT_FILE
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, TIMES_FILE
 from agebench.suite.cells import Cell
 from agebench.suite.compact import FORMAT, compact_set, compact_times, joined_cells
-from agebench.suite.kept_cells import as_text, cells_elsewhere, kept_cell, weights_of
+from agebench.suite.kept_cells import as_text, cells_elsewhere, kept_cell, weights_sha256
 from agebench.suite.plan import SuitePlan, slug
 from agebench.suite.run import CellReport
 from agebench.util.files import write_whole
@@ -184,12 +184,12 @@ def _of_latest_weights(found: Sequence[Found], problems: list[str]) -> list[Foun
             name, made = item.cell.contender.name, str(item.kept["cells"][0]["created"])
             known = latest.get(name)
             if known is None or made > known[0]:
-                latest[name] = made, weights_of(item.kept["specs"][0])
+                latest[name] = made, weights_sha256(item.kept["specs"][0])
     kept = []
     for item in found:
         taken = item
         if item.kept is not None:
-            weights = weights_of(item.kept["specs"][0])
+            weights = weights_sha256(item.kept["specs"][0])
             if weights != latest[item.cell.contender.name][1]:
                 reason = "measured with other weights than the model's latest result"
                 problems.append(f"{item.cell.title}: {reason}")

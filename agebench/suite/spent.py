@@ -16,7 +16,7 @@ from agebench.errors import UsageError
 from agebench.harness.results import RESULT_FILE
 from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.number_format import NONE
-from agebench.suite.board import read_file
+from agebench.suite.board import read_board_file
 from agebench.suite.board_structure import PictureCount
 from agebench.suite.cells import AS_IS, RESULTS
 from agebench.timing.stage_seconds import STAGES
@@ -105,7 +105,7 @@ def _called(key: str, variant: str) -> str:
 
 
 def _read(file: Path) -> SpentFile | None:
-    return read_file(file, SpentFile) if file.is_file() else None
+    return read_board_file(file, SpentFile) if file.is_file() else None
 
 
 def _sum(cells: Sequence[SpentFile | None]) -> Spent:

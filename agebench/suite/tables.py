@@ -21,7 +21,7 @@ from agebench.report.svg import key
 from agebench.suite.board import Board, BoardModel, BoardSet
 from agebench.suite.drawings import CHART_TITLES
 from agebench.suite.fairness import ADULT_YEARS, Fairness, fairness
-from agebench.suite.looks import looks_of
+from agebench.suite.looks import model_looks
 from agebench.suite.robustness import Chart
 from agebench.suite.standing import SetStanding, Standing
 from agebench.suite.times import median_ms
@@ -88,7 +88,7 @@ def _sorted_by(one: Standing | None) -> float:
 def _overview_row(
     model: BoardModel, board: Board, found: Sequence[SetStanding], *, inline: bool
 ) -> list[Cell]:
-    style = looks_of(board)[model.name]
+    style = model_looks(board)[model.name]
     cells = [Cell(model.title, kind="name", key=key(style))]
     for one in found:
         standing = one.models.get(model.name)
@@ -149,7 +149,7 @@ def set_grid(board: Board, one: SetStanding) -> Grid:
     titles = {model.name: model.title for model in board.models}
     rows = []
     for standing in sorted(one.models.values(), key=_sorted_by):
-        style = looks_of(board)[standing.model]
+        style = model_looks(board)[standing.model]
         rows.append(
             [
                 Cell(titles[standing.model], kind="name", key=key(style)),
@@ -256,7 +256,7 @@ def cost_grid(board: Board, chart: Chart) -> Grid:
     for line in chart.lines:
         steps = {step.variant: step for step in line.steps}
         cells = [
-            Cell(titles[line.model], kind="name", key=key(looks_of(board)[line.model])),
+            Cell(titles[line.model], kind="name", key=key(model_looks(board)[line.model])),
             Cell(f"{line.n:,}", value=line.n),
             Cell(number(line.untouched_years), value=line.untouched_years),
         ]

@@ -22,7 +22,7 @@ BATCH = 256
 
 
 @contextmanager
-def weights_of(model: AgeNetwork, state: dict[str, Tensor]) -> Iterator[None]:
+def using_weights(model: AgeNetwork, state: dict[str, Tensor]) -> Iterator[None]:
     """Have the model use other weights inside, and its own again after."""
     own = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(state)

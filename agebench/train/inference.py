@@ -45,7 +45,7 @@ def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Network:
+class TrainedNetwork:
     """A network on a device.
 
     Attributes:
@@ -63,7 +63,7 @@ class Network:
     threads: int | None = None
 
     @staticmethod
-    def of(path: Path, device: str, *, flip: bool = False) -> Network:
+    def of(path: Path, device: str, *, flip: bool = False) -> TrainedNetwork:
         """Read a checkpoint; it keeps to the threads that `use_threads` says here.
 
         Raises:
@@ -75,7 +75,7 @@ class Network:
             mirror_partners(saved.settings.model.views)  # refused now, not at the first face
         device = str(next(model.parameters()).device)
         keep_to_threads(wanted_threads())
-        return Network(saved, model, device, flip, wanted_threads())
+        return TrainedNetwork(saved, model, device, flip, wanted_threads())
 
     @torch.inference_mode()
     def probabilities(self, crops: Crops) -> Floats:

@@ -21,7 +21,7 @@ from agebench.train.batches import Batches, HostBatch, ViewBatch, mixed, prefetc
 from agebench.train.bootstrap import BalancedBootstrap
 from agebench.train.checkpoint import Checkpoint, require_fit
 from agebench.train.distributed import DistributedContext
-from agebench.train.evaluate import validation_mae, weights_of
+from agebench.train.evaluate import using_weights, validation_mae
 from agebench.train.face_cache import TrainingFaces
 from agebench.train.logs import RunLog
 from agebench.train.losses import LOSSES, Targets
@@ -265,7 +265,7 @@ class Trainer:
         self, number: int, first: int, drawn: npt.NDArray[np.intp], seconds: float
     ) -> None:
         state, settings = self.state, self.settings
-        with weights_of(self.model, self._ema.state):
+        with using_weights(self.model, self._ema.state):
             val = validation_mae(self.model, self._val, self._spec, settings)
         # All processes must decide alike, whatever their last digits say.
         val = self._context.mean(

@@ -19,7 +19,7 @@ from agebench.train.old_keys import renamed_path, renamed_values
 from agebench.train.stability import StabilitySettings
 from agebench.types import frozen_mapping
 from agebench.util.regular_files import read_regular
-from agebench.util.typed_tables import read_table
+from agebench.util.typed_tables import read_dataclass
 
 
 @dataclass(frozen=True, slots=True)
@@ -330,6 +330,6 @@ def settings_from(values: Mapping[str, Any], where: str) -> TrainSettings:
         UsageError: a key or value is not known; names it.
     """
     try:
-        return read_table(renamed_values(values)[0], TrainSettings)
+        return read_dataclass(renamed_values(values)[0], TrainSettings)
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error

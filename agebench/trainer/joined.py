@@ -47,11 +47,11 @@ def join_faces(parts: Sequence[TrainingFaces]) -> TrainingFaces:
         names=_chained(part.names for part in parts),
         hashes=_chained(part.hashes for part in parts),
         problems=tuple(problem for part in parts for problem in part.problems),
-        label_weights=np.concatenate([weights_of(part) for part in parts]),
+        label_weights=np.concatenate([label_weights(part) for part in parts]),
     )
 
 
-def weights_of(faces: TrainingFaces) -> npt.NDArray[np.float32]:
+def label_weights(faces: TrainingFaces) -> npt.NDArray[np.float32]:
     """Return the weight of each picture's label, float32 (n,)."""
     if faces.label_weights is None:
         return np.ones(len(faces), np.float32)

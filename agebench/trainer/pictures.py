@@ -30,7 +30,7 @@ from agebench.util.regular_files import read_regular
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Pictures:
+class TrainingPictures:
     """The data set of a run, split.
 
     Attributes:
@@ -48,7 +48,7 @@ class Pictures:
     progress: ProgressStep
 
     @staticmethod
-    def of(settings: TrainSettings, progress: ProgressStep) -> Pictures:
+    def of(settings: TrainSettings, progress: ProgressStep) -> TrainingPictures:
         """List and split the data set that the settings name.
 
         Raises:
@@ -58,7 +58,7 @@ class Pictures:
         data = settings.data
         dataset = load_dataset(data.dataset, data.root or None)
         split = find_split(dataset, data.protocol)(progress)
-        return Pictures(dataset, split, load_detector(data.detector), settings, progress)
+        return TrainingPictures(dataset, split, load_detector(data.detector), settings, progress)
 
     def gather(self, part_name: str, fraction: float = 1.0) -> TrainingFaces:
         """Read the pictures of a part, or a fraction of them that the seed draws."""
@@ -73,8 +73,8 @@ class Pictures:
     def with_extra(self, train: TrainingFaces) -> TrainingFaces:
         """Return the training pictures and behind them those of `data.extra`, in its order.
 
-        Pictures that are the same bytes as one outside of the training part, which validates or
-        tests, are left out and listed.
+        Those that are the same bytes as one outside of the training part, which validates or tests,
+        are left out and listed.
 
         Raises:
             UsageError: a name is unknown.
@@ -98,7 +98,7 @@ class Pictures:
         """Return the pictures that must not be trained on: names by sha256."""
         trained = select_parts(self.split, self.settings.data.train_part)
         return {
-            self.split.sha256.get(item.name) or sha256_of(item): item.name
+            self.split.sha256.get(item.name) or sha256_if_readable(item): item.name
             for item in self.dataset.samples
             if self.split.parts.get(item.name) not in trained
         }
@@ -167,7 +167,7 @@ class Pictures:
         }
 
 
-def sha256_of(item: Sample) -> str:
+def sha256_if_readable(item: Sample) -> str:
     """Return the sha256 of a picture's file; "" where it can't be read, which reading will say."""
     try:
         return hashlib.sha256(read_regular(item.path)).hexdigest()
@@ -179,7 +179,7 @@ def _apart(chosen: SampleList, held_out: Mapping[str, str]) -> tuple[SampleList,
     """Return the pictures that are not held out, and the others, with why."""
     usable, leaking = [], list[Problem]()
     for item in chosen.samples:
-        same = held_out.get(sha256_of(item), "")
+        same = held_out.get(sha256_if_readable(item), "")
         if same:
             reason = f"it is the same picture as {same}, which is not trained on"
             leaking.append(Problem(item.name, reason))

@@ -31,7 +31,7 @@ from agebench.train.checkpoint import (
     shared_settings,
 )
 from agebench.train.distributed import DistributedContext, joined_processes
-from agebench.train.evaluate import predicted_years, weights_of
+from agebench.train.evaluate import predicted_years, using_weights
 from agebench.train.face_cache import TrainingFaces, gather_faces
 from agebench.train.logs import EPOCHS_FILE, STEPS_FILE, tensorboard_writer
 from agebench.train.loop import BEST_FILE, Trainer
@@ -42,12 +42,12 @@ from agebench.train.settings import TrainSettings
 from agebench.trainer.curves import draw_curves
 from agebench.trainer.duration import duration
 from agebench.trainer.footprint import check_footprint
-from agebench.trainer.pictures import Pictures, require_faces, require_separate
+from agebench.trainer.pictures import TrainingPictures, require_faces, require_separate
 from agebench.trainer.preview import each_alone, preview
 from agebench.trainer.run_folder import (
     CURVES_FILE,
     EVALUATION_FILE,
-    alone_in,
+    alone_in_run,
     best_is_unusable,
     check_contents,
     check_labels,
@@ -58,7 +58,7 @@ from agebench.trainer.run_folder import (
     require_free,
     write_left_out,
 )
-from agebench.trainer.start import Start, read_start, sentence
+from agebench.trainer.start import Start, read_start, start_remark
 from agebench.trainer.teacher import (
     TeacherAnswers,
     about_answers,
@@ -109,7 +109,7 @@ def train(
             say(footprint)
         with (
             gone_if_empty(folder) if context.leads else contextlib.nullcontext(),
-            alone_in(folder) if context.leads else contextlib.nullcontext(),
+            alone_in_run(folder) if context.leads else contextlib.nullcontext(),
             enough_memory("lower batch, the sizes of views or data.longest_px"),
         ):
             run = _Run(settings, folder, context, progress, say)
@@ -135,7 +135,7 @@ class _Run:
         earlier = {} if resume is None else evaluation_of(folder)
         start = self._start(resume)
         teacher = read_teacher(settings)
-        pictures = Pictures.of(settings, self.progress)
+        pictures = TrainingPictures.of(settings, self.progress)
         require_separate(pictures.split, settings.data, final_test=final_test)
         faces = self._faces(pictures, teacher)
         about = {**pictures.about(faces), **about_answers(faces["train"], teacher)}
@@ -184,7 +184,7 @@ class _Run:
         return result
 
     def _faces(
-        self, pictures: Pictures, teacher: TeacherAnswers | None
+        self, pictures: TrainingPictures, teacher: TeacherAnswers | None
     ) -> dict[str, TrainingFaces]:
         data = self.settings.data
         train = pictures.with_extra(pictures.gather(data.train_part, data.train_fraction))
@@ -192,7 +192,9 @@ class _Run:
             train = with_answers(train, teacher)
         return {"train": train, "val": pictures.gather(data.val_part)}
 
-    def _list_pictures(self, pictures: Pictures, train: TrainingFaces, start: Start | None) -> None:
+    def _list_pictures(
+        self, pictures: TrainingPictures, train: TrainingFaces, start: Start | None
+    ) -> None:
         """Write the list of what is trained on, and of what the weights begun with have seen."""
         data = self.settings.data
         what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/{data.train_part}"
@@ -236,7 +238,7 @@ class _Run:
         if start is not None and resume is None:
             about["started_from"] = start.about(val.hashes)
             if self.context.leads:
-                self.say(sentence(about["started_from"]))
+                self.say(start_remark(about["started_from"]))
 
     @property
     def _knows_its_pictures(self) -> bool:
@@ -253,7 +255,7 @@ class _Run:
         if told:
             self.say(told)
 
-    def _tell_of_chips(self, pictures: Pictures) -> None:
+    def _tell_of_chips(self, pictures: TrainingPictures) -> None:
         """Say it where nobody vouches for what the detector takes the pictures for."""
         detector, dataset = pictures.detector.spec, pictures.dataset.spec
         if detector.layout and not dataset.aligned:
@@ -302,7 +304,7 @@ def evaluate_best(
     spec = LOSSES[saved.settings.loss.name]
     model = build_network(saved.settings.model, spec.head).to(context.device)
     require_fit(model.state_dict(), saved.averaged, "averaged weights")
-    with weights_of(model, dict(saved.averaged)):
+    with using_weights(model, dict(saved.averaged)):
         return {
             name: _figures(faces, predicted_years(model, faces, spec, saved.settings))
             for name, faces in parts.items()

@@ -45,7 +45,7 @@ FREE_SETTINGS = frozenset(
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
+def alone_in_run(folder: Path) -> Iterator[None]:
     """Make the folder of a run, and keep other runs out of it inside.
 
     Raises:

@@ -72,7 +72,7 @@ def read_start(path: Path) -> Start:
     )
 
 
-def sentence(about: Mapping[str, Any]) -> str:
+def start_remark(about: Mapping[str, Any]) -> str:
     """Return what must be said of a start to whoever trains.
 
     >>> sentence({"trained_on": 100, "val_seen": 3})

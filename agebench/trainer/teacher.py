@@ -78,7 +78,7 @@ def write_answers(
     probabilities: npt.NDArray[Any],
     ages: tuple[int, int],
 ) -> None:
-    """Write a file that `read_answers` reads.
+    """Write a file that `read_teacher_answers` reads.
 
     Args:
         path: the file.
@@ -107,7 +107,7 @@ def write_answers(
     write_whole(path, in_fixed_order(content))
 
 
-def read_answers(path: Path) -> TeacherAnswers:
+def read_teacher_answers(path: Path) -> TeacherAnswers:
     """Read a teacher's answers.
 
     Raises:
@@ -153,7 +153,7 @@ def read_teacher(settings: TrainSettings) -> TeacherAnswers | None:
     """
     if not settings.teacher.file:
         return None
-    teacher = read_answers(user_path(settings.teacher.file))
+    teacher = read_teacher_answers(user_path(settings.teacher.file))
     ages = (settings.model.youngest, settings.model.oldest)
     if ages != (teacher.youngest, teacher.oldest):
         raise UsageError(

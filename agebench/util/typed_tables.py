@@ -20,7 +20,7 @@ _NAMES: Mapping[Any, str] = {str: "a text", bool: "true or false", int: "a whole
 
 
 def require(condition: object, message: str) -> None:
-    """Refuse a table whose values do not go together; `read_table` says which table it is.
+    """Refuse a table whose values do not go together; `read_dataclass` says which table it is.
 
     Raises:
         ValueError: the condition does not hold.
@@ -29,7 +29,7 @@ def require(condition: object, message: str) -> None:
         raise ValueError(message)
 
 
-def read_table(values: Mapping[str, Any], table: type[_Table], where: str = "") -> _Table:
+def read_dataclass(values: Mapping[str, Any], table: type[_Table], where: str = "") -> _Table:
     """Turn parsed TOML or JSON into the dataclass `table`.
 
     Field types may be str, bool, int, float, Literal, tuple, a dataclass, a mapping from names to
@@ -88,7 +88,7 @@ def _convert_one(value: Any, kind: Any, hint: Any, where: str) -> Any:
         part = get_args(kind)[1]
         return {name: _convert(item, part, _join(where, name)) for name, item in value.items()}
     if dataclasses.is_dataclass(kind) and isinstance(value, dict):
-        return read_table(value, typing.cast("type[Any]", kind), where)
+        return read_dataclass(value, typing.cast("type[Any]", kind), where)
     if get_origin(kind) is tuple and isinstance(value, list):
         return _convert_list(value, kind, where)
     if get_origin(kind) is Literal and type(value) is type(get_args(kind)[0]):

@@ -44,7 +44,7 @@ DEFAULT_RATE_HZ = 25.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Frame:
+class VideoFrame:
     """One frame.
 
     Attributes:
@@ -97,7 +97,7 @@ class VideoSource:
         """What to call it in messages."""
         return f"camera {self._source}" if isinstance(self._source, int) else str(self._source)
 
-    def frames(self) -> Iterator[Frame]:
+    def frames(self) -> Iterator[VideoFrame]:
         """Yield all frames; those that can't be decoded come without a picture.
 
         Raises:
@@ -105,7 +105,7 @@ class VideoSource:
         """
         declared = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         index, broken, whole = 0, 0, False
-        held: list[Frame] = []
+        held: list[VideoFrame] = []
         while broken < MOST_BROKEN:
             image = self._read()
             if image is None:
@@ -113,12 +113,12 @@ class VideoSource:
                 if isinstance(self._source, int) or index >= declared:
                     break
                 broken += 1
-                held.append(Frame(index, index / self.rate_hz, None))
+                held.append(VideoFrame(index, index / self.rate_hz, None))
             else:
                 yield from held
                 held.clear()
                 broken, whole = 0, True
-                yield Frame(index, index / self.rate_hz, image)
+                yield VideoFrame(index, index / self.rate_hz, image)
             index += 1
         if not whole:
             raise ImageError(f"{self.name}: holds no frame that can be decoded")

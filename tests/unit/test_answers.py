@@ -16,7 +16,7 @@ from agebench import compare, predict
 from agebench.datasets.csv_list import load
 from agebench.errors import DatasetError, UsageError
 from agebench.estimators.answers import AnswersFile
-from agebench.estimators.answers_table import read_answers
+from agebench.estimators.answers_table import read_answers_table
 from agebench.harness.reading import read_result
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import DetectorSpec
@@ -51,26 +51,26 @@ def notes_of(bound: AnswersFile) -> str:
 
 def test_columns_intervals_and_seconds(tmp_path: Path) -> None:
     file = write(tmp_path, "image,age,low,high,p10,p90,seconds\na.png,30,20,45,25,38,0.5\n")
-    (answer,) = read_answers(file, level=95).answers
+    (answer,) = read_answers_table(file, level=95).answers
     assert answer.years == 30.0
     assert answer.intervals == {95: (20.0, 45.0), 80: (25.0, 38.0)}
     assert answer.seconds == 0.5
-    table = read_answers(file)
+    table = read_answers_table(file)
     assert table.answers[0].intervals == {80: (25.0, 38.0)}
     assert "give level=50, 80 or 95" in table.notes[0]
 
 
 def test_ages_by_range_by_median_and_by_other_names(tmp_path: Path) -> None:
     file = write(tmp_path, "path,low,high\na.png,20,30\n")
-    table = read_answers(file)
+    table = read_answers_table(file)
     assert table.answers[0].years == 25.0
     assert table.notes[0] == "ages are the middle of low and high"
     file = write(tmp_path, "path,p5,p50,p95\na.png,20,31,44\n")
-    table = read_answers(file)
+    table = read_answers_table(file)
     assert table.answers[0].years == 31.0
     assert "p5, p95" in table.notes[0]
     file = write(tmp_path, "photo;guess\na.png;7\n")
-    assert read_answers(file, picture="Photo", age="guess").answers[0].years == 7.0
+    assert read_answers_table(file, picture="Photo", age="guess").answers[0].years == 7.0
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_ages_by_range_by_median_and_by_other_names(tmp_path: Path) -> None:
 )
 def test_rows_that_say_nothing_are_listed(row: str, said: str, tmp_path: Path) -> None:
     file = write(tmp_path, f"path,age\nb.png,30\n{row}\nc.png,\n")
-    table = read_answers(file)
+    table = read_answers_table(file)
     assert [answer.picture for answer in table.answers] == ["b.png"]
     assert table.without_age == 1
     (problem,) = table.problems
@@ -110,7 +110,7 @@ def test_files_that_are_none(
     text: str, options: dict[str, Any], error: type[Exception], said: str, tmp_path: Path
 ) -> None:
     with pytest.raises(error) as caught:
-        read_answers(write(tmp_path, text), **options)
+        read_answers_table(write(tmp_path, text), **options)
     assert said in str(caught.value)
 
 
@@ -259,7 +259,7 @@ def test_what_was_trained_on_is_refused_where_it_can_t_be_told(
     tmp_path: Path, sha256: str, seen: str, problem: str
 ) -> None:
     rows = f"image,age,sha256,seen_in_training\na.png,10,{sha256},{seen}\nb.png,20,,\n"
-    assert read_answers(write(tmp_path, rows)).problems == (f"line 2: {problem}",)
+    assert read_answers_table(write(tmp_path, rows)).problems == (f"line 2: {problem}",)
 
 
 def test_answers_beside_an_estimator_are_scored_on_the_same_faces(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 
 from agebench import compare
 from agebench.datasets.csv_list import load
-from agebench.estimators.answers_table import read_answers
+from agebench.estimators.answers_table import read_answers_table
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import DetectorSpec
 from agebench.types import Face, Image
@@ -132,7 +132,7 @@ def test_its_file_is_scored(program: str, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "argv", ["answers.py", *(str(tmp_path / name) for name in names)])
     exec(compile(program, str(PAGE), "exec"), {"__name__": "__main__"})  # noqa: S102 - our page
     (file,) = (path for path in tmp_path.glob("*.csv") if path.name != "list.csv")
-    assert read_answers(file).problems == ()
+    assert read_answers_table(file).problems == ()
     result = compare(
         [f"answers:{file}"],
         load(tmp_path / "list.csv"),

@@ -154,7 +154,7 @@ def test_onnxruntime_gets_the_threads() -> None:
 def test_torch_keeps_to_the_threads_it_was_opened_with(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="training needs PyTorch")
     from agebench.train.checkpoint import Checkpoint
-    from agebench.train.inference import Network
+    from agebench.train.inference import TrainedNetwork
     from agebench.train.losses import LOSSES
     from agebench.train.networks import build_network
     from agebench.train.settings import settings_from
@@ -165,7 +165,7 @@ def test_torch_keeps_to_the_threads_it_was_opened_with(tmp_path: Path) -> None:
     averaged = {name: value.clone() for name, value in weights.items()}
     Checkpoint(settings, {"history": []}, {}, weights, averaged, {}).write(tmp_path / "a.st")
     with use_threads(3):
-        network = Network.of(tmp_path / "a.st", "cpu")
+        network = TrainedNetwork.of(tmp_path / "a.st", "cpu")
     seen: list[int] = []
     network.model.register_forward_hook(lambda *_: seen.append(torch.get_num_threads()))
     before = torch.get_num_threads()

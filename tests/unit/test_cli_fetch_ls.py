@@ -222,7 +222,7 @@ def test_the_licences_listed_are_those_of_the_data_sets() -> None:
 
 def test_of_many_failures_the_first_is_told_and_the_others_are_named() -> None:
     outcomes = [
-        fetch.Outcome(
+        fetch.FetchOutcome(
             f"{name}.net", 1, "failed", error=f"{name}.net is not available:\n  no answer"
         )
         for name in ("a", "b", "c")

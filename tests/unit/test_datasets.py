@@ -12,7 +12,7 @@ import pytest
 
 from agebench.datasets import csv_list, fgnet, folders, utkface
 from agebench.datasets.base import SampleList, list_files, readable_name
-from agebench.datasets.csv_table import read_table
+from agebench.datasets.csv_table import read_csv_table
 from agebench.datasets.suffixes import is_picture
 from agebench.errors import DatasetError
 from agebench.protocols import Dataset, DatasetSpec
@@ -512,7 +512,7 @@ def test_csv_wrong_as_a_whole_is_one_sentence(data: bytes, said: str, tmp_path: 
 def test_tables_open_no_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "manifest.csv")
     with pytest.raises(DatasetError, match="not a regular file"):
-        read_table(tmp_path / "manifest.csv", [("name",)])
+        read_csv_table(tmp_path / "manifest.csv", [("name",)])
 
 
 def test_csv_root_must_be_one_file(tmp_path: Path) -> None:

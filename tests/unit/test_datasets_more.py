@@ -310,7 +310,7 @@ def test_kaggle_merged_survives_a_broken_list(data: bytes, tmp_path: Path) -> No
     ],
 )
 def test_fairface_groups(text: str, name: str, repaired: bool) -> None:
-    assert fairface.parse_group(text) == fairface.Group(name, repaired)
+    assert fairface.parse_group(text) == fairface.AgeGroup(name, repaired)
 
 
 @pytest.mark.parametrize(

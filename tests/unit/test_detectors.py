@@ -20,8 +20,8 @@ from agebench.detectors.common import (
     Placement,
     check_input_size,
     check_picture,
+    find_twice,
     fit,
-    look,
     overlaps,
     shrink,
     suppress,
@@ -225,7 +225,7 @@ def looks(answers: Mapping[float, Candidates], pad: PadMode) -> tuple[list[float
         taken.append(space)
         return answers[space]
 
-    return taken, look(look_once, pad, 100.0, 0.5).scores.tolist()
+    return taken, find_twice(look_once, pad, 100.0, 0.5).scores.tolist()
 
 
 def test_a_large_face_is_looked_at_again_and_small_ones_are_kept() -> None:

@@ -16,7 +16,7 @@ from agebench.api.doctor import open_dataset, split_against
 from agebench.cli.main import main
 from agebench.datasets import folders
 from agebench.doctor.diagnosis import examine, shared_pictures, suspicious_ages
-from agebench.doctor.pictures import Tile, age_chart, contact_sheets
+from agebench.doctor.pictures import SheetTile, age_chart, contact_sheets
 from agebench.errors import DatasetError
 from agebench.types import Image, Sample
 from agebench.vision.opencv import cv2
@@ -287,7 +287,7 @@ def test_a_colon_belongs_to_the_path_unless_a_data_set_is_named() -> None:
 def test_the_chart_and_sheets_take_what_is_missing(tmp_path: Path) -> None:
     assert min(age_chart({}, "nothing").size) > 0
     assert contact_sheets([]) == []
-    gone = Tile(tmp_path / "gone.jpg", ("age 3", "a" * 500 + "\u202e\n", ""))
+    gone = SheetTile(tmp_path / "gone.jpg", ("age 3", "a" * 500 + "\u202e\n", ""))
     (sheet,) = contact_sheets([[gone] * 9])
     assert sheet.size[0] <= 1340
     assert len(contact_sheets([[gone, gone]] * 25)) == 2

@@ -19,7 +19,7 @@ from agebench.errors import (
 from agebench.estimators.caffe_age_net import CaffeAgeNet, centre_window, ten_windows
 from agebench.estimators.common import (
     InputFormat,
-    Network,
+    SingleOutputNetwork,
     checked_shares,
     in_batches,
     predictions,
@@ -133,7 +133,9 @@ class FakeModel:
 
 def _rows(value: npt.ArrayLike, faces: int, width: int, output: str = "") -> Floats:
     outputs = {"out": np.asarray(value, np.float32)}
-    return Network(FakeModel(outputs), "net", width, "", output).rows(np.zeros((faces, 1)))
+    return SingleOutputNetwork(FakeModel(outputs), "net", width, "", output).rows(
+        np.zeros((faces, 1))
+    )
 
 
 def test_rows_takes_trailing_axes_of_one() -> None:
@@ -158,11 +160,13 @@ def test_rows_refuses_wrong_outputs(
 
 def test_rows_picks_the_output_by_name() -> None:
     model = FakeModel({"age": np.array([[4.0]]), "gender": np.array([[1.0]])})
-    assert Network(model, "net", 1, "", "age").rows(np.zeros((1, 1))).tolist() == [[4.0]]
+    assert SingleOutputNetwork(model, "net", 1, "", "age").rows(np.zeros((1, 1))).tolist() == [
+        [4.0]
+    ]
     with pytest.raises(ModelError, match=r"expected one output, the model has .*age.*gender"):
-        Network(model, "net", 1).rows(np.zeros((1, 1)))
+        SingleOutputNetwork(model, "net", 1).rows(np.zeros((1, 1)))
     with pytest.raises(ModelError, match="expected output 'years'"):
-        Network(model, "net", 1, "", "years").rows(np.zeros((1, 1)))
+        SingleOutputNetwork(model, "net", 1, "", "years").rows(np.zeros((1, 1)))
 
 
 def test_in_batches_keeps_order_and_limits() -> None:

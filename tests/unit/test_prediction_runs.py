@@ -26,7 +26,7 @@ from agebench.prediction import work as work_module
 from agebench.prediction.lines import LineFile
 from agebench.prediction.run import PictureRun, PredictSettings
 from agebench.prediction.sources import find_sources
-from agebench.prediction.work import PredictionPlan, Task
+from agebench.prediction.work import PredictionPlan, PredictionTask
 from agebench.testing import generated_picture
 from agebench.util import process_pool
 
@@ -281,13 +281,13 @@ def test_tasks_are_read_as_they_are_needed(tmp_path: Path) -> None:
     path = str(save(tmp_path / "a.png"))
     taken = 0
 
-    def endless() -> Iterator[Task]:
+    def endless() -> Iterator[PredictionTask]:
         nonlocal taken
         while True:
             taken += 1
-            yield Task(path)
+            yield PredictionTask(path)
 
-    pictures = work_module.examine(PLAN, endless(), 2)
+    pictures = work_module.predict_pictures(PLAN, endless(), 2)
     for _ in range(5):
         next(pictures)
     pictures.close()
@@ -330,7 +330,7 @@ def test_a_picture_that_kills_its_process_is_left_out(
         start(pool)
 
     monkeypatch.setattr(process_pool._Pool, "_start", counted)
-    finished = list(work_module.examine(PLAN, map(Task, names), 2))
+    finished = list(work_module.predict_pictures(PLAN, map(PredictionTask, names), 2))
     assert [item.record["picture"] for item in finished] == names
     assert [item.record["status"] for item in finished] == ["ok", "crashed", "ok", "ok"]
     assert f"died {process_pool.TRIES} times (exit code 3)" in finished[1].record["reason"]

@@ -25,7 +25,7 @@ from agebench.datasets.base import SampleList
 from agebench.errors import AgebenchError, DatasetError, UsageError
 from agebench.prepare import pictures as pictures_module
 from agebench.prepare import run as run_module
-from agebench.prepare.pictures import PicturePreparer, Task, encode_jpeg
+from agebench.prepare.pictures import PicturePreparer, PreparationTask, encode_jpeg
 from agebench.prepare.records import PictureRecord
 from agebench.prepare.run import prepare
 from agebench.prepare.settings import PrepareSettings
@@ -463,7 +463,7 @@ def test_an_interrupted_run_goes_on_and_refuses_other_settings(
     root, out = make_folders(tmp_path / "in", 5), tmp_path / "out"
     real = PicturePreparer.prepare
 
-    def interrupted(self: PicturePreparer, task: Task) -> PictureRecord:
+    def interrupted(self: PicturePreparer, task: PreparationTask) -> PictureRecord:
         if task.source.startswith("033"):
             raise KeyboardInterrupt
         return real(self, task)

@@ -12,7 +12,7 @@ import pytest
 
 from agebench.harness.reading import read_result
 from agebench.report import page
-from agebench.report.gallery import Tile
+from agebench.report.gallery import GalleryTile
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Joined, join
 from agebench.report.page import Section
@@ -42,7 +42,7 @@ def _section(at: int) -> Section:
     words = [f"first{at} " + "and what is to be known of it " * 5 + f"last{at}"]
     if at % 2:
         return Section(f"s{at}", f"heading{at}", words, grids=[_grid(f"t{at}", 3 + at % 11)])
-    tiles = [Tile(f"tile{at}.{place}.", 30.0, 31.0) for place in range(4 + at % 5)]
+    tiles = [GalleryTile(f"tile{at}.{place}.", 30.0, 31.0) for place in range(4 + at % 5)]
     return Section(f"s{at}", f"heading{at}", words, galleries=[(f"of{at}", tiles)])
 
 

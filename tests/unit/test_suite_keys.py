@@ -21,7 +21,7 @@ from agebench.suite import cells, loaded, timing_run
 from agebench.suite.cells import cells_of, described
 from agebench.suite.compact import compact_set
 from agebench.suite.kept_cells import CELL_FILE, kept_cell
-from agebench.suite.leaderboard import BOARD, Outcome, make_leaderboard
+from agebench.suite.leaderboard import BOARD, SuiteOutcome, make_leaderboard
 from agebench.suite.loaded import Loader
 from agebench.suite.plan import read_plan
 from agebench.suite.run import RunOptions
@@ -46,7 +46,7 @@ groups = ["gender"]
 """
 
 
-def _make(path: Path, out: str, *joined: str) -> Outcome:
+def _make(path: Path, out: str, *joined: str) -> SuiteOutcome:
     options = RunOptions(path.parent / out, path.parent)
     return make_leaderboard(read_plan(path), options, [path.parent / one for one in joined])
 

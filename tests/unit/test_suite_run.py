@@ -24,7 +24,7 @@ from agebench.report.joining import join
 from agebench.suite import loaded
 from agebench.suite.board import read_board
 from agebench.suite.cells import cells_of
-from agebench.suite.leaderboard import BOARD, Outcome, make_leaderboard
+from agebench.suite.leaderboard import BOARD, SuiteOutcome, make_leaderboard
 from agebench.suite.parts import measure_part, parts_of
 from agebench.suite.plan import PlannedContender, SuitePlan, read_plan
 from agebench.suite.publish import find_results, write_board
@@ -42,12 +42,12 @@ def suite(tmp_path: Path) -> Path:
     return made_suite(tmp_path)
 
 
-def _make(path: Path, out: str, **more: object) -> Outcome:
+def _make(path: Path, out: str, **more: object) -> SuiteOutcome:
     options = RunOptions(path.parent / out, path.parent)
     return make_leaderboard(read_plan(path), options, **more)  # type: ignore[arg-type]
 
 
-def _page(outcome: Outcome) -> str:
+def _page(outcome: SuiteOutcome) -> str:
     return re.sub(r"20\d\d-\d\d-\d\d", "DAY", outcome.files[0].read_text())
 
 

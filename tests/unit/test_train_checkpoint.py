@@ -27,7 +27,7 @@ from agebench.train.checkpoint import (  # noqa: E402
 from agebench.train.loop import LAST_FILE  # noqa: E402
 from agebench.train.settings import TrainSettings, read_settings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
-from agebench.trainer.run_folder import alone_in  # noqa: E402
+from agebench.trainer.run_folder import alone_in_run  # noqa: E402
 
 SETTINGS = read_settings(None, ["bootstrap.groups=[20, 40]", "augment.filters.jpeg=0.5"])
 
@@ -240,6 +240,10 @@ def test_what_a_kill_left_of_a_checkpoint_is_removed_by_the_next_run(tmp_path: P
     half, other = tmp_path / f".{LAST_FILE}.x7_k2", tmp_path / ".others.safetensors.x7_k2"
     for path in (half, other):
         path.write_bytes(b"half")
-    with alone_in(tmp_path), pytest.raises(AgebenchError, match="at work"), alone_in(tmp_path):
+    with (
+        alone_in_run(tmp_path),
+        pytest.raises(AgebenchError, match="at work"),
+        alone_in_run(tmp_path),
+    ):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == [other.name, LAST_FILE]

@@ -40,7 +40,7 @@ from agebench.train.progress import Silent, StepReport  # noqa: E402
 from agebench.train.run_state import RunState  # noqa: E402
 from agebench.train.settings import OptimSettings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
-from agebench.trainer.pictures import Pictures  # noqa: E402
+from agebench.trainer.pictures import TrainingPictures  # noqa: E402
 
 ALONE = DistributedContext(0, 1, torch.device("cpu"))
 EACH_STEP = "checkpoint_minutes=0"
@@ -68,7 +68,7 @@ def _settings(age_list: Path, *overrides: str) -> TrainSettings:
 
 @pytest.fixture(scope="module")
 def faces(age_list: Path) -> dict[str, TrainingFaces]:
-    pictures = Pictures.of(_settings(age_list), lambda *_step: None)
+    pictures = TrainingPictures.of(_settings(age_list), lambda *_step: None)
     return {part: pictures.gather(part) for part in ("train", "val")}
 
 
@@ -355,7 +355,7 @@ def test_a_batch_larger_than_the_training_set_goes_round(
 def test_age_ranges_and_exact_ages_train_together(age_list: Path, loss: str) -> None:
     root = (age_list / "ranges.csv").as_posix()
     settings = _settings(age_list, *CALM, f"data.root={root}", f"loss.name={loss}", "epochs=12")
-    pictures = Pictures.of(settings, lambda *_step: None)
+    pictures = TrainingPictures.of(settings, lambda *_step: None)
     faces = {part: pictures.gather(part) for part in ("train", "val")}
     ranged = faces["train"].lows < faces["train"].highs
     assert 0 < ranged.sum() < len(ranged)
@@ -535,7 +535,7 @@ import numpy as np
 import torch
 import torch.distributed as dist
 from agebench.train.loop import Trainer
-from agebench.trainer.pictures import Pictures
+from agebench.trainer.pictures import TrainingPictures
 from agebench.train.settings import read_settings
 from agebench.train.distributed import DistributedContext, leave_processes
 
@@ -545,7 +545,7 @@ torch.set_num_threads(1)
 if size > 1:
     dist.init_process_group("gloo", init_method=f"file://{out}.meeting", rank=rank, world_size=size)
 settings = read_settings(Path(file), overrides)
-pictures = Pictures.of(settings, lambda *step: None)
+pictures = TrainingPictures.of(settings, lambda *step: None)
 train, val = pictures.gather("train"), pictures.gather("val")
 # A third has no mouth, and not as many in each process's share.
 present = train.places["mouth"].present.copy()

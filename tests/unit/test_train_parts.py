@@ -17,8 +17,8 @@ from agebench.metrics.age_errors import mae  # noqa: E402 - only where torch is 
 from agebench.train.evaluate import (  # noqa: E402
     predicted_years,
     probabilities,
+    using_weights,
     validation_mae,
-    weights_of,
 )
 from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.logs import EPOCH_COLUMNS, RunLog  # noqa: E402
@@ -27,7 +27,7 @@ from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.optimiser import AveragedWeights  # noqa: E402
 from agebench.train.settings import TrainSettings, read_settings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
-from agebench.trainer.pictures import Pictures  # noqa: E402
+from agebench.trainer.pictures import TrainingPictures  # noqa: E402
 from agebench.trainer.run import train  # noqa: E402
 
 
@@ -38,7 +38,7 @@ def settings(age_list: Path) -> TrainSettings:
 
 @pytest.fixture(scope="module")
 def faces(settings: TrainSettings) -> TrainingFaces:
-    return Pictures.of(settings, lambda *_step: None).gather("val")
+    return TrainingPictures.of(settings, lambda *_step: None).gather("val")
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_other_weights_are_used_inside_and_the_own_ones_come_back(model: MultiCr
     others = {name: torch.ones_like(value) for name, value in own.items()}
 
     def use() -> None:
-        with weights_of(model, others):
+        with using_weights(model, others):
             assert (model.joint.weight == 1).all()
             raise KeyError
 
@@ -205,7 +205,7 @@ def test_tensorboard_that_is_not_here_is_said_before_a_run_begins(
 
 def test_a_share_of_the_pictures_is_the_same_each_time(age_list: Path) -> None:
     settings = read_settings(age_list / "settings.toml", ["data.train_fraction=0.25"])
-    pictures = Pictures.of(settings, lambda *_step: None)
+    pictures = TrainingPictures.of(settings, lambda *_step: None)
     some = pictures.gather("train", 0.25)
     assert len(some) == 6
     assert pictures.gather("train", 0.25).names == some.names

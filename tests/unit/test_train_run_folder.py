@@ -26,7 +26,7 @@ from agebench.cli.train_progress import TerminalWatcher  # noqa: E402
 from agebench.train.checkpoint import read_checkpoint  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
 from agebench.trainer import run as training  # noqa: E402 - only where torch is there
-from agebench.trainer.run_folder import LEFT_OUT_FILE, alone_in  # noqa: E402
+from agebench.trainer.run_folder import LEFT_OUT_FILE, alone_in_run  # noqa: E402
 from agebench.util.locks import LOCK_FILE  # noqa: E402
 
 
@@ -219,7 +219,7 @@ def test_a_run_whose_last_checkpoint_was_removed_starts_anew(run: Any, tmp_path:
 
 
 def test_two_runs_are_not_at_work_in_one_folder(run: Any, tmp_path: Path) -> None:
-    with alone_in(tmp_path / "run"):
+    with alone_in_run(tmp_path / "run"):
         code, _, error = run()
     assert code == 1
     assert "another run is at work in" in error

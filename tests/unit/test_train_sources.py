@@ -27,9 +27,9 @@ from agebench.train.batches import Batches  # noqa: E402 - only where torch is t
 from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.losses import LOSSES, LossSettings, Targets, distillation  # noqa: E402
 from agebench.trainer.joined import join_faces  # noqa: E402
-from agebench.trainer.pictures import Pictures  # noqa: E402
+from agebench.trainer.pictures import TrainingPictures  # noqa: E402
 from agebench.trainer.run_folder import LEFT_OUT_FILE  # noqa: E402
-from agebench.trainer.teacher import read_answers, with_answers, write_answers  # noqa: E402
+from agebench.trainer.teacher import read_teacher_answers, with_answers, write_answers  # noqa: E402
 
 YEARS = torch.arange(0, 117).float()
 
@@ -56,7 +56,7 @@ def _sources(root: Path, **more: Any) -> str:
 
 
 def _train_faces(settings: TrainSettings) -> TrainingFaces:
-    pictures = Pictures.of(settings, lambda *_step: None)
+    pictures = TrainingPictures.of(settings, lambda *_step: None)
     return pictures.with_extra(pictures.gather("train"))
 
 
@@ -197,7 +197,7 @@ def test_answers_go_through_the_file_and_reach_the_batch(age_list: Path, tmp_pat
     faces = _train_faces(settings)
     known = faces.hashes[:3]
     write_answers(tmp_path / "t.safetensors", "two networks", known, _shares(10, 20, 30), (0, 116))
-    teacher = read_answers(tmp_path / "t.safetensors")
+    teacher = read_teacher_answers(tmp_path / "t.safetensors")
     assert (teacher.what, teacher.youngest, teacher.oldest) == ("two networks", 0, 116)
     taught = with_answers(faces, teacher)
     batches = Batches(taught, settings.model.crop, settings.augment, 0, torch.device("cpu"))
@@ -210,17 +210,17 @@ def test_answers_go_through_the_file_and_reach_the_batch(age_list: Path, tmp_pat
 def test_files_that_are_no_answers_are_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "t.safetensors"
     with pytest.raises(AgebenchError, match=r"t\.safetensors"):
-        read_answers(file)
+        read_teacher_answers(file)
     file.write_bytes(b"no such file")
     with pytest.raises(AgebenchError, match="holds no teacher's answers"):
-        read_answers(file)
+        read_teacher_answers(file)
     write_answers(file, "x", ["ab" * 32], _shares(10), (0, 116))
     file.write_bytes(file.read_bytes()[:-3])
     with pytest.raises(AgebenchError, match="damaged"):
-        read_answers(file)
+        read_teacher_answers(file)
     write_answers(file, "x", ["ab" * 32], 2 * _shares(10), (0, 116))
     with pytest.raises(AgebenchError, match="sums to 1"):
-        read_answers(file)
+        read_teacher_answers(file)
     with pytest.raises(ValueError, match="expected 1 rows of 5"):
         write_answers(file, "x", ["ab" * 32], _shares(10), (0, 4))
 

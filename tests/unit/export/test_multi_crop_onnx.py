@@ -12,7 +12,7 @@ torch = pytest.importorskip("torch")
 
 from agebench import load_estimator  # noqa: E402 - torch first
 from agebench.errors import ModelError, UsageError  # noqa: E402
-from agebench.export.multi_crop import About, multi_crop_candidate  # noqa: E402
+from agebench.export.multi_crop import ModelAbout, multi_crop_candidate  # noqa: E402
 from agebench.export.writing import export  # noqa: E402
 from agebench.runtimes.age_file import generated  # noqa: E402
 from agebench.testing import check_estimator  # noqa: E402
@@ -121,7 +121,7 @@ def test_ranks_are_decoded_as_in_training(decode: str, tmp_path: Path) -> None:
 
 
 def test_the_file_is_a_whole_estimator(tmp_path: Path) -> None:
-    about = About(
+    about = ModelAbout(
         "mine",
         trained_on="UTKFace",
         trained_sets=("utkface",),
