@@ -85,7 +85,7 @@ class SpecFileDetector:
         source = ModelSource(read.kind, read.model, config=read.config, data=read.data)
         self._label = f"{written.name} ({weights[0].file})"
         self._size_hw = _input_size(source, written, self._label)
-        self._format = written.input.format()
+        self._format = written.input
         model = self._model = open_model(
             source,
             runtime=runtime or written.runtime.runtime,
@@ -181,7 +181,7 @@ def _input_size(source: ModelSource, written: DetectorFile, label: str) -> tuple
     wanted, nhwc = written.input.size, written.input.layout == "nhwc"
     height, width = (None, None)
     if shapes:
-        needs = written.input.format().channels
+        needs = written.input.channels
         height, width = shapes[0][1:3] if nhwc else shapes[0][2:]
         channels, at_other_end = shapes[0][3 if nhwc else 1], shapes[0][1 if nhwc else 3]
         if channels not in (None, needs):

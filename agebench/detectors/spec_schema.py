@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 
 from agebench.detectors.common import MAX_INPUT_SIDE, MAX_PAD
 from agebench.detectors.heads import YOLOV5_FACE_ANCHORS, Anchors
-from agebench.estimators.common import BlobLayout, ChannelOrder, InputFormat
-from agebench.estimators.spec_schema import About, Files, Runtime
+from agebench.estimators.common import InputFormat
+from agebench.estimators.spec_schema import About, Files, Runtime, StatedFormat
 from agebench.estimators.toml_reader import read_toml
 from agebench.protocols import BoxToFrame
 from agebench.util.typed_tables import require
@@ -23,28 +23,18 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True, slots=True)
-class DetectorInput:
+class DetectorInput(StatedFormat):
     """Table [input]: how a picture is laid into the input, and its pixels become numbers."""
 
-    channel_order: ChannelOrder
-    mean: tuple[float, ...]
-    scale: float = 1.0
-    std: tuple[float, ...] = ()
-    layout: BlobLayout = "nchw"
     size: tuple[int, int] | None = None
     fit: Literal["letterbox", "stretch"] = "letterbox"
-    name: str = ""
 
     def __post_init__(self) -> None:
-        self.format()
+        InputFormat.__post_init__(self)
         require(
             self.size is None or all(0 < side <= MAX_INPUT_SIDE for side in self.size),
             f"size must be height and width, 1 to {MAX_INPUT_SIDE}",
         )
-
-    def format(self) -> InputFormat:
-        """Return the conversion of pixels."""
-        return InputFormat(self.channel_order, self.mean, self.scale, self.std, self.layout)
 
 
 @dataclass(frozen=True, slots=True)

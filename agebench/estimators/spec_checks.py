@@ -80,7 +80,7 @@ def _check_shape(shape: tuple[Size, ...], tensorflow: bool, written: SpecFile, w
     # OpenCV takes TensorFlow's graphs in its own order of axes, whatever they say of theirs.
     nhwc = tensorflow or written.input.layout == "nhwc"
     channels, height, width = (shape[index] for index in ((3, 1, 2) if nhwc else (1, 2, 3)))
-    wanted = written.input.format().channels
+    wanted = written.input.channels
     other = shape[1] if nhwc else shape[3]
     if not tensorflow and channels not in (None, 1, 3) and other in (1, 3):
         right = "nchw" if nhwc else "nhwc"

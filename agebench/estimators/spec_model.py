@@ -49,7 +49,7 @@ class SpecModel:
     ) -> None:
         self._written = written
         self._view = written.crop.view()
-        self._format = written.input.format()
+        self._format = written.input
         label = f"{written.name} ({weights[0].file})"
         check_graph(source, written, label)
         model = open_model(

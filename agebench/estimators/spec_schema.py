@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 from agebench.conversion.converted import Converter
 from agebench.errors import UsageError, WeightsError, suggestion
 from agebench.estimators.age_ranges import age_bins
-from agebench.estimators.common import BlobLayout, ChannelOrder, InputFormat
+from agebench.estimators.common import ChannelOrder, InputFormat
 from agebench.estimators.crop_names import CROPS, Border
 from agebench.estimators.spec_output import AgeScale, Kind, OrdinalForm, Rule
 from agebench.estimators.toml_reader import read_toml
@@ -119,28 +119,27 @@ class Crop:
 
 
 @dataclass(frozen=True, slots=True)
-class Input:
-    """Table [input]: pixels to blob; mean and channel order have no default to forget."""
+class StatedFormat(InputFormat):
+    """An input format of a file; mean and channel order have no default to forget."""
 
     channel_order: ChannelOrder
     mean: tuple[float, ...]
-    scale: float = 1.0
-    std: tuple[float, ...] = ()
-    layout: BlobLayout = "nchw"
     name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Input(StatedFormat):
+    """Table [input]: pixels to blob."""
+
     type: InputType = "float32"
 
     def __post_init__(self) -> None:
-        self.format()
+        InputFormat.__post_init__(self)
         plain = self.scale == 1.0 and not any(self.mean) and not self.std
         require(
             self.type != "uint8" or plain,
             "type = 'uint8' takes pixels as they are: mean = [0, 0, 0], no scale and no std",
         )
-
-    def format(self) -> InputFormat:
-        """Return the conversion."""
-        return InputFormat(self.channel_order, self.mean, self.scale, self.std, self.layout)
 
 
 @dataclass(frozen=True, slots=True)
