@@ -17,14 +17,11 @@ from agebench.modelfiles.manifest import bundled_dir
 from agebench.modelfiles.weights import sha256_of
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.model_cost import model_cost
-from agebench.runtimes.torch_device import (
-    DeviceTimes,
-    time_runs,
-)
 from agebench.runtimes.torch_graph import PRECISIONS, TorchGraph, read_graph
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
 from agebench.train.settings import read_settings
+from benchmarks.gpu_times import DeviceTimes, time_runs
 
 
 @dataclass(frozen=True, slots=True)

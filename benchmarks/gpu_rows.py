@@ -18,20 +18,15 @@ from agebench.errors import DeviceError
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.device_timer import DeviceSample, onnx_timer
 from agebench.runtimes.threads import pinned
-from agebench.runtimes.torch_crops import cut_on_device
-from agebench.runtimes.torch_device import (
-    DeviceTimes,
-    captured,
-    exact_float32,
-    synchronise,
-    time_runs,
-)
+from agebench.runtimes.torch_device import exact_float32
 from agebench.runtimes.torch_graph import PRECISIONS, TorchGraph, read_graph
 from agebench.types import FaceFrame
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import canonical_frame
 from agebench.vision.images import read_image
+from benchmarks.gpu_crops import cut_on_device
 from benchmarks.gpu_networks import How, Network, prepared
+from benchmarks.gpu_times import DeviceTimes, captured, synchronise, time_runs
 
 CHIP_SIDE = 200
 """Of UTKFace's chips, pixels."""

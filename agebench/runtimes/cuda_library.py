@@ -17,7 +17,7 @@ NOT_PROVEN = (
     "not proven on a GPU: what times networks there and asks for its memory has been tested with "
     "stand-ins for NVIDIA's libraries alone"
 )
-"""Holds for this module, `device_timer` and `torch_device`, until someone has run them on one."""
+"""Holds for this module and `device_timer`, until someone has run them on one."""
 
 Loader: TypeAlias = Callable[[str], Any]
 

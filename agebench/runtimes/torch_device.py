@@ -1,25 +1,18 @@
-"""What PyTorch does on a device: exact float32, threads, captured graphs, and time.
+"""How PyTorch computes: exact float32, threads, memory that does not suffice.
 
 Not yet run on a GPU: tested on the CPU through the same calls, and with stand-ins.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from agebench.errors import DeviceError
 from agebench.runtimes.base import when_threads_are_left
-
-WARM_UP_RUNS = 10
-"""Before the first counted run: kernels are chosen and memory is taken."""
 
 
 @contextmanager
@@ -70,103 +63,3 @@ def out_of_memory(what: str, error: BaseException) -> DeviceError:
     return DeviceError(
         f"{what} does not fit into the device's memory: {first}; use smaller batches"
     )
-
-
-def synchronise(device: str) -> None:
-    """Wait until a device has done what it was given; the CPU always has."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceTimes:
-    """Milliseconds of the same runs by two clocks.
-
-    Attributes:
-        wall_ms: from before the call until the device is idle, per run.
-        event_ms: by the device's own clock, per run; empty on the CPU.
-    """
-
-    wall_ms: tuple[float, ...]
-    event_ms: tuple[float, ...]
-
-
-def time_runs(
-    run: Callable[[], object], device: str, *, seconds: float, least: int = 10, most: int = 1000
-) -> DeviceTimes:
-    """Warm up and time a call until `seconds` are over; every sample is kept.
-
-    Raises:
-        DeviceError: the device's memory does not suffice.
-    """
-    try:
-        for _ in range(WARM_UP_RUNS if seconds > 0 else 1):
-            run()
-        synchronise(device)
-        return _timed(run, device, seconds, least, most)
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory("the call", error) from error
-
-
-def _timed(
-    run: Callable[[], object], device: str, seconds: float, least: int, most: int
-) -> DeviceTimes:
-    wall: list[float] = []
-    events: list[float] = []
-    end = time.perf_counter() + seconds
-    while len(wall) < least or (len(wall) < most and time.perf_counter() < end):
-        marks = _marks(device)
-        started = time.perf_counter()
-        if marks:
-            marks[0].record()
-        run()
-        if marks:
-            marks[1].record()
-        synchronise(device)
-        wall.append((time.perf_counter() - started) * 1e3)
-        if marks:
-            events.append(float(marks[0].elapsed_time(marks[1])))
-    return DeviceTimes(tuple(wall), tuple(events))
-
-
-def _marks(device: str) -> tuple[Any, Any] | None:
-    if device != "cuda":
-        return None
-    event: Any = torch.cuda.Event  # not typed
-    return event(enable_timing=True), event(enable_timing=True)
-
-
-def captured(
-    module: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]
-) -> Callable[[], Sequence[Tensor]]:
-    """Record all kernels of one call as a CUDA graph; return what replays it on the same memory.
-
-    Small batches are bound by the time that launching kernels takes; a replay launches once.
-
-    Args:
-        module: is called with `inputs`.
-        inputs: on the device; new values are copied into them before a replay.
-
-    Raises:
-        DeviceError: the device's memory does not suffice, or the inputs are not on a GPU.
-    """
-    if any(value.device.type != "cuda" for value in inputs):
-        raise DeviceError("a CUDA graph needs a GPU: the inputs are on the CPU")
-    try:
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]  # not typed
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                module(*inputs)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            found = module(*inputs)
-    except torch.OutOfMemoryError as error:
-        raise out_of_memory("a CUDA graph", error) from error
-
-    def replay() -> Sequence[Tensor]:
-        graph.replay()
-        return found
-
-    return replay

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +10,10 @@ import pytest
 from agebench.errors import UsageError
 from agebench.types import CropSpec, FaceFrame, ViewSpec
 from agebench.vision.crops import cut_crops
+from tests.unit.scripts import load_script
 
 torch = pytest.importorskip("torch")
-torch_crops: Any = pytest.importorskip("agebench.runtimes.torch_crops")
+torch_crops = load_script("benchmarks.gpu_crops")
 
 SPEC = CropSpec(
     {

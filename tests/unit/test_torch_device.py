@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from agebench.errors import DeviceError
+from tests.unit.scripts import load_script
 
 torch = pytest.importorskip("torch")
 torch_device: Any = pytest.importorskip("agebench.runtimes.torch_device")
+gpu_times = load_script("benchmarks.gpu_times")
 
 
 class _Event:
@@ -39,7 +41,7 @@ def test_a_device_is_waited_for_and_timed_by_its_own_clock(
     happened: list[str] = []
     monkeypatch.setattr(torch.cuda, "Event", _Event)
     monkeypatch.setattr(torch.cuda, "synchronize", lambda: happened.append("wait"))
-    times = torch_device.time_runs(lambda: happened.append("run"), "cuda", seconds=0.0, least=4)
+    times = gpu_times.time_runs(lambda: happened.append("run"), "cuda", seconds=0.0, least=4)
     assert times.event_ms == (2.5,) * 4
     assert len(times.wall_ms) == 4
     # One warm-up run and a wait, then each run is waited for before the host's clock is read.
@@ -47,7 +49,7 @@ def test_a_device_is_waited_for_and_timed_by_its_own_clock(
 
 
 def test_the_cpu_has_no_second_clock() -> None:
-    times = torch_device.time_runs(lambda: None, "cpu", seconds=0.0, least=3)
+    times = gpu_times.time_runs(lambda: None, "cpu", seconds=0.0, least=3)
     assert (len(times.wall_ms), times.event_ms) == (3, ())
 
 
@@ -56,12 +58,12 @@ def test_memory_that_does_not_suffice_ends_the_call_in_a_sentence() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
 
     with pytest.raises(DeviceError, match=r"does not fit.*9 GiB.*smaller batches"):
-        torch_device.time_runs(full, "cpu", seconds=0.0)
+        gpu_times.time_runs(full, "cpu", seconds=0.0)
 
 
 def test_no_graph_is_captured_of_the_cpu() -> None:
     with pytest.raises(DeviceError, match="GPU"):
-        torch_device.captured(lambda value: [value], [torch.zeros(1)])
+        gpu_times.captured(lambda value: [value], [torch.zeros(1)])
 
 
 def test_float32_is_exact_inside_and_as_before_outside() -> None:
