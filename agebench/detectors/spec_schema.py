@@ -13,7 +13,7 @@ from agebench.estimators.common import InputFormat
 from agebench.estimators.spec_schema import About, Files, Runtime, StatedFormat
 from agebench.estimators.toml_reader import read_toml
 from agebench.protocols import BoxToFrame
-from agebench.util.typed_tables import require
+from agebench.util.typed_records import require
 
 Kind: TypeAlias = Literal[
     "darknet", "retinaface", "scrfd", "ssd", "ultraface", "yolov5-face", "yolov8", "yolov8-lite"

@@ -21,7 +21,7 @@ from agebench.estimators.spec_output import AgeScale, Kind, OrdinalForm, Rule
 from agebench.estimators.toml_reader import read_toml
 from agebench.types import MAX_AGE_YEARS, AgeBins, LabelKind, ViewSpec
 from agebench.util.files import is_sha256
-from agebench.util.typed_tables import require
+from agebench.util.typed_records import require
 from agebench.vision.regions import REGIONS
 
 MAX_SIDE_PX = 4096

@@ -9,7 +9,7 @@ from typing import TypeVar
 from agebench.errors import UsageError
 from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
 from agebench.util.regular_files import open_regular
-from agebench.util.typed_tables import read_dataclass
+from agebench.util.typed_records import read_dataclass
 
 MAX_FILE_BYTES = 64 * 1024
 """A longer file is not a spec."""

@@ -11,13 +11,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.metrics.age_classes import YEARS_RULES
 from agebench.protocols import EstimatorSpec
 from agebench.types import MAX_AGE_YEARS, Setting, frozen_mapping, plain
 from agebench.util.files import read_whole, write_whole
+from agebench.util.typed_records import By, Count, FromOne, Years, decoder, read_record
 
 FORMAT = "agebench-class-years"
 FORMAT_VERSION = 1
@@ -63,16 +64,18 @@ class ClassYears:
     """
 
     classes: tuple[str, ...]
-    years: tuple[float, ...]
+    years: tuple[Years, ...]
     rule: str
     protocol: str
     part: str
-    pictures: int
+    pictures: FromOne
     content_sha256: str
     label_kind: str = "unknown"
     weights_sha256: str = ""
-    settings: Mapping[str, Setting] = field(default_factory=dict)
-    likeliest: tuple[int, ...] = field(default=(), compare=False)
+    settings: Annotated[Mapping[str, Setting], By(decoder(Mapping[str, Any]))] = field(
+        default_factory=dict
+    )
+    likeliest: tuple[Count, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
         if len(self.classes) != len(self.years) or not self.classes:
@@ -167,23 +170,13 @@ def read_class_years(path: str | Path) -> tuple[ClassYears, str]:
     data = read_whole(file, "a table of years", LARGEST_BYTES)
     try:
         table = _parse(json.loads(data))
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise AgebenchError(f"{expected}: {type(error).__name__}: {error}") from error
+    except (ValueError, RecursionError) as error:
+        raise AgebenchError(f"{expected}: {error}") from error
     return table, hashlib.sha256(data).hexdigest()
 
 
 def _parse(content: Any) -> ClassYears:
-    if content["format"] != FORMAT or content["version"] != FORMAT_VERSION:
+    said = content if isinstance(content, dict) else {}
+    if said.get("format") != FORMAT or said.get("version") != FORMAT_VERSION:
         raise ValueError(f"expected the format {FORMAT!r}, version {FORMAT_VERSION}")
-    texts = ("rule", "protocol", "part", "content_sha256", "label_kind", "weights_sha256")
-    if not all(isinstance(content[name], str) for name in texts):
-        raise TypeError(f"expected texts for {', '.join(texts)}")
-    if not isinstance(content["pictures"], int):
-        raise TypeError("expected a number of pictures")
-    return ClassYears(
-        classes=tuple(str(label) for label in content["classes"]),
-        years=tuple(float(age) for age in content["years"]),
-        pictures=content["pictures"],
-        settings=dict(content["settings"]),
-        **{name: content[name] for name in texts},
-    )
+    return read_record(content, ClassYears)

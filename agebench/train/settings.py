@@ -19,7 +19,7 @@ from agebench.train.old_keys import renamed_path, renamed_values
 from agebench.train.stability import StabilitySettings
 from agebench.types import frozen_mapping
 from agebench.util.regular_files import read_regular
-from agebench.util.typed_tables import read_dataclass
+from agebench.util.typed_records import read_dataclass
 
 
 @dataclass(frozen=True, slots=True)

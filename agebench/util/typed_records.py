@@ -1,17 +1,21 @@
-"""Parsed JSON to frozen dataclasses, whose annotations say what each field must be.
+"""Parsed JSON and TOML to frozen dataclasses, whose annotations say what each field must be.
 
 What does not fit is one sentence with its place: "estimators[0].name: expected text, got 3".  A
-field with a default may be missing: files of before it was added do not have it.  Fields that the
-dataclass does not have are left alone.
+field with a default may be missing.
 
-The values themselves are kept as they are: a whole number stays one where any number would do.
+`read_record` is for results, whose fields say what range they are of.  It leaves fields alone that
+the dataclass does not have, as a later version may have added them, and keeps values as they are: a
+whole number stays one where any number would do.  `read_dataclass` is for what people write and for the
+specs of models: it refuses unknown keys, and a number of a field that is a float becomes one.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from types import NoneType, UnionType
 from typing import (
@@ -22,17 +26,21 @@ from typing import (
     TypeAlias,
     TypeVar,
     Union,
+    cast,
     get_args,
     get_origin,
 )
 
-from agebench.errors import inert
+from agebench.errors import inert, suggestion
 from agebench.types import MAX_AGE_YEARS
 
 _Record = TypeVar("_Record")
 
 Decode: TypeAlias = Callable[[Any], Any]
 """From parsed JSON to a value; raises `StructureError` for what does not fit."""
+
+KEY = "key"
+"""Metadata of a field that is called otherwise in files."""
 
 _LONGEST_SHOWN = 40
 
@@ -44,17 +52,21 @@ class StructureError(ValueError):
         expected: what it should have been, in words.
         got: the value.
         place: where in the file, innermost first.
+        told: what stands behind the place, where that is another sentence.
     """
 
-    def __init__(self, expected: str, got: object) -> None:
+    def __init__(self, expected: str, got: object, told: str = "") -> None:
         super().__init__(expected)
         self.expected = expected
         self.got = got
         self.place: list[str] = []
+        self.told = told
 
     def __str__(self) -> str:
-        where = "".join(reversed(self.place)).lstrip(".") or "the whole"
-        return f"{where}: expected {self.expected}, got {_shown(self.got)}"
+        where = "".join(reversed(self.place)).lstrip(".")
+        if self.told:
+            return f"{where}{self.told}" if where else self.told.removeprefix(": ")
+        return f"{where or 'the whole'}: expected {self.expected}, got {_shown(self.got)}"
 
 
 def _shown(value: object) -> str:
@@ -132,6 +144,39 @@ def read_record(value: Any, kind: type[_Record]) -> _Record:
     return record
 
 
+def read_dataclass(values: Mapping[str, Any], table: type[_Record]) -> _Record:
+    """Turn parsed TOML or JSON into the dataclass `table`, of which every key is known.
+
+    Fields are as in `read_record`, and may be plain int and float, and unions of several types.
+    None is never written, it is left out.
+
+    Raises:
+        StructureError: a key is unknown or missing, or a value does not fit; names the key path.
+
+    >>> @dataclasses.dataclass(frozen=True)
+    ... class Table:
+    ...     size: int | tuple[int, int] = 3
+    >>> read_dataclass({"size": [3, 4]}, Table)
+    Table(size=(3, 4))
+    >>> read_dataclass({"siz": 3}, Table)
+    Traceback (most recent call last):
+        ...
+    agebench.util.typed_records.StructureError: siz: unknown key: did you mean 'size'?
+    """
+    record: _Record = _made(cast("Any", table), strict=True)(values)
+    return record
+
+
+def require(condition: object, message: str) -> None:
+    """Refuse a table whose values do not go together; `read_dataclass` says which table it is.
+
+    Raises:
+        ValueError: the condition does not hold.
+    """
+    if not condition:
+        raise ValueError(message)
+
+
 def decoder(hint: Any) -> Decode:
     """Return what reads values of a type; made once for each.
 
@@ -142,22 +187,25 @@ def decoder(hint: Any) -> Decode:
 
 
 @cache
-def _made(hint: Any) -> Decode:
+def _made(hint: Any, *, strict: bool = False) -> Decode:
+    """What reads values of a type; `strict` as `read_dataclass` does."""
     if dataclasses.is_dataclass(hint):
-        return _record(typing.cast("type[Any]", hint))
+        return _record(cast("type[Any]", hint), strict)
     if typing.is_typeddict(hint):
         return _left_as_it_is(hint)
     origin, parts = get_origin(hint), get_args(hint)
     made: Mapping[Any, Callable[[], Decode]] = {
-        Union: lambda: _maybe(_made(_not_none(hint))),
-        UnionType: lambda: _maybe(_made(_not_none(hint))),
+        Union: lambda: _either(hint) if strict else _maybe(_made(_not_none(hint))),
+        UnionType: lambda: _either(hint) if strict else _maybe(_made(_not_none(hint))),
         Annotated: lambda: _annotated(parts[0], parts[1]),
-        Literal: lambda: one_of(parts),
-        tuple: lambda: _listed(hint, None),
-        Mapping: lambda: _mapping(_made(parts[1])),
+        Literal: lambda: _choice(parts) if strict else one_of(parts),
+        tuple: lambda: _listed(hint, None, strict),
+        Mapping: lambda: _mapping(_made(parts[1], strict=strict), strict),
     }
     if origin in made:
         return made[origin]()
+    if strict and hint in (int, float):
+        return _bare_whole if hint is int else _bare_number
     if hint not in _PLAIN:
         raise TypeError(f"no values of {hint} are read: annotate it with what it must be")
     return _PLAIN[hint]
@@ -215,6 +263,20 @@ def _by(decode: Decode) -> Decode:
     return read
 
 
+def _bare_whole(value: Any) -> int:
+    if type(value) is not int:  # not isinstance: true is not a whole number
+        raise StructureError("a whole number", value)
+    return value
+
+
+def _bare_number(value: Any) -> float:
+    if type(value) in (int, float):
+        with suppress(OverflowError):
+            if math.isfinite(number := float(value)):
+                return number
+    raise StructureError("a finite number", value)
+
+
 def _number(rule: Between) -> Decode:
     low, high = rule.low, rule.high
 
@@ -242,11 +304,29 @@ def _whole(rule: Between) -> Decode:
 
 def one_of(values: Sequence[object]) -> Decode:
     """Return what reads one of a few values."""
+    kinds = set(map(type, values))
 
     def read(value: Any) -> Any:
-        if isinstance(value, (dict, list)) or value not in values:
+        # 1 and 1.0 are true in Python, but not in a file.
+        same = not isinstance(value, (dict, list)) and value in values
+        if not (same and type(value) in kinds):
             raise StructureError(f"one of {', '.join(map(str, values))}", value)
         return value
+
+    return read
+
+
+def _choice(values: Sequence[object]) -> Decode:
+    read_one = one_of(values)
+
+    def read(value: Any) -> Any:
+        try:
+            return read_one(value)
+        except StructureError as error:
+            if isinstance(value, str):
+                hint = suggestion(value, list(map(str, values)))
+                error.told = f": unknown value: got {value!r:.40}, {hint}"
+            raise
 
     return read
 
@@ -290,12 +370,32 @@ def _maybe(inner: Decode) -> Decode:
     return lambda value: None if value is None else inner(value)
 
 
-def _listed(kind: Any, most: int | None) -> Decode:
+def _either(hint: Any) -> Decode:
+    """Of several types; the value's own is tried first: a whole number stays one beside a float."""
+    kinds = [part for part in get_args(hint) if part is not NoneType]
+    inner = {kind: _made(kind, strict=True) for kind in kinds}
+
+    def read(value: Any) -> Any:
+        expected: list[str] = []
+        for kind in sorted(kinds, key=lambda kind: kind is not type(value)):
+            try:
+                return inner[kind](value)
+            except StructureError as error:
+                if error.place or error.told:
+                    raise
+                expected.append(error.expected)
+        raise StructureError(" or ".join(dict.fromkeys(expected)), value)
+
+    return read
+
+
+def _listed(kind: Any, most: int | None, strict: bool = False) -> Decode:
     parts = get_args(kind)
     length = len(parts) if get_origin(kind) is tuple and parts[-1] is not Ellipsis else None
-    inner = _made(parts[0])
+    inner = _made(parts[0], strict=strict)
     what = "a list" if length is None else f"a list of {length}"
     what += "" if most is None else f" of at most {most:,}"
+    what += f", each {_words(inner)}" if strict else ""
 
     def read(value: Any) -> tuple[Any, ...]:
         wrong = not isinstance(value, list) or (length is not None and len(value) != length)
@@ -313,7 +413,7 @@ def _listed(kind: Any, most: int | None) -> Decode:
     return read
 
 
-def _mapping(inner: Decode) -> Decode:
+def _mapping(inner: Decode, strict: bool) -> Decode:
     def read(value: Any) -> dict[Any, Any]:
         if not isinstance(value, dict):
             raise StructureError("an object", value)
@@ -322,31 +422,62 @@ def _mapping(inner: Decode) -> Decode:
             try:
                 found[name] = inner(item)
             except StructureError as error:
-                error.place.append(f".{_shown(name)}")
+                error.place.append(f".{inert(name) if strict else _shown(name)}")
                 raise
         return found
 
     return read
 
 
-def _record(kind: type[Any]) -> Decode:
+def _record(kind: type[Any], strict: bool) -> Decode:
     hints = typing.get_type_hints(kind, include_extras=True)
     parts, required = [], []
     for field in dataclasses.fields(kind):
-        hint = _not_none(hints[field.name])
-        parts.append((field.name, field.name, _made(hint), hint != hints[field.name]))
+        whole, key = hints[field.name], field.metadata.get(KEY, field.name)
+        inner = _made(whole if strict else _not_none(whole), strict=strict)
+        parts.append((field.name, key, inner, not strict and _not_none(whole) != whole))
         if field.default is field.default_factory is dataclasses.MISSING:
-            required.append(field.name)
-    read_fields = _fields(parts, required)
+            required.append(key)
+    read_fields = _fields(parts, [] if strict else required)
+    readers = {key: inner for _, key, inner, _ in parts}
 
     def read(value: Any) -> Any:
+        if strict:
+            _require_keys(value, readers, required)
         found = read_fields(value)
         try:
             return kind(**found)
         except ValueError as error:
-            raise StructureError(str(error), value) from error
+            told = f": {error}" if strict else ""
+            raise StructureError(str(error), value, told) from error
 
     return read
+
+
+def _words(decode: Decode) -> str:
+    """What values of a type are called, which is told by what refuses all."""
+    try:
+        decode(object())
+    except StructureError as error:
+        return error.expected
+    return "any value"
+
+
+def _require_keys(value: Any, known: Mapping[str, Decode], required: Sequence[str]) -> None:
+    """Refuse a table with a key that is not known, or without one that must be there."""
+    if not isinstance(value, dict):
+        raise StructureError("a table", value)
+    for key in value:
+        if key not in known:
+            # A key is whatever stands in a stranger's file.
+            unknown = StructureError("", value, f": unknown key: {suggestion(key, known)}")
+            unknown.place.append(f".{inert(key)}")
+            raise unknown
+    for name in required:
+        if name not in value:
+            missing = StructureError("", value, f" is missing: expected {_words(known[name])}")
+            missing.place.append(f".{name}")
+            raise missing
 
 
 def _left_as_it_is(kind: Any) -> Decode:

@@ -147,7 +147,7 @@ def test_frame_and_options_of_the_file_and_of_the_reference(tmp_path: Path) -> N
         # A wrong layout ends at load, not at each of thousands of pictures.
         ((), {"columns": 7}, ModelError, 'output.kind = "yolov8" expects one class'),
         (('"yolov8"', '"ultraface"'), {}, ModelError, "the network gave (1, 5, 64)"),
-        (('"yolov8"', '"yolov9"'), {}, UsageError, "unknown value of output.kind"),
+        (('"yolov8"', '"yolov9"'), {}, UsageError, "output.kind: unknown value"),
         ((), {"bias": 0.5}, ModelError, "finds 64 faces in a blank picture"),
         ((), {"bias": 5.0}, ModelError, "expected 0 to 1"),
         (

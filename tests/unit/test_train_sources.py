@@ -118,7 +118,10 @@ def test_a_share_is_drawn_by_the_seed(age_list: Path, tmp_path: Path) -> None:
         ("data.extra={ more = { }}", "data.extra.more.dataset is missing"),
         ('data.extra={ more = { dataset = "csv", fraction = 0 } }', "fraction is above 0"),
         ('data.extra={ more = { dataset = "csv", label_weight = 2 } }', "label_weight is from 0"),
-        ('data.extra={ more = { dataset = "csv", part = "x" } }', "unknown key data.extra.more"),
+        (
+            'data.extra={ more = { dataset = "csv", part = "x" } }',
+            "more.part: unknown key",
+        ),
         ("teacher.weight=0", "weight is above 0"),
     ],
 )

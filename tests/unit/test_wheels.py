@@ -401,13 +401,19 @@ def any_open(number: int) -> bool:
     ("wheel", "said"),
     [
         ('"gag==1"', "expected a table"),
-        ('{ distribution = "a", version = "1", bytes = 1 }', "'member' is missing"),
+        (
+            '{ distribution = "a", version = "1", bytes = 1 }',
+            "wheel.member is missing",
+        ),
         ('{ distribution = "-a", version = "1", bytes = 1, member = "m" }', "of a distribution"),
         ('{ distribution = "a", version = ">=1", bytes = 1, member = "m" }', "exact version"),
         ('{ distribution = "a", version = "1", bytes = 0, member = "m" }', "bytes above 0"),
         ('{ distribution = "a", version = "1", bytes = 1, member = "/m" }', "a relative path"),
         ('{ distribution = "a", version = "1", bytes = 1, member = "m/../n" }', "a relative path"),
-        ('{ distribution = "a", version = "1", bytes = 1, member = "m", url = "u" }', "keys out"),
+        (
+            '{ distribution = "a", version = "1", bytes = 1, member = "m", url = "u" }',
+            "url: unknown key",
+        ),
     ],
 )
 def test_a_bad_wheel_is_refused_with_the_reason(wheel: str, said: str) -> None:
