@@ -5,8 +5,8 @@ field with a default may be missing.
 
 `read_record` is for results, whose fields say what range they are of.  It leaves fields alone that
 the dataclass does not have, as a later version may have added them, and keeps values as they are: a
-whole number stays one where any number would do.  `read_dataclass` is for what people write and for the
-specs of models: it refuses unknown keys, and a number of a field that is a float becomes one.
+whole number stays one where any number would do.  `read_dataclass` is for what people write and for
+the specs of models: it refuses unknown keys, and a number of a field that is a float becomes one.
 """
 
 from __future__ import annotations
