@@ -13,7 +13,6 @@ import json
 import os
 import random
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +32,7 @@ from agebench.types import Sample
 from agebench.vision.images import decode_image
 from agebench.vision.opencv import cv2
 from agebench.vision.video import VideoSink
+from tests.unit.forking import run_python
 
 AMPLE_BYTES = 64 << 20
 PAGE_BYTES = 4096
@@ -134,13 +134,8 @@ class Case:
     def run(self, out: Path) -> subprocess.CompletedProcess[str]:
         """Run it in a process of its own."""
         own = {name: value.format(out=out) for name, value in self.environment.items()}
-        return subprocess.run(  # noqa: S603 - this interpreter
-            [sys.executable, *self.program, *self.words(out)],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "NO_PROXY": "*", **own},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        environment = {**os.environ, "NO_PROXY": "*", **own}
+        return run_python(*self.program, *self.words(out), environment=environment)
 
 
 def assert_one_sentence(ended: subprocess.CompletedProcess[str], said: str) -> None:

@@ -6,9 +6,6 @@ import csv
 import io
 import json
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from importlib import import_module
@@ -29,6 +26,7 @@ from agebench.prediction.sources import find_sources
 from agebench.prediction.work import PredictionPlan, PredictionTask
 from agebench.testing import generated_picture
 from agebench.util import process_pool
+from tests.unit.forking import ForkedPython
 
 FAST = ("--detector", "aligned", "--estimator", "constant years=41")
 PLAN = PredictionPlan(("constant years=41",), "aligned")
@@ -236,14 +234,13 @@ def test_a_killed_run_goes_on_without_doubles_or_gaps(tmp_path: Path, processes:
     call = ["predict", str(root), "--json", "--out", str(out), *FAST, "--processes", str(processes)]
     killed = 0
     for _ in range(40):
-        process = subprocess.Popen([sys.executable, "-c", MAIN, *call])  # noqa: S603 - our own command
+        process = ForkedPython("-c", MAIN, *call)
         size = out.stat().st_size if out.exists() else 0
         while process.poll() is None:
             if out.exists() and out.stat().st_size > size + 4000 and killed < 3:
-                process.send_signal(signal.SIGKILL)
+                process.kill()
                 killed += 1
                 with out.open("ab") as file:  # what a kill in the middle of a line leaves
-                    process.wait()
                     file.write(b'{"picture":"cut o')
                 break
             time.sleep(0.002)

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from agebench.cli import main
+from tests.unit.forking import ForkedPython, run_python
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
@@ -221,21 +222,6 @@ def _command(age_list: Path, out: Path, *more: str) -> list[str]:
     return [*("-m", "agebench", "train", settings, "--out", str(out)), *more]
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-def _python(*given: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(  # noqa: S603 - our own command
-        [sys.executable, *given],
-        env=_environment(),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=1200,
-    )
-
-
 LIMITED = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), int(sys.argv[1])))
@@ -254,7 +240,9 @@ def test_a_file_that_can_not_grow_leaves_the_checkpoint(
     last = tmp_path / "run" / LAST_FILE
     before, size = last.read_bytes(), last.stat().st_size
     more = (*constant, "--set", "epochs=4")
-    done = _python("-c", LIMITED, str(size // 2), *_command(age_list, tmp_path / "run", *more)[2:])
+    done = run_python(
+        "-c", LIMITED, str(size // 2), *_command(age_list, tmp_path / "run", *more)[2:]
+    )
     assert done.returncode == 1
     assert "can't be written" in done.stderr
     assert "Traceback" not in done.stderr
@@ -268,45 +256,38 @@ def _losses(folder: Path) -> Any:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-def _wait_for_newer(file: Path, than_ns: int, process: subprocess.Popen[bytes]) -> bool:
+def _wait_for_newer(file: Path, than_ns: int, process: ForkedPython) -> bool:
     """Wait until the file was written since; False if the process ended before."""
-    for _ in range(3000):
-        if process.poll() is not None:
-            return False
+    while process.poll() is None:
         if file.exists() and file.stat().st_mtime_ns > than_ns:
             return True
-        time.sleep(0.02)
-    raise AssertionError(f"{file} was not written")
+        time.sleep(0.005)
+    return False
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
-def test_killed_five_times_and_resumed_is_as_unbroken(age_list: Path, tmp_path: Path) -> None:
-    epochs = ("--set", "epochs=120")
-    whole = _python(*_command(age_list, tmp_path / "whole", *epochs))
-    assert whole.returncode == 0, whole.stderr
+def test_killed_five_times_and_resumed_is_as_unbroken(
+    run: Any, age_list: Path, tmp_path: Path
+) -> None:
+    epochs = ("--set", "epochs=24")
+    whole = run(*epochs, "--out", str(tmp_path / "whole"))
+    assert whole[0] == 0, whole
     folder = tmp_path / "killed"
     last = folder / LAST_FILE
     each_step = (*epochs, "--set", "checkpoint_minutes=0")
-    moments = np.random.default_rng(0).uniform(0, 0.4, 5)
-    for moment in moments:
+    for moment in np.random.default_rng(0).uniform(0, 0.1, 5):
         since = last.stat().st_mtime_ns if last.exists() else 0
-        process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, *_command(age_list, folder, *each_step)],
-            env=_environment(),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        process = ForkedPython(*_command(age_list, folder, *each_step))
         try:
-            assert _wait_for_newer(last, since, process)
+            assert _wait_for_newer(last, since, process), process.ended()
             time.sleep(moment)
         finally:
-            process.send_signal(signal.SIGKILL)
-            process.wait(60)
-        assert process.returncode == -signal.SIGKILL
-    assert 0 < read_checkpoint(last).state["step"] < 360
-    ended = _python(*_command(age_list, folder, *each_step, "--resume"))
-    assert ended.returncode == 0, ended.stderr
+            code = process.kill()
+        assert code == -signal.SIGKILL
+    assert 0 < read_checkpoint(last).state["step"] < 72
+    ended = run(*each_step, "--out", str(folder), "--resume")
+    assert ended[0] == 0, ended
     one, other = (read_checkpoint(path / LAST_FILE) for path in (tmp_path / "whole", folder))
     for group in ("model", "averaged", "optimiser"):
         for name, value in getattr(one, group).items():
@@ -321,21 +302,23 @@ def test_killed_five_times_and_resumed_is_as_unbroken(age_list: Path, tmp_path: 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun is tried on POSIX")
 def test_torchrun_with_two_processes_gives_the_loss_curve_of_one(
-    age_list: Path, tmp_path: Path
+    run: Any, age_list: Path, tmp_path: Path
 ) -> None:
-    epochs = ("--set", "epochs=6", "--set", "optim.learning_rate=1e-3")
-    one = _python(*_command(age_list, tmp_path / "one", *epochs))
-    assert one.returncode == 0, one.stderr
+    epochs = ("--set", "epochs=3", "--set", "optim.learning_rate=1e-3")
+    assert run(*epochs, "--out", str(tmp_path / "one"))[0] == 0
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    two = _python(*torchrun, *_command(age_list, tmp_path / "two", *epochs))
+    command = _command(age_list, tmp_path / "two", *epochs)
+    two = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, *torchrun, *command], capture_output=True, text=True, check=False
+    )
     assert two.returncode == 0, two.stderr
     assert {entry.name for entry in (tmp_path / "two").iterdir()} == FILES
-    assert two.stdout.count("Ended after 18 steps") == 1  # one process reports
-    assert len(_losses(tmp_path / "one")) == 18
+    assert two.stdout.count("Ended after 9 steps") == 1  # one process reports
+    assert len(_losses(tmp_path / "one")) == 9
     # As in test_train_loop: sums in another order; seen 1.5e-7.
     assert _losses(tmp_path / "two") == pytest.approx(_losses(tmp_path / "one"), rel=1e-5)
-    resumed = _python(*_command(age_list, tmp_path / "two", *epochs, "--resume"))
-    assert resumed.returncode == 0  # by one process, what two have begun
+    resumed = run(*epochs, "--out", str(tmp_path / "two"), "--resume")
+    assert resumed[0] == 0  # by one process, what two have begun
 
 
 def test_a_batch_that_can_not_be_shared_is_refused() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+
+from tests.unit.forking import ForkedPython
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
@@ -71,15 +70,9 @@ def _given(offset: float, spread: float) -> dict[str, Any]:
 
 
 def _in_two_processes(folder: Path, code: str) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    children = [
-        subprocess.Popen(  # noqa: S603 - our own code
-            [sys.executable, "-c", code, str(rank), str(folder)], env=environment
-        )
-        for rank in range(2)
-    ]
+    children = [ForkedPython("-c", code, str(rank), str(folder)) for rank in range(2)]
     try:
-        assert [child.wait(120) for child in children] == [0, 0]
+        assert [child.wait() for child in children] == [0, 0]
     finally:
         for child in children:
             child.kill()

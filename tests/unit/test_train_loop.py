@@ -7,8 +7,6 @@ import errno
 import itertools
 import math
 import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +17,7 @@ import pytest
 
 from agebench.errors import AgebenchError, WeightsError
 from agebench.train.settings import TrainSettings, read_settings
+from tests.unit.forking import ForkedPython
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
@@ -583,18 +582,14 @@ TOLERANCE = 1e-5
 def test_two_processes_train_as_one_does(
     age_list: Path, tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     file = str(age_list / "settings.toml")
     more = ("epochs=4", "optim.learning_rate=1e-3", *overrides)
     children = [
-        subprocess.Popen(  # noqa: S603 - our own code
-            [sys.executable, "-c", CHILD, str(rank), str(size), str(tmp_path / out), file, *more],
-            env=environment,
-        )
+        ForkedPython("-c", CHILD, str(rank), str(size), str(tmp_path / out), file, *more)
         for rank, size, out in ((0, 1, "one.npz"), (0, 2, "two.npz"), (1, 2, "two.npz"))
     ]
     try:
-        assert [child.wait(200) for child in children] == [0, 0, 0]
+        assert [child.wait() for child in children] == [0, 0, 0]
     finally:
         for child in children:
             child.kill()
