@@ -101,7 +101,7 @@ def parse_reference(text: str) -> Reference:
     name, colon, path = head.partition(":")
     if not _NAME.match(name) or (colon and not path):
         raise UsageError(
-            f"{text!r} names nothing: expected NAME[:PATH][@RUNTIME[:DEVICE]] [key=value ...]"
+            f"{text!r} has no name: expected NAME[:PATH][@RUNTIME[:DEVICE]] [key=value ...]"
         )
     _one_of("runtime", runtime, RUNTIMES, text)
     _one_of("device", device, DEVICES, text)
@@ -136,7 +136,7 @@ def join_options(words: Iterable[str]) -> list[str]:
     for word in words:
         if match := _OPTION.match(word):
             if not joined:
-                raise UsageError(f"option {word!r} stands before any name it could belong to")
+                raise UsageError(f"option {word!r} comes before any name that it could belong to")
             joined[-1] = f"{joined[-1]} {_quoted(match)}"
         else:
             joined.append(word)

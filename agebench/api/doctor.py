@@ -160,7 +160,7 @@ def _opened(dataset: str | Dataset | None, root: Path | None) -> Dataset:
     if root is not None:
         return open_dataset(dataset, root)
     if dataset is None:
-        raise UsageError("name a data set, or give the folder or table that it lies in")
+        raise UsageError("name a data set, or give its folder or table")
     return load_dataset(dataset)
 
 
@@ -188,9 +188,9 @@ def open_dataset(name: str | None, root: Path) -> Dataset:
     if not found:
         tried = ", ".join(_GUESSED)
         raise DatasetError(
-            f"{str(root)!r} is none of the kinds that are tried ({tried}); give --dataset, or in "
-            "place of the folder a CSV file with the columns path,age. "
-            f"The first says: {reasons[0]}"
+            f"{str(root)!r} is not one of the kinds that are tried ({tried}); give --dataset, or "
+            "a CSV file with the columns path,age instead of the folder. The first error: "
+            f"{reasons[0]}"
         )
     return max(found, key=lambda dataset: len(dataset.samples))
 
@@ -206,7 +206,7 @@ def split_against(text: str) -> tuple[str | None, Path]:
     """
     name, colon, rest = text.partition(":")
     if not (rest if colon else name):
-        raise UsageError(f"--against {text!r} names no place: is a variable not set?")
+        raise UsageError(f"--against {text!r} has no path: is a variable not set?")
     known = [plugin.name for plugin in list_plugins(DATASETS)]
     if not colon or (name not in known and (Path(text).exists() or not _KIND.fullmatch(name))):
         return None, user_path(text)

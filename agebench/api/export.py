@@ -180,7 +180,7 @@ def onnx_target(out: str | Path) -> Path:
     """
     target = user_path(out)
     if target.suffix.lower() != ".onnx":
-        raise UsageError(f"an ONNX file is written: name a file that ends in .onnx, not {target}")
+        raise UsageError(f"the output must be named *.onnx, got {target}")
     check_target(target)
     return target
 

@@ -114,7 +114,9 @@ def report_of(
         raise UsageError("expected a result of 'agebench compare', got results of 'bench' alone")
     if sweeps and "html" not in formats:
         names = ", ".join(str(sweep.path) for sweep in sweeps)
-        raise UsageError(f"batch sweeps are on the page alone: add html to --format for {names}")
+        raise UsageError(
+            f"batch sweeps are only shown on the page: add html to --format for {names}"
+        )
     joined = join(list(files))
     folder = files[0].path.parent if out is None else out
     written = writing.write_report(joined, folder, formats, thumbnails, sweeps, columns=columns)

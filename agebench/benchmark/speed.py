@@ -81,7 +81,7 @@ def bench(
     if dataset is None and root is not None:
         raise UsageError("--root needs --dataset: what lies there?")
     if dataset is None and detector is not None:
-        raise UsageError("--detector needs --dataset: generated faces are not looked for")
+        raise UsageError("--detector needs --dataset: generated faces need no detector")
     cores_before = usable_cores()
     with output_folder(out), pinned(settings.threads, pin=settings.pin) as (threads, cores):
         if out is not None:

@@ -126,8 +126,8 @@ def check_memory(name: str, spec: CropSpec, batch: int) -> None:
     needed, free = needed_bytes(spec, batch), left_to_us(psutil.virtual_memory().available)
     if needed > _MEMORY_SHARE * free:
         raise UsageError(
-            f"batch {batch} of {name} needs about {needed / 1e9:,.1f} GB of memory, "
-            f"{free / 1e9:,.1f} GB are free: give smaller batch sizes"
+            f"batch {batch} of {name} needs about {needed / 1e9:,.1f} GB of memory, but "
+            f"{free / 1e9:,.1f} GB are free: use smaller batches"
         )
 
 

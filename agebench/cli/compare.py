@@ -180,7 +180,7 @@ def _require_all(result: CompareResult, *, allowed: bool) -> None:
     gone = [item.contender for item in result.estimators if item.contender.estimator is None]
     if gone and not allowed:
         raise AgebenchError(
-            f"{gone[0].name} took no part: {gone[0].reason}; the others were measured"
+            f"{gone[0].name} did not take part: {gone[0].reason}; the others were measured"
         )
 
 
@@ -199,7 +199,7 @@ def _check_report(out: Path | None) -> None:
     from agebench.util.files import check_target
 
     if out is None:
-        raise UsageError("--report needs --out: the report is written beside the result files")
+        raise UsageError("--report needs --out: the report is written next to the result files")
     try:
         there = out.is_dir()
     except (OSError, ValueError):  # said where the folder is made

@@ -108,7 +108,7 @@ def command(
         sources, as_json=as_json, as_csv=as_csv, out=out, camera=camera, frames=frames, live=live
     )
     if as_csv and settings["explain"]:
-        raise UsageError("--csv has no column for --explain: give --json, or leave one of them out")
+        raise UsageError("--csv can't show --explain: use --json, or leave one of them out")
     wanted = PredictSettings(estimators=estimators, **settings)
     still = out is not None or wanted.explain or wanted.processes > 1
     found = find_sources(sources, moving=not still) if sources else Sources(())
@@ -150,12 +150,12 @@ def _check(
     if as_json and as_csv:
         raise UsageError("--json and --csv exclude each other: give one")
     if out is not None and not as_json:
-        raise UsageError("--out goes with --json; send other output to a file with '>'")
+        raise UsageError("--out needs --json; redirect other output with '>'")
     if camera is None and not sources:
-        raise UsageError("nothing to look at: name a picture, a folder, a pattern or '-'")
+        raise UsageError("no input: name a picture, a folder, a pattern or '-'")
     if camera is not None and (sources or camera < 0 or (frames is None and not live)):
         raise UsageError(
-            "--camera N goes alone, N from 0, and without a window needs --frames to know its end"
+            "--camera N (from 0) takes no other input, and without a window it needs --frames"
         )
 
 

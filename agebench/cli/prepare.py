@@ -146,7 +146,8 @@ def command(
         _print_report(report)
     if not report.counts.get("faces"):
         raise AgebenchError(
-            f"no face could be cut: {report.out}/manifest_problems.csv says why of each picture"
+            f"no face could be cropped: {report.out}/manifest_problems.csv has the reason for "
+            "each picture"
         )
 
 

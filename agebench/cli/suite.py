@@ -159,7 +159,7 @@ def check(submission: Path, board: Path | None, as_json: bool) -> None:
     from agebench.suite.check import check_submission
 
     if board is None:
-        raise UsageError("expected the leaderboard that it is for: give --board FOLDER")
+        raise UsageError("give the leaderboard it is for with --board FOLDER")
     checked = check_submission(submission, board)
     if as_json:
         content: dict[str, Any] = checked.to_json()
@@ -185,7 +185,7 @@ def spent(outs: tuple[Path, ...], as_json: bool) -> None:
     from agebench.suite.spent import spent_by_set, spent_grid
 
     if not outs:
-        raise UsageError("expected the folder of a suite: name what --out was")
+        raise UsageError("expected the output folder of a suite, which was its --out")
     parts = spent_by_set(outs)
     if as_json:
         click.echo(json.dumps(spent_json(parts)))

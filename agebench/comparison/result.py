@@ -132,7 +132,7 @@ class CompareResult(MeasuredResult):
             return write_report(self._joined, target.parent, name=target.stem)[0]
         if target.suffix and not target.is_dir():
             raise UsageError(
-                f"the report is a page: expected a name that ends in .html or a folder, got "
+                f"the report is an HTML page: expected a name that ends in .html, or a folder, got "
                 f"{target.name!r}"
             )
         return write_report(self._joined, target)[0]
@@ -230,6 +230,6 @@ def _pandas() -> ModuleType:
         import pandas as pd
     except ImportError as error:
         raise MissingDependencyError(
-            f"tables need pandas ({error}): pip install 'agebench[notebook]'"
+            f"data frames need pandas ({error}): pip install 'agebench[notebook]'"
         ) from error
     return pd

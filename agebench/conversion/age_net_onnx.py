@@ -43,7 +43,7 @@ def layout_of(net: CaffeNet) -> tuple[int, Widths]:
             if shapes != layout.blob_shapes:
                 raise ModelError(
                     f"the layer {layout.name!r} of the Caffe model has blobs of shape {shapes}, "
-                    f"age_net's has {layout.blob_shapes}: it is another network"
+                    f"that of age_net has {layout.blob_shapes}: it is another network"
                 )
     return found
 

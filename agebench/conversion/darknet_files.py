@@ -100,7 +100,7 @@ class WeightReader:
         except OSError as error:
             raise ModelError(f"{path}: can't be read: {error.strerror}") from error
         if size > MAX_WEIGHTS_BYTES or len(content) < 16:
-            raise ModelError(f"{path} has {size:,} bytes: it is not a Darknet file of weights")
+            raise ModelError(f"{path} has {size:,} bytes: it is not a Darknet weights file")
         require_checked(path, content, sha256)
         major, minor = (int(value) for value in np.frombuffer(content, "<i4", 2))
         start = 20 if major * 10 + minor >= 2 else 16
@@ -120,10 +120,11 @@ class WeightReader:
         if len(values) != count:
             raise ModelError(
                 f"{self._path} ends too early: its layout asks for {self._place + count:,} numbers "
-                f"or more, it has {len(self._values):,}: it is truncated or another layout's"
+                f"or more, it has {len(self._values):,}: it is truncated or belongs to another "
+                "layout"
             )
         if not np.isfinite(values).all():
-            raise ModelError(f"{self._path} is damaged: it holds something other than numbers")
+            raise ModelError(f"{self._path} is damaged: it contains something other than numbers")
         self._place += count
         return np.asarray(values.reshape(shape), np.float32)
 
@@ -135,4 +136,4 @@ class WeightReader:
         """
         left = len(self._values) - self._place
         if left:
-            raise ModelError(f"{self._path} has {left:,} numbers more than its layout asks for")
+            raise ModelError(f"{self._path} has {left:,} more numbers than its layout needs")

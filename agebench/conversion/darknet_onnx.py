@@ -124,7 +124,9 @@ class _Network:
         """Return the output of a layer, counted from the start or backwards from here."""
         index = place if place >= 0 else len(self.layers) + place
         if not 0 <= index < len(self.layers):
-            raise ModelError(f"line {section.line}: [{section.kind}] names no layer before it")
+            raise ModelError(
+                f"line {section.line}: [{section.kind}] does not name an earlier layer"
+            )
         return self.layers[index]
 
 
@@ -152,7 +154,8 @@ def darknet_model(
     for section in sections[1:]:
         if section.kind not in _LAYERS:
             raise ModelError(
-                f"line {section.line}: Darknet's [{section.kind}] can't be converted, known are "
+                f"line {section.line}: Darknet's [{section.kind}] can't be converted; supported "
+                "are "
                 f"{', '.join(sorted(_LAYERS))}"
             )
         network.layers.append(_LAYERS[section.kind](network, section))
@@ -241,7 +244,7 @@ def _route(network: _Network, section: DarknetSection) -> _Value:
         raise ModelError(f"line {section.line}: a [route] of groups can't be converted")
     parts = [network.at(place, section) for place in section.numbers("layers")]
     if len({(part.height, part.width) for part in parts}) > 1:
-        raise ModelError(f"line {section.line}: [route] joins layers of different sizes")
+        raise ModelError(f"line {section.line}: [route] concatenates layers of different sizes")
     if len(parts) == 1:
         return parts[0]
     name = network.graph.node("Concat", [part.name for part in parts], "route", axis=1)

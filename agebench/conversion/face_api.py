@@ -55,7 +55,7 @@ def _values(entry: Mapping[str, Any], content: bytes, place: int) -> tuple[Array
     packed = entry.get("quantization")
     kind = np.dtype("u1") if packed else np.dtype("<f4")
     if (packed or entry)["dtype"] not in ("uint8" if packed else "float32",):
-        raise ValueError(f"{entry['name']!r:.60} is neither of uint8 nor of float32 numbers")
+        raise ValueError(f"{entry['name']!r:.60} is neither uint8 nor float32")
     numbers = np.frombuffer(content, kind, count, place).astype(np.float32).reshape(shape)
     if packed:
         numbers = numbers * np.float32(packed["scale"]) + np.float32(packed["min"])
@@ -72,7 +72,7 @@ def face_api_model(path: Path, content: bytes, listed: str) -> onnx.ModelProto:
     try:
         return net.model()
     except KeyError as error:
-        raise ModelError(f"{path} lacks the weights {error} of face-api.js's network") from error
+        raise ModelError(f"{path} lacks the weights {error} of the face-api.js network") from error
 
 
 class _Xception:

@@ -121,7 +121,7 @@ def _layout(config: str | bytes, path: Path) -> tuple[tuple[KerasLayer, ...], tu
         return layers, tuple(entry[0] for entry in whole["output_layers"])
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise ModelError(
-            f"{path}: expected the layout of a functional model of Keras 2, got another "
+            f"{path}: expected the layout of a functional Keras 2 model, got something else "
             f"({type(error).__name__}: {error})"
         ) from error
 
@@ -133,7 +133,7 @@ def keras_model(file: KerasFile) -> onnx.ModelProto:
         ModelError: a layer is of a kind that is not converted, or weights don't fit.
     """
     if not file.layers:
-        raise ModelError(f"{file.where} holds weights without the layout of their network")
+        raise ModelError(f"{file.where} holds weights but not the layout of the network")
     first = file.layers[0]
     shape: Any = first.config.get("batch_input_shape")
     fits = (
@@ -161,7 +161,8 @@ def add_layer(layers: Layers, file: KerasFile, layer: KerasLayer, inputs: Sequen
         return _add(layers, layer, weights, list(inputs))
     except (KeyError, IndexError, TypeError) as error:
         raise ModelError(
-            f"{file.where}: the layer {layer.name!r:.60} ({layer.kind:.40}) lacks what it needs: "
+            f"{file.where}: the layer {layer.name!r:.60} ({layer.kind:.40}) lacks required "
+            "settings: "
             f"{error}"
         ) from error
 
@@ -186,15 +187,15 @@ def _add(layers: Layers, layer: KerasLayer, weights: Mapping[str, Array], inputs
         )
     if layer.kind not in _PLAIN:
         raise ModelError(
-            f"the layer {layer.name!r:.60} is of the kind {layer.kind!r:.40}, which is not "
-            "converted: export the model to ONNX where Keras is"
+            f"the layer {layer.name!r:.60} is of the kind {layer.kind!r:.40}, which can't be "
+            "converted: export the model to ONNX with Keras"
         )
     return _PLAIN[layer.kind](layers, config, inputs)
 
 
 def _conv(layers: Layers, layer: KerasLayer, weights: Mapping[str, Array], value: str) -> str:
     if tuple(layer.config.get("dilation_rate", (1, 1))) != (1, 1):
-        raise ModelError(f"the layer {layer.name!r:.60} is dilated, which is not converted")
+        raise ModelError(f"the layer {layer.name!r:.60} is dilated, which can't be converted")
     return layers.conv(
         value,
         weights["kernel"].transpose(3, 2, 0, 1),  # Keras keeps (height, width, in, out)

@@ -36,7 +36,7 @@ def read_params(path: Path, content: bytes) -> dict[str, Array]:
     try:
         return _params(content)
     except (struct.error, ValueError, UnicodeDecodeError) as error:
-        raise ModelError(f"{path} is not a whole parameter file of MXNet: {error}") from error
+        raise ModelError(f"{path} is not a complete MXNet parameter file: {error}") from error
 
 
 def _params(content: bytes) -> dict[str, Array]:
@@ -69,7 +69,7 @@ def _array(content: bytes, place: int) -> tuple[Array, int]:
     place += 8 * axes + 12
     count = math.prod(shape)
     if kind != _FLOAT32 or min(shape, default=1) < 1 or 4 * count > len(content) - place:
-        raise ValueError("an array in it is cut off or not of float32 numbers")
+        raise ValueError("one of its arrays is truncated or not float32")
     values = np.frombuffer(content, "<f4", count, place).reshape(shape)
     return np.asarray(values, np.float32), place + 4 * count
 

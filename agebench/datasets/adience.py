@@ -190,12 +190,14 @@ def _folds(root: Path, files: Iterable[FoundFile], names: Mapping[str, str]) -> 
     if not found:
         raise DatasetError(
             f"data set 'adience' needs the fold files {next(iter(names))} and so on in "
-            f"{str(root)!r}, but there is none: put them there"
+            f"{str(root)!r}, but there are none: put them there"
         )
     twice = {file.base_name for file in found}
     if len(twice) < len(found):
         listed = ", ".join(file.name for file in found)
-        raise DatasetError(f"data set 'adience' needs each fold file once, got {listed}: keep one")
+        raise DatasetError(
+            f"data set 'adience' needs each fold file once, got {listed}: keep only one"
+        )
     return found
 
 

@@ -191,11 +191,11 @@ class AgeRule:
         if all(text is None for text in given.values()):
             fields = ", ".join(sorted(filter(None, known))) or "none"
             raise UsageError(
-                f"nothing says where the age stands: expected a field 'age' or the option age=..., "
+                f"the age can't be located: expected a field 'age' or the option age=..., "
                 f"such as age=photo-birth; fields: {fields}"
             )
         if given["age"] is not None and (low is not None or high is not None):
-            raise UsageError("age=... goes without low=... and high=...: an age or a range")
+            raise UsageError("age=... excludes low=... and high=...: give an age or a range")
         sums = {
             option: None if text is None else parse_sum(text, known, option)
             for option, text in given.items()

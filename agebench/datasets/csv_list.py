@@ -189,7 +189,7 @@ def _csv_file(root: Path) -> Path:
     if len(files) != 1:
         listed = ", ".join(file.name for file in files[:5]) or "none"
         raise DatasetError(
-            f"{wanted}, but {str(root)!r} has {len(files)} ({listed}): name the file itself"
+            f"{wanted}, but {str(root)!r} has {len(files)} ({listed}): name one of the files"
         )
     return files[0]
 

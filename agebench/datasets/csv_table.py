@@ -77,7 +77,7 @@ def _headings(file: Path, line: str, delimiter: str) -> list[str]:
         cells = next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error as error:  # a cell of more letters than the module takes
         raise DatasetError(
-            f"the first line of {str(file)!r} holds no headings ({error}): is it a CSV file?"
+            f"the first line of {str(file)!r} has no column names ({error}): is it a CSV file?"
         ) from error
     return [cell.strip().lower() for cell in cells]
 
@@ -89,7 +89,8 @@ def _content(file: Path) -> tuple[bytes, str]:
             raise DatasetError(f"{str(file)!r} is not a regular file: not opened")
         if file.exists() and file.stat().st_size > LARGEST_BYTES:
             raise DatasetError(
-                f"{str(file)!r} has more than {LARGEST_BYTES:,} bytes: no list of pictures"
+                f"{str(file)!r} has more than {LARGEST_BYTES:,} bytes, too many for a list of "
+                "pictures"
             )
         content = read_regular(file)
         if content and (stub := stub_in(content, "a CSV file")):
@@ -103,7 +104,9 @@ def _content(file: Path) -> tuple[bytes, str]:
             f"{str(file)!r} must be UTF-8, but line {line} is not: save it as 'CSV UTF-8'"
         ) from error
     if "\0" in text:
-        raise DatasetError(f"{str(file)!r} holds zero bytes, so it is not CSV in UTF-8: save it so")
+        raise DatasetError(
+            f"{str(file)!r} contains NUL bytes, so it is not CSV in UTF-8: save it as that"
+        )
     return content, re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
 
 
@@ -120,7 +123,7 @@ def _rows(file: Path, content: bytes, delimiter: str, headings: list[str]) -> It
             cells = next(reader, None)
         except csv.Error as error:
             raise DatasetError(
-                f"{str(file)!r} is not valid CSV from line {line} on ({error}): mend its quotes"
+                f"{str(file)!r} is not valid CSV from line {line} on ({error}): fix its quotes"
             ) from error
         if cells is None:
             return

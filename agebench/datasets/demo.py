@@ -33,7 +33,7 @@ def load() -> SampleList:
     picture = Path(next(iter(locations or [""]))) / "data" / "astronaut.png"
     if not picture.is_file():
         raise DatasetError(
-            f"{picture} is not here: expected it from scikit-image; "
-            "install it again with: pip install --force-reinstall scikit-image"
+            f"{picture} is missing from scikit-image; reinstall it with: pip install "
+            "--force-reinstall scikit-image"
         )
     return SampleList(SPEC, (Sample(picture, "astronaut.png", APPROXIMATE_AGE_YEARS),))

@@ -146,7 +146,7 @@ def _lists(root: Path, files: list[FoundFile], part: Part) -> dict[str, FoundFil
     if not found:
         raise DatasetError(
             f"data set 'fairface' needs fairface_label_train.csv or fairface_label_val.csv in "
-            f"{str(root)!r} (part={part}), but there is none: put the label lists there"
+            f"{str(root)!r} (part={part}), but it has none: put the label lists there"
         )
     return found
 

@@ -55,7 +55,7 @@ def _refuse_imdb_wiki(root: Path, listed: SampleList) -> None:
         raise DatasetError(
             f"the folders in {str(root)!r} are not ages: {against} of {told} pictures "
             f"named with dates of birth contradict them, the first is {item.name!r}, of {age} "
-            "years; this is how IMDB-WIKI lies on disk: give --dataset imdb-wiki"
+            "years; this is the layout of IMDB-WIKI: give --dataset imdb-wiki"
         )
 
 

@@ -104,7 +104,7 @@ def load(
     if table is None:
         raise DatasetError(
             f"data set {SPEC.name!r} needs one of {', '.join(TABLES)} in {str(root)!r}, which are "
-            "in the archives of the pictures; for names alone use --dataset names with "
+            "in the picture archives; to use the names alone, give --dataset names with "
             "pattern={}_{birth:date}_{photo:year} age=photo-birth"
         )
     whole = pictures == "originals" or (pictures == "auto" and "crop" not in root.resolve().name)

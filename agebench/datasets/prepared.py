@@ -295,7 +295,7 @@ class _RowReader:
         """Return a part of a path; nothing that could lead out of the folder gets through."""
         text = self._text(column)
         if not pattern.fullmatch(text):
-            raise ValueError(f"{column} {shown(text)} is none that 'agebench prepare' gives")
+            raise ValueError(f"{column} {shown(text)} is not one that 'agebench prepare' writes")
         return text
 
     def _number(self, column: str) -> float:

@@ -48,7 +48,7 @@ def load() -> SampleList:
     folder = bundled_dir() / FOLDER
     table = folder / LABELS_FILE
     if not table.is_file():
-        raise DatasetError(f"{table} is not here though it comes with agebench: reinstall agebench")
+        raise DatasetError(f"{table} is missing from the installation: reinstall agebench")
     _, rows = read_csv_table(table, [("image",), ("age",), ("gender",)])
     return finished(SPEC, folder, [_sample(folder, row) for row in rows], ())
 

@@ -83,7 +83,7 @@ def _chosen(boxes_xyxy: Floats, scores: Floats, points_xy: Floats | None, head: 
     if len(scores) and not (scores.min() >= -SCORE_SLACK and scores.max() <= 1.0 + SCORE_SLACK):
         raise ModelError(
             f"scores run from {scores.min():.3g} to {scores.max():.3g}, expected 0 to 1: the kind "
-            "of output, or the scale of the input, is another's"
+            "of output or the scale of the input does not fit this model"
         )
     return Candidates(boxes_xyxy, scores, points_xy).take(scores >= head.confidence)
 

@@ -203,7 +203,7 @@ def _input_size(source: ModelSource, written: DetectorFile, label: str) -> tuple
     if source.kind == "onnx" and not inputs:
         raise ModelError(
             f"{source.path} is not a whole ONNX file, it names no input: compare its size with "
-            "that of where it is from"
+            "that of the source"
         )
     if height is None or width is None:
         raise UsageError(

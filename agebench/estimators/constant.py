@@ -39,7 +39,7 @@ class Constant:
 
     def __init__(self, years: float | None = None, median_of: Path | None = None) -> None:
         if years is not None and median_of is not None:
-            raise UsageError("constant takes years or median_of, not both: leave one out")
+            raise UsageError("constant takes either years or median_of: leave one out")
         settings: dict[str, Setting] = {}
         if median_of is not None:
             ages, sha256 = _read_ages(median_of)

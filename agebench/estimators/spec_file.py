@@ -73,7 +73,7 @@ def model_source(
 def _check_tflite(path: Path, kind: str, written: SpecFile) -> None:
     if kind == "tflite" and written.golden is None:
         raise UsageError(
-            f"{path}: OpenCV from 4.11 on computes some TFLite models wrongly without a word: give "
+            f"{path}: OpenCV from 4.11 on silently computes some TFLite models wrongly: give "
             "the age that TensorFlow Lite itself finds for the test card ('agebench check-spec "
             "--card FILE.png' writes it) as [golden] years = ..., or make it an ONNX file: python "
             "-m tf2onnx.convert --tflite m.tflite --output m.onnx --dequantize"

@@ -124,7 +124,7 @@ class SpecModel:
             raise ModelError(
                 f"{self._network.label}: expected {golden.years:g} years for the test card, as "
                 f"[golden] says, got {got:.3f} under {info.runtime} {info.version}: this runtime "
-                "computes it wrongly, or the spec file is another model's"
+                "computes it wrongly, or the spec file belongs to another model"
             )
 
     def _make_spec(self, weights: tuple[WeightsFile, ...]) -> EstimatorSpec:

@@ -58,8 +58,8 @@ class ZooModel(SpecModel):
         written = read_spec(zoo_file(name))
         if not written.about.tried and path is None:
             raise UsageError(
-                f"{name!r} was described without a file to try it on: get {written.files.model} "
-                f"from {written.about.source} and write {name}:FILE"
+                f"{name!r} comes without a model file: get {written.files.model} from "
+                f"{written.about.source} and write {name}:FILE"
             )
         model = _resolve(written, path)
         files, config = [model], None

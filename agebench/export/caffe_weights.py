@@ -147,7 +147,7 @@ def _refuse_others(tensors: Tensors, prefix: str, where: str) -> None:
     if others:
         raise ModelError(
             f"{where} holds {len(others)} more than the {len(known)} tensors of the age network's "
-            f"layout ({', '.join(others):.200}): without them it would answer otherwise"
+            f"layout ({', '.join(others):.200}): without them its output would differ"
         )
 
 
@@ -245,8 +245,8 @@ def difference(caffemodel: Path, layout: str) -> float:
     spread = float(np.ptp(answers[0], axis=0).max())
     if spread < LEAST_SPREAD:
         raise ModelError(
-            f"{caffemodel.name} gives the same probabilities for all of {TRIAL_CROPS} made-up "
-            f"crops, to {spread:.2g}: equal answers of two runtimes would prove nothing, and "
+            f"{caffemodel.name} gives the same probabilities for all {TRIAL_CROPS} generated "
+            f"crops, to {spread:.2g}: equal outputs of two runtimes would prove nothing, so "
             "nothing was written"
         )
     largest = float(np.abs(under_caffe.reshape(TRIAL_CROPS, -1) - answers[0]).max())

@@ -256,8 +256,8 @@ def multi_crop_candidate(
     """
     if not isinstance(model, MultiCropResNet):
         raise ModelError(
-            "a trained age-net is not exported as it is: 'agebench convert-caffe' makes a Caffe "
-            "file of it; where its ages are 0 to 116, 'agebench export-onnx' takes that as "
+            "a trained age-net is not exported directly: 'agebench convert-caffe' makes a Caffe "
+            "file of it; if its ages are 0 to 116, 'agebench export-onnx' takes that as "
             "caffe-age-net-utkface:FILE"
         )
     about = about or ModelAbout()

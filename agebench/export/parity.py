@@ -222,7 +222,7 @@ def _open_all(path: Path) -> tuple[list[AgeFile], tuple[tuple[str, str], ...]]:
             reason = str(error).replace(str(path), "the file")
             skipped.append((f"{runtime}:{device}", reason))
     if not opened:
-        raise ModelError(f"no runtime is here to try {path.name} under: install onnxruntime")
+        raise ModelError(f"no runtime is installed to check {path.name} with: install onnxruntime")
     return opened, tuple(skipped)
 
 

@@ -132,7 +132,9 @@ def _add_average_pool(graph: Graph, layer: nn.AvgPool2d, value: Planes, hint: st
     """
     settings = (layer.kernel_size, layer.stride, layer.padding)
     if tuple(map(_one, settings)) != (2, 2, 0) or not layer.ceil_mode or layer.count_include_pad:
-        raise ModelError("of average-pools only the halving of shortcuts can be exported to ONNX")
+        raise ModelError(
+            "the only average-pools that can be exported to ONNX are those that halve shortcuts"
+        )
     height, width = value.size_hw
     name = graph.node(
         "AveragePool",

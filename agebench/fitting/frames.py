@@ -146,8 +146,8 @@ def fit_frame(
     """
     if not reference.spec.landmark_scheme:
         raise UsageError(
-            f"{reference.spec.name} gives no landmarks, from which the frame would be known: name "
-            "a detector that does with --reference, such as yolov8-face"
+            f"{reference.spec.name} finds no landmarks, which define the frame: name a detector "
+            "that does with --reference, such as yolov8-face"
         )
     pairs: list[tuple[Face | None, FaceFrame | None]] = []
     left_out = LeftOut()

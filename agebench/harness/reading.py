@@ -113,9 +113,8 @@ def _check_predictions(content: Result, file: Path) -> None:
         return
     if sha256_of(table) != stated:
         raise AgebenchError(
-            f"{table} is not of the run that {file.name} beside it is of (its sha256 is another): "
-            "it was changed, or a run was stopped while it wrote: compare again, or move the "
-            "table away"
+            f"{table} does not belong to the run of {file.name} (its sha256 differs): it was "
+            "changed, or a run was stopped while writing: compare again, or move the table away"
         )
 
 

@@ -36,8 +36,8 @@ def require_training_part(part: str) -> None:
     for word in part.split("+"):
         if not word or _SCORED_PART.match(word.lower()):
             raise UsageError(
-                f"part {part!r} is there to be scored: fitted on it, a table of years would "
-                "flatter; use 'train', or all but a fold, such as 'not-fold-0'"
+                f"part {part!r} is for testing: a table of years fitted on it would flatter the "
+                "results; use 'train', or all but a fold, such as 'not-fold-0'"
             )
 
 

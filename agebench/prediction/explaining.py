@@ -21,8 +21,8 @@ def check_explainable(name: str, estimator: Estimator) -> None:
     if len(spec.views) < 2:
         (view,) = spec.views
         raise UsageError(
-            f"--explain leaves out one view after the other, but {name!r} looks at {view!r} alone: "
-            "name an estimator with several views, such as an exported multi-crop model "
+            f"--explain leaves out one view at a time, but {name!r} uses only {view!r}: name an "
+            "estimator with several views, such as an exported multi-crop model "
             "(onnx:FILE)"
         )
     black = Crops(
@@ -36,7 +36,7 @@ def check_explainable(name: str, estimator: Estimator) -> None:
                 estimator.predict(black.without(view))
         except AgebenchError as error:
             raise UsageError(
-                f"--explain can't leave {view!r} out: {name!r} can't do without it ({error})"
+                f"--explain can't leave {view!r} out: {name!r} needs it ({error})"
             ) from error
 
 

@@ -94,14 +94,15 @@ class LineFile:
         del made_with["picture"]
         if made_with != self._made_with:
             raise UsageError(
-                f"{self._path} was begun with detector {made_with['detector']!r} and estimators "
+                f"{self._path} was started with detector {made_with['detector']!r} and estimators "
                 f"{made_with['estimators']}, not {self._made_with['detector']!r} and "
-                f"{self._made_with['estimators']}: name the same, or another --out"
+                f"{self._made_with['estimators']}: use the same, or another --out"
             )
         if not explained <= {self._explain}:
             begun = "without" if self._explain else "with"
             raise UsageError(
-                f"{self._path} was begun {begun} --explain: go on {begun} it, or name another --out"
+                f"{self._path} was begun {begun} --explain: resume {begun} it, or name another "
+                "--out"
             )
         return record
 
@@ -130,8 +131,8 @@ class LineFile:
         # A file without its name takes all lines and is gone with the run.
         if not _is_at(self._file, self._path):
             raise AgebenchError(
-                f"{self._path} was removed or replaced while it was written: its lines are lost: "
-                "start again"
+                f"{self._path} was removed or replaced while it was being written, and its lines "
+                "are lost: start again"
             )
         self._note(record)
 

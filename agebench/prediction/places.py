@@ -65,14 +65,14 @@ class DrawPlaces:
         named_as_file = is_picture(self._out.name) or is_video(self._out.name)
         if not self._out.is_dir() and (named_as_file or self._out.exists()):
             raise UsageError(
-                f"--draw {self._out} is not a folder: several pictures or videos need one"
+                f"--draw {self._out} is not a folder: several pictures or videos need a folder"
             )
         out = self._out.resolve()
         below = any(out.is_relative_to(root.resolve()) for root in roots)
         if below or self._lies_among(names):
             raise UsageError(
                 f"--draw {self._out} lies among the pictures, which would be overwritten or mixed "
-                "with their drawings: give a folder elsewhere"
+                "with the drawings: give another folder"
             )
 
     def _lies_among(self, names: Sequence[Source]) -> bool:
@@ -125,8 +125,8 @@ class DrawPlaces:
         for identity, name in _identities(_files(names)):
             if identity in there:
                 raise UsageError(
-                    f"--draw {self._out}: a drawing would replace {name!r}, which is to be looked "
-                    "at: name another file or folder"
+                    f"--draw {self._out}: a drawing would overwrite the input {name!r}: name "
+                    "another file or folder"
                 )
 
 

@@ -168,7 +168,7 @@ class PictureRun:
         if self._settings.explain:
             self.refuse_moving("--explain")
         if self._settings.processes > 1 and STDIN in self._names:
-            raise UsageError("a picture from standard input is one: leave --processes out")
+            raise UsageError("standard input holds a single picture: leave --processes out")
 
     @property
     def total(self) -> int:
@@ -184,8 +184,8 @@ class PictureRun:
         for video in self.videos:
             what = f"camera {video}" if isinstance(video, int) else f"the video {video!r}"
             raise UsageError(
-                f"{option} is for pictures, got {what}: leave {option} out, or name the pictures "
-                "alone, such as by a pattern ('PHOTOS/**/*.jpg')"
+                f"{option} is for pictures, got {what}: leave {option} out, or name only "
+                "pictures, for example with a pattern ('PHOTOS/**/*.jpg')"
             )
 
     def lines(self, out: Path) -> LineFile:

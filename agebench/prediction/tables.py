@@ -74,7 +74,7 @@ class PredictBatch:
     ) -> None:
         taken = sorted(set(keep) & TYPES.keys())
         if taken:
-            raise UsageError(f"column {taken[0]!r} can't be kept: ages have one of that name")
+            raise UsageError(f"column {taken[0]!r} can't be kept: the ages use that name")
         self.estimators, self.detector = estimators, detector
         self.picture, self.keep = picture, tuple(keep)
 

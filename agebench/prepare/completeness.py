@@ -89,8 +89,8 @@ def require_same_sources(
         progress(CHECKING, done, len(known))
     if changed:
         raise UsageError(
-            f"{len(changed)} of the {len(known)} pictures that {out} was made of have another "
-            f"content now, such as {changed[0]}: give another folder with --out"
+            f"{len(changed)} of the {len(known)} pictures that {out} was made from have changed "
+            f"since, such as {changed[0]}: give another folder with --out"
         )
 
 

@@ -103,7 +103,7 @@ def refuse_other(before: Any, now: Mapping[str, Any], out: Path) -> None:
         more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
         raise UsageError(
             f"{out} holds something else: {'; '.join(found[:_SHOWN])}{more}; "
-            "repeat what it was begun with, or give another folder with --out"
+            "use the settings it was started with, or give another folder with --out"
         )
 
 
@@ -144,6 +144,6 @@ def refuse_foreign(out: Path) -> None:
     foreign = [name for name in entries if name != WORK_FOLDER]
     if foreign:
         raise UsageError(
-            f"{out} is not empty and was not begun by 'agebench prepare' (it holds "
+            f"{out} is not empty and was not made by 'agebench prepare' (it holds "
             f"{foreign[0]!r}): give a new or empty folder with --out"
         )

@@ -226,7 +226,7 @@ def worker(plan: PreparationPlan) -> Callable[[PreparationTask], tuple[Preparati
 def _given_up(task: PreparationTask, death: Death) -> tuple[PreparationTask, str]:
     if death.killed:
         raise AgebenchError(
-            f"the process at work on {task.source!r} was killed {TRIES} times, maybe for want "
-            f"of memory: start the same command again with fewer --processes to go on"
+            f"the process at work on {task.source!r} was killed {TRIES} times, perhaps for lack "
+            "of memory: run the same command with fewer --processes to resume"
         )
     return task, PictureRecord(task.source, "crashed", death.reason).to_line()

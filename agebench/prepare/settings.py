@@ -68,7 +68,7 @@ class PrepareSettings:
             if getattr(self, name) not in known:
                 raise UsageError(f"{name} must be one of {known}, got {getattr(self, name)!r}")
         if self.faces == "all" and self.landmarks == "dataset":
-            raise UsageError("landmarks of the data set tell of one face: leave out --faces all")
+            raise UsageError("the data set's landmarks are of one face: leave out --faces all")
         if self.limit is not None and self.sample is not None:
             raise UsageError("limit and sample exclude each other: give one of them")
         self._check_range("height", 16, MAX_HEIGHT_PX)
@@ -89,7 +89,9 @@ class PrepareSettings:
             raise UsageError("prepare needs at least one view, such as face")
         for view in self.views:
             if view == "original":
-                raise UsageError("the whole picture is always kept (original_image): leave it out")
+                raise UsageError(
+                    "the whole picture is always kept (original_image): remove it from the list"
+                )
             if view not in REGIONS:
                 raise UsageError(f"unknown view {view!r}: {suggestion(view, REGIONS)}")
             if self.views.count(view) > 1:

@@ -74,8 +74,8 @@ def own_detector(
             return spec.detector, f"the one that {_called(spec)} is defined with"
         if not _same(detector, spec.detector):
             raise UsageError(
-                f"{_called(spec)} is defined with the detector '{spec.detector}': name that one "
-                "for all, or measure it alone"
+                f"{_called(spec)} is defined with the detector '{spec.detector}': use that "
+                "detector for all, or measure the estimator alone"
             )
     return detector, ""
 

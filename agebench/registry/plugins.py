@@ -295,7 +295,7 @@ def load_detector(reference: str | Reference, /, **options: Any) -> FaceDetector
         detector: FaceDetector = _load(DETECTORS, reference, options)
     except WeightsUnavailableError as error:
         raise WeightsUnavailableError(
-            f"{error}\nThe detector {FILELESS_DETECTOR!r} needs no file, and finds fewer faces."
+            f"{error}\nThe detector {FILELESS_DETECTOR!r} needs no file but finds fewer faces."
         ) from error
     if not _keeps(detector, FaceDetector, repr(str(reference))):
         raise ContractError(f"{reference!r} gave {type(detector).__name__}, not a FaceDetector")

@@ -43,7 +43,9 @@ def read_columns(text: str, formats: Sequence[str]) -> tuple[str, ...]:
     ('mae', 'bias')
     """
     if not {"md", "tex"} & set(formats):
-        raise UsageError("--columns is of the tables in md and tex: add one of them to --format")
+        raise UsageError(
+            "--columns applies to the tables in md and tex: add one of them to --format"
+        )
     return _read_names(text, "column", RANKING_COLUMNS)
 
 

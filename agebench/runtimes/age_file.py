@@ -59,7 +59,7 @@ class AgeFile:
         self._batch = batch or (BATCH if device in (None, "cpu") else DEVICE_BATCH)
         if self.spec.precision == "int8" and runtime in ("cv2dnn", "torch"):
             raise UsageError(
-                f"{path} holds 8-bit numbers, which {runtime} computes otherwise: use onnxruntime"
+                f"{path} holds 8-bit numbers, which {runtime} computes differently: use onnxruntime"
             )
         source = ModelSource(
             "onnx",

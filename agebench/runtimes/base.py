@@ -92,7 +92,7 @@ class ModelSource:
             raise UsageError(f"{path}: {_NOT_READ[suffix]}")
         if kind is None:
             known = ", ".join(_SUFFIX_KINDS)
-            raise UsageError(f"{path}: the format can't be told by the suffix; known: {known}")
+            raise UsageError(f"{path}: unknown suffix; known suffixes are {known}")
         return kind
 
 

@@ -179,7 +179,7 @@ def read_mean(path: str | Path) -> Blob:
     if mean.shape != MEAN_SHAPE or not np.isfinite(mean).all():
         raise ModelError(
             f"{path} must hold finite numbers of shape {MEAN_SHAPE}, got {mean.shape}: "
-            "is it the mean image of another net?"
+            "is it the mean image of another network?"
         )
     return mean
 
@@ -248,7 +248,7 @@ def _values(blob: Any, where: str) -> Blob:
     elif blob.raw_data and blob.raw_data_type in _RAW_DTYPES:
         raw, dtype = blob.raw_data, _RAW_DTYPES[blob.raw_data_type]
     else:
-        raise ModelError(f"{where} holds no numbers that can be read (damaged, or of a new kind)")
+        raise ModelError(f"{where} holds no readable numbers (damaged, or of an unknown kind)")
     shape = _shape(blob)
     expected, itemsize = math.prod(shape), np.dtype(dtype).itemsize
     if min(shape) < 1 or len(shape) > 32 or expected * itemsize != len(raw):

@@ -21,7 +21,7 @@ _FAILURES = (cv2.error, UnicodeDecodeError)
 
 _ARG_FAULT_SINCE = (4, 12)
 
-_CUT_OFF = ". Files that are cut off end so: compare its size with that of where it is from"
+_CUT_OFF = ". Files that are cut off end so: compare its size with that of the source"
 """Of TFLite, whose flat buffers OpenCV checks whole without saying what is wrong."""
 
 
@@ -90,7 +90,7 @@ def _require_computed(source: ModelSource, content: bytes) -> None:
         if node.op_type in ("ArgMax", "ArgMin") and not kept:
             raise ModelError(
                 f"{source.path}: cv2.dnn {cv2.__version__} does not compute {node.op_type} with "
-                "keepdims = 0 and answers with whatever its memory holds: ask for '@onnxruntime', "
+                "keepdims = 0 and returns whatever is in its memory: ask for '@onnxruntime', "
                 "or export the model with keepdims = 1"
             )
 
@@ -114,8 +114,8 @@ def _require_all_weights(source: ModelSource, content: bytes, net: Any) -> None:
     needed = 12 + (8 if major * 10 + minor >= 2 else 4) + 4 * numbers
     if len(content) < needed:
         raise ModelError(
-            f"{source.path} is cut off or another layout's: it has {len(content):,} bytes, its "
-            f"layout needs {needed:,}; compare its size with that of where it is from"
+            f"{source.path} is truncated or belongs to another layout: it has {len(content):,} "
+            f"bytes, its layout needs {needed:,}; compare its size with that of the source"
         )
 
 

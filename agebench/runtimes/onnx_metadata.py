@@ -225,8 +225,8 @@ def from_properties(
     lacking = [name for name in wanted if name not in own]
     if len(lacking) == len(wanted):
         raise ModelError(
-            f"{where} is an ONNX file without agebench's metadata, so nothing is known of its "
-            "crops and its bins: describe it in a spec file and use 'spec:FILE.toml', or write it "
+            f"{where} is an ONNX file without agebench's metadata, so its crops and bins are "
+            "unknown: describe it in a spec file and use 'spec:FILE.toml', or write it "
             "with 'agebench export-onnx'"
         )
     if lacking:

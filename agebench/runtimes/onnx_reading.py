@@ -81,7 +81,7 @@ def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelPr
     except DecodeError as error:
         raise ModelError(
             f"{path} ({len(content):,} bytes) is not a complete ONNX file: it is truncated or "
-            "something else; compare its size and sha256 with those of where it is from"
+            "something else; compare its size and sha256 with those of the source"
         ) from error
     if not model.graph.node:
         raise ModelError(f"{path} ({len(content):,} bytes) holds no ONNX graph: is it truncated?")
@@ -133,12 +133,12 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
     if not model.opset_import:
         raise ModelError(f"{path} does not say which version of ONNX's operators it uses")
     if model.functions:
-        raise ModelError(f"{path} holds functions of its own, expected ONNX's operators alone")
+        raise ModelError(f"{path} defines functions of its own, expected only ONNX operators")
     for node in model.graph.node:
         if node.op_type in _CONTROL_FLOW or node.domain not in ("", "ai.onnx"):
             raise ModelError(
                 f"{path} holds the operator {node.domain}{':' * bool(node.domain)}{node.op_type}, "
-                "expected a plain network of ONNX's own operators, without control flow"
+                "expected a network of standard ONNX operators without control flow"
             )
 
 
@@ -147,8 +147,8 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
         named = {item.key: item.value for item in tensor.external_data}
         raise ModelError(
             f"{path}: the numbers of {tensor.name!r:.60} lie in another file "
-            f"({named.get('location', '')!r:.80}), which is never opened: save the model with all "
-            "its data in one file"
+            f"({named.get('location', '')!r:.80}), which is never opened: save the model as a "
+            "single file"
         )
     if not tensor.HasField("raw_data"):
         return

@@ -145,8 +145,8 @@ def require_unchanged(path: Path, checked: str, parsed: str) -> None:
     """
     if parsed != checked:
         raise WeightsError(
-            f"{path} was changed while it was loaded: its sha256 was {checked} and is {parsed}; "
-            "load it again"
+            f"{path} was changed while it was being loaded: its sha256 was {checked} and is now "
+            f"{parsed}; load it again"
         )
 
 
@@ -188,8 +188,8 @@ def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
         raise ModelError(f"{path} is {packed}: unpack it and give the {kind} file inside")
     if kind in _PROTOBUF and (missing := _missing_bytes(content)):
         raise ModelError(
-            f"{path} is cut off or no {kind} file: it has {size}, and what begins in it needs "
-            f"{missing:,} more; compare its size with that of where it is from"
+            f"{path} is truncated or not a {kind} file: it has {size}, and what begins in it needs "
+            f"{missing:,} more; compare its size with that of the source"
         )
 
 
@@ -290,7 +290,8 @@ def _fill(tensor: onnx.TensorProto, path: Path, files: dict[str, bytes]) -> None
     if not 0 <= start <= start + length <= len(data):
         raise ModelError(
             f"{path}: {inert(tensor.name)!r:.60} needs the bytes {start:,} to {start + length:,} "
-            f"of {inert(name)!r:.80}, which has {len(data):,}: it is cut off or another model's"
+            f"of {inert(name)!r:.80}, which has {len(data):,}: it is truncated or belongs to "
+            "another model"
         )
     tensor.raw_data = data[start : start + length]
     tensor.data_location = onnx.TensorProto.DEFAULT
@@ -308,7 +309,9 @@ def data_file(path: Path, name: str) -> Path:
     odd = not name or "\\" in name or "\0" in name or windows.drive or windows.root
     shown = f"{inert(name)!r:.80}"
     if odd or ".." in PurePosixPath(name).parts:
-        raise ModelError(f"{path} names {shown} for its numbers: only files beside it are read")
+        raise ModelError(
+            f"{path} names {shown} for its numbers: only files in its own folder are read"
+        )
     data = path.parent / name
     try:
         if not data.resolve().is_relative_to(path.parent.resolve()):
@@ -317,7 +320,7 @@ def data_file(path: Path, name: str) -> Path:
         raise WeightsError(f"{data} can't be read: {error}") from error
     if not data.is_file():
         raise WeightsError(
-            f"{path} has its numbers in {shown}, and there is no file {data}: put it beside the "
-            "model, under that name"
+            f"{path} has its numbers in {shown}, and there is no file {data}: put it next to the "
+            "model under that name"
         )
     return data

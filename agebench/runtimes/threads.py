@@ -64,13 +64,11 @@ def _pin(count: int) -> tuple[list[int], list[int]]:
     """Keep the process on its first `count` processors; return those and what it had before."""
     process = psutil.Process()
     if not hasattr(process, "cpu_affinity"):
-        raise AgebenchError(
-            "this system can't keep a process on chosen processors: leave --pin out"
-        )
+        raise AgebenchError("this system can't pin a process to processors: leave --pin out")
     before = process.cpu_affinity() or []
     if count > len(before):
         raise UsageError(
-            f"{count} threads can't be pinned to {len(before)} processors: give fewer --threads"
+            f"{count} threads can't be pinned to {len(before)} processors: lower --threads"
         )
     process.cpu_affinity(before[:count])
     return before[:count], before

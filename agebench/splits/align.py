@@ -26,7 +26,7 @@ def align(split: Split, dataset: Dataset) -> Split:
     if split.dataset and split.dataset != dataset.spec.name:
         raise DatasetError(
             f"the split {split.protocol!r} is of the data set {split.dataset!r}, got "
-            f"{dataset.spec.name!r}: give the one that it was made from"
+            f"{dataset.spec.name!r}: give the data set that it was made from"
         )
     find = _resolver(dataset)
     parts: dict[str, str] = {}

@@ -147,7 +147,7 @@ def _own(file: Path, head: dict[str, Any], rows: list[list[Any]]) -> Split:
         ) from error
     if split.fingerprint != head.get("fingerprint"):
         raise DatasetError(
-            f"{str(file)!r} was changed after it was written: its fingerprint does not fit; "
+            f"{str(file)!r} was changed after it was written: its fingerprint does not match; "
             "write it again, or remove its first line to use it as a list"
         )
     return split

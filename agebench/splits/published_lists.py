@@ -67,7 +67,7 @@ def read_list(protocol: str, files: list[Path]) -> Split:
             if before != part:
                 raise DatasetError(
                     f"{shown(name)} is in two parts, {before!r} ({first_place}) and {part!r} "
-                    f"({place}): a picture can be in one only; mend the list"
+                    f"({place}): a picture can be in only one part; correct the list"
                 )
     if not where:
         raise DatasetError(f"{', '.join(str(file) for file in files)}: no name is listed")

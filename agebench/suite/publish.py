@@ -144,8 +144,8 @@ def _write_all(folder: Path, files: Mapping[str, Any]) -> None:
             (folder / TIMES_FILE).unlink(missing_ok=True)
     except OSError as error:
         raise AgebenchError(
-            f"the leaderboard's files in {folder} can't be written: {error.strerror}: make it a "
-            "folder that can be written to, or give another --out"
+            f"the leaderboard's files in {folder} can't be written: {error.strerror}: make the "
+            "folder writable, or give another --out"
         ) from error
     for name, content in files.items():
         write_whole(folder / name, as_text(content))

@@ -92,7 +92,9 @@ def spent_by_set(outs: Sequence[Path]) -> dict[str, Spent]:
     for out in outs:
         found = sorted((out / RESULTS).glob(f"*/*/*/{RESULT_FILE}"))
         if not found:
-            raise UsageError(f"{out} holds no results of a suite: give what --out was")
+            raise UsageError(
+                f"{out} holds no results of a suite: give the folder that was its --out"
+            )
         for result in found:
             place = result.parent.relative_to(out / RESULTS).parts
             cells = told.setdefault(_called(*place[:2]), {})

@@ -27,7 +27,8 @@ def require_device(device: str) -> tuple[str, ...]:
     found = find_devices()
     if not found.names:
         raise DeviceError(
-            f"--device {device} asks for a CUDA device, this machine has none that can be used: "
+            f"--device {device} asks for a CUDA device, but this machine has none that can be "
+            "used: "
             f"{found.reason}; leave --device out to measure on the CPU"
         )
     return found.names
@@ -62,7 +63,8 @@ def load_on(text: str, device: str | None) -> Estimator:
     runs_on = estimator.spec.runtime.device
     if device is not None and runs_on != device:
         raise DeviceError(
-            f"{text!r} runs on {runs_on!r}, asked was {device!r}: name a runtime that can, such as "
+            f"{text!r} runs on {runs_on!r} instead of {device!r}: name a runtime that supports "
+            "it, such as "
             f"'@onnxruntime:{device}'"
         )
     return estimator

@@ -79,7 +79,7 @@ def real_faces(
             break
     if not pairs:
         raise DatasetError(
-            f"{origin}: in none of the {len(samples)} pictures a face was found that every "
-            f"estimator can be shown: give another data set or detector{left_out}"
+            f"{origin}: none of the {len(samples)} pictures has a face that every estimator can "
+            f"use: give another data set or detector{left_out}"
         )
     return FaceSource(tuple(pairs), origin, tuple(names))

@@ -78,7 +78,7 @@ def validation_mae(
     years = predicted_years(model, faces, spec, settings)
     if not np.isfinite(years).all():
         raise DivergedError(
-            "the network gives ages that are no numbers: training has diverged; lower "
-            "optim.learning_rate; what was saved before is intact"
+            "the network predicts ages that are not numbers: training has diverged; lower "
+            "optim.learning_rate; earlier checkpoints are intact"
         )
     return mae(faces.ages, years)

@@ -143,6 +143,6 @@ def _mirror_partner(name: str, views: Mapping[str, ViewSettings]) -> str:
         if view.view == wanted:
             return other
     raise UsageError(
-        f"no mirror image can be looked at: it needs a view of {region} that is cut like the view "
+        f"mirror images can't be used: they need a view of {region} that is cut like the view "
         f"{name!r} of {views[name].region}, and the network has none"
     )

@@ -355,7 +355,7 @@ class Trainer:
             first <= state.step <= first + per_epoch and len(state.losses) == state.step - first
         ):
             raise WeightsError(
-                f"the checkpoint can't be gone on from: it is at step {state.step}, after "
+                f"the checkpoint can't be resumed from: it is at step {state.step}, after "
                 f"{len(state.history)} epochs of {per_epoch} steps and {len(state.losses)} more"
             )
 
@@ -379,6 +379,6 @@ class Trainer:
 def _diverged(what: str, value: float, state: RunState) -> DivergedError:
     return DivergedError(
         f"the {what} is {value} at step {state.step} of epoch {len(state.history)}: training has "
-        "diverged; lower optim.learning_rate or clip harder (optim.clip_norm); what was "
-        "saved before is intact"
+        "diverged; lower optim.learning_rate or clip harder (optim.clip_norm); earlier "
+        "checkpoints are intact"
     )

@@ -162,7 +162,10 @@ class ModelSettings:
             raise ValueError("a model needs at least one view")
         for name in self.views:
             if not _VIEW_NAME.fullmatch(name):
-                raise ValueError(f"a view's name is of small letters, digits, '_', got {name!r}")
+                raise ValueError(
+                    f"a view's name must consist of lower-case letters, digits and '_', "
+                    f"got {name!r}"
+                )
         if not 1 <= self.dense <= 65_536:
             raise ValueError(f"dense is from 1 to 65,536, got {self.dense}")
         if not 0 <= self.youngest < self.oldest <= 120:

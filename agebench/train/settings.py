@@ -110,7 +110,8 @@ class DataSettings:
         for name in self.extra:
             if not _EXTRA_NAME.fullmatch(name):
                 raise ValueError(
-                    f"an extra data set's name is of small letters, digits, '_', got {name!r:.80}"
+                    "an extra data set's name must consist of lower-case letters, digits and "
+                    f"'_', got {name!r:.80}"
                 )
         if not 0 < self.train_fraction <= 1:
             raise ValueError(f"train_fraction is above 0 up to 1, got {self.train_fraction}")
@@ -118,7 +119,8 @@ class DataSettings:
         for name, part in parts.items():
             if part == self.train_part:
                 raise ValueError(
-                    f"{name}_part is {part!r}, which is trained on: its figures would say nothing"
+                    f"{name}_part is {part!r}, which is used for training: its figures would mean "
+                    "nothing"
                 )
         if not 16 <= self.longest_px <= 4096:
             raise ValueError(f"longest_px is from 16 to 4096, got {self.longest_px}")

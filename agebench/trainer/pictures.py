@@ -216,8 +216,8 @@ def require_separate(split: Split, data: DataSettings, *, final_test: bool) -> N
         if both := select_parts(split, one) & select_parts(split, other):
             raise UsageError(
                 f"data.{first} is {one!r} and data.{second} {other!r}: both have "
-                f"{', '.join(map(repr, sorted(both)))} of protocol {split.protocol!r}, so that its "
-                "figures would say nothing; name parts that share none"
+                f"{', '.join(map(repr, sorted(both)))} of protocol {split.protocol!r}, so its "
+                "figures would mean nothing; name parts without common pictures"
             )
 
 
@@ -230,5 +230,5 @@ def require_faces(faces: TrainingFaces, what: str) -> None:
     if not len(faces):
         first = faces.problems[0]
         raise DatasetError(
-            f"no picture of {what} can be used, the first being {first.name}: {first.reason}"
+            f"no picture of {what} can be used; the first is {first.name}: {first.reason}"
         )

@@ -79,8 +79,8 @@ def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | 
         saved = read_checkpoint(last)
     except WeightsError as error:
         raise WeightsError(
-            f"{error}; the run can't go on from it: copy {BEST_FILE} over it to go on from the "
-            "best epoch, or remove it to start anew"
+            f"{error}; the run can't be resumed from it: copy {BEST_FILE} over it to resume from "
+            "the best epoch, or remove it to start over"
         ) from error
     _check_settings(settings, saved.settings)
     _check_start(settings.start, saved)
@@ -108,7 +108,7 @@ def require_free(folder: Path, *roots: str) -> None:
     for name in (*logs, EVALUATION_FILE, CURVES_FILE, LEFT_OUT_FILE):
         if (folder / name).exists() and not _only_begun(folder / name):
             raise UsageError(
-                f"{folder / name} is there, but no run that wrote it, and would be replaced: move "
+                f"{folder / name} exists although there is no run, and would be overwritten: move "
                 "it away, or name another folder"
             )
 
@@ -136,14 +136,14 @@ def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
     for key in sorted(ours.keys() | theirs.keys()):
         if key not in FREE_SETTINGS and ours.get(key) != theirs.get(key):
             raise UsageError(
-                f"the run in this folder was begun with other settings ({key!r} was "
-                f"{theirs.get(key)!r:.60}, is {ours.get(key)!r:.60}): give those again, or another "
+                f"the run in this folder was started with other settings ({key!r} was "
+                f"{theirs.get(key)!r:.60}, is {ours.get(key)!r:.60}): use those again, or another "
                 "folder"
             )
     if settings.epochs != saved.epochs and settings.optim.schedule == "cosine":
         raise UsageError(
             f"the run was planned for {saved.epochs} epochs, and its learning rate follows from "
-            f"that: it can't go on for {settings.epochs}"
+            f"that: it can't be extended to {settings.epochs}"
         )
 
 
@@ -164,8 +164,8 @@ def _check_start(given: str, saved: Checkpoint) -> None:
     else:
         was = "none"
     raise UsageError(
-        f"the run in this folder was begun with another start (it was {was}, is {given!r}): leave "
-        "it out to go on, or give another folder"
+        f"the run in this folder was started from other weights (it was {was}, is {given!r}): "
+        "leave it out to resume, or give another folder"
     )
 
 
@@ -195,8 +195,8 @@ def check_contents(folder: Path, hashes: Sequence[str]) -> None:
     changed = sum(not known.contains(sha256) for sha256 in hashes)
     if changed:
         raise UsageError(
-            f"{changed} of the {len(hashes)} training pictures have another content than those "
-            "that the run in this folder was begun with: give those again, or another folder"
+            f"{changed} of the {len(hashes)} training pictures differ from those that the run in "
+            "this folder was started with: use the same pictures, or another folder"
         )
 
 
@@ -212,8 +212,8 @@ def check_labels(about: Mapping[str, Any], saved: Checkpoint) -> None:
     for part, fingerprint in about["contents"].items():
         if fingerprint != known.get(part):
             raise UsageError(
-                f"pictures of the part {part!r} have other labels or contents than those that the "
-                "run in this folder was begun with: give those again, or another folder"
+                f"pictures of the part {part!r} differ in labels or content from those that the "
+                "run in this folder was started with: use the same pictures, or another folder"
             )
 
 
@@ -227,8 +227,8 @@ def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
         if about.get(name) != saved.about.get(name):
             what = "another teacher" if name == "teacher" else "other pictures"
             raise UsageError(
-                f"the run in this folder was begun with {what} ({name!r} was "
-                f"{saved.about.get(name)}, is {about.get(name)}): give those again, or another "
+                f"the run in this folder was started with {what} ({name!r} was "
+                f"{saved.about.get(name)}, is {about.get(name)}): use those again, or another "
                 "folder"
             )
 

@@ -158,7 +158,8 @@ def read_teacher(settings: TrainSettings) -> TeacherAnswers | None:
     if ages != (teacher.youngest, teacher.oldest):
         raise UsageError(
             f"teacher.file answers with ages {teacher.youngest} to {teacher.oldest}, the network "
-            f"with {ages[0]} to {ages[1]}: make the answers anew, or set model.youngest and oldest"
+            f"with {ages[0]} to {ages[1]}: compute the answers again, or set model.youngest and "
+            "oldest"
         )
     return teacher
 
@@ -184,7 +185,7 @@ def with_answers(faces: TrainingFaces, teacher: TeacherAnswers) -> TrainingFaces
     answers = teacher.of(faces.hashes)
     if not answers.any():
         raise UsageError(
-            "teacher.file has an answer to none of the training pictures: it was made of "
-            "other pictures; make it of these"
+            "teacher.file has no answer for any training picture: it was made from other "
+            "pictures; make it from these"
         )
     return replace(faces, answers=answers)

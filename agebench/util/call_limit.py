@@ -103,8 +103,8 @@ def in_time(owner: object, call: str) -> Iterator[None]:
     times = _RUNNING.silent.get(id(owner), (owner, 0))[1]
     if times >= MOST_SILENT:
         raise NoAnswerError(
-            f"{call} of {_called(owner)} gave no answer within {seconds:g} s {times} times and is "
-            "not called any more"
+            f"{call} of {_called(owner)} did not return within {seconds:g} s {times} times and is "
+            "no longer called"
         )
     try:
         with _alarm(f"{call} of {_called(owner)}", seconds):
@@ -112,8 +112,8 @@ def in_time(owner: object, call: str) -> Iterator[None]:
     except _Late:
         _RUNNING.silent[id(owner)] = (owner, times + 1)  # held, so that no other has its number
         raise NoAnswerError(
-            f"{call} of {_called(owner)} gave no answer within {seconds:g} s "
-            f"({SECONDS_VARIABLE} sets the limit, 0 takes it away)"
+            f"{call} of {_called(owner)} did not return within {seconds:g} s ({SECONDS_VARIABLE} "
+            "sets the limit, 0 removes it)"
         ) from None
 
 

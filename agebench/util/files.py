@@ -67,8 +67,8 @@ def refuse_nested(out: Path, root: Path) -> None:
     """
     if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
         raise UsageError(
-            f"--out {out} lies inside the data set's folder {root}, which would hold it from then "
-            "on: give a folder outside of it"
+            f"--out {out} lies inside the data set's folder {root} and would become part of it: "
+            "give a folder outside"
         )
 
 
@@ -87,7 +87,7 @@ def refuse_input(out: Path, inputs: Iterable[str | Path | None]) -> None:
         return
     for path in [user_path(item) for item in inputs if item]:
         if path.exists() and path.samefile(out.parent if path.is_dir() else out):
-            raise UsageError(f"--out {out} is read here and would be lost: name another file")
+            raise UsageError(f"--out {out} is an input and would be overwritten: name another file")
 
 
 def new_beside(path: Path, suffix: str = "") -> tuple[int, Path]:
@@ -236,7 +236,9 @@ def check_target(path: Path) -> None:
     if path.is_dir():
         raise AgebenchError(f"{path} is a folder: name a file to write")
     if not path.parent.is_dir():
-        raise AgebenchError(f"{path} can't be written: there is no folder {path.parent}: make it")
+        raise AgebenchError(
+            f"{path} can't be written: the folder {path.parent} does not exist: create it"
+        )
 
 
 def csv_line(cells: Iterable[object]) -> str:

@@ -44,7 +44,8 @@ def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
     ...     raise SystemExit(0)
     Traceback (most recent call last):
         ...
-    agebench.errors.ContractError: code of others raised SystemExit(0), which would end the program
+    agebench.errors.ContractError: third-party code raised SystemExit(0), which would end the
+    program
     """
     process = os.getpid()
     try:
@@ -59,7 +60,7 @@ def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
         raise
     except BaseException as error:
         raise ContractError(
-            f"code of others raised {_named(error)}, which would end the program"
+            f"third-party code raised {_named(error)}, which would end the program"
         ) from error
     finally:
         if os.getpid() != process:

@@ -40,8 +40,8 @@ def lock_file(file: IO[bytes]) -> bool:
         if error.errno in _TAKEN:
             return False
         raise AgebenchError(
-            f"{file.name} can't be locked ({error.strerror}), so that two runs could write it at "
-            "once: write to a disk that has locks, such as one of this machine"
+            f"{file.name} can't be locked ({error.strerror}), so two runs could write it at once: "
+            "use a disk that supports locks, such as a local one"
         ) from error
     return True
 

@@ -185,7 +185,7 @@ class _Pool(Generic[Task, Result]):
                 process.start()
         except OSError as error:
             raise AgebenchError(
-                f"no further process can be started: {error.strerror}; use fewer --processes"
+                f"no more processes can be started: {error.strerror}; use fewer --processes"
             ) from error
         finally:
             theirs.close()

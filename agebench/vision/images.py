@@ -170,8 +170,8 @@ def from_pillow(picture: PillowImage.Image, name: str) -> Image:
         raise ImageError(f"{name}: truncated or damaged picture ({error})") from error
     if not known:
         raise ImageError(
-            f"{name}: pixels of 32 bits, whose black and white nobody states; save the picture "
-            "with 8 or 16 bits"
+            f"{name}: pixels of 32 bits, whose value range is not stated; save the picture with 8 "
+            "or 16 bits"
         )
     if wide:
         gray = np.clip(np.rint(pixels.astype(np.float64) / 257.0), 0, 255).astype(np.uint8)

@@ -114,7 +114,7 @@ def test_impossible_fits_are_refused() -> None:
     ],
 )
 def test_parts_that_are_scored_are_refused(wrong: str) -> None:
-    with pytest.raises(UsageError, match="there to be scored"):
+    with pytest.raises(UsageError, match="for testing"):
         require_training_part(wrong)
 
 
@@ -199,7 +199,7 @@ def test_a_table_is_for_one_network_and_one_way_of_using_it(dataset: SampleList)
 
 def test_wrong_fits_are_refused_before_they_begin(dataset: SampleList) -> None:
     for changes, message in (
-        ({"part": "test"}, "there to be scored"),
+        ({"part": "test"}, "for testing"),
         ({"part": None}, "needs a protocol and a training part"),
         ({"part": None, "protocol": None}, "needs a protocol"),
     ):
@@ -257,7 +257,7 @@ def test_damaged_tables_get_a_sentence(tmp_path: Path) -> None:
         with pytest.raises(AgebenchError, match="not a table of years"):
             read_class_years(file)
     file.write_text(json.dumps({**GOOD, "part": "test"}))
-    with pytest.raises(UsageError, match="there to be scored"):
+    with pytest.raises(UsageError, match="for testing"):
         read_class_years(file)
     with pytest.raises(AgebenchError, match="expected a table of years"):
         read_class_years(tmp_path / "nothing.json")
@@ -308,4 +308,4 @@ def test_the_command_fits_and_caffe_age_net_uses_it(
     with pytest.raises(SystemExit) as refused:
         main([*call, "--part", "test"])
     assert refused.value.code == 2
-    assert "there to be scored" in capsys.readouterr().err
+    assert "for testing" in capsys.readouterr().err

@@ -188,7 +188,7 @@ def test_a_list_is_not_written_over_by_the_result(cli: Cli, folders: Path, tmp_p
     listed.write_text(f"path,age\n{picture},7\n")
     refused = cli(*BASE, "--dataset", "csv", "--root", listed, "--out", tmp_path)
     assert refused.code == 2
-    assert "is read here and would be lost" in refused.err
+    assert "would be overwritten" in refused.err
     assert listed.read_text().startswith("path,age")
 
 
@@ -370,7 +370,7 @@ DEMO = ("--dataset", "demo", "--latency-images", "0")
         (("compare", "constant@onnxruntime:cudda", *DEMO), "did you mean 'cuda'?"),
         (("compare", "constant@onnxruntime", *DEMO), "takes no runtime"),
         (("compare", "constant:some.file", *DEMO), "takes no path"),
-        (("compare", "", *DEMO), "names nothing"),
+        (("compare", "", *DEMO), "has no name"),
         (("compare", "constant", "constant", *DEMO), "given twice"),
         (("compare", "needs", *DEMO), "'needs' needs a file: needs:FILE"),
         (("compare", "needs:f", *DEMO), "'needs' needs level=..."),
@@ -380,7 +380,7 @@ DEMO = ("--dataset", "demo", "--latency-images", "0")
         (("compare", "constant", *DEMO, "--seed", "-1"), "seed must be at least 0"),
         (("compare", "constant", *DEMO, "--limit", "many"), "not a valid integer"),
         (("compare", "constant", *DEMO, "--no-such-option"), "No such option"),
-        (("compare", "constant", "--dataset", ""), "names nothing"),
+        (("compare", "constant", "--dataset", ""), "has no name"),
         (("compare", "constant", "--root", "somewhere"), "--root needs --dataset"),
         (("compare", "constant", *DEMO, "--root", "somewhere"), "leave --root out"),
         (("compare", "constant", "--dataset", "fgnet"), "needs --root"),
@@ -459,7 +459,7 @@ def test_a_file_that_crashes_its_parser_ends_a_child_alone(
     run = cli(*names)
     assert run.code == 1
     assert "crashes:" in run.sentence
-    assert "took no part: trial of crashes:" in run.sentence
+    assert "did not take part: trial of crashes:" in run.sentence
     assert "exit code -6" in run.sentence
     assert "the others were measured" in run.sentence
     listed = _result(tmp_path / "out")["estimators"]

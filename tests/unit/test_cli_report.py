@@ -203,7 +203,7 @@ def test_the_ranking_has_the_columns_that_a_paper_wants(cli: Cli, write_result: 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--columns", "mae"), "--columns is of the tables in md and tex"),
+        (("--columns", "mae"), "--columns applies to the tables in md and tex"),
         (("--columns", "mea", "--format", "tex"), "unknown column 'mea': did you mean"),
         (("--columns", " ,", "--format", "md"), "expected a column, got none"),
     ],

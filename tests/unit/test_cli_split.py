@@ -154,7 +154,7 @@ def test_what_is_read_is_not_written_over(
     given = ("--dataset", "csv", "--root", str(listed))
     before = listed.read_bytes()
     assert run(*given, "--protocol", "holdout", "--out", str(listed)) == 2
-    assert "is read here and would be lost" in capsys.readouterr().err
+    assert "would be overwritten" in capsys.readouterr().err
     split = tmp_path / "split.csv"
     assert run(*given, "--protocol", "holdout", "--out", str(split)) == 0
     assert run(*given, "--protocol", str(split), "--out", str(split)) == 2

@@ -493,7 +493,7 @@ def test_csv_opens_no_pipe(tmp_path: Path) -> None:
         ("path,age\na.jpg,25\n".encode("utf-16"), "must be UTF-8"),
         (b"path,age\na.jpg,\x0025\n", "zero bytes"),
         (b'path,age\na.jpg,25\n"a.jpg,25\nb.jpg,3\n', "from line 3 on"),
-        (b'path,age\n"a"b.jpg,25\n', "mend its quotes"),
+        (b'path,age\n"a"b.jpg,25\n', "fix its quotes"),
         (b"path,age\n" + b"x" * 200_000 + b",25\n", "from line 2 on"),
         (b"path,age\n", "a heading line and no rows"),
         (b"path,age\nmissing.jpg,25\n", "line 2: no file"),

@@ -113,7 +113,7 @@ def test_boxes_of_a_csv_table_and_what_is_said_where_there_are_none(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["folders", "facial-age", "agfw"])
 def test_no_set_of_age_folders_takes_its_numbered_ones(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="this is how IMDB-WIKI lies on disk"):
+    with pytest.raises(DatasetError, match="this is the layout of IMDB-WIKI"):
         load_dataset(name, make(tmp_path))
 
 

@@ -450,7 +450,7 @@ def test_a_list_leads_out_of_no_folder(tmp_path: Path) -> None:
         (b"file,gender\n", "'age'"),
         ("file,age\ntrain/1.jpg,3-9\n".encode("utf-16"), "must be UTF-8"),
         (b"file,age\n\xff,3-9\n", "line 2 is not"),
-        (b'file,age\n"train/1.jpg,3-9\n', "mend its quotes"),
+        (b'file,age\n"train/1.jpg,3-9\n', "fix its quotes"),
         (b"file,age\n", "no usable picture"),
     ],
 )
@@ -638,7 +638,7 @@ def test_adience_fold_files_missing_twice_or_broken(tmp_path: Path) -> None:
 def test_headings_of_endless_length_are_a_sentence(tmp_path: Path) -> None:
     path = tmp_path / "list.csv"
     path.write_text("path,age," + "x" * 140_000 + "\na.png,1,\n")
-    with pytest.raises(DatasetError, match="holds no headings"):
+    with pytest.raises(DatasetError, match="has no column names"):
         load_dataset("csv", path)
 
 

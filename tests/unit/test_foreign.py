@@ -56,7 +56,7 @@ FAILURES = [SystemExit(0), GeneratorExit(), Odd("odd"), UnspeakableError(), Runt
 
 @pytest.mark.parametrize("error", FAILURES[:3])
 def test_what_ends_programs_ends_a_call(error: BaseException) -> None:
-    told = f"code of others raised {type(error).__name__}"
+    told = f"third-party code raised {type(error).__name__}"
     with pytest.raises(ContractError, match=told), foreign_code():
         raise error
 
@@ -172,7 +172,9 @@ def test_results_whose_file_is_removed_are_not_a_success(tmp_path: Path) -> None
     with LineFile(path, "aligned", ("constant",)) as lines:
         lines.append(record)
         path.unlink()
-        with pytest.raises(AgebenchError, match="was removed or replaced while it was written"):
+        with pytest.raises(
+            AgebenchError, match="was removed or replaced while it was being written"
+        ):
             lines.append(record)
 
 

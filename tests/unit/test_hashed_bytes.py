@@ -42,7 +42,7 @@ def test_a_file_that_was_changed_after_its_check_is_refused(doubling: ModelSourc
     doubling.path.write_bytes(doubling.path.read_bytes() + b"\x32\x00")  # an empty text: still ONNX
     open_model(doubling, runtime="onnxruntime")
     for runtime in ("onnxruntime", "cv2dnn"):
-        with pytest.raises(WeightsError, match="was changed while it was loaded"):
+        with pytest.raises(WeightsError, match="was changed while it was being loaded"):
             open_model(checked, runtime=runtime)
 
 
@@ -73,7 +73,7 @@ def test_a_bundled_model_is_the_one_that_was_hashed(
 
     monkeypatch.setattr(module, "resolve", other)
     name = module.__name__.rpartition(".")[2].replace("_", "-")
-    with pytest.raises(WeightsError, match="was changed while it was loaded"):
+    with pytest.raises(WeightsError, match="was changed while it was being loaded"):
         load_estimator(name)
 
 
@@ -82,10 +82,10 @@ def test_detectors_hand_on_the_hash(doubling: ModelSource, monkeypatch: pytest.M
     there = ResolvedWeights(doubling.path, info, "given")
     monkeypatch.setattr("agebench.modelfiles.weights.resolve", lambda *_, **__: there)
     monkeypatch.setattr(yolov8_face, "_input_size", lambda *_: (640, 640))
-    with pytest.raises(WeightsError, match="was changed while it was loaded"):
+    with pytest.raises(WeightsError, match="was changed while it was being loaded"):
         yolov8_face.YoloV8Face()
     monkeypatch.setattr(yoloface_500k, "darknet_files", lambda *_: (there, there, ""))
-    with pytest.raises(WeightsError, match="was changed while it was loaded"):
+    with pytest.raises(WeightsError, match="was changed while it was being loaded"):
         yoloface_500k.YoloFace500k()
 
 
@@ -97,9 +97,9 @@ def test_what_is_converted_is_what_was_hashed(
     path = tmp_path / "random.caffemodel"
     random_age_net(path, seed=0, micro=True)
     (tmp_path / "random.weights").write_bytes(bytes(100))
-    with pytest.raises(WeightsError, match="was changed while it was loaded"):
+    with pytest.raises(WeightsError, match="was changed while it was being loaded"):
         converted_age_net(path, "0" * 64)
-    with pytest.raises(WeightsError, match="was changed while it was loaded"):
+    with pytest.raises(WeightsError, match="was changed while it was being loaded"):
         converted_darknet("[net]", tmp_path / "random.weights", "0" * 64, (32, 32))
     assert not list((tmp_path / "cache").rglob("*.onnx"))
     assert converted_age_net(path, hashlib.sha256(path.read_bytes()).hexdigest()).is_file()

@@ -30,7 +30,7 @@ def test_a_system_without_locks_is_not_another_run(
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", refuse)
-    told = r"can't be locked .*write to a disk that has locks"
+    told = r"can't be locked .*use a disk that supports locks"
     with (tmp_path / "lock").open("wb") as file, pytest.raises(AgebenchError, match=told):
         lock_file(file)
 

@@ -72,14 +72,14 @@ def test_no_drawing_replaces_what_is_looked_at(tmp_path: Path) -> None:
     picture(tmp_path / "C" / "sub" / "x.png")
     also = picture(tmp_path / "B" / "sub" / "x.png")
     why = refused(tmp_path, tmp_path / "C", also, "--draw", tmp_path / "B")
-    assert f"would replace {str(also)!r}" in why
+    assert f"would overwrite the input {str(also)!r}" in why
     first, second = video(tmp_path / "x" / "a.mp4"), video(tmp_path / "y" / "a.mp4")
     why = refused(tmp_path, first, second, "--draw", tmp_path / "y")
-    assert f"would replace {str(second)!r}" in why
-    assert "would replace" in refused(tmp_path, first, "--draw", tmp_path / "x")
+    assert f"would overwrite the input {str(second)!r}" in why
+    assert "would overwrite the input" in refused(tmp_path, first, "--draw", tmp_path / "x")
     link = tmp_path / "link.png"
     link.symlink_to(also)
-    assert "would replace" in refused(tmp_path, also, "--draw", link)
+    assert "would overwrite the input" in refused(tmp_path, also, "--draw", link)
 
 
 def test_a_file_for_several_is_refused(tmp_path: Path) -> None:

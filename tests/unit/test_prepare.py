@@ -474,7 +474,7 @@ def test_an_interrupted_run_goes_on_and_refuses_other_settings(
         patch.setattr(PicturePreparer, "prepare", interrupted)
         result = CliRunner().invoke(command, words)
     assert result.exit_code == 130
-    assert "same command goes on" in result.output
+    assert "same command resumes" in result.output
     assert not (out / "manifest.csv").exists()
     with pytest.raises(UsageError, match=r"settings.margin was 0.0 and is now 0.5"):
         aligned(root, out, margin=0.5)
@@ -572,7 +572,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path) -> None
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=1200)
     assert process.returncode == 130
-    assert "same command goes on" in stderr
+    assert "same command resumes" in stderr
     assert "Traceback" not in stderr
     assert len(children) >= 2
     assert gone(children)
@@ -641,7 +641,7 @@ def test_a_process_that_is_killed_once_changes_nothing(tmp_path: Path) -> None:
 def test_processes_that_are_killed_again_end_the_run_in_a_sentence(tmp_path: Path) -> None:
     root, out, said = run_deadly(tmp_path, "always")
     assert "was killed 2 times" in said
-    assert "fewer --processes to go on" in said
+    assert "fewer --processes to resume" in said
     assert not (out / "manifest.csv").exists()
     assert aligned(root, out).counts["faces"] == 6
 
@@ -702,7 +702,7 @@ def test_pictures_of_other_content_are_not_taken_for_those_prepared(tmp_path: Pa
     before = tree(out)
     changed = next(path for path in sorted(root.rglob("*")) if path.is_file())
     changed.write_bytes(changed.read_bytes() + b"\n")
-    with pytest.raises(UsageError, match=r"1 of the \d+ pictures .* have another content now"):
+    with pytest.raises(UsageError, match=r"1 of the \d+ pictures .* have changed since"):
         aligned(root, out)
     assert tree(out) == before
 
@@ -726,7 +726,7 @@ def test_a_picture_that_was_mended_is_noticed(
             with pytest.raises(TypeError):
                 aligned(root, out)
     broken.write_bytes(whole)
-    with pytest.raises(UsageError, match=r"1 of the \d+ pictures .* have another content now"):
+    with pytest.raises(UsageError, match=r"1 of the \d+ pictures .* have changed since"):
         aligned(root, out)
 
 
@@ -735,4 +735,4 @@ def test_without_a_face_it_ends_with_1(tmp_path: Path) -> None:
     words = ["--dataset", "folders", "--root", str(root), "--detector", "aligned"]
     done = CliRunner().invoke(command, [*words, "--max-pixels", "1", "--out", str(out)])
     assert isinstance(done.exception, AgebenchError)
-    assert "no face could be cut" in str(done.exception)
+    assert "no face could be cropped" in str(done.exception)

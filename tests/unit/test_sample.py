@@ -156,7 +156,7 @@ def test_a_damaged_package_is_one_sentence(
 
 def test_a_missing_table_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sample_module, "bundled_dir", lambda: tmp_path)
-    with pytest.raises(DatasetError, match="comes with agebench: reinstall"):
+    with pytest.raises(DatasetError, match="from the installation: reinstall"):
         sample_module.load()
 
 

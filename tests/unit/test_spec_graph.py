@@ -233,7 +233,7 @@ def test_data_files_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"of 'net\.onnx\.data', which has 2: it is cut off"):
         read_model(model, "onnx")
     data.unlink()
-    with pytest.raises(WeightsError, match=r"there is no file .*: put it beside the model"):
+    with pytest.raises(WeightsError, match=r"there is no file .*: put it next to the model"):
         read_model(model, "onnx")
     outside = tmp_path / "outside"
     outside.write_bytes(whole)
@@ -243,7 +243,7 @@ def test_data_files_that_are_wrong(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="a link that leads elsewhere"):
         data_file(inner / "net.onnx", "net.onnx.data")
     for name in ("../outside", "/etc/passwd", "", "a\\b", "C:x"):
-        with pytest.raises(ModelError, match="only files beside it are read"):
+        with pytest.raises(ModelError, match="only files in its own folder are read"):
             data_file(inner / "net.onnx", name)
 
 

@@ -276,7 +276,7 @@ def test_after_its_minutes_nothing_is_begun(suite: Path) -> None:
         (lambda text: text.replace("sample = 12\ndetector", "sample = 0\ndetector"), "at least 1"),
         (lambda text: text.replace("title", "titel", 1), "did you mean 'title'"),
         (lambda text: text + "[times]\nset = 'third'\n", "there is no 'third'"),
-        (lambda text: text.replace('"constant years=40"', '"@@"'), "names nothing"),
+        (lambda text: text.replace('"constant years=40"', '"@@"'), "has no name"),
         (lambda text: _doubted(text).replace("its errors are too small", " "), "a reason in words"),
         (
             lambda text: _doubted(text).replace('sets = ["first"]', "sets = []", 1),
@@ -298,7 +298,7 @@ def test_a_wrong_file_is_told_where(
 def test_a_wrong_call_is_told(suite: Path) -> None:
     for arguments, expected in (
         ([str(suite)], "give --out"),
-        (["check", str(suite)], "give --board"),
+        (["check", str(suite)], "--board FOLDER"),
         (["page", str(suite.parent)], "holds no board.json"),
         ([str(suite), "--out", str(suite.parent / "o"), "--join", "nowhere"], "there is no folder"),
         ([str(suite), "--out", str(suite.parent / "o"), "--minutes", "nan"], "at least 0, got nan"),
@@ -343,7 +343,7 @@ def test_times_can_be_taken_alone_and_again(suite: Path) -> None:
     assert times.read_bytes() != first
     suite.write_text(SUITE)
     refused = CliRunner().invoke(command, call)
-    assert "has no [times]" in str(refused.exception)
+    assert "has no table [times]" in str(refused.exception)
 
 
 class _WithItsOwnDetector:

@@ -143,7 +143,7 @@ def test_a_constant_rate_goes_on_for_more_rounds(run: Any, tmp_path: Path) -> No
 
 
 def test_resume_without_a_run_is_a_wrong_call(run: Any, tmp_path: Path) -> None:
-    _one_sentence(run("--resume"), 2, "no run in")
+    _one_sentence(run("--resume"), 2, "no run to resume in")
     assert not (tmp_path / "run").exists()
 
 
@@ -164,7 +164,7 @@ def test_an_out_that_can_not_be_written(run: Any, tmp_path: Path) -> None:
         (("--protocol", "none"), 2, "none"),
         (("--set", "data.val_part=dev"), 2, "dev"),
         (("--set", "data.train_part=train+val"), 2, "both have 'val'"),
-        (("--set", "data.train_part=not-test"), 2, "share none"),
+        (("--set", "data.train_part=not-test"), 2, "without common pictures"),
         (("--set", "data.val_part=test", "--final-test"), 2, "both have 'test'"),
         (("--set", "model.views.face.region=chin"), 2, "chin"),
         (("--set", "model.views.face.margin=99"), 2, "margin"),

@@ -191,7 +191,7 @@ def test_files_that_no_run_wrote_are_not_replaced(run: Any, tmp_path: Path, name
     own.write_text("mine")
     code, _, error = run()
     assert code == 2
-    assert f"{name} is there, but no run that wrote it" in " ".join(error.split())
+    assert f"{name} exists although there is no run" in " ".join(error.split())
     assert own.read_text() == "mine"
     assert list(own.parent.iterdir()) == [own]
 
@@ -293,7 +293,7 @@ def test_pictures_without_faces_are_one_sentence(run: Any) -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        (("-o", "sheet.jpg"), "ends in .png"),
+        (("-o", "sheet.jpg"), "must end in .png"),
         (("-o", "sheet.png", "--set", "augment.hue_deg=1e300"), "hue_deg is from 0 to 180"),
         (("-o", "sheet.png", "--set", "augment.scale=-1"), "scale is from 0 to 10"),
         (("-o", "sheet.png", "--each", "--draws", "30"), "not --draws rows"),
@@ -408,7 +408,7 @@ def test_a_start_of_another_network_is_refused(run: Any, tmp_path: Path) -> None
     ("name", "said"),
     [
         ("p00.png", "1 of the 24 training pictures have another content"),
-        ("p03.png", "pictures of the part 'val' have other labels or contents"),
+        ("p03.png", "pictures of the part 'val' differ in labels or contents"),
     ],
 )
 def test_a_run_does_not_go_on_with_other_contents(
@@ -436,7 +436,7 @@ def test_a_run_does_not_go_on_with_other_labels(
     listed.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
     code, _, error = run("--root", str(listed))
     assert code == 2
-    assert f"pictures of the part {part!r} have other labels" in " ".join(error.split())
+    assert f"pictures of the part {part!r} differ in labels" in " ".join(error.split())
     lines[line] = f"{name},{age}"
     listed.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
     assert run("--root", str(listed))[0] == 0  # in another order, which says nothing
@@ -461,7 +461,7 @@ def test_a_start_that_comes_too_late_is_refused(run: Any, tmp_path: Path) -> Non
     assert run()[0] == 0
     code, _, error = run("--set", "start=nowhere.safetensors")
     assert code == 2
-    assert "another start (it was none, is 'nowhere.safetensors')" in " ".join(error.split())
+    assert "other weights (it was none, is 'nowhere.safetensors')" in " ".join(error.split())
     # Earlier versions went on, and noted the file that they did not use.
     _forget(tmp_path / "run" / LAST_FILE, start="nowhere.safetensors")
     code, out, _ = run("--set", "start=nowhere.safetensors")

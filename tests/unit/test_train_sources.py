@@ -295,7 +295,7 @@ def test_a_teacher_that_does_not_fit_is_refused(
     rows[0, 0] = 1
     write_answers(file, "x", ["ab" * 32], rows, (youngest, oldest))
     assert _train(age_list, tmp_path / "run", "--set", f'teacher.file="{file}"') == 2
-    assert "an answer to none of the training pictures" in capfd.readouterr().err
+    assert "no answer for any training picture" in capfd.readouterr().err
 
 
 def test_a_run_does_not_lie_in_a_further_sets_folder(

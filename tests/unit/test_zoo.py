@@ -183,7 +183,7 @@ def test_a_spec_file_takes_a_keras_file(tmp_path: Path, monkeypatch: pytest.Monk
     ("layer", "message"),
     [
         (_layer("Lambda", "out", "in"), "of the kind 'Lambda', which is not converted"),
-        (_layer("Conv2D", "out", "in"), "lacks what it needs: 'kernel'"),
+        (_layer("Conv2D", "out", "in"), "lacks required settings: 'kernel'"),
         (_layer("Activation", "out", "in", activation="elu"), "the activation 'elu'"),
     ],
 )

@@ -132,9 +132,9 @@ def test_every_kind_of_layer_equals_darknet(tmp_path: Path) -> None:
     ("old", "new", "message"),
     [
         ("[avgpool]", "[crnn]", r"line \d+: Darknet's \[crnn\] can't be converted"),
-        ("layers = -1,2", "layers = -1,99", "names no layer before it"),
-        ("layers = -1,2", "layers = -1,3", "joins layers of different sizes"),
-        ("from=-2", "from=-9", "names no layer before it"),
+        ("layers = -1,2", "layers = -1,99", "does not name an earlier layer"),
+        ("layers = -1,2", "layers = -1,3", "concatenates layers of different sizes"),
+        ("from=-2", "from=-9", "does not name an earlier layer"),
         ("filters=12", "filters=13", "must be of one class"),
         ("filters=12", "filters=twelve", "needs filters as whole numbers, got 'twelve'"),
         ("groups=8", "groups=3", "does not fit 8 channels"),
@@ -175,7 +175,7 @@ def test_weights_of_another_length(tmp_path: Path, numbers: int, message: str) -
 def test_weights_that_are_none(tmp_path: Path) -> None:
     path = tmp_path / "net.weights"
     path.write_bytes(b"short")
-    with pytest.raises(ModelError, match="not a Darknet file of weights"):
+    with pytest.raises(ModelError, match="not a Darknet weights file"):
         darknet_model(CFG, path, (32, 64))
     write_weights(path)
     path.write_bytes(path.read_bytes()[:-4] + np.array([np.nan], "<f4").tobytes())
