@@ -165,7 +165,7 @@ def test_absurd_sizes_are_refused_before_memory_is_taken_for_them(tmp_path: Path
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
-    [(NUMBERS - 1, "ends too early"), (NUMBERS + 3, "3 numbers more"), (0, "ends too early")],
+    [(NUMBERS - 1, "ends too early"), (NUMBERS + 3, "3 more numbers"), (0, "ends too early")],
 )
 def test_weights_of_another_length(tmp_path: Path, numbers: int, message: str) -> None:
     with pytest.raises(ModelError, match=message):
