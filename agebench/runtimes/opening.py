@@ -188,8 +188,8 @@ def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
         raise ModelError(f"{path} is {packed}: unpack it and give the {kind} file inside")
     if kind in _PROTOBUF and (missing := _missing_bytes(content)):
         raise ModelError(
-            f"{path} is truncated or not a {kind} file: it has {size}, and what begins in it needs "
-            f"{missing:,} more; compare its size with that of the source"
+            f"{path} is truncated or not of the format {kind}: it has {size}, and what begins in "
+            f"it needs {missing:,} more; compare its size with that of the source"
         )
 
 

@@ -491,7 +491,7 @@ def test_csv_opens_no_pipe(tmp_path: Path) -> None:
         (b"path,age,age\na.jpg,25,26\n", "twice"),
         (b"path,age\na.jpg,25\n\xe9.jpg,30\n", "line 3 is not"),
         ("path,age\na.jpg,25\n".encode("utf-16"), "must be UTF-8"),
-        (b"path,age\na.jpg,\x0025\n", "zero bytes"),
+        (b"path,age\na.jpg,\x0025\n", "NUL bytes"),
         (b'path,age\na.jpg,25\n"a.jpg,25\nb.jpg,3\n', "from line 3 on"),
         (b'path,age\n"a"b.jpg,25\n', "fix its quotes"),
         (b"path,age\n" + b"x" * 200_000 + b",25\n", "from line 2 on"),

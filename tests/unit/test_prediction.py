@@ -267,7 +267,7 @@ def test_leaving_a_view_out_says_what_it_moved() -> None:
     check_explainable("two", TwoViews())
     with pytest.raises(UsageError, match="needs it"):
         check_explainable("two", TwoViews(strict=True))
-    with pytest.raises(UsageError, match="looks at 'face' alone"):
+    with pytest.raises(UsageError, match="uses only 'face'"):
         check_explainable("blueness", Blueness())
 
 

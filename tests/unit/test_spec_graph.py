@@ -230,7 +230,7 @@ def test_data_files_that_are_wrong(tmp_path: Path) -> None:
     model, data = _split(tmp_path, 1.0), tmp_path / "net.onnx.data"
     whole = data.read_bytes()
     data.write_bytes(whole[:2])
-    with pytest.raises(ModelError, match=r"of 'net\.onnx\.data', which has 2: it is cut off"):
+    with pytest.raises(ModelError, match=r"of 'net\.onnx\.data', which has 2: it is truncated"):
         read_model(model, "onnx")
     data.unlink()
     with pytest.raises(WeightsError, match=r"there is no file .*: put it next to the model"):
@@ -332,7 +332,7 @@ def test_a_file_that_is_cut_off_is_called_so(tmp_path: Path, runtime: str) -> No
     save_pooled(tmp_path / "net.onnx")
     whole = (tmp_path / "net.onnx").read_bytes()
     (tmp_path / "net.onnx").write_bytes(whole[:-10])
-    with pytest.raises(ModelError, match=r"is cut off.* needs \d+ more"):
+    with pytest.raises(ModelError, match=r"is truncated.* needs \d+ more"):
         load_estimator(f"spec:{_spec(tmp_path)}@{runtime}")
 
 

@@ -407,8 +407,8 @@ def test_a_start_of_another_network_is_refused(run: Any, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("p00.png", "1 of the 24 training pictures have another content"),
-        ("p03.png", "pictures of the part 'val' differ in labels or contents"),
+        ("p00.png", "1 of the 24 training pictures differ from"),
+        ("p03.png", "pictures of the part 'val' differ in labels or content"),
     ],
 )
 def test_a_run_does_not_go_on_with_other_contents(

@@ -280,7 +280,7 @@ def test_a_run_on_two_sets_with_a_teacher(
     # Another teacher under the same name is noticed.
     _answers(age_list, teacher, shift=1)
     assert _train(age_list, out, *given) == 2
-    assert "begun with another teacher" in capfd.readouterr().err
+    assert "started with another teacher" in capfd.readouterr().err
 
 
 def test_a_teacher_that_does_not_fit_is_refused(

@@ -53,7 +53,7 @@ def test_what_was_never_tried_is_listed_as_such_and_needs_a_file() -> None:
     assert untried
     assert {name for name, row in listed.items() if not row.tried} == untried
     for name in untried:
-        with pytest.raises(UsageError, match=f"without a file to try it on: .*{name}:FILE"):
+        with pytest.raises(UsageError, match=f"without a model file: .*{name}:FILE"):
             load_estimator(name)
 
 
@@ -182,7 +182,7 @@ def test_a_spec_file_takes_a_keras_file(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.parametrize(
     ("layer", "message"),
     [
-        (_layer("Lambda", "out", "in"), "of the kind 'Lambda', which is not converted"),
+        (_layer("Lambda", "out", "in"), "of the kind 'Lambda', which can't be converted"),
         (_layer("Conv2D", "out", "in"), "lacks required settings: 'kernel'"),
         (_layer("Activation", "out", "in", activation="elu"), "the activation 'elu'"),
     ],
@@ -259,7 +259,7 @@ def test_a_model_of_mxnet_equals_its_formula(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no layer 'fc9'"):
         mxnet_model(tmp_path / "net.params", params, symbol, (4, 4), "fc9")
     for wrong in (b"", params[:40], params[:-3], b"\0" * 99):
-        with pytest.raises(ModelError, match=r"net\.params is not a whole parameter file"):
+        with pytest.raises(ModelError, match=r"net\.params is not a complete MXNet parameter file"):
             read_params(tmp_path / "net.params", wrong)
 
 
