@@ -139,9 +139,7 @@ def _compare(name: str, got: _Answer, expected: _Answer) -> None:
     )
 
 
-def check_estimator(
-    estimator: Estimator, *, seed: int = 0, large_batch: int = LARGE_BATCH
-) -> None:
+def check_estimator(estimator: Estimator, *, seed: int = 0, large_batch: int = LARGE_BATCH) -> None:
     """Check everything that the `Estimator` protocol promises.
 
     The spec is complete and constant; zero faces give an empty answer; n faces give n finite
