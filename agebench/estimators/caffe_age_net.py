@@ -6,6 +6,7 @@ The weights are never bundled; any caffemodel of the same layout can be given by
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -17,13 +18,10 @@ from agebench.errors import AgebenchError, ModelError, UsageError
 from agebench.estimators.common import (
     BATCH,
     InputFormat,
+    OneViewEstimator,
     SingleOutputNetwork,
-    blank,
     checked_shares,
-    in_batches,
-    predictions,
     require_known_option,
-    view_pixels,
 )
 from agebench.metrics.age_classes import ADIENCE_CLASSES, years_from_classes
 from agebench.metrics.class_years import ClassYears, read_class_years
@@ -41,8 +39,6 @@ from agebench.runtimes.base import ModelSource
 from agebench.runtimes.caffe_model import read_caffemodel, read_mean
 from agebench.runtimes.opening import open_model
 from agebench.types import (
-    AgePrediction,
-    Crops,
     CropSpec,
     Floats,
     Image,
@@ -154,7 +150,7 @@ class Settings:
         return BATCH if self.crops == 1 else 4
 
 
-class CaffeAgeNet:
+class CaffeAgeNet(OneViewEstimator):
     """Eight age classes from one 227x227 crop, or from ten.
 
     Args:
@@ -210,29 +206,17 @@ class CaffeAgeNet:
         if table is not None:
             own = bundled_dir() / UTKFACE_YEARS if str(table) == "utkface" else table
             self._table, self._table_sha256 = read_class_years(own)
-        self._check_layout(weights.path)
+        self._view, self._batch = self._settings.view, self._settings.batch
+        self._try_out(
+            lambda error: wrong_layout(weights.path, error, len(ADIENCE_CLASSES), "classes")
+        )
         self._spec = self._make_spec(found)
         if self._table is not None:
             self._table.require_fit(self._spec)
 
-    @property
-    def spec(self) -> EstimatorSpec:
-        """See `agebench.protocols.Estimator.spec`."""
-        return self._spec
-
-    def predict(self, crops: Crops, /) -> list[AgePrediction]:
-        """Return an age and the probabilities of the eight classes for each face.
-
-        Raises:
-            ModelError: the view "face" of a face is missing, or the network fails.
-        """
-        pixels = view_pixels(crops, "face", self._settings.view)
-        if not len(pixels):
-            return []
-        shares = in_batches(pixels, self._shares, self._settings.batch)
+    def _years(self, shares: Floats) -> Floats:
         fitted = None if self._table is None else self._table.years
-        years = years_from_classes(shares, ADIENCE_CLASSES, self._rule, fitted)
-        return predictions(years, shares, self._network.label)
+        return years_from_classes(shares, ADIENCE_CLASSES, self._rule, fitted)
 
     def _shares(self, pixels_bgr: Image) -> Floats:
         """Return class probabilities (n, 8), averaged over the windows of each face."""
@@ -255,16 +239,6 @@ class CaffeAgeNet:
         if self._mean_image is None:
             return CHANNEL_MEAN
         return tuple(float(value) for value in self._mean_image.mean(axis=(1, 2), dtype=float))
-
-    def _check_layout(self, path: Path) -> None:
-        """Run once, so that a wrong file stops the run before it begins."""
-        try:
-            self._shares(blank(self._settings.view))
-        except ModelError as error:
-            raise ModelError(
-                f"{path} is not a caffemodel of the age network's layout (conv1 to fc8, "
-                f"{len(ADIENCE_CLASSES)} classes): {why_not(path, error, len(ADIENCE_CLASSES))}"
-            ) from error
 
     def _make_spec(self, found: Sequence[ResolvedWeights]) -> EstimatorSpec:
         settings = self._settings
@@ -321,20 +295,23 @@ def age_net_source(weights: ResolvedWeights, runtime: str | None, classes: int) 
     )
 
 
-def why_not(path: Path, error: ModelError, expected: int) -> str:
-    """Return why a caffemodel does not answer: its number of classes if it is that, else `error`.
+def wrong_layout(path: Path, error: ModelError, expected: int, what: str) -> str:
+    """Say of a caffemodel that it is not the age network with so many ages or classes, and why.
 
-    Where a file of so many classes has a name of its own, that is said.
+    If it is the network with another number of them, that is why, else the `error`.  Where a file
+    of so many has a name of its own, that is said.
     """
-    try:
+    reason = str(error)
+    with suppress(AgebenchError, IndexError):
         found = read_caffemodel(path).layer("fc8").blobs[0].shape[0]
-    except (AgebenchError, IndexError):
-        return str(error)
-    if found == expected:
-        return str(error)
-    name = _BY_CLASSES.get(found)
-    advice = f": use {name}:{path}" if name else ""
-    return f"it has {found} classes, expected {expected}{advice}"
+        if found != expected:
+            name = _BY_CLASSES.get(found)
+            advice = f": use {name}:{path}" if name else ""
+            reason = f"it has {found} classes, expected {expected}{advice}"
+    return (
+        f"{path} is not a caffemodel of the age network's layout (conv1 to fc8, {expected} "
+        f"{what}): {reason}"
+    )
 
 
 _BY_CLASSES = {8: "caffe-age-net", 117: "caffe-age-net-utkface"}

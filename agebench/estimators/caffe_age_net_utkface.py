@@ -9,26 +9,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
-
 from agebench.duplicates.training_hashes import TrainingHashes, find_hashes
-from agebench.errors import ModelError
-from agebench.estimators.caffe_age_net import age_net_source, why_not
+from agebench.estimators.caffe_age_net import age_net_source, wrong_layout
 from agebench.estimators.common import (
     InputFormat,
+    OneViewEstimator,
     SingleOutputNetwork,
-    blank,
-    checked_shares,
-    in_batches,
-    predictions,
-    view_pixels,
 )
 from agebench.metrics.age_classes import median
 from agebench.modelfiles.weights import resolve
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN, INPUT_SHAPE, OUTPUT_NAME
 from agebench.runtimes.opening import open_model
-from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Floats, Image, ViewSpec
+from agebench.types import AgeBins, CropSpec, Floats, ViewSpec
 
 FILE = "caffe-age-net-utkface.caffemodel"
 BINS = AgeBins.single_years(0, 116)
@@ -40,7 +33,7 @@ CITATION = (
 )
 
 
-class CaffeAgeNetUtkface:
+class CaffeAgeNetUtkface(OneViewEstimator):
     """Ages 0 to 116 from one 227x227 chip of the face.
 
     Args:
@@ -65,7 +58,8 @@ class CaffeAgeNetUtkface:
         label = f"caffe-age-net-utkface ({weights.path.name})"
         self._network = SingleOutputNetwork(model, label, len(BINS), output_name=OUTPUT_NAME)
         self._input = InputFormat("bgr", mean=CHANNEL_MEAN)
-        self._check_layout()
+        self._view = VIEW
+        self._try_out(lambda error: wrong_layout(weights.path, error, len(BINS), "ages"))
         published = weights.info.published
         self._spec = EstimatorSpec(
             name="caffe-age-net-utkface",
@@ -85,39 +79,9 @@ class CaffeAgeNetUtkface:
             citation=CITATION,
         )
 
-    @property
-    def spec(self) -> EstimatorSpec:
-        """See `agebench.protocols.Estimator.spec`."""
-        return self._spec
-
     def training_hashes(self) -> TrainingHashes | None:
         """Return what it was trained on, if that is listed beside the file."""
         return find_hashes(self._path)
 
-    def predict(self, crops: Crops, /) -> list[AgePrediction]:
-        """Return an age and a distribution over 0 to 116 years for each face.
-
-        Raises:
-            ModelError: the view "face" of a face is missing, or the network fails.
-        """
-        pixels = view_pixels(crops, "face", VIEW)
-        if not len(pixels):
-            return []
-        shares = in_batches(pixels, self._shares)
-        years = median(shares, BINS)
-        return predictions(years, shares, self._network.label)
-
-    def _shares(self, pixels_bgr: Image) -> Floats:
-        """Return probabilities of each age, (n, 117)."""
-        rows = self._network.rows(self._input.blob(pixels_bgr))
-        return np.asarray(checked_shares(rows, self._network.label), np.float64)
-
-    def _check_layout(self) -> None:
-        """Run once, so that a wrong file stops the run before it begins."""
-        try:
-            self._shares(blank(VIEW))
-        except ModelError as error:
-            raise ModelError(
-                f"{self._path} is not a caffemodel of the age network's layout (conv1 to fc8, "
-                f"{len(BINS)} ages): {why_not(self._path, error, len(BINS))}"
-            ) from error
+    def _years(self, shares: Floats) -> Floats:
+        return median(shares, BINS)

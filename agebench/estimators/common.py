@@ -18,6 +18,7 @@ from agebench.metrics.age_classes import (
     top2_expectation,
     years_from_classes,
 )
+from agebench.protocols import EstimatorSpec
 from agebench.runtimes.base import Model, Tensor
 from agebench.types import MAX_AGE_YEARS, AgeBins, AgePrediction, Crops, Floats, Image, ViewSpec
 from agebench.vision.opencv import cv2
@@ -249,3 +250,49 @@ def predictions(
     limited = np.clip(years, 0.0, MAX_AGE_YEARS)
     rows: Iterable[Floats | None] = [None] * len(limited) if shares is None else shares
     return [AgePrediction(float(age), row) for age, row in zip(limited, rows, strict=True)]
+
+
+class OneViewEstimator:
+    """What networks share that see the view "face" alone and give probabilities of ages.
+
+    A child sets the attributes in its constructor, calls `_try_out`, and says how years follow
+    from probabilities.
+    """
+
+    _spec: EstimatorSpec
+    _network: SingleOutputNetwork
+    _input: InputFormat
+    _view: ViewSpec
+    _batch = BATCH
+
+    @property
+    def spec(self) -> EstimatorSpec:
+        """See `agebench.protocols.Estimator.spec`."""
+        return self._spec
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        """Return an age and the probabilities of the spec's bins for each face.
+
+        Raises:
+            ModelError: the view "face" of a face is missing, or the network fails.
+        """
+        pixels = view_pixels(crops, "face", self._view)
+        if not len(pixels):
+            return []
+        shares = in_batches(pixels, self._shares, self._batch)
+        return predictions(self._years(shares), shares, self._network.label)
+
+    def _years(self, shares: Floats) -> Floats:
+        """Return ages (n,) of probabilities (n, bins)."""
+        raise NotImplementedError
+
+    def _shares(self, pixels_bgr: Image) -> Floats:
+        """Return probabilities (n, bins) of n crops."""
+        return checked_shares(self._network.rows(self._input.blob(pixels_bgr)), self._network.label)
+
+    def _try_out(self, refusal: Callable[[ModelError], str]) -> None:
+        """Run once, so that a wrong file stops the run before it begins; `refusal` says why."""
+        try:
+            self._shares(blank(self._view))
+        except ModelError as error:
+            raise ModelError(refusal(error)) from error

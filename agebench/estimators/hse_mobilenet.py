@@ -5,23 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from agebench.errors import ModelError
 from agebench.estimators.common import (
     DECODERS,
     InputFormat,
+    OneViewEstimator,
     SingleOutputNetwork,
-    blank,
-    checked_shares,
-    in_batches,
-    predictions,
     require_known_option,
-    view_pixels,
 )
 from agebench.modelfiles.weights import resolve
 from agebench.protocols import EstimatorSpec
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.opening import open_model
-from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Floats, Image, ViewSpec
+from agebench.types import AgeBins, CropSpec, Floats, ViewSpec
 
 FILE = "age_gender_tf2_new-01-0.14-0.92_quantized.pb"
 SOURCE = "https://github.com/HSE-asavchenko/HSE_FaceRec_tf"
@@ -36,7 +31,7 @@ YearsRule: TypeAlias = Literal["top2-expectation", "expectation", "median"]
 RULES: tuple[YearsRule, ...] = ("top2-expectation", "expectation", "median")
 
 
-class HseMobileNet:
+class HseMobileNet(OneViewEstimator):
     """MobileNet 1.0 with a softmax over the ages 1 to 100, trained on IMDB-WIKI.
 
     Args:
@@ -69,7 +64,13 @@ class HseMobileNet:
         label = f"hse-mobilenet ({weights.path.name})"
         self._network = SingleOutputNetwork(model, label, len(BINS), output_name=OUTPUT)
         self._decode = DECODERS[years]
-        self._check_layout(weights.path)
+        self._input, self._view = INPUT, VIEW
+        self._try_out(
+            lambda error: (
+                f"{weights.path} is not a network of hse-mobilenet's layout (224x224 in, "
+                f"{OUTPUT!r} over 100 ages out): {error}"
+            )
+        )
         published = weights.info.published
         note = (
             "IMDB-WIKI's ages come from dates of birth, with many wrong faces among them"
@@ -100,32 +101,5 @@ class HseMobileNet:
             notes=(note,),
         )
 
-    @property
-    def spec(self) -> EstimatorSpec:
-        """See `agebench.protocols.Estimator.spec`."""
-        return self._spec
-
-    def predict(self, crops: Crops, /) -> list[AgePrediction]:
-        """Return an age and a distribution over the ages 1 to 100 for each face.
-
-        Raises:
-            ModelError: the view "face" of a face is missing, or the network fails.
-        """
-        pixels = view_pixels(crops, "face", VIEW)
-        if not len(pixels):
-            return []
-        shares = in_batches(pixels, self._shares)
-        return predictions(self._decode(shares, BINS), shares, self._network.label)
-
-    def _shares(self, pixels_bgr: Image) -> Floats:
-        return checked_shares(self._network.rows(INPUT.blob(pixels_bgr)), self._network.label)
-
-    def _check_layout(self, path: Path) -> None:
-        """Run once, so that a wrong file stops the run before it begins."""
-        try:
-            self._shares(blank(VIEW))
-        except ModelError as error:
-            raise ModelError(
-                f"{path} is not a network of hse-mobilenet's layout (224x224 in, {OUTPUT!r} over "
-                f"100 ages out): {error}"
-            ) from error
+    def _years(self, shares: Floats) -> Floats:
+        return self._decode(shares, BINS)
