@@ -120,7 +120,7 @@ def _device_lines(entry: BenchEntry) -> list[str]:
 def comparison_sentence(item: Comparison) -> str:
     """Say who is faster, or that no difference was shown.
 
-    >>> sentence(Comparison(4, "a", "b", 2.0, None, "no verdict", "too few rounds"))
+    >>> comparison_sentence(Comparison(4, "a", "b", 2.0, None, "no verdict", "too few rounds"))
     'batch 4: a and b: no verdict: too few rounds'
     """
     if item.interval is None or item.verdict == "no verdict":

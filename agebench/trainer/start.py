@@ -75,7 +75,7 @@ def read_start(path: Path) -> Start:
 def start_remark(about: Mapping[str, Any]) -> str:
     """Return what must be said of a start to whoever trains.
 
-    >>> sentence({"trained_on": 100, "val_seen": 3})
+    >>> start_remark({"trained_on": 100, "val_seen": 3})
     'the weights begun with have seen 3 of the pictures that validate: their figures will flatter'
     """
     if about["trained_on"] is None:
