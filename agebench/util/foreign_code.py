@@ -44,8 +44,7 @@ def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
     ...     raise SystemExit(0)
     Traceback (most recent call last):
         ...
-    agebench.errors.ContractError: third-party code raised SystemExit(0), which would end the
-    program
+    agebench.errors.ContractError: third-party code raised SystemExit(0), which ...
     """
     process = os.getpid()
     try:
