@@ -33,15 +33,16 @@ class Terminated(KeyboardInterrupt):
 
 
 _PATIENCE_S = 5.0
-"""So long a signal waits for a compiled module to be loaded."""
+"""So long a signal waits for a better moment."""
 _AGAIN_S = 0.02
 
 
 class _Waiting:
-    """Has signals come again that arrive while the interpreter loads a compiled module.
+    """Has signals come again that arrive where an exception would not do what it is raised for.
 
-    An exception that is raised there goes through code that may not be ready for one: pybind11
-    makes an ImportError of it, or the process aborts without a word.
+    While a compiled module is loaded it goes through code that may not be ready for one: pybind11
+    makes an ImportError of it, or the process aborts without a word.  In finalizers and callbacks
+    of weak references Python prints it and goes on.
     """
 
     def __init__(self) -> None:
@@ -49,7 +50,7 @@ class _Waiting:
 
     def put_off(self, number: int, frame: FrameType | None) -> bool:
         """Return whether the signal is to be ignored now, as it will come again."""
-        if not _loads_compiled_code(frame):
+        if not _out_of_reach(frame):
             self._since = None
             return False
         now = time.monotonic()
@@ -65,10 +66,12 @@ class _Waiting:
         return True
 
 
-def _loads_compiled_code(frame: FrameType | None) -> bool:
-    """Return whether a compiled module is being made somewhere below."""
+def _out_of_reach(frame: FrameType | None) -> bool:
+    """Return whether an exception that is raised here would not reach the verb that runs."""
+    if frame is not None and frame.f_globals.get("__name__") in _OF_CALLBACKS:
+        return True
     while frame is not None:
-        if frame.f_code in _LOADERS:
+        if frame.f_code in _LOADERS or frame.f_code.co_name == "__del__":
             return True
         frame = frame.f_back
     return False
@@ -77,6 +80,8 @@ def _loads_compiled_code(frame: FrameType | None) -> bool:
 _LOADERS = frozenset(
     {ExtensionFileLoader.create_module.__code__, ExtensionFileLoader.exec_module.__code__}
 )
+_OF_CALLBACKS = frozenset({"_frozen_importlib", "importlib._bootstrap", "_weakrefset", "weakref"})
+"""Modules whose functions are callbacks of weak references, some of them."""
 
 
 class Ended:

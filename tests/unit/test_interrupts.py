@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.machinery import ExtensionFileLoader
@@ -182,7 +183,7 @@ def test_a_module_that_is_never_loaded_does_not_wait_for_ever(
 
 def test_loaders_are_those_of_compiled_modules() -> None:
     def found() -> bool:
-        return signals._loads_compiled_code(sys._getframe())
+        return signals._out_of_reach(sys._getframe())
 
     assert not found()
     seen: list[bool] = []
@@ -199,3 +200,21 @@ def test_loaders_are_those_of_compiled_modules() -> None:
         ExtensionFileLoader("made_up", "nowhere").create_module(Spec())  # type: ignore[arg-type]
     assert seen
     assert all(seen)
+
+
+class _Finalized:
+    def __del__(self) -> None:
+        _press()
+
+
+def test_in_finalizers_and_callbacks_it_waits(capsys: pytest.CaptureFixture[str]) -> None:
+    """Python would print it with a traceback, and go on as if nothing had been pressed."""
+    lock = import_module("importlib._bootstrap")._get_module_lock("made_up")
+    (callback,) = (each.__callback__ for each in weakref.getweakrefs(lock))
+    assert callback.__globals__["__name__"] in signals._OF_CALLBACKS
+    assert weakref.WeakSet()._remove.__globals__["__name__"] in signals._OF_CALLBACKS  # type: ignore[attr-defined]
+    with held_interrupts(to_the_end=False) as interrupts, interrupts.heard():
+        _Finalized()
+        with pytest.raises(KeyboardInterrupt):
+            _wait_for_it()
+    assert capsys.readouterr().err == ""
