@@ -18,9 +18,10 @@ from rich.console import Console
 
 from agebench.benchmark.result import BENCH_FILE, BenchResult, BenchSettings
 from agebench.benchmark.speed import bench
-from agebench.benchmark.tables import amount, print_bench, three
+from agebench.benchmark.tables import print_bench
 from agebench.cli.bench import read_batches
 from agebench.errors import AgebenchError
+from agebench.metrics.number_format import amount
 from agebench.references import join_options
 from agebench.util.files import write_whole
 

@@ -1,4 +1,4 @@
-"""A bench result for the terminal; rounding happens here and nowhere before."""
+"""A bench result for the terminal."""
 
 from __future__ import annotations
 
@@ -14,40 +14,12 @@ from agebench.benchmark.result import BenchEntry, BenchResult
 from agebench.errors import inert
 from agebench.harness.contents_statistics import Busy
 from agebench.harness.loading import reads_back_its_runtime
+from agebench.metrics.number_format import amount, number, significant
 from agebench.timing.latency import StageTimes
 from agebench.timing.ratios import LEVEL, Comparison, Control
 from agebench.util.typed_records import read_record
 
 _COLUMNS = ("batch", "p50", "p90", "p99", "crop", "infer", "faces/s", "roofline", "x roofline", "n")
-
-
-def three(value: float | None) -> str:
-    """Return a number with three significant digits at least, without exponent.
-
-    >>> [three(value) for value in (0.01234, 1.2345, 123.45, 1234.5, None)]
-    ['0.0123', '1.23', '123', '1234', '-']
-    """
-    if value is None:
-        return "-"
-    if value == 0 or abs(value) >= 100:
-        return f"{value:.0f}"
-    if abs(value) >= 10:
-        return f"{value:.1f}"
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
-
-
-def amount(value: float | None, unit: str = "") -> str:
-    """Return a large number in thousands, millions or milliards of a unit.
-
-    >>> amount(11_415_048), amount(709e6, "MAC"), amount(None), amount(12)
-    ('11.4 M', '709 MMAC', 'unknown', '12.0')
-    """
-    if value is None:
-        return "unknown"
-    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= factor:
-            return f"{three(value / factor)} {letter}{unit}"
-    return f"{three(value)} {unit}".rstrip()
 
 
 def sweep_table(entry: BenchEntry) -> Table:
@@ -60,12 +32,12 @@ def sweep_table(entry: BenchEntry) -> Table:
         total = times.total
         table.add_row(
             str(times.batch),
-            *(three(total.percentile(percent)) for percent in (50, 90, 99)),
-            three(times.crop.percentile(50)),
-            three(infer),
-            three(times.faces_per_s),
-            three(roofline),
-            three(infer / roofline) if roofline and infer is not None else "-",
+            *(significant(total.percentile(percent)) for percent in (50, 90, 99)),
+            significant(times.crop.percentile(50)),
+            significant(infer),
+            significant(times.faces_per_s),
+            significant(roofline),
+            significant(infer / roofline) if roofline and infer is not None else "-",
             str(len(total.samples_ms)),
         )
     return table
@@ -97,7 +69,7 @@ def resource_lines(entry: BenchEntry) -> list[str]:
 
 
 def _cold_start_line(stages: Mapping[str, StageTimes]) -> str:
-    medians = {stage: three(times.percentile(50)) for stage, times in stages.items()}
+    medians = {stage: significant(times.percentile(50)) for stage, times in stages.items()}
     return (
         f"cold start {medians['total']} ms: process {medians['process']} + import "
         f"{medians['import']} + load {medians['load']} + first call {medians['first']} "
@@ -110,7 +82,7 @@ def _device_lines(entry: BenchEntry) -> list[str]:
     for times, stages in zip(entry.sweep, entry.device_stages, strict=False):
         if stages is not None:
             parts = ", ".join(
-                f"{name.replace('_', ' ')} {three(part.percentile(50))}"
+                f"{name.replace('_', ' ')} {significant(part.percentile(50))}"
                 for name, part in stages.items()
             )
             lines.append(f"network alone at batch {times.batch}, p50 in ms: {parts}")
@@ -129,7 +101,7 @@ def comparison_sentence(item: Comparison) -> str:
     low, high = item.interval.low, item.interval.high
     if item.verdict == "second faster":
         fast, slow, ratio, low, high = slow, fast, 1 / ratio, 1 / high, 1 / low
-    figures = f"{three(ratio)} [{three(low)}, {three(high)}]"
+    figures = f"{significant(ratio)} [{significant(low)}, {significant(high)}]"
     if item.verdict == "no difference shown":
         return f"batch {item.batch}: {fast} and {slow}: no difference shown, ratio {figures}"
     return f"batch {item.batch}: {fast} is {figures} times as fast as {slow}"
@@ -165,9 +137,10 @@ def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
         return [f"The GPU's clocks are not known: {gpu['note']}."]
     before, after = gpu["before"], gpu["after"] or gpu["before"]
     lines = [
-        f"GPU {before['name']}, driver {before['driver']}: {three(before['clock_mhz'])} MHz "
-        f"before, {three(after['clock_mhz'])} after, at most {three(before['max_clock_mhz'])}; "
-        f"{three(after['power_w'])} W, {three(after['temperature_c'])} °C."
+        f"GPU {before['name']}, driver {before['driver']}: "
+        f"{significant(before['clock_mhz'])} MHz before, {significant(after['clock_mhz'])} after, "
+        f"at most {significant(before['max_clock_mhz'])}; "
+        f"{significant(after['power_w'])} W, {significant(after['temperature_c'])} °C."
     ]
     if gpu["trouble"]:
         lines.append(f"Nobody is called faster: {gpu['trouble']}.")
@@ -179,9 +152,9 @@ def busy_lines(busy: Busy) -> list[str]:
     before, after = busy.load_average_before, busy.load_average_after
     others, words = busy.others_processors, []
     if before and after:
-        words.append(f"load average (1 min) before {before[0]:.2f}, after {after[0]:.2f}")
+        words.append(f"load average (1 min) before {number(before[0])}, after {number(after[0])}")
     if others is not None:
-        words.append(f"other processes kept {others:.2f} processors")
+        words.append(f"other processes kept {number(others)} processors")
     lines = [f"While times were taken: {'; '.join(words)}."] if words else []
     if busy.too_busy:
         lines.append(
@@ -198,11 +171,13 @@ def control_sentence(control: Control) -> str:
     >>> control_sentence(Control("a", 4, 1.01, Interval(0.98, 1.04), (1.0,)))
     'batch 4: a against itself 1.01 [0.98, 1.04]: nobody is called faster by less than 1.04'
     """
-    text = f"batch {control.batch}: {control.name} against itself {three(control.ratio)}"
+    text = f"batch {control.batch}: {control.name} against itself {significant(control.ratio)}"
     if control.interval is None:
         return text
-    ends = f"{three(control.interval.low)}, {three(control.interval.high)}"
-    return f"{text} [{ends}]: nobody is called faster by less than {three(control.noise_floor)}"
+    ends = f"{significant(control.interval.low)}, {significant(control.interval.high)}"
+    return (
+        f"{text} [{ends}]: nobody is called faster by less than {significant(control.noise_floor)}"
+    )
 
 
 def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control]) -> list[str]:

@@ -152,7 +152,7 @@ def command(
 
 
 def _print_report(report: PrepareReport) -> None:
-    from agebench.report.number_format import counted
+    from agebench.metrics.number_format import counted
 
     console = Console()
 

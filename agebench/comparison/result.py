@@ -11,9 +11,9 @@ from agebench.errors import UsageError
 from agebench.harness.reading import measured
 from agebench.harness.results import CompareResult as MeasuredResult
 from agebench.harness.results import output_folder
+from agebench.metrics.number_format import counted, number
 from agebench.report.charts import chart
 from agebench.report.joining import Joined, join
-from agebench.report.number_format import counted, number
 from agebench.report.snippet import render_snippet
 from agebench.report.tables import summary
 from agebench.report.writing import write_report

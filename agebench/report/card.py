@@ -17,13 +17,7 @@ from agebench.errors import UsageError, inert, suggestion
 from agebench.harness.contents_setup import Spec
 from agebench.harness.reading import ResultFile
 from agebench.metrics.age_errors import METRICS
-from agebench.modelfiles.weights import sha256_of
-from agebench.report import context
-from agebench.report.cautions import cautions
-from agebench.report.escaping import markdown
-from agebench.report.grid import Cell, Column, Grid
-from agebench.report.joining import Entry, Joined, join
-from agebench.report.number_format import (
+from agebench.metrics.number_format import (
     NONE,
     bounds,
     counted,
@@ -33,6 +27,12 @@ from agebench.report.number_format import (
     percent,
     signed,
 )
+from agebench.modelfiles.weights import sha256_of
+from agebench.report import context
+from agebench.report.cautions import cautions
+from agebench.report.escaping import markdown
+from agebench.report.grid import Cell, Column, Grid
+from agebench.report.joining import Entry, Joined, join
 from agebench.report.opening import false_adult_grid
 from agebench.report.rows_errors import groups_by_label
 from agebench.report.tables import markdown_table

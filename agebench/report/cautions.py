@@ -9,9 +9,9 @@ import numpy as np
 from agebench.harness.comparability import LABEL_WORDS
 from agebench.harness.scores import CLIPPED_SHARE, errors_at
 from agebench.metrics.error_summary import ErrorSummary
+from agebench.metrics.number_format import bounds, number, percent
 from agebench.report.grid import Note
 from agebench.report.joining import Entry, Joined
-from agebench.report.number_format import bounds, number, percent
 from agebench.util.arrays import Bools
 
 NOTABLE_CLIPPED = 0.05

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from agebench.errors import inert
-from agebench.report.number_format import shortened
+from agebench.metrics.number_format import shortened
 from agebench.report.svg import Look
 
 if TYPE_CHECKING:

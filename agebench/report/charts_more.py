@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from agebench.metrics.number_format import number, signed
 from agebench.report.chart_names import name_lines, name_marks
 from agebench.report.chart_parts import (
     line_style,
@@ -18,7 +19,6 @@ from agebench.report.chart_parts import (
 from agebench.report.drawn_names import Named
 from agebench.report.figures import drawn, names_of
 from agebench.report.joining import Joined
-from agebench.report.number_format import number, signed
 from agebench.report.plots_analysis import calibrated, gate_thresholds, swept_gates
 from agebench.report.plots_errors import timed_totals
 from agebench.report.rows_errors import HEAT_END_YEARS, groups_by_label

@@ -11,10 +11,10 @@ from agebench import __version__
 from agebench.benchmark.tables import busy_lines, control_sentence
 from agebench.harness.contents_setup import Detector, Model, Spec, Terms
 from agebench.harness.reading import ResultFile
+from agebench.metrics.number_format import counted, number
 from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Entry, Joined, letter
-from agebench.report.number_format import counted, number
 from agebench.report.swaps import swaps_tried
 
 Details = list[tuple[str, str]]

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.optimize import isotonic_regression
 
 from agebench.errors import inert
-from agebench.report.number_format import shortened
+from agebench.metrics.number_format import shortened
 
 MANY = 10
 """From so many estimators on each has its name beside it."""

@@ -6,10 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from agebench.harness.contents_statistics import Pair
 from agebench.metrics.age_thresholds import AgeGate
-from agebench.report.cautions import looks_at_faces
-from agebench.report.grid import Cell, Column, Grid
-from agebench.report.joining import Entry, Joined
-from agebench.report.number_format import (
+from agebench.metrics.number_format import (
     bounds,
     counted,
     number,
@@ -18,6 +15,9 @@ from agebench.report.number_format import (
     share_bounds,
     signed,
 )
+from agebench.report.cautions import looks_at_faces
+from agebench.report.grid import Cell, Column, Grid
+from agebench.report.joining import Entry, Joined
 from agebench.report.plots_analysis import gate_thresholds, gates_at
 from agebench.report.rows_errors import NO_TEST, against_first, name_cell, pair_with_best
 

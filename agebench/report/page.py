@@ -9,13 +9,13 @@ from pathlib import Path
 from agebench import __version__
 from agebench.benchmark.tables import busy_lines
 from agebench.metrics.intervals import MINIMUM_PICTURES
+from agebench.metrics.number_format import counted
 from agebench.report import context
 from agebench.report.changes import Change, changes
 from agebench.report.figures import Figure, Legend, drawn, legend
 from agebench.report.gallery import GalleryTile, gallery, why_no_thumbnails
 from agebench.report.grid import Grid
 from agebench.report.joining import Joined, letter
-from agebench.report.number_format import counted
 from agebench.report.opening import answer, false_adult_grid
 from agebench.report.plots_analysis import calibration_figures, gate_figures, is_calibrated
 from agebench.report.plots_errors import age_figure, density_figures, front_figure, score_figure

@@ -9,11 +9,11 @@ import numpy as np
 
 from agebench.harness.contents_statistics import Calibration
 from agebench.metrics.age_thresholds import AgeGate
+from agebench.metrics.number_format import counted, number, percent
 from agebench.report.direct_labels import Box
 from agebench.report.drawn_names import Named, name_lines, name_marks, right_of
 from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
-from agebench.report.number_format import counted, number, percent
 from agebench.report.svg import WIDTH, Drawing, Look, linear_axis, share_axis, tag
 
 _DODGE = 0.014

@@ -6,11 +6,11 @@ import math
 
 import numpy as np
 
+from agebench.metrics.number_format import counted, milliseconds, number, percent
 from agebench.report.drawn_names import Named, line_end, name_lines, name_marks, right_of
 from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
 from agebench.report.measures import Density, age_curve, density, front, score_curve
-from agebench.report.number_format import counted, milliseconds, number, percent
 from agebench.report.svg import Drawing, Look, linear_axis, log_axis, mark, share_axis, tag
 from agebench.types import Floats
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from markupsafe import Markup
 
+from agebench.metrics.number_format import milliseconds, shortened
 from agebench.report.figures import Figure
 from agebench.report.joining import Entry, Joined
-from agebench.report.number_format import milliseconds, shortened
 from agebench.report.plots_errors import timed_totals
 from agebench.report.svg import Drawing, Look, log_axis, mark, tag
 from agebench.types import Floats

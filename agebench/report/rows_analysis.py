@@ -8,10 +8,7 @@ import numpy as np
 
 from agebench.harness.contents_setup import Model
 from agebench.metrics.age_thresholds import AgeGate
-from agebench.report.changes import Change, circumstances
-from agebench.report.grid import Cell, Column, Grid, figure_cell
-from agebench.report.joining import Joined, letter
-from agebench.report.number_format import (
+from agebench.metrics.number_format import (
     NONE,
     bounds,
     milliseconds,
@@ -21,6 +18,9 @@ from agebench.report.number_format import (
     share_bounds,
     signed,
 )
+from agebench.report.changes import Change, circumstances
+from agebench.report.grid import Cell, Column, Grid, figure_cell
+from agebench.report.joining import Joined, letter
 from agebench.report.plots_analysis import gate_thresholds, gates_at
 from agebench.report.rows_errors import name_cell
 from agebench.timing.latency import OWN_STAGES
@@ -136,8 +136,8 @@ def _percentiles(times: object) -> list[Cell]:
     return [Cell(milliseconds(value), value) for value in values]
 
 
-def _ran(model: Model, *, proven: bool) -> Cell:
-    """What ran a model, and whether it was read back."""
+def ran_cell(model: Model, *, proven: bool) -> Cell:
+    """Return what ran a model, and whether it was read back."""
     runtime = model.runtime
     said = "" if proven else " (as it says)"
     return Cell(f"{runtime.runtime} {runtime.device}{said}")
@@ -153,7 +153,9 @@ def latency_grid(joined: Joined) -> Grid | None:
             count = len(times.samples_ms)
             detector = result.content.detector
             ran = (
-                _ran(detector, proven=detector.runtime_proven) if stage == "detect" else Cell(NONE)
+                ran_cell(detector, proven=detector.runtime_proven)
+                if stage == "detect"
+                else Cell(NONE)
             )
             about = [Cell(f"all{where}"), Cell(f"{stage}, shared"), ran]
             rows.append([*about, Cell(str(count), count), *cells])
@@ -164,7 +166,7 @@ def latency_grid(joined: Joined) -> Grid | None:
                 number_of = Cell(str(len(samples)), len(samples))
                 cells = _percentiles(samples)
                 ran = (
-                    _ran(entry.spec, proven=entry.content.runtime_proven)
+                    ran_cell(entry.spec, proven=entry.content.runtime_proven)
                     if stage != "crop"
                     else Cell(NONE)
                 )

@@ -13,11 +13,7 @@ from agebench.harness.contents_statistics import Group, Pair
 from agebench.metrics.age_errors import METRICS, Metric
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.label_accuracy import ClassAccuracy
-from agebench.report.cautions import cautions, looks_at_faces
-from agebench.report.figures import drawn
-from agebench.report.grid import Cell, Column, Grid, figure_cell
-from agebench.report.joining import Entry, Joined
-from agebench.report.number_format import (
+from agebench.metrics.number_format import (
     NONE,
     bounds,
     counted,
@@ -28,6 +24,10 @@ from agebench.report.number_format import (
     percent,
     signed,
 )
+from agebench.report.cautions import cautions, looks_at_faces
+from agebench.report.figures import drawn
+from agebench.report.grid import Cell, Column, Grid, figure_cell
+from agebench.report.joining import Entry, Joined
 from agebench.report.svg import key
 
 _Read: TypeAlias = Callable[[Joined, Entry, ErrorSummary], Cell]

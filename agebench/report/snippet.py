@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from markupsafe import Markup
 
+from agebench.metrics.number_format import counted
 from agebench.report.figures import legend
 from agebench.report.joining import Joined
-from agebench.report.number_format import counted
 from agebench.report.opening import answer
 from agebench.report.plots_errors import front_figure
 from agebench.report.rows_errors import ranking

@@ -8,11 +8,11 @@ from typing import TypeAlias
 import numpy as np
 
 from agebench.benchmark.contents import Batch, Swept
+from agebench.metrics.number_format import NONE, bounds, milliseconds, number
 from agebench.report.drawn_names import Named, name_lines, right_of
 from agebench.report.figures import MAX_DRAWN, Figure, direct_names, drawn
 from agebench.report.grid import NO_KEY, Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined
-from agebench.report.number_format import NONE, bounds, milliseconds, number
 from agebench.report.reading import SweepFile
 from agebench.report.svg import Axis, Drawing, Look, key, log_axis, look
 

@@ -15,7 +15,7 @@ from markupsafe import Markup
 
 from agebench import __version__
 from agebench.errors import inert
-from agebench.report.number_format import number, signed
+from agebench.metrics.number_format import number, signed
 from agebench.report.paper import sheets
 
 

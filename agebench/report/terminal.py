@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from agebench.metrics.number_format import bounds, counted, milliseconds, number
 from agebench.report.changes import Change
-from agebench.report.number_format import bounds, counted, milliseconds, number
 
 
 def change_lines(changes: Sequence[Change]) -> Iterator[str]:

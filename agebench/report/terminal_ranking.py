@@ -12,10 +12,9 @@ from rich.text import Text
 
 from agebench.errors import inert
 from agebench.metrics.age_errors import METRICS, Metric
-from agebench.report.cautions import cautions
-from agebench.report.joining import Entry, Joined
-from agebench.report.number_format import (
+from agebench.metrics.number_format import (
     MINUS,
+    NONE,
     bounds,
     counted,
     figure,
@@ -25,6 +24,8 @@ from agebench.report.number_format import (
     percent,
     signed,
 )
+from agebench.report.cautions import cautions
+from agebench.report.joining import Entry, Joined
 from agebench.report.rows_errors import pair_with_best
 
 USUAL_WIDTH = 80
@@ -119,8 +120,8 @@ def _columns(joined: Joined) -> list[_Column]:
 
 
 def in_ascii(text: str) -> str:
-    """Return figures as words.py writes them in characters that every terminal has."""
-    return text.replace(MINUS, "-").replace("\u2013", "-")
+    """Return figures as number_format.py writes them in characters that every terminal has."""
+    return text.replace(MINUS, "-").replace(NONE, "-")
 
 
 def _interval(entry: Entry) -> str:

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import itertools
-import re
-import textwrap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 
-from rich.cells import cell_len
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
-from rich.table import Table
-from rich.text import Text
 
 from agebench.benchmark.tables import busy_lines, faster_lines
 from agebench.errors import inert
 from agebench.harness.contents_pictures import Picture
 from agebench.harness.contents_statistics import Busy
-from agebench.harness.loading import reads_back_its_runtime
 from agebench.harness.reading import measured
 from agebench.harness.results import RESULT_FILE, CompareResult, EstimatorResult
 from agebench.harness.scores import Score
-from agebench.metrics.intervals import Interval
+from agebench.metrics.number_format import counted
 from agebench.report.joining import Joined, join
-from agebench.report.number_format import bounds, counted, number, percent
 from agebench.report.swaps import swaps_tried
-from agebench.report.terminal_ranking import in_ascii, ranking_lines
-from agebench.timing.latency import OWN_STAGES, StageTimes
+from agebench.report.terminal_grids import drawn, full_grids
+from agebench.report.terminal_ranking import ranking_lines
 from agebench.timing.pairs import busyness_json
 from agebench.util.typed_records import read_record
 
@@ -41,174 +33,13 @@ FEW_PICTURES = 20
 """Below so many the figures are chance, whatever their interval: resampling needs a sample."""
 
 
-def _number(value: float | None, digits: int = 2) -> str:
-    return in_ascii(number(value, digits))
-
-
-def _share(value: float | None) -> str:
-    return in_ascii(percent(value))
-
-
-def _with_interval(value: float | None, interval: Interval | None) -> str:
-    return f"{_number(value)} {in_ascii(bounds(interval))}".rstrip()
-
-
 def _shown(text: str) -> str:
     """Return `text` as neither Rich nor the terminal takes it for a command."""
     return escape(inert(text))
 
 
-class _Name:
-    """An estimator's name in a cell: breaks behind its hyphens before it breaks within words."""
-
-    def __init__(self, name: str) -> None:
-        self._name = inert(name)
-
-    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
-        longest = max(map(cell_len, re.split("(?<=-)", self._name)))
-        return Measurement(longest, cell_len(self._name)).with_maximum(options.max_width)
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield Text("\n".join(textwrap.wrap(self._name, max(1, options.max_width))))
-
-
-def _table(title: str, columns: Sequence[RenderableType]) -> Table:
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for at, column in enumerate(columns):
-        table.add_column(column, justify="left" if at == 0 else "right", overflow="fold")
-    return table
-
-
 def _rank(item: EstimatorResult) -> tuple[bool, bool, float]:
     return item.mae_years is None, bool(item.contamination), item.mae_years or 0.0
-
-
-_PAIR_WORDS = {
-    "no difference shown": "not shown to differ from",
-    "no verdict": "not to be judged against",
-}
-
-
-def pair_table(result: CompareResult) -> Table:
-    """Every two estimators: by how many years which is better, and whether that is shown."""
-    pairs = () if result.analysis is None else result.analysis.pairs
-    title = f"Difference in MAE, years (p: paired test, Holm for {len(pairs)})"
-    table = _table(title, ("pair", "difference [95 %]", "p"))
-    for pair in pairs:
-        difference, interval = pair.difference_years, pair.interval
-        if difference is None:
-            continue
-        names = [_shown(pair.first), _shown(pair.second)]
-        if difference > 0:  # the better one first: its difference is never positive
-            names.reverse()
-            interval = interval and Interval(-interval.high, -interval.low)
-        words = _PAIR_WORDS.get(pair.verdict, "better than")
-        table.add_row(
-            f"{names[0]} {words} {names[1]}",
-            _with_interval(-abs(difference), interval),
-            "-" if pair.p_adjusted is None else f"{pair.p_adjusted:.4f}",
-        )
-    return table
-
-
-def share_table(result: CompareResult) -> Table:
-    """Cumulative scores, class accuracy and counts."""
-    columns = ("estimator", "CS@1", "CS@3", "CS@5", "CS@10", "exact", "1-off")
-    table = _table("Share of pictures within k years, and of right classes (%)", columns)
-    for item in _scored(result):
-        classes = _class_shares(result, item)
-        shares = item.score.errors.cs.values() if item.score else ()
-        table.add_row(_Name(item.name), *map(_share, shares), *map(_share, classes))
-    return table
-
-
-def _class_shares(
-    result: CompareResult, item: EstimatorResult
-) -> tuple[float | None, float | None]:
-    """Right class, and right or next: of its own classes, else of the eight Adience ones."""
-    classes = item.score.classes if item.score else None
-    if classes is not None and classes.n:
-        return classes.exact, classes.one_off
-    found = None if result.analysis is None else result.analysis.estimators.get(item.name)
-    buckets = None if found is None else found.buckets
-    return (None, None) if buckets is None else (buckets.exact, buckets.one_off)
-
-
-def count_table(result: CompareResult) -> Table:
-    """How many pictures were scored, missed, failed and clipped."""
-    columns = ("estimator", "scored", "no face", "failed", "clipped")
-    table = _table(f"Pictures of {result.pictures.total}", columns)
-    for item in _scored(result):
-        score = item.score
-        if score is not None:
-            counts = (score.scored, score.missed, score.failed, score.clipped)
-            table.add_row(_Name(item.name), *map(str, counts))
-    return table
-
-
-def range_table(result: CompareResult) -> Table:
-    """Hit rate and distance against labels that are age ranges."""
-    table = _table("Against age ranges", ("estimator", "n", "in range %", "years to range"))
-    for item in _scored(result):
-        ranges = item.score.ranges if item.score else None
-        if ranges is not None:
-            hit, distance = _share(ranges.hit_rate), _number(ranges.distance_years)
-            table.add_row(_Name(item.name), str(ranges.n), hit, distance)
-    return table
-
-
-def decade_table(result: CompareResult) -> Table:
-    """MAE per decade of true age, one column per estimator."""
-    scored = _scored(result)
-    by_decade = [
-        {part.decade: part for part in item.score.errors.by_decade} if item.score else {}
-        for item in scored
-    ]
-    decades = {name: part for parts in by_decade for name, part in parts.items()}
-    known = any(part.people is not None for part in decades.values())
-    heads = ("age", "n", "people") if known else ("age", "n")
-    table = _table("MAE by decade of true age", (*heads, *(_Name(i.name) for i in scored)))
-    for decade in sorted(decades, key=lambda name: int(name.split("-")[0])):
-        cells = [
-            _number(parts[decade].mae_years) if decade in parts else "-" for parts in by_decade
-        ]
-        counts = [decades[decade].n, decades[decade].people or 0][: len(heads) - 1]
-        table.add_row(decade, *map(str, counts), *cells)
-    return table
-
-
-def _times(times: StageTimes | None) -> str:
-    if times is None or not times.samples_ms:
-        return "-"
-    cells = (times.percentile(percent) for percent in (50, 90, 99))
-    return " / ".join(_number(value, 1 if (value or 0) < 100 else 0) for value in cells)
-
-
-def latency_table(result: CompareResult) -> Table:
-    """Percentiles per stage; decode and detect are shared."""
-    assert result.latency is not None  # noqa: S101 - the caller shows no empty table
-    shared: Mapping[str, StageTimes] = result.latency.shared
-    count = len(shared["decode"].samples_ms)
-    title = f"Milliseconds per picture at batch 1, p50 / p90 / p99 of {count}"
-    table = _table(title, ("", "runtime", *OWN_STAGES))
-    ran = result.about["detector"]["runtime"]
-    runs = {"detect": f"{ran['runtime']} {ran['device']}"}
-    for stage in shared:
-        cells = (runs.get(stage, ""), "", "", _times(shared[stage]))
-        table.add_row(f"{stage} (shared)", *cells)
-    for item in _scored(result):
-        own = (_times(item.latency.get(stage)) for stage in OWN_STAGES)
-        table.add_row(_Name(item.name), _runtime(item), *own)
-    return table
-
-
-def _runtime(item: EstimatorResult) -> str:
-    """Return what ran it and on what device, and whether only it says so."""
-    if item.contender.estimator is None:
-        return ""
-    runtime = item.contender.estimator.spec.runtime
-    said = "" if reads_back_its_runtime(item.contender.estimator) else " (as it says)"
-    return f"{runtime.runtime} {runtime.device}{said}"
 
 
 def _scored(result: CompareResult) -> list[EstimatorResult]:
@@ -351,27 +182,9 @@ def print_result(result: CompareResult, console: Console, *, full: bool = False)
     for line in ranking_lines(joined, console.width):
         console.print(line, highlight=False, soft_wrap=True)
     if full:
-        for table in _tables(result):
-            console.print(table)
+        for grid in full_grids(joined):
+            console.print(drawn(grid))
     for remark in [*_remarks(result, joined), *(_more(result) if full else [])]:
         console.print(_shown(remark), highlight=False, soft_wrap=True)
     if not full:
         console.print("Tests of all pairs, shares, decades, counts and times by stage: --full")
-
-
-def _tables(result: CompareResult) -> list[Table]:
-    tables = []
-    scores = [item.score for item in result.estimators if item.score is not None]
-    of_years = any(score.errors.n for score in scores)
-    if result.analysis is not None and result.analysis.pairs:
-        tables.append(pair_table(result))
-    if of_years or any(score.classes is not None and score.classes.n for score in scores):
-        tables.append(share_table(result))
-    if of_years:
-        tables.append(decade_table(result))
-    if any(item.score and item.score.ranges for item in result.estimators):
-        tables.append(range_table(result))
-    tables.append(count_table(result))
-    if result.latency is not None:
-        tables.append(latency_table(result))
-    return tables

@@ -12,7 +12,7 @@ import numpy as np
 
 from agebench.harness.contamination import sets_trained_on, why_contaminated
 from agebench.metrics.age_errors import LATER_FIGURES
-from agebench.report.number_format import counted, number
+from agebench.metrics.number_format import counted, number
 from agebench.suite.board import BoardCell, BoardSet, read_board, read_board_file, read_board_model
 from agebench.suite.board_structure import ModelFile
 from agebench.suite.compact import stated_figures

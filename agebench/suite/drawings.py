@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
+from agebench.metrics.number_format import milliseconds, number
 from agebench.report.drawn_names import Named, height_of, name_lines, name_marks, right_of
 from agebench.report.figures import Figure, direct_names
 from agebench.report.measures import front
-from agebench.report.number_format import milliseconds, number
 from agebench.report.plots_errors import LEAST_MS
 from agebench.report.svg import Axis, Drawing, key, linear_axis, log_axis
 from agebench.suite.board import Board

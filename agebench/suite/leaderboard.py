@@ -10,9 +10,9 @@ from typing import Any
 
 from agebench.errors import UsageError
 from agebench.harness.reading import read_result
+from agebench.metrics.number_format import counted
 from agebench.protocols import ProgressStep, no_progress
 from agebench.report.joining import join
-from agebench.report.number_format import counted
 from agebench.report.writing import write_report
 from agebench.suite.board import Board, read_board
 from agebench.suite.page import as_html, as_markdown

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from agebench.harness.comparability import LABEL_WORDS
+from agebench.metrics.number_format import counted, number
 from agebench.report.escaping import markdown
 from agebench.report.figures import Figure
 from agebench.report.grid import Grid
-from agebench.report.number_format import counted, number
 from agebench.report.page import Section
 from agebench.report.tables import markdown_table
 from agebench.report.templating import whole_page

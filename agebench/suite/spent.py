@@ -14,8 +14,8 @@ from typing import Annotated, Any
 
 from agebench.errors import UsageError
 from agebench.harness.results import RESULT_FILE
+from agebench.metrics.number_format import NONE
 from agebench.report.grid import Cell, Column, Grid, figure_cell
-from agebench.report.number_format import NONE
 from agebench.suite.board import read_board_file
 from agebench.suite.board_structure import PictureCount
 from agebench.suite.cells import AS_IS, RESULTS

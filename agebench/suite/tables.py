@@ -6,8 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from agebench.harness.comparability import LABEL_WORDS
-from agebench.report.grid import Cell, Column, Grid, Note, figure_cell
-from agebench.report.number_format import (
+from agebench.metrics.number_format import (
     NONE,
     bounds,
     counted,
@@ -17,6 +16,7 @@ from agebench.report.number_format import (
     share_bounds,
     signed,
 )
+from agebench.report.grid import Cell, Column, Grid, Note, figure_cell
 from agebench.report.svg import key
 from agebench.suite.board import Board, BoardModel, BoardSet
 from agebench.suite.drawings import CHART_TITLES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import errno
 import hashlib
@@ -25,12 +26,15 @@ from agebench.errors import AgebenchError, UsageError, WeightsUnavailableError
 from agebench.harness import results
 from agebench.harness.compare import compare
 from agebench.harness.prediction_rows import CSV_COLUMNS
+from agebench.harness.reading import measured
 from agebench.harness.results import CompareResult, prepare_folder
 from agebench.harness.settings import CompareSettings
 from agebench.metrics.age_classes import ADIENCE_CLASSES as ADIENCE
 from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
-from agebench.report.terminal_tables import decade_table, latency_table, print_result
+from agebench.report.joining import join
+from agebench.report.terminal_grids import drawn, full_grids
+from agebench.report.terminal_tables import print_result
 from agebench.types import (
     AgePrediction,
     Crops,
@@ -388,11 +392,12 @@ def test_settings_out_of_range_are_usage_errors(wrong: dict[str, Any]) -> None:
 
 def test_the_table_of_times_says_what_ran_each_row(dataset: SampleList) -> None:
     result = _run(dataset)
-    about = {**result.about, "detector": {**result.about["detector"]}}
-    about["detector"]["runtime"] = {"runtime": "cv2dnn", "device": "opencl"}
+    about = copy.deepcopy(dict(result.about))
+    about["detector"]["runtime"] |= {"runtime": "cv2dnn", "device": "opencl"}
     text = io.StringIO()
-    table = latency_table(replace(result, about=about))
-    Console(file=text, width=120).print(table)
+    joined = join([measured(replace(result, about=about))])
+    (times,) = (grid for grid in full_grids(joined) if grid.caption.startswith("Milliseconds"))
+    Console(file=text, width=120).print(drawn(times))
     rows = {line.strip("│ ").partition(" ")[0]: line for line in text.getvalue().splitlines()}
     assert "cv2dnn opencl" in rows["detect"]
     assert "python cpu" in rows["constant"]
@@ -408,10 +413,15 @@ def test_names_break_behind_hyphens_and_markup_in_them_is_text(dataset: SampleLi
             for index, item in enumerate(result.estimators)
         ),
     )
+    (decades,) = (
+        drawn(grid)
+        for grid in full_grids(join([measured(named)]))
+        if grid.caption.startswith("MAE by decade")
+    )
     text = io.StringIO()
-    Console(file=text, width=60).print(decade_table(named))
+    Console(file=text, width=60).print(decades)
     assert "long-" in text.getvalue()
     assert "[red]net-" in text.getvalue()
     wide = io.StringIO()
-    Console(file=wide, width=200).print(decade_table(named))
+    Console(file=wide, width=200).print(decades)
     assert "long-named-[red]net-0" in wide.getvalue()

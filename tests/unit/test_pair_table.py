@@ -2,50 +2,63 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from rich.console import Console
 
-from agebench.harness.contents_statistics import Analysis, AnalysisFacts, Pair
-from agebench.harness.results import CompareResult, PictureCounts
-from agebench.report.terminal_tables import pair_table
-from agebench.util.typed_records import read_record
+from agebench.harness.reading import read_result
+from agebench.report.joining import join
+from agebench.report.terminal_grids import drawn, full_grids
+
+Shown = Callable[..., str]
 
 
-def _shown(**pair: Any) -> str:
-    given = {
-        "first": "one",
-        "second": "two[b]",
-        "n": 9,
-        "interval": None,
-        "p_value": None,
-        "p_adjusted": None,
-        "verdict": "no difference shown",
-        **pair,
-    }
-    pairs = (read_record(given, Pair),)
-    analysis = Analysis(settings=AnalysisFacts(), pairs=pairs, estimators={})
-    result = CompareResult((), [], PictureCounts(9, 9, 0), None, {}, analysis)
-    console = Console(width=120)
-    with console.capture() as capture:
-        console.print(pair_table(result))
-    return " ".join(capture.get().split())
+@pytest.fixture
+def shown(make_result: Callable[..., dict[str, Any]], write_result: Callable[..., Path]) -> Shown:
+    """Draw the pairs of a result whose only test says what is given."""
+    ages = np.arange(1.0, 61.0)
+
+    def show(**pair: Any) -> str:
+        content = make_result({"one": ages + 1, "two[b]": ages + 2})
+        content["analysis"]["pairs"] = [
+            {
+                "first": "one",
+                "second": "two[b]",
+                "n": 9,
+                "interval": None,
+                "p_value": None,
+                "p_adjusted": None,
+                "verdict": "no difference shown",
+                **pair,
+            }
+        ]
+        pairs = next(full_grids(join([read_result(write_result(content=content))])))
+        console = Console(width=120)
+        with console.capture() as capture:
+            console.print(drawn(pairs))
+        return " ".join(capture.get().split())
+
+    return show
 
 
-def test_the_second_one_better() -> None:
-    text = _shown(
+def test_the_second_one_better(shown: Shown) -> None:
+    text = shown(
         difference_years=1.5, interval=[0.5, 2.5], p_adjusted=0.0123, verdict="second better"
     )
     assert "two[b] better than one │ -1.50 [-2.50, -0.50] │ 0.0123" in text
 
 
-def test_the_first_one_better() -> None:
-    text = _shown(
+def test_the_first_one_better(shown: Shown) -> None:
+    text = shown(
         difference_years=-1.5, interval=[-2.5, -0.5], p_adjusted=0.0123, verdict="first better"
     )
     assert "one better than two[b] │ -1.50 [-2.50, -0.50] │ 0.0123" in text
 
 
-def test_nothing_shown() -> None:
-    text = _shown(difference_years=0.25)
+def test_nothingshown(shown: Shown) -> None:
+    text = shown(difference_years=0.25)
     assert "two[b] not shown to differ from one │ -0.25 │ -" in text

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agebench.metrics.number_format import milliseconds, number, signed
 from agebench.report.escaping import latex, markdown, spreadsheet
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.measures import age_curve, density, front, score_curve, worst
-from agebench.report.number_format import milliseconds, number, signed
 from agebench.report.rows_errors import heat_kind
 from agebench.report.svg import Drawing, linear_axis, log_axis, look, share_axis, tag
 

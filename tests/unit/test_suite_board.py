@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agebench.errors import AgebenchError
-from agebench.report.number_format import bounds, signed
+from agebench.metrics.number_format import bounds, signed
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, Board, read_board
 from agebench.suite.drawings import MOST_WHISKERS, chart_figure
 from agebench.suite.fairness import fairness

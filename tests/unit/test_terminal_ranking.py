@@ -11,11 +11,11 @@ import pytest
 from rich.cells import cell_len
 
 from agebench.harness.reading import read_result
-from agebench.harness.results import CompareResult, PictureCounts
+from agebench.metrics.number_format import percent
 from agebench.report.joining import Joined, join
-from agebench.report.number_format import percent
+from agebench.report.terminal_grids import full_grids
 from agebench.report.terminal_ranking import in_the_middle, ranking_lines
-from tests.unit.made_results import analysed, whole
+from tests.unit.made_results import analysed
 
 Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
@@ -79,30 +79,15 @@ def test_names_are_shortened_to_what_there_is(room: int) -> None:
         assert short[-1] == name[-1]
 
 
-def test_classes_of_an_estimator_without_any_are_adiences(make_result: Make) -> None:
-    from rich.console import Console
-
-    from agebench.harness.loading import Contender
-    from agebench.harness.results import EstimatorResult
-    from agebench.harness.scores import Score
-    from agebench.metrics.error_summary import summarise
-    from agebench.report.terminal_tables import share_table
-
-    errors = summarise(AGES, AGES + 1)
-    score = Score(errors, errors, 60, 0, 0, 0, None, None)
-    item = EstimatorResult(Contender("good", None), score, {})
-    analysis = whole(make_result()).analysis
-    assert analysis is not None
-    stated = analysis.estimators["good"].buckets
+def test_classes_of_an_estimator_without_any_are_adiences(
+    write_result: Write, make_result: Make
+) -> None:
+    joined = join([read_result(write_result(content=make_result()))])
+    stated = joined.analysis.estimators["good"].buckets
     assert stated is not None
-    console = Console(width=100)
-    with console.capture() as capture:
-        console.print(
-            share_table(CompareResult((item,), [], PictureCounts(60, 60, 0), None, {}, analysis))
-        )
-    (row,) = (line for line in capture.get().splitlines() if "good" in line)
-    assert percent(stated.exact) in row
-    assert percent(stated.one_off) in row
+    (shares,) = (grid for grid in full_grids(joined) if grid.caption.startswith("Share"))
+    (row,) = ([cell.text for cell in row] for row in shares.rows if row[0].text == "good")
+    assert row[5:] == [percent(stated.exact), percent(stated.one_off)]
     assert "-" not in row
 
 

@@ -115,3 +115,41 @@ def counted(count: int, one: str) -> str:
     ('1 picture', '2,023 pictures')
     """
     return f"{count:,} {one if count == 1 else one + 's'}"
+
+
+def significant(value: float | None) -> str:
+    """Return a number with three significant digits at least, without exponent.
+
+    >>> [significant(value) for value in (0.01234, 1.2345, 123.45, 1234.5, None)]
+    ['0.0123', '1.23', '123', '1234', '-']
+    """
+    if value is None:
+        return "-"
+    if value == 0 or abs(value) >= 100:
+        return f"{value:.0f}"
+    if abs(value) >= 10:
+        return f"{value:.1f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+
+
+def amount(value: float | None, unit: str = "") -> str:
+    """Return a large number in thousands, millions or milliards of a unit.
+
+    >>> amount(11_415_048), amount(709e6, "MAC"), amount(None), amount(12)
+    ('11.4 M', '709 MMAC', 'unknown', '12.0')
+    """
+    if value is None:
+        return "unknown"
+    for factor, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= factor:
+            return f"{significant(value / factor)} {letter}{unit}"
+    return f"{significant(value)} {unit}".rstrip()
+
+
+def p_value(value: float | None) -> str:
+    """Return a p-value with the digits that ten thousand permutations give.
+
+    >>> p_value(0.01234), p_value(None) == NONE
+    ('0.0123', True)
+    """
+    return number(value, 4)
