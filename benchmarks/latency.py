@@ -53,7 +53,7 @@ def rows(result: BenchResult) -> list[list[str]]:
             cells.append(infer / roofline if roofline and infer is not None else None)
             counts = [str(times.batch), str(len(times.total.samples_ms))]
             runtime = entry.runner.estimator.spec.runtime.runtime
-            found.append([entry.runner.name, runtime, *counts, *map(three, cells)])
+            found.append([entry.runner.name, runtime, *counts, *map(significant, cells)])
     return found
 
 
