@@ -21,7 +21,7 @@ from agebench.benchmark.speed import bench
 from agebench.benchmark.tables import print_bench
 from agebench.cli.bench import read_batches
 from agebench.errors import AgebenchError
-from agebench.metrics.number_format import amount
+from agebench.metrics.number_format import amount, significant
 from agebench.references import join_options
 from agebench.util.files import write_whole
 
