@@ -405,17 +405,13 @@ def test_the_table_of_times_says_what_ran_each_row(dataset: SampleList) -> None:
 
 
 def test_names_break_behind_hyphens_and_markup_in_them_is_text(dataset: SampleList) -> None:
-    result = _run(dataset)
-    named = replace(
-        result,
-        estimators=tuple(
-            replace(item, contender=replace(item.contender, name=f"long-named-[red]net-{index}"))
-            for index, item in enumerate(result.estimators)
-        ),
-    )
+    joined = join([measured(_run(dataset))])
+    entries = [
+        replace(entry, label=f"long-named-[red]net-{at}") for at, entry in enumerate(joined.entries)
+    ]
     (decades,) = (
         drawn(grid)
-        for grid in full_grids(join([measured(named)]))
+        for grid in full_grids(replace(joined, entries=tuple(entries)))
         if grid.caption.startswith("MAE by decade")
     )
     text = io.StringIO()
