@@ -27,7 +27,7 @@ from tests.unit.test_spec_file import save_network
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-SHORTER = {"bench": "--batch 1,2 --repeats 1 --cold-start 1", "compare": "--latency-images 4"}
+SHORTER = {"bench": "--batch 1,2 --repeats 1 --cold-start 1", "compare": "--latency-images 2"}
 
 SETTINGS = """
 epochs = 1
@@ -97,7 +97,9 @@ def stand_ins(shared_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     assert pixels is not None
     cv2.imwrite(str(folder / "portrait.jpg"), pixels)
     _video(folder / "party.mp4", np.asarray(pixels, np.uint8))
-    for file in sorted((shared_dir / "data" / "fgnet").rglob("001*")):
+    for file in sorted((shared_dir / "data" / "fgnet").rglob("001*"), key=lambda file: file.name):
+        if int(file.name[4:6]) > 10:  # four pictures will do
+            continue
         target = folder / "FGNET" / file.relative_to(shared_dir / "data" / "fgnet")
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(file, target)
