@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -102,10 +103,14 @@ def _knowing(name: str) -> set[str]:
     tables = [ROOT / "setup.cfg", ROOT / "pretrained" / "weights.toml"]
     tables += [*(ROOT / "agebench").rglob("*.json"), *(ROOT / "pretrained" / "zoo").glob("*.toml")]
     found = [path for path in tables if said.search(path.read_text(encoding="utf-8"))]
-    for path in (ROOT / "agebench").rglob("*.py"):
-        words = _words(ast.parse(path.read_text(encoding="utf-8")))
-        found += [path] if any(said.search(word) for word in words) else []
+    found += [path for path, words in _words_of_all().items() if any(map(said.search, words))]
     return {path.relative_to(ROOT).as_posix() for path in found}
+
+
+@cache
+def _words_of_all() -> dict[Path, set[str]]:
+    files = (ROOT / "agebench").rglob("*.py")
+    return {path: set(_words(ast.parse(path.read_text(encoding="utf-8")))) for path in files}
 
 
 def _words(tree: ast.AST) -> Iterator[str]:

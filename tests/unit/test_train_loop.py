@@ -125,7 +125,7 @@ VARIANTS = [
 
 
 @pytest.mark.parametrize("overrides", VARIANTS)
-def test_broken_off_after_any_step_and_resumed_is_as_unbroken(
+def test_broken_off_after_every_step_and_resumed_is_as_unbroken(
     age_list: Path, faces: dict[str, TrainingFaces], tmp_path: Path, overrides: tuple[str, ...]
 ) -> None:
     settings = _settings(age_list, EACH_STEP, *overrides)
@@ -133,14 +133,14 @@ def test_broken_off_after_any_step_and_resumed_is_as_unbroken(
     unbroken.run()
     total = unbroken.state.step
     assert total == unbroken.total
+    folder, saved = tmp_path / "broken", None
     for last in range(1, total):
-        folder = tmp_path / f"broken{last}"
         with pytest.raises(KeyboardInterrupt):
-            _trainer(settings, faces, folder, watcher=_Brake(last)).run()
+            _trainer(settings, faces, folder, watcher=_Brake(last), resume=saved).run()
         saved = read_checkpoint(folder / LAST_FILE)
         assert saved.state["step"] == last
-        _trainer(settings, faces, folder, resume=saved).run()
-        _assert_same(tmp_path / "unbroken", folder)
+    _trainer(settings, faces, folder, resume=saved).run()
+    _assert_same(tmp_path / "unbroken", folder)
 
 
 def test_broken_off_between_checkpoints(
