@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 # ONNX Runtime from 1.31 sends what it is used for (the model's file name, the interpreter's path,
 # texts of errors) and keeps files in the home and temporary folders; it looks here when it is
-# imported, and what it offers to call later comes too late.  Whoever has set it has decided.
+# imported, and what it offers to call later comes too late.  Anyone who has set it has decided.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -28,7 +28,7 @@ from agebench.types import (
 RuntimeName: TypeAlias = Literal["cv2dnn", "onnxruntime", "torch", "python"]
 
 ProgressStep: TypeAlias = Callable[[str, int, int], None]
-"""Whoever watches long work: called with the stage's name, the steps done and the steps in all."""
+"""Progress of long work: called with the stage's name, the steps done and the total of steps."""
 
 
 def no_progress(_stage: str, _done: int, _total: int) -> None:
@@ -175,7 +175,7 @@ class FaceDetector(Protocol):
         ...
 
     def detect(self, image_bgr: Image, /) -> Sequence[Face]:
-        """Return the faces, best score first; an empty answer where there is none.
+        """Return the faces, best score first; an empty answer if there is none.
 
         `image_bgr` is uint8 (height, width, 3) of any size from 1x1 and must not be changed.
         Must be safe to call from several threads.

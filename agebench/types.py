@@ -75,7 +75,7 @@ class Face:
     Attributes:
         box_xyxy: left, top, right, bottom in pixels; may reach over the picture's border.
         score: the detector's own confidence, 0 to 1.
-        landmarks_xy: points in the order of `landmark_scheme`; empty where there are none.
+        landmarks_xy: points in the order of `landmark_scheme`; empty if there are none.
         landmark_scheme: a key of `LANDMARK_COUNTS`, or "" without landmarks.
 
     Raises:
@@ -149,13 +149,13 @@ class ViewSpec:
         region: which part: "face" is the canonical frame, "original" the whole picture
             (`agebench.vision.regions.REGIONS` lists them).
         size_hw: height and width of the crop handed to the estimator, pixels.
-        margin: what is added on every side, as a share of the region's width and height.
+        margin: what is added on every side, as a fraction of the region's width and height.
         margin_px: what is added on every side in picture pixels, after `margin`.
         align: turn the crop upright by the frame's roll.
         border: how pixels outside the picture are made: "replicate" the edge, "constant" black,
             or "clip" the rectangle to the picture before it is resized; "slice", for the region
             "box" alone, cuts and resizes as the tutorials of OpenCV do (`vision.crops`).
-        max_outside: the view is missing where a larger share of it (0 to 1) lies outside.
+        max_outside: the view is missing where a larger fraction of it (0 to 1) lies outside.
     """
 
     region: str = "face"
@@ -205,7 +205,7 @@ class Crops:
         views: per view name a uint8 array of shape (n, height, width, 3), B, G, R.
         present: per view name a bool array of shape (n,); False where the region could not be
             had.  The pixels of a missing view are zero and mean nothing.
-        outside: per view name the share (0 to 1) of each crop that lies outside the picture.
+        outside: per view name the fraction (0 to 1) of each crop that lies outside the picture.
 
     Raises:
         ValueError: shapes or dtypes differ from the above.

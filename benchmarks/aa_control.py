@@ -8,7 +8,7 @@ sign test of runs of neighbouring rounds would have said, which was used up to s
 
     python benchmarks/aa_control.py --sweeps 200
 
-A run that is broken off goes on where it was; --anew begins again.
+A run that is interrupted goes on where it was; --anew begins again.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ sees the 227x227 centre, or the corners, the centre and their mirrored copies.
 trained on four folds and tested on the fifth.  The one caffemodel that was published is a single
 network.  Neither its repository (GilLevi/AgeGenderDeepLearning) nor its page says which fold it
 was not trained on, or that there is one; so at least four of the five folds here are its training
-data.  With that file the mean over all folds is no test result and should come out above the
+data.  With that file the mean over all folds is not a test result and should come out above the
 published figures; only the fold that it was tested on, if any, can be held against them, and
 the figures per fold are printed for that.  To repeat the protocol itself, train five networks and
 give ``--weights`` five times, for folds 0 to 4 in order.

@@ -78,7 +78,7 @@ def surprise(outputs: Tensor, ages: Tensor, temperature: float) -> float:
 
 
 def coverage(shares: Tensor, ages: Tensor, level: float) -> float:
-    """Return the share of labels within the central interval, the label's own bin counting half.
+    """Return the fraction of labels within the central interval, the label's own bin counting half.
 
     The half of a bin on either side is what a discrete distribution can't tell apart.
     """

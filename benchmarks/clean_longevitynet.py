@@ -11,7 +11,7 @@ and of the photograph; the last is sometimes the year of something else.  Kept i
 - not both `multicrop-resnet` and `hse-mobilenet` miss the age by more than 12 years to the same
   side, after each one's median error in that decade is taken off (both make the old too young).
 
-A face photographed in the year y of somebody born in b is y - b or y - b - 1 years old: the list
+A face photographed in the year y of someone born in b is y - b or y - b - 1 years old: the list
 says y - b - 0.5.  Of every ten people one is held out, by a hash of the name.  Written are
 `train/list.csv` and `held-out/list.csv` (path, age, identity, sha256), for the data set `csv`; and
 `held-out-unchecked/list.csv`, where what the two models contradict is left in: a leaderboard that

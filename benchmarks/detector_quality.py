@@ -77,12 +77,12 @@ class Counts:
 
     @property
     def recall(self) -> float:
-        """Share of the counted faces that were found."""
+        """Fraction of the counted faces that were found."""
         return self.found / self.faces if self.faces else 0.0
 
     @property
     def precision(self) -> float:
-        """Share of found faces among found ones and false alarms."""
+        """Fraction of found faces among found ones and false alarms."""
         total = self.found + self.false_alarms
         return self.found / total if total else 0.0
 

@@ -175,7 +175,7 @@ def markdown(results: Sequence[dict[str, object]], spreads: dict[str, float]) ->
         "# Exported files against their sources",
         "",
         "Largest difference over batches of 1, 2, 7 and 64: of an age in years; for yoloface of "
-        "any number in its rows (box sides in shares of the input, scores).",
+        "any number in its rows (box sides as fractions of the input, scores).",
         "",
         "| model | missing | spread of ages | " + " | ".join(heads) + " |",
         "|---" * (3 + len(heads)) + "|",

@@ -64,7 +64,7 @@ def shrunk(image_bgr: Image, frame: FaceFrame, height_px: float) -> tuple[Image,
 
 
 def blurred(image_bgr: Image, frame: FaceFrame, share: float) -> tuple[Image, FaceFrame]:
-    """Return the picture blurred by a share of the face's height."""
+    """Return the picture blurred by a fraction of the face's height."""
     if not share:
         return image_bgr, frame
     sigma = share * frame.height

@@ -1,4 +1,4 @@
-"""Labelled pictures, and their faces by several detectors, kept so that nobody looks twice.
+"""Labelled pictures, and their faces by several detectors, kept so that no one looks twice.
 
 Used by tutorial_mistakes.py.
 """
@@ -156,7 +156,7 @@ def find_all(
 ) -> dict[str, list[Face]]:
     """Return the faces by picture, best score first, from the file of an earlier call or found now.
 
-    The file has one line of JSON per picture, so that a run that was broken off goes on.
+    The file has one line of JSON per picture, so that a run that was interrupted goes on.
 
     Raises:
         OutOfTimeError: the clock ran out; the same call goes on where this one ended.

@@ -4,7 +4,7 @@ Prints, per detector, the medians that its `box_to_frame` holds, and how well th
 from its boxes agree with the reference: the frame of yolov8-face's landmarks.  Detectors are
 measured on FG-NET, the layout of `aligned` on UTKFace chips.  Then, for the two YOLO detectors,
 what free space around the picture (`pad`) does to faces that fill it: faces missed, and distance
-of the eye points from FG-NET's own pupils, in shares of the distance between them.
+of the eye points from FG-NET's own pupils, as fractions of the distance between them.
 
     python benchmarks/frames.py --shared ../shared
 """

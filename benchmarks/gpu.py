@@ -4,10 +4,10 @@
     python -m benchmarks.gpu --device cpu --quick --name rehearsal --out FOLDER
 
 What matters most comes first, and both files are written after every row, so that a run that is
-broken off keeps what it has.  What fails (memory that does not suffice, a library that is not
-there) is a row with the reason, and the rest goes on.  Each section has a share of the time: a slow
-one can't use up that of those behind it.  A row that does not end is cut a minute after the end of
-the whole.  Networks get faces of noise: the time is the same.  docs/latency.md tells how to
+interrupted keeps what it has.  What fails (memory that does not suffice, a library that is not
+there) is a row with the reason, and the rest goes on.  Each section has a fraction of the time: a
+slow one can't use up that of those behind it.  A row that does not end is cut a minute after the
+end of the whole.  Networks get faces of noise: the time is the same.  docs/latency.md tells how to
 read the result.
 """
 

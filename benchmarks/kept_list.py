@@ -23,7 +23,7 @@ from agebench.types import Sample
 
 
 def age_of(item: Sample) -> str:
-    """Return a label as the data set `csv` reads it: "34" or "30-39"; "" where there is none."""
+    """Return a label as the data set `csv` reads it: "34" or "30-39"; "" if there is none."""
     if item.age_years is not None:
         return f"{item.age_years:g}"
     return "" if item.age_range is None else "{}-{}".format(*item.age_range)

@@ -98,7 +98,7 @@ def tree(folder: Path) -> Files:
 
 
 def names_below(folder: Path) -> Files:
-    """Return the names of all files; times are measured anew by every run, and stand in them."""
+    """Return the names of all files; times are measured again by every run, and stand in them."""
     return dict.fromkeys(tree(folder), "")
 
 

@@ -5,7 +5,7 @@
 The looks are those that come with the package.  Training pictures of UTKFace are drawn by seed,
 changed in known ways and saved again as JPEG; of each copy it is told whether its original is found
 
-- by the looks alone, as `compare` does where the training pictures are not at hand,
+- by the looks alone, as `compare` does where the training pictures are not available,
 - by the looks and then by pixels, as it does where they are,
 - by the doctor: perceptual hash, then pixels.
 
@@ -217,7 +217,7 @@ def recall(
     at_hand: Mapping[bytes, Sample],
     progress: ProgressStep,
 ) -> list[dict[str, Any]]:
-    """Return the share of originals found after each change."""
+    """Return the fraction of originals found after each change."""
     counts = {name: [0, 0, 0, 0] for name in CHANGES}
     for done, (prefix, sample) in enumerate(originals, start=1):
         original = read_image(sample.path)

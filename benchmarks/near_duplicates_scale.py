@@ -71,7 +71,7 @@ def pairs_of(groups: Iterable[DuplicateGroup]) -> set[tuple[str, str]]:
 
 
 def recall(samples: list[Sample]) -> float:
-    """Return which share of the pairs of the exact answer is found as in large sets."""
+    """Return which fraction of the pairs of the exact answer is found as in large sets."""
     prints = fingerprints(samples, use_cache=False)
     found = []
     for limits in ((0, near_memory.MOST_LOOKS, near_memory.MOST_ALIGNMENTS), (1 << 30,) * 3):

@@ -77,8 +77,8 @@ class Figures:
         n: pictures scored, of `total`.
         mae_years: mean absolute error; `low` and `high`: ends of its 95 % interval.
         bias_years: mean of answer less truth.
-        exact, one_off: share of the right class, and of it or its neighbours; None for estimators
-            without the published classes.
+        exact, one_off: fraction of the right class, and of it or its neighbours; None for
+            estimators without the published classes.
         weights_sha256: of its files, in order.
         created: when, UTC; `command`: how.
     """
@@ -109,7 +109,7 @@ def key(estimator: str, detector: str) -> str:
 def figures_of(result: Mapping[str, Any]) -> dict[str, Figures]:
     """Return the figures of every estimator of a result."""
     found = {}
-    # Whoever calls it as `python -m agebench` has another first word there.
+    # Anyone who calls it as `python -m agebench` has another first word there.
     words = ["agebench", *result["command"][1:]]
     for each in result["estimators"]:
         errors, classes = each["errors"], each["classes"] or {}

@@ -3,7 +3,7 @@
 An ONNX file holds each batch normalisation folded into the convolution before it.  Here they are
 taken apart again: the filters get the length that new ones have, and the statistics are measured on
 training pictures, so that the network gives the same ages and can learn on.  The views' own heads
-are not in the file and begin anew.
+are not in the file and start over.
 
     python benchmarks/read_back.py pretrained/multicrop-resnet.onnx \
         --settings pretrained/multicrop-resnet-2.toml --root UTKFACE --out RUN
@@ -117,7 +117,7 @@ def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
 
 
 def views(settings: TrainSettings, pictures: TrainingPictures) -> Iterator[tuple[Any, Any]]:
-    """Yield augmented batches of a share of the training part."""
+    """Yield augmented batches of a fraction of the training part."""
     faces = pictures.gather(settings.data.train_part, fraction=0.25)
     batches = Batches(faces, settings.model.crop, settings.augment, 0, torch.device("cpu"))
     for step in range(BATCHES):

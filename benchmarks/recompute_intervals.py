@@ -80,7 +80,7 @@ def mean_interval(values: Floats, people: Ints | None, *, positive: bool) -> lis
 
 
 def wilson(share: float, trials: float) -> list[float]:
-    """Return the score interval of a share of so many chances."""
+    """Return the score interval of a proportion of so many chances."""
     square = NORMAL**2
     middle = (share + square / (2 * trials)) / (1 + square / trials)
     reach = math.sqrt(share * (1 - share) / trials + square / (4 * trials**2)) * NORMAL
@@ -91,7 +91,7 @@ def wilson(share: float, trials: float) -> list[float]:
 
 
 def share_interval(happened: Floats, people: Ints | None) -> list[float] | None:
-    """Return the interval of a share; with people, of as many chances as they are worth."""
+    """Return the interval of a proportion; with people, of as many chances as they are worth."""
     who = numbered(people, len(happened))
     number = len(np.unique(who))
     if number < FEWEST_PEOPLE:

@@ -41,7 +41,7 @@ further than this from the place that it usually has."""
 MOST_ALIKE = 0.5
 """Faces whose detail correlates more are not put into one composite: they may be one person.
 
-The record tells which share of all pairs, nearly all of different people, this is.
+The record tells what fraction of all pairs, nearly all of different people, this is.
 """
 
 DETAIL_SIGMAS_PX = (2.0, 8.0)

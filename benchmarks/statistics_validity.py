@@ -7,12 +7,12 @@
   the harness gives no interval: these rows say why.
 - Type-I error of the paired test at 5 %: two estimators that could be exchanged, and two of the
   same MAE whose errors have different shapes, for which the test is right in large samples only.
-- Coverage of the interval of a share, with people who differ and with pictures alone.
+- Coverage of the interval of a proportion, with people who differ and with pictures alone.
 - Coverage of the interval of a group: a quarter of the pictures of a set of 82 people.
 
     python benchmarks/statistics_validity.py --simulations 1000
 
-A run that is broken off goes on where it was.  How often "faster" is said of equals is measured,
+A run that is interrupted goes on where it was.  How often "faster" is said of equals is measured,
 not simulated: benchmarks/aa_control.py.
 """
 
@@ -175,7 +175,7 @@ def type_1_error(draw: Callable[[np.random.Generator, int], Floats], people: int
 
 
 def share_coverage(people: int, pictures: int, share: float, simulations: int) -> float:
-    """Return how often the interval of a share holds it; with one picture each, of pictures."""
+    """Return how often the interval of a proportion holds it, with people or with pictures."""
     held = 0
     for seed in range(simulations):
         generator = np.random.default_rng([seed, people, pictures])

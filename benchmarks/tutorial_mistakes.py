@@ -6,7 +6,7 @@ r"""What each habit of age_net tutorials costs: one change at a time, in years a
 Asks the published network of Levi and Hassner for the class probabilities of every picture under
 every condition, keeps them in the cache folder, and writes tutorial_mistakes.json and .md of
 results/.  Pictures come in an order drawn at random, and ten crops, which cost most, after all
-else.  The same command goes on where one that was broken off, or that `--minutes` ended, left off;
+else.  The same command goes on where one that was interrupted, or that `--minutes` ended, left off;
 with `--no-more` it writes what there is.
 
 The base is `caffe-age-net` as it is set here: faces by yolov8-face, the canonical frame and 20 px

@@ -62,8 +62,8 @@ class Row:
         difference_years: of the absolute error against the base, over the pictures for which both
             have an answer; like `mae_years`, each interval for itself.
         bias_years: mean of answer less truth.
-        exact: share (0 to 1) of the pictures with an age in one of the network's classes that were
-            given that class; None where there are none.
+        exact: fraction (0 to 1) of the pictures with an age in one of the network's classes that
+            were given that class; None if there are none.
         one_off: that class or the next.
         in_classes: how many such pictures there are.
         given: how often each of the eight classes was the likeliest.
@@ -198,7 +198,7 @@ def measure(
 
     Args:
         pictures: what was shown, each under "base" at least.
-        known: the probabilities by picture and condition; a run that was broken off may lack some.
+        known: the probabilities by picture and condition; a run that was interrupted may lack some.
         tables: fitted years of the eight classes, by rule.
     """
     asked = [known[item.name] for item in pictures.samples]

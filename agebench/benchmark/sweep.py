@@ -1,6 +1,6 @@
 """The batch sweep: contenders take turns, every sample is kept, warm-up is not counted.
 
-The rounds at a batch size are cut into blocks, and each block begins with models loaded anew: where
+The rounds at a batch size are cut into blocks, and each block begins by reloading the models: where
 a model's memory happens to lie makes two copies of one file differ by a few per cent for as long as
 they live, and one load of each would pass that off as the model's.
 """
@@ -29,7 +29,7 @@ from agebench.util.memory_limit import left_to_us
 WARM_UP_LEAST, WARM_UP_MOST = 4, 20
 WARM_UP_WINDOW = 3
 WARM_UP_TOLERANCE = 0.05
-"""Warm-up ends when the median of the last `WARM_UP_WINDOW` runs is within this share of that of
+"""Warm-up ends when the median of the last `WARM_UP_WINDOW` runs is within this fraction of that of
 the runs one before, or after `WARM_UP_MOST`."""
 
 SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 24, 1000

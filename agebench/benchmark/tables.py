@@ -126,7 +126,7 @@ def remarks(result: BenchResult) -> list[str]:
 
 
 def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
-    """What the driver said of the GPU, and why nobody is called faster on it, if so.
+    """What the driver said of the GPU, and why no estimator is called faster on it, if so.
 
     Args:
         gpu: as `bench` writes it down; None where none was used.
@@ -143,7 +143,7 @@ def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
         f"{significant(after['power_w'])} W, {significant(after['temperature_c'])} °C."
     ]
     if gpu["trouble"]:
-        lines.append(f"Nobody is called faster: {gpu['trouble']}.")
+        lines.append(f"No estimator is called faster: {gpu['trouble']}.")
     return lines
 
 
@@ -159,7 +159,7 @@ def busy_lines(busy: Busy) -> list[str]:
     if busy.too_busy:
         lines.append(
             "The machine was BUSY with something else: times are too long and scattered, and "
-            "nobody is called faster."
+            "no estimator is called faster."
         )
     return lines
 
@@ -169,14 +169,15 @@ def control_sentence(control: Control) -> str:
 
     >>> from agebench.metrics.intervals import Interval
     >>> control_sentence(Control("a", 4, 1.01, Interval(0.98, 1.04), (1.0,)))
-    'batch 4: a against itself 1.01 [0.98, 1.04]: nobody is called faster by less than 1.04'
+    'batch 4: a against itself 1.01 [0.98, 1.04]: no estimator is called faster by less than 1.04'
     """
     text = f"batch {control.batch}: {control.name} against itself {significant(control.ratio)}"
     if control.interval is None:
         return text
     ends = f"{significant(control.interval.low)}, {significant(control.interval.high)}"
     return (
-        f"{text} [{ends}]: nobody is called faster by less than {significant(control.noise_floor)}"
+        f"{text} [{ends}]: no estimator is called faster by less than "
+        f"{significant(control.noise_floor)}"
     )
 
 

@@ -24,7 +24,7 @@ MAX_TOLD = 2
 
 @dataclass(frozen=True, slots=True)
 class FetchOutcome:
-    """What became of one file.
+    """The outcome of one file.
 
     Attributes:
         file: its name.

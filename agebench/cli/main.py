@@ -134,7 +134,7 @@ def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
     except BaseException as error:  # a plug-in's may be of any kind
         if isinstance(error, SystemExit) and _COMPLETION in os.environ:
             raise  # click ends so where a shell asks it to complete a line
-        # OpenBLAS raises SIGINT where it can't have a thread, as if somebody had pressed Ctrl-C.
+        # OpenBLAS raises SIGINT where it can't have a thread, as if someone had pressed Ctrl-C.
         ends = (click.exceptions.Abort, KeyboardInterrupt, RuntimeError)
         if isinstance(error, ends) and not _threads_can_start():
             limit = address_space()
@@ -177,7 +177,7 @@ def _failed(error: BaseException, arguments: list[str] | None) -> int:
 
 
 def _fail_exit(error: SystemExit) -> None:
-    """Click raises none: it is Rich where nobody reads on, or somebody's code."""
+    """Click raises none: it is Rich where the reader is gone, or someone's code."""
     if isinstance(error.__context__, BrokenPipeError):
         _drop_stdout()
     else:

@@ -127,7 +127,7 @@ def _aside(name: str, descriptor: int, pipe: int, reader: threading.Thread) -> I
         return
     ours.flush()
     # The second name too: whoever asks how wide the terminal is asks the descriptor behind it.
-    # A stream of its own, as somebody's code may close it.
+    # A stream of its own, as someone's code may close it.
     moved, second = (
         io.TextIOWrapper(
             os.fdopen(os.dup(kept), "wb"), ours.encoding, ours.errors, line_buffering=True

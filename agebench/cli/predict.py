@@ -297,7 +297,7 @@ def _print_times(tally: Tally) -> None:
     table = Table("stage", title="Time by stage, all processes together", title_justify="left")
     # A video's frames are not counted as pictures.
     each = ("ms per picture",) if tally.pictures else ()
-    for title in ("ms in all", *each, "share"):
+    for title in ("ms in all", *each, "fraction"):
         table.add_column(title, justify="right")
     for name, ms in [*tally.stage_ms.items(), ("all", total)]:
         per = (f"{ms / tally.pictures:,.1f}",) if tally.pictures else ()

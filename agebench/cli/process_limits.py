@@ -1,4 +1,4 @@
-"""What this process may take, where somebody limited it: such limits look like faults elsewhere."""
+"""What this process may take, where someone limited it: such limits look like faults elsewhere."""
 
 from __future__ import annotations
 

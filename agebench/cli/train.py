@@ -105,8 +105,8 @@ def _say(console: Console, line: str) -> None:
 
 def _interrupted(last: Path) -> str:
     if last.is_file():
-        return f"interrupted: {last} is kept; the same command goes on from it"
-    return f"interrupted before the first checkpoint: {last} is not there yet"
+        return f"interrupted: {last} is kept; the same command resumes from it"
+    return f"interrupted before the first checkpoint: {last} does not exist yet"
 
 
 def _lines(figures: Mapping[str, Any]) -> Iterator[str]:

@@ -78,7 +78,7 @@ class TerminalWatcher:
 def watching(console: Console) -> Iterator[tuple[Watcher, Callable[[str, int, int], None]]]:
     """Show bars for reading and training; yields a watcher and a progress step.
 
-    Where nobody looks (a file or a pipe), there is a line per stage and epoch instead.
+    If the output is not a terminal, there is a line per stage and epoch instead.
     """
     columns = (
         TextColumn("{task.description}", markup=False),

@@ -39,7 +39,7 @@ def compare(
         settings: see `CompareSettings`.
         progress: called with (stage, done, total) as the passes go on.  None draws bars in a
             notebook and on a terminal, and nothing elsewhere; `agebench.no_progress` draws none.
-        fresh_detections: find all faces anew.  Else those that an earlier run found in the same
+        fresh_detections: find all faces again.  Else those that an earlier run found in the same
             pictures with the same detector are taken from the cache, and the result says so; times
             never come from there.
 

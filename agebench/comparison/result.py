@@ -158,7 +158,7 @@ class CompareResult(MeasuredResult):
         return self._chart("error-by-age", columns)
 
     def plot_cumulative_scores(self, columns: Columns = 2) -> Figure:
-        """Return the share of pictures whose error is at most each number of years."""
+        """Return the fraction of pictures whose error is at most each number of years."""
         return self._chart("cumulative-scores", columns)
 
     def plot_predicted_against_true(self, columns: Columns = 2) -> Figure:

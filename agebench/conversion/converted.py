@@ -1,7 +1,7 @@
 """Models of other libraries for runtimes that read ONNX only: converted once, kept in the cache.
 
 Made by our own program from files that were checked before; what lies in the cache is read again
-with all checks, and made anew where it is not what was put there.
+with all checks, and made again where it is not what was put there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Darknet's YOLO face detectors as ONNX, with boxes decoded inside the graph.
 
 What is computed is what cv2.dnn's Darknet importer computes: rows of (cx, cy, w, h, objectness,
-class score), boxes in shares of the input, scores of at most 0.2 set to zero.
+class score), boxes as fractions of the input, scores of at most 0.2 set to zero.
 """
 
 from __future__ import annotations

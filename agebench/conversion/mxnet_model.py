@@ -62,7 +62,7 @@ def _params(content: bytes) -> dict[str, Array]:
 def _array(content: bytes, place: int) -> tuple[Array, int]:
     magic, storage, axes = struct.unpack_from("<IiI", content, place)
     if magic != _ARRAY_MAGIC or storage != _DENSE or axes > 8:
-        raise ValueError("an array in it is of another kind")
+        raise ValueError("an array in it is of a different kind")
     place += 12
     shape = struct.unpack_from(f"<{axes}q", content, place)
     *_, kind = struct.unpack_from("<iii", content, place + 8 * axes)  # the device, then the type

@@ -76,7 +76,7 @@ def parse_sum(text: str, known: Collection[str], option: str) -> Sum:
         UsageError: it is something else, or names a field that there is not.
     """
     expected = f"option {option}={text!r}: expected a field, or a sum such as photo-birth"
-    if text and text in known:  # a heading such as "real-age" is no sum
+    if text and text in known:  # a heading such as "real-age" is not a sum
         return Sum(text, frozenset({text}), ast.Name(text, ast.Load()))
     try:
         tree = ast.parse(text.strip()[: _MAX_LETTERS + 1], mode="eval").body
@@ -131,7 +131,7 @@ def _number(name: str, text: str | None, kind: str | None) -> float:
 
 
 def date_in_years(name: str, text: str) -> float:
-    """Return a date such as 1955-1-6 as a year and the share of it that had passed.
+    """Return a date such as 1955-1-6 as a year and the fraction of it that had passed.
 
     Raises:
         ValueError: there is no such day.
@@ -147,7 +147,7 @@ def date_in_years(name: str, text: str) -> float:
 
 
 def year_of(day: dt.date) -> float:
-    """Return a day as its year and the share of it that had passed.
+    """Return a day as its year and the fraction of it that had passed.
 
     >>> year_of(dt.date(2001, 1, 1)), round(year_of(dt.date(2001, 7, 2)), 3)
     (2001.0, 2001.499)

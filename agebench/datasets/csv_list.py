@@ -40,7 +40,7 @@ class _Columns:
         path: heading of the picture's path.
         age: what gives the age.
         identity: heading of who it is, "" for none.
-        box: left, top, right and bottom of the labelled face; None where there are none.
+        box: left, top, right and bottom of the labelled face; None if there are none.
         used: headings that become no attribute.
     """
 
@@ -75,7 +75,7 @@ def load(  # noqa: PLR0913 - each is an option that a reference may name
     other columns become attributes.  An age is a number of years or a range (see
     `names.parse_age_label`).  Paths are relative to the CSV file; absolute ones and ``..`` are
     followed, since the list is the user's own.  A sample's name is its path as seen from the
-    file's folder, and behind ``#`` the labelled face's box where there is one.
+    file's folder, and behind ``#`` the labelled face's box if there is one.
 
     Rows that can't be used are listed as problems with their line numbers.  Of rows that repeat
     a picture with the same age the first is kept; if their ages differ none is.

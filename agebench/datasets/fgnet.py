@@ -36,7 +36,7 @@ def load(root: Path) -> SampleList:
 
     Folder and file names may be in any case.  Landmarks are looked for in ``points`` inside
     `root` or, where `root` is the picture folder itself, beside it.  `Sample.identity` is the
-    subject's three digits, `Sample.landmarks_path` the 68-point file where there is one.
+    subject's three digits, `Sample.landmarks_path` the 68-point file if there is one.
 
     Raises:
         DatasetError: `root` is not a folder or holds no usable picture.

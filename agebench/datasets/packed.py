@@ -20,7 +20,7 @@ _NO_BOX = (math.nan,) * 4
 
 
 class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash either
-    """Samples that are made anew, equal to those that were given, each time they are asked for.
+    """Samples that are made again, equal to those that were given, each time they are asked for.
 
     One that does not fit into the columns, such as an object of a class of its own, is kept as it
     is.

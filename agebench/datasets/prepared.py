@@ -62,7 +62,7 @@ class PreparedFace:
         landmarks_from: "detector", "dataset" or "" without landmarks.
         frame: the canonical frame that the views were cut from.
         present: per view whether there is a file.
-        outside: per view the share (0 to 1) that lies outside the picture.
+        outside: per view the fraction (0 to 1) that lies outside the picture.
     """
 
     sample: Sample

@@ -23,16 +23,16 @@ FacePolicy: TypeAlias = Literal["all", "largest", "best"]
 """Which of the faces found in a picture are kept: the largest box, or the best score, alone."""
 
 PadMode: TypeAlias = float | Literal["auto"]
-"""Free space around the picture, in shares of its sides, or as much as turns out to be needed."""
+"""Free space around the picture, as fractions of its sides, or as much as is found necessary."""
 
 RETRY_PADS = (0.5, 1.0)
-"""Free space on every side for the further looks of ``pad="auto"``, in shares of the picture.
+"""Free space on every side for the further looks of ``pad="auto"``, as fractions of the picture.
 
 The second is tried only where nothing was found before.
 """
 
 FILLS = 0.4
-"""A box at least this tall, in shares of the input's height, has ``pad="auto"`` look again.
+"""A box at least this tall, as fractions of the input's height, has ``pad="auto"`` look again.
 
 On FG-NET, yolov8-face puts eye points off by over a quarter of the eye distance in no picture
 below this, in 0 to 3 % of them up to 0.7, in 11 % up to 0.8 and in all 9 above.
@@ -194,7 +194,7 @@ def fit(
     Args:
         image_bgr: uint8 (height, width, 3).
         size_hw: height and width of the input.
-        pad: free space on every side, as a share of the picture's side; 0.5 halves the picture.
+        pad: free space on every side, as a fraction of the picture's side; 0.5 halves the picture.
         keep_aspect: letterbox; otherwise the picture is stretched to the input's aspect ratio.
     """
     height, width = image_bgr.shape[:2]

@@ -40,7 +40,7 @@ SCORE_SLACK = 1e-3
 """Scores may leave 0 to 1 by so much, as half precision does."""
 
 MAX_SHARE = 2.0
-"""Centres of boxes up to here are shares of the input; in pixels they lie all over it."""
+"""Centres of boxes up to here are fractions of the input; in pixels they lie all over it."""
 
 _YOLOV5_COLUMNS = 16
 
@@ -53,7 +53,7 @@ class Head:
         size_hw: height and width of the network's input, pixels.
         confidence: faces that score less are left out.
         anchors: of yolov5-face's undecoded outputs, the finest stride first.
-        in_shares: boxes and points of yolov5-face and yolov8 are in shares of the input, and not
+        in_shares: boxes and points of yolov5-face and yolov8 are as fractions of the input, and not
             in its pixels, as where Ultralytics' code exported to TensorFlow or TFLite.
     """
 
@@ -98,7 +98,7 @@ def _of_all_cells(rows: Floats, scores: Floats, points_xy: Floats | None, head: 
     """Return what scores enough, of a table with a row for every cell of the input.
 
     Args:
-        rows: centre, width and height, in input pixels or in shares of the input, (n, 4).
+        rows: centre, width and height, in input pixels or as fractions of the input, (n, 4).
         scores: (n,).
         points_xy: (n, 5, 2), in the same unit; or None.
         head: says which unit it is.
@@ -110,7 +110,7 @@ def _of_all_cells(rows: Floats, scores: Floats, points_xy: Floats | None, head: 
     reach = rows[:, :2].max(initial=0.0)
     if head.in_shares != (reach <= MAX_SHARE) and len(rows):
         wanted = "leave" if head.in_shares else "write"
-        unit = "pixels" if head.in_shares else "shares of it"
+        unit = "pixels" if head.in_shares else "fractions of it"
         raise ModelError(
             f"its boxes lie all over the input and their centres reach {reach:.3g}, so they are in "
             f'{unit}: {wanted} units = "shares" {"out" if head.in_shares else "in [output]"}'
@@ -219,7 +219,7 @@ def darknet(outputs: Outputs, head: Head) -> Candidates:
 def ssd(outputs: Outputs, head: Head) -> Candidates:
     """Decode Caffe's and TensorFlow's DetectionOutput (1, 1, n, 7).
 
-    Rows are image, class, score, and left, top, right and bottom in shares of the input.
+    Rows are image, class, score, and left, top, right and bottom as fractions of the input.
 
     Raises:
         ModelError: the output has another shape.
@@ -245,7 +245,7 @@ def _scores_of_two(value: Tensor) -> Floats:
 def ultraface(outputs: Outputs, head: Head) -> Candidates:
     """Decode Ultra-Light-Fast (version-RFB, version-slim): scores (1, n, 2), boxes (1, n, 4).
 
-    Boxes are left, top, right and bottom in shares of the input.
+    Boxes are left, top, right and bottom as fractions of the input.
 
     Raises:
         ModelError: the outputs have other shapes.

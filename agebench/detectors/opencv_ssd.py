@@ -80,11 +80,11 @@ class OpenCvSsd:
 
     Args:
         path: another network of this kind as TensorFlow graph (.pb), with its layout beside it as
-            .pbtxt; the published layout is taken where there is none.
+            .pbtxt; the published layout is taken if there is none.
         runtime: "cv2dnn", the only one that reads it.
         device: as the runtime knows it; "cpu" if left out.
         confidence: least score of a face, 0 to 1; 0.7 as in the tutorials.
-        pad: free space on every side in shares of the picture, 0 to 2, or "auto": none, and some
+        pad: free space on every side as fractions of the picture, 0 to 2, or "auto": none, and some
             where a face is large or none was found.  0 is what the tutorials do.
         faces: keep "all" faces, the "largest" or the one of the "best" score.
 

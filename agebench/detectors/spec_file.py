@@ -45,7 +45,7 @@ class SpecFileDetector:
         confidence: least score of a face, 0 to 1; the file's if left out.
         nms: of two faces that overlap by more than this IoU, the better one stays; the file's if
             left out.
-        pad: free space on every side in shares of the picture, 0 to 2, or "auto"; the file's if
+        pad: free space on every side as fractions of the picture, 0 to 2, or "auto"; the file's if
             left out.
         faces: keep "all" faces or the "largest".
 

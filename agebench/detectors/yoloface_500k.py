@@ -45,7 +45,7 @@ SIZES = {"v2": "352x288", "v1": "320x256"}
 OWN: Final = "own"
 """Version of a network that is none of the published ones."""
 
-# Medians of benchmarks/frames.py; of somebody's own network nobody has measured any.
+# Medians of benchmarks/frames.py; of someone's own network nobody has measured any.
 TO_FRAME = {
     OWN: BoxToFrame(),
     "v2": BoxToFrame(0.014, 0.003, 0.934),
@@ -184,7 +184,7 @@ class YoloFace500k:
         nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
         size: input as N or "WIDTHxHEIGHT", multiples of 32 (8 for another network); the published
             input, or the cfg's own, if left out.
-        pad: free space on every side in shares of the picture, 0 to 2, or "auto": none, and some
+        pad: free space on every side as fractions of the picture, 0 to 2, or "auto": none, and some
             where nothing or a large face was found (without it, 35 of 251 FG-NET faces are missed).
         faces: keep "all" faces or the "largest".
 

@@ -113,7 +113,7 @@ class YoloV8Face:
         nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
         size: side of the square input, a multiple of 32; the file's own if left out, 640 where it
             takes any.
-        pad: free space on every side in shares of the picture, 0 to 2, or "auto".
+        pad: free space on every side as fractions of the picture, 0 to 2, or "auto".
         faces: keep "all" faces or the "largest".
 
     Raises:

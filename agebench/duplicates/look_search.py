@@ -37,7 +37,7 @@ _NEAREST = 2048  # as it is, that moves are tried on: copies turned by 10 degree
 _REFINED = 4  # of them, whose move is made finer
 _WORTH_REFINING = 36  # bits
 _ROUNDS = 3
-_NEAR = 12  # bits from which on a finer move is no news
+_NEAR = 12  # bits from which on a finer move is not news
 
 
 def _grid() -> tuple[Move, ...]:

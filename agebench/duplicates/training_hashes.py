@@ -261,7 +261,7 @@ def _looks_beside(folder: Path, trained: TrainingHashes) -> TrainingLooks | None
 
 
 def _list_of(folder: Path, body_sha256: str) -> TrainingHashes | None:
-    """Return the list of a folder with this checksum, None where there is none."""
+    """Return the list of a folder with this checksum, None if there is none."""
     named = _lists_naming(folder, body_sha256)
     return next((read_training_hashes(file) for file in named), None)
 

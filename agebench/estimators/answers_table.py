@@ -1,4 +1,4 @@
-"""Answers that somebody else's program gave, as rows of a CSV file."""
+"""Answers that someone else's program gave, as rows of a CSV file."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Settings:
         years: "expectation" over the classes' midpoints, or the "midpoint" of the likeliest.
         mean: "channel" for `CHANNEL_MEAN`, "image" for the authors' mean image; None for
             "channel" with one crop and "image" with ten, as each was published.
-        margin: added on every side, as a share of the face; None for `USUAL_MARGIN_PX`.
+        margin: added on every side, as a fraction of the face; None for `USUAL_MARGIN_PX`.
         recipe: "tutorial" for all of it as the tutorials of OpenCV have it, from
             `TUTORIAL_DETECTOR` to the likeliest class; leaves no other choice.
 

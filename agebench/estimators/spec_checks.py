@@ -14,7 +14,7 @@ from agebench.types import FaceFrame, Image
 from agebench.vision.crops import view_patch
 
 ASPECT_TOLERANCE = 0.05
-"""A view that is stretched by more than this share is warned of; fewer pixels than that round."""
+"""A view stretched by more than this fraction is warned of; rounding to pixels gives less."""
 
 
 def check_graph(source: ModelSource, written: SpecFile, label: str) -> None:

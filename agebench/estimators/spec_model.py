@@ -1,4 +1,4 @@
-"""A model that a spec file describes: its files at hand, tried, and asked for ages."""
+"""A model that a spec file describes: its files available, tried, and asked for ages."""
 
 from __future__ import annotations
 

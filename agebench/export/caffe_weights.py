@@ -89,7 +89,7 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
 
     Raises:
         MissingDependencyError: the library is not installed.
-        ModelError: the file is missing, too large, damaged or of another kind.
+        ModelError: the file is missing, too large, damaged or of a different kind.
     """
     library = _library()
     try:

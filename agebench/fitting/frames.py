@@ -101,7 +101,7 @@ class FrameFit:
         missed: pictures without a face to compare.
         median_iou: of the frames that the proportions give with the reference's.
         boxes_median_iou: the same where each box counts as the frame itself.
-        under_half: share of faces whose frames overlap by an IoU below 0.5.
+        under_half: fraction of faces whose frames overlap by an IoU below 0.5.
     """
 
     frame: BoxToFrame

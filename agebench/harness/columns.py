@@ -49,7 +49,7 @@ class EstimatorAnswers:
     Attributes:
         years: NaN where it gave no age.
         class_index: of its own classes, -1 where it named none.
-        outside: largest share of a crop outside the picture.
+        outside: largest fraction of a crop outside the picture.
         distributions: how they scored.
     """
 

@@ -16,8 +16,8 @@ from agebench.harness.contents import Estimator, SeenCount
 from agebench.harness.contents_setup import Spec
 
 NEAR_SHARE = 0.01
-"""Share of the scored pictures from which on near copies leave no verdict: on 2,351 UTKFace chips
-102 near copies in training, 4 %, made an error of 4.67 years one of 4.62."""
+"""Fraction of the scored pictures from which on near copies leave no verdict: on 2,351 UTKFace
+chips, 102 near copies in training, 4 %, made an error of 4.67 years one of 4.62."""
 
 _MADE_OF = {
     "kaggle-merged": ("utkface", "facial-age"),

@@ -50,7 +50,7 @@ class Pair:
     reason: str = ""
 
     def to_plain(self) -> dict[str, Any]:
-        """Return it as files have it: a reason stands there where there is one."""
+        """Return it as files have it: a reason stands there if there is one."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         if not self.reason:
             del found["reason"]

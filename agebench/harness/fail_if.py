@@ -35,7 +35,7 @@ _TIMES = tuple(
     f"p{percent}_{stage}_ms" for percent in (50, 90, 99) for stage in (*SHARED_STAGES, *OWN_STAGES)
 )
 FIGURES = (*_METRICS, *_SCORES, *_COUNTS, *_TIMES)
-"""Names of what a gate can look at: years, shares 0 to 1, pictures, milliseconds."""
+"""Names of what a gate can look at: years, fractions 0 to 1, pictures, milliseconds."""
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
     {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
@@ -94,7 +94,7 @@ def parse_gate(text: str) -> Gate:
         raise UsageError(f"gate {text!r}: unknown figure {figure!r}: {_hint(figure)}")
     if figure in _SCORES and not 0.0 <= limit <= 1.0:
         raise UsageError(
-            f"gate {text!r}: {figure} is a share from 0 to 1, so its limit must be too"
+            f"gate {text!r}: {figure} is a fraction from 0 to 1, so its limit must be too"
         )
     name = " ".join((found["name"] or "").split())
     return Gate(text, figure, found["sign"], limit, name)

@@ -1,4 +1,4 @@
-"""The accuracy pass on its way to the disk, and how one that was broken off goes on."""
+"""The accuracy pass on its way to the disk, and how one that was interrupted goes on."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Gathered:
 
 
 def gather(what: Pass, folder: Path | None, identity: str, progress: ProgressStep) -> Gathered:
-    """Run the accuracy pass, or the rest of one that was broken off.
+    """Run the accuracy pass, or the rest of one that was interrupted.
 
     Args:
         what: is looked at.
@@ -134,7 +134,7 @@ def _fits(images: Sequence[StoredPicture], samples: Sequence[Sample], what: Pass
     try:
         pairs = zip(images, samples, strict=True)
         records = [record_of(image, sample, what.names) for image, sample in pairs]
-    except (ValueError, LookupError, TypeError, AttributeError):  # somebody altered the file
+    except (ValueError, LookupError, TypeError, AttributeError):  # someone altered the file
         return False
     if not what.watch.needs_pixels:
         return all(record.sha256 == _hash_of(record.sample) for record in records)

@@ -68,7 +68,7 @@ class KeptDetections:
     Args:
         path: the file; it is made, with its folder, if it is not there.
         tell: the run can do without the file: where it fails once it is open, this gets a sentence,
-            once, and all faces from there on are found anew.  None: such a failure is raised.
+            once, and all faces from there on are found again.  None: such a failure is raised.
 
     Raises:
         KeptDetectionsError: it can't be made, or is another file.
@@ -227,7 +227,7 @@ class KeptDetections:
             if self._tell is None:
                 raise
             self._lost, self._waiting = True, {}
-            self._tell(f"from here on faces are found anew and not kept: {error}")
+            self._tell(f"from here on faces are found again and not kept: {error}")
             return None
 
     @contextmanager
@@ -255,7 +255,7 @@ def usual_file() -> Path | None:
 
 @contextmanager
 def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]:
-    """Open the file that is used where the user says nothing of it; None where there is none.
+    """Open the file that is used where the user says nothing of it; None if there is none.
 
     A cache that is not available, or that fails later, costs time and does not end the run: `tell`
     gets a sentence then.
@@ -265,7 +265,7 @@ def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]
     try:
         kept = None if file is None else KeptDetections(file, tell)
     except KeptDetectionsError as error:
-        tell(f"faces are found anew: {error}")
+        tell(f"faces are found again: {error}")
     if kept is None:
         yield None
     else:

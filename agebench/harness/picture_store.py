@@ -1,6 +1,6 @@
 """The pictures of a comparison as JSON lines on the disk, where a million of them take no memory.
 
-They are written in groups, each whole or not at all, so that a run that was broken off goes on
+They are written in groups, each whole or not at all, so that a run that was interrupted goes on
 after the last of them.
 """
 
@@ -93,7 +93,7 @@ class PictureStore(Sequence[StoredPicture]):
         for first, end in pairwise(tuple(self._groups)):
             try:  # a line that is not UTF-8 is a ValueError too, and ends `texts`
                 group = [json.loads(line) for line in islice(texts, end - first)]
-            except (ValueError, RecursionError):  # somebody altered the file
+            except (ValueError, RecursionError):  # someone altered the file
                 group = []
             yield group
 
@@ -173,7 +173,7 @@ class PictureStore(Sequence[StoredPicture]):
 
 
 def open_part(folder: Path | None, identity: str) -> PictureStore:
-    """Open the pictures of an unfinished run in a folder, or begin anew.
+    """Open the pictures of an unfinished run in a folder, or start over.
 
     Args:
         folder: the output folder; None takes a file without a name.

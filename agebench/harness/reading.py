@@ -53,7 +53,7 @@ class ResultFile:
 
     @property
     def too_busy(self) -> str:
-        """Why nobody is called faster; "" where nothing speaks for that, or nothing was timed."""
+        """Why no estimator is called faster; "" if there is no reason, or nothing was timed."""
         return "" if self.content.timing is None else self.content.timing.too_busy
 
     @property

@@ -23,7 +23,7 @@ class Outcome:
         status: "ok", or why there is no age.
         years: predicted age; None unless ok.
         class_index: most probable of the estimator's classes; None without classes.
-        outside: largest share of one of its crops that lies outside the picture, 0 to 1.
+        outside: largest fraction of one of its crops that lies outside the picture, 0 to 1.
         reason: what went wrong, in a sentence.
         nll, crps_years, pit: of the distribution against the true age, as in
             `agebench.metrics.calibration.DistributionScores`; None without a distribution or a

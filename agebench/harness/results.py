@@ -64,7 +64,7 @@ class EstimatorResult:
 
     @property
     def mae_years(self) -> float | None:
-        """Mean absolute error over the common subset; None where there is none."""
+        """Mean absolute error over the common subset; None if there is none."""
         return None if self.score is None else self.score.errors.mae_years
 
 
@@ -76,7 +76,7 @@ class PictureCounts:
         total: looked at.
         common_subset: that every ranked estimator gave an age for.
         several_faces: with more than one face, of which the largest was used.
-        taken_over: of the total, from a run that was broken off.
+        taken_over: of the total, from a run that was interrupted.
     """
 
     total: int
@@ -175,7 +175,7 @@ class CompareResult:
         return target / RESULT_FILE
 
     def forget_part(self) -> None:
-        """Take away what a run that is broken off would go on with."""
+        """Take away what a run that is interrupted would go on with."""
         if isinstance(self.records, StoredRecords):
             self.records.store.remove()
 

@@ -24,7 +24,7 @@ from agebench.util.arrays import Bools, Ints
 from agebench.util.typed_records import Count, FromOne, Share, Years
 
 CLIPPED_SHARE = 0.05
-"""A crop with more than this share outside the picture is counted as clipped."""
+"""A crop with more than this fraction outside the picture is counted as clipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ def age_for_class(sample: Sample, classes: AgeBins) -> float | None:
 
 
 def _ages_for_class(columns: Columns, classes: AgeBins) -> Floats:
-    """As `age_for_class`, of all pictures; NaN where there is none."""
+    """As `age_for_class`, of all pictures; NaN if there is none."""
     found = columns.true_years.copy()
     of_range = np.flatnonzero(np.isnan(found) & (columns.ranges[:, 0] >= 0))
     first, last = (class_of_age(columns.ranges[of_range, end], classes) for end in (0, 1))

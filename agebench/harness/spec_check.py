@@ -1,4 +1,4 @@
-"""What looks wrong about a model that somebody described, on pictures."""
+"""What looks wrong about a model that someone described, on pictures."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LEAST_SPREAD_YEARS = 1.0
 """Ages of different people that differ by less than this are one age."""
 
 CLEARLY_BETTER = 0.8
-"""Share of the error below which swapped channels are taken for the right ones."""
+"""Fraction of the error below which swapped channels are taken for the right ones."""
 
 SAME_YEARS = 0.1
 """Ages of one model under two runtimes that differ by more are not rounding."""
 
 MANY_LIMITED = 0.05
-"""Share of the ages; one that says -1 of a baby is no sign of a wrong scale."""
+"""Fraction of the ages; one that says -1 of a baby is not a sign of a wrong scale."""
 
 LEAST_FOLLOWING = 0.3
 """Rank correlation with the ages of the 71 composites that chance reaches once in a hundred times.

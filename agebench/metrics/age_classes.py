@@ -72,7 +72,7 @@ def _class_years(years: npt.ArrayLike, bins: int) -> Floats:
 
 
 def class_of_age(age_years: npt.ArrayLike, bins: AgeBins) -> Ints:
-    """Return the class that each age's completed years lie in, -1 where there is none.
+    """Return the class that each age's completed years lie in, -1 if there is none.
 
     Args:
         age_years: ages in years, shape (n,), 0 to `MAX_AGE_YEARS`.
@@ -278,7 +278,7 @@ class ClassProbabilities:
     Attributes:
         probabilities: shape (n, classes); each row rescaled to sum to 1 over the classes alone,
             or all NaN where nothing of it lies in any class.
-        dropped: shape (n,), the share (0 to 1) that lay in the gaps, before rescaling.
+        dropped: shape (n,), the fraction (0 to 1) that lay in the gaps, before rescaling.
     """
 
     probabilities: Floats

@@ -114,7 +114,7 @@ def signed_bias(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> fl
 def cumulative_score(
     true_years: npt.ArrayLike, predicted_years: npt.ArrayLike, years: float
 ) -> float:
-    """Return CS@k: the share (0 to 1) of ages that are at most k years off.
+    """Return CS@k: the fraction (0 to 1) of ages that are at most k years off.
 
     Args:
         true_years: shape (n,), finite, n from 1.
@@ -223,7 +223,7 @@ class ErrorFigures:
         rmse_years: root of the mean squared error.
         median_years: median absolute error.
         bias_years: mean of predicted minus true.
-        cs: share (0 to 1) of pictures at most k years off, by k.
+        cs: fraction (0 to 1) of pictures at most k years off, by k.
     """
 
     n: Count

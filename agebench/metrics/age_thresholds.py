@@ -43,10 +43,10 @@ class AgeGate:
         buffer_years: added to it gives the challenge age.
         minors: pictures of people below the legal age.
         adults: pictures of people at or above it.
-        false_pass_rate: share of the minors estimated at or above the challenge age (NIST: false
+        false_pass_rate: fraction of the minors estimated at or above the challenge age (NIST: false
             positive rate); None with fewer minors than a part needs for figures.
-        false_pass_interval: its interval; None where there is none.
-        false_stop_rate: share of the adults estimated below the challenge age (false negative
+        false_pass_interval: its interval; None if there is none.
+        false_stop_rate: fraction of the adults estimated below the challenge age (false negative
             rate); None with too few adults.
         false_stop_interval: its interval.
         minor_people, adult_people: number of people in these pictures; None where not known.

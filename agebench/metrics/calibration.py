@@ -42,7 +42,7 @@ class DistributionScores:
             ``-log(LEAST_PROBABILITY)``; shape (n,).
         crps_years: ranked probability score, years, shape (n,); for a distribution that is sure
             of one year it is the absolute error.
-        pit: probability below the true year plus a share of that of the year itself, 0 to 1,
+        pit: probability below the true year plus a fraction of that of the year itself, 0 to 1,
             shape (n,).
         intervals: by level, lower and upper end of the central interval in years, shape (n, 2).
     """
@@ -135,7 +135,7 @@ def score_distributions(
         probabilities: shape (n, bins), as in `year_probabilities`.
         bins: what they are over.
         true_years: shape (n,), 0 to `MAX_AGE_YEARS`; NaN where it is not known.
-        jitter: the share of the true year's probability that counts as below it, 0 to 1, shape
+        jitter: the fraction of the true year's probability that counts as below it, 0 to 1, shape
             (n,).  With numbers drawn evenly the PIT of a calibrated estimator is even too
             (Czado, Gneiting & Held, Biometrics 65, 2009, 1254-1261); one half if not given.
 
@@ -176,8 +176,8 @@ class Coverage:
     """How often the truth lay in the central intervals of one level.
 
     Attributes:
-        level: what share they claim to hold.
-        share: what share they held.
+        level: what fraction they claim to hold.
+        share: what fraction they held.
         interval: its confidence interval; None with fewer than two people.
     """
 
@@ -207,7 +207,7 @@ def coverage(
         true_years: shape (n,).
         level: what the intervals claim.
         codes: who each picture shows, as in `proportions.share_interval`.
-        confidence: of the interval of the share.
+        confidence: of the interval of the proportion.
 
     Raises:
         ValueError: shapes or values other than the above.

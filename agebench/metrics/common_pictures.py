@@ -7,7 +7,7 @@ import numpy as np
 from agebench.util.arrays import Bools
 
 LEAST_ANSWERED = 0.5
-"""Share of the pictures, among those that any estimator gave an age for, that an estimator must
+"""Fraction of the pictures, among those that any estimator gave an age for, that an estimator must
 give an age for in order to be ranked: one that answers next to nothing would else decide which
 pictures all others are judged on."""
 
@@ -17,7 +17,7 @@ def common_pictures(answered: Bools, least: float = LEAST_ANSWERED) -> tuple[Boo
 
     Args:
         answered: whether each estimator gave an age for each picture, shape (estimators, pictures).
-        least: share of the pictures with any age that an estimator needs to be ranked; whatever
+        least: fraction of the pictures with any age that an estimator needs to be ranked; whatever
             it is, one without any age is not.
 
     Returns:

@@ -1,6 +1,6 @@
 """Intervals of a mean, over pictures or over the people in them.
 
-Pictures of one person are not independent: an estimator that is wrong about somebody is wrong in
+Pictures of one person are not independent: an estimator that is wrong about someone is wrong in
 most of that person's pictures.  Where identities are known, people are left out in turn, not
 pictures.
 

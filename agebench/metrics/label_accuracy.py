@@ -20,11 +20,11 @@ class ClassAccuracy:
     """How often the class was right.
 
     Attributes:
-        n: pictures whose true age is in a class; the shares are of these.
+        n: pictures whose true age is in a class; the fractions are of these.
         n_in_gap: pictures whose true age is in no class: neither right nor wrong.
         n_unclassified: of the `n`, those for which no class was given; they count as wrong.
-        exact: share (0 to 1) whose class was right; None with `n` = 0.
-        one_off: share whose class was right or next to it; None with `n` = 0.
+        exact: fraction (0 to 1) whose class was right; None with `n` = 0.
+        one_off: fraction whose class was right or next to it; None with `n` = 0.
         people: number of people in the `n` pictures; None where they are not known.
     """
 

@@ -41,7 +41,7 @@ def figure(errors: ErrorSummary, metric: Metric) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """Return a share (0 to 1) in per cent.
+    """Return a fraction (0 to 1) in per cent.
 
     >>> percent(0.4567)
     '45.7'
@@ -62,7 +62,7 @@ def bounds(interval: Interval | Sequence[float] | None, digits: int = 2) -> str:
 
 
 def share_bounds(interval: Interval | Sequence[float] | None) -> str:
-    """Return the interval of a share in per cent.
+    """Return the interval of a fraction in per cent.
 
     >>> share_bounds([0.1, 0.25])
     '[10.0, 25.0]'

@@ -1,4 +1,4 @@
-"""Intervals of a share: how often something happened, of so many chances."""
+"""Intervals of a proportion: how often something happened, of so many chances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from agebench.util.arrays import Bools, Ints, same_length
 
 
 def wilson_interval(successes: float, trials: float, level: float = LEVEL) -> Interval | None:
-    """Return the score interval of a share (Wilson, JASA 22, 1927, 209-212).
+    """Return the score interval of a proportion (Wilson, JASA 22, 1927, 209-212).
 
     It stays between 0 and 1, and is right also where nothing, or everything, happened.
 
@@ -42,7 +42,7 @@ def wilson_interval(successes: float, trials: float, level: float = LEVEL) -> In
     share, widened = successes / trials, 1 + z * z / trials
     middle = (share + z * z / (2 * trials)) / widened
     spread = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2) / widened
-    # At a share of exactly 0 or 1 the formula gives that end but for rounding.
+    # At a proportion of exactly 0 or 1 the formula gives that end but for rounding.
     low = 0.0 if share == 0 else max(0.0, middle - spread)
     high = 1.0 if share == 1 else min(1.0, middle + spread)
     return Interval(low, high, level)
@@ -51,7 +51,7 @@ def wilson_interval(successes: float, trials: float, level: float = LEVEL) -> In
 def effective_trials(happened: Bools, codes: Ints) -> float:
     """Return how many independent chances the pictures of some people are worth.
 
-    The number of pictures over the design effect, the variance of the share by people over the
+    The number of pictures over the design effect, the variance of the proportion by people over the
     one by pictures, never below 1 (Korn & Graubard, Survey Methodology 24, 1998, 193-201).  Where
     nothing or everything happened that variance can't be seen, and each person counts once.
 
@@ -77,7 +77,7 @@ def effective_trials(happened: Bools, codes: Ints) -> float:
 def share_interval(
     happened: Bools, codes: Ints | None = None, level: float = LEVEL
 ) -> Interval | None:
-    """Return the Wilson interval of a share, over pictures or over the people in them.
+    """Return the Wilson interval of a proportion, over pictures or over the people in them.
 
     With people, the interval is that of `effective_trials`, fewer still by what is not known of
     their variance: the squared ratio of the normal quantile to that of Student's t with one degree

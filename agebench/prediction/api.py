@@ -30,7 +30,7 @@ def predict(
         image: a path, the bytes of a file, a Pillow image, or a uint8 array of shape (height,
             width, 3) or (height, width).
         estimator: one or several names; the default estimator if left out.
-        detector: by name; the best that is at hand if left out.
+        detector: by name; the best that is available if left out.
         channels: order of an array's channels, "bgr" or "rgb".
 
     Returns:

@@ -32,7 +32,7 @@ LEAST_TEXT_PX = 8
 LEAST_CROWDED_PX = 11
 
 CROWDED = 0.25
-"""Where labels would cover a larger share than this of where the faces are, it is a crowd."""
+"""Where labels would cover a larger fraction than this of where the faces are, it is a crowd."""
 
 CROWD_FACE_PX = 72
 """A crowd is enlarged until half of its faces have this height, if `MOST_ENLARGED` allows it."""

@@ -51,7 +51,7 @@ class AgePredictor:
         estimators: one or several, by name (``"hse-mobilenet"``) or as objects; None takes
             `agebench.registry.defaults.PREDICT_ESTIMATOR`.
         detector: by name or as an object, and then it is never replaced; None takes the best
-            that is at hand, and `detector_note` says which and why.
+            that is available, and `detector_note` says which and why.
         channels: order of the channels of arrays, "bgr" or "rgb".
         max_pixels: larger picture files are refused.
         tiles: look at large pictures in parts too (`agebench.prediction.tiles`); None does so

@@ -11,7 +11,7 @@ from agebench.types import Face, frozen_mapping, plain
 from agebench.vision.faces import PictureStatus
 
 INTERVAL_LEVEL = 0.8
-"""What share of people the interval that is shown claims to hold."""
+"""What fraction of people the interval that is shown claims to hold."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class PredictedPicture:
         detector: the reference of the detector that was used.
         estimators: what they are called in `PredictedFace.ages`.
         size_hw: height and width in pixels; None where it could not be read.
-        faces: empty where there is none.
+        faces: empty if there is none.
         status: "ok", also without any face; else what failed ("estimator_failed" where no face
             has an age from any estimator).
         reason: the failure in a sentence; "" for "ok".

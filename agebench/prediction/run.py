@@ -37,7 +37,7 @@ class PredictSettings:
 
     Attributes:
         estimators: references; empty for the default one.
-        detector: reference; None for the best at hand.
+        detector: reference; None for the best available.
         tiles: look at large pictures in parts too; None does so where no detector is named.
         draw: file or folder for annotated pictures.
         explain: say what each view moved.

@@ -49,7 +49,7 @@ class PredictBatch:
 
     Args:
         estimators: one or several, by name.
-        detector: by name; None takes the best at hand, which should be named where many
+        detector: by name; None takes the best available, which should be named where many
             machines must do alike.
         picture: the column with paths, bytes of files, or arrays of B, G, R.
         keep: columns that are carried over, such as an identifier.

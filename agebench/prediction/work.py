@@ -158,6 +158,6 @@ def worker(plan: PredictionPlan) -> Callable[[PredictionTask], Finished]:
 def _crashed(plan: PredictionPlan, task: PredictionTask, death: Death) -> Finished:
     names = tuple(map(called, plan.estimators))
     detector = detector_label(plan.detector, tiles=plan.tiles)
-    reason = f"{death.reason}, maybe for want of memory"
+    reason = f"{death.reason}, maybe for lack of memory"
     answer = PredictedPicture(task.name, detector, names, status="crashed", reason=reason)
     return Finished(task, answer.to_json(), {})

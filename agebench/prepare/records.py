@@ -16,7 +16,7 @@ UNREADABLE: Literal["unreadable"] = "unreadable"
 
 @dataclass(frozen=True, slots=True)
 class PreparedView:
-    """Whether a view is there, and the share (0 to 1) of it that lies outside the picture."""
+    """Whether a view is there, and the fraction (0 to 1) of it that lies outside the picture."""
 
     present: bool
     outside: float

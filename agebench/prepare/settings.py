@@ -33,9 +33,9 @@ class PrepareSettings:
         landmarks: from the detector, or the data set's own where a picture has them.
         height: of the whole face's crop, pixels; parts are half as high, which shows them about
             1.4 times larger than the face's crop does.  Widths follow the regions' proportions.
-        margin: added on every side of the whole face, as a share of its sides.
+        margin: added on every side of the whole face, as a fraction of its sides.
         align: turn crops upright by the face's lean.
-        max_outside: a view is missing where more than this share of it lies outside the picture.
+        max_outside: a view is missing where more than this fraction of it lies outside the picture.
         processes: how many work at once.
         limit: only the first so many pictures by name; None for all.
         sample: only so many pictures, drawn at random by `seed`; None for all.

@@ -104,7 +104,7 @@ BEST_DETECTORS = ("yolov8-face", "yunet", "haar")
 
 
 def best_detector() -> tuple[str, FaceDetector, str]:
-    """Load the best detector that is at hand or can be fetched.
+    """Load the best detector that is available or can be fetched.
 
     Returns:
         Its name, the detector, and in a sentence why it was taken.
@@ -131,4 +131,4 @@ def best_detector() -> tuple[str, FaceDetector, str]:
 def _sentence(name: str, passed_over: list[str]) -> str:
     if not passed_over:
         return f"faces by {name}, the best detector here (none was named)"
-    return f"faces by {name}, the best detector at hand: " + "; ".join(passed_over)
+    return f"faces by {name}, the best detector available: " + "; ".join(passed_over)

@@ -15,7 +15,7 @@ from agebench.report.joining import Entry, Joined
 from agebench.util.arrays import Bools
 
 NOTABLE_CLIPPED = 0.05
-"""Share of clipped crops from which on it is said beside the ranking."""
+"""Fraction of clipped crops from which on it is said beside the ranking."""
 
 
 def cautions(joined: Joined, entry: Entry) -> list[Note]:

@@ -42,7 +42,7 @@ def _name_lines(axes: Axes, ends: Sequence[Named]) -> None:
     rows = spread_out([top - y for _, y in _places(axes, ends)], _GAP_PT, 0, height)
     aside = ScaledTranslation(_ASIDE_PT / 72, 0, axes.figure.dpi_scale_trans)
     for end, row in zip(ends, rows, strict=True):
-        # By a share of the height: the names make the axes narrower, but not lower.
+        # By a fraction of the height: the names make the axes narrower, but not lower.
         axes.annotate(
             end.name,
             (end.x, end.y),
@@ -78,7 +78,7 @@ def _name_marks(axes: Axes, marks: Sequence[Named]) -> None:
 
 
 def _style(one: Named, start: tuple[float, float]) -> dict[str, Any]:
-    """Return how a name is written; its line begins at `start`, as shares of its width and height.
+    """Return how a name is written; its line begins at `start`, as fractions of width and height.
 
     A white rim keeps it apart from lines that it lies on.
     """

@@ -80,7 +80,7 @@ def legend_below(figure: Figure, axes: Axes) -> float:
 
 
 def share_with_legend(figure: Figure, axes: Axes, share: float) -> float:
-    """Return the height as a share of the width, with a legend below the axes."""
+    """Return the height as a fraction of the width, with a legend below the axes."""
     return share + legend_below(figure, axes) / figure.get_figwidth()
 
 

@@ -27,7 +27,7 @@ KINDS: tuple[ChartKind, ...] = get_args(ChartKind)
 PNG_DPI = 300
 
 _Draw: TypeAlias = Callable[["ShownFigure", Joined], float | None]
-"""Draws on a figure and returns its height as a share of its width; None: nothing to show."""
+"""Draws on a figure and returns its height as a fraction of its width; None: nothing to show."""
 
 CHARTS: Mapping[str, _Draw] = {
     "ranking": charts_errors.draw_ranking,
@@ -71,7 +71,7 @@ def chart(joined: Joined, name: str, columns: Columns = 2) -> Figure:
         figure = _figure(joined, name, columns)
     if figure is None:
         why = _WHY_NOT.get(name, "no picture has both a known age and an age from an estimator")
-        raise AgebenchError(f"there is no figure {name!r} of this result: {why}")
+        raise AgebenchError(f"there is not a figure {name!r} of this result: {why}")
     return figure
 
 

@@ -139,7 +139,7 @@ def draw_by_age(figure: ShownFigure, joined: Joined) -> float | None:
 
 
 def draw_scores(figure: ShownFigure, joined: Joined) -> float | None:
-    """Share of pictures at most k years off."""
+    """Fraction of pictures at most k years off."""
     if not joined.rows.any():
         return None
     axes = figure.subplots()
@@ -155,7 +155,7 @@ def draw_scores(figure: ShownFigure, joined: Joined) -> float | None:
     axes.set_xlim(0, 20)
     axes.set_ylim(0, 100)
     axes.set_xlabel("error of at most, years")
-    axes.set_ylabel("share of pictures, %")
+    axes.set_ylabel("fraction of pictures, %")
     return share_with_legend(figure, axes, 0.62)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from agebench.report.chart_figure import ShownFigure
 
 _DARK = 0.55
-"""Share of the full colour from which on the figures in a cell are white."""
+"""Fraction of the full colour from which on the figures in a cell are white."""
 
 
 def draw_bias(figure: ShownFigure, joined: Joined) -> float | None:
@@ -93,8 +93,8 @@ def draw_calibration(figure: ShownFigure, joined: Joined) -> float | None:
     name_lines(figure, axes, named)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 102)
-    axes.set_xlabel("share that the interval claims to hold, %")
-    axes.set_ylabel("share that it held, %")
+    axes.set_xlabel("nominal coverage, %")
+    axes.set_ylabel("observed coverage, %")
     return share_with_legend(figure, axes, 0.62)
 
 

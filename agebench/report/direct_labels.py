@@ -135,7 +135,7 @@ def beside(
         taken: marks and labels that are there.
 
     Returns:
-        The nearest such place that was tried; None where there is none: a label that can't be read
+        The nearest such place that was tried; None if there is none: a label that can't be read
         is better left out.
     """
     (x, y), (width, height) = mark_xy, half_size

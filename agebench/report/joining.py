@@ -41,7 +41,7 @@ class Entry:
         name: what it is called in its own result.
         result: position of that result.
         content: its entry of "estimators".
-        years: predicted ages, shape (pictures,), NaN where there is none.
+        years: predicted ages, shape (pictures,), NaN if there is none.
         errors: over the pictures that all entries gave an age for; None where not available.
         ranges: against labels that are ranges, over the pictures of that kind that all entries
             gave an age for; None where the labels are not ranges.
@@ -61,7 +61,7 @@ class Entry:
 
     @property
     def mae_years(self) -> float | None:
-        """Mean absolute error; None where there is none."""
+        """Mean absolute error; None if there is none."""
         return None if self.errors is None else self.errors.mae_years
 
     @property
@@ -241,7 +241,7 @@ def _analysed(
             results[0].content.settings["seed"],
         )
     except ValueError as error:
-        # The statistics trust the harness that wrote the file; somebody else may have.
+        # The statistics trust the harness that wrote the file; someone else may have.
         files = " and ".join(str(result.path) for result in results)
         raise AgebenchError(
             f"{files}: no statistics can be made of it ({error}): "
@@ -361,7 +361,7 @@ def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:
         return
     yield (
         f"Joined from {len(results)} results. All figures are over the {common:,} pictures that "
-        "every estimator of every result gave an age for, and were computed anew."
+        "every estimator of every result gave an age for, and were recomputed."
     )
     if len({result.content.detector.reference for result in results}) > 1:
         yield "The faces were found by different detectors, which alone can change an error."

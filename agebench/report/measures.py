@@ -74,10 +74,10 @@ def age_curve(
 def score_curve(
     true_years: Floats, predicted_years: Floats, limit_years: float = SCORE_YEARS
 ) -> tuple[Floats, Floats]:
-    """Return the share of pictures at most k years off, for k from 0 to the limit.
+    """Return the fraction of pictures at most k years off, for k from 0 to the limit.
 
     Returns:
-        k in quarters of a year, and the shares 0 to 1; both of shape (m,).
+        k in quarters of a year, and the fractions 0 to 1; both of shape (m,).
 
     >>> years, shares = score_curve(np.array([20.0, 30.0]), np.array([21.0, 30.0]))
     >>> shares[years == 0].item(), shares[years == 1].item()
@@ -130,7 +130,7 @@ def worst(true_years: Floats, predicted_years: Floats, count: int) -> list[int]:
 
     Args:
         true_years: shape (n,), NaN where not known.
-        predicted_years: shape (n,), NaN where there is none.
+        predicted_years: shape (n,), NaN if there is none.
         count: at most so many.
 
     >>> worst(np.array([20.0, np.nan, 30.0]), np.array([25.0, 3.0, 60.0]), 5)

@@ -52,8 +52,8 @@ def _coverage_figure(
     parts: Sequence[tuple[Entry, Look, Calibration]], names: Mapping[str, str]
 ) -> Figure:
     drawing = Drawing(
-        share_axis("share that the interval claims to hold, %"),
-        share_axis("share that it held, %"),
+        share_axis("nominal coverage, %"),
+        share_axis("observed coverage, %"),
         right=right_of(names),
     )
     ends_named = []
@@ -94,7 +94,7 @@ def _pit_figure(entry: Entry, style: Look, calibration: Calibration) -> Figure:
     shares = counts / max(counts.sum(), 1)
     drawing = Drawing(
         linear_axis("where the true age lies in the distribution", 0, 1),
-        share_axis("share of pictures, %", max(float(shares.max()), 0.12)),
+        share_axis("fraction of pictures, %", max(float(shares.max()), 0.12)),
         height=260,
     )
     left = drawing.x(np.arange(len(shares)) / len(shares)).tolist()

@@ -150,7 +150,7 @@ def score_figure(joined: Joined) -> Figure | None:
     names = names_of(joined)
     drawing = Drawing(
         linear_axis("error of at most, years", 0, 20, 4),
-        share_axis("share of pictures, %"),
+        share_axis("fraction of pictures, %"),
         right=right_of(names),
     )
     words, ends = [], []

@@ -199,7 +199,7 @@ def _compared_times(joined: Joined) -> Iterator[Comparison]:
         samples = [(entries[name].label, entries[name].samples_ms(STAGE)) for name in names]
         lengths = {len(times) for _, times in samples}
         if len(lengths) > 1 or not all(len(times) and (times > 0).all() for _, times in samples):
-            continue  # somebody else's file: its times are not of the same pictures
+            continue  # someone else's file: its times are not of the same pictures
         yield from compare_speeds(
             samples,
             1,
@@ -235,7 +235,7 @@ def faster_grid(joined: Joined) -> Grid | None:
 
 
 def change_grid(changes: Sequence[Change]) -> Grid | None:
-    """What became of the estimators of the same name; None where there are none."""
+    """What became of the estimators of the same name; None if there are none."""
     columns = (
         Column("estimator", numeric=False),
         Column("pictures"),

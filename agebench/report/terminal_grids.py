@@ -119,7 +119,7 @@ def _shares(joined: Joined) -> Grid | None:
     stated = (entry.content.classes for entry in joined.entries)
     if not (_of_years(joined) or any(classes is not None and classes.n for classes in stated)):
         return None
-    title = "Share of pictures within k years, and of right classes (%)"
+    title = "Fraction of pictures within k years, and of right classes (%)"
     return _of_entries(title, ("CS@1", "CS@3", "CS@5", "CS@10", "exact", "1-off"), joined, figures)
 
 

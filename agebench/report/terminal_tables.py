@@ -27,7 +27,7 @@ MAX_LISTED = 5
 """Failures that are listed by name; the rest is in the result file."""
 
 MANY_MISSED = 0.2
-"""Share of pictures without a face above which the detector is likely the wrong one."""
+"""Fraction of pictures without a face above which the detector is likely the wrong one."""
 
 FEW_PICTURES = 20
 """Below so many the figures are chance, whatever their interval: resampling needs a sample."""
@@ -71,7 +71,7 @@ def _remarks(result: CompareResult, joined: Joined) -> list[str]:
     if result.pictures.taken_over:
         remarks.append(
             f"{result.pictures.taken_over:,} of the pictures had been looked at by a run before, "
-            "which was broken off."
+            "which was interrupted."
         )
     return [*remarks, *_few(result), *_tests(result, joined), *_failures(result), *_busy(result)]
 

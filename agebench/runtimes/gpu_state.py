@@ -56,7 +56,7 @@ class GpuState:
         clock_mhz, max_clock_mhz: of the multiprocessors, now and at most.
         power_w, power_limit_w: drawn and allowed.
         temperature_c: of the chip.
-        used_percent: share of the last moments in which something ran.
+        used_percent: fraction of the last moments in which something ran.
         used_mib: memory taken, by whatever process.
         reasons: NVML's bits for a clock below the highest.
     """

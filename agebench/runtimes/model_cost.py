@@ -109,7 +109,7 @@ def _import_onnx() -> Any:
 def _onnx_cost(source: ModelSource, input_shapes: Mapping[str, Shape]) -> ModelCost:
     onnx = _import_onnx()
     try:
-        # The shapes are in the file itself, also where the numbers lie beside it.
+        # The shapes are in the file itself, also where the numbers are next to it.
         model = onnx.load(str(source.path), load_external_data=False)
     except Exception as error:  # protobuf's and onnx's own
         raise ModelError(f"{source.path}: onnx can't read it: {error}") from error

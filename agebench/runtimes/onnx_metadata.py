@@ -2,7 +2,7 @@
 
 Four properties under one prefix: ``agebench.format`` (a whole number), ``agebench.kind``,
 ``agebench.version`` (of the program that wrote it) and ``agebench.spec``, a JSON object that is
-`FileSpec`.  Whoever reads the file needs no other: docs/export.md explains each key.
+`FileSpec`.  Anyone who reads the file needs no other: docs/export.md explains each key.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def keep_to_threads(count: int | None) -> None:
 def on_threads(count: int | None) -> Iterator[None]:
     """Have PyTorch use so many threads inside; None leaves its own number.
 
-    Setting the number is slow (its pool of threads begins anew): `keep_to_threads` sets it once for
+    Setting the number is slow (its pool of threads starts over): `keep_to_threads` sets it once for
     all runs, and then nothing is set here.
     """
     before = torch.get_num_threads()

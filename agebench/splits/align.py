@@ -1,4 +1,4 @@
-"""A split that was read in, fitted to the data set that is at hand."""
+"""A split that was read in, fitted to the data set that is available."""
 
 from __future__ import annotations
 

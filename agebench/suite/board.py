@@ -86,7 +86,7 @@ class BoardCell:
 
     Attributes:
         content: its entry of "cells".
-        years: shape (n,), NaN where there is none.
+        years: shape (n,), NaN if there is none.
         numbers: the same as they are packed.
         spec, detector, environment: what it was measured with.
     """

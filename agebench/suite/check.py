@@ -32,7 +32,7 @@ class CheckedCell:
         variant: how its pictures were changed; "" for not at all.
         pictures: with a label and an age.
         error_years: mean over these; None without any.
-        rank: among the models on the board; None where there is none.
+        rank: among the models on the board; None if there is none.
     """
 
     set: str

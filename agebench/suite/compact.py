@@ -172,9 +172,9 @@ def stated_figures(
 
     Args:
         numbers: packed ages, shape (n,).
-        years: the same in years, NaN where there is none.
-        true: known ages, NaN where there is none.
-        bounds: known ranges of ages, None where there is none.
+        years: the same in years, NaN if there is none.
+        true: known ages, NaN if there is none.
+        bounds: known ranges of ages, None if there is none.
         people: who is on each picture, None where that is not known.
     """
     rows = np.flatnonzero(np.isfinite(years) & np.isfinite(true)).tolist()
@@ -246,7 +246,7 @@ def _packed(values: Sequence[Any], number: Any) -> str | None:
 
 
 def _codes(names: Sequence[str | None]) -> list[int]:
-    """Number names by first appearance; -1 where there is none."""
+    """Number names by first appearance; -1 if there is none."""
     known: dict[str, int] = {}
     return [-1 if name is None else known.setdefault(name, len(known)) for name in names]
 

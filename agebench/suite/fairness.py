@@ -49,7 +49,7 @@ class Fairness:
         worst, best: groups of the largest and the smallest error; None with fewer than two.
         gap_years: what lies between these two errors.
         gap_interval: its 95 % interval, for these two groups; None where one of them has none, or
-            somebody is in both.
+            someone is in both.
     """
 
     attribute: str

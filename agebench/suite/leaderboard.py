@@ -28,7 +28,7 @@ PAGE_NAME = "leaderboard"
 
 @dataclass(frozen=True, slots=True)
 class SuiteOutcome:
-    """What came of a suite.
+    """The outcome of a suite.
 
     Attributes:
         report: of the run.

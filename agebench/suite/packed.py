@@ -63,7 +63,7 @@ def unpack_numbers(text: str, count: int) -> npt.NDArray[np.int64]:
 
 
 def unpack_years(text: str, count: int) -> Floats:
-    """Return ages as float64 (count,), NaN where there is none.
+    """Return ages as float64 (count,), NaN if there is none.
 
     Raises:
         ValueError: as `unpack_numbers`, or an age is out of range.

@@ -53,7 +53,7 @@ def as_html(board: Board, reports: Sequence[tuple[str, str]] = ()) -> str:
 
     Args:
         board: what it is of.
-        reports: titles and addresses of the full reports, where they lie beside it.
+        reports: titles and addresses of the full reports, where they are next to it.
     """
     found = standings(board)
     return whole_page(

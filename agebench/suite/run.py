@@ -135,7 +135,7 @@ class _Run:
             detections=kept,
         )
         counts = result.pictures
-        if not counts.taken_over:  # what was broken off can't say what all of it takes
+        if not counts.taken_over:  # what was interrupted can't say what all of it takes
             whole = time.process_time() - begun
             write_spent(folder, counts.total, whole, result.stage_seconds)
 

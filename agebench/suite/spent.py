@@ -1,7 +1,7 @@
 """What the cells of a suite took: processor time by stage, kept beside each result.
 
 Of the machine, and not of the models: it decides nothing, and stands in no file of the leaderboard,
-so that a suite that was broken off makes the same page.
+so that a suite that was interrupted makes the same page.
 """
 
 from __future__ import annotations

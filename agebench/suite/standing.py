@@ -138,7 +138,7 @@ def _shown_better(pictures: BoardSet, errors: Floats, cells: Sequence[BoardCell]
 
     Args:
         pictures: the set.
-        errors: absolute ones, shape (models, pictures), NaN where there is none.
+        errors: absolute ones, shape (models, pictures), NaN if there is none.
         cells: any of the set; the seed of the first is that of the swaps.
     """
     if len(errors) < 2:

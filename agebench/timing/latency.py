@@ -167,7 +167,7 @@ def turns(number: int, count: int) -> list[int]:
     The orders are the rows of a Latin square balanced for what comes before (Williams, Australian
     Journal of Scientific Research A 2, 1949, 149-168), or of the square and its mirror image where
     `count` is odd: each time that all rows have been used, everybody has been at each place, and
-    right after each other one, equally often.  The rows come in an order drawn anew each time.
+    right after each other one, equally often.  The rows come in a new order each time.
 
     >>> [turns(number, 2) for number in range(4)]
     [[0, 1], [1, 0], [1, 0], [0, 1]]

@@ -24,11 +24,11 @@ LEAST_ROUNDS_PER_BLOCK = 2
 """With fewer, nothing is said."""
 
 MOST_SELF_DIFFERENCE = 1.25
-"""Where one estimator may differ from itself by more, nobody is called faster."""
+"""Where one estimator may differ from itself by more, no estimator is called faster."""
 
 LEAST_RATIO_OF_ONE_LOAD = 1.1
-"""Below it nobody is called faster where each model was loaded once: two copies of one file, loaded
-one after the other, have differed by 8 % for as long as they stayed in memory."""
+"""Below it no estimator is called faster where each model was loaded once: two copies of one file,
+loaded one after the other, have differed by 8 % for as long as they stayed in memory."""
 
 Times: TypeAlias = Sequence[float] | Floats
 """Milliseconds, one number per round."""
@@ -85,7 +85,7 @@ class Comparison:
         interval: of the ratio; None with too few rounds.
         verdict: a difference only where the interval leaves 1 out and the ratio is beyond what one
             estimator differs from itself; "no verdict" where nothing could be shown.
-        reason: why there is no verdict; "" where there is one.
+        reason: why there is no verdict; "" if there is one.
     """
 
     batch: FromOne
@@ -98,7 +98,7 @@ class Comparison:
 
 
 def block_sizes(rounds: int, blocks: int = BLOCKS) -> tuple[int, ...]:
-    """Return how many of so many rounds are in each block: as equal as can be.
+    """Return how many of so many rounds are in each block: as equal as possible.
 
     >>> block_sizes(60), block_sizes(8), block_sizes(2)
     ((10, 10, 10, 10, 10, 10), (2, 2, 1, 1, 1, 1), (1, 1))

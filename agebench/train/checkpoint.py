@@ -141,7 +141,7 @@ def _header(data: bytes, path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
             f"{expected}: its header can't be read ({type(error).__name__}): it is cut off, "
-            "damaged or of another kind (pickled files are never read)"
+            "damaged or of a different kind (pickled files are never read)"
         ) from error
     parts = ("settings", "state", "about")
     if not (isinstance(head, dict) and all(isinstance(head.get(key), dict) for key in parts)):

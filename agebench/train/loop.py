@@ -56,7 +56,7 @@ class Trainer:
         context: the processes that train together.
         about: of the data and the machine; kept in checkpoints.
         watcher: is told how far it is.
-        resume: a checkpoint to go on from.
+        resume: a checkpoint to resume from.
         start: weights to begin with, where there is nothing to go on from.
         tensorboard: also write TensorBoard's event files.
     """
@@ -325,7 +325,7 @@ class Trainer:
             self._save(LAST_FILE)
 
     def checkpoint(self) -> Checkpoint:
-        """Return everything that going on needs."""
+        """Return everything needed to resume."""
         return Checkpoint(
             self.settings,
             self.state.to_json(),

@@ -1,6 +1,6 @@
 """Random numbers that depend on the seed and the step alone.
 
-However a batch is divided among processes, and wherever a run was broken off and resumed, each
+However a batch is divided among processes, and wherever a run was interrupted and resumed, each
 picture of a step meets the same numbers.
 """
 

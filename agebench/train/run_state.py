@@ -15,7 +15,7 @@ from agebench.types import plain
 
 @dataclass(slots=True)
 class RunState:
-    """Where a run is; everything but tensors that going on exactly needs.
+    """Where a run is; everything but tensors needed to resume exactly.
 
     Attributes:
         plan: steps that the run was planned for when it began: the warm-up and the stages are

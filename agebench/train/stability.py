@@ -242,7 +242,7 @@ def jump(before: Sequence[float], after: Sequence[float], average: Average = "me
 def decide(history: Sequence[EpochRecord], settings: StabilitySettings) -> Decision:
     """Return what to do after the last epoch of a history.
 
-    Both counts, of calm epochs and of epochs without a better validation, start anew after a cut:
+    Both counts, of calm epochs and of epochs without a better validation, start over after a cut:
     what happened at a higher rate says nothing about this one.  The best validation is kept over
     cuts.  Where fewer than `settings.epochs` jumps are known at this rate it can't be told yet
     whether it is stable, and the answer is "go on".

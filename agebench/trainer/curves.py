@@ -6,11 +6,11 @@ Two CSV files with a heading line, in any order of columns, more columns allowed
   batch), ``learning_rate``;
 - the log of epochs (`EPOCH_COLUMNS`): ``epoch``, ``step`` (the step after the epoch's last one, at
   which validation ran), ``jump`` (empty in the first epoch), ``val_mae`` (years), ``decision``
-  (see `agebench.train.stability`), and where there is one a second error, ``val_mae_ema``.
+  (see `agebench.train.stability`), and if there is one a second error, ``val_mae_ema``.
 
 In the logs of earlier versions ``epoch`` is called ``round``.
 
-A run that was broken off and resumed may have written steps twice: the later line counts.  A last
+A run that was interrupted and resumed may have written steps twice: the later line counts.  A last
 line without its end was cut off by the break, and is left out.
 """
 

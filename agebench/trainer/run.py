@@ -195,7 +195,7 @@ class _Run:
     def _list_pictures(
         self, pictures: TrainingPictures, train: TrainingFaces, start: Start | None
     ) -> None:
-        """Write the list of what is trained on, and of what the weights begun with have seen."""
+        """Write the list of what is trained on, and of what the initial weights have seen."""
         data = self.settings.data
         what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/{data.train_part}"
         seen = TrainingHashes.of(" + ".join([what, *data.extra]), train.hashes)
@@ -249,7 +249,7 @@ class _Run:
         if left_out:
             self.say(left_out)
         if state.step:
-            self.say(f"going on from step {state.step}, after {len(state.history)} epochs")
+            self.say(f"resuming from step {state.step}, after {len(state.history)} epochs")
         steps = trainer.total - state.step
         told = duration(trainer.settings, rows.stop - rows.start, steps, self.context.device)
         if told:

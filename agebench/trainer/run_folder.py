@@ -41,7 +41,7 @@ FREE_SETTINGS = frozenset(
         *("data.root", "data.protocol"),
     }
 )
-"""Settings that a run may go on with other values of."""
+"""Settings that a run may be resumed with other values of."""
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def require_free(folder: Path, *roots: str) -> None:
     for root in filter(None, roots):
         refuse_nested(folder, user_path(root))
     if any((folder / name).exists() for name in (LAST_FILE, BEST_FILE, RUN_HASHES)):
-        return  # one that was begun here, or whose last checkpoint was removed to start anew
+        return  # one that was begun here, or whose last checkpoint was removed to start over
     logs = (STEPS_FILE, EPOCHS_FILE, OLD_EPOCHS_FILE)
     for name in (*logs, EVALUATION_FILE, CURVES_FILE, LEFT_OUT_FILE):
         if (folder / name).exists() and not _only_begun(folder / name):
@@ -131,7 +131,7 @@ def best_is_unusable(error: WeightsError) -> WeightsError:
 
 
 def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
-    """Refuse to go on with other settings than the run began with."""
+    """Refuse to resume with other settings than the run was started with."""
     ours, theirs = (_flat(plain_settings(values)) for values in (settings, saved))
     for key in sorted(ours.keys() | theirs.keys()):
         if key not in FREE_SETTINGS and ours.get(key) != theirs.get(key):
@@ -170,7 +170,7 @@ def _check_start(given: str, saved: Checkpoint) -> None:
 
 
 def going_on(settings: TrainSettings, saved: Checkpoint) -> TrainSettings:
-    """Return the settings of a run that goes on: it stays recorded what it was begun with."""
+    """Return the settings of a run that goes on: it stays recorded what it was started with."""
     return replace(settings, start=saved.settings.start or settings.start)
 
 
@@ -185,7 +185,7 @@ def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def check_contents(folder: Path, hashes: Sequence[str]) -> None:
-    """Refuse to go on with training pictures that have other contents than the run began with.
+    """Refuse to resume with training pictures other than those the run was started with.
 
     Raises:
         UsageError: a picture of that content was not trained on.
@@ -201,7 +201,7 @@ def check_contents(folder: Path, hashes: Sequence[str]) -> None:
 
 
 def check_labels(about: Mapping[str, Any], saved: Checkpoint) -> None:
-    """Refuse to go on with labels or contents other than those that the run began with.
+    """Refuse to resume with labels or contents other than those that the run was started with.
 
     Raises:
         UsageError: those of a part differ; of a run that noted none of it nothing is said.
@@ -218,7 +218,7 @@ def check_labels(about: Mapping[str, Any], saved: Checkpoint) -> None:
 
 
 def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
-    """Refuse to go on with other pictures than the run began with.
+    """Refuse to resume with other pictures than the run was started with.
 
     Raises:
         UsageError: the split, the number of pictures or the teacher differs.

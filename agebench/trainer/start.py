@@ -1,4 +1,4 @@
-"""What a run begins with where it does not begin anew: the weights of another one."""
+"""What a run begins with where it does not start over: the weights of another one."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Start:
         sha256: of the file.
         epochs: that it had been trained for.
         split: by which its pictures were split.
-        trained_on: pictures that it has seen; None where no list lies beside it.
+        trained_on: pictures that it has seen; None where no list is next to it.
     """
 
     weights: Mapping[str, Tensor]
@@ -73,19 +73,19 @@ def read_start(path: Path) -> Start:
 
 
 def start_remark(about: Mapping[str, Any]) -> str:
-    """Return what must be said of a start to whoever trains.
+    """Return what must be said of a start to the person who trains.
 
     >>> start_remark({"trained_on": 100, "val_seen": 3})
-    'the weights begun with have seen 3 of the pictures that validate: their figures will flatter'
+    'the initial weights have seen 3 of the pictures that validate: their figures will flatter'
     """
     if about["trained_on"] is None:
         return (
-            "what the weights begun with were trained on is not known: "
+            "what the initial weights were trained on is not known: "
             "they may have seen pictures that validate"
         )
     if about["val_seen"]:
         return (
-            f"the weights begun with have seen {about['val_seen']:,} of the pictures that "
+            f"the initial weights have seen {about['val_seen']:,} of the pictures that "
             "validate: their figures will flatter"
         )
     return f"begun with weights of {about['epochs']:,} epochs"

@@ -58,7 +58,7 @@ class TeacherAnswers:
     rows: Mapping[bytes, int]
 
     def of(self, hashes: Sequence[str]) -> npt.NDArray[np.float16]:
-        """Return the answers to pictures, float16 (n, bins); rows of 0 where there is none.
+        """Return the answers to pictures, float16 (n, bins); rows of 0 if there is none.
 
         Args:
             hashes: sha256 of their files, hex digits.
@@ -111,7 +111,7 @@ def read_teacher_answers(path: Path) -> TeacherAnswers:
     """Read a teacher's answers.
 
     Raises:
-        AgebenchError: there is no such file, it is of another kind, or it is damaged.
+        AgebenchError: there is no such file, it is of a different kind, or it is damaged.
     """
     data = read_whole(path, "a teacher's answers", LARGEST_BYTES)
     expected = f"{path} holds no teacher's answers"

@@ -35,7 +35,7 @@ class NoAnswerError(ContractError):
 
 
 class _Late(BaseException):
-    """Raised in the middle of somebody's code, which is to catch it as little as it can."""
+    """Raised in the middle of someone's code, which is to catch it as little as it can."""
 
 
 class _Running:
@@ -126,7 +126,7 @@ def _alarm(call: str, seconds: float) -> Iterator[None]:
     _RUNNING.call, _RUNNING.ends_at = call, began + seconds + GRACE_S
     others = (0.0, 0.0)
     if can_raise:
-        # Again and again: somebody's `except BaseException` may swallow the first.
+        # Again and again: someone's `except BaseException` may swallow the first.
         others = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
     try:
         try:
@@ -138,7 +138,7 @@ def _alarm(call: str, seconds: float) -> Iterator[None]:
         if can_raise:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, before)
-            if others[0]:  # somebody else's, who is told a little late at worst
+            if others[0]:  # someone else's, who is told a little late at worst
                 rest = max(others[0] - (time.monotonic() - began), 1e-3)
                 signal.setitimer(signal.ITIMER_REAL, rest, others[1])
 
@@ -171,7 +171,7 @@ def _end_if_late() -> None:
 
 
 def _called(owner: object) -> str:
-    with suppress(BaseException):  # somebody's property may raise anything
+    with suppress(BaseException):  # someone's property may raise anything
         name = owner.spec.name  # type: ignore[attr-defined]
         if isinstance(name, str) and name:
             return name

@@ -139,7 +139,7 @@ class _Asides:
                 self._put()
 
     def _put(self) -> None:
-        """Set the streams as they are to be, whatever somebody's code made of them."""
+        """Set the streams as they are to be, whatever someone's code made of them."""
         if self._kept is None or self._aside is None:
             return
         sys.stdout, sys.stderr = (self._aside, self._aside) if self._running else self._kept

@@ -58,7 +58,7 @@ class Death:
 
     @property
     def killed(self) -> bool:
-        """Whether somebody ended the process, such as the system for want of memory."""
+        """Whether someone ended the process, such as the system for lack of memory."""
         return self.code is not None and -self.code in _FROM_OUTSIDE
 
 

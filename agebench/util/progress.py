@@ -25,7 +25,7 @@ from rich.text import Text
 from agebench.protocols import ProgressStep
 
 _REDRAWN_S = 0.2
-"""A notebook's bars are drawn anew no more often than this."""
+"""A notebook's bars are redrawn no more often than this."""
 
 
 class _Rate(ProgressColumn):
@@ -63,7 +63,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def shown_progress(given: ProgressStep | None) -> Iterator[ProgressStep]:
-    """Yield `given`; without one, bars where somebody may be looking: notebook or terminal."""
+    """Yield `given`; without one, bars where someone may be looking: notebook or terminal."""
     if given is not None:
         yield given
     elif in_notebook():

@@ -212,7 +212,7 @@ def _made(hint: Any, *, strict: bool = False) -> Decode:
 
 
 def _not_none(hint: Any) -> Any:
-    """The one type that stands beside None in a union; a type that is no union as it is."""
+    """The one type that stands beside None in a union; a type that is not a union as it is."""
     if get_origin(hint) not in (Union, UnionType):
         return hint
     (inner,) = (part for part in get_args(hint) if part is not NoneType)

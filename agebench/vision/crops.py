@@ -22,7 +22,7 @@ MAX_WARP_SIDE = 32766
 
 
 ROUNDING = 1e-5
-"""Up to this share outside the picture a patch lies within: float32 is wrong by up to 6e-7."""
+"""Up to this fraction outside the picture a patch lies within: float32 is wrong by up to 6e-7."""
 
 UPRIGHT = 1e-9
 """A patch is upright if the sine of its lean is smaller."""
@@ -81,7 +81,7 @@ def _within(edge: float, length: int) -> int:
 
 
 def _share_outside(patch: Patch, size_hw: tuple[int, int]) -> float:
-    """Share of the patch that lies outside of the picture, 0 to 1; 0 if it lies within."""
+    """Fraction of the patch that lies outside of the picture, 0 to 1; 0 if it lies within."""
     share = 1.0 - _area_inside(patch, size_hw) / (patch.width * patch.height)
     return min(1.0, share) if share > ROUNDING else 0.0
 
@@ -217,7 +217,7 @@ class ViewPlace:
 
     Attributes:
         patch: its rectangle.
-        outside: share of it (0 to 1) outside of the picture.
+        outside: fraction of it (0 to 1) outside of the picture.
         missing: it is not available: smaller than a pixel, or too much of it outside.
     """
 

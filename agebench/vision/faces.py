@@ -189,7 +189,7 @@ class FacePicture:
         status: "ok", "unreadable", "detector_failed", "no_face" or "crop_failed".
         reason: what went wrong, in a sentence that does not repeat the picture's name.
         found: how many faces the detector found; 0 where none is the one that is meant.
-        face, frame: the one that is meant; None where there is none.
+        face, frame: the one that is meant; None if there is none.
         crops: of that face, one per spec; empty unless ok.
     """
 

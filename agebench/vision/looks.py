@@ -1,10 +1,10 @@
 """How a picture looks, in 24 bytes: enough to recognise its copies where there are no pixels.
 
-192 signs: on which side of 192 fixed planes the detail of its thumbnail lies, so that the share of
-signs that differ is the angle between two pictures' detail.  Source: Charikar, "Similarity
+192 signs: on which side of 192 fixed planes the detail of its thumbnail lies, so that the fraction
+of signs that differ is the angle between two pictures' detail.  Source: Charikar, "Similarity
 Estimation Techniques from Rounding Algorithms", 2002, section 3.  No face can be made of it.
 
-A copy that was cut or turned has other detail where the thumbnail has its pixels.  Whoever holds
+A copy that was cut or turned has other detail where the thumbnail has its pixels.  Anyone who holds
 the copy can move it back before it looks (`Move`), so what is kept of a picture stays 24 bytes.
 """
 
@@ -39,7 +39,7 @@ class Move:
 
     Attributes:
         scale: about its centre; above 1 its rim falls off.
-        right, down: shares of its width and height.
+        right, down: fractions of its width and height.
         degrees: about its centre, counter-clockwise.
     """
 

@@ -17,7 +17,7 @@ FLATTEST = 4.0
 """Standard deviation, in gray levels, below which a picture shows too little to be compared."""
 
 LEAST_OVERLAP = 0.7
-"""Share of a thumbnail that must be covered by the other one after they were aligned."""
+"""Fraction of a thumbnail that must be covered by the other one after they were aligned."""
 
 DETAIL_SIGMAS_PX = (1.5, 4.0)
 """Gaussian blurs whose difference is compared: coarser than noise and print over the picture,
@@ -40,7 +40,7 @@ WINDOW_PX = 16
 """Side of the square windows in which detail is compared, thumbnail pixels."""
 
 AGREEING_SHARE = 0.8
-"""Share of the windows that must agree; print over a picture may spoil the others."""
+"""Fraction of the windows that must agree; print over a picture may spoil the others."""
 
 FLATTEST_WINDOW = 1.5
 """Standard deviation of the detail, in gray levels, below which a window shows nothing."""

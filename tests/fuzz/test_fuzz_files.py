@@ -199,7 +199,7 @@ def make_whole(folder: Path) -> None:
 
 
 def seed_of(family: Family, whole: Path) -> tuple[bytes, dict[str, bytes]]:
-    """Return a whole file, and what lies beside it."""
+    """Return a whole file, and what is next to it."""
     beside = dict(family.beside or {})
     if family.seed is not None:
         return family.seed, beside

@@ -1,7 +1,7 @@
 """Python processes that need not import PyTorch and the rest anew.
 
 They are forked off one process that imported them once, so that a command of which a test kills
-five costs what it does and not what it takes to begin.  Where there is no fork each begins anew.
+five costs what it does and not what it takes to begin.  Where there is no fork each starts over.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _context() -> Any:
 class ForkedPython:
     """A Python process; the words are as `python` takes them: ``-m MODULE ...`` or ``-c CODE ...``.
 
-    Its output goes to files, so that nobody needs to read while it runs.
+    Its output goes to files, so that no one needs to read while it runs.
     """
 
     def __init__(self, *words: str, environment: Mapping[str, str] | None = None) -> None:

@@ -137,7 +137,7 @@ def test_misses_count_at_the_floors_error(result: dict[str, Any]) -> None:
     floor = analysed(result, FEW)["settings"]["floor"]
     assert floor == {"years": 40.0, "from": "constant years=40"}
 
-    result["estimators"][-1] = _estimator("somebody's", "constant")
+    result["estimators"][-1] = _estimator("someone's", "constant")
     assert analysed(result, FEW)["settings"]["floor"]["from"].startswith("oracle")
 
 

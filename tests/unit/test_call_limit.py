@@ -46,7 +46,7 @@ def _sleeps() -> None:
 def _swallows() -> None:
     try:
         _for_ever()
-    except BaseException:  # as somebody's code may
+    except BaseException:  # as someone's code may
         _for_ever()
 
 

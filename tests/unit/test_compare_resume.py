@@ -1,4 +1,4 @@
-"""A comparison's records on the disk, and a run that goes on behind one that was broken off."""
+"""A comparison's records on the disk, and a run that goes on behind one that was interrupted."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ def test_the_command_says_what_is_wrong(tmp_path: Path) -> None:
     assert "expected one detector, got 2" in str(run.exception)
 
 
-# Darknet networks of others behind yoloface-500k:PATH.
+# Other Darknet networks behind yoloface-500k:PATH.
 
 CONVOLUTION = "[convolutional]\nfilters={}\nsize={}\nstride={}\npad=1\nactivation={}\n"
 DARKNET = (

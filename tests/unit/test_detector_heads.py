@@ -125,7 +125,7 @@ def test_units_of_boxes_and_points() -> None:
         assert expected.points_xy is not None
         np.testing.assert_allclose(found.points_xy, expected.points_xy)
         # The wrong unit gave a box of a fraction of a pixel, or one far outside, without a word.
-        with pytest.raises(ModelError, match=r'in shares of it: write units = "shares" in'):
+        with pytest.raises(ModelError, match=r'in fractions of it: write units = "shares" in'):
             HEADS[kind]([in_shares], HEAD)
         with pytest.raises(ModelError, match=r'in pixels: leave units = "shares" out'):
             HEADS[kind]([in_pixels], replace(HEAD, in_shares=True))

@@ -35,7 +35,7 @@ in_turn = partial(face_pictures, workers=0, max_pixels=MAX_PIXELS)
 
 
 class UnprintableError(RuntimeError):
-    """Of somebody whose message can't be made."""
+    """Of someone whose message can't be made."""
 
     def __str__(self) -> str:
         raise ValueError("no words")

@@ -186,7 +186,7 @@ def test_verbs(
 
 
 def _filled(word: str, malicious: Callable[[str], Path], folder: Path, out: set[str]) -> str:
-    """Put a path where a name stands in braces; what is to be written is not there yet."""
+    """Put a path where a name stands in braces; what is to be written does not exist yet."""
     if "{" not in word:
         return word
     start, _, rest = word.partition("{")

@@ -105,7 +105,7 @@ def test_too_few_have_no_interval() -> None:
 
 
 def _coverage(people: int, pictures: int, clustered: bool, runs: int = 400) -> float:
-    """Share of runs whose interval holds the true mean, 0, of person plus picture effects."""
+    """Fraction of runs whose interval holds the true mean, 0, of person plus picture effects."""
     generator = np.random.default_rng(11)
     clusters = np.repeat(np.arange(people), pictures).tolist() if clustered else None
     held = 0

@@ -107,7 +107,7 @@ def test_a_listed_picture_takes_a_fraction_of_its_objects() -> None:
         for number in range(count):
             name = f"part{number % 3}/{number:09d}.jpg.chip.jpg"
             yield Sample(
-                Path("/data/of/somebody") / name,
+                Path("/data/of/someone") / name,
                 name,
                 float(number % 90),
                 identity=f"person {number // 10}",

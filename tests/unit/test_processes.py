@@ -158,7 +158,7 @@ ENDED = """
 import ctypes, signal, sys, tempfile
 from agebench.cli import signals
 
-# Whoever started the tests may ignore them, and signals that are ignored stay so.
+# Anyone who started the tests may ignore them, and signals that are ignored stay so.
 for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 signals.GRACE_S = 0.2

@@ -87,7 +87,7 @@ def _shared_disturbances(generator: np.random.Generator, rounds: int) -> Floats:
 
 
 def test_disturbances_that_outlast_a_round_deceive_nobody() -> None:
-    """Of three copies nobody is called faster in more than one sweep of twenty, or so."""
+    """Of three copies no estimator is called faster in more than one sweep of twenty, or so."""
     generator = np.random.default_rng(4)
     alarms = 0
     for _ in range(400):

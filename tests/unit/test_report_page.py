@@ -520,7 +520,7 @@ def test_a_busy_machine_is_told_of_on_the_page_and_in_markdown(
         assert told in text
         assert "The machine was BUSY with something else" in text
     assert "good against itself 1.00" in page.render(joined)
-    # The best figure is in bold, but no time is: nobody is called faster.
+    # The best figure is in bold, but no time is: no estimator is called faster.
     rows = ranking(joined).rows
     assert [bool(row[1].kind) for row in rows] == [True, False]
     assert not any(row[at].kind for row in rows for at in (4, 11))

@@ -117,11 +117,11 @@ def test_a_place_that_cannot_keep_them_costs_time_alone(
     words = ("constant", "--dataset", "demo", "--detector", "haar", "--latency-images", "0")
     code, _, err = cli("compare", *words)
     assert code == 0
-    assert "faces are found anew: the kept detections in" in err
+    assert "faces are found again: the kept detections in" in err
 
 
 def test_a_reader_who_stops_is_no_fault() -> None:
-    """`agebench compare | head -1`: nobody reads on, and nobody is blamed."""
+    """`agebench compare | head -1`: the reader is gone, and nobody is blamed."""
     code = (
         "import sys, click; from rich.console import Console; from agebench.cli import main\n"
         "@click.command('info')\n"

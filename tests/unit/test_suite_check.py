@@ -118,7 +118,7 @@ def test_other_data_are_refused(theirs: Path, board: Path) -> None:
 
 
 def test_a_new_file_of_a_suspected_model_is_not_ranked(theirs: Path, board: Path) -> None:
-    """Whoever hands it in can't take the suspicion away: it stands in the board's own file."""
+    """Anyone who hands it in can't take the suspicion away: it stands in the board's own file."""
     one, ranges = _sets()
     models = [made_model("theirs", {("one", ""): AGES}, {"one": one})]
     write_made(board, [one, ranges], models, suspected={"theirs": {"one": "a reason"}})

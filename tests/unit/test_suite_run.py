@@ -1,4 +1,4 @@
-"""Suites: what is missing is measured and nothing else, whatever breaks or is broken off."""
+"""Suites: what is missing is measured and nothing else, whatever breaks or is interrupted."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ Make = Callable[..., dict[str, Any]]
 Write = Callable[..., Path]
 AGES = np.arange(1.0, 61.0)
 
-LONG = "onnx:/home/somebody/models/2026/night/tiny-network.onnx@cv2dnn"
+LONG = "onnx:/home/someone/models/2026/night/tiny-network.onnx@cv2dnn"
 
 
 @pytest.fixture

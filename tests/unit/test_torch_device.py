@@ -115,7 +115,7 @@ def test_a_row_that_fails_is_written_and_the_rest_goes_on(tmp_path: Path) -> Non
 def test_a_section_that_fails_or_takes_too_long_leaves_the_others_theirs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever is missing, every section has its rows; only its own share of the time is used."""
+    """Whatever is missing, every section has its rows; only its own part of the time is used."""
     from benchmarks import gpu, gpu_networks, gpu_rows
 
     def gone(*_: object, **__: object) -> dict[str, float]:

@@ -141,7 +141,7 @@ def test_draws_do_not_depend_on_how_a_batch_is_shared(bounds: tuple[int, ...]) -
         parts.append(answers(rng, slice(start, stop)))
     for place, expected in enumerate(whole):
         assert torch.equal(torch.cat([part[place] for part in parts]), expected)
-    assert not torch.equal(whole[0], whole[2])  # drawn anew within a step
+    assert not torch.equal(whole[0], whole[2])  # redrawn within a step
 
 
 def test_draws_hang_on_seed_and_step_alone() -> None:

@@ -1,4 +1,4 @@
-"""The training loop: broken off and resumed, shared by two processes, diverging, deciding."""
+"""The training loop: interrupted and resumed, shared by two processes, diverging, deciding."""
 
 from __future__ import annotations
 
@@ -546,7 +546,7 @@ if size > 1:
 settings = read_settings(Path(file), overrides)
 pictures = TrainingPictures.of(settings, lambda *step: None)
 train, val = pictures.gather("train"), pictures.gather("val")
-# A third has no mouth, and not as many in each process's share.
+# A third has no mouth, and not as many in each process's shard.
 present = train.places["mouth"].present.copy()
 present[np.arange(24) % 3 == 0] = False
 places = {**train.places, "mouth": replace(train.places["mouth"], present=present)}

@@ -132,13 +132,13 @@ def test_interrupted_it_keeps_the_checkpoint_and_goes_on(
         code, _, error = run()
     assert code == 130
     assert error.splitlines() == [
-        f"agebench: interrupted: {tmp_path / 'run' / LAST_FILE} is kept; the same command goes "
-        "on from it"
+        f"agebench: interrupted: {tmp_path / 'run' / LAST_FILE} is kept; the same command resumes "
+        "from it"
     ]
     assert not (tmp_path / "run" / LOCK_FILE).exists()
     code, out, _ = run()
     assert code == 0
-    assert "going on from step 6, after 2 epochs" in out
+    assert "resuming from step 6, after 2 epochs" in out
     assert "Ended after 9 steps" in out
 
 
@@ -241,7 +241,7 @@ def test_the_same_pictures_may_lie_elsewhere(run: Any, age_list: Path, tmp_path:
     given = ("--root", str(moved / "list.csv"), "--protocol", str(moved / "split.csv"))
     code, out, _ = run(*given, "--set", "data.decode_threads=1")
     assert code == 0
-    assert "going on from step 9" in out
+    assert "resuming from step 9" in out
 
 
 @pytest.mark.parametrize(

@@ -207,7 +207,7 @@ def test_the_manifest_agrees_with_the_files(shared_dir: Path) -> None:
     known = manifest.load_manifest()
     files = [path for path in (shared_dir / "pretrained").iterdir() if path.name in known]
     zoo = {f"estimator:{path.stem}" for path in (manifest.bundled_dir() / "zoo").glob("*.toml")}
-    # Public models of others are not among the research files.
+    # Other public models are not among the research files.
     ours = [e for e in known.values() if e.sources and e.needs[0].plugin not in zoo]
     assert {entry.file for entry in ours} <= {path.name for path in files}
     for path in files:

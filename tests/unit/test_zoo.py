@@ -1,4 +1,4 @@
-"""Public models of others: their spec files, and files of other libraries as ONNX."""
+"""Other public models: their spec files, and files of other libraries as ONNX."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ from agebench.types import CropSpec, ViewSpec
 
 def test_it_reads_back_as_it_was_written(tiny: Candidate) -> None:
     written = replace(tiny.spec, notes=("ä \u202e",), classes=True, decode="median")
-    properties = {"somebody": "else's", **to_properties(written)}
+    properties = {"someone": "else's", **to_properties(written)}
     assert from_properties(properties, "x.onnx", FileSpec) == written
 
 
@@ -78,7 +78,7 @@ def test_properties_that_do_not_fit_are_refused(
 
 def test_a_file_without_metadata_is_told_what_to_do(tiny: Candidate) -> None:
     with pytest.raises(ModelError, match=r"without agebench's metadata.*'spec:FILE.toml'"):
-        from_properties({"author": "somebody"}, "x.onnx", FileSpec)
+        from_properties({"author": "someone"}, "x.onnx", FileSpec)
     half = {key: text for key, text in to_properties(tiny.spec).items() if "spec" not in key}
     with pytest.raises(ModelError, match=r"lacks agebench\.spec"):
         from_properties(half, "x.onnx", FileSpec)
