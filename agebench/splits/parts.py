@@ -181,7 +181,10 @@ class Unit:
 
 
 def _joined(names: Iterable[str], groups: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Join groups that share a member, be it in `names` or not; the rest stay alone."""
+    """Join groups that share a member, be it in `names` or not; the rest stay alone.
+
+    Their members are sorted, and they themselves by their first member.
+    """
     wanted = set(names)
     leader = {name: name for group in (wanted, *groups) for name in group}
 
@@ -269,7 +272,7 @@ def check_split(split: Split, duplicates: Iterable[Duplicates]) -> tuple[Leak, .
             parts[split.parts[name]] = (*parts.get(split.parts[name], ()), name)
         if len(parts) > 1:
             leaks.append(Leak(frozen_mapping(parts)))
-    return tuple(sorted(leaks, key=lambda leak: min(min(names) for names in leak.parts.values())))
+    return tuple(leaks)  # by their first picture, as `_joined` has them
 
 
 def age_of(sample: Sample) -> float | None:

@@ -98,6 +98,22 @@ def test_a_gate_fails_where_its_condition_holds(
     assert [reason.split(": ")[0] for reason in reasons] == failing
 
 
+@pytest.mark.parametrize("limit", ["0", "1"])
+def test_a_share_may_be_held_against_either_end(limit: str) -> None:
+    assert parse_gate(f"cs5<{limit}").limit == float(limit)
+
+
+@pytest.mark.parametrize("limit", ["-0.01", "1.01", "60"])
+def test_a_share_beyond_its_ends_is_refused(limit: str) -> None:
+    with pytest.raises(UsageError, match=rf"cs5<{limit}.*0 to 1"):
+        parse_gate(f"cs5<{limit}")
+
+
+def test_a_gate_keeps_its_text_and_closes_up_the_name() -> None:
+    gate = parse_gate("hse  margin=.2:mae>5")
+    assert (gate.text, gate.name) == ("hse  margin=.2:mae>5", "hse margin=.2")
+
+
 def test_the_reason_is_one_line_with_the_value(result: dict[str, Any]) -> None:
     with pytest.raises(GateError) as caught:
         read_gates(["mae>5", "hse:p99_total_ms>20"]).require(whole(result))
@@ -113,6 +129,10 @@ def test_a_figure_that_is_not_there_fails_with_the_reason(result: dict[str, Any]
     assert reason == "hse: p99_total_ms is not known: nothing was timed"
     hse["errors"] = {**hse["errors"], "mae_years": None}
     assert "no picture" in read_gates(["hse:mae>5"]).failures(whole(result))[0]
+    one_without = copy.deepcopy(result)
+    for image in one_without["images"]:
+        del image["predictions"]["hse"]  # which scores nowhere, where a:b does
+    assert "no picture" in read_gates(["hse:cs3<0.5"]).failures(whole(one_without))[0]
     for image in result["images"]:
         image["predictions"] = {}
     assert "no picture" in read_gates(["hse:cs3<0.5"]).failures(whole(result))[0]
@@ -144,7 +164,7 @@ def test_every_figure_is_found_in_a_result(result: dict[str, Any], figure: str) 
         ("mae>5,0", "not a gate"),
         ("", "not a gate"),
         (":mae>5", "not a gate"),
-        ("cs5<60", "share"),
+        ("cs5<60", "0 to 1"),
     ],
 )
 def test_what_is_no_gate_is_refused(text: str, words: str) -> None:
@@ -188,6 +208,7 @@ def test_fewer_pictures_with_an_age_fail(result: dict[str, Any], tmp_path: Path)
     ("distance", "n", "reason"),
     [
         (2.09, 60, None),
+        (2.0 + 0.1, 60, None),
         (2.11, 60, "hse: 2.110 years to the range are more than 0.1 above 2.000"),
         (1.0, 59, "hse: 59 pictures with an age range had an age from every estimator, 60 in"),
     ],
@@ -201,6 +222,25 @@ def test_labels_that_are_ranges_have_a_baseline_too(
     reasons = gates.failures(whole(result))
     assert len(reasons) == (reason is not None)
     assert all(given.startswith(reason or "") for given in reasons)
+
+
+def test_one_that_had_nothing_to_fall_behind_does_not_answer_for_the_next(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    first, second = result["estimators"]
+    first["own_errors"] = {**first["own_errors"], "mae_years": None}
+    second["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 2.0}
+    gates = read_gates((), _stored(tmp_path, result))
+    result["estimators"][1] = {**_estimator("a:b", 6.2), "ranges": second["ranges"]}
+    (reason,) = gates.failures(whole(result))
+    assert reason.startswith("a:b: MAE 6.200 is more than")
+    result["estimators"][1] = {
+        **_estimator("a:b", 6.0),
+        "ranges": {"n": 60, "hit_rate": 0.5, "distance_years": 2.2},
+    }
+    (reason,) = gates.failures(whole(result))
+    assert reason.startswith("a:b: 2.200 years to the range")
+    assert reason.endswith(f"baseline {tmp_path / 'stored.json'}")
 
 
 @pytest.mark.parametrize("why", ["failed", "unavailable"])

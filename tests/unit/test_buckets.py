@@ -140,6 +140,11 @@ def test_top2_differs_from_the_full_mean_and_handles_its_edges() -> None:
     # Three alike: the two youngest.
     assert top2_expectation([[1 / 3] * 3], [10, 20, 60]) == pytest.approx([15.0])
     assert top2_expectation([[1.0]], [33]).tolist() == [33.0]
+    # Of many that are equal it is the youngest two.
+    equal = np.random.default_rng(0).integers(1, 3, (20, 100)).astype(float)
+    equal /= equal.sum(axis=1, keepdims=True)
+    first = [np.flatnonzero(row == row.max())[:2].mean() for row in equal]
+    assert top2_expectation(equal, np.arange(100)) == pytest.approx(first)
 
 
 def test_median_agrees_with_a_loop_and_takes_an_exact_half() -> None:

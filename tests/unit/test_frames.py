@@ -23,6 +23,7 @@ from agebench.vision.frames import (
     frame_box,
     frame_from_box,
     frame_from_points,
+    frame_points,
     frame_to_image,
 )
 
@@ -144,3 +145,11 @@ def test_fgnet_points_are_reduced_by_their_own_order() -> None:
     five = five_points(Face((0, 0, 1, 1), 1.0, points, FGNET_68_POINTS))
     assert five is not None
     assert five[:, 0].tolist() == [31, 36, 67, 48, 54]
+
+
+def test_the_points_of_a_frame_are_those_found_or_those_of_the_template() -> None:
+    found = ((1.0, 2.0), (30.5, 2.0), (16.0, 20.0), (5.0, 30.0), (28.0, 30.0))
+    frame = FaceFrame((50.0, 40.0), 60.0)
+    assert frame_points(replace(frame, points_xy=found)).tolist() == [list(xy) for xy in found]
+    expected = frame_to_image(frame, TEMPLATE_5)
+    np.testing.assert_allclose(frame_points(frame), expected)

@@ -154,17 +154,29 @@ def test_leaks_are_told_across_joined_groups() -> None:
     (leak,) = check_split(parts, groups)
     assert dict(leak.parts) == {"train": ("a", "b"), "test": ("c",)}
     assert check_split(parts, groups[2:]) == ()
+    # By their first picture, whatever the order of the groups and of the parts.
+    both = [Group(("e", "f")), Group(("b", "d"))]
+    assert [min(map(min, leak.parts.values())) for leak in check_split(parts, both)] == ["b", "e"]
+    assert check_split(parts, both) == check_split(parts, both[::-1])
 
 
 def test_sizes_count_every_picture_once() -> None:
     pictures = dataset(
-        sample("a", 9.9), sample("b", 10), sample("c", 105), sample("d", None), sample("e", 95)
+        sample("a", 9.9),
+        sample("b", 10),
+        sample("c", 105),
+        sample("d", None),
+        sample("e", 95),
+        sample("f", 19.9),
+        sample("g", 11),
     )
-    table = sizes(pictures, split(a="train", b="test", c="train", d="train"))
+    parts = split(a="train", b="test", c="train", d="train", f="test", g="train")
+    table = sizes(pictures, parts)
     assert list(table) == ["0-9", "10-19", "90-99", "100-109", "unknown"]
     assert table["0-9"] == {"train": 1, "test": 0, "unused": 0}
     assert table["90-99"] == {"train": 0, "test": 0, "unused": 1}
-    assert sum(sum(row.values()) for row in table.values()) == 5
+    assert table["10-19"] == {"train": 1, "test": 2, "unused": 0}
+    assert sum(sum(row.values()) for row in table.values()) == 7
     assert decade_of(Sample(Path("r"), "r", None, age_range=(25, 32))) == "20-29"
 
 
