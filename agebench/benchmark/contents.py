@@ -10,7 +10,7 @@ from agebench.benchmark.result import READABLE_VERSIONS
 from agebench.harness.contents_setup import MOST_ESTIMATORS, Environment, Texts
 from agebench.harness.contents_statistics import Busy
 from agebench.timing.ratios import Comparison
-from agebench.util.typed_records import (
+from agebench.util.record_fields import (
     AtMost,
     By,
     Count,

@@ -31,15 +31,8 @@ from agebench.harness.scores import RangeScore
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.timing.latency import StageTimes
-from agebench.util.typed_records import (
-    AtMost,
-    By,
-    Count,
-    Text,
-    decoder,
-    one_of,
-    require_fields,
-)
+from agebench.util.record_fields import AtMost, By, Count, Text, one_of
+from agebench.util.typed_records import decoder, require_fields
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, NotRequired, TypeAlias, TypedDict
 
 from agebench.types import MAX_AGE_YEARS
-from agebench.util.typed_records import (
+from agebench.util.record_fields import (
     Between,
     By,
     Count,
@@ -18,8 +18,8 @@ from agebench.util.typed_records import (
     StructureError,
     Text,
     Years,
-    decoder,
 )
+from agebench.util.typed_records import decoder
 
 _LabelYears: TypeAlias = Annotated[int, Between(0, int(MAX_AGE_YEARS))]
 _TWO_YEARS = decoder(tuple[_LabelYears, _LabelYears])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, NotRequired, TypeAlias, TypedDict
 
 from agebench.types import LabelKind
-from agebench.util.typed_records import Between, Count, Text, Years
+from agebench.util.record_fields import Between, Count, Text, Years
 
 MOST_ESTIMATORS = 200
 """Of one file: every one has its row in a dozen tables, and a pair with each other."""

@@ -15,7 +15,7 @@ from agebench.metrics.intervals import (
 )
 from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.timing.ratios import Comparison, Control
-from agebench.util.typed_records import (
+from agebench.util.record_fields import (
     AtMost,
     By,
     Count,
@@ -25,8 +25,8 @@ from agebench.util.typed_records import (
     SignedYears,
     Text,
     Years,
-    decoder,
 )
+from agebench.util.typed_records import decoder
 
 Verdict: TypeAlias = Literal["first better", "second better", "no difference shown", "no verdict"]
 

@@ -9,7 +9,7 @@ from agebench.harness.known_pictures import Known
 from agebench.harness.scores import CLIPPED_SHARE, Score, errors_at
 from agebench.metrics.intervals import YearsInterval
 from agebench.util.arrays import Bools
-from agebench.util.typed_records import Count, Years
+from agebench.util.record_fields import Count, Years
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,8 +21,9 @@ from agebench.harness.results import (
     CompareResult,
 )
 from agebench.modelfiles.weights import sha256_of
+from agebench.util.record_fields import StructureError
 from agebench.util.regular_files import read_regular
-from agebench.util.typed_records import StructureError, read_record
+from agebench.util.typed_records import read_record
 
 MAX_BYTES = 512 * 1024 * 1024
 """Larger files are refused: as objects they would take some ten times as much memory."""

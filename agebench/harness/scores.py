@@ -21,7 +21,7 @@ from agebench.metrics.label_accuracy import (
 )
 from agebench.types import AgeBins, Floats, Sample
 from agebench.util.arrays import Bools, Ints
-from agebench.util.typed_records import Count, FromOne, Share, Years
+from agebench.util.record_fields import Count, FromOne, Share, Years
 
 CLIPPED_SHARE = 0.05
 """A crop with more than this fraction outside the picture is counted as clipped."""

@@ -25,7 +25,7 @@ from agebench.metrics.intervals import (
 )
 from agebench.metrics.proportions import share_interval
 from agebench.util.arrays import ages, finite_floats, same_length
-from agebench.util.typed_records import Count, Share, Years
+from agebench.util.record_fields import Count, Share, Years
 
 THRESHOLDS_YEARS = (13, 16, 18, 21, 25)
 """Legal ages in use: data protection, social networks, adulthood, alcohol in places, and 25."""

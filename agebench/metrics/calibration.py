@@ -19,7 +19,7 @@ from agebench.metrics.intervals import LEVEL, ShareInterval
 from agebench.metrics.proportions import share_interval
 from agebench.types import MAX_AGE_YEARS, AgeBins, Floats
 from agebench.util.arrays import Bools, Ints, finite_floats, same_length
-from agebench.util.typed_records import Share
+from agebench.util.record_fields import Share
 
 LEVELS = (0.5, 0.8, 0.95)
 """Of the central intervals."""

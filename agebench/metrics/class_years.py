@@ -18,7 +18,8 @@ from agebench.metrics.age_classes import YEARS_RULES
 from agebench.protocols import EstimatorSpec
 from agebench.types import MAX_AGE_YEARS, Setting, frozen_mapping, plain
 from agebench.util.files import read_whole, write_whole
-from agebench.util.typed_records import By, Count, FromOne, Years, decoder, read_record
+from agebench.util.record_fields import By, Count, FromOne, Years
+from agebench.util.typed_records import decoder, read_record
 
 FORMAT = "agebench-class-years"
 FORMAT_VERSION = 1

@@ -27,7 +27,7 @@ from agebench.metrics.intervals import (
 )
 from agebench.types import Floats
 from agebench.util.arrays import ages
-from agebench.util.typed_records import AtMost, Count, SignedYears, Text, Years
+from agebench.util.record_fields import AtMost, Count, SignedYears, Text, Years
 
 MOST_DECADES = 1000
 """That a file may list."""

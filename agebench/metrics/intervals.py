@@ -23,7 +23,8 @@ import numpy.typing as npt
 
 from agebench.types import Floats
 from agebench.util.arrays import Ints, finite_floats
-from agebench.util.typed_records import By, Positive, Share, SignedYears, Years, decoder
+from agebench.util.record_fields import By, Positive, Share, SignedYears, Years
+from agebench.util.typed_records import decoder
 
 LEVEL = 0.95
 

@@ -12,7 +12,7 @@ from agebench.metrics.age_classes import class_of_age
 from agebench.metrics.intervals import people_in
 from agebench.types import AgeBins, Floats
 from agebench.util.arrays import Bools, finite_floats, same_length
-from agebench.util.typed_records import Count, Share
+from agebench.util.record_fields import Count, Share
 
 
 @dataclass(frozen=True, slots=True)

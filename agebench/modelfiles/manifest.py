@@ -15,7 +15,8 @@ from typing import Annotated, Any
 from agebench.errors import UsageError, WeightsError, suggestion
 from agebench.types import WeightsFile
 from agebench.util.files import is_sha256
-from agebench.util.typed_records import KEY, By, StructureError, read_dataclass
+from agebench.util.record_fields import KEY, By, StructureError
+from agebench.util.typed_records import read_dataclass
 
 BUNDLED_LIMIT_BYTES = 48_000_000
 """What the weights that come with the package may take together."""

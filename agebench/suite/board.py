@@ -17,8 +17,9 @@ from agebench.harness.contents_setup import Detector, Environment, PublicDataset
 from agebench.suite import board_structure as structure
 from agebench.suite.packed import as_years, unpack_numbers, unpack_years
 from agebench.types import Floats
+from agebench.util.record_fields import StructureError
 from agebench.util.regular_files import read_regular
-from agebench.util.typed_records import StructureError, read_record
+from agebench.util.typed_records import read_record
 
 BOARD_FILE = "board.json"
 TIMES_FILE = "times.json"

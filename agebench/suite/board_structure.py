@@ -21,7 +21,7 @@ from agebench.metrics.age_errors import ErrorFigures
 from agebench.suite.compact import FORMAT
 from agebench.suite.packed import MOST_PICTURES
 from agebench.suite.plan import require_key
-from agebench.util.typed_records import (
+from agebench.util.record_fields import (
     AtMost,
     Between,
     By,
@@ -29,11 +29,9 @@ from agebench.util.typed_records import (
     Milliseconds,
     StructureError,
     Text,
-    decoder,
     one_of,
-    read_record,
-    require_fields,
 )
+from agebench.util.typed_records import decoder, read_record, require_fields
 
 
 def _key(value: Any) -> str:

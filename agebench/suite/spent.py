@@ -21,7 +21,8 @@ from agebench.suite.board_structure import PictureCount
 from agebench.suite.cells import AS_IS, RESULTS
 from agebench.timing.stage_seconds import STAGES
 from agebench.util.files import write_whole
-from agebench.util.typed_records import By, Positive, keyed, one_of
+from agebench.util.record_fields import By, Positive, one_of
+from agebench.util.typed_records import keyed
 
 SPENT_FILE = "seconds.json"
 FORMAT = 1

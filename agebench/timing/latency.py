@@ -15,7 +15,7 @@ from agebench.timing.busy import Busyness, Watch
 from agebench.types import FaceFrame, Image, Sample
 from agebench.util.arrays import Bools
 from agebench.util.foreign_code import foreign_code
-from agebench.util.typed_records import Milliseconds
+from agebench.util.record_fields import Milliseconds
 from agebench.vision.crops import cut_crops
 from agebench.vision.decoding import decode_sample
 from agebench.vision.faces import LeftOutError, find_faces

@@ -12,7 +12,7 @@ import numpy as np
 
 from agebench.metrics.intervals import Interval, RatioInterval, ends_of
 from agebench.types import Floats, plain
-from agebench.util.typed_records import Between, FromOne, Milliseconds, Positive, Text
+from agebench.util.record_fields import Between, FromOne, Milliseconds, Positive, Text
 
 LEVEL = 0.95
 

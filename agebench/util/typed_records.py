@@ -12,10 +12,8 @@ the specs of models: it refuses unknown keys, and a number of a field that is a 
 from __future__ import annotations
 
 import dataclasses
-import math
 import typing
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from functools import cache
 from types import NoneType, UnionType
 from typing import (
@@ -23,7 +21,6 @@ from typing import (
     Any,
     Literal,
     NotRequired,
-    TypeAlias,
     TypeVar,
     Union,
     cast,
@@ -32,91 +29,28 @@ from typing import (
 )
 
 from agebench.errors import inert, suggestion
-from agebench.types import MAX_AGE_YEARS
+from agebench.util.record_fields import (
+    KEY,
+    AtMost,
+    Between,
+    By,
+    Decode,
+    StructureError,
+    anything,
+    bare_number,
+    bare_whole,
+    choice,
+    filled_text,
+    flag,
+    number_within,
+    one_of,
+    read_by,
+    shown,
+    text,
+    whole_within,
+)
 
 _Record = TypeVar("_Record")
-
-Decode: TypeAlias = Callable[[Any], Any]
-"""From parsed JSON to a value; raises `StructureError` for what does not fit."""
-
-KEY = "key"
-"""Metadata of a field that is called otherwise in files."""
-
-_LONGEST_SHOWN = 40
-
-
-class StructureError(ValueError):
-    """A value is not what was expected.
-
-    Attributes:
-        expected: what it should have been, in words.
-        got: the value.
-        place: where in the file, innermost first.
-        told: what stands behind the place, where that is another sentence.
-    """
-
-    def __init__(self, expected: str, got: object, told: str = "") -> None:
-        super().__init__(expected)
-        self.expected = expected
-        self.got = got
-        self.place: list[str] = []
-        self.told = told
-
-    def __str__(self) -> str:
-        where = "".join(reversed(self.place)).lstrip(".")
-        if self.told:
-            return f"{where}{self.told}" if where else self.told.removeprefix(": ")
-        return f"{where or 'the whole'}: expected {self.expected}, got {_shown(self.got)}"
-
-
-def _shown(value: object) -> str:
-    if isinstance(value, dict):
-        fields = inert(", ".join(map(str, list(value)[:4])))
-        return f"an object with {fields[:_LONGEST_SHOWN]}" if value else "an empty object"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
-    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > 10**_LONGEST_SHOWN:
-        return "an enormous number"
-    text = repr(value)
-    return text if len(text) <= _LONGEST_SHOWN else text[:_LONGEST_SHOWN] + "..."
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Between:
-    """What a number must lie between, ends included."""
-
-    low: float
-    high: float
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Filled:
-    """Text that is not empty."""
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class AtMost:
-    """How many items a list may have: a file with more is made to fill a reader's memory."""
-
-    items: int
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class By:
-    """Is read by a function of its own, which raises `StructureError` or `ValueError`."""
-
-    decode: Decode
-
-
-Text: TypeAlias = Annotated[str, Filled()]
-Count: TypeAlias = Annotated[int, Between(0, 10**12)]
-FromOne: TypeAlias = Annotated[int, Between(1, 10**12)]
-Number: TypeAlias = Annotated[float, Between(-1e12, 1e12)]
-Positive: TypeAlias = Annotated[float, Between(0, 1e12)]
-Milliseconds: TypeAlias = Positive
-Years: TypeAlias = Annotated[float, Between(0, MAX_AGE_YEARS)]
-SignedYears: TypeAlias = Annotated[float, Between(-MAX_AGE_YEARS, MAX_AGE_YEARS)]
-Share: TypeAlias = Annotated[float, Between(0, 1)]
 
 
 def read_record(value: Any, kind: type[_Record]) -> _Record:
@@ -138,7 +72,7 @@ def read_record(value: Any, kind: type[_Record]) -> _Record:
     >>> read_record({"name": "a", "ages": [3, -4.5]}, Face)
     Traceback (most recent call last):
         ...
-    agebench.util.typed_records.StructureError: ages[1]: expected a number from 0 to 120, got -4.5
+    agebench.util.record_fields.StructureError: ages[1]: expected a number from 0 to 120, got -4.5
     """
     record: _Record = decoder(kind)(value)
     return record
@@ -161,7 +95,7 @@ def read_dataclass(values: Mapping[str, Any], table: type[_Record]) -> _Record:
     >>> read_dataclass({"siz": 3}, Table)
     Traceback (most recent call last):
         ...
-    agebench.util.typed_records.StructureError: siz: unknown key: did you mean 'size'?
+    agebench.util.record_fields.StructureError: siz: unknown key: did you mean 'size'?
     """
     record: _Record = _made(cast("Any", table), strict=True)(values)
     return record
@@ -198,14 +132,14 @@ def _made(hint: Any, *, strict: bool = False) -> Decode:
         Union: lambda: _either(hint) if strict else _maybe(_made(_not_none(hint))),
         UnionType: lambda: _either(hint) if strict else _maybe(_made(_not_none(hint))),
         Annotated: lambda: _annotated(parts[0], parts[1]),
-        Literal: lambda: _choice(parts) if strict else one_of(parts),
+        Literal: lambda: choice(parts) if strict else one_of(parts),
         tuple: lambda: _listed(hint, None, strict),
         Mapping: lambda: _mapping(_made(parts[1], strict=strict), strict),
     }
     if origin in made:
         return made[origin]()
     if strict and hint in (int, float):
-        return _bare_whole if hint is int else _bare_number
+        return bare_whole if hint is int else bare_number
     if hint not in _PLAIN:
         raise TypeError(f"no values of {hint} are read: annotate it with what it must be")
     return _PLAIN[hint]
@@ -221,114 +155,12 @@ def _not_none(hint: Any) -> Any:
 
 def _annotated(kind: Any, rule: Any) -> Decode:
     if isinstance(rule, By):
-        return _by(rule.decode)
+        return read_by(rule.decode)
     if isinstance(rule, Between):
-        return _whole(rule) if kind is int else _number(rule)
+        return whole_within(rule) if kind is int else number_within(rule)
     if isinstance(rule, AtMost):
         return _listed(kind, rule.items)
-    return _filled
-
-
-def _anything(value: Any) -> Any:
-    return value
-
-
-def _text(value: Any) -> str:
-    if not isinstance(value, str):
-        raise StructureError("text", value)
-    return value
-
-
-def _filled(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise StructureError("text", value)
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise StructureError("true or false", value)
-    return value
-
-
-def _by(decode: Decode) -> Decode:
-    def read(value: Any) -> Any:
-        try:
-            return decode(value)
-        except StructureError:
-            raise
-        except ValueError as error:
-            raise StructureError(str(error), value) from error
-
-    return read
-
-
-def _bare_whole(value: Any) -> int:
-    if type(value) is not int:  # not isinstance: true is not a whole number
-        raise StructureError("a whole number", value)
-    return value
-
-
-def _bare_number(value: Any) -> float:
-    if type(value) in (int, float):
-        with suppress(OverflowError):
-            if math.isfinite(number := float(value)):
-                return number
-    raise StructureError("a finite number", value)
-
-
-def _number(rule: Between) -> Decode:
-    low, high = rule.low, rule.high
-
-    def read(value: Any) -> Any:
-        good = isinstance(value, (int, float)) and not isinstance(value, bool)
-        # A whole number may be too large to become a float: it is compared, not converted.
-        if not (good and low <= value <= high):
-            raise StructureError(f"a number from {low:g} to {high:g}", value)
-        return value
-
-    return read
-
-
-def _whole(rule: Between) -> Decode:
-    low, high = rule.low, rule.high
-
-    def read(value: Any) -> Any:
-        good = isinstance(value, int) and not isinstance(value, bool)
-        if not (good and low <= value <= high):
-            raise StructureError(f"a whole number from {low} to {high:g}", value)
-        return value
-
-    return read
-
-
-def one_of(values: Sequence[object]) -> Decode:
-    """Return what reads one of a few values."""
-    kinds = set(map(type, values))
-
-    def read(value: Any) -> Any:
-        # 1 and 1.0 are true in Python, but not in a file.
-        same = not isinstance(value, (dict, list)) and value in values
-        if not (same and type(value) in kinds):
-            raise StructureError(f"one of {', '.join(map(str, values))}", value)
-        return value
-
-    return read
-
-
-def _choice(values: Sequence[object]) -> Decode:
-    read_one = one_of(values)
-
-    def read(value: Any) -> Any:
-        try:
-            return read_one(value)
-        except StructureError as error:
-            if isinstance(value, str):
-                hint = suggestion(value, list(map(str, values)))
-                error.told = f": unknown value: got {value!r:.40}, {hint}"
-            raise
-
-    return read
+    return filled_text
 
 
 def keyed(names: Mapping[Any, str], hint: Any) -> Decode:
@@ -422,7 +254,7 @@ def _mapping(inner: Decode, strict: bool) -> Decode:
             try:
                 found[name] = inner(item)
             except StructureError as error:
-                error.place.append(f".{inert(name) if strict else _shown(name)}")
+                error.place.append(f".{inert(name) if strict else shown(name)}")
                 raise
         return found
 
@@ -481,17 +313,33 @@ def _require_keys(value: Any, known: Mapping[str, Decode], required: Sequence[st
 
 
 def _left_as_it_is(kind: Any) -> Decode:
+    """What only checks: it runs for every picture and prediction, and makes nothing."""
     hints = typing.get_type_hints(kind, include_extras=True)
     may_miss = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
+    required = [name for name in hints if name not in may_miss]
+    needed = frozenset(required)
     parts = []
     for name, said in hints.items():
         whole = get_args(said)[0] if name in may_miss else said
         hint = _not_none(whole)
-        parts.append((name, name, _made(hint), hint != whole))
-    check = _fields(parts, [name for name in hints if name not in may_miss])
+        parts.append((name, _made(hint), hint != whole))
 
     def read(value: Any) -> Any:
-        check(value)
+        if not isinstance(value, dict):
+            raise StructureError("an object", value)
+        if not value.keys() >= needed:
+            require_fields(value, required)
+        name = ""
+        try:
+            for name, inner, nullable in parts:
+                item = value.get(name)
+                if item is not None:
+                    inner(item)
+                elif not nullable and name in value:
+                    inner(None)
+        except StructureError as error:
+            error.place.append(f".{name}")
+            raise
         return value
 
     return read
@@ -526,4 +374,4 @@ def _fields(
     return read
 
 
-_PLAIN: Mapping[Any, Decode] = {Any: _anything, bool: _flag, str: _text}
+_PLAIN: Mapping[Any, Decode] = {Any: anything, bool: flag, str: text}

@@ -13,18 +13,8 @@ import pytest
 from agebench.errors import AgebenchError
 from agebench.harness.reading import read_result
 from agebench.metrics.intervals import Interval, YearsInterval
-from agebench.util.typed_records import (
-    AtMost,
-    By,
-    Count,
-    Share,
-    StructureError,
-    Text,
-    Years,
-    decoder,
-    keyed,
-    read_record,
-)
+from agebench.util.record_fields import AtMost, By, Count, Share, StructureError, Text, Years
+from agebench.util.typed_records import decoder, keyed, read_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
