@@ -63,6 +63,7 @@ def read_record(value: Any, kind: type[_Record]) -> _Record:
     Raises:
         StructureError: it is not such a record; says where, what was expected and what was got.
 
+    >>> from agebench.util.record_fields import Text, Years
     >>> @dataclasses.dataclass(frozen=True)
     ... class Face:
     ...     name: Text

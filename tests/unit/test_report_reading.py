@@ -182,7 +182,9 @@ def test_a_result_beside_the_predictions_of_another_run_is_refused(
     beside.write_bytes(table)
     read_result(path)
     beside.write_bytes(table + b"a.jpg,x\n")
-    with pytest.raises(AgebenchError, match=r"predictions.csv is not of the run that result.json"):
+    with pytest.raises(
+        AgebenchError, match=r"predictions.csv does not belong to the run of result.json"
+    ):
         read_result(path)
     read_result(path.rename(path.with_name("other.json")))
 
