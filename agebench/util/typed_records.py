@@ -63,11 +63,10 @@ def read_record(value: Any, kind: type[_Record]) -> _Record:
     Raises:
         StructureError: it is not such a record; says where, what was expected and what was got.
 
-    >>> from agebench.util.record_fields import Text, Years
     >>> @dataclasses.dataclass(frozen=True)
     ... class Face:
-    ...     name: Text
-    ...     ages: tuple[Years, ...] = ()
+    ...     name: str
+    ...     ages: tuple[Annotated[float, Between(0, 120)], ...] = ()
     >>> read_record({"name": "a", "ages": [3, 4.5]}, Face)
     Face(name='a', ages=(3, 4.5))
     >>> read_record({"name": "a", "ages": [3, -4.5]}, Face)
