@@ -28,7 +28,7 @@ from agebench.util.foreign_code import foreign_code
 BATCH_TOLERANCE_YEARS = 0.01
 """A batch may differ from its members by this much: libraries sum in another order."""
 
-SHARE_TOLERANCE = 1e-3
+PROBABILITY_TOLERANCE = 1e-3
 """Probabilities of a batch and of its members may differ by this much."""
 
 BOX_TOLERANCE_PX = 1e-3
@@ -129,13 +129,14 @@ def _compare(name: str, got: _Answer, expected: _Answer) -> None:
         worst <= BATCH_TOLERANCE_YEARS,
         f"{name}: ages differ by up to {worst:.4f} years, allowed are {BATCH_TOLERANCE_YEARS}",
     )
-    shares = max(
+    probabilities = max(
         (abs(a - b) for first, second in pairs for a, b in zip(first[1], second[1], strict=True)),
         default=0.0,
     )
     _require(
-        shares <= SHARE_TOLERANCE,
-        f"{name}: probabilities differ by up to {shares:.4f}, allowed are {SHARE_TOLERANCE}",
+        probabilities <= PROBABILITY_TOLERANCE,
+        f"{name}: probabilities differ by up to {probabilities:.4f}, allowed are "
+        f"{PROBABILITY_TOLERANCE}",
     )
 
 

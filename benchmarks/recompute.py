@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.recompute_check import differences
-from benchmarks.recompute_intervals import Bools, Floats, Ints, mean_interval, share_interval
+from benchmarks.recompute_intervals import Bools, Floats, Ints, mean_interval, proportion_interval
 from benchmarks.recompute_table import FEWEST_IN_A_GROUP, Part, Table, mean, read
 
 ADIENCE = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
@@ -191,7 +191,7 @@ class Estimator:
             names = (f"interval_{level}_{end}" for end in ("low", "high"))
             low, high = (self.table.numbers(name)[rows] for name in names)
             inside = within(part.true, low, high)
-            told = share_interval(inside, part.people)
+            told = proportion_interval(inside, part.people)
             shares.append({"level": level / 100, "share": mean(inside), "interval": told})
         places = np.minimum((self.table.numbers("pit")[rows] * 10).astype(int), 9)
         return {
@@ -243,7 +243,7 @@ def _rate(name: str, wrong: Floats, people: Ints | None) -> dict[str, Any]:
     told = len(wrong) >= FEWEST_IN_A_GROUP
     return {
         f"{name}_rate": mean(wrong) if told else None,
-        f"{name}_interval": share_interval(wrong, people) if told else None,
+        f"{name}_interval": proportion_interval(wrong, people) if told else None,
     }
 
 

@@ -90,7 +90,7 @@ def wilson(share: float, trials: float) -> list[float]:
     return [max(0.0, low), min(1.0, high)]
 
 
-def share_interval(happened: Floats, people: Ints | None) -> list[float] | None:
+def proportion_interval(happened: Floats, people: Ints | None) -> list[float] | None:
     """Return the interval of a proportion; with people, of as many chances as they are worth."""
     who = numbered(people, len(happened))
     number = len(np.unique(who))

@@ -40,7 +40,7 @@ from agebench.metrics.intervals import (
     sums_and_counts,
 )
 from agebench.metrics.paired_tests import sign_flip_p_values
-from agebench.metrics.proportions import share_interval
+from agebench.metrics.proportions import proportion_interval
 from agebench.types import Floats
 from agebench.util.files import write_whole
 
@@ -182,7 +182,7 @@ def share_coverage(people: int, pictures: int, share: float, simulations: int) -
         own = generator.beta(3 * share, 3 * (1 - share), people) if pictures > 1 else share
         happened = generator.random((pictures, people)) < own
         codes = np.tile(np.arange(people), pictures) if pictures > 1 else None
-        held += holds(share_interval(happened.ravel(), codes), share)
+        held += holds(proportion_interval(happened.ravel(), codes), share)
     return held / simulations
 
 

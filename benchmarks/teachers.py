@@ -85,11 +85,11 @@ def _of_chunk(
         hashes.append(picture.decoded.sha256)
         counts.append(picture.found)
     columns: Iterable[Sequence[Crops]] = zip(*crops, strict=True) if crops else [[]] * len(specs)
-    shares = tuple(map(_shares, estimators, columns))
+    shares = tuple(map(_probabilities, estimators, columns))
     return Answers(tuple(kept), tuple(hashes), np.array(counts, np.intp), shares)
 
 
-def _shares(estimator: Estimator, crops: Sequence[Crops]) -> Floats:
+def _probabilities(estimator: Estimator, crops: Sequence[Crops]) -> Floats:
     bins, rows = estimator.spec.bins, list[Floats]()
     if bins is None:
         raise SystemExit(f"{estimator.spec.name} gives no distribution: it can't teach")

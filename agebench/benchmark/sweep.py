@@ -39,7 +39,7 @@ _BYTES_PER_PIXEL = 3 + 3 * 4 * 2
 """A crop's pixel: three bytes, the same as float32, and once more inside the runtime."""
 _BYTES_PER_FACE = 4096
 """A prediction, its distribution and the loose ends."""
-_MEMORY_SHARE = 0.8
+_MEMORY_FRACTION = 0.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def check_memory(name: str, spec: CropSpec, batch: int) -> None:
         UsageError: says how much is needed and how much is free.
     """
     needed, free = needed_bytes(spec, batch), left_to_us(psutil.virtual_memory().available)
-    if needed > _MEMORY_SHARE * free:
+    if needed > _MEMORY_FRACTION * free:
         raise UsageError(
             f"batch {batch} of {name} needs about {needed / 1e9:,.1f} GB of memory, but "
             f"{free / 1e9:,.1f} GB are free: use smaller batches"

@@ -60,7 +60,7 @@ def _is_number(value: object, *kinds: type) -> bool:
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
-def check_share(detector: str, option: str, value: float, *, high: float = 1.0) -> float:
+def check_fraction(detector: str, option: str, value: float, *, high: float = 1.0) -> float:
     """Return `value` as a float if it is a number from 0 to `high`.
 
     Raises:
@@ -95,7 +95,7 @@ def check_pad(detector: str, pad: PadMode) -> PadMode:
     """
     if pad == "auto":
         return "auto"
-    return check_share(detector, "pad", pad, high=MAX_PAD)
+    return check_fraction(detector, "pad", pad, high=MAX_PAD)
 
 
 def check_choice(detector: str, option: str, value: Any, choices: Sequence[Any]) -> None:

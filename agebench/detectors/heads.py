@@ -39,7 +39,7 @@ RETINAFACE_VARIANCES = (0.1, 0.2)
 SCORE_SLACK = 1e-3
 """Scores may leave 0 to 1 by so much, as half precision does."""
 
-MAX_SHARE = 2.0
+MAX_FRACTION = 2.0
 """Centres of boxes up to here are fractions of the input; in pixels they lie all over it."""
 
 _YOLOV5_COLUMNS = 16
@@ -108,7 +108,7 @@ def _of_all_cells(rows: Floats, scores: Floats, points_xy: Floats | None, head: 
     """
     found = _chosen(_centred(rows), scores, points_xy, head)
     reach = rows[:, :2].max(initial=0.0)
-    if head.in_shares != (reach <= MAX_SHARE) and len(rows):
+    if head.in_shares != (reach <= MAX_FRACTION) and len(rows):
         wanted = "leave" if head.in_shares else "write"
         unit = "pixels" if head.in_shares else "fractions of it"
         raise ModelError(

@@ -22,9 +22,9 @@ from agebench.detectors.common import (
     FacePolicy,
     PadMode,
     check_faces,
+    check_fraction,
     check_pad,
     check_picture,
-    check_share,
     fit,
     merge,
     suppress,
@@ -106,7 +106,7 @@ class OpenCvSsd:
         faces: FacePolicy = "all",
     ) -> None:
         name = "opencv-ssd"
-        self._confidence = check_share(name, "confidence", confidence)
+        self._confidence = check_fraction(name, "confidence", confidence)
         self._pad = check_pad(name, pad)
         self._faces = check_faces(name, faces)
         source, files = _find_files(path)

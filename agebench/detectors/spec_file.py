@@ -14,9 +14,9 @@ from agebench.detectors.common import (
     FacePolicy,
     PadMode,
     check_faces,
+    check_fraction,
     check_pad,
     check_picture,
-    check_share,
     find_twice,
     fit,
     suppress,
@@ -71,7 +71,7 @@ class SpecFileDetector:
             raise UsageError("'spec' needs a file: write spec:my_detector.toml")
         written = self._written = read_detector_spec(path)
         detect = written.detect
-        share = partial(check_share, written.name)
+        share = partial(check_fraction, written.name)
         self._confidence = share(
             "confidence", detect.confidence if confidence is None else confidence
         )

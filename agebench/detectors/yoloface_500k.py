@@ -18,10 +18,10 @@ from agebench.detectors.common import (
     PadMode,
     check_choice,
     check_faces,
+    check_fraction,
     check_input_size,
     check_pad,
     check_picture,
-    check_share,
     find_twice,
     fit,
     plain_blob,
@@ -210,8 +210,8 @@ class YoloFace500k:
     ) -> None:
         name = "yoloface-500k"
         check_choice(name, "version", version, tuple(STEMS))
-        self._confidence = check_share(name, "confidence", confidence)
-        self._nms = check_share(name, "nms", nms)
+        self._confidence = check_fraction(name, "confidence", confidence)
+        self._nms = check_fraction(name, "nms", nms)
         self._pad = check_pad(name, pad)
         self._faces = check_faces(name, faces)
         files = _find_files(version, path, runtime, size)

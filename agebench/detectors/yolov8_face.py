@@ -15,10 +15,10 @@ from agebench.detectors.common import (
     FacePolicy,
     PadMode,
     check_faces,
+    check_fraction,
     check_input_size,
     check_pad,
     check_picture,
-    check_share,
     find_twice,
     fit,
     suppress,
@@ -136,8 +136,8 @@ class YoloV8Face:
         faces: FacePolicy = "all",
     ) -> None:
         name = "yolov8-face"
-        self._confidence = check_share(name, "confidence", confidence)
-        self._nms = check_share(name, "nms", nms)
+        self._confidence = check_fraction(name, "confidence", confidence)
+        self._nms = check_fraction(name, "nms", nms)
         if size is not None:  # a wrong one is said before a file is looked for
             check_input_size(name, size)
         self._pad = check_pad(name, pad)

@@ -15,8 +15,8 @@ from agebench.detectors.common import (
     FacePolicy,
     check_count,
     check_faces,
+    check_fraction,
     check_picture,
-    check_share,
     shrink,
     suppress,
     to_faces,
@@ -86,8 +86,8 @@ class YuNet:
         faces: FacePolicy = "all",
     ) -> None:
         name = "yunet"
-        self._confidence = check_share(name, "confidence", confidence)
-        self._nms = check_share(name, "nms", nms)
+        self._confidence = check_fraction(name, "confidence", confidence)
+        self._nms = check_fraction(name, "nms", nms)
         self._size = check_count(name, "size", size, low=32, high=MAX_INPUT_SIDE)
         self._faces = check_faces(name, faces)
         file = weights.resolve(FILE, explicit=path)

@@ -20,7 +20,7 @@ from agebench.estimators.common import (
     InputFormat,
     OneViewEstimator,
     SingleOutputNetwork,
-    checked_shares,
+    checked_probabilities,
     require_known_option,
 )
 from agebench.metrics.age_classes import ADIENCE_CLASSES, years_from_classes
@@ -214,15 +214,15 @@ class CaffeAgeNet(OneViewEstimator):
         if self._table is not None:
             self._table.require_fit(self._spec)
 
-    def _years(self, shares: Floats) -> Floats:
+    def _years(self, probabilities: Floats) -> Floats:
         fitted = None if self._table is None else self._table.years
-        return years_from_classes(shares, ADIENCE_CLASSES, self._rule, fitted)
+        return years_from_classes(probabilities, ADIENCE_CLASSES, self._rule, fitted)
 
-    def _shares(self, pixels_bgr: Image) -> Floats:
+    def _probabilities(self, pixels_bgr: Image) -> Floats:
         """Return class probabilities (n, 8), averaged over the windows of each face."""
         blob = self._windows(pixels_bgr)
-        shares = checked_shares(self._network.rows(blob), self._network.label)
-        mean = shares.reshape(len(pixels_bgr), -1, shares.shape[1]).mean(axis=1)
+        probabilities = checked_probabilities(self._network.rows(blob), self._network.label)
+        mean = probabilities.reshape(len(pixels_bgr), -1, probabilities.shape[1]).mean(axis=1)
         return np.asarray(mean, np.float64)
 
     def _windows(self, pixels_bgr: Image) -> Blob:

@@ -83,5 +83,5 @@ class CaffeAgeNetUtkface(OneViewEstimator):
         """Return what it was trained on, if that is listed beside the file."""
         return find_hashes(self._path)
 
-    def _years(self, shares: Floats) -> Floats:
-        return median(shares, BINS)
+    def _years(self, probabilities: Floats) -> Floats:
+        return median(probabilities, BINS)

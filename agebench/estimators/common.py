@@ -38,10 +38,12 @@ Far outside, a scale or a mean is wrong, and limiting the number would hide that
 
 DECODERS: Mapping[str, Decoder] = MappingProxyType(
     {
-        "expectation": lambda shares, bins: expectation(shares, bins.midpoints),
-        "top2-expectation": lambda shares, bins: top2_expectation(shares, bins.midpoints),
+        "expectation": lambda probabilities, bins: expectation(probabilities, bins.midpoints),
+        "top2-expectation": lambda probabilities, bins: top2_expectation(
+            probabilities, bins.midpoints
+        ),
         "median": median,
-        "midpoint": lambda shares, bins: years_from_classes(shares, bins, "midpoint"),
+        "midpoint": lambda probabilities, bins: years_from_classes(probabilities, bins, "midpoint"),
     }
 )
 """Ways from probabilities (n, bins) to years (n,), by the name that specs record."""
@@ -212,7 +214,7 @@ def _no_shares(values: Floats) -> npt.NDArray[np.bool_]:
     return np.asarray((values.min(axis=1) < 0) | far)
 
 
-def checked_shares(values: Floats, label: str) -> Floats:
+def checked_probabilities(values: Floats, label: str) -> Floats:
     """Return rows of probabilities, rescaled to sum to exactly 1.
 
     Raises:
@@ -231,7 +233,7 @@ def checked_shares(values: Floats, label: str) -> Floats:
 
 
 def predictions(
-    years: Floats, shares: Floats | None = None, label: str = ""
+    years: Floats, probabilities: Floats | None = None, label: str = ""
 ) -> list[AgePrediction]:
     """Turn ages (n,), and probabilities (n, bins) where there are any, into predictions.
 
@@ -248,7 +250,9 @@ def predictions(
             "the mean, the scale or the output's meaning is wrong"
         )
     limited = np.clip(years, 0.0, MAX_AGE_YEARS)
-    rows: Iterable[Floats | None] = [None] * len(limited) if shares is None else shares
+    rows: Iterable[Floats | None] = (
+        [None] * len(limited) if probabilities is None else probabilities
+    )
     return [AgePrediction(float(age), row) for age, row in zip(limited, rows, strict=True)]
 
 
@@ -279,20 +283,22 @@ class OneViewEstimator:
         pixels = view_pixels(crops, "face", self._view)
         if not len(pixels):
             return []
-        shares = in_batches(pixels, self._shares, self._batch)
-        return predictions(self._years(shares), shares, self._network.label)
+        probabilities = in_batches(pixels, self._probabilities, self._batch)
+        return predictions(self._years(probabilities), probabilities, self._network.label)
 
-    def _years(self, shares: Floats) -> Floats:
+    def _years(self, probabilities: Floats) -> Floats:
         """Return ages (n,) of probabilities (n, bins)."""
         raise NotImplementedError
 
-    def _shares(self, pixels_bgr: Image) -> Floats:
+    def _probabilities(self, pixels_bgr: Image) -> Floats:
         """Return probabilities (n, bins) of n crops."""
-        return checked_shares(self._network.rows(self._input.blob(pixels_bgr)), self._network.label)
+        return checked_probabilities(
+            self._network.rows(self._input.blob(pixels_bgr)), self._network.label
+        )
 
     def _try_out(self, refusal: Callable[[ModelError], str]) -> None:
         """Run once, so that a wrong file stops the run before it begins; `refusal` says why."""
         try:
-            self._shares(blank(self._view))
+            self._probabilities(blank(self._view))
         except ModelError as error:
             raise ModelError(refusal(error)) from error

@@ -101,5 +101,5 @@ class HseMobileNet(OneViewEstimator):
             notes=(note,),
         )
 
-    def _years(self, shares: Floats) -> Floats:
-        return self._decode(shares, BINS)
+    def _years(self, probabilities: Floats) -> Floats:
+        return self._decode(probabilities, BINS)

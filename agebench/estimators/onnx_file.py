@@ -52,8 +52,8 @@ class OnnxFile:
         Raises:
             ModelError: a face lacks a view that the model can't do without, or the model fails.
         """
-        years, shares = self._file.answer(crops)
-        return predictions(years, shares, f"{self._spec.name} ({self._file.path.name})")
+        years, probabilities = self._file.answer(crops)
+        return predictions(years, probabilities, f"{self._spec.name} ({self._file.path.name})")
 
 
 def _spec(file: AgeFile) -> EstimatorSpec:

@@ -80,8 +80,8 @@ class SpecModel:
         pixels = view_pixels(crops, self._view.region, self._view)
         if not len(pixels):
             return []
-        years, shares = self._output.answer(in_batches(pixels, self._rows, self._batch))
-        return predictions(years, shares, self._network.label)
+        years, probabilities = self._output.answer(in_batches(pixels, self._rows, self._batch))
+        return predictions(years, probabilities, self._network.label)
 
     def _input_name(self, model: Model) -> str:
         # TensorFlow's importer calls the input "" whatever the graph calls it.

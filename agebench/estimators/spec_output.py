@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from agebench.errors import ModelError
-from agebench.estimators.common import are_shares, checked_shares
+from agebench.estimators.common import are_shares, checked_probabilities
 from agebench.metrics.age_classes import expectation, median, top2_expectation
 from agebench.types import AgeBins, Floats
 
@@ -37,15 +37,19 @@ class AgeScale:
     years: tuple[float, ...]
 
 
-_SHARES_TO_YEARS: Mapping[str, Callable[[Floats, AgeScale], Floats]] = MappingProxyType(
+_PROBABILITIES_TO_YEARS: Mapping[str, Callable[[Floats, AgeScale], Floats]] = MappingProxyType(
     {
-        "expectation": lambda shares, scale: expectation(shares, scale.years),
-        "top2-expectation": lambda shares, scale: top2_expectation(shares, scale.years),
-        # The median moves evenly from one bin's middle to the next one's.
-        "median": lambda shares, scale: np.interp(
-            median(shares, scale.bins), scale.bins.midpoints, scale.years
+        "expectation": lambda probabilities, scale: expectation(probabilities, scale.years),
+        "top2-expectation": lambda probabilities, scale: top2_expectation(
+            probabilities, scale.years
         ),
-        "midpoint": lambda shares, scale: np.asarray(scale.years)[shares.argmax(axis=1)],
+        # The median moves evenly from one bin's middle to the next one's.
+        "median": lambda probabilities, scale: np.interp(
+            median(probabilities, scale.bins), scale.bins.midpoints, scale.years
+        ),
+        "midpoint": lambda probabilities, scale: np.asarray(scale.years)[
+            probabilities.argmax(axis=1)
+        ],
     }
 )
 
@@ -123,7 +127,7 @@ class OutputReader:
             ModelError: they are not.
         """
         if self.kind == "probabilities":
-            checked_shares(part, self.label)
+            checked_probabilities(part, self.label)
         if self.kind == "logits" and part.shape[1] > 1 and are_shares(part):
             # A second softmax would make nearly the same age of every face.
             raise ModelError(
@@ -152,9 +156,9 @@ class OutputReader:
                 return middles[np.count_nonzero(older > 0.5, axis=1)], None
             # Each probability to be beyond a limit adds the step that lies beyond it.
             return middles[0] + older @ np.diff(middles), None
-        shares = softmax(part, axis=1) if self.kind == "logits" else part
-        shares = checked_shares(np.asarray(shares, np.float64), self.label)
-        return _SHARES_TO_YEARS[self.rule](shares, self.ages), shares
+        probabilities = softmax(part, axis=1) if self.kind == "logits" else part
+        probabilities = checked_probabilities(np.asarray(probabilities, np.float64), self.label)
+        return _PROBABILITIES_TO_YEARS[self.rule](probabilities, self.ages), probabilities
 
     def _older(self, part: Floats) -> Floats:
         """Return the probability of being beyond each limit, (n, bins - 1)."""

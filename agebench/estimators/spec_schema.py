@@ -26,10 +26,10 @@ from agebench.vision.regions import REGIONS
 
 MAX_SIDE_PX = 4096
 
-_SHARES = ("expectation", "top2-expectation", "median", "midpoint")
+_PROBABILITY_RULES = ("expectation", "top2-expectation", "median", "midpoint")
 _RULES = {
-    "probabilities": _SHARES,
-    "logits": _SHARES,
+    "probabilities": _PROBABILITY_RULES,
+    "logits": _PROBABILITY_RULES,
     "ordinal": ("expectation", "count"),
     "class": ("midpoint",),
 }

@@ -9,7 +9,7 @@ import numpy as np
 
 from agebench.duplicates.training_hashes import RUN_HASHES, TrainingHashes, find_hashes
 from agebench.errors import DeviceError, MissingDependencyError, ModelError, UsageError
-from agebench.estimators.common import BATCH, DECODERS, checked_shares, predictions
+from agebench.estimators.common import BATCH, DECODERS, checked_probabilities, predictions
 from agebench.modelfiles.weights import sha256_of
 from agebench.protocols import EstimatorSpec, RuntimeInfo
 from agebench.types import AgePrediction, Crops, WeightsFile
@@ -95,8 +95,10 @@ class TorchCheckpoint:
             self._network.probabilities(crops.take(slice(start, start + BATCH)))
             for start in range(0, len(crops), BATCH)
         ]
-        shares = checked_shares(np.concatenate(parts), self._label)
-        return predictions(DECODERS[self._spec.decode](shares, self._bins), shares, self._label)
+        probabilities = checked_probabilities(np.concatenate(parts), self._label)
+        return predictions(
+            DECODERS[self._spec.decode](probabilities, self._bins), probabilities, self._label
+        )
 
 
 def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> EstimatorSpec:

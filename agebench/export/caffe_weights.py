@@ -52,7 +52,7 @@ TRIAL_CROPS = 8
 LEAST_SPREAD = 1e-5
 """By how much some probability must differ between the trial's crops for it to prove anything."""
 
-_SHARE_OF_SPREAD = 0.1
+_FRACTION_OF_SPREAD = 0.1
 
 Tensors = Mapping[str, npt.NDArray[np.float32]]
 
@@ -250,7 +250,7 @@ def difference(caffemodel: Path, layout: str) -> float:
             "nothing was written"
         )
     largest = float(np.abs(under_caffe.reshape(TRIAL_CROPS, -1) - answers[0]).max())
-    allowed = min(TOLERANCE, _SHARE_OF_SPREAD * spread)
+    allowed = min(TOLERANCE, _FRACTION_OF_SPREAD * spread)
     if not largest <= allowed:
         raise ModelError(
             f"{caffemodel.name} gives probabilities under cv2.dnn that differ by {largest:.3g} "

@@ -193,8 +193,8 @@ def _probabilities(graph: Graph, head: nn.Module, value: str, output: str) -> st
     steps[np.arange(ranks), np.arange(ranks)] = -1.0
     certain = np.eye(1, ranks + 1)
     names = [graph.weight(steps, "steps"), graph.weight(certain, "certain")]
-    shares = graph.node("Gemm", [older, *names], "differences")
-    return graph.named("Relu", [shares], output)
+    probabilities = graph.node("Gemm", [older, *names], "differences")
+    return graph.named("Relu", [probabilities], output)
 
 
 def _add_answer(graph: Graph, model: MultiCropResNet, *, flip: bool) -> str:
@@ -205,8 +205,8 @@ def _add_answer(graph: Graph, model: MultiCropResNet, *, flip: bool) -> str:
         straight = add_multi_crop(graph, model, inputs)
         return _probabilities(graph, model.head, straight, PROBABILITIES)
     both = add_multi_crop(graph, model, inputs.with_mirrored(graph, views))
-    shares = _probabilities(graph, model.head, both, "shares")
-    pairs = graph.reshape(shares, [2, -1, len(model.settings.bins)], "pairs")
+    probabilities = _probabilities(graph, model.head, both, "shares")
+    pairs = graph.reshape(probabilities, [2, -1, len(model.settings.bins)], "pairs")
     return graph.named("ReduceMean", [pairs], PROBABILITIES, axes=[0], keepdims=0)
 
 
@@ -227,8 +227,12 @@ def _source(
             present = {name: there[:, k : k + 1] for k, name in enumerate(views)}
             found = distribution(model, loss, pixels, present, flip=flip)
             parts.append(found.double().numpy())
-        shares = np.concatenate(parts)
-        return median(shares, bins) if rule == "median" else expectation(shares, bins.midpoints)
+        probabilities = np.concatenate(parts)
+        return (
+            median(probabilities, bins)
+            if rule == "median"
+            else expectation(probabilities, bins.midpoints)
+        )
 
     return years
 
@@ -282,8 +286,8 @@ def multi_crop_candidate(
     )
     graph = Graph()
     graph.reserve(*written.input_shapes, *written.output_shapes, "shares")
-    shares = _add_answer(graph, model, flip=flip)
-    add_age(graph, shares, written.bin_years, rule)
+    probabilities = _add_answer(graph, model, flip=flip)
+    add_age(graph, probabilities, written.bin_years, rule)
     proto = graph.model("multi_crop", written.input_shapes, written.output_shapes)
     return Candidate(
         proto, written, _source(model, loss, rule, bins, flip=flip), f"{about.name} in PyTorch"

@@ -31,7 +31,7 @@ class _Answers:
 
     samples: list[Sample] = field(default_factory=list)
     sha256: list[str] = field(default_factory=list)
-    shares: list[Floats] = field(default_factory=list)
+    probabilities: list[Floats] = field(default_factory=list)
 
     def content_hash(self) -> str:
         digest = hashlib.sha256()
@@ -86,9 +86,9 @@ def fit_years(
     spec = loaded.spec
     assert spec.classes is not None  # noqa: S101 - _rule refuses the others
     true = [sample.age_years or 0.0 for sample in answers.samples]
-    shares = np.stack(answers.shares)
-    years = fit_class_years(shares, true, spec.classes, rule)
-    likeliest = np.bincount(shares.argmax(axis=1), minlength=len(spec.classes))
+    probabilities = np.stack(answers.probabilities)
+    years = fit_class_years(probabilities, true, spec.classes, rule)
+    likeliest = np.bincount(probabilities.argmax(axis=1), minlength=len(spec.classes))
     fitted_on = {
         "protocol": split.protocol,
         "part": part_of(settings),
@@ -147,7 +147,7 @@ def _ask(
             for answer in predicted:
                 if answer.probabilities is None:
                     raise UsageError(f"{estimator.spec.name} gives no probabilities to fit to")
-                answers.shares.append(answer.probabilities)
+                answers.probabilities.append(answer.probabilities)
             waiting.clear()
 
     crop = estimator.spec.crop

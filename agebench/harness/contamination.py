@@ -15,7 +15,7 @@ from typing import Protocol
 from agebench.harness.contents import Estimator, SeenCount
 from agebench.harness.contents_setup import Spec
 
-NEAR_SHARE = 0.01
+NEAR_FRACTION = 0.01
 """Fraction of the scored pictures from which on near copies leave no verdict: on 2,351 UTKFace
 chips, 102 near copies in training, 4 %, made an error of 4.67 years one of 4.62."""
 
@@ -72,7 +72,7 @@ def why_contaminated(
         seen: how many of these it was trained on; None where it does not list its pictures.
         trained_sets: names of the data sets that it was trained on.
         near: of how many further ones it was trained on a near copy; a few do not move a mean, and
-            it is from `NEAR_SHARE` of its pictures on that they speak against it.
+            it is from `NEAR_FRACTION` of its pictures on that they speak against it.
 
     >>> from agebench import DatasetSpec
     >>> utkface = DatasetSpec("utkface", "dex-estimated")
@@ -85,7 +85,7 @@ def why_contaminated(
     """
     if seen is not None:  # the pictures themselves say more than the name of their set
         told = [f"{seen:,} of its {scored:,} pictures"] if seen else []
-        if near and near >= NEAR_SHARE * scored:
+        if near and near >= NEAR_FRACTION * scored:
             told.append(
                 f"near copies of {near:,} {'more' if seen else f'of its {scored:,} pictures'}"
             )

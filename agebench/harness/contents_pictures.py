@@ -13,8 +13,8 @@ from agebench.util.record_fields import (
     Between,
     By,
     Count,
+    Fraction,
     Number,
-    Share,
     StructureError,
     Text,
     Years,
@@ -44,7 +44,7 @@ class Prediction(TypedDict):
     years: Years | None
     reason: NotRequired[str]
     class_index: NotRequired[Annotated[int, Between(-1, 32767)] | None]
-    outside: NotRequired[Share]
+    outside: NotRequired[Fraction]
     nll: NotRequired[Number | None]
     crps_years: NotRequired[Number | None]
     pit: NotRequired[Number | None]

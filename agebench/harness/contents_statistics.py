@@ -19,9 +19,9 @@ from agebench.util.record_fields import (
     AtMost,
     By,
     Count,
+    Fraction,
     Number,
     Positive,
-    Share,
     SignedYears,
     Text,
     Years,
@@ -41,11 +41,11 @@ class Pair:
     people: Count | None = None
     difference_years: SignedYears | None
     interval: SignedYearsInterval | None
-    p_value: Share | None
-    p_adjusted: Share | None
+    p_value: Fraction | None
+    p_adjusted: Fraction | None
     swaps: Count | None = None
     all_swaps: bool | None = None
-    smallest_p: Share | None = None
+    smallest_p: Fraction | None = None
     verdict: Verdict
     reason: str = ""
 
@@ -116,10 +116,10 @@ class AnalysisFacts:
     """How the statistics were computed; files of version 1 say `replicates`, not `intervals`."""
 
     permutations: Count | None = None
-    level: Share = 0.95
+    level: Fraction = 0.95
     minimum_n: Count | None = None
     minimum_people: Count = 2
-    least_answered: Share | None = None
+    least_answered: Fraction | None = None
     seed: Seed | None = None
     intervals: str | None = None
     correction: str | None = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from agebench.harness.columns import Columns
 from agebench.harness.known_pictures import Known
-from agebench.harness.scores import CLIPPED_SHARE, Score, errors_at
+from agebench.harness.scores import CLIPPED_FRACTION, Score, errors_at
 from agebench.metrics.intervals import YearsInterval
 from agebench.util.arrays import Bools
 from agebench.util.record_fields import Count, Years
@@ -68,5 +68,5 @@ def part_scores(
 
     return PartScores(
         unseen=error(~known.rows) if known.rows.any() else None,
-        unclipped=error(given.outside <= CLIPPED_SHARE) if score.clipped else None,
+        unclipped=error(given.outside <= CLIPPED_FRACTION) if score.clipped else None,
     )

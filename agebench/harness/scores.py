@@ -21,9 +21,9 @@ from agebench.metrics.label_accuracy import (
 )
 from agebench.types import AgeBins, Floats, Sample
 from agebench.util.arrays import Bools, Ints
-from agebench.util.record_fields import Count, FromOne, Share, Years
+from agebench.util.record_fields import Count, Fraction, FromOne, Years
 
-CLIPPED_SHARE = 0.05
+CLIPPED_FRACTION = 0.05
 """A crop with more than this fraction outside the picture is counted as clipped."""
 
 
@@ -32,7 +32,7 @@ class RangeScore:
     """Against labels that are age ranges: share inside, and mean years to the range."""
 
     n: FromOne
-    hit_rate: Share
+    hit_rate: Fraction
     distance_years: Years
     people: Count | None = None
 
@@ -48,7 +48,7 @@ class Score:
         scored: number of pictures with an age.
         missed: number of pictures without a face.
         failed: number of pictures that could not be read, or that detector or estimator failed on.
-        clipped: scored pictures of which a crop lies more than `CLIPPED_SHARE` outside.
+        clipped: scored pictures of which a crop lies more than `CLIPPED_FRACTION` outside.
         classes: class accuracy over the common subset, where a label that is a range counts if it
             lies in one class; None for estimators without classes.
         ranges: against range labels; None where the data set has none.
@@ -161,7 +161,7 @@ def score_estimator(
         scored=scored,
         missed=columns.no_face,
         failed=len(columns) - scored - columns.no_face,
-        clipped=int((answers.outside[answered] > CLIPPED_SHARE).sum()),
+        clipped=int((answers.outside[answered] > CLIPPED_FRACTION).sum()),
         classes=_classes(columns, answers, ranked, classes),
         ranges=ranges_at(columns, answers, ranked),
         seen_in_training=None if known is None else known.seen,

@@ -17,14 +17,14 @@ import numpy.typing as npt
 from agebench.metrics.intervals import YearsInterval
 from agebench.types import Floats
 from agebench.util.arrays import finite_floats, same_length
-from agebench.util.record_fields import By, Count, Share, SignedYears, Years
+from agebench.util.record_fields import By, Count, Fraction, SignedYears, Years
 from agebench.util.typed_records import keyed
 
 CS_YEARS = (1, 3, 5, 10)
 """The k of the cumulative scores CS@k in a summary."""
 
 Scores: TypeAlias = Annotated[
-    Mapping[int, float | None], By(keyed({k: str(k) for k in CS_YEARS}, Share | None))
+    Mapping[int, float | None], By(keyed({k: str(k) for k in CS_YEARS}, Fraction | None))
 ]
 
 

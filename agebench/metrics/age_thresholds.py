@@ -19,13 +19,13 @@ from agebench.metrics.intervals import (
     LEVEL,
     MINIMUM_PICTURES,
     Interval,
-    ShareInterval,
+    ProportionInterval,
     cluster_codes,
     people_in,
 )
-from agebench.metrics.proportions import share_interval
+from agebench.metrics.proportions import proportion_interval
 from agebench.util.arrays import ages, finite_floats, same_length
-from agebench.util.record_fields import Count, Share, Years
+from agebench.util.record_fields import Count, Fraction, Years
 
 THRESHOLDS_YEARS = (13, 16, 18, 21, 25)
 """Legal ages in use: data protection, social networks, adulthood, alcohol in places, and 25."""
@@ -56,10 +56,10 @@ class AgeGate:
     buffer_years: Years
     minors: Count
     adults: Count
-    false_pass_rate: Share | None
-    false_pass_interval: ShareInterval | None
-    false_stop_rate: Share | None
-    false_stop_interval: ShareInterval | None
+    false_pass_rate: Fraction | None
+    false_pass_interval: ProportionInterval | None
+    false_stop_rate: Fraction | None
+    false_stop_interval: ProportionInterval | None
     minor_people: Count | None = None
     adult_people: Count | None = None
 
@@ -113,7 +113,7 @@ def age_gates(
                     people = None if codes is None else codes[rows]
                     enough = len(rows) >= max(1, minimum)
                     rates.append(float(wrong.mean()) if enough else None)
-                    bounds.append(share_interval(wrong, people, level) if enough else None)
+                    bounds.append(proportion_interval(wrong, people, level) if enough else None)
                 yield AgeGate(
                     threshold,
                     buffer,

@@ -15,11 +15,11 @@ from types import MappingProxyType
 import numpy as np
 import numpy.typing as npt
 
-from agebench.metrics.intervals import LEVEL, ShareInterval
-from agebench.metrics.proportions import share_interval
+from agebench.metrics.intervals import LEVEL, ProportionInterval
+from agebench.metrics.proportions import proportion_interval
 from agebench.types import MAX_AGE_YEARS, AgeBins, Floats
 from agebench.util.arrays import Bools, Ints, finite_floats, same_length
-from agebench.util.record_fields import Share
+from agebench.util.record_fields import Fraction
 
 LEVELS = (0.5, 0.8, 0.95)
 """Of the central intervals."""
@@ -181,9 +181,9 @@ class Coverage:
         interval: its confidence interval; None with fewer than two people.
     """
 
-    level: Share
-    share: Share
-    interval: ShareInterval | None
+    level: Fraction
+    share: Fraction
+    interval: ProportionInterval | None
 
 
 def covered(intervals_years: Floats, true_years: Floats) -> Bools:
@@ -206,7 +206,7 @@ def coverage(
         intervals_years: shape (n, 2), low and high, n from 1.
         true_years: shape (n,).
         level: what the intervals claim.
-        codes: who each picture shows, as in `proportions.share_interval`.
+        codes: who each picture shows, as in `proportions.proportion_interval`.
         confidence: of the interval of the proportion.
 
     Raises:
@@ -220,7 +220,7 @@ def coverage(
     if same_length(intervals_years=ends, true_years=true) == 0 or ends.shape[1] != 2:
         raise ValueError(f"intervals_years: expected shape (n, 2), n from 1, got {ends.shape}")
     inside = covered(ends, true)
-    return Coverage(level, float(inside.mean()), share_interval(inside, codes, confidence))
+    return Coverage(level, float(inside.mean()), proportion_interval(inside, codes, confidence))
 
 
 def pit_counts(pit: npt.ArrayLike) -> list[int]:

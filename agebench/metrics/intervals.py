@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from agebench.types import Floats
 from agebench.util.arrays import Ints, finite_floats
-from agebench.util.record_fields import By, Positive, Share, SignedYears, Years
+from agebench.util.record_fields import By, Fraction, Positive, SignedYears, Years
 from agebench.util.typed_records import decoder
 
 LEVEL = 0.95
@@ -78,7 +78,7 @@ def ends_of(kind: Any) -> By:
 
 YearsInterval: TypeAlias = Annotated[Interval, ends_of(Years)]
 SignedYearsInterval: TypeAlias = Annotated[Interval, ends_of(SignedYears)]
-ShareInterval: TypeAlias = Annotated[Interval, ends_of(Share)]
+ProportionInterval: TypeAlias = Annotated[Interval, ends_of(Fraction)]
 RatioInterval: TypeAlias = Annotated[Interval, ends_of(Positive)]
 
 

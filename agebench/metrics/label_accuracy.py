@@ -12,7 +12,7 @@ from agebench.metrics.age_classes import class_of_age
 from agebench.metrics.intervals import people_in
 from agebench.types import AgeBins, Floats
 from agebench.util.arrays import Bools, finite_floats, same_length
-from agebench.util.record_fields import Count, Share
+from agebench.util.record_fields import Count, Fraction
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +31,8 @@ class ClassAccuracy:
     n: Count
     n_in_gap: Count
     n_unclassified: Count
-    exact: Share | None
-    one_off: Share | None
+    exact: Fraction | None
+    one_off: Fraction | None
     people: Count | None = None
 
 

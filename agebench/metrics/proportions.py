@@ -74,7 +74,7 @@ def effective_trials(happened: Bools, codes: Ints) -> float:
     return n / max(1.0, effect)
 
 
-def share_interval(
+def proportion_interval(
     happened: Bools, codes: Ints | None = None, level: float = LEVEL
 ) -> Interval | None:
     """Return the Wilson interval of a proportion, over pictures or over the people in them.

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from agebench.harness.comparability import LABEL_WORDS
-from agebench.harness.scores import CLIPPED_SHARE, errors_at
+from agebench.harness.scores import CLIPPED_FRACTION, errors_at
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.number_format import bounds, number, percent
 from agebench.report.grid import Note
@@ -73,7 +73,7 @@ def _clipped(joined: Joined, entry: Entry) -> Iterator[Note]:
     scored, clipped = entry.content.scored, entry.content.clipped
     if not looks_at_faces(entry) or not scored or clipped / scored < NOTABLE_CLIPPED:
         return
-    reach = f"reached more than {percent(CLIPPED_SHARE, 0)} % beyond the picture"
+    reach = f"reached more than {percent(CLIPPED_FRACTION, 0)} % beyond the picture"
     if clipped == scored:
         yield Note(f"all its {scored:,} crops {reach}")
         return
@@ -132,7 +132,7 @@ def unclipped_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
     if not entry.content.clipped:
         return None
     outside = joined.columns[entry.result].answers[entry.name].outside
-    return _errors(joined, entry, outside <= CLIPPED_SHARE)
+    return _errors(joined, entry, outside <= CLIPPED_FRACTION)
 
 
 def _errors(joined: Joined, entry: Entry, keep: Bools) -> ErrorSummary:

@@ -116,22 +116,25 @@ class AgeFile:
         return years, self._shares(np.asarray(outputs[PROBABILITIES], np.float64), count)
 
     def _shares(self, values: Floats, count: int) -> Floats:
-        shares = values.reshape(count, -1)
-        totals = shares.sum(axis=1, keepdims=True)
-        if shares.min(initial=0.0) < 0 or np.abs(totals - 1).max(initial=0.0) > SUM_TOLERANCE:
+        probabilities = values.reshape(count, -1)
+        totals = probabilities.sum(axis=1, keepdims=True)
+        if (
+            probabilities.min(initial=0.0) < 0
+            or np.abs(totals - 1).max(initial=0.0) > SUM_TOLERANCE
+        ):
             raise ModelError(
                 f"{self._who}: expected probabilities that sum to 1, got a smallest of "
-                f"{shares.min():.4g} and sums of {totals.min():.4g} to {totals.max():.4g}"
+                f"{probabilities.min():.4g} and sums of {totals.min():.4g} to {totals.max():.4g}"
             )
-        return np.asarray(shares / totals, np.float64)
+        return np.asarray(probabilities / totals, np.float64)
 
     def _try_out(self) -> None:
         """Run two faces, so that a wrong file stops the run before it begins."""
         crops = generated(self._crop, 2)
-        years, shares = self.answer(crops)
+        years, probabilities = self.answer(crops)
         if self.spec.decode != "expectation":
             return
-        expected = expectation(shares, self.spec.bin_years)
+        expected = expectation(probabilities, self.spec.bin_years)
         if np.abs(years - expected).max() > DECODE_TOLERANCE_YEARS:
             raise ModelError(
                 f"{self.path} contradicts its metadata: its probabilities and bins mean "

@@ -95,7 +95,7 @@ Positive: TypeAlias = Annotated[float, Between(0, 1e12)]
 Milliseconds: TypeAlias = Positive
 Years: TypeAlias = Annotated[float, Between(0, MAX_AGE_YEARS)]
 SignedYears: TypeAlias = Annotated[float, Between(-MAX_AGE_YEARS, MAX_AGE_YEARS)]
-Share: TypeAlias = Annotated[float, Between(0, 1)]
+Fraction: TypeAlias = Annotated[float, Between(0, 1)]
 
 
 def anything(value: Any) -> Any:

@@ -20,7 +20,7 @@ from agebench.estimators.caffe_age_net import CaffeAgeNet, centre_window, ten_wi
 from agebench.estimators.common import (
     InputFormat,
     SingleOutputNetwork,
-    checked_shares,
+    checked_probabilities,
     in_batches,
     predictions,
     view_pixels,
@@ -182,11 +182,11 @@ def test_in_batches_keeps_order_and_limits() -> None:
 
 
 def test_shares_are_checked_and_rescaled() -> None:
-    got = checked_shares(np.array([[0.5, 0.4995]]), "net")
+    got = checked_probabilities(np.array([[0.5, 0.4995]]), "net")
     assert got.sum() == pytest.approx(1.0, abs=1e-12)
     for wrong in ([[1.2, -0.2]], [[0.4, 0.4]], [[3.0, 5.0]]):
         with pytest.raises(ModelError, match=r"face 0.*softmax"):
-            checked_shares(np.array(wrong), "net")
+            checked_probabilities(np.array(wrong), "net")
 
 
 def test_years_are_limited_a_little_and_refused_far_off() -> None:
@@ -244,7 +244,7 @@ def test_constant_refuses_bad_lists(tmp_path: Path, content: bytes, message: str
 
 
 def test_constant_refuses_impossible_calls(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="not both"):
+    with pytest.raises(UsageError, match="either years or median_of"):
         Constant(years=3, median_of=tmp_path)
     for wrong in (-1.0, 121.0, float("nan")):
         with pytest.raises(UsageError, match=r"0\.\.120"):

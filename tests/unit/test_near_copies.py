@@ -266,7 +266,7 @@ def test_few_near_copies_are_told_beside_the_figures(pictures: Set) -> None:
     trained = replace(TrainingHashes.of("mine/train", [pictures.sha256["train3"]]), looks=looks)
     dataset = SampleList(pictures.dataset.spec, tuple(scored))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(contamination, "NEAR_SHARE", 0.9)
+        patch.setattr(contamination, "NEAR_FRACTION", 0.9)
         patch.setattr(TrainingHashes, "contains", lambda *_: False)
         result = compare(
             [Thirty(trained)], dataset, detector=Whole(), settings=CompareSettings(latency_images=0)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from agebench.metrics.proportions import effective_trials, share_interval, wilson_interval
+from agebench.metrics.proportions import effective_trials, proportion_interval, wilson_interval
 
 
 @pytest.mark.parametrize("level", [0.8, 0.95, 0.99])
@@ -49,7 +49,7 @@ def test_where_nothing_varies_each_person_counts_once(value: bool) -> None:
     assert effective_trials(happened, codes) == 10
     trials = 10 * (1.959964 / 2.262157) ** 2  # the quantiles of the normal and of t with 9
     expected = wilson_interval(trials * value, trials)
-    got = share_interval(happened, codes)
+    got = proportion_interval(happened, codes)
     assert expected is not None
     assert got is not None
     assert (got.low, got.high) == pytest.approx((expected.low, expected.high), abs=1e-6)
@@ -64,12 +64,12 @@ def test_codes_may_leave_numbers_out() -> None:
 
 def test_one_person_has_no_interval() -> None:
     happened = np.array([True, False] * 5)
-    assert share_interval(happened, np.full(10, 3)) is None
-    assert share_interval(happened, np.arange(10) % 9) is None
-    assert share_interval(happened, np.arange(10)) is not None
-    assert share_interval(happened) == wilson_interval(5, 10)
-    assert share_interval(happened[:9]) is None
-    assert share_interval(np.zeros(0, np.bool_), np.zeros(0, np.intp)) is None
+    assert proportion_interval(happened, np.full(10, 3)) is None
+    assert proportion_interval(happened, np.arange(10) % 9) is None
+    assert proportion_interval(happened, np.arange(10)) is not None
+    assert proportion_interval(happened) == wilson_interval(5, 10)
+    assert proportion_interval(happened[:9]) is None
+    assert proportion_interval(np.zeros(0, np.bool_), np.zeros(0, np.intp)) is None
 
 
 def test_of_few_people_the_intervals_hold_what_they_promise() -> None:
@@ -79,7 +79,7 @@ def test_of_few_people_the_intervals_hold_what_they_promise() -> None:
     held = 0
     for _ in range(1000):
         of_person = generator.beta(1.0, 3.0, 10)  # 25 % on average
-        interval = share_interval(generator.random(100) < of_person[codes], codes)
+        interval = proportion_interval(generator.random(100) < of_person[codes], codes)
         assert interval is not None
         held += interval.low <= 0.25 <= interval.high
     assert held >= 930

@@ -13,14 +13,14 @@ import pytest
 from agebench.errors import AgebenchError
 from agebench.harness.reading import read_result
 from agebench.metrics.intervals import Interval, YearsInterval
-from agebench.util.record_fields import AtMost, By, Count, Share, StructureError, Text, Years
+from agebench.util.record_fields import AtMost, By, Count, Fraction, StructureError, Text, Years
 from agebench.util.typed_records import decoder, keyed, read_record
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     name: Text
-    share: Share | None
+    share: Fraction | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +30,7 @@ class Whole:
     parts: Annotated[tuple[Part, ...], AtMost(3)]
     by_name: Mapping[str, Years]
     kind: Literal["a", "b"]
-    scores: Annotated[Mapping[int, float | None], By(keyed({1: "1", 5: "5"}, Share | None))]
+    scores: Annotated[Mapping[int, float | None], By(keyed({1: "1", 5: "5"}, Fraction | None))]
     interval: YearsInterval | None
     size: tuple[Count, Count]
     anything: Any = None
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_told_with_its_place(change: dict[str, Any], told: 
 class Checked(TypedDict):
     name: Text
     by_name: Mapping[str, Years]
-    share: NotRequired[Share | None]
+    share: NotRequired[Fraction | None]
 
 
 def test_a_typed_dict_is_checked_and_left_as_it_is() -> None:
