@@ -11,7 +11,6 @@ import numpy as np
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.analysis import analyse
 from agebench.harness.columns import Columns, EstimatorAnswers, columns_of
-from agebench.harness.comparability import comparable
 from agebench.harness.contamination import contamination_of
 from agebench.harness.contents import Estimator
 from agebench.harness.contents_pictures import Picture
@@ -19,16 +18,12 @@ from agebench.harness.contents_setup import Dataset, Spec
 from agebench.harness.contents_statistics import Analysed, Analysis, Pair
 from agebench.harness.reading import ResultFile
 from agebench.harness.scores import RangeScore, errors_at, people_at, ranges_at
-from agebench.harness.selection import scored_on
-from agebench.metrics.age_errors import LATER_FIGURES, METRICS
 from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.intervals import people_in
+from agebench.report.join_checks import require_comparable, require_own_figures
 from agebench.types import Floats
 from agebench.util.arrays import Bools
-
-TOLERANCE_YEARS = 1e-6
-"""By how much an error that a file states may differ from that of its predictions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +174,13 @@ def join(results: Sequence[ResultFile]) -> Joined:
     """
     if not results:
         raise UsageError("expected at least one result file, got none")
-    _check_comparable(results)
+    require_comparable(results)
     columns = [_columns(result) for result in results]
     true = columns[0].true_years
     parts = [{name: item.years for name, item in part.answers.items()} for part in columns]
     for result, part in zip(results, parts, strict=True):
         rows = _common(part.values(), _least_answered(results=[result]))
-        _check_figures(result, part, rows & np.isfinite(true), true)
+        require_own_figures(result, part, rows & np.isfinite(true), true)
     every = (years for part in parts for years in part.values())
     common = _common(every, _least_answered(results))
     labels = _labels(results)
@@ -268,22 +263,6 @@ def _labels(results: Sequence[ResultFile]) -> dict[tuple[int, str], str]:
     return labels
 
 
-def _check_comparable(results: Sequence[ResultFile]) -> None:
-    first = results[0]
-    seen = {first.path.resolve()}
-    for other in results[1:]:
-        if other.path.resolve() in seen:
-            raise UsageError(f"{other.path} is given twice")
-        seen.add(other.path.resolve())
-        reason = comparable(scored_on(first.dataset), scored_on(other.dataset))
-        if not reason and [image["image"] for image in first.images] != [
-            image["image"] for image in other.images
-        ]:
-            reason = "they say that their data are the same, but list other pictures"
-        if reason:
-            raise UsageError(f"{first.path} and {other.path} can't stand in one report: {reason}")
-
-
 def _columns(result: ResultFile) -> Columns:
     """Predicted ages by estimator, and what else is known of the pictures."""
     try:
@@ -296,35 +275,6 @@ def _common(predictions: Iterable[Floats], least: float = LEAST_ANSWERED) -> Boo
     """As `agebench.harness.scores.common_subset`; `least` as in `common_pictures`."""
     there = [np.isfinite(years) for years in predictions]
     return common_pictures(np.stack(there), least)[1] if there else np.zeros(0, np.bool_)
-
-
-def _check_figures(
-    result: ResultFile, predictions: Mapping[str, Floats], rows: Bools, true: Floats
-) -> None:
-    """The errors in years that a result states must be those of the ages that it lists."""
-    for item in result.estimators:
-        stated = item.errors if item.available else None
-        stated_n = 0 if stated is None else stated.n
-        years = predictions[item.name][rows]
-        alive = bool(len(years)) and bool(np.isfinite(years).all())
-        count = len(years) if alive else 0
-        for metric in METRICS:
-            own = metric.compute(true[rows], years) if alive else None
-            told = None if stated is None else stated.figure(metric)
-            if told is None and metric.key in LATER_FIGURES:
-                continue
-            if stated_n != count or not _same(own, told):
-                raise AgebenchError(
-                    f"{result.path}: the {metric.words} of {item.name!r} is stated as "
-                    f"{told} years on {stated_n} pictures, but its predictions "
-                    f"give {own} on {count}: the file was altered; compare again"
-                )
-
-
-def _same(own: float | None, stated: float | None) -> bool:
-    if own is None or stated is None:
-        return own is stated
-    return abs(own - stated) <= TOLERANCE_YEARS
 
 
 def _errors(

@@ -19,7 +19,7 @@ from agebench.report.cautions import looks_at_faces
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
 from agebench.report.plots_analysis import gate_thresholds, gates_at
-from agebench.report.rows_errors import NO_TEST, against_first, name_cell, pair_with_best
+from agebench.report.rows_ranking import NO_TEST, against_first, name_cell, pair_with_best
 
 _KNOWN_FROM = "these pictures, on near copies of them or on their data set"
 

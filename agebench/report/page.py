@@ -37,9 +37,9 @@ from agebench.report.rows_errors import (
     group_grids,
     pair_grid,
     range_grid,
-    ranking,
     small_groups,
 )
+from agebench.report.rows_ranking import ranking
 from agebench.report.svg import key
 from agebench.report.sweeps import looks, sweep_figures, sweep_grids
 from agebench.report.templating import whole_page

@@ -22,7 +22,7 @@ from agebench.report.changes import Change, circumstances
 from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined, letter
 from agebench.report.plots_analysis import gate_thresholds, gates_at
-from agebench.report.rows_errors import name_cell
+from agebench.report.rows_ranking import name_cell
 from agebench.timing.latency import OWN_STAGES
 from agebench.timing.pairs import STAGE
 from agebench.timing.ratios import (

@@ -11,7 +11,7 @@ from agebench.report.figures import legend
 from agebench.report.joining import Joined
 from agebench.report.opening import answer
 from agebench.report.plots_errors import front_figure
-from agebench.report.rows_errors import ranking
+from agebench.report.rows_ranking import ranking
 from agebench.report.templating import template, template_text
 
 MAX_ROWS = 40

@@ -18,7 +18,8 @@ from agebench.report.grid import Cell, Grid
 from agebench.report.joining import Entry, Joined, letter
 from agebench.report.opening import answer, false_adult_grid
 from agebench.report.rows_analysis import change_grid, latency_grid
-from agebench.report.rows_errors import class_grid, group_grids, pair_grid, range_grid, ranking
+from agebench.report.rows_errors import class_grid, group_grids, pair_grid, range_grid
+from agebench.report.rows_ranking import ranking
 from agebench.util.files import csv_line
 
 

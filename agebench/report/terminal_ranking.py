@@ -26,7 +26,7 @@ from agebench.metrics.number_format import (
 )
 from agebench.report.cautions import cautions
 from agebench.report.joining import Entry, Joined
-from agebench.report.rows_errors import pair_with_best
+from agebench.report.rows_ranking import pair_with_best
 
 USUAL_WIDTH = 80
 LEAST_NAME = 16

@@ -14,7 +14,7 @@ from agebench.report.formats import FORMATS
 from agebench.report.gallery import check_root
 from agebench.report.joining import Joined, join
 from agebench.report.reading import SweepFile
-from agebench.report.rows_errors import RANKING_COLUMNS
+from agebench.report.rows_ranking import RANKING_COLUMNS
 from agebench.types import plain
 from agebench.util.files import check_target, make_folder, write_whole
 

@@ -29,7 +29,7 @@ from agebench.metrics.label_accuracy import (
     distance_to_range,
     range_hit,
 )
-from agebench.report.rows_errors import RANKING_COLUMNS
+from agebench.report.rows_ranking import RANKING_COLUMNS
 from agebench.types import plain
 
 PAIRS = st.lists(st.tuples(st.floats(0, 120), st.floats(0, 120)), min_size=1, max_size=40)

@@ -18,7 +18,8 @@ from agebench.report.figures import drawn
 from agebench.report.joining import Joined, join
 from agebench.report.opening import answer, false_adult_grid
 from agebench.report.rows_analysis import gate_grids, gates_without_rate
-from agebench.report.rows_errors import pair_grid, ranking, small_groups
+from agebench.report.rows_errors import pair_grid, small_groups
+from agebench.report.rows_ranking import ranking
 from agebench.report.tables import as_latex, as_markdown
 from tests.unit.made_results import analysed
 

@@ -25,7 +25,8 @@ from agebench.report.joining import Joined, join
 from agebench.report.plots_analysis import gate_figures
 from agebench.report.reading import read_files
 from agebench.report.rows_analysis import gate_grids
-from agebench.report.rows_errors import group_grids, ranking
+from agebench.report.rows_errors import group_grids
+from agebench.report.rows_ranking import ranking
 from agebench.report.tables import as_markdown
 from agebench.report.writing import write_report
 
