@@ -85,7 +85,7 @@ def test_classes_of_an_estimator_without_any_are_adiences(
     joined = join([read_result(write_result(content=make_result()))])
     stated = joined.analysis.estimators["good"].buckets
     assert stated is not None
-    (shares,) = (grid for grid in full_grids(joined) if grid.caption.startswith("Share"))
+    (shares,) = (grid for grid in full_grids(joined) if grid.columns[1].title == "CS@1")
     (row,) = ([cell.text for cell in row] for row in shares.rows if row[0].text == "good")
     assert row[5:] == [percent(stated.exact), percent(stated.one_off)]
     assert "-" not in row
