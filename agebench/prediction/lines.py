@@ -101,7 +101,7 @@ class LineFile:
         if not explained <= {self._explain}:
             begun = "without" if self._explain else "with"
             raise UsageError(
-                f"{self._path} was begun {begun} --explain: resume {begun} it, or name another "
+                f"{self._path} was started {begun} --explain: resume {begun} it, or name another "
                 "--out"
             )
         return record

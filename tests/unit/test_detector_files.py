@@ -258,7 +258,7 @@ def test_proportions_are_measured_against_landmarks(tmp_path: Path) -> None:
 
 
 def test_proportions_need_landmarks_and_faces(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="gives no landmarks"):
+    with pytest.raises(UsageError, match="finds no landmarks"):
         fit_frame(Marked(True), Marked(False), [], max_pixels=10**6)
     with pytest.raises(DatasetError, match="in 3 of 3 pictures, expected at least 20"):
         fit_frame(Marked(True), Marked(True), spots(tmp_path, 3), max_pixels=10**6)

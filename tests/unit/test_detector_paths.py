@@ -85,7 +85,7 @@ def test_yunet_is_tried_at_load(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match=r"own\.onnx: cv2\.FaceDetectorYN"):
         load_detector(f"yunet:{path}")
     path.write_bytes(path.read_bytes()[:-10])
-    with pytest.raises(ModelError, match=r"own\.onnx is cut off"):
+    with pytest.raises(ModelError, match=r"own\.onnx is truncated"):
         load_detector(f"yunet:{path}")
 
 
@@ -117,7 +117,7 @@ def test_darknet_weights_that_are_cut_off(
     )
     assert load_detector(reference).spec.settings["size"] == "32x32"
     save_darknet(tmp_path, missing=4)  # OpenCV takes what its memory holds for the last number
-    with pytest.raises(ModelError, match=r"cut off.*it has 632 bytes, its layout needs 636"):
+    with pytest.raises(ModelError, match=r"truncated.*it has 632 bytes, its layout needs 636"):
         load_detector(reference)
 
 

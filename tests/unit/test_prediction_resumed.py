@@ -161,13 +161,13 @@ def test_lines_with_and_without_what_moved_are_not_mixed(
     monkeypatch.setattr(run_module, "check_explainable", lambda *_: None)
     refused = go_on(root, out, "--explain")
     assert isinstance(refused.exception, UsageError)
-    assert "was begun without --explain: go on without it" in str(refused.exception)
+    assert "was started without --explain: resume without it" in str(refused.exception)
     assert out.read_bytes() == before
     with LineFile(tmp_path / "e.jsonl", *MADE_WITH, explain=True) as lines:
         lines.append(record(name, faces=[{"moved_years": {}}]))
         lines.append(record("no face"))  # can't tell, and need not
     refused = go_on(root, tmp_path / "e.jsonl")
-    assert "was begun with --explain: go on with it" in str(refused.exception)
+    assert "was started with --explain: resume with it" in str(refused.exception)
     LineFile(tmp_path / "e.jsonl", *MADE_WITH, explain=True).__exit__(None, None, None)
 
 

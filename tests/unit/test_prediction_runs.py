@@ -265,7 +265,7 @@ def test_what_is_in_the_way_of_the_results_is_kept(tmp_path: Path) -> None:
         lines.append(record)
         with pytest.raises(AgebenchError, match="another run is writing"):
             LineFile(out, "aligned", ("constant",))
-    with pytest.raises(UsageError, match="was begun with detector 'aligned'"):
+    with pytest.raises(UsageError, match="was started with detector 'aligned'"):
         LineFile(out, "haar", ("constant",))
     with LineFile(out, "aligned", ("constant",)) as lines:
         assert "a" in lines

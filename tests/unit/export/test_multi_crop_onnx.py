@@ -190,7 +190,7 @@ def test_views_that_differ_in_their_margin_alone_are_their_own_mirror_images() -
     assert mirror_partners(face) == {"tight": "tight", "wide": "wide"}
     left, right = (ViewSettings(f"eye_{side}", (32, 32)) for side in ("left", "right"))
     for views in ({"left": left}, {"left": left, "right": replace(right, margin=0.2)}):
-        with pytest.raises(UsageError, match="needs a view of eye_right that is cut like"):
+        with pytest.raises(UsageError, match="need a view of eye_right that is cut like"):
             mirror_partners(views)
 
 

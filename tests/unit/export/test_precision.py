@@ -83,7 +83,7 @@ def test_8_bit_numbers_are_near_and_refused_where_they_are_computed_otherwise(
     assert written.report is not None
     assert {row.runtime.runtime for row in written.report.rows} == {"onnxruntime"}
     assert any("8-bit" in reason for _, reason in written.report.skipped)
-    with pytest.raises(UsageError, match="cv2dnn computes otherwise"):
+    with pytest.raises(UsageError, match="cv2dnn computes differently"):
         load_estimator(f"onnx:{out}@cv2dnn")
 
 
