@@ -80,7 +80,7 @@ window.onload = async () => fetch("/seen", {method: "POST", body: JSON.stringify
 </script>"""
 
 
-def look_in_real_time(site: Path, script: str, folder: Path, seconds: float = 240.0) -> Any:
+def look_in_real_time(site: Path, script: str, folder: Path, seconds: float = 1800.0) -> Any:
     """Serve a folder on this machine alone, open a page beside its files and return what it saw.
 
     For what plays: `look_at` lets the browser's clock run ahead of its decoders.
@@ -117,7 +117,7 @@ def look_in_real_time(site: Path, script: str, folder: Path, seconds: float = 24
             return json.loads(seen.get(timeout=seconds))
         finally:
             browser.terminate()
-            browser.wait(60)
+            browser.wait()
             server.shutdown()
 
 
@@ -134,14 +134,14 @@ def printed(page: Path, folder: Path) -> list[str]:
     done = _run(folder, "--no-pdf-header-footer", f"--print-to-pdf={pdf}", page.as_uri())
     assert pdf.is_file(), done.stderr.decode("utf-8", "replace")[-1000:]
     words = subprocess.run(  # noqa: S603 - the program that was found
-        [reader, "-layout", pdf, "-"], capture_output=True, timeout=120, check=True
+        [reader, "-layout", pdf, "-"], capture_output=True, timeout=1800, check=True
     )
     return words.stdout.decode().removesuffix("\f").split("\f")
 
 
 def _run(folder: Path, *words: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(  # noqa: S603 - the browser that was found
-        _command(folder, *_OPTIONS.split(), *words), capture_output=True, timeout=1200, check=False
+        _command(folder, *_OPTIONS.split(), *words), capture_output=True, timeout=18000, check=False
     )
 
 

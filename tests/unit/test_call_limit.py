@@ -149,7 +149,7 @@ def test_a_wrong_limit_is_a_sentence(
 def _run(program: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-c", program]
     return subprocess.run(  # noqa: S603 - a text of this file
-        command, check=False, capture_output=True, text=True, timeout=600
+        command, check=False, capture_output=True, text=True, timeout=1800
     )
 
 

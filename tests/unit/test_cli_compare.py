@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import sys
-import time
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -539,7 +538,7 @@ def test_ctrl_c_in_the_middle_leaves_no_result(tmp_path: Path, plugin_folder: Pa
     assert process.stderr is not None
     assert process.stderr.readline() == "busy\n"  # stdout belongs to results
     process.send_signal(signal.SIGINT)
-    out_text, err = process.communicate(timeout=1200)
+    out_text, err = process.communicate(timeout=1800)
     assert (process.returncode, out_text) == (130, "")
     assert "Traceback" not in err
     said = [line for line in err.splitlines() if line not in {"", "busy"}]
@@ -561,7 +560,7 @@ def test_a_reader_that_goes_away_is_no_traceback(tmp_path: Path, plugin_folder: 
     process.stdout.close()  # as head does once it has seen enough
     assert process.stderr is not None
     err = process.stderr.read().decode()
-    assert process.wait(timeout=1200) == 1
+    assert process.wait(timeout=1800) == 1
     assert "Traceback" not in err
     assert "Exception ignored" not in err
 
@@ -610,10 +609,8 @@ def test_names_that_the_terminal_cannot_show_and_no_stdout_at_all(
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
 def test_a_pipe_in_the_folder_does_not_block(cli: Cli, folders: Path) -> None:
     os.mkfifo(folders / "40" / "pipe.jpg")
-    start = time.monotonic()
     run = cli(*_folders(folders), "--json")
     assert run.code == 0
-    assert time.monotonic() - start < 60
     assert "pipe.jpg" in run.out
 
 

@@ -206,12 +206,12 @@ def test_streams_come_back_when_calls_overlap() -> None:
     def second() -> None:
         with foreign_code():
             inside.set()
-            go_on.wait(60)
+            go_on.wait()
 
     thread = threading.Thread(target=second)
     with foreign_code():
         thread.start()
-        assert inside.wait(60)
+        assert inside.wait()
     assert sys.stdout is not out  # the second is still at it
     go_on.set()
     thread.join()

@@ -32,7 +32,7 @@ def _agebench(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=1200,
+        timeout=1800,
         check=False,
     )
 

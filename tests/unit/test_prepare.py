@@ -526,7 +526,7 @@ def wait_for_journal(process: subprocess.Popen[str], out: Path, lines: int) -> N
 
 
 def gone(children: Sequence[psutil.Process]) -> bool:
-    _, alive = psutil.wait_procs(children, timeout=600)
+    _, alive = psutil.wait_procs(children, timeout=1800)
     return not alive
 
 
@@ -570,7 +570,7 @@ def test_ctrl_c_ends_all_processes_and_says_how_to_go_on(tmp_path: Path) -> None
     wait_for_journal(process, out, 3)
     children = psutil.Process(process.pid).children(recursive=True)
     os.killpg(process.pid, signal.SIGINT)
-    _, stderr = process.communicate(timeout=1200)
+    _, stderr = process.communicate(timeout=1800)
     assert process.returncode == 130
     assert "same command resumes" in stderr
     assert "Traceback" not in stderr
@@ -616,7 +616,7 @@ def run_deadly(tmp_path: Path, how: str) -> tuple[Path, Path, str]:
     script.write_text(DEADLY)
     words = [sys.executable, str(script), str(root), str(out), how, str(tmp_path / "mark")]
     ended = subprocess.run(  # noqa: S603 - our own script
-        words, check=True, timeout=1200, capture_output=True, text=True
+        words, check=True, timeout=1800, capture_output=True, text=True
     )
     assert ended.stderr == ""
     return root, out, ended.stdout

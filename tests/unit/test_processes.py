@@ -115,9 +115,9 @@ print("ready", flush=True)
 
 # sleep(3) by way of PyDLL keeps the interpreter, so that no thread of it can do anything.
 WAYS = {
-    "kernel": ("None", True, "ctypes.PyDLL(None).sleep(120)"),
-    "pipe": ("int(sys.argv[2])", False, "time.sleep(120)"),
-    "number": ("None", False, "time.sleep(120)"),
+    "kernel": ("None", True, "ctypes.PyDLL(None).sleep(3600)"),
+    "pipe": ("int(sys.argv[2])", False, "time.sleep(3600)"),
+    "number": ("None", False, "time.sleep(3600)"),
 }
 
 
@@ -133,14 +133,14 @@ def test_a_child_ends_when_its_parent_is_killed(way: str) -> None:
         assert ready == "ready"
         child = psutil.Process(int(number))
         parent.kill()
-    child.wait(timeout=60)
+    child.wait(timeout=1800)
 
 
 def test_a_child_that_hangs_is_killed_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(children, "_CODE", "import time; time.sleep(120)")
+    monkeypatch.setattr(children, "_CODE", "import time; time.sleep(3600)")
     with pytest.raises(children.ChildDiedError, match=r"no answer after 0\.5 s"):
         children.ask_child("trial", {}, threads=1, timeout_s=0.5)
     assert not list(tmp_path.iterdir())
@@ -180,7 +180,7 @@ HANGS = (
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs POSIX signals")
-@pytest.mark.parametrize("busy", ["__import__('time').sleep(120)", HANGS], ids=["python", "hangs"])
+@pytest.mark.parametrize("busy", ["__import__('time').sleep(3600)", HANGS], ids=["python", "hangs"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_a_run_in_order(busy: str, number: signal.Signals, tmp_path: Path) -> None:
     words = [sys.executable, "-P", "-c", ENDED.format(busy=busy), str(tmp_path)]
@@ -189,7 +189,7 @@ def test_a_signal_ends_a_run_in_order(busy: str, number: signal.Signals, tmp_pat
         assert run.stdout.readline() == "ready\n"
         run.send_signal(number)
         try:
-            assert run.wait(timeout=600) == 128 + number
+            assert run.wait(timeout=1800) == 128 + number
         finally:
             run.kill()
     assert busy == HANGS or not list(tmp_path.iterdir())

@@ -33,7 +33,7 @@ def _run(
         check=False,
         capture_output=True,
         preexec_fn=limit,
-        timeout=900,
+        timeout=1800,
         env={**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", **variables},
     )
 

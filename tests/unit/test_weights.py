@@ -50,7 +50,7 @@ class Server(http.server.ThreadingHTTPServer):
         self.sent_bytes = 0
         self.mended = False
         self.release = threading.Event()
-        self.meeting = threading.Barrier(2, timeout=600)
+        self.meeting = threading.Barrier(2, timeout=1800)
 
     def url(self, path: str) -> str:
         return f"http://127.0.0.1:{self.server_port}/{path}"
@@ -117,7 +117,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def stall(self) -> None:
         self.reply(PAYLOAD[:100_000], length=len(PAYLOAD))
-        self.server.release.wait(60)
+        self.server.release.wait()
 
     def reset(self) -> None:
         self.reply(PAYLOAD[:100_000], length=len(PAYLOAD))
@@ -125,7 +125,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.connection.close()
 
     def silent(self) -> None:
-        self.server.release.wait(60)
+        self.server.release.wait()
 
     def hang_up(self) -> None:
         self.connection.shutdown(socket.SHUT_RDWR)
@@ -629,7 +629,7 @@ def test_two_processes_fetch_at_the_same_time(server: Server, cache_folder: Path
         subprocess.Popen(words, stdout=subprocess.PIPE, text=True)  # noqa: S603  (this interpreter)
         for _ in range(2)
     ]
-    answers = [process.communicate(timeout=1200)[0].strip() for process in running]
+    answers = [process.communicate(timeout=1800)[0].strip() for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert answers == [url, url]
     assert leftovers(cache_folder) == [NAME]
