@@ -13,6 +13,7 @@ import numpy.typing as npt
 import pytest
 
 from agebench.cli.main import main
+from agebench.timing.roofline import Peaks, measure_peaks
 from tests.unit.made_results import (
     DATASET,
     DETECTOR,
@@ -42,6 +43,16 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]
         return exited.value.code, captured.out, captured.err
 
     return run
+
+
+@pytest.fixture
+def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let `bench` find out in moments, and in this process, what the processor can do."""
+
+    def peaks(_: object, threads: int) -> dict[str, Peaks]:
+        return {"cpu": measure_peaks(threads, seconds=0.02)}
+
+    monkeypatch.setattr("agebench.benchmark.speed._peaks", peaks)
 
 
 @pytest.fixture(scope="session")

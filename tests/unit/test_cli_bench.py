@@ -85,6 +85,7 @@ def test_the_whole_way(caffemodel: Path, tmp_path: Path) -> None:
     assert "11.4 M parameters, 709 MMAC per face" in text.getvalue()
 
 
+@pytest.mark.usefixtures("short_probe")
 def test_a_model_with_8_bit_numbers_has_no_roofline_of_float32() -> None:
     how = BenchSettings(batches=(1,), threads=1, repeats=1, cold_starts=1)
     written = bench(["multicrop-resnet-small", "multicrop-resnet"], settings=how).to_json()
@@ -246,6 +247,7 @@ def test_cuda_where_there_is_none(
     assert capfd.readouterr().err.startswith("agebench: --device cuda asks for a CUDA device")
 
 
+@pytest.mark.usefixtures("short_probe")
 def test_json_is_all_that_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exited:
         main(["bench", "constant", "--batch", "1", "--repeats", "1", "--cold-start", "0", "--json"])
@@ -255,6 +257,7 @@ def test_json_is_all_that_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
     assert written["estimators"][0]["cold_start"] is None
 
 
+@pytest.mark.usefixtures("short_probe")
 def test_real_faces(tmp_path: Path) -> None:
     how = BenchSettings(batches=(2,), repeats=1, cold_starts=0)
     result = bench(["constant"], dataset="demo", detector="haar", settings=how)

@@ -138,6 +138,7 @@ def _type(command: str) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_probe")
 @pytest.mark.parametrize("commands", BLOCKS)
 def test_the_commands_run(
     commands: list[str],
