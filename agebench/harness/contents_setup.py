@@ -165,7 +165,7 @@ class Spec(Model):
     crop: Crop
     decode: str
     channel_order: str
-    trained_on: str
+    trained_on: str = ""
     label_kind: str
     trained_sets: Texts = ()
     detector: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from agebench.errors import (
     UsageError,
     WeightsUnavailableError,
 )
+from agebench.harness.contents_setup import Spec
 from agebench.harness.selection import SplitMaker, find_split
 from agebench.harness.trial import crash_of
 from agebench.protocols import Dataset, Estimator, FaceDetector
@@ -26,7 +28,10 @@ from agebench.registry.plugins import (
     named_estimator,
     require_registered,
 )
+from agebench.types import plain
 from agebench.util.foreign_code import foreign_code
+from agebench.util.record_fields import StructureError
+from agebench.util.typed_records import read_record
 from agebench.vision.regions import require_regions
 
 
@@ -130,9 +135,19 @@ def load_contender(item: str | Estimator | Contender, *, skip_unavailable: bool)
 
 
 def _checked(contender: Contender) -> Contender:
-    """Refuse an estimator that asks for a region that nobody can cut."""
+    """Refuse an estimator that asks for a region that nobody can cut, or that no result can hold.
+
+    A class from elsewhere may have a spec of its own making: better now than after a long run.
+    """
     if contender.estimator is not None:
-        require_regions(contender.name, contender.estimator.spec.crop)
+        spec = contender.estimator.spec
+        require_regions(contender.name, spec.crop)
+        try:
+            read_record(json.loads(json.dumps(plain(spec))), Spec)
+        except (StructureError, TypeError) as error:
+            raise ContractError(
+                f"{contender.name}: its spec can't stand in a result: {error}"
+            ) from error
     return replace(contender, trained=_training_hashes(contender))
 
 

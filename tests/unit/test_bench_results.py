@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import numpy as np
@@ -22,7 +22,7 @@ from PIL import Image as PillowImage
 from rich.console import Console
 
 from agebench.datasets.base import SampleList
-from agebench.errors import AgebenchError, UsageError, WeightsUnavailableError
+from agebench.errors import AgebenchError, ContractError, UsageError, WeightsUnavailableError
 from agebench.harness import results
 from agebench.harness.compare import compare
 from agebench.harness.prediction_rows import CSV_COLUMNS
@@ -421,3 +421,11 @@ def test_names_break_behind_hyphens_and_markup_in_them_is_text(dataset: SampleLi
     wide = io.StringIO()
     Console(file=wide, width=200).print(decades)
     assert "long-named-[red]net-0" in wide.getvalue()
+
+
+def test_a_spec_that_no_result_can_hold_stops_before_anything_runs(dataset: SampleList) -> None:
+    odd = Classes()
+    odd.spec = replace(odd.spec, licence=cast("str", None))
+    told = r"its spec can't stand in a result: licence: expected text, got None"
+    with pytest.raises(ContractError, match=told):
+        compare([odd], dataset, detector=Whole(), settings=CompareSettings(latency_images=0))
