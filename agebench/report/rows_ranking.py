@@ -102,7 +102,7 @@ _RANKING: Mapping[str, _Ranked] = {
     ),
     "misses": _Ranked(
         Column(
-            "with misses", hint="MAE on all pictures; one without an age counts with the floor's"
+            "with misses", hint="MAE on all pictures; one without an age counts with the baseline's"
         ),
         _with_misses,
     ),
