@@ -99,7 +99,7 @@ def test_it_is_one_name_in_compare(
     assert about["reference"] == "opencv-ssd pad=0 faces=best"
     assert about["chosen_because"] == "the one that caffe-age-net recipe=tutorial is defined with"
     for others, detector in (([*names, "constant"], None), (names, "haar"), (names, "opencv-ssd")):
-        with pytest.raises(UsageError, match="is defined with the detector 'opencv-ssd pad=0"):
+        with pytest.raises(UsageError, match="'opencv-ssd pad=0"):
             compare(others, "csv", root=root, detector=detector, settings=quick)
     both = compare(
         [*names, "constant"], "csv", root=root, detector=about["reference"], settings=quick

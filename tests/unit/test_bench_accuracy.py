@@ -389,9 +389,9 @@ def test_wrong_estimator_lists_are_usage_errors(
 def test_what_is_no_data_set_or_detector_is_a_usage_error(samples: list[Sample]) -> None:
     anything: Any = 3
     dataset = SampleList(DatasetSpec("tiny", "birth-age"), tuple(samples))
-    with pytest.raises(UsageError, match="expected a data set or its name, got int"):
+    with pytest.raises(UsageError, match=r"data set.*got int"):
         compare(["constant"], anything, detector=ColourDetector())
-    with pytest.raises(UsageError, match="expected a detector or its name, got int"):
+    with pytest.raises(UsageError, match=r"detector.*got int"):
         compare(["constant"], dataset, detector=anything)
 
 

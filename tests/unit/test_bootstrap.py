@@ -184,7 +184,7 @@ def test_any_training_set_gives_a_distribution_and_draws(
 def test_what_can_not_be_drawn_from_is_refused() -> None:
     with pytest.raises(UsageError, match="no pictures"):
         BalancedBootstrap([], BootstrapSettings())
-    with pytest.raises(UsageError, match="5 pictures can't be drawn without replacement from 3"):
+    with pytest.raises(UsageError, match=r"5 .*without replacement.* 3"):
         BalancedBootstrap([1, 2, 3], BootstrapSettings(size=5, replacement=False))
     with pytest.raises(ValueError, match=r"got nan at \[1\]"):
         BalancedBootstrap([1, math.nan], BootstrapSettings())

@@ -168,7 +168,7 @@ def test_only_problems_is_an_error_that_names_the_first(
     load: Callable[..., Any], tmp_path: Path
 ) -> None:
     make(tmp_path, "zzz.jpg", "holiday.jpg")
-    with pytest.raises(DatasetError, match=r"2 entries were left out, the first is 'holiday.jpg'"):
+    with pytest.raises(DatasetError, match=r"2 .*'holiday\.jpg'"):
         load(tmp_path)
 
 

@@ -113,19 +113,19 @@ def test_boxes_of_a_csv_table_and_what_is_said_where_there_are_none(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["folders", "facial-age", "agfw"])
 def test_no_set_of_age_folders_takes_its_numbered_ones(name: str, tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="this is the layout of IMDB-WIKI"):
+    with pytest.raises(DatasetError, match="IMDB-WIKI"):
         load_dataset(name, make(tmp_path))
 
 
 def test_tables_that_are_none(tmp_path: Path) -> None:
     (tmp_path / "wiki.mat").write_bytes(b"<html>" * 100)
-    with pytest.raises(DatasetError, match="is not the table of IMDB-WIKI"):
+    with pytest.raises(DatasetError, match="IMDB-WIKI"):
         load(tmp_path)
     savemat(tmp_path / "wiki.mat", {"wiki": {"dob": [1.0, 2.0]}})
     with pytest.raises(DatasetError, match="full_path"):
         load(tmp_path)
     (tmp_path / "wiki.mat").unlink()
-    with pytest.raises(DatasetError, match=r"needs one of imdb.mat, wiki.mat"):
+    with pytest.raises(DatasetError, match=r"imdb\.mat, wiki\.mat"):
         load(tmp_path)
 
 

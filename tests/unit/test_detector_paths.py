@@ -57,7 +57,7 @@ def test_yolov8_face_of_another_file(runtime: str, tmp_path: Path) -> None:
 
 def test_yolov8_face_says_which_size_a_file_takes(tmp_path: Path) -> None:
     fixed = save_grid(tmp_path / "own.onnx", -9.0)
-    with pytest.raises(UsageError, match=r"own\.onnx takes pictures of 64x64 alone, got 96"):
+    with pytest.raises(UsageError, match=r"own\.onnx.*64x64.*got 96"):
         load_detector(f"yolov8-face:{fixed} size=96")
     free = f"yolov8-face:{save_grid(tmp_path / 'free.onnx', -9.0, side=None)}@onnxruntime"
     assert load_detector(free).spec.settings["size"] == yolov8_face.DEFAULT_SIZE
@@ -153,7 +153,7 @@ def test_opencv_ssd_of_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert spec.box_to_frame == BoxToFrame()
     assert "not measured" in spec.notes[1]
     model.score = 0.9
-    with pytest.raises(ModelError, match=r"own\.pb finds 1 faces in a blank picture"):
+    with pytest.raises(ModelError, match=r"own\.pb.* 1 .*blank"):
         load_detector(f"opencv-ssd:{path}")
 
 

@@ -326,7 +326,7 @@ def _write(path: Path, what: str) -> None:
 def test_another_layout_is_refused_on_loading(tmp_path: Path, what: str) -> None:
     path = tmp_path / "other.caffemodel"
     _write(path, what)
-    with pytest.raises(ModelError, match="not a caffemodel of the age network's layout"):
+    with pytest.raises(ModelError, match=r"caffemodel.*layout"):
         CaffeAgeNet(path)
 
 

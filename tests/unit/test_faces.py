@@ -179,7 +179,7 @@ def test_check_spec_names_the_picture_that_it_failed_on(samples: list[Sample]) -
     for name, reason in (("boom", "RuntimeError: boom"), ("text", "expected a picture")):
         with pytest.raises(ImageError, match=f"{name}: {reason}"):
             check_described(Constant(30.0), [paths["good"], paths[name]], TwoFaces())
-    with pytest.raises(UsageError, match="no face was found in none: give other pictures"):
+    with pytest.raises(UsageError, match=r"no face.* none"):
         check_described(Constant(30.0), [paths["none"]], TwoFaces())
 
 

@@ -36,7 +36,7 @@ def test_what_was_written_is_read_up_to_the_limit(tmp_path: Path) -> None:
     file = tmp_path / "a"
     write_whole(file, b"12345")
     assert read_whole(file, "a thing", 5) == b"12345"
-    with pytest.raises(AgebenchError, match="more than 4 bytes, too many for a thing"):
+    with pytest.raises(AgebenchError, match=r"4 bytes.*a thing"):
         read_whole(file, "a thing", 4)
 
 
@@ -202,7 +202,7 @@ def test_files_that_belong_together_change_together(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(AgebenchError, match="two can't be written: No space left"):
+    with pytest.raises(AgebenchError, match=r"two.*No space left"):
         write_together([(one, "new"), (two, "new")])
     assert (one.read_text(), two.read_text()) == ("old", "old")
     assert len(list(tmp_path.iterdir())) == 2

@@ -114,7 +114,7 @@ def test_a_spec_that_cannot_be_read_is_a_sentence() -> None:
         def spec(self) -> EstimatorSpec:
             raise OSError("gone")
 
-    with pytest.raises(ContractError, match="NoSpec: its spec can't be read: OSError: gone"):
+    with pytest.raises(ContractError, match=r"NoSpec.*spec.*OSError: gone"):
         named_estimator(NoSpec())
 
 

@@ -55,7 +55,7 @@ def test_no_mirror_is_printed_with_its_secret(
 
 @pytest.mark.parametrize("address", ADDRESSES[1:4])
 def test_a_malformed_address_is_said_to_be_one(address: str, tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="the address is malformed: expected one such as"):
+    with pytest.raises(SourceError, match="malformed"):
         download(address, tmp_path / "x", 1, "0" * 64)
     assert SECRET not in shown_url(address)
 

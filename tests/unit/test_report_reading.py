@@ -182,9 +182,7 @@ def test_a_result_beside_the_predictions_of_another_run_is_refused(
     beside.write_bytes(table)
     read_result(path)
     beside.write_bytes(table + b"a.jpg,x\n")
-    with pytest.raises(
-        AgebenchError, match=r"predictions.csv does not belong to the run of result.json"
-    ):
+    with pytest.raises(AgebenchError, match=r"predictions\.csv.*result\.json"):
         read_result(path)
     read_result(path.rename(path.with_name("other.json")))
 
@@ -194,7 +192,7 @@ def test_more_estimators_than_a_page_can_show_are_a_sentence(
 ) -> None:
     content = make_result()
     content["estimators"] = [None] * 201
-    with pytest.raises(AgebenchError, match="estimators: expected a list of at most 200, got a li"):
+    with pytest.raises(AgebenchError, match=r"estimators.*at most 200"):
         read_result(write_result(content=content))
     content = make_result()
     some = next(iter(content["analysis"]["estimators"].values()))

@@ -120,7 +120,7 @@ def test_the_type_of_the_input_is_compared(tmp_path: Path, runtime: str) -> None
     with pytest.raises(ModelError, match=r'takes float16 numbers.* write type = "float16"'):
         load_estimator(f"spec:{_spec(tmp_path)}@{runtime}")
     save_pooled(tmp_path / "net.onnx", kind=TensorProto.INT32)
-    with pytest.raises(ModelError, match="takes int32 numbers, expected float32, float16 or uint8"):
+    with pytest.raises(ModelError, match=r"int32.*float32, float16.*uint8"):
         load_estimator(f"spec:{_spec(tmp_path)}@{runtime}")
 
 
@@ -230,7 +230,7 @@ def test_data_files_that_are_wrong(tmp_path: Path) -> None:
     model, data = _split(tmp_path, 1.0), tmp_path / "net.onnx.data"
     whole = data.read_bytes()
     data.write_bytes(whole[:2])
-    with pytest.raises(ModelError, match=r"of 'net\.onnx\.data', which has 2: it is truncated"):
+    with pytest.raises(ModelError, match=r"'net\.onnx\.data'.* 2.*truncated"):
         read_model(model, "onnx")
     data.unlink()
     with pytest.raises(WeightsError, match=r"there is no file .*: put it next to the model"):
@@ -250,7 +250,7 @@ def test_data_files_that_are_wrong(tmp_path: Path) -> None:
 def test_a_pin_of_a_file_that_is_not_loaded(tmp_path: Path) -> None:
     save_pooled(tmp_path / "net.onnx")
     pins = f'data_sha256 = {{ "other.data" = "{"0" * 64}" }}'
-    with pytest.raises(UsageError, match="which the model does not load: it loads no file besides"):
+    with pytest.raises(UsageError, match="does not load"):
         load_estimator(f"spec:{_spec(tmp_path, files=pins)}")
 
 

@@ -92,7 +92,7 @@ def test_one_of_two_outputs(tmp_path: Path, runtime: str) -> None:
     save_answers(tmp_path / "net.onnx", prob=[0.1, 0.9], age_conv3=[0.305])
     text = '[output]\nname = "age_conv3"\nkind = "years"\nscale = 95.0\noffset = 2.0\n'
     assert answer(tmp_path, text, runtime).years == pytest.approx(30.975, abs=1e-4)
-    with pytest.raises(ModelError, match=r"has 2 outputs \(prob, age_conv3\): say which one"):
+    with pytest.raises(ModelError, match=r"2 outputs \(prob, age_conv3\)"):
         answer(tmp_path, '[output]\nkind = "years"\n', runtime)
 
 
@@ -182,7 +182,7 @@ def test_what_does_not_go_together_names_the_key(
 
 def test_a_part_that_the_output_lacks(tmp_path: Path) -> None:
     save_answers(tmp_path / "net.onnx", y=[0.1, 0.2])
-    with pytest.raises(ModelError, match="2 numbers per face, the spec file reads up to number 2"):
+    with pytest.raises(ModelError, match=r"2 numbers.*up to number 2"):
         answer(tmp_path, '[output]\nkind = "years"\nindex = 2\n')
     with pytest.raises(ModelError, match=r"\(1, 1\), got \(1, 2\): say which.* index = 0, 1"):
         answer(tmp_path, '[output]\nkind = "years"\n')

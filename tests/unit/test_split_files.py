@@ -235,7 +235,7 @@ def test_what_cannot_be_aligned_is_refused() -> None:
     here = dataset("a.jpg", "b.jpg")
     with pytest.raises(DatasetError, match=r"none of the 1 names of 'list'.*'zzz'"):
         align(Split("list", {"zzz": "test"}), here)
-    with pytest.raises(DatasetError, match=r"'a.jpg' is listed twice, as 'a.jpg' in 'test'"):
+    with pytest.raises(DatasetError, match=r"'a\.jpg'.*twice.*'test'"):
         align(Split("list", {"a.jpg": "test", "x/a.jpg": "train"}), here)
-    with pytest.raises(DatasetError, match="of the data set 'fgnet', got 'utkface'"):
+    with pytest.raises(DatasetError, match=r"'fgnet'.*got 'utkface'"):
         align(Split("list", {"a.jpg": "test"}, dataset="fgnet"), here)

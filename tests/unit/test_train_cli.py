@@ -329,5 +329,5 @@ def test_a_batch_that_can_not_be_shared_is_refused() -> None:
         slice(0, 2),
         slice(6, 8),
     ]
-    with pytest.raises(UsageError, match="a batch of 8 can't be divided evenly among 3"):
+    with pytest.raises(UsageError, match=r"batch of 8.* 3"):
         DistributedContext(0, 3, torch.device("cpu")).shard(8)

@@ -52,7 +52,7 @@ def test_two_models_of_the_same_pictures_keep_them_once(tmp_path: Path) -> None:
     of_small = hashlib.sha256(b"a model").hexdigest()
     hashes_beside(small).write_bytes(trained.to_bytes(of_small, with_body=False))
     assert hashes_beside(small).stat().st_size < 300
-    with pytest.raises(AgebenchError, match="and there is none: put that list beside it"):
+    with pytest.raises(AgebenchError, match=r"none.*beside it"):
         find_hashes(small)
     TrainingHashes.of("others", map(sha, range(9))).write(tmp_path / "x.training-hashes.bin")
     with pytest.raises(AgebenchError, match="there is none"):
@@ -142,7 +142,7 @@ def test_an_export_stopped_between_two_names_is_noticed(
     elif later is not None and names_given == 2:
         assert find_hashes(model) == TrainingHashes.of(later, [sha(2)])
     else:
-        with pytest.raises(AgebenchError, match="training pictures of another file than model"):
+        with pytest.raises(AgebenchError, match="another file than model"):
             find_hashes(model)
     write_with_companions(model, b"second", None, trained)
     assert find_hashes(model) == trained

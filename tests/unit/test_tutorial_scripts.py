@@ -378,7 +378,7 @@ def test_a_run_that_was_ended_early_counts_what_was_asked(scripts: Any, pictures
     rows = scripts.tutorial_rows.measure(two, known, {"expectation": np.arange(8.0)})
     counted = {name: (rows[name].n, rows[name].none) for name in ("box of haar", "ten crops")}
     assert counted == {"box of haar": (1, 1), "ten crops": (1, 0)}
-    with pytest.raises(ValueError, match="none of the pictures of few was asked about"):
+    with pytest.raises(ValueError, match=r"none.* few "):
         scripts.tutorial_rows.shown(pictures, {})
 
     found = {

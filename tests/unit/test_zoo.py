@@ -200,7 +200,7 @@ def test_what_is_not_converted_is_named(
 def test_what_is_no_keras_file(tmp_path: Path) -> None:
     pytest.importorskip("h5py", reason="Keras's files need h5py")
     for content in (b"", b"\x89HDF\r\n\x1a\n" + b"\0" * 50, b"junk" * 99):
-        with pytest.raises(ModelError, match=r"net\.h5 is not a whole HDF5 file of Keras"):
+        with pytest.raises(ModelError, match=r"net\.h5.*HDF5"):
             read_keras(tmp_path / "net.h5", content)
 
 
@@ -259,7 +259,7 @@ def test_a_model_of_mxnet_equals_its_formula(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="has no layer 'fc9'"):
         mxnet_model(tmp_path / "net.params", params, symbol, (4, 4), "fc9")
     for wrong in (b"", params[:40], params[:-3], b"\0" * 99):
-        with pytest.raises(ModelError, match=r"net\.params is not a complete MXNet parameter file"):
+        with pytest.raises(ModelError, match=r"net\.params.*MXNet"):
             read_params(tmp_path / "net.params", wrong)
 
 

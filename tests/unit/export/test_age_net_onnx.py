@@ -60,7 +60,7 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
     blobs = (np.ones((14, 99), np.float32), np.ones(14, np.float32))
     wrong = [*layers[:fc7], CaffeLayer("fc7", "InnerProduct", blobs), *layers[fc7 + 1 :]]
     write_caffemodel(tmp_path / "a.caffemodel", wrong, encoding="v2")
-    with pytest.raises(ModelError, match="'fc7' of the Caffe model has blobs of shape"):
+    with pytest.raises(ModelError, match=r"'fc7'.*shape"):
         age_net_core(read_caffemodel(tmp_path / "a.caffemodel"))
     write_caffemodel(tmp_path / "b.caffemodel", layers[:fc7], encoding="v2")
     with pytest.raises(ModelError, match="no layer 'fc7'"):

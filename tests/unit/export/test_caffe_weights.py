@@ -183,7 +183,7 @@ def test_a_network_of_one_answer_proves_nothing(tmp_path: Path) -> None:
         for layer in random_age_net_layers(seed=3, widths=MICRO)
     ]
     write_caffemodel(flat, layers, encoding="v1", half=False, name="flat")
-    with pytest.raises(ModelError, match="the same probabilities for all 8 generated crops"):
+    with pytest.raises(ModelError, match=r"same probabilities.*8 "):
         difference(flat, deploy_prototxt(widths=MICRO))
 
 

@@ -180,5 +180,5 @@ def test_files_that_can_not_be_read(tmp_path: Path, make_file: MakeFile) -> None
 def test_a_graph_that_contradicts_its_bins_is_refused(make_file: MakeFile) -> None:
     path = make_file(bin_years=(5.0, 40.0, 80.0))
     read_age_file(path)
-    with pytest.raises(ModelError, match="contradicts its metadata: its probabilities and bins"):
+    with pytest.raises(ModelError, match=r"metadata.*probabilities.*bins"):
         load_estimator(f"onnx:{path}")

@@ -190,12 +190,12 @@ def test_views_that_differ_in_their_margin_alone_are_their_own_mirror_images() -
     assert mirror_partners(face) == {"tight": "tight", "wide": "wide"}
     left, right = (ViewSettings(f"eye_{side}", (32, 32)) for side in ("left", "right"))
     for views in ({"left": left}, {"left": left, "right": replace(right, margin=0.2)}):
-        with pytest.raises(UsageError, match="need a view of eye_right that is cut like"):
+        with pytest.raises(UsageError, match="eye_right"):
             mirror_partners(views)
 
 
 def test_a_layer_that_is_not_known_is_named() -> None:
     model = random_model(SETTINGS["single"])
     model.head = torch.nn.Bilinear(2, 2, 2)
-    with pytest.raises(ModelError, match="a head of kind Bilinear can't be exported"):
+    with pytest.raises(ModelError, match=r"Bilinear.*export"):
         multi_crop_candidate(model, LOSSES["dldl"], "expectation")
