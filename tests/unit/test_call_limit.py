@@ -85,7 +85,7 @@ def test_the_others_finish_and_the_silent_one_is_left(
     records = [record for group in groups for record in group]
     assert [item.outcomes[1].status for item in records] == ["ok"] * 6
     reasons = [item.outcomes[0].reason for item in records]
-    assert "predict of constant gave no answer within 0.2 s" in reasons[0]
+    assert "predict of constant did not return within 0.2 s" in reasons[0]
     assert "3 times and is not called any more" in reasons[-1]
     assert silent.calls == 3
 
@@ -100,7 +100,7 @@ def test_a_detector_too() -> None:
             _sleeps()
             return []
 
-    with pytest.raises(NoAnswerError, match="detect of asleep gave no answer"):
+    with pytest.raises(NoAnswerError, match="detect of asleep did not return"):
         found_faces(Asleep(), np.zeros((4, 4, 3), np.uint8))
 
 

@@ -167,5 +167,5 @@ def test_generated_faces_are_complete_and_the_same_for_a_seed() -> None:
 
 
 def test_no_real_face_is_said() -> None:
-    with pytest.raises(DatasetError, match="in none of the 0 pictures"):
+    with pytest.raises(DatasetError, match="none of the 0 pictures"):
         real_faces([], None, [], origin="nothing", max_pixels=10)  # type: ignore[arg-type]  # never asked
