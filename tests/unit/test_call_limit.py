@@ -86,7 +86,7 @@ def test_the_others_finish_and_the_silent_one_is_left(
     assert [item.outcomes[1].status for item in records] == ["ok"] * 6
     reasons = [item.outcomes[0].reason for item in records]
     assert "predict of constant did not return within 0.2 s" in reasons[0]
-    assert "3 times and is not called any more" in reasons[-1]
+    assert "3 times and is no longer called" in reasons[-1]
     assert silent.calls == 3
 
 
