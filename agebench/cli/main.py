@@ -17,7 +17,7 @@ import click
 from agebench import __version__
 from agebench.cli.native_stderr import caught_messages
 from agebench.cli.process_limits import address_space, require_room, told
-from agebench.cli.signals import Interrupts, Terminated, held_interrupts, orderly_ends
+from agebench.cli.signals import Ended, Interrupts, Terminated, held_interrupts, orderly_ends
 from agebench.errors import AgebenchError, UsageError, error_text, inert, interruption, suggestion
 from agebench.util.call_limit import limited_by_default
 
@@ -121,14 +121,14 @@ def main(arguments: list[str] | None = None) -> Any:
         caught_messages(),
         orderly_ends() as ended,
     ):
-        code = _run(arguments, interrupts)
+        code = _run(arguments, interrupts, ended)
     sys.exit(code if ended.code is None else ended.code)
 
 
-def _run(arguments: list[str] | None, interrupts: Interrupts) -> int:
+def _run(arguments: list[str] | None, interrupts: Interrupts, ended: Ended) -> int:
     """Run a verb and return the exit code; whatever went wrong has been said."""
     try:
-        with interrupts.heard(), limited_by_default():
+        with interrupts.heard(), ended.heard(), limited_by_default():
             code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
         sys.stdout.flush()
     except BaseException as error:  # a plug-in's may be of any kind

@@ -89,6 +89,7 @@ class Ended:
 
     def __init__(self) -> None:
         self.by: int | None = None
+        self._heard = False
         self._waiting = _Waiting()
 
     @property
@@ -96,9 +97,24 @@ class Ended:
         """Exit code as shells have it, 128 + the signal's number; None without one."""
         return None if self.by is None else 128 + self.by
 
+    @contextmanager
+    def heard(self) -> Iterator[None]:
+        """Have the signals raise `Terminated` inside; one that came before does so at once."""
+        self._heard = True
+        try:
+            if self.by is not None:
+                raise Terminated(signal.Signals(self.by).name)
+            yield
+        finally:
+            self._heard = False
+
     def note(self, number: int, frame: FrameType | None) -> None:
         """Handle the signal; only the first one counts, so that nothing cuts the clean-up off."""
-        if self.by is None and not self._waiting.put_off(number, frame):
+        if self.by is not None:
+            return
+        if not self._heard:
+            self.by = number
+        elif not self._waiting.put_off(number, frame):
             self.by = number
             raise Terminated(signal.Signals(number).name)
 
@@ -154,7 +170,7 @@ def held_interrupts(*, to_the_end: bool) -> Iterator[Interrupts]:
 
 @contextmanager
 def orderly_ends() -> Iterator[Ended]:
-    """Have SIGTERM, SIGHUP and the end of the processor time raise inside, as Ctrl-C does.
+    """Have SIGTERM, SIGHUP and the end of the processor time raise where they are `Ended.heard`.
 
     By default they end a process on the spot: temporary folders stay.  Signals that are ignored
     (as by `nohup`) stay so.

@@ -219,3 +219,28 @@ def test_in_finalizers_and_callbacks_it_waits(capsys: pytest.CaptureFixture[str]
         with pytest.raises(KeyboardInterrupt):
             _wait_for_it()
     assert capsys.readouterr().err == ""
+
+
+def test_an_end_that_is_asked_for_before_a_verb_begins_ends_the_verb(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Raised where the command is set up, it would be a traceback."""
+    monkeypatch.setattr(signals, "_insist", lambda *_given: None)  # it ends the process
+    with signals.orderly_ends() as ended:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(signals.Terminated, match="SIGTERM"), ended.heard():
+            raise AssertionError("the verb has begun")
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.code == 128 + signal.SIGTERM
+
+
+def test_an_end_that_is_asked_for_behind_a_verb_changes_nothing_but_the_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signals, "_insist", lambda *_given: None)  # it ends the process
+    with signals.orderly_ends() as ended:
+        with ended.heard():
+            pass
+        signal.raise_signal(signal.SIGTERM)
+    assert ended.code == 128 + signal.SIGTERM

@@ -162,7 +162,7 @@ from agebench.cli import signals
 for number in (signal.SIGTERM, signal.SIGHUP):
     signal.signal(number, signal.SIG_DFL)
 signals.GRACE_S = 0.2
-with signals.orderly_ends() as ended:
+with signals.orderly_ends() as ended, ended.heard():
     try:
         with tempfile.TemporaryDirectory(dir=sys.argv[1]):
             print("ready", flush=True)
