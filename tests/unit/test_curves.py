@@ -149,7 +149,7 @@ def test_where_it_is_written_is_checked_first(tmp_path: Path) -> None:
     logs = _logs(tmp_path, "0,0,5,1\n")
     with pytest.raises(UsageError, match=r"\.png or \.svg, got 'curves.pdf'"):
         draw_curves(*logs, tmp_path / "curves.pdf")
-    with pytest.raises(AgebenchError, match="no folder"):
+    with pytest.raises(AgebenchError, match="does not exist"):
         draw_curves(*logs, tmp_path / "none" / "curves.png")
 
 
