@@ -97,7 +97,7 @@ def measured(dataset: Dataset, out: Path) -> dict[str, Any]:
             row = (done, process.memory_info().rss, round(seconds[0], 2), round(seconds[1], 2))
             marks.setdefault(stage, []).append(row)
 
-    settings = CompareSettings(latency_images=20, workers=0)
+    settings = CompareSettings(latency_pictures=20, workers=0)
     result = compare(
         ESTIMATORS, dataset, detector="aligned", out=out, settings=settings, progress=note
     )
@@ -110,7 +110,7 @@ def measured(dataset: Dataset, out: Path) -> dict[str, Any]:
         "seconds_of_process": round(time.process_time(), 1),
         "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         "marks_done_bytes_seconds_process": marks,
-        "taken_over": result.pictures.taken_over,
+        "taken_over": result.counts.taken_over,
         "mae_years": [item.mae_years for item in result.estimators],
     }
 
@@ -171,7 +171,7 @@ def differing(count: int, work: Path) -> int:
     with (work / "out" / "predictions.csv").open(newline="") as file:
         found = (
             (
-                *(row["image"], row["estimator"], float(row["true_years"])),
+                *(row["picture"], row["estimator"], float(row["true_years"])),
                 *(float(row["predicted_years"]), row["sha256"]),
             )
             for row in csv.DictReader(file)

@@ -46,7 +46,7 @@ WARM = (compare, class_years, speed)
 ESTIMATORS = {
     "predict": "predict pictures --detector aligned --estimator {model}",
     "compare": "compare {model} constant --dataset folders --root pictures --detector aligned "
-    "--latency-images 2 --out out",
+    "--latency-pictures 2 --out out",
     "bench": "bench {model} --batch 1 --out out",
     "fit-years": "fit-years {model} --dataset folders --root pictures --detector aligned "
     "--protocol holdout -o years.json",
@@ -56,7 +56,7 @@ ESTIMATORS = {
 DETECTORS = {
     "predict --detector": "predict pictures --estimator constant --detector {model}",
     "compare --detector": "compare constant --dataset folders --root pictures --detector {model} "
-    "--latency-images 2 --out out",
+    "--latency-pictures 2 --out out",
     "prepare --detector": "prepare --dataset folders --root pictures --detector {model} -o out",
     "export-onnx --detector": "export-onnx --export-detector {model} -o net.onnx",
     "fit-frame": "fit-frame {model} --dataset folders --root pictures",

@@ -180,7 +180,7 @@ def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
     faces = [*data, "--detector", "aligned"]
     result = folder / "result"
     command = [sys.executable, "-m", "agebench", "compare", "constant", "constant years=50", *faces]
-    command += ["--latency-images", "4", "--out", str(result)]
+    command += ["--latency-pictures", "4", "--out", str(result)]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     fetched = [name for name in load_manifest() if (mirror / name).is_file()]
     caffe = mirror / "age_net.caffemodel"
@@ -200,7 +200,7 @@ def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
             "compare",
             lambda out: [
                 *("compare", "multicrop-resnet-small", "constant", *faces),
-                *("--latency-images", "4", "--batch-size", "4", "--out", str(out)),
+                *("--latency-pictures", "4", "--batch-size", "4", "--out", str(out)),
             ],
             named("predictions.csv"),
         ),

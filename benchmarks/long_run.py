@@ -106,7 +106,7 @@ def main() -> None:
     watch = Watch()
     watch.start()
     spans = []
-    settings = CompareSettings(limit=given.limit, latency_images=20)
+    settings = CompareSettings(limit=given.limit, latency_pictures=20)
     with tempfile.TemporaryDirectory() as folder:
         for turn in range(given.times):
             began = watch.now()

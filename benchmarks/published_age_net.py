@@ -1,6 +1,6 @@
 """The published age network beside the others on four sets of pictures, from `agebench compare`.
 
-    agebench compare MODELS --dataset ... --detector ... --latency-images 0 --out RESULTS
+    agebench compare MODELS --dataset ... --detector ... --latency-pictures 0 --out RESULTS
     python -m benchmarks.published_age_net utkface=RESULTS/result.json fgnet-1-20=...
 
 Takes each estimator's figures out of the results and writes published_age_net.json and .md of
@@ -18,6 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from agebench.harness.former_names import with_present_names
 from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).with_name("results")
@@ -116,7 +117,7 @@ def figures_of(result: Mapping[str, Any]) -> dict[str, Figures]:
         low, high = errors["mae_interval"]
         found[key(each["name"], result["detector"]["name"])] = Figures(
             n=errors["n"],
-            total=result["pictures"]["total"],
+            total=result["counts"]["total"],
             mae_years=errors["mae_years"],
             low=low,
             high=high,
@@ -210,7 +211,7 @@ def main() -> None:
         name, _, file = item.partition("=")
         if name not in SETS:
             raise SystemExit(f"{item}: expected one of {', '.join(SETS)}, got {name}")
-        result = json.loads(Path(file).read_text(encoding="utf-8"))
+        result = with_present_names(json.loads(Path(file).read_text(encoding="utf-8")))
         held[name] |= {each: asdict(value) for each, value in figures_of(result).items()}
     habits = json.loads((RESULTS / "tutorial_mistakes.json").read_text(encoding="utf-8"))
     held["utkface"] |= {each: asdict(value) for each, value in sampled(habits).items()}

@@ -94,7 +94,7 @@ def made_up(pictures: int, estimators: int, seed: int = 0) -> dict[str, Any]:
     }
     entries = [_estimator(name, true, years, rng) for name, years in given.items()]
     return {
-        "schema_version": 1,
+        "schema_version": 3,
         "created": "2026-01-01T00:00:00+00:00",
         "command": [],
         "environment": plain(describe_environment()),
@@ -120,12 +120,12 @@ def made_up(pictures: int, estimators: int, seed: int = 0) -> dict[str, Any]:
             **TERMS,
         },
         "settings": {"seed": 0},
-        "pictures": {"total": pictures, "common_subset": pictures, "several_faces": 0},
+        "counts": {"total": pictures, "common_subset": pictures, "several_faces": 0},
         "shared_latency": {stage: _stage(rng) for stage in ("decode", "detect")},
         "estimators": entries,
-        "images": [
+        "pictures": [
             {
-                "image": f"{row:06d}.jpg",
+                "picture": f"{row:06d}.jpg",
                 "sha256": f"{row:064x}",
                 "true_years": true[row],
                 "true_range": None,

@@ -68,7 +68,7 @@ def synthetic_pictures(pictures: int, seed: int = 0) -> list[Picture]:
     seen = generator.random(pictures) > 0.01
     return [
         {
-            "image": f"{row:06}.jpg",
+            "picture": f"{row:06}.jpg",
             "sha256": "",
             "faces": 1,
             "box_xyxy": None,

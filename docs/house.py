@@ -222,7 +222,7 @@ def result_to_page() -> list[str]:
     from agebench.report.joining import join
     from agebench.report.writing import write_report
 
-    settings = CompareSettings(limit=12, latency_images=2)
+    settings = CompareSettings(limit=12, latency_pictures=2)
     with tempfile.TemporaryDirectory() as folder:
         compare(["constant", "constant years=40"], "sample", settings=settings, out=folder)
         file = Path(folder) / "result.json"

@@ -52,12 +52,13 @@ Examples:
 @former_name("--workers", "--decode-threads")
 @advanced_option("--threads", type=int, help="Threads of the models; default: one per processor.")
 @advanced_option(
-    "--latency-images",
+    "--latency-pictures",
     type=int,
     default=100,
     show_default=True,
     help="Pictures used for timing; 0: none.",
 )
+@former_name("--latency-images", "--latency-pictures")
 @advanced_option(
     "--max-pixels",
     type=int,
@@ -190,7 +191,7 @@ def _require_ages(result: CompareResult) -> None:
     if measured and not any(score.scored for score in measured):
         raise AgebenchError(
             "no picture has an age from any estimator: the reasons are listed above, and under "
-            "'images' in the result"
+            "'pictures' in the result"
         )
 
 

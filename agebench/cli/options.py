@@ -83,7 +83,7 @@ def former_name(old: str, new: str) -> Callable[[Callable[..., None]], Callable[
         old: the earlier name, such as "--workers"; no help and no completion lists it.
         new: the present one, an option of the command; the command gets its parameter alone.
     """
-    hidden = f"former_{old.removeprefix('--')}"
+    hidden = f"former_{old.removeprefix('--').replace('-', '_')}"
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)

@@ -58,7 +58,7 @@ class CompareResult(MeasuredResult):
         timing: who is faster; None where timing was left out.
 
     >>> from agebench import CompareSettings, compare
-    >>> settings = CompareSettings(limit=20, latency_images=0)
+    >>> settings = CompareSettings(limit=20, latency_pictures=0)
     >>> result = compare(["constant"], "sample", settings=settings)
     >>> result
     <CompareResult: sample, 20 pictures; MAE in years: constant 10.19>
@@ -217,7 +217,7 @@ def predictions_table(lines: Iterable[str]) -> DataFrame:
         MissingDependencyError: pandas is not installed.
     """
     # A name such as "nan" or "007.jpg" is a name; empty cells of figures are NaN.
-    names = ("image", "estimator", "identity", "status", "reason", "sha256")
+    names = ("picture", "estimator", "identity", "status", "reason", "sha256")
     texts = dict.fromkeys(names, str)
     table: DataFrame = _pandas().read_csv(
         io.StringIO("".join(lines)), dtype=texts, na_values=[""], keep_default_na=False

@@ -21,7 +21,7 @@ from agebench.types import Box, LabelKind, Problem, Sample
 
 SPEC = DatasetSpec(name="csv", label_kind="unknown")
 
-PATH_COLUMNS = ("path", "filename", "file", "image")
+PATH_COLUMNS = ("path", "filename", "file", "image", "picture")
 """Headings of the column with the picture's path; the first that is there is taken."""
 
 BOX_COLUMNS = "x0,y0,x1,y1"

@@ -100,7 +100,7 @@ class Columns:
 
 
 def columns_of(images: Iterable[Picture], names: Iterable[str]) -> Columns:
-    """Return the columns of "images" of a result.
+    """Return the columns of "pictures" of a result.
 
     Args:
         images: read once.
@@ -119,7 +119,7 @@ def columns_of(images: Iterable[Picture], names: Iterable[str]) -> Columns:
 
 
 class ColumnsBuilder:
-    """Takes the entries of "images" one by one."""
+    """Takes the entries of "pictures" one by one."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._true, self._ranges = array("d"), array("h")

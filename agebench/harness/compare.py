@@ -135,8 +135,8 @@ def _measure(
     known = known_pictures(found.records.store, columns, trained, near)
     latency = None
     timed = timed_here(contenders)
-    if settings.latency_images and what.detector is not None and timed:
-        chosen = choose_pictures(columns.face, settings.latency_images, settings.seed)
+    if settings.latency_pictures and what.detector is not None and timed:
+        chosen = choose_pictures(columns.face, settings.latency_pictures, settings.seed)
         latency = run_latency(
             [what.samples[row] for row in chosen],
             what.detector,

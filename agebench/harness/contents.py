@@ -46,7 +46,7 @@ class NearCount:
 class NearCopies(NearCount):
     """Scored pictures of which an estimator was trained on a near copy."""
 
-    images: Texts
+    pictures: Texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +62,7 @@ class SeenCount:
 class Seen(SeenCount):
     """Scored pictures that an estimator was trained on."""
 
-    images: Texts = ()
+    pictures: Texts = ()
     near_copies: NearCopies | None = None
 
 
@@ -105,8 +105,8 @@ def _read_estimator(value: Any) -> Estimator:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pictures:
-    """How many there are."""
+class Counts:
+    """How many pictures there are."""
 
     total: Count
     common_subset: Count
@@ -128,12 +128,12 @@ class Result:
     dataset: Dataset
     detector: Detector
     settings: RunSettings
-    pictures: Pictures
+    counts: Counts
     shared_latency: Mapping[str, StageTimes]
     estimators: Annotated[
         tuple[Annotated[Estimator, By(_read_estimator)], ...], AtMost(MOST_ESTIMATORS)
     ]
-    images: Annotated[Sequence[Picture], By(decoder(tuple[Picture, ...]))]
+    pictures: Annotated[Sequence[Picture], By(decoder(tuple[Picture, ...]))]
     predictions_sha256: str | None = None
     analysis: Analysis | None = None
     timing: Timing | None = None

@@ -56,7 +56,7 @@ class Prediction(TypedDict):
 class Picture(TypedDict):
     """One picture."""
 
-    image: Text
+    picture: Text
     sha256: str
     true_years: Years | None
     identity: str | None

@@ -278,7 +278,7 @@ def _value(figure: str, item: Estimator, result: Result) -> tuple[float | None, 
 
 def _share_within(years: int, name: str, result: Result) -> float | None:
     names = [item.name for item in result.estimators if item.available]
-    predictions = predictions_in(columns_of(result.images, names))
+    predictions = predictions_in(columns_of(result.pictures, names))
     rows = np.flatnonzero(predictions.common)
     if not len(rows) or name not in predictions.scored:
         return None

@@ -39,7 +39,7 @@ def known_pictures(
     """Return what each estimator knows.
 
     Args:
-        images: "images" of the result; read once where any estimator lists its pictures.
+        images: "pictures" of the result; read once where any estimator lists its pictures.
         columns: of them.
         trained: by name of the estimator.
         near: of each of them.
@@ -73,7 +73,7 @@ class _Find:
     def look(self, row: int, image: Picture) -> None:
         if not self._answered[row]:
             return
-        name, hashes = image["image"], self._hashes
+        name, hashes = image["picture"], self._hashes
         if hashes is not None and hashes.contains(image["sha256"]):
             self._seen.append(name)
             self._rows[row] = True

@@ -33,7 +33,7 @@ _FORMAT = "agebench compare, unfinished"
 
 
 class PictureStore(Sequence[StoredPicture]):
-    """Entries of "images" in result.json, one a line; an empty line ends each group.
+    """Entries of "pictures" in result.json, one a line; an empty line ends each group.
 
     Args:
         file: unbuffered, open for reading and writing, empty or as another store left it.

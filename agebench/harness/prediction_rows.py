@@ -20,7 +20,7 @@ from agebench.util.files import csv_line
 INTERVALS = (50, 80, 95)
 
 CSV_COLUMNS = (
-    "image",
+    "picture",
     "estimator",
     "true_years",
     "true_range",

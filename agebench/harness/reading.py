@@ -14,6 +14,7 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.harness.contents import Estimator, Result
 from agebench.harness.contents_pictures import Picture
 from agebench.harness.contents_setup import Dataset
+from agebench.harness.former_names import with_present_names
 from agebench.harness.results import (
     PREDICTIONS_FILE,
     READABLE_VERSIONS,
@@ -40,7 +41,8 @@ class ResultFile:
     Attributes:
         path: where it was read from.
         content: what is in it.
-        written: the same as it stands there, with fields that nobody here reads: to be passed on.
+        written: the same as it stands there, by the names of today, with fields that nobody here
+            reads: to be passed on.
     """
 
     path: Path
@@ -63,9 +65,9 @@ class ResultFile:
         return self.content.estimators
 
     @property
-    def images(self) -> Sequence[Picture]:
+    def pictures(self) -> Sequence[Picture]:
         """One entry per picture, in the order of their names."""
-        return self.content.images
+        return self.content.pictures
 
 
 def read_result(path: str | Path) -> ResultFile:
@@ -84,6 +86,7 @@ def read_result(path: str | Path) -> ResultFile:
 
 def as_result(content: Any, file: Path) -> ResultFile:
     """Check what has been read of a result file; as `read_result`."""
+    content = with_present_names(content)
     found = read_typed(content, Result, file, READABLE_VERSIONS, WHAT)
     try:
         _check_names(found)
@@ -101,9 +104,9 @@ def measured(result: CompareResult, path: Path = Path("this result")) -> ResultF
         path: of the file, for messages.
     """
     content = result.content()
-    head = json.loads(json.dumps({**content, "images": []}))
-    found = replace(read_record(head, Result), images=content["images"])
-    return ResultFile(path, found, {**head, "images": content["images"]})
+    head = json.loads(json.dumps({**content, "pictures": []}))
+    found = replace(read_record(head, Result), pictures=content["pictures"])
+    return ResultFile(path, found, {**head, "pictures": content["pictures"]})
 
 
 def _check_predictions(content: Result, file: Path) -> None:
@@ -204,12 +207,12 @@ def _check_names(content: Result) -> None:
     known = set(names)
     if len(known) != len(names):
         raise StructureError("estimators with different names", sorted(names))
-    pictures = {image["image"] for image in content.images}
-    if len(pictures) != len(content.images):
-        raise StructureError("pictures with different names", len(content.images))
-    for image in content.images:
+    pictures = {image["picture"] for image in content.pictures}
+    if len(pictures) != len(content.pictures):
+        raise StructureError("pictures with different names", len(content.pictures))
+    for image in content.pictures:
         if not known.issuperset(image["predictions"]):
-            raise StructureError("predictions of the listed estimators", image["image"])
+            raise StructureError("predictions of the listed estimators", image["picture"])
     pairs = () if content.analysis is None else content.analysis.pairs
     analysed = () if content.analysis is None else content.analysis.estimators
     asked = {name for pair in pairs for name in (pair.first, pair.second)}

@@ -79,7 +79,7 @@ class ImageRecord:
 
 
 def image_json(record: ImageRecord, names: Sequence[str]) -> StoredPicture:
-    """Return a picture's entry of "images" in result.json.
+    """Return a picture's entry of "pictures" in result.json.
 
     Args:
         record: with an outcome of every estimator that was asked.
@@ -87,7 +87,7 @@ def image_json(record: ImageRecord, names: Sequence[str]) -> StoredPicture:
     """
     sample = record.sample
     return {
-        "image": sample.name,
+        "picture": sample.name,
         "sha256": record.sha256,
         "true_years": sample.age_years,
         "true_range": plain(sample.age_range),
@@ -113,8 +113,8 @@ def record_of(image: StoredPicture, sample: Sample, names: Sequence[str]) -> Ima
     Raises:
         ValueError, LookupError, TypeError, AttributeError: it is not an entry of this sample.
     """
-    if image["image"] != sample.name:
-        raise ValueError(f"expected {sample.name!r}, got {image['image']!r}")
+    if image["picture"] != sample.name:
+        raise ValueError(f"expected {sample.name!r}, got {image['picture']!r}")
     said = image["predictions"]
     return ImageRecord(
         sample,

@@ -32,9 +32,9 @@ from agebench.util.files import gone_if_empty, write_together
 from agebench.util.locks import alone_in
 from agebench.util.private_paths import without_home
 
-SCHEMA_VERSION = 2
-READABLE_VERSIONS = (1, SCHEMA_VERSION)
-"""Older files are read as they are; docs/result-schema.md says what changed."""
+SCHEMA_VERSION = 3
+READABLE_VERSIONS = (1, 2, SCHEMA_VERSION)
+"""Older files are read, see `former_names`; docs/result-schema.md says what changed."""
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.csv"
 
@@ -93,7 +93,7 @@ class CompareResult:
         estimators: in the order given.
         records: one per picture, in the order of their names; read from the disk as they are asked
             for.
-        pictures: how many there are.
+        counts: how many pictures there are.
         latency: of the stages that all share; None where timing was left out.
         about: how it was made: versions, machine, command, data set, detector, settings.
         analysis: what `agebench.harness.analysis.analyse` found; None before it has been asked.
@@ -104,7 +104,7 @@ class CompareResult:
 
     estimators: tuple[EstimatorResult, ...]
     records: Sequence[ImageRecord]
-    pictures: PictureCounts
+    counts: PictureCounts
     latency: Latency | None
     about: Mapping[str, Any]
     analysis: Analysis | None = None
@@ -114,10 +114,10 @@ class CompareResult:
     @property
     def common(self) -> int:
         """Number of pictures that every ranked estimator gave an age for."""
-        return self.pictures.common_subset
+        return self.counts.common_subset
 
     @property
-    def images(self) -> Sequence[Picture]:
+    def pictures(self) -> Sequence[Picture]:
         """What the JSON says of every picture; read from the disk as it is asked for."""
         if isinstance(self.records, StoredRecords):
             return self.records.store
@@ -125,28 +125,28 @@ class CompareResult:
         return [image_json(record, names) for record in self.records]
 
     def content(self) -> dict[str, Any]:
-        """Return what `to_json` returns, with the `images` still on the disk."""
+        """Return what `to_json` returns, with the `pictures` still on the disk."""
         shared = {} if self.latency is None else self.latency.shared
         return {
             "schema_version": SCHEMA_VERSION,
             **plain(self.about),
-            "pictures": plain(self.pictures),
+            "counts": plain(self.counts),
             "shared_latency": plain(shared),
             "timing": None if self.timing is None else self.timing.to_json(),
             "estimators": [_estimator_json(item) for item in self.estimators],
             "analysis": plain(self.analysis),
-            "images": self.images,
+            "pictures": self.pictures,
         }
 
     def to_json(self) -> dict[str, Any]:
         """Return the whole result as what JSON can hold; see docs/result-schema.md."""
-        return {**self.content(), "images": list(self.images)}
+        return {**self.content(), "pictures": list(self.pictures)}
 
     def json_pieces(self) -> Iterator[str]:
         """Yield the JSON of the result in ASCII, never more than a picture at once."""
         content = self.content()
-        images = content.pop("images")
-        yield json.dumps(content, allow_nan=False)[:-1] + ', "images": ['
+        images = content.pop("pictures")
+        yield json.dumps(content, allow_nan=False)[:-1] + ', "pictures": ['
         for number, image in enumerate(images):
             yield (", " if number else "") + json.dumps(image, allow_nan=False)
         yield "]}"
@@ -161,7 +161,7 @@ class CompareResult:
         """
         target = Path(folder)
         content = self.content()
-        del content["images"]
+        del content["pictures"]
         try:
             head = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
         except ValueError as error:
@@ -182,7 +182,7 @@ class CompareResult:
     def table_lines(self) -> Iterator[str]:
         """Yield the lines of predictions.csv."""
         names = [item.name for item in self.estimators if item.score is not None]
-        common = common_subset(columns_of(self.images, names))
+        common = common_subset(columns_of(self.pictures, names))
         return prediction_lines(self.records, self.estimators, common)
 
     def _table(self, digest: _Digest) -> Iterator[bytes]:
@@ -194,9 +194,9 @@ class CompareResult:
     def _whole(self, head: str, digest: _Digest) -> Iterator[bytes]:
         """The result's text, one picture a line."""
         # A path that is not valid Unicode is written as escapes, which JSON reads back.
-        yield f'{head[:-2]},\n "images": ['.encode("utf-8", "backslashreplace")
+        yield f'{head[:-2]},\n "pictures": ['.encode("utf-8", "backslashreplace")
         separator = "\n  "
-        for text in _texts(self.images):
+        for text in _texts(self.pictures):
             yield f"{separator}{text}".encode("utf-8", "backslashreplace")
             separator = ",\n  "
         yield f'\n ],\n "predictions_sha256": "{digest.hexdigest()}"\n}}\n'.encode()
@@ -253,10 +253,10 @@ def _seen_json(item: EstimatorResult) -> dict[str, Any] | None:
     if near is not None:
         copies = {
             "count": len(near.names),
-            "images": list(near.names),
+            "pictures": list(near.names),
             "compared_by_pixels": near.by_pixels,
         }
-    return {"what": trained.what, "count": len(seen), "images": seen, "near_copies": copies}
+    return {"what": trained.what, "count": len(seen), "pictures": seen, "near_copies": copies}
 
 
 @contextmanager

@@ -27,7 +27,7 @@ class CompareSettings:
         batch_size: faces per call of an estimator in the accuracy pass.
         workers: threads that decode pictures ahead; 0 decodes in the main thread.
         threads: threads that OpenCV and ONNX Runtime may use; None for one per processor.
-        latency_images: scored pictures that are timed, at batch 1; 0 leaves the timing out.
+        latency_pictures: scored pictures that are timed, at batch 1; 0 leaves the timing out.
         max_pixels: larger pictures are refused.
         skip_unavailable: go on without the estimators whose model files are not available.
 
@@ -42,7 +42,7 @@ class CompareSettings:
     batch_size: int = 32
     workers: int = 2
     threads: int | None = None
-    latency_images: int = 100
+    latency_pictures: int = 100
     max_pixels: int = MAX_PIXELS
     skip_unavailable: bool = False
     protocol: str | None = None
@@ -63,7 +63,7 @@ class CompareSettings:
             "batch_size": 1,
             "workers": 0,
             "threads": 1,
-            "latency_images": 0,
+            "latency_pictures": 0,
             "max_pixels": 1,
         }
         for name, minimum in least.items():

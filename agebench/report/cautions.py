@@ -119,11 +119,11 @@ def unseen_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
     seen = entry.content.seen_in_training
     if seen is None:
         return None
-    near = () if seen.near_copies is None else seen.near_copies.images
-    names = frozenset((*seen.images, *near))
+    near = () if seen.near_copies is None else seen.near_copies.pictures
+    names = frozenset((*seen.pictures, *near))
     if not names:
         return None
-    keep = [image["image"] not in names for image in joined.images]
+    keep = [image["picture"] not in names for image in joined.pictures]
     return _errors(joined, entry, np.asarray(keep, np.bool_))
 
 

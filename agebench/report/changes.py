@@ -23,7 +23,7 @@ MAX_LISTED = 10
 class PictureChange:
     """A picture whose predicted age changed; an age is None where there was none."""
 
-    image: str
+    picture: str
     true_years: float | None
     before_years: float | None
     after_years: float | None
@@ -113,7 +113,7 @@ def _most_changed(
     for row in rows[np.argsort(-size[rows], kind="stable")][:MAX_LISTED].tolist():
         values = (joined.true_years[row], before.years[row], after.years[row])
         shown = (float(value) if np.isfinite(value) else None for value in values)
-        yield PictureChange(joined.images[row]["image"], *shown)
+        yield PictureChange(joined.pictures[row]["picture"], *shown)
 
 
 def circumstances(before: ResultFile, after: ResultFile) -> list[tuple[str, str, str]]:

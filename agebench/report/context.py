@@ -60,7 +60,7 @@ def _of_data(joined: Joined) -> Iterable[str]:
     yield from joined.dataset.notes
     yield from dict.fromkeys(map(_why_detector, (item.content.detector for item in joined.results)))
     first = joined.results[0].content
-    total, scored = first.pictures.total, int(joined.common.sum())
+    total, scored = first.counts.total, int(joined.common.sum())
     if scored < total:
         yield f"Of {counted(total, 'picture')}, {scored:,} have an age from every estimator."
     kept = first.detector.kept_detections
@@ -69,7 +69,7 @@ def _of_data(joined: Joined) -> Iterable[str]:
             f"The faces of {counted(kept.used, 'picture')} were found by an earlier run with "
             "the same detector and kept; all times are of this run."
         )
-    several = first.pictures.several_faces
+    several = first.counts.several_faces
     if several:
         yield f"On {counted(several, 'picture')} with several faces the largest was used."
     if joined.dataset.problems:

@@ -85,7 +85,7 @@ def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[GalleryTile
     true = np.where(joined.rows, joined.true_years, np.nan)
     tiles = []
     for row in worst(true, entry.years, MAX_WORST):
-        image = joined.images[row]
+        image = joined.pictures[row]
         thumbnail = missing = ""
         if root is not None:
             try:
@@ -93,7 +93,7 @@ def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[GalleryTile
             except ImageError as error:
                 missing = str(error)
         years = (float(joined.true_years[row]), float(entry.years[row]))
-        tiles.append(GalleryTile(image["image"], *years, thumbnail=thumbnail, missing=missing))
+        tiles.append(GalleryTile(image["picture"], *years, thumbnail=thumbnail, missing=missing))
     return tiles
 
 
@@ -104,7 +104,7 @@ def _thumbnail(root: Path, image: Picture) -> str:
         ImageError: the file is not there, is another one, or lies outside of `root`.
     """
     try:
-        folder, path = root.resolve(), (root / image["image"]).resolve()
+        folder, path = root.resolve(), (root / image["picture"]).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise ImageError(f"can't be found: {error}") from error
     if not path.is_relative_to(folder):
@@ -112,7 +112,7 @@ def _thumbnail(root: Path, image: Picture) -> str:
     data = read_file(path)
     if hashlib.sha256(data).hexdigest() != image["sha256"]:
         raise ImageError("the file in the folder is not the one that was scored")
-    picture = _around(decode_image(data, image["image"]), image["box_xyxy"])
+    picture = _around(decode_image(data, image["picture"]), image["box_xyxy"])
     small = PillowImage.fromarray(np.ascontiguousarray(picture[:, :, ::-1]))
     small.thumbnail((SIDE_PX, SIDE_PX))
     packed = io.BytesIO()

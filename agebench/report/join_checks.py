@@ -31,8 +31,8 @@ def require_comparable(results: Sequence[ResultFile]) -> None:
             raise UsageError(f"{other.path} is given twice")
         seen.add(other.path.resolve())
         reason = comparable(scored_on(first.dataset), scored_on(other.dataset))
-        if not reason and [image["image"] for image in first.images] != [
-            image["image"] for image in other.images
+        if not reason and [image["picture"] for image in first.pictures] != [
+            image["picture"] for image in other.pictures
         ]:
             reason = "they say that their data are the same, but list other pictures"
         if reason:

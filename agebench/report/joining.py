@@ -99,9 +99,9 @@ class Joined:
     remarks: tuple[str, ...]
 
     @property
-    def images(self) -> Sequence[Picture]:
+    def pictures(self) -> Sequence[Picture]:
         """The pictures, as the first result has them."""
-        return self.results[0].images
+        return self.results[0].pictures
 
     @property
     def true_years(self) -> Floats:
@@ -266,7 +266,7 @@ def _labels(results: Sequence[ResultFile]) -> dict[tuple[int, str], str]:
 def _columns(result: ResultFile) -> Columns:
     """Predicted ages by estimator, and what else is known of the pictures."""
     try:
-        return columns_of(result.images, [item.name for item in result.estimators])
+        return columns_of(result.pictures, [item.name for item in result.estimators])
     except ValueError as error:
         raise AgebenchError(f"{result.path} is not a result: {error}") from error
 

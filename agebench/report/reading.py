@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from agebench.benchmark.contents import Sweep, with_present_names
 from agebench.benchmark.result import BENCH_FILE
@@ -44,7 +45,7 @@ def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[Swee
         if file != path and not file.exists() and (path / BENCH_FILE).is_file():
             file = path / BENCH_FILE
         content = read_json(file)
-        if isinstance(content, dict) and "comparisons" in content and "images" not in content:
+        if _is_of_bench(content):
             named = with_present_names(content)
             swept = read_typed(named, Sweep, file, BENCH_VERSIONS, "a result of 'agebench bench'")
             if any(file.resolve() == other.path.resolve() for other in sweeps):
@@ -53,3 +54,11 @@ def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[Swee
         else:
             results.append(as_result(content, file))
     return results, sweeps
+
+
+def _is_of_bench(content: Any) -> bool:
+    return (
+        isinstance(content, dict)
+        and "comparisons" in content
+        and content.keys().isdisjoint(("pictures", "images"))
+    )

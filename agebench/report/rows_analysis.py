@@ -285,7 +285,7 @@ def changed_pictures_grid(changes: Sequence[Change]) -> Grid | None:
     rows = [
         [
             Cell(change.name, kind="name"),
-            Cell(picture.image, kind="name"),
+            Cell(picture.picture, kind="name"),
             *(
                 Cell(number(years, 1), years)
                 for years in (picture.true_years, picture.before_years, picture.after_years)

@@ -138,7 +138,7 @@ def _counts(joined: Joined) -> Grid:
         item = entry.content
         return [str(count) for count in (item.scored, item.missed, item.failed, item.clipped)]
 
-    title = f"Pictures of {joined.results[0].content.pictures.total}"
+    title = f"Pictures of {joined.results[0].content.counts.total}"
     return _of_entries(title, ("scored", "no face", "failed", "clipped"), joined, figures)
 
 

@@ -65,12 +65,12 @@ def _remarks(result: CompareResult, joined: Joined) -> list[str]:
     if problems:
         remarks.append(f"Left out while listing the data set: {len(problems)}.")
         remarks += [f"  {item['name']}: {item['reason']}" for item in problems[:MAX_LISTED]]
-    several = result.pictures.several_faces
+    several = result.counts.several_faces
     if several:
         remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
-    if result.pictures.taken_over:
+    if result.counts.taken_over:
         remarks.append(
-            f"{result.pictures.taken_over:,} of the pictures had been looked at by a run before, "
+            f"{result.counts.taken_over:,} of the pictures had been looked at by a run before, "
             "which was interrupted."
         )
     return [*remarks, *_few(result), *_tests(result, joined), *_failures(result), *_busy(result)]
@@ -122,9 +122,9 @@ def _few(result: CompareResult) -> list[str]:
     remarks = []
     scores = _scores(result)
     missed = scores[0].missed if scores else 0
-    if missed > MANY_MISSED * result.pictures.total:
+    if missed > MANY_MISSED * result.counts.total:
         reference = result.about["detector"]["reference"]
-        told = f"NO FACE in {missed} of {result.pictures.total} pictures by {reference}"
+        told = f"NO FACE in {missed} of {result.counts.total} pictures by {reference}"
         remarks.append(f"{told}: {_other_detector(result)}.")
     scored = max((score.scored for score in scores), default=0)
     if scored < FEW_PICTURES:
@@ -153,12 +153,12 @@ def _failures(result: CompareResult) -> list[str]:
     of_pictures: list[str] = []
     by_estimator: dict[str, list[str]] = {item.name: [] for item in result.estimators}
     failed = 0
-    for image in result.images if any(score.failed for score in _scores(result)) else ():
+    for image in result.pictures if any(score.failed for score in _scores(result)) else ():
         for name, reason in _why_failed(image):
             failed += 1
             listed = by_estimator[name] if name else of_pictures
             if len(listed) < MAX_LISTED:
-                listed.append(f"  {image['image']}: {f'{name}: ' if name else ''}{reason}")
+                listed.append(f"  {image['picture']}: {f'{name}: ' if name else ''}{reason}")
     if not failed:
         return []
     first = [*of_pictures, *itertools.chain.from_iterable(by_estimator.values())][:MAX_LISTED]

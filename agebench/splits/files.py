@@ -1,6 +1,6 @@
 """Split files: our own, written and read, and the lists that others have published.
 
-Our own is a CSV file ``image,part,sha256,reason`` below one comment line that holds the rest as
+Our own is a CSV file ``picture,part,sha256,reason`` below one comment line that holds the rest as
 JSON; or, with the suffix .json, one JSON object.  Both give the same `Split` back.
 
 Lists that others have published are read by `split_lists`.
@@ -24,7 +24,9 @@ from agebench.util.regular_files import open_regular
 
 FORMAT = "agebench-split"
 FORMAT_VERSION = 1
-COLUMNS = ("image", "part", "sha256", "reason")
+COLUMNS = ("picture", "part", "sha256", "reason")
+_FORMER_NAME = "image"
+"""What files of before call the first of the columns."""
 LARGEST_BYTES = 500_000_000
 """Larger lists are refused: a list of a million names has about 100 MB."""
 
@@ -106,7 +108,7 @@ def _from_csv(file: Path) -> Split:
         rows = list(csv.reader(io.StringIO(rest, newline=""), strict=True))
     except csv.Error as error:
         raise DatasetError(f"{str(file)!r} is not valid CSV ({error}): write it again") from error
-    if not rows or tuple(rows[0]) != COLUMNS:
+    if not rows or tuple(rows[0]) not in (COLUMNS, (_FORMER_NAME, *COLUMNS[1:])):
         raise DatasetError(f"{str(file)!r} must have the columns {','.join(COLUMNS)}")
     return _own(file, head, [row for row in rows[1:] if row])
 
@@ -119,11 +121,15 @@ def _from_json(file: Path) -> Split:
             f"{str(file)!r} is not a split file: expected a JSON object with the format {FORMAT!r} "
             "and a list of pictures"
         )
-    rows = [
-        [item.get(column, "") for column in COLUMNS] if isinstance(item, dict) else []
-        for item in pictures
-    ]
-    return _own(file, content, rows)
+    return _own(file, content, [_cells(item) for item in pictures])
+
+
+def _cells(item: Any) -> list[Any]:
+    """Return what a row of the CSV file holds; nothing where it is no object."""
+    if not isinstance(item, dict):
+        return []
+    name, *others = COLUMNS
+    return [item.get(name, item.get(_FORMER_NAME, "")), *(item.get(one, "") for one in others)]
 
 
 def _json(file: Path, text: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from agebench.errors import DatasetError
 from agebench.splits.parts import Split
 from agebench.util.regular_files import read_regular
 
-NAME_COLUMNS = ("image", "name", "file", "filename", "path", "image_path")
+NAME_COLUMNS = ("image", "name", "file", "filename", "path", "image_path", "picture")
 PART_COLUMNS = ("part", "split", "set", "subset", "fold", "partition")
 
 _SYNONYMS = {"training": "train", "valid": "val", "validation": "val", "dev": "val"}

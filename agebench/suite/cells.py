@@ -113,7 +113,7 @@ def _cell(
         batch_size=how.batch_size,
         workers=how.workers,
         threads=how.threads,
-        latency_images=0,
+        latency_pictures=0,
         protocol=pictures.protocol,
         part=pictures.part,
         variant=variant or None,

@@ -63,10 +63,10 @@ def compact_set(
         result: any result on it.
         changed: these are the pictures that are changed, which may be a part of the set.
     """
-    images = result.images
+    images = result.pictures
     dataset = result.written["dataset"]
     kept = {name: value for name, value in dataset.items() if name not in _NOT_KEPT}
-    kept["notes"] = _without_names(result.dataset.notes, [image["image"] for image in images])
+    kept["notes"] = _without_names(result.dataset.notes, [image["picture"] for image in images])
     people = [image["identity"] for image in images]
     exact = [image["true_years"] for image in images]
     ranges = [image.get("true_range") for image in images]
@@ -101,11 +101,11 @@ def compact_cell(measured: Measured) -> dict[str, Any]:
         "created": content.created,
         "seed": content.settings["seed"],
         "content_sha256": content.dataset.content_sha256,
-        "pictures": len(content.images),
+        "pictures": len(content.pictures),
         "runtime_proven": entry.runtime_proven,
         "seen_in_training": _seen(entry.seen_in_training),
         "contamination": entry.contamination or "",
-        **figures_of(content.images, name),
+        **figures_of(content.pictures, name),
     }
     return {
         "format": FORMAT,

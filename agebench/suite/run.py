@@ -134,7 +134,7 @@ class _Run:
             progress=step,
             detections=kept,
         )
-        counts = result.pictures
+        counts = result.counts
         if not counts.taken_over:  # what was interrupted can't say what all of it takes
             whole = time.process_time() - begun
             write_spent(folder, counts.total, whole, result.stage_seconds)

@@ -117,7 +117,7 @@ def _settings(plan: SuitePlan, times: Times) -> CompareSettings:
         batch_size=how.batch_size,
         workers=how.workers,
         threads=how.threads,
-        latency_images=times.images,
+        latency_pictures=times.images,
         protocol=planned.protocol,
         part=planned.part,
     )

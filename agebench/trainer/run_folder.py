@@ -269,7 +269,7 @@ def write_left_out(folder: Path, left_out: Mapping[str, Sequence[Problem]]) -> s
         for part, problems in left_out.items()
         for problem in problems
     ]
-    lines = map(csv_line, [("part", "image", "reason"), *rows])
+    lines = map(csv_line, [("part", "picture", "reason"), *rows])
     write_whole(folder / LEFT_OUT_FILE, "".join(lines))
     if not rows:
         return ""

@@ -180,7 +180,7 @@ def make_whole(folder: Path) -> None:
         detector="aligned",
         settings=PrepareSettings(views=("face",)),
     )
-    settings = CompareSettings(latency_images=0, workers=0)
+    settings = CompareSettings(latency_pictures=0, workers=0)
     result = compare(
         ["constant years=30", "constant years=21"],
         "csv",

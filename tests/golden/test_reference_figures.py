@@ -112,7 +112,7 @@ def test_fgnet_with_each_detector(
         root=root,
         detector=detector,
         out=tmp_path,
-        settings=CompareSettings(sample=PICTURES, seed=1, latency_images=0),
+        settings=CompareSettings(sample=PICTURES, seed=1, latency_pictures=0),
     )
     most_missed, most_apart, least_alike = DETECTORS[detector]
     assert len(result.records) == PICTURES
@@ -133,7 +133,7 @@ def test_utkface_chips(shared_dir: Path, shared_weights: Path) -> None:
         "utkface",
         root=shared_dir / "data" / "utkface",
         detector="aligned",
-        settings=CompareSettings(sample=CHIPS, seed=1, latency_images=0),
+        settings=CompareSettings(sample=CHIPS, seed=1, latency_pictures=0),
     )
     assert result.common == CHIPS
     true, ours, other = _ages(result, shared_weights).T

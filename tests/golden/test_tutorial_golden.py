@@ -92,7 +92,7 @@ def test_it_is_one_name_in_compare(
 ) -> None:
     (tmp_path / "a.png").write_bytes(encode_png(astronaut_bgr))
     (tmp_path / "list.csv").write_text("path,age\na.png,35\n")
-    root, quick = tmp_path / "list.csv", CompareSettings(latency_images=0)
+    root, quick = tmp_path / "list.csv", CompareSettings(latency_pictures=0)
     names = ["caffe-age-net recipe=tutorial"]
     result = compare(names, "csv", root=root, settings=quick)
     about = result.about["detector"]

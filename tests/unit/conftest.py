@@ -80,17 +80,17 @@ def make_result() -> MakeResult:
         given = {name: np.asarray(years, np.float64) for name, years in predicted.items()}
         sha256 = hashlib.sha256(repr((names, ages)).encode()).hexdigest()
         content: dict[str, Any] = {
-            "schema_version": 2,
+            "schema_version": 3,
             "created": "2026-01-02T03:04:05+00:00",
             "command": ["/somewhere/agebench", "compare", *given, "--root", "a b"],
             "environment": ENVIRONMENT,
             "dataset": {**DATASET, "content_sha256": sha256, **dataset},
             "detector": DETECTOR,
             "settings": SETTINGS,
-            "pictures": {"total": len(ages), "common_subset": len(ages), "several_faces": 0},
+            "counts": {"total": len(ages), "common_subset": len(ages), "several_faces": 0},
             "shared_latency": {"decode": stage_json([1.0] * 20), "detect": stage_json([1.0] * 20)},
             "estimators": [estimator_json(name, ages, years, who) for name, years in given.items()],
-            "images": [
+            "pictures": [
                 {
                     **image_json(name, float(ages[row]), who[row]),
                     "attributes": dict(attributes or {}),

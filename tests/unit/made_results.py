@@ -36,7 +36,7 @@ SETTINGS: dict[str, Any] = {
     "batch_size": 32,
     "workers": 2,
     "threads": None,
-    "latency_images": 20,
+    "latency_pictures": 20,
     "max_pixels": 1000,
     "skip_unavailable": False,
     "protocol": None,
@@ -184,7 +184,7 @@ def outcome_json(years: float, true: float, believes: bool) -> dict[str, Any]:
 def image_json(name: str, true: float, person: str | None) -> Any:
     """Return the entry of a picture, without attributes and predictions."""
     return {
-        "image": name,
+        "picture": name,
         "sha256": hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest(),
         "true_years": true,
         "true_range": None,
@@ -226,21 +226,21 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
                 name: {"status": "ok", **said} for name, said in image["predictions"].items()
             },
         }
-        for at, image in enumerate(given.pop("images"))
+        for at, image in enumerate(given.pop("pictures"))
     ]
     return {
-        "schema_version": 2,
+        "schema_version": 3,
         "created": "2026-01-02T03:04:05+00:00",
         "command": [],
         "environment": ENVIRONMENT,
         "detector": DETECTOR,
         "settings": SETTINGS,
-        "pictures": {"total": len(images), "common_subset": 0, "several_faces": 0},
+        "counts": {"total": len(images), "common_subset": 0, "several_faces": 0},
         "shared_latency": {},
         **given,
         "dataset": dataset,
         "estimators": estimators,
-        "images": images,
+        "pictures": images,
     }
 
 
@@ -255,7 +255,7 @@ def analysed(
     """Return the JSON of the statistics of such a result."""
     result = whole({name: value for name, value in content.items() if name != "analysis"})
     names = [item.name for item in result.estimators if item.available]
-    columns = columns_of(result.images, names)
+    columns = columns_of(result.pictures, names)
     seed = result.settings["seed"]
     found: dict[str, Any] = plain(
         analyse(columns, result.estimators, result.dataset, seed, settings)

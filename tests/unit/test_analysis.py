@@ -30,7 +30,7 @@ def _outcome(years: float | None, **more: Any) -> dict[str, Any]:
 
 def _image(number: int, age: float | None, **given: Any) -> dict[str, Any]:
     image: dict[str, Any] = {
-        "image": f"{number:04}.jpg",
+        "picture": f"{number:04}.jpg",
         "true_years": age,
         "identity": None,
         "attributes": {},
@@ -46,7 +46,7 @@ def _estimator(name: str, kind: str = "other", **settings: Any) -> dict[str, Any
 
 
 def _result(images: list[dict[str, Any]], *estimators: dict[str, Any]) -> dict[str, Any]:
-    return {"settings": {"seed": 3}, "estimators": list(estimators), "images": images}
+    return {"settings": {"seed": 3}, "estimators": list(estimators), "pictures": images}
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def _check(analysis: dict[str, Any]) -> None:
 def _arrays(result: dict[str, Any], name: str) -> tuple[Any, Any]:
     rows = [
         (image["true_years"], image["predictions"][name]["years"])
-        for image in result["images"][5:110]
+        for image in result["pictures"][5:110]
     ]
     return tuple(np.array(rows).T)
 
@@ -109,7 +109,7 @@ def test_swapped_estimators_have_the_other_verdict(result: dict[str, Any]) -> No
 
 
 def test_what_chance_explains_is_not_called_better(result: dict[str, Any]) -> None:
-    for image in result["images"]:
+    for image in result["pictures"]:
         if image["predictions"]:
             image["predictions"]["bad"] = dict(image["predictions"]["good"])
     (pair,) = analysed(result, FEW)["pairs"]
@@ -117,12 +117,12 @@ def test_what_chance_explains_is_not_called_better(result: dict[str, Any]) -> No
 
 
 def test_misses_count_at_the_floors_error(result: dict[str, Any]) -> None:
-    true = np.array([image["true_years"] for image in result["images"]])
+    true = np.array([image["true_years"] for image in result["pictures"]])
     analysis = analysed(result, FEW)
     floor = analysis["settings"]["floor"]
     assert floor["years"] == np.median(true)
     assert floor["from"].startswith("oracle")
-    shared = np.array([image["predictions"]["good"]["years"] for image in result["images"][:110]])
+    shared = np.array([image["predictions"]["good"]["years"] for image in result["pictures"][:110]])
     errors = [*np.abs(shared - true[:110]), *np.abs(np.median(true) - true[110:])]
     found = analysis["estimators"]["good"]["with_misses"]
     assert found == {
@@ -165,17 +165,17 @@ def test_groups_have_figures_from_the_minimum_on(result: dict[str, Any]) -> None
 
 
 def test_a_label_that_names_pictures_makes_no_groups(result: dict[str, Any]) -> None:
-    for number, image in enumerate(result["images"]):
+    for number, image in enumerate(result["pictures"]):
         image["attributes"] = {"camera": f"c{number}", "decade": "none"}
     groups = analysed(result, FEW)["estimators"]["good"]["groups"]
-    assert len(result["images"]) > MOST_VALUES
+    assert len(result["pictures"]) > MOST_VALUES
     assert {group["attribute"] for group in groups} == {"decade"}
     assert "none" not in {group["value"] for group in groups}
 
 
 def test_people_are_resampled_where_they_are_known(result: dict[str, Any]) -> None:
     alone = analysed(result, FEW)
-    for number, image in enumerate(result["images"]):
+    for number, image in enumerate(result["pictures"]):
         image["identity"] = f"person {number % 12}"
     together = analysed(result, FEW)
     assert (alone["settings"]["clustered"], together["settings"]["clustered"]) == (False, True)
@@ -299,7 +299,7 @@ def test_no_pictures_at_all() -> None:
 
 def test_one_that_answers_next_to_nothing_stands_apart(result: dict[str, Any]) -> None:
     alone = analysed(result, FEW)
-    for number, image in enumerate(result["images"]):
+    for number, image in enumerate(result["pictures"]):
         if image["predictions"]:
             image["predictions"]["shy"] = _outcome(image["true_years"] if number < 12 else None)
     result["estimators"].append(_estimator("shy"))
@@ -319,12 +319,12 @@ def test_one_that_answers_next_to_nothing_stands_apart(result: dict[str, Any]) -
 
 
 def test_too_few_people_or_too_many_pairs_have_no_verdict(result: dict[str, Any]) -> None:
-    for number, image in enumerate(result["images"]):
+    for number, image in enumerate(result["pictures"]):
         image["identity"] = f"person {number % 9}"
     (pair,) = analysed(result, FEW)["pairs"]
     assert (pair["verdict"], pair["p_value"], pair["interval"]) == ("no verdict", None, None)
     assert pair["reason"] == "9 people only: 10 are needed"
-    for number, image in enumerate(result["images"]):
+    for number, image in enumerate(result["pictures"]):
         image["identity"] = f"person {number % 10}"
         for name in "abcdef" if image["predictions"] else "":
             image["predictions"][name] = dict(image["predictions"]["good"])
@@ -350,7 +350,7 @@ def test_one_that_only_scored_ranges_is_waited_for_like_the_scores_do() -> None:
         _image(1, 30.0, predictions={"e": _outcome(31.0), "half": _outcome(None)}),
     ]
     result = whole(_result(images, _estimator("e"), _estimator("half")))
-    predictions = predictions_in(columns_of(result.images, ["e", "half"]))
+    predictions = predictions_in(columns_of(result.pictures, ["e", "half"]))
     assert predictions.common.tolist() == [False]
 
 

@@ -24,7 +24,7 @@ from agebench.registry.plugins import load_estimator
 from agebench.report.writing import report_on
 from agebench.types import Face, Image, Sample
 
-QUIET = CompareSettings(latency_images=0, workers=0)
+QUIET = CompareSettings(latency_pictures=0, workers=0)
 
 
 def write(folder: Path, text: str, name: str = "answers.csv") -> Path:
@@ -243,7 +243,7 @@ def test_predictions_that_are_scored_again_have_the_same_marks(tmp_path: Path) -
     again = compare([f"answers:{table}"], listed, settings=QUIET)
     (item,) = again.content()["estimators"]
     seen = item["seen_in_training"]
-    assert (seen["images"], seen["near_copies"]["images"]) == (["a.png"], ["sub/ccc.png"])
+    assert (seen["pictures"], seen["near_copies"]["pictures"]) == (["a.png"], ["sub/ccc.png"])
     assert item["contamination"] == "trained on 1 of its 4 pictures and near copies of 1 more"
 
 
@@ -265,7 +265,7 @@ def test_what_was_trained_on_is_refused_where_it_can_t_be_told(
 def test_answers_beside_an_estimator_are_scored_on_the_same_faces(tmp_path: Path) -> None:
     file = pictures(tmp_path, AGES)
     answers = write(tmp_path, "path,age,seconds\na.png,11,0.25\nb.png,22,0.75\nccc.png,33,1\n")
-    settings = CompareSettings(latency_images=2, workers=0)
+    settings = CompareSettings(latency_pictures=2, workers=0)
     result = compare(
         [f"answers:{answers}", "constant years=30"],
         load(file),

@@ -62,7 +62,7 @@ def result(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         root=folder,
         detector="aligned",
         out=out,
-        settings=CompareSettings(latency_images=0),
+        settings=CompareSettings(latency_pictures=0),
         progress=no_progress,
         fresh_detections=True,
     )
@@ -219,12 +219,12 @@ def test_values_that_a_caller_makes_are_public(folder: Path) -> None:
         ["constant years=20"],
         some,
         detector="aligned",
-        settings=CompareSettings(latency_images=0),
+        settings=CompareSettings(latency_pictures=0),
         progress=no_progress,
         fresh_detections=True,
     )
     assert measured.content()["dataset"]["name"] == "mine"
-    assert [item["image"] for item in measured.images] == [item.name for item in some.samples]
+    assert [item["picture"] for item in measured.pictures] == [item.name for item in some.samples]
     with pytest.raises(ValueError, match="sorted by unique names"):
         replace(some, samples=(Sample(folder, "b", 1.0), Sample(folder, "a", 1.0)))
     spec = DetectorSpec("mine", box_to_frame=BoxToFrame(0.0, 0.1, 1.2))

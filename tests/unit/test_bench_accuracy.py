@@ -345,7 +345,7 @@ def test_predicted_class_in_bins_and_in_years() -> None:
 
 def _compare(samples: list[Sample], *estimators: Any, **settings: Any) -> Any:
     dataset = SampleList(DatasetSpec("tiny", "birth-age"), tuple(samples))
-    settings = {"latency_images": 0, **settings}
+    settings = {"latency_pictures": 0, **settings}
     return compare(
         list(estimators), dataset, detector=ColourDetector(), settings=CompareSettings(**settings)
     )

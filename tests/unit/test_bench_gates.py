@@ -59,11 +59,11 @@ def result() -> dict[str, Any]:
         "content_sha256": "ab" * 32,
     }
     return {
-        "schema_version": 1,
+        "schema_version": 3,
         "dataset": dataset,
         "shared_latency": {"decode": stage_json([9.0] * 4), "detect": stage_json([70.0] * 4)},
         "estimators": [_estimator("hse", 4.0), _estimator("a:b", 6.0)],
-        "images": images,
+        "pictures": images,
     }
 
 
@@ -130,10 +130,10 @@ def test_a_figure_that_is_not_there_fails_with_the_reason(result: dict[str, Any]
     hse["errors"] = {**hse["errors"], "mae_years": None}
     assert "no picture" in read_gates(["hse:mae>5"]).failures(whole(result))[0]
     one_without = copy.deepcopy(result)
-    for image in one_without["images"]:
+    for image in one_without["pictures"]:
         del image["predictions"]["hse"]  # which scores nowhere, where a:b does
     assert "no picture" in read_gates(["hse:cs3<0.5"]).failures(whole(one_without))[0]
-    for image in result["images"]:
+    for image in result["pictures"]:
         image["predictions"] = {}
     assert "no picture" in read_gates(["hse:cs3<0.5"]).failures(whole(result))[0]
     gone = {"name": "hse", "available": False, "unavailable_reason": "no file", "spec": None}
@@ -280,7 +280,16 @@ def test_an_estimator_that_is_gone_or_dead_fails(result: dict[str, Any], tmp_pat
 
 @pytest.mark.parametrize(
     "content",
-    ["", "[]", "{}", "null", '{"schema_version": 2}', '{"schema_version": 1}', "[" * 100_000],
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"schema_version": 4}',
+        '{"schema_version": 3}',
+        '{"schema_version": 1}',
+        "[" * 100_000,
+    ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(AgebenchError, match="baseline"):
@@ -324,7 +333,6 @@ def test_wrong_calls_are_refused(tmp_path: Path, result: dict[str, Any]) -> None
 def test_a_baseline_with_odd_values_is_a_sentence(
     result: dict[str, Any], tmp_path: Path, keys: tuple[Any, ...], value: Any
 ) -> None:
-    result["schema_version"] = 1
     path = tmp_path / "result.json"
     result = completed(result)
     path.write_text(json.dumps(result))

@@ -107,7 +107,7 @@ def _run(dataset: SampleList, out: Path | None = None, **settings: Any) -> Compa
         dataset,
         detector=Whole(),
         out=out,
-        settings=CompareSettings(**{"latency_images": 2, **settings}),
+        settings=CompareSettings(**{"latency_pictures": 2, **settings}),
     )
 
 
@@ -127,11 +127,11 @@ def test_the_schema_is_one() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
 
 
-@pytest.mark.parametrize("latency_images", [0, 2])
+@pytest.mark.parametrize("latency_pictures", [0, 2])
 def test_a_written_result_fits_the_schema(
-    dataset: SampleList, tmp_path: Path, latency_images: int
+    dataset: SampleList, tmp_path: Path, latency_pictures: int
 ) -> None:
-    _run(dataset, tmp_path / "out", latency_images=latency_images)
+    _run(dataset, tmp_path / "out", latency_pictures=latency_pictures)
     content = _strict((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     names = [item["name"] for item in content["estimators"]]
     assert names == ["classes", "broken", "constant"]
@@ -143,9 +143,9 @@ def test_a_written_result_fits_the_schema(
     assert content["estimators"][0]["ranges"]["distance_years"] == 31.5
     assert content["estimators"][1]["mae_years"] is None
     counts = {"total": 5, "common_subset": 3, "several_faces": 0, "taken_over": 0}
-    assert content["pictures"] == counts
-    assert bool(content["shared_latency"]) == bool(latency_images)
-    assert content["images"][3]["image"] == "d, \u00e9\u2603.jpg"
+    assert content["counts"] == counts
+    assert bool(content["shared_latency"]) == bool(latency_pictures)
+    assert content["pictures"][3]["picture"] == "d, \u00e9\u2603.jpg"
 
 
 def test_skipped_estimators_fit_the_schema_and_come_last(
@@ -163,12 +163,12 @@ def test_skipped_estimators_fit_the_schema_and_come_last(
         dataset,
         detector=Whole(),
         out=tmp_path / "out",
-        settings=CompareSettings(skip_unavailable=True, latency_images=1),
+        settings=CompareSettings(skip_unavailable=True, latency_pictures=1),
     )
     content = _strict((tmp_path / "out" / "result.json").read_text(encoding="utf-8"))
     here, away = content["estimators"]
     assert (here["name"], away["name"], away["unavailable_reason"]) == ("here", "away", "nowhere")
-    assert content["images"][0]["predictions"]["here"]["years"] == 28.5
+    assert content["pictures"][0]["predictions"]["here"]["years"] == 28.5
     assert "away" not in (tmp_path / "out" / "predictions.csv").read_text(encoding="utf-8")
     print_result(result, Console(file=io.StringIO()))
 
@@ -184,10 +184,10 @@ def test_every_name_and_type_counts(dataset: SampleList) -> None:
         lambda content: content["estimators"][0]["errors"].pop("rmse_years"),
         lambda content: content["estimators"][0]["errors"].update(mae=1),
         lambda content: content["estimators"][0].update(available=False),
-        lambda content: content["images"][0].update(status="fine"),
-        lambda content: content["images"][0]["predictions"]["classes"].update(years=None),
-        lambda content: content["images"][0]["predictions"]["classes"].update(outside=1.5),
-        lambda content: content["images"][0].update(box_xyxy=[1, 2, 3]),
+        lambda content: content["pictures"][0].update(status="fine"),
+        lambda content: content["pictures"][0]["predictions"]["classes"].update(years=None),
+        lambda content: content["pictures"][0]["predictions"]["classes"].update(outside=1.5),
+        lambda content: content["pictures"][0].update(box_xyxy=[1, 2, 3]),
         lambda content: content["shared_latency"].pop("decode"),
         lambda content: content["estimators"][0]["latency"]["infer"].update(p50_ms=-1),
     ]
@@ -221,7 +221,7 @@ def test_predictions_csv_fits_its_hash_and_its_columns(dataset: SampleList, tmp_
     assert len(rows) == 5 * 3
     assert [row["estimator"] for row in rows[:3]] == ["classes", "broken", "constant"]
     first, second, last = rows[0], rows[1], rows[-1]
-    assert (first["image"], first["true_years"], first["predicted_years"]) == (
+    assert (first["picture"], first["true_years"], first["predicted_years"]) == (
         "a.png",
         "30.0",
         "28.5",
@@ -230,7 +230,7 @@ def test_predictions_csv_fits_its_hash_and_its_columns(dataset: SampleList, tmp_
     assert (second["status"], second["predicted_years"]) == ("estimator_failed", "")
     assert second["reason"] == "RuntimeError: broken"
     assert (last["true_years"], last["true_range"]) == ("", "60-100")
-    unreadable = next(row for row in rows if row["image"] == "d, \u00e9\u2603.jpg")
+    unreadable = next(row for row in rows if row["picture"] == "d, \u00e9\u2603.jpg")
     assert unreadable["status"] == "unreadable"
 
 
@@ -243,9 +243,9 @@ def test_equal_data_has_an_equal_hash(dataset: SampleList) -> None:
 
 def test_figures_do_not_depend_on_batches_or_workers(dataset: SampleList) -> None:
     def figures(batch_size: int, workers: int) -> Any:
-        result = _run(dataset, batch_size=batch_size, workers=workers, latency_images=0)
+        result = _run(dataset, batch_size=batch_size, workers=workers, latency_pictures=0)
         content = result.to_json()
-        return content["images"], [item["errors"] for item in content["estimators"] if item]
+        return content["pictures"], [item["errors"] for item in content["estimators"] if item]
 
     expected = figures(1, 0)
     assert all(figures(n, workers) == expected for n in (7, 32) for workers in (0, 2))
@@ -298,7 +298,7 @@ def test_a_setting_that_is_no_number_is_a_sentence(dataset: SampleList, tmp_path
             dataset,
             detector=Whole(),
             out=tmp_path / "out",
-            settings=CompareSettings(latency_images=0),
+            settings=CompareSettings(latency_pictures=0),
         )
     assert not (tmp_path / "out").exists()
 
@@ -350,7 +350,7 @@ def test_ranges_that_lie_in_one_class_are_judged_by_class(tmp_path: Path) -> Non
         [Classes(), "constant"],
         dataset,
         detector=Whole(),
-        settings=CompareSettings(latency_images=0),
+        settings=CompareSettings(latency_pictures=0),
     )
     score = result.estimators[0].score
     assert score is not None
@@ -381,7 +381,7 @@ def test_all_tables_are_printed(dataset: SampleList) -> None:
         {"workers": -1},
         {"threads": 0},
         {"threads": 2**31},
-        {"latency_images": -1},
+        {"latency_pictures": -1},
         {"max_pixels": 0},
     ],
 )
@@ -428,4 +428,4 @@ def test_a_spec_that_no_result_can_hold_stops_before_anything_runs(dataset: Samp
     odd.spec = replace(odd.spec, licence=cast("str", None))
     told = r"its spec can't stand in a result: licence: expected text, got None"
     with pytest.raises(ContractError, match=told):
-        compare([odd], dataset, detector=Whole(), settings=CompareSettings(latency_images=0))
+        compare([odd], dataset, detector=Whole(), settings=CompareSettings(latency_pictures=0))

@@ -187,10 +187,10 @@ def test_nothing_that_a_plug_in_does_to_stdout_breaks_the_json() -> None:
         "    return predict(self, crops)\n"
         "Constant.predict = noisy\n"
         "main(['compare', 'constant', '--dataset', 'sample', '--limit', '3',\n"
-        "      '--latency-images', '0', '--json'])\n"
+        "      '--latency-pictures', '0', '--json'])\n"
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["pictures"]["total"] == 3
+    assert json.loads(done.stdout)["counts"]["total"] == 3
     assert "by Python" in done.stderr
     assert "a library says: past\\x1b[31m Python" in done.stderr
     assert "a child" in done.stderr

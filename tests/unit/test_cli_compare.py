@@ -120,7 +120,7 @@ def folders(tmp_path: Path) -> Path:
     return root
 
 
-BASE = ("compare", "constant", "--detector", "whole", "--latency-images", "0")
+BASE = ("compare", "constant", "--detector", "whole", "--latency-pictures", "0")
 
 
 def _folders(root: Path) -> tuple[str | Path, ...]:
@@ -196,7 +196,7 @@ def test_json_on_stdout_is_ascii_and_nothing_else(cli: Cli, folders: Path) -> No
     run = cli(*_folders(folders), "--json")
     assert run.code == 0
     assert run.out.isascii()
-    names = [image["image"] for image in json.loads(run.out)["images"]]
+    names = [image["picture"] for image in json.loads(run.out)["pictures"]]
     assert "30/\u00e9\u2603.jpg" in names
 
 
@@ -227,7 +227,7 @@ def test_a_bad_picture_among_good_ones_is_counted_and_listed(
     result = _result(tmp_path / "out")
     assert (result["estimators"][0]["scored"], result["estimators"][0]["failed"]) == (3, 1)
     with (tmp_path / "out" / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        rows = {row["image"]: row for row in csv.DictReader(file)}
+        rows = {row["picture"]: row for row in csv.DictReader(file)}
     assert rows["40/bad.jpg"]["status"] == "unreadable"
     assert reason in rows["40/bad.jpg"]["reason"]
     assert rows["40/c.jpg"]["status"] == "ok"
@@ -291,7 +291,7 @@ def test_odd_but_whole_pictures_are_scored(
     run = cli(*_folders(folders), "--out", tmp_path / "out")
     assert run.code == 0
     result = _result(tmp_path / "out")
-    statuses = {image["image"]: image["status"] for image in result["images"]}
+    statuses = {image["picture"]: image["status"] for image in result["pictures"]}
     assert statuses[f"40/{name}"] == "ok"
     assert result["estimators"][0]["scored"] == 4
 
@@ -303,7 +303,7 @@ def test_a_face_below_a_pixel_is_a_missing_view(cli: Cli, folders: Path, width: 
     result = json.loads(run.out)
     assert run.code == 0
     assert (result["estimators"][0]["scored"], result["estimators"][0]["failed"]) == (3, 1)
-    image = next(image for image in result["images"] if image["image"] == "40/thin.png")
+    image = next(image for image in result["pictures"] if image["picture"] == "40/thin.png")
     assert image["predictions"]["constant"]["status"] == "missing_view"
 
 
@@ -312,7 +312,7 @@ def test_pictures_are_turned_upright(cli: Cli, tmp_path: Path) -> None:
     exif[0x0112] = 6
     _save(tmp_path / "ages" / "7" / "a.jpg", size=(40, 50), exif=exif)
     run = cli(*_folders(tmp_path / "ages"), "--json")
-    assert json.loads(run.out)["images"][0]["box_xyxy"] == [0, 0, 50, 40]
+    assert json.loads(run.out)["pictures"][0]["box_xyxy"] == [0, 0, 50, 40]
 
 
 def test_data_sets_that_are_not_there(cli: Cli, tmp_path: Path) -> None:
@@ -338,7 +338,7 @@ def test_ages_that_are_none_are_listed(cli: Cli, tmp_path: Path) -> None:
     run = cli(*BASE, "--dataset", "csv", "--root", table, "--json")
     assert run.code == 0
     result = json.loads(run.out)
-    assert [image["image"] for image in result["images"]] == ["a.jpg"]
+    assert [image["picture"] for image in result["pictures"]] == ["a.jpg"]
     assert len(result["dataset"]["problems"]) == 6
 
 
@@ -350,7 +350,7 @@ def test_a_list_without_any_age_is_an_error(cli: Cli, tmp_path: Path) -> None:
     assert "nan" in run.err
 
 
-DEMO = ("--dataset", "demo", "--latency-images", "0")
+DEMO = ("--dataset", "demo", "--latency-pictures", "0")
 
 
 @pytest.mark.parametrize(
@@ -619,7 +619,7 @@ def test_pictures_with_much_of_nothing_agree_with_themselves(cli: Cli, tmp_path:
     root = _many(tmp_path / "ages", 9)
     answers = [
         json.loads(cli(*_folders(root), "--json", "--decode-threads", w, "--batch-size", b).out)[
-            "images"
+            "pictures"
         ]
         for w, b in (("0", "1"), ("3", "4"))
     ]

@@ -15,7 +15,7 @@ COMPARE = ("compare", "constant", "constant years=35", "--dataset", "demo", "--d
 
 def _run(*options: str | Path) -> int:
     with pytest.raises(SystemExit) as caught:
-        main([*COMPARE, "--latency-images", "0", *map(str, options)])
+        main([*COMPARE, "--latency-pictures", "0", *map(str, options)])
     return int(caught.value.code or 0)
 
 

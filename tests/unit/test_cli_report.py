@@ -77,7 +77,7 @@ def test_compare_writes_the_page_too(cli: Cli, tmp_path: Path) -> None:
     code, _, err = cli(*base, "--report")
     assert code == 2
     assert "--report needs --out" in err
-    code, out, err = cli(*base, "--latency-images", "2", "--report", "--out", tmp_path / "o")
+    code, out, err = cli(*base, "--latency-pictures", "2", "--report", "--out", tmp_path / "o")
     assert (code, err) == (0, "")
     assert "report.html" in out
     assert (tmp_path / "o" / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")

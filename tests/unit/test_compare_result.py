@@ -38,7 +38,7 @@ AGES = np.arange(1.0, 61.0)
 @pytest.fixture(scope="module")
 def result() -> CompareResult:
     """Two baselines on thirty composites, timed on four."""
-    settings = CompareSettings(limit=30, latency_images=4, workers=0)
+    settings = CompareSettings(limit=30, latency_pictures=4, workers=0)
     names = ["constant years=40", "constant"]
     return compare(names, "sample", settings=settings, progress=no_progress)
 
@@ -106,7 +106,7 @@ def test_tables_hold_the_unrounded_figures(result: CompareResult) -> None:
     for name, rows in ages.groupby("estimator"):
         errors = (rows["predicted_years"] - rows["true_years"]).abs()
         assert errors.mean() == pytest.approx(_mae(result, str(name)), abs=1e-9)
-    assert list(ages["image"][:2]) == [result.records[0].sample.name] * 2
+    assert list(ages["picture"][:2]) == [result.records[0].sample.name] * 2
     with pytest.raises(UsageError, match="expected rows="):
         result.to_dataframe("rows")  # type: ignore[arg-type]
 
@@ -187,7 +187,7 @@ def test_the_same_figure_gives_the_same_bytes(result: CompareResult) -> None:
 
 def test_saving_makes_its_folder(result: CompareResult, tmp_path: Path) -> None:
     path = result.save(tmp_path / "new" / "folder")
-    assert json.loads(path.read_text(encoding="utf-8"))["pictures"]["total"] == 30
+    assert json.loads(path.read_text(encoding="utf-8"))["counts"]["total"] == 30
     assert read_result(path).path == path
     (tmp_path / "file").write_text("")
     with pytest.raises(AgebenchError, match="can't be written to"):
@@ -256,7 +256,7 @@ def test_a_cache_that_cannot_be_used_is_warned_of(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AGEBENCH_DETECTIONS", str(tmp_path / "file" / "x"))
-    quick = CompareSettings(limit=2, latency_images=0, workers=0)
+    quick = CompareSettings(limit=2, latency_pictures=0, workers=0)
     with pytest.warns(UserWarning, match="faces are found again"):
         compare(["constant"], "sample", settings=quick, progress=no_progress)
     compare(["constant"], "sample", settings=quick, progress=no_progress, fresh_detections=True)

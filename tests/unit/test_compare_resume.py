@@ -49,7 +49,7 @@ def _run(
         if stage == "accuracy" and done == stop_at:
             raise StopError
 
-    how = CompareSettings(batch_size=BATCH, workers=0, latency_images=0, seed=seed)
+    how = CompareSettings(batch_size=BATCH, workers=0, latency_pictures=0, seed=seed)
     models = [ages, "constant years=30"]
     return compare(
         models, "csv", root=root / "set.csv", detector="aligned", out=out, settings=how,
@@ -74,12 +74,12 @@ def test_the_same_command_goes_on_and_ends_the_same(
     assert not (broken / "result.json").exists()
     result = _run(pictures, broken)
     # Groups end where a batch is full; the picture that can't be read is in none.
-    assert result.pictures.taken_over == kept
+    assert result.counts.taken_over == kept
     assert sorted(path.name for path in broken.iterdir()) == ["predictions.csv", "result.json"]
     assert (whole / "predictions.csv").read_bytes() == (broken / "predictions.csv").read_bytes()
     first, second = _content(whole), _content(broken)
-    assert (first["pictures"].pop("taken_over"), second["pictures"].pop("taken_over")) == (
-        0, result.pictures.taken_over,
+    assert (first["counts"].pop("taken_over"), second["counts"].pop("taken_over")) == (
+        0, result.counts.taken_over,
     )  # fmt: skip
     assert first == second
     # The records are still there once their file has lost its name.
@@ -92,11 +92,11 @@ def test_a_run_of_something_else_begins_anew(pictures: Path, tmp_path: Path) -> 
         _run(pictures, tmp_path / "out", 12)
     with pytest.raises(StopError):
         _run(pictures, tmp_path / "out", 12, seed=4)
-    assert _run(pictures, tmp_path / "out", seed=5).pictures.taken_over == 0
+    assert _run(pictures, tmp_path / "out", seed=5).counts.taken_over == 0
     with pytest.raises(StopError):
         _run(pictures, tmp_path / "out", 12)
     result = _run(pictures, tmp_path / "out", ages="constant years=50")
-    assert result.pictures.taken_over == 0
+    assert result.counts.taken_over == 0
     assert {record.outcomes[0].years for record in result.records if record.outcomes} == {50.0}
 
 
@@ -110,7 +110,7 @@ def test_pictures_that_changed_are_looked_at_again(pictures: Path, tmp_path: Pat
         result = _run(pictures, tmp_path / "out")
     finally:
         (pictures / "07.png").write_bytes(before)
-    assert result.pictures.taken_over == BATCH
+    assert result.counts.taken_over == BATCH
     assert result.records[7].sha256 != whole.records[7].sha256
 
 
@@ -119,10 +119,10 @@ def test_pictures_that_changed_are_looked_at_again(pictures: Path, tmp_path: Pat
     [
         lambda text: text[:-30],
         lambda text: text.replace('"faces": 1', '"faces": 1,,'),
-        lambda text: text.replace('"image": "03.png"', '"image": "04.png"'),
+        lambda text: text.replace('"picture": "03.png"', '"picture": "04.png"'),
         lambda text: text.replace('"box_xyxy"', '"box"'),
         lambda text: "[" * 100_000 + "\n" + text,
-        lambda text: text.replace('"image": "03.png"', '"image": "\udcff.png"'),
+        lambda text: text.replace('"picture": "03.png"', '"picture": "\udcff.png"'),
         lambda _text: "",
         lambda _text: "\0" * 4096,
     ],
@@ -206,17 +206,17 @@ def test_a_number_that_is_not_finite_is_a_sentence() -> None:
 
 def test_columns_hold_what_the_pictures_say() -> None:
     images: list[Picture] = [
-        {"image": "a", "sha256": "", "box_xyxy": None,
+        {"picture": "a", "sha256": "", "box_xyxy": None,
          "true_years": 30.0, "identity": "ann", "attributes": {"race": "x"},
          "status": "ok", "faces": 2, "true_range": None,
          "predictions": {"e": {"status": "ok", "years": 31.0, "class_index": 3, "outside": 0.1,
                                "nll": 1.0, "crps_years": 2.0, "pit": 0.5,
                                "interval_50": [1, 2], "interval_80": [0, 3],
                                "interval_95": [0, 4]}}},
-        {"image": "b", "sha256": "", "box_xyxy": None,
+        {"picture": "b", "sha256": "", "box_xyxy": None,
          "true_years": None, "identity": None, "attributes": {},
          "status": "no_face", "faces": 0, "true_range": [20, 29], "predictions": {}},
-        {"image": "c", "sha256": "", "box_xyxy": None,
+        {"picture": "c", "sha256": "", "box_xyxy": None,
          "true_years": 4.5, "identity": "ann", "attributes": {"race": "y"},
          "status": "ok", "faces": 1, "true_range": None,
          "predictions": {"e": {"status": "estimator_failed", "years": None, "outside": 0.0}}},

@@ -46,7 +46,7 @@ def _by_name(sets: list[str], dataset: DatasetSpec, seen: int | None = None) -> 
         "spec": {"trained_sets": sets},
         "seen_in_training": counted,
     }
-    (entry,) = whole({"estimators": [item], "images": []}).estimators
+    (entry,) = whole({"estimators": [item], "pictures": []}).estimators
     return contamination_of(entry, dataset)
 
 
@@ -78,7 +78,7 @@ def test_a_set_that_is_named_in_words_alone_counts_too() -> None:
 
 def test_an_estimator_that_was_not_available_has_nothing_against_it() -> None:
     gone = {"name": "gone", "available": False, "spec": None}
-    (entry,) = whole({"estimators": [gone], "images": []}).estimators
+    (entry,) = whole({"estimators": [gone], "pictures": []}).estimators
     assert contamination_of(entry, _set("utkface")) == ""
 
 
@@ -86,7 +86,7 @@ def test_nothing_is_decided_for_or_against_a_contaminated_contender(make_result:
     predicted = {"cheat": AGES, "one": AGES + 2, "two": AGES + 9}
     content = make_result(predicted)
     assert all(pair["verdict"] == "first better" for pair in content["analysis"]["pairs"])
-    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 9, "images": []}
+    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 9, "pictures": []}
     pairs = {(p["first"], p["second"]): p for p in analysed(content)["pairs"]}
     for other in ("one", "two"):
         pair = pairs["cheat", other]
@@ -128,7 +128,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> SampleList:
 
 
 def _compared(pictures: SampleList, estimator: _Grey) -> dict[str, Any]:
-    settings = CompareSettings(latency_images=0)
+    settings = CompareSettings(latency_pictures=0)
     result = compare(
         [estimator, "constant years=30"], pictures, detector="aligned", settings=settings
     )
@@ -206,9 +206,9 @@ def test_every_output_of_the_report_marks_the_row(
     write_result: Callable[..., Path], make_result: Make
 ) -> None:
     content = make_result({"cheat": AGES, "honest_one": AGES + 2, "poor": AGES + 9})
-    names = [image["image"] for image in content["images"]]
+    names = [image["picture"] for image in content["pictures"]]
     cheat = content["estimators"][0]
-    cheat["seen_in_training"] = {"what": "x", "count": 45, "images": names[:45]}
+    cheat["seen_in_training"] = {"what": "x", "count": 45, "pictures": names[:45]}
     content["analysis"] = analysed(content)
     joined = join([read_result(write_result(content=content))])
     told = "trained on 45 of its 60 pictures: no verdict; on the 15 common pictures it was not"
@@ -234,7 +234,7 @@ def test_other_labels_and_clipped_crops_stand_at_the_row(
     dex, clipped, fine = content["estimators"]
     dex["spec"]["label_kind"], fine["spec"]["label_kind"] = "dex-estimated", "birth-age"
     clipped["clipped"] = 30
-    for image in content["images"][:30]:
+    for image in content["pictures"][:30]:
         image["predictions"]["clipped"]["outside"] = 0.2
         image["predictions"]["clipped"]["years"] = image["true_years"] + 2
     joined = join([read_result(write_result(content=content))])

@@ -486,7 +486,7 @@ def test_csv_opens_no_pipe(tmp_path: Path) -> None:
         (b"", "must name the columns"),
         (b"a.jpg,25\n", "must name the columns"),
         (b"path,years\na.jpg,25\n", "'age'"),
-        (b"age\n25\n", "'path' or 'filename' or 'file' or 'image'"),
+        (b"age\n25\n", "'path' or 'filename' or 'file' or 'image' or 'picture'"),
         (b"path|age\na.jpg|25\n", "must name the columns"),
         (b"path,age,age\na.jpg,25,26\n", "twice"),
         (b"path,age\na.jpg,25\n\xe9.jpg,30\n", "line 3 is not"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from agebench.errors import UsageError
 RENAMED = [
     (predict, "--workers", "--processes"),
     (compare, "--workers", "--decode-threads"),
+    (compare, "--latency-images", "--latency-pictures"),
     (doctor, "--workers", "--decode-threads"),
 ]
 
@@ -76,12 +78,18 @@ def test_help_and_completion_have_the_present_name_alone(
 
 def test_a_run_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     file = tmp_path / "run.toml"
-    file.write_text('estimators = ["constant"]\ndataset = "sample"\nworkers = 0\nlimit = 2\n')
+    file.write_text(
+        'estimators = ["constant"]\ndataset = "sample"\nworkers = 0\nlimit = 2\n'
+        "latency-images = 3\n"
+    )
     out = tmp_path / "out"
     done = _call("--config", str(file), "--out", str(out), "--no-report", command=compare)
     assert done.exception is None
     assert "agebench: --workers is now called --decode-threads" in done.stderr
-    assert json.loads((out / "result.json").read_text())["settings"]["workers"] == 0
+    assert "agebench: --latency-images is now called --latency-pictures" in done.stderr
+    settings = json.loads((out / "result.json").read_text())["settings"]
+    assert (settings["workers"], settings["latency_pictures"]) == (0, 3)
     written = (out / "run.toml").read_text()
     assert "decode-threads = 0" in written
-    assert "workers" not in written
+    assert "latency-pictures = 3" in written
+    assert not {"workers", "latency-images"} & set(re.findall(r"^([a-z-]+) =", written, re.M))

@@ -397,7 +397,7 @@ def whole_result(out: Path) -> None:
 
 def test_compare_on_a_full_disk(pictures: Path, disk: Callable[[int], Disk]) -> None:
     words = ["compare", "constant", "--dataset", "folders", "--root", str(pictures)]
-    words += ["--detector", "aligned", "--latency-images", "4", "--out"]
+    words += ["--detector", "aligned", "--latency-pictures", "4", "--out"]
 
     def left(out: Path) -> Files:
         return {"predictions.csv": (out / "predictions.csv").read_bytes()}

@@ -60,7 +60,7 @@ def _names_of(table: str, column: str) -> set[str]:
 
 def test_compare(pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = ["compare", "constant", "--dataset", "folders", "--root", str(pictures)]
-    words += ["--detector", "aligned", "--latency-images", "0", "-o", str(tmp_path / "out")]
+    words += ["--detector", "aligned", "--latency-pictures", "0", "-o", str(tmp_path / "out")]
     code, out, err = _run([*words, "--report"], capfd)
     assert code == 0, err
     assert _is_plain(out + err)
@@ -69,9 +69,9 @@ def test_compare(pictures: Path, tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert _is_plain(page)
     # A row stays a row, and every name reads back as it is on disk.
     table = (tmp_path / "out" / "predictions.csv").read_bytes().decode()
-    assert _names_of(table, "image") == set(NAMES)
+    assert _names_of(table, "picture") == set(NAMES)
     stored = json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))
-    assert {image["image"].rpartition("/")[2] for image in stored["images"]} == set(NAMES)
+    assert {image["picture"].rpartition("/")[2] for image in stored["pictures"]} == set(NAMES)
 
 
 def test_predict(pictures: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -225,7 +225,7 @@ def test_who_is_sure_by_looks_is_not_counted_as_compared_by_pixels(
 def test_a_result_tells_the_same_bytes_from_near_copies(pictures: Set, tmp_path: Path) -> None:
     scored = [item for item in pictures.dataset.samples if item.name in SCORED]
     dataset = SampleList(pictures.dataset.spec, tuple(scored))
-    settings = CompareSettings(latency_images=0)
+    settings = CompareSettings(latency_pictures=0)
     result = compare(
         [Thirty(pictures.trained)], dataset, detector=Whole(), out=tmp_path, settings=settings
     )
@@ -235,17 +235,17 @@ def test_a_result_tells_the_same_bytes_from_near_copies(pictures: Set, tmp_path:
     assert item["seen_in_training"] == {
         "what": "mine/train",
         "count": 1,
-        "images": ["same"],
+        "pictures": ["same"],
         "near_copies": {
             "count": 3,
-            "images": ["cut", "smaller", "turned"],
+            "pictures": ["cut", "smaller", "turned"],
             "compared_by_pixels": 0,
         },
     }
     assert item["contamination"] == "trained on 1 of its 5 pictures and near copies of 3 more"
     assert item["unseen_errors"]["n"] == 1
     rows = csv.DictReader((tmp_path / "predictions.csv").open(encoding="utf-8"))
-    told = {row["image"]: row["seen_in_training"] for row in rows}
+    told = {row["picture"]: row["seen_in_training"] for row in rows}
     assert told == {
         "same": "yes",
         "smaller": "near",
@@ -269,7 +269,10 @@ def test_few_near_copies_are_told_beside_the_figures(pictures: Set) -> None:
         patch.setattr(contamination, "NEAR_FRACTION", 0.9)
         patch.setattr(TrainingHashes, "contains", lambda *_: False)
         result = compare(
-            [Thirty(trained)], dataset, detector=Whole(), settings=CompareSettings(latency_images=0)
+            [Thirty(trained)],
+            dataset,
+            detector=Whole(),
+            settings=CompareSettings(latency_pictures=0),
         )
         console = Console(file=StringIO(), width=200)
         print_result(result, console)

@@ -123,7 +123,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pictures,
         detector=_Detector(),
         out=where / "out",
-        settings=CompareSettings(latency_images=0, batch_size=1),
+        settings=CompareSettings(latency_pictures=0, batch_size=1),
     )
     return where / "out"
 
@@ -243,7 +243,7 @@ def test_tests_with_all_swaps_and_of_pictures_come_out_again(
             SampleList(pictures.spec, samples),
             detector=_Detector(),
             out=out,
-            settings=CompareSettings(latency_images=0),
+            settings=CompareSettings(latency_pictures=0),
         )
         (pair,) = json.loads((out / "result.json").read_text("utf-8"))["analysis"]["pairs"]
         assert pair["all_swaps"] is known
@@ -266,7 +266,7 @@ def test_the_script_uses_nothing_but_numpy() -> None:
 
 def test_the_table_holds_what_was_seen_of_each_face(folder: Path) -> None:
     with (folder / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["image"].startswith("00")]
+        rows = [row for row in csv.DictReader(file) if row["picture"].startswith("00")]
     first = next(row for row in rows if row["estimator"] == "classes")
     points = [float(number) for number in first["landmarks_xy"].split()]
     assert first["landmark_scheme"] == "5-point"

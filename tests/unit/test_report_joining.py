@@ -49,7 +49,7 @@ def test_a_result_that_no_statistics_can_be_made_of_is_refused(
 ) -> None:
     content = make_result()
     del content["analysis"]
-    del content["images"][5]["predictions"]["good"]["crps_years"]
+    del content["pictures"][5]["predictions"]["good"]["crps_years"]
     with pytest.raises(AgebenchError, match="no statistics can be made"):
         join([read_result(write_result(content=content))])
 
@@ -58,7 +58,7 @@ def test_joined_results_are_scored_on_what_all_have(write_result: Write, make_re
     first = make_result({"one": AGES + 2})
     second = make_result({"two": np.where(AGES > 30, AGES - 6, AGES)})
     # "two" gave no age for the ten youngest, on which it is not wrong at all.
-    for image in second["images"][:10]:
+    for image in second["pictures"][:10]:
         image["predictions"] = {}
         image["status"], image["reason"] = "no_face", "none"
     # On the other 50 it is 6 years too low for those above 30, and right for 20.
@@ -121,7 +121,7 @@ def test_equal_hashes_with_other_pictures_are_refused(
     write_result: Write, make_result: Make
 ) -> None:
     other = make_result()
-    other["images"][0]["image"] = "other.png"
+    other["pictures"][0]["picture"] = "other.png"
     files = [read_result(write_result("a")), read_result(write_result("b", content=other))]
     with pytest.raises(UsageError, match="list other pictures"):
         join(files)
@@ -184,7 +184,7 @@ def test_what_changed_between_two(write_result: Write) -> None:
     assert found["same"].pictures == ()
     # One picture out of sixty is no evidence.
     assert found["noisy"].verdict == "no difference shown"
-    assert [picture.image for picture in found["noisy"].pictures] == ["p007.png"]
+    assert [picture.picture for picture in found["noisy"].pictures] == ["p007.png"]
     assert {entry.label for entry in joined.entries} >= {"grown (A)", "grown (B)"}
 
 
@@ -215,7 +215,7 @@ def test_shares_that_nobody_asked_for_are_passed_over(
 
 def _of_ranges(content: dict[str, Any], hit_rate: float) -> dict[str, Any]:
     """Turn a result into one of range labels, such as 'compare' writes it."""
-    for image in content["images"]:
+    for image in content["pictures"]:
         image["true_years"], image["true_range"] = None, [20, 29]
     for item in content["estimators"]:
         nothing = dict.fromkeys(item["errors"])
@@ -230,7 +230,7 @@ def test_joined_ranges_are_scored_on_what_all_have(write_result: Write, make_res
     first = _of_ranges(make_result({"one": AGES}), 10 / 60)
     second = _of_ranges(make_result({"two": 0 * AGES + 31}), 0.0)
     # "two" gave no age for the pictures that "one" said 1 to 25 years of.
-    for image in second["images"][:25]:
+    for image in second["pictures"][:25]:
         image["predictions"] = {}
         image["status"], image["reason"] = "no_face", "none"
     files = [write_result("a", content=first), write_result("b", content=second)]
@@ -245,7 +245,7 @@ def test_joined_ranges_are_scored_on_what_all_have(write_result: Write, make_res
 
 def test_a_range_that_runs_downwards_is_no_result(write_result: Write, make_result: Make) -> None:
     content = make_result()
-    content["images"][3]["true_range"] = [30, 20]
+    content["pictures"][3]["true_range"] = [30, 20]
     with pytest.raises(AgebenchError, match=r"images\[3\].true_range: expected a range"):
         read_result(write_result(content=content))
 
@@ -278,7 +278,7 @@ def test_one_with_an_age_for_few_pictures_shrinks_nobody_elses_set(
 ) -> None:
     first = make_result({"one": AGES + 1})
     second = make_result({"shy": AGES})
-    for image in second["images"][2:]:
+    for image in second["pictures"][2:]:
         image["predictions"] = {}
         image["status"], image["reason"] = "no_face", "none"
     for errors in ("errors", "own_errors"):

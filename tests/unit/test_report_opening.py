@@ -36,7 +36,7 @@ def joined_of(write_result: Write, make_result: Make) -> Callable[..., Joined]:
         content = make_result(predicted, **given)
         for item in content["estimators"]:
             if item["name"] in seen:
-                item["seen_in_training"] = {"what": "x", "count": 9, "images": []}
+                item["seen_in_training"] = {"what": "x", "count": 9, "pictures": []}
             if item["name"] == "constant":
                 item["spec"]["name"] = "constant"
         content["analysis"] = analysed(content)

@@ -183,7 +183,7 @@ def test_tables_for_papers_hold_only_text(hostile: Path, tmp_path: Path) -> None
 
 def test_what_is_null_is_said_and_not_drawn(write_result: Write, make_result: Make) -> None:
     content = make_result({"only": AGES + 1, "failed": AGES})
-    for image in content["images"]:
+    for image in content["pictures"]:
         del image["predictions"]["failed"]
     failed = content["estimators"][1]
     failed["errors"] = {
@@ -195,7 +195,7 @@ def test_what_is_null_is_said_and_not_drawn(write_result: Write, make_result: Ma
     failed |= {"scored": 0, "failed": 60, "latency": {}}
     content["estimators"][0]["latency"] = {}
     content["shared_latency"] = {}
-    for image in content["images"]:
+    for image in content["pictures"]:
         image["predictions"]["only"] |= {"nll": None, "pit": None}
     del content["analysis"]
     text = page.render(_joined(write_result(content=content)))
@@ -215,7 +215,7 @@ _MARKED = re.compile(
 
 def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) -> None:
     content = make_result()
-    for image in content["images"]:
+    for image in content["pictures"]:
         image["true_years"], image["true_range"] = None, [20, 29]
     empty = dict.fromkeys(("mae_years", "mae_interval", "rmse_years", "median_years", "bias_years"))
     for item in content["estimators"]:
@@ -224,7 +224,7 @@ def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) 
         item["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 3.25}
         classes = {"n": 60, "n_in_gap": 0, "n_unclassified": 1, "exact": 0.4375, "one_off": 0.75}
         item["classes"] = classes
-    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "images": []}
+    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "pictures": []}
     content["estimators"][0]["spec"] = {**content["estimators"][0]["spec"], "notes": ["made up"]}
     del content["analysis"]
     joined = _joined(write_result(content=content))
@@ -283,7 +283,7 @@ def test_the_interval_beside_worse_keeps_its_signs(write_result: Write, make_res
 
 def test_what_was_trained_on_is_warned_of(write_result: Write, make_result: Make) -> None:
     content = make_result()
-    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "images": []}
+    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "pictures": []}
     text = page.render(_joined(write_result(content=content)))
     ranked = text.split('<section id="ranking"')[1].split("</table>")[0]
     assert re.search(
@@ -322,10 +322,10 @@ def test_thumbnails_come_from_the_very_file_and_no_other_place(
     for name in names[:3]:
         PillowImage.new("RGB", (300, 200), (200, 10, 10)).save(root / name)
     content = make_result({"x": [10.0, 20.0, 30.0, 40.0]}, [0.0, 0.0, 0.0, 0.0], names)
-    for image in content["images"]:
-        path = root / image["image"]
+    for image in content["pictures"]:
+        path = root / image["picture"]
         image["box_xyxy"] = [100.0, 50.0, 200.0, 150.0]
-        if path.exists() and image["image"] != "b.png":
+        if path.exists() and image["picture"] != "b.png":
             image["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     joined = _joined(write_result(content=content))
     tiles = {tile.image: tile for tile in gallery(joined, joined.scored[0], root)}

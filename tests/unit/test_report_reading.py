@@ -37,7 +37,7 @@ def test_a_result_from_before_fields_were_added_is_still_read(
         for name in ("contamination", "unseen_errors", "unclipped_errors", "runtime_proven"):
             del item[name]
     del content["detector"]["runtime_proven"]
-    for image in content["images"]:
+    for image in content["pictures"]:
         del image["landmarks_xy"], image["landmark_scheme"]
     joined = join([read_result(write_result(content=content))])
     assert "good" in page.render(joined)
@@ -81,10 +81,10 @@ def _changed(content: dict[str, Any], where: str, value: object) -> dict[str, An
         ("analysis.settings.permutations", "<b>", "settings.permutations: expected a whole"),
         ("analysis.settings.minimum_n", 2.5, "settings.minimum_n: expected a whole number"),
         ("analysis.settings", [], "analysis.settings: expected an object"),
-        ("images.1.image", "p000.png", "pictures with different names"),
+        ("pictures.1.picture", "p000.png", "pictures with different names"),
         ("estimators.1.name", "good", "estimators with different names"),
         ("environment.memory_bytes", 10**400, "an enormous number"),
-        ("schema_version", 3, "schema_version 3, expected 1 or 2"),
+        ("schema_version", 4, "schema_version 4, expected 1 or 2 or 3"),
         ("timing.comparisons.0.first", "nobody", "times of the listed estimators"),
         ("estimators.0.spec", None, "estimators[0].spec: expected an object"),
     ],

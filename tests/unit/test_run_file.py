@@ -19,7 +19,7 @@ from agebench.report import page
 from agebench.report.joining import join
 
 Cli = Callable[..., tuple[int, str, str]]
-QUICK = ("--dataset", "sample", "--limit", "12", "--latency-images", "0", "--no-report")
+QUICK = ("--dataset", "sample", "--limit", "12", "--latency-pictures", "0", "--no-report")
 
 
 def _content(folder: Path) -> dict[str, Any]:
@@ -33,12 +33,12 @@ def test_the_file_beside_a_result_repeats_it(cli: Cli, tmp_path: Path) -> None:
     written = tomllib.loads((tmp_path / "a" / "run.toml").read_text(encoding="utf-8"))
     assert written["estimators"] == ["constant years=40", "constant"]
     assert (written["dataset"], written["limit"], written["seed"]) == ("sample", 12, 7)
-    assert (written["latency-images"], written["fail-if"]) == (0, ["mae>90"])
+    assert (written["latency-pictures"], written["fail-if"]) == (0, ["mae>90"])
     assert "out" not in written
     config = tmp_path / "a" / "run.toml"
     assert cli("compare", "--config", config, "--out", tmp_path / "b")[0] == 0
     first, second = _content(tmp_path / "a"), _content(tmp_path / "b")
-    for name in ("settings", "dataset", "detector", "images", "analysis"):
+    for name in ("settings", "dataset", "detector", "pictures", "analysis"):
         assert first[name] == second[name], name
     assert config.read_bytes() == (tmp_path / "b" / "run.toml").read_bytes()
 
@@ -46,10 +46,10 @@ def test_the_file_beside_a_result_repeats_it(cli: Cli, tmp_path: Path) -> None:
 def test_what_is_typed_goes_before_the_file(cli: Cli, tmp_path: Path) -> None:
     config = tmp_path / "x.toml"
     config.write_text('estimators = ["constant"]\ndataset = "sample"\nlimit = 3\nreport = false\n')
-    words = ("--latency-images", "0", "--out", tmp_path / "a")
+    words = ("--latency-pictures", "0", "--out", tmp_path / "a")
     assert cli("compare", "constant years=20", "--config", config, "--limit", 5, *words)[0] == 0
     content = _content(tmp_path / "a")
-    assert content["pictures"]["total"] == 5
+    assert content["counts"]["total"] == 5
     assert [item["name"] for item in content["estimators"]] == ["constant years=20"]
     assert not (tmp_path / "a" / "report.html").exists()
 
@@ -84,7 +84,7 @@ def test_a_file_that_is_wrong_is_refused_in_a_sentence(
 def test_faces_are_found_once(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By picture and detector; said in the result; the same figures; anew where asked for."""
     monkeypatch.setenv("AGEBENCH_DETECTIONS", str(tmp_path / "kept" / "faces.sqlite"))
-    words = ["compare", "--dataset", "demo", "--detector", "haar", "--latency-images", 0]
+    words = ["compare", "--dataset", "demo", "--detector", "haar", "--latency-pictures", 0]
 
     def run(folder: str, *more: str) -> tuple[dict[str, Any], str]:
         code, out, err = cli(*words, *more, "--out", tmp_path / folder)
@@ -102,11 +102,11 @@ def test_faces_are_found_once(cli: Cli, tmp_path: Path, monkeypatch: pytest.Monk
     joined = join([read_result(tmp_path / "b")])
     assert "found by an earlier run" in page.render(joined)
     faces = ("box_xyxy", "detector_score", "landmarks_xy", "frame_from")
-    for before, after in zip(first["images"], second["images"], strict=True):
+    for before, after in zip(first["pictures"], second["pictures"], strict=True):
         assert [before[name] for name in faces] == [after[name] for name in faces]
     third, out = run("c", "constant", "--fresh-detections")
     assert third["detector"]["kept_detections"] is None
-    assert third["images"][0]["box_xyxy"] == first["images"][0]["box_xyxy"]
+    assert third["pictures"][0]["box_xyxy"] == first["pictures"][0]["box_xyxy"]
 
 
 def test_a_place_that_cannot_keep_them_costs_time_alone(
@@ -114,7 +114,7 @@ def test_a_place_that_cannot_keep_them_costs_time_alone(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AGEBENCH_DETECTIONS", str(tmp_path / "file" / "x.sqlite"))
-    words = ("constant", "--dataset", "demo", "--detector", "haar", "--latency-images", "0")
+    words = ("constant", "--dataset", "demo", "--detector", "haar", "--latency-pictures", "0")
     code, _, err = cli("compare", *words)
     assert code == 0
     assert "faces are found again: the kept detections in" in err

@@ -213,7 +213,7 @@ def test_nothing_said_compares_our_models_without_network_and_torch(tmp_path: Pa
 
 def test_the_constant_is_off_by_what_the_labels_say(capsys: pytest.CaptureFixture[str]) -> None:
     code, printed, _ = _run(
-        ["compare", "constant", "years=40", "--json", "--latency-images", "0"], capsys
+        ["compare", "constant", "years=40", "--json", "--latency-pictures", "0"], capsys
     )
     assert code == 0
     ages: npt.NDArray[np.float64] = np.array([float(row["age"]) for row in _rows()])
@@ -229,7 +229,7 @@ def test_a_root_without_a_data_set_is_refused(capsys: pytest.CaptureFixture[str]
 
 def test_a_named_detector_is_taken_and_needs_no_reason(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["compare", "constant", "--dataset", "demo", "--detector", "haar"]
-    code, printed, _ = _run([*arguments, "--json", "--latency-images", "0"], capsys)
+    code, printed, _ = _run([*arguments, "--json", "--latency-pictures", "0"], capsys)
     assert code == 0
     detector = json.loads(printed)["detector"]
     assert (detector["reference"], detector["chosen_because"]) == ("haar", "")

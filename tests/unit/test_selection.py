@@ -80,7 +80,7 @@ def run(dataset: SampleList, *estimators: Thirty, **settings: Any) -> results.Co
         list(estimators or (Thirty(),)),
         dataset,
         detector=Whole(),
-        settings=CompareSettings(**{"latency_images": 0, **settings}),
+        settings=CompareSettings(**{"latency_pictures": 0, **settings}),
     )
 
 
@@ -181,7 +181,7 @@ def test_pictures_seen_in_training_are_counted(dataset: SampleList) -> None:
     found = {item["name"]: item["seen_in_training"] for item in result.to_json()["estimators"]}
     assert found["trained"]["what"] == "mine/train"
     assert found["trained"]["count"] == COUNT // 2
-    assert found["trained"]["images"] == [f"{index:02d}.png" for index in range(COUNT // 2)]
+    assert found["trained"]["pictures"] == [f"{index:02d}.png" for index in range(COUNT // 2)]
     assert found["clean"]["count"] == 0
     assert found["silent"] is None
     assert found["thirty"] is None

@@ -53,7 +53,32 @@ def test_ours_come_back_as_they_were(tmp_path: Path, name: str) -> None:
     if name != "split.json":
         lines = file.read_text().splitlines()
         assert lines[0].startswith("# agebench-split {")
-        assert lines[1:3] == ["image,part,sha256,reason", f"a.jpg,train,{'ab' * 32},"]
+        assert lines[1:3] == ["picture,part,sha256,reason", f"a.jpg,train,{'ab' * 32},"]
+
+
+@pytest.mark.parametrize(
+    ("name", "present", "former"),
+    [
+        ("split.csv", b"\npicture,part", b"\nimage,part"),
+        ("split.json", b'"picture":', b'"image":'),
+    ],
+)
+def test_a_split_file_of_before_calls_a_picture_otherwise(
+    tmp_path: Path, name: str, present: bytes, former: bytes
+) -> None:
+    file = tmp_path / name
+    write_split(ours(), file)
+    written = file.read_bytes()
+    assert (present in written, former in written) == (True, False)
+    file.write_bytes(written.replace(present, former))
+    assert read_split(file) == ours()
+
+
+@pytest.mark.parametrize("heading", ["picture", "image"])
+def test_a_split_file_without_its_first_line_is_a_list(tmp_path: Path, heading: str) -> None:
+    file = tmp_path / "list.csv"
+    file.write_text(f"{heading},part,sha256,reason\na.jpg,train,,\nb.jpg,test,,\n")
+    assert read_split(file).parts == {"a.jpg": "train", "b.jpg": "test"}
 
 
 @pytest.mark.parametrize("name", ["split.csv", "split.json"])
@@ -191,7 +216,7 @@ def test_odd_values_in_our_json_get_a_sentence(tmp_path: Path) -> None:
         {"parameters": None},
         {"label_kind": "guess"},
         {"label_kind": ["apparent"]},
-        {"pictures": [{"image": 3, "part": "a"}]},
+        {"pictures": [{"picture": 3, "part": "a"}]},
         {"pictures": ["a"]},
         {"pictures": {}},
         {"pictures": []},

@@ -30,8 +30,8 @@ def joined(write_result: Write, make_result: Make) -> Joined:
         {LONG: AGES + 2, "cheat": AGES, "\u5e74\u9f62" * 20: AGES + 9, "even": AGES}
     )
     cheat = content["estimators"][1]
-    names = [image["image"] for image in content["images"]]
-    cheat["seen_in_training"] = {"what": "x", "count": 45, "images": names[:45]}
+    names = [image["picture"] for image in content["pictures"]]
+    cheat["seen_in_training"] = {"what": "x", "count": 45, "pictures": names[:45]}
     content["analysis"] = analysed(content)
     return join([read_result(write_result(content=content))])
 

@@ -69,7 +69,7 @@ def test_pictures_left_out_are_counted_and_all_listed(
     assert f"pictures left out: 2 (listing), 1 (split), 1 (train): see {listed}; " in out
     assert "each picture of csv is taken for one face cut out" in out
     with listed.open() as file:
-        rows = [(row["part"], row["image"]) for row in csv.DictReader(file)]
+        rows = [(row["part"], row["picture"]) for row in csv.DictReader(file)]
     assert rows == [
         *(("listing", "p05.png"), ("listing", "p06.png")),
         *(("split", "p05.png"), ("train", "p00.png")),
@@ -90,7 +90,7 @@ def test_in_a_pipe_there_is_a_line_per_stage_and_round(run: Any, tmp_path: Path)
         *("Ended after 9 steps", "val"),
     ]
     with (tmp_path / "run" / LEFT_OUT_FILE).open() as file:
-        assert list(csv.reader(file)) == [["part", "image", "reason"]]
+        assert list(csv.reader(file)) == [["part", "picture", "reason"]]
 
 
 def test_that_the_test_part_was_seen_stays_recorded(run: Any, tmp_path: Path) -> None:

@@ -274,7 +274,7 @@ def test_a_run_on_two_sets_with_a_teacher(
     assert exported.trained_sets == spec.trained_sets
     assert exported.trained_on == spec.trained_on
     with (out / LEFT_OUT_FILE).open(newline="") as file:
-        rows = {row["image"]: row["reason"] for row in csv.DictReader(file)}
+        rows = {row["picture"]: row["reason"] for row in csv.DictReader(file)}
     assert "the same picture as p03.png" in rows["more/p00.png"]
     capfd.readouterr()
     # Another teacher under the same name is noticed.

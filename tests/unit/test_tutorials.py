@@ -18,7 +18,7 @@ from tests.unit.test_readme_commands import _composites, _spec
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorials.md").read_text(encoding="utf-8")
-SHORTER = {"compare": "--latency-images 2"}
+SHORTER = {"compare": "--latency-pictures 2"}
 
 
 def _sections() -> dict[str, str]:

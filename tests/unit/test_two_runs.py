@@ -41,7 +41,16 @@ VERBS: dict[str, tuple[tuple[str, ...], Left]] = {
     ),
     "prepare": (("prepare", *FOLDERS, "--out", "{out}"), _prepared),
     "compare": (
-        ("compare", "constant", *FOLDERS, "--latency-images", "0", "--no-report", "--out", "{out}"),
+        (
+            "compare",
+            "constant",
+            *FOLDERS,
+            "--latency-pictures",
+            "0",
+            "--no-report",
+            "--out",
+            "{out}",
+        ),
         _compared,
     ),
 }

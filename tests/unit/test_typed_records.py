@@ -121,18 +121,22 @@ def test_a_type_that_says_nothing_of_its_values_is_not_read() -> None:
     [
         (
             ("estimators", 0, "seen_in_training"),
-            {"what": "x", "count": 1, "images": None},
-            "images",
+            {"what": "x", "count": 1, "pictures": None},
+            "pictures",
         ),
         (("estimators", 0, "own_errors", "mae_years"), "x", "own_errors.mae_years: expected a num"),
         (
-            ("images", 0, "predictions", "good", "outside"),
+            ("pictures", 0, "predictions", "good", "outside"),
             None,
             "'good'.outside: expected",
         ),
-        (("images", 0, "predictions", "good", "class_index"), 1e9, "'good'.class_index: expected"),
         (
-            ("images", 0, "predictions", "good", "interval_80"),
+            ("pictures", 0, "predictions", "good", "class_index"),
+            1e9,
+            "'good'.class_index: expected",
+        ),
+        (
+            ("pictures", 0, "predictions", "good", "interval_80"),
             [1],
             "interval_80: expected a list of",
         ),
