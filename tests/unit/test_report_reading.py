@@ -64,10 +64,10 @@ def _changed(content: dict[str, Any], where: str, value: object) -> dict[str, An
     ("where", "value", "told"),
     [
         ("estimators.0.name", 3, "estimators[0].name: expected text, got 3"),
-        ("images.2.true_years", 121, "images[2].true_years: expected a number from 0 to 120"),
-        ("images.2.true_years", True, "images[2].true_years"),
-        ("images.2.predictions.good.years", "7", ".predictions.'good'.years"),
-        ("images.0.predictions", [], "images[0].predictions: expected an object"),
+        ("pictures.2.true_years", 121, "pictures[2].true_years: expected a number from 0 to 120"),
+        ("pictures.2.true_years", True, "pictures[2].true_years"),
+        ("pictures.2.predictions.good.years", "7", ".predictions.'good'.years"),
+        ("pictures.0.predictions", [], "pictures[0].predictions: expected an object"),
         ("estimators.1.latency.total.samples_ms.3", -1, "samples_ms[3]"),
         ("dataset.label_kind", "guess", "dataset.label_kind: expected one of birth-age"),
         ("dataset.label_kind", ["birth-age"], "dataset.label_kind"),
@@ -159,7 +159,7 @@ def test_a_file_that_would_not_fit_is_not_read(
         ("estimators.0.errors.bias_years", -0.5),
         ("estimators.0.errors.bias_years", None),
         ("estimators.0.errors.n", 59),
-        ("images.3.predictions.good.years", 90.0),
+        ("pictures.3.predictions.good.years", 90.0),
     ],
 )
 def test_figures_that_are_not_those_of_the_predictions_are_refused(
