@@ -246,7 +246,7 @@ def test_joined_ranges_are_scored_on_what_all_have(write_result: Write, make_res
 def test_a_range_that_runs_downwards_is_no_result(write_result: Write, make_result: Make) -> None:
     content = make_result()
     content["pictures"][3]["true_range"] = [30, 20]
-    with pytest.raises(AgebenchError, match=r"images\[3\].true_range: expected a range"):
+    with pytest.raises(AgebenchError, match=r"pictures\[3\].true_range: expected a range"):
         read_result(write_result(content=content))
 
 
