@@ -39,7 +39,7 @@ rotation_deg = 4.0
 SUITE = """
 title = "Made up"
 [settings]
-decode_threads = 0
+workers = 0
 threads = 1
 [[contenders]]
 model = "constant years=30"
