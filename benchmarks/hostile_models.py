@@ -142,7 +142,7 @@ def table(runs: dict[str, Any]) -> list[str]:
     for kind in ("onnx", "caffe", "darknet", "toml"):
         mine = {key: found for key, found in runs.items() if key.startswith(f"{kind}: ")}
         codes = Counter(found["code"] for found in mine.values())
-        wrong = sum(bool(found["wrong"]) for found in mine.values())
+        wrong = sum(bool(found.get("wrong")) for found in mine.values())
         models = len({key.partition(" | ")[0] for key in mine})
         rows.append(
             f"{kind}: {models} models, {len(mine)} runs, codes {dict(codes)}, {wrong} wrong"
@@ -159,7 +159,9 @@ def run_all() -> None:
     given = parser.parse_args()
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"runs": {}}
     if given.again:
-        stored["runs"] = {key: item for key, item in stored["runs"].items() if not item["wrong"]}
+        stored["runs"] = {
+            key: item for key, item in stored["runs"].items() if not item.get("wrong")
+        }
     last = time.monotonic() + given.seconds
     with tempfile.TemporaryDirectory() as made:
         models = hostile_models(Path(made))

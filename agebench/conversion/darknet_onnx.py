@@ -43,6 +43,11 @@ looked at in steps of 8 pixels has 97,200."""
 NetworkVersion: TypeAlias = Literal["v2", "v1", "own"]
 
 
+def sides_fit(size_hw: tuple[int, int]) -> bool:
+    """Return whether an exported detector can have an input of this size, pixels."""
+    return all(0 < side <= MAX_SIDE_PX and side % 8 == 0 for side in size_hw)
+
+
 @dataclass(frozen=True, slots=True)
 class ExportedDetector:
     """The metadata of an exported detector.
@@ -68,7 +73,7 @@ class ExportedDetector:
     score_floor: float = SCORE_FLOOR
 
     def __post_init__(self) -> None:
-        if not all(0 < side <= MAX_SIDE_PX and side % 8 == 0 for side in self.size_hw):
+        if not sides_fit(self.size_hw):
             raise ValueError(f"size_hw must be multiples of 8 up to {MAX_SIDE_PX}")
         if self.rows < 1:
             raise ValueError("rows must be at least 1")

@@ -10,11 +10,13 @@ import numpy as np
 
 from agebench.conversion.darknet_onnx import (
     IMAGE,
+    MAX_SIDE_PX,
     ROWS,
     ExportedDetector,
     NetworkVersion,
     darknet_model,
     read_detector_file,
+    sides_fit,
 )
 from agebench.errors import DeviceError, MissingDependencyError, ModelError
 from agebench.export.parity import RUNTIMES
@@ -121,6 +123,12 @@ def export_detector(
         AgebenchError: the file can't be written.
     """
     check_target(out)
+    if not sides_fit(files.size_hw):
+        height, width = files.size_hw
+        raise ModelError(
+            f"the layout's [net] has width {width} and height {height}, expected multiples of 8 "
+            f"from 8 to {MAX_SIDE_PX}"
+        )
     model, rows = darknet_model(files.cfg, files.weights, files.size_hw)
     spec = ExportedDetector(
         name="yoloface-500k",

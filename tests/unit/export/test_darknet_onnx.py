@@ -238,3 +238,11 @@ def test_kinds_of_layers_do_nothing_to_a_terminal(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="can't be converted") as caught:
         darknet_model("[net]\n[\x1b[31mred]\n", weights, (32, 32))
     assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize("size_hw", [(128, 0), (100, 128), (8200, 128)])
+def test_sizes_that_no_exported_detector_has(size_hw: tuple[int, int], tmp_path: Path) -> None:
+    files = DarknetFiles("own", "[net]", tmp_path / "none.weights", (), "", size_hw)
+    with pytest.raises(ModelError, match=rf"width {size_hw[1]} and height {size_hw[0]}.*of 8"):
+        export_detector(files, tmp_path / "net.onnx")
+    assert not list(tmp_path.iterdir())
