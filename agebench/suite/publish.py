@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from agebench.errors import AgebenchError
+from agebench.harness.picture_store import PART_FILE
 from agebench.harness.reading import ResultFile, read_result
 from agebench.harness.results import RESULT_FILE
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, TIMES_FILE
@@ -52,6 +54,8 @@ def find_results(reports: Sequence[CellReport], joined: Sequence[Path]) -> list[
 def _find(report: CellReport, joined: Sequence[Path]) -> Found:
     own, cell = report.folder, report.cell
     if own is not None and (own / RESULT_FILE).is_file():
+        with suppress(OSError):  # left by a run that was killed once its result was written
+            (own / PART_FILE).unlink()
         return Found(cell, own, kept_cell(cell, own))
     others = list(cells_elsewhere(cell, joined, report.weights))
     if others:

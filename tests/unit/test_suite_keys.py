@@ -14,6 +14,7 @@ import pytest
 
 from agebench.errors import AgebenchError
 from agebench.harness.environment import describe_environment
+from agebench.harness.picture_store import PART_FILE
 from agebench.harness.reading import read_result
 from agebench.harness.results import RESULT_FILE
 from agebench.protocols import DetectorSpec, no_progress
@@ -170,6 +171,16 @@ def test_a_result_that_was_measured_again_by_hand_is_believed(tmp_path: Path) ->
     # What was kept is not the truth: where it is damaged it is made again.
     (report.folder / CELL_FILE).write_text("{")
     assert kept_cell(report.cell, report.folder) == again
+
+
+def test_records_of_a_run_that_was_killed_once_its_result_was_written_go(tmp_path: Path) -> None:
+    path = made_suite(tmp_path, ONE_CELL)
+    (report,) = _make(path, "out").report.cells
+    assert report.folder is not None
+    before = sorted(file.name for file in report.folder.iterdir())
+    (report.folder / PART_FILE).write_text("{}\n")
+    _make(path, "out")
+    assert sorted(file.name for file in report.folder.iterdir()) == before
 
 
 def test_a_result_elsewhere_counts_for_its_own_model_alone(tmp_path: Path) -> None:
