@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, advanced_option, former_name, gate_options, help_all
+from agebench.cli.options import (
+    FilePath,
+    advanced_option,
+    former_name,
+    gate_options,
+    help_all,
+    max_pixels_option,
+)
 from agebench.cli.run_file import RUN_FILE, config_option, write_run_file
 from agebench.errors import AgebenchError, UsageError, inert
 from agebench.references import called, join_options
@@ -59,13 +66,7 @@ Examples:
     help="Pictures used for timing; 0: none.",
 )
 @former_name("--latency-images", "--latency-pictures")
-@advanced_option(
-    "--max-pixels",
-    type=int,
-    default=100_000_000,
-    show_default=True,
-    help="Refuse pictures with more.",
-)
+@max_pixels_option
 @advanced_option("--variant", help="Alter pictures once faces are found: face-px=32, gray, ...")
 @advanced_option("--fresh-detections", is_flag=True, help="Detect all faces again and store none.")
 @advanced_option("--skip-unavailable", is_flag=True, help="Skip models whose files are missing.")

@@ -60,6 +60,15 @@ class FilePath(click.Path):
         return super().convert(user_path(value), param, ctx)
 
 
+max_pixels_option = advanced_option(
+    "--max-pixels",
+    type=int,
+    default=100_000_000,
+    show_default=True,
+    help="Refuse pictures with more.",
+)
+
+
 def refuse_given(context: click.Context, names: Iterable[str], why: str) -> None:
     """Refuse options that stand on the command line.
 

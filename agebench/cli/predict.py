@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from agebench.cli.options import FilePath, advanced_option, former_name, help_all, refuse_given
+from agebench.cli.options import (
+    FilePath,
+    advanced_option,
+    former_name,
+    help_all,
+    max_pixels_option,
+    refuse_given,
+)
 from agebench.errors import ImageError, UsageError, inert
 from agebench.util.progress import progress_bars
 
@@ -60,13 +67,7 @@ Examples:
 )
 @advanced_option("--processes", type=int, default=1, show_default=True, help="Processes at once.")
 @former_name("--workers", "--processes")
-@advanced_option(
-    "--max-pixels",
-    type=int,
-    default=100_000_000,
-    show_default=True,
-    help="Refuse pictures with more.",
-)
+@max_pixels_option
 @advanced_option("--camera", type=int, help="Use the camera of this number; q quits.")
 @advanced_option("--no-window", is_flag=True, help="Do not show the camera's picture.")
 @advanced_option("--frames", type=int, help="Only the first N frames of a video or camera.")

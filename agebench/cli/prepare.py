@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, advanced_option, help_all
+from agebench.cli.options import FilePath, advanced_option, help_all, max_pixels_option
 from agebench.errors import AgebenchError, inert
 from agebench.util.process_pool import usable_cores
 from agebench.util.progress import progress_bars
@@ -87,13 +87,7 @@ Examples:
 @advanced_option("--limit", type=int, help="Only the first N pictures by name.")
 @advanced_option("--sample", type=int, help="Only N pictures, chosen at random.")
 @advanced_option("--seed", type=int, default=0, show_default=True, help="Seed of the sample.")
-@advanced_option(
-    "--max-pixels",
-    type=int,
-    default=100_000_000,
-    show_default=True,
-    help="Refuse pictures with more.",
-)
+@max_pixels_option
 @click.option(
     "--processes",
     type=int,

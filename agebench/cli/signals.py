@@ -37,7 +37,7 @@ _PATIENCE_S = 5.0
 _AGAIN_S = 0.02
 
 
-class _Waiting:
+class _Postponed:
     """Has signals come again that arrive where an exception would not do what it is raised for.
 
     While a compiled module is loaded it goes through code that may not be ready for one: pybind11
@@ -90,7 +90,7 @@ class Ended:
     def __init__(self) -> None:
         self.by: int | None = None
         self._heard = False
-        self._waiting = _Waiting()
+        self._put_off = _Postponed().put_off
 
     @property
     def code(self) -> int | None:
@@ -114,7 +114,7 @@ class Ended:
             return
         if not self._heard:
             self.by = number
-        elif not self._waiting.put_off(number, frame):
+        elif not self._put_off(number, frame):
             self.by = number
             raise Terminated(signal.Signals(number).name)
 
@@ -124,7 +124,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self._heard, self._waiting = False, False
-        self._put_off = _Waiting().put_off
+        self._put_off = _Postponed().put_off
 
     @contextmanager
     def heard(self) -> Iterator[None]:

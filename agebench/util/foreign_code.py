@@ -55,7 +55,7 @@ def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
     except Exception as error:
         pressed = interruption(error)
         if pressed is not None:  # compiled code made it its own error, and the run would go on
-            raise pressed from error
+            raise pressed from None
         raise
     except BaseException as error:
         raise ContractError(
