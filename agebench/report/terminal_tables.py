@@ -187,4 +187,4 @@ def print_result(result: CompareResult, console: Console, *, full: bool = False)
     for remark in [*_remarks(result, joined), *(_more(result) if full else [])]:
         console.print(_shown(remark), highlight=False, soft_wrap=True)
     if not full:
-        console.print("Tests of all pairs, shares, decades, counts and times by stage: --full")
+        console.print("Tests of all pairs, fractions, decades, counts and times by stage: --full")
