@@ -14,6 +14,7 @@ from pathlib import Path
 from PIL import Image as PillowImage
 
 from agebench.modelfiles.manifest import load_manifest
+from agebench.suite.spent import SPENT_FILE
 from benchmarks.hostile_files import SPEC
 from benchmarks.hostile_onnx import WHOLE
 
@@ -100,6 +101,13 @@ def tree(folder: Path) -> Files:
 def names_below(folder: Path) -> Files:
     """Return the names of all files; times are measured again by every run, and stand in them."""
     return dict.fromkeys(tree(folder), "")
+
+
+def of_a_board(folder: Path) -> Files:
+    """Return the names of a suite's files; what a cell took is only kept of one undisturbed run."""
+    return {
+        name: text for name, text in names_below(folder).items() if Path(name).name != SPENT_FILE
+    }
 
 
 def weights_of(folder: Path) -> Files:
@@ -261,7 +269,7 @@ def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
         Case(
             "suite",
             lambda out: ["suite", str(suite), "--data", str(folder), "--out", str(out)],
-            names_below,
+            of_a_board,
         ),
         Case(
             "card",
