@@ -36,9 +36,10 @@ from agebench.train.evaluate import predicted_years, using_weights
 from agebench.train.face_cache import TrainingFaces
 from agebench.train.loop import Trainer
 from agebench.train.losses import LOSSES
-from agebench.train.model import MultiCropResNet
 from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
-from agebench.train.settings import DataSettings, OptimSettings, TrainSettings, read_settings
+from agebench.train.networks import MultiCropResNet
+from agebench.train.sections import DataSettings, OptimSettings
+from agebench.train.settings import TrainSettings, read_settings
 from agebench.train.stability import StabilitySettings
 from agebench.trainer.pictures import TrainingPictures
 from agebench.trainer.teacher import read_teacher, with_answers

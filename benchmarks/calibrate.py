@@ -33,9 +33,9 @@ from agebench.registry.plugins import load_dataset, load_detector
 from agebench.splits.parts import part
 from agebench.train.batches import plain_views
 from agebench.train.checkpoint import Checkpoint, read_checkpoint
-from agebench.train.decoding import bin_of_age, decode
 from agebench.train.evaluate import BATCH
 from agebench.train.face_cache import TrainingFaces, gather_faces
+from agebench.train.formulas import bin_of_age, decode
 from agebench.train.loop import BEST_FILE
 from agebench.train.losses import LOSSES
 from agebench.train.networks import AgeNetwork, build_network

@@ -37,8 +37,8 @@ from agebench.runtimes.base import ModelSource
 from agebench.runtimes.onnx_metadata import PRESENT
 from agebench.runtimes.opening import open_model
 from agebench.train.losses import LOSSES
-from agebench.train.model import MultiCropResNet
 from agebench.train.model_settings import ModelSettings
+from agebench.train.networks import MultiCropResNet
 from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).with_name("results")

@@ -31,12 +31,10 @@ from agebench.duplicates.training_hashes import RUN_HASHES
 from agebench.protocols import no_progress
 from agebench.train.batches import Batches
 from agebench.train.checkpoint import Checkpoint
-from agebench.train.layers import BatchNorm
+from agebench.train.layers import BatchNorm, Block
 from agebench.train.loop import BEST_FILE
 from agebench.train.losses import LOSSES
-from agebench.train.model import MultiCropResNet
-from agebench.train.networks import build_network
-from agebench.train.resnet import Block
+from agebench.train.networks import MultiCropResNet, build_network
 from agebench.train.settings import TrainSettings, read_settings
 from agebench.trainer.pictures import TrainingPictures
 

@@ -12,7 +12,7 @@ from agebench.cli.train_progress import import_training, say_renamed
 from agebench.errors import UsageError, inert
 
 if TYPE_CHECKING:
-    from agebench.train.settings import DataSettings
+    from agebench.train.sections import DataSettings
 
 BUNDLED = "sample"
 

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 from agebench.errors import MissingDependencyError, inert
 
 if TYPE_CHECKING:
-    from agebench.train.progress import StepReport, Watcher
+    from agebench.train.logs import StepReport, Watcher
     from agebench.train.stability import Decision, EpochRecord
 
 
@@ -55,7 +55,7 @@ class TerminalWatcher:
         self._val = ""
 
     def step(self, report: StepReport) -> None:
-        """See `agebench.train.progress.Watcher.step`."""
+        """See `agebench.train.logs.Watcher.step`."""
         if self._task is None:
             self._task = self._bars.add_task("Training", total=report.total)
         text = f"loss {report.loss:.3f}  rate {report.learning_rate:.1e}"
@@ -65,7 +65,7 @@ class TerminalWatcher:
         )
 
     def epoch(self, record: EpochRecord, decision: Decision, seconds: float) -> None:
-        """See `agebench.train.progress.Watcher.epoch`."""
+        """See `agebench.train.logs.Watcher.epoch`."""
         self._val = f"  val MAE {record.val_mae:.2f}"
         jump = "" if record.jump is None else f", jump {record.jump:+.1%}"
         line = f"epoch {record.epoch}: val MAE {record.val_mae:.3f} years{jump}, {_span(seconds)}"

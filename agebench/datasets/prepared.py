@@ -41,7 +41,7 @@ from agebench.types import (
     Sample,
     ViewSpec,
 )
-from agebench.util.numbers import number_in
+from agebench.util.checks import number_in
 
 Faces: TypeAlias = Literal["largest", "all"]
 

@@ -12,8 +12,8 @@ from agebench.datasets.csv_table import CsvRow, read_csv_table
 from agebench.datasets.names import shown
 from agebench.errors import UsageError, suggestion
 from agebench.types import MAX_AGE_YEARS, Box
+from agebench.util.checks import number_in
 from agebench.util.files import is_sha256
-from agebench.util.numbers import number_in
 
 PICTURE_COLUMNS = ("path", "image", "filename", "file", "picture", "img_name")
 """Headings of the picture's column; the first that is there is taken."""

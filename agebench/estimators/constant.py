@@ -12,7 +12,7 @@ import numpy as np
 from agebench.errors import DatasetError, UsageError
 from agebench.protocols import EstimatorSpec
 from agebench.types import MAX_AGE_YEARS, AgePrediction, Crops, CropSpec, Setting, ViewSpec
-from agebench.util.numbers import number_in
+from agebench.util.checks import number_in
 from agebench.util.regular_files import read_regular
 
 DEFAULT_YEARS = 30.0

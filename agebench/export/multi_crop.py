@@ -22,12 +22,11 @@ from agebench.modelfiles.weights import sha256_of
 from agebench.runtimes.age_file import check_views, feeds_of
 from agebench.runtimes.onnx_metadata import PRESENT, PROBABILITIES, FileSpec, SourceFile, views_of
 from agebench.train.checkpoint import read_checkpoint
-from agebench.train.coral import CoralHead
+from agebench.train.formulas import CoralHead
 from agebench.train.inference import distribution, load_model, mirror_partners
 from agebench.train.losses import LOSSES, LossSpec
-from agebench.train.model import SCALE, Colours, MultiCropResNet
 from agebench.train.model_settings import ViewSettings
-from agebench.train.networks import AgeNetwork
+from agebench.train.networks import SCALE, AgeNetwork, Colours, MultiCropResNet
 from agebench.types import AgeBins, Crops, Floats, LabelKind
 
 

@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from agebench.conversion.graph import Graph
 from agebench.errors import ModelError
-from agebench.train.layers import BatchNorm, BlurPool, SqueezeExcitation
-from agebench.train.resnet import Backbone, Block
+from agebench.train.layers import Backbone, BatchNorm, Block, BlurPool, SqueezeExcitation
 from agebench.types import Floats
 
 

@@ -14,7 +14,7 @@ from agebench.errors import AgebenchError, UsageError
 from agebench.references import called, parse_reference
 from agebench.registry.plugins import DETECTORS, ESTIMATORS
 from agebench.timing.children import ChildDiedError, ask_child
-from agebench.util.numbers import number_in
+from agebench.util.checks import number_in
 
 SECONDS_VARIABLE = "AGEBENCH_MODEL_SECONDS"
 MEMORY_VARIABLE = "AGEBENCH_MODEL_MEMORY_GB"

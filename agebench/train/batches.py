@@ -14,8 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from agebench.train.augment import (
+    FILTERS,
     AugmentPlan,
+    FilterCache,
     add_noise,
+    choose_filters,
     draw_plan,
     erase,
     jittered,
@@ -23,10 +26,9 @@ from agebench.train.augment import (
     recolour,
     warp,
 )
-from agebench.train.augment_settings import AugmentSettings, no_augmentation
 from agebench.train.face_cache import TrainingFaces, ViewPlaces, padded
-from agebench.train.filters import FILTERS, FilterCache, choose_filters
 from agebench.train.losses import Targets
+from agebench.train.sections import AugmentSettings, no_augmentation
 from agebench.types import CropSpec, Floats, Image, ViewSpec
 
 Ints = npt.NDArray[np.intp]

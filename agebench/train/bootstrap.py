@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.errors import UsageError
-from agebench.train.checks import is_whole, require, require_known
 from agebench.types import MAX_AGE_YEARS, Floats, frozen_mapping
 from agebench.util.arrays import Ints, ages, finite_floats
+from agebench.util.checks import is_whole, require, require_known
 
 Method: TypeAlias = Literal["groups", "lds"]
 

@@ -1,13 +1,15 @@
-"""What a run writes down as it goes: one CSV line per step and per epoch, and TensorBoard's."""
+"""What a run reports: CSV files, TensorBoard's event files, and calls of whoever watches it."""
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from agebench.errors import AgebenchError, MissingDependencyError
+from agebench.train.stability import Decision, EpochRecord
 from agebench.util.files import append_whole, csv_line, write_whole
 
 STEPS_FILE = "steps.csv"
@@ -148,3 +150,44 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
         if None not in row.values()
     ]
     return [row for row in whole if row[columns[0]].isdecimal()]
+
+
+@dataclass(frozen=True, slots=True)
+class StepReport:
+    """One step.
+
+    Attributes:
+        step: its number, from 0.
+        total: steps planned.
+        epoch: its epoch, from 0.
+        loss: of the step.
+        learning_rate: of the step.
+        seconds_left: until the last planned step at the present speed.
+    """
+
+    step: int
+    total: int
+    epoch: int
+    loss: float
+    learning_rate: float
+    seconds_left: float
+
+
+class Watcher(Protocol):
+    """Is told what happens."""
+
+    def step(self, report: StepReport) -> None:
+        """A step was made."""
+
+    def epoch(self, record: EpochRecord, decision: Decision, seconds: float) -> None:
+        """An epoch ended."""
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def step(self, report: StepReport) -> None:
+        """See `Watcher.step`."""
+
+    def epoch(self, record: EpochRecord, decision: Decision, seconds: float) -> None:
+        """See `Watcher.epoch`."""

@@ -19,14 +19,13 @@ from torch.nn.parallel import DistributedDataParallel
 from agebench.errors import WeightsError
 from agebench.train.batches import Batches, HostBatch, ViewBatch, mixed, prefetched
 from agebench.train.bootstrap import BalancedBootstrap
-from agebench.train.checkpoint import Checkpoint, require_fit
+from agebench.train.checkpoint import Checkpoint, RunState, require_fit
 from agebench.train.distributed import DistributedContext
 from agebench.train.evaluate import using_weights, validation_mae
 from agebench.train.face_cache import TrainingFaces
-from agebench.train.logs import RunLog
+from agebench.train.logs import RunLog, Silent, StepReport, Watcher
 from agebench.train.losses import LOSSES, Targets
-from agebench.train.model import MultiCropResNet, Outputs, withhold
-from agebench.train.networks import AgeNetwork, build_network
+from agebench.train.networks import AgeNetwork, MultiCropResNet, Outputs, build_network, withhold
 from agebench.train.optimiser import (
     AveragedWeights,
     OptimiserState,
@@ -36,8 +35,6 @@ from agebench.train.optimiser import (
     rate_factor,
     stage_of,
 )
-from agebench.train.progress import Silent, StepReport, Watcher
-from agebench.train.run_state import RunState
 from agebench.train.settings import TrainSettings
 from agebench.train.stability import Decision, DivergedError, EpochRecord, extended
 

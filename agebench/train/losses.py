@@ -1,6 +1,6 @@
 """The losses as the loop uses them: by name, for exact ages, ranges and mixed pictures alike.
 
-The formulas are in `agebench.train.formulas` and `agebench.train.coral`, and can be had from here.
+The formulas are in `agebench.train.formulas` and are exported here too.
 """
 
 from __future__ import annotations
@@ -13,17 +13,22 @@ from typing import TypeAlias
 import torch
 from torch import Tensor, nn
 
-from agebench.train.coral import CoralHead, coral, coral_interval_likelihood, coral_probabilities
-from agebench.train.decoding import Decoding, bin_of_age, decode
 from agebench.train.formulas import (
+    CoralHead,
+    Decoding,
+    bin_of_age,
+    coral,
+    coral_interval_likelihood,
+    coral_probabilities,
     cross_entropy,
+    decode,
     distillation,
     dldl,
     interval_likelihood,
     mean_variance,
     regression,
 )
-from agebench.train.loss_settings import LOSS_NAMES, LossName, LossSettings
+from agebench.train.sections import LOSS_NAMES, LossName, LossSettings
 
 __all__ = [
     "LOSSES",

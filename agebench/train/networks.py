@@ -1,15 +1,260 @@
-"""From settings to a network."""
+"""The networks that can be trained: the multi-crop network, and Levi and Hassner's age network.
+
+The multi-crop network has one residual network per view, joined by a dense layer ("late" fusion),
+or one residual network over all views ("early" fusion).
+
+The age network: G. Levi and T. Hassner, "Age and Gender Classification using Convolutional Neural
+Networks", CVPR Workshops 2015; layers as `agebench.runtimes.age_net_layout` lists them.  Only the
+last layer is as wide as there are age bins.  `agebench convert-caffe` makes a Caffe file of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TypeAlias
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from agebench.train.age_net import AgeNet
-from agebench.train.model import HeadMaker, MultiCropResNet
-from agebench.train.model_settings import ModelSettings
-from agebench.train.rng import StepRng
+from agebench.errors import UsageError
+from agebench.runtimes.age_net_layout import CHANNEL_MEAN
+from agebench.train.layers import Backbone, Dropout, StepRng
+from agebench.train.local_response import LocalResponseNorm
+from agebench.train.model_settings import InputMode, ModelSettings
+
+# Rows of the matrix turn B, G, R into the mode's channels: ITU-R BT.601, as cv2.cvtColor.
+COLOUR: Mapping[InputMode, tuple[tuple[float, float, float], ...]] = MappingProxyType(
+    {
+        "bgr": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
+        "gray": ((0.114, 0.587, 0.299),),
+        "yuv": ((0.114, 0.587, 0.299), (0.436, -0.289, -0.147), (-0.100, -0.515, 0.615)),
+    }
+)
+_CENTRED = {"bgr": (127.5,) * 3, "gray": (127.5,), "yuv": (127.5, 0.0, 0.0)}
+SCALE = 1 / 64.0
+"""Pixels less their centre, times this, have a spread of about 1."""
+
+
+class Colours(nn.Module):
+    """From B, G, R pixels, 0 to 255, to a backbone's centred and scaled channels."""
+
+    matrix: Tensor
+    centre: Tensor
+
+    def __init__(self, mode: InputMode) -> None:
+        super().__init__()
+        self.channels = len(COLOUR[mode])
+        matrix = torch.tensor(COLOUR[mode])[:, :, None, None]
+        self.register_buffer("matrix", matrix, persistent=False)
+        centre = torch.tensor(_CENTRED[mode])[:, None, None]
+        self.register_buffer("centre", centre, persistent=False)
+        self._plain = mode == "bgr"
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return float (n, channels, height, width)."""
+        if not self._plain:
+            pixels = nn.functional.conv2d(pixels, self.matrix)
+        return (pixels - self.centre) * SCALE
+
+
+HeadMaker: TypeAlias = Callable[[int, int], nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the network gives for n faces.
+
+    Attributes:
+        final: (n, outputs), what ages are decoded from.
+        auxiliary: per view (n, outputs) of its own head; empty when not training.
+    """
+
+    final: Tensor
+    auxiliary: Mapping[str, Tensor]
+
+
+class MultiCropResNet(nn.Module):
+    """Ages from several views of a face.
+
+    Args:
+        settings: views, fusion and sizes.
+        head: makes a last layer from the width of what comes in and the number of bins.
+        rng: the randomness of dropout; a new one if not given.
+    """
+
+    def __init__(
+        self, settings: ModelSettings, head: HeadMaker = nn.Linear, rng: StepRng | None = None
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.rng = rng or StepRng()
+        bins = len(settings.bins)
+        names = list(settings.views)
+        for name in names:
+            if hasattr(nn.ModuleDict(), name) or hasattr(nn.ParameterDict(), name):
+                raise UsageError(f"a view can't be called {name!r}: PyTorch uses it: rename it")
+        self.colours = nn.ModuleDict({name: Colours(settings.views[name].input) for name in names})
+        channels = {name: Colours(settings.views[name].input).channels for name in names}
+        if settings.fusion == "late":
+            widths = {name: settings.views[name].backbone.features for name in names}
+            self.backbones = nn.ModuleDict(
+                {
+                    name: Backbone(channels[name], settings.views[name].backbone, self.rng)
+                    for name in names
+                }
+            )
+        else:
+            shared = settings.views[names[0]].backbone
+            widths = {"all": shared.features}
+            # One more channel per view tells whether it is there.
+            inputs = sum(channels.values()) + len(names)
+            self.backbones = nn.ModuleDict({"all": Backbone(inputs, shared, self.rng)})
+        self.absent = nn.ParameterDict(
+            {name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()}
+            if settings.fusion == "late"
+            else {}
+        )
+        joined = sum(widths.values())
+        self.dropout = Dropout(settings.dropout, self.rng)
+        self.joint = nn.Linear(joined, settings.dense)
+        self.head = head(settings.dense, bins)
+        heads = widths if settings.auxiliary and settings.fusion == "late" else {}
+        self.auxiliary = nn.ModuleDict({name: head(width, bins) for name, width in heads.items()})
+
+    def features(self, name: str, pixels: Tensor, present: Tensor) -> Tensor:
+        """Return one view's features (n, features); where it is missing, what stands for that.
+
+        Args:
+            name: of the view.
+            pixels: float32 (n, 3, height, width), B, G, R, 0 to 255.
+            present: float32 (n, 1), 1 where there is a view, else 0.
+        """
+        seen: Tensor = self.backbones[name](self.colours[name](pixels))
+        features: Tensor = seen * present + self.absent[name] * (1 - present)
+        return features
+
+    def forward(self, pixels: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Outputs:
+        """Return the head's numbers for n faces.
+
+        Args:
+            pixels: per view float32 (n, 3, height, width), B, G, R, 0 to 255; where a view is
+                missing, anything finite.
+            present: per view float32 (n, 1) of 0 and 1.
+        """
+        if self.settings.fusion == "late":
+            parts = {
+                name: self.features(name, pixels[name], present[name])
+                for name in self.settings.views
+            }
+        else:
+            parts = {"all": self._early(pixels, present)}
+        final = self.fuse(parts)
+        own = {name: head(self.dropout(parts[name])) for name, head in self.auxiliary.items()}
+        return Outputs(final, own if self.training else {})
+
+    def fuse(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Join the views' features to the head's numbers, (n, outputs)."""
+        joined = torch.cat(list(parts.values()), dim=1)
+        dense = torch.relu(self.joint(self.dropout(joined)))
+        final: Tensor = self.head(self.dropout(dense))
+        return final
+
+    def _early(self, pixels: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
+        planes = []
+        for name in self.settings.views:
+            there = present[name][:, :, None, None]
+            colours: Tensor = self.colours[name](pixels[name])
+            planes += [colours * there, there.expand(-1, 1, *colours.shape[2:])]
+        features: Tensor = self.backbones["all"](torch.cat(planes, dim=1))
+        return features
+
+
+def withhold(present: Mapping[str, Tensor], probability: float, rng: StepRng) -> dict[str, Tensor]:
+    """Withhold views at random, so that the network learns to do without; one always stays.
+
+    Args:
+        present: per view float32 (n, 1) of 0 and 1.
+        probability: of a view to be withheld, per picture.
+        rng: the randomness.
+    """
+    names = list(present)
+    there = torch.cat([present[name] for name in names], dim=1)
+    if probability == 0 or len(names) == 1:
+        return dict(present)
+    drawn = rng.uniform(*there.shape).to(there.device)
+    kept = there * (drawn >= probability)
+    # Where nothing would be left, nothing is withheld.
+    kept = torch.where(kept.sum(1, keepdim=True) > 0, kept, there)
+    return {name: kept[:, index : index + 1] for index, name in enumerate(names)}
+
+
+FIRST_SCALE = 1 / 64
+"""Pixels less the mean have a spread of about 64: the first layer starts that much smaller."""
+
+
+def _convolution(inputs: int, outputs: int, side: int, stride: int, padding: int) -> nn.Conv2d:
+    layer = nn.Conv2d(inputs, outputs, side, stride, padding)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias if layer.bias is not None else torch.empty(0))
+    return layer
+
+
+def _dense(inputs: int, outputs: int) -> nn.Linear:
+    layer = nn.Linear(inputs, outputs)
+    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class AgeNet(nn.Module):
+    """The age network over its one view.
+
+    Args:
+        settings: one view of 227x227 pixels; `dropout` is that of fc6 and fc7.
+        head: makes the last layer from its inputs and the number of bins.
+        rng: the randomness of dropout; a new one if not given.
+    """
+
+    mean: Tensor
+
+    def __init__(
+        self, settings: ModelSettings, head: HeadMaker = nn.Linear, rng: StepRng | None = None
+    ) -> None:
+        super().__init__()
+        self.settings = settings
+        self.rng = rng or StepRng()
+        (self._view,) = settings.views
+        self.register_buffer("mean", torch.tensor(CHANNEL_MEAN)[:, None, None], persistent=False)
+        self.conv1 = _convolution(3, 96, 7, 4, 0)
+        with torch.no_grad():
+            self.conv1.weight *= FIRST_SCALE
+        self.conv2 = _convolution(96, 256, 5, 1, 2)
+        self.conv3 = _convolution(256, 384, 3, 1, 1)
+        self.pool = nn.MaxPool2d(3, 2, ceil_mode=True)
+        self.norm1 = LocalResponseNorm(96)
+        self.norm2 = LocalResponseNorm(256)
+        self.fc6 = _dense(384 * 7 * 7, 512)
+        self.fc7 = _dense(512, 512)
+        self.fc8 = head(512, len(settings.bins))
+        self.dropout = Dropout(settings.dropout, self.rng)
+
+    def forward(self, pixels: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Outputs:
+        """Return the head's numbers for n faces; see `MultiCropResNet.forward`.
+
+        A missing view is seen as the mean picture: nothing is known then.
+        """
+        there = present[self._view][:, :, None, None]
+        values = (pixels[self._view] - self.mean) * there
+        values = self.norm1(self.pool(self.conv1(values).relu()))
+        values = self.norm2(self.pool(self.conv2(values).relu()))
+        values = self.pool(self.conv3(values).relu())
+        # Caffe flattens channels first, whatever the layout in memory.
+        values = self.dropout(self.fc6(values.contiguous().flatten(1)).relu())
+        final: Tensor = self.fc8(self.dropout(self.fc7(values).relu()))
+        return Outputs(final, {})
+
 
 AgeNetwork: TypeAlias = MultiCropResNet | AgeNet
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from agebench.errors import WeightsError
-from agebench.train.settings import OptimSettings
+from agebench.train.sections import OptimSettings
 
 
 def make_optimiser(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,181 +10,22 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from agebench.errors import UsageError
-from agebench.train.augment_settings import AugmentSettings
 from agebench.train.bootstrap import BootstrapSettings
-from agebench.train.loss_settings import LossSettings
 from agebench.train.model_settings import ModelSettings
-from agebench.train.old_keys import renamed_path, renamed_values
+from agebench.train.sections import (
+    AugmentSettings,
+    DataSettings,
+    LossSettings,
+    OptimSettings,
+    TeacherSettings,
+)
 from agebench.train.stability import StabilitySettings
-from agebench.types import frozen_mapping
 from agebench.util.regular_files import read_regular
 from agebench.util.typed_records import read_dataclass
-
-
-@dataclass(frozen=True, slots=True)
-class ExtraData:
-    """A further data set, all pictures of which are trained on and none validated on.
-
-    Attributes:
-        dataset: name with options, as for `agebench compare`, such as "fairface part=train".
-        root: where it lies; "" for a set that brings its own pictures.
-        detector: finds the faces; "aligned" for chips.
-        fraction: of its pictures that is used, drawn once by the run's seed.
-        label_weight: weight of its labels in the loss, 0 to 1; below 1 for labels that are often
-            wrong, 0 to learn from the teacher's answers alone.
-    """
-
-    dataset: str
-    root: str = ""
-    detector: str = "aligned"
-    fraction: float = 1.0
-    label_weight: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction is above 0 up to 1, got {self.fraction}")
-        if not 0 <= self.label_weight <= 1:
-            raise ValueError(f"label_weight is from 0 to 1, got {self.label_weight}")
-
-
-@dataclass(frozen=True, slots=True)
-class TeacherSettings:
-    """Answers of other networks to the training pictures, learned beside the labels.
-
-    Attributes:
-        file: the answers, as `benchmarks/teacher_answers.py` writes them; "" for none.
-        weight: fraction of the loss that is theirs where a picture has an answer, above 0 up to 1;
-            the labels have the rest.
-    """
-
-    file: str = ""
-    weight: float = 0.5
-
-    def __post_init__(self) -> None:
-        if not 0 < self.weight <= 1:
-            raise ValueError(f"weight is above 0 up to 1, got {self.weight}")
-
 
 LARGEST_FILE_BYTES = 1_000_000
 MAX_LINE_DOTS = 1000
 """More dots in a line are refused: the time to read ``a.a.a...=1`` grows with their square."""
-
-
-_EXTRA_NAME = re.compile("[a-z][a-z0-9_]*")
-
-_ANY_PICTURES = frozenset({"csv", "folders", "names", "prepared"})
-"""Data sets that say how pictures lie, and not which they are."""
-
-
-@dataclass(frozen=True, slots=True)
-class DataSettings:
-    """Which pictures are trained on.
-
-    Attributes:
-        dataset: name with options, as for `agebench compare`.
-        root: where it lies; "" for a set that brings its own pictures.
-        detector: finds the faces; "aligned" for chips.
-        protocol: how it is split, or a split file.
-        train_part, val_part, test_part: parts of that split.
-        train_fraction: of the training part that is used, drawn once by the seed.
-        longest_px: windows around faces are shrunk to this side.
-        decode_threads: how many decode pictures; 0 decodes where they are used.
-        extra: further data sets by a name of one's own, whose pictures are trained on too.
-    """
-
-    dataset: str = "utkface"
-    root: str = ""
-    detector: str = "aligned"
-    protocol: str = "utkface-full"
-    train_part: str = "train"
-    val_part: str = "val"
-    test_part: str = "test"
-    train_fraction: float = 1.0
-    longest_px: int = 256
-    decode_threads: int = 2
-    extra: Mapping[str, ExtraData] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "extra", frozen_mapping(self.extra))
-        for name in self.extra:
-            if not _EXTRA_NAME.fullmatch(name):
-                raise ValueError(
-                    "an extra data set's name must consist of lower-case letters, digits and "
-                    f"'_', got {name!r:.80}"
-                )
-        if not 0 < self.train_fraction <= 1:
-            raise ValueError(f"train_fraction is above 0 up to 1, got {self.train_fraction}")
-        parts = {"val": self.val_part, "test": self.test_part}
-        for name, part in parts.items():
-            if part == self.train_part:
-                raise ValueError(
-                    f"{name}_part is {part!r}, which is used for training: its figures would mean "
-                    "nothing"
-                )
-        if not 16 <= self.longest_px <= 4096:
-            raise ValueError(f"longest_px is from 16 to 4096, got {self.longest_px}")
-        if not 0 <= self.decode_threads <= 256:
-            raise ValueError(f"decode_threads is from 0 to 256, got {self.decode_threads}")
-
-    @property
-    def roots(self) -> tuple[str, ...]:
-        """Where all data sets lie; "" for one that brings its own pictures."""
-        return (self.root, *(source.root for source in self.extra.values()))
-
-    @property
-    def extra_sets(self) -> tuple[str, ...]:
-        """What the further sets are called: a known set's own name, else the one given here."""
-        words = ((name, (source.dataset.split() or [""])[0]) for name, source in self.extra.items())
-        return tuple(name if word in {"", *_ANY_PICTURES} else word for name, word in words)
-
-
-@dataclass(frozen=True, slots=True)
-class OptimSettings:
-    """How the weights are moved.
-
-    Attributes:
-        optimiser: "adamw" (Loshchilov & Hutter 2017) or "sgd" with Nesterov momentum 0.9.
-        learning_rate: at its highest.
-        weight_decay: on weights of convolutions and dense layers, not on norms and biases.
-        schedule: after the warm-up, "cosine" falls to nearly 0 at the last planned epoch,
-            "constant" stays and is lowered by the stability rule alone.
-        warmup: fraction of the planned steps in which the rate rises.
-        clip_norm: longest gradient; 0 for no limit.
-        ema: decay of the averaged weights per step; 0 for none.
-        auxiliary_weight: weight of the mean of the backbones' own losses.
-        mixup: alpha of mixup's beta distribution (Zhang et al. 2017); 0 for none.
-        staged: instead of training all jointly, the backbones alone for this fraction of the
-            steps, then the dense layer for half of what is left, then all; 0 for joint.
-        small_fraction: of the steps, from the first, in which crops are smaller.
-        small_scale: by how much.
-    """
-
-    optimiser: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = 3e-3
-    weight_decay: float = 0.05
-    schedule: Literal["cosine", "constant"] = "cosine"
-    warmup: float = 0.1
-    clip_norm: float = 2.0
-    ema: float = 0.998
-    auxiliary_weight: float = 0.3
-    mixup: float = 0.0
-    staged: float = 0.0
-    small_fraction: float = 0.0
-    small_scale: float = 0.75
-
-    def __post_init__(self) -> None:
-        for name in ("learning_rate", "small_scale"):
-            if not 0 < getattr(self, name) <= 10:
-                raise ValueError(f"{name} is above 0 up to 10, got {getattr(self, name)}")
-        for name in ("warmup", "ema", "staged", "small_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is from 0 to 1, got {getattr(self, name)}")
-        for name, largest in _LARGEST.items():
-            if not 0 <= getattr(self, name) <= largest:
-                raise ValueError(f"{name} is from 0 to {largest:g}, got {getattr(self, name)}")
-
-
-_LARGEST = {"weight_decay": 10, "clip_norm": 1e6, "auxiliary_weight": 1e3, "mixup": 100}
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,7 +166,7 @@ def _put(values: dict[str, Any], names: Sequence[str], value: object, text: str)
 def settings_from(values: Mapping[str, Any], where: str) -> TrainSettings:
     """Check a nest of settings, as TOML or JSON gives it, and fill in the rest.
 
-    Keys may have the names of earlier versions (`agebench.train.old_keys`).
+    Keys may have the names of earlier versions (`RENAMED_KEYS`).
 
     Raises:
         UsageError: a key or value is not known; names it.
@@ -335,3 +175,84 @@ def settings_from(values: Mapping[str, Any], where: str) -> TrainSettings:
         return read_dataclass(renamed_values(values)[0], TrainSettings)
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+RENAMED_KEYS: Mapping[tuple[str, ...], str] = MappingProxyType(
+    {
+        ("rounds",): "epochs",
+        ("stability", "rounds"): "epochs",
+        ("stability", "min_rounds"): "min_epochs",
+        ("model", "views", "*", "trunk"): "backbone",
+        ("data", "train_share"): "train_fraction",
+        ("data", "extra", "*", "share"): "fraction",
+        ("data", "workers"): "decode_threads",
+        ("optim", "small_share"): "small_fraction",
+    }
+)
+"""The new last name by the path of the old key; "*" stands for any name."""
+
+
+def renamed_path(path: Sequence[str]) -> list[str]:
+    """Return a key's path with its present names.
+
+    >>> renamed_path(["stability", "min_rounds"])
+    ['stability', 'min_epochs']
+    """
+    new: list[str] = []
+    for depth, name in enumerate(path):
+        new.append(_new_name((*path[:depth], name)))
+    return new
+
+
+def renamed_values(
+    values: Mapping[str, Any], where: tuple[str, ...] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """Return a nest of settings with the present names of its keys.
+
+    Args:
+        values: as TOML or JSON gives it.
+        where: the path of `values`.
+
+    Returns:
+        The nest, and a sentence for each old key in it.
+
+    Raises:
+        ValueError: a setting is given under both of its names.
+
+    >>> renamed_values({"rounds": 3, "seed": 1})
+    ({'epochs': 3, 'seed': 1}, ['rounds is now called epochs'])
+    """
+    renamed: dict[str, Any] = {}
+    notes: list[str] = []
+    for name, value in values.items():
+        path = (*where, name)
+        new = _new_name(path)
+        if new != name:
+            old, now = ".".join(path), ".".join((*where, new))
+            if new in values:
+                raise ValueError(
+                    f"{old} is the old name of {now}, which is given too: leave it out"
+                )
+            notes.append(f"{old} is now called {now}")
+        if isinstance(value, Mapping) and _may_hold_old(path):
+            value, inner = renamed_values(value, path)  # noqa: PLW2901 - the same table, renamed
+            notes += inner
+        renamed[new] = value
+    return renamed, notes
+
+
+def _new_name(path: tuple[str, ...]) -> str:
+    for old, new in RENAMED_KEYS.items():
+        if _fits(path, old):
+            return new
+    return path[-1]
+
+
+def _may_hold_old(path: tuple[str, ...]) -> bool:
+    return any(_fits(path, old[: len(path)]) for old in RENAMED_KEYS if len(old) > len(path))
+
+
+def _fits(path: tuple[str, ...], pattern: tuple[str, ...]) -> bool:
+    return len(path) == len(pattern) and all(
+        wanted in ("*", name) for name, wanted in zip(path, pattern, strict=True)
+    )

@@ -27,7 +27,7 @@ from typing import Any, Literal, TypeAlias, get_args
 import numpy as np
 
 from agebench.errors import AgebenchError
-from agebench.train.checks import is_whole, require
+from agebench.util.checks import is_whole, require
 
 Kind: TypeAlias = Literal["go on", "cut", "stable", "change structure"]
 Average: TypeAlias = Literal["median", "trimmed-mean"]

@@ -29,8 +29,8 @@ import numpy as np
 from agebench.errors import AgebenchError, MissingDependencyError, UsageError
 from agebench.train.stability import KINDS
 from agebench.types import Floats
+from agebench.util.checks import number_in
 from agebench.util.files import check_target, write_whole
-from agebench.util.numbers import number_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

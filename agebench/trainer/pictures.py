@@ -1,15 +1,17 @@
-"""The pictures of a training run: listed, split, and read part by part."""
+"""The pictures of a training run: listed, split, read part by part, and joined."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 
 from agebench.datasets.base import SampleList
@@ -20,11 +22,11 @@ from agebench.harness.selection import find_split
 from agebench.protocols import Dataset, FaceDetector, ProgressStep
 from agebench.registry.plugins import load_dataset, load_detector
 from agebench.splits.parts import Split, part, select_parts
-from agebench.train.face_cache import TrainingFaces, gather_faces
+from agebench.train.face_cache import TrainingFaces, ViewPlaces, gather_faces
 from agebench.train.model_settings import ModelSettings
-from agebench.train.settings import DataSettings, TrainSettings
-from agebench.trainer.joined import join_faces, named
-from agebench.types import Problem, Sample, plain
+from agebench.train.sections import DataSettings
+from agebench.train.settings import TrainSettings
+from agebench.types import Image, Problem, Sample, plain
 from agebench.util.private_paths import without_home
 from agebench.util.regular_files import read_regular
 
@@ -232,3 +234,79 @@ def require_faces(faces: TrainingFaces, what: str) -> None:
         raise DatasetError(
             f"no picture of {what} can be used; the first is {first.name}: {first.reason}"
         )
+
+
+def named(prefix: str, faces: TrainingFaces, label_weight: float) -> TrainingFaces:
+    """Return the faces of a further set: names begin with its own, labels have its weight."""
+    return replace(
+        faces,
+        names=tuple(f"{prefix}/{name}" for name in faces.names),
+        problems=tuple(Problem(f"{prefix}/{p.name}", p.reason) for p in faces.problems),
+        label_weights=np.full(len(faces), label_weight, np.float32),
+    )
+
+
+def join_faces(parts: Sequence[TrainingFaces]) -> TrainingFaces:
+    """Return all pictures of sets that were cut for the same views, in their order.
+
+    Windows of different sides are filled up to the longest.
+    """
+    first, *others = parts
+    if not others:
+        return first
+    return TrainingFaces(
+        windows=_windows([part.windows for part in parts]),
+        sizes_hw=np.concatenate([part.sizes_hw for part in parts]),
+        wholes={
+            name: np.concatenate([part.wholes[name] for part in parts]) for name in first.wholes
+        },
+        places={name: _places([part.places[name] for part in parts]) for name in first.places},
+        present={
+            name: np.concatenate([part.present[name] for part in parts]) for name in first.present
+        },
+        centers_xy=np.concatenate([part.centers_xy for part in parts]),
+        heights=np.concatenate([part.heights for part in parts]),
+        lows=np.concatenate([part.lows for part in parts]),
+        highs=np.concatenate([part.highs for part in parts]),
+        names=_chained(part.names for part in parts),
+        hashes=_chained(part.hashes for part in parts),
+        problems=tuple(problem for part in parts for problem in part.problems),
+        label_weights=np.concatenate([label_weights(part) for part in parts]),
+    )
+
+
+def label_weights(faces: TrainingFaces) -> npt.NDArray[np.float32]:
+    """Return the weight of each picture's label, float32 (n,)."""
+    if faces.label_weights is None:
+        return np.ones(len(faces), np.float32)
+    return faces.label_weights
+
+
+def _chained(texts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
+    return tuple(text for part in texts for text in part)
+
+
+def _windows(parts: Sequence[Image]) -> Image:
+    side = max(part.shape[1] for part in parts)
+    joined = np.zeros((sum(map(len, parts)), side, side, 3), np.uint8)
+    start = 0
+    for windows in parts:
+        rows = joined[start : start + len(windows)]
+        own = windows.shape[1]
+        rows[:, :own, :own] = windows
+        # As `face_cache.padded`: the last row and column are repeated.
+        rows[:, own:, :own] = windows[:, -1:]
+        rows[:, :, own:] = rows[:, :, own - 1 : own]
+        start += len(windows)
+    return joined
+
+
+def _places(parts: Sequence[ViewPlaces]) -> ViewPlaces:
+    """Lay places one behind another; crop pixels per frame height are a matter of the view."""
+    counts = [int(part.present.sum()) for part in parts]
+    sizes = [part.frame_px for part in parts]
+    return ViewPlaces(
+        np.concatenate([part.matrices for part in parts]),
+        np.concatenate([part.present for part in parts]),
+        float(np.average(sizes, weights=counts)) if any(counts) else sizes[0],
+    )

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from agebench.train.augment_settings import AugmentSettings, FilterSettings, no_augmentation
 from agebench.train.batches import Batches, HostBatch
 from agebench.train.face_cache import TrainingFaces
+from agebench.train.sections import AugmentSettings, FilterSettings, no_augmentation
 from agebench.types import CropSpec, Image
 from agebench.vision.opencv import cv2
 

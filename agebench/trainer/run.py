@@ -33,15 +33,13 @@ from agebench.train.checkpoint import (
 from agebench.train.distributed import DistributedContext, joined_processes
 from agebench.train.evaluate import predicted_years, using_weights
 from agebench.train.face_cache import TrainingFaces, gather_faces
-from agebench.train.logs import EPOCHS_FILE, STEPS_FILE, tensorboard_writer
+from agebench.train.logs import EPOCHS_FILE, STEPS_FILE, Silent, Watcher, tensorboard_writer
 from agebench.train.loop import BEST_FILE, Trainer
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
-from agebench.train.progress import Silent, Watcher
 from agebench.train.settings import TrainSettings
 from agebench.trainer.curves import draw_curves
-from agebench.trainer.duration import duration
-from agebench.trainer.footprint import check_footprint
+from agebench.trainer.footprint import check_footprint, duration
 from agebench.trainer.pictures import TrainingPictures, require_faces, require_separate
 from agebench.trainer.preview import each_alone, preview
 from agebench.trainer.run_folder import (

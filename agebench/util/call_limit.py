@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 from agebench.errors import AgebenchError, ContractError, UsageError
-from agebench.util.numbers import number_in
+from agebench.util.checks import number_in
 
 SECONDS_VARIABLE = "AGEBENCH_CALL_SECONDS"
 """Environment variable; children have the same limit so.  0 or not set: none."""

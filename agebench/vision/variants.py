@@ -19,7 +19,7 @@ import numpy as np
 
 from agebench.errors import UsageError, suggestion
 from agebench.types import Box, FaceFrame, Image, Point
-from agebench.util.numbers import number_in
+from agebench.util.checks import number_in
 from agebench.vision.frames import FRAME_ASPECT
 from agebench.vision.opencv import cv2
 from agebench.vision.regions import REGIONS, Patch

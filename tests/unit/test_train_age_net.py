@@ -14,10 +14,9 @@ from agebench.export.caffe_weights import convert  # noqa: E402
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN, deploy_prototxt  # noqa: E402
 from agebench.runtimes.base import ModelSource  # noqa: E402
 from agebench.runtimes.opening import open_model  # noqa: E402
-from agebench.train.age_net import AgeNet  # noqa: E402
 from agebench.train.local_response import LocalResponseNorm  # noqa: E402
 from agebench.train.model_settings import ModelSettings, ViewSettings  # noqa: E402
-from agebench.train.networks import build_network  # noqa: E402
+from agebench.train.networks import AgeNet, build_network  # noqa: E402
 
 SETTINGS = ModelSettings(
     views={"face": ViewSettings("face", (227, 227))}, network="age-net", youngest=0, oldest=20

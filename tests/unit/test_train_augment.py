@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agebench.train.augment_settings import (
+from agebench.train.sections import (
     LOW_RESOLUTIONS,
     AugmentSettings,
     FilterSettings,
@@ -20,16 +20,18 @@ from agebench.vision.opencv import cv2
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
-from agebench.train.augment import (  # noqa: E402 - only where torch is there
+from agebench.train.augment import (  # noqa: E402 - only where torch is there  # noqa: E402
+    FILTERS,
     AugmentPlan,
+    FilterCache,
     add_noise,
+    choose_filters,
     draw_plan,
     erase,
     lower_resolution,
     recolour,
     warp,
 )
-from agebench.train.filters import FILTERS, FilterCache, choose_filters  # noqa: E402
 
 OFF = no_augmentation()
 LUMA = np.array([0.114, 0.587, 0.299])

@@ -12,8 +12,8 @@ import torch
 from agebench.train.losses import LOSSES
 from agebench.train.networks import build_network
 from agebench.train.settings import TrainSettings, read_settings, settings_from
-from agebench.trainer import duration as module
-from agebench.trainer.duration import duration, product_speed, step_operations
+from agebench.trainer import footprint as module
+from agebench.trainer.footprint import duration, product_speed, step_operations
 
 HERE = torch.device("cpu")
 RECIPES = sorted((Path(__file__).parents[2] / "pretrained").glob("[cm]*.toml"))
@@ -46,13 +46,17 @@ def test_operations_are_those_of_the_layers() -> None:
 @pytest.mark.parametrize("depth", [10, 18, 34, 50, 101])
 def test_the_cheap_bound_is_one(depth: int) -> None:
     settings = _settings(96, depth, 128)
-    assert step_operations(settings, 4) < module._at_most(settings, 4)
+    assert step_operations(settings, 4) < module._operations_bound(settings, 4)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)
 def test_the_bound_holds_for_every_recipe(recipe: Path) -> None:
     settings = read_settings(recipe)
-    assert 0 < step_operations(settings, settings.batch) < module._at_most(settings, settings.batch)
+    assert (
+        0
+        < step_operations(settings, settings.batch)
+        < module._operations_bound(settings, settings.batch)
+    )
 
 
 def test_long_runs_are_told_and_short_ones_not(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,7 +43,7 @@ def test_it_is_what_a_real_forward_pass_keeps() -> None:
     weights = sum(4 * parameter.numel() for parameter in model.parameters())
     expected = 5 * weights + sum(kept.values()) + 4 * rows * 3 * 64 * 48
     assert footprint.step_bytes(settings, rows) == pytest.approx(expected, rel=0.02)
-    assert expected < footprint._at_most(settings, rows)
+    assert expected < footprint._bytes_bound(settings, rows)
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.stem)

@@ -19,8 +19,8 @@ from agebench.train.layers import (  # noqa: E402
     Dropout,
     DropPath,
     SqueezeExcitation,
+    StepRng,
 )
-from agebench.train.rng import StepRng  # noqa: E402 - only where torch is there
 
 CHILD = """
 import sys

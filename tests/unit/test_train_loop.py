@@ -23,11 +23,16 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 
 from agebench.train import loop  # noqa: E402 - only where torch is there
 from agebench.train.batches import mixed  # noqa: E402
-from agebench.train.checkpoint import Checkpoint, read_checkpoint  # noqa: E402
+from agebench.train.checkpoint import (  # noqa: E402
+    Checkpoint,
+    RunState,
+    read_checkpoint,
+)
 from agebench.train.distributed import DistributedContext  # noqa: E402
 from agebench.train.face_cache import TrainingFaces  # noqa: E402
+from agebench.train.logs import Silent, StepReport  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
-from agebench.train.model import MultiCropResNet  # noqa: E402
+from agebench.train.networks import MultiCropResNet  # noqa: E402
 from agebench.train.optimiser import (  # noqa: E402  # noqa: E402
     OptimiserState,
     crop_scale,
@@ -35,9 +40,7 @@ from agebench.train.optimiser import (  # noqa: E402  # noqa: E402
     rate_factor,
     stage_of,
 )
-from agebench.train.progress import Silent, StepReport  # noqa: E402
-from agebench.train.run_state import RunState  # noqa: E402
-from agebench.train.settings import OptimSettings  # noqa: E402
+from agebench.train.sections import OptimSettings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402
 from agebench.trainer.pictures import TrainingPictures  # noqa: E402
 

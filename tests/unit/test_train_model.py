@@ -13,15 +13,14 @@ from agebench.vision.opencv import cv2
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
-from agebench.train.coral import CoralHead  # noqa: E402 - only where torch is there
-from agebench.train.model import SCALE, Colours, MultiCropResNet, withhold  # noqa: E402
+from agebench.train.formulas import CoralHead  # noqa: E402 - only where torch is there
+from agebench.train.layers import Backbone, StepRng  # noqa: E402
 from agebench.train.model_settings import (  # noqa: E402
     BackboneSettings,
     ModelSettings,
     ViewSettings,
 )
-from agebench.train.resnet import Backbone  # noqa: E402
-from agebench.train.rng import StepRng  # noqa: E402
+from agebench.train.networks import SCALE, Colours, MultiCropResNet, withhold  # noqa: E402
 
 TINY = BackboneSettings(depth=10, width=4)
 FACES = 5

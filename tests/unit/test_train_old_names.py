@@ -16,8 +16,7 @@ import pytest
 from agebench.cli import main
 from agebench.errors import UsageError
 from agebench.modelfiles.manifest import bundled_dir
-from agebench.train.old_keys import RENAMED_KEYS, renamed_values
-from agebench.train.settings import read_settings, settings_from
+from agebench.train.settings import RENAMED_KEYS, read_settings, renamed_values, settings_from
 
 OLD_TOML = """
 rounds = 7

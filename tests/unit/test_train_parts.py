@@ -23,7 +23,7 @@ from agebench.train.evaluate import (  # noqa: E402
 from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.logs import EPOCH_COLUMNS, RunLog  # noqa: E402
 from agebench.train.losses import LOSSES  # noqa: E402
-from agebench.train.model import MultiCropResNet  # noqa: E402
+from agebench.train.networks import MultiCropResNet  # noqa: E402
 from agebench.train.optimiser import AveragedWeights  # noqa: E402
 from agebench.train.settings import TrainSettings, read_settings  # noqa: E402
 from agebench.train.stability import DivergedError  # noqa: E402

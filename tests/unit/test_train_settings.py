@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from agebench.errors import UsageError
-from agebench.train.augment_settings import AugmentSettings, FilterSettings, no_augmentation
 from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
+from agebench.train.sections import AugmentSettings, FilterSettings, no_augmentation
 from agebench.train.settings import TrainSettings, read_settings, settings_from
 from agebench.types import plain
 

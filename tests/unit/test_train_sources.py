@@ -26,8 +26,7 @@ from agebench.registry.plugins import load_estimator  # noqa: E402
 from agebench.train.batches import Batches  # noqa: E402 - only where torch is there
 from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.losses import LOSSES, LossSettings, Targets, distillation  # noqa: E402
-from agebench.trainer.joined import join_faces  # noqa: E402
-from agebench.trainer.pictures import TrainingPictures  # noqa: E402
+from agebench.trainer.pictures import TrainingPictures, join_faces  # noqa: E402
 from agebench.trainer.run_folder import LEFT_OUT_FILE  # noqa: E402
 from agebench.trainer.teacher import read_teacher_answers, with_answers, write_answers  # noqa: E402
 

@@ -30,13 +30,9 @@ from agebench.vision.opencv import cv2
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
 from agebench.train.augment import draw_plan, jittered  # noqa: E402 - only where torch is there
-from agebench.train.augment_settings import (  # noqa: E402
-    AugmentSettings,
-    FilterSettings,
-    no_augmentation,
-)
 from agebench.train.batches import Batches, plain_views, prefetched, scaled  # noqa: E402
 from agebench.train.face_cache import TrainingFaces, cut_window, gather_faces, padded  # noqa: E402
+from agebench.train.sections import AugmentSettings, FilterSettings, no_augmentation  # noqa: E402
 
 CPU = torch.device("cpu")
 SPEC = DetectorSpec("made-up", FIVE_POINTS)

@@ -16,15 +16,15 @@ from agebench.export.multi_crop import ModelAbout, multi_crop_candidate  # noqa:
 from agebench.export.writing import export  # noqa: E402
 from agebench.runtimes.age_file import generated  # noqa: E402
 from agebench.testing import check_estimator  # noqa: E402
-from agebench.train.coral import CoralHead  # noqa: E402
+from agebench.train.formulas import CoralHead  # noqa: E402
 from agebench.train.inference import mirror_partners  # noqa: E402
 from agebench.train.losses import LOSSES  # noqa: E402
-from agebench.train.model import MultiCropResNet  # noqa: E402
 from agebench.train.model_settings import (  # noqa: E402
     BackboneSettings,
     ModelSettings,
     ViewSettings,
 )
+from agebench.train.networks import MultiCropResNet  # noqa: E402
 from agebench.types import Crops  # noqa: E402
 
 SMALL = BackboneSettings(depth=10, width=8)

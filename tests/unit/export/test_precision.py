@@ -22,8 +22,8 @@ def network() -> Candidate:
     torch = pytest.importorskip("torch")
     from agebench.export.multi_crop import multi_crop_candidate
     from agebench.train.losses import LOSSES
-    from agebench.train.model import MultiCropResNet
     from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
+    from agebench.train.networks import MultiCropResNet
 
     torch.manual_seed(0)
     backbone = BackboneSettings(depth=10, width=16)

@@ -1,10 +1,23 @@
-"""What the settings of training check of themselves, written once."""
+"""Numbers in texts, and the checks that settings share."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 from agebench.errors import UsageError, suggestion
+
+
+def number_in(text: str | None) -> float:
+    """Return the number that a text states, or NaN: no comparison holds for that.
+
+    >>> number_in(" 2.5"), number_in("two"), number_in(None)
+    (2.5, nan, nan)
+    """
+    try:
+        return float(text or "")
+    except ValueError:
+        return math.nan
 
 
 def is_whole(value: object, least: int) -> bool:
