@@ -156,7 +156,7 @@ def judged(runners: Sequence[Runner], sweep: Sweep) -> dict[str, Any]:
             for first, second in combinations(times, 2)
         ),
         "ratios": [one.ratio for one in comparisons],
-        "floor": control.noise_floor,
+        "noise_floor": control.noise_floor,
         "p50_ms": float(np.median(times[0])),
         "load_average": sweep.busyness.load_average_after,
         "others_processors": sweep.busyness.others_processors,
@@ -168,7 +168,7 @@ def rate(sweeps: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
     number = sum(bool(one[key]) for one in sweeps)
     interval = wilson_interval(number, len(sweeps), LEVEL)
     ends = None if interval is None else [round(interval.low, 4), round(interval.high, 4)]
-    return {"sweeps": number, "of": len(sweeps), "share": number / len(sweeps), "interval": ends}
+    return {"sweeps": number, "of": len(sweeps), "fraction": number / len(sweeps), "interval": ends}
 
 
 def summary(sweeps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -182,7 +182,7 @@ def summary(sweeps: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "intervals_alone": rate(sweeps, "intervals_alone"),
         "sign_test": rate(sweeps, "sign_test"),
         "p50_ms": float(np.median([one["p50_ms"] for one in sweeps])),
-        "floor": float(np.median([one["floor"] for one in sweeps])),
+        "noise_floor": float(np.median([one["noise_floor"] for one in sweeps])),
         "others_processors": float(np.median(others)) if others else None,
     }
 

@@ -97,7 +97,7 @@ def measured(dataset: Dataset, out: Path) -> dict[str, Any]:
             row = (done, process.memory_info().rss, round(seconds[0], 2), round(seconds[1], 2))
             marks.setdefault(stage, []).append(row)
 
-    settings = CompareSettings(latency_pictures=20, workers=0)
+    settings = CompareSettings(latency_pictures=20, decode_threads=0)
     result = compare(
         ESTIMATORS, dataset, detector="aligned", out=out, settings=settings, progress=note
     )

@@ -39,7 +39,7 @@ def harness(
     samples: Sequence[Sample], detector: FaceDetector, estimator: Estimator, batch_size: int
 ) -> list[float]:
     """Run the accuracy pass; return the ages."""
-    how = PassSettings(batch_size, workers=0, max_pixels=MAX_PIXELS)
+    how = PassSettings(batch_size, decode_threads=0, max_pixels=MAX_PIXELS)
     groups = run_accuracy(samples, detector, [estimator], how)
     outcomes = [record.outcomes.get(0) for group in groups for record in group]
     return [item.years for item in outcomes if item is not None and item.years is not None]
@@ -137,7 +137,7 @@ def memory_growth(arguments: argparse.Namespace) -> dict[str, Any]:
         if done % max(1, total // 5) == 0:
             marks.append((done, process.memory_info().rss))
 
-    how = PassSettings(arguments.batch_size, workers=2, max_pixels=MAX_PIXELS)
+    how = PassSettings(arguments.batch_size, decode_threads=2, max_pixels=MAX_PIXELS)
     estimator, detector = load_estimator("constant"), load_detector("aligned")
     images = sum(map(len, run_accuracy(found, detector, [estimator], how, note)))
     grown = marks[-1][1] - marks[0][1]

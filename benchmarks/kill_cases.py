@@ -40,7 +40,7 @@ rotation_deg = 4.0
 SUITE = """
 title = "Made up"
 [settings]
-workers = 0
+decode_threads = 0
 threads = 1
 [[contenders]]
 model = "constant years=30"

@@ -48,11 +48,11 @@ def table(result: Mapping[str, Any], name: str) -> Iterator[str]:
     )
     calibration = analysis["calibration"]
     if calibration:
-        shares = ", ".join(
-            f"{100 * item['share']:.0f} % in the {100 * item['level']:.0f} % interval"
+        coverage = ", ".join(
+            f"{100 * item['fraction']:.0f} % in the {100 * item['level']:.0f} % interval"
             for item in calibration["coverage"]
         )
-        yield f"Truth inside: {shares}."
+        yield f"Truth inside: {coverage}."
     yield ""
     yield "| | n | MAE | 95 % interval | bias |"
     yield "|---|---:|---:|---|---:|"

@@ -4,7 +4,8 @@
 
 Nothing of agebench is imported: this is a second program that reads what everybody can read.  With
 --check the figures that result.json states are compared, and the exit code is 1 if one differs:
-errors, parts, classes, ranges, calibration and gates, all their intervals and numbers of people; of
+errors, parts, classes, ranges, calibration and age thresholds, all their intervals and numbers of
+people; of
 every pair the difference, its interval, the p-values and the verdict.  A p-value by random swaps is
 held against swaps of this program's own, and may differ by what so many swaps leave open.
 
@@ -55,10 +56,10 @@ def errors(part: Part) -> dict[str, Any]:
     }
 
 
-def accuracy(true: Floats, given: Floats) -> dict[str, Any]:
+def accuracy(true: Floats, predicted: Floats) -> dict[str, Any]:
     """Return class accuracy; -1 is a true age in a gap, or no class that was given."""
     inside = true >= 0
-    found, steps = given[inside] >= 0, np.abs(given[inside] - true[inside])
+    found, steps = predicted[inside] >= 0, np.abs(predicted[inside] - true[inside])
     return {
         "n": int(inside.sum()),
         "n_in_gap": int((~inside).sum()),
@@ -90,19 +91,19 @@ class Estimator:
 
     def __init__(self, name: str, table: Table) -> None:
         self.name, self.table = name, table
-        self.true, self.given = table.numbers("true_years"), table.numbers("predicted_years")
+        self.true, self.predicted = table.numbers("true_years"), table.numbers("predicted_years")
         common = table.says("common", "yes")
         # One that gave an age for too few pictures stands apart: it has no figures in the ranking.
-        self.ranked = bool(common.any()) and not np.isnan(self.given[common]).any()
+        self.ranked = bool(common.any()) and not np.isnan(self.predicted[common]).any()
         self.common = common & ~np.isnan(self.true) & self.ranked
         self.scored = table.says("status", "ok")
-        self.all = Part(self.true, self.given, *table.people())
+        self.all = Part(self.true, self.predicted, *table.people())
 
     def over(self, rows: Bools) -> Part:
         """Return some pictures."""
         return self.all.where(rows)
 
-    def figures(self, floor: float | None) -> dict[str, Any]:
+    def figures(self, baseline: float | None) -> dict[str, Any]:
         """Return what result.json has under "estimators", and under "analysis" of it."""
         table = self.table
         outside = table.numbers("outside")
@@ -123,10 +124,10 @@ class Estimator:
             ),
             "classes": self._classes(),
             "ranges": self._ranges(),
-            "with_misses": self._with_misses(floor),
+            "with_misses": self._with_misses(baseline),
             "groups": list(self._groups()),
             "calibration": self._calibration(),
-            "gates": list(self._gates()),
+            "age_thresholds": list(self._age_thresholds()),
             "buckets": self._buckets(),
         }
 
@@ -135,8 +136,8 @@ class Estimator:
         rows = self.table.says("common", "yes") & self.scored & ~np.isnan(true) & self.ranked
         if np.isnan(true).all():
             return None
-        given = np.nan_to_num(self.table.numbers("class_index"), nan=-1)
-        found = accuracy(true[rows], given[rows])
+        predicted = np.nan_to_num(self.table.numbers("class_index"), nan=-1)
+        found = accuracy(true[rows], predicted[rows])
         return found | {"people": self.over(rows & (true >= 0)).count}
 
     def _ranges(self) -> dict[str, Any] | None:
@@ -147,20 +148,20 @@ class Estimator:
             return None
         ends = [texts[row].split("-") for row in np.flatnonzero(rows).tolist()]
         low, high = np.array(ends, np.float64).T
-        given = self.given[rows]
+        years = self.predicted[rows]
         return {
-            "n": len(given),
+            "n": len(years),
             "people": self.over(rows).count,
-            "hit_rate": mean(((given >= low) & (given < high + 1)).astype(float)),
-            "distance_years": mean(np.maximum(np.maximum(low - given, given - high), 0)),
+            "hit_rate": mean(((years >= low) & (years < high + 1)).astype(float)),
+            "distance_years": mean(np.maximum(np.maximum(low - years, years - high), 0)),
         }
 
-    def _with_misses(self, floor: float | None) -> dict[str, Any]:
+    def _with_misses(self, baseline: float | None) -> dict[str, Any]:
         known = self.over(~np.isnan(self.true))
-        if floor is None:
+        if baseline is None:
             return {"n": 0, "mae_years": None, "missed": 0}
-        missed = np.isnan(known.given)
-        off = np.where(missed, floor, known.given) - known.true
+        missed = np.isnan(known.predicted)
+        off = np.where(missed, baseline, known.predicted) - known.true
         return {
             "n": len(off),
             "people": known.count,
@@ -186,31 +187,31 @@ class Estimator:
         rows = self.common & ~np.isnan(nll)
         if not rows.any():
             return None
-        part, shares = self.over(rows), []
+        part, coverage = self.over(rows), []
         for level in (50, 80, 95):
             names = (f"interval_{level}_{end}" for end in ("low", "high"))
             low, high = (self.table.numbers(name)[rows] for name in names)
             inside = within(part.true, low, high)
-            told = proportion_interval(inside, part.people)
-            shares.append({"level": level / 100, "share": mean(inside), "interval": told})
+            ends = proportion_interval(inside, part.people)
+            coverage.append({"level": level / 100, "fraction": mean(inside), "interval": ends})
         places = np.minimum((self.table.numbers("pit")[rows] * 10).astype(int), 9)
         return {
             "n": int(rows.sum()),
             "people": part.count,
-            "coverage": shares,
+            "coverage": coverage,
             "nll": mean(nll[rows]),
             "crps_years": mean(self.table.numbers("crps_years")[rows]),
             "pit_counts": np.bincount(places, minlength=10).tolist(),
         }
 
-    def _gates(self) -> Iterator[dict[str, Any]]:
+    def _age_thresholds(self) -> Iterator[dict[str, Any]]:
         part = self.over(self.common)
         for threshold in THRESHOLDS if len(part.true) else ():
             minors, adults = part.where(part.true < threshold), part.where(part.true >= threshold)
             for buffer in BUFFERS:
                 passed, stopped = (
-                    (minors.given >= threshold + buffer).astype(np.float64),
-                    (adults.given < threshold + buffer).astype(np.float64),
+                    (minors.predicted >= threshold + buffer).astype(np.float64),
+                    (adults.predicted < threshold + buffer).astype(np.float64),
                 )
                 yield {
                     "threshold_years": threshold,
@@ -226,17 +227,19 @@ class Estimator:
     def _buckets(self) -> dict[str, Any]:
         part = self.over(self.common)
         index = self.table.numbers("class_index")
-        told = {
+        classes = {
             (int(at), years)
             for at, years in zip(index, self.table.texts("class_years"), strict=True)
             if years
         }
-        if told and all(at < 8 and "{}-{}".format(*ADIENCE[at]) == years for at, years in told):
-            given = np.nan_to_num(index[self.common], nan=-1)
+        if classes and all(
+            at < 8 and "{}-{}".format(*ADIENCE[at]) == years for at, years in classes
+        ):
+            predicted = np.nan_to_num(index[self.common], nan=-1)
         else:
-            given = nearest_adience_class(part.given)
+            predicted = nearest_adience_class(part.predicted)
         true = adience_class(part.true)
-        return accuracy(true, given) | {"people": part.where(true >= 0).count}
+        return accuracy(true, predicted) | {"people": part.where(true >= 0).count}
 
 
 def _rate(name: str, wrong: Floats, people: Ints | None) -> dict[str, Any]:
@@ -255,20 +258,20 @@ def within(true: Floats, low: Floats, high: Floats) -> Floats:
 
 def compute(tables: Mapping[str, Table]) -> dict[str, Any]:
     """Return all figures, by estimator."""
-    floor = _floor(tables)
+    baseline = _baseline(tables)
     found = {}
     for name, table in tables.items():
-        found[name] = Estimator(name, table).figures(floor)
+        found[name] = Estimator(name, table).figures(baseline)
     return {"estimators": found, "pairs": list(_pairs(tables))}
 
 
-def _floor(tables: Mapping[str, Table]) -> float | None:
+def _baseline(tables: Mapping[str, Table]) -> float | None:
     """Return the age that a miss counts as: a constant contender's, or the median true age."""
     for name, table in tables.items():
-        given = table.numbers("predicted_years")
-        given = given[~np.isnan(given)]
-        if name.split()[0].split("@")[0] == "constant" and len(given):
-            return float(given[0])
+        years = table.numbers("predicted_years")
+        years = years[~np.isnan(years)]
+        if name.split()[0].split("@")[0] == "constant" and len(years):
+            return float(years[0])
     true = next(iter(tables.values())).numbers("true_years") if tables else np.empty(0)
     true = true[~np.isnan(true)]
     return float(np.median(true)) if len(true) else None
@@ -279,7 +282,7 @@ def _pairs(tables: Mapping[str, Table]) -> Iterator[dict[str, Any]]:
     scored = [Estimator(name, table) for name, table in tables.items()]
     for at, first in enumerate(scored):
         for second in scored[at + 1 :]:
-            both = ~np.isnan(first.given) & ~np.isnan(second.given) & ~np.isnan(first.true)
+            both = ~np.isnan(first.predicted) & ~np.isnan(second.predicted) & ~np.isnan(first.true)
             if both.any():
                 one, other = (np.abs(estimator.over(both).off) for estimator in (first, second))
                 part = first.over(both)
@@ -301,17 +304,17 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], object] = 
     parser.add_argument("table", type=Path)
     parser.add_argument("--check", type=Path, metavar="RESULT.json")
     parser.add_argument("--json", action="store_true", help="print all figures")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        figures = compute(read(given.table))
-        stated = given.check and json.loads(given.check.read_text(encoding="utf-8"))
+        figures = compute(read(options.table))
+        stated = options.check and json.loads(options.check.read_text(encoding="utf-8"))
     except OSError as error:
         parser.error(f"{error.filename} can't be read: {error.strerror}")
     except ValueError as error:
         parser.error(f"not the files of a comparison: {error}")
     except KeyError as error:
-        parser.error(f"{given.table}: expected the table of a comparison, without column {error}")
-    if given.json:
+        parser.error(f"{options.table}: expected the table of a comparison, without column {error}")
+    if options.json:
         pairs = [
             {key: pair[key] for key in pair if key not in ("off", "who")}
             for pair in figures["pairs"]
@@ -321,7 +324,7 @@ def main(arguments: Sequence[str] | None = None, say: Callable[[str], object] = 
         for name, one in figures["estimators"].items():
             mae = one["errors"]["mae_years"]
             say(f"{name}: MAE {'-' if mae is None else f'{mae:.4f}'} on {one['errors']['n']}")
-    if given.check is None:
+    if options.check is None:
         return 0
     found = differences(figures, stated)
     for line in found:

@@ -50,7 +50,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Part:
-    """Some pictures: their true ages, the given ones, and who they show.
+    """Some pictures: their true ages, the predicted ones, and who they show.
 
     Attributes:
         people: a number per picture; None where nobody of the set is known.
@@ -58,19 +58,19 @@ class Part:
     """
 
     true: Floats
-    given: Floats
+    predicted: Floats
     people: Ints | None
     known: Bools
 
     def where(self, rows: Bools) -> Part:
         """Return a part of these."""
         people = None if self.people is None else self.people[rows]
-        return Part(self.true[rows], self.given[rows], people, self.known[rows])
+        return Part(self.true[rows], self.predicted[rows], people, self.known[rows])
 
     @property
     def off(self) -> Floats:
         """Errors in years."""
-        return self.given - self.true
+        return self.predicted - self.true
 
     @property
     def count(self) -> int | None:

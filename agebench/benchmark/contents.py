@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from agebench.benchmark.result import READABLE_VERSIONS
 from agebench.harness.contents_setup import MOST_ESTIMATORS, Environment, Texts
 from agebench.harness.contents_statistics import Busy
+from agebench.harness.former_names import Renamed, renamed_keys
 from agebench.timing.ratios import Comparison
 from agebench.util.record_fields import (
     AtMost,
@@ -21,8 +21,12 @@ from agebench.util.record_fields import (
     one_of,
 )
 
-_RENAMED = {"floor_ms": "roofline_ms", "infer_to_floor": "infer_to_roofline"}
-"""What files up to version 2 call a batch size's figures."""
+_RENAMED: Renamed = {
+    ("estimators", "*", "batch_sweep", "*", "floor_ms"): "roofline_ms",
+    ("estimators", "*", "batch_sweep", "*", "infer_to_floor"): "infer_to_roofline",
+    ("controls", "*", "floor"): "noise_floor",
+}
+"""Former names of keys: of the first two up to version 2, of the last up to version 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,25 +87,9 @@ class Sweep:
     comparisons: tuple[Comparison, ...]
 
 
-def with_present_names(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the content of a file with the names that `Sweep` has, whatever version wrote it.
+def with_present_names(content: Any) -> Any:
+    """Return the content of a file with present key names, whatever version wrote it.
 
-    What is damaged is left as it is: reading it as a `Sweep` names the fault.
+    Damaged content is left as it is: reading it as a `Sweep` reports the fault.
     """
-    estimators = content.get("estimators")
-    if not isinstance(estimators, list):
-        return {**content}
-    return {**content, "estimators": [_with_roofline(item) for item in estimators]}
-
-
-def _with_roofline(estimator: Any) -> Any:
-    sweep = estimator.get("batch_sweep") if isinstance(estimator, dict) else None
-    if not isinstance(sweep, list):
-        return estimator
-    return {**estimator, "batch_sweep": [_renamed(item) for item in sweep]}
-
-
-def _renamed(batch: Any) -> Any:
-    if not isinstance(batch, dict):
-        return batch
-    return {_RENAMED.get(name, name): value for name, value in batch.items()}
+    return renamed_keys(content, _RENAMED)

@@ -23,9 +23,9 @@ from agebench.types import plain
 from agebench.util.files import write_whole
 from agebench.vision.images import MAX_PIXELS
 
-SCHEMA_VERSION = 3
-READABLE_VERSIONS = (1, 2, SCHEMA_VERSION)
-"""Older files are read as they are; docs/latency.md says what changed."""
+SCHEMA_VERSION = 4
+READABLE_VERSIONS = (1, 2, 3, SCHEMA_VERSION)
+"""Older files are read with present key names; docs/latency.md says what changed."""
 BENCH_FILE = "bench.json"
 DEFAULT_BATCHES = (1, 4, 16, 64)
 

@@ -12,8 +12,8 @@ from rich.console import Console
 from agebench.cli.options import (
     FilePath,
     advanced_option,
+    check_options,
     former_name,
-    gate_options,
     help_all,
     max_pixels_option,
 )
@@ -23,7 +23,7 @@ from agebench.references import called, join_options
 from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
-    from agebench.harness.fail_if import Gates
+    from agebench.harness.fail_if import Checks
     from agebench.harness.results import CompareResult
 
 EPILOG = """\b
@@ -50,7 +50,7 @@ Examples:
 @advanced_option("--batch-size", type=int, default=32, show_default=True, help="Faces per call.")
 @advanced_option(
     "--decode-threads",
-    "workers",
+    "decode_threads",
     type=int,
     default=2,
     show_default=True,
@@ -77,7 +77,7 @@ Examples:
 )
 @config_option()
 @advanced_option("--full", is_flag=True, help="Print all tables, not only the ranking.")
-@gate_options
+@check_options
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON, no tables.")
 @help_all
 def command(
@@ -88,7 +88,7 @@ def command(
     out: Path | None,
     as_json: bool,
     fresh_detections: bool,
-    gates: Gates,
+    checks: Checks,
     **settings: Any,
 ) -> None:
     """Compare estimators on the same faces: error in years and latency.
@@ -112,7 +112,7 @@ def command(
         raise UsageError("--root needs --dataset: say what kind of data set it is")
     dataset = defaults.DATASET if dataset is None else dataset
     references = join_options(estimators) or list(defaults.ESTIMATORS)
-    gates.require_names([called(reference) for reference in references])
+    checks.require_names([called(reference) for reference in references])
     try_models(detectors=[detector])
     with ExitStack() as stack:
         detections = None if fresh_detections else stack.enter_context(usually_kept(_tell))
@@ -134,10 +134,10 @@ def command(
         _print(result, out, written, full=full)
     _require_all(result, allowed=bool(settings["skip_unavailable"]))
     _require_ages(result)
-    if gates.wanted:
+    if checks.wanted:
         from agebench.harness.reading import measured
 
-        gates.require(measured(result).content)
+        checks.require(measured(result).content)
 
 
 def _write_beside(

@@ -58,10 +58,10 @@ def command(
     ROOT is the folder or table of a data set.  Nothing in it is changed.
     """
     from agebench.api.doctor import examine_dataset
-    from agebench.doctor.fail_if import read_count_gates, require_counts
+    from agebench.doctor.fail_if import read_count_limits, require_counts
     from agebench.doctor.report import print_report
 
-    gates = read_count_gates(fail_if, near=near, against=against is not None)
+    limits = read_count_limits(fail_if, near=near, against=against is not None)
     with progress_bars() as step:
         found = examine_dataset(
             dataset,
@@ -83,4 +83,4 @@ def command(
             console.print(line, soft_wrap=True, markup=False, highlight=False)
     if not diagnosis.decoded:
         raise AgebenchError(f"none of the {diagnosis.pictures} pictures in {root} can be decoded")
-    require_counts(gates, diagnosis, found.shared)
+    require_counts(limits, diagnosis, found.shared)

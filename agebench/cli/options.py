@@ -1,4 +1,4 @@
-"""What the options of several verbs share: paths, advanced ones, gates, refusals."""
+"""Options used by several verbs: paths, advanced options, `--fail-if` and refusals."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def _renamed_option(old: str, new: str, hidden: str, value: int) -> dict[str, in
     return {name: context.params[name]}
 
 
-_GATE_OPTIONS = (
+_CHECK_OPTIONS = (
     click.option(
         "--fail-if",
         multiple=True,
@@ -140,26 +140,26 @@ _GATE_OPTIONS = (
 )
 
 
-def gate_options(function: Callable[..., None]) -> Callable[..., None]:
+def check_options(function: Callable[..., None]) -> Callable[..., None]:
     """Give a command ``--fail-if``, ``--baseline`` and ``--tolerance``.
 
-    They are read before the command begins, which gets them as `gates`, one
-    `agebench.harness.fail_if.Gates`.
+    They are read before the command starts, which gets them as `checks`, one
+    `agebench.harness.fail_if.Checks`.
     """
 
     @functools.wraps(function)
-    def with_gates(
+    def with_checks(
         *arguments: Any,
         fail_if: tuple[str, ...],
         baseline: Path | None,
         tolerance: float | None,
         **options: Any,
     ) -> None:
-        from agebench.harness.fail_if import read_gates
+        from agebench.harness.fail_if import read_checks
 
-        function(*arguments, gates=read_gates(fail_if, baseline, tolerance), **options)
+        function(*arguments, checks=read_checks(fail_if, baseline, tolerance), **options)
 
-    command: Callable[..., None] = with_gates
-    for option in reversed(_GATE_OPTIONS):
+    command: Callable[..., None] = with_checks
+    for option in reversed(_CHECK_OPTIONS):
         command = option(command)
     return command

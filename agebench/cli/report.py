@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, advanced_option, gate_options, help_all
+from agebench.cli.options import FilePath, advanced_option, check_options, help_all
 from agebench.errors import inert
 from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
     from agebench.api.report import Report
-    from agebench.harness.fail_if import Gates
+    from agebench.harness.fail_if import Checks
     from agebench.harness.reading import ResultFile
 
 EPILOG = """\b
@@ -47,7 +47,7 @@ Examples:
     "--figures", type=FilePath(), help="Write all figures as SVG, PDF and PNG to this folder."
 )
 @advanced_option("--columns", help="Columns of the ranking in md and tex: mae,interval,bias,ms,...")
-@gate_options
+@check_options
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 @help_all
 def command(
@@ -57,7 +57,7 @@ def command(
     thumbnails: Path | None,
     figures: Path | None,
     columns: str | None,
-    gates: Gates,
+    checks: Checks,
     as_json: bool,
 ) -> None:
     """Write a report of a result.json, or of several over the same pictures.
@@ -72,7 +72,7 @@ def command(
     wanted = read_formats(formats)
     kept = None if columns is None else read_columns(columns, wanted)
     files, sweeps = read_files(results)
-    gates.require_names([item.name for file in files for item in file.estimators])
+    checks.require_names([item.name for file in files for item in file.estimators])
     with progress_bars() as progress:
         report = report_of(
             files,
@@ -91,17 +91,17 @@ def command(
         if report.figures:
             drawn = f"{len(report.figures)} figures, such as {report.figures[0].name}"
             click.echo(inert(f"Written to {figures}: {drawn}"))
-    _require(gates, files)
+    _require(checks, files)
 
 
-def _require(gates: Gates, files: list[ResultFile]) -> None:
+def _require(checks: Checks, files: list[ResultFile]) -> None:
     """Of several results each is judged by its own figures, and called as in the report."""
     from agebench.report.joining import letter
 
     if len(files) == 1:
-        gates.require(files[0].content)
+        checks.require(files[0].content)
     else:
-        gates.require_each(
+        checks.require_each(
             {f"{letter(at)} ({file.path})": file.content for at, file in enumerate(files)}
         )
 

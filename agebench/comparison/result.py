@@ -54,7 +54,7 @@ class CompareResult(MeasuredResult):
         common: number of pictures that every estimator gave an age for.
         latency: of the stages that all share; None where timing was left out.
         about: how it was made: versions, machine, command, data set, detector, settings.
-        analysis: tests, groups, calibration, gates; see docs/result-schema.md.
+        analysis: tests, groups, calibration, age thresholds; see docs/result-schema.md.
         timing: who is faster; None where timing was left out.
 
     >>> from agebench import CompareSettings, compare

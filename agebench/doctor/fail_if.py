@@ -1,4 +1,4 @@
-"""`doctor --fail-if`: what must not be wrong with a data set, for CI."""
+"""`doctor --fail-if`: limits on the number of faults of a data set, for CI."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ COUNTS: Mapping[str, Callable[[Diagnosis], int]] = {
     "suspicious": lambda found: len(found.suspicious),
     "unlabelled": lambda found: found.unlabelled,
 }
-"""What of one data set is counted; `shared` is of two."""
+"""What is counted in one data set; `shared` is counted between two."""
 
 SHARED = "shared"
-_GATE = re.compile(r"(?P<count>[\w-]+)\s*>\s*(?P<limit>\d{1,12})")
+_CONDITION = re.compile(r"(?P<count>[\w-]+)\s*>\s*(?P<limit>\d{1,12})")
 
 
 @dataclass(frozen=True, slots=True)
-class CountGate:
-    """A number that must not be exceeded."""
+class CountLimit:
+    """The largest number of one kind of fault that is accepted."""
 
     text: str
     count: str
     limit: int
 
 
-def read_count_gates(texts: Sequence[str], *, near: bool, against: bool) -> list[CountGate]:
-    """Read gates such as 'broken>0'.
+def read_count_limits(texts: Sequence[str], *, near: bool, against: bool) -> list[CountLimit]:
+    """Read conditions such as 'broken>0'.
 
     Args:
         texts: as typed.
@@ -42,13 +42,15 @@ def read_count_gates(texts: Sequence[str], *, near: bool, against: bool) -> list
         against: there is another data set.
 
     Raises:
-        UsageError: one is not a gate, or is of something that is not looked for.
+        UsageError: one is malformed, or counts something that is not looked for.
     """
-    gates = []
+    limits = []
     for text in texts:
-        found = _GATE.fullmatch(text.strip())
+        found = _CONDITION.fullmatch(text.strip())
         if found is None:
-            raise UsageError(f"{text!r} is not a gate: expected COUNT>NUMBER, such as 'broken>0'")
+            raise UsageError(
+                f"--fail-if {text!r} is not a condition: expected COUNT>NUMBER, such as 'broken>0'"
+            )
         count = found["count"]
         if count not in COUNTS and count != SHARED:
             raise UsageError(f"{text!r}: {suggestion(count, [*COUNTS, SHARED])}")
@@ -56,20 +58,20 @@ def read_count_gates(texts: Sequence[str], *, near: bool, against: bool) -> list
             raise UsageError(f"{text!r} needs --against: shared with what?")
         if count == "near" and not near:
             raise UsageError(f"{text!r} needs --near: near-identical copies are not looked for")
-        gates.append(CountGate(text.strip(), count, int(found["limit"])))
-    return gates
+        limits.append(CountLimit(text.strip(), count, int(found["limit"])))
+    return limits
 
 
 def require_counts(
-    gates: Sequence[CountGate], found: Diagnosis, shared: Sequence[SharedPicture]
+    limits: Sequence[CountLimit], found: Diagnosis, shared: Sequence[SharedPicture]
 ) -> None:
-    """End with exit code 1 where a data set has more of something than it may.
+    """Refuse a data set that exceeds one of the limits, which means exit code 1.
 
     Raises:
-        AgebenchError: a gate fails; all that do are named.
+        AgebenchError: a limit is exceeded; every such limit is named.
     """
     counts = {name: read(found) for name, read in COUNTS.items()} | {SHARED: len(shared)}
-    failed = [gate for gate in gates if counts[gate.count] > gate.limit]
+    failed = [one for one in limits if counts[one.count] > one.limit]
     if failed:
-        told = "; ".join(f"{gate.text}: there are {counts[gate.count]:,}" for gate in failed)
-        raise AgebenchError(f"the data set fails --fail-if {told}")
+        reasons = "; ".join(f"{one.text}: there are {counts[one.count]:,}" for one in failed)
+        raise AgebenchError(f"the data set fails --fail-if {reasons}")

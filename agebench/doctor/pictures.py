@@ -55,10 +55,10 @@ def age_chart(ages: Mapping[int, int], title: str) -> PillowImage.Image:
     draw.text((left, 12), title, fill="black", font=font)
     most = max(ages.values(), default=1)
     base = top + height
-    for share in (0.0, 0.5, 1.0):
-        y = base - share * height
+    for fraction in (0.0, 0.5, 1.0):
+        y = base - fraction * height
         draw.line([(left, y), (left + bar * (last + 1), y)], fill="#cccccc")
-        draw.text((left - 6, y), f"{share * most:,.0f}", fill="black", font=font, anchor="rm")
+        draw.text((left - 6, y), f"{fraction * most:,.0f}", fill="black", font=font, anchor="rm")
     for year, pictures in ages.items():
         x = left + bar * year
         draw.rectangle([(x, base - pictures / most * height), (x + bar - 2, base)], fill="#3b6ea5")

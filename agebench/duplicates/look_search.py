@@ -43,11 +43,11 @@ _NEAR = 12  # bits from which on a finer move is not news
 def _grid() -> tuple[Move, ...]:
     single = [Move(scale=scale) for scale in (0.9, 0.95, 1.055, 1.11)]
     single += [Move(degrees=degrees) for degrees in (-8.0, -4.0, 4.0, 8.0)]
-    for share in (-0.05, -0.025, 0.025, 0.05):
-        single += [Move(right=share), Move(down=share)]
-    both = [Move(1.0, *shares) for shares in product((-0.025, 0.025), repeat=2)]
+    for fraction in (-0.05, -0.025, 0.025, 0.05):
+        single += [Move(right=fraction), Move(down=fraction)]
+    both = [Move(1.0, *offsets) for offsets in product((-0.025, 0.025), repeat=2)]
     for scale in (0.92, 1.08):
-        both += [Move(scale, *shares) for shares in product((-0.03, 0.03), repeat=2)]
+        both += [Move(scale, *offsets) for offsets in product((-0.03, 0.03), repeat=2)]
         both += [Move(scale, degrees=degrees) for degrees in (-5.0, 5.0)]
     return (AS_IT_IS, *single, *both)
 
@@ -148,15 +148,15 @@ def search(query: Query, looks: Looks) -> tuple[Match, ...]:
 
 def _refined(match: Match, thumbnail: Image, look: Looks) -> Match:
     """Go on from a match by smaller moves, as long as they lead nearer."""
-    share = 1.0
+    fraction = 1.0
     for _ in range(_ROUNDS):
         if match.bits <= _NEAR:
             break
-        moves: Sequence[Move] = [match.move.plus(step, share) for step in _STEPS]
+        moves: Sequence[Move] = [match.move.plus(step, fraction) for step in _STEPS]
         apart = bits_apart(moved_looks(thumbnail, moves)[match.mirrored], look[None])[:, 0]
         if apart.min() < match.bits:
             at = int(apart.argmin())
             match = Match(match.index, int(apart[at]), match.mirrored, moves[at])
         else:
-            share /= 2
+            fraction /= 2
     return match

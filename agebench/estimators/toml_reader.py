@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from agebench.errors import UsageError
 from agebench.modelfiles.downloads import HEAD_BYTES, stub_reason
@@ -20,10 +21,17 @@ MAX_LINE_DOTS = 200
 _Table = TypeVar("_Table")
 
 
-def read_toml(path: Path, table: type[_Table]) -> _Table:
+def read_toml(
+    path: Path, table: type[_Table], present: Callable[[Any], Any] | None = None
+) -> _Table:
     """Read a TOML file as the dataclass `table`; nested dataclasses are nested tables.
 
     Field types may be str, bool, int, float, Literal, tuple, a dataclass, or one of these or None.
+
+    Args:
+        path: of the file.
+        table: what it has to fit.
+        present: gives keys with a former name their present one.
 
     Raises:
         UsageError: the file can't be read, is not valid TOML, or does not fit; names file and key.
@@ -42,7 +50,7 @@ def read_toml(path: Path, table: type[_Table]) -> _Table:
     except ValueError as error:  # a NUL in the path, a number of more digits than Python reads
         raise UsageError(f"{path}: can't be read: {error}") from error
     try:
-        return read_dataclass(values, table)
+        return read_dataclass(values if present is None else present(values), table)
     except ValueError as error:
         raise UsageError(f"{path}: {error}") from error
 

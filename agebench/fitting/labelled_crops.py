@@ -57,8 +57,8 @@ def cut_samples(
     left_out: LeftOut,
 ) -> Iterator[tuple[Decoded, Crops]]:
     """Yield each picture with a face of which all views are there, and the crops of that face."""
-    workers, max_pixels = settings.workers, settings.max_pixels
-    seen = face_pictures(samples, detector, [spec], workers=workers, max_pixels=max_pixels)
+    threads, max_pixels = settings.decode_threads, settings.max_pixels
+    seen = face_pictures(samples, detector, [spec], workers=threads, max_pixels=max_pixels)
     for done, picture in enumerate(left_out.watch(seen), start=1):
         progress(stage, done, len(samples))
         if picture.complete:

@@ -32,7 +32,7 @@ class PassSettings:
 
     Attributes:
         batch_size: faces per call of an estimator.
-        workers: threads that decode ahead; 0 decodes in the main thread.
+        decode_threads: threads that decode ahead; 0 decodes in the main thread.
         max_pixels: larger pictures are refused.
         detections: those of earlier runs, which are used and added to; None keeps none.
         variant: how each picture is changed after its face was found; None for not at all.
@@ -41,7 +41,7 @@ class PassSettings:
     """
 
     batch_size: int
-    workers: int
+    decode_threads: int
     max_pixels: int
     detections: KeptDetections | None = None
     variant: Variant | None = None
@@ -150,7 +150,7 @@ def _require_fit(prediction: object, spec: EstimatorSpec) -> None:
 
 
 def _outside(crops: Crops) -> float:
-    return max(float(share[0]) for share in crops.outside.values())
+    return max(float(outside[0]) for outside in crops.outside.values())
 
 
 def _missing(crops: Crops) -> list[str]:
@@ -223,7 +223,7 @@ def run_accuracy(
         islice(samples, done, None),
         detector,
         [queue.crop_spec for queue in queues],
-        workers=settings.workers,
+        workers=settings.decode_threads,
         max_pixels=settings.max_pixels,
         find=settings.find,
         change=settings.change,
@@ -252,7 +252,7 @@ def _measured(pictures: Iterator[FacePicture], settings: PassSettings) -> Iterat
         with seconds.spent_on("crop"):
             picture = next(pictures, None)
             if picture is not None:
-                seconds.add("decode", picture.decoded.seconds, inside=settings.workers == 0)
+                seconds.add("decode", picture.decoded.seconds, inside=settings.decode_threads == 0)
         if picture is None:
             return
         yield picture

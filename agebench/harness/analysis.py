@@ -1,7 +1,6 @@
 """All statistics of a result beyond its plain errors: "analysis" in result.json.
 
-Results which are joined later are analysed in the same way.  docs/statistics.md says what each
-figure means.
+Joined results are analysed in the same way.  docs/statistics.md explains each figure.
 """
 
 from __future__ import annotations
@@ -19,9 +18,9 @@ from agebench.harness.contents_setup import Spec
 from agebench.harness.contents_statistics import (
     Analysed,
     Analysis,
-    AnalysisFacts,
+    AnalysisMethod,
+    Baseline,
     Calibration,
-    Floor,
     Group,
     Pair,
     Verdict,
@@ -29,7 +28,7 @@ from agebench.harness.contents_statistics import (
 )
 from agebench.harness.predictions import Predictions, predictions_in
 from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
-from agebench.metrics.age_thresholds import AgeGate, age_gates
+from agebench.metrics.age_thresholds import ThresholdRates, threshold_rates
 from agebench.metrics.calibration import LEVELS, coverage, pit_counts
 from agebench.metrics.common_pictures import LEAST_ANSWERED
 from agebench.metrics.error_summary import part_error
@@ -46,7 +45,7 @@ from agebench.types import Floats, plain
 from agebench.util.arrays import Ints, finite_floats, one_blas_thread
 
 MOST_VALUES = 100
-"""An attribute with more values names things, not groups, and is left out."""
+"""An attribute with more values does not describe groups and is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +104,21 @@ def analyse(
     """Return the statistics of a result.
 
     Args:
-        columns: of the pictures, and of the estimators that were available.
-        estimators: those and others.  Whom `contamination` speaks against takes part in no test.
-        dataset: that was scored.
-        seed: of all random numbers here.
-        settings: the usual ones if not given.
+        columns: of the pictures and the available estimators.
+        estimators: all, available or not.  A contaminated one is left out of every test.
+        dataset: what was scored.
+        seed: for all random numbers used here.
+        settings: the defaults if not given.
     """
     settings = settings or AnalysisSettings()
     predictions = predictions_in(columns)
     rows = np.flatnonzero(predictions.common)
     common = _Common(predictions, rows, settings, seed)
-    floor = _floor(estimators, predictions)
-    told = {item.name: contamination_of(item, dataset) for item in estimators}
+    baseline = _baseline(estimators, predictions)
+    contaminated = {item.name: contamination_of(item, dataset) for item in estimators}
     specs = {item.name: item.spec for item in estimators}
     return Analysis(
-        settings=AnalysisFacts(
+        settings=AnalysisMethod(
             **asdict(settings),
             minimum_people=MINIMUM_PEOPLE,
             least_answered=LEAST_ANSWERED,
@@ -127,16 +126,18 @@ def analyse(
             intervals="jackknife",
             correction="holm",
             clustered=predictions.identities is not None,
-            floor=floor,
+            baseline=baseline,
         ),
-        pairs=tuple(_pairs(common, {name: reason for name, reason in told.items() if reason})),
+        pairs=tuple(
+            _pairs(common, {name: reason for name, reason in contaminated.items() if reason})
+        ),
         estimators={
             name: Analysed(
-                apart=predictions.apart.get(name),
-                with_misses=_with_misses(predictions, name, floor),
+                unranked_reason=predictions.unranked.get(name),
+                with_misses=_with_misses(predictions, name, baseline),
                 groups=tuple(_groups(common, name)),
                 calibration=_calibration(common, name),
-                gates=_gates(common, name),
+                age_thresholds=_age_thresholds(common, name),
                 buckets=_buckets(common, name, specs[name]),
             )
             for name in predictions.answers
@@ -144,11 +145,11 @@ def analyse(
     )
 
 
-def _floor(estimators: Sequence[Estimator], predictions: Predictions) -> Floor | None:
-    """Return what is said of a picture that an estimator gave no age for."""
+def _baseline(estimators: Sequence[Estimator], predictions: Predictions) -> Baseline | None:
+    """Return the age that stands in where an estimator gave none."""
     for item in estimators:
         if item.spec is not None and item.spec.name == "constant":
-            # A stranger's estimator may be called so too, and say no one age.
+            # Another package's estimator may have the same name and no such setting.
             years = item.spec.settings.get("years")
             if isinstance(years, (int, float)):
                 return {"years": years, "from": item.name}
@@ -158,12 +159,12 @@ def _floor(estimators: Sequence[Estimator], predictions: Predictions) -> Floor |
     return {"years": median, "from": "oracle: the median true age of the pictures themselves"}
 
 
-def _with_misses(predictions: Predictions, name: str, floor: Floor | None) -> WithMisses:
-    given, true = predictions.answers[name].years, predictions.true_years
-    if floor is None or not len(true):
+def _with_misses(predictions: Predictions, name: str, baseline: Baseline | None) -> WithMisses:
+    predicted, true = predictions.answers[name].years, predictions.true_years
+    if baseline is None or not len(true):
         return WithMisses(n=0, mae_years=None, missed=0)
-    missed = np.isnan(given)
-    errors = np.abs(np.where(missed, floor["years"], given) - true)
+    missed = np.isnan(predicted)
+    errors = np.abs(np.where(missed, baseline["years"], predicted) - true)
     return WithMisses(
         n=len(true),
         mae_years=float(errors.mean()),
@@ -173,13 +174,13 @@ def _with_misses(predictions: Predictions, name: str, floor: Floor | None) -> Wi
 
 
 def _pairs(common: _Common, seen: Mapping[str, str]) -> Iterator[Pair]:
-    """Test every two that have not `seen` the pictures, then list the pairs of those that have.
+    """Test all pairs that have not `seen` the pictures, then list the pairs that have.
 
-    Each two are compared on the pictures that both gave an age for: others have no say.
+    A pair is compared on the pictures that both gave an age for, whatever the others did.
     """
-    everybody = common.predictions.answering
-    yield from _tested(common, [name for name in everybody if name not in seen])
-    for first, second in itertools.combinations(everybody, 2):
+    names = common.predictions.answering
+    yield from _tested(common, [name for name in names if name not in seen])
+    for first, second in itertools.combinations(names, 2):
         reasons = [f"{name}: {seen[name]}" for name in (first, second) if name in seen]
         if reasons:
             yield from _untested(common.predictions, first, second, "; ".join(reasons))
@@ -239,11 +240,11 @@ def _tested(common: _Common, names: Sequence[str]) -> Iterator[Pair]:
 
 
 def _verdict(pair: PairedComparison, level: float, *, clustered: bool) -> tuple[Verdict, str]:
-    """Return the verdict, and why there is none where nothing could have been shown."""
+    """Return the verdict, and the reason if there is none."""
     one, many = ("person", "people") if clustered else ("picture", "pictures")
     if pair.p_adjusted is None or pair.smallest_p is None:
         few = f"{pair.people} {one if pair.people == 1 else many}"
-        return "no verdict", f"{few} only: {MINIMUM_PEOPLE} are needed"
+        return "no verdict", f"only {few}: {MINIMUM_PEOPLE} are needed"
     if pair.smallest_p >= 1 - level:
         return "no verdict", (
             f"so few {many} ({pair.people}) can show nothing among so many pairs: "
@@ -256,7 +257,7 @@ def _verdict(pair: PairedComparison, level: float, *, clustered: bool) -> tuple[
 
 
 def _labels(common: _Common) -> dict[tuple[str, str], Ints]:
-    """Places in the common subset, by attribute and value; decades first, all in order."""
+    """Return the rows of each group within the common subset; decades first, all sorted."""
     decades = np.floor(common.true / 10).astype(np.intp)
     found = {
         ("decade", f"{10 * ten}-{10 * ten + 9}"): np.flatnonzero(decades == ten)
@@ -290,7 +291,7 @@ def _groups(common: _Common, name: str) -> Iterator[Group]:
 
 
 def _calibration(common: _Common, name: str) -> Calibration | None:
-    """Figures over the pictures of the common subset with a distribution; None without any."""
+    """Return figures over the common subset's pictures with a distribution; None without any."""
     if name not in common.predictions.scored:
         return None
     kept, values = common.predictions.answers[name].distributions.of(common.rows)
@@ -300,25 +301,25 @@ def _calibration(common: _Common, name: str) -> Calibration | None:
     codes = None if clusters is None else cluster_codes(clusters)
     true = common.predictions.true_years[kept]
     nll, crps, pit = values[:, : len(DISTRIBUTION_SCORES)].T
-    shares = []
+    observed = []
     for level in LEVELS:
         at = len(DISTRIBUTION_SCORES) + 2 * INTERVALS.index(f"interval_{100 * level:.0f}")
         ends = values[:, at : at + 2]
-        shares.append(coverage(ends, true, level, codes, confidence=common.settings.level))
+        observed.append(coverage(ends, true, level, codes, confidence=common.settings.level))
     return Calibration(
         n=len(kept),
         people=people_in(clusters),
-        coverage=tuple(shares),
+        coverage=tuple(observed),
         nll=float(finite_floats("nll", nll).mean()),
         crps_years=float(finite_floats("crps_years", crps).mean()),
         pit_counts=pit_counts(pit),
     )
 
 
-def _gates(common: _Common, name: str) -> tuple[AgeGate, ...]:
+def _age_thresholds(common: _Common, name: str) -> tuple[ThresholdRates, ...]:
     if name not in common.predictions.scored:
         return ()
-    return age_gates(
+    return threshold_rates(
         common.true,
         common.predicted(name),
         clusters=common.clusters,
@@ -328,12 +329,12 @@ def _gates(common: _Common, name: str) -> tuple[AgeGate, ...]:
 
 
 def _buckets(common: _Common, name: str, spec: Spec | None) -> ClassAccuracy:
-    """Score the eight Adience classes, by the estimator's own class where it has these."""
+    """Score the eight Adience classes, by the estimator's own class if it uses these classes."""
     scored = name in common.predictions.scored
     true = common.true if scored else np.empty(0)
     own = None if spec is None else plain(spec.classes)
     if scored and own == plain(ADIENCE_CLASSES):
-        given = common.predictions.answers[name].class_index[common.rows]
+        predicted = common.predictions.answers[name].class_index[common.rows]
     else:
-        given = nearest_class(common.predicted(name) if scored else [], ADIENCE_CLASSES)
-    return class_accuracy(true, given, ADIENCE_CLASSES, common.clusters if scored else None)
+        predicted = nearest_class(common.predicted(name) if scored else [], ADIENCE_CLASSES)
+    return class_accuracy(true, predicted, ADIENCE_CLASSES, common.clusters if scored else None)

@@ -93,7 +93,7 @@ def compare(
             runnable,
             PassSettings(
                 settings.batch_size,
-                settings.workers,
+                settings.decode_threads,
                 settings.max_pixels,
                 detections,
                 None if settings.variant is None else parse_variant(settings.variant),

@@ -10,10 +10,10 @@ from agebench.types import LabelKind
 from agebench.util.record_fields import Between, Count, Text, Years
 
 MOST_ESTIMATORS = 200
-"""Of one file: every one has its row in a dozen tables, and a pair with each other."""
+"""Largest number in one file: each has a row in a dozen tables and a pair with every other."""
 
 MOST_PARTS = 1000
-"""Groups, gates and decades of one estimator."""
+"""Largest number of groups, age thresholds or decades of one estimator."""
 
 Settings: TypeAlias = Mapping[str, Any]
 Seed: TypeAlias = Annotated[int, Between(0, 10**300)]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, TypeAlias, TypedDict
 
 from agebench.harness.contents_setup import MOST_ESTIMATORS, MOST_PARTS, Seed
-from agebench.metrics.age_thresholds import AgeGate
+from agebench.metrics.age_thresholds import ThresholdRates
 from agebench.metrics.calibration import Coverage
 from agebench.metrics.intervals import (
     SignedYearsInterval,
@@ -99,20 +99,20 @@ class WithMisses:
 class Analysed:
     """What the analysis says of one estimator."""
 
-    apart: str | None = None
+    unranked_reason: str | None = None
     with_misses: WithMisses | None
     groups: Annotated[tuple[Group, ...], AtMost(MOST_PARTS)]
     calibration: Calibration | None
-    gates: Annotated[tuple[AgeGate, ...], AtMost(MOST_PARTS)]
+    age_thresholds: Annotated[tuple[ThresholdRates, ...], AtMost(MOST_PARTS)]
     buckets: ClassAccuracy | None
 
 
-Floor = TypedDict("Floor", {"years": Number, "from": str})
-"""The age that counts for a picture without one, and whose it is."""
+Baseline = TypedDict("Baseline", {"years": Number, "from": str})
+"""The age that stands in for a missing one, and where it comes from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AnalysisFacts:
+class AnalysisMethod:
     """How the statistics were computed; files of version 1 say `replicates`, not `intervals`."""
 
     permutations: Count | None = None
@@ -124,7 +124,7 @@ class AnalysisFacts:
     intervals: str | None = None
     correction: str | None = None
     clustered: bool = False
-    floor: Floor | None = None
+    baseline: Baseline | None = None
     replicates: Count | None = None
 
     def to_plain(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class AnalysisFacts:
 class Analysis:
     """All statistics of a result beyond its plain errors."""
 
-    settings: AnalysisFacts
+    settings: AnalysisMethod
     pairs: Annotated[tuple[Pair, ...], AtMost(MOST_ESTIMATORS**2)]
     estimators: Mapping[str, Analysed]
 

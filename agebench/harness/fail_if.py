@@ -1,6 +1,6 @@
-"""Gates: figures that a result must keep to, and a stored result that it must not fall behind.
+"""Checks of `--fail-if` and `--baseline`: limits on figures, and a stored result to compare with.
 
-For use in a build: `agebench compare` and `agebench report` end with exit code 1 if one fails.
+For use in CI: `agebench compare` and `agebench report` exit with code 1 if a check fails.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from agebench.metrics.age_errors import METRICS, cumulative_score
 from agebench.timing.latency import OWN_STAGES, SHARED_STAGES
 
 TOLERANCE_YEARS = 0.1
-"""By how much the MAE may be above that of a stored result."""
+"""By how much the MAE may exceed that of the baseline."""
 
 _METRICS = {metric.name: metric for metric in METRICS}
 _COUNTS = ("missed", "failed")
@@ -35,30 +35,30 @@ _TIMES = tuple(
     f"p{percent}_{stage}_ms" for percent in (50, 90, 99) for stage in (*SHARED_STAGES, *OWN_STAGES)
 )
 FIGURES = (*_METRICS, *_SCORES, *_COUNTS, *_TIMES)
-"""Names of what a gate can look at: years, fractions 0 to 1, pictures, milliseconds."""
+"""Figures a condition can name: in years, fractions 0 to 1, pictures or milliseconds."""
 
 _OPERATORS: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
     {">=": operator.ge, "<=": operator.le, ">": operator.gt, "<": operator.lt}
 )
-_GATE = re.compile(
+_CONDITION = re.compile(
     r"(?:(?P<name>.+):)?(?P<figure>\w+)\s*(?P<sign>[<>]=?)\s*(?P<limit>[-+.\w]+)", re.DOTALL
 )
 
 
-class GateError(AgebenchError):
-    """A result fails a gate, or falls behind a stored one: exit code 1."""
+class FailedCheckError(AgebenchError):
+    """A result meets a `--fail-if` condition or is worse than the baseline: exit code 1."""
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
-    """What a figure must not be.
+class Condition:
+    """One condition of `--fail-if`: a result fails if it holds.
 
     Attributes:
         text: as it was given.
         figure: one of `FIGURES`.
         sign: one of > >= < <=.
-        limit: what it is compared with, in the figure's unit.
-        name: the estimator that it is about; "" for all.
+        limit: what the figure is compared with, in its unit.
+        name: the estimator it applies to; "" for all.
     """
 
     text: str
@@ -67,108 +67,107 @@ class Gate:
     limit: float
     name: str = ""
 
-    def fails(self, value: float) -> bool:
-        """Return whether `value` is what the gate forbids."""
+    def holds(self, value: float) -> bool:
+        """Return whether the condition is true of `value`, so that the result fails."""
         return _OPERATORS[self.sign](value, self.limit)
 
 
-def parse_gate(text: str) -> Gate:
-    """Read a gate: ``[NAME:]FIGURE>LIMIT``, with one of > >= < <=.
+def parse_condition(text: str) -> Condition:
+    """Read a condition: ``[NAME:]FIGURE>LIMIT``, with one of > >= < <=.
 
     Raises:
-        UsageError: it is none, or there is no such figure.
+        UsageError: it is malformed, or there is no such figure.
 
-    >>> gate = parse_gate("hse-mobilenet:p99_total_ms > 20")
-    >>> gate.name, gate.figure, gate.sign, gate.limit
+    >>> condition = parse_condition("hse-mobilenet:p99_total_ms > 20")
+    >>> condition.name, condition.figure, condition.sign, condition.limit
     ('hse-mobilenet', 'p99_total_ms', '>', 20.0)
     """
-    found = _GATE.fullmatch(text.strip())
+    found = _CONDITION.fullmatch(text.strip())
     try:
         limit = float(found["limit"]) if found else math.nan
     except ValueError:
         limit = math.nan
     if found is None or not math.isfinite(limit):
-        raise UsageError(f"{text!r} is not a gate: expected [NAME:]FIGURE>LIMIT, such as 'mae>5'")
+        raise UsageError(
+            f"--fail-if {text!r} is not a condition: expected [NAME:]FIGURE>LIMIT, such as 'mae>5'"
+        )
     figure = found["figure"]
     if figure not in FIGURES:
-        raise UsageError(f"gate {text!r}: unknown figure {figure!r}: {_hint(figure)}")
+        raise UsageError(f"--fail-if {text!r}: unknown figure {figure!r}: {_hint(figure)}")
     if figure in _SCORES and not 0.0 <= limit <= 1.0:
         raise UsageError(
-            f"gate {text!r}: {figure} is a fraction from 0 to 1, so its limit must be too"
+            f"--fail-if {text!r}: {figure} is a fraction from 0 to 1, so its limit must be too"
         )
     name = " ".join((found["name"] or "").split())
-    return Gate(text, figure, found["sign"], limit, name)
+    return Condition(text, figure, found["sign"], limit, name)
 
 
 def _hint(figure: str) -> str:
-    """Name near matches; with none, the kinds of figure, since all would fill a screen."""
+    """Suggest similar names; if there are none, list the kinds of figures, as there are many."""
     near = suggestion(figure, FIGURES)
-    kinds = f"{', '.join(_METRICS)}, cs1 to cs10, missed, failed, p99_total_ms and its like"
+    kinds = f"{', '.join(_METRICS)}, cs1 to cs10, missed, failed, p99_total_ms and similar"
     return near if near.startswith("did you mean") else f"known: {kinds}"
 
 
 @dataclass(frozen=True, slots=True)
-class Gates:
-    """All that a result must keep to.
+class Checks:
+    """All checks of a result.
 
     Attributes:
-        gates: what its figures must not be.
+        conditions: the result fails if one of them holds.
         baseline: a stored result; None without one.
-        baseline_path: where that came from, for messages.
-        tolerance_years: by how much an MAE may be above the stored one.
+        baseline_path: where the baseline was read from, for messages.
+        tolerance_years: by how much an MAE may exceed that of the baseline.
 
     Raises:
-        UsageError: the tolerance is negative or no number.
+        UsageError: the tolerance is negative or not a finite number.
     """
 
-    gates: tuple[Gate, ...] = ()
+    conditions: tuple[Condition, ...] = ()
     baseline: Result | None = field(default=None, repr=False)
     baseline_path: str = ""
     tolerance_years: float = TOLERANCE_YEARS
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.tolerance_years) and self.tolerance_years >= 0):
-            raise UsageError(f"tolerance must be years from 0, got {self.tolerance_years}")
+            raise UsageError(f"tolerance must be at least 0 years, got {self.tolerance_years}")
 
     @property
     def wanted(self) -> bool:
-        """There is something to keep to."""
-        return bool(self.gates) or self.baseline is not None
+        """Whether there is anything to check."""
+        return bool(self.conditions) or self.baseline is not None
 
     def require_names(self, names: Sequence[str]) -> None:
-        """Refuse a gate about an estimator that takes no part, before anything long begins.
+        """Refuse a condition on an estimator that is not measured, before anything slow starts.
 
         Raises:
-            UsageError: there is one; near matches are named.
+            UsageError: there is one; similar names are suggested.
         """
-        for gate in self.gates:
-            if gate.name and gate.name not in names:
-                hint = suggestion(gate.name, names)
-                raise UsageError(f"gate {gate.text!r}: no estimator {gate.name!r} here: {hint}")
+        for one in self.conditions:
+            if one.name and one.name not in names:
+                hint = suggestion(one.name, names)
+                raise UsageError(f"--fail-if {one.text!r}: no estimator {one.name!r} here: {hint}")
 
     def failures(self, result: Result) -> tuple[str, ...]:
-        """Return why a result fails, one short sentence each; empty where it does not.
-
-        Args:
-            result: what it has to keep to them.
+        """Return why a result fails, one short sentence per reason; empty if it passes.
 
         Raises:
-            UsageError: a gate is about an estimator that the result does not have.
+            UsageError: a condition names an estimator that the result does not have.
         """
         self.require_names(_names(result))
         return self._reasons(result)
 
     def _reasons(self, result: Result) -> tuple[str, ...]:
-        reasons = [reason for gate in self.gates for reason in _check(gate, result)]
+        reasons = [reason for one in self.conditions for reason in _check(one, result)]
         if self.baseline is not None:
-            reasons += _fallen_behind(result, self.baseline, self)
+            reasons += _worse_than_baseline(result, self.baseline, self)
         return tuple(reasons)
 
     def require(self, result: Result) -> None:
         """Raise if the result fails.
 
         Raises:
-            GateError: all reasons, in one line.
+            FailedCheckError: all reasons, in one line.
             UsageError: as `failures`.
         """
         _raise_for(self.failures(result))
@@ -177,12 +176,12 @@ class Gates:
         """Raise if one of several results fails, each by its own figures.
 
         Args:
-            results: by what the reasons call them. A gate about an estimator is one about the
-                results that have it.
+            results: by the name that the reasons give them.  A condition on an estimator applies
+                to the results that have it.
 
         Raises:
-            GateError: all reasons, in one line; each names its result.
-            UsageError: a gate is about an estimator that no result has.
+            FailedCheckError: all reasons, in one line; each names its result.
+            UsageError: a condition names an estimator that no result has.
         """
         self.require_names([name for result in results.values() for name in _names(result)])
         _raise_for(
@@ -197,70 +196,70 @@ def _names(result: Result) -> list[str]:
 
 
 def _raise_for(reasons: Iterable[str]) -> None:
-    told = "; ".join(reasons)
-    if told:
-        raise GateError(f"gate failed: {told}")
+    if joined := "; ".join(reasons):
+        raise FailedCheckError(f"check failed: {joined}")
 
 
-def read_gates(
+def read_checks(
     fail_if: Sequence[str] = (),
     baseline: str | Path | None = None,
     tolerance_years: float | None = None,
-) -> Gates:
-    """Read gates as the command line takes them.
+) -> Checks:
+    """Read checks as the command line takes them.
 
     Args:
-        fail_if: gates as text, see `parse_gate`.
-        baseline: path of a stored result.json, or of the folder it is in.
+        fail_if: conditions as text, see `parse_condition`.
+        baseline: path of a stored result.json, or of its folder.
         tolerance_years: for the baseline; `TOLERANCE_YEARS` if not given.
 
     Raises:
-        UsageError: a gate is malformed, or there is a tolerance without a baseline.
+        UsageError: a condition is malformed, or there is a tolerance without a baseline.
         AgebenchError: the stored result can't be read.
     """
-    gates = tuple(parse_gate(text) for text in fail_if)
+    conditions = tuple(parse_condition(text) for text in fail_if)
     if baseline is None:
         if tolerance_years is not None:
             raise UsageError("a tolerance needs a baseline: give --baseline RESULT.json")
-        return Gates(gates)
+        return Checks(conditions)
     allowed = TOLERANCE_YEARS if tolerance_years is None else tolerance_years
-    return Gates(gates, _read_baseline(Path(baseline)), str(baseline), allowed)
+    return Checks(conditions, _read_baseline(Path(baseline)), str(baseline), allowed)
 
 
 def _read_baseline(path: Path) -> Result:
     try:
         stored = read_result(path).content
     except AgebenchError as error:
-        raise AgebenchError(f"the baseline can't be taken: {error}") from error
+        raise AgebenchError(f"the baseline can't be used: {error}") from error
     for item in stored.estimators:
         if item.available and item.own_errors is None:
-            # Nothing could fall behind it: each comparison with it would pass.
+            # Without them every comparison with the baseline would pass.
             raise AgebenchError(
-                f"the baseline can't be taken: {path} was expected to say own_errors of "
-                f"{item.name!r}: give a result.json as 'agebench compare' wrote it"
+                f"the baseline can't be used: {path}: expected own_errors for {item.name!r}: "
+                "give a result.json as 'agebench compare' wrote it"
             )
     return stored
 
 
 def _own(item: Estimator) -> tuple[str, float | None, int]:
-    """Name, MAE over all pictures that it gave an age for, and their number."""
+    """Return the name, the MAE over all pictures it gave an age for, and their number."""
     errors = item.own_errors if item.available else None
     return (item.name, None, 0) if errors is None else (item.name, errors.mae_years, errors.n)
 
 
-def _check(gate: Gate, result: Result) -> Iterator[str]:
+def _check(condition: Condition, result: Result) -> Iterator[str]:
     for item in result.estimators:
-        if gate.name not in ("", item.name):
+        if condition.name not in ("", item.name):
             continue
-        value, why_not = _value(gate.figure, item, result)
+        value, why_not = _value(condition.figure, item, result)
         if value is None:
-            yield f"{item.name}: {gate.figure} is not known: {why_not}"
-        elif gate.fails(value):
-            yield f"{item.name}: {gate.figure} is {value:.4g} ({gate.sign} {gate.limit:g})"
+            yield f"{item.name}: {condition.figure} is not known: {why_not}"
+        elif condition.holds(value):
+            wrong = f"{condition.sign} {condition.limit:g}"
+            yield f"{item.name}: {condition.figure} is {value:.4g} ({wrong})"
 
 
 def _value(figure: str, item: Estimator, result: Result) -> tuple[float | None, str]:
-    """Return a figure of an estimator, or None and why it is not there."""
+    """Return a figure of an estimator, or None and why there is none."""
     if not item.available:
         return None, f"the estimator was not available: {item.unavailable_reason}"
     if figure in _COUNTS:
@@ -272,51 +271,51 @@ def _value(figure: str, item: Estimator, result: Result) -> tuple[float | None, 
         return value, "nothing was timed"
     nothing = "there is no picture with a true age for which all estimators gave one"
     if figure in _SCORES:
-        return _share_within(int(figure.removeprefix("cs")), item.name, result), nothing
+        return _fraction_within(int(figure.removeprefix("cs")), item.name, result), nothing
     return None if item.errors is None else item.errors.figure(_METRICS[figure]), nothing
 
 
-def _share_within(years: int, name: str, result: Result) -> float | None:
+def _fraction_within(years: int, name: str, result: Result) -> float | None:
     names = [item.name for item in result.estimators if item.available]
     predictions = predictions_in(columns_of(result.pictures, names))
     rows = np.flatnonzero(predictions.common)
     if not len(rows) or name not in predictions.scored:
         return None
-    true, given = predictions.true_years[rows], predictions.answers[name].years[rows]
-    return cumulative_score(true, given, years)
+    true, predicted = predictions.true_years[rows], predictions.answers[name].years[rows]
+    return cumulative_score(true, predicted, years)
 
 
-def _fallen_behind(result: Result, stored: Result, gates: Gates) -> Iterator[str]:
-    """Compare each estimator's own pictures, on which the other contenders have no influence."""
-    where = f"baseline {gates.baseline_path}"
+def _worse_than_baseline(result: Result, stored: Result, checks: Checks) -> Iterator[str]:
+    """Compare over each estimator's own pictures, which the other estimators do not affect."""
+    where = f"baseline {checks.baseline_path}"
     why_not = comparable(scored_on(result.dataset), scored_on(stored.dataset))
     if why_not:
-        yield f"not to be compared with {where}: {why_not}"
+        yield f"can't be compared with {where}: {why_not}"
         return
     before = {name: (mae, n) for name, mae, n in map(_own, stored.estimators)}
     both = [entry for entry in map(_own, result.estimators) if entry[0] in before]
     if not both:
-        yield f"{where} holds none of these estimators, only {', '.join(before)}"
+        yield f"{where} has none of these estimators, only {', '.join(before)}"
     for name, mae, n in both:
         old_mae, old_n = before[name]
         if n < old_n:
             yield f"{name}: an age for {n} pictures only, {old_n} in {where}"
         if old_mae is None:
-            continue  # there is nothing to fall behind
+            continue  # nothing to compare with
         if mae is None:
             yield f"{name}: no MAE, {old_mae:.3f} in {where}"
-        elif mae > old_mae + gates.tolerance_years:
+        elif mae > old_mae + checks.tolerance_years:
             yield (
-                f"{name}: MAE {mae:.3f} is more than {gates.tolerance_years:g} above "
+                f"{name}: MAE {mae:.3f} is more than {checks.tolerance_years:g} above "
                 f"{old_mae:.3f} of {where}"
             )
-    yield from _further_from_ranges(result, stored, gates.tolerance_years, where)
+    yield from _further_from_ranges(result, stored, checks.tolerance_years, where)
 
 
 def _further_from_ranges(
     result: Result, stored: Result, tolerance_years: float, where: str
 ) -> Iterator[str]:
-    """Compare the distances to labels that are age ranges, over the same number of pictures."""
+    """Compare distances to labels that are age ranges, over the same number of pictures."""
     now = {item.name: item.ranges if item.available else None for item in result.estimators}
     for item in stored.estimators:
         old = item.ranges
@@ -327,7 +326,7 @@ def _further_from_ranges(
         if ranges is None or count != old.n:
             yield (
                 f"{item.name}: {count} pictures with an age range had an age from every "
-                f"estimator, {old.n} in {where}: not to be compared"
+                f"estimator, {old.n} in {where}: they can't be compared"
             )
         elif ranges.distance_years > old.distance_years + tolerance_years:
             yield (

@@ -144,7 +144,7 @@ def _fits(images: Sequence[StoredPicture], samples: Sequence[Sample], what: Pass
 def _seen_again(records: Sequence[ImageRecord], what: Pass) -> Iterator[bool]:
     how = what.settings
     samples = [record.sample for record in records]
-    decoded = decode_all(samples, workers=how.workers, max_pixels=how.max_pixels)
+    decoded = decode_all(samples, workers=how.decode_threads, max_pixels=how.max_pixels)
     for record, item in zip(records, decoded, strict=True):
         same = item.sha256 == record.sha256
         if same and item.image_bgr is not None:

@@ -1,4 +1,4 @@
-"""What was said of the pictures of a known age: what the statistics and the gates work on."""
+"""Predictions on pictures of known age, the input of the statistics and of `--fail-if`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Predictions:
         true_years: shape (n,).
         answers: by name of every estimator that was available, what it said of each picture.
         common: shape (n,), the pictures that every ranked estimator gave an age for.
-        apart: by name of the estimators that gave an age, but too few to be ranked, why; see
+        unranked: by name of the estimators that gave an age, but too few to be ranked, why; see
             `agebench.metrics.common_pictures.common_pictures`.
         identities: who each picture shows; None where no picture says it.
         attributes: further labels, as `agebench.harness.columns.Columns` has them.
@@ -31,18 +31,18 @@ class Predictions:
     true_years: Floats
     answers: Mapping[str, EstimatorAnswers]
     common: Bools
-    apart: Mapping[str, str]
+    unranked: Mapping[str, str]
     identities: Sequence[str | None] | None
     attributes: Mapping[str, tuple[tuple[str, ...], Ints]]
 
     def __post_init__(self) -> None:
-        for name in ("answers", "apart", "attributes"):
+        for name in ("answers", "unranked", "attributes"):
             object.__setattr__(self, name, MappingProxyType(dict(getattr(self, name))))
 
     @property
     def scored(self) -> tuple[str, ...]:
         """Names of the estimators that have an age for the common subset, in their order."""
-        return tuple(name for name in self.answering if name not in self.apart)
+        return tuple(name for name in self.answering if name not in self.unranked)
 
     @property
     def answering(self) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def predictions_in(columns: Columns) -> Predictions:
     answered = columns.answered
     ranked, everywhere = common_pictures(answered)
     counts, most = answered.sum(axis=1), int(answered.any(axis=0).sum())
-    apart = {
+    unranked = {
         name: not_ranked(int(count), most)
         for name, count, kept in zip(columns.answers, counts, ranked, strict=True)
         if count and not kept
@@ -80,7 +80,7 @@ def predictions_in(columns: Columns) -> Predictions:
         true_years=columns.true_years[known],
         answers={name: _where(known, item) for name, item in columns.answers.items()},
         common=everywhere[known],
-        apart=apart,
+        unranked=unranked,
         identities=identities,
         attributes={
             name: (values, codes[known]) for name, (values, codes) in columns.attributes.items()

@@ -1,4 +1,4 @@
-"""Reading results: one that is damaged, foreign or too large is refused in a sentence."""
+"""Reading result files; damaged, foreign and oversized ones are refused with a message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from agebench.util.regular_files import read_regular
 from agebench.util.typed_records import read_record
 
 MAX_BYTES = 512 * 1024 * 1024
-"""Larger files are refused: as objects they would take some ten times as much memory."""
+"""Larger files are refused: parsed, they take about ten times as much memory."""
 
 WHAT = "a result of 'agebench compare'"
 
@@ -36,13 +36,13 @@ _Kind = TypeVar("_Kind")
 
 @dataclass(frozen=True, slots=True)
 class ResultFile:
-    """A result file that has been read and whose structure is known to be right.
+    """A result file that has been read and checked.
 
     Attributes:
         path: where it was read from.
-        content: what is in it.
-        written: the same as it stands there, by the names of today, with fields that nobody here
-            reads: to be passed on.
+        content: its content as typed records.
+        written: its content as JSON with present key names, including fields that are only passed
+            on.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class ResultFile:
 
     @property
     def too_busy(self) -> str:
-        """Why no estimator is called faster; "" if there is no reason, or nothing was timed."""
+        """Why the machine was too busy to compare times; "" if it was not, or nothing was timed."""
         return "" if self.content.timing is None else self.content.timing.too_busy
 
     @property
@@ -78,14 +78,14 @@ def read_result(path: str | Path) -> ResultFile:
 
     Raises:
         UsageError: there is no such file.
-        AgebenchError: it is too large, not JSON, holds a NaN or infinity, or is not a result.
+        AgebenchError: it is too large, not valid JSON, holds NaN or infinity, or is not a result.
     """
     file = in_folder(Path(path), RESULT_FILE)
     return as_result(read_json(file), file)
 
 
 def as_result(content: Any, file: Path) -> ResultFile:
-    """Check what has been read of a result file; as `read_result`."""
+    """Check the parsed content of a result file; as `read_result`."""
     content = with_present_names(content)
     found = read_typed(content, Result, file, READABLE_VERSIONS, WHAT)
     try:
@@ -97,10 +97,10 @@ def as_result(content: Any, file: Path) -> ResultFile:
 
 
 def measured(result: CompareResult, path: Path = Path("this result")) -> ResultFile:
-    """Return what a run has just measured as if it had been read from its file.
+    """Return the result of a run as if it had been read from its file.
 
     Args:
-        result: its pictures may still be on the disk, and are left there.
+        result: its pictures may still be on the disk, and stay there.
         path: of the file, for messages.
     """
     content = result.content()
@@ -110,7 +110,7 @@ def measured(result: CompareResult, path: Path = Path("this result")) -> ResultF
 
 
 def _check_predictions(content: Result, file: Path) -> None:
-    """Refuse a result beside the predictions of another run."""
+    """Refuse a result next to the predictions of another run."""
     table = file.parent / PREDICTIONS_FILE
     stated = content.predictions_sha256
     if stated is None or file.name != RESULT_FILE or not table.is_file():
@@ -125,15 +125,16 @@ def _check_predictions(content: Result, file: Path) -> None:
 def read_typed(
     content: Any, kind: type[_Kind], file: Path, versions: Sequence[int], what: str
 ) -> _Kind:
-    """Turn the JSON of a file into the record `kind`.
+    """Convert the JSON of a file to the record `kind`.
 
     Raises:
-        AgebenchError: it is of another version, or is not `what`.
+        AgebenchError: it has an unknown version, or is not `what`.
     """
     found = content.get("schema_version") if isinstance(content, dict) else None
     if found is not None and found not in versions:
+        known = ", ".join(map(str, versions))
         raise AgebenchError(
-            f"{file} is of schema_version {found!r}, expected {' or '.join(map(str, versions))}: "
+            f"{file} has schema_version {found!r}, expected one of {known}: "
             "use the version of agebench that wrote it"
         )
     try:
@@ -143,10 +144,10 @@ def read_typed(
 
 
 def in_folder(path: Path, name: str) -> Path:
-    """Return the file of that name in a folder, and any other path as it is.
+    """Return the file of that name if `path` is a folder, else `path` itself.
 
     Raises:
-        UsageError: it can't be looked at.
+        UsageError: the path can't be accessed.
     """
     try:
         return path / name if path.is_dir() else path
@@ -155,11 +156,11 @@ def in_folder(path: Path, name: str) -> Path:
 
 
 def read_json(path: Path) -> Any:
-    """Read a file that is to hold a result.
+    """Read a JSON file that should hold a result.
 
     Raises:
         UsageError: there is no such file.
-        AgebenchError: it is too large, not JSON, or holds a NaN or infinity.
+        AgebenchError: it is too large, not valid JSON, or contains NaN or infinity.
     """
     text = _read(path)
     try:
@@ -167,7 +168,7 @@ def read_json(path: Path) -> Any:
     except RecursionError as error:
         raise AgebenchError(f"{path} is not {WHAT}: its objects are nested too deeply") from error
     except ValueError as error:
-        raise AgebenchError(f"{path} is not {WHAT}: no JSON: {error}") from error
+        raise AgebenchError(f"{path} is not {WHAT}: not valid JSON: {error}") from error
 
 
 def _read(path: Path) -> str:
@@ -184,14 +185,14 @@ def _read(path: Path) -> str:
     except FileNotFoundError as error:
         raise UsageError(f"there is no file {path}: expected {WHAT}") from error
     except UnicodeDecodeError as error:
-        raise AgebenchError(f"{path} is not {WHAT}: no UTF-8 text ({error.reason})") from error
+        raise AgebenchError(f"{path} is not {WHAT}: not UTF-8 text ({error.reason})") from error
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise UsageError(f"{path} can't be read: {reason}") from error
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"it holds {name}, which is not a number in JSON")
+    raise ValueError(f"it contains {name}, which is not a number in JSON")
 
 
 def _finite(literal: str) -> float:
@@ -202,7 +203,7 @@ def _finite(literal: str) -> float:
 
 
 def _check_names(content: Result) -> None:
-    """Estimators and pictures have names of their own; predictions are of known estimators."""
+    """Check that names are unique and that everything refers to known estimators."""
     names = [item.name for item in content.estimators]
     known = set(names)
     if len(known) != len(names):

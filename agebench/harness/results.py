@@ -32,8 +32,8 @@ from agebench.util.files import gone_if_empty, write_together
 from agebench.util.locks import alone_in
 from agebench.util.private_paths import without_home
 
-SCHEMA_VERSION = 3
-READABLE_VERSIONS = (1, 2, SCHEMA_VERSION)
+SCHEMA_VERSION = 4
+READABLE_VERSIONS = (1, 2, 3, SCHEMA_VERSION)
 """Older files are read, see `former_names`; docs/result-schema.md says what changed."""
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.csv"

@@ -29,7 +29,7 @@ CLIPPED_FRACTION = 0.05
 
 @dataclass(frozen=True, slots=True)
 class RangeScore:
-    """Against labels that are age ranges: share inside, and mean years to the range."""
+    """Against labels that are age ranges: fraction inside, and mean distance in years."""
 
     n: FromOne
     hit_rate: Fraction

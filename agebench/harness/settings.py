@@ -1,15 +1,15 @@
-"""What `compare` can be told, apart from what it compares."""
+"""Settings of `compare`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 
 from agebench.errors import UsageError
 from agebench.vision.images import MAX_PIXELS
 from agebench.vision.variants import parse_variant
 
 MOST_THREADS = 4096
-"""OpenCV takes no number above a C int, and no machine has as many cores as this."""
+"""More than any machine has cores, and within the C int that OpenCV takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,19 +20,20 @@ class CompareSettings:
         protocol: score a part of this protocol (with options) or split file; None for no split.
         part: which part, such as "test", "train+val" or "not-fold-0"; None for "test".
         variant: change each picture after its face was found (`agebench.vision.variants`), to
-            measure robustness; times are then those of the untouched pictures.  None: as they are.
-        limit: take only the first so many pictures by name; None for all.
-        sample: take so many pictures drawn at random by `seed`; None for all.
-        seed: of the sample, the swaps and the pictures chosen for timing.
+            measure robustness; times are then those of the unchanged pictures.  None for no change.
+        limit: number of pictures to take, the first by name; None for all.
+        sample: number of pictures to take, drawn at random with `seed`; None for all.
+        seed: for the sample, the permutation tests and the choice of timed pictures.
         batch_size: faces per call of an estimator in the accuracy pass.
-        workers: threads that decode pictures ahead; 0 decodes in the main thread.
-        threads: threads that OpenCV and ONNX Runtime may use; None for one per processor.
-        latency_pictures: scored pictures that are timed, at batch 1; 0 leaves the timing out.
+        decode_threads: number of threads that decode ahead; 0 decodes in the main thread.
+        threads: that OpenCV and ONNX Runtime may use; None for one per processor.
+        latency_pictures: number of scored pictures to time, at batch 1; 0 skips the timing.
         max_pixels: larger pictures are refused.
-        skip_unavailable: go on without the estimators whose model files are not available.
+        skip_unavailable: continue without the estimators whose model files are not available.
+        workers: former name of `decode_threads`.
 
     Raises:
-        UsageError: a number is out of range, `limit` and `sample` are both given, or `part` is
+        UsageError: a number is out of range, `limit` and `sample` are both given, `part` is given
             without `protocol`, or there is no such `variant`.
     """
 
@@ -40,7 +41,7 @@ class CompareSettings:
     sample: int | None = None
     seed: int = 0
     batch_size: int = 32
-    workers: int = 2
+    decode_threads: int = 2
     threads: int | None = None
     latency_pictures: int = 100
     max_pixels: int = MAX_PIXELS
@@ -48,12 +49,15 @@ class CompareSettings:
     protocol: str | None = None
     part: str | None = None
     variant: str | None = None
+    workers: InitVar[int | None] = None
 
-    def __post_init__(self) -> None:
+    def __post_init__(self, workers: int | None) -> None:
+        if workers is not None:
+            object.__setattr__(self, "decode_threads", workers)
         if self.limit is not None and self.sample is not None:
             raise UsageError("limit and sample exclude each other: give one of them")
         if self.part is not None and self.protocol is None:
-            raise UsageError(f"part {self.part!r} needs a protocol: of what is it a part?")
+            raise UsageError(f"part {self.part!r} needs a protocol: say what it is a part of")
         if self.variant is not None:
             parse_variant(self.variant)
         least = {
@@ -61,7 +65,7 @@ class CompareSettings:
             "sample": 1,
             "seed": 0,
             "batch_size": 1,
-            "workers": 0,
+            "decode_threads": 0,
             "threads": 1,
             "latency_pictures": 0,
             "max_pixels": 1,

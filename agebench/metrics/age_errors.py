@@ -138,7 +138,7 @@ class Metric:
     """A figure of errors in years: how it is computed, and how it is shown wherever it is.
 
     Attributes:
-        name: in gates, in the names of the ranking's columns and in model cards, such as "rmse".
+        name: in `--fail-if`, in the names of ranking columns and in model cards, such as "rmse".
         key: the field of `ErrorFigures`, result.json and report.csv, such as "rmse_years".
         compute: from true and predicted ages, as `mae` is.
         title: above a column.
@@ -205,7 +205,7 @@ METRICS = (
 )
 """All figures in years of `ErrorFigures`, the one that estimators are ranked by first.
 
-Results, reports, gates, model cards and the leaderboard's files have those of this table.
+Results, reports, `--fail-if`, model cards and leaderboard files take theirs from this table.
 """
 
 

@@ -1,10 +1,10 @@
-"""Age gates: who would pass that must not, and who would be stopped that need not.
+"""Age thresholds: how many people are wrongly let pass, and how many are wrongly stopped.
 
-A gate has a legal age (the threshold) and a challenge age, the threshold plus a buffer: whoever is
-estimated at the challenge age or above passes, the others are challenged, such as asked for a
-document.  That is the "Challenge-T" policy of NIST's FATE Age Estimation and Verification (NIST IR
-8525, 2024), whose false positive is a person under age who is estimated at or above the challenge
-age.
+A check has a legal age (the threshold) and a challenge age, the threshold plus a buffer: whoever is
+estimated at the challenge age or above passes, everyone else is challenged, for example asked for
+an identity document.  This is the "Challenge-T" policy of NIST's FATE Age Estimation and
+Verification (NIST IR 8525, 2024), where a false positive is a person under age who is estimated at
+or above the challenge age.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ BUFFERS_YEARS = tuple(range(11))
 
 
 @dataclass(frozen=True, slots=True)
-class AgeGate:
-    """One gate over some pictures with an age.
+class ThresholdRates:
+    """Error rates at one threshold and buffer, over pictures with a known age.
 
     Attributes:
         threshold_years: the legal age.
-        buffer_years: added to it gives the challenge age.
+        buffer_years: added to the legal age to give the challenge age.
         minors: pictures of people below the legal age.
         adults: pictures of people at or above it.
         false_pass_rate: fraction of the minors estimated at or above the challenge age (NIST: false
-            positive rate); None with fewer minors than a part needs for figures.
-        false_pass_interval: its interval; None if there is none.
+            positive rate); None with too few minors.
+        false_pass_interval: its interval; None without one.
         false_stop_rate: fraction of the adults estimated below the challenge age (false negative
             rate); None with too few adults.
         false_stop_interval: its interval.
@@ -64,7 +64,7 @@ class AgeGate:
     adult_people: Count | None = None
 
 
-def age_gates(
+def threshold_rates(
     true_years: npt.ArrayLike,
     predicted_years: npt.ArrayLike,
     *,
@@ -73,8 +73,8 @@ def age_gates(
     buffers_years: Sequence[int] = BUFFERS_YEARS,
     minimum: int = MINIMUM_PICTURES,
     level: float = LEVEL,
-) -> tuple[AgeGate, ...]:
-    """Return the figures of every gate, by threshold and then by buffer.
+) -> tuple[ThresholdRates, ...]:
+    """Return the error rates, by threshold and then by buffer.
 
     Args:
         true_years: shape (n,), 0 to `MAX_AGE_YEARS`; n may be 0.
@@ -82,14 +82,15 @@ def age_gates(
         clusters: who each picture shows; the intervals are then over people, see `proportions`.
         thresholds_years: legal ages.
         buffers_years: years added to each.
-        minimum: pictures below, or from, the legal age that are needed for the rate over them.
+        minimum: pictures needed on a side of the legal age to give the rate of that side.
         level: confidence of the intervals.
 
     Raises:
-        ValueError: shapes, lengths or values other than the above.
+        ValueError: a shape, length or value is not as above.
 
-    >>> gate = age_gates([15, 17, 18, 40], [19, 15, 22, 45], buffers_years=[0], minimum=2)[2]
-    >>> gate.threshold_years, gate.minors, gate.false_pass_rate, gate.false_stop_rate
+    >>> true, predicted = [15, 17, 18, 40], [19, 15, 22, 45]
+    >>> rates = threshold_rates(true, predicted, buffers_years=[0], minimum=2)[2]
+    >>> rates.threshold_years, rates.minors, rates.false_pass_rate, rates.false_stop_rate
     (18, 2, 0.5, 0.0)
     """
     true = ages("true_years", true_years)
@@ -97,7 +98,7 @@ def age_gates(
     same_length(true_years=true, predicted_years=predicted)
     codes = None if clusters is None else cluster_codes(clusters)
 
-    def gates() -> Iterator[AgeGate]:
+    def by_buffer() -> Iterator[ThresholdRates]:
         for threshold in thresholds_years:
             minor = np.flatnonzero(true < threshold)
             adult = np.flatnonzero(true >= threshold)
@@ -106,15 +107,15 @@ def age_gates(
                 for rows in (minor, adult)
             ]
             for buffer in buffers_years:
-                passes = predicted >= threshold + buffer
+                passed = predicted >= threshold + buffer
                 rates: list[float | None] = []
                 bounds: list[Interval | None] = []
-                for rows, wrong in ((minor, passes[minor]), (adult, ~passes[adult])):
+                for rows, wrong in ((minor, passed[minor]), (adult, ~passed[adult])):
                     people = None if codes is None else codes[rows]
                     enough = len(rows) >= max(1, minimum)
                     rates.append(float(wrong.mean()) if enough else None)
                     bounds.append(proportion_interval(wrong, people, level) if enough else None)
-                yield AgeGate(
+                yield ThresholdRates(
                     threshold,
                     buffer,
                     len(minor),
@@ -126,4 +127,4 @@ def age_gates(
                     *who,
                 )
 
-    return tuple(gates())
+    return tuple(by_buffer())

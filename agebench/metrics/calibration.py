@@ -83,14 +83,14 @@ def year_probabilities(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
     >>> year_probabilities([[0.5, 0.5]], AgeBins((0, 4), (1, 4)))[0, :6].tolist()
     [0.25, 0.25, 0.0, 0.0, 0.5, 0.0]
     """
-    shares = finite_floats("probabilities", probabilities, ndim=2)
-    totals = shares.sum(axis=1, keepdims=True)
-    if shares.shape[1] != len(bins) or np.any(shares < 0) or np.any(totals <= 0):
+    weights = finite_floats("probabilities", probabilities, ndim=2)
+    totals = weights.sum(axis=1, keepdims=True)
+    if weights.shape[1] != len(bins) or np.any(weights < 0) or np.any(totals <= 0):
         raise ValueError(
             f"probabilities: expected shape (n, {len(bins)}), none negative and no row of zeros, "
-            f"got shape {shares.shape}"
+            f"got shape {weights.shape}"
         )
-    return np.asarray((shares / totals) @ _spread(bins), dtype=np.float64)
+    return np.asarray((weights / totals) @ _spread(bins), dtype=np.float64)
 
 
 def central_interval(cumulative: Floats, level: float) -> Floats:
@@ -157,12 +157,12 @@ def score_distributions(
     same_length(probabilities=by_year, true_years=true, jitter=shift)
     cumulative = np.cumsum(by_year, axis=1)
     rows, year = np.arange(len(true)), np.where(known, np.floor(true), 0.0).astype(np.intp)
-    given = by_year[rows, year]
-    nll = np.abs(np.log(np.clip(given, LEAST_PROBABILITY, 1.0)))
+    at_true = by_year[rows, year]
+    nll = np.abs(np.log(np.clip(at_true, LEAST_PROBABILITY, 1.0)))
     # Of each year from its beginning, the part before the true age and the part from it on.
     before = np.clip(np.where(known, true, 0.0)[:, None] - np.arange(_YEARS), 0.0, 1.0)
     crps = np.sum(before * cumulative**2 + (1 - before) * (1 - cumulative) ** 2, axis=1)
-    pit = np.clip(cumulative[rows, year] - (1 - shift) * given, 0.0, 1.0)
+    pit = np.clip(cumulative[rows, year] - (1 - shift) * at_true, 0.0, 1.0)
     return DistributionScores(
         nll=np.where(known, nll, np.nan),
         crps_years=np.where(known, crps, np.nan),
@@ -177,12 +177,12 @@ class Coverage:
 
     Attributes:
         level: what fraction they claim to hold.
-        share: what fraction they held.
+        fraction: of the true ages inside the intervals.
         interval: its confidence interval; None with fewer than two people.
     """
 
     level: Fraction
-    share: Fraction
+    fraction: Fraction
     interval: ProportionInterval | None
 
 
@@ -212,7 +212,7 @@ def coverage(
     Raises:
         ValueError: shapes or values other than the above.
 
-    >>> coverage([[20, 30], [20, 30]], [25, 31], 0.5).share
+    >>> coverage([[20, 30], [20, 30]], [25, 31], 0.5).fraction
     0.5
     """
     ends = finite_floats("intervals_years", intervals_years, ndim=2)

@@ -61,10 +61,10 @@ def bounds(interval: Interval | Sequence[float] | None, digits: int = 2) -> str:
     return f"[{number(low, digits)}, {number(high, digits)}]"
 
 
-def share_bounds(interval: Interval | Sequence[float] | None) -> str:
+def percent_bounds(interval: Interval | Sequence[float] | None) -> str:
     """Return the interval of a fraction in per cent.
 
-    >>> share_bounds([0.1, 0.25])
+    >>> percent_bounds([0.1, 0.25])
     '[10.0, 25.0]'
     """
     if interval is None:

@@ -39,12 +39,12 @@ def wilson_interval(successes: float, trials: float, level: float = LEVEL) -> In
     if trials == 0:
         return None
     z = NormalDist().inv_cdf((1 + level) / 2)
-    share, widened = successes / trials, 1 + z * z / trials
-    middle = (share + z * z / (2 * trials)) / widened
-    spread = z * math.sqrt(share * (1 - share) / trials + (z / (2 * trials)) ** 2) / widened
+    rate, widened = successes / trials, 1 + z * z / trials
+    middle = (rate + z * z / (2 * trials)) / widened
+    spread = z * math.sqrt(rate * (1 - rate) / trials + (z / (2 * trials)) ** 2) / widened
     # At a proportion of exactly 0 or 1 the formula gives that end but for rounding.
-    low = 0.0 if share == 0 else max(0.0, middle - spread)
-    high = 1.0 if share == 1 else min(1.0, middle + spread)
+    low = 0.0 if rate == 0 else max(0.0, middle - spread)
+    high = 1.0 if rate == 1 else min(1.0, middle + spread)
     return Interval(low, high, level)
 
 
@@ -66,11 +66,11 @@ def effective_trials(happened: Bools, codes: Ints) -> float:
     totals = np.bincount(codes, weights=happened)
     counts = np.bincount(codes).astype(np.float64)
     totals, counts = totals[counts > 0], counts[counts > 0]
-    people, share = len(counts), float(happened.mean())
-    if share in (0.0, 1.0) or people < 2:
+    people, rate = len(counts), float(happened.mean())
+    if rate in (0.0, 1.0) or people < 2:
         return float(people)
-    by_people = people / (people - 1) * float(np.sum((totals - share * counts) ** 2)) / n**2
-    effect = by_people / (share * (1 - share) / n)
+    by_people = people / (people - 1) * float(np.sum((totals - rate * counts) ** 2)) / n**2
+    effect = by_people / (rate * (1 - rate) / n)
     return n / max(1.0, effect)
 
 

@@ -119,8 +119,8 @@ def _metrics(entry: Entry) -> Iterator[tuple[str, float, str]]:
         if metric.in_card and value is not None:
             of_mae = bounds(errors.mae_interval) if metric.key == "mae_years" else ""
             yield metric.name, round(value, 4), f"{metric.title}, years {of_mae}".strip()
-    if (share := errors.cs[5]) is not None:
-        yield "cs5", round(share, 4), "share at most 5 years off"
+    if (within := errors.cs[5]) is not None:
+        yield "cs5", round(within, 4), "fraction at most 5 years off"
 
 
 def _yaml(text: str) -> str:

@@ -40,7 +40,7 @@ def looks_at_faces(entry: Entry) -> bool:
 
 def _apart(entry: Entry) -> Iterator[Note]:
     """It gave an age for so few pictures that all others would be judged on these."""
-    apart = None if entry.analysis is None else entry.analysis.apart
+    apart = None if entry.analysis is None else entry.analysis.unranked_reason
     if not apart:
         return
     own, where = entry.content.own_errors, ""
@@ -79,8 +79,8 @@ def _clipped(joined: Joined, entry: Entry) -> Iterator[Note]:
         return
     unclipped = unclipped_errors(joined, entry)
     alone = "" if unclipped is None else f"; {_over(unclipped, 'of whole crops')}"
-    share = percent(clipped / scored, 0)
-    yield Note(f"{clipped:,} of its {scored:,} crops ({share} %) {reach}{alone}")
+    percentage = percent(clipped / scored, 0)
+    yield Note(f"{clipped:,} of its {scored:,} crops ({percentage} %) {reach}{alone}")
 
 
 def _over(errors: ErrorSummary, which: str) -> str:

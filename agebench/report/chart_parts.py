@@ -79,9 +79,9 @@ def legend_below(figure: Figure, axes: Axes) -> float:
     return 0.1 + 0.155 * -(-len(labels) // across)
 
 
-def share_with_legend(figure: Figure, axes: Axes, share: float) -> float:
+def aspect_with_legend(figure: Figure, axes: Axes, aspect: float) -> float:
     """Return the height as a fraction of the width, with a legend below the axes."""
-    return share + legend_below(figure, axes) / figure.get_figwidth()
+    return aspect + legend_below(figure, axes) / figure.get_figwidth()
 
 
 def panels(figure: Figure, count: int, across: int = 3) -> list[Axes]:

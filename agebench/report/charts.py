@@ -37,7 +37,7 @@ CHARTS: Mapping[str, _Draw] = {
     "predicted-against-true": charts_errors.draw_density,
     "bias-by-group": charts_more.draw_bias,
     "calibration": charts_more.draw_calibration,
-    "age-gates": charts_more.draw_gates,
+    "age-gates": charts_more.draw_age_thresholds,
     "latency": charts_more.draw_latency,
 }
 """Every picture by the name of its file."""
@@ -46,7 +46,7 @@ _WHY_NOT = {
     "error-against-latency": "nothing was timed",
     "latency": "nothing was timed",
     "calibration": "no estimator gives a distribution over ages",
-    "age-gates": "no gate has people on both sides of its age",
+    "age-gates": "no threshold has enough people on both sides",
     "bias-by-group": "no group has enough pictures for a figure",
     "error-by-age": "no step of age has enough pictures for a mean",
 }
@@ -107,10 +107,10 @@ def _figure(joined: Joined, name: str, columns: Columns) -> Figure | None:
 
     width = WIDTHS_INCHES[columns]
     figure = ShownFigure(figsize=(width, width), layout="constrained")
-    share = CHARTS[name](figure, joined)
-    if share is None:
+    aspect = CHARTS[name](figure, joined)
+    if aspect is None:
         return None
-    figure.set_size_inches(width, width * share)
+    figure.set_size_inches(width, width * aspect)
     figure.finish()
     return figure
 

@@ -8,12 +8,12 @@ import numpy as np
 
 from agebench.report.chart_names import name_lines, name_marks
 from agebench.report.chart_parts import (
+    aspect_with_legend,
     line_style,
     log_milliseconds,
     mark_style,
     name_of,
     panels,
-    share_with_legend,
 )
 from agebench.report.drawn_names import Named, line_end
 from agebench.report.figures import drawn, names_of
@@ -75,7 +75,7 @@ def draw_front(figure: ShownFigure, joined: Joined) -> float | None:
         name_marks(figure, axes, marks)
     axes.set_xlabel("milliseconds per picture, all stages")
     axes.set_ylabel("mean absolute error, years")
-    return share_with_legend(figure, axes, 0.62)
+    return aspect_with_legend(figure, axes, 0.62)
 
 
 def _cross(figure: ShownFigure, entry: Entry, look: Look, times: Floats) -> float:
@@ -135,7 +135,7 @@ def draw_by_age(figure: ShownFigure, joined: Joined) -> float | None:
     axes.set_ylim(bottom=0)
     axes.set_xlabel("true age, years")
     axes.set_ylabel("mean absolute error, years")
-    return share_with_legend(figure, axes, 0.62)
+    return aspect_with_legend(figure, axes, 0.62)
 
 
 def draw_scores(figure: ShownFigure, joined: Joined) -> float | None:
@@ -145,18 +145,18 @@ def draw_scores(figure: ShownFigure, joined: Joined) -> float | None:
     axes = figure.subplots()
     names, ends = names_of(joined), []
     for entry, look in drawn(joined):
-        years, shares = score_curve(*on_common(joined, entry))
+        years, fractions = score_curve(*on_common(joined, entry))
         marked = np.flatnonzero(np.isin(years, MARKED_SCORES)).tolist()
         style = line_style(look) | mark_style(look, hollow=bool(entry.contamination))
-        axes.plot(years, 100 * shares, label=name_of(entry.label), markevery=marked, **style)
+        axes.plot(years, 100 * fractions, label=name_of(entry.label), markevery=marked, **style)
         if names:
-            ends.append(line_end(names[entry.label], look, years, 100 * shares))
+            ends.append(line_end(names[entry.label], look, years, 100 * fractions))
     name_lines(figure, axes, ends)
     axes.set_xlim(0, 20)
     axes.set_ylim(0, 100)
     axes.set_xlabel("error of at most, years")
     axes.set_ylabel("fraction of pictures, %")
-    return share_with_legend(figure, axes, 0.62)
+    return aspect_with_legend(figure, axes, 0.62)
 
 
 def draw_density(figure: ShownFigure, joined: Joined) -> float | None:

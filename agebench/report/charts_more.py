@@ -1,4 +1,4 @@
-"""Matplotlib pictures of bias, calibration, age gates and latency."""
+"""Matplotlib pictures of bias, calibration, age ages and latency."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import numpy as np
 from agebench.metrics.number_format import number, signed
 from agebench.report.chart_names import name_lines, name_marks
 from agebench.report.chart_parts import (
+    aspect_with_legend,
     line_style,
     log_milliseconds,
     mark_style,
     name_of,
     panels,
-    share_with_legend,
 )
 from agebench.report.drawn_names import Named
 from agebench.report.figures import drawn, names_of
 from agebench.report.joining import Joined
-from agebench.report.plots_analysis import calibrated, gate_thresholds, swept_gates
+from agebench.report.plots_analysis import calibrated, swept_buffers, threshold_ages
 from agebench.report.plots_errors import timed_totals
 from agebench.report.rows_errors import HEAT_END_YEARS, groups_by_label
 
@@ -65,7 +65,7 @@ def draw_bias(figure: ShownFigure, joined: Joined) -> float | None:
 
 
 def draw_calibration(figure: ShownFigure, joined: Joined) -> float | None:
-    """How much of the truth the predicted intervals held."""
+    """The fraction of true ages inside the predicted intervals."""
     parts = calibrated(joined)
     if not parts:
         return None
@@ -75,13 +75,13 @@ def draw_calibration(figure: ShownFigure, joined: Joined) -> float | None:
     for entry, look, calibration in parts:
         points = calibration.coverage
         levels = [100 * at.level for at in points]
-        shares = [100 * at.share for at in points]
-        ends = [at.interval.ends if at.interval else (at.share, at.share) for at in points]
-        lows = [share - 100 * low for share, (low, _) in zip(shares, ends, strict=True)]
-        highs = [100 * high - share for share, (_, high) in zip(shares, ends, strict=True)]
+        percents = [100 * at.fraction for at in points]
+        ends = [at.interval.ends if at.interval else (at.fraction, at.fraction) for at in points]
+        lows = [percent - 100 * low for percent, (low, _) in zip(percents, ends, strict=True)]
+        highs = [100 * high - percent for percent, (_, high) in zip(percents, ends, strict=True)]
         axes.errorbar(
             levels,
-            shares,
+            percents,
             yerr=[lows, highs],
             label=name_of(entry.label),
             capsize=2,
@@ -89,43 +89,43 @@ def draw_calibration(figure: ShownFigure, joined: Joined) -> float | None:
             **mark_style(look, hollow=bool(entry.contamination)),
         )
         if names and points:
-            named.append(Named(names[entry.label], look, levels[-1], shares[-1]))
+            named.append(Named(names[entry.label], look, levels[-1], percents[-1]))
     name_lines(figure, axes, named)
     axes.set_xlim(0, 100)
     axes.set_ylim(0, 102)
     axes.set_xlabel("nominal coverage, %")
     axes.set_ylabel("observed coverage, %")
-    return share_with_legend(figure, axes, 0.62)
+    return aspect_with_legend(figure, axes, 0.62)
 
 
-def draw_gates(figure: ShownFigure, joined: Joined) -> float | None:
-    """Let pass though below the age against stopped though not, a panel for each age."""
-    found = [(age, swept_gates(joined, age)) for age in gate_thresholds(joined)]
-    gates = [(age, swept) for age, swept in found if swept]
-    if not gates:
+def draw_age_thresholds(figure: ShownFigure, joined: Joined) -> float | None:
+    """Wrongly let pass against wrongly stopped, one panel per age threshold."""
+    found = [(age, swept_buffers(joined, age)) for age in threshold_ages(joined)]
+    ages = [(age, swept) for age, swept in found if swept]
+    if not ages:
         return None
     across = 2 if figure.get_figwidth() < 4 else 3
-    all_axes = panels(figure, len(gates), across)
+    all_axes = panels(figure, len(ages), across)
     names = names_of(joined)
-    for axes, (age, swept) in zip(all_axes, gates, strict=True):
+    for axes, (age, swept) in zip(all_axes, ages, strict=True):
         named = []
         for entry, look, sweep in swept:
-            stops = [100 * (gate.false_stop_rate or 0.0) for gate in sweep]  # all have both
-            passes = [100 * (gate.false_pass_rate or 0.0) for gate in sweep]
+            stops = [100 * (rates.false_stop_rate or 0.0) for rates in sweep]  # none is None
+            passes = [100 * (rates.false_pass_rate or 0.0) for rates in sweep]
             marks = mark_style(look, hollow=bool(entry.contamination)) | {"markersize": 3.5}
             style = line_style(look) | marks
             axes.plot(stops, passes, label=name_of(entry.label), markevery=[0, -1], **style)
             if names:
                 named.append(Named(names[entry.label], look, stops[0], passes[0]))
         name_marks(figure, axes, named)
-        axes.set_title(f"gate at {number(age, 0)} years")
+        axes.set_title(f"threshold {number(age, 0)} years")
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("older and stopped, %")
         axes.set_ylabel("younger and let pass, %")
-    columns = min(across, len(gates))
-    rows = -(-len(gates) // columns)
-    return share_with_legend(figure, all_axes[0], 0.62 if len(gates) == 1 else rows / columns)
+    columns = min(across, len(ages))
+    rows = -(-len(ages) // columns)
+    return aspect_with_legend(figure, all_axes[0], 0.62 if len(ages) == 1 else rows / columns)
 
 
 def draw_latency(figure: ShownFigure, joined: Joined) -> float | None:

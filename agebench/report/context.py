@@ -104,18 +104,18 @@ def lead(joined: Joined) -> str:
 
 
 def methods(joined: Joined) -> list[str]:
-    """Return how the figures came about, in sentences."""
+    """Return the sentences that explain how the figures were computed."""
     settings = joined.analysis.settings
     sentences = [
         "The detector ran once per picture, and every estimator got the same faces. Errors are "
         "over the common pictures: those that every ranked estimator gave an age for.",
         _intervals_and_tests(joined),
     ]
-    floor = settings.floor
-    if floor is not None:
+    baseline = settings.baseline
+    if baseline is not None:
         sentences.append(
-            "\u201cWith misses\u201d counts a picture without an age with the error of saying "
-            f"{floor['years']} years ({floor['from']})."
+            "\u201cWith misses\u201d counts a picture without an age with the error of answering "
+            f"{baseline['years']} years ({baseline['from']})."
         )
     sentences.append(
         "Times are wall time at batch 1 after a warm-up; on each picture the estimators took "

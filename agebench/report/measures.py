@@ -79,8 +79,8 @@ def score_curve(
     Returns:
         k in quarters of a year, and the fractions 0 to 1; both of shape (m,).
 
-    >>> years, shares = score_curve(np.array([20.0, 30.0]), np.array([21.0, 30.0]))
-    >>> shares[years == 0].item(), shares[years == 1].item()
+    >>> years, fractions = score_curve(np.array([20.0, 30.0]), np.array([21.0, 30.0]))
+    >>> fractions[years == 0].item(), fractions[years == 1].item()
     (0.5, 1.0)
     """
     errors = np.sort(np.abs(predicted_years - true_years))

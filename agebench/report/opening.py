@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from agebench.harness.contents_statistics import Pair
-from agebench.metrics.age_thresholds import AgeGate
+from agebench.metrics.age_thresholds import ThresholdRates
 from agebench.metrics.number_format import (
     bounds,
     counted,
     number,
     of_people,
     percent,
-    share_bounds,
+    percent_bounds,
     signed,
 )
 from agebench.report.cautions import looks_at_faces
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
-from agebench.report.plots_analysis import gate_thresholds, gates_at
+from agebench.report.plots_analysis import rates_at, threshold_ages
 from agebench.report.rows_ranking import NO_TEST, against_first, name_cell, pair_with_best
 
 _KNOWN_FROM = "these pictures, on near copies of them or on their data set"
@@ -70,20 +70,20 @@ def _difference(pair: Pair | None) -> str:
 
 
 def false_adult_grid(joined: Joined) -> Grid | None:
-    """How often people below an age are taken for that age or older; None without any such."""
-    thresholds = gate_thresholds(joined)
-    gates = {
+    """How often people below an age are estimated at that age or older; None without a rate."""
+    thresholds = threshold_ages(joined)
+    rates = {
         entry.label: {age: _unbuffered(entry, age) for age in thresholds} for entry in joined.scored
     }
     counts = {
-        age: max((gate.minors for of in gates.values() if (gate := of[age])), default=0)
+        age: max((one.minors for of in rates.values() if (one := of[age])), default=0)
         for age in thresholds
     }
     # An age with too few people below it for a rate would be a column of dashes.
     shown = [
         age
         for age in thresholds
-        if any(gate and gate.false_pass_rate is not None for gate in _at(gates, age))
+        if any(one and one.false_pass_rate is not None for one in _at(rates, age))
     ]
     if not shown:
         return None
@@ -91,38 +91,40 @@ def false_adult_grid(joined: Joined) -> Grid | None:
         Column("estimator", numeric=False),
         *(
             Column(
-                f"{number(age, 0)} (of {counts[age]:,}{_of_whom(gates, age)})",
+                f"{number(age, 0)} (of {counts[age]:,}{_of_whom(rates, age)})",
                 hint=f"below {number(age, 0)}",
             )
             for age in shown
         ),
     ]
     rows = [
-        [name_cell(joined, entry), *(_rate(gates[entry.label][age]) for age in shown)]
+        [name_cell(joined, entry), *(_rate(rates[entry.label][age]) for age in shown)]
         for entry in joined.scored
     ]
     title = "False-adult rate: of people below an age, taken for that age or older, %"
     return Grid(title, columns, rows)
 
 
-def _of_whom(gates: Mapping[str, Mapping[float, AgeGate | None]], age: float) -> str:
-    """How many people below the age are in the pictures, where that is known."""
-    found = (gate.minor_people for gate in _at(gates, age) if gate)
+def _of_whom(rates: Mapping[str, Mapping[float, ThresholdRates | None]], age: float) -> str:
+    """Return how many people below the age are in the pictures, if that is known."""
+    found = (one.minor_people for one in _at(rates, age) if one)
     people = max((count for count in found if count is not None), default=None)
     return "" if people is None else f"; {of_people('', people).removeprefix(' of ')}"
 
 
-def _at(gates: Mapping[str, Mapping[float, AgeGate | None]], age: float) -> list[AgeGate | None]:
-    return [of[age] for of in gates.values()]
+def _at(
+    rates: Mapping[str, Mapping[float, ThresholdRates | None]], age: float
+) -> list[ThresholdRates | None]:
+    return [of[age] for of in rates.values()]
 
 
-def _unbuffered(entry: Entry, age: float) -> AgeGate | None:
-    return next((gate for gate in gates_at(entry, age) if not gate.buffer_years), None)
+def _unbuffered(entry: Entry, age: float) -> ThresholdRates | None:
+    return next((one for one in rates_at(entry, age) if not one.buffer_years), None)
 
 
-def _rate(gate: AgeGate | None) -> Cell:
-    if gate is None:
+def _rate(rates: ThresholdRates | None) -> Cell:
+    if rates is None:
         return Cell(percent(None))
-    rate, interval = gate.false_pass_rate, gate.false_pass_interval
-    ends = share_bounds(interval).replace(" ", "\u00a0")
+    rate, interval = rates.false_pass_rate, rates.false_pass_interval
+    ends = percent_bounds(interval).replace(" ", "\u00a0")
     return Cell(f"{percent(rate)} {ends}".strip(), rate, kind="rate")

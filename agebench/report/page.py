@@ -17,7 +17,7 @@ from agebench.report.gallery import GalleryTile, gallery, why_no_thumbnails
 from agebench.report.grid import Grid
 from agebench.report.joining import Joined, letter
 from agebench.report.opening import answer, false_adult_grid
-from agebench.report.plots_analysis import calibration_figures, gate_figures, is_calibrated
+from agebench.report.plots_analysis import calibration_figures, is_calibrated, threshold_figures
 from agebench.report.plots_errors import age_figure, density_figures, front_figure, score_figure
 from agebench.report.plots_latency import latency_figure
 from agebench.report.reading import SweepFile
@@ -27,9 +27,9 @@ from agebench.report.rows_analysis import (
     changed_pictures_grid,
     circumstance_grid,
     faster_grid,
-    gate_grids,
-    gates_without_rate,
     latency_grid,
+    threshold_grids,
+    thresholds_without_rate,
 )
 from agebench.report.rows_errors import (
     HEAT_END_YEARS,
@@ -182,23 +182,23 @@ def _analysis(joined: Joined) -> Iterator[Section]:
     yield Section(
         "calibration", "Calibration", words, figures, "small", legend=keys, grids=_some(grid)
     )
-    gates = gate_figures(joined)
+    figures = threshold_figures(joined)
     words = [
-        "A gate stops everybody who is estimated below the age plus the buffer."
-        if gates
-        else "No gate has enough people on both sides of its age among the pictures."
+        "Everyone estimated below the threshold plus the buffer is stopped."
+        if figures
+        else "No threshold has enough people on both sides among the pictures."
     ]
-    if few := gates_without_rate(joined):
+    if few := thresholds_without_rate(joined):
         least = joined.analysis.settings.minimum_n or MINIMUM_PICTURES
         words.append(f"Fewer than {least} pictures, and no rate: {', '.join(few)}.")
-    grids = gate_grids(joined)
+    grids = threshold_grids(joined)
     yield Section(
         "gates",
-        "Age gates",
+        "Age thresholds",
         words,
-        gates,
+        figures,
         "small",
-        legend=legend(joined) if gates else (),
+        legend=legend(joined) if figures else (),
         grids=grids,
     )
     classes = class_grid(joined)

@@ -1,4 +1,4 @@
-"""Pictures of what the analysis says: calibration and age gates."""
+"""Figures of the analysis: calibration and age thresholds."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from agebench.harness.contents_statistics import Calibration
-from agebench.metrics.age_thresholds import AgeGate
+from agebench.metrics.age_thresholds import ThresholdRates
 from agebench.metrics.number_format import counted, number, percent
 from agebench.report.direct_labels import Box
 from agebench.report.drawn_names import Named, name_lines, name_marks, right_of
 from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
-from agebench.report.svg import WIDTH, Drawing, Look, linear_axis, share_axis, tag
+from agebench.report.svg import WIDTH, Drawing, Look, linear_axis, percent_axis, tag
 
 _DODGE = 0.014
 """Shares by which the points of the estimators are moved apart, to be seen side by side."""
@@ -52,8 +52,8 @@ def _coverage_figure(
     parts: Sequence[tuple[Entry, Look, Calibration]], names: Mapping[str, str]
 ) -> Figure:
     drawing = Drawing(
-        share_axis("nominal coverage, %"),
-        share_axis("observed coverage, %"),
+        percent_axis("nominal coverage, %"),
+        percent_axis("observed coverage, %"),
         right=right_of(names),
     )
     ends_named = []
@@ -64,20 +64,20 @@ def _coverage_figure(
         shift = _DODGE * (at - (len(parts) - 1) / 2)
         points = calibration.coverage
         levels = np.asarray([point.level for point in points], np.float64)
-        shares = np.asarray([point.share for point in points], np.float64)
+        fractions = np.asarray([point.fraction for point in points], np.float64)
         ends = [point.interval.ends if point.interval else (np.nan, np.nan) for point in points]
         low, high = np.asarray(ends, np.float64).reshape(-1, 2).T
         drawing.whiskers(levels + shift, low, high, style)
-        drawing.line(levels + shift, shares, style)
-        drawing.marks(levels + shift, shares, style)
+        drawing.line(levels + shift, fractions, style)
+        drawing.marks(levels + shift, fractions, style)
         if names:
-            last = float((levels + shift)[-1]), float(shares[-1])
+            last = float((levels + shift)[-1]), float(fractions[-1])
             ends_named.append(Named(names[entry.label], style, *last))
-        told = ", ".join(
-            f"{percent(share, 0)} % in the {percent(level, 0)} % interval"
-            for level, share in zip(levels.tolist(), shares.tolist(), strict=True)
+        percents = ", ".join(
+            f"{percent(fraction, 0)} % in the {percent(level, 0)} % interval"
+            for level, fraction in zip(levels.tolist(), fractions.tolist(), strict=True)
         )
-        words.append(f"{entry.label}: {told}")
+        words.append(f"{entry.label}: {percents}")
     name_lines(drawing, ends_named)
     return Figure(
         drawing.svg(f"Coverage of the predicted intervals. {'; '.join(words)}."),
@@ -91,84 +91,86 @@ def _coverage_figure(
 
 def _pit_figure(entry: Entry, style: Look, calibration: Calibration) -> Figure:
     counts = np.asarray(calibration.pit_counts, np.float64)
-    shares = counts / max(counts.sum(), 1)
+    fractions = counts / max(counts.sum(), 1)
     drawing = Drawing(
         linear_axis("where the true age lies in the distribution", 0, 1),
-        share_axis("fraction of pictures, %", max(float(shares.max()), 0.12)),
+        percent_axis("fraction of pictures, %", max(float(fractions.max()), 0.12)),
         height=260,
     )
-    left = drawing.x(np.arange(len(shares)) / len(shares)).tolist()
-    top, bottom = drawing.y(shares).tolist(), float(drawing.y([0])[0])
-    width = (drawing.x([1])[0] - drawing.x([0])[0]) / len(shares) - 2
+    left = drawing.x(np.arange(len(fractions)) / len(fractions)).tolist()
+    top, bottom = drawing.y(fractions).tolist(), float(drawing.y([0])[0])
+    width = (drawing.x([1])[0] - drawing.x([0])[0]) / len(fractions) - 2
     bars = "".join(
         f"M{x + 1:.1f} {y:.1f}h{width:.1f}V{bottom:.1f}h-{width:.1f}z"
         for x, y in zip(left, top, strict=True)
     )
     drawing.add(tag("path", d=bars, fill=style.colour, class_="bar"))
-    even = float(drawing.y([1 / len(shares)])[0])
+    even = float(drawing.y([1 / len(fractions)])[0])
     start, end = drawing.x([0, 1]).tolist()
     drawing.add(tag("path", d=f"M{start:.1f} {even:.1f}H{end:.1f}", class_="ideal"))
-    told = ", ".join(percent(share, 0) for share in shares.tolist())
+    percents = ", ".join(percent(fraction, 0) for fraction in fractions.tolist())
     caption = (
         f"{counted(calibration.n, 'picture')}. Even bars are good; a heap at the left: people "
         "are younger than it says, at the right: older, at both ends: it is too sure."
     )
     return Figure(
-        drawing.svg(f"PIT histogram of {entry.label}, per cent by tenth: {told}."),
+        drawing.svg(f"PIT histogram of {entry.label}, per cent by tenth: {percents}."),
         title=f"PIT of {entry.label}",
         caption=caption,
     )
 
 
-def gate_thresholds(joined: Joined) -> list[float]:
-    """Return the ages that gates were set at, upwards."""
+def threshold_ages(joined: Joined) -> list[float]:
+    """Return all age thresholds, ascending."""
     found = {
-        gate.threshold_years
+        rates.threshold_years
         for entry in joined.entries
         if entry.analysis is not None
-        for gate in entry.analysis.gates
+        for rates in entry.analysis.age_thresholds
     }
     return sorted(found)
 
 
-def gate_figures(joined: Joined) -> list[Figure]:
-    """Let pass though below the age against stopped though not, a picture for each age."""
-    figures = (_gate_figure(joined, threshold) for threshold in gate_thresholds(joined))
+def threshold_figures(joined: Joined) -> list[Figure]:
+    """Wrongly let pass against wrongly stopped, one figure per age threshold."""
+    figures = (_threshold_figure(joined, threshold) for threshold in threshold_ages(joined))
     return [figure for figure in figures if figure is not None]
 
 
-def gates_at(entry: Entry, threshold: float) -> list[AgeGate]:
-    """Return an estimator's gates at one age, by buffer."""
-    gates = [] if entry.analysis is None else entry.analysis.gates
-    found = [gate for gate in gates if gate.threshold_years == threshold]
-    return sorted(found, key=lambda gate: float(gate.buffer_years))
+def rates_at(entry: Entry, threshold: float) -> list[ThresholdRates]:
+    """Return an estimator's rates at one threshold, by buffer."""
+    thresholds = [] if entry.analysis is None else entry.analysis.age_thresholds
+    found = [rates for rates in thresholds if rates.threshold_years == threshold]
+    return sorted(found, key=lambda rates: float(rates.buffer_years))
 
 
-def swept_gates(joined: Joined, threshold: float) -> list[tuple[Entry, Look, list[AgeGate]]]:
-    """Return the drawn estimators with their gates at one age, where both rates are known."""
-    swept = [(entry, style, gates_at(entry, threshold)) for entry, style in drawn(joined)]
-    # In our own files all gates of an age have the same people on both sides, not in any file.
+def swept_buffers(
+    joined: Joined, threshold: float
+) -> list[tuple[Entry, Look, list[ThresholdRates]]]:
+    """Return the drawn estimators with their rates by buffer, where both rates are known."""
+    swept = [(entry, style, rates_at(entry, threshold)) for entry, style in drawn(joined)]
+    # All buffers of a threshold have the same people on both sides, but a foreign file may not.
     return [part for part in swept if part[2] and all(map(_has_both_rates, part[2]))]
 
 
-def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
-    swept = swept_gates(joined, threshold)
+def _threshold_figure(joined: Joined, threshold: float) -> Figure | None:
+    swept = swept_buffers(joined, threshold)
     if not swept:
         return None
-    tops = [gate.false_pass_rate or 0.0 for _, _, gates in swept for gate in gates]
+    tops = [rates.false_pass_rate or 0.0 for _, _, buffers in swept for rates in buffers]
     drawing = Drawing(
-        share_axis("of the age or older, stopped, %"),
-        share_axis("below the age, let pass, %", max(tops)),
+        percent_axis("of the age or older, stopped, %"),
+        percent_axis("below the age, let pass, %", max(tops)),
         height=290,
     )
     names = names_of(joined)
     words, named = [], []
     ends: list[list[tuple[float, float]]] = []
-    for entry, style, gates in swept:
-        stops = np.asarray([gate.false_stop_rate for gate in gates], np.float64)
-        passes = np.asarray([gate.false_pass_rate for gate in gates], np.float64)
+    for entry, style, buffers in swept:
+        stops = np.asarray([rates.false_stop_rate for rates in buffers], np.float64)
+        passes = np.asarray([rates.false_pass_rate for rates in buffers], np.float64)
         drawing.line(stops, passes, style)
-        at = _ends(gates)
+        at = _ends(buffers)
         drawing.marks(stops[at], passes[at], style)
         across, up = drawing.x(stops[at]).tolist(), drawing.y(passes[at]).tolist()
         ends.append(list(zip(across, up, strict=True)))
@@ -180,8 +182,8 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
         )
     taken = [Box(x, y, 5, 5) for both in ends for x, y in both]
     taken = name_marks(drawing, named, taken)
-    for (_, _, gates), both in zip(swept, ends, strict=True):
-        _label_ends(drawing, gates, both, taken)
+    for (_, _, buffers), both in zip(swept, ends, strict=True):
+        _label_ends(drawing, buffers, both, taken)
     first = swept[0][2][0]
     caption = (
         f"{first.minors:,} below the age, {first.adults:,} of it or older. Left and low "
@@ -189,29 +191,29 @@ def _gate_figure(joined: Joined, threshold: float) -> Figure | None:
     )
     age = number(threshold, 0)
     return Figure(
-        drawing.svg(f"Age gate at {age} years. {'; '.join(words)}."),
-        title=f"Gate at {age} years",
+        drawing.svg(f"Age threshold {age} years. {'; '.join(words)}."),
+        title=f"Age threshold {age} years",
         caption=caption,
     )
 
 
-def _has_both_rates(gate: AgeGate) -> bool:
-    return gate.false_pass_rate is not None and gate.false_stop_rate is not None
+def _has_both_rates(rates: ThresholdRates) -> bool:
+    return rates.false_pass_rate is not None and rates.false_stop_rate is not None
 
 
-def _ends(gates: Sequence[AgeGate]) -> list[int]:
+def _ends(buffers: Sequence[ThresholdRates]) -> list[int]:
     """The first and last buffer of a sweep."""
-    return [0, len(gates) - 1] if len(gates) > 1 else [0]
+    return [0, len(buffers) - 1] if len(buffers) > 1 else [0]
 
 
 def _label_ends(
     drawing: Drawing,
-    gates: Sequence[AgeGate],
+    swept: Sequence[ThresholdRates],
     ends: Sequence[tuple[float, float]],
     taken: list[Box],
 ) -> None:
     """Write the buffers beside both ends of a sweep; once where they meet."""
-    buffers = [f"{gates[end].buffer_years:g}" for end in _ends(gates)]
+    buffers = [f"{swept[end].buffer_years:g}" for end in _ends(swept)]
     if len(ends) > 1 and math.dist(*ends) < _NEAR:
         ends, buffers = ends[:1], ["\u2013".join(buffers)]
     axes = float(drawing.x([0])[0]), float(drawing.y([0])[0])

@@ -11,7 +11,7 @@ from agebench.report.drawn_names import Named, line_end, name_lines, name_marks,
 from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
 from agebench.report.measures import Density, age_curve, density, front, score_curve
-from agebench.report.svg import Drawing, Look, linear_axis, log_axis, mark, share_axis, tag
+from agebench.report.svg import Drawing, Look, linear_axis, log_axis, mark, percent_axis, tag
 from agebench.types import Floats
 
 LEAST_MS = 1e-3
@@ -150,18 +150,18 @@ def score_figure(joined: Joined) -> Figure | None:
     names = names_of(joined)
     drawing = Drawing(
         linear_axis("error of at most, years", 0, 20, 4),
-        share_axis("fraction of pictures, %"),
+        percent_axis("fraction of pictures, %"),
         right=right_of(names),
     )
     words, ends = [], []
     for entry, style in drawn(joined):
-        years, shares = score_curve(*on_common(joined, entry))
-        drawing.line(years, shares, style)
+        years, fractions = score_curve(*on_common(joined, entry))
+        drawing.line(years, fractions, style)
         marked = np.isin(years, MARKED_SCORES)
-        drawing.marks(years[marked], shares[marked], style)
-        at_five = float(shares[years == 5][0])
+        drawing.marks(years[marked], fractions[marked], style)
+        at_five = float(fractions[years == 5][0])
         words.append(f"{entry.label}: {percent(at_five)} % within 5 years")
-        ends += [line_end(names[entry.label], style, years, shares)] if names else []
+        ends += [line_end(names[entry.label], style, years, fractions)] if names else []
     name_lines(drawing, ends)
     return Figure(
         drawing.svg(f"Cumulative score curves. {'; '.join(words)}."),
@@ -190,8 +190,8 @@ def _density_figure(entry: Entry, table: Density, end: float) -> Figure:
     levels = np.zeros(table.counts.shape, np.intp)
     some = table.counts > 0
     if most > 1:
-        share = np.log(table.counts[some]) / math.log(most)
-        levels[some] = np.minimum((share * len(SHADES)).astype(np.intp), len(SHADES) - 1)
+        depth = np.log(table.counts[some]) / math.log(most)
+        levels[some] = np.minimum((depth * len(SHADES)).astype(np.intp), len(SHADES) - 1)
     width, height = _cell(drawing, table.step_years)
     for level, colour in enumerate(SHADES):
         true, predicted = np.nonzero(some & (levels == level))

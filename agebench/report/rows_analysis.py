@@ -1,4 +1,4 @@
-"""Tables of calibration, age gates, latency and of what changed."""
+"""Tables of calibration, age thresholds, latency and of what changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from agebench.harness.contents_setup import Model
-from agebench.metrics.age_thresholds import AgeGate
+from agebench.metrics.age_thresholds import ThresholdRates
 from agebench.metrics.number_format import (
     NONE,
     bounds,
@@ -15,13 +15,13 @@ from agebench.metrics.number_format import (
     number,
     of_people,
     percent,
-    share_bounds,
+    percent_bounds,
     signed,
 )
 from agebench.report.changes import Change, circumstances
 from agebench.report.grid import Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined, letter
-from agebench.report.plots_analysis import gate_thresholds, gates_at
+from agebench.report.plots_analysis import rates_at, threshold_ages
 from agebench.report.rows_ranking import name_cell
 from agebench.timing.latency import OWN_STAGES
 from agebench.timing.pairs import STAGE
@@ -32,20 +32,20 @@ from agebench.timing.ratios import (
 )
 
 SHOWN_BUFFERS = (0, 5, 10)
-"""Buffers whose figures the table gives; the pictures have all."""
+"""Buffers shown in the table; the figures show all."""
 
 
 def calibration_grid(joined: Joined) -> Grid | None:
-    """Proper scores of the distributions, and what their intervals held; None without any."""
+    """Proper scores of the distributions and the coverage of their intervals; None without any."""
     rows = []
     for entry in joined.entries:
         calibration = None if entry.analysis is None else entry.analysis.calibration
         if calibration is None:
             continue
-        shares = {point.level: point for point in calibration.coverage}
+        points = {point.level: point for point in calibration.coverage}
         cells = [
-            Cell(f"{percent(point.share)} {share_bounds(point.interval)}", point.share)
-            if (point := shares.get(level)) is not None
+            Cell(f"{percent(point.fraction)} {percent_bounds(point.interval)}", point.fraction)
+            if (point := points.get(level)) is not None
             else Cell(NONE)
             for level in (0.5, 0.8, 0.95)
         ]
@@ -64,24 +64,24 @@ def calibration_grid(joined: Joined) -> Grid | None:
 
 
 _WHO = {"minors": "below the age", "adults": "of the age or older"}
-"""What the counts of a gate are of: nobody of 24 is a minor, though a gate may be set at 25."""
+"""What the counts are of: at a threshold of 25, a person of 24 is below it but no minor."""
 
 
-def gate_grids(joined: Joined) -> list[Grid]:
-    """Error rates of the age gates at a few buffers, one column per estimator; empty without."""
+def threshold_grids(joined: Joined) -> list[Grid]:
+    """Error rates at a few buffers per age threshold, one column per estimator; may be empty."""
     passes, stops = [], []
-    for threshold in gate_thresholds(joined):
+    for threshold in threshold_ages(joined):
         by_label = {
-            entry.label: {gate.buffer_years: gate for gate in gates_at(entry, threshold)}
+            entry.label: {rates.buffer_years: rates for rates in rates_at(entry, threshold)}
             for entry in joined.scored
         }
         for buffer in SHOWN_BUFFERS:
-            gates = {label: found[buffer] for label, found in by_label.items() if buffer in found}
+            rates = {label: found[buffer] for label, found in by_label.items() if buffer in found}
             age = [Cell(number(threshold, 0), threshold), Cell(str(buffer), buffer)]
-            if _any_rate(gates.values(), "false_pass"):
-                passes.append([*age, *_rates(joined, gates, "false_pass", "minors")])
-            if _any_rate(gates.values(), "false_stop"):
-                stops.append([*age, *_rates(joined, gates, "false_stop", "adults")])
+            if _any_rate(rates.values(), "false_pass"):
+                passes.append([*age, *_rates(joined, rates, "false_pass", "minors")])
+            if _any_rate(rates.values(), "false_stop"):
+                stops.append([*age, *_rates(joined, rates, "false_stop", "adults")])
     hint = "years added to the age: who is estimated below both together is stopped"
     head = (Column("age"), Column("buffer", hint=hint))
     names = [Column(entry.label) for entry in joined.scored]
@@ -96,35 +96,35 @@ def gate_grids(joined: Joined) -> list[Grid]:
     ]
 
 
-def gates_without_rate(joined: Joined) -> list[str]:
-    """Return the sides of gates that have too few pictures for a rate, with their number."""
+def thresholds_without_rate(joined: Joined) -> list[str]:
+    """Return the sides of thresholds with too few pictures for a rate, with their number."""
     found = []
-    for threshold in gate_thresholds(joined):
-        gates = [gate for entry in joined.scored for gate in gates_at(entry, threshold)]
+    for threshold in threshold_ages(joined):
+        here = [rates for entry in joined.scored for rates in rates_at(entry, threshold)]
         age = number(threshold, 0)
         for side, name, of in (
             (f"below {age}", "false_pass", "minors"),
             (f"{age} or older", "false_stop", "adults"),
         ):
-            if gates and not _any_rate(gates, name):
-                found.append(f"{side} ({max(getattr(gate, of) for gate in gates):,})")
+            if here and not _any_rate(here, name):
+                found.append(f"{side} ({max(getattr(rates, of) for rates in here):,})")
     return found
 
 
-def _any_rate(gates: Iterable[AgeGate], name: str) -> bool:
-    return any(getattr(gate, f"{name}_rate") is not None for gate in gates)
+def _any_rate(found: Iterable[ThresholdRates], name: str) -> bool:
+    return any(getattr(rates, f"{name}_rate") is not None for rates in found)
 
 
-def _rates(joined: Joined, gates: Mapping[str, AgeGate], name: str, of: str) -> list[Cell]:
-    count = max(getattr(gate, of) for gate in gates.values())
-    who = [getattr(gate, f"{of.removesuffix('s')}_people") for gate in gates.values()]
+def _rates(joined: Joined, found: Mapping[str, ThresholdRates], name: str, of: str) -> list[Cell]:
+    count = max(getattr(rates, of) for rates in found.values())
+    who = [getattr(rates, f"{of.removesuffix('s')}_people") for rates in found.values()]
     people = max((number for number in who if number is not None), default=None)
     cells = [Cell(of_people(f"{count:,}", people), count)]
     for entry in joined.scored:
-        gate = gates.get(entry.label)
-        rate = None if gate is None else getattr(gate, f"{name}_rate")
-        interval = None if gate is None else getattr(gate, f"{name}_interval")
-        cells.append(Cell(f"{percent(rate)} {share_bounds(interval)}".strip(), rate))
+        rates = found.get(entry.label)
+        rate = None if rates is None else getattr(rates, f"{name}_rate")
+        interval = None if rates is None else getattr(rates, f"{name}_interval")
+        cells.append(Cell(f"{percent(rate)} {percent_bounds(interval)}".strip(), rate))
     return cells
 
 

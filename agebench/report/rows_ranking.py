@@ -96,9 +96,9 @@ _RANKING: Mapping[str, _Ranked] = {
         None,
     ),
     "cs5": _Ranked(
-        Column("\u2264 5 years, %", hint="cumulative score CS@5: share at most 5 years off"),
+        Column("\u2264 5 years, %", hint="cumulative score CS@5: fraction at most 5 years off"),
         lambda _joined, _entry, errors: figure_cell(percent(errors.cs[5]), errors.cs[5]),
-        lambda share: -share,
+        lambda fraction: -fraction,
     ),
     "misses": _Ranked(
         Column(

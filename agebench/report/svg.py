@@ -101,8 +101,8 @@ def linear_axis(label: str, low: float, high: float, steps: int = 5) -> Axis:
     return Axis(label, ticks[0], ticks[-1], tuple((tick, f"{tick:g}") for tick in ticks))
 
 
-def share_axis(label: str, high: float = 1.0) -> Axis:
-    """Return an axis of shares from 0 to at least `high`, written in per cent."""
+def percent_axis(label: str, high: float = 1.0) -> Axis:
+    """Return an axis of fractions from 0 to at least `high`, written in per cent."""
     axis = linear_axis(label, 0.0, min(1.0, max(high, 1e-3)) * 100)
     ticks = tuple((tick / 100, text) for tick, text in axis.ticks)
     return Axis(label, 0.0, axis.high / 100, ticks)

@@ -114,7 +114,7 @@ def _shares(joined: Joined) -> Grid | None:
 
     def figures(entry: Entry) -> Sequence[str]:
         within = () if entry.errors is None else entry.errors.cs.values()
-        return [percent(share) for share in (*within, *_class_shares(entry))]
+        return [percent(fraction) for fraction in (*within, *_class_fractions(entry))]
 
     stated = (entry.content.classes for entry in joined.entries)
     if not (_of_years(joined) or any(classes is not None and classes.n for classes in stated)):
@@ -123,7 +123,7 @@ def _shares(joined: Joined) -> Grid | None:
     return _of_entries(title, ("CS@1", "CS@3", "CS@5", "CS@10", "exact", "1-off"), joined, figures)
 
 
-def _class_shares(entry: Entry) -> tuple[float | None, float | None]:
+def _class_fractions(entry: Entry) -> tuple[float | None, float | None]:
     """Right class, and right or next: of its own classes, else of the eight Adience ones."""
     classes = entry.content.classes
     if (classes is None or not classes.n) and entry.analysis is not None:

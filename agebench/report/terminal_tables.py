@@ -104,9 +104,9 @@ def _tests(result: CompareResult, joined: Joined) -> list[str]:
     if result.analysis is None:
         return []
     remarks = [
-        f"{name} is NOT RANKED: {found.apart}."
+        f"{name} is NOT RANKED: {found.unranked_reason}."
         for name, found in result.analysis.estimators.items()
-        if found.apart
+        if found.unranked_reason
     ]
     pairs = joined.pairs
     by_person = "people" if joined.analysis.settings.clustered else "pictures"

@@ -27,7 +27,7 @@ from agebench.splits.parts import (
 from agebench.types import Sample, Setting, frozen_mapping
 
 FRACTIONS = (("train", 0.8), ("val", 0.1), ("test", 0.1))
-"""Parts of the fixed protocols and their shares, in order."""
+"""Parts of the fixed protocols and their fractions, in order."""
 
 FOLDS = 5
 AGES_21_60 = (21, 60)
@@ -98,11 +98,11 @@ class ProtocolRule:
         object.__setattr__(self, "options", frozen_mapping(self.options))
 
 
-def _by_threshold(place: float, shares: Iterable[tuple[str, float]]) -> str:
+def _by_threshold(place: float, fractions: Iterable[tuple[str, float]]) -> str:
     reached = 0.0
     part = ""
-    for part, share in shares:  # noqa: B007 - the last one is the answer where sums round
-        reached += share
+    for part, fraction in fractions:  # noqa: B007 - the last one is the answer where sums round
+        reached += fraction
         if place < reached:
             break
     return part
@@ -219,8 +219,8 @@ def _holdout(
     if options["stratify"]:
         where = _stratified(units, samples, salt, {"test": test, "val": val})
     else:
-        shares = (("test", test), ("val", val), ("train", 1 - test - val))
-        where = [_by_threshold(unit_interval(salt, unit.key), shares) for unit in units]
+        fractions = (("test", test), ("val", val), ("train", 1 - test - val))
+        where = [_by_threshold(unit_interval(salt, unit.key), fractions) for unit in units]
     draft = _Draft()
     for unit, part in zip(units, where, strict=True):
         draft.place(unit, part, conflicts_too=part == "train")
@@ -228,11 +228,11 @@ def _holdout(
 
 
 def _stratified(
-    units: Sequence[Unit], samples: Iterable[Sample], salt: str, shares: Mapping[str, float]
+    units: Sequence[Unit], samples: Iterable[Sample], salt: str, fractions: Mapping[str, float]
 ) -> list[str]:
-    """Return the part of each unit: of each decade the shares, the rest "train".
+    """Return the part of each unit: of each decade the fractions, the rest "train".
 
-    Within a decade units are taken in the order of their hashes until the share is reached as
+    Within a decade units are taken in the order of their hashes until the fraction is reached as
     nearly as whole units allow; what was taken too much or too little is made up for in the next
     decade.  A unit's decade is that of the median age of its pictures.
     """
@@ -243,13 +243,13 @@ def _stratified(
         decade = int(statistics.median(known) // 10) if known else -1
         strata.setdefault(decade, []).append(index)
     where = ["train"] * len(units)
-    owed = dict.fromkeys(shares, 0.0)
+    owed = dict.fromkeys(fractions, 0.0)
     for _, indices in sorted(strata.items()):
         waiting = iter(sorted(indices, key=lambda index: unit_interval(salt, units[index].key)))
         total = sum(len(units[index].names) for index in indices)
         left_over: list[int] = []
-        for part, share in shares.items():
-            owed[part] += share * total
+        for part, fraction in fractions.items():
+            owed[part] += fraction * total
             for index in _take(waiting, left_over, units, owed, part):
                 where[index] = part
     return where

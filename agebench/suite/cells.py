@@ -111,7 +111,7 @@ def _cell(
         sample=pictures.sample if sample is None else sample,
         seed=how.seed,
         batch_size=how.batch_size,
-        workers=how.workers,
+        decode_threads=how.decode_threads,
         threads=how.threads,
         latency_pictures=0,
         protocol=pictures.protocol,
@@ -163,7 +163,7 @@ def cell_key(cell: Cell, model: Mapping[str, Any], detector: Mapping[str, Any], 
         data: `data_key` of its pictures.
     """
     settings = plain(cell.settings)
-    for name in ("batch_size", "workers", "threads"):  # these decide no figure
+    for name in ("batch_size", "decode_threads", "threads"):  # these decide no figure
         del settings[name]
     decides = {
         "agebench": __version__,

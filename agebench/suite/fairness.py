@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agebench.metrics.age_thresholds import AgeGate, age_gates
+from agebench.metrics.age_thresholds import ThresholdRates, threshold_rates
 from agebench.metrics.intervals import MINIMUM_PICTURES, Interval, mean_interval
 from agebench.suite.board import BoardCell, BoardSet
 from agebench.util.arrays import Bools
@@ -25,8 +25,7 @@ class GroupError:
         error_years: mean absolute error; None with fewer than `MINIMUM_PICTURES` pictures.
         interval: of it.
         bias_years: mean signed error.
-        false_adults: the gate at 18 without a buffer, over the group; None for labels that are
-            ranges.
+        false_adults: rates at a threshold of 18 without a buffer; None for labels that are ranges.
         people: who is on its pictures, as far as known.
     """
 
@@ -35,7 +34,7 @@ class GroupError:
     error_years: float | None
     interval: Interval | None
     bias_years: float | None
-    false_adults: AgeGate | None
+    false_adults: ThresholdRates | None
     people: frozenset[int] = frozenset()
 
 
@@ -97,9 +96,9 @@ def _group(
     if len(places) < MINIMUM_PICTURES:
         return GroupError(name, len(places), None, None, None, None)
     absolute, people = np.abs(errors[places]), pictures.clusters(places)
-    gate = None
+    rates = None
     if not pictures.of_ranges:
-        (gate,) = age_gates(
+        (rates,) = threshold_rates(
             pictures.true_years[places],
             cell.years[places],
             clusters=people,
@@ -112,7 +111,7 @@ def _group(
         float(absolute.mean()),
         mean_interval(absolute, clusters=people),
         float(errors[places].mean()),
-        gate,
+        rates,
         frozenset(who for who in people or () if who is not None),
     )
 

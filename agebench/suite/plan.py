@@ -5,13 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from agebench.errors import UsageError, suggestion
 from agebench.estimators.toml_reader import read_toml
+from agebench.harness.former_names import Renamed, renamed_keys
 from agebench.harness.settings import CompareSettings
 from agebench.references import called, parse_reference
 from agebench.vision.variants import parse_variant
+
+_RENAMED: Renamed = {
+    ("settings", "workers"): "decode_threads",
+    ("times", "images"): "pictures",
+}
+"""Former names of keys, which are still read."""
 
 _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
@@ -145,7 +153,7 @@ class Times:
 
     Attributes:
         set: key of the set whose pictures are timed.
-        images: how many of them.
+        pictures: how many of them.
         contenders: models that are timed; all if not given.
 
     Raises:
@@ -153,12 +161,12 @@ class Times:
     """
 
     set: str
-    images: int = 100
+    pictures: int = 100
     contenders: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.images < 1:
-            raise ValueError(f"images must be at least 1, got {self.images}")
+        if self.pictures < 1:
+            raise ValueError(f"pictures must be at least 1, got {self.pictures}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,12 +175,14 @@ class SuiteSettings:
 
     seed: int = 0
     batch_size: int = 32
-    workers: int = 2
+    decode_threads: int = 2
     threads: int | None = None
 
     def __post_init__(self) -> None:
         try:
-            CompareSettings(None, None, self.seed, self.batch_size, self.workers, self.threads)
+            CompareSettings(
+                None, None, self.seed, self.batch_size, self.decode_threads, self.threads
+            )
         except UsageError as error:
             raise ValueError(str(error)) from error
 
@@ -226,7 +236,7 @@ def read_plan(path: Path) -> SuitePlan:
     Raises:
         UsageError: it can't be read or does not fit; names file and key.
     """
-    return read_toml(path, SuitePlan)
+    return read_toml(path, SuitePlan, partial(renamed_keys, names=_RENAMED))
 
 
 def require_key(key: str) -> None:

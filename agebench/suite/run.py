@@ -190,7 +190,7 @@ def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
     except Exception as error:  # as with a cell: what has been measured stays
         run.say(f"times: failed: {error_text(error)}")
         return None, error_text(error)
-    run.say(f"times: {plan.times.images} pictures")
+    run.say(f"times: {plan.times.pictures} pictures")
     return folder, ""
 
 

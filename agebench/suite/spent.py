@@ -143,8 +143,8 @@ def spent_grid(parts: Mapping[str, Spent]) -> Grid:
     rows = [_row(name, one) for name, one in parts.items()]
     whole = total(parts)
     rows.append(_row("all", whole))
-    shares = [_percent(whole.seconds[stage], whole.whole_seconds) for stage in (*STAGES, REST)]
-    rows.append([Cell("per cent"), Cell(""), Cell(""), *shares, Cell("")])
+    percents = [_percent(whole.seconds[stage], whole.whole_seconds) for stage in (*STAGES, REST)]
+    rows.append([Cell("per cent"), Cell(""), Cell(""), *percents, Cell("")])
     return Grid("Processor seconds by stage, summed over cells", columns, rows)
 
 

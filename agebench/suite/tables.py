@@ -13,7 +13,7 @@ from agebench.metrics.number_format import (
     milliseconds,
     number,
     percent,
-    share_bounds,
+    percent_bounds,
     signed,
 )
 from agebench.report.grid import Cell, Column, Grid, Note, figure_cell
@@ -228,18 +228,18 @@ def _fairness_grid(
             notes = (
                 [] if group.bias_years is None else [Note(f"bias {signed(group.bias_years, 1)}")]
             )
-            gate = group.false_adults
-            if gate is not None and gate.false_pass_rate is not None:
-                rate = f"{percent(gate.false_pass_rate, 0)} % of {gate.minors:,} minors pass"
-                notes.append(Note(f"{rate} {share_bounds(gate.false_pass_interval)}".rstrip()))
+            rates = group.false_adults
+            if rates is not None and rates.false_pass_rate is not None:
+                rate = f"{percent(rates.false_pass_rate, 0)} % of {rates.minors:,} minors pass"
+                notes.append(Note(f"{rate} {percent_bounds(rates.false_pass_interval)}".rstrip()))
             error = group.error_years
             value = math.inf if error is None else error
             kind = "strong" if part.worst is not None and name == part.worst.name else ""
             row.append(Cell(number(error), value=value, kind=kind, notes=notes))
         rows.append(row)
-    gates = "" if pictures.of_ranges else f"; minors taken for {ADULT_YEARS} or more"
+    minors = "" if pictures.of_ranges else f"; minors taken for {ADULT_YEARS} or more"
     return Grid(
-        f"{pictures.title} by {attribute}: error, bias{gates}", columns, rows, sortable=True
+        f"{pictures.title} by {attribute}: error, bias{minors}", columns, rows, sortable=True
     )
 
 

@@ -112,12 +112,12 @@ def _timed(plan: SuitePlan, loader: Loader) -> list[Contender]:
 def _settings(plan: SuitePlan, times: Times) -> CompareSettings:
     how, planned = plan.settings, plan.find_set(times.set)
     return CompareSettings(
-        sample=times.images,
+        sample=times.pictures,
         seed=how.seed,
         batch_size=how.batch_size,
-        workers=how.workers,
+        decode_threads=how.decode_threads,
         threads=how.threads,
-        latency_pictures=times.images,
+        latency_pictures=times.pictures,
         protocol=planned.protocol,
         part=planned.part,
     )
@@ -126,6 +126,8 @@ def _settings(plan: SuitePlan, times: Times) -> CompareSettings:
 def _folder(plan: SuitePlan, times: Times, models: Sequence[Contender], loader: Loader) -> Path:
     """Return where the times lie: by a hash of all that decides them, the machine among it."""
     planned, settings = plan.find_set(times.set), _settings(plan, times)
+    decided = plain(settings)
+    decided["workers"] = decided.pop("decode_threads")  # so that folders of before are found
     _, data = loader.size_and_data(planned, settings)
     decides = {
         "agebench": __version__,
@@ -141,7 +143,7 @@ def _folder(plan: SuitePlan, times: Times, models: Sequence[Contender], loader: 
         ],
         "dataset": planned.dataset,
         "detector": loader.detector(planned, models[0]),
-        "settings": plain(settings),
+        "settings": decided,
         "data": data,
     }
     return loader.out / RESULTS / TIMES / hash_of(decides)[:KEY_LETTERS]

@@ -68,7 +68,7 @@ class Control:
             "batch": self.batch,
             "ratio": self.ratio,
             "interval": plain(self.interval),
-            "floor": self.noise_floor,
+            "noise_floor": self.noise_floor,
             "samples_ms": list(self.samples_ms),
         }
 

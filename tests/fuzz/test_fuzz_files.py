@@ -21,7 +21,7 @@ from agebench.duplicates.training_hashes import TrainingHashes, read_training_ha
 from agebench.estimators.constant import Constant
 from agebench.estimators.spec_schema import read_spec
 from agebench.harness.compare import compare
-from agebench.harness.fail_if import read_gates
+from agebench.harness.fail_if import read_checks
 from agebench.harness.reading import read_result
 from agebench.harness.settings import CompareSettings
 from agebench.metrics.class_years import read_class_years
@@ -143,7 +143,7 @@ FAMILIES: dict[str, Family] = {
     "prepared identity": Family(lambda path: finished_settings(path.parent), "prepare.json"),
     "result": Family(lambda path: as_json(join(read_files([path])[0])), "result.json"),
     "baseline": Family(
-        lambda path: read_gates([], path).failures(read_result(path.parent / GOOD).content),
+        lambda path: read_checks([], path).failures(read_result(path.parent / GOOD).content),
         "result.json",
     ),
     "ages to guess": Family(lambda path: Constant(median_of=path), "ages.csv", b"age,x\n31,a\n"),
@@ -180,7 +180,7 @@ def make_whole(folder: Path) -> None:
         detector="aligned",
         settings=PrepareSettings(views=("face",)),
     )
-    settings = CompareSettings(latency_pictures=0, workers=0)
+    settings = CompareSettings(latency_pictures=0, decode_threads=0)
     result = compare(
         ["constant years=30", "constant years=21"],
         "csv",

@@ -80,7 +80,7 @@ def make_result() -> MakeResult:
         given = {name: np.asarray(years, np.float64) for name, years in predicted.items()}
         sha256 = hashlib.sha256(repr((names, ages)).encode()).hexdigest()
         content: dict[str, Any] = {
-            "schema_version": 3,
+            "schema_version": 4,
             "created": "2026-01-02T03:04:05+00:00",
             "command": ["/somewhere/agebench", "compare", *given, "--root", "a b"],
             "environment": ENVIRONMENT,

@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "sample": None,
     "seed": 0,
     "batch_size": 32,
-    "workers": 2,
+    "decode_threads": 2,
     "threads": None,
     "latency_pictures": 20,
     "max_pixels": 1000,
@@ -229,7 +229,7 @@ def completed(content: Mapping[str, Any]) -> dict[str, Any]:
         for at, image in enumerate(given.pop("pictures"))
     ]
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "created": "2026-01-02T03:04:05+00:00",
         "command": [],
         "environment": ENVIRONMENT,

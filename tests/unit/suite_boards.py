@@ -197,7 +197,7 @@ def made_pictures(folder: Path, count: int = 24) -> Path:
 SUITE = """
 title = "Made up"
 [settings]
-workers = 0
+decode_threads = 0
 threads = 1
 [[contenders]]
 model = "constant years=30"

@@ -116,12 +116,12 @@ def test_what_chance_explains_is_not_called_better(result: dict[str, Any]) -> No
     assert (pair["p_value"], pair["verdict"]) == (1.0, "no difference shown")
 
 
-def test_misses_count_at_the_floors_error(result: dict[str, Any]) -> None:
+def test_misses_count_at_the_baselines_error(result: dict[str, Any]) -> None:
     true = np.array([image["true_years"] for image in result["pictures"]])
     analysis = analysed(result, FEW)
-    floor = analysis["settings"]["floor"]
-    assert floor["years"] == np.median(true)
-    assert floor["from"].startswith("oracle")
+    baseline = analysis["settings"]["baseline"]
+    assert baseline["years"] == np.median(true)
+    assert baseline["from"].startswith("oracle")
     shared = np.array([image["predictions"]["good"]["years"] for image in result["pictures"][:110]])
     errors = [*np.abs(shared - true[:110]), *np.abs(np.median(true) - true[110:])]
     found = analysis["estimators"]["good"]["with_misses"]
@@ -134,11 +134,11 @@ def test_misses_count_at_the_floors_error(result: dict[str, Any]) -> None:
     assert analysis["estimators"]["bad"]["with_misses"]["missed"] == 15
 
     result["estimators"].append(_estimator("constant years=40", "constant", years=40.0))
-    floor = analysed(result, FEW)["settings"]["floor"]
-    assert floor == {"years": 40.0, "from": "constant years=40"}
+    baseline = analysed(result, FEW)["settings"]["baseline"]
+    assert baseline == {"years": 40.0, "from": "constant years=40"}
 
     result["estimators"][-1] = _estimator("someone's", "constant")
-    assert analysed(result, FEW)["settings"]["floor"]["from"].startswith("oracle")
+    assert analysed(result, FEW)["settings"]["baseline"]["from"].startswith("oracle")
 
 
 def test_groups_have_figures_from_the_minimum_on(result: dict[str, Any]) -> None:
@@ -184,9 +184,9 @@ def test_people_are_resampled_where_they_are_known(result: dict[str, Any]) -> No
     # Twelve people swap in 4,096 ways, which are more than were asked for.
     assert (pair["swaps"], pair["all_swaps"]) == (199, False)
     assert together["estimators"]["good"]["with_misses"]["people"] == 12
-    gates = [a["estimators"]["bad"]["gates"][22] for a in (alone, together)]
-    widths = [gate["false_pass_interval"][1] - gate["false_pass_interval"][0] for gate in gates]
-    assert gates[0]["false_pass_rate"] == gates[1]["false_pass_rate"]
+    rates = [a["estimators"]["bad"]["age_thresholds"][22] for a in (alone, together)]
+    widths = [one["false_pass_interval"][1] - one["false_pass_interval"][0] for one in rates]
+    assert rates[0]["false_pass_rate"] == rates[1]["false_pass_rate"]
     assert widths[0] != widths[1]
 
 
@@ -240,7 +240,7 @@ def test_calibration_is_over_pictures_with_a_distribution() -> None:
     _check(analysis)
     found = analysis["estimators"]["e"]["calibration"]
     assert (found["n"], found["nll"], found["crps_years"]) == (2, 2.5, 5.0)
-    assert [part["share"] for part in found["coverage"]] == [0.5] * 3
+    assert [part["fraction"] for part in found["coverage"]] == [0.5] * 3
     assert found["pit_counts"] == [0, 1, 0, 0, 1, 0, 0, 0, 0, 0]
 
 
@@ -253,7 +253,7 @@ def test_an_estimator_that_failed_everywhere_has_empty_figures(age: float | None
     _check(analysis)
     assert analysis["pairs"] == []
     dead = analysis["estimators"]["dead"]
-    assert (dead["groups"], dead["calibration"], dead["gates"]) == ([], None, [])
+    assert (dead["groups"], dead["calibration"], dead["age_thresholds"]) == ([], None, [])
     assert (dead["buckets"]["n"], dead["buckets"]["exact"]) == (0, None)
     assert dead["with_misses"] == {
         "n": 0 if age is None else 3,
@@ -294,7 +294,7 @@ def test_the_level_holds_for_the_intervals_of_coverage_too() -> None:
 def test_no_pictures_at_all() -> None:
     analysis = analysed(_result([], _estimator("e")), FEW)
     _check(analysis)
-    assert analysis["settings"]["floor"] is None
+    assert analysis["settings"]["baseline"] is None
 
 
 def test_one_that_answers_next_to_nothing_stands_apart(result: dict[str, Any]) -> None:
@@ -306,8 +306,10 @@ def test_one_that_answers_next_to_nothing_stands_apart(result: dict[str, Any]) -
     together = analysed(result, FEW)
     _check(together)
     shy = together["estimators"]["shy"]
-    assert shy["apart"] == "an age for 12 of 110 pictures only: 50 % are needed to be ranked"
-    assert (shy["groups"], shy["calibration"], shy["gates"]) == ([], None, [])
+    assert (
+        shy["unranked_reason"] == "an age for 12 of 110 pictures only: 50 % are needed to be ranked"
+    )
+    assert (shy["groups"], shy["calibration"], shy["age_thresholds"]) == ([], None, [])
     assert (shy["buckets"]["n"], shy["with_misses"]["missed"]) == (0, 108)
     assert together["estimators"]["good"] == alone["estimators"]["good"]
     first, second, third = together["pairs"]
@@ -323,7 +325,7 @@ def test_too_few_people_or_too_many_pairs_have_no_verdict(result: dict[str, Any]
         image["identity"] = f"person {number % 9}"
     (pair,) = analysed(result, FEW)["pairs"]
     assert (pair["verdict"], pair["p_value"], pair["interval"]) == ("no verdict", None, None)
-    assert pair["reason"] == "9 people only: 10 are needed"
+    assert pair["reason"] == "only 9 people: 10 are needed"
     for number, image in enumerate(result["pictures"]):
         image["identity"] = f"person {number % 10}"
         for name in "abcdef" if image["predictions"] else "":

@@ -24,7 +24,7 @@ from agebench.registry.plugins import load_estimator
 from agebench.report.writing import report_on
 from agebench.types import Face, Image, Sample
 
-QUIET = CompareSettings(latency_pictures=0, workers=0)
+QUIET = CompareSettings(latency_pictures=0, decode_threads=0)
 
 
 def write(folder: Path, text: str, name: str = "answers.csv") -> Path:
@@ -265,7 +265,7 @@ def test_what_was_trained_on_is_refused_where_it_can_t_be_told(
 def test_answers_beside_an_estimator_are_scored_on_the_same_faces(tmp_path: Path) -> None:
     file = pictures(tmp_path, AGES)
     answers = write(tmp_path, "path,age,seconds\na.png,11,0.25\nb.png,22,0.75\nccc.png,33,1\n")
-    settings = CompareSettings(latency_pictures=2, workers=0)
+    settings = CompareSettings(latency_pictures=2, decode_threads=0)
     result = compare(
         [f"answers:{answers}", "constant years=30"],
         load(file),

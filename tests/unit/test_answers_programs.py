@@ -137,7 +137,7 @@ def test_its_file_is_scored(program: str, tmp_path: Path, monkeypatch: pytest.Mo
         [f"answers:{file}"],
         load(tmp_path / "list.csv"),
         detector=Middle(),
-        settings=CompareSettings(latency_pictures=0, workers=0),
+        settings=CompareSettings(latency_pictures=0, decode_threads=0),
     )
     (scored,) = result.estimators
     assert result.common == 2

@@ -1,4 +1,4 @@
-"""Gates: what fails, what does not, and in which words."""
+"""Checks: what fails, what does not, and in which words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from agebench.errors import AgebenchError, UsageError
-from agebench.harness.fail_if import FIGURES, GateError, Gates, parse_gate, read_gates
+from agebench.harness.fail_if import FIGURES, Checks, FailedCheckError, parse_condition, read_checks
 from tests.unit.made_results import completed, errors_json, stage_json, whole
 
 
@@ -59,7 +59,7 @@ def result() -> dict[str, Any]:
         "content_sha256": "ab" * 32,
     }
     return {
-        "schema_version": 3,
+        "schema_version": 4,
         "dataset": dataset,
         "shared_latency": {"decode": stage_json([9.0] * 4), "detect": stage_json([70.0] * 4)},
         "estimators": [_estimator("hse", 4.0), _estimator("a:b", 6.0)],
@@ -94,57 +94,59 @@ def result() -> dict[str, Any]:
 def test_a_gate_fails_where_its_condition_holds(
     result: dict[str, Any], text: str, failing: list[str]
 ) -> None:
-    reasons = read_gates([text]).failures(whole(result))
+    reasons = read_checks([text]).failures(whole(result))
     assert [reason.split(": ")[0] for reason in reasons] == failing
 
 
 @pytest.mark.parametrize("limit", ["0", "1"])
 def test_a_share_may_be_held_against_either_end(limit: str) -> None:
-    assert parse_gate(f"cs5<{limit}").limit == float(limit)
+    assert parse_condition(f"cs5<{limit}").limit == float(limit)
 
 
 @pytest.mark.parametrize("limit", ["-0.01", "1.01", "60"])
 def test_a_share_beyond_its_ends_is_refused(limit: str) -> None:
     with pytest.raises(UsageError, match=rf"cs5<{limit}.*0 to 1"):
-        parse_gate(f"cs5<{limit}")
+        parse_condition(f"cs5<{limit}")
 
 
 def test_a_gate_keeps_its_text_and_closes_up_the_name() -> None:
-    gate = parse_gate("hse  margin=.2:mae>5")
-    assert (gate.text, gate.name) == ("hse  margin=.2:mae>5", "hse margin=.2")
+    condition = parse_condition("hse  margin=.2:mae>5")
+    assert (condition.text, condition.name) == ("hse  margin=.2:mae>5", "hse margin=.2")
 
 
 def test_the_reason_is_one_line_with_the_value(result: dict[str, Any]) -> None:
-    with pytest.raises(GateError) as caught:
-        read_gates(["mae>5", "hse:p99_total_ms>20"]).require(whole(result))
-    assert str(caught.value) == ("gate failed: a:b: mae is 6 (> 5); hse: p99_total_ms is 21 (> 20)")
+    with pytest.raises(FailedCheckError) as caught:
+        read_checks(["mae>5", "hse:p99_total_ms>20"]).require(whole(result))
+    assert str(caught.value) == (
+        "check failed: a:b: mae is 6 (> 5); hse: p99_total_ms is 21 (> 20)"
+    )
     assert caught.value.exit_code == 1
-    read_gates(["mae>7"]).require(whole(result))
+    read_checks(["mae>7"]).require(whole(result))
 
 
 def test_a_figure_that_is_not_there_fails_with_the_reason(result: dict[str, Any]) -> None:
     hse = result["estimators"][0]
     hse["latency"] = {}
-    (reason,) = read_gates(["hse:p99_total_ms>20"]).failures(whole(result))
+    (reason,) = read_checks(["hse:p99_total_ms>20"]).failures(whole(result))
     assert reason == "hse: p99_total_ms is not known: nothing was timed"
     hse["errors"] = {**hse["errors"], "mae_years": None}
-    assert "no picture" in read_gates(["hse:mae>5"]).failures(whole(result))[0]
+    assert "no picture" in read_checks(["hse:mae>5"]).failures(whole(result))[0]
     one_without = copy.deepcopy(result)
     for image in one_without["pictures"]:
         del image["predictions"]["hse"]  # which scores nowhere, where a:b does
-    assert "no picture" in read_gates(["hse:cs3<0.5"]).failures(whole(one_without))[0]
+    assert "no picture" in read_checks(["hse:cs3<0.5"]).failures(whole(one_without))[0]
     for image in result["pictures"]:
         image["predictions"] = {}
-    assert "no picture" in read_gates(["hse:cs3<0.5"]).failures(whole(result))[0]
+    assert "no picture" in read_checks(["hse:cs3<0.5"]).failures(whole(result))[0]
     gone = {"name": "hse", "available": False, "unavailable_reason": "no file", "spec": None}
     result["estimators"][0] = gone
-    assert "not available: no file" in read_gates(["hse:mae>5"]).failures(whole(result))[0]
+    assert "not available: no file" in read_checks(["hse:mae>5"]).failures(whole(result))[0]
 
 
 @pytest.mark.parametrize("figure", FIGURES)
 def test_every_figure_is_found_in_a_result(result: dict[str, Any], figure: str) -> None:
     assert not any(
-        "not known" in text for text in read_gates([f"{figure}>1"]).failures(whole(result))
+        "not known" in text for text in read_checks([f"{figure}>1"]).failures(whole(result))
     )
 
 
@@ -155,26 +157,26 @@ def test_every_figure_is_found_in_a_result(result: dict[str, Any], figure: str) 
         ("p99_totl_ms>5", "did you mean 'p99_total_ms'"),
         ("zzz>5", "known: mae"),
         ("cs11<0.5", "cs1"),
-        ("mae", "not a gate"),
-        ("mae=5", "not a gate"),
-        ("mae>", "not a gate"),
-        ("mae>five", "not a gate"),
-        ("mae>nan", "not a gate"),
-        ("mae>inf", "not a gate"),
-        ("mae>5,0", "not a gate"),
-        ("", "not a gate"),
-        (":mae>5", "not a gate"),
+        ("mae", "not a condition"),
+        ("mae=5", "not a condition"),
+        ("mae>", "not a condition"),
+        ("mae>five", "not a condition"),
+        ("mae>nan", "not a condition"),
+        ("mae>inf", "not a condition"),
+        ("mae>5,0", "not a condition"),
+        ("", "not a condition"),
+        (":mae>5", "not a condition"),
         ("cs5<60", "0 to 1"),
     ],
 )
 def test_what_is_no_gate_is_refused(text: str, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        parse_gate(text)
+        parse_condition(text)
 
 
 def test_a_gate_about_nobody_is_refused(result: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="did you mean 'hse'"):
-        read_gates(["hsee:mae>5"]).failures(whole(result))
+        read_checks(["hsee:mae>5"]).failures(whole(result))
 
 
 def _stored(folder: Path, content: Any) -> Path:
@@ -190,17 +192,17 @@ def _stored(folder: Path, content: Any) -> Path:
 def test_the_mae_may_rise_by_the_tolerance(
     result: dict[str, Any], tmp_path: Path, mae: float, tolerance: float | None, fails: bool
 ) -> None:
-    gates = read_gates((), _stored(tmp_path, result), tolerance)
+    checks = read_checks((), _stored(tmp_path, result), tolerance)
     result["estimators"][0] = _estimator("hse", mae)
-    reasons = gates.failures(whole(result))
+    reasons = checks.failures(whole(result))
     assert bool(reasons) == fails
     assert all(reason.startswith(f"hse: MAE {mae:.3f} is more than") for reason in reasons)
 
 
 def test_fewer_pictures_with_an_age_fail(result: dict[str, Any], tmp_path: Path) -> None:
-    gates = read_gates((), _stored(tmp_path, result))
+    checks = read_checks((), _stored(tmp_path, result))
     result["estimators"][0] = _estimator("hse", 3.0, n=3)
-    (reason,) = gates.failures(whole(result))
+    (reason,) = checks.failures(whole(result))
     assert reason.startswith("hse: an age for 3 pictures only, 4 in")
 
 
@@ -217,9 +219,9 @@ def test_labels_that_are_ranges_have_a_baseline_too(
     result: dict[str, Any], tmp_path: Path, distance: float, n: int, reason: str | None
 ) -> None:
     result["estimators"][0]["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 2.0}
-    gates = read_gates((), _stored(tmp_path, result))
+    checks = read_checks((), _stored(tmp_path, result))
     result["estimators"][0]["ranges"] = {"n": n, "hit_rate": 0.5, "distance_years": distance}
-    reasons = gates.failures(whole(result))
+    reasons = checks.failures(whole(result))
     assert len(reasons) == (reason is not None)
     assert all(given.startswith(reason or "") for given in reasons)
 
@@ -230,15 +232,15 @@ def test_one_that_had_nothing_to_fall_behind_does_not_answer_for_the_next(
     first, second = result["estimators"]
     first["own_errors"] = {**first["own_errors"], "mae_years": None}
     second["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 2.0}
-    gates = read_gates((), _stored(tmp_path, result))
+    checks = read_checks((), _stored(tmp_path, result))
     result["estimators"][1] = {**_estimator("a:b", 6.2), "ranges": second["ranges"]}
-    (reason,) = gates.failures(whole(result))
+    (reason,) = checks.failures(whole(result))
     assert reason.startswith("a:b: MAE 6.200 is more than")
     result["estimators"][1] = {
         **_estimator("a:b", 6.0),
         "ranges": {"n": 60, "hit_rate": 0.5, "distance_years": 2.2},
     }
-    (reason,) = gates.failures(whole(result))
+    (reason,) = checks.failures(whole(result))
     assert reason.startswith("a:b: 2.200 years to the range")
     assert reason.endswith(f"baseline {tmp_path / 'stored.json'}")
 
@@ -248,34 +250,34 @@ def test_no_answer_at_all_to_ranges_fails(result: dict[str, Any], tmp_path: Path
     item = result["estimators"][0]
     item["own_errors"] |= {"mae_years": None}
     item["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 2.0}
-    gates = read_gates((), _stored(tmp_path, result))
-    assert gates.failures(whole(result)) == ()
+    checks = read_checks((), _stored(tmp_path, result))
+    assert checks.failures(whole(result)) == ()
     item["ranges"] = None
     if why == "unavailable":
         item |= {"available": False, "unavailable_reason": "no file"}
-    reasons = gates.failures(whole(result))
+    reasons = checks.failures(whole(result))
     assert any(reason.startswith("hse: 0 pictures with an age range") for reason in reasons)
 
 
 def test_results_of_other_pictures_are_not_compared(result: dict[str, Any], tmp_path: Path) -> None:
-    gates = read_gates((), _stored(tmp_path, result))
+    checks = read_checks((), _stored(tmp_path, result))
     for change in ({"content_sha256": "cd" * 32}, {"name": "other"}, {"subset": "first 3 by name"}):
         other = copy.deepcopy(result)
         other["dataset"] |= change
-        (reason,) = gates.failures(whole(other))
-        assert reason.startswith("not to be compared with baseline")
+        (reason,) = checks.failures(whole(other))
+        assert reason.startswith("can't be compared with baseline")
 
 
 def test_a_baseline_without_these_estimators_fails(result: dict[str, Any], tmp_path: Path) -> None:
-    gates = read_gates((), _stored(tmp_path, result))
+    checks = read_checks((), _stored(tmp_path, result))
     result["estimators"] = [_estimator("new", 1.0)]
-    assert "none of these estimators, only hse, a:b" in gates.failures(whole(result))[0]
+    assert "none of these estimators, only hse, a:b" in checks.failures(whole(result))[0]
 
 
 def test_an_estimator_that_is_gone_or_dead_fails(result: dict[str, Any], tmp_path: Path) -> None:
-    gates = read_gates((), _stored(tmp_path, result))
+    checks = read_checks((), _stored(tmp_path, result))
     result["estimators"][0] |= {"available": False, "unavailable_reason": "no file"}
-    assert any("hse: no MAE, 4.000" in reason for reason in gates.failures(whole(result)))
+    assert any("hse: no MAE, 4.000" in reason for reason in checks.failures(whole(result)))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +287,7 @@ def test_an_estimator_that_is_gone_or_dead_fails(result: dict[str, Any], tmp_pat
         "[]",
         "{}",
         "null",
-        '{"schema_version": 4}',
+        '{"schema_version": 5}',
         '{"schema_version": 3}',
         '{"schema_version": 1}',
         "[" * 100_000,
@@ -293,20 +295,20 @@ def test_an_estimator_that_is_gone_or_dead_fails(result: dict[str, Any], tmp_pat
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, content: str) -> None:
     with pytest.raises(AgebenchError, match="baseline"):
-        read_gates((), _stored(tmp_path, content))
+        read_checks((), _stored(tmp_path, content))
 
 
 def test_wrong_calls_are_refused(tmp_path: Path, result: dict[str, Any]) -> None:
-    with pytest.raises(AgebenchError, match="baseline can't be taken: there is no file"):
-        read_gates((), tmp_path / "none.json")
+    with pytest.raises(AgebenchError, match="baseline can't be used: there is no file"):
+        read_checks((), tmp_path / "none.json")
     with pytest.raises(UsageError, match="needs a baseline"):
-        read_gates((), None, 0.1)
+        read_checks((), None, 0.1)
     for tolerance in (-0.1, float("nan")):
         with pytest.raises(UsageError, match="tolerance"):
-            read_gates((), _stored(tmp_path, result), tolerance)
-    assert not Gates().wanted
-    assert read_gates(["mae>5"]).wanted
-    assert Gates().failures(whole(result)) == ()
+            read_checks((), _stored(tmp_path, result), tolerance)
+    assert not Checks().wanted
+    assert read_checks(["mae>5"]).wanted
+    assert Checks().failures(whole(result)) == ()
 
 
 @pytest.mark.parametrize(
@@ -336,14 +338,14 @@ def test_a_baseline_with_odd_values_is_a_sentence(
     path = tmp_path / "result.json"
     result = completed(result)
     path.write_text(json.dumps(result))
-    assert read_gates([], path).failures(whole(result)) == ()
+    assert read_checks([], path).failures(whole(result)) == ()
     inner = result
     for key in keys[:-1]:
         inner = inner[key]
     inner[keys[-1]] = value
     path.write_text(json.dumps(result))
-    with pytest.raises(AgebenchError, match=r"baseline can't be taken: .*expected"):
-        read_gates([], path)
+    with pytest.raises(AgebenchError, match=r"baseline can't be used: .*expected"):
+        read_checks([], path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -351,8 +353,8 @@ def test_a_baseline_of_no_number_would_pass_everything_and_is_refused(
     result: dict[str, Any], tmp_path: Path, value: float
 ) -> None:
     result["estimators"][0]["own_errors"]["mae_years"] = value
-    with pytest.raises(AgebenchError, match=r"it holds (NaN|Infinity)"):
-        read_gates([], _stored(tmp_path, result))
+    with pytest.raises(AgebenchError, match=r"it contains (NaN|Infinity)"):
+        read_checks([], _stored(tmp_path, result))
     too_large = json.dumps(result).replace("NaN", "1e999").replace("Infinity", "1e999")
     with pytest.raises(AgebenchError, match="1e999 is too large"):
-        read_gates([], _stored(tmp_path, too_large))
+        read_checks([], _stored(tmp_path, too_large))

@@ -243,7 +243,7 @@ def test_equal_data_has_an_equal_hash(dataset: SampleList) -> None:
 
 def test_figures_do_not_depend_on_batches_or_workers(dataset: SampleList) -> None:
     def figures(batch_size: int, workers: int) -> Any:
-        result = _run(dataset, batch_size=batch_size, workers=workers, latency_pictures=0)
+        result = _run(dataset, batch_size=batch_size, decode_threads=workers, latency_pictures=0)
         content = result.to_json()
         return content["pictures"], [item["errors"] for item in content["estimators"] if item]
 
@@ -378,7 +378,7 @@ def test_all_tables_are_printed(dataset: SampleList) -> None:
         {"limit": 1, "sample": 1},
         {"seed": -1},
         {"batch_size": 0},
-        {"workers": -1},
+        {"decode_threads": -1},
         {"threads": 0},
         {"threads": 2**31},
         {"latency_pictures": -1},

@@ -87,9 +87,9 @@ def test_pit_is_even_for_who_says_what_is_so() -> None:
     assert np.abs(counts - 2000).max() < 4 * np.sqrt(2000)
     for level in LEVELS:
         held = coverage(scores.intervals[level], true, level)
-        assert held.share == pytest.approx(level, abs=0.02)
+        assert held.fraction == pytest.approx(level, abs=0.02)
         assert held.interval is not None
-        assert held.interval.low <= held.share <= held.interval.high
+        assert held.interval.low <= held.fraction <= held.interval.high
 
 
 def test_who_is_too_sure_is_found_out() -> None:
@@ -98,7 +98,7 @@ def test_who_is_too_sure_is_found_out() -> None:
     true = np.clip(np.round(generator.normal(centers, 10.0)), 0, 120)
     scores = score_distributions(_normal(centers, 3.0), YEARS, true)
     counts = pit_counts(scores.pit)
-    assert coverage(scores.intervals[0.8], true, 0.8).share < 0.4
+    assert coverage(scores.intervals[0.8], true, 0.8).fraction < 0.4
     assert min(counts[0], counts[-1]) > 3 * max(counts[2:8])
 
 

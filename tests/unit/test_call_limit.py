@@ -79,7 +79,7 @@ def test_the_others_finish_and_the_silent_one_is_left(
     path = tmp_path / "a.png"
     PillowImage.new("RGB", (40, 40), "gray").save(path)
     samples = [Sample(path, f"{number}", age_years=30.0) for number in range(6)]
-    how = PassSettings(batch_size=2, workers=0, max_pixels=10_000)
+    how = PassSettings(batch_size=2, decode_threads=0, max_pixels=10_000)
     silent = Silent(hang)
     groups = run_accuracy(samples, load_detector("aligned"), [silent, Constant()], how)
     records = [record for group in groups for record in group]

@@ -1,4 +1,4 @@
-"""Gates on the command line: exit codes, one line, and everything still written."""
+"""Checks on the command line: exit codes, one line, and everything still written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_a_failing_gate_exits_1_after_writing(
     code = _run("--fail-if", "mae>5", "--fail-if", "constant years=35:mae>5", "--out", tmp_path)
     captured = capsys.readouterr()
     assert code == 1
-    assert captured.err == "agebench: gate failed: constant: mae is 6 (> 5)\n"
+    assert captured.err == "agebench: check failed: constant: mae is 6 (> 5)\n"
     assert "Error in years" in captured.out
     assert (tmp_path / "result.json").is_file()
 
@@ -62,7 +62,7 @@ def test_a_better_baseline_exits_1(tmp_path: Path, capsys: pytest.CaptureFixture
         (
             ("--baseline", "no/such.json"),
             1,
-            "the baseline can't be taken: there is no file",
+            "the baseline can't be used: there is no file",
         ),
     ],
 )

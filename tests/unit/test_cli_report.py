@@ -124,7 +124,7 @@ def test_gates_judge_each_of_several_results_and_name_it(
     base = ("report", first, second, "--out", tmp_path / "c")
     assert cli(*base, "--fail-if", "one:mae>3")[0] == 0  # no estimator of the second is meant
     code, _, err = cli(*base, "--fail-if", "two:mae>3")
-    told = f"agebench: gate failed: B ({second}): two: mae is 7 (> 3)"
+    told = f"agebench: check failed: B ({second}): two: mae is 7 (> 3)"
     assert (code, err) == (1, f"{told}\n")
     code, _, err = cli(*base, "--fail-if", "mae>1", "--fail-if", "two:mae>3")
     assert code == 1

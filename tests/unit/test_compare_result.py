@@ -38,7 +38,7 @@ AGES = np.arange(1.0, 61.0)
 @pytest.fixture(scope="module")
 def result() -> CompareResult:
     """Two baselines on thirty composites, timed on four."""
-    settings = CompareSettings(limit=30, latency_pictures=4, workers=0)
+    settings = CompareSettings(limit=30, latency_pictures=4, decode_threads=0)
     names = ["constant years=40", "constant"]
     return compare(names, "sample", settings=settings, progress=no_progress)
 
@@ -256,7 +256,7 @@ def test_a_cache_that_cannot_be_used_is_warned_of(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AGEBENCH_DETECTIONS", str(tmp_path / "file" / "x"))
-    quick = CompareSettings(limit=2, latency_pictures=0, workers=0)
+    quick = CompareSettings(limit=2, latency_pictures=0, decode_threads=0)
     with pytest.warns(UserWarning, match="faces are found again"):
         compare(["constant"], "sample", settings=quick, progress=no_progress)
     compare(["constant"], "sample", settings=quick, progress=no_progress, fresh_detections=True)

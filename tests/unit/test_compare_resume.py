@@ -49,7 +49,7 @@ def _run(
         if stage == "accuracy" and done == stop_at:
             raise StopError
 
-    how = CompareSettings(batch_size=BATCH, workers=0, latency_pictures=0, seed=seed)
+    how = CompareSettings(batch_size=BATCH, decode_threads=0, latency_pictures=0, seed=seed)
     models = [ages, "constant years=30"]
     return compare(
         models, "csv", root=root / "set.csv", detector="aligned", out=out, settings=how,

@@ -167,7 +167,7 @@ def test_faces_are_matched_to_their_boxes_and_misses_counted(tmp_path: Path) -> 
         "group.png#60,0,100,40",
     ]
     assert dataset.problems[0].reason == "line 5: the face's box is empty: -1, -1, -1, -1"
-    settings = CompareSettings(latency_pictures=2, workers=0)
+    settings = CompareSettings(latency_pictures=2, decode_threads=0)
     result = compare([Brightness()], dataset, detector=TwoFaces(), settings=settings)
     by_age = {record.sample.age_years: record for record in result.records}
     assert by_age[10.0].box_xyxy == (2.0, 2.0, 40.0, 42.0)

@@ -325,23 +325,27 @@ def test_findings_do_not_go_into_the_data_set(tmp_path: Path, capsys: Any) -> No
 
 
 @pytest.mark.parametrize(
-    ("gates", "code", "told"),
+    ("limits", "code", "told"),
     [
         (("broken>0",), 1, "the data set fails --fail-if broken>0: there are 1"),
         (("broken>1", "identical>1"), 0, ""),
         (("broken>0", "identical > 0"), 1, "broken>0: there are 1; identical > 0: there are 1"),
         (("brokn>0",), 2, "did you mean 'broken'"),
-        (("broken>=0",), 2, "is not a gate: expected COUNT>NUMBER"),
+        (("broken>=0",), 2, "is not a condition: expected COUNT>NUMBER"),
         (("near>0",), 2, "needs --near"),
         (("shared>0",), 2, "needs --against"),
     ],
 )
 def test_a_data_set_can_fail_in_ci(
-    gates: tuple[str, ...], code: int, told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    limits: tuple[str, ...],
+    code: int,
+    told: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, seed in (("3/a.jpg", 1), ("9/b.jpg", 2), ("9/c.jpg", 2)):
         put(tmp_path, name, jpeg(blobs(seed)))
     put(tmp_path, "9/d.jpg", b"not a picture")
-    words = [word for gate in gates for word in ("--fail-if", gate)]
+    words = [word for limit in limits for word in ("--fail-if", limit)]
     assert run("--dataset", "folders", tmp_path, "--no-near", *words) == code
     assert told in capsys.readouterr().err

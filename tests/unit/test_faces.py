@@ -108,7 +108,7 @@ def test_compare_fitting_prediction_and_bench_see_the_same_faces(samples: list[S
         one.sample.name: (one.status, one.reason, one.box_xyxy, one.faces) for one in records
     } == EXPECTED
     left_out = LeftOut()
-    settings = CompareSettings(workers=0)
+    settings = CompareSettings(decode_threads=0)
     fitted = cut_samples(SPEC, detector, samples, settings, no_progress, "fit", left_out)
     good = [name for name, expected in EXPECTED.items() if expected[0] == "ok"]
     assert [item.sample.name for item, _ in fitted] == good

@@ -90,7 +90,7 @@ def test_the_other_contenders_finish(error: BaseException, tmp_path: Path) -> No
     path = tmp_path / "a.png"
     PillowImage.new("RGB", (40, 40), "gray").save(path)
     samples = [Sample(path, name, age_years=30.0) for name in ("a", "b")]
-    how = PassSettings(batch_size=2, workers=0, max_pixels=10_000)
+    how = PassSettings(batch_size=2, decode_threads=0, max_pixels=10_000)
     contenders = [Raises(error), Constant()]
     (records,) = run_accuracy(samples, load_detector("aligned"), contenders, how)
     assert [item.outcomes[0].status for item in records] == ["estimator_failed"] * 2

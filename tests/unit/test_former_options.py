@@ -88,7 +88,7 @@ def test_a_run_file_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     assert "agebench: --workers is now called --decode-threads" in done.stderr
     assert "agebench: --latency-images is now called --latency-pictures" in done.stderr
     settings = json.loads((out / "result.json").read_text())["settings"]
-    assert (settings["workers"], settings["latency_pictures"]) == (0, 3)
+    assert (settings["decode_threads"], settings["latency_pictures"]) == (0, 3)
     written = (out / "run.toml").read_text()
     assert "decode-threads = 0" in written
     assert "latency-pictures = 3" in written

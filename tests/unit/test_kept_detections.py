@@ -142,7 +142,7 @@ def test_a_place_in_aligned_chips_is_not_kept(tmp_path: Path) -> None:
 
 
 def test_times_come_from_the_detector_itself(tmp_path: Path, pictures: SampleList) -> None:
-    settings = CompareSettings(latency_pictures=2, workers=0)
+    settings = CompareSettings(latency_pictures=2, decode_threads=0)
     detector = Counting()
     with KeptDetections(tmp_path / "faces.sqlite") as kept:
         compare([Constant()], pictures, detector=detector, settings=settings, detections=kept)

@@ -166,9 +166,9 @@ def _bump(value: Any) -> Any:
         "analysis.estimators.bell.with_misses.mae_years",
         "analysis.estimators.bell.groups.4.n",
         "analysis.estimators.bell.calibration.crps_years",
-        "analysis.estimators.bell.calibration.coverage.1.share",
+        "analysis.estimators.bell.calibration.coverage.1.fraction",
         "analysis.estimators.bell.calibration.pit_counts.5",
-        "analysis.estimators.classes.gates.24.false_stop_rate",
+        "analysis.estimators.classes.age_thresholds.24.false_stop_rate",
         "analysis.estimators.classes.buckets.exact",
         "analysis.estimators.bell.buckets.n_in_gap",
         "analysis.pairs.0.difference_years",
@@ -186,8 +186,8 @@ def _bump(value: Any) -> Any:
         "analysis.estimators.bell.with_misses.people",
         "analysis.estimators.bell.groups.-1.mae_interval.0",
         "analysis.estimators.bell.calibration.coverage.1.interval.0",
-        "analysis.estimators.classes.gates.24.false_stop_interval.0",
-        "analysis.estimators.classes.gates.24.adult_people",
+        "analysis.estimators.classes.age_thresholds.24.false_stop_interval.0",
+        "analysis.estimators.classes.age_thresholds.24.adult_people",
     ],
 )
 def test_a_figure_that_was_altered_is_named(

@@ -15,7 +15,7 @@ from agebench.report.escaping import latex, markdown, spreadsheet
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.measures import age_curve, density, front, score_curve, worst
 from agebench.report.rows_errors import heat_kind
-from agebench.report.svg import Drawing, linear_axis, log_axis, look, share_axis, tag
+from agebench.report.svg import Drawing, linear_axis, log_axis, look, percent_axis, tag
 
 RNG = np.random.default_rng(5)
 TRUE = RNG.integers(0, 90, 3000).astype(np.float64)
@@ -109,7 +109,7 @@ def test_a_log_axis_holds_its_ends(low: float, ratio: float) -> None:
 
 
 def test_an_axis_of_nothing_still_stands() -> None:
-    for axis in (linear_axis("x", 3, 3), share_axis("x", 0.0), log_axis("x", 2, 2)):
+    for axis in (linear_axis("x", 3, 3), percent_axis("x", 0.0), log_axis("x", 2, 2)):
         assert axis.high > axis.low
 
 

@@ -17,7 +17,7 @@ from agebench.report.context import citations
 from agebench.report.figures import drawn
 from agebench.report.joining import Joined, join
 from agebench.report.opening import answer, false_adult_grid
-from agebench.report.rows_analysis import gate_grids, gates_without_rate
+from agebench.report.rows_analysis import threshold_grids, thresholds_without_rate
 from agebench.report.rows_errors import pair_grid, small_groups
 from agebench.report.rows_ranking import ranking
 from agebench.report.tables import as_latex, as_markdown
@@ -98,15 +98,15 @@ def test_the_false_adult_rate_is_that_of_people_below_the_age(joined_of: JoinedO
 
 def test_gates_with_too_few_people_are_a_sentence(joined_of: JoinedOf) -> None:
     joined = joined_of({"older": AGES + 5})
-    assert gates_without_rate(joined) == ["below 13 (12)", "below 16 (15)", "below 18 (17)"]
+    assert thresholds_without_rate(joined) == ["below 13 (12)", "below 16 (15)", "below 18 (17)"]
     assert "Fewer than 20 pictures, and no rate: below 13 (12), below 16" in page.render(joined)
-    passed, stopped = gate_grids(joined)
+    passed, stopped = threshold_grids(joined)
     assert {row[0].text for row in passed.rows} == {"21", "25"}
     assert {row[0].text for row in stopped.rows} == {"13", "16", "18", "21", "25"}
     few = joined_of({"older": AGES[:15] + 5}, true=AGES[:15].tolist())
     assert false_adult_grid(few) is None
-    assert gate_grids(few) == []
-    assert "No gate has enough people on both sides of its age" in page.render(few)
+    assert threshold_grids(few) == []
+    assert "No threshold has enough people on both sides" in page.render(few)
 
 
 def test_nobody_of_24_is_called_a_minor(joined_of: JoinedOf) -> None:

@@ -22,9 +22,9 @@ from agebench.harness.reading import read_result
 from agebench.report import page
 from agebench.report.gallery import gallery
 from agebench.report.joining import Joined, join
-from agebench.report.plots_analysis import gate_figures
+from agebench.report.plots_analysis import threshold_figures
 from agebench.report.reading import read_files
-from agebench.report.rows_analysis import gate_grids
+from agebench.report.rows_analysis import threshold_grids
 from agebench.report.rows_errors import group_grids
 from agebench.report.rows_ranking import ranking
 from agebench.report.tables import as_markdown
@@ -428,8 +428,8 @@ def test_the_roofline_is_read_under_its_earlier_name_too(
 def test_gates_of_adults_alone_have_a_table_and_no_figure(write_result: Write) -> None:
     adults = np.linspace(30, 89, 60)
     joined = _joined(write_result(predicted={"a": adults - 12}, true=adults.tolist()))
-    assert gate_figures(joined) == []
-    (stopped,) = gate_grids(joined)
+    assert threshold_figures(joined) == []
+    (stopped,) = threshold_grids(joined)
     assert "Of the age or older and stopped" in stopped.caption
     at_25 = [row for row in stopped.rows if row[0].value == 25 and row[1].value == 0]
     expected = float(np.mean(adults - 12 < 25))
@@ -438,7 +438,7 @@ def test_gates_of_adults_alone_have_a_table_and_no_figure(write_result: Write) -
 
 def test_labels_of_gates_do_not_cover_each_other(write_result: Write) -> None:
     predicted = {"a": AGES + 2, "b": AGES + 3, "c": AGES - 1}
-    figures = gate_figures(_joined(write_result(predicted=predicted)))
+    figures = threshold_figures(_joined(write_result(predicted=predicted)))
     assert figures
     for figure in figures:
         found = re.findall(r'<text x="([^"]+)" y="([^"]+)"[^>]* class="note">', figure.drawing)
@@ -452,7 +452,7 @@ def test_gates_of_one_age_may_lack_a_rate(make_result: Make, write_result: Write
     """In our own files they do not: whoever wrote this one is answered all the same."""
     content = make_result()
     for entry in content["analysis"]["estimators"].values():
-        for gate in entry["gates"][1:]:
+        for gate in entry["age_thresholds"][1:]:
             gate["false_pass_rate"] = None
     assert page.render(_joined(write_result(content=content)))
 
@@ -468,7 +468,7 @@ def test_how_many_people_there_are_stands_beside_every_number_of_pictures(
     assert "1.00 years [1.00, 1.00] on 120 pictures of 12 people; the next" in text
     assert "Error in years on 120 common pictures of 12 people" in text
     assert "25 (of 96; 12 people)" in text
-    passed, stopped = gate_grids(joined)
+    passed, stopped = threshold_grids(joined)
     assert [row[2].text for row in passed.rows][-1] == "96 of 12 people"
     assert [row[2].text for row in stopped.rows][-1] == "24 of 12 people"
     for grid in group_grids(joined):

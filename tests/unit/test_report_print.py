@@ -17,7 +17,7 @@ from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Joined, join
 from agebench.report.page import Section
 from agebench.report.paper import sheets
-from agebench.report.rows_analysis import gate_grids
+from agebench.report.rows_analysis import threshold_grids
 from agebench.report.rows_errors import group_grids, pair_grid
 from agebench.report.templating import whole_page
 from tests.unit.browser import printed
@@ -99,7 +99,7 @@ def wide(write_result: Write) -> Joined:
 
 
 def test_parts_of_a_wide_table_hold_all_of_it(wide: Joined) -> None:
-    grids = [grid for grid in (pair_grid(wide), *group_grids(wide), *gate_grids(wide)) if grid]
+    grids = [grid for grid in (pair_grid(wide), *group_grids(wide), *threshold_grids(wide)) if grid]
     parted = {grid.caption.split(",")[0]: sheets(grid) for grid in grids}
     assert [len(parts) > 1 for parts in parted.values()] == [True, False, True, True, True]
     for grid, parts in zip(grids, parted.values(), strict=True):

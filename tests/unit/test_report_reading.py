@@ -84,7 +84,7 @@ def _changed(content: dict[str, Any], where: str, value: object) -> dict[str, An
         ("pictures.1.picture", "p000.png", "pictures with different names"),
         ("estimators.1.name", "good", "estimators with different names"),
         ("environment.memory_bytes", 10**400, "an enormous number"),
-        ("schema_version", 4, "schema_version 4, expected 1 or 2 or 3"),
+        ("schema_version", 5, "schema_version 5, expected one of 1, 2, 3, 4"),
         ("timing.comparisons.0.first", "nobody", "times of the listed estimators"),
         ("estimators.0.spec", None, "estimators[0].spec: expected an object"),
     ],
@@ -103,17 +103,17 @@ def test_what_is_wrong_is_named_with_its_place(
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("", "no JSON"),
+        ("", "not valid JSON"),
         ("[1, 2]", "the whole: expected an object, got a list of 2"),
         ('{"a\\u001b[31m": 1}', r"got an object with a\x1b[31m"),
         ('{"info": {}, "licenses": []}', "expected an object with the field 'schema_version'"),
-        ('{"schema_version": 1, "x": NaN}', "it holds NaN"),
+        ('{"schema_version": 1, "x": NaN}', "it contains NaN"),
         ('{"x": -Infinity}', "-Infinity"),
         ('{"x": 1e999}', "is too large"),
-        ('{"x": ' + "9" * 5000 + "}", "no JSON"),
+        ('{"x": ' + "9" * 5000 + "}", "not valid JSON"),
         ("[" * 200_000, "nested too deeply"),
-        ('{"schema_version": 1', "no JSON"),
-        ("\x1b[31m", "no JSON"),
+        ('{"schema_version": 1', "not valid JSON"),
+        ("\x1b[31m", "not valid JSON"),
     ],
 )
 def test_what_is_no_result_is_refused(tmp_path: Path, text: str, told: str) -> None:
@@ -127,7 +127,7 @@ def test_what_is_no_result_is_refused(tmp_path: Path, text: str, told: str) -> N
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.json"
     path.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(AgebenchError, match="no UTF-8"):
+    with pytest.raises(AgebenchError, match="not UTF-8"):
         read_result(path)
 
 
@@ -196,6 +196,6 @@ def test_more_estimators_than_a_page_can_show_are_a_sentence(
         read_result(write_result(content=content))
     content = make_result()
     some = next(iter(content["analysis"]["estimators"].values()))
-    some["gates"] = [None] * 1001
-    with pytest.raises(AgebenchError, match="gates: expected a list of at most 1,000"):
+    some["age_thresholds"] = [None] * 1001
+    with pytest.raises(AgebenchError, match="age_thresholds: expected a list of at most 1,000"):
         read_result(write_result(content=content))

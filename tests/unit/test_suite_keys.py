@@ -30,10 +30,10 @@ from agebench.suite.timing_run import find_times
 from agebench.types import WeightsFile
 from tests.unit.suite_boards import made_suite
 
-TIMES = '[times]\nset = "first"\nimages = 4\n'
+TIMES = '[times]\nset = "first"\npictures = 4\n'
 ONE_CELL = """
 [settings]
-workers = 0
+decode_threads = 0
 threads = 1
 [[contenders]]
 model = "constant years=30"

@@ -77,7 +77,7 @@ def test_what_decides_a_figure_is_measured_again(suite: Path) -> None:
     states = [item.state for item in _make(suite, "out").report.cells]
     assert states.count("measured") >= 2  # the first set holds that picture, whatever was sampled
     # How many threads decode decides nothing.
-    suite.write_text(SUITE.replace("workers = 0", "workers = 1"))
+    suite.write_text(SUITE.replace("decode_threads = 0", "decode_threads = 1"))
     assert {item.state for item in _make(suite, "out").report.cells} == {"kept"}
 
 
@@ -272,7 +272,10 @@ def test_after_its_minutes_nothing_is_begun(suite: Path) -> None:
         (lambda text: text.replace("years=40", "years=30"), "is given twice"),
         (lambda text: text.replace('sets = ["first"]', 'sets = ["frist"]'), "did you mean 'first'"),
         (lambda text: text.replace("gray", "grey"), "did you mean 'gray'"),
-        (lambda text: text.replace("workers = 0", "workers = -1"), "workers must be at least 0"),
+        (
+            lambda text: text.replace("decode_threads = 0", "decode_threads = -1"),
+            "decode_threads must be at least 0",
+        ),
         (lambda text: text.replace("sample = 12\ndetector", "sample = 0\ndetector"), "at least 1"),
         (lambda text: text.replace("title", "titel", 1), "did you mean 'title'"),
         (lambda text: text + "[times]\nset = 'third'\n", "there is no 'third'"),
@@ -310,7 +313,7 @@ def test_a_wrong_call_is_told(suite: Path) -> None:
 
 def test_times_come_from_one_run(suite: Path) -> None:
     suite.write_text(
-        f'{SUITE}\n[times]\nset = "first"\nimages = 4\n'
+        f'{SUITE}\n[times]\nset = "first"\npictures = 4\n'
         'contenders = ["constant  years=30", "constant years=40"]\n'
     )
     outcome = _make(suite, "out")
@@ -324,7 +327,7 @@ def test_times_come_from_one_run(suite: Path) -> None:
     assert plan.times is not None
 
 
-TIMED = f'{SUITE}\n[times]\nset = "first"\nimages = 4\n'
+TIMED = f'{SUITE}\n[times]\nset = "first"\npictures = 4\n'
 
 
 def test_times_can_be_taken_alone_and_again(suite: Path) -> None:

@@ -141,7 +141,11 @@ def test_a_type_that_says_nothing_of_its_values_is_not_read() -> None:
             "interval_80: expected a list of",
         ),
         (("analysis", "pairs", 0, "all_swaps"), "x", "pairs[0].all_swaps: expected true or false"),
-        (("analysis", "estimators", "good", "apart"), [], "'good'.apart: expected text"),
+        (
+            ("analysis", "estimators", "good", "unranked_reason"),
+            [],
+            "'good'.unranked_reason: expected text",
+        ),
     ],
 )
 def test_every_field_that_is_read_is_checked(
