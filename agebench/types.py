@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -397,7 +397,7 @@ class WeightsFile:
 def plain(value: Any) -> Any:
     """Turn a value of this module (or a nest of them) into what JSON can hold.
 
-    A dataclass that is not written as its fields says by a method `to_plain` how it is.
+    A dataclass is written as its fields, or as its method `to_plain` returns it.
 
     >>> plain(AgeBins((0,), (2,)))
     {'lows': [0], 'highs': [2]}
@@ -406,7 +406,7 @@ def plain(value: Any) -> Any:
         if hasattr(value, "to_plain"):
             value = value.to_plain()
         else:
-            value = {name: getattr(value, name) for name in value.__dataclass_fields__}
+            value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray):
