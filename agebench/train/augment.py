@@ -30,7 +30,7 @@ _YUV_ROWS = np.array([[0.114, 0.587, 0.299], [0.436, -0.289, -0.147], [-0.100, -
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AugmentPlan:
-    """What was drawn for the n pictures of a batch.
+    """The random parameters for the n pictures of a batch.
 
     Attributes:
         flipped: bool (n,).
@@ -40,7 +40,7 @@ class AugmentPlan:
         colours: float32 (n, 3, 4): matrix on B, G, R, and offset.
         low_resolution: int (n,): index into `LOW_RESOLUTIONS`, -1 for none.
         noise: float64 (n,): standard deviation, gray levels; 0 for none.
-        keys: int64 (n,): seeds for what is drawn per pixel.
+        keys: int64 (n,): seeds of per-pixel noise.
         erased: per view float64 (n, 4): left, top, right, bottom as fractions; all 0 for none.
     """
 
@@ -58,7 +58,7 @@ class AugmentPlan:
         return len(self.angles)
 
     def shard(self, rows: slice) -> AugmentPlan:
-        """Return the plan of some of the rows."""
+        """Return the plan of some rows."""
         return AugmentPlan(
             self.flipped[rows],
             self.angles[rows],
@@ -73,13 +73,13 @@ class AugmentPlan:
 
 
 def _factors(rng: np.random.Generator, spread: float, count: int) -> Floats:
-    """Draw factors between 1/(1+spread) and 1+spread, evenly on a logarithmic scale."""
+    """Draw factors between 1/(1+spread) and 1+spread, uniform on a logarithmic scale."""
     reach = math.log1p(spread)
     return np.exp(rng.uniform(-reach, reach, count))
 
 
 def _colour_matrices(settings: AugmentSettings, rng: np.random.Generator, count: int) -> Floats:
-    """Compose hue, saturation, channels, contrast and brightness to (count, 3, 4)."""
+    """Combine hue, saturation, channels, contrast and brightness to matrices (count, 3, 4)."""
     angle = np.radians(rng.uniform(-settings.hue_deg, settings.hue_deg, count))
     saturation = _factors(rng, settings.saturation, count)
     chroma = np.zeros((count, 3, 3))
@@ -105,7 +105,7 @@ def _colour_matrices(settings: AugmentSettings, rng: np.random.Generator, count:
 
 
 def _rectangles(probability: float, rng: np.random.Generator, count: int) -> Floats:
-    """Draw rectangles of 2 to 20 % of the area, sides 1:3 to 3:1 (Zhong et al. 2017)."""
+    """Draw rectangles of 2 to 20 % of the area, aspect ratio 1:3 to 3:1 (Zhong et al. 2017)."""
     area = rng.uniform(0.02, 0.2, count)
     ratio = np.exp(rng.uniform(-math.log(3), math.log(3), count))
     width, height = np.minimum(np.sqrt([area * ratio, area / ratio]), 1.0)
@@ -117,7 +117,7 @@ def _rectangles(probability: float, rng: np.random.Generator, count: int) -> Flo
 def draw_plan(
     settings: AugmentSettings, views: tuple[str, ...], count: int, seed: tuple[int, ...]
 ) -> AugmentPlan:
-    """Draw what happens to `count` pictures; the same for the same seed."""
+    """Draw the augmentation of `count` pictures; the same seed gives the same plan."""
     rng = np.random.default_rng(seed)
     low = rng.integers(0, len(LOW_RESOLUTIONS), count)
     low[rng.random(count) >= settings.low_resolution] = -1
@@ -136,12 +136,12 @@ def draw_plan(
 
 
 def jittered(matrices: Floats, plan: AugmentPlan, centers_xy: Floats, heights: Floats) -> Floats:
-    """Turn, scale and shift crops about the face: maps from crop pixels to window pixels.
+    """Rotate, scale and shift crops about the face.
 
     Args:
-        matrices: float (n, 2, 3), without jitter.
-        plan: what was drawn.
-        centers_xy: float (n, 2), centre of the face in the window.
+        matrices: float (n, 2, 3), from crop pixels to pixels of the cached face, without jitter.
+        plan: the random parameters.
+        centers_xy: float (n, 2), centre of the face.
         heights: float (n,), its height.
     """
     cos, sin = np.cos(plan.angles) * plan.scales, np.sin(plan.angles) * plan.scales
@@ -153,7 +153,7 @@ def jittered(matrices: Floats, plan: AugmentPlan, centers_xy: Floats, heights: F
 
 
 def warp(sources: Tensor, matrices: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Cut crops bilinearly; beyond the border the nearest pixel is repeated.
+    """Cut crops with bilinear interpolation; pixels outside repeat the border.
 
     Args:
         sources: float32 (n, 3, side, side).
@@ -184,7 +184,7 @@ def recolour(pixels: Tensor, colours: Tensor) -> Tensor:
 
 
 def lower_resolution(pixels: Tensor, levels: npt.NDArray[np.intp], frame_px: float) -> Tensor:
-    """Shrink and enlarge those rows whose level is not -1, in place.
+    """Shrink and enlarge the rows whose level is not -1, in place.
 
     Args:
         pixels: float32 (n, 3, height, width).
@@ -239,7 +239,7 @@ def equalise(image_bgr: Image) -> Image:
 
 
 def clahe(image_bgr: Image) -> Image:
-    """Equalise the brightness in 4x4 tiles, contrast limited (Zuiderveld 1994)."""
+    """Equalise the brightness in 4x4 tiles with limited contrast (Zuiderveld 1994)."""
     tiles = cv2.createCLAHE(clipLimit=2.0, tileGridSize=(4, 4))
     return _on_luma(image_bgr, lambda luma: np.asarray(tiles.apply(luma), np.uint8))
 
@@ -250,18 +250,18 @@ def bilateral(image_bgr: Image) -> Image:
 
 
 def non_local_means(image_bgr: Image) -> Image:
-    """Replace each pixel by a mean over pixels with like surroundings (Buades et al. 2005)."""
+    """Replace each pixel by a mean over pixels with similar surroundings (Buades et al. 2005)."""
     return np.asarray(cv2.fastNlMeansDenoisingColored(image_bgr, None, 6, 6, 5, 11), np.uint8)
 
 
 def jpeg(image_bgr: Image) -> Image:
-    """Compress strongly, as old or much-forwarded pictures are."""
+    """Compress strongly, like old or often forwarded pictures."""
     _, data = cv2.imencode(".jpg", image_bgr, [cv2.IMWRITE_JPEG_QUALITY, 30])
     return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR), np.uint8)
 
 
 def blur(image_bgr: Image) -> Image:
-    """Blur by a Gaussian of 1.5 % of the window's side."""
+    """Blur with a Gaussian whose sigma is 1.5 % of the longer side."""
     return np.asarray(cv2.GaussianBlur(image_bgr, (0, 0), 0.015 * max(image_bgr.shape)), np.uint8)
 
 
@@ -275,11 +275,11 @@ FILTERS: Mapping[str, Callable[[Image], Image]] = MappingProxyType(
         "blur": blur,
     }
 )
-"""All of them by the name of their setting; each maps uint8 (height, width, 3) to the same."""
+"""All filters by the name of their setting, from uint8 (height, width, 3) to the same shape."""
 
 
 def choose_filters(settings: FilterSettings, count: int, seed: tuple[int, ...]) -> list[str]:
-    """Draw a filter for each of `count` pictures; "" for none.  The same for the same seed."""
+    """Draw a filter for each of `count` pictures; "" for none."""
     names = [field.name for field in fields(settings)]
     edges = np.cumsum([getattr(settings, name) for name in names])
     drawn = np.random.default_rng(seed).random(count)
@@ -288,27 +288,27 @@ def choose_filters(settings: FilterSettings, count: int, seed: tuple[int, ...]) 
 
 
 class FilterCache:
-    """Filters windows and keeps what the slow filters gave, up to a number of bytes.
+    """Applies filters and caches the results of slow ones.
 
     Args:
-        limit_bytes: how much is kept; beyond it filters are applied anew each time.
+        limit_bytes: size of the cache; results that don't fit are computed again each time.
     """
 
     SLOW = frozenset({"non_local_means", "bilateral"})
 
     def __init__(self, limit_bytes: int = 1 << 30) -> None:
         self._limit = limit_bytes
-        self._held: dict[tuple[int, str], Image] = {}
+        self._cached: dict[tuple[int, str], Image] = {}
         self._bytes = 0
 
-    def apply(self, name: str, index: int, window_bgr: Image) -> Image:
-        """Return picture `index`'s window with the filter applied; the window is not changed."""
+    def apply(self, name: str, index: int, image_bgr: Image) -> Image:
+        """Return `image_bgr`, that of picture `index`, with the filter applied to a copy."""
         if name not in self.SLOW:
-            return FILTERS[name](window_bgr)
-        held = self._held.get((index, name))
-        if held is None:
-            held = FILTERS[name](window_bgr)
-            if self._bytes + held.nbytes <= self._limit:
-                self._held[index, name] = held
-                self._bytes += held.nbytes
-        return held
+            return FILTERS[name](image_bgr)
+        cached = self._cached.get((index, name))
+        if cached is None:
+            cached = FILTERS[name](image_bgr)
+            if self._bytes + cached.nbytes <= self._limit:
+                self._cached[index, name] = cached
+                self._bytes += cached.nbytes
+        return cached

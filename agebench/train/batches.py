@@ -1,4 +1,4 @@
-"""From pictures held in memory to batches of views on the device."""
+"""Batches of views on the device, cut from cached faces."""
 
 from __future__ import annotations
 
@@ -26,36 +26,35 @@ from agebench.train.augment import (
     recolour,
     warp,
 )
-from agebench.train.face_cache import TrainingFaces, ViewPlaces, padded
+from agebench.train.face_cache import TrainingFaces, ViewTransforms, padded
 from agebench.train.losses import Targets
 from agebench.train.sections import AugmentSettings, no_augmentation
 from agebench.types import CropSpec, Floats, Image, ViewSpec
-
-Ints = npt.NDArray[np.intp]
+from agebench.util.arrays import Bools, Ints
 
 MISSING_LEVEL = 127.5
-"""Pixels of a view that is not there: what lies there must not reach a network's statistics."""
+"""Value of a missing view's pixels, so that others can't affect a network's statistics."""
 
 AHEAD = 3
-"""Batches that wait on the host while the device works."""
+"""Number of batches prepared on the host while the device works."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class HostBatch:
-    """What was gathered for one step, before it goes to the device.
+    """One step's input on the host.
 
     Attributes:
         step: number of the step.
         rows: indices of the pictures.
-        windows: uint8 (n, side, side, 3), filtered where that was drawn.
-        wholes: per view of the whole picture uint8 (n, height, width, 3).
-        plan: what is drawn for each.
+        pixels_bgr: uint8 (n, side, side, 3), cached faces after slow filters.
+        originals: per view of the whole picture uint8 (n, height, width, 3).
+        plan: random parameters of the augmentation.
     """
 
     step: int
     rows: Ints
-    windows: Image
-    wholes: Mapping[str, Image]
+    pixels_bgr: Image
+    originals: Mapping[str, Image]
     plan: AugmentPlan
 
 
@@ -75,14 +74,14 @@ class ViewBatch:
 
 
 class Batches:
-    """Gathers and augments.
+    """Assembles and augments batches.
 
     Args:
         faces: the pictures.
         crop: the views.
-        settings: what may happen to them.
-        seed: of all that is drawn.
-        device: where the views go.
+        settings: of the augmentation.
+        seed: of all random numbers.
+        device: of the views.
     """
 
     def __init__(
@@ -101,43 +100,43 @@ class Batches:
         self._filters = FilterCache()
 
     def gather(self, step: int, rows: Ints, shard: slice) -> HostBatch:
-        """Collect one process's shard of a step's pictures; all is drawn for the whole batch."""
+        """Return one process's shard of a step; random numbers are drawn for the whole batch."""
         views = tuple(self._crop.views)
         plan = draw_plan(self._settings, views, len(rows), (self._seed, step, 1)).shard(shard)
         names = choose_filters(self._settings.filters, len(rows), (self._seed, step, 2))[shard]
         mine = rows[shard]
-        windows = self._faces.windows[mine]
-        wholes = {name: pixels[mine] for name, pixels in self._faces.wholes.items()}
+        cached = self._faces.pixels_bgr[mine]
+        originals = {name: pixels[mine] for name, pixels in self._faces.originals.items()}
         for place, name in enumerate(names):
             if name:
                 index = int(mine[place])
                 height, width = self._faces.sizes_hw[index]
-                own = windows[place, :height, :width]  # without what fills the window up
-                windows[place] = padded(self._filters.apply(name, index, own), windows.shape[1])
-                for pixels in wholes.values():
+                own = cached[place, :height, :width]  # without padding
+                cached[place] = padded(self._filters.apply(name, index, own), cached.shape[1])
+                for pixels in originals.values():
                     pixels[place] = FILTERS[name](pixels[place])
-        return HostBatch(step, mine, windows, wholes, plan)
+        return HostBatch(step, mine, cached, originals, plan)
 
     def views(self, batch: HostBatch, scale: float = 1.0) -> ViewBatch:
         """Cut and augment all views on the device.
 
         Args:
-            batch: what was gathered.
-            scale: of the crops' sides, below 1 for smaller ones.
+            batch: from `gather`.
+            scale: factor on the crops' sides, below 1 for smaller ones.
         """
         faces, plan, device = self._faces, batch.plan, self._device
-        sources = _planes(batch.windows, device)
+        sources = _planes(batch.pixels_bgr, device)
         pixels, present = {}, {}
         colours = torch.from_numpy(plan.colours).to(device)
         for at, (name, view) in enumerate(self._crop.views.items()):
             size_hw = scaled(view.size_hw, scale)
-            if name in batch.wholes:
-                crop = self._whole(_planes(batch.wholes[name], device), view, plan, size_hw)
-                frame_px = size_hw[0] / 2.0  # a face fills about half of a portrait
+            if name in batch.originals:
+                crop = self._original(_planes(batch.originals[name], device), view, plan, size_hw)
+                frame_px = size_hw[0] / 2.0  # a face covers about half the height of a portrait
             else:
-                places = faces.places[name]
-                crop = self._window(sources, batch, places, view, size_hw)
-                frame_px = places.frame_px * size_hw[0] / view.size_hw[0]
+                transforms = faces.transforms[name]
+                crop = self._cut(sources, batch, transforms, view, size_hw)
+                frame_px = transforms.frame_px * size_hw[0] / view.size_hw[0]
             crop = lower_resolution(crop, plan.low_resolution, frame_px)
             crop = add_noise(recolour(crop, colours), plan.noise, plan.keys + at)
             crop = erase(crop, plan.erased[name])
@@ -152,7 +151,7 @@ class Batches:
         return ViewBatch(pixels, present, targets.to(device))
 
     def _taught(self, targets: Targets, rows: Ints) -> Targets:
-        """Return the targets with the labels' weights and the teacher's answers, if any."""
+        """Return the targets with label weights and teacher's answers, if there are any."""
         weights, answers = self._faces.label_weights, self._faces.answers
         return replace(
             targets,
@@ -160,23 +159,23 @@ class Batches:
             answers=None if answers is None else torch.from_numpy(answers[rows]).float(),
         )
 
-    def _present(self, name: str, batch: HostBatch) -> npt.NDArray[np.bool_]:
-        if name in batch.wholes:
+    def _present(self, name: str, batch: HostBatch) -> Bools:
+        if name in batch.originals:
             return self._faces.present[name][batch.rows]
-        flags = self._faces.places[name].present
-        there: npt.NDArray[np.bool_] = flags[batch.rows, batch.plan.flipped.astype(np.intp)]
+        flags = self._faces.transforms[name].present
+        there: Bools = flags[batch.rows, batch.plan.flipped.astype(np.intp)]
         return there
 
-    def _window(
+    def _cut(
         self,
         sources: Tensor,
         batch: HostBatch,
-        places: ViewPlaces,
+        transforms: ViewTransforms,
         view: ViewSpec,
         size_hw: tuple[int, int],
     ) -> Tensor:
         plan, rows = batch.plan, batch.rows
-        matrices = places.matrices[rows, plan.flipped.astype(np.intp)].astype(np.float64)
+        matrices = transforms.matrices[rows, plan.flipped.astype(np.intp)].astype(np.float64)
         centers = self._faces.centers_xy[rows].astype(np.float64)
         heights = self._faces.heights[rows].astype(np.float64)
         resized = _resized(matrices, view.size_hw, size_hw)
@@ -187,11 +186,11 @@ class Batches:
         crops = sources.new_empty((len(rows), 3, *size_hw))
         for level in np.unique(levels):
             chosen = np.flatnonzero(levels == level)
-            places_of = torch.from_numpy(chosen).to(self._device)
-            crops[places_of] = _shrunk_warp(sources[places_of], turned[chosen], level, size_hw)
+            indices = torch.from_numpy(chosen).to(self._device)
+            crops[indices] = _shrunk_warp(sources[indices], turned[chosen], level, size_hw)
         return crops
 
-    def _whole(
+    def _original(
         self, sources: Tensor, view: ViewSpec, plan: AugmentPlan, size_hw: tuple[int, int]
     ) -> Tensor:
         height, width = view.size_hw
@@ -205,7 +204,7 @@ class Batches:
 
 
 def scaled(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Return height and width times `scale`, rounded to whole multiples of 8; as they are at 1."""
+    """Return height and width times `scale`, rounded to multiples of 8; unchanged if it is 1."""
     if scale == 1:
         return size_hw
     height, width = (max(16, 8 * round(side * scale / 8)) for side in size_hw)
@@ -215,7 +214,7 @@ def scaled(size_hw: tuple[int, int], scale: float) -> tuple[int, int]:
 def _resized(
     matrices: npt.NDArray[np.float64], from_hw: tuple[int, int], to_hw: tuple[int, int]
 ) -> npt.NDArray[np.float64]:
-    """Let crops of another size show the same rectangle; outer edges stay where they are."""
+    """Return matrices for crops of another size that show the same rectangle."""
     if from_hw == to_hw:
         return matrices
     factor_y, factor_x = from_hw[0] / to_hw[0], from_hw[1] / to_hw[1]
@@ -230,14 +229,14 @@ def _resized(
 
 
 def _halvings(matrices: Floats) -> npt.NDArray[np.intp]:
-    """Return how often each window is halved before its crop is cut, as `vision.crops` does."""
+    """Return how often each picture is halved before its crop is cut, as in `vision.crops`."""
     steps = np.linalg.norm(matrices[:, :, :2], axis=1).min(axis=1)
     levels: npt.NDArray[np.intp] = np.floor(np.log2(np.maximum(steps, 1.0))).astype(np.intp)
     return levels
 
 
 def _shrunk_warp(sources: Tensor, matrices: Floats, level: int, size_hw: tuple[int, int]) -> Tensor:
-    """Cut crops from windows that are halved `level` times first, so that nothing aliases."""
+    """Cut crops from pictures that are first halved `level` times to prevent aliasing."""
     moved = matrices.copy()
     for _ in range(level):
         if min(sources.shape[2:]) < 2:
@@ -259,7 +258,7 @@ def _planes(pixels: Image, device: torch.device) -> Tensor:
 def prefetched(
     gather: Callable[[int], HostBatch], steps: Iterable[int], ahead: int = AHEAD
 ) -> Iterator[HostBatch]:
-    """Yield the steps' batches in order; a thread gathers the next ones meanwhile."""
+    """Yield the steps' batches in order, while a thread prepares the next ones."""
     waiting: deque[Future[HostBatch]] = deque()
     with ThreadPoolExecutor(1, "gather") as pool:
         try:
@@ -276,9 +275,8 @@ def prefetched(
 def plain_views(
     faces: TrainingFaces, crop: CropSpec, device: torch.device, batch: int, *, mirrored: bool
 ) -> Iterator[ViewBatch]:
-    """Yield all pictures in order, without augmentation, as they are or mirrored."""
-    settings = no_augmentation()
-    batches = Batches(faces, crop, settings, 0, device)
+    """Yield all pictures in order without augmentation, optionally mirrored."""
+    batches = Batches(faces, crop, no_augmentation(), 0, device)
     for start in range(0, len(faces), batch):
         rows = np.arange(start, min(start + batch, len(faces)))
         gathered = batches.gather(0, rows, slice(None))
@@ -288,15 +286,15 @@ def plain_views(
 
 
 def mixed(views: ViewBatch, alpha: float, key: tuple[int, int, int]) -> ViewBatch:
-    """Return a batch of which every picture is mixed with another one.
+    """Return a batch in which every picture is mixed with another one.
 
     Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018.
 
     Args:
         views: of one process.
-        alpha: of the beta distribution that lambda, or 1 - lambda where that is larger, is drawn
-            from; at 0 the batch is returned as it is.
-        key: seed, step and rank, which decide the draws.
+        alpha: of the beta distribution of lambda, which is replaced by 1 - lambda where that is
+            larger; 0 returns the batch unchanged.
+        key: seed, step and rank, which determine the random numbers.
     """
     if not alpha:
         return views
@@ -316,9 +314,9 @@ def mixed(views: ViewBatch, alpha: float, key: tuple[int, int, int]) -> ViewBatc
 
 
 def _partners(present: Mapping[str, Tensor], rng: np.random.Generator) -> npt.NDArray[np.intp]:
-    """Draw a partner for each picture among those that lack the same views.
+    """Draw a partner for each picture among those with the same missing views.
 
-    Of a view that the partner lacks nothing could be mixed in, while its age would be.
+    If the partner lacked a view, its age would be mixed in but not its pixels.
     """
     flags = np.concatenate([values.cpu().numpy() for values in present.values()], axis=1)
     other = np.arange(len(flags))

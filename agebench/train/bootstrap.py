@@ -1,10 +1,10 @@
-"""Balanced bootstrap: every epoch of training sees a new sample, drawn less unevenly than life.
+"""Balanced bootstrap: every epoch trains on a new sample in which rare ages are more frequent.
 
-Pictures of faces come unevenly: if 80 % of them are of people of 20-40, a network learns those
-and guesses the rest.  Each epoch draws a sample of the training set in which the rare ages come
-up somewhat more often, by one setting, `BootstrapSettings.balance`, from 0 (as they are) to
-1 (all groups alike).  A draw depends on the seed and the number of its epoch alone, so that a
-resumed run and every process of a distributed one draw the same.
+Ages are unevenly distributed: if 80 % of the pictures are of people of 20-40, a network learns
+those and guesses the rest.  Each epoch draws a sample of the training set in which rare ages are
+more frequent, controlled by one setting, `BootstrapSettings.balance`, from 0 (the natural
+distribution) to 1 (all groups equally often).  A sample depends only on the seed and the epoch's
+number, so that a resumed run and all processes of a distributed one draw the same.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DECADES = "decades"
 
 LARGEST_FRACTION = 1000.0
 LARGEST_SIZE = 1_000_000_000
-"""Pictures per epoch as a fraction and as a number; more would not fit the memory."""
+"""Largest sample, as a fraction and as a number of pictures; more would not fit into memory."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -42,16 +42,16 @@ class BootstrapSettings:
     """How an epoch's sample is drawn.
 
     Attributes:
-        groups: "decades", or the ages in years, upwards, at which a new group begins: (20, 40)
-            makes 0-19, 20-39 and 40 and more.  Without any edge all are one group.
-        balance: 0 draws as the training set is, 1 draws all groups alike; in between a group's
-            probability is natural ** (1 - balance), rescaled to sum to 1 over the groups.
-        size: pictures per epoch: a fraction of the training set where it is a float (1.0: as many
-            as it has), a number of pictures where it is an int (2 or more).
-        replacement: whether a picture can come up more than once in an epoch.  Without, a sample
+        groups: "decades", or the ascending ages in years at which a new group begins: (20, 40)
+            makes 0-19, 20-39 and 40 and more.  Without any, there is one group.
+        balance: 0 draws from the natural distribution, 1 gives all groups the same probability; in
+            between a group's probability is natural ** (1 - balance), rescaled to sum to 1.
+        size: pictures per epoch: a float is a fraction of the training set (1.0: as many as it
+            has), an int (2 or more) a number of pictures.
+        replacement: whether a picture can be drawn more than once per epoch.  Without it, a sample
             as large as the training set is the training set itself, whatever the balance.
-        method: "groups", or "lds" for label-distribution smoothing (see `lds_probabilities`), in
-            which `groups` serve the summary alone.
+        method: "groups", or "lds" for label-distribution smoothing (see `lds_probabilities`), with
+            which `groups` are only used in the summary.
         lds_sigma_years: width of the Gaussian that smooths the histogram of ages.
         seed: the same seed draws the same samples; from 0.
 
@@ -69,47 +69,51 @@ class BootstrapSettings:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "groups", _checked_groups(self.groups))
-        _require(0 <= self.balance <= 1, f"balance is from 0 to 1, got {self.balance}")
+        _require(0 <= self.balance <= 1, f"balance must be from 0 to 1, got {self.balance}")
         _check_size(self.size, self.replacement)
         require_known(self.method, get_args(Method), "bootstrap", "method")
         sigma = self.lds_sigma_years
-        _require(0 < sigma < math.inf, f"lds_sigma_years is above 0, got {sigma}")
-        _require(is_whole(self.seed, 0), f"seed is a whole number from 0, got {self.seed!r}")
+        _require(0 < sigma < math.inf, f"lds_sigma_years must be above 0, got {sigma}")
+        _require(is_whole(self.seed, 0), f"seed must be an integer from 0, got {self.seed!r}")
 
 
 def _checked_groups(groups: object) -> str | tuple[float, ...]:
-    if isinstance(groups, str):
-        _require(groups == DECADES, f"groups are {DECADES!r} or ages, got {groups!r}")
-        return groups
-    _require(isinstance(groups, tuple | list), f"groups are {DECADES!r} or ages, got {groups!r}")
+    if groups == DECADES:
+        return DECADES
+    message = f"groups must be {DECADES!r} or a list of ages, got {groups!r}"
+    _require(isinstance(groups, tuple | list), message)
     try:
         edges = ages("groups", [*groups] if isinstance(groups, tuple | list) else [])
     except ValueError as error:
         raise UsageError(f"bootstrap: {error}") from error
     upwards = bool(np.all(np.diff(edges) > 0)) and bool(np.all(edges > 0))
-    _require(upwards, f"the ages of groups go upwards from above 0, got {groups}")
+    _require(upwards, f"the ages of groups must be ascending and above 0, got {groups}")
     return tuple(edges.tolist())
 
 
 def _check_size(size: float, replacement: bool) -> None:
     if isinstance(size, int):
-        _require(is_whole(size, 2), f"size {size} is that many pictures: write 1.0 for all of them")
-        _require(size <= LARGEST_SIZE, f"size is at most {LARGEST_SIZE:,} pictures, got {size}")
+        message = f"size {size} is a number of pictures, at least 2: write 1.0 for all of them"
+        _require(is_whole(size, 2), message)
+        message = f"size must be at most {LARGEST_SIZE:,} pictures, got {size}"
+        _require(size <= LARGEST_SIZE, message)
         return
-    _require(0 < size <= LARGEST_FRACTION, f"size is a fraction above 0 up to 1000, got {size}")
-    _require(replacement or size <= 1, f"without replacement a fraction is at most 1, got {size}")
+    message = f"a fraction as size must be above 0 and at most 1000, got {size}"
+    _require(0 < size <= LARGEST_FRACTION, message)
+    message = f"without replacement, size must be at most 1.0, got {size}"
+    _require(replacement or size <= 1, message)
 
 
 @dataclass(frozen=True, slots=True)
 class DrawSummary:
-    """What a draw holds, for the log.
+    """Summary of a sample, for the log.
 
     Attributes:
-        size: indices drawn.
-        counts: indices drawn per group of the training set, from young to old, zeros included.
-        unique_fraction: different pictures over indices drawn, 0 to 1.
-        covered_fraction: different pictures drawn over those of the training set, 0 to 1.
-        mean_age_years: mean age of the draw.
+        size: number of indices drawn.
+        counts: number per group of the training set, from young to old, including zeros.
+        unique_fraction: distinct pictures as a fraction of the indices drawn.
+        covered_fraction: distinct pictures as a fraction of the training set.
+        mean_age_years: mean age of the sample.
     """
 
     size: int
@@ -120,17 +124,17 @@ class DrawSummary:
 
 
 def group_probabilities(counts: npt.ArrayLike, balance: float) -> Floats:
-    """Return the probability of each group, between the natural one and uniform.
+    """Return the probability of each group, between natural and uniform.
 
     Args:
-        counts: pictures per group, shape (groups,); 0 for an empty group, which gets 0.
-        balance: 0 natural to 1 uniform over the groups that are not empty.
+        counts: pictures per group, shape (groups,); an empty group has probability 0.
+        balance: 0 (natural) to 1 (uniform over the groups that are not empty).
 
     Returns:
         natural ** (1 - balance), rescaled to sum to 1.
 
     Raises:
-        ValueError: a count is below 0 or all are 0.
+        ValueError: a count is negative or all are 0.
 
     >>> group_probabilities([80, 20], 0.5).round(3)
     array([0.667, 0.333])
@@ -139,7 +143,7 @@ def group_probabilities(counts: npt.ArrayLike, balance: float) -> Floats:
     """
     natural = finite_floats("counts", counts)
     if np.any(natural < 0) or natural.sum() <= 0:
-        raise ValueError(f"counts: expected none below 0 and one above, got {natural.tolist()}")
+        raise ValueError(f"counts: expected some above 0, none below, got {natural.tolist()}")
     natural = natural / natural.sum()
     raised = np.where(natural > 0, natural ** (1.0 - balance), 0.0)
     return np.asarray(raised / raised.sum(), dtype=np.float64)
@@ -149,20 +153,20 @@ def lds_probabilities(age_years: npt.ArrayLike, sigma_years: float, balance: flo
     """Return each sample's probability by label-distribution smoothing.
 
     Yang, Zha, Chen, Wang & Katabi, "Delving into Deep Imbalanced Regression", ICML 2021: the
-    histogram of single years is smoothed with a Gaussian (nothing lies beyond 0 and
-    `MAX_AGE_YEARS`), and a sample's weight is one over the smoothed count of its age.  Neighbouring
-    ages look alike, so a rare age among common ones is less rare than its own count says.
+    histogram of single years is smoothed with a Gaussian (as 0 outside of 0 to `MAX_AGE_YEARS`),
+    and a sample's weight is the inverse of its age's smoothed count.  Neighbouring ages look alike,
+    so a rare age among common ones is less rare than its own count says.
 
     Args:
-        age_years: shape (n,), 0 to `MAX_AGE_YEARS`; completed years count.
-        sigma_years: of the Gaussian, cut off at 4 sigma.
-        balance: exponent: 1 is the paper's "inverse", 0.5 its "square root", 0 all alike.
+        age_years: shape (n,), 0 to `MAX_AGE_YEARS`, rounded down to completed years.
+        sigma_years: of the Gaussian, truncated at 4 sigma.
+        balance: exponent: 1 is the paper's "inverse", 0.5 its "square root", 0 uniform.
 
     Returns:
         Shape (n,), summing to 1.
 
     Raises:
-        ValueError: no ages, or an impossible one.
+        ValueError: there are no ages, or one is out of range.
     """
     from scipy.ndimage import gaussian_filter1d
 
@@ -180,9 +184,9 @@ class BalancedBootstrap:
 
     Attributes:
         settings: how it draws.
-        labels: the groups that the training set has, from young to old.
-        probabilities: of each picture at each draw, shape (n,), summing to 1.
-        size: indices per draw.
+        labels: of the groups in the training set, from young to old.
+        probabilities: of each picture, shape (n,), summing to 1.
+        size: indices per sample.
     """
 
     def __init__(self, age_years: npt.ArrayLike, settings: BootstrapSettings) -> None:
@@ -190,12 +194,12 @@ class BalancedBootstrap:
 
         Args:
             age_years: of the training set, shape (n,); or shape (n, 2) with the lowest and the
-                highest possible age of each, whose middle is then its age.
+                highest possible age of each, of which the midpoint is used.
             settings: how to draw.
 
         Raises:
-            UsageError: the training set is empty, or smaller than a draw without replacement.
-            ValueError: ages out of range, or ranges that run downwards.
+            UsageError: the training set is empty, or smaller than a sample without replacement.
+            ValueError: ages are out of range, or a range is descending.
         """
         self._ages = middle_ages(age_years)
         if not len(self._ages):
@@ -221,10 +225,10 @@ class BalancedBootstrap:
         """Return the indices of an epoch's sample, in random order, shape (size,).
 
         Args:
-            epoch_index: number of the epoch, from 0; with the seed it alone decides the draw.
+            epoch_index: number of the epoch, from 0; with the seed it determines the sample.
 
         Raises:
-            ValueError: the number is below 0.
+            ValueError: the number is negative.
         """
         if epoch_index < 0:
             raise ValueError(f"epoch_index: expected 0 or more, got {epoch_index}")
@@ -233,22 +237,22 @@ class BalancedBootstrap:
         if self.settings.replacement:
             drawn = generator.choice(count, size=self.size, p=self.probabilities)
             return np.asarray(drawn, dtype=np.intp)
-        # Who comes first in a race of exponential waiting times is one draw after the other
-        # without replacement (Efraimidis & Spirakis 2006), and takes one sort for any size.
+        # The items with the shortest exponential waiting times are a weighted sample without
+        # replacement (Efraimidis & Spirakis 2006), which takes one sort for any size.
         waits = generator.exponential(size=count) / self.probabilities
         first = np.argsort(waits, kind="stable")[: self.size]
         return np.asarray(generator.permutation(first), dtype=np.intp)
 
     def summary(self, indices: npt.ArrayLike) -> DrawSummary:
-        """Return what `indices` (of a draw, not empty) hold, for the log.
+        """Return the summary of a sample's `indices`, not empty, for the log.
 
         Raises:
-            ValueError: there are none, or one is not of this training set.
+            ValueError: there are none, or one is out of range.
         """
         drawn = np.asarray(indices)
         count = len(self._ages)
         if drawn.ndim != 1 or not len(drawn) or drawn.dtype.kind not in "iu":
-            raise ValueError(f"indices: expected whole numbers of shape (n,), got {drawn!r}")
+            raise ValueError(f"indices: expected integers of shape (n,), got {drawn!r}")
         if drawn.min() < 0 or drawn.max() >= count:
             raise ValueError(
                 f"indices: expected 0 to {count - 1}, got {drawn.min()} to {drawn.max()}"
@@ -265,10 +269,10 @@ class BalancedBootstrap:
 
 
 def middle_ages(age_years: npt.ArrayLike) -> Floats:
-    """Return ages of shape (n,) as they are, and the middles of ranges of shape (n, 2).
+    """Return ages of shape (n,) unchanged, and the midpoints of ranges of shape (n, 2).
 
     Raises:
-        ValueError: another shape, an age out of 0 to `MAX_AGE_YEARS`, a range that runs downwards.
+        ValueError: another shape, an age out of 0 to `MAX_AGE_YEARS`, or a descending range.
 
     >>> middle_ages([[25, 32], [40, 40]])
     array([28.5, 40. ])
@@ -282,7 +286,7 @@ def middle_ages(age_years: npt.ArrayLike) -> Floats:
     if np.any(lows > highs):
         row = int(np.argmax(lows > highs))
         raise ValueError(
-            f"age_years: expected ranges upwards, got {lows[row]} to {highs[row]} [{row}]"
+            f"age_years: expected ascending ranges, got {lows[row]} to {highs[row]} [{row}]"
         )
     return np.asarray((lows + highs) / 2.0, dtype=np.float64)
 
@@ -305,7 +309,7 @@ def _edges(settings: BootstrapSettings) -> Floats:
 
 
 def _labels(edges: Floats) -> tuple[str, ...]:
-    """Names of the groups between edges: completed years, the last one open."""
+    """Return labels of the groups between edges, in completed years; the last one is open."""
     if not len(edges):
         return ("all",)
     starts = [0.0, *edges.tolist()]

@@ -33,19 +33,19 @@ from agebench.util.tensor_files import in_fixed_order
 
 @dataclass(slots=True)
 class RunState:
-    """Where a run is; everything but tensors needed to resume exactly.
+    """The state of a run: everything but tensors that is needed to resume exactly.
 
     Attributes:
-        plan: steps that the run was planned for when it began: the warm-up and the stages are
-            fractions of these, also where it goes on for longer.
+        plan: steps that were planned when the run began: the warm-up and the stages are fractions
+            of these, even if the run is extended.
         step: steps made so far.
-        history: epochs ended so far.
+        history: completed epochs.
         rate: product of the stability rule's cuts.
-        before: losses of the last steps of the epoch before, for the jump.
-        losses: losses of this epoch so far.
+        before: losses of the previous epoch's last steps, for the jump.
+        losses: losses of the current epoch so far.
         best_mae: lowest validation MAE so far, years.
-        decision: how the last epoch was decided.
-        reason: why.
+        decision: the decision after the last epoch.
+        reason: of that decision.
         seconds: spent in training so far.
     """
 
@@ -61,7 +61,7 @@ class RunState:
     seconds: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return the state as JSON can hold it."""
+        """Return the state as JSON-compatible values."""
         return {
             **plain(self),
             "history": json.loads(history_to_json(self.history)),
@@ -70,10 +70,10 @@ class RunState:
 
     @staticmethod
     def from_json(values: Mapping[str, Any]) -> RunState:
-        """Return the state that `to_json` gave.
+        """Return the state from the values of `to_json`.
 
         Raises:
-            WeightsError: it did not.
+            WeightsError: a value is missing or of another kind.
             AgebenchError: the history of epochs is damaged.
         """
         try:
@@ -103,7 +103,7 @@ class RunState:
 
 FORMAT = "agebench-train 2"
 OLD_FORMAT = "agebench-train 1"
-"""The same with earlier names of settings, tensors and facts; it is read like the present one."""
+"""The same with former names of settings, tensors and facts; it can still be read."""
 
 LARGEST_BYTES = 8_000_000_000
 LARGEST_HEADER_BYTES = 100_000_000
@@ -111,15 +111,15 @@ LARGEST_HEADER_BYTES = 100_000_000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """The content of a checkpoint file.
 
     Attributes:
         settings: of the run.
-        state: where the run was, and what led there, as JSON can hold it.
-        about: of the data and the machine, as JSON can hold it.
+        state: of the run, see `RunState`, as JSON-compatible values.
+        about: facts about the data and the machine, as JSON-compatible values.
         model: weights of the last step, by name.
         averaged: averaged weights.
-        optimiser: the optimiser's tensors, by name; empty in a file for use alone.
+        optimiser: the optimiser's tensors, by name; empty in a file for inference only.
     """
 
     settings: TrainSettings
@@ -130,26 +130,26 @@ class Checkpoint:
     optimiser: Mapping[str, Tensor]
 
     def fact(self, part: str, name: str) -> str:
-        """Return a text about the data, such as ("dataset", "name"); "" where none is stated."""
+        """Return a fact about the data, such as ("dataset", "name"), or "" if it is missing."""
         value = self.about.get(part, {}).get(name, "")
-        return value if isinstance(value, str) else ""  # the file may be a stranger's
+        return value if isinstance(value, str) else ""  # the file may be from anybody
 
     @property
     def trained_on(self) -> str:
-        """What its pictures were, in words."""
+        """The training pictures, in words."""
         name, protocol = self.fact("dataset", "name"), self.fact("split", "protocol")
         first = f"{name} {protocol}/{self.settings.data.train_part}".strip()
         return " + ".join((first, *self.settings.data.extra_sets))
 
     @property
     def trained_sets(self) -> tuple[str, ...]:
-        """Names of the sets that its pictures are from, each once."""
+        """Names of the training sets, each once."""
         names = (self.fact("dataset", "name"), *self.settings.data.extra_sets)
         return tuple(dict.fromkeys(filter(None, names)))
 
     @property
     def label_kind(self) -> LabelKind:
-        """How the true ages came about."""
+        """How the true ages were determined."""
         stated = self.fact("dataset", "label_kind")
         return next((kind for kind in LABEL_KINDS if kind == stated), "unknown")
 
@@ -157,15 +157,15 @@ class Checkpoint:
         """Write the file whole or not at all.
 
         Raises:
-            DivergedError: a number is not finite; what was there before stays.
+            DivergedError: a number is not finite; an existing file is unchanged.
             AgebenchError: the folder can't be written to, or the disk is full.
         """
         for group, values in self._groups().items():
             for name, value in values.items():
                 if not _finite(value):
                     raise DivergedError(
-                        f"{group} {name!r} is no longer finite: training has diverged; lower "
-                        f"optim.learning_rate; {path} is left as it was"
+                        f"{group} {name!r} is not finite: training has diverged; lower "
+                        f"optim.learning_rate; {path} was not changed"
                     )
         tensors = {
             f"{group}/{name}": value.detach().cpu().contiguous()
@@ -182,13 +182,13 @@ class Checkpoint:
 
 
 def plain_settings(settings: TrainSettings) -> dict[str, Any]:
-    """Return settings as JSON can hold them; `settings_from` reads them back."""
+    """Return settings as JSON-compatible values; `settings_from` reads them back."""
     values: dict[str, Any] = plain(settings)
     return values
 
 
 def shared_settings(settings: TrainSettings) -> dict[str, Any]:
-    """Return settings as they are passed on: of folders of this machine the last part only."""
+    """Return settings for files that are passed on: only the last part of paths is kept."""
     values = plain_settings(settings)
     values["start"] = without_folders(values["start"])
     for name in ("root", "protocol"):
@@ -212,22 +212,23 @@ def _header(data: bytes, path: Path) -> dict[str, Any]:
         head: object = json.loads(metadata["agebench"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"{expected}: its header can't be read ({type(error).__name__}): it is cut off, "
+            f"{expected}: its header can't be read ({type(error).__name__}): it is truncated, "
             "damaged or of a different kind (pickled files are never read)"
         ) from error
     parts = ("settings", "state", "about")
     if not (isinstance(head, dict) and all(isinstance(head.get(key), dict) for key in parts)):
-        raise WeightsError(f"{expected}: its header lacks a part")
+        missing = ", ".join(parts)
+        raise WeightsError(f"{expected}: its header must contain tables called {missing}")
     about, history = head["about"], head["state"].get("history", [])
     tables = (about.get("dataset", {}), about.get("split", {}))
     if not (isinstance(history, list) and all(isinstance(table, dict) for table in tables)):
-        raise WeightsError(f"{expected}: its header holds something else than a run's facts")
-    _name_anew(about)
+        raise WeightsError(f"{expected}: the facts about the run in its header are invalid")
+    _rename_old(about)
     return head
 
 
-def _name_anew(about: dict[str, Any]) -> None:
-    """Give what an earlier version says of its data the present names."""
+def _rename_old(about: dict[str, Any]) -> None:
+    """Rename facts that earlier versions stored under other names."""
     started, extra = about.get("started_from"), about.get("extra")
     tables = [(started, "rounds", "epochs")]
     if isinstance(extra, dict):
@@ -238,7 +239,7 @@ def _name_anew(about: dict[str, Any]) -> None:
 
 
 def _tensor_name(name: str) -> str:
-    """Return the present name of a tensor: earlier versions called the backbones trunks.
+    """Return the current name of a tensor: earlier versions called backbones trunks.
 
     >>> _tensor_name("exp_avg/trunks.face.stem.0.weight")
     'exp_avg/backbones.face.stem.0.weight'
@@ -250,8 +251,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint.
 
     Raises:
-        WeightsError: there is no file, or it is damaged or no checkpoint.
-        UsageError: its settings do not fit this version.
+        WeightsError: there is no file, or it is damaged or not a checkpoint.
+        UsageError: this version does not know its settings.
     """
     try:
         if not path.is_file():
@@ -261,7 +262,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
                 "RUN/best.safetensors"
             )
         if path.stat().st_size > LARGEST_BYTES:
-            raise WeightsError(f"{path} is not a checkpoint: it has more than 8 GB")
+            raise WeightsError(f"{path} is not a checkpoint: it is larger than 8 GB")
         data = read_regular(path)
     except OSError as error:
         raise WeightsError(f"{path} can't be read: {error.strerror}") from error
@@ -269,13 +270,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         tensors = load_tensors(data)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{path} is damaged or cut off: {error}") from error
+        raise WeightsError(f"{path} is damaged or truncated: {error}") from error
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimiser": {}}
     for key, value in tensors.items():
         group, _, name = key.partition("/")
         if group not in groups or not _finite(value):
             raise WeightsError(
-                f"{path} is not a usable checkpoint: tensor {key!r:.80} is not known or holds "
+                f"{path} is not a usable checkpoint: tensor {key!r:.80} is unknown or contains "
                 "numbers that are not finite"
             )
         groups[group][_tensor_name(name)] = value
@@ -286,10 +287,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def require_fit(
     own: Mapping[str, Tensor], saved: Mapping[str, Tensor], what: str = "weights"
 ) -> None:
-    """Check that saved tensors have the names and shapes of a model's own.
+    """Check that saved tensors have the names and shapes of a model's tensors.
 
     Raises:
-        WeightsError: they have not; names the first that differs.
+        WeightsError: they don't; the message names the first difference.
     """
     for name in sorted(own.keys() | saved.keys()):
         mine, given = (
@@ -297,8 +298,8 @@ def require_fit(
         )
         if mine != given:
             raise WeightsError(
-                f"the checkpoint's {what} are of another network: {name!r:.100} is {given}, "
-                f"expected {mine}"
+                f"the checkpoint's {what} are those of a different network: {name!r:.100} has "
+                f"shape {given}, expected {mine}"
             )
 
 

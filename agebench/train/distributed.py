@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 
-# Has the group that there is when it is first imported as the default of its functions, and so
-# would keep that group's threads beyond `leave_processes`: it is imported before there is one.
+# On import this module stores the current process group as the default of its functions, which
+# would keep that group's threads alive after `leave_processes`: it is imported before there is one.
 import torch.distributed.nn
 
 from agebench.errors import DeviceError, UsageError
@@ -20,12 +20,12 @@ from agebench.errors import DeviceError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class DistributedContext:
-    """This process among those that train together.
+    """This process, one of those that train together.
 
     Attributes:
-        rank: its number, from 0; 0 writes logs and checkpoints.
-        size: how many there are.
-        device: what it computes on.
+        rank: its number, from 0; process 0 writes logs and checkpoints.
+        size: number of processes.
+        device: of this process.
     """
 
     rank: int
@@ -34,7 +34,7 @@ class DistributedContext:
 
     @property
     def leads(self) -> bool:
-        """Whether this process writes."""
+        """Whether this process writes logs and checkpoints."""
         return self.rank == 0
 
     def shard(self, batch: int) -> slice:
@@ -55,7 +55,7 @@ class DistributedContext:
         return float(self.average(value))
 
     def average(self, value: torch.Tensor) -> torch.Tensor:
-        """Return the mean of a tensor over all processes, where it is; `value` may be changed."""
+        """Return the mean of a tensor over all processes, on its device; may modify `value`."""
         if self.size > 1:
             dist.all_reduce(value)
         return value / self.size
@@ -63,10 +63,10 @@ class DistributedContext:
 
 @contextmanager
 def joined_processes(device: str) -> Iterator[DistributedContext]:
-    """Join the processes that `torchrun` started; one process alone without it.
+    """Join the processes that `torchrun` started; without it there is only this one.
 
     Raises:
-        DeviceError: "cuda" was asked for and can't be used.
+        DeviceError: `device` is "cuda" and there is no usable GPU.
     """
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda" and not torch.cuda.is_available():
@@ -79,17 +79,17 @@ def joined_processes(device: str) -> Iterator[DistributedContext]:
     dist.init_process_group("nccl" if device == "cuda" else "gloo")
     try:
         yield DistributedContext(dist.get_rank(), size, place)
-        # Who leaves first would cut the connection that others still use.
+        # A process that leaves early would close a connection that others still use.
         dist.barrier()
     finally:
         leave_processes()
 
 
 def leave_processes() -> None:
-    """End the threads that talk to the other processes.
+    """End the threads that communicate with the other processes.
 
-    One that outlives this and lets go of a tensor while Python shuts down aborts the process
+    A thread that is still alive and frees a tensor while Python shuts down aborts the process
     (https://github.com/pytorch/pytorch/pull/179291).
     """
-    gc.collect()  # a model shared by the processes holds the group, often in a cycle
+    gc.collect()  # a distributed model references the group, often in a cycle
     dist.destroy_process_group()

@@ -1,4 +1,4 @@
-"""A network's ages over pictures held in memory, and the harness's own figures of them."""
+"""A network's predictions for cached faces, and their mean absolute error."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from torch import Tensor
 from agebench.metrics.age_errors import mae
 from agebench.train.batches import plain_views
 from agebench.train.face_cache import TrainingFaces
-from agebench.train.losses import LossSpec, decode
+from agebench.train.formulas import decode
+from agebench.train.losses import LossSpec
 from agebench.train.networks import AgeNetwork
 from agebench.train.settings import TrainSettings
 from agebench.train.stability import DivergedError
@@ -23,7 +24,7 @@ BATCH = 256
 
 @contextmanager
 def using_weights(model: AgeNetwork, state: dict[str, Tensor]) -> Iterator[None]:
-    """Have the model use other weights inside, and its own again after."""
+    """Use other weights within the context, and restore the model's own afterwards."""
     own = {name: value.clone() for name, value in model.state_dict().items()}
     model.load_state_dict(state)
     try:
@@ -39,10 +40,10 @@ def probabilities(
     """Return a distribution per picture, float32 (n, bins), on the CPU.
 
     Args:
-        model: is left in the mode it was in.
+        model: its mode is restored afterwards.
         faces: the pictures.
-        spec: says what the outputs mean.
-        flip_average: also of the mirror images; the mean of both.
+        spec: of the loss, which converts the outputs to distributions.
+        flip_average: average the distributions of each picture and its mirror image.
     """
     device = next(model.parameters()).device
     training = model.training
@@ -70,7 +71,7 @@ def predicted_years(
 def validation_mae(
     model: AgeNetwork, faces: TrainingFaces, spec: LossSpec, settings: TrainSettings
 ) -> float:
-    """Return the mean absolute error in years; of a range its middle counts.
+    """Return the mean absolute error in years, from the midpoints of ranges.
 
     Raises:
         DivergedError: a predicted age is not finite.
@@ -78,7 +79,7 @@ def validation_mae(
     years = predicted_years(model, faces, spec, settings)
     if not np.isfinite(years).all():
         raise DivergedError(
-            "the network predicts ages that are not numbers: training has diverged; lower "
+            "the network predicts ages that are not finite: training has diverged; lower "
             "optim.learning_rate; earlier checkpoints are intact"
         )
     return mae(faces.ages, years)

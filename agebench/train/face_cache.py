@@ -1,7 +1,7 @@
-"""The part of every training picture around its face, held ready so that views can be cut from it.
+"""The cache of training faces: the part of every picture around its face, held in memory.
 
-A window is cut once from the decoded picture, without turning and without enlarging; all views of
-a face, with whatever jitter, are then cut from the window in one warp each.
+It is cut once from the decoded picture, without rotating or enlarging it; every view of the face,
+with any jitter, is then cut from it in one warp.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from agebench.vision.opencv import cv2
 from agebench.vision.regions import MIRRORED_REGIONS
 
 REACH = 0.75
-"""How far a window reaches from the frame's centre, in frame heights: views with their jitter."""
+"""Cached distance from the frame's centre, in frame heights: for views with their jitter."""
 
-WHOLE = "original"
-"""The region that shows the whole picture and so can't be cut from a window."""
+ORIGINAL = "original"
+"""The region that shows the whole picture, and is cached separately."""
 
 
 @dataclass(frozen=True, slots=True)
 class CachedFace:
-    """A face's window and where it lies.
+    """The part of a picture around a face.
 
     Attributes:
         pixels_bgr: uint8 (height, width, 3), neither side longer than the limit.
-        frame: the face in the window's pixels.
-        full_frame: the face in the picture's pixels.
+        frame: of the face, in pixels of `pixels_bgr`.
+        full_frame: of the face, in pixels of the picture.
         picture_hw: height and width of the picture.
     """
 
@@ -65,7 +65,7 @@ def _moved(frame: FaceFrame, left: float, top: float, scale: float) -> FaceFrame
 
 
 def _reach(frame: FaceFrame, views: Iterable[ViewSpec], size_hw: tuple[int, int]) -> float:
-    """Return how far a window must reach for all views, pixels: wide margins need more."""
+    """Return the distance from the frame's centre that all views need, pixels."""
     reach = REACH * frame.height
     for view in views:
         patch = view_patch(view, frame, size_hw)
@@ -77,16 +77,16 @@ def _reach(frame: FaceFrame, views: Iterable[ViewSpec], size_hw: tuple[int, int]
     return reach
 
 
-def cut_window(
+def cache_face(
     image_bgr: Image, frame: FaceFrame, longest_px: int, views: Iterable[ViewSpec] = ()
 ) -> CachedFace:
-    """Cut the surroundings of a face; shrink them if a side is longer than `longest_px`.
+    """Cut a face with its surroundings from a picture, and shrink it if it is too large.
 
     Args:
         image_bgr: uint8 (height, width, 3).
         frame: the face.
-        longest_px: at most so long is the window's longer side.
-        views: what will be cut from it; where they reach farther than `REACH` so does it.
+        longest_px: limit of the longer side.
+        views: that will be cut from the result; it includes them even beyond `REACH`.
     """
     height, width = image_bgr.shape[:2]
     (x, y), reach = frame.center_xy, _reach(frame, views, (height, width))
@@ -104,19 +104,19 @@ def cut_window(
 
 
 def padded(pixels_bgr: Image, side: int) -> Image:
-    """Repeat the last row and column until the window is `side` x `side`."""
+    """Repeat the last row and column until the picture has `side` x `side` pixels."""
     height, width = pixels_bgr.shape[:2]
     return np.pad(pixels_bgr, ((0, side - height), (0, side - width), (0, 0)), mode="edge")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ViewPlaces:
-    """Where one view lies in the window of each of n faces.
+class ViewTransforms:
+    """How one view is cut from each of n cached faces.
 
     Attributes:
-        matrices: float32 (n, 2, 2, 3): from crop pixels to window pixels, as the picture is and
-            mirrored left to right.
-        present: bool (n, 2): the view can be had, of the picture as it is and mirrored.
+        matrices: float32 (n, 2, 2, 3): from crop pixels to pixels of the cached face, for the
+            picture itself and mirrored left to right.
+        present: bool (n, 2): whether the view exists, for the picture itself and mirrored.
         frame_px: crop pixels per frame height, the median over the faces.
     """
 
@@ -126,14 +126,14 @@ class ViewPlaces:
 
 
 def _reversed_x(matrix: Floats, width: int) -> Floats:
-    """Let crop column 0 be the last one."""
+    """Return the matrix for crops with reversed columns."""
     flipped = matrix.copy()
     flipped[:, 2] += matrix[:, 0] * (width - 1)
     flipped[:, 0] *= -1
     return flipped
 
 
-def _places(view: ViewSpec, faces: Sequence[CachedFace]) -> ViewPlaces:
+def _transforms(view: ViewSpec, faces: Sequence[CachedFace]) -> ViewTransforms:
     mirrored = replace(view, region=MIRRORED_REGIONS.get(view.region, view.region))
     matrices = np.zeros((len(faces), 2, 2, 3), np.float32)
     present = np.zeros((len(faces), 2), np.bool_)
@@ -148,34 +148,34 @@ def _places(view: ViewSpec, faces: Sequence[CachedFace]) -> ViewPlaces:
             matrix = place.matrix(view.size_hw)
             matrices[index, side] = _reversed_x(matrix, view.size_hw[1]) if side else matrix
             scales.append(face.frame.height * view.size_hw[0] / place.patch.height)
-    return ViewPlaces(matrices, present, float(np.median(scales)) if scales else 1.0)
+    return ViewTransforms(matrices, present, float(np.median(scales)) if scales else 1.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TrainingFaces:
-    """Everything that training needs of n pictures.
+    """The cached faces of n training pictures, with their labels.
 
     Attributes:
-        windows: uint8 (n, side, side, 3), B, G, R; filled up at the right and the bottom.
-        sizes_hw: (n, 2), the height and width that are not filled up.
-        wholes: per view of the region "original" uint8 (n, height, width, 3).
-        places: per other view where it lies in the windows.
-        present: per view bool (n,), of the pictures as they are.
-        centers_xy: float32 (n, 2), the frame's centre in the window.
-        heights: float32 (n,), the frame's height in the window.
-        lows, highs: float64 (n,), the label's first and last year; equal for an exact age.
+        pixels_bgr: uint8 (n, side, side, 3), padded at the right and the bottom.
+        sizes_hw: (n, 2), height and width without padding.
+        originals: per view of the region "original" uint8 (n, height, width, 3).
+        transforms: per other view how it is cut from `pixels_bgr`.
+        present: per view bool (n,), whether it exists in the pictures (not mirrored).
+        centers_xy: float32 (n, 2), the frame's centre, in pixels of `pixels_bgr`.
+        heights: float32 (n,), the frame's height, likewise.
+        lows, highs: float64 (n,), the label's lowest and highest age; equal for an exact age.
         names: of the samples.
         hashes: SHA-256 of the files.
         problems: pictures left out, with the reason.
-        label_weights: float32 (n,), 0 to 1, of each label in the loss; None for 1 throughout.
-        answers: float16 (n, bins), a teacher's distribution of each picture, rows of 0 where it
+        label_weights: float32 (n,), 0 to 1, of each label in the loss; None if all are 1.
+        answers: float16 (n, bins), a teacher's distribution for each picture, rows of 0 where it
             has none; None without a teacher.
     """
 
-    windows: Image
+    pixels_bgr: Image
     sizes_hw: Ints
-    wholes: Mapping[str, Image]
-    places: Mapping[str, ViewPlaces]
+    originals: Mapping[str, Image]
+    transforms: Mapping[str, ViewTransforms]
     present: Mapping[str, npt.NDArray[np.bool_]]
     centers_xy: npt.NDArray[np.float32]
     heights: npt.NDArray[np.float32]
@@ -188,17 +188,17 @@ class TrainingFaces:
     answers: npt.NDArray[np.float16] | None = None
 
     def __len__(self) -> int:
-        return len(self.windows)
+        return len(self.pixels_bgr)
 
     @property
     def ages(self) -> Floats:
-        """Exact ages, and the middle of a range, float64 (n,)."""
+        """Exact ages, and midpoints of ranges, float64 (n,)."""
         middle: Floats = (self.lows + self.highs) / 2
         return middle
 
     @property
     def fingerprint(self) -> str:
-        """Sha256 over name, contents and label of every picture, whatever their order."""
+        """SHA-256 of the names, contents and labels of all pictures, in any order."""
         labels = zip(self.lows.tolist(), self.highs.tolist(), strict=True)
         rows = zip(self.names, self.hashes, labels, strict=True)
         return hashlib.sha256("\n".join(sorted(map(json.dumps, rows))).encode()).hexdigest()
@@ -215,35 +215,37 @@ def _label(sample: Sample) -> tuple[float, float] | None:
 @dataclass(slots=True, eq=False)
 class _Collected:
     faces: list[CachedFace]
-    wholes: dict[str, list[Image]]
+    originals: dict[str, list[Image]]
     labels: list[tuple[float, float]]
     samples: list[Decoded]
     problems: list[Problem]
 
 
-def _whole(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> Image:
+def _original(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> Image:
     patch = view_patch(view, frame, (image_bgr.shape[0], image_bgr.shape[1]))
     return cut_patch(image_bgr, patch, view.size_hw)
 
 
 def _sorted_views(crop: CropSpec) -> tuple[dict[str, ViewSpec], dict[str, ViewSpec]]:
-    """Return the views that are cut from windows, and those of the whole picture."""
-    wholes = {name: view for name, view in crop.views.items() if view.region == WHOLE}
-    return {name: view for name, view in crop.views.items() if name not in wholes}, wholes
+    """Return the views that are cut from the cached face, and those of the whole picture."""
+    originals = {name: view for name, view in crop.views.items() if view.region == ORIGINAL}
+    return {name: view for name, view in crop.views.items() if name not in originals}, originals
 
 
 def _collect(
     pictures: Iterable[FacePicture], crop: CropSpec, longest_px: int, step: Callable[[], None]
 ) -> _Collected:
-    cut, wholes = _sorted_views(crop)
-    found = _Collected([], {name: [] for name in wholes}, [], [], list[Problem]())
+    cut, originals = _sorted_views(crop)
+    found = _Collected([], {name: [] for name in originals}, [], [], list[Problem]())
     for picture in pictures:
         label, reason = _label(picture.sample), ""
         try:
             image_bgr, frame = picture.required()
             with left_out("crop_failed"):
-                window = cut_window(image_bgr, frame, longest_px, cut.values())
-                whole = {name: _whole(image_bgr, frame, view) for name, view in wholes.items()}
+                face = cache_face(image_bgr, frame, longest_px, cut.values())
+                whole = {
+                    name: _original(image_bgr, frame, view) for name, view in originals.items()
+                }
         except LeftOutError as error:
             failed = "the detector failed: " if error.status == "detector_failed" else ""
             reason = f"{failed}{error}"
@@ -252,9 +254,9 @@ def _collect(
         if reason or label is None:
             found.problems.append(Problem(picture.sample.name, reason))
         else:
-            found.faces.append(window)
+            found.faces.append(face)
             for name, pixels in whole.items():
-                found.wholes[name].append(pixels)
+                found.originals[name].append(pixels)
             found.labels.append(label)
             found.samples.append(replace(picture.decoded, image_bgr=None))
         step()
@@ -271,19 +273,19 @@ def gather_faces(
     progress: ProgressStep = no_progress,
     stage: str = "Reading pictures",
 ) -> TrainingFaces:
-    """Read all pictures of a data set and cut the windows of their largest faces.
+    """Read all pictures of a data set and cache the largest face of each.
 
     Args:
         dataset: pictures with ages or age ranges.
         detector: finds the faces.
-        crop: the views that will be cut from the windows.
-        longest_px: windows are shrunk to this side.
-        workers: threads that decode.
-        progress: is told how far it is.
-        stage: what to call this.
+        crop: the views that training needs.
+        longest_px: cached faces are shrunk so that neither side is longer.
+        workers: number of threads that decode.
+        progress: called after every picture.
+        stage: label of the progress.
 
     Returns:
-        The faces, in the order of the samples; what was left out is in `problems`.
+        The faces, in the order of the samples; pictures left out are in `problems`.
     """
     total = len(dataset.samples)
     done = 0
@@ -298,24 +300,25 @@ def gather_faces(
 
 
 def _packed(found: _Collected, crop: CropSpec) -> TrainingFaces:
-    """Lay the windows, what is cut from them and the labels into arrays."""
-    cut, wholes = _sorted_views(crop)
+    """Return everything collected as arrays."""
+    cut, originals = _sorted_views(crop)
     faces = found.faces
     side = max((max(face.pixels_bgr.shape[:2]) for face in faces), default=1)
-    windows = np.zeros((len(faces), side, side, 3), np.uint8)
+    pixels = np.zeros((len(faces), side, side, 3), np.uint8)
     for index, face in enumerate(faces):
-        windows[index] = padded(face.pixels_bgr, side)
-    places = {name: _places(view, faces) for name, view in cut.items()}
-    present = {name: place.present[:, 0] for name, place in places.items()}
-    present |= {name: np.ones(len(faces), np.bool_) for name in wholes}
+        pixels[index] = padded(face.pixels_bgr, side)
+    transforms = {name: _transforms(view, faces) for name, view in cut.items()}
+    present = {name: place.present[:, 0] for name, place in transforms.items()}
+    present |= {name: np.ones(len(faces), np.bool_) for name in originals}
     labels = np.array(found.labels, np.float64).reshape(-1, 2)
     return TrainingFaces(
-        windows=windows,
+        pixels_bgr=pixels,
         sizes_hw=np.array([face.pixels_bgr.shape[:2] for face in faces], np.intp).reshape(-1, 2),
-        wholes={
-            name: _stack(images, wholes[name].size_hw) for name, images in found.wholes.items()
+        originals={
+            name: _stack(images, originals[name].size_hw)
+            for name, images in found.originals.items()
         },
-        places=places,
+        transforms=transforms,
         present=present,
         centers_xy=np.array([face.frame.center_xy for face in faces], np.float32).reshape(-1, 2),
         heights=np.array([face.frame.height for face in faces], np.float32),

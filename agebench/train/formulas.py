@@ -29,7 +29,7 @@ Decoding: TypeAlias = Literal["expectation", "median"]
 def bin_of_age(ages: Tensor, years: Tensor) -> Tensor:
     """Return the index of the bin of each age, int64 (n,): nearest to its completed years."""
     distance = (years[None, :] - torch.floor(ages)[:, None]).abs()
-    # argmin promises no order among equals; cumulative counting of "smaller than all so far" does.
+    # argmin may return any of several minima; this returns the first.
     smallest = distance.min(dim=1, keepdim=True).values
     return ((distance > smallest).cumprod(dim=1)).sum(dim=1)
 
@@ -37,7 +37,7 @@ def bin_of_age(ages: Tensor, years: Tensor) -> Tensor:
 def expectation(probabilities: Tensor, years: Tensor) -> Tensor:
     """Return the mean age of each distribution, (n,) years, for (n, bins) and (bins,).
 
-    A product and a sum, not a matrix product: autocast would take that in half precision.
+    A product and a sum, because autocast would compute a matrix product in half precision.
     """
     return (probabilities * years).sum(dim=1)
 
@@ -47,12 +47,12 @@ def decode(probabilities: Tensor, years: Tensor, how: Decoding = "expectation") 
 
     Args:
         probabilities: (n, bins), none below 0; rows are rescaled to sum to 1.
-        years: of the bins, upwards.
+        years: of the bins, ascending.
         how: "expectation", the mean; or "median", the years of the first bin at which the
             cumulative probability reaches one half, as `agebench.metrics.age_classes.median`.
 
     Raises:
-        UsageError: there is no such decoding.
+        UsageError: `how` is unknown.
     """
     require_known(how, ("expectation", "median"), "decoding", "rule")
     probabilities = probabilities.double()
@@ -88,8 +88,8 @@ def dldl(
     """Return the loss of DLDL-v2, (n,).
 
     Gao, Zhou, Wu & Geng, "Age Estimation Using Expectation of Label Distribution Learning", IJCAI
-    2018: the divergence from a normalised discrete Gaussian around the age, of sigma 2 years, plus
-    the absolute error of the expectation in years, weighted 1.
+    2018: the divergence from a normalised discrete Gaussian around the age with sigma 2 years, plus
+    the absolute error of the expectation in years with weight 1.
 
     Args:
         logits: (n, bins).
@@ -149,9 +149,9 @@ def regression(
 def interval_likelihood(logits: Tensor, lows: Tensor, highs: Tensor, years: Tensor) -> Tensor:
     """Return minus the log of the probability that the age lies in a range, (n,).
 
-    The interval-censored likelihood: of an age range nothing is said about where in it the age
-    lies.  The range reaches from the bin of its low to the bin of its high, both included, so that
-    it is never empty, and a range of one year is the cross entropy.
+    The interval-censored likelihood: where in the range the age lies is unknown.  The range extends
+    from the bin of its lowest age to that of its highest, inclusive, so it is never empty, and for
+    a range of one year the loss is the cross entropy.
 
     Args:
         logits: (n, bins).
@@ -169,17 +169,17 @@ def interval_likelihood(logits: Tensor, lows: Tensor, highs: Tensor, years: Tens
 def distillation(
     probabilities: Tensor, taught: Tensor, years: Tensor, *, l1_weight: float
 ) -> Tensor:
-    """Return the divergence from a teacher's distribution, (n,); 0 where the rows are equal.
+    """Return the divergence from a teacher's distribution, (n,); 0 for equal rows.
 
     Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015, at temperature 1:
     Kullback-Leibler divergence of the student from the teacher, plus the difference of the two
-    expectations in years, weighted as `dldl` weighs that to the label.
+    expectations in years, weighted like the absolute error in `dldl`.
 
     Args:
         probabilities: the student's probabilities, (n, bins).
-        taught: the teacher's, (n, bins); rows of 0, where it has no answer, give finite numbers.
+        taught: the teacher's, (n, bins); rows of 0 (no answer) give finite numbers.
         years: of the bins.
-        l1_weight: weight of the expectations' difference in years.
+        l1_weight: weight of the difference of the expectations in years.
     """
     known, least = taught.float(), torch.finfo(torch.float32).tiny
     missing = torch.xlogy(known, known) - known * probabilities.float().clamp_min(least).log()
@@ -188,15 +188,15 @@ def distillation(
 
 
 _CLOSE = 1e-6
-"""Rank logits nearer to each other than this count as this far apart, so that logs stay finite."""
+"""Smallest difference between rank logits; smaller ones are raised so that logs stay finite."""
 
 
 def coral(logits: Tensor, ages: Tensor, years: Tensor) -> Tensor:
     """Return the loss of CORAL, (n,): one binary cross entropy per rank, summed.
 
     Args:
-        logits: (n, bins - 1), of "older than bin k" for k from the first to the last but one; the
-            paper's promise of consistent ranks needs `CoralHead`.
+        logits: (n, bins - 1), of "older than bin k" for all bins but the last; the ranks are only
+            guaranteed to be consistent with `CoralHead`.
         ages: years (n,).
         years: of the bins.
     """
@@ -207,15 +207,15 @@ def coral(logits: Tensor, ages: Tensor, years: Tensor) -> Tensor:
 
 
 def _consistent(logits: Tensor) -> Tensor:
-    """Rank logits, none above one before it; those of a trained `CoralHead` are so already."""
+    """Return non-increasing rank logits; those of a trained `CoralHead` are so already."""
     return torch.cummin(logits.float(), dim=1).values
 
 
 def coral_probabilities(logits: Tensor) -> Tensor:
-    """Return the distribution over the bins that rank logits stand for.
+    """Return the distribution over the bins from rank logits.
 
-    The probability of bin k is that of "older than k - 1" less that of "older than k".  Where a
-    later rank is more probable than an earlier one, which cannot be, it is lowered to that.
+    The probability of bin k is that of "older than k - 1" minus that of "older than k".  If a later
+    rank is more probable than an earlier one, which is inconsistent, it is lowered to that.
 
     Args:
         logits: (n, bins - 1).
@@ -233,9 +233,9 @@ def coral_probabilities(logits: Tensor) -> Tensor:
 def coral_interval_likelihood(logits: Tensor, lows: Tensor, highs: Tensor, years: Tensor) -> Tensor:
     """Return `interval_likelihood` of rank logits (n, bins - 1).
 
-    With a and b the logits of "older than what comes before the range" and "older than the range"
-    it is minus the log of sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), taken
-    in logs, where no difference of nearly equal numbers arises.
+    With a and b the logits of "older than the bin before the range" and "older than the range" it
+    is minus the log of sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), computed
+    as a sum of logs to avoid cancellation.
     """
     ranks = _consistent(logits)
     first, last = bin_of_age(lows, years), bin_of_age(highs, years)
@@ -252,20 +252,20 @@ def coral_interval_likelihood(logits: Tensor, lows: Tensor, highs: Tensor, years
 
 
 class CoralHead(nn.Module):
-    """The last layer of CORAL: one weight per feature for all ranks, and one bias per rank.
+    """The last layer of CORAL: one weight per feature, shared by all ranks, and one bias per rank.
 
-    With weights of their own the ranks of a picture could contradict each other; with shared ones
-    only the biases order them, and training orders the biases (theorem 1 of the paper).
+    With separate weights the ranks of a picture could contradict each other; with shared weights
+    their order is that of the biases, which training sorts (theorem 1 of the paper).
 
     Args:
-        features: width of what comes in.
+        features: number of inputs.
         bins: number of ages.
     """
 
     def __init__(self, features: int, bins: int) -> None:
         super().__init__()
         self.score = nn.Linear(features, 1, bias=False)
-        # Evenly downwards from 1, as the authors' package coral-pytorch starts them.
+        # Evenly descending from 1, as in the authors' package coral-pytorch.
         self.bias = nn.Parameter(torch.arange(bins - 1, 0, -1) / (bins - 1))
 
     def forward(self, features: Tensor) -> Tensor:

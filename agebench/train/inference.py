@@ -1,4 +1,4 @@
-"""A trained network in use: crops in, distributions out."""
+"""Inference with a trained network, from crops to distributions."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from agebench.vision.regions import MIRRORED_REGIONS
 
 
 def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
-    """Return the network with a checkpoint's averaged weights, ready for use.
+    """Return the network with a checkpoint's averaged weights, in evaluation mode.
 
     Raises:
-        WeightsError: the weights are not those of the settings.
+        WeightsError: the weights do not fit the settings.
     """
     head = LOSSES[saved.settings.loss.name].head
-    # First without memory: a stranger's few bytes of settings may ask for a hundred gigabytes.
+    # First without allocating: settings in an untrusted file may ask for a hundred gigabytes.
     with torch.device("meta"):
         expected = build_network(saved.settings.model, head).state_dict()
     try:
@@ -38,7 +38,7 @@ def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
     model = build_network(saved.settings.model, head)
     try:
         model.load_state_dict(dict(saved.averaged))
-    except RuntimeError as error:  # torch's own word for tensors missing or of other shapes
+    except RuntimeError as error:  # raised by torch for tensors that are missing or don't fit
         first = str(error).strip().splitlines()[-1].strip()
         raise WeightsError(f"{where}: the weights do not fit the settings: {first}") from error
     return model.eval()
@@ -49,11 +49,11 @@ class TrainedNetwork:
     """A network on a device.
 
     Attributes:
-        saved: what it was read from.
+        saved: the checkpoint.
         model: in evaluation mode.
-        device: as torch names it.
-        flip: the mean with the mirror image is taken.
-        threads: how many it uses on the processor; None leaves PyTorch's own number.
+        device: its name in torch.
+        flip: average the distributions of each face and its mirror image.
+        threads: number of processor threads; None keeps PyTorch's default.
     """
 
     saved: Checkpoint
@@ -64,15 +64,15 @@ class TrainedNetwork:
 
     @staticmethod
     def of(path: Path, device: str, *, flip: bool = False) -> TrainedNetwork:
-        """Read a checkpoint; it keeps to the threads that `use_threads` says here.
+        """Read a checkpoint; the network uses the number of threads set by `use_threads`.
 
         Raises:
-            WeightsError: it is damaged or no checkpoint.
+            WeightsError: it is damaged or not a checkpoint.
         """
         saved = read_checkpoint(path)
         model = load_model(saved, str(path)).to(device)
         if flip:
-            mirror_partners(saved.settings.model.views)  # refused now, not at the first face
+            mirror_partners(saved.settings.model.views)  # fails here, not at the first face
         device = str(next(model.parameters()).device)
         keep_to_threads(wanted_threads())
         return TrainedNetwork(saved, model, device, flip, wanted_threads())
@@ -107,10 +107,10 @@ def distribution(
 
     Args:
         model: in evaluation mode.
-        loss: what the head's numbers mean.
+        loss: converts the outputs to distributions.
         pixels: per view, (n, 3, height, width), B, G, R, 0 to 255.
         present: per view, (n, 1), 0 where it is missing.
-        flip: the mean with the mirror image's distribution is taken.
+        flip: average the distributions of each face and its mirror image.
     """
     passes = [(pixels, present)]
     if flip:
@@ -122,10 +122,10 @@ def distribution(
 
 
 def mirror_partners(views: Mapping[str, ViewSettings]) -> dict[str, str]:
-    """Return by name the view whose mirror image is that view of the mirrored picture.
+    """Return, for each view, the one whose mirror image is that view of the mirrored picture.
 
     Raises:
-        UsageError: the network has one of two eyes alone, or cuts them differently.
+        UsageError: the network has only one of two eyes, or crops them differently.
 
     >>> eye = {side: ViewSettings(f"eye_{side}", (32, 32)) for side in ("left", "right")}
     >>> mirror_partners({**eye, "mouth": ViewSettings("mouth")})
@@ -143,6 +143,6 @@ def _mirror_partner(name: str, views: Mapping[str, ViewSettings]) -> str:
         if view.view == wanted:
             return other
     raise UsageError(
-        f"mirror images can't be used: they need a view of {region} that is cut like the view "
-        f"{name!r} of {views[name].region}, and the network has none"
+        f"mirror images can't be used: the network has no view of {region} with the same size and "
+        f"margin as the view {name!r} of {views[name].region}"
     )

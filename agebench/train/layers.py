@@ -23,7 +23,8 @@ class StepRng:
     """Uniform random numbers for the rows of one process's shard of a batch.
 
     Every call of `uniform` draws for the whole batch and keeps the rows of the shard, so the
-    numbers do not depend on how many processes there are.
+    numbers do not depend on the number of processes.  The seed and the step determine them, so a
+    resumed run draws the same ones.
     """
 
     def __init__(self) -> None:
@@ -40,7 +41,7 @@ class StepRng:
             start: first of this process's rows of it.
             stop: row after the last of them; -1 for all.
         """
-        # Any two integers, mixed to one 63-bit seed by the constant of SplitMix64.
+        # Combines two integers to one 63-bit seed with the constant of SplitMix64.
         self._generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step) % (1 << 63))
         self._total, self._start = total, start
         self._stop = total if stop < 0 else stop
@@ -49,7 +50,7 @@ class StepRng:
         """Return numbers in [0, 1), float32 of shape (rows, *shape), on the CPU.
 
         Raises:
-            ValueError: `rows` is not what `begin` was told.
+            ValueError: `rows` is not the number of rows passed to `begin`.
         """
         if rows != self._stop - self._start:
             raise ValueError(f"expected {self._stop - self._start} rows, got {rows}")
@@ -58,7 +59,7 @@ class StepRng:
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Batch normalisation whose statistics are taken over all processes, on any device.
+    """Batch normalisation with statistics of all processes, on any device.
 
     `torch.nn.SyncBatchNorm` refuses CPU tensors.  With one process it is `BatchNorm2d`.
     """
@@ -69,7 +70,7 @@ class BatchNorm(nn.BatchNorm2d):
         return self._shared(input) if shared else super().forward(input)
 
     def _shared(self, values: Tensor) -> Tensor:
-        exact = values.float()  # the spread of half-precision numbers drowns in their rounding
+        exact = values.float()  # in half precision rounding errors would exceed the variance
         mean, variance, number = _over_processes(exact)
         with torch.no_grad():
             if self.running_mean is not None and self.running_var is not None:
@@ -86,7 +87,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum of all processes' tensors, through which gradients flow to all of them."""
+    """The sum of all processes' tensors, with gradients to all of them."""
 
     @staticmethod
     def forward(_ctx: Any, values: Tensor) -> Tensor:
@@ -104,17 +105,17 @@ def _summed(values: Tensor) -> Tensor:
 
 
 def _over_processes(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return mean and variance per channel, and how many values, over all processes' batches.
+    """Return mean and variance per channel, and the number of values, over all processes.
 
-    Chan, Golub & LeVeque 1983: from each process's own mean and variance, since the mean of
-    squares less the square of the mean loses what small variances consist of.
+    Chan, Golub & LeVeque 1983: computed from each process's mean and variance, because subtracting
+    the square of the mean from the mean of squares cancels the digits of small variances.
     """
     channels = values.shape[1]
     own_variance, own_mean = torch.var_mean(values, (0, 2, 3), correction=0)
     count = values.new_full((1,), values.numel() / channels)
     mine = torch.cat([own_mean, own_variance, count])
     place = functional.one_hot(torch.tensor(dist.get_rank()), dist.get_world_size())
-    # A sum of tables with one row each hands every row to all.
+    # Summing tables that each have one row that is not zero gathers all rows.
     table: Tensor = _SumOverProcesses.apply(place.to(values)[:, None] * mine)  # type: ignore[no-untyped-call]  # not typed
     means, variances, counts = table[:, :channels], table[:, channels:-1], table[:, -1:]
     total = counts.sum()
@@ -124,7 +125,7 @@ def _over_processes(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 class Dropout(nn.Module):
-    """Dropout of single features, drawn per row of the batch."""
+    """Dropout of single features, random per row of the batch."""
 
     def __init__(self, probability: float, rng: StepRng) -> None:
         super().__init__()
@@ -139,20 +140,20 @@ class Dropout(nn.Module):
         return values * (drawn >= self.probability) / (1 - self.probability)
 
     def drawn_shape(self, values: Tensor) -> Sequence[int]:
-        """Return the shape of what is kept or dropped on its own: each feature."""
+        """Return the shape of the random numbers: one for each feature."""
         return values.shape
 
 
 class DropPath(Dropout):
-    """Stochastic depth: leaves a block's residual out for whole rows of the batch."""
+    """Stochastic depth: drops a block's residual for whole rows of the batch."""
 
     def drawn_shape(self, values: Tensor) -> Sequence[int]:
-        """Return a shape of one draw for each row of (n, channels, height, width)."""
+        """Return the shape of one number for each row of (n, channels, height, width)."""
         return (len(values), 1, 1, 1)
 
 
 class SqueezeExcitation(nn.Module):
-    """Scales each channel by a gate computed from all channels' means."""
+    """Scales each channel by a gate that is computed from the means of all channels."""
 
     def __init__(self, channels: int, reduction: int = 8) -> None:
         super().__init__()
@@ -161,7 +162,7 @@ class SqueezeExcitation(nn.Module):
         self.excite = nn.Conv2d(inner, channels, 1)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Return `values`, (n, channels, height, width), gated."""
+        """Return the gated `values`, (n, channels, height, width)."""
         means = values.mean((2, 3), keepdim=True)
         return values * torch.sigmoid(self.excite(functional.relu(self.squeeze(means))))
 
@@ -185,7 +186,7 @@ class BlurPool(nn.Module):
 
 
 def convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Conv2d:
-    """Return a convolution without bias that keeps the size, divided by `stride`."""
+    """Return a padded convolution without bias, whose output size is that of its input / stride."""
     layer = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
     nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
     return layer
@@ -199,7 +200,7 @@ def normalised(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequ
 def strided(
     inputs: int, outputs: int, side: int, stride: int, *, blur: bool, relu: bool
 ) -> nn.Sequential:
-    """Return convolution, normalisation, ReLU where asked for; strides blurred where asked for."""
+    """Return convolution, normalisation and optionally ReLU, optionally with blur pooling."""
     blurred = blur and stride == 2
     layers: list[nn.Module] = [normalised(inputs, outputs, side, 1 if blurred else stride)]
     if relu:
@@ -228,7 +229,7 @@ class Block(nn.Module):
                 strided(width, width, 3, stride, blur=blur, relu=True),
                 normalised(width, self.outputs, 1),
             )
-        # A block that begins as the identity trains more evenly (Goyal et al. 2017, section 5.1).
+        # Blocks that start as the identity train more stably (Goyal et al. 2017, section 5.1).
         last = self.residual[-1]
         if isinstance(last, nn.Sequential) and isinstance(last[1], BatchNorm):
             nn.init.zeros_(last[1].weight)
@@ -248,7 +249,7 @@ def _shortcut(inputs: int, outputs: int, stride: int, *, average: bool) -> nn.Mo
     if stride == 1 and inputs == outputs:
         return nn.Identity()
     if stride == 2 and average:
-        # Borders count only the pixels that are there, or an odd size would darken them.
+        # Padding does not count, or it would darken the borders of odd sizes.
         pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
         return nn.Sequential(pool, *normalised(inputs, outputs, 1))
     return normalised(inputs, outputs, 1, stride)
@@ -274,7 +275,7 @@ def _stem(channels: int, settings: BackboneSettings) -> list[nn.Module]:
 
 
 class Backbone(nn.Module):
-    """From a picture to one vector of features.
+    """A residual network from a picture to one vector of features.
 
     Args:
         channels: of the picture.

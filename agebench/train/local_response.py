@@ -1,8 +1,8 @@
-"""Local response normalisation with a gradient of its own, several times as fast on a processor.
+"""Local response normalisation with a custom gradient, several times as fast on a processor.
 
-PyTorch's `LocalResponseNorm` averages over channels by a three-dimensional pooling, which takes
-more time than the convolutions beside it.  The sums over neighbouring channels are a product with
-a banded matrix, and the gradient is one more such product.
+PyTorch's `LocalResponseNorm` averages over channels by three-dimensional pooling, which takes more
+time than the network's convolutions.  Here the sums over neighbouring channels are a product with a
+banded matrix, and the gradient needs one more such product.
 
 Source: A. Krizhevsky, I. Sutskever and G. Hinton, "ImageNet Classification with Deep
 Convolutional Neural Networks", NeurIPS 2012, section 3.3; `alpha` is divided by `size`, as Caffe
@@ -31,16 +31,15 @@ def neighbours(channels: int, size: int) -> Tensor:
 
 
 def _banded(values: Tensor, band: Tensor) -> Tensor:
-    """Return the product of float32 (n, channels) and the band in float32, under autocast too.
+    """Return the product of float32 (n, channels) and the band in float32, also under autocast.
 
-    Autocast leaves products alone that are written to a given tensor, on every device (PyTorch's
-    "Autocast Op Reference").
+    Autocast does not apply to operations with an `out` tensor (PyTorch's "Autocast Op Reference").
     """
     return torch.mm(values, band, out=torch.empty_like(values))
 
 
 class _Normalise(torch.autograd.Function):
-    """Values (n, channels) over (1 + alpha/size * sum of squares of the neighbours) ** beta."""
+    """Values (n, channels) / (1 + alpha/size * sum of squares of the neighbours) ** beta."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, band: Tensor, scale: float) -> Tensor:
@@ -63,11 +62,11 @@ class _Normalise(torch.autograd.Function):
 
 
 class LocalResponseNorm(nn.Module):
-    """Across channels, with alpha 1e-4, beta 0.75 and constant 1, as Caffe's age network has it.
+    """Across channels, with alpha 1e-4, beta 0.75 and constant 1, as in Caffe's age network.
 
     Args:
         channels: of the values.
-        size: how many neighbouring channels, the own one included; odd.
+        size: number of neighbouring channels, including the channel itself; odd.
     """
 
     band: Tensor
@@ -80,7 +79,7 @@ class LocalResponseNorm(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Return the normalised values, (n, channels, height, width), in their own precision.
 
-        It computes in float32, whatever precision the layers around it have.
+        The computation is in float32, whatever the precision of the other layers.
         """
         last = values.permute(0, 2, 3, 1)
         rows = last.reshape(-1, last.shape[3]).float()

@@ -15,7 +15,7 @@ from agebench.util.files import append_whole, csv_line, write_whole
 STEPS_FILE = "steps.csv"
 EPOCHS_FILE = "epochs.csv"
 OLD_EPOCHS_FILE = "rounds.csv"
-"""What runs of earlier versions have in place of `EPOCHS_FILE`, with the column "round"."""
+"""The name of `EPOCHS_FILE` in earlier versions, with the column "round"."""
 
 STEP_COLUMNS = ("step", "epoch", "loss", "learning_rate")
 EPOCH_COLUMNS = (
@@ -32,36 +32,36 @@ EPOCH_COLUMNS = (
 )
 
 OLD_COLUMNS = {"epoch": "round"}
-"""What columns were called in the logs of earlier versions."""
+"""Names of columns in the logs of earlier versions."""
 
 
 class RunLog:
-    """Appends to the CSV files of a folder, and to TensorBoard's where that is asked for.
+    """Appends to the CSV files of a folder, and optionally to TensorBoard's event files.
 
     Args:
         folder: of the run.
         first_step: lines of this step and later ones are dropped: they are trained again.
-        first_epoch: likewise.  The logs of an earlier version are taken over.
+        first_epoch: likewise.  The logs of an earlier version are continued.
         tensorboard: also write TensorBoard's event files.
 
     Raises:
-        MissingDependencyError: TensorBoard is asked for and not installed.
+        MissingDependencyError: `tensorboard` is true and TensorBoard is not installed.
     """
 
     def __init__(
         self, folder: Path, first_step: int, first_epoch: int, *, tensorboard: bool
     ) -> None:
-        _take_over(folder)
+        _rename_old_log(folder)
         self._steps = _Table(folder / STEPS_FILE, STEP_COLUMNS, "step", first_step)
         self._epochs = _Table(folder / EPOCHS_FILE, EPOCH_COLUMNS, "epoch", first_epoch)
         self._board = _board(folder, first_step) if tensorboard else None
 
     def step(self, values: Mapping[str, Any]) -> None:
-        """Note a step; kept in memory until `flush`."""
+        """Add a step; kept in memory until `flush`."""
         self._steps.add(values)
 
     def epoch(self, values: Mapping[str, Any]) -> None:
-        """Note an epoch, and write everything out."""
+        """Add an epoch, and flush."""
         self._epochs.add(values)
         if self._board is not None:
             for name in ("train_loss", "jump", "val_mae", "learning_rate"):
@@ -70,10 +70,10 @@ class RunLog:
         self.flush()
 
     def flush(self) -> None:
-        """Write out what was noted.
+        """Write everything that was added.
 
         Raises:
-            AgebenchError: the disk is full or the folder is gone.
+            AgebenchError: the disk is full or the folder was removed.
         """
         self._steps.flush()
         self._epochs.flush()
@@ -92,7 +92,7 @@ def tensorboard_writer() -> Any:
     except ImportError as error:
         raise MissingDependencyError(
             f"TensorBoard's event files can't be written ({error}): pip install tensorboard, or "
-            "leave out --tensorboard"
+            "omit --tensorboard"
         ) from error
     return SummaryWriter
 
@@ -101,8 +101,8 @@ def _board(folder: Path, first_step: int) -> Any:
     return tensorboard_writer()(str(folder / "tensorboard"), purge_step=first_step)
 
 
-def _take_over(folder: Path) -> None:
-    """Give the log of epochs that an earlier version wrote its present name."""
+def _rename_old_log(folder: Path) -> None:
+    """Give the log of epochs that an earlier version wrote its current name."""
     old, new = folder / OLD_EPOCHS_FILE, folder / EPOCHS_FILE
     try:
         if old.is_file() and not new.exists():
@@ -133,7 +133,7 @@ class _Table:
 
 
 def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
-    """Return the whole rows of a log; a last one that was cut off while being written is not."""
+    """Return the complete rows of a log, without a last one that is truncated."""
     if not path.is_file():
         return []
     try:
@@ -143,7 +143,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
                 for row in csv.DictReader(file)
             ]
     except (OSError, ValueError, csv.Error) as error:
-        raise AgebenchError(f"{path} is not a log of a run ({error}): move it away") from error
+        raise AgebenchError(f"{path} is not the log of a run ({error}): move it away") from error
     whole = [
         {name: cell for name, cell in row.items() if cell is not None}
         for row in rows
@@ -154,7 +154,7 @@ def _rows(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class StepReport:
-    """One step.
+    """A completed step.
 
     Attributes:
         step: its number, from 0.
@@ -162,7 +162,7 @@ class StepReport:
         epoch: its epoch, from 0.
         loss: of the step.
         learning_rate: of the step.
-        seconds_left: until the last planned step at the present speed.
+        seconds_left: until the last planned step at the current speed.
     """
 
     step: int
@@ -174,17 +174,17 @@ class StepReport:
 
 
 class Watcher(Protocol):
-    """Is told what happens."""
+    """Called as training proceeds."""
 
     def step(self, report: StepReport) -> None:
-        """A step was made."""
+        """A step was completed."""
 
     def epoch(self, record: EpochRecord, decision: Decision, seconds: float) -> None:
         """An epoch ended."""
 
 
 class Silent:
-    """A watcher that says nothing."""
+    """A watcher that ignores everything."""
 
     def step(self, report: StepReport) -> None:
         """See `Watcher.step`."""

@@ -1,4 +1,4 @@
-"""The training loop: epochs of bootstrap samples until the loss no longer notices a new one."""
+"""The training loop: epochs of bootstrap samples until the stability rule ends training."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from agebench.train.evaluate import using_weights, validation_mae
 from agebench.train.face_cache import TrainingFaces
 from agebench.train.logs import RunLog, Silent, StepReport, Watcher
 from agebench.train.losses import LOSSES, Targets
-from agebench.train.networks import AgeNetwork, MultiCropResNet, Outputs, build_network, withhold
+from agebench.train.networks import AgeNetwork, MultiCropResNet, Outputs, build_network, drop_views
 from agebench.train.optimiser import (
     AveragedWeights,
     OptimiserState,
@@ -51,14 +51,14 @@ class Trainer:
         val: pictures that decide when to stop and which weights are best.
         folder: for checkpoints and logs; None writes nothing.
         context: the processes that train together.
-        about: of the data and the machine; kept in checkpoints.
-        watcher: is told how far it is.
+        about: facts about the data and the machine, stored in checkpoints.
+        watcher: called after every step and epoch.
         resume: a checkpoint to resume from.
-        start: weights to begin with, where there is nothing to go on from.
+        start: initial weights, unless the run is resumed.
         tensorboard: also write TensorBoard's event files.
     """
 
-    def __init__(  # noqa: PLR0913 - what a run is of, and who watches it
+    def __init__(  # noqa: PLR0913 - all parts of a run
         self,
         settings: TrainSettings,
         train: TrainingFaces,
@@ -91,7 +91,7 @@ class Trainer:
         ).float()
         self._optimiser = make_optimiser(self.model, settings.optim)
         if resume is not None:
-            self._take_up(resume)
+            self._restore(resume)
         elif start is not None:
             require_fit(self.model.state_dict(), start, "averaged weights")
             self.model.load_state_dict(dict(start))
@@ -100,7 +100,7 @@ class Trainer:
             require_fit(self._ema.state, resume.averaged, "averaged weights")
             for name, value in resume.averaged.items():
                 self._ema.state[name].copy_(value)
-        self._net = self._shared()
+        self._net = self._distributed()
         self._batches = Batches(
             train, settings.model.crop, settings.augment, settings.seed, context.device
         )
@@ -112,14 +112,14 @@ class Trainer:
 
     @property
     def averaged(self) -> dict[str, Tensor]:
-        """The averaged weights, what validation looks at."""
+        """The averaged weights, which are those that are validated."""
         return self._ema.state
 
     def run(self) -> RunState:
         """Train until the stability rule or the planned epochs end it.
 
         Raises:
-            DivergedError: the loss is no longer a number; the last checkpoint is intact.
+            DivergedError: the loss is not finite; the last checkpoint is intact.
             AgebenchError: a checkpoint can't be written.
         """
         while not self.state.ended and len(self.state.history) < self.settings.epochs:
@@ -173,17 +173,17 @@ class Trainer:
         self._ema.update(self.model, step)
         state.step += 1
         state.seconds += time.monotonic() - began
-        self._tell(step, number, value, rate)
+        self._report_step(step, number, value, rate)
         return value
 
     def learn(self, views: ViewBatch, stage: Stage = "all") -> float:
-        """Make one step on a batch; the learning rate is the optimiser's own.
+        """Make one step on a batch at the optimiser's current learning rate.
 
         Returns:
             The loss before it, the mean over all processes.
 
         Raises:
-            DivergedError: the loss or the gradient is not finite; the weights stay as they were.
+            DivergedError: the loss or the gradient is not finite; the weights are unchanged.
         """
         self._train_mode(stage)
         loss = self._loss(views, stage)
@@ -195,12 +195,12 @@ class Trainer:
         longest = self.settings.optim.clip_norm or math.inf
         norm = nn.utils.clip_grad_norm_(self.model.parameters(), longest)
         if not math.isfinite(norm):
-            raise _diverged("length of the gradient", float(norm), self.state)
+            raise _diverged("norm of the gradient", float(norm), self.state)
         self._optimiser.step()
         return value
 
     def _train_mode(self, stage: Stage) -> None:
-        """Let everything learn; what a stage leaves alone is not even decayed."""
+        """Set training mode and freeze the layers that a stage does not train, without decay."""
         model = self.model
         model.train()
         if not self.settings.optim.staged or not isinstance(model, MultiCropResNet):
@@ -213,7 +213,7 @@ class Trainer:
 
     def _loss(self, views: ViewBatch, stage: Stage) -> Tensor:
         settings, device = self.settings, self._context.device
-        present = withhold(views.present, settings.model.view_dropout, self.model.rng)
+        present = drop_views(views.present, settings.model.view_dropout, self.model.rng)
         pixels = {
             name: values.contiguous(memory_format=torch.channels_last)
             for name, values in views.pixels.items()
@@ -234,9 +234,9 @@ class Trainer:
         return final + settings.optim.auxiliary_weight * mean
 
     def _masked_mean(self, losses: Tensor, present: Tensor) -> Tensor:
-        """Mean over the pictures whose view is there; 0 where none is.
+        """Return the mean over the pictures that have the view; 0 if none has.
 
-        The number of them is that of the whole batch, so that the mean of all processes' answers
+        It is divided by their number in the whole batch, so that the mean of all processes' results
         is the mean over the batch.
         """
         weight = present[:, 0]
@@ -249,7 +249,7 @@ class Trainer:
             outputs.float(), targets, self._years, settings.loss, settings.teacher.weight
         )
 
-    def _tell(self, step: int, number: int, loss: float, rate: float) -> None:
+    def _report_step(self, step: int, number: int, loss: float, rate: float) -> None:
         if not self._context.leads:
             return
         left = (self.total - step - 1) * self.state.seconds / max(1, step + 1)
@@ -264,7 +264,7 @@ class Trainer:
         state, settings = self.state, self.settings
         with using_weights(self.model, self._ema.state):
             val = validation_mae(self.model, self._val, self._spec, settings)
-        # All processes must decide alike, whatever their last digits say.
+        # All processes must make the same decision in spite of rounding differences.
         val = self._context.mean(
             torch.tensor(val, dtype=torch.float64, device=self._context.device)
         )
@@ -284,13 +284,13 @@ class Trainer:
         if val < state.best_mae:
             state.best_mae = val
             self._save(BEST_FILE)
-        # Noted before the run is where it goes on after this epoch: a note of an epoch that has to
-        # be trained again is dropped, one that could not be written would be missing for ever.
-        self._note(record, decision, train_loss, drawn, seconds)
+        # The log comes before the checkpoint: a resumed run drops lines of epochs that it trains
+        # again, but a line that is missing would never be added.
+        self._log_epoch(record, decision, train_loss, drawn, seconds)
         self._save(LAST_FILE)
         self._watcher.epoch(record, decision, seconds)
 
-    def _note(
+    def _log_epoch(
         self,
         record: EpochRecord,
         decision: Decision,
@@ -322,7 +322,7 @@ class Trainer:
             self._save(LAST_FILE)
 
     def checkpoint(self) -> Checkpoint:
-        """Return everything needed to resume."""
+        """Return everything that is needed to resume."""
         return Checkpoint(
             self.settings,
             self.state.to_json(),
@@ -340,7 +340,7 @@ class Trainer:
             self._log.flush()
         self.checkpoint().write(self._folder / name)
 
-    def _take_up(self, saved: Checkpoint) -> None:
+    def _restore(self, saved: Checkpoint) -> None:
         require_fit(self.model.state_dict(), saved.model, "weights")
         self.model.load_state_dict(dict(saved.model))
         OptimiserState(saved.optimiser).restore(self.model, self._optimiser)
@@ -356,26 +356,27 @@ class Trainer:
                 f"{len(state.history)} epochs of {per_epoch} steps and {len(state.losses)} more"
             )
 
-    def _shared(self) -> nn.Module:
+    def _distributed(self) -> nn.Module:
         if self._context.size == 1:
             return self.model
         ids = [self._context.device.index] if self._context.device.type == "cuda" else None
         with warnings.catch_warnings():
-            # The name that replaces broadcast_buffers is younger than the PyTorch we ask for.
+            # broadcast_buffers is deprecated, but its replacement is missing in older versions
+            # that we support.
             warnings.simplefilter("ignore", FutureWarning)
-            # Statistics are taken over all processes already; stages leave weights unused.
-            shared: nn.Module = DistributedDataParallel(
+            # BatchNorm already uses statistics of all processes; stages leave weights unused.
+            network: nn.Module = DistributedDataParallel(
                 self.model,
                 device_ids=ids,
                 broadcast_buffers=False,
                 find_unused_parameters=self.settings.optim.staged > 0,
             )
-        return shared
+        return network
 
 
 def _diverged(what: str, value: float, state: RunState) -> DivergedError:
     return DivergedError(
         f"the {what} is {value} at step {state.step} of epoch {len(state.history)}: training has "
-        "diverged; lower optim.learning_rate or clip harder (optim.clip_norm); earlier "
+        "diverged; lower optim.learning_rate or optim.clip_norm; earlier "
         "checkpoints are intact"
     )

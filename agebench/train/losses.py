@@ -1,7 +1,4 @@
-"""The losses as the loop uses them: by name, for exact ages, ranges and mixed pictures alike.
-
-The formulas are in `agebench.train.formulas` and are exported here too.
-"""
+"""The losses as the loop uses them: by name, for exact ages, ranges and pictures mixed by mixup."""
 
 from __future__ import annotations
 
@@ -15,63 +12,39 @@ from torch import Tensor, nn
 
 from agebench.train.formulas import (
     CoralHead,
-    Decoding,
-    bin_of_age,
     coral,
     coral_interval_likelihood,
     coral_probabilities,
     cross_entropy,
-    decode,
     distillation,
     dldl,
     interval_likelihood,
     mean_variance,
     regression,
 )
-from agebench.train.sections import LOSS_NAMES, LossName, LossSettings
-
-__all__ = [
-    "LOSSES",
-    "LOSS_NAMES",
-    "CoralHead",
-    "Decoding",
-    "LossName",
-    "LossSettings",
-    "LossSpec",
-    "Targets",
-    "bin_of_age",
-    "coral",
-    "coral_interval_likelihood",
-    "coral_probabilities",
-    "cross_entropy",
-    "decode",
-    "distillation",
-    "dldl",
-    "interval_likelihood",
-    "mean_variance",
-    "regression",
-]
+from agebench.train.sections import LossName, LossSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Targets:
-    """What a batch of pictures should come out as.
+    """The targets of a batch of pictures.
 
     Attributes:
-        ages: float32 (n,), years; rows with a range are not looked at.
-        lows: float32 (n,), lowest possible age in completed years; equal to `highs` where the age
-            is exact.
-        highs: float32 (n,), highest possible age, included: 25 to 32 is eight years long.
-        other: for mixed-up pictures the targets of the other picture of each row, not mixed
-            themselves; None where nothing is mixed.
-        mixup_lambda: float32 (n,), 0 to 1, how much of this loss; the rest is `other`'s.
-        label_weights: float32 (n,), 0 to 1, weight of each label; None for 1 throughout.
+        ages: float32 (n,), years; ignored in rows with a range.
+        lows: float32 (n,), lowest possible age in completed years; equal to `highs` if the age is
+            exact.
+        highs: float32 (n,), highest possible age, inclusive: 25 to 32 is eight years long.
+        other: with mixup, the targets of the pictures that were mixed in, not mixed themselves;
+            otherwise None.
+        mixup_lambda: float32 (n,), 0 to 1, weight of the loss of these targets; the rest is that of
+            `other`.
+        label_weights: float32 (n,), 0 to 1, weight of each label; None if all are 1.
         answers: float32 (n, bins), a teacher's distributions; rows of 0 where it has none; None
             without a teacher.
 
     Raises:
-        ValueError: shapes that differ, one of `other` and `mixup_lambda` without the other, or an
-            `other` that is mixed itself.
+        ValueError: the shapes differ, one of `other` and `mixup_lambda` is missing, or `other` is
+            mixed itself.
     """
 
     ages: Tensor
@@ -89,10 +62,10 @@ class Targets:
             raise ValueError(f"expected ages, lows and highs of shape (n,), got {got}")
         if self.other is None or self.mixup_lambda is None:
             if self.other is not None or self.mixup_lambda is not None:
-                raise ValueError("expected other and mixup_lambda both or neither")
+                raise ValueError("expected both other and mixup_lambda, or neither")
             return
         if self.other.other is not None or self.other.ages.shape != shape:
-            raise ValueError("expected other to be as many targets that are not mixed themselves")
+            raise ValueError(f"expected other to be {shape[0]} targets that are not mixed")
         if self.mixup_lambda.shape != shape:
             raise ValueError(
                 f"expected mixup_lambda of shape (n,), got {tuple(self.mixup_lambda.shape)}"
@@ -100,22 +73,22 @@ class Targets:
 
     @classmethod
     def exact(cls, ages: Tensor) -> Targets:
-        """Return targets of ages that are all exact, float (n,)."""
+        """Return targets of exact ages, float (n,)."""
         ages = ages.float()
         return cls(ages, ages, ages)
 
     @classmethod
     def ranges(cls, lows: Tensor, highs: Tensor) -> Targets:
-        """Return targets of ranges, float (n,) each; where both are equal the age is exact."""
+        """Return targets of ranges, float (n,) each; an age is exact where both are equal."""
         lows, highs = lows.float(), highs.float()
         return cls((lows + highs) / 2, lows, highs)
 
     def mixed(self, other: Targets, mixup_lambda: Tensor) -> Targets:
-        """Return these targets mixed with `other` for `mixup_lambda` of these, float (n,)."""
+        """Return these targets, with weights `mixup_lambda`, float (n,), mixed with `other`."""
         return replace(self, other=other, mixup_lambda=mixup_lambda)
 
     def take(self, rows: Tensor) -> Targets:
-        """Return those of some rows, int (m,), which must not be mixed."""
+        """Return the targets of some rows, int (m,), which must not be mixed."""
         return Targets(
             self.ages[rows],
             self.lows[rows],
@@ -125,7 +98,7 @@ class Targets:
         )
 
     def to(self, device: torch.device | str) -> Targets:
-        """Return the same on a device."""
+        """Return the targets on a device."""
         return Targets(
             self.ages.to(device),
             self.lows.to(device),
@@ -147,11 +120,11 @@ class LossSpec:
 
     Attributes:
         name: its key in `LOSSES`.
-        outputs: from a number of bins to the numbers per face that it needs.
-        exact: (outputs, ages, years, settings) to (n,), for exact ages.
-        interval: (outputs, lows, highs, years) to (n,), for ranges.
-        to_probabilities: from outputs (n, outputs) to a distribution, float32 (n, bins).
-        head: the last layer that it is meant for, from width and number of bins.
+        outputs: the number of outputs per face for a number of bins.
+        exact: the loss (n,) of exact ages, for outputs, ages, years and settings.
+        interval: the loss (n,) of ranges, for outputs, lowest and highest ages, and years.
+        to_probabilities: distributions, float32 (n, bins), for outputs (n, outputs).
+        head: makes the last layer from its number of inputs and of bins.
     """
 
     name: LossName
@@ -171,18 +144,19 @@ class LossSpec:
     ) -> Tensor:
         """Return the loss of each picture, float32 (n,).
 
-        Rows with a range use the interval likelihood, rows with a teacher's answer its divergence
-        for a fraction of the loss, mixed rows the weighted mean of the losses of their two targets.
+        Rows with a range use the interval likelihood; rows with a teacher's answer the weighted
+        mean of the label's loss and the divergence from the teacher; mixed rows the weighted mean
+        of the losses of both targets.
 
         Args:
             outputs: (n, outputs(bins)), any float type.
-            targets: what they should be, on the same device.
+            targets: on the same device.
             years: of the bins, (bins,), on the same device.
-            settings: the loss's numbers (its `name` is not looked at).
-            teacher_weight: the teacher's weight, 0 to 1, of rows that it has an answer to.
+            settings: parameters of the loss (`name` is ignored).
+            teacher_weight: weight of the teacher, 0 to 1, in rows with an answer.
 
         Raises:
-            ValueError: the shapes do not fit each other.
+            ValueError: the shapes do not match.
         """
         expected = (len(targets.ages), self.outputs(len(years)))
         if tuple(outputs.shape) != expected:
@@ -218,8 +192,8 @@ class LossSpec:
     ) -> Tensor:
         lows, highs = targets.lows, targets.highs
         ranged = lows < highs
-        # The branch not taken must be finite too: its gradient is multiplied by 0, and 0 * NaN
-        # is NaN.  The middle of the range is an age as good as any.
+        # The branch that is not used must be finite too: its gradient is multiplied by 0, and
+        # 0 * NaN is NaN.
         ages = torch.where(ranged, (lows + highs) / 2, targets.ages)
         exact = self.exact(outputs, ages, years, settings)
         return torch.where(ranged, self.interval(outputs, lows, highs, years), exact)

@@ -1,4 +1,4 @@
-"""What the multi-crop network is built from; apart from it, so that it loads without torch."""
+"""Settings of the multi-crop network, in a module that does not need torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 
 from agebench.errors import suggestion
 from agebench.types import AgeBins, CropSpec, ViewSpec, frozen_mapping
+from agebench.util.checks import require_range
 from agebench.vision.regions import REGIONS
 
 Depth: TypeAlias = Literal[10, 14, 18, 34, 50, 101]
@@ -32,19 +33,19 @@ EXPANSION = 4
 
 @dataclass(frozen=True, slots=True)
 class BackboneSettings:
-    """The network over one view.
+    """The backbone of one view.
 
     Attributes:
         depth: number of layers with weights: a key of `STAGES`.
         width: channels of the first stage; 64 in He et al.  Each stage doubles them.
         stem: "classic" is one 7x7 convolution, "deep" three of 3x3 (ResNet-D).
         pool: the stem ends in a max-pool that halves the size; false for small pictures.
-        average_shortcut: shortcuts that halve the size average before their 1x1 convolution
-            (ResNet-D).
-        squeeze_excitation: gates at the end of every block.
-        blur_pool: strides of 3x3 convolutions become a stride of 1 and a blurred halving.
-        stochastic_depth: probability that the last block is left out for a row while training;
-            earlier blocks proportionally less.
+        average_shortcut: shortcuts that halve the size use average pooling before their 1x1
+            convolution (ResNet-D).
+        squeeze_excitation: a squeeze-and-excitation gate at the end of every block.
+        blur_pool: 3x3 convolutions of stride 2 become stride 1 followed by blur pooling.
+        stochastic_depth: probability that the last block is skipped for a row during training;
+            proportionally less for earlier blocks.
     """
 
     depth: Depth = 18
@@ -58,15 +59,18 @@ class BackboneSettings:
 
     def __post_init__(self) -> None:
         if self.depth not in STAGES:
-            raise ValueError(f"depth must be one of {', '.join(map(str, STAGES))}")
+            known = ", ".join(map(str, STAGES))
+            raise ValueError(f"depth must be one of {known}, got {self.depth}")
         if not 4 <= self.width <= 1024 or self.width % 2:
-            raise ValueError(f"width must be even and 4 to 1024, got {self.width}")
+            raise ValueError(f"width must be even and from 4 to 1024, got {self.width}")
         if not 0 <= self.stochastic_depth < 1:
-            raise ValueError(f"stochastic_depth must be 0 up to below 1: {self.stochastic_depth}")
+            raise ValueError(
+                f"stochastic_depth must be from 0 to below 1, got {self.stochastic_depth}"
+            )
 
     @property
     def features(self) -> int:
-        """Number of features per picture that the backbone gives."""
+        """Number of features that the backbone computes per picture."""
         block, stages = STAGES[self.depth]
         last = self.width << (len(stages) - 1)
         return last * EXPANSION if block == "bottleneck" else last
@@ -77,16 +81,16 @@ InputMode: TypeAlias = Literal["bgr", "gray", "yuv"]
 
 @dataclass(frozen=True, slots=True)
 class ViewSettings:
-    """One view and the backbone that looks at it.
+    """One view and its backbone.
 
     Attributes:
         region: part of the face, see `agebench.vision.regions.REGIONS`.
-        size_hw: height and width that the backbone sees, pixels.
+        size_hw: height and width of the backbone's input, pixels.
         margin: added on every side, as a fraction of the region.
-        align: turned upright by the frame's roll.
-        max_outside: missing where a larger fraction lies outside the picture.
-        input: channels that the backbone sees.
-        backbone: the network (with fusion "early" that of the first view serves all).
+        align: rotated upright by the frame's roll.
+        max_outside: the view is missing if a larger fraction of it lies outside the picture.
+        input: colour channels of the backbone's input.
+        backbone: the network (with fusion "early" the first view's is used for all views).
     """
 
     region: str
@@ -99,14 +103,14 @@ class ViewSettings:
 
     def __post_init__(self) -> None:
         if not (min(self.size_hw) >= 16 and max(self.size_hw) <= 2048):
-            raise ValueError(f"a view has 16 to 2048 pixels a side, got {self.size_hw}")
+            raise ValueError(f"a view's sides must be 16 to 2048 pixels, got {self.size_hw}")
         if self.region not in REGIONS:
             raise ValueError(f"unknown region {self.region!r}: {suggestion(self.region, REGIONS)}")
         _ = self.view  # checks the rest
 
     @property
     def view(self) -> ViewSpec:
-        """What to cut."""
+        """How the view is cut."""
         return ViewSpec(
             self.region,
             self.size_hw,
@@ -135,14 +139,14 @@ class ModelSettings:
     Attributes:
         views: by name.
         network: "resnet", or "age-net" for Levi and Hassner's network over one view of 227x227
-            pixels, of which `backbone`, `fusion`, `dense` and the like say nothing.
-        fusion: "late" joins one backbone per view by a dense layer; "early" lays all views on one
-            another as channels of one network (they must have one size).
+            pixels, which ignores `backbone`, `fusion`, `dense` and `auxiliary`.
+        fusion: "late" joins one backbone per view by a dense layer; "early" stacks all views, which
+            must have one size, as channels of one network's input.
         dense: width of the joining layer.
         dropout: before the joining layer and before the head.
-        view_dropout: probability that a view (never the last one) is withheld from a picture while
-            training, so that its absence is learned.
-        auxiliary: every backbone gets a head of its own while training.
+        view_dropout: probability that a view of a picture is dropped during training, so that the
+            network copes with missing views; at least one view is kept.
+        auxiliary: every backbone has an auxiliary head during training.
         youngest, oldest: ages of the first and last bin, years.
     """
 
@@ -166,13 +170,17 @@ class ModelSettings:
                     f"a view's name must consist of lower-case letters, digits and '_', "
                     f"got {name!r}"
                 )
-        if not 1 <= self.dense <= 65_536:
-            raise ValueError(f"dense is from 1 to 65,536, got {self.dense}")
+        require_range(self, ("dense",), 1, 65_536)
         if not 0 <= self.youngest < self.oldest <= 120:
-            raise ValueError(f"ages must rise within 0..120: {self.youngest}..{self.oldest}")
+            raise ValueError(
+                f"ages must be ascending and from 0 to 120, got {self.youngest} to {self.oldest}"
+            )
         self._check_sizes()
         if not (0 <= self.dropout < 1 and 0 <= self.view_dropout < 1):
-            raise ValueError("dropout and view_dropout must be 0 up to below 1")
+            raise ValueError(
+                "dropout and view_dropout must be from 0 to below 1, got "
+                f"{self.dropout} and {self.view_dropout}"
+            )
 
     def _check_sizes(self) -> None:
         sizes = {view.size_hw for view in self.views.values()}
@@ -188,5 +196,5 @@ class ModelSettings:
 
     @property
     def crop(self) -> CropSpec:
-        """What to cut of every face."""
+        """How all views are cut."""
         return CropSpec({name: view.view for name, view in self.views.items()})

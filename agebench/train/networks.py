@@ -24,7 +24,7 @@ from agebench.train.layers import Backbone, Dropout, StepRng
 from agebench.train.local_response import LocalResponseNorm
 from agebench.train.model_settings import InputMode, ModelSettings
 
-# Rows of the matrix turn B, G, R into the mode's channels: ITU-R BT.601, as cv2.cvtColor.
+# Each row of the matrix gives one channel of the mode from B, G, R: ITU-R BT.601, as cv2.cvtColor.
 COLOUR: Mapping[InputMode, tuple[tuple[float, float, float], ...]] = MappingProxyType(
     {
         "bgr": ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
@@ -34,11 +34,11 @@ COLOUR: Mapping[InputMode, tuple[tuple[float, float, float], ...]] = MappingProx
 )
 _CENTRED = {"bgr": (127.5,) * 3, "gray": (127.5,), "yuv": (127.5, 0.0, 0.0)}
 SCALE = 1 / 64.0
-"""Pixels less their centre, times this, have a spread of about 1."""
+"""Factor that gives centred pixels a standard deviation of about 1."""
 
 
 class Colours(nn.Module):
-    """From B, G, R pixels, 0 to 255, to a backbone's centred and scaled channels."""
+    """Converts B, G, R pixels, 0 to 255, to a backbone's centred and scaled channels."""
 
     matrix: Tensor
     centre: Tensor
@@ -64,11 +64,11 @@ HeadMaker: TypeAlias = Callable[[int, int], nn.Module]
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the network gives for n faces.
+    """The network's outputs for n faces.
 
     Attributes:
-        final: (n, outputs), what ages are decoded from.
-        auxiliary: per view (n, outputs) of its own head; empty when not training.
+        final: (n, outputs), from which ages are decoded.
+        auxiliary: per view (n, outputs) of its auxiliary head; empty in evaluation mode.
     """
 
     final: Tensor
@@ -80,7 +80,7 @@ class MultiCropResNet(nn.Module):
 
     Args:
         settings: views, fusion and sizes.
-        head: makes a last layer from the width of what comes in and the number of bins.
+        head: makes a last layer from its number of inputs and of bins.
         rng: the randomness of dropout; a new one if not given.
     """
 
@@ -94,7 +94,9 @@ class MultiCropResNet(nn.Module):
         names = list(settings.views)
         for name in names:
             if hasattr(nn.ModuleDict(), name) or hasattr(nn.ParameterDict(), name):
-                raise UsageError(f"a view can't be called {name!r}: PyTorch uses it: rename it")
+                raise UsageError(
+                    f"a view can't be called {name!r}, which PyTorch reserves: rename it"
+                )
         self.colours = nn.ModuleDict({name: Colours(settings.views[name].input) for name in names})
         channels = {name: Colours(settings.views[name].input).channels for name in names}
         if settings.fusion == "late":
@@ -108,7 +110,7 @@ class MultiCropResNet(nn.Module):
         else:
             shared = settings.views[names[0]].backbone
             widths = {"all": shared.features}
-            # One more channel per view tells whether it is there.
+            # One more channel per view says whether it is present.
             inputs = sum(channels.values()) + len(names)
             self.backbones = nn.ModuleDict({"all": Backbone(inputs, shared, self.rng)})
         self.absent = nn.ParameterDict(
@@ -124,23 +126,23 @@ class MultiCropResNet(nn.Module):
         self.auxiliary = nn.ModuleDict({name: head(width, bins) for name, width in heads.items()})
 
     def features(self, name: str, pixels: Tensor, present: Tensor) -> Tensor:
-        """Return one view's features (n, features); where it is missing, what stands for that.
+        """Return one view's features (n, features); learned ones where it is missing.
 
         Args:
             name: of the view.
             pixels: float32 (n, 3, height, width), B, G, R, 0 to 255.
-            present: float32 (n, 1), 1 where there is a view, else 0.
+            present: float32 (n, 1), 1 where the view is present, else 0.
         """
         seen: Tensor = self.backbones[name](self.colours[name](pixels))
         features: Tensor = seen * present + self.absent[name] * (1 - present)
         return features
 
     def forward(self, pixels: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Outputs:
-        """Return the head's numbers for n faces.
+        """Return the heads' outputs for n faces.
 
         Args:
-            pixels: per view float32 (n, 3, height, width), B, G, R, 0 to 255; where a view is
-                missing, anything finite.
+            pixels: per view float32 (n, 3, height, width), B, G, R, 0 to 255; any finite numbers
+                where a view is missing.
             present: per view float32 (n, 1) of 0 and 1.
         """
         if self.settings.fusion == "late":
@@ -155,7 +157,7 @@ class MultiCropResNet(nn.Module):
         return Outputs(final, own if self.training else {})
 
     def fuse(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Join the views' features to the head's numbers, (n, outputs)."""
+        """Return the head's outputs, (n, outputs), for the features of all views."""
         joined = torch.cat(list(parts.values()), dim=1)
         dense = torch.relu(self.joint(self.dropout(joined)))
         final: Tensor = self.head(self.dropout(dense))
@@ -171,12 +173,14 @@ class MultiCropResNet(nn.Module):
         return features
 
 
-def withhold(present: Mapping[str, Tensor], probability: float, rng: StepRng) -> dict[str, Tensor]:
-    """Withhold views at random, so that the network learns to do without; one always stays.
+def drop_views(
+    present: Mapping[str, Tensor], probability: float, rng: StepRng
+) -> dict[str, Tensor]:
+    """Drop views at random, so that the network copes with missing ones; at least one is kept.
 
     Args:
         present: per view float32 (n, 1) of 0 and 1.
-        probability: of a view to be withheld, per picture.
+        probability: that a view of a picture is dropped.
         rng: the randomness.
     """
     names = list(present)
@@ -185,13 +189,13 @@ def withhold(present: Mapping[str, Tensor], probability: float, rng: StepRng) ->
         return dict(present)
     drawn = rng.uniform(*there.shape).to(there.device)
     kept = there * (drawn >= probability)
-    # Where nothing would be left, nothing is withheld.
+    # Where all views would be dropped, all are kept.
     kept = torch.where(kept.sum(1, keepdim=True) > 0, kept, there)
     return {name: kept[:, index : index + 1] for index, name in enumerate(names)}
 
 
 FIRST_SCALE = 1 / 64
-"""Pixels less the mean have a spread of about 64: the first layer starts that much smaller."""
+"""Factor on the first layer's initial weights: centred pixels have a deviation of about 64."""
 
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int, padding: int) -> nn.Conv2d:
@@ -209,11 +213,11 @@ def _dense(inputs: int, outputs: int) -> nn.Linear:
 
 
 class AgeNet(nn.Module):
-    """The age network over its one view.
+    """Levi and Hassner's age network over one view.
 
     Args:
         settings: one view of 227x227 pixels; `dropout` is that of fc6 and fc7.
-        head: makes the last layer from its inputs and the number of bins.
+        head: makes the last layer from its number of inputs and of bins.
         rng: the randomness of dropout; a new one if not given.
     """
 
@@ -241,9 +245,9 @@ class AgeNet(nn.Module):
         self.dropout = Dropout(settings.dropout, self.rng)
 
     def forward(self, pixels: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Outputs:
-        """Return the head's numbers for n faces; see `MultiCropResNet.forward`.
+        """Return the head's outputs for n faces; see `MultiCropResNet.forward`.
 
-        A missing view is seen as the mean picture: nothing is known then.
+        A missing view is replaced by the mean picture.
         """
         there = present[self._view][:, :, None, None]
         values = (pixels[self._view] - self.mean) * there
@@ -265,8 +269,8 @@ def build_network(
     """Return the network that the settings describe, with new weights.
 
     Args:
-        settings: which network, and of what.
-        head: makes a last layer from the width of what comes in and the number of bins.
+        settings: of the network.
+        head: makes a last layer from its number of inputs and of bins.
         rng: the randomness of dropout; a new one if not given.
     """
     if settings.network == "age-net":

@@ -1,4 +1,4 @@
-"""One step: the optimiser and its state, the learning rate at each step, averaged weights."""
+"""The optimiser and its state, the learning rate at each step, and averaged weights."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from agebench.train.sections import OptimSettings
 
 
 def make_optimiser(model: nn.Module, settings: OptimSettings) -> torch.optim.Optimizer:
-    """Return AdamW or SGD; norms, biases and what stands for missing views do not decay."""
+    """Return AdamW or SGD, without decay of norms, biases and features of missing views."""
     decaying = [value for value in model.parameters() if value.ndim > 1]
     others = [value for value in model.parameters() if value.ndim <= 1]
     groups = [
@@ -29,34 +29,36 @@ def make_optimiser(model: nn.Module, settings: OptimSettings) -> torch.optim.Opt
 
 @dataclass(frozen=True, slots=True, eq=False)
 class OptimiserState:
-    """What an optimiser remembers, as tensors named ``KEY/PARAMETER``."""
+    """The state of an optimiser, as tensors named ``KEY/PARAMETER``."""
 
     tensors: Mapping[str, Tensor]
 
     @staticmethod
     def of(model: nn.Module, optimiser: torch.optim.Optimizer) -> OptimiserState:
-        """Read it from an optimiser of the model."""
+        """Return the state of an optimiser of the model."""
         return OptimiserState(dict(_entries(model, optimiser)))
 
     def restore(self, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-        """Put it into a new optimiser of the same model.
+        """Copy it into a new optimiser of the same model.
 
         Raises:
-            WeightsError: it is of another model.
+            WeightsError: it is that of another model.
         """
         named = dict(model.named_parameters())
         for entry, value in self.tensors.items():
             key, _, name = entry.partition("/")
             if name not in named:
-                raise WeightsError(f"the checkpoint's optimiser knows {name!r}, the model does not")
+                raise WeightsError(
+                    f"the checkpoint's optimiser has a parameter {name!r}, the model has not"
+                )
             parameter = named[name]
             if value.ndim and value.shape != parameter.shape:
                 raise WeightsError(
-                    f"the checkpoint's optimiser has {tuple(value.shape)} for {name!r}, the model "
-                    f"{tuple(parameter.shape)}"
+                    f"the checkpoint's optimiser has shape {tuple(value.shape)} for {name!r}, the "
+                    f"model {tuple(parameter.shape)}"
                 )
-            # The step count stays on the CPU, as the optimiser keeps it; what is kept per weight
-            # lies in memory as the weights do.
+            # The step count stays on the CPU, as in a new optimiser; tensors get the device and
+            # the memory layout of the weights.
             optimiser.state[parameter][key] = (
                 torch.empty_like(parameter, dtype=value.dtype).copy_(value).detach()
                 if value.ndim
@@ -74,13 +76,13 @@ def _entries(model: nn.Module, optimiser: torch.optim.Optimizer) -> Iterator[tup
 Stage: TypeAlias = Literal["backbones", "dense", "all"]
 
 LOWEST = 1e-3
-"""Fraction of the highest rate that the cosine ends at."""
+"""Fraction of the highest rate at the end of the cosine."""
 
 
 def rate_factor(step: int, total: int, settings: OptimSettings) -> float:
     """Return the factor, 0 to 1, on the highest learning rate at a step.
 
-    Rises evenly during the warm-up, then follows half a cosine, or stays.
+    It rises linearly during the warm-up, then follows half a cosine or is constant.
     """
     warm = settings.warmup * total
     if step < warm:
@@ -100,7 +102,7 @@ def stage_of(step: int, total: int, settings: OptimSettings) -> Stage:
 
 
 def crop_scale(step: int, total: int, settings: OptimSettings) -> float:
-    """Return the factor on the crops' sides at a step."""
+    """Return the factor on the sides of crops at a step."""
     return settings.small_scale if step < settings.small_fraction * total else 1.0
 
 
@@ -108,8 +110,8 @@ class AveragedWeights:
     """An exponential moving average of a model's state.
 
     Args:
-        model: what is averaged; its state is copied.
-        decay: weight of the old average per step, 0 for the last weights themselves.
+        model: whose state is copied and averaged.
+        decay: weight of the old average per step; 0 keeps the last weights.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
@@ -118,7 +120,7 @@ class AveragedWeights:
 
     @torch.no_grad()
     def update(self, model: nn.Module, step: int) -> None:
-        """Take in the model after a step; the first steps are forgotten faster."""
+        """Update the average after a step; the decay is faster in the first steps."""
         decay = min(self.decay, (1 + step) / (10 + step))
         for name, value in model.state_dict().items():
             if value.dtype.is_floating_point:

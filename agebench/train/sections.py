@@ -13,18 +13,18 @@ from dataclasses import dataclass, field, fields
 from typing import Literal, TypeAlias, get_args
 
 from agebench.types import frozen_mapping
-from agebench.util.checks import require, require_known
+from agebench.util.checks import require, require_known, require_range
 
 
 @dataclass(frozen=True, slots=True)
 class ExtraData:
-    """A further data set, all pictures of which are trained on and none validated on.
+    """An additional data set: all its pictures are used for training, none for validation.
 
     Attributes:
         dataset: name with options, as for `agebench compare`, such as "fairface part=train".
-        root: where it lies; "" for a set that brings its own pictures.
+        root: its folder or file; "" for a set that includes its pictures.
         detector: finds the faces; "aligned" for chips.
-        fraction: of its pictures that is used, drawn once by the run's seed.
+        fraction: of its pictures that is used, sampled once with the run's seed.
         label_weight: weight of its labels in the loss, 0 to 1; below 1 for labels that are often
             wrong, 0 to learn from the teacher's answers alone.
     """
@@ -36,51 +36,48 @@ class ExtraData:
     label_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 < self.fraction <= 1:
-            raise ValueError(f"fraction is above 0 up to 1, got {self.fraction}")
-        if not 0 <= self.label_weight <= 1:
-            raise ValueError(f"label_weight is from 0 to 1, got {self.label_weight}")
+        require_range(self, ("fraction",), 0, 1, above=True)
+        require_range(self, ("label_weight",), 0, 1)
 
 
 @dataclass(frozen=True, slots=True)
 class TeacherSettings:
-    """Answers of other networks to the training pictures, learned beside the labels.
+    """Distributions that other networks predict for the training pictures, a second target.
 
     Attributes:
-        file: the answers, as `benchmarks/teacher_answers.py` writes them; "" for none.
-        weight: fraction of the loss that is theirs where a picture has an answer, above 0 up to 1;
-            the labels have the rest.
+        file: the answers, as written by `benchmarks/teacher_answers.py`; "" for none.
+        weight: weight of the teacher's loss for pictures with an answer, above 0 up to 1; the
+            labels' loss has the rest.
     """
 
     file: str = ""
     weight: float = 0.5
 
     def __post_init__(self) -> None:
-        if not 0 < self.weight <= 1:
-            raise ValueError(f"weight is above 0 up to 1, got {self.weight}")
+        require_range(self, ("weight",), 0, 1, above=True)
 
 
 _EXTRA_NAME = re.compile("[a-z][a-z0-9_]*")
 
 
 _ANY_PICTURES = frozenset({"csv", "folders", "names", "prepared"})
-"""Data sets that say how pictures lie, and not which they are."""
+"""Names that describe a layout on disk, not one particular data set."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataSettings:
-    """Which pictures are trained on.
+    """The pictures of a run.
 
     Attributes:
         dataset: name with options, as for `agebench compare`.
-        root: where it lies; "" for a set that brings its own pictures.
+        root: its folder or file; "" for a set that includes its pictures.
         detector: finds the faces; "aligned" for chips.
         protocol: how it is split, or a split file.
         train_part, val_part, test_part: parts of that split.
-        train_fraction: of the training part that is used, drawn once by the seed.
-        longest_px: windows around faces are shrunk to this side.
-        decode_threads: how many decode pictures; 0 decodes where they are used.
-        extra: further data sets by a name of one's own, whose pictures are trained on too.
+        train_fraction: of the training part that is used, sampled once with the seed.
+        longest_px: cached face crops are shrunk so that neither side is longer.
+        decode_threads: number of threads that decode pictures; 0 decodes in the calling thread.
+        extra: additional training sets by freely chosen names.
     """
 
     dataset: str = "utkface"
@@ -103,51 +100,48 @@ class DataSettings:
                     "an extra data set's name must consist of lower-case letters, digits and "
                     f"'_', got {name!r:.80}"
                 )
-        if not 0 < self.train_fraction <= 1:
-            raise ValueError(f"train_fraction is above 0 up to 1, got {self.train_fraction}")
+        require_range(self, ("train_fraction",), 0, 1, above=True)
+        require_range(self, ("longest_px",), 16, 4096)
+        require_range(self, ("decode_threads",), 0, 256)
         parts = {"val": self.val_part, "test": self.test_part}
         for name, part in parts.items():
             if part == self.train_part:
                 raise ValueError(
-                    f"{name}_part is {part!r}, which is used for training: its figures would mean "
-                    "nothing"
+                    f"{name}_part is {part!r}, which is used for training: figures on it would be "
+                    "meaningless"
                 )
-        if not 16 <= self.longest_px <= 4096:
-            raise ValueError(f"longest_px is from 16 to 4096, got {self.longest_px}")
-        if not 0 <= self.decode_threads <= 256:
-            raise ValueError(f"decode_threads is from 0 to 256, got {self.decode_threads}")
 
     @property
     def roots(self) -> tuple[str, ...]:
-        """Where all data sets lie; "" for one that brings its own pictures."""
+        """The folders or files of all data sets; "" for one that includes its pictures."""
         return (self.root, *(source.root for source in self.extra.values()))
 
     @property
     def extra_sets(self) -> tuple[str, ...]:
-        """What the further sets are called: a known set's own name, else the one given here."""
-        words = ((name, (source.dataset.split() or [""])[0]) for name, source in self.extra.items())
-        return tuple(name if word in {"", *_ANY_PICTURES} else word for name, word in words)
+        """Names of the additional sets: that of a known data set, else the one given here."""
+        names = ((key, (source.dataset.split() or [""])[0]) for key, source in self.extra.items())
+        return tuple(key if name in {"", *_ANY_PICTURES} else name for key, name in names)
 
 
 @dataclass(frozen=True, slots=True)
 class OptimSettings:
-    """How the weights are moved.
+    """How the weights are updated.
 
     Attributes:
         optimiser: "adamw" (Loshchilov & Hutter 2017) or "sgd" with Nesterov momentum 0.9.
-        learning_rate: at its highest.
+        learning_rate: the highest one of the schedule.
         weight_decay: on weights of convolutions and dense layers, not on norms and biases.
-        schedule: after the warm-up, "cosine" falls to nearly 0 at the last planned epoch,
-            "constant" stays and is lowered by the stability rule alone.
+        schedule: after the warm-up, "cosine" falls to nearly 0 at the last planned epoch;
+            "constant" is lowered by the stability rule only.
         warmup: fraction of the planned steps in which the rate rises.
-        clip_norm: longest gradient; 0 for no limit.
+        clip_norm: largest norm of the gradient; 0 for no limit.
         ema: decay of the averaged weights per step; 0 for none.
-        auxiliary_weight: weight of the mean of the backbones' own losses.
+        auxiliary_weight: weight of the mean loss of the backbones' auxiliary heads.
         mixup: alpha of mixup's beta distribution (Zhang et al. 2017); 0 for none.
-        staged: instead of training all jointly, the backbones alone for this fraction of the
-            steps, then the dense layer for half of what is left, then all; 0 for joint.
-        small_fraction: of the steps, from the first, in which crops are smaller.
-        small_scale: by how much.
+        staged: trains the backbones alone for this fraction of the steps, then the dense layer
+            alone for half of the remaining steps, then everything; 0 trains everything jointly.
+        small_fraction: fraction of the steps, from the first, with smaller crops.
+        small_scale: factor on the sides of these crops.
     """
 
     optimiser: Literal["adamw", "sgd"] = "adamw"
@@ -164,18 +158,12 @@ class OptimSettings:
     small_scale: float = 0.75
 
     def __post_init__(self) -> None:
-        for name in ("learning_rate", "small_scale"):
-            if not 0 < getattr(self, name) <= 10:
-                raise ValueError(f"{name} is above 0 up to 10, got {getattr(self, name)}")
-        for name in ("warmup", "ema", "staged", "small_fraction"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is from 0 to 1, got {getattr(self, name)}")
-        for name, largest in _OPTIM_LARGEST.items():
-            if not 0 <= getattr(self, name) <= largest:
-                raise ValueError(f"{name} is from 0 to {largest:g}, got {getattr(self, name)}")
-
-
-_OPTIM_LARGEST = {"weight_decay": 10, "clip_norm": 1e6, "auxiliary_weight": 1e3, "mixup": 100}
+        require_range(self, ("learning_rate", "small_scale"), 0, 10, above=True)
+        require_range(self, ("warmup", "ema", "staged", "small_fraction"), 0, 1)
+        require_range(self, ("weight_decay",), 0, 10)
+        require_range(self, ("clip_norm",), 0, 1_000_000)
+        require_range(self, ("auxiliary_weight",), 0, 1000)
+        require_range(self, ("mixup",), 0, 100)
 
 
 LossName: TypeAlias = Literal["ce", "dldl", "mean-variance", "coral", "regression"]
@@ -184,15 +172,15 @@ LOSS_NAMES: tuple[LossName, ...] = get_args(LossName)
 
 @dataclass(frozen=True, slots=True)
 class LossSettings:
-    """The loss of exact ages and its numbers; the defaults are those of the papers.
+    """The loss of exact ages and its parameters; the defaults are those of the papers.
 
-    Age ranges are always trained by the likelihood of their range (`losses.interval_likelihood`).
+    The loss of an age range is always the range's likelihood (`formulas.interval_likelihood`).
 
     Attributes:
         name: "ce", "dldl", "mean-variance", "coral" or "regression" (see `agebench.train.losses`).
         sigma_years: dldl: width of the Gaussian around the age; above 0.
-        divergence: dldl: "kl", as published, or "ce", which differs by the entropy of the
-            Gaussian alone, a constant for the gradient.
+        divergence: dldl: "kl", as published, or "ce", which differs only by the entropy of the
+            Gaussian, so that the gradients are the same.
         l1_weight: dldl: weight of the expectation's absolute error in years.
         mean_weight: mean-variance: weight of half the squared error of the mean.
         variance_weight: mean-variance: weight of the variance.
@@ -218,14 +206,14 @@ class LossSettings:
         require_known(self.regression, ("l1", "smooth-l1"), "loss", "regression")
         for key in ("sigma_years", "smooth_years"):
             value = getattr(self, key)
-            require(0 < value < math.inf, "loss", f"{key} is above 0, got {value}")
+            require(0 < value < math.inf, "loss", f"{key} must be above 0, got {value}")
         for key in ("l1_weight", "mean_weight", "variance_weight"):
             value = getattr(self, key)
-            require(0 <= value < math.inf, "loss", f"{key} is 0 or more, got {value}")
+            require(0 <= value < math.inf, "loss", f"{key} must be 0 or more, got {value}")
 
 
 LOW_RESOLUTIONS = (20, 28, 40, 56, 80)
-"""Heights of the face, in pixels, that low resolution imitates."""
+"""Heights of the face, in pixels, that low-resolution augmentation simulates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,26 +237,26 @@ class FilterSettings:
 
 @dataclass(frozen=True, slots=True)
 class AugmentSettings:
-    """What may happen to a training picture.  All is off at 0.
+    """Augmentation of training pictures; 0 switches each one off.
 
     Attributes:
         flip: probability that a picture is mirrored left to right.
-        rotation_deg: standard deviation of the turn, degrees.
+        rotation_deg: standard deviation of the rotation, degrees.
         scale: the size varies by a factor between 1/(1+scale) and 1+scale.
         shift: standard deviation of the shift, in frame heights.
         brightness: largest change, as a fraction of the full range.
         contrast, saturation: factors between 1/(1+x) and 1+x.
-        hue_deg: largest turn of the hue, degrees.
-        gray: probability that a picture is made gray.
-        single_channel: probability that one channel is drawn and shown three times; 1
-            makes of every picture, over the epochs, three: one per channel.
-        channel_space: the channels that are drawn from.
+        hue_deg: largest rotation of the hue, degrees.
+        gray: probability that a picture is converted to gray.
+        single_channel: probability that one randomly chosen channel replaces all three; with 1
+            every picture is shown, over the epochs, as each of its channels.
+        channel_space: the channels to choose from.
         low_resolution: probability that a picture is shrunk to one of `LOW_RESOLUTIONS` and
             enlarged again.
         noise: probability of Gaussian noise.
         noise_levels: its largest standard deviation, gray levels.
         erase: probability that a rectangle of a view is erased.
-        filters: slow ones, done on the host.
+        filters: slow filters, applied on the host.
     """
 
     flip: float = 0.5
@@ -289,35 +277,20 @@ class AugmentSettings:
     filters: FilterSettings = field(default_factory=FilterSettings)
 
     def __post_init__(self) -> None:
-        for name in ("flip", "gray", "single_channel", "low_resolution", "noise", "erase"):
-            value = getattr(self, name)
-            if not 0 <= value <= 1:
-                raise ValueError(f"{name} is a probability from 0 to 1, got {value}")
+        probabilities = ("flip", "gray", "single_channel", "low_resolution", "noise", "erase")
+        require_range(self, probabilities, 0, 1)
         if self.gray + self.single_channel > 1:
             raise ValueError(
-                "gray and single_channel exclude each other: they sum to at most 1, got "
+                "gray and single_channel exclude each other, so they must sum to at most 1, got "
                 f"{self.gray} and {self.single_channel}"
             )
-        for name, largest in _AUGMENT_LARGEST.items():
-            value = getattr(self, name)
-            if not 0 <= value <= largest:
-                raise ValueError(f"{name} is from 0 to {largest}, got {value}")
-
-
-_AUGMENT_LARGEST = {
-    "rotation_deg": 180,
-    "scale": 10,
-    "shift": 10,
-    "brightness": 10,
-    "contrast": 10,
-    "saturation": 10,
-    "hue_deg": 180,
-    "noise_levels": 255,
-}
+        require_range(self, ("scale", "shift", "brightness", "contrast", "saturation"), 0, 10)
+        require_range(self, ("rotation_deg", "hue_deg"), 0, 180)
+        require_range(self, ("noise_levels",), 0, 255)
 
 
 def no_augmentation() -> AugmentSettings:
-    """Return the settings under which nothing happens, as when an estimator is used."""
+    """Return settings without any augmentation, as when an estimator is used."""
     return AugmentSettings(
         flip=0.0,
         rotation_deg=0.0,

@@ -1,4 +1,4 @@
-"""All settings of a training run: a TOML file, and any key of it overridden on the command line."""
+"""All settings of a training run: a TOML file, any key of which the command line can override."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ from agebench.train.sections import (
     TeacherSettings,
 )
 from agebench.train.stability import StabilitySettings
+from agebench.util.checks import require_range
 from agebench.util.regular_files import read_regular
 from agebench.util.typed_records import read_dataclass
 
 LARGEST_FILE_BYTES = 1_000_000
 MAX_LINE_DOTS = 1000
-"""More dots in a line are refused: the time to read ``a.a.a...=1`` grows with their square."""
+"""Lines with more dots are refused: parsing ``a.a.a...=1`` takes quadratic time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +38,14 @@ class TrainSettings:
             on one bootstrap sample.
         passes: times that an epoch goes through its sample.
         batch: pictures per step, over all processes.
-        seed: of everything that is drawn.
+        seed: of all random numbers.
         device: "cpu" or "cuda".
         precision: "float32", or "bf16" for mixed precision.
-        flip_average: validation averages each picture and its mirror image.
-        decode: from the distribution to years.
-        checkpoint_minutes: at most so long between checkpoints within an epoch.
-        start: a checkpoint of the same network, whose averaged weights are begun with; "" draws
-            them by the seed.
+        flip_average: validation averages the predictions for each picture and its mirror image.
+        decode: how a distribution becomes an age.
+        checkpoint_minutes: longest time between checkpoints within an epoch.
+        start: a checkpoint of the same network whose averaged weights are the initial ones; ""
+            initialises the weights at random with the seed.
     """
 
     data: DataSettings = field(default_factory=DataSettings)
@@ -67,21 +68,16 @@ class TrainSettings:
     start: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "passes"):
-            if not 1 <= getattr(self, name) <= 100_000:
-                raise ValueError(f"{name} is from 1 to 100,000, got {getattr(self, name)}")
-        if not 2 <= self.batch <= 65_536:
-            raise ValueError(f"batch is from 2 to 65,536, got {self.batch}")
-        if not 0 <= self.seed < 1 << 32:
-            raise ValueError(f"seed is from 0 to {(1 << 32) - 1}, got {self.seed}")
-        if not 0 <= self.checkpoint_minutes <= 1e6:
-            raise ValueError(f"checkpoint_minutes is from 0, got {self.checkpoint_minutes}")
-        late = self.model.fusion == "late" and self.model.auxiliary
-        late = late and self.model.network == "resnet"
-        if self.optim.staged and not late:
+        require_range(self, ("epochs", "passes"), 1, 100_000)
+        require_range(self, ("batch",), 2, 65_536)
+        require_range(self, ("seed",), 0, (1 << 32) - 1)
+        require_range(self, ("checkpoint_minutes",), 0, 1_000_000)
+        model = self.model
+        has_heads = model.network == "resnet" and model.fusion == "late" and model.auxiliary
+        if self.optim.staged and not has_heads:
             raise ValueError(
-                "optim.staged trains every backbone by its own head: it needs model.auxiliary and "
-                "late fusion"
+                "optim.staged trains every backbone with an auxiliary head: it needs "
+                'model.auxiliary = true and model.fusion = "late"'
             )
 
 
@@ -95,13 +91,13 @@ def read_settings(
 
     Args:
         path: the TOML file; None for the defaults.
-        overrides: applied in order; the last word on a key.
-        texts: values by key that are texts as they are, such as a folder named 2024; before
-            the overrides.
-        say: is told in a line of every key that is given by its old name.
+        overrides: applied in order; of several for one key the last one wins.
+        texts: values by key that are not parsed as TOML, such as a folder named 2024; applied
+            before the overrides.
+        say: called with one line for every key that is given by its old name.
 
     Raises:
-        UsageError: the file can't be read or is not valid TOML, or a key or value is not known.
+        UsageError: the file can't be read or is not valid TOML, or a key or value is invalid.
     """
     values = {} if path is None else _read_toml(path)
     where = "the settings" if path is None else str(path)
@@ -129,7 +125,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
             raise UsageError(f"{path} is not a settings file: it has more than 1,000,000 bytes")
         text = read_regular(path).decode("utf-8")
         if max(line.count(".") for line in text.split("\n")) > MAX_LINE_DOTS:
-            raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: divide it")
+            raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: split it")
         return tomllib.loads(text)
     except OSError as error:
         raise UsageError(f"{path} can't be read: {error.strerror}: name a TOML file") from error
@@ -149,7 +145,7 @@ def _override(values: dict[str, Any], text: str, say: Callable[[str], None]) -> 
     new_names = renamed_path(names)
     if new_names != names:
         say(f"--set {'.'.join(names)} is now called {'.'.join(new_names)}")
-    # What is not valid TOML is a text without quotes, as one types it.
+    # Anything that is not valid TOML is a string typed without quotes.
     _put(values, new_names, line["value"] if list(line) == ["value"] else value, text)
 
 
@@ -158,18 +154,18 @@ def _put(values: dict[str, Any], names: Sequence[str], value: object, text: str)
     for name in names[:-1]:
         inner = table.setdefault(name, {})
         if not isinstance(inner, dict):
-            raise UsageError(f"{text!r}: {name} is not a table of settings")
+            raise UsageError(f"{text!r}: {name} is a single setting, not a table of settings")
         table = inner
     table[names[-1]] = value
 
 
 def settings_from(values: Mapping[str, Any], where: str) -> TrainSettings:
-    """Check a nest of settings, as TOML or JSON gives it, and fill in the rest.
+    """Check nested settings, as read from TOML or JSON, and fill in the defaults.
 
     Keys may have the names of earlier versions (`RENAMED_KEYS`).
 
     Raises:
-        UsageError: a key or value is not known; names it.
+        UsageError: a key or value is invalid; the message names it.
     """
     try:
         return read_dataclass(renamed_values(values)[0], TrainSettings)
@@ -189,11 +185,14 @@ RENAMED_KEYS: Mapping[tuple[str, ...], str] = MappingProxyType(
         ("optim", "small_share"): "small_fraction",
     }
 )
-"""The new last name by the path of the old key; "*" stands for any name."""
+"""New names of settings that files, checkpoints and ``--set`` may still give by the old one.
+
+The key is the path of the old name, in which "*" matches any name.
+"""
 
 
 def renamed_path(path: Sequence[str]) -> list[str]:
-    """Return a key's path with its present names.
+    """Return a key's path with the current names.
 
     >>> renamed_path(["stability", "min_rounds"])
     ['stability', 'min_epochs']
@@ -207,17 +206,17 @@ def renamed_path(path: Sequence[str]) -> list[str]:
 def renamed_values(
     values: Mapping[str, Any], where: tuple[str, ...] = ()
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return a nest of settings with the present names of its keys.
+    """Return nested settings with the current names of their keys.
 
     Args:
-        values: as TOML or JSON gives it.
+        values: as read from TOML or JSON.
         where: the path of `values`.
 
     Returns:
-        The nest, and a sentence for each old key in it.
+        The settings, and a sentence for each old key in them.
 
     Raises:
-        ValueError: a setting is given under both of its names.
+        ValueError: a setting is given by both of its names.
 
     >>> renamed_values({"rounds": 3, "seed": 1})
     ({'epochs': 3, 'seed': 1}, ['rounds is now called epochs'])
@@ -231,7 +230,7 @@ def renamed_values(
             old, now = ".".join(path), ".".join((*where, new))
             if new in values:
                 raise ValueError(
-                    f"{old} is the old name of {now}, which is given too: leave it out"
+                    f"{old} is the old name of {now}, and both are given: remove {old}"
                 )
             notes.append(f"{old} is now called {now}")
         if isinstance(value, Mapping) and _may_hold_old(path):

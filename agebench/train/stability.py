@@ -1,17 +1,17 @@
-"""When training is done: the loss at each change of sample, and whether validation still gains.
+"""When to stop training: jumps of the loss at each new sample, and the validation error.
 
-Every epoch of training draws a new bootstrap sample (`agebench.train.bootstrap`).  A network that
-has learned what holds for faces in general hardly notices; one that has learned the sample by
-heart, or that swings because of a high learning rate, shows a jump of the loss.  The jump is the
-relative rise of the robustly averaged loss just after the new sample over just before.  From the
-jumps and the error on the validation part `decide` says what to do:
+Every epoch of training draws a new bootstrap sample (`agebench.train.bootstrap`).  The loss of a
+network that has learned what faces have in common hardly changes; that of one that has memorised
+the sample, or that oscillates because of a high learning rate, jumps.  The jump is the relative
+increase of the robustly averaged loss from just before the new sample to just after it.  From the
+jumps and the validation error `decide` concludes:
 
 - validation still improves: "go on";
-- it does not, and the jumps stayed under the threshold: "stable", training ends;
-- it does not, and they did not: "cut" the learning rate and look again;
-- the cuts are used up: "change structure", training ends, and more of the same will not help.
+- it does not, and the jumps stayed below the threshold: "stable", training ends;
+- it does not, and a jump was larger: "cut" the learning rate and continue;
+- no cuts are left: "change structure", training ends; training for longer would not help.
 
-Nothing here knows of a network: a history of `EpochRecord` goes in, a `Decision` comes out.
+This module is independent of the network: it maps a history of `EpochRecord` to a `Decision`.
 """
 
 from __future__ import annotations
@@ -35,39 +35,39 @@ Average: TypeAlias = Literal["median", "trimmed-mean"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 TRIMMED_FRACTION = 0.2
-"""Fraction of the losses left out at either end by the average "trimmed-mean"."""
+"""Fraction of the losses that the average "trimmed-mean" drops at either end."""
 
 _SMALLEST = 1e-12
-"""Losses below this count as this much, so that a loss of 0 can be risen over."""
+"""Smaller losses are replaced by this one, so that the increase from a loss of 0 is defined."""
 
 
 class DivergedError(AgebenchError):
-    """A loss or an error on validation is no longer a number: the run can't go on as it was."""
+    """A loss or the validation error is not finite: the run can't continue."""
 
 
 def _finite(name: str, value: float, where: str) -> None:
     if not math.isfinite(value):
         raise DivergedError(
-            f"{name} is {value} {where}: training has diverged; go back to the last checkpoint "
-            "with a lower learning rate, or clip gradients harder"
+            f"{name} is {value} {where}: training has diverged; resume from the last checkpoint "
+            "with a lower learning rate or a smaller optim.clip_norm"
         )
 
 
 @dataclass(frozen=True, slots=True)
 class StabilitySettings:
-    """The rule's numbers.
+    """Parameters of the rule.
 
     Attributes:
-        threshold: a jump under this fraction (0.05: 5 %) is a calm one; above 0.
-        epochs: so many epochs in a row, the last ones, must be calm for "stable"; from 1.
-        patience: so many epochs in a row without a better validation are a plateau; from 1.
-        min_delta_years: validation is better when it is lower than the best by more than this.
-        cut_factor: what the learning rate is multiplied by at a cut; above 0, below 1.
-        max_cuts: cuts before the structure is said to be at fault; from 0.
-        window: training steps averaged before and after a change of sample; from 1.
+        threshold: an epoch is calm if its jump is below this fraction (0.05: 5 %); above 0.
+        epochs: number of consecutive last epochs that must be calm for "stable"; from 1.
+        patience: number of consecutive epochs without improvement that are a plateau; from 1.
+        min_delta_years: an improvement is an MAE lower than the best by more than this.
+        cut_factor: factor on the learning rate at a cut; above 0, below 1.
+        max_cuts: number of cuts before "change structure"; from 0.
+        window: training steps averaged before and after a new sample; from 1.
         average: how they are averaged: "median" or "trimmed-mean" (without the highest and the
             lowest 20 %).
-        min_epochs: epochs before which nothing but "go on" is said, such as those of the warm-up.
+        min_epochs: the decision is "go on" until so many epochs are done, such as the warm-up.
 
     Raises:
         UsageError: a value other than the above.
@@ -102,7 +102,7 @@ _FROM_ZERO = ("max_cuts", "min_epochs")
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """What is known after an epoch, that is after training on one bootstrap sample.
+    """The record of an epoch, that is of training on one bootstrap sample.
 
     Attributes:
         epoch: its number, from 0.
@@ -110,14 +110,14 @@ class EpochRecord:
         step_end: number of the step after its last one.
         loss_before: averaged loss of the last steps before it; None in the first epoch.
         loss_after: averaged loss of its own first steps.
-        jump: relative rise from the one to the other (see `jump`); None in the first epoch.
+        jump: relative increase from the one to the other (see `jump`); None in the first epoch.
         val_mae: mean absolute error on the validation part after it, years.
-        decision: what was decided after it; of the last record of a history `decide` ignores it.
+        decision: the decision after it; `decide` ignores that of a history's last record.
 
     Raises:
         DivergedError: a loss, the jump or the error is NaN or infinite.
-        ValueError: numbers below 0, steps that run backwards, or one of `loss_before` and `jump`
-            without the other.
+        ValueError: a negative number, descending steps, or one of `loss_before` and `jump` without
+            the other.
     """
 
     epoch: int
@@ -135,9 +135,9 @@ class EpochRecord:
             if value is not None:
                 _finite(name, value, f"in epoch {self.epoch}")
         if self.epoch < 0 or not 0 <= self.step_start <= self.step_end or self.val_mae < 0:
-            raise ValueError(f"expected an epoch and steps from 0 that go upwards, got {self}")
+            raise ValueError(f"expected an epoch and ascending steps from 0, got {self}")
         if (self.loss_before is None) != (self.jump is None):
-            raise ValueError(f"expected loss_before and jump both or neither, got {self}")
+            raise ValueError(f"expected both loss_before and jump, or neither, got {self}")
         if self.decision not in KINDS:
             raise ValueError(f"expected a decision of {KINDS}, got {self.decision!r}")
 
@@ -156,14 +156,14 @@ class EpochRecord:
         Args:
             number: of the epoch, from 0.
             steps: its first step, and the step after its last.
-            before: losses of the epoch before in the order of steps, of which the last
-                `settings.window` count; empty in the first epoch.
-            after: losses of this epoch, of which the first `settings.window` count; not empty.
+            before: losses of the previous epoch in the order of steps, of which the last
+                `settings.window` are used; empty in the first epoch.
+            after: losses of this epoch, of which the first `settings.window` are used; not empty.
             val_mae: years.
             settings: the window and how to average.
 
         Raises:
-            DivergedError: one of the losses that count, or `val_mae`, is NaN or infinite.
+            DivergedError: a loss that is used, or `val_mae`, is NaN or infinite.
             ValueError: as the class, or `after` is empty.
         """
         last, first = before[-settings.window :], after[: settings.window]
@@ -185,7 +185,7 @@ class Decision:
 
     Attributes:
         kind: "go on", "cut" (the learning rate), "stable" or "change structure".
-        reason: one sentence with the figures that it rests on.
+        reason: one sentence with the figures behind the decision.
     """
 
     kind: Kind
@@ -198,7 +198,7 @@ class Decision:
 
 
 def robust_average(losses: Sequence[float], average: Average = "median") -> float:
-    """Return an average that single odd steps do not move.
+    """Return an average that outliers do not affect.
 
     Raises:
         DivergedError: a loss is NaN or infinite.
@@ -218,7 +218,7 @@ def robust_average(losses: Sequence[float], average: Average = "median") -> floa
 
 
 def jump(before: Sequence[float], after: Sequence[float], average: Average = "median") -> float:
-    """Return the relative rise of the averaged loss at a change of sample.
+    """Return the relative increase of the averaged loss at a new sample.
 
     Args:
         before: losses of the steps just before it, not empty.
@@ -226,7 +226,7 @@ def jump(before: Sequence[float], after: Sequence[float], average: Average = "me
         average: as in `StabilitySettings`.
 
     Returns:
-        (after - before) / before of the averages; below 0 where the loss fell.
+        (after - before) / before of the averages; negative if the loss fell.
 
     Raises:
         DivergedError: a loss is NaN or infinite.
@@ -242,15 +242,15 @@ def jump(before: Sequence[float], after: Sequence[float], average: Average = "me
 def decide(history: Sequence[EpochRecord], settings: StabilitySettings) -> Decision:
     """Return what to do after the last epoch of a history.
 
-    Both counts, of calm epochs and of epochs without a better validation, start over after a cut:
-    what happened at a higher rate says nothing about this one.  The best validation is kept over
-    cuts.  Where fewer than `settings.epochs` jumps are known at this rate it can't be told yet
-    whether it is stable, and the answer is "go on".
+    Both counts, of calm epochs and of epochs without improvement, restart after a cut, because
+    what happened at a higher rate says nothing about the new one.  The best validation error is
+    kept over cuts.  With fewer than `settings.epochs` jumps at the current rate, stability can't be
+    judged yet, and the decision is "go on".
 
     Args:
-        history: one record per epoch, in order, with what was decided after each (`extended` adds
-            a record with its decision).
-        settings: the rule's numbers.
+        history: one record per epoch, in order, with the decision after each (`extended` adds a
+            record with its decision).
+        settings: of the rule.
 
     Raises:
         ValueError: the history is empty, out of order, or had ended before its last record.
@@ -258,17 +258,17 @@ def decide(history: Sequence[EpochRecord], settings: StabilitySettings) -> Decis
     _check_history(history)
     jumps = _jumps_at_this_rate(history)
     best, waited = _plateau(history, settings.min_delta_years)
-    so_far = f"best validation MAE {best:.2f} years, {_epochs(waited)} without a better one"
+    so_far = f"best validation MAE {best:.2f} years, {_epochs(waited)} without improvement"
     if waited < settings.patience:
         return Decision("go on", f"validation may still improve: {so_far}")
     if len(history) < settings.min_epochs:
-        return Decision("go on", f"before epoch {settings.min_epochs} nothing is decided: {so_far}")
+        return Decision("go on", f"no decision before epoch {settings.min_epochs}: {so_far}")
     if len(jumps) < settings.epochs:
         return Decision("go on", f"only {len(jumps)} jumps known at this learning rate: {so_far}")
     largest = max(jumps[-settings.epochs :])
     basis = f"largest jump {largest:+.1%} in {_epochs(settings.epochs)}; {so_far}"
     if largest < settings.threshold:
-        return Decision("stable", f"the loss no longer notices a new sample: {basis}")
+        return Decision("stable", f"new samples no longer affect the loss: {basis}")
     cuts = sum(record.decision == "cut" for record in history[:-1])
     if cuts < settings.max_cuts:
         return Decision("cut", f"not stable and not improving, cut {cuts + 1}: {basis}")
@@ -288,9 +288,9 @@ def _check_history(history: Sequence[EpochRecord]) -> None:
         raise ValueError("history: expected at least one epoch, got none")
     numbers = [record.epoch for record in history]
     if any(later <= earlier for earlier, later in itertools.pairwise(numbers)):
-        raise ValueError(f"history: expected epochs upwards, got {numbers}")
+        raise ValueError(f"history: expected ascending epochs, got {numbers}")
     if any(Decision(record.decision, "").ends for record in history[:-1]):
-        raise ValueError("history: expected none to have ended before its last epoch")
+        raise ValueError("history: training had ended before the last epoch")
 
 
 def _jumps_at_this_rate(history: Sequence[EpochRecord]) -> list[float]:
@@ -304,7 +304,7 @@ def _jumps_at_this_rate(history: Sequence[EpochRecord]) -> list[float]:
 
 
 def _plateau(history: Sequence[EpochRecord], min_delta_years: float) -> tuple[float, int]:
-    """Best validation, and epochs since it was bettered or the learning rate was cut."""
+    """Return the best MAE, and epochs since it improved or the learning rate was cut."""
     best, waited = math.inf, 0
     for index, record in enumerate(history):
         if index and history[index - 1].decision == "cut":
@@ -318,7 +318,7 @@ def _plateau(history: Sequence[EpochRecord], min_delta_years: float) -> tuple[fl
 def extended(
     history: Sequence[EpochRecord], record: EpochRecord, settings: StabilitySettings
 ) -> tuple[tuple[EpochRecord, ...], Decision]:
-    """Return the history with one more epoch and its decision in it, and that decision.
+    """Return the history with one more epoch and its decision, and that decision.
 
     Raises:
         ValueError: as `decide`.
@@ -329,17 +329,17 @@ def extended(
 
 
 def history_to_json(history: Sequence[EpochRecord]) -> str:
-    """Return a history as JSON, to be kept in a checkpoint."""
+    """Return a history as JSON, for a checkpoint."""
     return json.dumps([dataclasses.asdict(record) for record in history], allow_nan=False)
 
 
 def history_from_json(text: str) -> tuple[EpochRecord, ...]:
-    """Return the history that `history_to_json` wrote, number for number.
+    """Return the history that `history_to_json` wrote, with identical numbers.
 
-    In checkpoints of earlier versions a record's "epoch" is its "round".
+    In checkpoints of earlier versions a record's "epoch" is called "round".
 
     Raises:
-        AgebenchError: it is not JSON of that form; which record is wrong is named.
+        AgebenchError: it is not JSON of that form; the message names the record.
     """
     try:
         records: Any = json.loads(text)

@@ -1,17 +1,17 @@
-"""The plot of a run: loss, jumps and validation error against steps, drawn from its logs.
+"""The plot of a run: loss, jumps and validation error by step, drawn from its logs.
 
-Two CSV files with a heading line, in any order of columns, more columns allowed:
+The logs are two CSV files with a header line, columns in any order, and possibly more columns:
 
-- the log of steps (`STEP_COLUMNS`): ``step`` (from 0), ``epoch``, ``loss`` (averaged over the
-  batch), ``learning_rate``;
-- the log of epochs (`EPOCH_COLUMNS`): ``epoch``, ``step`` (the step after the epoch's last one, at
-  which validation ran), ``jump`` (empty in the first epoch), ``val_mae`` (years), ``decision``
-  (see `agebench.train.stability`), and if there is one a second error, ``val_mae_ema``.
+- steps (`STEP_COLUMNS`): ``step`` (from 0), ``epoch``, ``loss`` (averaged over the batch),
+  ``learning_rate``;
+- epochs (`EPOCH_COLUMNS`): ``epoch``, ``step`` (the step after the epoch's last one, at which
+  validation ran), ``jump`` (empty in the first epoch), ``val_mae`` (years), ``decision`` (see
+  `agebench.train.stability`), and optionally a second error, ``val_mae_ema``.
 
 In the logs of earlier versions ``epoch`` is called ``round``.
 
-A run that was interrupted and resumed may have written steps twice: the later line counts.  A last
-line without its end was cut off by the break, and is left out.
+A run that was interrupted and resumed may have written a step twice: the later line is used.  A
+last line without a line end is incomplete and ignored.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ _LEGEND: dict[str, Any] = {"loc": "upper right", "edgecolor": "none", "framealph
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curves:
-    """What is drawn; a figure that was empty in the log is NaN.
+    """The data of the plot; cells that are empty in the log are NaN.
 
     Attributes:
-        steps: numbers of the steps, upwards, shape (steps,).
+        steps: numbers of the steps, ascending, shape (steps,).
         losses: of each step.
         rates: learning rate of each step.
-        ends: step after each epoch's last one, upwards, shape (epochs,).
+        ends: step after each epoch's last one, ascending, shape (epochs,).
         jumps: of each epoch, as a fraction.
         maes: validation error after each epoch, years.
-        maes_ema: the same of the averaged weights.
-        decisions: what was decided after each epoch.
+        maes_ema: the same for averaged weights.
+        decisions: after each epoch.
     """
 
     steps: Floats
@@ -75,14 +75,13 @@ def read_curves(steps_csv: Path, epochs_csv: Path) -> Curves:
     """Read the two logs of a run.
 
     Raises:
-        AgebenchError: one is missing, is not a CSV file with those columns, or holds what is
-            not a number where one belongs; the file and the line are named.  No steps at all count
-            as that.
+        AgebenchError: one is missing, is not a CSV file with these columns, has a cell that is not
+            a number (the message names the file and the line), or there are no steps.
     """
     by_step = _rows(steps_csv, STEP_COLUMNS, "step")
     by_epoch = _rows(epochs_csv, EPOCH_COLUMNS, "epoch")
     if not by_step:
-        raise AgebenchError(f"{steps_csv} holds no steps yet: train first")
+        raise AgebenchError(f"{steps_csv} contains no steps yet: train first")
     return Curves(
         steps=_numbers(steps_csv, by_step, "step"),
         losses=_numbers(steps_csv, by_step, "loss"),
@@ -102,7 +101,7 @@ class _Row:
 
 
 def _rows(path: Path, columns: Sequence[str], key: str) -> list[_Row]:
-    """The rows of a log by their number, upwards; of those with one number the last."""
+    """Return the rows of a log sorted by `key`; of several with the same number the last."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -153,7 +152,7 @@ def _decisions(path: Path, rows: Sequence[_Row]) -> tuple[str, ...]:
 
 
 def running_median(values: Floats, width: int) -> Floats:
-    """Return the median around each value, over `width` values; narrower at the ends.
+    """Return the median of `width` values around each value, of fewer at the ends.
 
     >>> running_median(np.array([1.0, 9.0, 2.0, 3.0]), 3)
     array([5. , 2. , 3. , 2.5])
@@ -170,21 +169,21 @@ def running_median(values: Floats, width: int) -> Floats:
 def draw_curves(
     steps_csv: Path, epochs_csv: Path, target: Path, *, threshold: float | None = None
 ) -> None:
-    """Draw a run's curves into a PNG or SVG file, which appears whole or not at all.
+    """Draw a run's curves as a PNG or SVG file, which is written completely or not at all.
 
     Args:
         steps_csv: the log of steps.
         epochs_csv: the log of epochs.
-        target: ends in ``.png`` or ``.svg``; replaced if it is there.
-        threshold: the jump from which an epoch is not calm, drawn as a line; None leaves it out.
+        target: ends in ``.png`` or ``.svg``; an existing file is replaced.
+        threshold: largest jump of a calm epoch, drawn as a line; None draws none.
 
     Raises:
-        UsageError: another ending.
+        UsageError: `target` has another ending.
         MissingDependencyError: matplotlib is not installed.
         AgebenchError: a log can't be read, or the file can't be written.
     """
     if target.suffix.lower() not in SUFFIXES:
-        raise UsageError(f"curves are drawn as {' or '.join(SUFFIXES)}, got {target.name!r}")
+        raise UsageError(f"curves must end in {' or '.join(SUFFIXES)}, got {target.name!r}")
     check_target(target)
     curves = read_curves(steps_csv, epochs_csv)
     try:
@@ -196,7 +195,7 @@ def draw_curves(
         ) from error
     kind = target.suffix.lower()[1:]
     data = io.BytesIO()
-    # Without a date and with fixed names in it the same logs give the same file.
+    # Without a date and with fixed ids the same logs give the same file.
     with mpl.rc_context({"svg.hashsalt": "agebench", "font.size": 9.0}):
         figure = Figure(figsize=(10.0, 7.5), layout="constrained")
         _draw(figure, curves, threshold)
@@ -242,7 +241,7 @@ def _draw_losses(axes: Axes, curves: Curves) -> None:
     smooth = running_median(curves.losses, width)
     label = f"loss, median of {2 * (width // 2) + 1} steps"
     axes.plot(curves.steps, smooth, color=_BLUE, linewidth=1.4, label=label)
-    # A first step far above all others would flatten the rest.
+    # A very large loss in the first steps would flatten the rest of the curve.
     low, high = float(curves.losses.min()), float(np.quantile(curves.losses, 0.995))
     room = 0.05 * (high - low) or 0.5
     axes.set_ylim(low - room, high + room)
@@ -253,12 +252,12 @@ def _draw_losses(axes: Axes, curves: Curves) -> None:
         rates.set_yscale("log")
     rates.set_ylabel("learning rate", color=_ORANGE)
     lines = [axes.lines[1], rates.lines[0]]
-    # In the upper of the two axes, which would else draw its line over the legend.
+    # In the upper of the two axes, or its line would cover the legend.
     rates.legend(lines, [str(line.get_label()) for line in lines], **_LEGEND)
 
 
 def _draw_jumps(axes: Axes, curves: Curves, threshold: float | None) -> None:
-    # An epoch's jump happened at its start: where the epoch before it ended.
+    # An epoch's jump is at its start, which is the end of the previous one.
     starts = np.asarray([curves.steps[0], *curves.ends[:-1].tolist()])[: len(curves.ends)]
     limit = math.inf if threshold is None else threshold
     colours = [_RED if rise >= limit else _BLUE for rise in curves.jumps]

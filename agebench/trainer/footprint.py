@@ -1,4 +1,4 @@
-"""How much memory and time a training run will need, estimated before it starts."""
+"""Estimates of the memory and time that a training run needs, before it starts."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from agebench.train.networks import AgeNetwork, build_network
 from agebench.train.settings import TrainSettings
 from agebench.util.memory_limit import left_to_us
 
-WORTH_SAYING = 2e9
-"""Bytes from which on they are told."""
+REPORTED_BYTES = 2e9
+"""Estimates of at least this many bytes are shown."""
 
 _COPIES_OF_WEIGHTS = 5
-"""The weights, their gradients, two averages of the optimiser, the averaged weights."""
+"""The weights, their gradients, two moments of the optimiser, the averaged weights."""
 
 _ROWS = 2
 
@@ -27,7 +27,7 @@ _ROWS = 2
 def without_memory(
     settings: TrainSettings, rows: int
 ) -> tuple[AgeNetwork, dict[str, Tensor], dict[str, Tensor]]:
-    """Return the network, crops for it and which of them are there, all without any numbers."""
+    """Return the network and its inputs `pixels` and `present` on torch's "meta" device."""
     with torch.device("meta"):
         model = build_network(settings.model, LOSSES[settings.loss.name].head).eval()
         views = settings.model.views
@@ -36,10 +36,10 @@ def without_memory(
 
 
 def step_bytes(settings: TrainSettings, rows: int) -> int:
-    """Return about how many bytes a step takes at its largest; no memory is taken to find out.
+    """Return about how many bytes a step takes at its peak, without allocating them.
 
-    Counted are the weights with what belongs to them, the crops, and what the backward pass keeps
-    of the forward pass, in float32; not what the libraries need besides.
+    This includes the weights with gradients and averages, the crops, and the activations that are
+    saved for the backward pass, in float32, but not the libraries' own memory.
 
     Args:
         settings: of the run.
@@ -65,32 +65,32 @@ def step_bytes(settings: TrainSettings, rows: int) -> int:
 
 
 def check_footprint(settings: TrainSettings, rows: int, device: torch.device) -> str:
-    """Return a line on the memory of a step, "" where it is small.
+    """Return a sentence on the memory of a step, "" if it is small.
 
     Raises:
-        AgebenchError: there is less.
+        AgebenchError: less memory is free.
     """
     if (
-        _bytes_bound(settings, rows) < WORTH_SAYING
-        or (needed := step_bytes(settings, rows)) < WORTH_SAYING
+        _bytes_bound(settings, rows) < REPORTED_BYTES
+        or (needed := step_bytes(settings, rows)) < REPORTED_BYTES
     ):
         return ""
     free = _free_bytes(device)
     largest = max(settings.model.views.items(), key=lambda item: item[1].size_hw)
     height, width = largest[1].size_hw
-    told = (
+    message = (
         f"a step of {rows} pictures (view {largest[0]}: {height}x{width}) takes about "
         f"{needed / 1e9:,.1f} GB of memory, {free / 1e9:,.1f} GB are free"
     )
     if needed > free:
-        raise AgebenchError(f"{told}: lower batch, or the sizes or widths of views")
-    return told
+        raise AgebenchError(f"{message}: reduce batch, or the sizes or widths of views")
+    return message
 
 
 def _bytes_bound(settings: TrainSettings, rows: int) -> int:
-    """A bound that costs nothing, on the crops with what is kept of them and on the weights.
+    """Return an upper bound of `step_bytes` that takes no time.
 
-    A backbone keeps fewer numbers a pixel than four times its width, and has fewer weights than
+    A backbone saves fewer numbers per pixel than four times its width, and has fewer weights than
     12,000 times the square of its width (10,400 in a ResNet-101).
     """
     kept = weights = 0
@@ -107,21 +107,20 @@ def _free_bytes(device: torch.device) -> int:
     return left_to_us(int(psutil.virtual_memory().available + psutil.swap_memory().free))
 
 
-WORTH_SAYING_S = 3600.0
-"""Seconds from which on a run's time is told."""
+REPORTED_SECONDS = 3600.0
+"""Estimates of at least this many seconds are shown."""
 
 _SLOWEST = 1e10
-"""Operations a second that every machine reaches."""
+"""Operations per second of the slowest machine."""
 
-_BACKWARD_TOO = 3
-"""The backward pass takes twice the forward pass: once for the weights, once for what they are
-applied to."""
+_FORWARD_AND_BACKWARD = 3
+"""The backward pass takes twice as long as the forward pass: gradients of weights and inputs."""
 
 _SIDE = 1024
 
 
 def step_operations(settings: TrainSettings, rows: int) -> int:
-    """Return the multiplications and additions of a step; nothing is computed to find out.
+    """Return the number of multiplications and additions of a step, without computing it.
 
     Args:
         settings: of the run.
@@ -131,11 +130,11 @@ def step_operations(settings: TrainSettings, rows: int) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(pixels, present)
     forward: int = counter.get_total_flops()
-    return _BACKWARD_TOO * forward * rows // _ROWS
+    return _FORWARD_AND_BACKWARD * forward * rows // _ROWS
 
 
 def product_speed(device: torch.device, precision: str) -> float:
-    """Return the operations a second in a product of two large matrices, the best of three."""
+    """Return the operations per second of a product of two large matrices, the best of three."""
     kind = torch.bfloat16 if precision == "bf16" else torch.float32
     matrix = torch.ones(_SIDE, _SIDE, device=device, dtype=kind)
     seconds = []
@@ -147,37 +146,35 @@ def product_speed(device: torch.device, precision: str) -> float:
 
 
 def duration(settings: TrainSettings, rows: int, steps: int, device: torch.device) -> str:
-    """Return a line on the time of so many steps, "" where it is short.
+    """Return a sentence on the duration of a number of steps, "" if it is short.
 
-    On one processor core, networks of this project took 2.1 to 2.7 times as long as such products
-    of as many operations.
+    On one processor core, networks of this project took 2.1 to 2.7 times as long as matrix products
+    with the same number of operations.
     """
-    worth_counting = WORTH_SAYING_S * _SLOWEST
-    if _operations_bound(settings, rows) * steps < worth_counting:
+    if _operations_bound(settings, rows) * steps < REPORTED_SECONDS * _SLOWEST:
         return ""
     operations = step_operations(settings, rows) * steps
-    if operations < worth_counting:
+    if operations < REPORTED_SECONDS * _SLOWEST:
         return ""
     hours = operations / product_speed(device, settings.precision) / 3600
-    if hours * 3600 < WORTH_SAYING_S:
+    if hours * 3600 < REPORTED_SECONDS:
         return ""
-    told = f"{hours:,.0f} hours" if hours < 48 else f"{hours / 24:,.0f} days"
+    time_needed = f"{hours:,.0f} hours" if hours < 48 else f"{hours / 24:,.0f} days"
     return (
-        f"{steps:,} steps of {rows} pictures take about {operations:.1e} operations: {told} at the "
-        "speed at which large matrices are multiplied here, and networks take two to three times "
-        "as long"
+        f"{steps:,} steps of {rows} pictures take about {operations:.1e} operations: {time_needed} "
+        "at the speed of this machine's matrix products; networks take two to three times as long"
     )
 
 
 def _operations_bound(settings: TrainSettings, rows: int) -> float:
-    """A bound on `step_operations` that costs nothing.
+    """Return an upper bound of `step_operations` that takes no time.
 
-    For each pixel a backbone takes fewer operations than 100 times the square of its width (75 in a
-    ResNet-101); Levi and Hassner's network is no wider than one of 96.
+    Per pixel a backbone takes fewer operations than 100 times the square of its width (75 in a
+    ResNet-101); Levi and Hassner's network takes no more than a backbone of width 96.
     """
     operations = 0.0
     for view in settings.model.views.values():
         height, width = view.size_hw
         backbone = max(96, view.backbone.width)
         operations += 100 * height * width * backbone**2 + 4 * backbone * 64 * settings.model.dense
-    return _BACKWARD_TOO * rows * operations
+    return _FORWARD_AND_BACKWARD * rows * operations

@@ -22,7 +22,7 @@ from agebench.harness.selection import find_split
 from agebench.protocols import Dataset, FaceDetector, ProgressStep
 from agebench.registry.plugins import load_dataset, load_detector
 from agebench.splits.parts import Split, part, select_parts
-from agebench.train.face_cache import TrainingFaces, ViewPlaces, gather_faces
+from agebench.train.face_cache import TrainingFaces, ViewTransforms, gather_faces
 from agebench.train.model_settings import ModelSettings
 from agebench.train.sections import DataSettings
 from agebench.train.settings import TrainSettings
@@ -36,11 +36,11 @@ class TrainingPictures:
     """The data set of a run, split.
 
     Attributes:
-        dataset: all of it.
-        split: which picture is in which part.
+        dataset: with the pictures of all parts.
+        split: assigns pictures to parts.
         detector: finds the faces.
         settings: of the run.
-        progress: is told how far it is.
+        progress: called after every picture.
     """
 
     dataset: Dataset
@@ -51,7 +51,7 @@ class TrainingPictures:
 
     @staticmethod
     def of(settings: TrainSettings, progress: ProgressStep) -> TrainingPictures:
-        """List and split the data set that the settings name.
+        """Load and split the data set that the settings name.
 
         Raises:
             UsageError: a name is unknown.
@@ -63,7 +63,7 @@ class TrainingPictures:
         return TrainingPictures(dataset, split, load_detector(data.detector), settings, progress)
 
     def gather(self, part_name: str, fraction: float = 1.0) -> TrainingFaces:
-        """Read the pictures of a part, or a fraction of them that the seed draws."""
+        """Read the pictures of a part, or a fraction of them sampled with the seed."""
         chosen = part(self.dataset, self.split, part_name)
         faces = self._read(chosen, self.detector, fraction, f"Reading {part_name}")
         listed = set(self.dataset.problems)
@@ -73,10 +73,10 @@ class TrainingPictures:
         return faces
 
     def with_extra(self, train: TrainingFaces) -> TrainingFaces:
-        """Return the training pictures and behind them those of `data.extra`, in its order.
+        """Return the training pictures, followed by those of `data.extra` in its order.
 
-        Those that are the same bytes as one outside of the training part, which validates or tests,
-        are left out and listed.
+        Files that are identical to one outside of the training part (used for validation or for
+        testing) are left out and listed.
 
         Raises:
             UsageError: a name is unknown.
@@ -97,7 +97,7 @@ class TrainingPictures:
         return join_faces(parts)
 
     def _held_out(self) -> Mapping[str, str]:
-        """Return the pictures that must not be trained on: names by sha256."""
+        """Return the pictures that must not be used for training: names by SHA-256."""
         trained = select_parts(self.split, self.settings.data.train_part)
         return {
             self.split.sha256.get(item.name) or sha256_if_readable(item): item.name
@@ -133,7 +133,7 @@ class TrainingPictures:
         return replace(faces, problems=(*beyond, *faces.problems))
 
     def left_out(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Sequence[Problem]]:
-        """Return everything that was left out, by part or by the step that left it out."""
+        """Return all pictures left out, by part or by the step that left them out."""
         return {
             "listing": self.dataset.problems,
             "split": self.split.unused,
@@ -141,7 +141,7 @@ class TrainingPictures:
         }
 
     def about(self, faces: Mapping[str, TrainingFaces]) -> dict[str, Any]:
-        """Return what a checkpoint says of its data and machine."""
+        """Return the facts about data and machine that a checkpoint stores."""
         extra = {
             name: {
                 "dataset": source.dataset,
@@ -170,7 +170,7 @@ class TrainingPictures:
 
 
 def sha256_if_readable(item: Sample) -> str:
-    """Return the sha256 of a picture's file; "" where it can't be read, which reading will say."""
+    """Return the SHA-256 of a picture's file; "" if it can't be read, which is reported later."""
     try:
         return hashlib.sha256(read_regular(item.path)).hexdigest()
     except OSError:
@@ -178,12 +178,12 @@ def sha256_if_readable(item: Sample) -> str:
 
 
 def _apart(chosen: SampleList, held_out: Mapping[str, str]) -> tuple[SampleList, list[Problem]]:
-    """Return the pictures that are not held out, and the others, with why."""
+    """Return the pictures that are not held out, and the others with the reason."""
     usable, leaking = [], list[Problem]()
     for item in chosen.samples:
         same = held_out.get(sha256_if_readable(item), "")
         if same:
-            reason = f"it is the same picture as {same}, which is not trained on"
+            reason = f"it is the same picture as {same}, which is held out from training"
             leaking.append(Problem(item.name, reason))
         else:
             usable.append(item)
@@ -191,7 +191,7 @@ def _apart(chosen: SampleList, held_out: Mapping[str, str]) -> tuple[SampleList,
 
 
 def _within(chosen: Dataset, model: ModelSettings) -> tuple[SampleList, list[Problem]]:
-    """Return the pictures whose labels the network's ages can meet, and the others, with why."""
+    """Return the pictures with labels within the network's ages, and the others with the reason."""
     usable, beyond = [], list[Problem]()
     for item in chosen.samples:
         exact = None if item.age_years is None else (item.age_years, item.age_years)
@@ -201,12 +201,12 @@ def _within(chosen: Dataset, model: ModelSettings) -> tuple[SampleList, list[Pro
             continue
         label = f"{low:g}" if low == high else f"{low:g}-{high:g}"
         known = f"{model.youngest} to {model.oldest}"
-        beyond.append(Problem(item.name, f"age {label} is beyond the network's ages, {known}"))
+        beyond.append(Problem(item.name, f"age {label} is outside of the network's ages, {known}"))
     return SampleList(chosen.spec, tuple(usable), tuple(chosen.problems)), beyond
 
 
 def require_separate(split: Split, data: DataSettings, *, final_test: bool) -> None:
-    """Refuse parts of which one is trained on, decides or is measured on, and another one too.
+    """Check that training, validation and test parts have no pictures in common.
 
     Raises:
         UsageError: they share a part of the split, or it has no such part.
@@ -217,17 +217,17 @@ def require_separate(split: Split, data: DataSettings, *, final_test: bool) -> N
     for (first, one), (second, other) in combinations(named.items(), 2):
         if both := select_parts(split, one) & select_parts(split, other):
             raise UsageError(
-                f"data.{first} is {one!r} and data.{second} {other!r}: both have "
-                f"{', '.join(map(repr, sorted(both)))} of protocol {split.protocol!r}, so its "
-                "figures would mean nothing; name parts without common pictures"
+                f"data.{first} is {one!r} and data.{second} {other!r}: both contain "
+                f"{', '.join(map(repr, sorted(both)))} of protocol {split.protocol!r}, so the "
+                "figures would be meaningless; name parts without common pictures"
             )
 
 
 def require_faces(faces: TrainingFaces, what: str) -> None:
-    """Refuse to go on without a single usable picture.
+    """Check that there is at least one usable picture.
 
     Raises:
-        DatasetError: there is none; names the first with the reason.
+        DatasetError: there is none; the message says why the first is not usable.
     """
     if not len(faces):
         first = faces.problems[0]
@@ -237,7 +237,7 @@ def require_faces(faces: TrainingFaces, what: str) -> None:
 
 
 def named(prefix: str, faces: TrainingFaces, label_weight: float) -> TrainingFaces:
-    """Return the faces of a further set: names begin with its own, labels have its weight."""
+    """Return the faces of an additional set, with its name as prefix and its label weight."""
     return replace(
         faces,
         names=tuple(f"{prefix}/{name}" for name in faces.names),
@@ -247,20 +247,24 @@ def named(prefix: str, faces: TrainingFaces, label_weight: float) -> TrainingFac
 
 
 def join_faces(parts: Sequence[TrainingFaces]) -> TrainingFaces:
-    """Return all pictures of sets that were cut for the same views, in their order.
+    """Return all faces of several sets in order; all must have been cut for the same views.
 
-    Windows of different sides are filled up to the longest.
+    Faces of different sizes are padded to the largest.
     """
     first, *others = parts
     if not others:
         return first
     return TrainingFaces(
-        windows=_windows([part.windows for part in parts]),
+        pixels_bgr=_joined_pixels([part.pixels_bgr for part in parts]),
         sizes_hw=np.concatenate([part.sizes_hw for part in parts]),
-        wholes={
-            name: np.concatenate([part.wholes[name] for part in parts]) for name in first.wholes
+        originals={
+            name: np.concatenate([part.originals[name] for part in parts])
+            for name in first.originals
         },
-        places={name: _places([part.places[name] for part in parts]) for name in first.places},
+        transforms={
+            name: _joined_transforms([part.transforms[name] for part in parts])
+            for name in first.transforms
+        },
         present={
             name: np.concatenate([part.present[name] for part in parts]) for name in first.present
         },
@@ -286,26 +290,26 @@ def _chained(texts: Iterable[tuple[str, ...]]) -> tuple[str, ...]:
     return tuple(text for part in texts for text in part)
 
 
-def _windows(parts: Sequence[Image]) -> Image:
+def _joined_pixels(parts: Sequence[Image]) -> Image:
     side = max(part.shape[1] for part in parts)
     joined = np.zeros((sum(map(len, parts)), side, side, 3), np.uint8)
     start = 0
-    for windows in parts:
-        rows = joined[start : start + len(windows)]
-        own = windows.shape[1]
-        rows[:, :own, :own] = windows
-        # As `face_cache.padded`: the last row and column are repeated.
-        rows[:, own:, :own] = windows[:, -1:]
+    for pixels in parts:
+        rows = joined[start : start + len(pixels)]
+        own = pixels.shape[1]
+        rows[:, :own, :own] = pixels
+        # Like `face_cache.padded`: repeats the last row and column.
+        rows[:, own:, :own] = pixels[:, -1:]
         rows[:, :, own:] = rows[:, :, own - 1 : own]
-        start += len(windows)
+        start += len(pixels)
     return joined
 
 
-def _places(parts: Sequence[ViewPlaces]) -> ViewPlaces:
-    """Lay places one behind another; crop pixels per frame height are a matter of the view."""
+def _joined_transforms(parts: Sequence[ViewTransforms]) -> ViewTransforms:
+    """Return the transforms of all parts, with the mean of their crop pixels per frame height."""
     counts = [int(part.present.sum()) for part in parts]
     sizes = [part.frame_px for part in parts]
-    return ViewPlaces(
+    return ViewTransforms(
         np.concatenate([part.matrices for part in parts]),
         np.concatenate([part.present for part in parts]),
         float(np.average(sizes, weights=counts)) if any(counts) else sizes[0],

@@ -1,4 +1,4 @@
-"""A sheet that shows what augmentation settings do to pictures."""
+"""A sheet of pictures that shows the effect of augmentation settings."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _STRENGTHS = (
 
 
 def each_alone(settings: AugmentSettings) -> list[tuple[str, AugmentSettings]]:
-    """Return every augmentation that is on, alone, and happening to all pictures.
+    """Return settings that apply a single augmentation to all pictures, for each that is on.
 
-    Its strength is that of `settings`; those that have a probability happen to all pictures.
+    Its strength is that of `settings`; probabilities are replaced by 1.
     """
     nothing = replace(
         no_augmentation(),
@@ -54,7 +54,7 @@ def each_alone(settings: AugmentSettings) -> list[tuple[str, AugmentSettings]]:
 
 
 def _row(faces: TrainingFaces, crop: CropSpec, settings: AugmentSettings, seed: int) -> Image:
-    """Return all pictures side by side, the views of each below one another."""
+    """Return all pictures side by side, with the views of each stacked vertically."""
     batches = Batches(faces, crop, settings, seed, torch.device("cpu"))
     gathered: HostBatch = batches.gather(0, np.arange(len(faces)), slice(None))
     views = batches.views(gathered)
@@ -87,13 +87,13 @@ def preview(
     rows: Sequence[tuple[str, AugmentSettings]],
     seed: int = 0,
 ) -> Image:
-    """Draw a sheet: a titled row per setting, a column per picture.
+    """Draw a sheet with a titled row per setting and a column per picture.
 
     Args:
         faces: the pictures, one column each.
         crop: the views to draw.
         rows: titles and settings.
-        seed: of all that is drawn; row k uses seed + k.
+        seed: of all random numbers; row k uses seed + k.
 
     Returns:
         uint8 (height, width, 3), B, G, R.

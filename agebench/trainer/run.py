@@ -1,11 +1,11 @@
-"""From settings to a trained network: reads the pictures, trains, and says how good it became."""
+"""From settings to a trained network: reads the pictures, trains, and evaluates the result."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,6 @@ from agebench.trainer.run_folder import (
     check_pictures,
     checkpoint_to_resume,
     evaluation_of,
-    going_on,
     require_free,
     write_left_out,
 )
@@ -78,37 +77,37 @@ def train(
     final_test: bool = False,
     tensorboard: bool = False,
 ) -> dict[str, Any]:
-    """Train, or go on with the run in `folder`, and evaluate the best weights.
+    """Train, or resume the run in `folder`, and evaluate the best weights.
 
     Args:
         settings: of the run.
-        folder: for checkpoints, logs and the evaluation; made if need be.
-        watcher: is told of steps and epochs.
-        progress: is told how far the reading of pictures is.
-        say: is told in a line what was left out, and where the run goes on.
-        final_test: also evaluate on the test part; this is recorded, and stays so.
+        folder: for checkpoints, logs and the evaluation; created if necessary.
+        watcher: called after every step and epoch.
+        progress: called while pictures are read.
+        say: called with one line about pictures left out, about resuming, and so on.
+        final_test: also evaluate on the test part; this is recorded permanently.
         tensorboard: also write TensorBoard's event files.
 
     Returns:
-        What is written to `EVALUATION_FILE`.
+        The content of `EVALUATION_FILE`.
 
     Raises:
-        UsageError: the folder holds a run with other settings.
-        MissingDependencyError: TensorBoard is asked for and not installed.
-        AgebenchError: the data can't be read, the loss diverged, another run is at work in the
-            folder, the disk or the memory is full, or a step needs more memory than there is.
+        UsageError: the folder contains a run with other settings.
+        MissingDependencyError: `tensorboard` is true and TensorBoard is not installed.
+        AgebenchError: the data can't be read, the loss diverged, another run uses the folder, the
+            disk or the memory is full, or a step needs more memory than there is.
     """
     if tensorboard:
-        tensorboard_writer()  # not found out after all pictures were read
+        tensorboard_writer()  # fails now, not after all pictures were read
     with joined_processes(settings.device) as context:
-        rows = context.shard(settings.batch)  # before pictures are read for nothing
+        rows = context.shard(settings.batch)  # fails before pictures are read
         footprint = check_footprint(settings, rows.stop - rows.start, context.device)
         if footprint and context.leads:
             say(footprint)
         with (
             gone_if_empty(folder) if context.leads else contextlib.nullcontext(),
             alone_in_run(folder) if context.leads else contextlib.nullcontext(),
-            enough_memory("lower batch, the sizes of views or data.longest_px"),
+            enough_memory("reduce batch, the sizes of views or data.longest_px"),
         ):
             run = _Run(settings, folder, context, progress, say)
             return run.trained(watcher or Silent(), final_test=final_test, tensorboard=tensorboard)
@@ -116,7 +115,7 @@ def train(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Run:
-    """One process's part in a run."""
+    """A run, as seen by one of its processes."""
 
     settings: TrainSettings
     folder: Path
@@ -139,11 +138,12 @@ class _Run:
         about = {**pictures.about(faces), **about_answers(faces["train"], teacher)}
         if resume is not None:
             check_pictures(about, resume)
-            if self._knows_its_pictures:
+            if self._has_picture_list:
                 check_contents(folder, faces["train"].hashes)
             check_labels(about, resume)
-            settings = going_on(settings, resume)
-        self._note_start(about, faces["val"], start, resume)
+            # The record of the initial weights is kept even if `start` is omitted on resuming.
+            settings = replace(settings, start=resume.settings.start or settings.start)
+        self._record_start(about, faces["val"], start, resume)
         trainer = Trainer(
             settings,
             faces["train"],
@@ -157,10 +157,10 @@ class _Run:
             tensorboard=tensorboard,
         )
         if context.leads:
-            if resume is None or not self._knows_its_pictures:
+            if resume is None or not self._has_picture_list:
                 self._list_pictures(pictures, faces["train"], start)
-            self._tell(trainer, write_left_out(folder, pictures.left_out(faces)))
-            self._tell_of_chips(pictures)
+            self._report_start(trainer, write_left_out(folder, pictures.left_out(faces)))
+            self._warn_of_chips(pictures)
         state = trainer.run()
         if not context.leads:
             return {}
@@ -193,14 +193,14 @@ class _Run:
     def _list_pictures(
         self, pictures: TrainingPictures, train: TrainingFaces, start: Start | None
     ) -> None:
-        """Write the list of what is trained on, and of what the initial weights have seen."""
+        """Write the hashes of all pictures that the run and the initial weights were trained on."""
         data = self.settings.data
         what = f"{pictures.dataset.spec.name}/{pictures.split.protocol}/{data.train_part}"
         seen = TrainingHashes.of(" + ".join([what, *data.extra]), train.hashes)
         (seen if start is None else start.union(seen)).write(self.folder / RUN_HASHES)
 
     def _draw_curves(self) -> None:
-        """Draw the run's curves where matplotlib is installed; a run is complete without."""
+        """Draw the run's curves if matplotlib is installed."""
         folder, threshold = self.folder, self.settings.stability.threshold
         tables = (folder / STEPS_FILE, folder / EPOCHS_FILE)
         try:
@@ -209,12 +209,12 @@ class _Run:
             self.say(f"{CURVES_FILE} is left out: {error}")
 
     def _start(self, resume: Checkpoint | None) -> Start | None:
-        """Return what the run begins with, if not anew; checked before any picture is read."""
+        """Return the initial weights, if any, checked before any picture is read."""
         if not self.settings.start:
             return None
         if resume is not None and "started_from" not in resume.about and self.context.leads:
-            self.say(f"start={self.settings.start} is not used: the run has begun without it")
-        if resume is not None and self._knows_its_pictures:
+            self.say(f"start={self.settings.start} is ignored: the run was started without it")
+        if resume is not None and self._has_picture_list:
             return None
         start = read_start(user_path(self.settings.start))
         with torch.device("meta"):
@@ -223,14 +223,14 @@ class _Run:
         require_fit(expected, start.weights, "averaged weights")
         return start
 
-    def _note_start(
+    def _record_start(
         self,
         about: dict[str, Any],
         val: TrainingFaces,
         start: Start | None,
         resume: Checkpoint | None,
     ) -> None:
-        """Note in `about` what the run began with."""
+        """Store facts about the initial weights in `about`."""
         if resume is not None and "started_from" in resume.about:
             about["started_from"] = resume.about["started_from"]
         if start is not None and resume is None:
@@ -239,32 +239,32 @@ class _Run:
                 self.say(start_remark(about["started_from"]))
 
     @property
-    def _knows_its_pictures(self) -> bool:
+    def _has_picture_list(self) -> bool:
         return (self.folder / RUN_HASHES).is_file()
 
-    def _tell(self, trainer: Trainer, left_out: str) -> None:
+    def _report_start(self, trainer: Trainer, left_out: str) -> None:
         state, rows = trainer.state, self.context.shard(self.settings.batch)
         if left_out:
             self.say(left_out)
         if state.step:
             self.say(f"resuming from step {state.step}, after {len(state.history)} epochs")
         steps = trainer.total - state.step
-        told = duration(trainer.settings, rows.stop - rows.start, steps, self.context.device)
-        if told:
-            self.say(told)
+        message = duration(trainer.settings, rows.stop - rows.start, steps, self.context.device)
+        if message:
+            self.say(message)
 
-    def _tell_of_chips(self, pictures: TrainingPictures) -> None:
-        """Say it where nobody vouches for what the detector takes the pictures for."""
+    def _warn_of_chips(self, pictures: TrainingPictures) -> None:
+        """Warn if pictures are treated as aligned chips and the data set does not say they are."""
         detector, dataset = pictures.detector.spec, pictures.dataset.spec
         if detector.layout and not dataset.aligned:
             self.say(
-                f"data.detector is {detector.name!r}: each picture of {dataset.name} is taken for "
-                "one face cut out as aligned chips are; for photographs name a detector"
+                f"data.detector is {detector.name!r}: each picture of {dataset.name} is treated as "
+                "one face cropped like an aligned chip; for photographs name a detector"
             )
 
 
 def _keep_test(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:
-    """Let it stay recorded that the test part was looked at, whatever is asked for later."""
+    """Keep the record of an earlier evaluation on the test part, even without `final_test`."""
     if result["final_test"] or earlier.get("final_test") is not True:
         return
     result["final_test"] = True
@@ -275,15 +275,15 @@ def _keep_test(result: dict[str, Any], earlier: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def enough_memory(what_to_do: str) -> Iterator[None]:
-    """Turn what numpy and torch raise where memory is short into one sentence.
+    """Replace the errors that numpy and torch raise when memory runs out.
 
     Raises:
-        AgebenchError: there is too little memory inside.
+        AgebenchError: memory ran out within the context.
     """
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # On processors torch has no class for it.
+        # On processors torch raises a plain RuntimeError.
         if isinstance(error, RuntimeError) and not (
             isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         ):
@@ -310,7 +310,7 @@ def evaluate_best(
 
 
 def _figures(faces: TrainingFaces, years: Floats) -> dict[str, Any]:
-    """Return the figures of exact ages, and of age ranges those that ranges allow."""
+    """Return the figures for exact ages and for age ranges."""
     exact = faces.lows == faces.highs
     figures: dict[str, Any] = {"n": 0, "mae_years": None}
     if exact.any():
@@ -335,16 +335,16 @@ def draw_preview(
     draws: int,
     seed: int,
 ) -> tuple[int, int]:
-    """Draw what the settings' augmentation does, and write it as a PNG.
+    """Draw the effect of the settings' augmentation, and write it as a PNG.
 
     Args:
-        settings: views, the size of windows, and augmentation.
+        settings: views, size of cached faces, and augmentation.
         out: the file.
-        dataset: name, and where it lies.
+        dataset: name, and its folder or file.
         detector: finds the faces.
-        pictures: columns; drawn at random by the seed.
-        draws: rows; 0 draws a row for each augmentation alone.
-        seed: of all that is drawn.
+        pictures: number of columns, sampled with the seed.
+        draws: number of rows; 0 draws one row for each single augmentation.
+        seed: of all random numbers.
 
     Returns:
         Height and width of the sheet, pixels.

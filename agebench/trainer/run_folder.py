@@ -1,4 +1,4 @@
-"""The folder of a run: one run at a time, what it goes on from, and what it left out."""
+"""The folder of a run: its lock, the checkpoint to resume from, the list of omitted pictures."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,21 +34,21 @@ LEFT_OUT_FILE = "left-out.csv"
 FREE_SETTINGS = frozenset(
     {
         *("device", "checkpoint_minutes", "epochs", "data.decode_threads"),
-        # Is read once, at the first step, and may be left out then; another one is refused apart.
+        # Only used before the first step and may be omitted later; `_check_start` compares it.
         "start",
-        # Where the pictures lie; that they are the same ones is checked by names and contents.
+        # Paths of the pictures, which are compared by name and content.
         *("data.root", "data.protocol"),
     }
 )
-"""Settings that a run may be resumed with other values of."""
+"""Settings that may differ when a run is resumed."""
 
 
 @contextmanager
 def alone_in_run(folder: Path) -> Iterator[None]:
-    """Make the folder of a run, and keep other runs out of it inside.
+    """Create the folder of a run, and lock it within the context.
 
     Raises:
-        AgebenchError: it can't be made or written to, or another run is at work in it.
+        AgebenchError: it can't be created or written to, or another run uses it.
     """
     make_folder(folder, f"{folder}", "name a folder")
     with locks.alone_in(folder):
@@ -58,7 +57,7 @@ def alone_in_run(folder: Path) -> Iterator[None]:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove what killed runs left of checkpoints that they were writing; see `write_whole`."""
+    """Remove temporary files of checkpoints from runs that were killed; see `write_whole`."""
     for name in (LAST_FILE, BEST_FILE):
         for leftover in folder.glob(f".{name}.*"):
             with suppress(OSError):
@@ -66,11 +65,11 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | None:
-    """Return the last checkpoint of the run in a folder; None where there is no run.
+    """Return the last checkpoint of the run in a folder; None if there is no run.
 
     Raises:
-        WeightsError: it is damaged, or the best one is gone.
-        UsageError: the run was begun with other settings.
+        WeightsError: it is damaged, or the best checkpoint is missing.
+        UsageError: the run was started with other settings.
     """
     last = folder / LAST_FILE
     if not last.exists():
@@ -85,36 +84,36 @@ def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | 
     _check_settings(settings, saved.settings)
     _check_start(settings.start, saved)
     if saved.state.get("best_mae") is not None and not (folder / BEST_FILE).is_file():
-        raise best_is_unusable(WeightsError(f"{folder / BEST_FILE} is not there"))
+        raise best_is_unusable(WeightsError(f"{folder / BEST_FILE} does not exist"))
     return saved
 
 
 def require_free(folder: Path, *roots: str) -> None:
-    """Refuse a folder that a new run can't have.
+    """Check that a new run can use a folder.
 
     Args:
-        folder: of the run that begins.
-        roots: where the data sets lie; "" for one that brings its own pictures.
+        folder: of the new run.
+        roots: of the data sets; "" for one that includes its pictures.
 
     Raises:
-        UsageError: it lies in the data set's folder, which would list the run's files from then
-            on, or holds files of a run's names although there is no run.
+        UsageError: it is inside a data set's folder, which would then include the run's files, or
+            contains files with the names of a run's files although there is no run.
     """
     for root in filter(None, roots):
         refuse_nested(folder, user_path(root))
     if any((folder / name).exists() for name in (LAST_FILE, BEST_FILE, RUN_HASHES)):
-        return  # one that was begun here, or whose last checkpoint was removed to start over
+        return  # a run was started here, or its last checkpoint was removed to start over
     logs = (STEPS_FILE, EPOCHS_FILE, OLD_EPOCHS_FILE)
     for name in (*logs, EVALUATION_FILE, CURVES_FILE, LEFT_OUT_FILE):
-        if (folder / name).exists() and not _only_begun(folder / name):
+        if (folder / name).exists() and not _is_empty_log(folder / name):
             raise UsageError(
                 f"{folder / name} exists although there is no run, and would be overwritten: move "
                 "it away, or name another folder"
             )
 
 
-def _only_begun(log: Path) -> bool:
-    """Say whether it is a log without a line, all that is left where the disk is full at once."""
+def _is_empty_log(log: Path) -> bool:
+    """Return whether it is a log with only a header, as after a disk full error at the start."""
     heads = {STEPS_FILE: STEP_COLUMNS, EPOCHS_FILE: EPOCH_COLUMNS}
     try:
         return log.name in heads and log.read_bytes() == csv_line(heads[log.name]).encode()
@@ -123,15 +122,15 @@ def _only_begun(log: Path) -> bool:
 
 
 def best_is_unusable(error: WeightsError) -> WeightsError:
-    """Return the error for a best checkpoint that can't be read, with what to do about it."""
+    """Return the error for a best checkpoint that can't be read, with advice."""
     return WeightsError(
-        f"{error}; copy {LAST_FILE} over it to take the last weights for the best, and give the "
+        f"{error}; copy {LAST_FILE} over it to use the last weights as the best ones, and run the "
         "same command again"
     )
 
 
 def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
-    """Refuse to resume with other settings than the run was started with."""
+    """Check that the settings are those that the run was started with."""
     ours, theirs = (_flat(plain_settings(values)) for values in (settings, saved))
     for key in sorted(ours.keys() | theirs.keys()):
         if key not in FREE_SETTINGS and ours.get(key) != theirs.get(key):
@@ -148,30 +147,25 @@ def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
 
 
 def _check_start(given: str, saved: Checkpoint) -> None:
-    """Refuse to go on as if the run had begun with other weights than it did."""
-    begun, text = saved.about.get("started_from"), saved.settings.start
-    if not given or given == text:
+    """Check that `start`, if given, is the file that the run was started from."""
+    recorded, recorded_path = saved.about.get("started_from"), saved.settings.start
+    if not given or given == recorded_path:
         return
     path = user_path(given)
-    if text and path.resolve() == user_path(text).resolve():
+    if recorded_path and path.resolve() == user_path(recorded_path).resolve():
         return
-    if isinstance(begun, Mapping):
-        # The same file under another name; the old name is lost where it was once left out.
+    if isinstance(recorded, Mapping):
+        sha256 = recorded.get("sha256")
         with suppress(WeightsError):  # it can't be read
-            if sha256_of(path) == begun.get("sha256"):
+            if sha256_of(path) == sha256:  # the same file under another name
                 return
-        was = repr(text) if text else f"a file of sha256 {begun.get('sha256')!r:.20}"
+        was = repr(recorded_path) if recorded_path else f"a file of sha256 {sha256!r:.20}"
     else:
         was = "none"
     raise UsageError(
-        f"the run in this folder was started from other weights (it was {was}, is {given!r}): "
-        "leave it out to resume, or give another folder"
+        f"the run in this folder was started from other weights (start was {was}, is {given!r}): "
+        "omit start to resume, or name another folder"
     )
-
-
-def going_on(settings: TrainSettings, saved: Checkpoint) -> TrainSettings:
-    """Return the settings of a run that goes on: it stays recorded what it was started with."""
-    return replace(settings, start=saved.settings.start or settings.start)
 
 
 def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
@@ -185,11 +179,11 @@ def _flat(values: Mapping[str, Any], where: str = "") -> dict[str, Any]:
 
 
 def check_contents(folder: Path, hashes: Sequence[str]) -> None:
-    """Refuse to resume with training pictures other than those the run was started with.
+    """Check that the training pictures are those that the run was started with.
 
     Raises:
-        UsageError: a picture of that content was not trained on.
-        AgebenchError: the run's record of its pictures is damaged.
+        UsageError: a picture with other content was added.
+        AgebenchError: the run's list of its pictures is damaged.
     """
     known = read_training_hashes(folder / RUN_HASHES)
     changed = sum(not known.contains(sha256) for sha256 in hashes)
@@ -201,24 +195,24 @@ def check_contents(folder: Path, hashes: Sequence[str]) -> None:
 
 
 def check_labels(about: Mapping[str, Any], saved: Checkpoint) -> None:
-    """Refuse to resume with labels or contents other than those that the run was started with.
+    """Check that labels and contents are those that the run was started with.
 
     Raises:
-        UsageError: those of a part differ; of a run that noted none of it nothing is said.
+        UsageError: those of a part differ.
     """
     known = saved.about.get("contents")
     if not isinstance(known, Mapping):
-        return
+        return  # a run of an earlier version
     for part, fingerprint in about["contents"].items():
         if fingerprint != known.get(part):
             raise UsageError(
-                f"pictures of the part {part!r} differ in labels or content from those that the "
-                "run in this folder was started with: use the same pictures, or another folder"
+                f"labels or contents of the part {part!r} differ from those that the run in this "
+                "folder was started with: use the same pictures, or another folder"
             )
 
 
 def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
-    """Refuse to resume with other pictures than the run was started with.
+    """Check that the pictures and the teacher are those that the run was started with.
 
     Raises:
         UsageError: the split, the number of pictures or the teacher differs.
@@ -234,17 +228,17 @@ def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
 
 
 def evaluation_of(folder: Path) -> dict[str, Any]:
-    """Return what the run in a folder wrote at its end; {} where it has not ended.
+    """Return the evaluation of the run in a folder; {} if it has not ended.
 
     Raises:
-        AgebenchError: the file can't be read; it may say that the test part was looked at.
+        AgebenchError: the file can't be read; it may record an evaluation on the test part.
     """
     path = folder / EVALUATION_FILE
     try:
         content = json.loads(path.read_bytes())
         if isinstance(content, dict):
             return content
-        reason = "it holds no JSON object"
+        reason = "it does not contain a JSON object"
     except FileNotFoundError:
         return {}
     except OSError as error:
@@ -262,7 +256,7 @@ def write_left_out(folder: Path, left_out: Mapping[str, Sequence[Problem]]) -> s
         left_out: by part, or by the step that left them out.
 
     Returns:
-        One line for people; "" where there is nothing to say.
+        A summary in one line; "" if none was left out.
     """
     rows = [
         (part, problem.name, problem.reason)

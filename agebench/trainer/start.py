@@ -1,4 +1,4 @@
-"""What a run begins with where it does not start over: the weights of another one."""
+"""Initial weights of a run from an earlier run's checkpoint."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Start:
     Attributes:
         weights: its averaged weights, by name.
         sha256: of the file.
-        epochs: that it had been trained for.
-        split: by which its pictures were split.
-        trained_on: pictures that it has seen; None where no list is next to it.
+        epochs: that it was trained for.
+        split: of its pictures.
+        trained_on: its training pictures; None if there is no list next to it.
     """
 
     weights: Mapping[str, Tensor]
@@ -34,10 +34,11 @@ class Start:
     trained_on: TrainingHashes | None
 
     def about(self, val: Sequence[str]) -> dict[str, Any]:
-        """Return what a checkpoint says of what it was started from.
+        """Return the facts about the initial weights that a checkpoint stores.
 
         Args:
-            val: sha256 of the pictures that validate; the figures of seen ones flatter.
+            val: SHA-256 of the validation pictures; errors on those that were trained on are too
+                low.
         """
         trained = self.trained_on
         return {
@@ -49,18 +50,18 @@ class Start:
         }
 
     def union(self, hashes: TrainingHashes) -> TrainingHashes:
-        """Return the pictures that the new run and the earlier one have seen."""
+        """Return the training pictures of the new and the earlier run."""
         if self.trained_on is None:
             return hashes
         return TrainingHashes(hashes.what, hashes.prefixes | self.trained_on.prefixes)
 
 
 def read_start(path: Path) -> Start:
-    """Read a checkpoint to begin with.
+    """Read a checkpoint that a run starts from.
 
     Raises:
-        WeightsError: there is no file, or it is damaged or no checkpoint.
-        AgebenchError: the list of pictures beside it is damaged.
+        WeightsError: there is no file, or it is damaged or not a checkpoint.
+        AgebenchError: the list of training pictures next to it is damaged.
     """
     saved = read_checkpoint(path)
     return Start(
@@ -73,19 +74,19 @@ def read_start(path: Path) -> Start:
 
 
 def start_remark(about: Mapping[str, Any]) -> str:
-    """Return what must be said of a start to the person who trains.
+    """Return a remark on the initial weights for the user.
 
     >>> start_remark({"trained_on": 100, "val_seen": 3})
-    'the initial weights have seen 3 of the pictures that validate: their figures will flatter'
+    'the initial weights were trained on 3 of the validation pictures: their errors will be too low'
     """
     if about["trained_on"] is None:
         return (
-            "what the initial weights were trained on is not known: "
-            "they may have seen pictures that validate"
+            "the training pictures of the initial weights are unknown: they may include validation "
+            "pictures"
         )
     if about["val_seen"]:
         return (
-            f"the initial weights have seen {about['val_seen']:,} of the pictures that "
-            "validate: their figures will flatter"
+            f"the initial weights were trained on {about['val_seen']:,} of the validation "
+            "pictures: their errors will be too low"
         )
-    return f"begun with weights of {about['epochs']:,} epochs"
+    return f"started with weights of {about['epochs']:,} epochs"

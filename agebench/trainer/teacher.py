@@ -1,12 +1,12 @@
-"""A teacher's answers to training pictures: computed once, kept in a file, learned beside labels.
+"""A teacher's answers to training pictures: computed once, stored in a file, a second target.
 
-The idea is Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015: the
-student learns the distribution that a larger network, or the mean of several, gives.  The answers
-are to pictures as they are, while the student sees them augmented.
+The method is Hinton, Vinyals & Dean, "Distilling the Knowledge in a Neural Network", 2015: the
+student learns the distribution that a larger network, or the mean of several, predicts.  The
+teacher sees the original pictures, the student augmented ones.
 
 The file is a safetensors file (numbers and text, no code): ``hashes`` uint8 (n, 8), the first bytes
-of the sha256 of each picture's file, and ``probabilities`` float16 (n, bins), one bin per year from
-``youngest`` to ``oldest`` in its metadata, which also says in ``what`` whose answers they are.
+of the SHA-256 of each picture's file, and ``probabilities`` float16 (n, bins), one bin per year
+from ``youngest`` to ``oldest`` in its metadata, in which ``what`` describes the teacher.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from agebench.util.tensor_files import in_fixed_order
 FORMAT = "agebench-teacher 1"
 LARGEST_BYTES = 4_000_000_000
 SUM_TOLERANCE = 0.02
-"""Half-precision probabilities of a hundred bins sum to 1 within this."""
+"""Tolerance for the sum of a hundred probabilities in half precision."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,11 +43,11 @@ class TeacherAnswers:
     """Distributions by picture.
 
     Attributes:
-        what: whose answers they are, for people.
-        sha256: of the file; "" where it is not from one.
+        what: description of the teacher.
+        sha256: of the file.
         youngest, oldest: ages of the first and the last bin, years.
         probabilities: float16 (n, bins); each row sums to 1.
-        rows: row by the first eight bytes of the picture's sha256.
+        rows: index of the row by the first eight bytes of the picture's SHA-256.
     """
 
     what: str
@@ -58,10 +58,10 @@ class TeacherAnswers:
     rows: Mapping[bytes, int]
 
     def of(self, hashes: Sequence[str]) -> npt.NDArray[np.float16]:
-        """Return the answers to pictures, float16 (n, bins); rows of 0 if there is none.
+        """Return the answers to pictures, float16 (n, bins), with rows of 0 for missing ones.
 
         Args:
-            hashes: sha256 of their files, hex digits.
+            hashes: SHA-256 of their files, hex digits.
         """
         found = np.zeros((len(hashes), self.probabilities.shape[1]), np.float16)
         for index, sha256 in enumerate(hashes):
@@ -82,13 +82,13 @@ def write_answers(
 
     Args:
         path: the file.
-        what: whose answers they are.
-        hashes: sha256 of the pictures' files, hex digits.
+        what: description of the teacher.
+        hashes: SHA-256 of the pictures' files, hex digits.
         probabilities: (n, bins), one bin per year.
         ages: of the first and the last bin, years.
 
     Raises:
-        ValueError: the shapes do not fit each other.
+        ValueError: the shapes do not match.
         AgebenchError: the file can't be written.
     """
     youngest, oldest = ages
@@ -114,7 +114,7 @@ def read_teacher_answers(path: Path) -> TeacherAnswers:
         AgebenchError: there is no such file, it is of a different kind, or it is damaged.
     """
     data = read_whole(path, "a teacher's answers", LARGEST_BYTES)
-    expected = f"{path} holds no teacher's answers"
+    expected = f"{path} does not contain a teacher's answers"
     try:
         length = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + length])["__metadata__"]
@@ -126,7 +126,7 @@ def read_teacher_answers(path: Path) -> TeacherAnswers:
         prefixes, taught = arrays["hashes"], arrays["probabilities"]
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise AgebenchError(
-            f"{expected}, or is damaged ({type(error).__name__}): make it with "
+            f"{expected}, or is damaged ({type(error).__name__}): create it with "
             "benchmarks/teacher_answers.py"
         ) from error
     bins = oldest - youngest + 1
@@ -145,11 +145,11 @@ def read_teacher_answers(path: Path) -> TeacherAnswers:
 
 
 def read_teacher(settings: TrainSettings) -> TeacherAnswers | None:
-    """Read the answers that a run's settings name; None where they name none.
+    """Read the answers that a run's settings name; None if they name none.
 
     Raises:
         AgebenchError: the file can't be read or is damaged.
-        UsageError: the teacher's ages are not the network's.
+        UsageError: the teacher's ages differ from the network's.
     """
     if not settings.teacher.file:
         return None
@@ -157,15 +157,15 @@ def read_teacher(settings: TrainSettings) -> TeacherAnswers | None:
     ages = (settings.model.youngest, settings.model.oldest)
     if ages != (teacher.youngest, teacher.oldest):
         raise UsageError(
-            f"teacher.file answers with ages {teacher.youngest} to {teacher.oldest}, the network "
-            f"with {ages[0]} to {ages[1]}: compute the answers again, or set model.youngest and "
-            "oldest"
+            f"teacher.file has ages {teacher.youngest} to {teacher.oldest}, the network has "
+            f"{ages[0]} to {ages[1]}: compute the answers again, or set model.youngest and "
+            "model.oldest"
         )
     return teacher
 
 
 def about_answers(faces: TrainingFaces, teacher: TeacherAnswers | None) -> dict[str, Any]:
-    """Return what a checkpoint says of the teacher, if any: who it is, and what it answered."""
+    """Return the facts about the teacher, if any, that a checkpoint stores."""
     if teacher is None or faces.answers is None:
         return {}
     known = int(faces.answers.any(axis=1).sum())
@@ -177,15 +177,15 @@ def with_answers(faces: TrainingFaces, teacher: TeacherAnswers) -> TrainingFaces
 
     Args:
         faces: the pictures.
-        teacher: knows all or some of them.
+        teacher: with answers to all or some of them.
 
     Raises:
-        UsageError: the teacher knows none of the pictures.
+        UsageError: it has no answer to any of them.
     """
     answers = teacher.of(faces.hashes)
     if not answers.any():
         raise UsageError(
-            "teacher.file has no answer for any training picture: it was made from other "
-            "pictures; make it from these"
+            "teacher.file has no answer for any training picture: it was created from other "
+            "pictures; create it from these"
         )
     return replace(faces, answers=answers)

@@ -1,4 +1,4 @@
-"""Numbers in texts, and the checks that settings share."""
+"""Numbers in texts, and checks of settings."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agebench.errors import UsageError, suggestion
 
 
 def number_in(text: str | None) -> float:
-    """Return the number that a text states, or NaN: no comparison holds for that.
+    """Return the number that a text contains, or NaN, for which every comparison is false.
 
     >>> number_in(" 2.5"), number_in("two"), number_in(None)
     (2.5, nan, nan)
@@ -21,7 +21,7 @@ def number_in(text: str | None) -> float:
 
 
 def is_whole(value: object, least: int) -> bool:
-    """Return whether `value` is a whole number from `least`; True and False are none.
+    """Return whether `value` is an integer of at least `least`; booleans don't count.
 
     >>> is_whole(3, 1), is_whole(3.0, 1), is_whole(True, 0)
     (True, False, False)
@@ -35,8 +35,27 @@ def require(condition: bool, section: str, message: str) -> None:
         raise UsageError(f"{section}: {message}")
 
 
+def require_range(
+    settings: object, names: Iterable[str], low: int, high: int, *, above: bool = False
+) -> None:
+    """Raise a ValueError unless every named attribute is from `low` to `high`.
+
+    Args:
+        settings: has the attributes.
+        names: of the attributes.
+        low: smallest value allowed.
+        high: largest value allowed.
+        above: `low` itself is not allowed.
+    """
+    for name in names:
+        value = getattr(settings, name)
+        if not low <= value <= high or (above and value == low):
+            allowed = f"above {low} and at most" if above else f"from {low} to"
+            raise ValueError(f"{name} must be {allowed} {high:,}, got {value}")
+
+
 def require_known(value: object, known: Iterable[str], section: str, key: str) -> None:
-    """Raise a UsageError that offers what is near unless `value` is one of `known`.
+    """Raise a UsageError that suggests similar names unless `value` is one of `known`.
 
     >>> require_known("rmsprop", ["adamw", "sgd"], "optimiser", "name")
     Traceback (most recent call last):

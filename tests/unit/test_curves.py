@@ -114,7 +114,7 @@ def test_a_run_that_has_just_begun_can_be_drawn(tmp_path: Path, epochs: str) -> 
 @pytest.mark.parametrize(
     ("steps", "epochs", "message"),
     [
-        ("", "", "holds no steps yet"),
+        ("", "", "contains no steps yet"),
         ("0,0,x,1\n", "", "line 2: expected a number as loss, got 'x'"),
         ("0,0,5,1\n1,0,nan,1\n", "", "line 3: expected a number as loss, got 'nan'"),
         (",0,5,1\n", "", "expected a number as step, got ''"),

@@ -137,14 +137,14 @@ def test_training_sees_the_same_faces_and_lists_the_others(
     pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
     from agebench.train import face_cache
 
-    real = face_cache.cut_window
+    real = face_cache.cache_face
 
     def breaks(image_bgr: Image, frame: FaceFrame, *rest: object) -> face_cache.CachedFace:
         if frame.box_xyxy == SMALL:
             raise RuntimeError("too odd")
         return real(image_bgr, frame, *rest)  # type: ignore[arg-type]  # passed on as they come
 
-    monkeypatch.setattr(face_cache, "cut_window", breaks)
+    monkeypatch.setattr(face_cache, "cache_face", breaks)
     in_order = tuple(sorted(samples, key=lambda item: item.name))
     listed = SampleList(DatasetSpec("made-up", "apparent"), in_order, ())
     gathered = face_cache.gather_faces(listed, TwoFaces(), SPEC, workers=0)

@@ -14,16 +14,10 @@ from agebench.types import AgeBins, Floats
 
 torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 
-from agebench.train import losses  # noqa: E402 - only where torch is there
-from agebench.train.losses import (  # noqa: E402
-    LOSS_NAMES,
-    LOSSES,
-    CoralHead,
-    LossSettings,
-    Targets,
-    bin_of_age,
-    decode,
-)
+from agebench.train import formulas  # noqa: E402 - only where torch is there
+from agebench.train.formulas import CoralHead, bin_of_age, decode  # noqa: E402
+from agebench.train.losses import LOSSES, Targets  # noqa: E402
+from agebench.train.sections import LOSS_NAMES, LossSettings  # noqa: E402
 
 BINS = 117
 YEARS = torch.arange(BINS, dtype=torch.float32)
@@ -36,7 +30,7 @@ def _logits(n: int = 6, bins: int = BINS, seed: int = 0) -> Any:
     ).requires_grad_()
 
 
-def _shares(logits: Any) -> Floats:
+def _probabilities(logits: Any) -> Floats:
     values = logits.detach().numpy().astype(np.float64)
     raised = np.exp(values - values.max(axis=1, keepdims=True))
     return np.asarray(raised / raised.sum(axis=1, keepdims=True))
@@ -54,10 +48,10 @@ HALF = torch.log(torch.tensor([[0.5, 0.25, 0.25]]))
 
 
 def test_cross_entropy_by_hand() -> None:
-    assert losses.cross_entropy(HALF, torch.tensor([11.0]), THREE).item() == pytest.approx(
+    assert formulas.cross_entropy(HALF, torch.tensor([11.0]), THREE).item() == pytest.approx(
         math.log(4)
     )
-    assert losses.cross_entropy(HALF, torch.tensor([10.99]), THREE).item() == pytest.approx(
+    assert formulas.cross_entropy(HALF, torch.tensor([10.99]), THREE).item() == pytest.approx(
         math.log(2)
     )
 
@@ -65,7 +59,7 @@ def test_cross_entropy_by_hand() -> None:
 def test_mean_variance_by_hand() -> None:
     # Mean 10.75; variance 0.5 * 0.75^2 + 0.25 * 0.25^2 + 0.25 * 1.25^2 = 0.6875.
     expected = math.log(4) + 0.2 * (10.75 - 12) ** 2 / 2 + 0.05 * 0.6875
-    got = losses.mean_variance(HALF, torch.tensor([12.0]), THREE)
+    got = formulas.mean_variance(HALF, torch.tensor([12.0]), THREE)
     assert got.item() == pytest.approx(expected, rel=1e-6)
 
 
@@ -74,10 +68,10 @@ def test_dldl_by_hand() -> None:
     side = math.exp(-1 / 8)
     wanted = [side / (1 + 2 * side), 1 / (1 + 2 * side), side / (1 + 2 * side)]
     divergence = sum(p * math.log(p / q) for p, q in zip(wanted, [0.5, 0.25, 0.25], strict=True))
-    got = losses.dldl(HALF, torch.tensor([11.0]), THREE)
+    got = formulas.dldl(HALF, torch.tensor([11.0]), THREE)
     assert got.item() == pytest.approx(divergence + 0.25, rel=1e-5)
     entropy = -sum(p * math.log(p) for p in wanted)
-    crossed = losses.dldl(HALF, torch.tensor([11.0]), THREE, divergence="ce", l1_weight=0.0)
+    crossed = formulas.dldl(HALF, torch.tensor([11.0]), THREE, divergence="ce", l1_weight=0.0)
     assert crossed.item() == pytest.approx(divergence + entropy, rel=1e-5)
 
 
@@ -85,23 +79,23 @@ def test_coral_by_hand() -> None:
     # Age 11 is older than 10, not older than 11: -log sigmoid(2) - log(1 - sigmoid(-1)).
     logits = torch.tensor([[2.0, -1.0]])
     expected = math.log(1 + math.exp(-2)) + math.log(1 + math.exp(-1))
-    assert losses.coral(logits, torch.tensor([11.0]), THREE).item() == pytest.approx(expected)
+    assert formulas.coral(logits, torch.tensor([11.0]), THREE).item() == pytest.approx(expected)
     older = [1 / (1 + math.exp(-2)), 1 / (1 + math.exp(1))]
-    shares = losses.coral_probabilities(logits)[0].tolist()
+    shares = formulas.coral_probabilities(logits)[0].tolist()
     assert shares == pytest.approx([1 - older[0], older[0] - older[1], older[1]], abs=1e-6)
 
 
 def test_regression_by_hand() -> None:
     for age, plain, smooth in ((10.0, 0.75, 0.75**2 / 4), (15.0, 4.25, 4.25 - 1.0)):
         ages = torch.tensor([age])
-        assert losses.regression(HALF, ages, THREE).item() == pytest.approx(plain, rel=1e-5)
-        got = losses.regression(HALF, ages, THREE, kind="smooth-l1", smooth_years=2.0)
+        assert formulas.regression(HALF, ages, THREE).item() == pytest.approx(plain, rel=1e-5)
+        got = formulas.regression(HALF, ages, THREE, kind="smooth-l1", smooth_years=2.0)
         assert got.item() == pytest.approx(smooth, rel=1e-5)
 
 
 def test_interval_likelihood_by_hand() -> None:
     low, high = torch.tensor([10.0, 11.0, 10.0]), torch.tensor([11.0, 12.0, 12.0])
-    got = losses.interval_likelihood(HALF.expand(3, 3), low, high, THREE)
+    got = formulas.interval_likelihood(HALF.expand(3, 3), low, high, THREE)
     assert got.tolist() == pytest.approx([-math.log(0.75), math.log(2), 0.0], abs=1e-6)
 
 
@@ -109,7 +103,7 @@ def _numpy_loss(name: str, logits: Any, ages: Floats) -> Floats:
     """The formulas once more, written otherwise: with loops over pictures and bins."""
     years = np.arange(BINS, dtype=np.float64)
     result = []
-    for row, (shares, age) in enumerate(zip(_shares(logits), ages, strict=False)):
+    for row, (shares, age) in enumerate(zip(_probabilities(logits), ages, strict=False)):
         mean = float(np.dot(shares, years[: len(shares)]))
         if name == "coral":
             values = logits.detach().numpy()[row].astype(np.float64)
@@ -192,12 +186,12 @@ def test_the_range_likelihood_of_ranks_is_that_of_their_distribution() -> None:
     ranks = torch.linspace(4, -6, BINS - 1)[None, :].expand(5, -1)
     lows = torch.tensor([0.0, 25.0, 100.0, 0.0, 40.0])
     highs = torch.tensor([3.0, 32.0, 116.0, 116.0, 41.0])
-    shares = losses.coral_probabilities(ranks).double()
+    shares = formulas.coral_probabilities(ranks).double()
     expected = [
         -shares[row, int(low) : int(high) + 1].sum().log().item()
         for row, (low, high) in enumerate(zip(lows.tolist(), highs.tolist(), strict=True))
     ]
-    got = losses.coral_interval_likelihood(ranks, lows, highs, YEARS)
+    got = formulas.coral_interval_likelihood(ranks, lows, highs, YEARS)
     assert got.tolist() == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
@@ -219,10 +213,10 @@ def test_far_out_ranges_have_finite_losses_and_gradients() -> None:
 def test_a_range_never_is_empty_and_a_year_is_the_cross_entropy() -> None:
     logits = _logits()
     lows = torch.floor(AGES)
-    got = losses.interval_likelihood(logits, lows, lows + 0.9, YEARS)
-    assert got.tolist() == pytest.approx(losses.cross_entropy(logits, AGES, YEARS).tolist())
+    got = formulas.interval_likelihood(logits, lows, lows + 0.9, YEARS)
+    assert got.tolist() == pytest.approx(formulas.cross_entropy(logits, AGES, YEARS).tolist())
     coarse = torch.tensor([2.0, 7.0, 12.0])  # 0-4, 5-9, 10-14
-    inside = losses.interval_likelihood(
+    inside = formulas.interval_likelihood(
         torch.zeros(1, 3), torch.tensor([5.0]), torch.tensor([6.0]), coarse
     )
     assert inside.item() == pytest.approx(math.log(3))
@@ -289,7 +283,7 @@ def test_the_head_of_coral_has_one_weight_for_all_ranks_and_biases_downwards() -
 
 
 def test_contradicting_ranks_are_lowered_and_nothing_goes_below_zero() -> None:
-    shares = losses.coral_probabilities(torch.tensor([[0.0, 3.0, -1.0]]))[0]
+    shares = formulas.coral_probabilities(torch.tensor([[0.0, 3.0, -1.0]]))[0]
     low = 1 / (1 + math.exp(1))
     assert shares.tolist() == pytest.approx([0.5, 0.0, 0.5 - low, low], abs=1e-6)
 
@@ -331,9 +325,9 @@ def test_what_does_not_fit_is_refused() -> None:
     targets = Targets.exact(AGES)
     with pytest.raises(ValueError, match="of shape"):
         Targets(AGES, AGES[:2], AGES)
-    with pytest.raises(ValueError, match="both or neither"):
+    with pytest.raises(ValueError, match="both other and mixup_lambda"):
         Targets(AGES, AGES, AGES, other=targets)
-    with pytest.raises(ValueError, match="not mixed themselves"):
+    with pytest.raises(ValueError, match="6 targets that are not mixed"):
         targets.mixed(targets.mixed(targets, AGES * 0), AGES * 0)
     with pytest.raises(ValueError, match="mixup_lambda of shape"):
         targets.mixed(targets, torch.tensor(0.5))
@@ -351,9 +345,9 @@ def test_targets_move_with_all_they_hold() -> None:
     ("wrong", "message"),
     [
         ({"name": "dldlv2"}, "did you mean 'dldl'"),
-        ({"sigma_years": 0.0}, "sigma_years is above 0"),
-        ({"sigma_years": math.nan}, "sigma_years is above 0"),
-        ({"l1_weight": -1.0}, "l1_weight is 0 or more"),
+        ({"sigma_years": 0.0}, "sigma_years must be above 0"),
+        ({"sigma_years": math.nan}, "sigma_years must be above 0"),
+        ({"l1_weight": -1.0}, "l1_weight must be 0 or more"),
         ({"divergence": "js"}, "no divergence 'js'"),
         ({"regression": "l2"}, "known: l1, smooth-l1"),
     ],

@@ -211,9 +211,9 @@ def test_tensors_of_another_network_are_named() -> None:
     own = {"a": torch.zeros(2, 3), "b": torch.zeros(1)}
     require_fit(own, {"b": torch.ones(1), "a": torch.ones(2, 3)})
     for saved, named in (
-        ({"a": torch.zeros(2, 3)}, "'b' is none"),
+        ({"a": torch.zeros(2, 3)}, "'b' has shape none"),
         ({**own, "c": torch.zeros(1)}, "'c'"),
-        ({**own, "a": torch.zeros(3, 2)}, r"'a' is \(3, 2\), expected \(2, 3\)"),
+        ({**own, "a": torch.zeros(3, 2)}, r"'a' has shape \(3, 2\), expected \(2, 3\)"),
     ):
         with pytest.raises(WeightsError, match=named):
             require_fit(own, saved)
@@ -231,7 +231,7 @@ def test_tensors_of_another_network_are_named() -> None:
 def test_facts_of_another_kind_are_refused(tmp_path: Path, given: dict[str, Any]) -> None:
     path = tmp_path / "c.safetensors"
     _checkpoint(**given).write(path)
-    with pytest.raises(WeightsError, match="something else than a run's facts"):
+    with pytest.raises(WeightsError, match="facts about the run"):
         read_checkpoint(path)
 
 

@@ -20,7 +20,7 @@ from agebench.train.model_settings import (  # noqa: E402
     ModelSettings,
     ViewSettings,
 )
-from agebench.train.networks import SCALE, Colours, MultiCropResNet, withhold  # noqa: E402
+from agebench.train.networks import SCALE, Colours, MultiCropResNet, drop_views  # noqa: E402
 
 TINY = BackboneSettings(depth=10, width=4)
 FACES = 5
@@ -173,7 +173,7 @@ def test_withheld_views_always_leave_one() -> None:
     there[:, 0] = torch.where(there.sum(1) == 0, 1.0, there[:, 0])
     present = {name: there[:, i : i + 1] for i, name in enumerate(("a", "b", "c"))}
     rng.begin(1, 2, count)
-    kept = torch.cat(list(withhold(present, 0.5, rng).values()), dim=1)
+    kept = torch.cat(list(drop_views(present, 0.5, rng).values()), dim=1)
     assert (kept.sum(1) >= 1).all()
     assert ((there - kept) >= 0).all()  # nothing comes back that is missing
     only = there.sum(1) == 1
@@ -183,11 +183,11 @@ def test_withheld_views_always_leave_one() -> None:
     assert kept[full].mean(0).tolist() == pytest.approx([0.625] * 3, abs=0.06)
 
 
-def test_withholding_nothing_draws_nothing() -> None:
+def test_dropping_no_views_draws_nothing() -> None:
     rng = StepRng()  # not begun: a draw would raise
     present = {"a": torch.ones(4, 1), "b": torch.ones(4, 1)}
-    assert withhold(present, 0.0, rng)["b"] is present["b"]
-    assert withhold({"a": present["a"]}, 0.9, rng)["a"] is present["a"]
+    assert drop_views(present, 0.0, rng)["b"] is present["b"]
+    assert drop_views({"a": present["a"]}, 0.9, rng)["a"] is present["a"]
 
 
 def test_colours_are_those_of_opencv() -> None:

@@ -198,7 +198,7 @@ def test_tensorboard_that_is_not_here_is_said_before_a_run_begins(
 ) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     settings = read_settings(age_list / "settings.toml")
-    with pytest.raises(MissingDependencyError, match="leave out --tensorboard"):
+    with pytest.raises(MissingDependencyError, match="omit --tensorboard"):
         train(settings, tmp_path / "run", tensorboard=True)
     assert not (tmp_path / "run").exists()
 

@@ -67,7 +67,7 @@ def test_pictures_left_out_are_counted_and_all_listed(
     assert code == 0
     listed = tmp_path / "run" / LEFT_OUT_FILE
     assert f"pictures left out: 2 (listing), 1 (split), 1 (train): see {listed}; " in out
-    assert "each picture of csv is taken for one face cut out" in out
+    assert "each picture of csv is treated as one face" in out
     with listed.open() as file:
         rows = [(row["part"], row["picture"]) for row in csv.DictReader(file)]
     assert rows == [
@@ -263,7 +263,7 @@ def test_too_little_memory_is_one_sentence(
     monkeypatch.setattr(Trainer, "run", run_out)
     code, _, said = run()
     assert code == 1
-    assert "not enough memory: lower batch" in said
+    assert "not enough memory: reduce batch" in said
     assert "Traceback" not in said
 
 
@@ -301,8 +301,8 @@ def test_pictures_without_faces_are_one_sentence(run: Any) -> None:
     ("given", "named"),
     [
         (("-o", "sheet.jpg"), "must end in .png"),
-        (("-o", "sheet.png", "--set", "augment.hue_deg=1e300"), "hue_deg is from 0 to 180"),
-        (("-o", "sheet.png", "--set", "augment.scale=-1"), "scale is from 0 to 10"),
+        (("-o", "sheet.png", "--set", "augment.hue_deg=1e300"), "hue_deg must be from 0 to 180"),
+        (("-o", "sheet.png", "--set", "augment.scale=-1"), "scale must be from 0 to 10"),
         (("-o", "sheet.png", "--each", "--draws", "30"), "not --draws rows"),
         (("-o", "sheet.png", "--set", "data.dataset=nosuch"), "unknown dataset 'nosuch'"),
         (("-o", "sheet.png", "--set", "data.detector=nosuch"), "unknown detector 'nosuch'"),
@@ -369,7 +369,7 @@ def test_a_run_begins_with_the_weights_of_another(run: Any, tmp_path: Path) -> N
     still = ("optim.learning_rate=1e-12", "optim.ema=0", "epochs=1")
     code, out, _ = run("--out", str(second), *_set(f"start={first / BEST_FILE}", "seed=5", *still))
     assert code == 0
-    assert f"begun with weights of {len(best.state['history'])} epochs" in out
+    assert f"started with weights of {len(best.state['history'])} epochs" in out
     found = read_checkpoint(second / LAST_FILE)
     for name, value in best.averaged.items():
         if value.dtype.is_floating_point and "running" not in name:
@@ -391,7 +391,7 @@ def test_pictures_seen_before_the_start_are_listed_and_said(
     given = ("--out", str(second), "--protocol", str(turned), *_set("epochs=1", "batch=4"))
     code, out, _ = run(*given, *_set(f"start={tmp_path / 'run' / BEST_FILE}"))
     assert code == 0
-    assert "have seen 24 of the pictures that validate" in out
+    assert "were trained on 24 of the validation pictures" in out
     listed = read_training_hashes(second / RUN_HASHES)
     assert len(listed) == 32
     # Going on needs neither the file nor the option, and keeps the list.
@@ -405,7 +405,7 @@ def test_a_start_of_another_network_is_refused(run: Any, tmp_path: Path) -> None
     start = f"start={tmp_path / 'run' / BEST_FILE}"
     code, _, err = run("--out", str(tmp_path / "second"), *_set(start, "model.dense=7"))
     assert code == 1
-    assert "are of another network" in err
+    assert "are those of a different network" in err
     code, _, err = run("--out", str(tmp_path / "third"), *_set("start=nowhere.safetensors"))
     assert code == 1
     assert "nowhere.safetensors: expected a checkpoint, found no file" in err
@@ -415,7 +415,7 @@ def test_a_start_of_another_network_is_refused(run: Any, tmp_path: Path) -> None
     ("name", "said"),
     [
         ("p00.png", "1 of the 24 training pictures differ from"),
-        ("p03.png", "pictures of the part 'val' differ in labels or content"),
+        ("p03.png", "labels or contents of the part 'val' differ"),
     ],
 )
 def test_a_run_does_not_go_on_with_other_contents(
@@ -443,7 +443,7 @@ def test_a_run_does_not_go_on_with_other_labels(
     listed.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
     code, _, error = run("--root", str(listed))
     assert code == 2
-    assert f"pictures of the part {part!r} differ in labels" in " ".join(error.split())
+    assert f"labels or contents of the part {part!r} differ" in " ".join(error.split())
     lines[line] = f"{name},{age}"
     listed.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
     assert run("--root", str(listed))[0] == 0  # in another order, which says nothing
@@ -468,12 +468,12 @@ def test_a_start_that_comes_too_late_is_refused(run: Any, tmp_path: Path) -> Non
     assert run()[0] == 0
     code, _, error = run("--set", "start=nowhere.safetensors")
     assert code == 2
-    assert "other weights (it was none, is 'nowhere.safetensors')" in " ".join(error.split())
+    assert "other weights (start was none, is 'nowhere.safetensors')" in " ".join(error.split())
     # Earlier versions went on, and noted the file that they did not use.
     _forget(tmp_path / "run" / LAST_FILE, start="nowhere.safetensors")
     code, out, _ = run("--set", "start=nowhere.safetensors")
     assert code == 0
-    assert "start=nowhere.safetensors is not used" in " ".join(out.split())
+    assert "start=nowhere.safetensors is ignored" in " ".join(out.split())
 
 
 def test_another_start_than_the_runs_is_refused(
@@ -492,7 +492,7 @@ def test_another_start_than_the_runs_is_refused(
     code, _, error = go_on("/nonexistent/other.safetensors")
     assert code == 2
     said = " ".join(error.split())
-    assert f"it was {BEST_FILE!r}, is '/nonexistent/other.safetensors'" in said
+    assert f"start was {BEST_FILE!r}, is '/nonexistent/other.safetensors'" in said
     # The very file, however it is named, or none; the record stays.
     for start in ((), ("run/best.safetensors",), ("copy.safetensors",)):
         assert go_on(*start)[0] == 0
@@ -515,7 +515,7 @@ def test_ages_that_the_network_can_not_give_are_left_out_and_listed(
     with (tmp_path / "run" / LEFT_OUT_FILE).open() as file:
         rows = list(csv.reader(file))[1:]
     assert {part for part, _, _ in rows} == {"train", "val"}
-    assert all("is beyond the network's ages, 0 to 50" in reason for _, _, reason in rows)
+    assert all("is outside of the network's ages, 0 to 50" in reason for _, _, reason in rows)
     ages = [float(reason.split()[1]) for _, _, reason in rows]
     assert min(ages) > 50
 
@@ -525,7 +525,7 @@ def test_ages_that_are_all_beyond_the_network_are_one_sentence(run: Any) -> None
     assert code == 1
     said = " ".join(error.split())
     assert "no picture of part 'train' can be used" in said
-    assert "is beyond the network's ages, 100 to 116" in said
+    assert "is outside of the network's ages, 100 to 116" in said
 
 
 def test_a_part_that_is_not_there_is_said_before_pictures_are_read(run: Any) -> None:

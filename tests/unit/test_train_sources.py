@@ -25,7 +25,9 @@ from agebench.export.multi_crop import checkpoint_candidate  # noqa: E402
 from agebench.registry.plugins import load_estimator  # noqa: E402
 from agebench.train.batches import Batches  # noqa: E402 - only where torch is there
 from agebench.train.face_cache import TrainingFaces  # noqa: E402
-from agebench.train.losses import LOSSES, LossSettings, Targets, distillation  # noqa: E402
+from agebench.train.formulas import distillation  # noqa: E402
+from agebench.train.losses import LOSSES, Targets  # noqa: E402
+from agebench.train.sections import LossSettings  # noqa: E402
 from agebench.trainer.pictures import TrainingPictures, join_faces  # noqa: E402
 from agebench.trainer.run_folder import LEFT_OUT_FILE  # noqa: E402
 from agebench.trainer.teacher import read_teacher_answers, with_answers, write_answers  # noqa: E402
@@ -70,23 +72,23 @@ def test_pictures_of_a_further_set_stand_behind_the_own(age_list: Path, tmp_path
     assert faces.highs[-2:].tolist() == [39, 39]
     assert faces.label_weights is not None
     assert faces.label_weights.tolist() == [1.0] * len(alone) + [0.5] * 2
-    np.testing.assert_array_equal(faces.windows[: len(alone)], alone.windows)
-    for name, place in alone.places.items():
-        np.testing.assert_array_equal(faces.places[name].matrices[: len(alone)], place.matrices)
-        assert faces.places[name].frame_px == pytest.approx(place.frame_px)
+    np.testing.assert_array_equal(faces.pixels_bgr[: len(alone)], alone.pixels_bgr)
+    for name, place in alone.transforms.items():
+        np.testing.assert_array_equal(faces.transforms[name].matrices[: len(alone)], place.matrices)
+        assert faces.transforms[name].frame_px == pytest.approx(place.frame_px)
 
 
 def test_windows_of_other_sizes_are_filled_up_as_one_set_would_be(
     age_list: Path, tmp_path: Path
 ) -> None:
     faces = _train_faces(_settings(age_list))
-    side = faces.windows.shape[1]
-    small = replace(faces, windows=faces.windows[:, : side - 8, : side - 8])
+    side = faces.pixels_bgr.shape[1]
+    small = replace(faces, pixels_bgr=faces.pixels_bgr[:, : side - 8, : side - 8])
     joined = join_faces([small, faces])
-    assert joined.windows.shape == (2 * len(faces), side, side, 3)
-    kept = np.pad(small.windows, ((0, 0), (0, 8), (0, 8), (0, 0)), mode="edge")
-    np.testing.assert_array_equal(joined.windows[: len(faces)], kept)
-    np.testing.assert_array_equal(joined.windows[len(faces) :], faces.windows)
+    assert joined.pixels_bgr.shape == (2 * len(faces), side, side, 3)
+    kept = np.pad(small.pixels_bgr, ((0, 0), (0, 8), (0, 8), (0, 0)), mode="edge")
+    np.testing.assert_array_equal(joined.pixels_bgr[: len(faces)], kept)
+    np.testing.assert_array_equal(joined.pixels_bgr[len(faces) :], faces.pixels_bgr)
 
 
 def test_a_picture_that_validates_is_not_trained_on(age_list: Path, tmp_path: Path) -> None:
@@ -115,13 +117,16 @@ def test_a_share_is_drawn_by_the_seed(age_list: Path, tmp_path: Path) -> None:
     [
         ('data.extra={ Faces = { dataset = "csv" } }', "an extra data set's name"),
         ("data.extra={ more = { }}", "data.extra.more.dataset is missing"),
-        ('data.extra={ more = { dataset = "csv", fraction = 0 } }', "fraction is above 0"),
-        ('data.extra={ more = { dataset = "csv", label_weight = 2 } }', "label_weight is from 0"),
+        ('data.extra={ more = { dataset = "csv", fraction = 0 } }', "fraction must be above 0"),
+        (
+            'data.extra={ more = { dataset = "csv", label_weight = 2 } }',
+            "weight must be from 0 to 1",
+        ),
         (
             'data.extra={ more = { dataset = "csv", part = "x" } }',
             "more.part: unknown key",
         ),
-        ("teacher.weight=0", "weight is above 0"),
+        ("teacher.weight=0", "weight must be above 0"),
     ],
 )
 def test_wrong_settings_are_refused_by_name(override: str, message: str) -> None:
@@ -214,7 +219,7 @@ def test_files_that_are_no_answers_are_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(AgebenchError, match=r"t\.safetensors"):
         read_teacher_answers(file)
     file.write_bytes(b"no such file")
-    with pytest.raises(AgebenchError, match="holds no teacher's answers"):
+    with pytest.raises(AgebenchError, match="does not contain a teacher's answers"):
         read_teacher_answers(file)
     write_answers(file, "x", ["ab" * 32], _shares(10), (0, 116))
     file.write_bytes(file.read_bytes()[:-3])
@@ -288,7 +293,7 @@ def test_a_teacher_that_does_not_fit_is_refused(
     file = tmp_path / "teacher.safetensors"
     write_answers(file, "x", ["ab" * 32], np.ones((1, 1)), (5, 5))
     assert _train(age_list, tmp_path / "run", "--set", f'teacher.file="{file}"') == 2
-    assert "answers with ages 5 to 5" in capfd.readouterr().err
+    assert "has ages 5 to 5" in capfd.readouterr().err
     youngest, oldest = _model_ages(age_list)
     rows = np.zeros((1, oldest - youngest + 1))
     rows[0, 0] = 1

@@ -31,7 +31,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 
 from agebench.train.augment import draw_plan, jittered  # noqa: E402 - only where torch is there
 from agebench.train.batches import Batches, plain_views, prefetched, scaled  # noqa: E402
-from agebench.train.face_cache import TrainingFaces, cut_window, gather_faces, padded  # noqa: E402
+from agebench.train.face_cache import TrainingFaces, cache_face, gather_faces, padded  # noqa: E402
 from agebench.train.sections import AugmentSettings, FilterSettings, no_augmentation  # noqa: E402
 
 CPU = torch.device("cpu")
@@ -311,13 +311,13 @@ def test_a_share_of_a_batch_is_that_part_of_the_whole(tmp_path: Path) -> None:
 
 def test_augmenting_changes_no_window(tmp_path: Path) -> None:
     faces = _gather(tmp_path, PICTURES[:3])
-    before = faces.windows.copy(), {n: p.copy() for n, p in faces.wholes.items()}
+    before = faces.pixels_bgr.copy(), {n: p.copy() for n, p in faces.originals.items()}
     filters = FilterSettings(equalise=0.5, blur=0.5)
     batches = Batches(faces, VIEWS, AugmentSettings(erase=1.0, filters=filters), 0, CPU)
     for step in range(3):
         batches.views(batches.gather(step, np.arange(3), slice(None)))
-    assert np.array_equal(faces.windows, before[0])
-    assert np.array_equal(faces.wholes["original"], before[1]["original"])
+    assert np.array_equal(faces.pixels_bgr, before[0])
+    assert np.array_equal(faces.originals["original"], before[1]["original"])
 
 
 def test_smaller_crops_do_not_alias_either(tmp_path: Path) -> None:
@@ -344,11 +344,11 @@ def test_filters_see_the_window_without_what_fills_it_up(tmp_path: Path) -> None
     shown = []
     for faces in (both, alone):
         batches = Batches(faces, VIEWS, replace(no_augmentation(), filters=filters), 0, CPU)
-        shown.append(batches.gather(0, np.arange(1), slice(None)).windows[0])
+        shown.append(batches.gather(0, np.arange(1), slice(None)).pixels_bgr[0])
     height, width = both.sizes_hw[0]
-    assert max(height, width) < both.windows.shape[1]
+    assert max(height, width) < both.pixels_bgr.shape[1]
     assert np.array_equal(shown[0][:height, :width], shown[1][:height, :width])
-    assert np.array_equal(shown[0], padded(shown[0][:height, :width], both.windows.shape[1]))
+    assert np.array_equal(shown[0], padded(shown[0][:height, :width], both.pixels_bgr.shape[1]))
 
 
 def test_what_can_not_be_used_is_listed(tmp_path: Path) -> None:
@@ -396,7 +396,7 @@ def test_what_can_not_be_used_is_listed(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("face", [_face(-30, -30, 20), _face(300, 20, 40), _face(20, 20, 2)])
 def test_windows_of_hostile_faces_have_pixels(face: Face) -> None:
-    window = cut_window(_noise(50, 50, 0), canonical_frame(face, SPEC), 256)
+    window = cache_face(_noise(50, 50, 0), canonical_frame(face, SPEC), 256)
     assert min(window.pixels_bgr.shape[:2]) >= 1
 
 
