@@ -1,4 +1,4 @@
-"""aligned: no detection; the picture is an aligned chip, and the face lies where it always does."""
+"""aligned: no detection; the picture is an aligned chip, in which the face has a fixed place."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LAYOUTS = {
     "utkface": BoxToFrame(-0.002, -0.101, 1.108),  # medians of benchmarks/frames.py
     "tight": BoxToFrame(),
 }
-"""Where the canonical frame lies in a chip."""
+"""The canonical frame in a chip."""
 
 
 class Aligned:

@@ -1,6 +1,6 @@
-"""Every network that is given by file looks at a blank picture first.
+"""Every network given by file is first run on a blank picture.
 
-A wrong layout then ends at load, and not after a data set's last picture.
+A wrong layout then fails when it is loaded, not after the last picture of a data set.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from agebench.errors import ModelError
 from agebench.types import Image
 
 GRAY = 114
-"""Of the blank picture."""
+"""Value of the blank picture's pixels."""
 
 BLANK_CONFIDENCE = 0.5
-"""In a blank picture nothing may score as much, however little a face needs otherwise."""
+"""Score that a face in a blank picture must have at least, however low the option is."""
 
 
 def blank_picture(size_hw: tuple[int, int]) -> Image:
@@ -24,17 +24,17 @@ def blank_picture(size_hw: tuple[int, int]) -> Image:
 
 
 def blank_confidence(confidence: float) -> float:
-    """Return what a face in a blank picture must score to speak against a network."""
+    """Return the score from which faces in a blank picture are an error."""
     return max(confidence, BLANK_CONFIDENCE)
 
 
 def require_no_face(label: str, found: Candidates, suspects: str) -> None:
-    """Refuse a network that finds faces where there is nothing.
+    """Refuse a network that finds faces in a blank picture.
 
     Args:
         label: of the network, for the message.
         found: in a blank picture, with scores of at least `blank_confidence`.
-        suspects: what may be another network's.
+        suspects: which settings may be wrong.
 
     Raises:
         ModelError: it found some.
@@ -42,5 +42,5 @@ def require_no_face(label: str, found: Candidates, suspects: str) -> None:
     if len(found):
         raise ModelError(
             f"{label} finds {len(found)} faces in a blank picture, the best with a score of "
-            f"{found.scores.max():.2f}: {suspects} are another network's"
+            f"{found.scores.max():.2f}: {suspects} do not fit this network"
         )

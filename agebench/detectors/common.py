@@ -1,7 +1,8 @@
-"""What all detectors share: checks of options, placing pictures in inputs, NMS, which faces stay.
+"""Common code of detectors: option checks, letterboxing, NMS, and which faces are kept.
 
 Networks count coordinates from the outer edge of the first pixel; the project counts from its
-centre (`agebench.types`).  `Placement.to_picture` is the one place where half a pixel goes off.
+centre (`agebench.types`).  `Placement.to_picture` is the only place where half a pixel is
+subtracted.
 """
 
 from __future__ import annotations
@@ -20,43 +21,43 @@ from agebench.types import FIVE_POINTS, Face, Floats, Image
 from agebench.vision.opencv import cv2
 
 FacePolicy: TypeAlias = Literal["all", "largest", "best"]
-"""Which of the faces found in a picture are kept: the largest box, or the best score, alone."""
+"""Which of a picture's faces are kept; the largest by its box, the best by its score."""
 
 PadMode: TypeAlias = float | Literal["auto"]
-"""Free space around the picture, as fractions of its sides, or as much as is found necessary."""
+"""Free space around the picture, as fractions of its sides; "auto" adds it if necessary."""
 
 RETRY_PADS = (0.5, 1.0)
-"""Free space on every side for the further looks of ``pad="auto"``, as fractions of the picture.
+"""Free space on every side in the further passes of ``pad="auto"``, as fractions of the picture.
 
-The second is tried only where nothing was found before.
+The second is only tried if nothing was found before.
 """
 
 FILLS = 0.4
-"""A box at least this tall, as fractions of the input's height, has ``pad="auto"`` look again.
+"""Boxes at least this tall, as a fraction of the input's height, cause a second pass.
 
-On FG-NET, yolov8-face puts eye points off by over a quarter of the eye distance in no picture
+On FG-NET, yolov8-face misplaces eye points by over a quarter of the eye distance in no picture
 below this, in 0 to 3 % of them up to 0.7, in 11 % up to 0.8 and in all 9 above.
 """
 
 ELSEWHERE = 0.1
-"""A large box that no box of the further look overlaps by more is another face."""
+"""A large box whose IoU with all boxes of the second pass is below this is another face."""
 
 MAX_PAD = 2.0
 
 UNMEASURED = (
-    "the proportions of its boxes to faces are not measured, boxes count as from forehead to chin: "
+    "its boxes are not measured and assumed to extend from forehead to chin: "
     "'agebench fit-frame' measures them"
 )
-"""Note of a detector without landmarks whose `BoxToFrame` nobody has measured."""
+"""Note of a detector without landmarks whose `BoxToFrame` was never measured."""
 
 MAX_INPUT_SIDE = 8192
-"""Larger network inputs are refused: one of 8192x8192 already takes 800 MB."""
+"""Larger inputs are refused: one of 8192x8192 takes 800 MB."""
 
 _SIZE = re.compile(r"^(\d{1,6})(?:[xX](\d{1,6}))?$")
 
 
 def _is_number(value: object, *kinds: type) -> bool:
-    """Say whether a value given from Python code is a number of these kinds; True is none."""
+    """Return whether a value from Python code is a number of these kinds, not a boolean."""
     return isinstance(value, kinds) and not isinstance(value, bool)
 
 
@@ -74,14 +75,14 @@ def check_fraction(detector: str, option: str, value: float, *, high: float = 1.
 
 
 def check_count(detector: str, option: str, value: int, *, low: int, high: int) -> int:
-    """Return `value` if it is a whole number from `low` to `high`.
+    """Return `value` if it is an integer from `low` to `high`.
 
     Raises:
         UsageError: it is not.
     """
     if not (_is_number(value, int) and low <= value <= high):
         raise UsageError(
-            f"option {option} of {detector!r} must be a whole number from {low} to {high}, "
+            f"option {option} of {detector!r} must be an integer from {low} to {high}, "
             f"got {value!r}"
         )
     return value
@@ -99,7 +100,7 @@ def check_pad(detector: str, pad: PadMode) -> PadMode:
 
 
 def check_choice(detector: str, option: str, value: Any, choices: Sequence[Any]) -> None:
-    """Refuse a `value` that is none of `choices`.
+    """Refuse a `value` that is not one of `choices`.
 
     Raises:
         UsageError: it is none of them.
@@ -123,7 +124,7 @@ def check_input_size(detector: str, size: int | str, *, multiple: int = 32) -> t
     """Return (height, width) of a network's input from ``640`` or ``"352x288"`` (width first).
 
     Raises:
-        UsageError: no size, not a multiple of `multiple`, or above `MAX_INPUT_SIDE`.
+        UsageError: it is not a size, not a multiple of `multiple`, or above `MAX_INPUT_SIDE`.
     """
     match = None if isinstance(size, bool) else _SIZE.match(str(size))
     if match is not None:
@@ -138,7 +139,7 @@ def check_input_size(detector: str, size: int | str, *, multiple: int = 32) -> t
 
 
 def check_picture(image_bgr: Image) -> Image:
-    """Return the picture as a contiguous array that OpenCV can read; it is copied only if need be.
+    """Return the picture as a contiguous array for OpenCV, copied only if necessary.
 
     Raises:
         UsageError: it is not uint8 of shape (height, width, 3), or it is empty.
@@ -146,7 +147,7 @@ def check_picture(image_bgr: Image) -> Image:
     fits = image_bgr.ndim == 3 and image_bgr.shape[2] == 3 and image_bgr.dtype == np.uint8
     if not fits or image_bgr.size == 0:
         raise UsageError(
-            "a detector takes a uint8 picture of shape (height, width, 3) and at least 1x1 pixel, "
+            "expected a uint8 picture of shape (height, width, 3) with at least 1x1 pixel, "
             f"got {image_bgr.dtype} {image_bgr.shape}"
         )
     return np.ascontiguousarray(image_bgr)
@@ -154,11 +155,11 @@ def check_picture(image_bgr: Image) -> Image:
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a picture lies in a network's input.
+    """The position of a picture in a network's input.
 
     Attributes:
         scale_xy: input pixels per picture pixel, across and down.
-        offset_xy: where the picture's top-left corner lies, input pixels.
+        offset_xy: the picture's top-left corner, input pixels.
     """
 
     scale_xy: tuple[float, float]
@@ -181,7 +182,7 @@ def resize(image_bgr: Image, size_hw: tuple[int, int]) -> Image:
 
 
 def stretch(image_bgr: Image, size_hw: tuple[int, int]) -> tuple[Image, Placement]:
-    """Resize the picture to (height, width), its aspect ratio not kept."""
+    """Resize the picture to (height, width), ignoring its aspect ratio."""
     height, width = image_bgr.shape[:2]
     return resize(image_bgr, size_hw), Placement((size_hw[1] / width, size_hw[0] / height))
 
@@ -189,7 +190,7 @@ def stretch(image_bgr: Image, size_hw: tuple[int, int]) -> tuple[Image, Placemen
 def fit(
     image_bgr: Image, size_hw: tuple[int, int], *, pad: float = 0.0, keep_aspect: bool = True
 ) -> tuple[Image, Placement]:
-    """Lay the picture in the middle of a network's input, with black around it.
+    """Place the picture in the middle of a network's input, with a black border.
 
     Args:
         image_bgr: uint8 (height, width, 3).
@@ -208,7 +209,7 @@ def fit(
     top, left = (size_hw[0] - inner_hw[0]) // 2, (size_hw[1] - inner_hw[1]) // 2
     canvas = np.zeros((*size_hw, 3), np.uint8)
     canvas[top : top + inner_hw[0], left : left + inner_hw[1]] = inner
-    # Rounding to whole pixels makes the two axes' scales differ a little, a lot for 1xN.
+    # Rounding to integers makes the two axes' scales slightly different, very different for 1xN.
     return canvas, Placement(placement.scale_xy, (float(left), float(top)))
 
 
@@ -269,7 +270,7 @@ class Candidates:
 
 
 def suppress(found: Candidates, overlap: float) -> Candidates:
-    """Drop what overlaps a better one by an IoU above `overlap`; the rest comes best score first.
+    """Drop boxes that overlap a better one by an IoU above `overlap`; return the best score first.
 
     Boxes that are empty or not finite are dropped as well.
     """
@@ -303,7 +304,7 @@ def overlaps(boxes_xyxy: Floats, others_xyxy: Floats) -> Floats:
 
 
 def merge(first: Candidates, second: Candidates, overlap: float) -> Candidates:
-    """Add to `first` what `second` has besides: what overlaps nothing there by over `overlap`."""
+    """Add to `first` the faces of `second` that overlap none of them by over `overlap`."""
     if len(first) and len(second):
         second = second.take(overlaps(second.boxes_xyxy, first.boxes_xyxy).max(axis=1) <= overlap)
     return Candidates.join([first, second])
@@ -312,16 +313,17 @@ def merge(first: Candidates, second: Candidates, overlap: float) -> Candidates:
 def find_twice(
     look_once: Callable[[float], Candidates], pad: PadMode, full_height: float, overlap: float
 ) -> Candidates:
-    """Find faces, and with ``pad="auto"`` look again where a face is large or none was found.
+    """Find faces, and with ``pad="auto"`` search again if a face is large or none was found.
 
-    Small faces stay as the first look found them; large ones are taken from the second, but for
-    those at whose place it found nothing.
+    Small faces are those of the first pass; large ones are replaced by those of the second, except
+    where it found nothing.
 
     Args:
-        look_once: from the free space around the picture (as for `fit`) to faces in its pixels.
+        look_once: returns the faces, in the picture's pixels, for a free space around it (as for
+            `fit`).
         pad: that free space, or "auto".
-        full_height: picture pixels that fill the input from top to bottom.
-        overlap: IoU above which two looks have found the same face.
+        full_height: picture pixels that fill the input's height.
+        overlap: IoU above which faces of two passes are the same.
     """
     if pad != "auto":
         return look_once(pad)
@@ -338,7 +340,7 @@ def find_twice(
 
 
 def to_faces(found: Candidates, policy: FacePolicy) -> list[Face]:
-    """Return the faces that `policy` keeps, best score first, equal scores in the order found."""
+    """Return the faces that `policy` keeps, best score first, in stable order."""
     order = np.argsort(-found.scores, kind="stable")
     if policy == "largest" and len(found):
         sizes = found.boxes_xyxy[order, 2:] - found.boxes_xyxy[order, :2]

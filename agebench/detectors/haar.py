@@ -1,4 +1,4 @@
-"""haar: OpenCV's boosted cascade for frontal faces; comes with OpenCV, needs no download."""
+"""haar: OpenCV's boosted cascade for frontal faces; part of OpenCV, needs no download."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ LICENCE = "Intel License Agreement For Open Source Computer Vision Library (BSD-
 SOURCE = f"https://github.com/opencv/opencv/blob/4.x/data/haarcascades/{FILE}"
 
 SHA256 = "0f7d4527844eb514d4a4948e822da90fbb16a34a0bbbbc6adc6498747a5aafb0"
-"""Of the cascade as OpenCV 4 brings it."""
+"""Of the cascade in OpenCV 4."""
 
 SCALE_STEP = 1.1
-"""Ratio of one search window's size to the next smaller one's: OpenCV's default."""
+"""Ratio of successive sizes of the search window: OpenCV's default."""
 
 TO_FRAME = BoxToFrame(0.003, -0.009, 1.138)
-"""Medians of benchmarks/frames.py, of the cascade that comes with OpenCV."""
+"""Medians of benchmarks/frames.py, of OpenCV's cascade."""
 
 SCORES = "its score orders faces and is not a probability"
 
@@ -48,7 +48,7 @@ MIN_FACE_PX = 20
 
 
 def _cascade_file() -> tuple[Path, WeightsFile]:
-    # A submodule that cv2's type stubs do not name.
+    # OpenCV's type stubs lack this submodule.
     shipped = Path(importlib.import_module("cv2.data").haarcascades) / FILE
     if not shipped.is_file():
         raise MissingDependencyError(
@@ -76,10 +76,11 @@ class Haar:
 
     Args:
         path: another cascade of OpenCV's XML format.
-        confidence: least score of a face, 0 to 1.
-        nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
-        neighbours: windows that must agree on a face, 1 to 100; more find less, more surely.
-        size: pictures whose longer side is above this many pixels are shrunk to it first.
+        confidence: minimum score of a face, 0 to 1.
+        nms: of two faces that overlap by more than this IoU, the better one is kept, 0 to 1.
+        neighbours: number of windows that must agree on a face, 1 to 100; more find fewer false
+            faces.
+        size: pictures whose longer side is above this many pixels are first shrunk to it.
         faces: keep "all" faces or the "largest".
 
     Raises:

@@ -1,7 +1,7 @@
-"""From the outputs of other people's face networks to boxes, scores and points.
+"""From the outputs of other authors' face networks to boxes, scores and points.
 
-One function per kind of head.  Outputs are told apart by their shapes, since runtimes reorder and
-rename them.  All give edge-based pixels of the network's input.
+One function per kind of head.  Outputs are identified by their shapes, since runtimes reorder and
+rename them.  All return edge-based pixels of the network's input.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from agebench.runtimes.base import Tensor
 from agebench.types import Floats
 
 Anchors = tuple[tuple[tuple[float, float], ...], ...]
-"""Per stride the widths and heights of the anchors, input pixels."""
+"""Widths and heights of the anchors per stride, input pixels."""
 
 YOLOV5_FACE_ANCHORS: Anchors = (
     ((4, 5), (8, 10), (13, 16)),
@@ -37,30 +37,30 @@ RETINAFACE_VARIANCES = (0.1, 0.2)
 """Of both published networks (github.com/biubug6/Pytorch_Retinaface, data/config.py)."""
 
 SCORE_SLACK = 1e-3
-"""Scores may leave 0 to 1 by so much, as half precision does."""
+"""Tolerance for scores outside of 0 to 1, as in half precision."""
 
 MAX_FRACTION = 2.0
-"""Centres of boxes up to here are fractions of the input; in pixels they lie all over it."""
+"""Centres of boxes up to here are fractions of the input; larger ones are pixels."""
 
 _YOLOV5_COLUMNS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a decoder has to know besides the outputs.
+    """Parameters of a decoder besides the outputs.
 
     Attributes:
         size_hw: height and width of the network's input, pixels.
-        confidence: faces that score less are left out.
+        confidence: faces with a lower score are dropped.
         anchors: of yolov5-face's undecoded outputs, the finest stride first.
-        in_shares: boxes and points of yolov5-face and yolov8 are as fractions of the input, and not
-            in its pixels, as where Ultralytics' code exported to TensorFlow or TFLite.
+        fractional: boxes and points of yolov5-face and yolov8 are fractions of the input, not
+            pixels, as in networks that Ultralytics' code exported to TensorFlow or TFLite.
     """
 
     size_hw: tuple[int, int]
     confidence: float
     anchors: Anchors = YOLOV5_FACE_ANCHORS
-    in_shares: bool = False
+    fractional: bool = False
 
 
 Outputs = Sequence[Tensor]
@@ -70,15 +70,15 @@ Decoder = Callable[[Outputs, Head], Candidates]
 def _refuse(kind: str, expected: str, outputs: Outputs) -> ModelError:
     shapes = ", ".join(str(tuple(value.shape)) for value in outputs) or "none"
     return ModelError(
-        f'output.kind = "{kind}" expects {expected}, the network gave {shapes}: is it another kind?'
+        f'output.kind = "{kind}" expects {expected}, the network gave {shapes}: is the kind wrong?'
     )
 
 
 def _chosen(boxes_xyxy: Floats, scores: Floats, points_xy: Floats | None, head: Head) -> Candidates:
-    """Return what scores enough.
+    """Return the faces with a sufficient score.
 
     Raises:
-        ModelError: the scores are no probabilities.
+        ModelError: the scores are not probabilities.
     """
     if len(scores) and not (scores.min() >= -SCORE_SLACK and scores.max() <= 1.0 + SCORE_SLACK):
         raise ModelError(
@@ -89,33 +89,33 @@ def _chosen(boxes_xyxy: Floats, scores: Floats, points_xy: Floats | None, head: 
 
 
 def _centred(rows: Floats) -> Floats:
-    """Turn centre, width and height (n, 4) into left, top, right and bottom."""
+    """Convert centre, width and height (n, 4) to left, top, right and bottom."""
     halves = rows[:, 2:4] / 2
     return np.concatenate([rows[:, :2] - halves, rows[:, :2] + halves], axis=1)
 
 
 def _of_all_cells(rows: Floats, scores: Floats, points_xy: Floats | None, head: Head) -> Candidates:
-    """Return what scores enough, of a table with a row for every cell of the input.
+    """Return the faces with a sufficient score, of a table with one row for every cell.
 
     Args:
         rows: centre, width and height, in input pixels or as fractions of the input, (n, 4).
         scores: (n,).
         points_xy: (n, 5, 2), in the same unit; or None.
-        head: says which unit it is.
+        head: with the unit.
 
     Raises:
-        ModelError: the scores are no probabilities, or it is the other unit.
+        ModelError: the scores are not probabilities, or the unit is wrong.
     """
     found = _chosen(_centred(rows), scores, points_xy, head)
     reach = rows[:, :2].max(initial=0.0)
-    if head.in_shares != (reach <= MAX_FRACTION) and len(rows):
-        wanted = "leave" if head.in_shares else "write"
-        unit = "pixels" if head.in_shares else "fractions of it"
+    if head.fractional != (reach <= MAX_FRACTION) and len(rows):
+        wanted = "leave" if head.fractional else "write"
+        unit = "pixels" if head.fractional else "fractions of it"
         raise ModelError(
             f"its boxes lie all over the input and their centres reach {reach:.3g}, so they are in "
-            f'{unit}: {wanted} units = "shares" {"out" if head.in_shares else "in [output]"}'
+            f'{unit}: {wanted} units = "shares" {"out" if head.fractional else "in [output]"}'
         )
-    if not head.in_shares:
+    if not head.fractional:
         return found
     wide_high = np.array(head.size_hw[::-1], np.float64)
     points = None if found.points_xy is None else found.points_xy * wide_high
@@ -227,7 +227,7 @@ def ssd(outputs: Outputs, head: Head) -> Candidates:
     if len(outputs) != 1 or outputs[0].ndim != 4 or outputs[0].shape[3] != 7:
         raise _refuse("ssd", "one output (1, 1, n, 7)", outputs)
     rows = outputs[0].reshape(-1, 7).astype(np.float64)
-    rows = rows[rows[:, 0] >= 0]  # an empty answer is one row of image -1
+    rows = rows[rows[:, 0] >= 0]  # an empty result is one row of image -1
     high, wide = head.size_hw
     return _chosen(rows[:, 3:7] * (wide, high, wide, high), rows[:, 2], None, head)
 

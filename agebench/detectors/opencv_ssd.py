@@ -1,10 +1,11 @@
-"""opencv-ssd: the 300x300 face detector of OpenCV's samples, on which age_net tutorials build.
+"""opencv-ssd: the 300x300 face detector of OpenCV's samples, used by the age_net tutorials.
 
-It invents faces: what fills more than about half of the picture is found a second time, a third of
-the input further to the right and down, and as far as twice the picture's size outside of it, with
-scores as high as the true one's (opencv/opencv#14841, #15912; measured in
-docs/tutorial-mistakes.md).  Only the coarsest of its six maps do so, and small faces do not reach
-them: ``pad="auto"`` looks at large faces again with free space around the picture.
+It finds false faces: one that fills more than about half of the picture is found a second time, a
+third of the input further to the right and down, and as far as twice the picture's size outside of
+it, with scores as high as the true one's (opencv/opencv#14841, #15912; measured in
+docs/tutorial-mistakes.md).  Only the coarsest of its six feature maps are affected, which small
+faces do not reach: ``pad="auto"`` searches for large faces again with free space around the
+picture.
 """
 
 from __future__ import annotations
@@ -48,10 +49,10 @@ SIDE = 300
 """Side of the input, pixels; the picture is stretched to it."""
 
 MEAN = (104.0, 117.0, 123.0)
-"""Subtracted from R, G and B, as the tutorials do; OpenCV's own sample takes B, G, R and 177."""
+"""Subtracted from R, G and B, as in the tutorials; OpenCV's own sample uses B, G, R and 177."""
 
 NMS = 0.45
-"""IoU above which the network's own last layer drops the worse of two boxes."""
+"""IoU above which the network's last layer drops the worse of two boxes."""
 
 TO_FRAME = BoxToFrame(0.006, 0.002, 1.008)
 """Medians of benchmarks/frames.py, of the published file."""
@@ -63,7 +64,7 @@ def rows_of(output: Tensor) -> Tensor:
     """Return the rows (image, class, score, left, top, right, bottom) of the network's answer.
 
     Raises:
-        ModelError: it is not of that form.
+        ModelError: it has another form.
     """
     fits = output.ndim == 4 and output.shape[:2] == (1, 1) and output.shape[3] == 7
     if not fits or not np.isfinite(output).all():
@@ -79,18 +80,18 @@ class OpenCvSsd:
     """Faces by the residual SSD of OpenCV's samples; the picture is stretched to the input.
 
     Args:
-        path: another network of this kind as TensorFlow graph (.pb), with its layout beside it as
-            .pbtxt; the published layout is taken if there is none.
-        runtime: "cv2dnn", the only one that reads it.
-        device: as the runtime knows it; "cpu" if left out.
-        confidence: least score of a face, 0 to 1; 0.7 as in the tutorials.
+        path: another network of this kind as TensorFlow graph (.pb), with its layout next to it as
+            .pbtxt; the published layout is used if there is none.
+        runtime: "cv2dnn", the only one that can read it.
+        device: its name in the runtime; the default is "cpu".
+        confidence: minimum score of a face, 0 to 1; 0.7 as in the tutorials.
         pad: free space on every side as fractions of the picture, 0 to 2, or "auto": none, and some
-            where a face is large or none was found.  0 is what the tutorials do.
-        faces: keep "all" faces, the "largest" or the one of the "best" score.
+            if a face is large or none was found.  The tutorials use 0.
+        faces: keep "all" faces, the "largest" or the one with the "best" score.
 
     Raises:
         UsageError: an option is out of range.
-        WeightsError: a model file is not available or is not what it should be.
+        WeightsError: a model file is not available or invalid.
         ModelError: it can't be loaded.
         DeviceError: the device can't be used.
     """
@@ -133,7 +134,7 @@ class OpenCvSsd:
         return self._spec
 
     def detect(self, image_bgr: Image, /) -> list[Face]:
-        """See `FaceDetector.detect`; a box whose centre is outside of the picture is not a face."""
+        """See `FaceDetector.detect`; boxes with a centre outside of the picture are dropped."""
         image = check_picture(image_bgr)
         found = self._look(image, self._pad) if self._pad != "auto" else self._look_again(image)
         height, width = image.shape[:2]
@@ -142,7 +143,7 @@ class OpenCvSsd:
         return to_faces(found.take(np.flatnonzero(inside.all(axis=1))), self._faces)
 
     def _look_again(self, image_bgr: Image) -> Candidates:
-        """Look, and believe no large box as long as there can be more space around the picture."""
+        """Search, and accept no large box as long as more space can be added around the picture."""
         kept = Candidates(np.zeros((0, 4)), np.zeros(0))
         for pad in (0.0, *RETRY_PADS):
             found = self._look(image_bgr, pad)
@@ -156,13 +157,13 @@ class OpenCvSsd:
         return kept
 
     def _look(self, image_bgr: Image, pad: float) -> Candidates:
-        """Look once; faces in the picture's pixels, best first."""
+        """Search once; return faces in the picture's pixels, best first."""
         if pad:
             canvas, placement = fit(image_bgr, (SIDE, SIDE), pad=pad, keep_aspect=False)
             found = self._ask(canvas, np.full(4, SIDE, np.float32))
             return found.placed(placement)
         height, width = image_bgr.shape[:2]
-        # To the last bit what the tutorials compute, but for the origin of coordinates.
+        # Bit for bit what the tutorials compute, except for the origin of coordinates.
         found = self._ask(image_bgr, np.array([width, height, width, height], np.float32))
         return Candidates(found.boxes_xyxy - 0.5, found.scores)
 

@@ -1,4 +1,4 @@
-"""`spec:PATH.toml` as detector: anybody's face network, described by a file, without code."""
+"""`spec:PATH.toml` as detector: any face network, described by a file, without code."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ class SpecFileDetector:
 
     Args:
         path: the TOML file.
-        runtime: wins over the file's.
-        device: wins over the file's.
-        confidence: least score of a face, 0 to 1; the file's if left out.
-        nms: of two faces that overlap by more than this IoU, the better one stays; the file's if
-            left out.
-        pad: free space on every side as fractions of the picture, 0 to 2, or "auto"; the file's if
-            left out.
+        runtime: overrides the file's.
+        device: overrides the file's.
+        confidence: minimum score of a face, 0 to 1; the default is the file's.
+        nms: of two faces that overlap by more than this IoU, the better one is kept; the default is
+            the file's.
+        pad: free space on every side as fractions of the picture, 0 to 2, or "auto"; the default is
+            the file's.
         faces: keep "all" faces or the "largest".
 
     Raises:
-        UsageError: no path, or a spec file that does not fit; names the key.
-        WeightsError: a file is missing or its sha256 is not the one that the spec file states.
+        UsageError: no path, or an invalid spec file; the message names the key.
+        WeightsError: a file is missing or does not have the sha256 in the spec file.
         ModelError: the model can't be loaded, has another input or other outputs than the file
             says, or finds faces in a blank picture.
     """
@@ -91,7 +91,7 @@ class SpecFileDetector:
             runtime=runtime or written.runtime.runtime,
             device=device or (written.runtime.device if runtime is None else None),
         )
-        # TensorFlow's importer calls the input "" whatever the graph calls it.
+        # TensorFlow's importer calls the input "", whatever its name in the graph.
         self._input = written.input.name if model.info.runtime == "onnxruntime" else ""
         has_points = self._try_out()
         about, frame = written.about, written.frame
@@ -133,7 +133,7 @@ class SpecFileDetector:
         return to_faces(found, self._faces)
 
     def _look(self, image_bgr: Image, pad: float) -> Candidates:
-        """Look once; faces in the picture's pixels, best first."""
+        """Search once; return faces in the picture's pixels, best first."""
         keep = self._written.input.fit == "letterbox"
         canvas, placement = fit(image_bgr, self._size_hw, pad=pad, keep_aspect=keep)
         found = suppress(self._candidates(canvas, self._confidence), self._nms)
@@ -142,19 +142,19 @@ class SpecFileDetector:
     def _candidates(self, canvas_bgr: Image, confidence: float) -> Candidates:
         outputs = list(self._model.run({self._input: self._format.blob(canvas_bgr[None])}).values())
         if not all(np.isfinite(value).all() for value in outputs):
-            raise ModelError(f"{self._label} answered with something other than numbers")
+            raise ModelError(f"{self._label} gave outputs that are not finite")
         output = self._written.output
-        anchors, in_shares = output.anchors_by_stride(), output.units == "shares"
+        anchors, fractional = output.anchors_by_stride(), output.units == "shares"
         try:
-            return HEADS[output.kind](outputs, Head(self._size_hw, confidence, anchors, in_shares))
+            return HEADS[output.kind](outputs, Head(self._size_hw, confidence, anchors, fractional))
         except ModelError as error:
             raise ModelError(f"{self._label}: {error}") from error
 
     def _try_out(self) -> bool:
-        """Look at a blank picture, so that a wrong layout stops the run before it begins.
+        """Run it on a blank picture, so that a wrong layout is refused at the start.
 
         Returns:
-            Whether it gives points.
+            Whether it predicts points.
         """
         blank = blank_picture(self._size_hw)
         found = self._candidates(blank, blank_confidence(self._confidence))
@@ -163,11 +163,11 @@ class SpecFileDetector:
 
 
 def _input_size(source: ModelSource, written: DetectorFile, label: str) -> tuple[int, int]:
-    """Return height and width of the input: the graph's own, or the file's where that is open.
+    """Return height and width of the input: the graph's own, or the file's if the graph's is open.
 
     Raises:
-        ModelError: they contradict each other, or neither says it.
-        UsageError: neither says it.
+        ModelError: they contradict each other.
+        UsageError: neither is given.
     """
     inputs = graph_inputs(source)
     _require_input(written.input.name, [item.name for item in inputs], label)
@@ -191,23 +191,23 @@ def _input_size(source: ModelSource, written: DetectorFile, label: str) -> tuple
                 f'"{written.input.channel_order}" gives {needs}'
                 f"{swapped if at_other_end == needs else ''}"
             )
-    fixed = source.kind != "darknet"  # a Darknet network runs at any size that its strides divide
+    fixed = source.kind != "darknet"  # a Darknet network runs at any multiple of its strides
     if fixed and wanted is not None and not _agree((height, width), wanted):
         raise ModelError(
-            f"{label}: its input is {height or 'any'} high and {width or 'any'} wide, input.size "
-            f"says {wanted[0]} high and {wanted[1]} wide: write size = "
-            f"[{height or wanted[0]}, {width or wanted[1]}], or leave it out"
+            f"{label}: its input has height {height or 'any'} and width {width or 'any'}, "
+            f"input.size gives height {wanted[0]} and width {wanted[1]}: write size = "
+            f"[{height or wanted[0]}, {width or wanted[1]}], or omit it"
         )
     if wanted is not None:
         return wanted
     if source.kind == "onnx" and not inputs:
         raise ModelError(
-            f"{source.path} is not a whole ONNX file, it names no input: compare its size with "
-            "that of the source"
+            f"{source.path} is not a complete ONNX file, it has no input: compare its size with "
+            "that of the original"
         )
     if height is None or width is None:
         raise UsageError(
-            f"{label} takes pictures of any size: say which with size = [height, width] in [input]"
+            f"{label} takes pictures of any size: choose one with size = [height, width] in [input]"
         )
     return height, width
 

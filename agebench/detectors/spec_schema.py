@@ -1,4 +1,4 @@
-"""What a detector's spec file may say: its tables as frozen dataclasses (docs/detector-file.md)."""
+"""The content of a detector's spec file: its tables as frozen dataclasses."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 @dataclass(frozen=True, slots=True)
 class DetectorInput(StatedFormat):
-    """Table [input]: how a picture is laid into the input, and its pixels become numbers."""
+    """Table [input]: how a picture is placed in the input, and its preprocessing."""
 
     size: tuple[int, int] | None = None
     fit: Literal["letterbox", "stretch"] = "letterbox"
@@ -39,7 +39,7 @@ class DetectorInput(StatedFormat):
 
 @dataclass(frozen=True, slots=True)
 class DetectorOutput:
-    """Table [output]: the kind of head, and what some kinds need besides."""
+    """Table [output]: the kind of head, and parameters of some kinds."""
 
     kind: Kind
     anchors: tuple[tuple[float, ...], ...] = ()
@@ -48,17 +48,17 @@ class DetectorOutput:
     def __post_init__(self) -> None:
         require(
             not self.anchors or self.kind == "yolov5-face",
-            "anchors go with kind = 'yolov5-face' only",
+            "anchors are for kind = 'yolov5-face' only",
         )
         require(
             self.units == "pixels" or self.kind in ("yolov5-face", "yolov8"),
-            "units goes with kind = 'yolov5-face' and 'yolov8' only: of the others it is known",
+            "units is for kind = 'yolov5-face' and 'yolov8' only: the others have a fixed unit",
         )
         pairs = all(len(level) == 6 and min(level) > 0 for level in self.anchors)
         require(pairs, "anchors must be a list per stride, of three widths and heights each")
 
     def anchors_by_stride(self) -> Anchors:
-        """Return the anchors, the published ones if none are written."""
+        """Return the anchors, the published ones by default."""
         if not self.anchors:
             return YOLOV5_FACE_ANCHORS
         return tuple(
@@ -68,7 +68,7 @@ class DetectorOutput:
 
 @dataclass(frozen=True, slots=True)
 class Detect:
-    """Table [detect]: which faces stay, where the command line does not say otherwise."""
+    """Table [detect]: which faces are kept, unless the command line says otherwise."""
 
     confidence: float = 0.5
     nms: float = 0.45
@@ -77,12 +77,15 @@ class Detect:
     def __post_init__(self) -> None:
         require(0 <= self.confidence <= 1, "confidence must be from 0 to 1")
         require(0 <= self.nms <= 1, "nms must be from 0 to 1")
-        require(self.pad == "auto" or 0 <= self.pad <= MAX_PAD, f"pad: 'auto' or 0 to {MAX_PAD:g}")
+        require(
+            self.pad == "auto" or 0 <= self.pad <= MAX_PAD,
+            f"pad must be 'auto' or 0 to {MAX_PAD:g}",
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class FrameTable:
-    """Table [frame]: from its boxes to the canonical frame, as 'agebench fit-frame' measures it."""
+    """Table [frame]: from its boxes to the canonical frame, as measured by 'agebench fit-frame'."""
 
     dx: float
     dy: float
@@ -121,6 +124,6 @@ def read_detector_spec(path: Path) -> DetectorFile:
     """Read and check a detector's spec file; the model is not opened.
 
     Raises:
-        UsageError: it can't be read or does not fit; names the file and the key.
+        UsageError: it can't be read or is invalid; the message names the file and the key.
     """
     return read_toml(path, DetectorFile)

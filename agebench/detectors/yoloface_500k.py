@@ -43,9 +43,9 @@ STEMS = {"v2": "yoloface-500k-v2", "v1": "yoloface-500k"}
 SIZES = {"v2": "352x288", "v1": "320x256"}
 
 OWN: Final = "own"
-"""Version of a network that is none of the published ones."""
+"""Version of a network that is not one of the published ones."""
 
-# Medians of benchmarks/frames.py; of someone's own network nobody has measured any.
+# Medians of benchmarks/frames.py; unknown for other networks.
 TO_FRAME = {
     OWN: BoxToFrame(),
     "v2": BoxToFrame(0.014, 0.003, 0.934),
@@ -54,14 +54,14 @@ TO_FRAME = {
 
 
 def decode(outputs: Iterable[Tensor], size_hw: tuple[int, int], confidence: float) -> Candidates:
-    """Decode Darknet rows of (cx, cy, w, h, objectness, class score), boxes in input shares.
+    """Decode Darknet rows of (cx, cy, w, h, objectness, class score), boxes as fractions.
 
-    The class score already holds the objectness.  Boxes come in edge-based input pixels.
+    The class score includes the objectness.  Boxes are returned in edge-based input pixels.
 
     Raises:
         ModelError: the outputs are not those of such a network.
     """
-    # The ONNX form keeps the batch's axis, of one picture here.
+    # The ONNX form keeps the batch axis, here with one picture.
     tables = [table[0] if table.ndim == 3 and len(table) == 1 else table for table in outputs]
     if not tables or any(table.ndim != 2 or table.shape[1] != 6 for table in tables):
         raise ModelError(
@@ -70,7 +70,7 @@ def decode(outputs: Iterable[Tensor], size_hw: tuple[int, int], confidence: floa
         )
     rows = np.concatenate(tables).astype(np.float64)
     if not np.isfinite(rows).all():
-        raise ModelError("the yoloface-500k network answered with something other than numbers")
+        raise ModelError("the yoloface-500k network gave outputs that are not finite")
     rows = rows[rows[:, 5] >= confidence]
     centers, halves = rows[:, :2], rows[:, 2:4] / 2
     boxes = np.concatenate([centers - halves, centers + halves], axis=1)
@@ -79,12 +79,12 @@ def decode(outputs: Iterable[Tensor], size_hw: tuple[int, int], confidence: floa
 
 @dataclass(frozen=True, slots=True)
 class _Files:
-    """What the network is loaded from.
+    """The files that the network is loaded from.
 
     Attributes:
         source: for the runtime.
-        weights: the files behind it.
-        version: which of the networks.
+        weights: the files' descriptions.
+        version: of the network.
         size_hw: of the input, pixels.
     """
 
@@ -99,18 +99,18 @@ def darknet_files(version: str, path: Path | None) -> tuple[ResolvedWeights, Res
 
     Args:
         version: "v2" or "v1".
-        path: the user's own weights, with a layout of their name beside them.
+        path: the user's own weights, with a layout of the same name next to them.
 
     Raises:
-        UsageError: there is no layout beside the weights.
-        WeightsError: a file is not available or is not what it should be.
+        UsageError: there is no layout next to the weights.
+        WeightsError: a file is not available or invalid.
         ModelError: the layout is not text.
     """
     stem = STEMS[version]
     own_layout = None if path is None else path.with_suffix(".cfg")
     file = weights.resolve(f"{stem}.weights", explicit=path)
     if own_layout is not None and not own_layout.is_file():
-        raise UsageError(f"{path}: its layout is expected beside it as {own_layout.name}")
+        raise UsageError(f"{path}: its layout is expected next to it as {own_layout.name}")
     layout = weights.resolve(f"{stem}.cfg", explicit=own_layout)
     try:
         return layout, file, read_regular(layout.path).decode("utf-8")
@@ -121,10 +121,10 @@ def darknet_files(version: str, path: Path | None) -> tuple[ResolvedWeights, Res
 def _find_files(
     version: str, path: Path | None, runtime: str | None, size: int | str | None
 ) -> _Files:
-    """Return Darknet's files, or the network as ONNX for a runtime that reads nothing else."""
+    """Return Darknet's files, or the network as ONNX for a runtime that can't read those."""
     if path is not None and path.suffix.lower() == ".onnx":
         return _exported(path, size)
-    # A wrong size is said before a file is looked for.
+    # A wrong size is reported before a file is looked for.
     multiple = 32 if path is None else 8
     asked = SIZES[version] if size is None else size
     size_hw = check_input_size("yoloface-500k", asked, multiple=multiple)
@@ -144,15 +144,15 @@ def _find_files(
 
 
 def own_size(layout: Path, config: str) -> tuple[int, int]:
-    """Return height and width of another network's input, as its layout says.
+    """Return height and width of another network's input, from its layout.
 
     Raises:
-        UsageError: it does not say them.
+        UsageError: the layout has none.
     """
     declared = graph_inputs(ModelSource("darknet", layout, config=config))
     shape = declared[0].shape if declared else None
     if shape is None or shape[2] is None or shape[3] is None:
-        raise UsageError(f"{layout} does not say the width and height of its input: give size=")
+        raise UsageError(f"{layout} does not give the width and height of its input: give size=")
     return shape[2], shape[3]
 
 
@@ -164,8 +164,8 @@ def _exported(path: Path, size: int | str | None) -> _Files:
     size_hw = read.spec.size_hw
     if size is not None and check_input_size("yoloface-500k", size) != size_hw:
         raise UsageError(
-            f"{path} was exported for {size_hw[1]}x{size_hw[0]}, size={size} contradicts it: leave "
-            "size out, or export it for that size"
+            f"{path} was exported for {size_hw[1]}x{size_hw[0]}, size={size} contradicts it: omit "
+            "size, or export it for that size"
         )
     info = WeightsFile(path.name, read.sha256, read.spec.licence, "exported by agebench")
     return _Files(ModelSource("onnx", path, data=read.data), (info,), read.spec.version, size_hw)
@@ -175,22 +175,22 @@ class YoloFace500k:
     """Faces by yoloface-500k; the picture is stretched to the input.
 
     Args:
-        path: another network's ``.weights``, with its ``.cfg`` beside it, which says the size of
+        path: another network's ``.weights``, with its ``.cfg`` next to it, which gives the size of
             its input; or an ``.onnx`` file of ``agebench export-onnx --export-detector``.
         runtime: "cv2dnn", the default, or "onnxruntime", for which the files are converted.
-        device: as the runtime knows it; "cpu" if left out.
+        device: its name in the runtime; the default is "cpu".
         version: "v2" or the older "v1".
-        confidence: least score of a face, 0 to 1.
-        nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
-        size: input as N or "WIDTHxHEIGHT", multiples of 32 (8 for another network); the published
-            input, or the cfg's own, if left out.
+        confidence: minimum score of a face, 0 to 1.
+        nms: of two faces that overlap by more than this IoU, the better one is kept, 0 to 1.
+        size: input as N or "WIDTHxHEIGHT", multiples of 32 (8 for another network); the default is
+            the published input, or that of the cfg.
         pad: free space on every side as fractions of the picture, 0 to 2, or "auto": none, and some
-            where nothing or a large face was found (without it, 35 of 251 FG-NET faces are missed).
+            if nothing or a large face was found (without it, 35 of 251 FG-NET faces are missed).
         faces: keep "all" faces or the "largest".
 
     Raises:
         UsageError: an option is out of range.
-        WeightsError: a model file is not available or is not what it should be.
+        WeightsError: a model file is not available or invalid.
         ModelError: it can't be loaded.
         DeviceError: the device can't be used.
     """
@@ -248,7 +248,7 @@ class YoloFace500k:
         return self._spec
 
     def _look(self, image_bgr: Image, pad: float) -> Candidates:
-        """Look once; faces in the picture's pixels, best first."""
+        """Search once; return faces in the picture's pixels, best first."""
         canvas, placement = fit(image_bgr, self._size_hw, pad=pad, keep_aspect=False)
         return suppress(self._candidates(canvas, self._confidence), self._nms).placed(placement)
 

@@ -35,7 +35,7 @@ from agebench.types import FIVE_POINTS, Face, Floats, Image
 
 FILE = "yolov8-lite-t.onnx"
 DEFAULT_SIZE = 640
-"""Where a file takes any size; the published one takes this alone."""
+"""Size for a file that takes any; the published one only takes this."""
 
 TO_FRAME = BoxToFrame(0.005, 0.002, 0.994)
 """Medians of benchmarks/frames.py, of the published file."""
@@ -57,7 +57,7 @@ def decode_scale(output: Tensor, stride: float, confidence: float) -> tuple[Floa
     Args:
         output: float32 (80, rows, cols).
         stride: input pixels per cell.
-        confidence: cells that score less are left out, before anything else is computed.
+        confidence: cells with a lower score are dropped first.
 
     Returns:
         Boxes (n, 4), scores (n,) and points (n, 5, 2) in edge-based input pixels, float64.
@@ -75,10 +75,10 @@ def decode_scale(output: Tensor, stride: float, confidence: float) -> tuple[Floa
 
 
 def decode(outputs: Mapping[str, Tensor], input_height: int, confidence: float) -> Candidates:
-    """Decode all outputs; they are told apart by their shapes, since runtimes reorder them.
+    """Decode all outputs, identified by their shapes since runtimes reorder them.
 
     Raises:
-        ModelError: the outputs are not those of such a network, or hold no numbers.
+        ModelError: the outputs are not those of such a network, or not finite.
     """
     shapes = [value.shape for value in outputs.values()]
     if not shapes or any(len(s) != 4 or s[:2] != (1, CHANNELS) or 0 in s for s in shapes):
@@ -87,7 +87,7 @@ def decode(outputs: Mapping[str, Tensor], input_height: int, confidence: float) 
             f"this one gave {shapes}: is it another kind of network?"
         )
     if not all(np.isfinite(value).all() for value in outputs.values()):
-        raise ModelError("the yolov8-face network answered with something other than numbers")
+        raise ModelError("the yolov8-face network gave outputs that are not finite")
     ordered = sorted(outputs.values(), key=lambda value: -value.shape[2])
     parts = [
         Candidates(*decode_scale(value[0], input_height / value.shape[2], confidence))
@@ -99,18 +99,18 @@ def decode(outputs: Mapping[str, Tensor], input_height: int, confidence: float) 
 class YoloV8Face:
     """Faces with five landmarks by yolov8-lite-t, under cv2.dnn or ONNX Runtime.
 
-    The network misses faces that fill the picture, or puts their points astray.  With
-    ``pad="auto"`` a picture in which nothing or a large face was found is looked at again with
-    free space around it (`agebench.detectors.common.find_twice`): 6.9 % of FG-NET's eye points are
-    far off without, none with it.  Free space for every picture would cost the small faces of
+    The network misses faces that fill the picture, or misplaces their points.  With ``pad="auto"``
+    a picture in which nothing or a large face was found is searched again with free space around it
+    (`agebench.detectors.common.find_twice`): 6.9 % of FG-NET's eye points are misplaced without it,
+    none with it.  Free space for every picture would lose the small faces of
     groups.
 
     Args:
-        path: another file of the same layout; the published one if left out.
+        path: another file of the same layout; the default is the published one.
         runtime: "cv2dnn" (default) or "onnxruntime".
-        device: as the runtime knows it; "cpu" if left out.
-        confidence: least score of a face, 0 to 1.
-        nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
+        device: its name in the runtime; the default is "cpu".
+        confidence: minimum score of a face, 0 to 1.
+        nms: of two faces that overlap by more than this IoU, the better one is kept, 0 to 1.
         size: side of the square input, a multiple of 32; the file's own if left out, 640 where it
             takes any.
         pad: free space on every side as fractions of the picture, 0 to 2, or "auto".
@@ -118,7 +118,7 @@ class YoloV8Face:
 
     Raises:
         UsageError: an option is out of range.
-        WeightsError: the model file is not available or is not what it should be.
+        WeightsError: the model file is not available or invalid.
         ModelError: it can't be loaded.
         DeviceError: the device can't be used.
     """
@@ -138,7 +138,7 @@ class YoloV8Face:
         name = "yolov8-face"
         self._confidence = check_fraction(name, "confidence", confidence)
         self._nms = check_fraction(name, "nms", nms)
-        if size is not None:  # a wrong one is said before a file is looked for
+        if size is not None:  # a wrong one is reported before a file is looked for
             check_input_size(name, size)
         self._pad = check_pad(name, pad)
         self._faces = check_faces(name, faces)
@@ -174,7 +174,7 @@ class YoloV8Face:
         return self._spec
 
     def _look(self, image_bgr: Image, pad: float) -> Candidates:
-        """Look once; faces in the picture's pixels, best first."""
+        """Search once; return faces in the picture's pixels, best first."""
         canvas, placement = fit(image_bgr, self._size_hw, pad=pad)
         return suppress(self._candidates(canvas, self._confidence), self._nms).placed(placement)
 
@@ -189,7 +189,7 @@ class YoloV8Face:
 
 
 def _input_size(source: ModelSource, asked: int | None) -> tuple[int, int]:
-    """Return height and width of the input: the file's own, or what is asked where that is open.
+    """Return height and width of the input: the file's own, or the option if the file's is open.
 
     Raises:
         UsageError: the two contradict each other.
@@ -202,7 +202,7 @@ def _input_size(source: ModelSource, asked: int | None) -> tuple[int, int]:
     height, width = (wanted if side is None else side for side in own)
     if asked is not None and (height, width) != (asked, asked):
         raise UsageError(
-            f"option size of 'yolov8-face': {source.path.name} takes pictures of {width}x{height} "
-            f"alone, got {asked}: leave size out"
+            f"option size of 'yolov8-face': {source.path.name} only takes pictures of "
+            f"{width}x{height}, got {asked}: omit size"
         )
     return height, width

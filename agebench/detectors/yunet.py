@@ -32,7 +32,7 @@ from agebench.vision.opencv import cv2
 FILE = "face_detection_yunet_2023mar.onnx"
 
 TOP_K = 5000
-"""Candidates that go into non-maximum suppression, as in OpenCV's sample."""
+"""Candidates before non-maximum suppression, as in OpenCV's sample."""
 
 _COLUMNS = 15
 
@@ -43,7 +43,7 @@ TO_FRAME = BoxToFrame(0.004, -0.006, 1.010)
 
 
 def _create(path: Path, confidence: float, nms: float) -> Any:
-    # From memory, so that paths outside ASCII work on every system.
+    # From memory, so that paths with any characters work on every system.
     data = np.frombuffer(read_model(path, "onnx").data, np.uint8)
     try:
         empty = np.zeros(0, np.uint8)
@@ -64,15 +64,15 @@ class YuNet:
     """Faces with five landmarks by YuNet, at the picture's own size.
 
     Args:
-        path: another file of the same layout; the published one if left out.
-        confidence: least score of a face, 0 to 1.
-        nms: of two faces that overlap by more than this IoU, the better one stays, 0 to 1.
-        size: pictures whose longer side is above this many pixels are shrunk to it first.
+        path: another file of the same layout; the default is the published one.
+        confidence: minimum score of a face, 0 to 1.
+        nms: of two faces that overlap by more than this IoU, the better one is kept, 0 to 1.
+        size: pictures whose longer side is above this many pixels are first shrunk to it.
         faces: keep "all" faces or the "largest".
 
     Raises:
         UsageError: an option is out of range.
-        WeightsError: the model file is not available or is not what it should be.
+        WeightsError: the model file is not available or invalid.
         ModelError: it can't be loaded.
     """
 
@@ -135,7 +135,7 @@ class YuNet:
         if rows is None:
             return np.zeros((0, _COLUMNS))
         found = np.asarray(rows, np.float64).reshape(-1, _COLUMNS)
-        # On pictures of a few pixels its boxes overflow to infinity.
+        # In pictures of a few pixels its boxes overflow to infinity.
         return found[np.isfinite(found).all(axis=1)]
 
     def detect(self, image_bgr: Image, /) -> list[Face]:

@@ -1,1 +1,1 @@
-"""One file per estimator, and what they share."""
+"""Estimators, one file each, and their common code."""

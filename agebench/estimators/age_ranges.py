@@ -1,4 +1,4 @@
-"""Ranges of ages as people write them: "25-32", "(25, 32)", "70+", "more than 70"."""
+"""Parses ranges of ages such as "25-32", "(25, 32)", "70+" or "more than 70"."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _BELOW = re.compile(r"(?:less than|under|below|younger than|<) ?([0-9]{1,3})")
 _WORDS = re.compile(r"(?:years?|yrs?|y/?o|aged?|old)\b\.?")
 
 Pair = tuple[int, int | None]
-"""First and last completed year; None for a range without an end."""
+"""First and last completed year; None for an open end."""
 
 
 def parse_range(text: str) -> Pair:
-    """Return what one range holds.
+    """Return the first and last year of a range.
 
-    "more than 70" is 70 and older where it stands in a list whose last range ends at 69, as
-    FairFace's does; `age_bins` settles that.
+    "more than 70" means 70 and older if the previous range of the list ends at 69, as FairFace's
+    does; `age_bins` handles that.
 
     Raises:
-        ValueError: it is not a range; says what was expected.
+        ValueError: it is not a range; the message says what was expected.
 
     >>> parse_range("(25, 32)"), parse_range("70+"), parse_range("more than 70"), parse_range("<3")
     ((25, 32), (70, None), (71, None), (0, 2))
@@ -59,26 +59,26 @@ def _wrong(text: str) -> str:
 
 
 def age_bins(ranges: tuple[str, ...]) -> tuple[AgeBins, tuple[float, ...]]:
-    """Return the bins of ranges, and the age that each stands for, in years.
+    """Return the bins of ranges, and the age that represents each, in years.
 
-    A closed range stands for its middle.  One without an end has none: it stands for the age that
-    lies as far above its first year as the middle of the range before it does (70+ after 60-69:
-    74.5), and as a class it reaches to the greatest age that is ever stated.
+    A closed range is represented by its midpoint.  An open one has none: its age is as far above
+    its first year as in the range before it (70+ after 60-69: 74.5), and as a class it extends to
+    the highest age in use.
 
     Raises:
-        ValueError: a range can't be read, or they overlap or don't go upwards.
+        ValueError: a range can't be parsed, or they overlap or are not ascending.
     """
     pairs = [parse_range(text) for text in ranges]
     last = len(pairs) - 1
     for index, (low, high) in enumerate(pairs):
         if high is None and index < last:
-            raise ValueError(f"only the last range may be without an end, got {ranges[index]!r}")
+            raise ValueError(f"only the last range may be open-ended, got {ranges[index]!r}")
         before = pairs[index - 1][1] if index else None
         if high is None and before is not None and low == before + 2:
-            pairs[index] = (low - 1, None)  # "more than 70" behind 60-69: nobody is left out
+            pairs[index] = (low - 1, None)  # "more than 70" after 60-69: there is no gap
     closed = [(low, int(MAX_AGE_YEARS) if high is None else high) for low, high in pairs]
     if not all(one[1] < two[0] for one, two in pairwise(closed)):
-        raise ValueError("ranges must go upwards and not overlap")
+        raise ValueError("ranges must be ascending and must not overlap")
     middles = [(low + high) / 2 for low, high in closed]
     if pairs[last][1] is None:
         above = middles[last - 1] - closed[last - 1][0] if last else 0.0

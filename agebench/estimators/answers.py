@@ -1,4 +1,4 @@
-"""`answers:FILE.csv`: ages that another program, a service or people gave, scored as any other."""
+"""`answers:FILE.csv`: predictions of another program, a service or people, scored like others."""
 
 from __future__ import annotations
 
@@ -28,26 +28,27 @@ from agebench.vision.faces import MIN_LABEL_IOU
 from agebench.vision.frames import box_iou
 
 SHOWN_ROWS = 100
-"""So many rows that are not used are listed; more are counted."""
+"""Number of unused rows that are listed; the others are only counted."""
 
 
 class AnswersFile:
-    """Answers from outside; the file is docs/answers.md's.
+    """Answers from outside; docs/answers.md describes the file.
 
-    It looks at no picture: `for_pictures` joins its rows to a data set, and `answer` gives what
-    they say.  Only ``agebench compare`` can use it.
+    It never sees a picture: `for_pictures` joins its rows to a data set, and `answer` looks them
+    up. Only ``agebench compare`` can use it.
 
     Args:
         path: the CSV file.
-        picture: heading of the column with the picture's path.
-        age: heading of the column with the age.
-        level: per cent of cases that lie from ``low`` to ``high``: 50, 80 or 95.
-        estimator: whose rows, of a file with a column of that name, such as a predictions.csv.
-        label_kind: the kind of age that it was made to give.
-        trained_on: what it was trained on, in words.
+        picture: header of the column with the picture's path.
+        age: header of the column with the age.
+        level: percentage of cases that are from ``low`` to ``high``: 50, 80 or 95.
+        estimator: uses only the rows with this name, in a file with such a column (a
+            predictions.csv).
+        label_kind: the kind of age that it estimates.
+        trained_on: its training data, in words.
 
     Raises:
-        UsageError: no path, or an option does not fit the file.
+        UsageError: there is no path, or an option does not match the file.
         DatasetError: the file can't be read.
     """
 
@@ -84,9 +85,9 @@ class AnswersFile:
         return self._spec
 
     def training_hashes(self) -> TrainingHashes | None:
-        """Return the pictures that the rows say were trained on; None where nothing is known.
+        """Return the pictures that it was trained on according to the rows; None if unknown.
 
-        That none was trained on is known where every row with an age says so.
+        If every row with an age says so, it was trained on none.
         """
         told: dict[str, set[str]] = {seen: set() for seen in ("", *SEEN)}
         for answer in self._table.answers:
@@ -97,32 +98,32 @@ class AnswersFile:
         return TrainingHashes.of(what, told["yes"], near_copies=told["near"])
 
     def predict(self, crops: Crops, /) -> list[AgePrediction]:
-        """Refuse: there is no model behind the answers.
+        """Refuse to predict: there is no model behind the answers.
 
         Raises:
-            UsageError: always, but for no face at all.
+            UsageError: always, unless there are no faces.
         """
         if len(crops):
             self.refuse()
         return []
 
     def refuse(self) -> NoReturn:
-        """Say that there is no model.
+        """Raise an error: there is no model.
 
         Raises:
             UsageError: always.
         """
         raise UsageError(
-            f"answers:{self._file} holds answers for certain pictures and no model: 'agebench "
-            "compare' scores them, nothing else can use them"
+            f"answers:{self._file} contains answers for certain pictures, not a model: only "
+            "'agebench compare' can use it"
         )
 
     def for_pictures(self, samples: Sequence[Sample]) -> Self:
-        """Return the same answers joined to the pictures of a data set.
+        """Return the same answers, joined to the pictures of a data set.
 
-        A row belongs to the one picture whose name its path ends in, or that ends in its path,
-        folder by folder.  The spec's notes list the rows that belong to none or to several, and
-        those that repeat another one.
+        A row belongs to a picture if one of their paths ends in the other, folder by folder, and no
+        other picture matches.  The spec's notes list the rows that match none or several, and those
+        that repeat another one.
         """
         joined, unused = _join(self._table.answers, samples)
         kept, doubled = _without_repeats(joined)
@@ -130,8 +131,8 @@ class AnswersFile:
         bound._by_picture = kept
         notes = [
             *self._spec.notes,
-            *_listed("rows that belong to no one picture", unused),
-            *_listed("rows that contradict or repeat another of their face", doubled),
+            *_listed("rows that do not match exactly one picture", unused),
+            *_listed("rows that contradict or repeat another row for the same face", doubled),
             *_listed("rows that can't be read", self._table.problems),
         ]
         counts = _counts(self._table, kept, unused, doubled)
@@ -140,12 +141,12 @@ class AnswersFile:
         return bound
 
     def answer(self, sample: Sample, face_xyxy: Box | None) -> Answer | str:
-        """Return the answer for a picture's face, or why there is none.
+        """Return the answer for a picture's face, or the reason why there is none.
 
         Args:
             sample: of the data set given to `for_pictures`.
-            face_xyxy: the face that is scored: of several answers with boxes the one that overlaps
-                it most is meant, by an IoU of `MIN_LABEL_IOU` at least.  None: the largest.
+            face_xyxy: the scored face: of several answers with boxes the one with the highest IoU,
+            at least `MIN_LABEL_IOU`, is used.  None: the largest.
         """
         answers = self._by_picture.get(picture_of(sample), ())
         if not answers:
@@ -158,7 +159,7 @@ class AnswersFile:
         overlaps = [box_iou(item.box_xyxy or face_xyxy, face_xyxy) for item in with_box]
         best = max(range(len(with_box)), key=overlaps.__getitem__)
         if overlaps[best] < MIN_LABEL_IOU:
-            return f"no answer in {self._file} is for the face that is scored"
+            return f"no answer in {self._file} matches the scored face"
         return with_box[best]
 
 
@@ -174,7 +175,7 @@ def _area(box: Box | None) -> float:
 def _join(
     answers: Iterable[Answer], samples: Iterable[Sample]
 ) -> tuple[dict[str, list[Answer]], list[str]]:
-    """Return the answers by name of their picture, and the rows that belong to no one picture."""
+    """Return the answers by name of their picture, and the rows that do not match one picture."""
     by_base: dict[str, dict[str, tuple[str, ...]]] = defaultdict(dict)
     for name in dict.fromkeys(map(picture_of, samples)):
         parts = _parts(name)
@@ -208,7 +209,7 @@ def _ends_in(path: tuple[str, ...], ending: tuple[str, ...]) -> bool:
 def _without_repeats(
     joined: Mapping[str, Sequence[Answer]],
 ) -> tuple[dict[str, tuple[Answer, ...]], list[str]]:
-    """Keep the first of equal answers for one face, and none where they contradict each other."""
+    """Keep the first of equal answers for a face, and none of contradicting ones."""
     kept: dict[str, tuple[Answer, ...]] = {}
     doubled: list[str] = []
     for name, answers in joined.items():

@@ -1,4 +1,4 @@
-"""Answers that someone else's program gave, as rows of a CSV file."""
+"""The CSV file of predictions that `answers` reads."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from agebench.util.checks import number_in
 from agebench.util.files import is_sha256
 
 PICTURE_COLUMNS = ("path", "image", "filename", "file", "picture", "img_name")
-"""Headings of the picture's column; the first that is there is taken."""
+"""Headers of the picture's column; the first that exists is used."""
 
 AGE_COLUMNS = ("age", "years", "predicted_years", "predicted_age", "p50")
-"""Headings of the age's column; the first that is there is taken."""
+"""Headers of the age's column; the first that exists is used."""
 
 BOXES = (("x0", "y0", "x1", "y1"), ("box_left", "box_top", "box_right", "box_bottom"))
-"""Headings of the face's box, edges in pixels of the upright picture."""
+"""Headers of the face's box, edges in pixels of the upright picture."""
 
 PERCENTILES: Mapping[int, tuple[str, str]] = {
     50: ("p25", "p75"),
     80: ("p10", "p90"),
     95: ("p2.5", "p97.5"),
 }
-"""Which percentiles are the ends of the interval that holds so many per cent."""
+"""The percentiles at the ends of the interval that contains a percentage of cases."""
 
 SEEN = ("yes", "near", "no")
-"""What a column "seen_in_training" may say, as that of a predictions.csv does."""
+"""Values of the column "seen_in_training", as in a predictions.csv."""
 
 _PERCENTILE = re.compile(r"p[0-9]{1,2}(?:\.[0-9]+)?")
 
@@ -42,15 +42,15 @@ class Answer:
     """One row.
 
     Attributes:
-        line: where it stands in the file, from 1.
-        picture: what it calls its picture.
+        line: its number in the file, from 1.
+        picture: its path in the file.
         years: the age, 0 to `MAX_AGE_YEARS`.
-        intervals: by per cent of cases that they should hold, low and high in years.
-        seconds: what the answer took; None where it is not said.
-        box_xyxy: where the face is; None where it is not said.
-        seen: whether whoever answered was trained on the picture's very bytes, "yes", on a "near"
-            copy, or on neither, "no"; "" where it is not said.
-        sha256: of the picture's file, 64 hex digits; stated where it was trained on, else "".
+        intervals: by the percentage of cases that they should contain, low and high in years.
+        seconds: duration of the prediction; None if missing.
+        box_xyxy: of the face; None if missing.
+        seen: whether the program was trained on the same file ("yes"), on a "near" copy, or on
+            neither ("no"); "" if missing.
+        sha256: of the picture's file, 64 hex digits, if it was trained on; otherwise "".
     """
 
     line: int
@@ -65,14 +65,14 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class AnswerColumns:
-    """Which column says what: headings in lower case.
+    """The meaning of columns: headers in lower case.
 
     Attributes:
         picture: of the picture's path.
-        age: of the age; "" where the middle of low and high is taken.
-        level: per cent of cases that lie between low and high; None where nobody says.
-        box: of the face's four sides; empty without.
-        estimator: the only value of the column "estimator" whose rows count; None for all.
+        age: of the age; "" to use the midpoint of low and high.
+        level: percentage of cases between low and high; None if unknown.
+        box: of the face's four sides; empty if there are none.
+        estimator: the value of the column "estimator" in the rows to use; None for all.
     """
 
     picture: str
@@ -84,13 +84,13 @@ class AnswerColumns:
 
 @dataclass(frozen=True, slots=True)
 class AnswerTable:
-    """A file that was read.
+    """The content of a file.
 
     Attributes:
         answers: its rows with an age, in order.
-        problems: what is wrong with others, by line.
-        without_age: rows whose age is empty: the program gave none.
-        notes: how it was read, where that is not plain.
+        problems: errors in other rows, by line.
+        without_age: number of rows with an empty age: the program gave none.
+        notes: remarks on how it was read.
     """
 
     answers: tuple[Answer, ...]
@@ -109,16 +109,16 @@ def read_answers_table(
     """Read a file of answers.
 
     Args:
-        file: CSV in UTF-8 with a heading line; needed are a picture's path (`PICTURE_COLUMNS`) and
-            an age (`AGE_COLUMNS`), or ``low`` and ``high``, whose middle is taken.
-        picture: heading of the picture's column, where it is another.
-        age: heading of the age's column, where it is another.
-        level: per cent of cases that lie from ``low`` to ``high``: 50, 80 or 95.
-        estimator: whose rows, of a file with a column of that name.
+        file: CSV in UTF-8 with a header line; it must have a picture's path (`PICTURE_COLUMNS`) and
+            an age (`AGE_COLUMNS`), or ``low`` and ``high``, whose midpoint is used.
+        picture: header of the picture's column, if it is another.
+        age: header of the age's column, if it is another.
+        level: percentage of cases that are from ``low`` to ``high``: 50, 80 or 95.
+        estimator: uses only rows with this name, in a file with such a column.
 
     Raises:
         DatasetError: the file can't be read or lacks a column.
-        UsageError: an option does not fit the file, or no row has an age.
+        UsageError: an option does not match the file, or no row has an age.
     """
     if level is not None and level not in PERCENTILES:
         known = ", ".join(map(str, PERCENTILES))
@@ -171,17 +171,17 @@ class _Reading:
         self._require_one(others)
         if not answers:
             rows_without = f"{without_age} rows without an age" if without_age else ""
-            why = problems[0] if problems else rows_without or "it has a heading line and no rows"
-            raise UsageError(f"{str(self._file)!r} holds no answer: {why}")
+            why = problems[0] if problems else rows_without or "it has a header line and no rows"
+            raise UsageError(f"{str(self._file)!r} contains no answer: {why}")
         return AnswerTable(tuple(answers), tuple(problems), without_age, self._notes())
 
     def _require_one(self, whose: set[str]) -> None:
-        """Refuse a file of several estimators of which none was chosen, or one not there."""
+        """Check that an estimator of several was chosen, and that the chosen one exists."""
         chosen = self._columns.estimator
         if chosen is None and len(whose) > 1:
             raise UsageError(
-                f"{str(self._file)!r} holds the answers of {len(whose)} estimators "
-                f"({', '.join(sorted(whose))}): say whose, such as estimator={min(whose)!r}"
+                f"{str(self._file)!r} contains the answers of {len(whose)} estimators "
+                f"({', '.join(sorted(whose))}): choose one, such as estimator={min(whose)!r}"
             )
         if chosen is not None and chosen not in whose:
             raise UsageError(
@@ -190,17 +190,17 @@ class _Reading:
             )
 
     def _answer(self, row: CsvRow) -> Answer | None:
-        """Return the row's answer; None where it gives no age.
+        """Return the row's answer; None if it has no age.
 
         Raises:
-            ValueError: what is wrong with it.
+            ValueError: the row is invalid.
         """
         columns, cells = self._columns, row.cells
         if row.surplus:
-            raise ValueError(f"{row.surplus} cells more than headings")
+            raise ValueError(f"{row.surplus} more cells than headers")
         written = cells.get(columns.picture)
         if not written:
-            raise ValueError("no path of a picture")
+            raise ValueError("the picture's path is empty")
         ends = _interval(cells, "low", "high")
         if columns.age:
             years = _age(cells, columns.age)
@@ -228,9 +228,11 @@ class _Reading:
         notes = []
         has_ends = {"low", "high"} <= set(self._headings)
         if not self._columns.age:
-            notes.append("ages are the middle of low and high")
+            notes.append("ages are the midpoints of low and high")
         if has_ends and self._columns.level is None:
-            notes.append("nobody says how many cases lie from low to high: give level=50, 80 or 95")
+            notes.append(
+                "the percentage of cases from low to high is unknown: give level=50, 80 or 95"
+            )
         ends = {name for pair in PERCENTILES.values() for name in pair}
         unused = [
             name
@@ -238,16 +240,18 @@ class _Reading:
             if _PERCENTILE.fullmatch(name) and name not in ends and name != "p50"
         ]
         if unused:
-            notes.append(f"percentiles that end none of the intervals: {', '.join(unused)}")
+            notes.append(f"percentiles that do not bound an interval: {', '.join(unused)}")
         return tuple(notes)
 
 
 def _seen(cells: Mapping[str, str]) -> tuple[str, str]:
-    """Return whether the picture was trained on, and the hash by which it is known then."""
+    """Return whether the picture was trained on, and if so its hash."""
     seen = cells.get("seen_in_training", "")
     if seen and seen not in SEEN:
         known = ", ".join(SEEN)
-        raise ValueError(f"seen_in_training {shown(seen)}: expected one of {known}, or nothing")
+        raise ValueError(
+            f"seen_in_training {shown(seen)}: expected one of {known}, or an empty cell"
+        )
     if seen in ("", "no"):
         return seen, ""
     sha256 = cells.get("sha256", "").lower()
@@ -279,7 +283,7 @@ def _interval(cells: Mapping[str, str], low: str, high: str) -> tuple[float, flo
     if ends[0] is None or ends[1] is None:
         return None
     if ends[0] > ends[1]:
-        raise ValueError(f"{low} {ends[0]:g} lies above {high} {ends[1]:g}")
+        raise ValueError(f"{low} {ends[0]:g} is above {high} {ends[1]:g}")
     return ends[0], ends[1]
 
 

@@ -1,6 +1,6 @@
 """`caffe-age-net`: the published age network of Levi & Hassner (CVPR Workshops 2015).
 
-The weights are never bundled; any caffemodel of the same layout can be given by its path.
+The weights are not bundled; any caffemodel of the same layout can be used by its path.
 """
 
 from __future__ import annotations
@@ -58,16 +58,16 @@ WINDOW = INPUT_SHAPE[1]
 """Side of the network's input, pixels."""
 
 FULL = 256
-"""Side of the picture that the authors' demo cuts its windows from, pixels."""
+"""Side of the picture from which the authors' demo cuts its windows, pixels."""
 
 USUAL_MARGIN_PX = 20.0
-"""What the usual call adds around the detector's box on every side, picture pixels."""
+"""Margin of the usual code around the detector's box on every side, picture pixels."""
 
 TUTORIAL_DETECTOR = "opencv-ssd pad=0 faces=best"
-"""What the tutorials find faces with; of several the one of the best score is scored here."""
+"""The tutorials' face detector; of several faces the one with the best score is used."""
 
 UTKFACE_YEARS = "caffe-age-net.utkface-years.json"
-"""Fitted on 1,500 pictures of UTKFace's training part, for the published file as it is set here:
+"""Fitted on 1,500 pictures of UTKFace's training part, for the published file with these options:
 
     agebench fit-years caffe-age-net@onnxruntime --dataset utkface --root UTKFACE \
         --detector aligned --protocol utkface-full --part train --sample 1500
@@ -80,27 +80,27 @@ Recipe: TypeAlias = Literal["tutorial"]
 Blob: TypeAlias = npt.NDArray[np.float32]
 
 _GAPS = (
-    "the network's eight classes leave gaps: nobody of 3, 7, 13-14, 21-24, 33-37, 44-47 or 54-59 "
+    "the network's eight classes have gaps: nobody aged 3, 7, 13-14, 21-24, 33-37, 44-47 or 54-59 "
     "years is in any of them"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """How crops are fed to the network and its classes become years.
+    """How crops are preprocessed and classes become years.
 
     Attributes:
         crops: 1, or 10 for the four corners and the centre of a 256x256 crop, and their mirrored
             copies, with the probabilities averaged.
-        years: "expectation" over the classes' midpoints, or the "midpoint" of the likeliest.
+        years: "expectation" over the classes' midpoints, or the "midpoint" of the most probable.
         mean: "channel" for `CHANNEL_MEAN`, "image" for the authors' mean image; None for
-            "channel" with one crop and "image" with ten, as each was published.
+            "channel" with one crop and "image" with ten, as they were published.
         margin: added on every side, as a fraction of the face; None for `USUAL_MARGIN_PX`.
-        recipe: "tutorial" for all of it as the tutorials of OpenCV have it, from
-            `TUTORIAL_DETECTOR` to the likeliest class; leaves no other choice.
+        recipe: "tutorial" for the same choices as OpenCV's tutorials, from `TUTORIAL_DETECTOR` to
+            the most probable class; excludes other options.
 
     Raises:
-        UsageError: a value is none of these.
+        UsageError: a value is not one of these.
     """
 
     crops: Crop = 1
@@ -126,7 +126,7 @@ class Settings:
         try:
             view = ViewSpec("face", (side, side), margin=share, margin_px=pixels, border="clip")
         except ValueError as error:
-            raise UsageError(f"caffe-age-net can't cut its crop so: {error}") from error
+            raise UsageError(f"caffe-age-net can't use this crop: {error}") from error
         object.__setattr__(self, "view", view)
 
     def _follow_recipe(self) -> None:
@@ -136,7 +136,7 @@ class Settings:
         if given or self.crops != 1:
             raise UsageError(
                 f"recipe={self.recipe} of caffe-age-net fixes crops, years, mean and margin: "
-                f"leave {', '.join(given or ['crops'])} out"
+                f"omit {', '.join(given or ['crops'])}"
             )
         object.__setattr__(self, "years", "midpoint")
         object.__setattr__(self, "mean", "channel")
@@ -146,7 +146,7 @@ class Settings:
 
     @property
     def batch(self) -> int:
-        """Faces per run of the network: fewer where each face is shown ten times."""
+        """Faces per run of the network: fewer if each face is shown ten times."""
         return BATCH if self.crops == 1 else 4
 
 
@@ -165,9 +165,9 @@ class CaffeAgeNet(OneViewEstimator):
             classes' midpoints.
 
     Raises:
-        UsageError: an option that is none of the known ones, or a table that does not fit.
-        WeightsUnavailableError: a published file is nowhere to be had.
-        WeightsError: a file given by its path is missing, or no model.
+        UsageError: an unknown option, or a table that does not match.
+        WeightsUnavailableError: a published file is not available.
+        WeightsError: a file given by its path is missing, or not a model.
         ModelError: the file is not a caffemodel of this layout, or not a mean image.
     """
 
@@ -186,7 +186,7 @@ class CaffeAgeNet(OneViewEstimator):
     ) -> None:
         self._settings = Settings(crops, years, mean, margin, recipe)
         if mean_file is not None and self._settings.mean != "image":
-            raise UsageError("caffe-age-net uses mean_file with mean=image only: give both")
+            raise UsageError("caffe-age-net uses mean_file only with mean=image: give both")
         weights = resolve(FILE, explicit=path)
         found = [weights]
         self._mean_image: Blob | None = None
@@ -226,7 +226,7 @@ class CaffeAgeNet(OneViewEstimator):
         return np.asarray(mean, np.float64)
 
     def _windows(self, pixels_bgr: Image) -> Blob:
-        """Return the blob of all windows, those of one face after another."""
+        """Return the blob of all windows, grouped by face."""
         if self._mean_image is None:
             blob = self._input.blob(pixels_bgr)
         else:
@@ -276,7 +276,7 @@ class CaffeAgeNet(OneViewEstimator):
 
 
 def age_net_source(weights: ResolvedWeights, runtime: str | None, classes: int) -> ModelSource:
-    """Return the Caffe files, or for a runtime that reads none the network converted to ONNX.
+    """Return the Caffe files, or the network converted to ONNX for a runtime that can't read them.
 
     Raises:
         ModelError: the file to be converted is of another layout.
@@ -296,10 +296,10 @@ def age_net_source(weights: ResolvedWeights, runtime: str | None, classes: int) 
 
 
 def wrong_layout(path: Path, error: ModelError, expected: int, what: str) -> str:
-    """Say of a caffemodel that it is not the age network with so many ages or classes, and why.
+    """Return the error for a caffemodel that is not the age network with `expected` classes.
 
-    If it is the network with another number of them, that is why, else the `error`.  Where a file
-    of so many has a name of its own, that is said.
+    If it is the network with another number of classes, the message says so and suggests the
+    estimator for that number; otherwise it is `error`.
     """
     reason = str(error)
     with suppress(AgebenchError, IndexError):
@@ -326,13 +326,13 @@ def _foreign(files: Sequence[WeightsFile]) -> list[str]:
 
 
 def centre_window(blob: Blob) -> Blob:
-    """Return the 227x227 centre of each picture (n, 3, height, width); 256 leaves 14 and 15 px."""
+    """Return the 227x227 centre of pictures (n, 3, height, width); 256 leaves 14 and 15 px."""
     top, left = ((side - WINDOW) // 2 for side in blob.shape[2:])
     return np.ascontiguousarray(blob[:, :, top : top + WINDOW, left : left + WINDOW])
 
 
 def ten_windows(blob: Blob) -> Blob:
-    """Return corners, centre and their mirrored copies of each picture.
+    """Return corners, centre and their mirror images of each picture.
 
     As Caffe's `io.oversample`.
 
@@ -340,7 +340,7 @@ def ten_windows(blob: Blob) -> Blob:
         blob: float32 (n, 3, height, width), at least 227 each way.
 
     Returns:
-        float32 (n * 10, 3, 227, 227): ten in a row per picture, five as they are (top-left,
+        float32 (n * 10, 3, 227, 227): ten in a row per picture, five not mirrored (top-left,
         top-right, bottom-left, bottom-right, centre), then the same mirrored left to right.
     """
     far_y, far_x = (side - WINDOW for side in blob.shape[2:])

@@ -1,7 +1,7 @@
-"""`caffe-age-net-utkface`: Levi and Hassner's network, trained by this project; with the package.
+"""`caffe-age-net-utkface`: Levi and Hassner's network, trained by this project and bundled.
 
-The baseline of `multicrop-resnet`: the same pictures of UTKFace, kind of loss, ages and decode; its
-card says what else differs besides the architecture.  It runs through the very path of the
+The baseline of `multicrop-resnet`: the same pictures of UTKFace, kind of loss, ages and decoding;
+its card lists the other differences besides the architecture.  It uses the same code as the
 published network, cv2.dnn's Caffe importer, but has a class for every age instead of eight.
 """
 
@@ -43,9 +43,9 @@ class CaffeAgeNetUtkface(OneViewEstimator):
 
     Raises:
         WeightsUnavailableError: the bundled file is missing from the installation.
-        WeightsError: a file given by its path is missing, or no model.
+        WeightsError: a file given by its path is missing, or not a model.
         ModelError: the file is not a caffemodel of this layout.
-        DeviceError: the runtime is there but not with that device.
+        DeviceError: the runtime is available but not with that device.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class CaffeAgeNetUtkface(OneViewEstimator):
         )
 
     def training_hashes(self) -> TrainingHashes | None:
-        """Return what it was trained on, if that is listed beside the file."""
+        """Return its training pictures, if they are listed next to the file."""
         return find_hashes(self._path)
 
     def _years(self, probabilities: Floats) -> Floats:

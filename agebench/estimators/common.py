@@ -1,4 +1,4 @@
-"""What estimators share: from crops to blobs, through a network, to checked predictions."""
+"""Common code of estimators: from crops to blobs, through a network, to checked predictions."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ BlobLayout: TypeAlias = Literal["nchw", "nhwc"]
 Decoder: TypeAlias = Callable[[Floats, AgeBins], Floats]
 
 BATCH = 32
-"""Faces given to a network at once, at most: 20 MB of blob at 227x227."""
+"""Largest batch of a network: 20 MB of blob at 227x227."""
 
 OVERSHOOT_YEARS = 20.0
-"""A regression may leave 0 to `MAX_AGE_YEARS` by this much and is limited; beyond, it is an error.
+"""Regression outputs this far outside of 0 to `MAX_AGE_YEARS` are clipped; beyond, it is an error.
 
-Far outside, a scale or a mean is wrong, and limiting the number would hide that.
+Far outside, the scale or the mean is wrong, and clipping would hide that.
 """
 
 DECODERS: Mapping[str, Decoder] = MappingProxyType(
@@ -46,11 +46,11 @@ DECODERS: Mapping[str, Decoder] = MappingProxyType(
         "midpoint": lambda probabilities, bins: years_from_classes(probabilities, bins, "midpoint"),
     }
 )
-"""Ways from probabilities (n, bins) to years (n,), by the name that specs record."""
+"""Functions from probabilities (n, bins) to years (n,), by the name recorded in specs."""
 
 
 def require_known_option(what: str, value: object, known: Iterable[object]) -> None:
-    """Raise a UsageError that names near matches unless `value` is among `known`.
+    """Raise a UsageError that suggests similar names unless `value` is in `known`.
 
     Raises:
         UsageError: it is not.
@@ -63,12 +63,12 @@ def require_known_option(what: str, value: object, known: Iterable[object]) -> N
 
 @dataclass(frozen=True, slots=True)
 class InputFormat:
-    """How a network takes its pixels: ``(pixel - mean) * scale / std``, per channel.
+    """A network's preprocessing: ``(pixel - mean) * scale / std``, per channel.
 
     Attributes:
         channel_order: of the network's input.
         mean: on the 0..255 scale, one per channel, in `channel_order`.
-        scale: factor after the mean.
+        scale: factor after subtracting the mean.
         std: one divisor per channel, in `channel_order`; empty for none.
         layout: order of the blob's axes.
     """
@@ -115,7 +115,7 @@ class InputFormat:
 
 
 def _scalar(values: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return OpenCV's four numbers for one or three channels."""
+    """Return OpenCV's scalar of four numbers for one or three channels."""
     first, second, third = values if len(values) == 3 else (values[0], 0.0, 0.0)
     return (first, second, third, 0.0)
 
@@ -124,11 +124,11 @@ def view_pixels(crops: Crops, name: str, view: ViewSpec) -> Image:
     """Return the pixels of one view, uint8 (n, height, width, 3).
 
     Raises:
-        UsageError: `crops` was not cut as `view` asks.
-        ModelError: the view is missing for a face; names the face's index.
+        UsageError: `crops` does not contain this view.
+        ModelError: the view is missing for a face; the message gives the face's index.
     """
     if name not in crops.views:
-        raise UsageError(f"the crops hold no view {name!r}, only {', '.join(crops.views)}")
+        raise UsageError(f"there is no view {name!r} in the crops, only {', '.join(crops.views)}")
     pixels = crops.views[name]
     if pixels.shape[1:3] != view.size_hw:
         raise UsageError(
@@ -137,8 +137,8 @@ def view_pixels(crops: Crops, name: str, view: ViewSpec) -> Image:
     missing = np.flatnonzero(~crops.present[name])
     if len(missing):
         raise ModelError(
-            f"face {missing[0]}: view {name!r} is missing, and nothing can be said without it: "
-            "the region lies outside of the picture or is smaller than a pixel"
+            f"face {missing[0]}: view {name!r} is missing, and the estimator needs it: the region "
+            "lies outside of the picture or is smaller than a pixel"
         )
     return pixels
 
@@ -150,11 +150,11 @@ def blank(view: ViewSpec, count: int = 1) -> Image:
 
 @dataclass(frozen=True, slots=True)
 class SingleOutputNetwork:
-    """A model with one input and one output that matters.
+    """A model with one input and one output that is used.
 
     Attributes:
         model: what runs it.
-        label: what to call it in errors.
+        label: its name in error messages.
         width: numbers per face in the output; None for any.
         input_name: "" for the only one.
         output_name: "" for the only one.
@@ -170,7 +170,7 @@ class SingleOutputNetwork:
         """Run once and return the output as float64 (len(blob), numbers).
 
         Raises:
-            ModelError: it can't be run, or the output's shape or a number is not as expected.
+            ModelError: it can't be run, or the output's shape or a number is invalid.
         """
         outputs = self.model.run({self.input_name: blob})
         value = self._pick(outputs)
@@ -205,7 +205,7 @@ def in_batches(pixels: Image, infer: Callable[[Image], Floats], batch: int = BAT
 
 
 def are_shares(values: Floats) -> bool:
-    """Whether every row (n, bins) is one of probabilities: none negative, summing to 1."""
+    """Return whether every row (n, bins) contains probabilities: none negative, summing to 1."""
     return not np.any(_no_shares(values))
 
 
@@ -218,7 +218,7 @@ def checked_probabilities(values: Floats, label: str) -> Floats:
     """Return rows of probabilities, rescaled to sum to exactly 1.
 
     Raises:
-        ModelError: one is negative, or a row's sum is further than `SUM_TOLERANCE` from 1.
+        ModelError: one is negative, or a row's sum differs from 1 by more than `SUM_TOLERANCE`.
     """
     totals = values.sum(axis=1, keepdims=True)
     wrong = _no_shares(values)
@@ -226,8 +226,8 @@ def checked_probabilities(values: Floats, label: str) -> Floats:
         row = int(np.argmax(wrong))
         raise ModelError(
             f"{label}: expected probabilities for face {row}, none negative and summing to 1, got "
-            f"a smallest of {values[row].min():.4g} and a sum of {totals[row, 0]:.4g}: "
-            "has it no softmax (logits)?"
+            f"a minimum of {values[row].min():.4g} and a sum of {totals[row, 0]:.4g}: does it "
+            "have no softmax (logits)?"
         )
     return np.asarray(values / totals, np.float64)
 
@@ -235,12 +235,12 @@ def checked_probabilities(values: Floats, label: str) -> Floats:
 def predictions(
     years: Floats, probabilities: Floats | None = None, label: str = ""
 ) -> list[AgePrediction]:
-    """Turn ages (n,), and probabilities (n, bins) where there are any, into predictions.
+    """Return predictions from ages (n,), and probabilities (n, bins) if there are any.
 
-    Ages up to `OVERSHOOT_YEARS` outside of 0 to `MAX_AGE_YEARS` are limited to it.
+    Ages up to `OVERSHOOT_YEARS` outside of 0 to `MAX_AGE_YEARS` are clipped to that range.
 
     Raises:
-        ModelError: an age is not finite or further outside; names the face's index.
+        ModelError: an age is not finite or further outside; the message gives the face's index.
     """
     low, high = -OVERSHOOT_YEARS, MAX_AGE_YEARS + OVERSHOOT_YEARS
     wrong = np.flatnonzero(~((years >= low) & (years <= high)))
@@ -257,10 +257,10 @@ def predictions(
 
 
 class OneViewEstimator:
-    """What networks share that see the view "face" alone and give probabilities of ages.
+    """Base of networks that use only the view "face" and predict probabilities of ages.
 
-    A child sets the attributes in its constructor, calls `_try_out`, and says how years follow
-    from probabilities.
+    A subclass sets the attributes in its constructor, calls `_try_out`, and defines how years
+    follow from probabilities.
     """
 
     _spec: EstimatorSpec
@@ -297,7 +297,7 @@ class OneViewEstimator:
         )
 
     def _try_out(self, refusal: Callable[[ModelError], str]) -> None:
-        """Run once, so that a wrong file stops the run before it begins; `refusal` says why."""
+        """Run once, to refuse an unsuitable file at the start; `refusal` makes the error."""
         try:
             self._probabilities(blank(self._view))
         except ModelError as error:

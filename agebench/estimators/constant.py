@@ -1,4 +1,4 @@
-"""`constant`: the same age for everybody, the baseline that an estimator must be better than."""
+"""`constant`: the same age for everybody, the baseline that every estimator should beat."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from agebench.util.checks import number_in
 from agebench.util.regular_files import read_regular
 
 DEFAULT_YEARS = 30.0
-"""A round number near the median age of UTKFace; it comes from none of the scored pictures."""
+"""A round number near UTKFace's median age, not computed from the scored pictures."""
 
 _MAX_FILE_BYTES = 256 * 1024 * 1024
 
 
 class Constant:
-    """Says the same age of every face.
+    """Predicts the same age for every face.
 
     Args:
         years: the age; 0 to `MAX_AGE_YEARS`.
-        median_of: a CSV file with a column ``age``: the median of a *training* part is said.
-            Never the median of what is scored, which would know the answers.
+        median_of: a CSV file with a column ``age``, whose median is used: that of a *training*
+            part, never of the scored pictures, which would leak the answers.
 
     Raises:
         UsageError: both are given, or `years` is not an age.
@@ -39,7 +39,7 @@ class Constant:
 
     def __init__(self, years: float | None = None, median_of: Path | None = None) -> None:
         if years is not None and median_of is not None:
-            raise UsageError("constant takes either years or median_of: leave one out")
+            raise UsageError("constant takes either years or median_of: omit one")
         settings: dict[str, Setting] = {}
         if median_of is not None:
             ages, sha256 = _read_ages(median_of)
@@ -50,7 +50,7 @@ class Constant:
             note = "a given age"
         else:
             years = DEFAULT_YEARS
-            note = "a round number, taken from no data; 'median_of=TRAIN.csv' fits it"
+            note = "a round number, not fitted to data; 'median_of=TRAIN.csv' fits it"
         if not 0.0 <= years <= MAX_AGE_YEARS:
             raise UsageError(f"constant: years must be 0..{MAX_AGE_YEARS:g}, got {years}")
         self._years = float(years)
@@ -60,7 +60,7 @@ class Constant:
             decode="constant",
             settings={"years": self._years, **settings},
             licence="Apache-2.0",
-            notes=(f"says {self._years:g} years of everybody: {note}",),
+            notes=(f"predicts {self._years:g} years for everybody: {note}",),
         )
 
     @property
@@ -69,7 +69,7 @@ class Constant:
         return self._spec
 
     def predict(self, crops: Crops, /) -> list[AgePrediction]:
-        """Return the same age for each face; it looks at no pixel, so no view can be missing."""
+        """Return the same age for each face; it needs no view, so none can be missing."""
         return [AgePrediction(self._years) for _ in range(len(crops))]
 
 

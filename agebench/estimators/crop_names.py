@@ -1,4 +1,4 @@
-"""Crops by the names that people know them by, as a spec file's [crop] takes them."""
+"""Named crops for the [crop] table of spec files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Border: TypeAlias = Literal["replicate", "constant", "clip"]
 
 @dataclass(frozen=True, slots=True)
 class NamedCrop:
-    """What a name stands for; see `agebench.types.ViewSpec`.
+    """The definition of a named crop; see `agebench.types.ViewSpec`.
 
     Attributes:
-        what: where the crop is from, in words.
+        what: description.
         region, margin, margin_px, align, border: of the view.
     """
 
@@ -30,9 +30,9 @@ class NamedCrop:
 CROPS: Mapping[str, NamedCrop] = MappingProxyType(
     {
         "face": NamedCrop("the face from forehead to chin, as detectors box it", "face"),
-        "square": NamedCrop("a square with the face's longer side", "square"),
+        "square": NamedCrop("a square whose side is the face's longer side", "square"),
         "insightface": NamedCrop(
-            "1.5 times the longer side, as InsightFace's attribute models are fed",
+            "1.5 times the longer side, as for InsightFace's attribute models",
             "square",
             margin=0.25,
             border="constant",
@@ -51,7 +51,7 @@ CROPS: Mapping[str, NamedCrop] = MappingProxyType(
         ),
         "chip": NamedCrop("the same place, upright in the picture", "chip"),
         "adience": NamedCrop(
-            "the face and 20 pixels on every side, as Levi and Hassner's networks are fed",
+            "the face and 20 pixels on every side, as for Levi and Hassner's networks",
             "face",
             margin_px=20.0,
             border="clip",

@@ -23,7 +23,7 @@ SOURCE = "https://github.com/HSE-asavchenko/HSE_FaceRec_tf"
 OUTPUT = "age_pred/Softmax"
 BINS = AgeBins.single_years(1, 100)
 
-# The means of VGGFace, as upstream's facial_analysis.py subtracts them.
+# The means of VGGFace, as in upstream's facial_analysis.py.
 INPUT = InputFormat("bgr", mean=(103.939, 116.779, 123.68))
 VIEW = ViewSpec("face", (224, 224), margin=0.1)
 
@@ -43,7 +43,7 @@ class HseMobileNet(OneViewEstimator):
 
     Raises:
         UsageError: an unknown rule, or a runtime that can't read TensorFlow files.
-        WeightsUnavailableError: the published file is nowhere to be had.
+        WeightsUnavailableError: the published file is not available.
         WeightsError: there is no file at `path`, or it is not a model.
         ModelError: `path` is not such a network.
     """

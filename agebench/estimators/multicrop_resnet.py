@@ -1,4 +1,4 @@
-"""The multi-crop networks that this project trained and that come with the package."""
+"""The multi-crop networks that this project trained and that are bundled with the package."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAINED_ON = (
     "UTKFace (utkface-full/train), LongevityNet, FairFace; answers of its own earlier weights and "
     "of hse-mobilenet (IMDB-WIKI)"
 )
-"""What the bundled weights learnt from; their files name the first set alone."""
+"""Training data of the bundled weights; their files only name the first set."""
 
 
 class _Bundled(OnnxFile):
@@ -35,7 +35,7 @@ class MultiCropNetwork(_Bundled):
     """The bundled multi-crop ResNet; pretrained/multicrop-resnet.md is its model card.
 
     Args:
-        path: another file of ``agebench export-onnx`` in its place.
+        path: another file of ``agebench export-onnx`` to use instead.
         runtime, device: as for `onnx:FILE`.
 
     Raises:
@@ -50,7 +50,7 @@ class MultiCropNetwork(_Bundled):
 
 
 class SmallMultiCropNetwork(_Bundled):
-    """The same network with 8-bit numbers, which looks at each face once, not mirrored too.
+    """The same network with 8-bit weights, which does not also evaluate the mirror image.
 
     pretrained/multicrop-resnet-small.md is its model card; arguments and errors are those of
     `MultiCropNetwork`.

@@ -1,4 +1,4 @@
-"""`onnx:PATH`: a file that ``agebench export-onnx`` wrote; it needs no other."""
+"""`onnx:PATH`: a file written by ``agebench export-onnx``, which is self-contained."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class OnnxFile:
     """An exported age estimator.
 
     Args:
-        path: the file; whatever decides its numbers stands in its metadata.
+        path: the file; all its preprocessing and decoding is stated in its metadata.
         runtime: "onnxruntime", the default, "cv2dnn" or "torch".
         device: "cpu", the default; "cuda" or "tensorrt" under onnxruntime, "opencl" or "cuda"
             under cv2dnn, "cuda" under torch.
@@ -26,7 +26,7 @@ class OnnxFile:
         WeightsError: the file is missing, unreadable or too large.
         ModelError: it is not a file of ``agebench export-onnx``, contradicts its metadata, or can't
             be loaded.
-        DeviceError: the runtime is there but not with that device.
+        DeviceError: the runtime is available but not with that device.
     """
 
     def __init__(
@@ -43,14 +43,14 @@ class OnnxFile:
         return self._spec
 
     def training_hashes(self) -> TrainingHashes | None:
-        """Return what it was trained on, if that is listed beside the file."""
+        """Return its training pictures, if they are listed next to the file."""
         return find_hashes(self._file.path)
 
     def predict(self, crops: Crops, /) -> list[AgePrediction]:
         """Return an age and a distribution over the file's bins for each face.
 
         Raises:
-            ModelError: a face lacks a view that the model can't do without, or the model fails.
+            ModelError: a face lacks a view that the model needs, or the model fails.
         """
         years, probabilities = self._file.answer(crops)
         return predictions(years, probabilities, f"{self._spec.name} ({self._file.path.name})")

@@ -1,4 +1,4 @@
-"""What a spec file declares, held against the model's own files before anything runs."""
+"""Compares what a spec file declares with the model's own files before anything runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from agebench.types import FaceFrame, Image
 from agebench.vision.crops import view_patch
 
 ASPECT_TOLERANCE = 0.05
-"""A view stretched by more than this fraction is warned of; rounding to pixels gives less."""
+"""A view that is stretched by more than this fraction gives a warning; rounding gives less."""
 
 
 def check_graph(source: ModelSource, written: SpecFile, label: str) -> None:
-    """Hold size, channels, layout and type of the input against those of the graph.
+    """Compare size, channels, layout and type of the input with those of the graph.
 
     Args:
         source: the model's files.
         written: the spec file.
-        label: what to call the model in errors.
+        label: the model's name in errors.
 
     Raises:
-        ModelError: they contradict each other, or the model has another input or several.
+        ModelError: they contradict each other, or the model has no such input or several.
     """
     ends = graph_ends(source)
     _check_output(ends.outputs, written.output.name, label)
@@ -47,16 +47,16 @@ def check_graph(source: ModelSource, written: SpecFile, label: str) -> None:
 
 
 def _check_output(known: Sequence[str], name: str, label: str) -> None:
-    """Refuse an output that an ONNX graph does not have; other formats let any layer be asked for.
+    """Check that an ONNX graph has the output; other formats allow any layer to be requested.
 
-    Of several outputs, one must be named: runtimes give them in orders of their own.
+    Of several outputs, one must be named, because their order depends on the runtime.
     """
     shown = inert(", ".join(known))
     if name and known and name not in known:
         raise ModelError(f"{label} has no output {name!r}, it has {shown:.200}")
     if not name and len(known) > 1:
         raise ModelError(
-            f"{label} has {len(known)} outputs ({shown:.200}): say which one with name in [output]"
+            f"{label} has {len(known)} outputs ({shown:.200}): choose one with name in [output]"
         )
 
 
@@ -77,7 +77,7 @@ def _check_shape(shape: tuple[Size, ...], tensorflow: bool, written: SpecFile, w
         raise ModelError(
             f"{where} is of shape {shown}, expected four axes: faces, channels, height, width"
         )
-    # OpenCV takes TensorFlow's graphs in its own order of axes, whatever they say of theirs.
+    # OpenCV reads TensorFlow's graphs with its own order of axes, whatever the graph declares.
     nhwc = tensorflow or written.input.layout == "nhwc"
     channels, height, width = (shape[index] for index in ((3, 1, 2) if nhwc else (1, 2, 3)))
     wanted = written.input.channels
@@ -98,8 +98,8 @@ def _check_shape(shape: tuple[Size, ...], tensorflow: bool, written: SpecFile, w
     high, wide = written.crop.size
     if height not in (None, high) or width not in (None, wide):
         raise ModelError(
-            f"{where} is of shape {shown}, {height or 'any'} high and {width or 'any'} wide; "
-            f"crop.size says {high} high and {wide} wide: write size = "
+            f"{where} is of shape {shown}, height {height or 'any'} and width {width or 'any'}; "
+            f"crop.size gives height {high} and width {wide}: write size = "
             f"[{height or high}, {width or wide}]"
         )
     if shape[0] not in (None, 1):
@@ -110,11 +110,11 @@ def _check_shape(shape: tuple[Size, ...], tensorflow: bool, written: SpecFile, w
 
 
 def stretch_note(written: SpecFile) -> str:
-    """Return a warning where the view's shape is not the input's; "" where it is, or shall be."""
+    """Return a warning if the view's shape differs from the input's without `stretch`; else ""."""
     view = written.crop.view()
     if view.region == "original" or written.crop.stretch:
         return ""
-    # Of a face as large as most: a margin in pixels hardly decides.
+    # For a typically large face: a margin in pixels hardly matters.
     patch = view_patch(view, FaceFrame((0.0, 0.0), 200.0), (1000, 1000))
     high, wide = view.size_hw
     aspect = patch.width / patch.height
@@ -125,15 +125,15 @@ def stretch_note(written: SpecFile) -> str:
     return (
         f"the view {view.region!r} is {aspect:.2f} times as wide as high, the input "
         f"{wide / high:.2f} times: faces are drawn {max(stretch, 1 / stretch):.2f} times too {how} "
-        "(where the model's makers do so too, stretch = true in [crop] says it)"
+        "(if the model's authors do the same, write stretch = true in [crop])"
     )
 
 
 def test_card(size_hw: tuple[int, int]) -> Image:
-    """Return the picture that a golden answer is about: the same bytes everywhere.
+    """Return the picture used for golden answers, which is identical everywhere.
 
-    Blue runs from 0 to 255 to the right, green downwards, red along both, and a lighter square
-    stands in the middle.
+    Blue rises from 0 to 255 to the right, green downwards, red along both, with a lighter square in
+    the middle.
 
     Args:
         size_hw: height and width, pixels.

@@ -1,4 +1,4 @@
-"""`spec:PATH.toml`: anybody's ONNX, Caffe, TensorFlow, TFLite or Darknet model, without code."""
+"""`spec:PATH.toml`: any ONNX, Caffe, TensorFlow, TFLite or Darknet model, without code."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class SpecFileEstimator(SpecModel):
 
     Args:
         path: the TOML file.
-        runtime: wins over the file's.
-        device: wins over the file's.
+        runtime: overrides the file's.
+        device: overrides the file's.
 
     Raises:
-        UsageError: no path, or a spec file that does not fit; names the key.
-        WeightsError: a file is missing or its sha256 is not the one that the spec file states.
-        ModelError: the model can't be loaded or does not answer as the spec file says.
+        UsageError: no path, or an invalid spec file; the message names the key.
+        WeightsError: a file is missing or does not have the sha256 in the spec file.
+        ModelError: the model can't be loaded or does not behave as the spec file says.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class SpecFileEstimator(SpecModel):
 
 
 def _source(path: Path, written: SpecFile) -> tuple[ModelSource, tuple[WeightsFile, ...]]:
-    """Read the model's files, check their hashes and tell the format."""
+    """Read the model's files, check their hashes and determine the format."""
     read = read_model_files(path, written.files, written.about)
     _check_tflite(path, read.kind, written)
     source = model_source(written, read.kind, read.model, read.data, read.config)
@@ -48,14 +48,14 @@ def _source(path: Path, written: SpecFile) -> tuple[ModelSource, tuple[WeightsFi
 def model_source(
     written: SpecFile, kind: ModelKind, model: Path, data: bytes, config: str | None
 ) -> ModelSource:
-    """Return what a runtime is given: the files as they are, or converted to ONNX.
+    """Return what a runtime is given: the files themselves, or converted to ONNX.
 
     Args:
         written: the spec file.
         kind: the format, of files that are not converted.
         model: the file of the weights.
         data: its bytes.
-        config: the text of its layout, where it has one.
+        config: the text of its layout, if it has one.
 
     Raises:
         ModelError: it can't be converted.
@@ -74,7 +74,7 @@ def _check_tflite(path: Path, kind: str, written: SpecFile) -> None:
     if kind == "tflite" and written.golden is None:
         raise UsageError(
             f"{path}: OpenCV from 4.11 on silently computes some TFLite models wrongly: give "
-            "the age that TensorFlow Lite itself finds for the test card ('agebench check-spec "
-            "--card FILE.png' writes it) as [golden] years = ..., or make it an ONNX file: python "
+            "the age that TensorFlow Lite gives for the test card ('agebench check-spec "
+            "--card FILE.png' writes it) as [golden] years = ..., or convert it to ONNX: python "
             "-m tf2onnx.convert --tflite m.tflite --output m.onnx --dequantize"
         )

@@ -1,4 +1,4 @@
-"""A model that a spec file describes: its files available, tried, and asked for ages."""
+"""A model described by a spec file: loaded, tried once, and run."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from agebench.runtimes.opening import open_model
 from agebench.types import AgePrediction, Crops, CropSpec, Floats, Image, Setting, WeightsFile
 
 BATCH_TOLERANCE = 1e-3
-"""Largest difference, relative to the largest output, between a batch and its members alone."""
+"""Largest difference, relative to the largest output, between a batch and single pictures."""
 
 
 class SpecModel:
-    """An estimator that is all said by a spec file.
+    """An estimator that is completely described by a spec file.
 
     Args:
-        written: what the spec file says.
+        written: the spec file's content.
         source: the model's files.
         weights: name, hash, licence and source of each.
-        runtime: wins over the file's.
-        device: wins over the file's.
+        runtime: overrides the file's.
+        device: overrides the file's.
 
     Raises:
-        ModelError: the model can't be loaded or does not answer as the spec file says.
+        ModelError: the model can't be loaded or does not behave as the spec file says.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class SpecModel:
         return self._spec
 
     def predict(self, crops: Crops, /) -> list[AgePrediction]:
-        """Return an age, and a distribution where the model gives one, for each face.
+        """Return an age, and a distribution if the model gives one, for each face.
 
         Raises:
             ModelError: the view of a face is missing, or the model fails.
@@ -84,19 +84,20 @@ class SpecModel:
         return predictions(years, probabilities, self._network.label)
 
     def _input_name(self, model: Model) -> str:
-        # TensorFlow's importer calls the input "" whatever the graph calls it.
+        # TensorFlow's importer calls the input "", whatever its name in the graph.
         return self._written.input.name if model.info.runtime == "onnxruntime" else ""
 
     def _rows(self, pixels_bgr: Image) -> Floats:
         blob = self._format.blob(pixels_bgr)
-        if self._network.model.info.runtime != "cv2dnn":  # which takes float32 for all of them
+        if self._network.model.info.runtime != "cv2dnn":  # which always takes float32
             blob = blob.astype(self._written.input.type, copy=False)
         return self._output.take(self._network.rows(blob))
 
     def _try_out(self) -> int:
-        """Run it, so that a wrong model stops the run before it begins; return the batch to use.
+        """Run it, so that an unsuitable model is refused at the start; return the batch size.
 
-        Many models are exported for one picture at a time: some refuse two, some answer wrongly.
+        Many models are exported for one picture at a time: some fail for two, some give wrong
+        answers.
         """
         two = blank(self._view, 2)
         two[1] = np.random.default_rng(0).integers(0, 256, two[1].shape, np.uint8)
@@ -111,7 +112,7 @@ class SpecModel:
         return BATCH if same else 1
 
     def card_years(self) -> float:
-        """Return the age of agebench's test card, which [golden] in a spec file is about."""
+        """Return the age of agebench's test card, to which [golden] in a spec file refers."""
         card = test_card(self._view.size_hw)
         return float(self._output.answer(self._rows(card[None]))[0][0])
 
@@ -129,7 +130,7 @@ class SpecModel:
 
     def _make_spec(self, weights: tuple[WeightsFile, ...]) -> EstimatorSpec:
         written, about = self._written, self._written.about
-        # Only a distribution has bins: an ordinal output or a class gives years alone.
+        # Only a distribution has bins: an ordinal output or a class only gives years.
         distribution = written.output.kind in ("probabilities", "logits")
         bins = self._ages.bins if self._ages is not None and distribution else None
         return EstimatorSpec(

@@ -1,4 +1,4 @@
-"""From a network's numbers to years and distributions, as a spec file's [output] says."""
+"""From a network's outputs to years and distributions, as [output] in a spec file says."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ OrdinalForm: TypeAlias = Literal["probabilities", "logits", "pairs"]
 Rule: TypeAlias = Literal["expectation", "median", "midpoint", "top2-expectation", "count"]
 
 _ROUNDING = 1e-3
-"""How far a probability may lie outside 0 to 1, or a class from a whole number: half precision."""
+"""Tolerance for probabilities outside 0 to 1, and for classes that are not integers."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgeScale:
-    """The bins that a network's numbers are about.
+    """The age bins of a network's outputs.
 
     Attributes:
         bins: the ranges.
-        years: the age that each stands for, one per bin.
+        years: the age that represents each, one per bin.
     """
 
     bins: AgeBins
@@ -43,7 +43,7 @@ _PROBABILITIES_TO_YEARS: Mapping[str, Callable[[Floats, AgeScale], Floats]] = Ma
         "top2-expectation": lambda probabilities, scale: top2_expectation(
             probabilities, scale.years
         ),
-        # The median moves evenly from one bin's middle to the next one's.
+        # The median moves linearly from one bin's midpoint to the next one's.
         "median": lambda probabilities, scale: np.interp(
             median(probabilities, scale.bins), scale.bins.midpoints, scale.years
         ),
@@ -59,14 +59,14 @@ class OutputReader:
     """How the numbers of one output become ages.
 
     Attributes:
-        kind: what the numbers are.
-        part: which of them, first and behind the last; None for all.
-        scale: for "years": what the number is multiplied by.
-        offset: for "years": what is added then.
+        kind: the meaning of the numbers.
+        part: which of them are used, first and last plus one; None for all.
+        scale: for "years": factor on the number.
+        offset: for "years": added afterwards.
         ages: the bins; None for "years".
         rule: from the numbers to years.
-        ordinal: for "ordinal": what the numbers are.
-        label: what to call the model in errors.
+        ordinal: for "ordinal": the meaning of the numbers.
+        label: the model's name in errors.
     """
 
     kind: Kind
@@ -89,10 +89,10 @@ class OutputReader:
         return (count - 1) * (2 if self.ordinal == "pairs" else 1)
 
     def take(self, rows: Floats) -> Floats:
-        """Return the part of an output (n, numbers) that is read, (n, `width`).
+        """Return the part of an output (n, numbers) that is used, (n, `width`).
 
         Raises:
-            ModelError: there are not as many numbers.
+            ModelError: there are fewer numbers.
         """
         got = rows.shape[1]
         if self.part is None and got != self.width:
@@ -116,12 +116,12 @@ class OutputReader:
 
     def _why(self) -> str:
         if self.ages is None or self.kind == "class":
-            return "say which of the numbers it is: index = 0, 1, ..."
+            return "choose one of the numbers: index = 0, 1, ..."
         need = f"{len(self.ages.bins)} bins need {self.width} numbers"
-        return f"{need}; say which part of the output it is: slice = [first, end]"
+        return f"{need}; choose the part of the output: slice = [first, end]"
 
     def check_trial(self, part: Floats) -> None:
-        """Refuse numbers that are evidently not what the spec file says they are.
+        """Refuse numbers that are evidently not of the kind in the spec file.
 
         Raises:
             ModelError: they are not.
@@ -129,7 +129,7 @@ class OutputReader:
         if self.kind == "probabilities":
             checked_probabilities(part, self.label)
         if self.kind == "logits" and part.shape[1] > 1 and are_shares(part):
-            # A second softmax would make nearly the same age of every face.
+            # A second softmax would give nearly the same age for every face.
             raise ModelError(
                 f"{self.label}: expected logits, got numbers that sum to 1 and none negative for "
                 'each trial: they are probabilities; write kind = "probabilities"'
@@ -140,10 +140,10 @@ class OutputReader:
             self._classes(part, len(self.ages.bins) if self.ages else 0)
 
     def answer(self, part: Floats) -> tuple[Floats, Floats | None]:
-        """Return years (n,), and probabilities (n, bins) where the numbers are a distribution.
+        """Return years (n,), and probabilities (n, bins) if the numbers are a distribution.
 
         Raises:
-            ModelError: the numbers are not what the spec file says they are.
+            ModelError: the numbers are not of the kind in the spec file.
         """
         if self.ages is None:
             return part[:, 0] * self.scale + self.offset, None
@@ -154,7 +154,7 @@ class OutputReader:
             older = self._older(part)
             if self.rule == "count":
                 return middles[np.count_nonzero(older > 0.5, axis=1)], None
-            # Each probability to be beyond a limit adds the step that lies beyond it.
+            # Each probability of being beyond a limit adds the step beyond it.
             return middles[0] + older @ np.diff(middles), None
         probabilities = softmax(part, axis=1) if self.kind == "logits" else part
         probabilities = checked_probabilities(np.asarray(probabilities, np.float64), self.label)
@@ -165,12 +165,12 @@ class OutputReader:
         if self.ordinal == "logits":
             return np.asarray(expit(part), np.float64)
         if self.ordinal == "pairs":
-            # Two numbers per limit, before a softmax over the two: not beyond it, beyond it.
+            # Two numbers per limit, before a softmax over the two: not beyond, beyond.
             return np.asarray(expit(part[:, 1::2] - part[:, 0::2]), np.float64)
         if part.min() < -_ROUNDING or part.max() > 1 + _ROUNDING:
             raise ModelError(
                 f"{self.label}: expected probabilities of being older than each limit, got numbers "
-                f"from {part.min():.4g} to {part.max():.4g}: have they no sigmoid "
+                f"from {part.min():.4g} to {part.max():.4g}: do they have no sigmoid "
                 '(ordinal = "logits")?'
             )
         return np.clip(part, 0.0, 1.0)

@@ -1,6 +1,6 @@
-"""What a spec file may say: its tables as frozen dataclasses, and the files that it names.
+"""The content of a spec file: its tables as frozen dataclasses, and the files that it names.
 
-docs/spec-file.md explains every key to whoever writes one.
+docs/spec-file.md explains every key.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ InputType: TypeAlias = Literal["float32", "float16", "uint8"]
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Table [files]: the model, for some formats its layout, and the hash to check it by."""
+    """Table [files]: the model, for some formats its layout, and hashes."""
 
     model: str
     config: str | None = None
@@ -63,7 +63,7 @@ class Files:
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
-    """Table [runtime]: what runs it, where the command line does not say otherwise."""
+    """Table [runtime]: the runtime, unless the command line says otherwise."""
 
     runtime: Literal["cv2dnn", "onnxruntime"] = "cv2dnn"
     device: Literal["cpu", "cuda", "tensorrt", "opencl"] = "cpu"
@@ -73,8 +73,8 @@ class Runtime:
 class Crop:
     """Table [crop]: the view of the face, as `agebench.types.ViewSpec`.
 
-    A name stands for a region with margins (`crop_names.CROPS`); what is written beside it wins.
-    ``stretch`` says that the model's makers draw faces too wide or too narrow as well.
+    A name stands for a region with margins (`crop_names.CROPS`); other keys override them.
+    ``stretch`` means that the model's authors stretch faces too.
     """
 
     size: tuple[int, int]
@@ -103,7 +103,7 @@ class Crop:
 
     def view(self) -> ViewSpec:
         """Return the view."""
-        # Without a name it is the canonical frame, whose aspect is a face's.
+        # Without a name it is the canonical frame, which has a face's aspect ratio.
         base = CROPS[self.name or "face"]
         margin = base.margin if self.margin is None else self.margin
         if self.times is not None:
@@ -120,7 +120,7 @@ class Crop:
 
 @dataclass(frozen=True, slots=True)
 class StatedFormat(InputFormat):
-    """An input format of a file; mean and channel order have no default to forget."""
+    """A file's input format; mean and channel order must be given."""
 
     channel_order: ChannelOrder
     mean: tuple[float, ...]
@@ -144,7 +144,7 @@ class Input(StatedFormat):
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Table [output]: which output, which part of it, and what its numbers are."""
+    """Table [output]: which output, which part of it, and the meaning of its numbers."""
 
     kind: Kind
     name: str = ""
@@ -156,13 +156,13 @@ class Output:
 
     def __post_init__(self) -> None:
         plain = (self.scale, self.offset) == (1.0, 0.0)
-        require(self.kind == "years" or plain, "scale and offset go with kind = 'years' only")
+        require(self.kind == "years" or plain, "scale and offset are for kind = 'years' only")
         one = self.kind in ("years", "class")
         require(self.index is None or one, "index is one number: write slice = [first, end]")
         require(self.slice is None or not one, f"kind = {self.kind!r} is one number: write index")
         require(self.index is None or self.index >= 0, "index counts from 0")
         first, end = self.slice or (0, 1)
-        require(0 <= first < end, "slice is [first, end]: from 0, and the end not included")
+        require(0 <= first < end, "slice must be [first, end]: from 0, end exclusive")
         require(
             (self.kind == "ordinal") == (self.ordinal is not None),
             "kind = 'ordinal' needs ordinal = 'probabilities', 'logits' or 'pairs', and no other "
@@ -171,7 +171,7 @@ class Output:
 
     @property
     def part(self) -> tuple[int, int] | None:
-        """First number and the one behind the last; None for all."""
+        """First number, and last plus one; None for all."""
         return self.slice if self.index is None else (self.index, self.index + 1)
 
 
@@ -188,14 +188,14 @@ class Bins:
         self.ages()
 
     def ages(self) -> AgeScale:
-        """Return the bins, which go upwards without overlap, and the age that each stands for."""
+        """Return the bins, ascending without overlap, and the age that represents each."""
         single = self.first is not None and self.last is not None
         partly = self.first is not None or self.last is not None
         require(single == partly, "give both first and last")
         require(single != bool(self.ranges), "give either ranges, or first and last")
         if self.first is not None and self.last is not None:
             in_order = 0 <= self.first <= self.last <= MAX_AGE_YEARS
-            require(in_order, f"first and last must go upwards from 0 to {MAX_AGE_YEARS:g}")
+            require(in_order, f"first and last must be ascending and from 0 to {MAX_AGE_YEARS:g}")
             bins = AgeBins.single_years(self.first, self.last)
             middles = tuple(float(year) for year in bins.midpoints)
         else:
@@ -206,7 +206,7 @@ class Bins:
             len(self.years) == len(bins) and all(0 <= y <= MAX_AGE_YEARS for y in self.years),
             f"years must be one age of 0 to {MAX_AGE_YEARS:g} for each of the {len(bins)} bins",
         )
-        require(all(a < b for a, b in pairwise(self.years)), "years must go upwards")
+        require(all(a < b for a, b in pairwise(self.years)), "years must be ascending")
         return AgeScale(bins, self.years)
 
 
@@ -219,7 +219,7 @@ class Decode:
 
 @dataclass(frozen=True, slots=True)
 class Golden:
-    """Table [golden]: the age of agebench's test card, as it was found elsewhere."""
+    """Table [golden]: the age of agebench's test card according to another implementation."""
 
     years: float
     tolerance_years: float = 0.1
@@ -230,7 +230,7 @@ class Golden:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """Table [about]: what readers of its figures must know; nothing here changes a number."""
+    """Table [about]: information for readers of the figures; has no effect on them."""
 
     what: str = ""
     licence: str = ""
@@ -274,7 +274,7 @@ class SpecFile:
         if self.output.kind == "years":
             require(
                 self.bins is None and self.decode is None,
-                "[bins] and [decode] don't go with output.kind = 'years'",
+                "[bins] and [decode] must be omitted with output.kind = 'years'",
             )
         else:
             require(self.bins, f"[bins] is missing: output.kind = {self.output.kind!r} needs it")
@@ -292,23 +292,23 @@ def read_spec(path: Path) -> SpecFile:
     """Read and check a spec file; the model is not opened.
 
     Raises:
-        UsageError: it can't be read or does not fit; names the file and the key.
+        UsageError: it can't be read or is invalid; the message names the file and the key.
     """
     return read_toml(path, SpecFile)
 
 
 def file_beside(spec_path: Path, name: str, key: str) -> Path:
-    """Return the file that a spec names, which must lie in the spec's folder or below.
+    """Return the file that a spec names, which must be in the spec's folder or below.
 
-    A spec file may come from a stranger: it must not reach for files elsewhere.
+    A spec file may come from an untrusted source: it must not access other files.
 
     Args:
         spec_path: the spec file.
-        name: as written in it: relative, with forward slashes.
-        key: where it was written, for errors.
+        name: as in the spec file: relative, with forward slashes.
+        key: of the name, for errors.
 
     Raises:
-        UsageError: the name leads out of the folder.
+        UsageError: the file is outside of the folder.
         WeightsError: there is no such file.
     """
     outside = (
@@ -323,9 +323,9 @@ def file_beside(spec_path: Path, name: str, key: str) -> Path:
     path = spec_path.parent / name
     try:
         if not path.resolve().is_relative_to(folder):
-            raise UsageError(f"{outside}, which is a link that leads out of it")
+            raise UsageError(f"{outside}, which is a link to a file outside of it")
         if not path.is_file():
-            raise WeightsError(f"{spec_path}: {key} names {name!r}, no file at {path}")
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in a circle
+            raise WeightsError(f"{spec_path}: {key} names {name!r}, but {path} is not a file")
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links
         raise UsageError(f"{spec_path}: {key} can't be read: {error}") from error
     return path

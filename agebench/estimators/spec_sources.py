@@ -1,4 +1,4 @@
-"""The files that a spec file names: read once, held against their hashes, told by their format."""
+"""The files that a spec file names: read once, with hashes checked and format detected."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MAX_CONFIG_BYTES = 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ReadFiles:
-    """A model's files as they were read.
+    """A model's files after reading.
 
     Attributes:
-        kind: the format, of files that need no converter.
+        kind: the format, of files that are not converted.
         model: the file of the weights.
-        config: the text of its layout, where it has one.
+        config: the text of its layout, if it has one.
         data: the bytes of `model`.
-        infos: what results say of every file.
+        infos: name, hash and licence of every file, for results.
     """
 
     kind: ModelKind
@@ -39,17 +39,17 @@ class ReadFiles:
 
 
 def read_model_files(path: Path, files: Files, about: About) -> ReadFiles:
-    """Read a model's files, check their hashes and tell the format.
+    """Read a model's files, check their hashes and detect the format.
 
     Args:
-        path: the spec file, in whose folder they lie.
+        path: the spec file; the others are in its folder.
         files: its table [files].
         about: its table [about], for licence and source.
 
     Raises:
-        UsageError: a name leads out of the folder, the format is not known, or a layout is missing
-            or too much.
-        WeightsError: a file is missing, or its hash is not the one that the spec file states.
+        UsageError: a file is outside of the folder, the format is unknown, or a layout is missing
+            or not allowed.
+        WeightsError: a file is missing, or does not have the hash in the spec file.
     """
     model = file_beside(path, files.model, "files.model")
     kind: ModelKind = "onnx"
@@ -75,7 +75,7 @@ def read_model_files(path: Path, files: Files, about: About) -> ReadFiles:
 def _check_pins(
     path: Path, files: Files, loaded: Mapping[str, str], config: Mapping[str, str]
 ) -> None:
-    """Hold every file that is loaded against the hash that the spec file states, if it does."""
+    """Compare every file that is loaded with its hash in the spec file, if there is one."""
     own, *others = loaded
     pins = {own: files.sha256, **{name: files.data_sha256.get(name) for name in others}}
     pins |= dict.fromkeys(config, files.config_sha256)
@@ -93,7 +93,7 @@ def _check_pins(
     unpinned = [name for name in others if pins[name] is None]
     if files.sha256 is not None and unpinned:
         raise UsageError(
-            f"{path}: files.sha256 covers {own} alone, its numbers lie in {unpinned[0]}: add\n"
+            f"{path}: files.sha256 only covers {own}, its weights are in {unpinned[0]}: add\n"
             f'data_sha256 = {{ "{unpinned[0]}" = "{loaded[unpinned[0]]}" }}'
         )
 
@@ -102,7 +102,7 @@ def read_layout(path: Path) -> str:
     """Return the text of a layout.
 
     Raises:
-        UsageError: it is too long, no text, or a page or pointer in place of a layout.
+        UsageError: it is too long, not text, or a web page or pointer instead of a layout.
     """
     try:
         with open_regular(path) as file:

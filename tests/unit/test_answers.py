@@ -64,7 +64,7 @@ def test_ages_by_range_by_median_and_by_other_names(tmp_path: Path) -> None:
     file = write(tmp_path, "path,low,high\na.png,20,30\n")
     table = read_answers_table(file)
     assert table.answers[0].years == 25.0
-    assert table.notes[0] == "ages are the middle of low and high"
+    assert table.notes[0] == "ages are the midpoints of low and high"
     file = write(tmp_path, "path,p5,p50,p95\na.png,20,31,44\n")
     table = read_answers_table(file)
     assert table.answers[0].years == 31.0
@@ -79,8 +79,8 @@ def test_ages_by_range_by_median_and_by_other_names(tmp_path: Path) -> None:
         ("a.png,old", "age 'old' is not a number"),
         ("a.png,130", "expected 0 to 120 years"),
         ("a.png,nan", "is not a number"),
-        (",30", "no path of a picture"),
-        ("a.png,30,1,2,3", "cells more than headings"),
+        (",30", "the picture's path is empty"),
+        ("a.png,30,1,2,3", "more cells than headers"),
     ],
 )
 def test_rows_that_say_nothing_are_listed(row: str, said: str, tmp_path: Path) -> None:
@@ -96,13 +96,13 @@ def test_rows_that_say_nothing_are_listed(row: str, said: str, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("text", "options", "error", "said"),
     [
-        ("path,age\n", {}, UsageError, "holds no answer: it has a heading line and no rows"),
+        ("path,age\n", {}, UsageError, "contains no answer: it has a header line and no rows"),
         ("path,age\na.png,\n", {}, UsageError, "1 rows without an age"),
         ("path,guess\na.png,3\n", {}, DatasetError, "must name the columns"),
         ("path,low\na.png,3\n", {}, UsageError, "expected a column 'age', or low and high"),
         ("path,age\na.png,3\n", {"level": 90}, UsageError, "one of 50, 80, 95"),
         ("path,age\na.png,3\n", {"estimator": "a"}, UsageError, "no column 'estimator'"),
-        ("path,age,estimator\na,3,x\na,4,y\n", {}, UsageError, "say whose"),
+        ("path,age,estimator\na,3,x\na,4,y\n", {}, UsageError, "estimators (x, y)"),
         ("path,age,estimator\na,3,xyy\n", {"estimator": "xyz"}, UsageError, "did you mean 'xyy'"),
     ],
 )
@@ -162,7 +162,7 @@ def test_of_several_faces_the_one_that_is_scored(tmp_path: Path) -> None:
         for box in ((1.0, 1.0, 11.0, 11.0), (20.0, 0.0, 40.0, 22.0), None, (70.0, 0.0, 90.0, 9.0))
     ]
     assert [item if isinstance(item, str) else item.years for item in answers[:3]] == [10, 60, 60]
-    assert "for the face that is scored" in str(answers[3])
+    assert "matches the scored face" in str(answers[3])
 
 
 class Middle:
@@ -252,7 +252,7 @@ def test_predictions_that_are_scored_again_have_the_same_marks(tmp_path: Path) -
     [
         ("none", "yes", "sha256 'none' of a picture that was trained on: expected 64 hex digits"),
         ("", "near", "sha256 '' of a picture that was trained on: expected 64 hex digits"),
-        ("", "true", "seen_in_training 'true': expected one of yes, near, no, or nothing"),
+        ("", "true", "seen_in_training 'true': expected one of yes, near, no, or an empty cell"),
     ],
 )
 def test_what_was_trained_on_is_refused_where_it_can_t_be_told(
@@ -287,7 +287,7 @@ def test_answers_beside_an_estimator_are_scored_on_the_same_faces(tmp_path: Path
 def test_only_compare_can_use_them(tmp_path: Path) -> None:
     reference = f"answers:{write(tmp_path, 'path,age' + chr(10) + 'a.png,3')}"
     pictures(tmp_path, {"a.png": 3.0})
-    with pytest.raises(UsageError, match="'agebench compare' scores them, nothing else"):
+    with pytest.raises(UsageError, match="only 'agebench compare' can use"):
         predict(str(tmp_path / "a.png"), estimator=reference, detector="aligned")
     with pytest.raises(UsageError, match=r"write answers:FILE\.csv"):
         load_estimator("answers")

@@ -161,9 +161,9 @@ def test_frame_and_options_of_the_file_and_of_the_reference(tmp_path: Path) -> N
         (("[output]", 'layout = "nhwc"\n[output]'), {}, ModelError, 'layout = "nchw" in [input]'),
         (("[detect]", 'units = "shares"\n[detect]'), {}, ModelError, "so they are in pixels"),
         (('"yolov8"', '"ssd"\nunits = "shares"'), {}, UsageError, "'yolov8' only"),
-        (("pad = 0", "pad = 9"), {}, UsageError, "pad: 'auto' or 0 to 2"),
+        (("pad = 0", "pad = 9"), {}, UsageError, "pad must be 'auto' or 0 to 2"),
         (("[detect]", "anchors = [[1,2,3,4,5,6]]\n[detect]"), {}, UsageError, "'yolov5-face' only"),
-        (('"tiny.onnx"', '"absent.onnx"'), {}, WeightsError, "no file at"),
+        (('"tiny.onnx"', '"absent.onnx"'), {}, WeightsError, "is not a file"),
         (('"tiny.onnx"', '"tiny.onnx"\nsha256 = "' + "0" * 64 + '"'), {}, WeightsError, "expected"),
         (("confidence = 0.6", "confidance = 0.6"), {}, UsageError, "did you mean 'confidence'"),
     ],
@@ -184,7 +184,7 @@ def test_what_does_not_fit_ends_at_load(
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"\xff" * 300, "not a whole ONNX file"),
+        (b"\xff" * 300, "not a complete ONNX file"),
         (b"PK\x03\x04" + b"\0" * 300, "is a zip archive: unpack it"),
     ],
 )

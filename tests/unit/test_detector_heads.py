@@ -114,21 +114,21 @@ def test_units_of_boxes_and_points() -> None:
         shares[0, column] /= side
     shares[0, 5::3] /= wide
     shares[0, 6::3] /= high
-    for kind, in_pixels, in_shares in (
+    for kind, in_pixels, fractional in (
         ("yolov8", table, shares),
         ("yolov5-face", _as_yolov5(table), _as_yolov5(shares)),
     ):
         expected = HEADS[kind]([in_pixels], HEAD)
-        found = HEADS[kind]([in_shares], replace(HEAD, in_shares=True))
+        found = HEADS[kind]([fractional], replace(HEAD, fractional=True))
         np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy)
         assert found.points_xy is not None
         assert expected.points_xy is not None
         np.testing.assert_allclose(found.points_xy, expected.points_xy)
         # The wrong unit gave a box of a fraction of a pixel, or one far outside, without a word.
         with pytest.raises(ModelError, match=r'in fractions of it: write units = "shares" in'):
-            HEADS[kind]([in_shares], HEAD)
+            HEADS[kind]([fractional], HEAD)
         with pytest.raises(ModelError, match=r'in pixels: leave units = "shares" out'):
-            HEADS[kind]([in_pixels], replace(HEAD, in_shares=True))
+            HEADS[kind]([in_pixels], replace(HEAD, fractional=True))
 
 
 def _as_yolov5(table: Array) -> Array:
@@ -229,7 +229,7 @@ def test_other_shapes_are_one_sentence_with_the_shapes(
     with pytest.raises(ModelError) as error:
         HEADS[kind]([np.zeros(shape) for shape in shapes], HEAD)
     assert str(shapes[0][-1]) in str(error.value)
-    assert "another kind" in str(error.value)
+    assert "is the kind wrong" in str(error.value)
 
 
 def test_scores_that_are_no_probabilities() -> None:

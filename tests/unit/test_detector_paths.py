@@ -69,7 +69,7 @@ def test_yolov8_face_says_which_size_a_file_takes(tmp_path: Path) -> None:
     [
         (3.0, 80, r"own\.onnx finds 64 faces in a blank picture, the best with a score of 0\.95"),
         (-9.0, 84, r"gives outputs of shape \(1, 80, rows, cols\)"),
-        (float("nan"), 80, "something other than numbers"),
+        (float("nan"), 80, "not finite"),
     ],
 )
 def test_yolov8_face_is_tried_at_load(

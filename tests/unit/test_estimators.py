@@ -206,7 +206,7 @@ def test_constant_says_the_given_age_and_its_default() -> None:
     crops = generated_crops(estimator.spec.crop, 3)
     assert [item.years for item in estimator.predict(crops)] == [41.5] * 3
     assert Constant().spec.settings == {"years": 30.0}
-    assert "taken from no data" in Constant().spec.notes[0]
+    assert "not fitted to data" in Constant().spec.notes[0]
 
 
 def test_constant_takes_the_median_of_a_training_part(tmp_path: Path) -> None:
@@ -352,7 +352,7 @@ def test_files_that_are_no_model_give_one_sentence(tmp_path: Path, content: byte
         ({"mean": "none"}, "expected one of"),
         ({"margin": -0.5}, "margin must be above"),
         ({"margin": float("inf")}, "margin must be above"),
-        ({"mean_file": "x"}, "mean=image only"),
+        ({"mean_file": "x"}, "only with mean=image"),
         ({"runtime": "python"}, "unknown runtime|can't run under"),
     ],
 )

@@ -99,7 +99,7 @@ def test_the_pages_vision_transformer(runtime: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("named", "message"),
     [
-        ("", r"has 2 outputs \(gender, age\): say which one with name in \[output\]"),
+        ("", r"has 2 outputs \(gender, age\): choose one with name in \[output\]"),
         ('name = "years"\n', r"has no output 'years', it has gender, age"),
     ],
 )

@@ -368,18 +368,18 @@ def test_hse_mobilenet_by_spec_file_gives_the_same_ages(
         ("scale", "scale = inf", "input.scale: expected a finite number"),
         ("scale", "scale = 1\nstd = [1, 1, 0]", "input: expected 3 std values above 0"),
         ("kind", 'kind = "age"', "output.kind: unknown value"),
-        ("kind", 'kind = "years"', r"\[bins\] and \[decode\] don't go with"),
-        ("kind", 'kind = "logits"\nscale = 2', "output: scale and offset go with kind = 'years'"),
+        ("kind", 'kind = "years"', r"\[bins\] and \[decode\] must be omitted with"),
+        ("kind", 'kind = "logits"\nscale = 2', "output: scale and offset are for kind = 'years'"),
         ("ranges", 'ranges = ["0-2", "sixty"]', "bins: expected ranges such as .*'sixty'"),
-        ("ranges", 'ranges = ["0+", "60-70"]', "bins: only the last range may be without an end"),
-        ("ranges", 'ranges = ["0-2", "2-4"]', "bins: ranges must go upwards"),
-        ("ranges", 'ranges = ["4-6", "0-2"]', "bins: ranges must go upwards"),
+        ("ranges", 'ranges = ["0+", "60-70"]', "bins: only the last range may be open-ended"),
+        ("ranges", 'ranges = ["0-2", "2-4"]', "bins: ranges must be ascending"),
+        ("ranges", 'ranges = ["4-6", "0-2"]', "bins: ranges must be ascending"),
         ("ranges", 'ranges = ["6-4"]', "bins: expected ranges"),
         ("ranges", 'ranges = ["0-121"]', "bins: expected ranges .*120 years"),
         ("ranges", "ranges = []", "bins: give either ranges, or first and last"),
         ("ranges", "first = 1", "bins: give both first and last"),
-        ("ranges", "first = 1\nlast = 999999999999", "bins: first and last must go upwards"),
-        ("ranges", "first = 9\nlast = 1", "bins: first and last must go upwards"),
+        ("ranges", "first = 1\nlast = 999999999999", "bins: first and last must be ascending"),
+        ("ranges", "first = 9\nlast = 1", "bins: first and last must be ascending"),
         ("ranges", 'ranges = ["1-2"]\n[decode]\nrule = "argmax"', "decode.rule: unknown value"),
         (
             "ranges",
@@ -469,7 +469,7 @@ def test_links_out_of_the_folder_are_refused(tmp_path: Path) -> None:
     save_network(tmp_path / "net.onnx", [[1, 0, 0]])
     (folder / "net.onnx").symlink_to(tmp_path / "net.onnx")
     (folder / "loop.onnx").symlink_to(folder / "loop.onnx")
-    with pytest.raises(UsageError, match="a link that leads out"):
+    with pytest.raises(UsageError, match="a link to a file outside"):
         file_beside(folder / "model.toml", "net.onnx", "files.model")
     with pytest.raises(AgebenchError, match=r"loop\.onnx"):
         file_beside(folder / "model.toml", "loop.onnx", "files.model")

@@ -89,8 +89,12 @@ def years(path: Path, runtime: str, blue: int = 40) -> float:
 @pytest.mark.parametrize(
     ("shape", "spec", "message"),
     [
-        (("n", 3, 6, 6), {"size": 24}, r"\(n, 3, 6, 6\), 6 high.*says 24 high.*size = \[6, 6\]"),
-        (("n", 3, "h", 6), {"size": 24}, r"any high and 6 wide.*write size = \[24, 6\]"),
+        (
+            ("n", 3, 6, 6),
+            {"size": 24},
+            r"\(n, 3, 6, 6\), height 6 .*gives height 24.*size = \[6, 6\]",
+        ),
+        (("n", 3, "h", 6), {"size": 24}, r"height any and width 6.*write size = \[24, 6\]"),
         (("n", 1, 6, 6), {}, '"bgr" gives 3: write channel_order = "gray"'),
         (("n", 3, 6, 6), {"order": "gray"}, 'gives 1: write channel_order = "bgr" or "rgb"'),
         (("n", 6, 6, 3), {}, 'another order of axes: write layout = "nhwc"'),
@@ -215,7 +219,7 @@ def test_data_beside_an_onnx_file_is_hashed_recorded_and_pinned(
     ]
     alone = _spec(tmp_path, files=f'sha256 = "{first}"')
     with pytest.raises(
-        UsageError, match=r"covers net.onnx alone.*\n.*net.onnx.data. = .[0-9a-f]{64}"
+        UsageError, match=r"only covers net.onnx.*\n.*net.onnx.data. = .[0-9a-f]{64}"
     ):
         load_estimator(f"spec:{alone}@{runtime}")
     both = f'sha256 = "{first}"\ndata_sha256 = {{ "net.onnx.data" = "{_hash(data)}" }}'

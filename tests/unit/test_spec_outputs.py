@@ -164,11 +164,11 @@ def test_the_years_of_bins_decide_every_rule(tmp_path: Path) -> None:
         ('kind = "years"\nindex = -1', "output: index counts from 0"),
         ('kind = "years"\nslice = [0, 2]', "output: kind = 'years' is one number: write index"),
         ('kind = "logits"\nindex = 1', "output: index is one number"),
-        ('kind = "logits"\nslice = [3, 3]', "output: slice is"),
+        ('kind = "logits"\nslice = [3, 3]', "output: slice must be"),
         ('kind = "ordinal"', "output: kind = 'ordinal' needs ordinal"),
         ('kind = "years"\nordinal = "pairs"', "output: kind = 'ordinal' needs"),
         ('kind = "logits"\n[bins]\nfirst=1\nlast=3\nyears=[1]', "years must be one age of 0 to"),
-        ('kind = "logits"\n[bins]\nfirst=1\nlast=2\nyears=[2, 1]', "bins: years must go upwards"),
+        ('kind = "logits"\n[bins]\nfirst=1\nlast=2\nyears=[2, 1]', "bins: years must be ascending"),
         ('kind = "class"\n[bins]\nfirst=1\nlast=2\n[decode]\nrule="median"', "must be one of mid"),
         ('kind = "logits"\n[bins]\nfirst=1\nlast=2\n[decode]\nrule="count"', "decode.rule must"),
     ],
@@ -184,9 +184,9 @@ def test_a_part_that_the_output_lacks(tmp_path: Path) -> None:
     save_answers(tmp_path / "net.onnx", y=[0.1, 0.2])
     with pytest.raises(ModelError, match=r"2 numbers.*up to number 2"):
         answer(tmp_path, '[output]\nkind = "years"\nindex = 2\n')
-    with pytest.raises(ModelError, match=r"\(1, 1\), got \(1, 2\): say which.* index = 0, 1"):
+    with pytest.raises(ModelError, match=r"\(1, 1\), got \(1, 2\): choose one.* index = 0, 1"):
         answer(tmp_path, '[output]\nkind = "years"\n')
-    with pytest.raises(ModelError, match=r"3 bins need 3 numbers; say which .*slice = \[first"):
+    with pytest.raises(ModelError, match=r"3 bins need 3 numbers; choose .*slice = \[first"):
         answer(tmp_path, '[output]\nkind = "logits"\n[bins]\nfirst = 1\nlast = 3\n')
 
 
