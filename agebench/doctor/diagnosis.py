@@ -50,7 +50,7 @@ _BROKEN: tuple[tuple[str, BrokenKind], ...] = (
     ("damaged", "truncated"),
     ("is empty", "empty"),
     ("more than the limit", "too-large"),
-    ("no picture of a known format", "not-a-picture"),
+    ("a file of unknown format", "not-a-picture"),
 )
 
 

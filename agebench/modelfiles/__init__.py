@@ -1,1 +1,1 @@
-"""Where a model file is, or is fetched from and verified before anything reads it."""
+"""Finds, downloads and verifies model files."""

@@ -1,4 +1,4 @@
-"""Bytes from elsewhere: fetched to a temporary file, checked, and only then given their name."""
+"""Downloads: to a temporary file, which is checked before it gets its final name."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TIMEOUT_S: tuple[float, float] = (10.0, 30.0)
 """Longest wait for a connection, and between two pieces of data, in seconds."""
 
 ABANDONED_S = 24 * 3600.0
-"""An unfinished file that nobody has written to for so long, in seconds, is removed."""
+"""Unfinished files that were not written to for this long, in seconds, are removed."""
 
 CHUNK_BYTES = 1 << 15
 HEAD_BYTES = 1024
@@ -36,11 +36,11 @@ Kind: TypeAlias = Literal["absent", "failed", "wrong"]
 
 
 class SourceError(WeightsError):
-    """One place did not give the file.
+    """A source did not give the file.
 
     Attributes:
-        kind: "absent" if it is not there, "failed" if the place could not be read to the end,
-            "wrong" if it gave other bytes than the manifest says.
+        kind: "absent" if it does not exist there, "failed" if the source could not be read
+            completely, "wrong" if its bytes differ from the manifest.
     """
 
     def __init__(self, reason: str, kind: Kind) -> None:
@@ -49,19 +49,19 @@ class SourceError(WeightsError):
 
 
 class CacheFolderError(WeightsUnavailableError):
-    """The cache folder can't be written to, so that no source can help."""
+    """The cache folder can't be written to, so that no other source would help."""
 
 
 class ProgressBar(Protocol):
-    """What a download tells how far it is: the four members of tqdm that are needed."""
+    """Progress of a download: the four members of tqdm that are needed."""
 
     total: float | None
 
     def update(self, n: int, /) -> object:
-        """Move on by `n` bytes."""
+        """Advance by `n` bytes."""
 
     def reset(self) -> object:
-        """Go back to zero, when the next source is tried."""
+        """Reset to zero, when the next source is tried."""
 
     def close(self) -> object:
         """Take no further updates."""
@@ -72,7 +72,7 @@ class RichBar:
 
     def __init__(self, lines: Progress, label: str) -> None:
         self._lines = lines
-        # Not shown until a transfer starts: a file that is here already needs no line.
+        # Hidden until a transfer starts: nothing is shown for a file that exists.
         self._task = lines.add_task(label, total=None, visible=False)
 
     @property
@@ -86,11 +86,11 @@ class RichBar:
         self._lines.update(self._task, total=value)
 
     def update(self, n: int, /) -> None:
-        """Move on by `n` bytes."""
+        """Advance by `n` bytes."""
         self._lines.advance(self._task, n)
 
     def reset(self) -> None:
-        """Go back to zero."""
+        """Reset to zero."""
         self._lines.reset(self._task, visible=True)
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ class RichBar:
 
 @contextmanager
 def terminal_lines() -> Iterator[Progress]:
-    """Show download lines on stderr while the block runs; nothing where it is not a terminal."""
+    """Show download bars on stderr within the context, if it is a terminal."""
     console = Console(file=sys.stderr, stderr=True)  # as in agebench.util.progress
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     lines = Progress(
@@ -128,12 +128,12 @@ def sha256_of(path: str | Path) -> str:
 
 
 def stub_reason(head: bytes, size: str, wanted: str = "a model") -> str | None:
-    """Say what stands in place of a model, or None if the bytes may be one.
+    """Return what a file contains instead of a model, or None if it may be a model.
 
     Args:
         head: the first `HEAD_BYTES` of the file, or all of a shorter one.
         size: the file's size in words, such as "43,958 bytes".
-        wanted: what it should be, where that is not a model.
+        wanted: the expected kind of file, if not a model.
 
     >>> stub_reason(b"<!DOCTYPE html><html>", "21 bytes")
     'an HTML page of 21 bytes in place of a model'
@@ -149,7 +149,7 @@ def stub_reason(head: bytes, size: str, wanted: str = "a model") -> str | None:
 
 
 def stub_in(content: bytes, wanted: str = "a model") -> str | None:
-    """As `stub_reason`, of a file that was read whole."""
+    """As `stub_reason`, for a file that was read completely."""
     return stub_reason(content[:HEAD_BYTES], f"{len(content):,} bytes", wanted)
 
 
@@ -163,7 +163,7 @@ def check_readable(path: Path) -> int:
         if not path.exists():
             raise SourceError("not there", "absent")
         if not path.is_file():
-            what = "a folder" if path.is_dir() else "no regular file"
+            what = "a folder" if path.is_dir() else "a special file"
             raise SourceError(f"{what} in place of a model", "wrong")
         with open_regular(path) as stream:
             head = stream.read(HEAD_BYTES)
@@ -176,10 +176,10 @@ def check_readable(path: Path) -> int:
 
 
 def check_file(path: Path, size_bytes: int, sha256: str) -> None:
-    """Make sure that a file holds exactly the bytes that are expected.
+    """Check that a file has exactly the expected bytes.
 
     Raises:
-        SourceError: it does not; the text says what was expected and what was got.
+        SourceError: it does not; the message says what was expected and found.
     """
     got_bytes = check_readable(path)
     if got_bytes != size_bytes:
@@ -190,7 +190,7 @@ def check_file(path: Path, size_bytes: int, sha256: str) -> None:
 
 
 def shown_url(url: str) -> str:
-    """Return `url` without what may be secret: user name, password, what follows a question mark.
+    """Return `url` without possible secrets: user name, password and query.
 
     >>> shown_url("https://me:secret@example.org/a?token=b")
     'https://example.org/a?...'
@@ -205,13 +205,13 @@ def shown_url(url: str) -> str:
     shown = urlunsplit(
         parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="")
     )
-    if "@" in shown:  # a password with a slash in it ends the host too early
+    if "@" in shown:  # a password with a slash ends the host too early
         shown = f"{parts.scheme}://...@{shown.rpartition('@')[2]}"
     return f"{shown}?..." if parts.query or parts.fragment else shown
 
 
 def check_url(url: str) -> None:
-    """Refuse an address that can't be one, without a word of it: it may hold a password.
+    """Refuse a malformed address, without showing it: it may contain a password.
 
     Raises:
         SourceError: it is malformed.
@@ -227,7 +227,7 @@ def check_url(url: str) -> None:
 
 
 class Sink:
-    """Takes at most `limit_bytes` and counts them; errors of the disk are told from the net's."""
+    """Accepts at most `limit_bytes`, counts them, and separates errors of disk and network."""
 
     def __init__(self, stream: BinaryIO, limit_bytes: int, progress: ProgressBar | None) -> None:
         self.received_bytes = 0
@@ -237,11 +237,11 @@ class Sink:
         self._progress = progress
 
     def write(self, data: bytes) -> None:
-        """Take a piece.
+        """Write a piece.
 
         Raises:
-            SourceError: that is more than was expected.
-            CacheFolderError: the disk does not take it.
+            SourceError: there is more than expected.
+            CacheFolderError: it can't be written.
         """
         self.head += data[: HEAD_BYTES - len(self.head)]
         self.received_bytes += len(data)
@@ -258,15 +258,15 @@ class Sink:
 
 
 def cache_reason(folder: Path, error: OSError) -> str:
-    """Say in one sentence why nothing can be kept in the cache folder."""
+    """Return a sentence on why the cache folder can't be used."""
     return (
         f"can't write to the cache folder {folder}: {error.strerror or error}; "
-        "set AGEBENCH_CACHE to a folder that can be written to"
+        "set AGEBENCH_CACHE to a writable folder"
     )
 
 
 def _system_error(error: BaseException) -> OSError | None:
-    """Return the socket's own error below those of the libraries that wrap it."""
+    """Return the socket's own error, below those of the libraries that wrap it."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and not isinstance(link, requests.RequestException):
@@ -292,19 +292,19 @@ def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> s
 
 
 def _said(error: BaseException) -> str:
-    """Return what a library says, without addresses: they may hold a password."""
+    """Return a library's message without addresses, which may contain a password."""
     return re.sub(r"\S*(?:://|@|\?)\S*|url: \S+", "...", str(error))
 
 
 def _transfer(url: str, sink: Sink, size_bytes: int) -> None:
-    # Compressed transfer gains nothing for weights, and a small body could unpack to a huge one.
+    # Compression gains nothing for weights, and a small body could unpack to a huge one.
     headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     try:
         with requests.get(url, headers=headers, timeout=TIMEOUT_S, stream=True) as response:
             response.raise_for_status()
             for piece in response.iter_content(CHUNK_BYTES):
                 sink.write(piece)
-    except (requests.RequestException, ValueError) as error:  # ValueError: sent on to no address
+    except (requests.RequestException, ValueError) as error:  # ValueError: redirected to no address
         reason = _network_reason(error, sink.received_bytes, size_bytes)
         raise SourceError(reason, "failed") from error
 
@@ -313,7 +313,7 @@ def _take_name(part: Path, target: Path, size_bytes: int, sha256: str) -> None:
     try:
         part.replace(target)
     except OSError as error:
-        # Windows refuses while another process that fetched the same file has it open.
+        # Windows refuses while another process has the file open.
         with suppress(SourceError):
             check_file(target, size_bytes, sha256)
             return
@@ -321,7 +321,7 @@ def _take_name(part: Path, target: Path, size_bytes: int, sha256: str) -> None:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove what a killed download left of this file; a young one may still be going on."""
+    """Remove what killed downloads left of this file; recent files may still be in use."""
     for part in target.parent.glob(f".{glob.escape(target.name)}.*.part"):
         with suppress(OSError):
             if time.time() - part.stat().st_mtime > ABANDONED_S:
@@ -335,20 +335,20 @@ def store(
     write: Callable[[Sink], None],
     progress: ProgressBar | None = None,
 ) -> None:
-    """Let `write` give the bytes of `target`, which gets its name only once they are right.
+    """Have `write` write `target`, which gets its name only when it is correct.
 
-    Several processes may do so at the same time: each writes a file of its own, and the last to
-    end replaces the same bytes by the same bytes.
+    Several processes may do so at the same time: each writes its own file, and the last one
+    replaces identical bytes.
 
     Args:
-        target: final path; its folder is made if it is missing.
-        size_bytes: expected size; what is longer is cut off.
+        target: final path; its folder is created if necessary.
+        size_bytes: expected size; writing stops beyond it.
         sha256: expected hash, 64 hex digits.
-        write: gives the bytes to the sink that it is called with.
-        progress: is told of every piece.
+        write: writes to the sink that it is called with.
+        progress: called for every piece.
 
     Raises:
-        SourceError: `write` raised one, or gave something else.
+        SourceError: raised by `write`, or the bytes are wrong.
         CacheFolderError: the folder can't be written to.
     """
     part = target.with_name(f".{target.name}.{uuid4().hex}.part")
@@ -356,12 +356,12 @@ def store(
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             _remove_abandoned(target)
-            # A full disk may show only when the buffer is written out, or the file is closed.
+            # A full disk may only be noticed when the buffer is flushed or the file is closed.
             with part.open("xb") as stream:
                 write(Sink(stream, size_bytes, progress))
                 stream.flush()
                 os.fsync(stream.fileno())
-        except OSError as error:  # the disk's: the net's have become a SourceError
+        except OSError as error:  # of the disk: those of the network are SourceErrors
             raise CacheFolderError(cache_reason(target.parent, error)) from error
         check_file(part, size_bytes, sha256)
         _take_name(part, target, size_bytes, sha256)
@@ -373,10 +373,10 @@ def store(
 def download(
     url: str, target: Path, size_bytes: int, sha256: str, progress: ProgressBar | None = None
 ) -> None:
-    """Fetch `url`, http or https, to `target`, as `store` does.
+    """Download `url`, http or https, to `target`, like `store`.
 
     Raises:
-        SourceError: the source gave nothing, or something else.
+        SourceError: the source failed or gave wrong bytes.
         CacheFolderError: the folder can't be written to.
     """
     check_url(url)

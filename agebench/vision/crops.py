@@ -1,4 +1,4 @@
-"""From frames to crops: one warp per view cuts, turns and resizes at once."""
+"""From frames to crops: one warp per view cuts, rotates and resizes at once."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from agebench.vision.opencv import cv2
 from agebench.vision.regions import REGIONS, Patch
 
 MIN_SIDE_PX = 1.0
-"""A region with a side below this holds no pixel worth the name: the view is missing."""
+"""A region with a shorter side than this contains no usable pixel: the view is missing."""
 
 MAX_WARP_SIDE = 32766
-"""`cv2.warpAffine` takes no longer sides: its coordinates are 16-bit numbers."""
+"""Longest side for `cv2.warpAffine`, whose coordinates are 16-bit integers."""
 
 
 ROUNDING = 1e-5
-"""Up to this fraction outside the picture a patch lies within: float32 is wrong by up to 6e-7."""
+"""Tolerance for a patch to be inside of the picture: float32 has errors of up to 6e-7."""
 
 UPRIGHT = 1e-9
-"""A patch is upright if the sine of its lean is smaller."""
+"""A patch is upright if the sine of its roll is smaller."""
 
 
 def view_patch(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
-    """Return the rectangle that `view` shows: its region with margins, turned or upright."""
+    """Return the rectangle that `view` shows: its region with margins, rotated or upright."""
     if view.region not in REGIONS:
         raise UsageError(f"unknown region {view.region!r}: {suggestion(view.region, REGIONS)}")
     region = REGIONS[view.region](frame, size_hw)
@@ -42,11 +42,11 @@ def view_patch(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Pa
 
 
 def _clip(patch: Patch, size_hw: tuple[int, int]) -> Patch | None:
-    """Cut an upright patch to whole pixels inside the picture, as array slicing would."""
+    """Clip an upright patch to integer pixels inside the picture, like array slicing."""
     height, width = size_hw
     x, y = patch.center_xy
-    # Pixel i covers i-0.5 to i+0.5, so an edge at e begins with pixel floor(e+0.5); Python's round
-    # would take every second half down.
+    # Pixel i covers i-0.5 to i+0.5, so an edge at e starts with pixel floor(e+0.5); Python's round
+    # would round every second half down.
     left, right = (_within(x + s * patch.width / 2, width) for s in (-1, 1))
     top, bottom = (_within(y + s * patch.height / 2, height) for s in (-1, 1))
     if right <= left or bottom <= top:
@@ -56,14 +56,14 @@ def _clip(patch: Patch, size_hw: tuple[int, int]) -> Patch | None:
 
 
 def _cut_slice(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> Image | None:
-    """Cut a detector's box as the tutorials of OpenCV do, to the last bit; None where it is empty.
+    """Cut a detector's box exactly as OpenCV's tutorials do; None if it is empty.
 
-    Its edges are rounded towards zero, `margin_px` is added, negative edges become 0 and far ones
-    the last row or column, which is never shown itself; the rest is resized bilinearly at once,
-    however much that shrinks it.
+    Its edges are rounded towards zero, `margin_px` is added, negative edges become 0, and edges
+    outside become the last row or column, which is excluded; the rest is resized bilinearly in one
+    step, however much it shrinks.
     """
     box = frame.box_xyxy or frame_box(frame)
-    # A box counts from pixel centres here, and from the first pixel's edge there.
+    # Boxes are relative to pixel centres here, and to the first pixel's edge in the tutorials.
     left, top, right, bottom = (int(edge + 0.5) for edge in box)
     margin, (height, width) = int(view.margin_px), image_bgr.shape[:2]
     rows = slice(max(0, top - margin), max(0, min(bottom + margin, height - 1)))
@@ -81,7 +81,7 @@ def _within(edge: float, length: int) -> int:
 
 
 def _share_outside(patch: Patch, size_hw: tuple[int, int]) -> float:
-    """Fraction of the patch that lies outside of the picture, 0 to 1; 0 if it lies within."""
+    """Fraction of the patch outside of the picture, 0 to 1."""
     share = 1.0 - _area_inside(patch, size_hw) / (patch.width * patch.height)
     return min(1.0, share) if share > ROUNDING else 0.0
 
@@ -116,7 +116,7 @@ def _matrix(patch: Patch, size_hw: tuple[int, int]) -> Floats:
 
 
 def _halved(image_bgr: Image, by_yx: tuple[int, int], *, drop: bool) -> Image:
-    """Divide height and width by 1 or 2; an odd last row or column is dropped, or counts twice."""
+    """Divide height and width by 1 or 2; an odd last row or column is dropped or duplicated."""
     odd = [side % by for side, by in zip(image_bgr.shape[:2], by_yx, strict=True)]
     if any(odd) and not drop:
         image_bgr = np.pad(image_bgr, ((0, odd[0]), (0, odd[1]), (0, 0)), mode="edge")
@@ -128,11 +128,11 @@ def _halved(image_bgr: Image, by_yx: tuple[int, int], *, drop: bool) -> Image:
 def _shrunk(
     image_bgr: Image, patch: Patch, size_hw: tuple[int, int], *, drop: bool
 ) -> tuple[Image, Floats]:
-    """Halve the picture until the warp shrinks it less than twice, so that nothing aliases.
+    """Halve the picture until the warp shrinks it by less than 2, to prevent aliasing.
 
-    A stretched view goes by the side that shrinks less.  Only the part around the patch is shrunk.
-    Returns the picture and the factors applied to x and y; they differ only for a picture of which
-    one side is longer than OpenCV can warp.
+    For a stretched view the side that shrinks less decides.  Only the part around the patch is
+    shrunk. Returns the picture and the factors applied to x and y, which only differ if one side of
+    the picture is longer than OpenCV can warp.
     """
     factor = shrink_factor(patch, size_hw)
     scale_xy = np.ones(2)
@@ -147,16 +147,16 @@ def _shrunk(
 
 
 def shrink_factor(patch: Patch, size_hw: tuple[int, int]) -> float:
-    """Return how many picture pixels become one of the crop, along the side that shrinks less."""
+    """Return the number of picture pixels per crop pixel, along the side that shrinks less."""
     return min(patch.width / size_hw[1], patch.height / size_hw[0])
 
 
 def window_of(
     patch: Patch, crop_hw: tuple[int, int], picture_hw: tuple[int, int]
 ) -> tuple[int, int, int, int]:
-    """Return what of the picture a patch is cut from: (left, top, right, bottom), whole pixels.
+    """Return the part of the picture that a patch needs: (left, top, right, bottom), integers.
 
-    Two pixels more than it covers, and at the ends as many as halving may drop.
+    It includes two more pixels on every side, and at the end as many as halving may drop.
     """
     height, width = picture_hw
     spare = int(shrink_factor(patch, crop_hw))
@@ -173,13 +173,13 @@ def window_of(
 def warp_matrix(
     patch: Patch, crop_hw: tuple[int, int], corner_xy: tuple[int, int], scale_xy: Floats
 ) -> Floats:
-    """Return the 2x3 map from crop pixels to pixels of a window that was then shrunk.
+    """Return the 2x3 map from crop pixels to pixels of a part of the picture after shrinking.
 
     Args:
         patch: in the picture.
         crop_hw: height and width of the crop.
-        corner_xy: the window's first pixel.
-        scale_xy: the window's size after shrinking over that before, across and down.
+        corner_xy: first pixel of the part.
+        scale_xy: size of the part after shrinking over that before, in x and y.
     """
     matrix = _matrix(patch, crop_hw)
     # Pixel centres: a halved picture's pixel i covers the pixels 2i and 2i+1.
@@ -192,14 +192,14 @@ def warp_matrix(
 def cut_patch(
     image_bgr: Image, patch: Patch, size_hw: tuple[int, int], *, replicate: bool = True
 ) -> Image:
-    """Cut, turn and resize one patch to uint8 (height, width, 3).
+    """Cut, rotate and resize one patch to uint8 (height, width, 3).
 
-    Outside the picture the nearest edge pixel is repeated, or black is put where `replicate` is
+    Outside of the picture the nearest edge pixel is repeated, or pixels are black if `replicate` is
     false.  Large regions are first halved by area averaging, then warped bilinearly.
     """
     left, top, right, bottom = window_of(patch, size_hw, (image_bgr.shape[0], image_bgr.shape[1]))
     window = image_bgr[top:bottom, left:right]
-    # What lies at the picture's edge must not be taken for what lies beyond it, and be black.
+    # Pixels at the picture's edge must not be mistaken for pixels outside, and be black.
     source, scale_xy = _shrunk(window, patch, size_hw, drop=replicate)
     crop = cv2.warpAffine(
         source,
@@ -213,12 +213,12 @@ def cut_patch(
 
 @dataclass(frozen=True, slots=True)
 class ViewPlace:
-    """Where a view lies in a picture.
+    """The position of a view in a picture.
 
     Attributes:
         patch: its rectangle.
         outside: fraction of it (0 to 1) outside of the picture.
-        missing: it is not available: smaller than a pixel, or too much of it outside.
+        missing: whether it is smaller than a pixel, or too much of it is outside.
     """
 
     patch: Patch
@@ -231,14 +231,14 @@ class ViewPlace:
 
 
 def patch_of(view: ViewSpec, place: ViewPlace, size_hw: tuple[int, int]) -> Patch | None:
-    """Return what is cut for a view: its patch, clipped where its border says so; None without."""
+    """Return the patch that is cut, clipped if its border says so; None if it is missing."""
     if place.missing:
         return None
     return _clip(place.patch, size_hw) if view.border == "clip" else place.patch
 
 
 def place_view(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> ViewPlace:
-    """Return where `view` of the face at `frame` lies in a picture of that height and width."""
+    """Return the position of a face's `view` in a picture of that height and width."""
     patch = view_patch(view, frame, size_hw)
     if min(patch.width, patch.height) < MIN_SIDE_PX:
         return ViewPlace(patch, 0.0, True)
@@ -247,7 +247,7 @@ def place_view(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Vi
 
 
 def _cut_view(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> tuple[Image | None, float]:
-    """Return the view's pixels (None where it is missing) and the fraction outside the picture."""
+    """Return the view's pixels (None if it is missing) and the fraction outside of the picture."""
     size_hw = (image_bgr.shape[0], image_bgr.shape[1])
     place = place_view(view, frame, size_hw)
     if view.border == "slice":
@@ -260,16 +260,16 @@ def _cut_view(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> tuple[Image
 
 
 def cut_crops(image_bgr: Image, frames: Sequence[FaceFrame], spec: CropSpec) -> Crops:
-    """Cut the views that `spec` asks for, for each frame of one picture.
+    """Cut the views of `spec` for each frame of one picture.
 
     Args:
         image_bgr: uint8 (height, width, 3).
-        frames: the faces; none give crops of length 0.
+        frames: the faces; without any, the crops have length 0.
         spec: the views.
 
     Returns:
-        Crops of as many faces as frames, in order.  A region that does not touch the picture, or
-        is smaller than a pixel, is marked missing and left black.
+        One entry per frame, in order.  A region that does not touch the picture, or is smaller than
+        a pixel, is marked as missing and black.
     """
     views, present, outside = {}, {}, {}
     for name, view in spec.views.items():
@@ -287,7 +287,7 @@ def cut_crops(image_bgr: Image, frames: Sequence[FaceFrame], spec: CropSpec) -> 
 def cut_shared(
     image_bgr: Image, frames: Sequence[FaceFrame], specs: Sequence[CropSpec]
 ) -> list[Crops]:
-    """Cut the crops of several estimators, one each; equal specs share theirs (see `cut_crops`)."""
+    """Cut the crops of several estimators; equal specs share theirs (see `cut_crops`)."""
     done: list[tuple[CropSpec, Crops]] = []
     for spec in specs:
         if not any(known == spec for known, _ in done):

@@ -1,4 +1,4 @@
-"""Pictures decoded ahead of time in worker threads, in order, few at a time."""
+"""Decodes pictures ahead of time in worker threads, in order, a few at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from agebench.types import Image, Sample
 from agebench.vision.images import decode_image, read_file
 
 AHEAD_PER_WORKER = 4
-"""Pictures that wait decoded per worker: bounds the memory, whatever the data set's size."""
+"""Number of decoded pictures that may wait per worker, which limits the memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Decoded:
-    """A picture's pixels, or why there are none: a reason that does not repeat its name.
+    """A picture's pixels, or the reason why there are none, without the picture's name.
 
-    `seconds` of its thread's processor time it took to read, hash and decode it.
+    `seconds` is the processor time of its thread for reading, hashing and decoding.
     """
 
     sample: Sample
@@ -34,13 +34,13 @@ class Decoded:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PictureFile:
-    """What a picture's file holds, as far as it could be read.
+    """The content of a picture's file.
 
     Attributes:
-        data: its bytes; b"" where they could not be read.
-        sha256: of them; "" where they could not be read.
-        image_bgr: uint8 (height, width, 3); None where it can't be decoded.
-        reason: why not, without the picture's name: whoever shows it shows that before it.
+        data: its bytes; b"" if it can't be read.
+        sha256: of the bytes; "" if it can't be read.
+        image_bgr: uint8 (height, width, 3); None if it can't be decoded.
+        reason: why not, without the picture's name, which callers prepend.
     """
 
     data: bytes = b""
@@ -50,7 +50,7 @@ class PictureFile:
 
 
 def decode_file(path: Path, name: str, max_pixels: int) -> PictureFile:
-    """Read, hash and decode one picture; one that can't be read gives its reason."""
+    """Read, hash and decode one picture, or return the reason why it can't be."""
     data, sha256 = b"", ""
     try:
         data = read_file(path)
@@ -73,7 +73,7 @@ def decode_sample(sample: Sample, max_pixels: int) -> Decoded:
 
 
 def decode_all(samples: Iterable[Sample], *, workers: int, max_pixels: int) -> Iterator[Decoded]:
-    """Yield all pictures in order; `workers` threads decode ahead, 0 decodes in the caller's."""
+    """Yield all pictures in order; `workers` threads decode ahead, with 0 the caller's."""
     if workers == 0:
         yield from (decode_sample(sample, max_pixels) for sample in samples)
         return

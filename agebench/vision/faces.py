@@ -1,7 +1,7 @@
-"""The one pass over faces: decoded, found, chosen, mapped to the canonical frame, cut.
+"""The common steps for faces: decode, detect, choose, map to the canonical frame, crop.
 
-Everybody who looks at faces goes this way, so that the same picture shows the same face to all:
-`face_pictures` goes through many pictures, `find_faces` and `cut_faces` are its steps for one.
+All commands use these, so that a picture gives the same face everywhere: `face_pictures` processes
+many pictures, `find_faces` and `cut_faces` are its steps for one.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ PictureStatus: TypeAlias = Literal[
     "not_storable",
     "crashed",
 ]
-"""What became of a picture, in the order in which it may come to grief.
+"""The outcome for a picture, in the order of the steps.
 
-Every verb uses those that it can meet: "bad_landmarks" (of the data set), and "not_storable" are
-met by `prepare`, "estimator_failed" (no face has an age) by `predict`, "crashed" (the process that
-worked on it died) by both; for `predict` a picture without a face is "ok".
+Each command uses a subset: "bad_landmarks" (of the data set) and "not_storable" are used by
+`prepare`, "estimator_failed" (no face has an age) by `predict`, "crashed" (the process that worked
+on it died) by both; for `predict` a picture without a face is "ok".
 """
 
 
 class LeftOutError(AgebenchError):
-    """There is nothing of one picture; whoever goes through many counts it and goes on.
+    """A picture can't be used; callers that process many count it and continue.
 
     Attributes:
-        status: where it came to grief.
+        status: the step that failed.
     """
 
     def __init__(self, status: PictureStatus, reason: str) -> None:
@@ -53,14 +53,15 @@ class LeftOutError(AgebenchError):
 
 @contextmanager
 def left_out(status: PictureStatus, *fatal: type[Exception]) -> Iterator[None]:
-    """Turn whatever a block raises over one picture into a `LeftOutError`.
+    """Convert any exception within the context to a `LeftOutError`.
 
-    Detectors and estimators may be anybody's and fail in any way, and a picture's shape may be
-    odd: neither may end a long run.
+    Detectors and estimators may be third-party code and fail in any way, and a picture's shape may
+    be unusual; neither may end a long run.
 
     Args:
-        status: what the picture gets.
-        fatal: errors that no picture is to blame for, beside `RunEndsError`; they pass.
+        status: of the error.
+        fatal: exceptions that are not about the picture, besides `RunEndsError`, which are not
+            converted.
 
     >>> with left_out("crop_failed"):
     ...     raise ValueError("too odd")
@@ -78,27 +79,27 @@ def left_out(status: PictureStatus, *fatal: type[Exception]) -> Iterator[None]:
 
 
 MIN_LABEL_IOU = 0.3
-"""A face whose box overlaps the labelled one by less (IoU) is another one.
+"""A face whose IoU with the labelled box is smaller is another face.
 
-Boxes of one face by several detectors and hands overlap by 0.5 and more; those of neighbours in a
-group hardly at all.
+Boxes of the same face by several detectors and annotators overlap by 0.5 and more; those of
+neighbours in a group hardly at all.
 """
 
 
 def no_face_reason(labelled_xyxy: Box | None) -> str:
-    """Say what was not found: any face, or the one that the label means."""
+    """Return what was not found: any face, or the labelled one."""
     where = "" if labelled_xyxy is None else " where the label's box is"
     return f"the detector found no face{where}"
 
 
 def chosen_face(faces: Sequence[Face], labelled_xyxy: Box | None = None) -> Face | None:
-    """Return the face that a label means, or None where no face is it.
+    """Return the face that a label refers to, or None.
 
     Args:
         faces: as a detector found them.
-        labelled_xyxy: the label's box in the picture's pixels: the face that overlaps it most is
-            taken, if its IoU is at least `MIN_LABEL_IOU`.  None: the largest face, as a picture of
-            one person shows that person largest; of equal ones the first.
+        labelled_xyxy: the label's box in the picture's pixels: the face with the highest IoU is
+            returned, if it is at least `MIN_LABEL_IOU`.  None: the largest face, which in
+            a picture of one person is that person; the first of equal ones.
     """
     if labelled_xyxy is None:
         return max(faces, key=lambda face: face.area, default=None)
@@ -108,23 +109,23 @@ def chosen_face(faces: Sequence[Face], labelled_xyxy: Box | None = None) -> Face
 
 
 Find: TypeAlias = Callable[[FaceDetector, Image], Sequence[Face]]
-"""Asks a detector for all faces of a picture."""
+"""Detects all faces of a picture."""
 
 FindKept: TypeAlias = Callable[[FaceDetector, str, Image], Sequence[Face]]
-"""The same, told the SHA-256 of the picture's file too: faces found earlier may be known by it."""
+"""The same, also given the SHA-256 of the picture's file, to look up stored detections."""
 
 Change: TypeAlias = Callable[[Sample, Image, FaceFrame], tuple[Image, FaceFrame]]
-"""Makes another picture, and frame in it, of one whose face was found."""
+"""Returns another picture and frame for one whose face was found."""
 
 
 @dataclass(frozen=True, slots=True)
 class Faces:
-    """The faces of one picture that are meant.
+    """The relevant faces of one picture.
 
     Attributes:
-        faces: as the detector gave them, in its order.
+        faces: in the detector's order.
         frames: the canonical frame of each.
-        found: how many there are in the picture, those that are not meant among them.
+        found: number of all faces in the picture.
     """
 
     faces: tuple[Face, ...] = ()
@@ -140,21 +141,21 @@ def find_faces(
     every: bool = False,
     find: Find = found_faces,
 ) -> Faces:
-    """Find the faces that are meant, and their canonical frames.
+    """Find the relevant faces, and their canonical frames.
 
     Args:
         detector: anybody's.
         image_bgr: uint8 (height, width, 3).
-        labelled_xyxy: the label's box: the face in it is meant, or none (`chosen_face`).
-        every: without such a box all faces are meant, else the largest.
-        find: asks the detector.
+        labelled_xyxy: the label's box: only the face in it is relevant (`chosen_face`).
+        every: without a label's box all faces are relevant, otherwise the largest.
+        find: the detector.
 
     Returns:
-        No faces where none is found; who needs one says so (`no_face_reason`).
+        An empty result if there is no face; see `no_face_reason`.
 
     Raises:
         LeftOutError: the detector failed.
-        RunEndsError: `find` can't go on, whatever the picture.
+        RunEndsError: `find` can't continue, whatever the picture.
     """
     with left_out("detector_failed"):
         found = find(detector, image_bgr)
@@ -173,8 +174,8 @@ def cut_faces(
     """Cut the crops of all `frames`, one `Crops` per spec; equal specs share theirs.
 
     Raises:
-        LeftOutError: a picture of an odd shape.
-        UsageError: a spec asks for what can be cut from no picture.
+        LeftOutError: a picture of an unusual shape.
+        UsageError: a spec that is invalid for any picture.
     """
     with left_out("crop_failed", UsageError):
         return cut_shared(image_bgr, frames, specs)
@@ -182,14 +183,14 @@ def cut_faces(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FacePicture:
-    """What came of looking for the one face that a picture's label means.
+    """The result of searching for the one face that a picture's label refers to.
 
     Attributes:
         decoded: the picture, its hash and its sample.
         status: "ok", "unreadable", "detector_failed", "no_face" or "crop_failed".
-        reason: what went wrong, in a sentence that does not repeat the picture's name.
-        found: how many faces the detector found; 0 where none is the one that is meant.
-        face, frame: the one that is meant; None if there is none.
+        reason: the error, in a sentence without the picture's name.
+        found: number of faces that the detector found; 0 if none is the labelled one.
+        face, frame: the labelled one; None if there is none.
         crops: of that face, one per spec; empty unless ok.
     """
 
@@ -208,14 +209,14 @@ class FacePicture:
 
     @property
     def image_bgr(self) -> Image | None:
-        """Its pixels, uint8 (height, width, 3); None where it is unreadable."""
+        """Its pixels, uint8 (height, width, 3); None if it is unreadable."""
         return self.decoded.image_bgr
 
     def required(self) -> tuple[Image, FaceFrame]:
         """Return the pixels and the frame of a picture that is ok.
 
         Raises:
-            LeftOutError: it is not, or nobody looked for a face.
+            LeftOutError: it is not ok, or no detector was given.
         """
         if self.status != "ok" or self.image_bgr is None or self.frame is None:
             raise LeftOutError(self.status, self.reason)
@@ -223,13 +224,13 @@ class FacePicture:
 
     @property
     def complete(self) -> bool:
-        """Whether all crops are there, and every view of them could be cut."""
+        """Whether all crops exist, with all of their views."""
         views = (flags for crops in self.crops for flags in crops.present.values())
         return self.status == "ok" and all(flags.all() for flags in views)
 
 
 class LeftOut:
-    """Counts the pictures that are not ok, for whoever has to say that there are too few."""
+    """Counts the pictures that are not ok, for error messages."""
 
     def __init__(self) -> None:
         self._counts: Counter[PictureStatus] = Counter()
@@ -244,7 +245,7 @@ class LeftOut:
             yield picture
 
     def __str__(self) -> str:
-        """How many of each status, and the first of them, in brackets; "" where all are ok."""
+        """Number of pictures by status, with the first of each; "" if all are ok."""
         said = (f"{count} {name}, {self._first[name]}" for name, count in self._counts.items())
         listed = "; ".join(said)
         return f" ({listed})" if listed else ""
@@ -260,21 +261,21 @@ def face_pictures(
     find: FindKept | None = None,
     change: Change | None = None,
 ) -> Iterator[FacePicture]:
-    """Yield all pictures in order, each with the face that its label means and that face's crops.
+    """Yield all pictures in order, each with the face that its label refers to, and its crops.
 
     Args:
         samples: the pictures.
-        detector: asked once per picture; without one no face is looked for, and what can be
-            decoded is "ok".
+        detector: called once per picture; without one no face is searched for, and everything that
+            can be decoded is "ok".
         specs: of the crops.
-        workers: threads that decode ahead; 0 decodes in the caller's.
+        workers: threads that decode ahead; 0 decodes in the caller's thread.
         max_pixels: larger pictures are refused.
-        find: asks the detector; without it the detector is asked itself.
-        change: what is cut is cut from the picture that it makes.
+        find: used instead of calling the detector directly.
+        change: crops are cut from the picture that it returns.
 
     Raises:
-        UsageError: a spec asks for what can be cut from no picture.
-        RunEndsError: `find` can't go on.
+        UsageError: a spec that is invalid for any picture.
+        RunEndsError: `find` can't continue.
     """
     for decoded in decode_all(samples, workers=workers, max_pixels=max_pixels):
         if decoded.image_bgr is None:

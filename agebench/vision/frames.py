@@ -1,9 +1,9 @@
-"""From whatever a detector found to the one canonical face frame.
+"""From a detector's face to the canonical face frame.
 
-The frame has a fixed shape: `FRAME_ASPECT` wide for a height of 1, forehead to chin, leaning with
-the face.  Where five landmarks are known, it is the least-squares similarity transform (Umeyama
-1991) that lays `TEMPLATE_5` on them; elsewhere it comes from the detector's box by proportions
-measured per detector (benchmarks/frames.py), upright.
+The frame has a fixed shape: `FRAME_ASPECT` wide for a height of 1, from forehead to chin, with the
+face's roll.  If five landmarks are known, it is the least-squares similarity transform (Umeyama
+1991) of `TEMPLATE_5`; otherwise it is derived from the detector's box by proportions measured per
+detector (benchmarks/frames.py), upright.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Medians of yolov8-face's landmarks in its own boxes on FG-NET subjects 1-20, mad
 """
 
 MIN_AGREEMENT = 0.3
-"""Landmarks are believed if their frame's overlap (IoU) with the box's frame is at least this."""
+"""Smallest IoU of the landmarks' frame with the box's frame; below, the landmarks are ignored."""
 
 FiveOf: TypeAlias = tuple[tuple[int, ...], ...]
 
@@ -76,7 +76,7 @@ def to_five_points(points_xy: tuple[Point, ...] | Floats, scheme: str) -> Floats
 def five_points(face: Face) -> Floats | None:
     """Return the face's five points as float64 (5, 2).
 
-    None without landmarks, or with those of a third party's scheme that isn't known here.
+    None without landmarks, or with those of an unknown third-party scheme.
     """
     if face.landmark_scheme not in FIVE_OF:
         return None
@@ -84,7 +84,7 @@ def five_points(face: Face) -> Floats | None:
 
 
 def frame_from_points(points_xy: Floats) -> FaceFrame | None:
-    """Fit the frame to five points (5, 2); None where they coincide."""
+    """Fit the frame to five points (5, 2); None if they coincide."""
     template = TEMPLATE_5 - TEMPLATE_5.mean(axis=0)
     centred = points_xy - points_xy.mean(axis=0)
     # Similarity transforms of the plane are products of complex numbers.
@@ -117,7 +117,7 @@ def frame_from_box(box_xyxy: Box, spec: DetectorSpec) -> FaceFrame:
 
 
 def frame_box(frame: FaceFrame) -> Box:
-    """Return the frame as an upright rectangle, its lean left out."""
+    """Return the frame as an upright rectangle, ignoring its roll."""
     x, y = frame.center_xy
     half_height = frame.height / 2
     half_width = half_height * FRAME_ASPECT
@@ -139,10 +139,10 @@ def box_iou(first: Box, second: Box) -> float:
 
 
 def canonical_frame(face: Face, spec: DetectorSpec) -> FaceFrame:
-    """Map a detector's face to the canonical frame; its `found_by` says from what.
+    """Map a detector's face to the canonical frame; `found_by` of the result says what it is from.
 
-    Landmarks that contradict the box are not believed: detectors place points wildly on faces
-    that fill the picture, with scores as high as ever.
+    Landmarks that contradict the box are ignored: detectors misplace points on faces that fill the
+    picture, with high scores.
     """
     frame = frame_from_box(face.box_xyxy, spec)
     points = five_points(face)
@@ -161,14 +161,14 @@ def frame_to_image(frame: FaceFrame, points_hw: Floats) -> list[Point]:
 
 
 def frame_points(frame: FaceFrame) -> Floats:
-    """Return the five points in the picture, float64 (5, 2): as found, or by proportions."""
+    """Return the five points in the picture, float64 (5, 2): detected, or by proportions."""
     if frame.points_xy:
         return np.asarray(frame.points_xy, dtype=np.float64)
     return np.asarray(frame_to_image(frame, TEMPLATE_5), dtype=np.float64)
 
 
 def face_from_landmarks(points_xy: tuple[Point, ...], scheme: str) -> Face | None:
-    """Make a face of landmarks that came with a picture; None where no frame fits them."""
+    """Make a face from a picture's annotated landmarks; None if no frame fits them."""
     frame = frame_from_points(to_five_points(points_xy, scheme))
     if frame is None:
         return None

@@ -1,9 +1,9 @@
-"""Whatever holds a picture to upright uint8 B, G, R arrays; what is odd is refused or converted.
+"""Converts any picture to an upright uint8 B, G, R array, or refuses it.
 
-Rules: EXIF rotation is applied; 16 bits become 8; transparency is laid over white; CMYK is
-converted by Pillow; of an animation or a multi-page file the first frame is taken.  AVIF, JPEG 2000
-and, with an extra, HEIC are decoded by Pillow.  Plain
-pictures are decoded by OpenCV, because the published pipelines are; the others by Pillow.
+Rules: EXIF rotation is applied; 16 bits become 8; transparent parts become white; CMYK is converted
+by Pillow; the first frame of an animation or a multi-page file is used.  AVIF, JPEG 2000 and, with
+an extra, HEIC are decoded by Pillow.  Ordinary pictures are decoded by OpenCV, as in the published
+pipelines; the others by Pillow.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_PIXELS = 100_000_000
 MAX_FILE_BYTES = 512 * 1024 * 1024
 
 _LFS_PREFIX = b"version https://git-lfs"
-# Multi-picture files (MPO) come as JPEG; a name that Pillow does not register ends its search.
+# Multi-picture files (MPO) are JPEG files; Pillow stops at a name that it has not registered.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _AVIF = frozenset({b"avif", b"avis"})
@@ -40,7 +40,7 @@ _PLAIN_MODES = ("RGB", "L", "1", "YCbCr")
 
 
 def check_regular(path: Path, expected: str) -> int:
-    """Check that there is a regular file, so that a FIFO can't block the run; return its bytes.
+    """Check that it is a regular file (a FIFO could block the run); return its size in bytes.
 
     Raises:
         ImageError: missing, or not a regular file; `expected` says what it should be.
@@ -51,13 +51,13 @@ def check_regular(path: Path, expected: str) -> int:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"{path}: can't be read: {reason}") from error
     if not is_regular(status):
-        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "no regular file"
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a special file"
         raise ImageError(f"{path}: expected {expected}, got {kind}")
     return status.st_size
 
 
 def read_file(path: Path) -> bytes:
-    """Read a picture's bytes; only regular files, so that a FIFO can't block the run.
+    """Read a picture's bytes from a regular file (a FIFO could block the run).
 
     Raises:
         ImageError: missing, not a regular file, empty, too large or unreadable.
@@ -88,10 +88,10 @@ def _further_kind(data: bytes) -> str:
 
 
 def _require_reader(kind: str, name: str) -> None:
-    """Have Pillow know a format of `_further_kind`.
+    """Register the Pillow plugin for a `_further_kind`.
 
     Raises:
-        ImageError: what reads it is not installed; says what to install.
+        ImageError: it is not installed; the message says what to install.
     """
     if kind == "HEIF":
         try:
@@ -110,17 +110,17 @@ def _require_reader(kind: str, name: str) -> None:
 
 
 def _what_it_is(data: bytes) -> str:
-    """Name what a file without a picture holds, as far as its first bytes tell."""
+    """Return what a file without a picture contains, judging by its first bytes."""
     head = data[:512].lstrip().lower()
     if data.startswith(_LFS_PREFIX):
         return "a Git LFS pointer: fetch the real files with 'git lfs pull'"
     if head.startswith((b"<!doctype html", b"<html")):
         return "an HTML page"
-    return "no picture of a known format"
+    return "a file of unknown format"
 
 
 def _open_header(data: bytes, name: str, max_pixels: int) -> PillowImage.Image:
-    """Read only the header; the pixels stay undecoded until the size is known to be sane."""
+    """Read only the header, so that pixels are not decoded before the size is checked."""
     kind = _further_kind(data)
     if kind:
         _require_reader(kind, name)
@@ -129,7 +129,7 @@ def _open_header(data: bytes, name: str, max_pixels: int) -> PillowImage.Image:
     except UnidentifiedImageError as error:
         raise ImageError(f"{name}: expected a picture, got {_what_it_is(data)}") from error
     except PillowImage.DecompressionBombError as error:
-        # Pillow has a limit of its own; ours may have been set above it.
+        # Pillow has its own limit, and ours may be higher.
         limit = min(max_pixels, 2 * (PillowImage.MAX_IMAGE_PIXELS or max_pixels))
         raise ImageError(
             f"{name}: the header declares more than the limit of {limit:,} pixels; "
@@ -152,12 +152,12 @@ def from_pillow(picture: PillowImage.Image, name: str) -> Image:
     Transparent parts become white; 16-bit gray is scaled to 8 bits.
 
     Raises:
-        ImageError: it can't be decoded, or has pixels whose range nobody states.
+        ImageError: it can't be decoded, or the range of its pixels is unknown.
     """
     try:
         picture.load()
         upright = ImageOps.exif_transpose(picture)
-        # Pillow has read the 16-bit gray of a PNG as mode "I", too, and does so with a PGM's.
+        # Pillow reads 16-bit gray PNG files as mode "I" too, and PGM files always.
         read_as_i = upright.mode == "I" and picture.format in ("PNG", "PPM")
         wide = upright.mode.startswith("I;16") or read_as_i
         if upright.has_transparency_data and not wide:
@@ -170,7 +170,7 @@ def from_pillow(picture: PillowImage.Image, name: str) -> Image:
         raise ImageError(f"{name}: truncated or damaged picture ({error})") from error
     if not known:
         raise ImageError(
-            f"{name}: pixels of 32 bits, whose value range is not stated; save the picture with 8 "
+            f"{name}: pixels of 32 bits, whose value range is unknown; save the picture with 8 "
             "or 16 bits"
         )
     if wide:
@@ -185,7 +185,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
 
     Args:
         data: the file's content.
-        name: what to call it in an error.
+        name: of the picture, for errors.
         max_pixels: larger pictures are refused before they are decoded.
 
     Raises:
@@ -195,14 +195,14 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     scans = several_scans(data) if header.format == "JPEG" else None
     if scans is not None:
         _require_whole(scans, name)
-    # OpenCV does not scale a PPM of another depth than 8 bits.
+    # OpenCV does not scale PPM files that do not have 8 bits.
     by_pillow = header.format in ("PPM", "AVIF", "HEIF", "JPEG2000")
     if header.mode not in _PLAIN_MODES or header.has_transparency_data or by_pillow:
         return from_pillow(header, name)
     try:
         whole = ending_with_its_data(data) if header.format == "JPEG" else data
         decoded = _by_opencv(whole)
-        # More data change the pixels where the decoder did not have enough.
+        # Appending data changes the pixels if the decoder did not have enough.
         if scans is not None and not _equal(decoded, _by_opencv(scans.filled)):
             raise ImageError(f"{name}: truncated or damaged JPEG picture (a scan of it is cut)")
     except cv2.error as error:
@@ -256,7 +256,7 @@ Picture: TypeAlias = str | Path | bytes | npt.NDArray[Any] | PillowImage.Image
 """A file, its bytes, an array, or an image of Pillow."""
 
 Channels: TypeAlias = Literal["bgr", "rgb"]
-"""Order of the channels of arrays: OpenCV's, or that of nearly everybody else."""
+"""Order of the channels of arrays: OpenCV's, or that of most other libraries."""
 
 
 def to_image(
@@ -267,11 +267,11 @@ def to_image(
     Args:
         picture: a path, the bytes of a file, a Pillow image, or a uint8 array of shape (height,
             width, 3) or, gray, (height, width).
-        channels: order of the channels in an array; Pillow's images and files know theirs.
+        channels: order of the channels in an array; Pillow images and files define theirs.
         max_pixels: larger files are refused.
 
     Raises:
-        UsageError: an array of another shape or type, or none of the above.
+        UsageError: an array of another shape or type, or another kind of object.
         ImageError: the file can't be read, or the picture is empty.
     """
     if channels not in ("bgr", "rgb"):

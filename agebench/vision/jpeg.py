@@ -1,4 +1,4 @@
-"""Whether a JPEG's data last for the whole picture, which its decoder does not tell."""
+"""Detects JPEG files whose data are incomplete, which decoders do not report."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
 _DRI, _RST0 = 0xDD, 0xD0
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
-"""A marker; 0xFF before a zero is a byte of a scan's data."""
+"""A marker; 0xFF before a zero is a data byte of a scan."""
 
 PADDING = bytes(16)
-"""More than the decoder looks ahead; too little for a row of a picture."""
+"""More than the decoder reads ahead, but less than a row of a picture."""
 
 
 def ending_with_its_data(data: bytes) -> bytes:
-    """Return a JPEG so that its decoder fails where the data end before the picture does.
+    """Return a JPEG that makes the decoder fail if the data are incomplete.
 
-    At a marker amid a scan's data libjpeg makes up whatever is missing (flat gray, mostly) and only
-    prints a warning; where the bytes simply end, it fails.  So the marker is taken away, and what
-    follows it.  The pixels of a whole picture are the same.
+    At a marker within a scan's data libjpeg makes up the missing pixels (mostly flat gray) and only
+    prints a warning; if the bytes end there, it fails.  So the marker and everything after it are
+    removed.  The pixels of a complete picture do not change.
 
     Args:
         data: a JPEG file.
 
     Returns:
-        The file up to the end of its scan, for a picture in one scan; else `data`: of several
-        scans (progressive ones) the decoder needs the marker.
+        The file up to the end of its scan, for a picture with one scan; otherwise `data`: with
+        several scans (progressive ones) the decoder needs the marker.
     """
     at, frame, components, restarts = len(_SOI), -1, 0, False
     if not data.startswith(_SOI):
@@ -47,14 +47,14 @@ def ending_with_its_data(data: bytes) -> bytes:
             if frame not in _BASELINE or body >= len(data) or data[body] != components:
                 return data
             end = _end_of_data(data, after, restarts=restarts)
-            # What a download or a disk has left empty reads as zeros, and decodes as something.
+            # Blocks that a download or a disk left empty read as zeros, which can be decoded.
             return (data.rstrip(b"\0") if end == len(data) else data[:end]) + PADDING
         at = after
     return data
 
 
 def _end_of_data(data: bytes, at: int, *, restarts: bool) -> int:
-    """Return where a scan's data, from `at` on, end: at a marker that is not the restart due."""
+    """Return the end of a scan's data from `at`: a marker that is not the next restart."""
     for number, found in enumerate(_MARKER.finditer(data, at)):
         if not restarts or found[1][0] != _RST0 + number % 8:
             return found.start()
@@ -62,7 +62,7 @@ def _end_of_data(data: bytes, at: int, *, restarts: bool) -> int:
 
 
 def _segment(data: bytes, at: int) -> tuple[int, int, int] | None:
-    """Return the next marker, and where its content begins and ends; None if there is no more.
+    """Return the next marker, and the start and end of its content; None if there is none.
 
     Other bytes before a marker are skipped, as decoders do.
     """
@@ -78,7 +78,7 @@ def _segment(data: bytes, at: int) -> tuple[int, int, int] | None:
 
 
 MOST_SCANS = 200
-"""Usual encoders make some ten; each of them costs a pass over the whole picture."""
+"""Usual encoders write about ten; each takes a pass over the whole picture."""
 
 _PROGRESSIVE = (0xC2, 0xCA)
 _SEQUENTIAL = (*_BASELINE, 0xC9)
@@ -87,18 +87,18 @@ _UNKNOWN = 255
 _END = b"\xff\xd9"
 _RESTART = re.compile(rb"\xff[\xd0-\xd7]")
 _FILLER = bytes(237 * place % 255 for place in range(1, 129))
-"""What a decoder that lacks data takes for some, and changes pixels by."""
+"""Appended data that a decoder uses if its own are incomplete, which changes pixels."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scans:
-    """The scans of a JPEG that has several of them.
+    """The scans of a JPEG with several of them.
 
     Attributes:
-        count: how many there are.
-        complete: every coefficient of every component came, to its last bit.
-        filled: the file with more data at the end of each scan: other pixels come of it if the
-            decoder did not have enough of them.
+        count: their number.
+        complete: whether all bits of all coefficients of all components are there.
+        filled: the file with data appended to each scan: its pixels differ if the decoder did not
+            have enough.
     """
 
     count: int
@@ -109,7 +109,7 @@ class Scans:
 def several_scans(data: bytes) -> Scans | None:
     """Return the scans of a progressive JPEG, or of one with a scan for each component.
 
-    None for one with a single scan, and for what is not such a file.
+    None for one with a single scan, and for other files.
     """
     at, frame, count, end, restarts = len(_SOI), -1, 0, 0, False
     bits: dict[int, list[int]] = {}
@@ -120,7 +120,7 @@ def several_scans(data: bytes) -> Scans | None:
             break
         if marker in _FRAMES:
             frame = marker
-            stated = data[body + 6 : at : 3]  # less where the file ends before the header does
+            stated = data[body + 6 : at : 3]  # shorter if the file ends within the header
             bits = {component: [_UNKNOWN] * _COEFFICIENTS for component in stated}
         if marker == _DRI:
             restarts = any(data[body:at])
@@ -137,14 +137,14 @@ def several_scans(data: bytes) -> Scans | None:
 
 
 def _more_data(scan: bytes, *, restarts: bool) -> bytes:
-    """Return what could follow a scan's data; with restarts, those that would come next too."""
+    """Return data to append to a scan, with the restarts that would follow."""
     number = len(_RESTART.findall(scan)) if restarts else 0
     marks = [bytes((0xFF, _RST0 + (number + n) % 8)) for n in range(2)] if restarts else []
     return _FILLER.join((b"", *marks, b""))
 
 
 def _note_scan(header: bytes, frame: int, bits: dict[int, list[int]]) -> None:
-    """Note how many low bits of which coefficients are still missing after a scan."""
+    """Update how many low bits of which coefficients are missing after a scan."""
     components = header[0] if header else 0
     if len(header) < 1 + 2 * components + 3:
         return

@@ -1,11 +1,12 @@
-"""How a picture looks, in 24 bytes: enough to recognise its copies where there are no pixels.
+"""A picture's appearance in 24 bytes: enough to recognise its copies without its pixels.
 
-192 signs: on which side of 192 fixed planes the detail of its thumbnail lies, so that the fraction
-of signs that differ is the angle between two pictures' detail.  Source: Charikar, "Similarity
-Estimation Techniques from Rounding Algorithms", 2002, section 3.  No face can be made of it.
+192 signs: the side of 192 fixed planes on which the detail of its thumbnail is, so that the
+fraction of signs that differ is the angle between two pictures' detail.  Source: Charikar,
+"Similarity Estimation Techniques from Rounding Algorithms", 2002, section 3.  No face can be
+reconstructed.
 
-A copy that was cut or turned has other detail where the thumbnail has its pixels.  Anyone who holds
-the copy can move it back before it looks (`Move`), so what is kept of a picture stays 24 bytes.
+A copy that was cropped or rotated has its detail in other pixels.  Whoever has the copy can move it
+back before computing its signs (`Move`), so that 24 bytes per picture are enough.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from agebench.util.arrays import one_blas_thread
 
 LOOK_BITS = 192
 LOOK_BYTES = LOOK_BITS // 8
-_DETAIL_PX = 32  # `similarity.DETAIL_PX`; importing that module takes OpenCV, which asking does not
+_DETAIL_PX = 32  # `similarity.DETAIL_PX`, whose module needs OpenCV, while comparing does not
 
 LOOK_VERSION = 1
-"""Of what follows; looks of different versions are not comparable."""
+"""Version of this method; looks of different versions are not comparable."""
 
 Looks: TypeAlias = npt.NDArray[np.uint64]
 """uint64 (n, 3)."""
@@ -35,10 +36,10 @@ Looks: TypeAlias = npt.NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """How a picture is moved before it is looked at.
+    """A transformation of a picture before its look is computed.
 
     Attributes:
-        scale: about its centre; above 1 its rim falls off.
+        scale: about its centre; above 1 its border is cropped.
         right, down: fractions of its width and height.
         degrees: about its centre, counter-clockwise.
     """
@@ -49,7 +50,7 @@ class Move:
     degrees: float = 0.0
 
     def plus(self, other: Move, times: float) -> Move:
-        """Return a move that goes further by `times` the differences of `other` from none."""
+        """Return this move plus `times` the difference of `other` from the identity."""
         return Move(
             self.scale + times * (other.scale - 1.0),
             self.right + times * other.right,
@@ -62,7 +63,7 @@ AS_IT_IS = Move()
 
 
 def moved(image: Image, move: Move) -> Image:
-    """Return a picture of the same size, moved; what comes in from outside repeats the rim.
+    """Return a picture of the same size, transformed; pixels from outside repeat the border.
 
     Args:
         image: uint8 (height, width) or (height, width, 3).
@@ -93,10 +94,10 @@ def _planes() -> npt.NDArray[np.float32]:
 
 
 def looks_of(thumbnails: Sequence[Image]) -> tuple[Looks, Looks]:
-    """Return the looks of pictures as they are, and in a mirror.
+    """Return the looks of pictures and of their mirror images.
 
     Args:
-        thumbnails: as `similarity.thumbnail` gives them.
+        thumbnails: from `similarity.thumbnail`.
     """
     from agebench.vision.similarity import detail_looks
 
@@ -106,10 +107,10 @@ def looks_of(thumbnails: Sequence[Image]) -> tuple[Looks, Looks]:
 
 
 def moved_looks(thumbnail: Image, moves: Sequence[Move]) -> tuple[Looks, Looks]:
-    """Return the looks of one picture after each move, and of the moved pictures in a mirror.
+    """Return the looks of one picture after each move, and of the mirror images of those.
 
     Args:
-        thumbnail: as `similarity.thumbnail` gives it.
+        thumbnail: from `similarity.thumbnail`.
         moves: how.
     """
     return looks_of([moved(thumbnail, move) for move in moves])
@@ -117,13 +118,13 @@ def moved_looks(thumbnail: Image, moves: Sequence[Move]) -> tuple[Looks, Looks]:
 
 def _signs(detail: npt.NDArray[np.int8]) -> Looks:
     rows = detail.reshape(len(detail), -1).astype(np.float32)
-    with one_blas_thread():  # whole numbers below 2**24: exact, whatever the order of the sums
+    with one_blas_thread():  # integers below 2**24: exact, in any order of summation
         octets = np.packbits(rows @ _planes() > 0, axis=1)
     return np.ascontiguousarray(octets).view(np.uint64)
 
 
 def bits_apart(looks: Looks, others: Looks) -> npt.NDArray[np.intp]:
-    """Return in how many of the 192 signs looks (k, 3) differ from others (n, 3), intp (k, n)."""
+    """Return the number of the 192 signs in which looks (k, 3) and others (n, 3) differ, (k, n)."""
     apart = np.bitwise_count(looks[:, None] ^ others)
     found: npt.NDArray[np.intp] = apart.sum(axis=2, dtype=np.intp)
     return found

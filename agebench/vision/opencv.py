@@ -1,4 +1,4 @@
-"""The one place that imports OpenCV, so that a missing or unfit one gives a sentence.
+"""The only place that imports OpenCV, so that a missing or unsuitable one gives a clear message.
 
 Use ``from agebench.vision.opencv import cv2``.
 """
@@ -18,7 +18,7 @@ except ImportError as error:
         "Install it with: pip install 'opencv-contrib-python>=4.10,<5'"
     ) from error
 
-# What a broken installation leaves, a folder cv2 without the library, can be imported too.
+# A broken installation may leave a folder cv2 without the library, which can be imported.
 _VERSION = str(getattr(cv2, "__version__", "without a version"))
 _NUMBERS = re.match(r"([0-9]+)\.([0-9]+)", _VERSION)
 _MAJOR, _MINOR = (int(number) for number in _NUMBERS.groups()) if _NUMBERS else (0, 0)
@@ -29,7 +29,7 @@ if not (_MAJOR == 4 and _MINOR >= 10):
         "Install it with: pip install --force-reinstall 'opencv-contrib-python>=4.10,<5'"
     )
 
-# Its log lines repeat what our own errors say, without the file's name.
+# Its log messages repeat our own errors without the file's name.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 __all__ = ["cv2"]

@@ -1,8 +1,8 @@
 """The parts of a face that a view can show, each a rectangle derived from one canonical frame.
 
-Positions come from the landmarks where they were found, from the frame's proportions where not;
-sizes are always shares of the frame's height, which five points fix more surely than two do.
-Drawn by benchmarks/regions.py.
+Positions are those of the landmarks if they were detected, otherwise from the frame's proportions;
+sizes are always fractions of the frame's height, which five points determine more reliably than
+two. Drawn by benchmarks/regions.py.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agebench.vision.frames import FRAME_ASPECT, TEMPLATE_5, frame_points, frame
 
 @dataclass(frozen=True, slots=True)
 class Patch:
-    """A rectangle in the picture: centre, width, height in pixels, and its clockwise lean."""
+    """A rectangle in the picture: centre, width, height in pixels, and its clockwise roll."""
 
     center_xy: Point
     width: float
@@ -37,10 +37,10 @@ CHIP_SIDE = 0.9025
 """Side of a UTKFace chip in frame heights (benchmarks/frames.py: a frame is 1.108 chips high)."""
 
 CHIP_DOWN = 0.0912
-"""How far a chip's centre lies below the frame's, in frame heights (0.101 chips)."""
+"""Distance of a chip's centre below the frame's, in frame heights (0.101 chips)."""
 
 ARCFACE_SIDE = 112
-"""Pixels of a side of ArcFace's crops."""
+"""Side of ArcFace's crops, pixels."""
 
 ARCFACE_5: Floats = np.array(
     [
@@ -51,7 +51,7 @@ ARCFACE_5: Floats = np.array(
         (70.7299, 92.2041),
     ]
 )
-"""Where eyes, nose tip and mouth corners lie in one, pixels (x, y).
+"""Eyes, nose tip and mouth corners in these crops, pixels (x, y).
 
 Source: Deng et al., "ArcFace", CVPR 2019, insightface/utils/face_align.py.
 """
@@ -68,7 +68,7 @@ def _part(
         frame: the face's frame.
         points: indices of the points.
         size: width and height, in frame heights.
-        up: how far the centre lies above the points, in frame heights.
+        up: distance of the centre above the points, in frame heights.
     """
     x, y = frame_points(frame)[list(points)].mean(axis=0)
     rise = up * frame.height
@@ -84,9 +84,9 @@ def _face(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
 
 
 def _chip(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
-    """The square that an aligned UTKFace chip shows, so that no border has to be made up there.
+    """The square that an aligned UTKFace chip shows, so that no border has to be filled in there.
 
-    Its place in the frame is the one that detector `aligned` takes for those chips, inverted.
+    Its place in the frame is the inverse of that of detector `aligned` for those chips.
     """
     down = CHIP_DOWN * frame.height
     x, y = frame.center_xy
@@ -96,7 +96,7 @@ def _chip(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
 
 
 def _box(frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
-    """The box as the detector gave it; the face where no detector was asked."""
+    """The detector's box; the face if no detector was used."""
     if frame.box_xyxy is None:
         return _face(frame, size_hw)
     left, top, right, bottom = frame.box_xyxy
@@ -109,7 +109,7 @@ def _original(_frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
 
 
 def _aligned(frame: FaceFrame, size_hw: tuple[int, int]) -> Patch:
-    """The face by its eyes alone: they come to lie on the template's places exactly."""
+    """The face aligned by its eyes only, which are mapped exactly to the template's places."""
     if not frame.points_xy:
         return _face(frame, size_hw)
     left, right = frame_points(frame)[[_LEFT_EYE, _RIGHT_EYE]]
@@ -152,13 +152,13 @@ def _forehead(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
 
 
 def _square(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
-    """A square around the face with its longer side, as many detect-and-crop programs cut."""
+    """A square around the face whose side is the longer one, as in many programs."""
     side = frame.height * max(FRAME_ASPECT, 1.0)
     return Patch(frame.center_xy, side, side, frame.roll_rad)
 
 
 def _arcface(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
-    """The square in which the five points come to lie on ArcFace's, by least squares."""
+    """The square that maps the five points to ArcFace's, by least squares."""
     points = frame_points(frame)
     target = points[:, 0] + 1j * points[:, 1]
     source = ARCFACE_5[:, 0] + 1j * ARCFACE_5[:, 1]
@@ -172,7 +172,7 @@ def _arcface(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
 
 
 MIRRORED_REGIONS = MappingProxyType({"eye_left": "eye_right", "eye_right": "eye_left"})
-"""What a region shows in the mirrored picture; the others show themselves."""
+"""The region that is the mirror image of another one; the others are symmetric."""
 
 REGIONS: Mapping[str, RegionRule] = MappingProxyType(
     {
@@ -191,15 +191,15 @@ REGIONS: Mapping[str, RegionRule] = MappingProxyType(
         "forehead": _forehead,
     }
 )
-"""Every region by name.  Left and right are the picture's; "eyes" holds both with the brows and
+"""Every region by name.  Left and right are the picture's; "eyes" includes the brows and
 the frown between them."""
 
 
 def require_regions(name: str, crop: CropSpec) -> None:
-    """Refuse the views of an estimator, called `name`, that nobody can cut.
+    """Refuse views of an estimator, called `name`, that can't be cut from any picture.
 
     Raises:
-        UsageError: one asks for a region that does not exist.
+        UsageError: one has an unknown region.
     """
     for view in crop.views.values():
         if view.region not in REGIONS:

@@ -1,4 +1,4 @@
-"""Whether two pictures are copies of one: a hash to find candidates, pixels to confirm them."""
+"""Whether two pictures are copies: a hash to find candidates, pixels to confirm them."""
 
 from __future__ import annotations
 
@@ -14,44 +14,44 @@ THUMBNAIL_PX = 64
 COARSE_PX = 16
 DETAIL_PX = 32
 FLATTEST = 4.0
-"""Standard deviation, in gray levels, below which a picture shows too little to be compared."""
+"""Standard deviation, in gray levels, below which a picture has too little detail to compare."""
 
 LEAST_OVERLAP = 0.7
-"""Fraction of a thumbnail that must be covered by the other one after they were aligned."""
+"""Fraction of a thumbnail that the other one must cover after alignment."""
 
 DETAIL_SIGMAS_PX = (1.5, 4.0)
-"""Gaussian blurs whose difference is compared: coarser than noise and print over the picture,
-finer than light and pose, in which different people may well agree."""
+"""Gaussian blurs whose difference is compared: coarser than noise and overprints, finer than light
+and pose, in which different people may agree."""
 
 WORTH_ALIGNING = 0.7
-"""Thumbnails whose detail correlates less as they lie are not copies: one copy in 540 is missed."""
+"""Thumbnails whose detail correlates less before alignment are not copies: misses 1 in 540."""
 
 NEEDS_NO_ALIGNING = 0.97
-"""Thumbnails whose windows agree so well as they lie are copies, and aligning them is left out."""
+"""Thumbnails whose windows agree this well without alignment are copies."""
 
 WORTH_ALIGNING_CLOSELY = 0.8
 """Thumbnails of half the size whose detail correlates less after a few steps of alignment are not
-aligned any further.  Of 549 pairs of UTKFace's chips that are copies none comes below 0.9, of those
-that are not but pass all before 87 % do, and it takes a quarter of the time."""
+aligned further.  Of 549 pairs of UTKFace's chips that are copies none is below 0.9, of pairs that
+are not copies but pass the earlier checks 87 % are, and it takes a quarter of the time."""
 
 _FEW_STEPS = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 8, 1e-3)
 
 WINDOW_PX = 16
 """Side of the square windows in which detail is compared, thumbnail pixels."""
 
-AGREEING_SHARE = 0.8
-"""Fraction of the windows that must agree; print over a picture may spoil the others."""
+AGREEING_FRACTION = 0.8
+"""Fraction of the windows that must agree; overprints may spoil the others."""
 
 FLATTEST_WINDOW = 1.5
-"""Standard deviation of the detail, in gray levels, below which a window shows nothing."""
+"""Standard deviation of the detail, in gray levels, below which a window is ignored."""
 
 FEWEST_WINDOWS = 150
-"""With fewer windows (of about 2,300) that show anything, too little is compared."""
+"""With fewer usable windows (of about 2,300) the pictures are not compared."""
 
-_NOISE_VARIANCE = 0.2  # of compression, in the detail: keeps almost plain windows from agreeing
+_NOISE_VARIANCE = 0.2  # of compression, in the detail: keeps nearly flat windows from agreeing
 
 UNIFORM_LINE = 16
-"""Gray levels that a row or column of a plain frame may span; compression adds a few."""
+"""Range of gray levels in a row or column of a plain border; compression adds a few."""
 
 Thumbnail: TypeAlias = Image
 """uint8 (64, 64), gray."""
@@ -60,15 +60,15 @@ _ALIGN_UNTIL = (cv2.TERM_CRITERIA_EPS | cv2.TERM_CRITERIA_COUNT, 30, 1e-4)
 
 
 def hash_version() -> str:
-    """Name what decides a picture's hash; hashes of different versions are not comparable."""
+    """Identifies the hash function; hashes of different versions are not comparable."""
     return f"phash64-unframed-mirrored/opencv-{cv2.__version__}"
 
 
 def without_frame(image_bgr: Image) -> Image:
-    """Cut off plain rows and columns at the four sides, as a set's padding leaves them.
+    """Crop plain rows and columns at the four sides, such as a data set's padding.
 
-    Pictures with one frame in common would otherwise look alike.  A picture that is plain as a
-    whole is returned as it is.
+    Pictures with the same border would otherwise look similar.  A completely plain picture is
+    returned unchanged.
     """
     gray = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
     rows, columns = (
@@ -82,10 +82,10 @@ def without_frame(image_bgr: Image) -> Image:
 
 
 def picture_hashes(image_bgr: Image) -> tuple[int, int]:
-    """Return the 64-bit pHash of a picture as it is, and of it in a mirror.
+    """Return the 64-bit pHash of a picture, and of its mirror image.
 
     The signs of its lowest cosine frequencies: copies that were resized, compressed again or
-    brightened differ in few bits; copies turned by more do not look alike to it.  Source: OpenCV's
+    brightened differ in few bits; rotated copies do not look similar to it.  Source: OpenCV's
     img_hash module, after Zauner, "Implementation and Benchmarking of Perceptual Image Hash
     Functions", 2010.
 
@@ -103,17 +103,17 @@ def _as_number(digest: object) -> int:
 
 
 def thumbnail(image_bgr: Image) -> Thumbnail:
-    """Return a picture as uint8 (64, 64) gray levels; its proportions are not kept."""
+    """Return a picture as uint8 (64, 64) gray levels, ignoring its aspect ratio."""
     gray = cv2.cvtColor(without_frame(image_bgr), cv2.COLOR_BGR2GRAY)
     small = cv2.resize(gray, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)
 
 
 def coarse_looks(thumbnails: Image) -> npt.NDArray[np.float32]:
-    """Return 16x16 means of thumbnails, each of mean 0 and length 1; all 0 for a flat one.
+    """Return 16x16 means of thumbnails, each with mean 0 and norm 1; all 0 for a flat one.
 
-    The sum of the products of two is the correlation of the thumbnails as they lie: brightness and
-    contrast do not count.
+    The dot product of two is the correlation of the thumbnails without alignment, independent of
+    brightness and contrast.
 
     Args:
         thumbnails: uint8 (n, 64, 64).
@@ -136,7 +136,7 @@ def detail_looks(thumbnails: Image) -> npt.NDArray[np.int8]:
         thumbnails: uint8 (n, 64, 64).
 
     Returns:
-        int8 (n, 32, 32), mean about 0, gray levels times 4 and cut at 127.
+        int8 (n, 32, 32), mean about 0, gray levels times 4 and clipped at 127.
     """
     found = np.zeros((len(thumbnails), DETAIL_PX, DETAIL_PX), np.int8)
     for row, one in zip(found, thumbnails, strict=True):
@@ -156,20 +156,20 @@ def detail_correlation(
 ) -> float:
     """Align the second thumbnail to the first, and correlate the detail in windows of both.
 
-    Copies of one photograph that were cut or turned slightly differently come to lie on one
-    another; two people in one pose do not.  Alignment: Evangelidis & Psarakis, "Parametric Image
-    Alignment Using Enhanced Correlation Coefficient Maximization", 2008, as OpenCV has it.
+    Copies of one photograph that were cropped or rotated slightly differently become aligned; two
+    people in the same pose do not.  Alignment: Evangelidis & Psarakis, "Parametric Image Alignment
+    Using Enhanced Correlation Coefficient Maximization", 2008, in OpenCV.
 
     Args:
-        first: as `thumbnail` gives it.
-        second: the same of the other picture.
-        worth_aligning: those whose detail correlates less as they lie are not aligned.
-        quick: those that reach `NEEDS_NO_ALIGNING` as they lie are not aligned either, nor those
-            that stay below `WORTH_ALIGNING_CLOSELY` at half the size.
+        first: from `thumbnail`.
+        second: of the other picture.
+        worth_aligning: pairs whose detail correlates less without alignment are not aligned.
+        quick: nor are pairs that reach `NEEDS_NO_ALIGNING` without it, or that stay below
+            `WORTH_ALIGNING_CLOSELY` at half the size.
 
     Returns:
-        -1 to 1: what `AGREEING_SHARE` of the windows reach; what the whole has in common where
-        they were not aligned; 0 where one of the two is flat or they can't be aligned.
+        -1 to 1: the correlation that `AGREEING_FRACTION` of the windows reach; that of the whole if
+        they were not aligned; 0 if one of the two is flat or they can't be aligned.
     """
     a, b = first.astype(np.float32), second.astype(np.float32)
     if min(float(a.std()), float(b.std())) < FLATTEST:
@@ -188,12 +188,12 @@ def detail_correlation(
 
 
 def _closely_aligned(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    """Align `b` to `a`; return what `AGREEING_SHARE` of their windows reach then, 0 where none."""
+    """Align `b` to `a`; return the correlation that `AGREEING_FRACTION` of windows reach, or 0."""
     turn = _alignment(a, b, _ALIGN_UNTIL)
     if turn is None:
         return 0.0
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    # No window may reach outside of the copy.
+    # No window may extend outside of the copy.
     covered = cv2.warpAffine(np.ones_like(b), turn, a.shape, flags=flags) > 0.99
     inner = cv2.erode(
         covered.astype(np.uint8),
@@ -209,7 +209,7 @@ def _closely_aligned(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> 
 def _alignment(
     a: npt.NDArray[np.float32], b: npt.NDArray[np.float32], until: tuple[int, int, float]
 ) -> npt.NDArray[np.float32] | None:
-    """Return what lays `b` on `a`, (2, 3); None where no alignment was found."""
+    """Return the transform of `b` to `a`, (2, 3); None if there is none."""
     everywhere, start = np.ones(b.shape, np.uint8), np.eye(2, 3, dtype=np.float32)
     try:
         _, turn = cv2.findTransformECC(a, b, start, cv2.MOTION_AFFINE, until, everywhere, 3)
@@ -227,7 +227,7 @@ def _turned_back(
 
 
 def _coarsely_aligned(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> float:
-    """Align at half the size in few steps; return how the detail correlates then."""
+    """Align at half the size in few steps; return the correlation of the detail."""
     half = (DETAIL_PX, DETAIL_PX)
     small, other = (
         np.asarray(
@@ -247,10 +247,10 @@ def _coarsely_aligned(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) ->
 def _windowed(
     x: npt.NDArray[np.float32], y: npt.NDArray[np.float32], where: npt.NDArray[np.bool_]
 ) -> float:
-    """Correlate in every window on its own; return what `AGREEING_SHARE` of them reach.
+    """Correlate every window separately; return the value that `AGREEING_FRACTION` of them reach.
 
-    A mask or frame that all pictures of a set have in common decides a few windows only, where
-    it would decide a correlation of the whole.
+    A mask or border that all pictures of a set have in common affects only a few windows, while it
+    would dominate a correlation of the whole.
     """
     mean_x, mean_y = _window_means(x), _window_means(y)
     variance_x = np.maximum(_window_means(x * x) - mean_x**2, 0)
@@ -263,7 +263,7 @@ def _windowed(
     shown = whole & (np.maximum(variance_x, variance_y) > FLATTEST_WINDOW**2)
     if np.count_nonzero(shown) < FEWEST_WINDOWS:
         return 0.0
-    return float(np.quantile(agreement[shown], 1 - AGREEING_SHARE))
+    return float(np.quantile(agreement[shown], 1 - AGREEING_FRACTION))
 
 
 def _window_means(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -1,8 +1,8 @@
-"""The same face, harder to see: what the robustness of estimators is measured with.
+"""Faces made harder to recognise, to measure the robustness of estimators.
 
-A variant changes the pixels or the face's frame after the face has been found in the untouched
+A variant changes the pixels or the face's frame after the face has been detected in the original
 picture, so that it measures estimators and not the detector.  Strengths are relative to the face,
-so that they mean the same on pictures of any size.  All randomness is a function of the picture's
+so that they mean the same for pictures of any size.  All randomness is determined by the picture's
 name and the seed.
 """
 
@@ -28,10 +28,10 @@ Change: TypeAlias = Callable[[Image, FaceFrame, float, float], tuple[Image, Face
 """From picture, frame, strength and a seeded number in [0, 1) to the changed picture and frame."""
 
 _WHOLE = ("jpeg",)
-"""Kinds whose strength is a whole number."""
+"""Kinds whose strength is an integer."""
 
 COVER_GRAY = 127
-"""Value of what covers a part of the face."""
+"""Gray level of the bar that covers a part of the face."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,10 @@ class Kind:
     """One way of changing a picture.
 
     Attributes:
-        summary: what it does, in a sentence.
+        summary: one sentence.
         unit: of its strength; "" for one without.
-        low, high: strengths that it takes.
-        change: the work.
+        low, high: range of the strength.
+        change: the function.
     """
 
     summary: str
@@ -66,7 +66,7 @@ class Variant:
 
     @property
     def text(self) -> str:
-        """As it is written: "face-px=32", "gray"."""
+        """Its text form: "face-px=32", "gray"."""
         return f"{self.kind}={self.strength:g}" if KINDS[self.kind].unit else self.kind
 
     def apply(
@@ -75,9 +75,9 @@ class Variant:
         """Return the changed picture, of the same size, and the frame in it.
 
         Args:
-            image_bgr: uint8 (height, width, 3); is not changed itself.
-            frame: of the face that was found in it.
-            name: of the picture; with `seed` it decides whatever is drawn at random.
+            image_bgr: uint8 (height, width, 3); is not modified.
+            frame: of the face in it.
+            name: of the picture; with `seed` it determines all random numbers.
             seed: from 0.
         """
         drawn = hashlib.sha256(f"{seed}|{self.kind}|{name}".encode()).digest()
@@ -88,7 +88,7 @@ def parse_variant(text: str) -> Variant:
     """Read a variant: ``KIND`` or ``KIND=STRENGTH``.
 
     Raises:
-        UsageError: there is no such kind, or the strength is not one that it takes.
+        UsageError: the kind is unknown, or the strength is out of range.
 
     >>> parse_variant("jpeg=10"), parse_variant("gray").text
     (Variant(kind='jpeg', strength=10.0), 'gray')
@@ -104,7 +104,7 @@ def parse_variant(text: str) -> Variant:
         wanted = (
             f"{name}=STRENGTH, {kind.low:g} to {kind.high:g} {kind.unit}" if kind.unit else name
         )
-        whole = ", a whole number" if name in _WHOLE else ""
+        whole = ", an integer" if name in _WHOLE else ""
         raise UsageError(f"variant {text!r}: expected {wanted}{whole}")
     return Variant(name, strength)
 
@@ -114,7 +114,7 @@ def _same(image_bgr: Image, frame: FaceFrame, _: float, __: float) -> tuple[Imag
 
 
 def _face_px(image_bgr: Image, frame: FaceFrame, px: float, _: float) -> tuple[Image, FaceFrame]:
-    """Shrink by area averaging, and enlarge bilinearly again; a smaller face stays as it is."""
+    """Shrink by area averaging and enlarge bilinearly; a smaller face is unchanged."""
     height, width = image_bgr.shape[:2]
     factor = px / frame.height
     if factor >= 1:
@@ -148,9 +148,9 @@ def _light(image_bgr: Image, frame: FaceFrame, percent: float, _: float) -> tupl
 
 
 def _roll(image_bgr: Image, frame: FaceFrame, degrees: float, _: float) -> tuple[Image, FaceFrame]:
-    """Turn the picture about the frame's centre, and what was found of the face with it."""
+    """Rotate the picture and the detected face about the frame's centre."""
     height, width = image_bgr.shape[:2]
-    # OpenCV counts angles against the clock; ours go with it, as `FaceFrame.roll_rad` does.
+    # OpenCV's angles are counter-clockwise; ours are clockwise, like `FaceFrame.roll_rad`.
     matrix = cv2.getRotationMatrix2D(frame.center_xy, -degrees, 1.0)
     turned = cv2.warpAffine(
         image_bgr, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
@@ -165,10 +165,10 @@ def _roll(image_bgr: Image, frame: FaceFrame, degrees: float, _: float) -> tuple
         left, top, right, bottom = box
         corners = [moved((x, y)) for x in (left, right) for y in (top, bottom)]
         xs, ys = zip(*corners, strict=True)
-        # A detector's box stays upright and about as large: the middle of the turned one's.
+        # A detector's box stays upright and about as large, around the centre of the rotated one.
         x, y = (min(xs) + max(xs)) / 2, (min(ys) + max(ys)) / 2
         box = _box_about((x, y), right - left, bottom - top)
-    # Without landmarks nothing tells the lean of a face: it is as upright as it was before.
+    # Without landmarks the roll of a face is unknown: it is upright, as before.
     lean = frame.roll_rad + (math.radians(degrees) if frame.points_xy else 0.0)
     new = replace(
         frame,
@@ -187,7 +187,7 @@ def _box_about(center_xy: Point, width: float, height: float) -> Box:
 def _shift(
     image_bgr: Image, frame: FaceFrame, percent: float, drawn: float
 ) -> tuple[Image, FaceFrame]:
-    """Move the frame by that much of its width and of its height, each there or back."""
+    """Move the frame by a fraction of its width and height, each in a random direction."""
     across, down = (1 if int(drawn * 256) >> bit & 1 else -1 for bit in (0, 1))
     dx = across * percent / 100 * frame.height * FRAME_ASPECT
     dy = down * percent / 100 * frame.height
@@ -227,22 +227,22 @@ def _corners(patch: Patch) -> np.ndarray[tuple[int, int], np.dtype[np.int32]]:
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "untouched": Kind("the picture as it is", "", 0, 0, _same),
-        "face-px": Kind("no more detail than a face so high has", "px", 4, 1000, _face_px),
-        "blur": Kind("blurred; sigma in per cent of the face's height", "%", 0.1, 20, _blur),
+        "untouched": Kind("the original picture", "", 0, 0, _same),
+        "face-px": Kind("detail reduced to that of a face of this height", "px", 4, 1000, _face_px),
+        "blur": Kind("blurred; sigma in percent of the face's height", "%", 0.1, 20, _blur),
         "gray": Kind("without colour", "", 0, 0, _gray),
-        "jpeg": Kind("written as JPEG of that quality", "quality", 1, 100, _jpeg),
-        "light": Kind("pixel values times so many per cent", "%", 1, 100, _light),
+        "jpeg": Kind("compressed as JPEG of this quality", "quality", 1, 100, _jpeg),
+        "light": Kind("pixel values multiplied by this percentage", "%", 1, 100, _light),
         "roll": Kind(
-            "turned clockwise about the face; the landmarks that were found turn along",
+            "rotated clockwise about the face, together with the detected landmarks",
             "degrees",
             -180,
             180,
             _roll,
         ),
         "shift": Kind(
-            "box and landmarks off by so many per cent of the face's width and of its height, "
-            "each to a side drawn by seed",
+            "box and landmarks shifted by this percentage of the face's width and height, each "
+            "in a random direction",
             "%",
             0,
             50,

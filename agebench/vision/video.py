@@ -1,4 +1,4 @@
-"""Video files and cameras frame by frame, and annotated ones written, by OpenCV."""
+"""Reads videos and cameras frame by frame, and writes annotated videos, with OpenCV."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from agebench.vision.images import check_regular
 from agebench.vision.opencv import cv2
 from agebench.vision.video_writers import SUFFIXES, Writer, open_writer, require_writer
 
-# FFmpeg would say of a damaged frame dozens of times what is said of it here once.
+# FFmpeg would print dozens of messages about a damaged frame.
 os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
 
 CONTAINERS = (
     "avi,mov,matroska,mpeg,mpegts,mpegvideo,m4v,h264,hevc,mjpeg,flv,asf,ogg,ivf,dv,mxf,wtv,gif"
 )
-"""FFmpeg's readers of files that hold the frames themselves.
+"""FFmpeg's demuxers of files that contain the frames themselves.
 
-Lists that name other files, or addresses (HLS, DASH, concat, SDP), are not among them.
+Playlists that name other files or addresses (HLS, DASH, concat, SDP) are excluded.
 """
 
 _OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
 
 MOST_BROKEN = 100
-"""After so many frames in a row that can't be decoded, the rest of a file is given up."""
+"""After this many consecutive frames that can't be decoded, the rest of a file is skipped."""
 
 ROOM_BYTES = 1 << 16
-"""More than FFmpeg holds back before it writes: where so much fits, the end of a video did too."""
+"""More than FFmpeg buffers: if this much space is free at the end, the video was written too."""
 
 DEFAULT_RATE_HZ = 25.0
-"""Assumed where a file or camera does not say how many frames it has per second."""
+"""Assumed if a file or camera does not report its frame rate."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -48,9 +48,9 @@ class VideoFrame:
     """One frame.
 
     Attributes:
-        index: from 0; broken frames count.
-        time_s: seconds from the start, by the rate of frames.
-        image_bgr: uint8 (height, width, 3); None where it can't be decoded.
+        index: from 0; broken frames are counted.
+        time_s: seconds from the start, by the frame rate.
+        image_bgr: uint8 (height, width, 3); None if it can't be decoded.
     """
 
     index: int
@@ -94,14 +94,14 @@ class VideoSource:
 
     @property
     def name(self) -> str:
-        """What to call it in messages."""
+        """Its name in messages."""
         return f"camera {self._source}" if isinstance(self._source, int) else str(self._source)
 
     def frames(self) -> Iterator[VideoFrame]:
-        """Yield all frames; those that can't be decoded come without a picture.
+        """Yield all frames; those that can't be decoded have no picture.
 
         Raises:
-            ImageError: there is not a single one that can be decoded.
+            ImageError: not a single one can be decoded.
         """
         declared = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         index, broken, whole = 0, 0, False
@@ -109,7 +109,7 @@ class VideoSource:
         while broken < MOST_BROKEN:
             image = self._read()
             if image is None:
-                # At the end of a file, or of a camera's patience, this is not a broken frame.
+                # At the end of a file, or when a camera stops, this is not a broken frame.
                 if isinstance(self._source, int) or index >= declared:
                     break
                 broken += 1
@@ -121,7 +121,7 @@ class VideoSource:
                 yield VideoFrame(index, index / self.rate_hz, image)
             index += 1
         if not whole:
-            raise ImageError(f"{self.name}: holds no frame that can be decoded")
+            raise ImageError(f"{self.name}: has no frame that can be decoded")
         yield from held
 
     def _read(self) -> Image | None:
@@ -136,13 +136,13 @@ class VideoSource:
 
 
 def open_video(path: Path) -> Any:
-    """Return a `cv2.VideoCapture` of a file on this machine, and of nothing else.
+    """Return a `cv2.VideoCapture` for a local file only.
 
-    FFmpeg takes a relative name such as ``http:host:80?cam.mp4`` for an address, and a file's
-    content for a list of other places; other readers of OpenCV take names for patterns (``%d``).
+    FFmpeg interprets a relative name such as ``http:host:80?cam.mp4`` as an address, and some files
+    as playlists; other readers of OpenCV interpret names as patterns (``%d``).
     """
     with _files_only(), open_regular(path) as file:
-        # Where it can be, the very file that was looked at: another may have taken the name since.
+        # If possible, the open file that was checked: its name may now belong to another.
         opened = f"/proc/self/fd/{file.fileno()}"
         place = opened if os.path.exists(opened) else os.path.abspath(path)  # noqa: PTH100, PTH110 - FFmpeg follows links itself
         return cv2.VideoCapture(place, cv2.CAP_FFMPEG)
@@ -150,7 +150,7 @@ def open_video(path: Path) -> Any:
 
 @contextmanager
 def _files_only() -> Iterator[None]:
-    """Have OpenCV's FFmpeg read containers in files, besides what the user has set for it."""
+    """Restrict OpenCV's FFmpeg to containers, in addition to the user's own options."""
     before = os.environ.get(_OPTIONS)
     ours = f"protocol_whitelist;file|format_whitelist;{CONTAINERS}"
     os.environ[_OPTIONS] = f"{before}|{ours}" if before else ours
@@ -164,22 +164,22 @@ def _files_only() -> Iterator[None]:
 
 
 def _why_not_opened(source: Path | int) -> str:
-    """Say what OpenCV keeps to itself, as far as it can be told from outside."""
+    """Return the likely reason, which OpenCV does not report."""
     if isinstance(source, int):
-        return "expected a camera of that number, found nothing that can be opened"
+        return "expected a camera with this number, found none that can be opened"
     if not source.stat().st_size:
-        return "expected a video, the file is empty"
+        return "expected a video, but the file is empty"
     return (
-        "expected a video, found nothing that can be opened: it holds no frame, was cut off "
-        "(a file that was still being written, say), or is of an unknown format"
+        "expected a video, but it can't be opened: it has no frames, is truncated (for example "
+        "still being written), or its format is unknown"
     )
 
 
 class VideoSink:
-    """Writes frames to a video that gets its name when it is whole.
+    """Writes frames to a video, which gets its name when it is complete.
 
     Args:
-        path: its suffix decides the codec (see `agebench.vision.video_writers`).
+        path: its suffix determines the codec (see `agebench.vision.video_writers`).
         rate_hz: frames per second.
 
     Raises:
@@ -227,16 +227,16 @@ class VideoSink:
         self._count += 1
 
     def _require_whole(self, video: Path) -> None:
-        """Look for what OpenCV never tells: whether the disk took every frame and the end.
+        """Check what OpenCV does not report: whether the disk took every frame and the end.
 
         Raises:
-            OSError: there is no room left, so that something may be missing.
+            OSError: the disk is full, so that something may be missing.
             AgebenchError: frames are missing.
         """
         with tempfile.TemporaryFile(dir=video.parent) as room:
             room.write(bytes(ROOM_BYTES))
         capture = open_video(video)
-        capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets as they are: counted without being decoded
+        capture.set(cv2.CAP_PROP_FORMAT, -1)  # packets: counted without being decoded
         count = 0
         while capture.grab():
             count += 1
@@ -248,7 +248,7 @@ class VideoSink:
             )
 
     def _open(self, image_bgr: Image) -> Writer:
-        # Codecs store colour for pairs of pixels: an odd row or column is left out.
+        # Codecs store colour for pairs of pixels: an odd row or column is dropped.
         self._size_wh = (max(2, image_bgr.shape[1] // 2 * 2), max(2, image_bgr.shape[0] // 2 * 2))
         suffix = self._path.suffix.lower()
         try:
@@ -266,11 +266,11 @@ class VideoSink:
 
 
 def check_video_name(path: Path) -> None:
-    """Check that a video of that name can be written.
+    """Check that a video with this name can be written.
 
     Raises:
-        UsageError: it has a suffix that nobody writes.
-        MissingDependencyError: it has one that PyAV alone writes, which is not installed.
+        UsageError: its suffix is unknown.
+        MissingDependencyError: its suffix needs PyAV, which is not installed.
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:

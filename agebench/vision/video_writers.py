@@ -1,6 +1,6 @@
-"""Frames into a file: by PyAV where it is installed, which browsers can play, else by OpenCV.
+"""Writes frames to a file: with PyAV if it is installed, in formats of browsers, else with OpenCV.
 
-OpenCV's wheels hold no encoder of H.264 or VP9; PyAV's (extra `video`) hold both.
+OpenCV's wheels have no encoder for H.264 or VP9; PyAV's (extra `video`) have both.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ OPENCV_CODECS: Mapping[str, str] = {
     ".mkv": "mp4v",
     ".avi": "MJPG",
 }
-"""What OpenCV writes, by suffix; all are in its own wheels, and browsers play none."""
+"""OpenCV's codecs by suffix; all are in its own wheels, and no browser plays any."""
 
 AV_CODECS: Mapping[str, str] = {
     ".mp4": "libx264",
@@ -31,7 +31,7 @@ AV_CODECS: Mapping[str, str] = {
     ".mkv": "libx264",
     ".webm": "libvpx-vp9",
 }
-"""What PyAV writes, by suffix; browsers play H.264 in .mp4 and VP9 in .webm."""
+"""PyAV's codecs by suffix; browsers play H.264 in .mp4 and VP9 in .webm."""
 
 SUFFIXES = tuple(dict.fromkeys((*OPENCV_CODECS, *AV_CODECS)))
 
@@ -50,12 +50,12 @@ class Writer(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what is held back, and the end of the file."""
+        """Write buffered frames, and the end of the file."""
         ...
 
 
 def pyav() -> ModuleType | None:
-    """Return PyAV; None where it can't be imported."""
+    """Return PyAV; None if it can't be imported."""
     try:
         import av
     except ImportError:
@@ -65,7 +65,7 @@ def pyav() -> ModuleType | None:
 
 
 def plays_in_browsers(path: Path) -> str:
-    """Return why a video of that name will not play in a browser; "" where it will."""
+    """Return why browsers can't play a video with this name; "" if they can."""
     suffix = path.suffix.lower()
     if pyav() is not None and suffix in (".mp4", ".m4v", ".webm"):
         return ""
@@ -75,10 +75,10 @@ def plays_in_browsers(path: Path) -> str:
 
 
 def require_writer(suffix: str) -> None:
-    """Find out before anything long begins that a kind of video can be written.
+    """Check that a kind of video can be written before anything long begins.
 
     Raises:
-        MissingDependencyError: PyAV alone writes it, and is not installed.
+        MissingDependencyError: it needs PyAV, which is not installed.
     """
     if suffix not in OPENCV_CODECS and pyav() is None:
         raise MissingDependencyError(f"a video that ends in {suffix} needs PyAV: {_EXTRA}")
@@ -88,12 +88,12 @@ def open_writer(path: Path, rate_hz: float, size_wh: tuple[int, int]) -> Writer:
     """Open a video for writing.
 
     Args:
-        path: its suffix decides the codec.
+        path: its suffix determines the codec.
         rate_hz: frames per second.
         size_wh: width and height of all frames, even numbers.
 
     Raises:
-        MissingDependencyError: only PyAV writes that kind, and it is not installed.
+        MissingDependencyError: it needs PyAV, which is not installed.
         AgebenchError: there is no encoder for it.
     """
     suffix = path.suffix.lower()
@@ -125,7 +125,7 @@ class _AvWriter:
         self, av: ModuleType, path: Path, codec: str, rate_hz: float, size_wh: tuple[int, int]
     ) -> None:
         self._av = av
-        # The index first, so that a browser plays while it loads.
+        # The index is at the start, so that a browser can play while it loads.
         options = {} if codec != "libx264" else {"movflags": "faststart"}
         try:
             self._file: Any = av.open(str(path), "w", options=options)
@@ -140,7 +140,7 @@ class _AvWriter:
                 f"PyAV can't write {codec} ({error_text(error)}); try .avi"
             ) from error
         self._stream.width, self._stream.height = size_wh
-        self._stream.pix_fmt = "yuv420p"  # what every browser decodes
+        self._stream.pix_fmt = "yuv420p"  # supported by every browser
 
     def write(self, image_bgr: Image) -> None:
         self._mux(self._av.VideoFrame.from_ndarray(image_bgr, format="bgr24"))

@@ -1,4 +1,4 @@
-"""A live window of OpenCV's, where there is a display."""
+"""A live window of OpenCV, if there is a display."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRIAL_S = 60.0
 
 
 def has_display() -> bool:
-    """Return whether a window can be expected to open: X11 or Wayland, or a desktop system."""
+    """Return whether a window can probably be opened: X11 or Wayland, or a desktop system."""
     if sys.platform in ("win32", "darwin"):
         return True
     named = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
@@ -26,7 +26,7 @@ def has_display() -> bool:
 
 
 def _opens() -> bool:
-    """Try a window in a child: Qt ends the process where the display that is named is not there."""
+    """Try a window in a child process: Qt aborts if the named display does not exist."""
     words = [sys.executable, "-P", "-c", "import cv2; cv2.namedWindow('agebench')"]
     try:
         with safe_path():

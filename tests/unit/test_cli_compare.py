@@ -201,7 +201,7 @@ def test_json_on_stdout_is_ascii_and_nothing_else(cli: Cli, folders: Path) -> No
 
 
 BAD_PICTURES: Mapping[str, tuple[bytes, str]] = {
-    "text": (b"this is not a picture", "expected a picture, got no picture of a known format"),
+    "text": (b"this is not a picture", "expected a picture, got a file of unknown format"),
     "html": (b"<!DOCTYPE html><html>404</html>", "an HTML page"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
     "empty": (b"", "the file is empty"),

@@ -74,7 +74,7 @@ EXPECTED = {
     "worse": ("detector_failed", "UnprintableError: (its message can't be made)", None, 0),
     "box": ("ok", "", SMALL, 2),
     "away": ("no_face", "the detector found no face where the label's box is", None, 0),
-    "text": ("unreadable", "expected a picture, got no picture of a known format", None, 0),
+    "text": ("unreadable", "expected a picture, got a file of unknown format", None, 0),
 }
 
 
@@ -114,7 +114,7 @@ def test_compare_fitting_prediction_and_bench_see_the_same_faces(samples: list[S
     assert [item.sample.name for item, _ in fitted] == good
     assert str(left_out) == (
         " (2 no_face, none: the detector found no face; 2 detector_failed, boom: RuntimeError: "
-        "boom; 1 unreadable, text: expected a picture, got no picture of a known format)"
+        "boom; 1 unreadable, text: expected a picture, got a file of unknown format)"
     )
     timed = real_faces(samples, detector, [estimator], origin="these", max_pixels=MAX_PIXELS)
     assert list(timed.names) == good
@@ -155,7 +155,7 @@ def test_training_sees_the_same_faces_and_lists_the_others(
         "worse": "the detector failed: UnprintableError: (its message can't be made)",
         "box": "RuntimeError: too odd",
         "away": "the detector found no face where the label's box is",
-        "text": "expected a picture, got no picture of a known format",
+        "text": "expected a picture, got a file of unknown format",
     }
     unlabelled = [replace(item, age_years=None) for item in in_order]
     gathered = face_cache.gather_faces(replace(listed, samples=tuple(unlabelled)), TwoFaces(), SPEC)

@@ -195,9 +195,9 @@ def test_truncated_pictures_are_refused(kind: str, share: float) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"hello", "expected a picture, got no picture of a known format"),
-        (b"\0" * 1000, "no picture of a known format"),
-        (b"%PDF-1.7 ...", "no picture of a known format"),
+        (b"hello", "expected a picture, got a file of unknown format"),
+        (b"\0" * 1000, "a file of unknown format"),
+        (b"%PDF-1.7 ...", "a file of unknown format"),
         (b"<!DOCTYPE html><html>", "an HTML page"),
         (b"\n  <HTML lang=en>", "an HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
@@ -273,7 +273,7 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs FIFOs")
 def test_a_pipe_is_not_opened(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jpg")
-    with pytest.raises(ImageError, match="no regular file"):
+    with pytest.raises(ImageError, match="a special file"):
         read_file(tmp_path / "pipe.jpg")
 
 

@@ -108,7 +108,7 @@ def test_a_view_of_another_aspect_than_the_input_is_warned_of(tmp_path: Path) ->
     path.write_text(SPEC.format(crop="size = [64, 64]"))
     said = stretch_note(read_spec(path))
     assert said.startswith("the view 'face' is 0.76 times as wide as high")
-    assert "1.32 times too wide (where the model's authors do the same, stretch = true" in said
+    assert "1.32 times too wide (if the model's authors do the same, write stretch = true" in said
     assert math.isclose(1 / 0.76, 1.32, abs_tol=0.005)
     for crop in (
         "size = [84, 64]",

@@ -148,7 +148,7 @@ def test_eyes_and_mouth_are_covered_and_nothing_else(picture: Image) -> None:
         ("jpeg", "expected jpeg=STRENGTH, 1 to 100 quality"),
         ("jpeg=0", "1 to 100"),
         ("jpeg=nan", "1 to 100"),
-        ("jpeg=95.7", "1 to 100 quality, a whole number"),
+        ("jpeg=95.7", "1 to 100 quality, an integer"),
         ("roll=much", "-180 to 180 degrees"),
     ],
 )

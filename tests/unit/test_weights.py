@@ -251,7 +251,7 @@ def test_a_good_table_is_read() -> None:
         (f'files."{NAME}"', 'files."../net.onnx"', "a file name without folders"),
         (f'files."{NAME}"', 'files.".net"', "a file name without folders"),
         ("what =", "wat =", "wat: unknown key: did you mean 'what'?"),
-        ("[files", "[folders", "must hold tables"),
+        ("[files", "[folders", "must only contain tables"),
         ("bytes =", "bytes", "is not valid TOML"),
     ],
 )
@@ -317,7 +317,7 @@ def test_an_explicit_folder_pipe_or_missing_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(WeightsError, match="a folder in place of a model"):
         resolve(NAME, explicit=tmp_path)
-    with pytest.raises(WeightsError, match="no regular file in place of a model"):
+    with pytest.raises(WeightsError, match="a special file in place of a model"):
         resolve(NAME, explicit=tmp_path / "pipe")
     with pytest.raises(WeightsError, match=r"no model file at .*nothing"):
         resolve(NAME, explicit=tmp_path / "nothing")
