@@ -1,1 +1,1 @@
-"""`compare`: every estimator on the same faces, and what is computed from the answers."""
+"""`compare`: runs every estimator on the same faces and computes statistics of the predictions."""

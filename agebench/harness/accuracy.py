@@ -23,21 +23,21 @@ from agebench.vision.faces import Change, FacePicture, face_pictures
 from agebench.vision.variants import Variant
 
 MOST_WAITING = 1024
-"""Pictures of a group, where few of them have a face."""
+"""Most pictures in a group, reached if few of them have a face."""
 
 
 @dataclass(frozen=True, slots=True)
 class PassSettings:
-    """How the accuracy pass runs; nothing but `variant` changes a prediction.
+    """Settings of the accuracy pass; only `variant` affects predictions.
 
     Attributes:
         batch_size: faces per call of an estimator.
         decode_threads: threads that decode ahead; 0 decodes in the main thread.
         max_pixels: larger pictures are refused.
-        detections: those of earlier runs, which are used and added to; None keeps none.
-        variant: how each picture is changed after its face was found; None for not at all.
-        seed: of what a variant draws at random.
-        seconds: processor time is added to these.
+        detections: of earlier runs, to be used and extended; None to keep none.
+        variant: how each picture is changed after its face was found; None for no change.
+        seed: for the random numbers of a variant.
+        seconds: where processor time is added up.
     """
 
     batch_size: int
@@ -49,7 +49,7 @@ class PassSettings:
     seconds: StageSeconds = field(default_factory=StageSeconds)
 
     def find(self, detector: FaceDetector, sha256: str, image_bgr: Image) -> Sequence[Face]:
-        """Find the faces of a picture, or recall those that are kept."""
+        """Return the faces of a picture, stored ones if there are any."""
         with self.seconds.spent_on("detect"):
             if self.detections is None:
                 return found_faces(detector, image_bgr)
@@ -57,7 +57,7 @@ class PassSettings:
 
     @property
     def change(self) -> Change | None:
-        """What the variant makes of a picture and the frame in it; None for no variant."""
+        """Return the picture and frame as changed by the variant; None for no variant."""
         variant = self.variant
         if variant is None:
             return None
@@ -77,7 +77,7 @@ def predicted_class(prediction: AgePrediction, spec: EstimatorSpec) -> int | Non
 
 
 class _Queue:
-    """Faces that wait until they fill one estimator's batch."""
+    """Faces waiting to fill one estimator's batch."""
 
     def __init__(self, index: int, estimator: Estimator, batch_size: int) -> None:
         self._index = index
@@ -104,7 +104,7 @@ class _Queue:
         return len(self._records) >= self._batch_size
 
     def flush(self) -> None:
-        """Predict what waits; if that fails, one by one, so that one face spoils no other."""
+        """Predict the waiting faces; if that fails, one by one, to isolate the face that fails."""
         if not self._records:
             return
         outcomes = self._predict(self._records, self._crops)
@@ -134,12 +134,12 @@ class _Queue:
                 )
                 for prediction, crops, score in zip(predictions, waiting, scores, strict=True)
             ]
-        except Exception as error:  # a stranger's estimator may fail in any way; it is listed
+        except Exception as error:  # a foreign estimator may fail in any way
             return [Outcome("estimator_failed", reason=error_text(error))] * len(waiting)
 
 
 def _require_fit(prediction: object, spec: EstimatorSpec) -> None:
-    """Refuse what is not a prediction of this spec; only `AgePrediction` promises a finite age."""
+    """Refuse a prediction that does not fit the spec; `AgePrediction` ensures a finite age."""
     if not isinstance(prediction, AgePrediction):
         got = type(prediction).__name__
         raise ContractError(f"predict must return AgePrediction values, got {got}")
@@ -160,7 +160,7 @@ def _missing(crops: Crops) -> list[str]:
 def _note(
     picture: FacePicture, queues: Sequence[_Queue], outside: Mapping[int, AnswersFile]
 ) -> ImageRecord:
-    """Begin a picture's record; its crops wait in the queues."""
+    """Start a picture's record and put its crops into the queues."""
     record = ImageRecord(picture.sample, picture.status, picture.decoded.sha256, picture.found)
     record.reason = picture.reason
     face, frame = picture.face, picture.frame
@@ -176,7 +176,7 @@ def _note(
         else:
             queue.add(record, crops)
     if record.status == "ok":
-        if face is None:  # nobody needed one
+        if face is None:  # no estimator needed one
             record.box_xyxy = record.sample.box_xyxy
         for index, answers in outside.items():
             record.outcomes[index] = outcome_of(answers, record, record.box_xyxy)
@@ -195,18 +195,17 @@ def run_accuracy(
 ) -> Iterator[list[ImageRecord]]:
     """Ask every estimator for the age of the largest face of every picture.
 
-    The records come in order, in groups after which no face waits for an answer: a pass that is
-    taken up after a group asks for the same batches as one that was not broken off.
+    Records are yielded in order, in groups after which no face is waiting: a pass that is resumed
+    after a group predicts the same batches as an uninterrupted one.
 
     Args:
         samples: the pictures.
-        detector: without one, which answers from outside alone can do without, no face is looked
-            for.
-        estimators: answers from outside are looked up.
-        settings: see there.
+        detector: None looks for no faces, which suffices for external answers alone.
+        estimators: external answers are looked up.
+        settings: of the pass.
         progress: called after every picture.
-        look: shown every picture that was decoded.
-        done: pictures at the start that are left out.
+        look: called with every decoded picture.
+        done: number of pictures to skip at the start.
     """
     outside = {
         index: estimator
@@ -246,7 +245,7 @@ def run_accuracy(
 
 
 def _measured(pictures: Iterator[FacePicture], settings: PassSettings) -> Iterator[FacePicture]:
-    """Yield pictures; what decoding, finding and cutting take is added to the settings' seconds."""
+    """Yield pictures; the time to decode, detect and crop is added to the settings' seconds."""
     seconds, picture = settings.seconds, None
     while True:
         with seconds.spent_on("crop"):

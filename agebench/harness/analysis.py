@@ -53,7 +53,7 @@ class AnalysisSettings:
     """How the statistics are computed.
 
     Attributes:
-        permutations: of every paired test at least; many pairs need more.
+        permutations: minimum for each paired test; many pairs need more.
         level: confidence of all intervals; 1 - level is what adjusted p-values are compared with.
         minimum_n: pictures that a group needs for its figures.
 
@@ -247,7 +247,7 @@ def _verdict(pair: PairedComparison, level: float, *, clustered: bool) -> tuple[
         return "no verdict", f"only {few}: {MINIMUM_PEOPLE} are needed"
     if pair.smallest_p >= 1 - level:
         return "no verdict", (
-            f"so few {many} ({pair.people}) can show nothing among so many pairs: "
+            f"{pair.people} {many} are too few for so many pairs: "
             f"p is {pair.smallest_p:.2g} at best"
         )
     better = pair.better(level)

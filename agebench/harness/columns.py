@@ -1,6 +1,6 @@
-"""The pictures of a result as columns of numbers: what all figures are computed from.
+"""The pictures of a result as columns of numbers, from which all figures are computed.
 
-As Python objects a picture takes thousands of bytes, as a row of these a few tens.
+A picture takes thousands of bytes as Python objects, and a few tens as a row of these columns.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ INTERVALS = ("interval_50", "interval_80", "interval_95")
 _SCORE_COLUMNS = len(DISTRIBUTION_SCORES) + 2 * len(INTERVALS)
 
 MOST_NAMES = 100_000
-"""An attribute with more values, such as the name of a file, is not kept."""
+"""An attribute with more values, such as a file name, is not kept."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistributionScores:
-    """What is known of the distributions of one estimator.
+    """Scores of one estimator's distributions.
 
     Attributes:
-        rows: the pictures that have one, rising, shape (k,).
+        rows: the pictures that have one, ascending, shape (k,).
         values: `DISTRIBUTION_SCORES`, then low and high of each of `INTERVALS`, shape (k, 9);
             NaN for what is not known.
     """
@@ -37,20 +37,20 @@ class DistributionScores:
     values: Floats
 
     def of(self, pictures: Ints) -> tuple[Ints, Floats]:
-        """Return which of the `pictures` have an NLL, and the values of these."""
+        """Return which of the `pictures` have an NLL, and their values."""
         inside = np.isin(self.rows, pictures) & ~np.isnan(self.values[:, 0])
         return self.rows[inside], self.values[inside]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class EstimatorAnswers:
-    """What one estimator said, shape (n,) each.
+    """Predictions of one estimator, shape (n,) each.
 
     Attributes:
         years: NaN where it gave no age.
-        class_index: of its own classes, -1 where it named none.
+        class_index: among its own classes, -1 where it gave none.
         outside: largest fraction of a crop outside the picture.
-        distributions: how they scored.
+        distributions: their scores.
     """
 
     years: Floats
@@ -60,7 +60,7 @@ class EstimatorAnswers:
 
     @property
     def answered(self) -> Bools:
-        """Where it gave an age."""
+        """Which pictures it gave an age for."""
         return ~np.isnan(self.years)
 
 
@@ -70,14 +70,14 @@ class Columns:
 
     Attributes:
         true_years: NaN where it is not known.
-        ranges: first and last year of labels that are ranges, shape (n, 2); -1 for no range.
-        identities: who each picture shows; None where no picture says it.
-        face: where a face was found and cut.
+        ranges: first and last year of range labels, shape (n, 2); -1 for no range.
+        identities: who each picture shows; None if no picture has an identity.
+        face: which pictures have a face that was found and cropped.
         no_face: number of pictures without one.
         several_faces: number of pictures with more than one.
-        attributes: by name of a further label, its values, and the place among them of each
-            picture's, -1 for none.
-        answers: by name of the estimator.
+        attributes: by name of a further label, its values, and each picture's index among them, -1
+            for none.
+        answers: predictions by name of the estimator.
     """
 
     true_years: Floats
@@ -94,7 +94,7 @@ class Columns:
 
     @property
     def answered(self) -> Bools:
-        """Which estimator gave an age for which picture, shape (estimators, n)."""
+        """Which estimators gave an age for which pictures, shape (estimators, n)."""
         there = [item.answered for item in self.answers.values()]
         return np.stack(there) if there else np.zeros((0, len(self)), np.bool_)
 
@@ -104,10 +104,10 @@ def columns_of(images: Iterable[Picture], names: Iterable[str]) -> Columns:
 
     Args:
         images: read once.
-        names: of the estimators that were available.
+        names: of the available estimators.
 
     Raises:
-        ValueError, LookupError, TypeError, AttributeError: they are not such entries.
+        ValueError, LookupError, TypeError, AttributeError: the entries are malformed.
     """
     builder = ColumnsBuilder(names)
     try:
@@ -119,7 +119,7 @@ def columns_of(images: Iterable[Picture], names: Iterable[str]) -> Columns:
 
 
 class ColumnsBuilder:
-    """Takes the entries of "pictures" one by one."""
+    """Builds columns from the entries of "pictures", one by one."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._true, self._ranges = array("d"), array("h")
@@ -131,12 +131,12 @@ class ColumnsBuilder:
         self._answers = {name: _AnswersBuilder() for name in names}
 
     def add(self, image: Picture) -> None:
-        """Take one picture."""
+        """Add one picture."""
         row = len(self._true)
         age, status, person = image["true_years"], image.get("status", "ok"), image["identity"]
         self._true.append(np.nan if age is None else age)
         self._ranges.extend(image.get("true_range") or (-1, -1))
-        # One text for all pictures of a person.
+        # One string object for all pictures of a person.
         self._people.append(None if person is None else self._known.setdefault(person, person))
         self._face.append(status == "ok")
         self._no_face += status == "no_face"
@@ -150,7 +150,7 @@ class ColumnsBuilder:
             answers.add(row, said.get(name))
 
     def columns(self) -> Columns:
-        """Return what was taken."""
+        """Return the columns of all pictures added."""
         count = len(self._true)
         return Columns(
             true_years=np.array(self._true),
@@ -170,7 +170,7 @@ _NOTHING: Prediction = {"status": "", "years": None}
 
 
 class _AnswersBuilder:
-    """Of one estimator."""
+    """Builds the columns of one estimator."""
 
     def __init__(self) -> None:
         self._years, self._class, self._outside = array("d"), array("h"), array("d")
@@ -201,7 +201,7 @@ class _AnswersBuilder:
 
 
 class _Attribute:
-    """One further label."""
+    """Builds the column of one further label."""
 
     def __init__(self) -> None:
         self._codes = array("i")

@@ -1,4 +1,4 @@
-"""Whether two results may stand in one ranking."""
+"""Whether two results may be ranked together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LABEL_WORDS: Mapping[str, str] = {
     "dex-estimated": "the DEX network's estimates",
     "unknown": "an unknown source",
 }
-"""Where true ages of each `LabelKind` come from."""
+"""Where the true ages of each `LabelKind` come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +22,11 @@ class Scored:
 
     Attributes:
         dataset: registry name of the data set.
-        protocol: name of the protocol, "" where none was named; as in `Split.protocol`.
+        protocol: name of the protocol, "" for none; as in `Split.protocol`.
         part: which part was scored, such as "test"; "" without a protocol.
         label_kind: how the true ages came about.
-        pictures: what else chose the pictures, such as "random 100, seed 0"; "" for all.
-        content_sha256: hash over all names, labels and pictures; "" where it is not known.
+        pictures: how pictures were selected, such as "random 100, seed 0"; "" for all.
+        content_sha256: hash over all names, labels and pictures; "" if not known.
     """
 
     dataset: str
@@ -51,7 +51,7 @@ def comparable(first: Scored, second: Scored) -> str:
     """Return why two results may not be ranked together, or "" if they may.
 
     >>> comparable(Scored("utkface", "utkface-full", "test"), Scored("utkface"))
-    'one is of utkface-full/test, the other of all pictures: other pictures are scored'
+    'one is of utkface-full/test, the other of all pictures: they score different pictures'
     """
     if first.dataset != second.dataset:
         return f"one is of the data set {first.dataset!r}, the other of {second.dataset!r}"
@@ -59,11 +59,13 @@ def comparable(first: Scored, second: Scored) -> str:
         one, other = LABEL_WORDS[first.label_kind], LABEL_WORDS[second.label_kind]
         return f"the true ages of one come from {one}, those of the other from {other}"
     if first.label != second.label:
-        return f"one is of {first.label}, the other of {second.label}: other pictures are scored"
+        return (
+            f"one is of {first.label}, the other of {second.label}: they score different pictures"
+        )
     known = first.content_sha256 and second.content_sha256
     if known and first.content_sha256 != second.content_sha256:
         return (
-            f"both are of {first.label}, but on other pictures or labels: the copies of the "
+            f"both are of {first.label}, but pictures or labels differ: the copies of the "
             "data set differ"
         )
     return ""

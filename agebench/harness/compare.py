@@ -60,21 +60,21 @@ def compare(
     progress: ProgressStep = no_progress,
     detections: KeptDetections | None = None,
 ) -> CompareResult:
-    """Do what `agebench.compare` says, whose arguments these are, but that nothing is shown.
+    """Run a comparison; as `agebench.compare`, but without showing progress.
 
-    An estimator may also be one that was loaded before, with the name that it is to have, and
-    `detections` are those of earlier runs, to be used and added to; times never come from there.
+    An estimator may also be a `Contender`, loaded before under the name to use.  `detections` of
+    earlier runs are used and extended; times never come from there.
     """
     settings = settings or CompareSettings()
-    # What costs nothing comes first: a typing error must not wait for a download.
+    # Cheap checks come first: a typing error must not wait for a download.
     check_names(estimators, detector)
     where = None if root is None else Path(root)
     everything, maker = load_pictures(dataset, where, settings.protocol)
     if out is not None:
         for name in (RESULT_FILE, PREDICTIONS_FILE):
             refuse_lists(Path(out) / name, where, settings.protocol)
-    # Models are opened inside too: ONNX Runtime's threads would else spin on after each run, and
-    # take the processors from whoever is timed next.
+    # Models are opened inside too: otherwise ONNX Runtime's threads keep spinning after each run
+    # and take processor time from the estimator that is timed next.
     with output_folder(out), pinned(settings.threads) as (threads, _):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
         contenders = joined(contenders, everything)
@@ -101,7 +101,7 @@ def compare(
             ),
             NearCopyWatch([item.trained for item in runnable], everything, split, detections),
         )
-        # Who goes on with a run has the same models if all were named, and none was handed over.
+        # A run can be resumed only if all models were given by name: an object may have changed.
         named = all(
             isinstance(model, str) or (isinstance(model, Contender) and model.load is not None)
             for model in (*estimators, detector)
@@ -127,7 +127,7 @@ def _measure(
     progress: ProgressStep,
     threads: int,
 ) -> CompareResult:
-    """Time and score what the accuracy pass `found`, and complete the result's head `about`."""
+    """Time and score the accuracy pass `found`, and complete the result's header `about`."""
     columns = found.columns
     with what.settings.seconds.spent_on("near copies"):
         near = what.watch.found(found.records, progress)
@@ -165,7 +165,7 @@ def _measure(
         stage_seconds=what.settings.seconds.by_stage,
     )
     progress("statistics", 0, 1)
-    # Judged by what the file will say, as it is when it is read and joined later.
+    # Judged by the content of the file, as when it is read and joined later.
     written = measured(result).content
     judged = tuple(
         replace(item, contamination=contamination_of(entry, written.dataset))
@@ -178,7 +178,7 @@ def _measure(
 
 
 def _second_copy(contenders: Sequence[Contender]) -> Estimator | None:
-    """Load the first contender once more, where there are several to be compared."""
+    """Load the first contender a second time if there are several to compare."""
     runnable = [item for item in contenders if item.estimator is not None]
     if len(runnable) < 2:
         return None
@@ -197,7 +197,7 @@ def _results(
     own_times: Mapping[str, Mapping[str, StageTimes]],
     known: Mapping[str, Known],
 ) -> Iterator[EstimatorResult]:
-    """Score all; those unavailable come last, so that positions match the records' outcomes."""
+    """Score all; unavailable ones come last, so that positions match the records' outcomes."""
     runnable = [item for item in contenders if item.estimator is not None]
     for index, item in enumerate(runnable):
         name, pictures = item.name, known[item.name]

@@ -1,11 +1,11 @@
-"""A result file as typed records: what each field is, and what it must be to be read.
+"""A result file as typed records: the fields, their types and their limits.
 
-Every reader of result.json has its figures from here.  What is not among these fields is left
-alone, and fields with a default may be missing: results of before they were added are still read.
-docs/result-schema.md says what the fields mean.
+All readers of result.json use these records.  Other fields are ignored, and fields with a default
+may be missing, so that results written before they existed can be read.  docs/result-schema.md
+explains the fields.
 
-What a comparison was of is in `contents_setup`, its pictures are in `contents_pictures`, and what
-was computed of them is in `contents_statistics`.
+The setup of a comparison is in `contents_setup`, its pictures are in `contents_pictures`, and the
+statistics are in `contents_statistics`.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from agebench.util.typed_records import decoder, require_fields
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearCount:
-    """Scored pictures of which an estimator was trained on a near copy, counted."""
+    """Number of scored pictures that have a near copy among an estimator's training pictures."""
 
     count: Count
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NearCopies(NearCount):
-    """Scored pictures of which an estimator was trained on a near copy."""
+    """Scored pictures that have a near copy among an estimator's training pictures."""
 
     pictures: Texts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenCount:
-    """Scored pictures that an estimator was trained on, counted."""
+    """Number of scored pictures that an estimator was trained on."""
 
     what: str
     count: Count
@@ -68,7 +68,7 @@ class Seen(SeenCount):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimator:
-    """One estimator; one that was not available has no spec, no counts and no errors."""
+    """One estimator; an unavailable one has no spec, counts or errors."""
 
     name: Text
     available: bool
@@ -97,7 +97,7 @@ _OF_AVAILABLE = (
 
 
 def _read_estimator(value: Any) -> Estimator:
-    """Read one; of one that was available, what it needs to have."""
+    """Read an estimator, requiring more fields of an available one."""
     found: Estimator = decoder(Estimator)(value)
     if found.available:
         require_fields(value, _OF_AVAILABLE, not_null=("errors", "spec"))
@@ -106,7 +106,7 @@ def _read_estimator(value: Any) -> Estimator:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """How many pictures there are."""
+    """Numbers of pictures."""
 
     total: Count
     common_subset: Count
@@ -116,9 +116,9 @@ class Counts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """What result.json holds.
+    """The content of result.json.
 
-    Most readers take columns of numbers from the pictures (`agebench.harness.columns`).
+    Most readers convert the pictures to columns of numbers (`agebench.harness.columns`).
     """
 
     schema_version: Annotated[int, By(one_of(READABLE_VERSIONS))]

@@ -1,6 +1,6 @@
-"""Of a result file as typed records: its pictures, and what was said of each.
+"""Types of a result file: its pictures and their predictions.
 
-There may be very many, so they are no objects: they are checked and left as JSON has them.
+There may be very many, so they stay dictionaries as parsed from JSON, after being checked.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TWO_YEARS = decoder(tuple[_LabelYears, _LabelYears])
 def _age_range(value: Any) -> tuple[int, int]:
     first, last = _TWO_YEARS(value)
     if first > last:
-        raise StructureError("a range of ages upwards", value)
+        raise StructureError("a range of ages in ascending order", value)
     return first, last
 
 
@@ -38,7 +38,7 @@ Corners: TypeAlias = Annotated[Sequence[float], By(decoder(tuple[Number, Number,
 
 
 class Prediction(TypedDict):
-    """What one estimator said of one picture."""
+    """The prediction of one estimator for one picture."""
 
     status: Text
     years: Years | None
@@ -70,7 +70,7 @@ class Picture(TypedDict):
 
 
 class StoredPicture(Picture):
-    """One picture with all that is written of it: of this version, no older one."""
+    """One picture with all fields that the present version writes."""
 
     detector_score: float | None
     landmarks_xy: Sequence[Sequence[float]]

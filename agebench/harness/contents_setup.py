@@ -1,4 +1,4 @@
-"""Of a result file as typed records: the machine, the data set, and what the models are."""
+"""Types of a result file: the machine, the data set and the models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class WeightsFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runtime:
-    """What ran a model."""
+    """The runtime of a model."""
 
     runtime: str
     device: str
@@ -39,7 +39,7 @@ class Runtime:
 
 
 class RunSettings(TypedDict):
-    """How it was measured; what is not among these is there to be shown."""
+    """Settings of a run that are read; others are only shown."""
 
     seed: Seed
     threads: NotRequired[Count | None]
@@ -47,7 +47,7 @@ class RunSettings(TypedDict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Terms:
-    """What data and models may be used for, where they are from, and what is to be known."""
+    """Licence, origin and notes of data or models."""
 
     licence: str
     source: str
@@ -57,7 +57,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Environment:
-    """The machine, and versions."""
+    """The machine and the versions of packages."""
 
     python: str
     system: str
@@ -88,7 +88,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublicDataset(Terms):
-    """A data set, as the files of a leaderboard have it too."""
+    """The part of a data set's description that leaderboard files keep too."""
 
     name: Text
     label_kind: LabelKind
@@ -109,7 +109,7 @@ class Dataset(PublicDataset):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptDetections:
-    """Pictures whose faces were found by an earlier run, and by this one."""
+    """Numbers of pictures whose faces were found by earlier runs, and by this one."""
 
     used: Count
     found: Count
@@ -127,7 +127,7 @@ class Model(Terms):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Detector(Model):
-    """What found the faces."""
+    """The face detector."""
 
     reference: Text
     chosen_because: str
@@ -145,14 +145,14 @@ class View:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Crop:
-    """What an estimator sees."""
+    """The crops that an estimator takes."""
 
     views: Mapping[str, View]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Classes:
-    """First and last years of the classes that an estimator answers with."""
+    """First and last years of an estimator's classes."""
 
     lows: tuple[Years, ...]
     highs: tuple[Years, ...]
@@ -160,7 +160,7 @@ class Classes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spec(Model):
-    """What an estimator is."""
+    """The spec of an estimator."""
 
     crop: Crop
     decode: str

@@ -50,7 +50,7 @@ class Pair:
     reason: str = ""
 
     def to_plain(self) -> dict[str, Any]:
-        """Return it as files have it: a reason stands there if there is one."""
+        """Return it as written to files, where `reason` is left out if there is none."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         if not self.reason:
             del found["reason"]
@@ -59,7 +59,7 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """One group of pictures, for one estimator."""
+    """One estimator's error on one group of pictures."""
 
     attribute: str
     value: str
@@ -87,7 +87,7 @@ class Calibration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WithMisses:
-    """The error where a picture without an age counts, too."""
+    """The error if pictures without a predicted age count too."""
 
     n: Count
     mae_years: Years | None
@@ -97,7 +97,7 @@ class WithMisses:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Analysed:
-    """What the analysis says of one estimator."""
+    """The statistics of one estimator."""
 
     unranked_reason: str | None = None
     with_misses: WithMisses | None
@@ -128,7 +128,7 @@ class AnalysisMethod:
     replicates: Count | None = None
 
     def to_plain(self) -> dict[str, Any]:
-        """Return it as files have it."""
+        """Return it as written to files."""
         found = {field.name: getattr(self, field.name) for field in fields(self)}
         for name in ("replicates", "intervals"):
             if found[name] is None:
@@ -150,7 +150,7 @@ _Loads: TypeAlias = tuple[Positive, Positive, Positive]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Busy:
-    """What else ran while times were taken; sweeps of before it was measured do not have it."""
+    """The load of the machine while times were taken; missing in old sweeps."""
 
     load_average_before: _Loads | None = None
     load_average_after: _Loads | None = None
@@ -160,7 +160,7 @@ class Busy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing(Busy):
-    """Who is faster, and what else ran meanwhile."""
+    """Comparisons of times, and the load of the machine meanwhile."""
 
     comparisons: tuple[Comparison, ...]
     control: Control | None

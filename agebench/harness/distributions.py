@@ -1,4 +1,4 @@
-"""What is kept of each predicted distribution: a few numbers, never the distribution itself."""
+"""A few scores are kept of each predicted distribution, not the distribution itself."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DISTRIBUTION_FIELDS = (
     "pit",
     *(f"interval_{100 * level:.0f}" for level in LEVELS),
 )
-"""Fields of `Outcome` that hold them."""
+"""Fields of `Outcome` that hold these scores."""
 
 _HEX_DIGITS = 8
 
 
 def _jitter(record: ImageRecord) -> float:
-    """Return a number from 0 to 1 that depends on the picture alone; one half without a hash."""
+    """Return a number from 0 to 1 that depends only on the picture; one half without a hash."""
     digits = record.sha256[:_HEX_DIGITS]
     return (int(digits, 16) + 0.5) / 16**_HEX_DIGITS if len(digits) == _HEX_DIGITS else 0.5
 
@@ -33,7 +33,7 @@ def score_predictions(
 ) -> list[dict[str, Any]]:
     """Score the distributions of a batch.
 
-    The PIT is made even by a number drawn from each picture's hash, so that a run repeats.
+    The PIT is randomised by a number derived from each picture's hash, so that runs are repeatable.
 
     Args:
         predictions: of one estimator.
@@ -41,7 +41,7 @@ def score_predictions(
         bins: what the distributions are over; None for an estimator without any.
 
     Returns:
-        Per prediction the fields `DISTRIBUTION_FIELDS` of its outcome, or nothing where it has no
+        For each prediction the fields `DISTRIBUTION_FIELDS` of its outcome; empty without a
         distribution.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What a figure depends on besides the code: versions, processor, memory, threads."""
+"""The environment that figures depend on: versions, processor, memory, threads."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _processor() -> str:
 
 
 def describe_machine() -> Mapping[str, Any]:
-    """Return Python's version, system and machine as a mapping that JSON can hold."""
+    """Return Python's version, the system and the machine as JSON-compatible values."""
     return {
         "python": platform.python_version(),
         "system": platform.platform(),
@@ -57,7 +57,7 @@ def describe_machine() -> Mapping[str, Any]:
 
 
 def describe_environment() -> Mapping[str, Any]:
-    """Return versions, system and machine as a mapping that JSON can hold.
+    """Return versions, the system and the machine as JSON-compatible values.
 
     Raises:
         MissingDependencyError: OpenCV can't be imported.
@@ -69,9 +69,9 @@ def describe_environment() -> Mapping[str, Any]:
 
 
 def describe_call() -> dict[str, Any]:
-    """Return when, by which command and on what something is measured, as JSON can hold it.
+    """Return time, command and environment of a measurement as JSON-compatible values.
 
-    Of the command's absolute paths the last part is kept: see `agebench.util.private_paths`.
+    Absolute paths in the command are reduced to their last part: see `agebench.util.private_paths`.
 
     Raises:
         MissingDependencyError: OpenCV can't be imported.

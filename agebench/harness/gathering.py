@@ -1,4 +1,4 @@
-"""The accuracy pass on its way to the disk, and how one that was interrupted goes on."""
+"""Writing the accuracy pass to the disk, and resuming one that was interrupted."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ from agebench.util.regular_files import read_regular
 from agebench.vision.decoding import decode_all
 from agebench.vision.images import read_file
 
-STAGE = "checking what is there"
-"""Of the pictures that a run before has looked at."""
+STAGE = "checking earlier pictures"
+"""Progress stage of checking the pictures that an earlier run processed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pass:
-    """What is looked at, by whom.
+    """The input of an accuracy pass.
 
     Attributes:
         samples: the pictures.
-        detector: None where no face has to be found.
-        contenders: those that are there.
+        detector: None if no face has to be found.
+        contenders: the available ones.
         settings: of the pass.
-        watch: looks at every picture, too.
+        watch: sees every picture, too.
     """
 
     samples: Sequence[Sample]
@@ -49,20 +49,20 @@ class Pass:
 
     @property
     def names(self) -> list[str]:
-        """What the contenders are called."""
+        """The names of the contenders."""
         return [item.name for item in self.contenders]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
-    """What came of a pass.
+    """The outcome of a pass.
 
     Attributes:
         records: of all pictures, on the disk.
         columns: their numbers.
         content_sha256: over all names, labels and file contents: equal hashes mean equal data.
-        notes: on pictures that are no longer those that were split.
-        taken_over: pictures that a run before had looked at.
+        notes: on pictures that changed since they were split.
+        taken_over: number of pictures that an earlier run processed.
     """
 
     records: StoredRecords
@@ -73,14 +73,14 @@ class Gathered:
 
 
 def gather(what: Pass, folder: Path | None, identity: str, progress: ProgressStep) -> Gathered:
-    """Run the accuracy pass, or the rest of one that was interrupted.
+    """Run the accuracy pass, or resume one that was interrupted.
 
     Args:
-        what: is looked at.
-        folder: where the records are kept until the result is whole; None keeps them in a
-            temporary file, which nobody can go on with.
+        what: the input.
+        folder: where the records are kept until the result is complete; None keeps them in a
+            temporary file, so that the run can't be resumed.
         identity: of the run, see `identity_of`.
-        progress: told how many pictures were checked and looked at.
+        progress: called with the number of pictures checked and processed.
 
     Raises:
         AgebenchError: the records can't be written.
@@ -118,7 +118,7 @@ def gather(what: Pass, folder: Path | None, identity: str, progress: ProgressSte
 def _still_true(
     store: PictureStore, what: Pass, progress: ProgressStep
 ) -> Iterator[list[tuple[StoredPicture, Sample]]]:
-    """Yield the groups of another run whose pictures are what they were; forget the others."""
+    """Yield the groups of an earlier run whose pictures are unchanged; discard the others."""
     done = 0
     for images in store.groups():
         samples = what.samples[done : done + len(images)]
@@ -160,7 +160,7 @@ def _hash_of(sample: Sample) -> str:
 
 
 class _Notes:
-    """What is gathered of all pictures, one after the other."""
+    """Collects columns, hash and notes of all pictures, one after the other."""
 
     def __init__(self, names: Iterable[str], split: Split | None) -> None:
         self._builder = ColumnsBuilder(names)
@@ -185,9 +185,9 @@ class _Notes:
         return self._builder.columns()
 
     def changed(self) -> tuple[str, ...]:
-        """Say how many pictures are no longer those that were split."""
+        """Return a note on how many pictures changed since they were split."""
         return tuple(
-            f"{self._changes} of {self._total} pictures have another content than when they were "
+            f"{self._changes} of {self._total} pictures have changed since they were "
             f"split, such as {name}: the parts may share copies"
             for name in self._changed
         )
@@ -199,17 +199,17 @@ def _label(sample: Sample) -> str:
 
 
 def identity_of(what: Pass, about: Mapping[str, Any]) -> str:
-    """Return a hash of all that a picture's record depends on, but the picture itself.
+    """Return a hash of everything that a picture's record depends on, except the picture itself.
 
     Args:
-        what: is looked at.
-        about: the head of the result: versions, machine, data set, detector, settings.
+        what: the input.
+        about: the header of the result: versions, machine, data set, detector, settings.
     """
     head = {name: value for name, value in about.items() if name not in ("created", "command")}
     models = [what.detector, *(item.estimator for item in what.contenders)]
     digest = hashlib.sha256(json.dumps(plain(head), sort_keys=True).encode())
     for item in what.contenders:
-        assert item.estimator is not None  # noqa: S101 - a pass is of those that are there
+        assert item.estimator is not None  # noqa: S101 - only available ones are in a pass
         spec = plain(item.estimator.spec)
         digest.update(json.dumps([item.name, spec], sort_keys=True, default=str).encode())
     for model in models:
@@ -221,9 +221,9 @@ def identity_of(what: Pass, about: Mapping[str, Any]) -> str:
 
 
 def code_of(model: object) -> bytes:
-    """Return the file that a model's class stands in, b"" where that can't be read.
+    """Return the source file of a model's class, b"" if it can't be read.
 
-    Who mends it wants no answers of the old one.
+    After a change to the class its earlier predictions must not be used.
     """
     try:
         return read_regular(inspect.getfile(type(model)))

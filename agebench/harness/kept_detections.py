@@ -1,9 +1,10 @@
-"""Detections that are kept from run to run: finding faces is nearly all of a comparison's time.
+"""Detections kept from run to run, since detection takes most of a comparison's time.
 
-A detection is known by the picture's bytes and by whatever decides what a detector finds in them:
-its own description (model files by hash, settings, library and its version), OpenCV's version, and
-the sources of all that decodes a picture and asks a network.  Times are never taken from here: the
-latency pass asks the detector itself.  What else is found of a picture is kept in the same way.
+The key of a detection is the hash of the picture's bytes and of everything that determines the
+detector's output: its description (model files by hash, settings, library and its version),
+OpenCV's version, and the source code that decodes pictures and runs networks.  Times never come
+from here: the latency pass runs the detector itself.  Other values computed from a picture are kept
+in the same way.
 """
 
 from __future__ import annotations
@@ -30,20 +31,20 @@ from agebench.util.foreign_code import found_faces
 _T = TypeVar("_T")
 
 FORMAT = 1
-"""Of what is kept; a file of another one is refused."""
+"""Version of the file format; files of other versions are refused."""
 
 COMMIT_EVERY = 32
 COMMIT_SECONDS = 2.0
-"""So many pictures, or those of so many seconds, a run that is killed may lose at most."""
+"""Most pictures, and most seconds of work, that are lost if a run is killed."""
 
 WAIT_S = 60.0
-"""How long another run may be writing before this one gives up."""
+"""How long to wait for another run that is writing."""
 
 DETECTING = ("conversion", "detectors", "estimators/common.py", "runtimes", "vision")
-"""Sources, below the package, that decide what a detector finds in a picture's bytes."""
+"""Sources, below the package, that affect what a detector finds in a picture."""
 
 FILE_VARIABLE = "AGEBENCH_DETECTIONS"
-"""Names the file that is used where the user says nothing of it; empty: none is."""
+"""Environment variable with the path of the default file; if empty, nothing is kept."""
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS faces (
@@ -54,24 +55,24 @@ CREATE TABLE IF NOT EXISTS faces (
 
 
 class KeptDetectionsError(RunEndsError):
-    """The file of kept detections can't be used: the run ends, no picture is to blame."""
+    """The file of kept detections can't be used, which ends the run, whatever the picture."""
 
 
 class KeptDetections:
-    """A file of detections, shared by all runs that name it; several may use it at once.
+    """A file of detections; several runs may use it at the same time.
 
     Attributes:
-        used: pictures whose faces were in the file already.
-        added: pictures whose faces were found now, and put into it as long as it takes them.
-        seconds: that finding these took.
+        used: number of pictures whose faces were in the file.
+        added: number of pictures whose faces were detected in this run.
+        seconds: time that these detections took.
 
     Args:
-        path: the file; it is made, with its folder, if it is not there.
-        tell: the run can do without the file: where it fails once it is open, this gets a sentence,
-            once, and all faces from there on are found again.  None: such a failure is raised.
+        path: the file; created, with its folder, if missing.
+        tell: called once with a message if the file fails after it was opened; from then on all
+            faces are detected again.  If None, such a failure is raised.
 
     Raises:
-        KeptDetectionsError: it can't be made, or is another file.
+        KeptDetectionsError: it can't be created, or is not a file of kept detections.
     """
 
     def __init__(self, path: str | Path, tell: Callable[[str], None] | None = None) -> None:
@@ -92,28 +93,28 @@ class KeptDetections:
             if version != FORMAT:
                 raise KeptDetectionsError(
                     f"{self.path} is not a file of kept detections of this version (expected "
-                    f"format {FORMAT}, got {version}): remove it, or name another one"
+                    f"format {FORMAT}, got {version}): remove it, or name another file"
                 )
 
     def keeps(self, detector: FaceDetector) -> bool:
         """Return whether a detector's answers can be kept.
 
-        Those of agebench's own can, which say all that decides them.  A fixed place in the picture
-        costs nothing, and a class from elsewhere may change without saying so.
+        This holds for agebench's own detectors, whose description is complete.  A fixed place in
+        the picture costs nothing, and a class from another package may change unnoticed.
         """
         return reads_back_its_runtime(detector) and not detector.spec.layout
 
     def find(self, detector: FaceDetector, picture_sha256: str, image_bgr: Image) -> list[Face]:
-        """Return the faces of a picture, by asking the file first.
+        """Return the faces of a picture, from the file if possible.
 
         Args:
-            detector: finds them where they are not known.
+            detector: used if the file does not have them.
             picture_sha256: of the file that the picture was decoded from.
             image_bgr: the picture.
 
         Raises:
-            KeptDetectionsError: the file can't be read or written, and the run needs it.
-            Exception: whatever the detector raises; that is not kept.
+            KeptDetectionsError: the file can't be read or written, and `tell` is None.
+            Exception: anything the detector raises; it is not kept.
         """
         if not (picture_sha256 and self.keeps(detector)):
             return found_faces(detector, image_bgr)
@@ -130,46 +131,46 @@ class KeptDetections:
         return faces
 
     def recall(self, key: str, picture_sha256: str, read: Callable[[list[Any]], _T]) -> _T | None:
-        """Return what was kept of a picture; None where that is nothing.
+        """Return the value kept for a picture; None if there is none.
 
         Args:
-            key: of all that decides it but the picture.
+            key: hash of everything that determines the value, except the picture.
             picture_sha256: of the picture's file.
-            read: makes it of what `keep` was given, as JSON gives that back.
+            read: converts the parsed JSON of what `keep` was given.
 
         Raises:
-            KeptDetectionsError: the file can't be read, and the run needs it.
+            KeptDetectionsError: the file can't be read, and `tell` is None.
         """
         return self._or_without(lambda: self._read(key, picture_sha256, read))
 
     def keep(self, key: str, picture_sha256: str, content: Sequence[object]) -> None:
-        """Keep what was found of a picture; see `recall`.
+        """Keep a value for a picture; see `recall`.
 
         Raises:
-            KeptDetectionsError: the file can't be written, and the run needs it.
+            KeptDetectionsError: the file can't be written, and `tell` is None.
         """
         self._or_without(lambda: self._write(key, picture_sha256, content))
 
     def save(self) -> None:
-        """Write down what has been found so far.
+        """Write the values found so far.
 
         Raises:
-            KeptDetectionsError: the file can't be written, and the run needs it.
+            KeptDetectionsError: the file can't be written, and `tell` is None.
         """
         self._or_without(self._save)
 
     def _save(self) -> None:
         rows = [(*key, text) for key, text in self._waiting.items()]
-        with self._failing(), self._file:  # one short transaction: others write here too
+        with self._failing(), self._file:  # one short transaction, as other runs write too
             self._file.executemany("INSERT OR REPLACE INTO faces VALUES (?, ?, ?)", rows)
         self._waiting = {}
         self._saved = time.monotonic()
 
     def close(self) -> None:
-        """Write down what has been found, and close the file.
+        """Write the remaining values and close the file.
 
         Raises:
-            KeptDetectionsError: the file can't be written, and the run needs it.
+            KeptDetectionsError: the file can't be written, and `tell` is None.
         """
         try:
             self.save()
@@ -185,10 +186,10 @@ class KeptDetections:
         self.close()
 
     def _make(self) -> int:
-        """Make the table of an empty file; return the file's format, which another run may set.
+        """Create the table in an empty file; return the file's format, perhaps set by another run.
 
-        In one transaction: two runs may begin at once, and one that is killed leaves no table
-        without its format, which nobody would take.
+        In one transaction: two runs may start at once, and a killed run must not leave a table
+        without its format, which would then be refused.
         """
         with self._file:
             self._file.execute("BEGIN IMMEDIATE")
@@ -218,7 +219,7 @@ class KeptDetections:
             self._save()
 
     def _or_without(self, work: Callable[[], _T]) -> _T | None:
-        """Return what comes of work with the file; None once it failed and the run goes on."""
+        """Return the result of `work`; None once the file has failed and is no longer used."""
         if self._lost:
             return None
         try:
@@ -227,25 +228,25 @@ class KeptDetections:
             if self._tell is None:
                 raise
             self._lost, self._waiting = True, {}
-            self._tell(f"from here on faces are found again and not kept: {error}")
+            self._tell(f"from now on faces are detected again and not kept: {error}")
             return None
 
     @contextmanager
     def _failing(self) -> Iterator[None]:
-        """Turn what the file may fail with into a sentence."""
+        """Convert the errors of a file into a `KeptDetectionsError`."""
         try:
             yield
         except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
             raise KeptDetectionsError(
                 f"the kept detections in {self.path} can't be used ({error}): remove the file, "
-                "or name another one"
+                "or name another file"
             ) from error
 
 
 def usual_file() -> Path | None:
-    """Return the file that commands share: AGEBENCH_DETECTIONS, or one in the cache.
+    """Return the default file: AGEBENCH_DETECTIONS, or one in the cache.
 
-    None where that is set and empty: nothing is kept.
+    None if the variable is set but empty: nothing is kept.
     """
     named = os.environ.get(FILE_VARIABLE)
     if named is None:
@@ -255,17 +256,17 @@ def usual_file() -> Path | None:
 
 @contextmanager
 def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]:
-    """Open the file that is used where the user says nothing of it; None if there is none.
+    """Open the default file; None if there is none.
 
-    A cache that is not available, or that fails later, costs time and does not end the run: `tell`
-    gets a sentence then.
+    If the cache is not available, or fails later, the run continues without it, and `tell` is
+    called with a message.
     """
     file = usual_file()
     kept = None
     try:
         kept = None if file is None else KeptDetections(file, tell)
     except KeptDetectionsError as error:
-        tell(f"faces are found again: {error}")
+        tell(f"faces are detected again: {error}")
     if kept is None:
         yield None
     else:
@@ -276,15 +277,16 @@ def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]
 def kept_json(
     kept: KeptDetections | None, detector: FaceDetector, before: tuple[int, int]
 ) -> dict[str, int] | None:
-    """Return how many pictures' faces came from the file and how many were found now.
+    """Return for how many pictures faces came from the file, and for how many from the detector.
 
     Args:
         kept: the file; None for none.
         detector: of the run.
-        before: `used` and `added` when the run began: others may have had the file before.
+        before: `used` and `added` at the start of the run, since the file may have been used
+            before.
 
     Returns:
-        None where nothing of this detector is kept.
+        None if this detector's answers are not kept.
     """
     if kept is None or not kept.keeps(detector):
         return None
@@ -292,7 +294,7 @@ def kept_json(
 
 
 def detector_key(detector: FaceDetector) -> str:
-    """Return the hash of all that decides what a detector finds in a picture."""
+    """Return the hash of everything that determines what a detector finds in a picture."""
     from agebench.vision.opencv import cv2
 
     described = {
@@ -306,7 +308,7 @@ def detector_key(detector: FaceDetector) -> str:
 
 @lru_cache
 def sources_sha256(*places: str) -> str:
-    """Return the hash of sources of agebench: files, or all in a folder, below the package."""
+    """Return the hash of source files of agebench, given as files or folders below the package."""
     digest = hashlib.sha256()
     for place in places:
         at = resources.files("agebench") / place

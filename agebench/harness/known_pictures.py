@@ -1,4 +1,4 @@
-"""Which of the scored pictures an estimator knows from its training."""
+"""Which of the scored pictures an estimator was trained on."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from agebench.util.arrays import Bools
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Known:
-    """The pictures with an age of one estimator that it was trained on.
+    """Pictures that an estimator gave an age for and was trained on.
 
     Attributes:
-        seen: names of those whose very bytes it was trained on; None where it does not know.
-        near: those that it was trained on a near copy of, but not on the same bytes; None where
-            what its training pictures look like is not known.
-        rows: both, among all pictures, shape (n,).
+        seen: names of those with the same bytes as a training picture; None if not known.
+        near: those that are near copies of a training picture, without the same bytes; None if
+            there are no perceptual hashes of its training pictures.
+        rows: both kinds, as indices among all pictures, shape (n,).
     """
 
     seen: tuple[str, ...] | None
@@ -36,13 +36,13 @@ def known_pictures(
     trained: Mapping[str, TrainingHashes | None],
     near: Sequence[NearCopies | None],
 ) -> dict[str, Known]:
-    """Return what each estimator knows.
+    """Return the known pictures of each estimator.
 
     Args:
-        images: "pictures" of the result; read once where any estimator lists its pictures.
+        images: "pictures" of the result; read once if any estimator lists its training pictures.
         columns: of them.
-        trained: by name of the estimator.
-        near: of each of them.
+        trained: training pictures by name of the estimator.
+        near: near copies of each.
     """
     finds = {
         name: _Find(columns.answers[name].answered, hashes, copies)

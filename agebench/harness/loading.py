@@ -1,4 +1,4 @@
-"""Everything a comparison needs, loaded before it starts, so that it does not stop halfway."""
+"""Loading everything a comparison needs before it starts, so that it does not fail halfway."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ from agebench.vision.regions import require_regions
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """An estimator of a comparison, or why it takes no part.
+    """An estimator of a comparison, or the reason why it is not available.
 
     Attributes:
-        name: what it is called in the result: the reference as given, unique.
-        estimator: None where it is unavailable.
-        reason: why it is unavailable; "" where it is not.
-        trained: the pictures that it was trained on, where it knows them.
-        load: makes a second copy of it; None for an object that was given as it is.
+        name: its unique name in the result: the reference as given.
+        estimator: None if it is not available.
+        reason: why it is not available; "" if it is.
+        trained: the pictures that it was trained on, if it lists them.
+        load: loads a second copy; None if an object was given.
     """
 
     name: str
@@ -57,8 +57,8 @@ class Contender:
 def reads_back_its_runtime(model: object) -> bool:
     """Return whether an estimator or detector is agebench's own, as `runtimes` opened it.
 
-    Its `RuntimeInfo` was then read back from the library after loading.  What a class from
-    elsewhere says of itself is taken down as said: nobody has looked.
+    Its `RuntimeInfo` was then read back from the library after loading.  That of a class from
+    another package is recorded unchecked.
     """
     return type(model).__module__.partition(".")[0] == __package__.partition(".")[0]
 
@@ -66,13 +66,13 @@ def reads_back_its_runtime(model: object) -> bool:
 def check_names(
     estimators: Sequence[str | Estimator | Contender], detector: str | FaceDetector | None
 ) -> None:
-    """Check whatever can be checked before any model file is looked for.
+    """Check what can be checked before any model file is looked for.
 
     Raises:
         UsageError: no estimator was given, or a name is malformed or unknown.
     """
     if isinstance(estimators, str):
-        raise UsageError(f"expected a list of estimators, got one text: use [{estimators!r}]")
+        raise UsageError(f"expected a list of estimators, got one string: use [{estimators!r}]")
     if not estimators:
         raise UsageError("no estimator was given ('agebench ls estimators' lists them)")
     for item in estimators:
@@ -85,13 +85,13 @@ def check_names(
 def load_contenders(
     estimators: Sequence[str | Estimator | Contender], *, skip_unavailable: bool
 ) -> list[Contender]:
-    """Load all estimators but those that are loaded already.
+    """Load all estimators that are not loaded yet.
 
-    A model whose file crashes its parser is listed as unavailable, whatever `skip_unavailable`
-    says, and the others go on.
+    A model whose file crashes its parser is listed as not available whatever `skip_unavailable` is,
+    and the others are measured.
 
     Raises:
-        UsageError: one was given twice, or asks for a region that does not exist.
+        UsageError: one was given twice, or needs a region that does not exist.
         WeightsUnavailableError: a model file is not available and `skip_unavailable` is off, or
             none of the estimators could be loaded.
     """
@@ -112,7 +112,7 @@ def load_contender(item: str | Estimator | Contender, *, skip_unavailable: bool)
     """Load one estimator; see `load_contenders`.
 
     Raises:
-        UsageError: it asks for a region that does not exist.
+        UsageError: it needs a region that does not exist.
         WeightsUnavailableError: a model file is not available and `skip_unavailable` is off.
     """
     if isinstance(item, Contender):
@@ -135,9 +135,9 @@ def load_contender(item: str | Estimator | Contender, *, skip_unavailable: bool)
 
 
 def _checked(contender: Contender) -> Contender:
-    """Refuse an estimator that asks for a region that nobody can cut, or that no result can hold.
+    """Refuse an estimator whose spec has an unknown region or can't be written to a result.
 
-    A class from elsewhere may have a spec of its own making: better now than after a long run.
+    A class from another package may have any spec: better to fail now than after a long run.
     """
     if contender.estimator is not None:
         spec = contender.estimator.spec
@@ -146,14 +146,14 @@ def _checked(contender: Contender) -> Contender:
             read_record(json.loads(json.dumps(plain(spec))), Spec)
         except (StructureError, TypeError) as error:
             raise ContractError(
-                f"{contender.name}: its spec can't stand in a result: {error}"
+                f"{contender.name}: its spec can't be written to a result: {error}"
             ) from error
     return replace(contender, trained=_training_hashes(contender))
 
 
 def _training_hashes(contender: Contender) -> TrainingHashes | None:
-    """Ask an estimator for the pictures it was trained on, before anything long begins."""
-    estimator = cast("object", contender.estimator)  # it may keep the second protocol too
+    """Return the pictures an estimator was trained on, before anything slow starts."""
+    estimator = cast("object", contender.estimator)  # it may implement the second protocol too
     if not isinstance(estimator, KnowsItsTraining):
         return None
     try:
@@ -161,13 +161,13 @@ def _training_hashes(contender: Contender) -> TrainingHashes | None:
             trained = cast("object", estimator.training_hashes())
     except AgebenchError:
         raise
-    except Exception as error:  # a stranger's estimator may fail in any way
+    except Exception as error:  # a foreign estimator may fail in any way
         raise ContractError(
             f"{contender.name}: training_hashes() failed: {type(error).__name__}: {error}"
         ) from error
     if trained is not None and not isinstance(trained, TrainingHashes):
         raise ContractError(
-            f"{contender.name}: training_hashes() must give TrainingHashes or None, got "
+            f"{contender.name}: training_hashes() must return TrainingHashes or None, got "
             f"{type(trained).__name__}"
         )
     return trained
@@ -176,10 +176,10 @@ def _training_hashes(contender: Contender) -> TrainingHashes | None:
 def load_pictures(
     dataset: str | Dataset, root: Path | None, protocol: str | None
 ) -> tuple[Dataset, SplitMaker | None]:
-    """List the data set, and check the protocol that it is to be split by.
+    """List the data set, and check the protocol that splits it.
 
     Returns:
-        All pictures, and what splits them, if that was asked for.
+        All pictures, and the function that splits them, if a protocol was given.
 
     Raises:
         UsageError: a root is missing or not wanted, or the protocol is unknown.
@@ -193,5 +193,5 @@ def load_pictures(
             "it needs `spec`, `samples` and `problems`"
         )
     if not dataset.samples:
-        raise DatasetError(f"data set {dataset.spec.name!r} holds no usable picture")
+        raise DatasetError(f"data set {dataset.spec.name!r} has no usable picture")
     return dataset, None if protocol is None else find_split(dataset, protocol)

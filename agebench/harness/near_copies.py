@@ -1,9 +1,9 @@
-"""Which scored pictures are near copies of what a contender was trained on.
+"""Which scored pictures are near copies of an estimator's training pictures.
 
-Told by the looks that lie beside a model's list of training pictures, for every picture as it is
-decoded anyway; what came of it is kept beside the detections, since a search takes as long as many
-a network.  Where the data set that is split holds the training picture too, its pixels decide, as
-in `agebench doctor`.
+Every decoded picture is compared with the perceptual hashes stored next to a model's list of
+training pictures; the outcome is kept with the detections, since a search takes as long as many a
+network.  If the data set that is split holds the training picture too, its pixels decide, as in
+`agebench doctor`.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from agebench.vision.opencv import cv2
 from agebench.vision.similarity import without_frame
 
 SEARCHING = ("duplicates/look_search.py", "vision")
-"""Sources, below the package, that decide what a picture's bytes look like."""
+"""Sources, below the package, that determine a picture's perceptual hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class NearCopies:
-    """The near copies among the scored pictures of one contender.
+    """The near copies among the scored pictures of one estimator.
 
     Attributes:
         names: of the scored pictures, sorted.
-        by_pixels: how many pictures were compared by pixels with a training picture; not those that
-            are near copies by the looks of one whose pixels are not there.
+        by_pixels: number of pictures compared with a training picture pixel by pixel; the others
+            were judged by perceptual hashes, as the training picture is missing.
     """
 
     names: tuple[str, ...] = ()
@@ -49,13 +49,13 @@ class NearCopies:
 
 
 class NearCopyWatch:
-    """Looks at every picture of a pass.
+    """Examines every picture of a pass.
 
     Args:
-        trained: what each contender was trained on; None where it does not know.
-        pictures: the whole data set, whose pictures may have been trained on.
-        split: of it; holds the hashes by which they are known.  None where it was not split.
-        kept: what earlier runs found, to be used and added to; None keeps nothing.
+        trained: training pictures of each contender; None if not known.
+        pictures: the whole data set, which may include training pictures.
+        split: of it, with hashes that identify pictures.  None if it was not split.
+        kept: findings of earlier runs, to be used and extended; None keeps nothing.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class NearCopyWatch:
 
     @property
     def needs_pixels(self) -> bool:
-        """Whether any contender is known by the looks of its training pictures."""
+        """Whether any contender has perceptual hashes of its training pictures."""
         return bool(self._lists)
 
     def look(self, record: ImageRecord, image_bgr: Image) -> None:
-        """Note what a picture looks like, unless its very bytes were trained on."""
+        """Record which training pictures a picture looks like, unless its bytes were trained on."""
         query = None
         for key, one in self._lists.items():
             if one.looks is None or one.contains(record.sha256):
@@ -110,11 +110,11 @@ class NearCopyWatch:
     def found(
         self, records: Sequence[ImageRecord], progress: ProgressStep
     ) -> list[NearCopies | None]:
-        """Return the near copies of each contender's training pictures; None where not known.
+        """Return the near copies of each contender's training pictures; None if not known.
 
         Args:
             records: of the pass.
-            progress: told how many were compared, as stage "near copies".
+            progress: called with the number compared, as stage "near copies".
         """
         at_hand = _by_prefix(self._pictures, self.split) if any(self._like.values()) else {}
         liked = {name for like in self._like.values() for name in like}
@@ -130,7 +130,7 @@ class NearCopyWatch:
 
 
 def search_key(looks: TrainingLooks) -> str:
-    """Return the hash of all that decides which training pictures a picture looks like."""
+    """Return the hash of everything that affects which training pictures a picture looks like."""
     digest = hashlib.sha256(f"{cv2.__version__} {sources_sha256(*SEARCHING)}".encode())
     digest.update(b"".join(looks.prefixes))
     digest.update(looks.looks.tobytes())
@@ -178,9 +178,10 @@ def _judge(
 def _confirmed(
     sample: Sample, candidates: Sequence[LooksLike], at_hand: Mapping[bytes, Sample]
 ) -> tuple[bool, bool]:
-    """Compare a picture with the training pictures that are there, pixel by pixel.
+    """Compare a picture with the available training pictures, pixel by pixel.
 
-    Where one of the two can't be read, which may have gone meanwhile, the looks decide.
+    If one of the two can't be read, for example because it was deleted, the perceptual hashes
+    decide.
 
     Returns:
         Whether it is a near copy, and whether any pixels were compared.
@@ -205,12 +206,12 @@ def _readable(sample: Sample) -> Image | None:
 
 
 def is_copy(image_bgr: Image, training_bgr: Image, match: Match) -> bool:
-    """Tell by pixels whether a picture is a copy of the training picture that its look is like.
+    """Return whether a picture is a copy of a training picture, by their pixels.
 
     Args:
         image_bgr: uint8 (height, width, 3).
         training_bgr: the same of the training picture.
-        match: of their looks.
+        match: of their perceptual hashes.
     """
     fitted = moved(without_frame(image_bgr), match.move)
     if match.mirrored:

@@ -1,4 +1,4 @@
-"""Answers from outside in a comparison: joined to the pictures, scored like any estimator's."""
+"""External answers in a comparison: joined to the pictures and scored like any estimator's."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from agebench.protocols import Dataset, FaceDetector
 from agebench.timing.latency import StageTimes
 from agebench.types import Box
 
-UNSEEN = "nobody looks at the pictures: all answers are from outside, and no detector was named"
+UNSEEN = "no face is looked for: all answers are external, and no detector was named"
 DETECTOR = "aligned"
 
 
 def joined(contenders: Sequence[Contender], pictures: Dataset) -> list[Contender]:
-    """Return the contenders, those with answers from outside joined to the pictures."""
+    """Return the contenders, with external answers joined to the pictures."""
     return [
         replace(item, estimator=item.estimator.for_pictures(pictures.samples))
         if isinstance(item.estimator, AnswersFile)
@@ -27,7 +27,7 @@ def joined(contenders: Sequence[Contender], pictures: Dataset) -> list[Contender
 
 
 def timed_here(contenders: Sequence[Contender]) -> list[Contender]:
-    """Return the contenders that run here: not those whose answers are from outside."""
+    """Return the contenders that run here, without those that have external answers."""
     there = [item for item in contenders if item.estimator is not None]
     return [item for item in there if not isinstance(item.estimator, AnswersFile)]
 
@@ -35,7 +35,7 @@ def timed_here(contenders: Sequence[Contender]) -> list[Contender]:
 def choose_unseen(
     contenders: Sequence[Contender], detector: str | FaceDetector | None
 ) -> tuple[str, str] | None:
-    """Return the detector for answers alone, and why; None where faces have to be found."""
+    """Return the detector for a run of external answers only, and why; None if faces are needed."""
     there = [item.estimator for item in contenders if item.estimator is not None]
     if detector is None and there and all(isinstance(item, AnswersFile) for item in there):
         return DETECTOR, UNSEEN
@@ -43,7 +43,7 @@ def choose_unseen(
 
 
 def outcome_of(answers: AnswersFile, record: ImageRecord, face_xyxy: Box | None) -> Outcome:
-    """Return what the answers say of a picture's face."""
+    """Return the external answer for a picture."""
     found = answers.answer(record.sample, face_xyxy)
     if isinstance(found, str):
         return Outcome("estimator_failed", reason=found)
@@ -60,7 +60,7 @@ def outcome_of(answers: AnswersFile, record: ImageRecord, face_xyxy: Box | None)
 def given_times(
     answers: AnswersFile, records: Iterable[ImageRecord], index: int
 ) -> dict[str, StageTimes]:
-    """Return the seconds that the answers say they took, as stage "infer"; {} where none does."""
+    """Return the times stated by the external answers, as stage "infer"; {} if there are none."""
     found = (
         answers.answer(item.sample, item.box_xyxy)
         for item in records

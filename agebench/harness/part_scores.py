@@ -1,4 +1,4 @@
-"""Errors over parts of the common subset that a reader must be able to see alone."""
+"""Errors over parts of the common subset that are reported separately."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class PartError:
     """The mean error over a part of the common subset.
 
     Attributes:
-        n: pictures of a known age in it.
-        people: number of people in the pictures; None where they are not known.
+        n: number of pictures of known age in it.
+        people: number of people in the pictures; None if not known.
         mae_years: their mean absolute error; None without any.
         mae_interval: its 95 % interval; None with too few.
     """
@@ -31,12 +31,12 @@ class PartError:
 
 @dataclass(frozen=True, slots=True)
 class PartScores:
-    """What remains of an estimator's error without pictures that speak for or against it.
+    """An estimator's error without the pictures that favour it or put it at a disadvantage.
 
     Attributes:
-        unseen: over the pictures that it was trained neither on nor on near copies of; None where
-            it has seen none of them, or does not know.
-        unclipped: over the pictures of which no crop of it was clipped; None where none was.
+        unseen: over the pictures that it was not trained on, near copies included; None if it has
+            seen none of them, or does not know.
+        unclipped: over the pictures without a clipped crop; None if none was clipped.
     """
 
     unseen: PartError | None = None
@@ -52,8 +52,8 @@ def part_scores(
         columns: of all pictures.
         common: shape (n,): those that every ranked estimator gave an age for.
         name: of the estimator.
-        score: its figures over all of them.
-        known: those that it knows from its training.
+        score: its figures over the common subset.
+        known: the pictures it was trained on.
     """
     given = columns.answers[name]
 

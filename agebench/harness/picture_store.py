@@ -1,7 +1,7 @@
-"""The pictures of a comparison as JSON lines on the disk, where a million of them take no memory.
+"""The pictures of a comparison as JSON lines on the disk, so that a million of them take no memory.
 
-They are written in groups, each whole or not at all, so that a run that was interrupted goes on
-after the last of them.
+They are written in groups, each completely or not at all, so that an interrupted run is resumed
+after the last group.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from agebench.util.files import append_whole
 from agebench.util.regular_files import is_regular
 
 PART_FILE = "result.part.jsonl"
-"""In the output folder of a comparison that has not come to its end."""
+"""File in the output folder of a comparison that has not finished."""
 
 _READ_BYTES = 1 << 20
 _FORMAT = "agebench compare, unfinished"
 
 
 class PictureStore(Sequence[StoredPicture]):
-    """Entries of "pictures" in result.json, one a line; an empty line ends each group.
+    """Entries of "pictures" in result.json, one per line; an empty line ends each group.
 
     Args:
         file: unbuffered, open for reading and writing, empty or as another store left it.
-        path: where it is; None for a file without a name.
-        identity: what the pictures are of, in the first line; see `open_part`.
+        path: of the file; None for a file without a name.
+        identity: identifies the run, in the first line; see `open_part`.
     """
 
     def __init__(self, file: IO[bytes], path: Path | None, identity: str = "") -> None:
         self._file, self._path = file, path
         self._starts = array("q")
-        self._groups = array("q", [0])  # pictures before the end of each group
+        self._groups = array("q", [0])  # number of pictures up to the end of each group
         self._end = 0
         weakref.finalize(self, file.close)
         head = f"{json.dumps({'format': _FORMAT, 'of': identity})}\n".encode()
@@ -53,10 +53,10 @@ class PictureStore(Sequence[StoredPicture]):
             self._append(head)
 
     def add(self, images: Sequence[StoredPicture]) -> None:
-        """Append a group of pictures: all, or none where the disk has no room for them.
+        """Append a group of pictures: all of them, or none if the disk is full.
 
         Raises:
-            AgebenchError: they can't be written, or hold a number that is not finite.
+            AgebenchError: they can't be written, or contain a number that is not finite.
         """
         try:
             lines = [json.dumps(image, ensure_ascii=False, allow_nan=False) for image in images]
@@ -72,7 +72,7 @@ class PictureStore(Sequence[StoredPicture]):
         self._groups.append(len(self._starts))
 
     def forget_from(self, picture: int) -> None:
-        """Take away the group that holds this picture, and all behind it."""
+        """Remove the group of this picture, and all later ones."""
         group = bisect_right(self._groups, picture) - 1
         kept = self._groups[group]
         if kept < len(self._starts):
@@ -88,7 +88,7 @@ class PictureStore(Sequence[StoredPicture]):
                     yield line[:-1].decode()
 
     def groups(self) -> Iterator[list[StoredPicture]]:
-        """Yield the pictures of each group; what is not JSON makes a group an empty one."""
+        """Yield the pictures of each group; a group that is not valid JSON is yielded empty."""
         texts = self.texts()
         for first, end in pairwise(tuple(self._groups)):
             try:  # a line that is not UTF-8 is a ValueError too, and ends `texts`
@@ -98,10 +98,10 @@ class PictureStore(Sequence[StoredPicture]):
             yield group
 
     def remove(self) -> None:
-        """Take the file's name away; what is in it can be read as long as this is held."""
+        """Remove the file's name; its content can be read while this object exists."""
         if self._path is None:
             return
-        if os.name == "nt":  # a file that is open keeps its name there
+        if os.name == "nt":  # an open file can't be removed on Windows
             copy = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - closed with the store
             self._file.seek(0)
             shutil.copyfileobj(self._file, copy)
@@ -142,7 +142,7 @@ class PictureStore(Sequence[StoredPicture]):
         self._end = end
 
     def _lines(self, at: int) -> Iterator[bytes]:
-        """Yield the whole lines from a place on."""
+        """Yield the complete lines from a position on."""
         rest = b""
         while True:
             self._file.seek(at)
@@ -155,7 +155,7 @@ class PictureStore(Sequence[StoredPicture]):
                 yield line + b"\n"
 
     def _take_over(self, head: bytes) -> bool:
-        """Find the groups that another run wrote whole; False where it was of something else."""
+        """Find the groups that an earlier run completed; False if that run was a different one."""
         lines = self._lines(0)
         if next(lines, b"") != head:
             return False
@@ -176,16 +176,16 @@ def open_part(folder: Path | None, identity: str) -> PictureStore:
     """Open the pictures of an unfinished run in a folder, or start over.
 
     Args:
-        folder: the output folder; None takes a file without a name.
-        identity: what the pictures are of; those of another run are written over.
+        folder: the output folder; None uses a file without a name.
+        identity: identifies the run; the pictures of a different run are overwritten.
 
     Raises:
-        AgebenchError: the file can't be made.
+        AgebenchError: the file can't be created.
     """
     path = None if folder is None else folder / PART_FILE
     try:
         if path is None:
-            # As any file there it counts for the system's temporary space.
+            # It takes space in the system's temporary folder, like any file there.
             return PictureStore(tempfile.TemporaryFile(buffering=0), None)
         return PictureStore(_open(path), path, identity)
     except OSError as error:

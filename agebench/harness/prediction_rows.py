@@ -1,6 +1,6 @@
-"""predictions.csv: one row per picture and estimator, from which every error can be computed again.
+"""predictions.csv: one row per picture and estimator, enough to recompute every error.
 
-docs/result-schema.md says what the columns mean; benchmarks/recompute.py reads nothing else.
+docs/result-schema.md explains the columns; benchmarks/recompute.py reads nothing else.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ CSV_COLUMNS = (
 
 
 class Scored(Protocol):
-    """What the rows need of an `agebench.harness.results.EstimatorResult`."""
+    """The part of `agebench.harness.results.EstimatorResult` that rows need."""
 
     @property
     def contender(self) -> Contender:
@@ -73,7 +73,7 @@ def prediction_lines(
 
     Args:
         records: of all pictures.
-        estimators: those that were available come first.
+        estimators: available ones come first.
         common: which pictures every ranked estimator gave an age for, shape (pictures,).
     """
     runnable = [item for item in estimators if item.contender.estimator is not None]
@@ -141,7 +141,7 @@ class _Rows:
 def _class_cells(
     sample: Sample, outcome: Outcome | None, classes: AgeBins | None
 ) -> tuple[object, object, object]:
-    """The class that was given and its years, and the class of the true age; -1 for a gap."""
+    """Return the predicted class and its years, and the class of the true age; -1 for a gap."""
     if classes is None:
         return None, None, None
     given = None if outcome is None else outcome.class_index

@@ -16,15 +16,15 @@ from agebench.util.arrays import Bools, Ints
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Predictions:
-    """All pictures of a result whose true age is known, and what was said of them.
+    """All pictures of a result whose true age is known, and their predictions.
 
     Attributes:
         true_years: shape (n,).
-        answers: by name of every estimator that was available, what it said of each picture.
+        answers: predictions by name of the available estimator.
         common: shape (n,), the pictures that every ranked estimator gave an age for.
-        unranked: by name of the estimators that gave an age, but too few to be ranked, why; see
+        unranked: the reason, by name of the estimators that gave too few ages to be ranked; see
             `agebench.metrics.common_pictures.common_pictures`.
-        identities: who each picture shows; None where no picture says it.
+        identities: who each picture shows; None if no picture has an identity.
         attributes: further labels, as `agebench.harness.columns.Columns` has them.
     """
 
@@ -41,27 +41,27 @@ class Predictions:
 
     @property
     def scored(self) -> tuple[str, ...]:
-        """Names of the estimators that have an age for the common subset, in their order."""
+        """Names of the ranked estimators, in their order."""
         return tuple(name for name in self.answering if name not in self.unranked)
 
     @property
     def answering(self) -> tuple[str, ...]:
-        """Names of the estimators that gave any age, in their order; some may stand apart."""
+        """Names of the estimators that gave any age, in their order, ranked or not."""
         return tuple(name for name, item in self.answers.items() if item.answered.any())
 
     @property
     def people(self) -> Sequence[str | None] | None:
-        """Who each picture shows; None where identities are not known."""
+        """Who each picture shows; None if identities are not known."""
         return self.identities
 
     def clusters_of(self, rows: Ints) -> list[str | None] | None:
-        """Return who the pictures at `rows` show; None where identities are not known."""
+        """Return who the pictures at `rows` show; None if identities are not known."""
         return None if self.identities is None else [self.identities[row] for row in rows.tolist()]
 
 
 def predictions_in(columns: Columns) -> Predictions:
     """Return the predictions for the pictures of a known age."""
-    # Over all pictures, those with a range for a label too, as in scores.common_subset.
+    # Over all pictures, including those with range labels, as in scores.common_subset.
     answered = columns.answered
     ranked, everywhere = common_pictures(answered)
     counts, most = answered.sum(axis=1), int(answered.any(axis=0).sum())
@@ -75,7 +75,7 @@ def predictions_in(columns: Columns) -> Predictions:
     if identities is not None and not known.all():
         identities = [identities[row] for row in np.flatnonzero(known).tolist()]
     if identities is not None and not any(name is not None for name in identities):
-        identities = None  # only pictures of an unknown age say it
+        identities = None  # only pictures of unknown age have it
     return Predictions(
         true_years=columns.true_years[known],
         answers={name: _where(known, item) for name, item in columns.answers.items()},
@@ -89,7 +89,7 @@ def predictions_in(columns: Columns) -> Predictions:
 
 
 def _where(known: Bools, answers: EstimatorAnswers) -> EstimatorAnswers:
-    """What was said of some of the pictures."""
+    """Return the predictions for some of the pictures."""
     kept = known[answers.distributions.rows]
     place = np.cumsum(known) - 1
     distributions = DistributionScores(
@@ -101,12 +101,12 @@ def _where(known: Bools, answers: EstimatorAnswers) -> EstimatorAnswers:
 
 
 def not_ranked(answered: int, of: int) -> str:
-    """Say why an estimator stands apart.
+    """Return why an estimator is not ranked.
 
     >>> not_ranked(2, 251)
-    'an age for 2 of 251 pictures only: 50 % are needed to be ranked'
+    'an age for only 2 of 251 pictures: 50 % are needed to be ranked'
     """
     return (
-        f"an age for {answered} of {of} pictures only: "
+        f"an age for only {answered} of {of} pictures: "
         f"{100 * LEAST_ANSWERED:.0f} % are needed to be ranked"
     )

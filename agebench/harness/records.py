@@ -1,4 +1,4 @@
-"""What the accuracy pass notes down: one record per picture, one outcome per estimator."""
+"""Records of the accuracy pass: one per picture, with one outcome per estimator."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ OutcomeStatus: TypeAlias = Literal["ok", "missing_view", "estimator_failed"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one estimator said of one picture.
+    """The prediction of one estimator for one picture.
 
     Attributes:
         status: "ok", or why there is no age.
         years: predicted age; None unless ok.
         class_index: most probable of the estimator's classes; None without classes.
         outside: largest fraction of one of its crops that lies outside the picture, 0 to 1.
-        reason: what went wrong, in a sentence.
+        reason: what went wrong.
         nll, crps_years, pit: of the distribution against the true age, as in
             `agebench.metrics.calibration.DistributionScores`; None without a distribution or a
             true age.
@@ -47,17 +47,17 @@ class Outcome:
 
 @dataclass(slots=True)
 class ImageRecord:
-    """What became of one picture.
+    """The outcome of one picture.
 
     Attributes:
         sample: name and labels.
-        status: "ok", or why no estimator could be asked.
-        sha256: of the file's bytes; "" where it could not be read.
+        status: "ok", or why there are no predictions.
+        sha256: of the file's bytes; "" if it could not be read.
         faces: number of faces found.
         box_xyxy, score: the face that was used, the largest.
         landmarks_xy, landmark_scheme: of that face, as `agebench.types.Face` has them.
-        frame_from: what its canonical frame was computed from.
-        reason: what went wrong, in a sentence.
+        frame_from: source of its canonical frame.
+        reason: what went wrong.
         outcomes: by the estimator's position.
     """
 
@@ -82,7 +82,7 @@ def image_json(record: ImageRecord, names: Sequence[str]) -> StoredPicture:
     """Return a picture's entry of "pictures" in result.json.
 
     Args:
-        record: with an outcome of every estimator that was asked.
+        record: with an outcome of every estimator that ran.
         names: of the estimators, by position.
     """
     sample = record.sample
@@ -108,7 +108,7 @@ def image_json(record: ImageRecord, names: Sequence[str]) -> StoredPicture:
 
 
 def record_of(image: StoredPicture, sample: Sample, names: Sequence[str]) -> ImageRecord:
-    """Return what `image_json` made an entry of.
+    """Return the record that `image_json` converted to an entry.
 
     Raises:
         ValueError, LookupError, TypeError, AttributeError: it is not an entry of this sample.

@@ -1,7 +1,7 @@
-"""The result of a comparison, and how it is written down.
+"""The result of a comparison, and writing it to files.
 
 ``result.json`` holds everything, unrounded; docs/result-schema.md describes it and
-``result.schema.json`` beside this file checks it.
+``result.schema.json`` next to this file validates it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from agebench.util.private_paths import without_home
 
 SCHEMA_VERSION = 4
 READABLE_VERSIONS = (1, 2, 3, SCHEMA_VERSION)
-"""Older files are read, see `former_names`; docs/result-schema.md says what changed."""
+"""Older files are read, see `former_names`; docs/result-schema.md lists the changes."""
 RESULT_FILE = "result.json"
 PREDICTIONS_FILE = "predictions.csv"
 
@@ -45,10 +45,10 @@ class EstimatorResult:
 
     Attributes:
         contender: name and estimator.
-        score: None where it was unavailable.
+        score: None if it was not available.
         latency: times by stage; empty where nothing was timed.
-        parts: its error over the pictures that it has not seen, and over those not clipped.
-        contamination: why nothing is decided for or against it; "" where nothing speaks for that.
+        parts: its errors over unseen and over unclipped pictures.
+        contamination: why it gets no verdict; "" if it is not contaminated.
     """
 
     contender: Contender
@@ -59,7 +59,7 @@ class EstimatorResult:
 
     @property
     def name(self) -> str:
-        """What it is called in the result."""
+        """Its name in the result."""
         return self.contender.name
 
     @property
@@ -75,8 +75,8 @@ class PictureCounts:
     Attributes:
         total: looked at.
         common_subset: that every ranked estimator gave an age for.
-        several_faces: with more than one face, of which the largest was used.
-        taken_over: of the total, from a run that was interrupted.
+        several_faces: with more than one face; the largest was used.
+        taken_over: of the total, processed by an earlier run that was interrupted.
     """
 
     total: int
@@ -91,15 +91,14 @@ class CompareResult:
 
     Attributes:
         estimators: in the order given.
-        records: one per picture, in the order of their names; read from the disk as they are asked
-            for.
+        records: one per picture, sorted by name; read from the disk on access.
         counts: how many pictures there are.
-        latency: of the stages that all share; None where timing was left out.
-        about: how it was made: versions, machine, command, data set, detector, settings.
-        analysis: what `agebench.harness.analysis.analyse` found; None before it has been asked.
-        timing: who is faster; None where timing was left out.
-        stage_seconds: processor time of the accuracy pass by stage (`StageSeconds`), of what was
-            not taken over; of this run alone, and in none of its files.
+        latency: of the stages that all estimators share; None without timing.
+        about: versions, machine, command, data set, detector, settings.
+        analysis: from `agebench.harness.analysis.analyse`; None before it has run.
+        timing: comparisons of times; None without timing.
+        stage_seconds: processor time of this run's accuracy pass by stage (`StageSeconds`), without
+            pictures taken over; not written to files.
     """
 
     estimators: tuple[EstimatorResult, ...]
@@ -118,7 +117,7 @@ class CompareResult:
 
     @property
     def pictures(self) -> Sequence[Picture]:
-        """What the JSON says of every picture; read from the disk as it is asked for."""
+        """The JSON of every picture; read from the disk on access."""
         if isinstance(self.records, StoredRecords):
             return self.records.store
         names = [item.name for item in self.estimators]
@@ -139,11 +138,11 @@ class CompareResult:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Return the whole result as what JSON can hold; see docs/result-schema.md."""
+        """Return the whole result as JSON-compatible values; see docs/result-schema.md."""
         return {**self.content(), "pictures": list(self.pictures)}
 
     def json_pieces(self) -> Iterator[str]:
-        """Yield the JSON of the result in ASCII, never more than a picture at once."""
+        """Yield the JSON of the result in ASCII, at most one picture at a time."""
         content = self.content()
         images = content.pop("pictures")
         yield json.dumps(content, allow_nan=False)[:-1] + ', "pictures": ['
@@ -169,13 +168,13 @@ class CompareResult:
                 f"{RESULT_FILE} not written: a setting or figure is not a finite number ({error})"
             ) from error
         digest = hashlib.sha256()
-        # In this order: the result ends with the hash of the table that was written before it.
+        # In this order, as the result ends with the hash of the table.
         table = (target / PREDICTIONS_FILE, self._table(digest))
         write_together([table, (target / RESULT_FILE, self._whole(head, digest))])
         return target / RESULT_FILE
 
     def forget_part(self) -> None:
-        """Take away what a run that is interrupted would go on with."""
+        """Remove the file that an interrupted run would resume from."""
         if isinstance(self.records, StoredRecords):
             self.records.store.remove()
 
@@ -192,7 +191,7 @@ class CompareResult:
             yield data
 
     def _whole(self, head: str, digest: _Digest) -> Iterator[bytes]:
-        """The result's text, one picture a line."""
+        """Yield the result's text, with one picture per line."""
         # A path that is not valid Unicode is written as escapes, which JSON reads back.
         yield f'{head[:-2]},\n "pictures": ['.encode("utf-8", "backslashreplace")
         separator = "\n  "
@@ -243,7 +242,7 @@ def _estimator_json(item: EstimatorResult) -> dict[str, Any]:
 
 
 def _seen_json(item: EstimatorResult) -> dict[str, Any] | None:
-    """Scored pictures that the estimator was trained on; None where it does not know."""
+    """Return the scored pictures that the estimator was trained on; None if not known."""
     trained, score = item.contender.trained, item.score
     if trained is None or score is None or score.seen_in_training is None:
         return None
@@ -261,10 +260,10 @@ def _seen_json(item: EstimatorResult) -> dict[str, Any] | None:
 
 @contextmanager
 def output_folder(out: str | Path | None) -> Iterator[None]:
-    """Prepare a folder for what is made inside; on failure it goes again if it is new and empty.
+    """Prepare an output folder; on failure it is removed again if it is new and empty.
 
     Raises:
-        AgebenchError: it can't be made or written to, or another run is at work in it.
+        AgebenchError: it can't be created or written to, or another run is using it.
     """
     with gone_if_empty(out), ExitStack() as stack:
         if out is not None:
@@ -274,10 +273,10 @@ def output_folder(out: str | Path | None) -> Iterator[None]:
 
 
 def prepare_folder(folder: Path) -> None:
-    """Make the output folder and prove that it can be written to, before anything long begins.
+    """Create the output folder and check that it can be written to, before anything slow starts.
 
     Raises:
-        AgebenchError: it can't be made or written to.
+        AgebenchError: it can't be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

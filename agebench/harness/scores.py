@@ -1,4 +1,4 @@
-"""From records to figures: every estimator scored on the same pictures."""
+"""Scores of the estimators, all on the same pictures."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agebench.util.arrays import Bools, Ints
 from agebench.util.record_fields import Count, Fraction, FromOne, Years
 
 CLIPPED_FRACTION = 0.05
-"""A crop with more than this fraction outside the picture is counted as clipped."""
+"""A crop with more than this fraction outside the picture counts as clipped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +51,10 @@ class Score:
         clipped: scored pictures of which a crop lies more than `CLIPPED_FRACTION` outside.
         classes: class accuracy over the common subset, where a label that is a range counts if it
             lies in one class; None for estimators without classes.
-        ranges: against range labels; None where the data set has none.
-        seen_in_training: names of the scored pictures that it was trained on; None where it does
-            not know.
-        near_copies: the scored pictures of which it was trained on a near copy, but not on the same
-            bytes; None where what its training pictures look like is not known.
+        ranges: against range labels; None if the data set has none.
+        seen_in_training: names of the scored pictures that it was trained on; None if not known.
+        near_copies: the scored pictures that are near copies of training pictures, without the same
+            bytes; None if there are no perceptual hashes of its training pictures.
     """
 
     errors: ErrorSummary
@@ -71,16 +70,16 @@ class Score:
 
 
 def common_subset(columns: Columns) -> Bools:
-    """Return which are the pictures that every ranked estimator gave an age for, shape (n,).
+    """Return which pictures every ranked estimator gave an age for, shape (n,).
 
-    One that gave an age for few of them does not shrink the subset; see
+    An estimator that gave an age for few of them does not shrink the subset; see
     `agebench.metrics.common_pictures.common_pictures`.
     """
     return common_pictures(columns.answered)[1]
 
 
 def people_at(columns: Columns, rows: Ints) -> list[str | None] | None:
-    """Return who the pictures at `rows` show; None where nobody is known."""
+    """Return who the pictures at `rows` show; None if nobody is known."""
     if columns.identities is None:
         return None
     who = [columns.identities[row] for row in rows.tolist()]
@@ -88,14 +87,14 @@ def people_at(columns: Columns, rows: Ints) -> list[str | None] | None:
 
 
 def errors_at(columns: Columns, answers: EstimatorAnswers, rows: Bools) -> ErrorSummary:
-    """Return the errors over some pictures, where an age is known and was given."""
+    """Return the errors over those of some pictures that have a true and a predicted age."""
     scored = np.flatnonzero(rows & answers.answered & ~np.isnan(columns.true_years))
     true, years = columns.true_years[scored], answers.years[scored]
     return summarise(true, years, clusters=people_at(columns, scored))
 
 
 def age_for_class(sample: Sample, classes: AgeBins) -> float | None:
-    """Return an age of the sample's true class; None where a range fits in no one class."""
+    """Return an age of the sample's true class; None if a range does not fit in one class."""
     if sample.age_years is not None or sample.age_range is None:
         return sample.age_years
     first, last = class_of_age(sample.age_range, classes).tolist()
@@ -148,12 +147,12 @@ def score_estimator(
         common: shape (n,), see `common_subset`.
         name: of the estimator.
         classes: that it answers with; None for none.
-        known: the scored pictures that it knows from its training; they are scored, and listed.
+        known: the scored pictures that it was trained on, which are scored and listed.
     """
     answers = columns.answers[name]
     answered = answers.answered
     scored = int(answered.sum())
-    everywhere = bool(answered[common].all())  # one that stands apart gave no age for some
+    everywhere = bool(answered[common].all())  # an unranked one gave no age for some
     ranked = common if everywhere else np.zeros_like(common)
     return Score(
         errors=errors_at(columns, answers, ranked),

@@ -1,4 +1,4 @@
-"""Which pictures are scored: the part of a protocol, the first few, or a random sample."""
+"""Selecting the pictures to score: a part of a protocol, the first few, or a random sample."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ DEFAULT_PART = "test"
 
 
 SplitMaker: TypeAlias = Callable[[ProgressStep], Split]
-"""Makes a split; may read all pictures, and tells how far it is."""
+"""Builds a split; may read all pictures, and reports its progress."""
 
 
 def find_split(dataset: Dataset, protocol: str) -> SplitMaker:
-    """Return what makes the split that ``--protocol`` names; all that can be checked is.
+    """Return the function that builds the split named by ``--protocol``, after all possible checks.
 
     Args:
         dataset: all of it.
         protocol: a protocol with its options, such as ``"holdout seed=3"``, or a split file or
-            folder of lists.  Where both would do it is the protocol; ``./holdout`` is the file.
+            folder of lists.  An ambiguous name is taken as the protocol; ``./holdout`` is the file.
 
     Raises:
         UsageError: it is neither, or an option is wrong.
@@ -61,11 +61,11 @@ def find_split(dataset: Dataset, protocol: str) -> SplitMaker:
 
 
 def refuse_lists(out: Path, root: str | Path | None, protocol: str | None) -> None:
-    """Refuse to write over a data set's list, or over what its split is read from.
+    """Refuse to overwrite a data set's list, or the file that its split is read from.
 
     Raises:
-        UsageError: `out` is one of them.  New files may lie in a folder of pictures, not in one
-            of lists.
+        UsageError: `out` is one of them.  New files may be written to a folder of pictures, but not
+            to one of lists.
     """
     of_pictures = root is None or user_path(root).is_dir()
     refuse_input(out, [None if of_pictures else root, protocol])
@@ -77,7 +77,7 @@ def take_pictures(
     settings: CompareSettings,
     progress: ProgressStep = no_progress,
 ) -> tuple[Dataset, Split | None]:
-    """Return the pictures that the settings ask for, and the split they are a part of.
+    """Return the pictures that the settings select, and the split they are a part of.
 
     Raises:
         UsageError: the split has no such part.
@@ -94,14 +94,14 @@ def take_pictures(
 
 
 def part_of(settings: CompareSettings) -> str:
-    """Return the part that is scored, "" without a protocol."""
+    """Return the name of the part that is scored, "" without a protocol."""
     if settings.protocol is None:
         return ""
     return DEFAULT_PART if settings.part is None else settings.part
 
 
 def _subset(settings: CompareSettings, taken: int) -> str:
-    """Which pictures, and how they are changed: in both figures would be of other pictures."""
+    """Describe which pictures are taken and how they are changed, as both affect comparability."""
     changed = "" if settings.variant is None else f"changed: {settings.variant}"
     return ", ".join(filter(None, (_taken(settings, taken), changed)))
 
@@ -117,11 +117,11 @@ def _taken(settings: CompareSettings, taken: int) -> str:
 def describe_selection(
     dataset: Dataset, split: Split | None, settings: CompareSettings
 ) -> dict[str, Any]:
-    """Return what a result says of its pictures, as JSON can hold it.
+    """Return the description of a result's pictures as JSON-compatible values.
 
-    A number to take that is larger than what there is takes all, and is not a subset.
+    A limit larger than the number of pictures takes all, which is not a subset.
 
-    Figures of different protocols can't be ranked: `scored_on` reads this back.
+    `scored_on` reads this back, as figures of different protocols can't be ranked together.
     """
     spec = dataset.spec
     subset = _subset(settings, len(dataset.samples))
@@ -142,9 +142,9 @@ def describe_selection(
 
 
 def scored_on(dataset: PublicDataset) -> Scored:
-    """Return what a result was measured on.
+    """Return the pictures that a result was measured on.
 
-    Two of them go into `agebench.harness.comparability.comparable`.
+    Two of these are the arguments of `agebench.harness.comparability.comparable`.
     """
     split = dataset.split
     return Scored(

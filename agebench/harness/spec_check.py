@@ -1,4 +1,4 @@
-"""What looks wrong about a model that someone described, on pictures."""
+"""Checking the predictions of a model described in a spec file for signs of a wrong spec."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from agebench.vision.images import MAX_PIXELS
 from agebench.vision.opencv import cv2
 
 LEAST_SPREAD_YEARS = 1.0
-"""Ages of different people that differ by less than this are one age."""
+"""Ages of different people that differ by less count as equal."""
 
 CLEARLY_BETTER = 0.8
-"""Fraction of the error below which swapped channels are taken for the right ones."""
+"""Ratio of the errors below which swapped channels are considered to be the right order."""
 
 SAME_YEARS = 0.1
-"""Ages of one model under two runtimes that differ by more are not rounding."""
+"""Ages under two runtimes that differ by more are not explained by rounding."""
 
 MANY_LIMITED = 0.05
-"""Fraction of the ages; one that says -1 of a baby is not a sign of a wrong scale."""
+"""Fraction of ages; a single -1 for a baby is not a sign of a wrong scale."""
 
 LEAST_FOLLOWING = 0.3
-"""Rank correlation with the ages of the 71 composites that chance reaches once in a hundred times.
+"""Rank correlation with the ages of the 71 composites that chance reaches once in a hundred trials.
 The public models of pretrained/zoo reach 0.76 to 0.96."""
 
 TILE_PX = 160
@@ -38,19 +38,19 @@ TILE_PX = 160
 
 @dataclass(frozen=True, slots=True)
 class SpecCheck:
-    """What was found.
+    """The findings of a check.
 
     Attributes:
         names: of the pictures with a face.
         years: the ages.
         swapped_years: the ages with red and blue exchanged.
-        true_years: the labels; empty where the pictures have none.
+        true_years: the labels; empty if the pictures have none.
         following: rank correlation of the ages with the labels, -1 to 1; None without labels, and
-            where all ages are one.
-        other_years: the ages under another runtime; empty where none was asked.
+            if all ages are equal.
+        other_years: the ages under another runtime; empty without one.
         without_face: names of the pictures without one.
-        wrong: what looks wrong, a sentence each.
-        crops: what the network was shown, uint8 (n, height, width, 3).
+        wrong: what looks wrong, one sentence each.
+        crops: the network's input, uint8 (n, height, width, 3).
     """
 
     names: tuple[str, ...]
@@ -70,20 +70,22 @@ def check_described(
     detector: FaceDetector,
     other: Estimator | None = None,
 ) -> SpecCheck:
-    """Ask a model for the ages of pictures, or of the bundled composites where none are given.
+    """Predict the ages of pictures, by default of the bundled composites.
 
     Args:
         estimator: with one view.
-        pictures: files; each one's largest face is taken.
+        pictures: files; the largest face of each is used.
         detector: finds them.
-        other: the same model under another runtime, which should give the same ages.
+        other: the same model under another runtime, which should predict the same ages.
 
     Raises:
         UsageError: no picture has a face, or the estimator has several views.
         ModelError, ImageError: the model fails, or a picture can't be read.
     """
     if len(estimator.spec.crop.views) != 1:
-        raise UsageError(f"{estimator.spec.name} has several views, a described model has one")
+        raise UsageError(
+            f"{estimator.spec.name} has several views, but a model in a spec file has one"
+        )
     labels: list[float] = []
     samples: Sequence[Sample] = [Sample(path, path.name, None) for path in pictures]
     if not pictures:
@@ -128,7 +130,7 @@ def check_described(
 
 
 def _wrong(years: Floats, swapped: Floats, true: Floats, following: float | None) -> list[str]:
-    """Return what looks wrong about the ages, a sentence each."""
+    """Return what looks wrong about the ages, one sentence each."""
     found = []
     spread = float(np.ptp(years))
     if len(years) > 2 and spread < LEAST_SPREAD_YEARS:
@@ -138,8 +140,8 @@ def _wrong(years: Floats, swapped: Floats, true: Floats, following: float | None
         )
     elif following is not None and following < LEAST_FOLLOWING:
         found.append(
-            f"older composites are hardly given higher ages (rank correlation {following:.2f}, "
-            "models that work reach 0.8 and more): mean, scale, the crop or the output's part is "
+            f"predicted ages hardly rise with true ages (rank correlation {following:.2f}, "
+            "working models reach 0.8 and more): mean, scale, the crop or the output's part is "
             "probably wrong"
         )
     limited = int(np.count_nonzero((years <= 0) | (years >= MAX_AGE_YEARS)))
@@ -152,26 +154,26 @@ def _wrong(years: Floats, swapped: Floats, true: Floats, following: float | None
         ours, theirs = (float(np.abs(ages - true).mean()) for ages in (years, swapped))
         if theirs < CLEARLY_BETTER * ours:
             found.append(
-                f"with red and blue exchanged the error is {theirs:.1f} years in place of "
+                f"with red and blue exchanged the error is {theirs:.1f} years instead of "
                 f"{ours:.1f}: channel_order is probably the other one"
             )
     return found
 
 
 def _apart(years: Floats, others: Floats, estimator: Estimator, other: Estimator) -> str:
-    """Return that two runtimes give other ages, "" where they give the same."""
+    """Return that two runtimes predict different ages, "" if they agree."""
     largest = float(np.abs(years - others).max())
     if largest <= SAME_YEARS:
         return ""
     ours, theirs = estimator.spec.runtime.runtime, other.spec.runtime.runtime
     return (
         f"under {theirs} the ages differ by up to {largest:.1f} years from those under {ours}: one "
-        "of them computes this model wrongly; hold both against the model's own library ([golden])"
+        "of them computes this model wrongly; compare both with the model's own library ([golden])"
     )
 
 
 def by_decade(check: SpecCheck) -> dict[str, tuple[int, float]]:
-    """Return how many labelled pictures there are of each ten years, and their mean age given."""
+    """Return the number of labelled pictures per decade, and their mean predicted age."""
     decades = (check.true_years // 10).astype(int)
     return {
         f"{10 * decade} to {10 * decade + 9}": (
@@ -183,7 +185,7 @@ def by_decade(check: SpecCheck) -> dict[str, tuple[int, float]]:
 
 
 def sheet(check: SpecCheck) -> Image:
-    """Return a picture of what the network was shown, a row of up to eight, ages below."""
+    """Return a picture of the network's inputs, up to eight per row, with the ages below."""
     tiles = []
     for crop, years in zip(check.crops, check.years, strict=True):
         height, width = crop.shape[:2]

@@ -1,7 +1,7 @@
-"""The one door for models that strangers made: a process of its own, with limits, goes first.
+"""Trying models of unknown origin in a separate process with limits, before loading them here.
 
-The parsers of model files are large programs in C++.  A file may crash them, describe a network
-that never ends, or one that needs all memory of the machine.
+The parsers of model files are large C++ programs.  A file may crash them, describe a network that
+never finishes, or one that needs all memory of the machine.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ SECONDS_VARIABLE = "AGEBENCH_MODEL_SECONDS"
 MEMORY_VARIABLE = "AGEBENCH_MODEL_MEMORY_GB"
 
 TRIAL_SECONDS = 300.0
-"""A model given by its path that takes longer to load and to answer for one face hangs."""
+"""A model that takes longer to load and to predict one face is considered to hang."""
 
 TRIAL_MEMORY_GB = 6.0
-"""Memory that it may take meanwhile, libraries among it (some 0.3 GB)."""
+"""Memory that it may use meanwhile, including libraries (about 0.3 GB)."""
 
 _PARSED_IN_PYTHON = frozenset({"answers", "torch"})
-"""Estimators whose files no importer in C++ reads."""
+"""Estimators whose files are not read by C++ code."""
 
 
 def crash_of(reference: str, group: str = ESTIMATORS) -> str:
-    """Try a model that is given by its path in a process of its own; return how that ended.
+    """Try a model that is given by its path in a separate process; return how that failed.
 
-    "" where it lived, even if it failed in a sentence: that is then raised here as well; and of
-    models that are named without a path, which come with the package or are known by their hash.
+    Returns "" if the process did not die; an ordinary error is raised again when the model is
+    loaded here.  Models named without a path are not tried: they are verified by their hash.
 
     Args:
         reference: of an estimator or a detector.
@@ -48,7 +48,7 @@ def crash_of(reference: str, group: str = ESTIMATORS) -> str:
     if parsed.path is None or parsed.name in _PARSED_IN_PYTHON:
         return ""
     try:
-        if not parsed.path.exists():  # nothing to choke on: said at once, without a process
+        if not parsed.path.exists():  # reported at once, without a process
             return ""
     except (OSError, ValueError):
         return ""
@@ -62,14 +62,14 @@ def crash_of(reference: str, group: str = ESTIMATORS) -> str:
 
 
 def try_models(estimators: Iterable[str | None] = (), detectors: Iterable[str | None] = ()) -> None:
-    """Refuse models that crash, hang or take too much, before they are loaded here.
+    """Refuse models that crash, hang or need too much memory, before they are loaded here.
 
     Args:
-        estimators: references; None is passed over.
+        estimators: references; None is skipped.
         detectors: the same.
 
     Raises:
-        ChildDiedError: one did; names it.
+        ChildDiedError: the process of one died; names it.
     """
     for group, references in ((ESTIMATORS, estimators), (DETECTORS, detectors)):
         for reference in references:

@@ -307,7 +307,7 @@ def test_one_that_answers_next_to_nothing_stands_apart(result: dict[str, Any]) -
     _check(together)
     shy = together["estimators"]["shy"]
     assert (
-        shy["unranked_reason"] == "an age for 12 of 110 pictures only: 50 % are needed to be ranked"
+        shy["unranked_reason"] == "an age for only 12 of 110 pictures: 50 % are needed to be ranked"
     )
     assert (shy["groups"], shy["calibration"], shy["age_thresholds"]) == ([], None, [])
     assert (shy["buckets"]["n"], shy["with_misses"]["missed"]) == (0, 108)

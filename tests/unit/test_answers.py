@@ -198,7 +198,7 @@ def test_exported_answers_give_the_very_same_figures(tmp_path: Path) -> None:
         assert score.errors == wanted.errors
         assert score.missed == wanted.missed == 0
         assert result.estimators[0].latency == {}
-    assert alone.about["detector"]["chosen_because"].startswith("nobody looks at the pictures")
+    assert alone.about["detector"]["chosen_because"].startswith("no face is looked for")
     assert report_on(read_result(tmp_path / "alone")).is_file()
 
 

@@ -426,6 +426,6 @@ def test_names_break_behind_hyphens_and_markup_in_them_is_text(dataset: SampleLi
 def test_a_spec_that_no_result_can_hold_stops_before_anything_runs(dataset: SampleList) -> None:
     odd = Classes()
     odd.spec = replace(odd.spec, licence=cast("str", None))
-    told = r"its spec can't stand in a result: licence: expected text, got None"
+    told = r"its spec can't be written to a result: licence: expected text, got None"
     with pytest.raises(ContractError, match=told):
         compare([odd], dataset, detector=Whole(), settings=CompareSettings(latency_pictures=0))

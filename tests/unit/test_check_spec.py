@@ -122,7 +122,7 @@ def test_ages_beyond_the_range_and_swapped_channels_are_said() -> None:
     many = np.arange(50.0) - 1  # one baby below 0
     assert wrong_about(many, many, many, 1.0) == []
     (swapped,) = wrong_about(np.array([40.0, 10.0, 40.0]), true + 1, true, 0.5)
-    assert "the error is 1.0 years in place of 20.0: channel_order" in swapped
+    assert "the error is 1.0 years instead of 20.0: channel_order" in swapped
     assert wrong_about(true + 2, true + 2, true, 1.0) == []
 
 
@@ -130,7 +130,7 @@ def test_ages_that_do_not_follow_those_of_the_composites_are_said(spec: Path) ->
     """The blue of a composite says little of the person's age."""
     done = CliRunner().invoke(command, [str(spec)])
     assert done.exit_code == 1
-    assert "older composites are hardly given higher ages (rank correlation" in done.output
+    assert "predicted ages hardly rise with true ages (rank correlation" in done.output
     assert "composites of 20 to 29 years (13): " in done.output
     true = np.array([20.0, 30.0, 60.0])
     (unrelated,) = wrong_about(true[::-1], true[::-1], true, -1.0)

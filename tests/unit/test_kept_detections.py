@@ -216,7 +216,7 @@ def test_a_usual_file_that_fails_later_is_told_once_and_the_run_goes_on(
     assert [record.status for record in records] == ["ok", "ok", "no_face"]
     assert detector.asked == 3
     assert len(told) == 1
-    assert "found again and not kept: the kept detections in" in told[0]
+    assert "detected again and not kept: the kept detections in" in told[0]
     with KeptDetections(file) as again:  # what was kept before is there
         again.find(detector, records[0].sha256, np.zeros((40, 40, 3), np.uint8))
         assert again.used == 1

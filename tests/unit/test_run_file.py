@@ -117,7 +117,7 @@ def test_a_place_that_cannot_keep_them_costs_time_alone(
     words = ("constant", "--dataset", "demo", "--detector", "haar", "--latency-pictures", "0")
     code, _, err = cli("compare", *words)
     assert code == 0
-    assert "faces are found again: the kept detections in" in err
+    assert "faces are detected again: the kept detections in" in err
 
 
 def test_a_reader_who_stops_is_no_fault() -> None:
