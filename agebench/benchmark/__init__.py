@@ -1,1 +1,1 @@
-"""`bench`: latency alone, by batch size, with what it costs and what the machine allows."""
+"""`bench`: latency by batch size, with memory, operations and the machine's limits."""

@@ -42,7 +42,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What an estimator takes besides time."""
+    """The resources of an estimator."""
 
     parameters: Count | None
     macs_per_face: Count | None
@@ -60,7 +60,7 @@ class Swept:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine(Busy):
-    """What a sweep ran on."""
+    """The machine of a sweep."""
 
     devices: Texts
     threads: Count
@@ -68,14 +68,14 @@ class Machine(Busy):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faces:
-    """What was fed in."""
+    """The faces of a sweep."""
 
     origin: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sweep:
-    """What a file of `agebench bench` must be for a report to show it."""
+    """The fields of bench.json that a report shows."""
 
     schema_version: Annotated[int, By(one_of(READABLE_VERSIONS))]
     created: str

@@ -1,4 +1,4 @@
-"""The networks alone on a device, batch by batch: transfers, wall time and the device's clock."""
+"""Timing the networks alone on a device, by batch size: transfers, wall time and device time."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def time_networks(
     """Time all runs of an estimator's networks for one call of `batch` faces.
 
     Returns:
-        Times by part (see `run_timers`), summed over the runs of a call; None where a network does
-        not run under ONNX Runtime, so that its parts can't be told apart.
+        Times by part (see `run_timers`), summed over the runs of a call; None if a network does not
+        run under ONNX Runtime, as its parts can't be timed separately.
 
     Raises:
         DeviceError: the device can't be used.
@@ -37,7 +37,7 @@ def time_networks(
         for run in item.runs[batch]:
             key = (item.source.path, repr(run))
             if key not in made:
-                # Constant numbers would draw less power, and large devices run faster then.
+                # Constant numbers would need less power, so that large devices would run faster.
                 rng = np.random.default_rng(0)
                 blobs = {name: rng.random(shape, np.float32) for name, shape in run.items()}
                 made[key] = onnx_timer(item.source, blobs, device)
@@ -60,7 +60,7 @@ def run_timers(timers: Sequence[DeviceTimer], count: int) -> dict[str, StageTime
 
 
 def _events(calls: Sequence[Sequence[DeviceSample]]) -> list[float]:
-    """Sums of the device's own times; none where one run has none."""
+    """Return sums of the device's own times; empty if one run has none."""
     sums = []
     for call in calls:
         known = [sample.event_ms for sample in call if sample.event_ms is not None]

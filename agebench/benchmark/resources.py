@@ -1,4 +1,4 @@
-"""What an estimator takes besides time: memory, parameters, operations, bytes on disk."""
+"""Resources of an estimator: memory, parameters, operations, bytes on disk."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from agebench.timing.children import ask_child
 from agebench.timing.roofline import Peaks, roofline_ms
 
 INPUT_BYTES = 4
-"""An input number is a float32."""
+"""Size of a float32, the type of input numbers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What one estimator takes.
+    """The resources of one estimator.
 
     Attributes:
-        rss_before_bytes: peak memory of the process with everything imported and no model loaded.
-        peak_rss_bytes: peak memory by batch size, the smaller batches run before the larger.
-        device_bytes: what the device's memory grew by; None on the CPU.
+        rss_before_bytes: peak memory of the process after all imports, before loading the model.
+        peak_rss_bytes: peak memory by batch size, in ascending order.
+        device_bytes: growth of the device's used memory; None on the CPU.
         parameters, macs_per_face: of all its networks, for one face; None where unknown, and 0 for
             an estimator without a network.
-        weight_bytes: of the parameters as they are computed with.
+        weight_bytes: of the parameters at the precision of the computation.
         input_bytes_per_face: of the networks' inputs.
         file_bytes: of the model files.
-        network_batch: by batch size the most inputs that the network was given at once.
-        methods: how the figures came about, one text per network.
+        network_batch: by batch size, the largest number of inputs in one run of the network.
+        methods: how the figures were obtained, one text per network.
     """
 
     rss_before_bytes: int
@@ -47,10 +47,10 @@ class Resources:
     methods: tuple[str, ...]
 
     def roofline_ms(self, batch: int, peaks: Peaks) -> float | None:
-        """Return the least time of a call; None where the operations are not known.
+        """Return the least time of a call; None if the operations are not known.
 
-        Weights count once, inputs once per face; what lies between the layers counts nothing,
-        since it may stay in the processor's caches.
+        Weights count once and inputs once per face; activations don't count, since they may stay in
+        the processor's caches.
         """
         if self.macs_per_face is None or self.weight_bytes is None:
             return None
@@ -60,12 +60,12 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class NetworkRuns:
-    """A network of an estimator, and what it was run on.
+    """A network of an estimator, and its inputs.
 
     Attributes:
         source: its files.
-        runtime: what ran it.
-        runs: by batch size the shapes of the inputs of each run.
+        runtime: that ran it.
+        runs: by batch size, the input shapes of each run.
     """
 
     source: ModelSource
@@ -85,8 +85,8 @@ def measure_resources(
 
     Args:
         reference: of the estimator.
-        runtime: what runs it, as its spec says.
-        device: "cpu", "cuda", or None for what the reference says.
+        runtime: that runs it, from its spec.
+        device: "cpu", "cuda", or None for that of the reference.
         batches: batch sizes.
         threads: for the child.
 
@@ -102,7 +102,7 @@ def measure_resources(
     answer = ask_child("resources", order, threads=threads)
     networks = _networks(answer)
     costs = [_cost_of_face(item) for item in networks]
-    # A network that did not come through `open_model` is one that nothing is known of.
+    # Nothing is known about a network that was not opened by `open_model`.
     unknown = runtime.runtime != "python" and not networks
     resources = Resources(
         rss_before_bytes=answer["rss_before_bytes"],
@@ -138,7 +138,7 @@ def _networks(answer: Mapping[str, Any]) -> list[NetworkRuns]:
 
 
 def _cost_of_face(network: NetworkRuns) -> ModelCost:
-    """Cost of what the network is run on for one face, which may be several runs."""
+    """Return the cost of the network for one face, which may take several runs."""
     costs = [model_cost(network.source, shapes) for shapes in network.runs[1]]
     if not costs:
         return ModelCost(0, 0, 0, "not run")

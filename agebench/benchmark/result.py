@@ -1,4 +1,4 @@
-"""What `bench` is told and what it found: settings, figures, and the file that keeps them."""
+"""Settings and results of `bench`, and the file that stores them."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class BenchSettings:
         pin: keep the process on that many processors.
         repeats: rounds per batch size; None to go by `seconds`.
         seconds: per estimator and batch size; None for 5.
-        cold_starts: new processes per estimator to time from nothing to the first age; 0: none.
+        cold_starts: number of new processes per estimator, timed from start to the first age.
         seed: of generated faces.
         max_pixels: larger pictures are refused.
 
@@ -73,13 +73,13 @@ class BenchSettings:
 
     @property
     def rounds(self) -> Rounds:
-        """How often everything is run."""
+        """The number of rounds."""
         return Rounds(self.repeats) if self.seconds is None else Rounds(None, self.seconds)
 
 
 def _check_batches(batches: Sequence[int]) -> None:
     if not batches:
-        raise UsageError("no batch size was given: expected some, such as 1,4,16")
+        raise UsageError("no batch size was given: expected a list such as 1,4,16")
     if min(batches) < 1:
         raise UsageError(f"a batch size must be at least 1, got {min(batches)}")
     if len(set(batches)) < len(batches):
@@ -93,11 +93,11 @@ class BenchEntry:
     Attributes:
         runner: name and estimator.
         sweep: one entry per batch size.
-        resources: what it takes besides time.
-        peaks: of the device that it runs on; None where they were not measured.
-        device_stages: per batch size the parts of the network's time on a device; empty on the
+        resources: memory, operations and file sizes.
+        peaks: limits of the device that it runs on; None if not measured.
+        device_stages: for each batch size the parts of the network's time on a device; empty on the
             CPU.
-        cold_start: times by stage; empty where not asked for.
+        cold_start: times by stage; None if not requested.
     """
 
     runner: Runner
@@ -108,9 +108,9 @@ class BenchEntry:
     cold_start: Mapping[str, StageTimes] | None = None
 
     def roofline_ms(self, batch: int) -> float | None:
-        """Return the least time of a call; None where it is not known.
+        """Return the least time of a call; None if not known.
 
-        The peaks are those of float32: a model that computes with shorter numbers goes below.
+        The limits are those of float32: a model with lower precision may be faster.
         """
         precision = self.runner.estimator.spec.settings.get("precision", "float32")
         if self.peaks is None or precision != "float32":
@@ -118,7 +118,7 @@ class BenchEntry:
         return self.resources.roofline_ms(batch, self.peaks)
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON can hold; see docs/latency.md."""
+        """Return it as JSON-compatible values; see docs/latency.md."""
         sweep = []
         for at, times in enumerate(self.sweep):
             least, median = self.roofline_ms(times.batch), times.infer.percentile(50)
@@ -143,10 +143,10 @@ class BenchResult:
 
     Attributes:
         entries: in the order given.
-        comparisons: every two estimators at each batch size.
-        controls: what the first estimator differs from itself, by batch size; empty with a single
-            one.
-        about: how it was made.
+        comparisons: of all pairs of estimators at each batch size.
+        controls: how much the first estimator differs from itself, by batch size; empty with a
+            single estimator.
+        about: command, machine and settings.
     """
 
     entries: tuple[BenchEntry, ...]
@@ -155,7 +155,7 @@ class BenchResult:
     about: Mapping[str, Any]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the whole result as what JSON can hold; see docs/latency.md."""
+        """Return the whole result as JSON-compatible values; see docs/latency.md."""
         return {
             "schema_version": SCHEMA_VERSION,
             **plain(self.about),
@@ -165,7 +165,7 @@ class BenchResult:
         }
 
     def save(self, folder: str | Path) -> Path:
-        """Write bench.json into `folder`, whole or not at all; return its path.
+        """Write bench.json into `folder`, completely or not at all; return its path.
 
         Raises:
             AgebenchError: the folder can't be written to.

@@ -1,4 +1,4 @@
-"""`bench`: latency alone, by batch size, with what it costs and what the machine allows."""
+"""`bench`: latency by batch size, with memory, operations and the machine's limits."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ from agebench.util.files import check_target
 from agebench.util.process_pool import usable_cores
 
 STAGES = ("process", "import", "load", "first", "second", "total")
-"""Process start, import of agebench with numpy and OpenCV, loading of the estimator (its runtime's
-library among it), first and second call with one face; the total ends with the first call."""
+"""Process start, import of agebench with numpy and OpenCV, loading of the estimator (including its
+runtime's library), first and second call with one face; the total ends with the first call."""
 
 _IN_TOTAL = ("process", "import", "load", "first")
 
@@ -62,24 +62,24 @@ def bench(
     """Measure the latency of estimators by batch size.
 
     Args:
-        estimators: references; not objects, since they are loaded again in child processes.
-        dataset: where real faces come from; None for generated ones.
-        root: where it lies.
-        detector: finds the real faces; it is not timed.  None chooses as `compare` does.
+        estimators: references, not objects, since they are loaded again in child processes.
+        dataset: source of real faces; None for generated ones.
+        root: its folder or file.
+        detector: of the real faces, which is not timed.  None chooses as `compare` does.
         out: folder for bench.json; None writes nothing.
         settings: see `BenchSettings`.
-        progress: called as the measurement goes on.
+        progress: called as the measurement proceeds.
 
     Raises:
         UsageError: the call is wrong, or a batch does not fit into memory.
-        DeviceError: the device asked for is not here.
-        AgebenchError: any other failure, in a sentence.
+        DeviceError: the requested device is not available.
+        AgebenchError: any other failure.
     """
     settings = settings or BenchSettings()
     names = _names(estimators, detector, settings.device)
     devices = () if settings.device is None else require_device(settings.device)
     if dataset is None and root is not None:
-        raise UsageError("--root needs --dataset: what lies there?")
+        raise UsageError("--root needs --dataset: say what kind of data set it is")
     if dataset is None and detector is not None:
         raise UsageError("--detector needs --dataset: generated faces need no detector")
     cores_before = usable_cores()
@@ -101,7 +101,7 @@ def bench(
 
 
 def _names(estimators: Sequence[str], detector: str | None, device: str | None) -> list[str]:
-    """Check the names, and return them with single spaces."""
+    """Check the names and return them with single spaces."""
     check_names(estimators, detector)
     names = [called(item) for item in estimators]
     for name in names:
@@ -167,7 +167,7 @@ def _measure(
     progress("probe", 1, 2)
     taken = _resources(runners, settings, threads, progress)
     sweep = run_sweep(runners, faces, settings.batches, settings.rounds, progress, threads=threads)
-    # A disturbed probe is too slow, never too fast: of two, the faster is nearer to the truth.
+    # A disturbed probe is too slow, never too fast: the faster of two is more accurate.
     again = _peaks(devices, threads)
     peaks = {device: found.at_least(again[device]) for device, found in peaks.items()}
     progress("probe", 2, 2)
@@ -207,9 +207,9 @@ def _measure(
 def compare_sweep(
     runners: Sequence[Runner], sweep: Sweep, trouble: str = ""
 ) -> tuple[list[Comparison], list[Control]]:
-    """Say who is faster at each batch size, and what the first contender differs from itself.
+    """Compare speeds at each batch size, and the first contender with itself.
 
-    Nobody is faster where other processes, or `trouble` with a GPU, made times incomparable.
+    There is no verdict if other processes, or `trouble` with a GPU, made times incomparable.
     """
     pairs = math.comb(len(runners), 2)
     if not pairs:
@@ -274,11 +274,11 @@ def measure_cold_starts(
 ) -> list[dict[str, StageTimes]]:
     """Start each estimator in `count` new processes, taking turns.
 
-    The files lie in the system's cache after the first time: this is not the first start after
-    the machine's own.
+    The files are in the system's cache after the first start: this is not the first start after a
+    boot.
 
     Returns:
-        Per estimator the times of each stage of `STAGES`.
+        For each estimator the times of each stage of `STAGES`.
 
     Raises:
         AgebenchError: one fails.

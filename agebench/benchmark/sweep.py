@@ -1,8 +1,8 @@
-"""The batch sweep: contenders take turns, every sample is kept, warm-up is not counted.
+"""The batch sweep: contenders alternate, all samples are kept, warm-up is not counted.
 
-The rounds at a batch size are cut into blocks, and each block begins by reloading the models: where
-a model's memory happens to lie makes two copies of one file differ by a few per cent for as long as
-they live, and one load of each would pass that off as the model's.
+The rounds at a batch size are divided into blocks, and each block starts by reloading the models:
+depending on their memory addresses, two copies of one file differ by a few per cent while they are
+loaded, and with a single load this would be attributed to the model.
 """
 
 from __future__ import annotations
@@ -33,25 +33,26 @@ WARM_UP_TOLERANCE = 0.05
 the runs one before, or after `WARM_UP_MOST`."""
 
 SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 24, 1000
-"""Bounds on the rounds where a time is given: enough to say something, few enough to keep all."""
+"""Bounds on the number of rounds if a time is given: enough for a verdict, few enough to keep
+all."""
 
 _BYTES_PER_PIXEL = 3 + 3 * 4 * 2
-"""A crop's pixel: three bytes, the same as float32, and once more inside the runtime."""
+"""Memory per pixel of a crop: three bytes, the same as float32, and again inside the runtime."""
 _BYTES_PER_FACE = 4096
-"""A prediction, its distribution and the loose ends."""
+"""Memory per prediction, with its distribution and overhead."""
 _MEMORY_FRACTION = 0.8
 
 
 @dataclass(frozen=True, slots=True)
 class BatchTimes:
-    """One estimator at one batch size; all milliseconds are per call, not per face.
+    """Times of one estimator at one batch size; all milliseconds are per call, not per face.
 
     Attributes:
         batch: faces per call.
-        warmup_ms: the runs before the first counted one.
-        crop: cutting the faces out of decoded pictures.
-        infer: from crops to ages: `Estimator.predict`.
-        block_rounds: rounds in each block, in their order.
+        warmup_ms: times of the warm-up runs.
+        crop: times to crop the faces from decoded pictures.
+        infer: times of `Estimator.predict`.
+        block_rounds: number of rounds in each block.
     """
 
     batch: int
@@ -62,18 +63,18 @@ class BatchTimes:
 
     @property
     def total(self) -> StageTimes:
-        """Crop and infer together, round by round."""
+        """Sums of crop and infer, by round."""
         pairs = zip(self.crop.samples_ms, self.infer.samples_ms, strict=True)
         return StageTimes(tuple(crop + infer for crop, infer in pairs))
 
     @property
     def faces_per_s(self) -> float:
-        """Faces of all rounds over the time that they took together."""
+        """Faces of all rounds divided by their total time."""
         samples = self.total.samples_ms
         return 1e3 * self.batch * len(samples) / sum(samples)
 
     def to_json(self) -> dict[str, Any]:
-        """Return all samples and their summary, as what JSON can hold."""
+        """Return all samples and their summary as JSON-compatible values."""
         return {
             "batch": self.batch,
             **plain(self.total),
@@ -86,12 +87,12 @@ class BatchTimes:
 
 @dataclass(frozen=True, slots=True)
 class Rounds:
-    """How often everything is run.
+    """The number of rounds.
 
     Attributes:
-        repeats: exactly so many rounds; None to go by time.
+        repeats: the exact number; None to use a time.
         seconds: per contender and batch size, with at least `SECONDS_LEAST_ROUNDS` rounds and at
-            most `MOST_ROUNDS`; not looked at where `repeats` is given.
+            most `MOST_ROUNDS`; ignored if `repeats` is given.
     """
 
     repeats: int | None = None
@@ -99,11 +100,11 @@ class Rounds:
 
     @property
     def blocks(self) -> int:
-        """Into how many blocks they are cut."""
+        """The number of blocks."""
         return BLOCKS if self.repeats is None else len(block_sizes(self.repeats))
 
     def go_on(self, block: int, done: int, elapsed_s: float, contenders: int) -> bool:
-        """Tell if there is to be another round in this block, after `done` in `elapsed_s`."""
+        """Return whether this block needs another round, after `done` rounds in `elapsed_s`."""
         if self.repeats is not None:
             return done < block_sizes(self.repeats)[block]
         if done < SECONDS_LEAST_ROUNDS // BLOCKS:
@@ -112,16 +113,16 @@ class Rounds:
 
 
 def needed_bytes(spec: CropSpec, batch: int) -> int:
-    """Return about how much memory a call with `batch` faces takes, model and picture apart."""
+    """Return roughly how much memory a call with `batch` faces needs, without model and picture."""
     pixels = sum(view.size_hw[0] * view.size_hw[1] for view in spec.views.values())
     return batch * (pixels * _BYTES_PER_PIXEL + _BYTES_PER_FACE)
 
 
 def check_memory(name: str, spec: CropSpec, batch: int) -> None:
-    """Refuse a batch that can't fit before the system kills the process.
+    """Refuse a batch that does not fit into memory, before the system kills the process.
 
     Raises:
-        UsageError: says how much is needed and how much is free.
+        UsageError: it does not fit; states the needed and the free memory.
     """
     needed, free = needed_bytes(spec, batch), left_to_us(psutil.virtual_memory().available)
     if needed > _MEMORY_FRACTION * free:
@@ -133,12 +134,12 @@ def check_memory(name: str, spec: CropSpec, batch: int) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Runner:
-    """One contender: what is timed.
+    """One contender to be timed.
 
     Attributes:
-        name: in the result.
-        estimator: what is asked.
-        load: makes it anew; None for one that can't be.
+        name: its name in the result.
+        estimator: the loaded estimator.
+        load: loads it again; None if that is not possible.
     """
 
     name: str
@@ -146,11 +147,11 @@ class Runner:
     load: Callable[[], Estimator] | None = None
 
     def again(self) -> Runner:
-        """Return the same contender, with its model loaded anew where it can be."""
+        """Return the same contender with its model loaded again, if possible."""
         return self if self.load is None else replace(self, estimator=self.load())
 
     def run(self, faces: FaceSource, batch: int) -> tuple[float, float]:
-        """Cut and predict once; return the milliseconds of both.
+        """Crop and predict once; return the milliseconds of both.
 
         Raises:
             AgebenchError: it fails; names the estimator and the batch size.
@@ -166,9 +167,9 @@ class Runner:
             raise type(error)(f"{self.name} at batch {batch}: {error}") from error
         except MemoryError as error:
             raise AgebenchError(
-                f"{self.name} at batch {batch}: the memory is full: give smaller batch sizes"
+                f"{self.name} at batch {batch}: out of memory: use smaller batch sizes"
             ) from error
-        except Exception as error:  # a stranger's estimator may fail in any way
+        except Exception as error:  # a foreign estimator may fail in any way
             raise AgebenchError(
                 f"{self.name} at batch {batch}: {type(error).__name__}: {error}"
             ) from error
@@ -179,12 +180,12 @@ class Runner:
         return (cut - begin) * 1e3, (end - cut) * 1e3
 
     def total_ms(self, faces: FaceSource, batch: int) -> float:
-        """Cut and predict once; return the milliseconds of both together."""
+        """Crop and predict once; return the total milliseconds."""
         return sum(self.run(faces, batch))
 
 
 def is_stable(times_ms: Sequence[float]) -> bool:
-    """Tell if the last runs took about as long as those one before.
+    """Return whether the last runs took about as long as those before.
 
     >>> is_stable([90.0, 10.0, 10.1, 10.0])
     True
@@ -199,9 +200,9 @@ def is_stable(times_ms: Sequence[float]) -> bool:
 
 
 def warm_up(run: Callable[[], float]) -> tuple[float, ...]:
-    """Run until the times are stable, `WARM_UP_MOST` times at most; return them all.
+    """Run until the times are stable, at most `WARM_UP_MOST` times; return all times.
 
-    Each shape needs its own: libraries allocate buffers and choose kernels for each.
+    Each shape needs a warm-up: libraries allocate buffers and choose kernels per shape.
     """
     times: list[float] = []
     while len(times) < WARM_UP_MOST and not is_stable(times):
@@ -214,10 +215,9 @@ class Sweep:
     """The times of all contenders.
 
     Attributes:
-        times: per contender one entry per batch size, in the order given.
-        control: the same of the first contender's second copy; empty with a single contender, of
-            whom nothing is compared.
-        busyness: what else ran meanwhile.
+        times: for each contender one entry per batch size, in the order given.
+        control: the same for the first contender's second copy; empty with a single contender.
+        busyness: load by other processes.
     """
 
     times: tuple[tuple[BatchTimes, ...], ...]
@@ -234,18 +234,18 @@ def run_sweep(
     *,
     threads: int = 1,
 ) -> Sweep:
-    """Time all runners at all batch sizes, and the first of several twice.
+    """Time all runners at all batch sizes, and the first one twice if there are several.
 
-    In each round every runner runs once, in an order that is balanced (`turns`), so that drift of
-    the machine's speed hits all alike.
+    In each round every runner runs once, in a balanced order (`turns`), so that drift of the
+    machine's speed affects all equally.
 
     Args:
         runners: the contenders.
-        faces: what they are shown.
+        faces: their input.
         batches: faces per call.
-        rounds: how often.
-        progress: called as the sweep goes on.
-        threads: that the contenders were allowed; the machine is busy if others leave fewer.
+        rounds: number of rounds.
+        progress: called as the sweep proceeds.
+        threads: that the contenders may use; the machine is busy if other processes leave fewer.
 
     Raises:
         UsageError: a batch does not fit into memory; nothing has run yet.
@@ -306,7 +306,7 @@ def _one_block(
     before: int,
     laps: Sequence[_Laps],
 ) -> int:
-    """Run the rounds of a block, `before` of them having been run; return how many there were."""
+    """Run the rounds of a block after `before` earlier rounds; return how many were run."""
     start, done = time.monotonic(), 0
     while rounds.go_on(block, done, time.monotonic() - start, len(runners)):
         for index in turns(before + done, len(runners)):

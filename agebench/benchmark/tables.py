@@ -23,7 +23,7 @@ _COLUMNS = ("batch", "p50", "p90", "p99", "crop", "infer", "faces/s", "roofline"
 
 
 def sweep_table(entry: BenchEntry) -> Table:
-    """One estimator's times per call by batch size."""
+    """Return one estimator's times per call by batch size."""
     table = Table(header_style="bold", padding=(0, 1, 0, 0), box=None)
     for column in _COLUMNS:
         table.add_column(column, justify="right", no_wrap=True)
@@ -44,7 +44,7 @@ def sweep_table(entry: BenchEntry) -> Table:
 
 
 def resource_lines(entry: BenchEntry) -> list[str]:
-    """What one estimator takes besides time, in lines."""
+    """Yield lines on the resources of one estimator."""
     taken, runtime = entry.resources, entry.runner.estimator.spec.runtime.runtime
     batch = max(taken.peak_rss_bytes)
     network = (
@@ -90,7 +90,7 @@ def _device_lines(entry: BenchEntry) -> list[str]:
 
 
 def comparison_sentence(item: Comparison) -> str:
-    """Say who is faster, or that no difference was shown.
+    """Return a sentence on which estimator is faster, or that no difference was shown.
 
     >>> comparison_sentence(Comparison(4, "a", "b", 2.0, None, "no verdict", "too few rounds"))
     'batch 4: a and b: no verdict: too few rounds'
@@ -108,7 +108,7 @@ def comparison_sentence(item: Comparison) -> str:
 
 
 def remarks(result: BenchResult) -> list[str]:
-    """How it was measured, and what to beware of."""
+    """Yield lines on how it was measured, and warnings."""
     machine, environment = result.about["machine"], result.about["environment"]
     kept = machine["processors"]
     where = "" if kept is None else f", kept on processors {', '.join(map(str, kept))}"
@@ -126,10 +126,10 @@ def remarks(result: BenchResult) -> list[str]:
 
 
 def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
-    """What the driver said of the GPU, and why no estimator is called faster on it, if so.
+    """Yield what the driver reported on the GPU, and why there is no verdict on it.
 
     Args:
-        gpu: as `bench` writes it down; None where none was used.
+        gpu: as in bench.json; None if none was used.
     """
     if gpu is None:
         return []
@@ -148,7 +148,7 @@ def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
 
 
 def busy_lines(busy: Busy) -> list[str]:
-    """What else ran while times were taken, and a warning where it was too much."""
+    """Yield the load by other processes meanwhile, and a warning if it was too high."""
     before, after = busy.load_average_before, busy.load_average_after
     others, words = busy.others_processors, []
     if before and after:
@@ -158,14 +158,14 @@ def busy_lines(busy: Busy) -> list[str]:
     lines = [f"While times were taken: {'; '.join(words)}."] if words else []
     if busy.too_busy:
         lines.append(
-            "The machine was BUSY with something else: times are too long and scattered, and "
+            "Other processes kept the machine BUSY: times are too long and scattered, and "
             "no estimator is called faster."
         )
     return lines
 
 
 def control_sentence(control: Control) -> str:
-    """Say what an estimator differs from itself.
+    """Return a sentence on how much an estimator differs from itself.
 
     >>> from agebench.metrics.intervals import Interval
     >>> control_sentence(Control("a", 4, 1.01, Interval(0.98, 1.04), (1.0,)))
@@ -182,7 +182,7 @@ def control_sentence(control: Control) -> str:
 
 
 def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control]) -> list[str]:
-    """Who is faster, and what an estimator differs from itself; nothing with a single one."""
+    """Yield comparisons of speed and controls; nothing with a single estimator."""
     lines = []
     if comparisons:
         lines.append(f"Ratios of times, with intervals that hold together at {100 * LEVEL:.0f} %:")
@@ -194,7 +194,7 @@ def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control])
 
 
 def print_bench(result: BenchResult, console: Console) -> None:
-    """Print all figures, then who is faster, then how it was measured."""
+    """Print all figures, then comparisons of speed, then how it was measured."""
 
     def say(text: str, indent: str = "") -> None:
         for line in wrapped(inert(text), console.width, indent):
@@ -204,7 +204,7 @@ def print_bench(result: BenchResult, console: Console) -> None:
     for entry in result.entries:
         console.print()
         runtime = entry.runner.estimator.spec.runtime
-        said = "" if reads_back_its_runtime(entry.runner.estimator) else " (as it says of itself)"
+        said = "" if reads_back_its_runtime(entry.runner.estimator) else " (according to itself)"
         ran = f"in {runtime.runtime} on {runtime.device}{said}"
         console.print(f"[bold]{escape(inert(entry.runner.name))}[/bold] {ran}", highlight=False)
         console.print(sweep_table(entry))
@@ -216,7 +216,7 @@ def print_bench(result: BenchResult, console: Console) -> None:
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Break a text at spaces, no word within; lines after the first are set in by two more.
+    """Break a text at spaces only; lines after the first are indented by two more.
 
     >>> wrapped("one two", 8, "  ")
     ['  one', '    two']

@@ -1,1 +1,1 @@
-"""What `import agebench` offers for comparisons: the call, and a result that shows itself."""
+"""The public interface of comparisons: `compare`, and a result that displays itself."""

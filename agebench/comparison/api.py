@@ -1,4 +1,4 @@
-"""`agebench.compare`: the harness, with a result that shows itself and bars that show progress."""
+"""`agebench.compare`: the harness, with a result that displays itself and progress bars."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ def compare(
         estimators: references such as ``"hse-mobilenet"``, or objects with the `Estimator`
             interface.
         dataset: name of a data set, or an object with the `Dataset` interface.
-        root: where the data set lies, for one given by name.
+        root: folder or file of a data set given by name.
         detector: reference or object; it runs once per picture.  None takes "aligned" for data
-            sets of aligned chips and "yolov8-face" for others; the result says which and why.
+            sets of aligned chips and "yolov8-face" for others; the result states which and why.
         out: folder for result.json and predictions.csv; None writes nothing.
         settings: see `CompareSettings`.
-        progress: called with (stage, done, total) as the passes go on.  None draws bars in a
+        progress: called with (stage, done, total) as the passes proceed.  None draws bars in a
             notebook and on a terminal, and nothing elsewhere; `agebench.no_progress` draws none.
-        fresh_detections: find all faces again.  Else those that an earlier run found in the same
-            pictures with the same detector are taken from the cache, and the result says so; times
-            never come from there.
+        fresh_detections: detect all faces again.  Otherwise faces that an earlier run found in the
+            same pictures with the same detector are taken from the cache, which the result states;
+            times never come from there.
 
     Returns:
-        All figures; a notebook shows them as the answer, a picture and the ranking.
+        All figures; a notebook shows the best estimator, a figure and the ranking.
 
     Raises:
         UsageError: the call is wrong.
         WeightsUnavailableError: a model file is not available; nothing has run yet.
-        AgebenchError: any other failure, in a sentence.
+        AgebenchError: any other failure.
 
     >>> from agebench import compare
     >>> compare(["constant"], "csv", root="no/such.csv", detector="aligned")

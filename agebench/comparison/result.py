@@ -1,4 +1,4 @@
-"""The result of `agebench.compare`: its figures, and how they are shown and passed on."""
+"""The result of `agebench.compare`: its figures, and methods to display and export them."""
 
 from __future__ import annotations
 
@@ -38,24 +38,24 @@ if TYPE_CHECKING:
 
 
 _NAMED = 3
-"""Estimators that the short form names."""
+"""Number of estimators that the short form names."""
 
 
 class CompareResult(MeasuredResult):
     """All figures of one comparison.
 
-    In a notebook it shows who is best, error against latency and the ranking.  The `plot_`
+    In a notebook it shows the best estimator, error against latency and the ranking.  The `plot_`
     methods return matplotlib figures (extra ``notebook``), as wide as one or two columns of a
-    printed page: 89 or 183 mm.  `to_json()` returns all that result.json holds.
+    printed page: 89 or 183 mm.  `to_json()` returns the content of result.json.
 
     Attributes:
         estimators: one entry each, in the order given; `mae_years` is its mean absolute error.
         records: one per picture, in the order of their names.
         common: number of pictures that every estimator gave an age for.
-        latency: of the stages that all share; None where timing was left out.
-        about: how it was made: versions, machine, command, data set, detector, settings.
+        latency: of the stages that all estimators share; None without timing.
+        about: versions, machine, command, data set, detector, settings.
         analysis: tests, groups, calibration, age thresholds; see docs/result-schema.md.
-        timing: who is faster; None where timing was left out.
+        timing: comparisons of times; None without timing.
 
     >>> from agebench import CompareSettings, compare
     >>> settings = CompareSettings(limit=20, latency_pictures=0)
@@ -66,7 +66,7 @@ class CompareResult(MeasuredResult):
 
     @cached_property
     def _joined(self) -> Joined:
-        # As a file has it: what is shown does not depend on whether it was saved in between.
+        # As read from a file, so that the display does not depend on whether it was saved.
         return join([measured(self)])
 
     def __repr__(self) -> str:
@@ -102,10 +102,10 @@ class CompareResult(MeasuredResult):
         raise UsageError(f"expected rows='estimators' or 'predictions', got {rows!r}")
 
     def save(self, folder: str | Path) -> Path:
-        """Write result.json and predictions.csv into `folder`, which is made if need be.
+        """Write result.json and predictions.csv into `folder`, which is created if missing.
 
         Returns:
-            The path of result.json.  Each file appears whole or not at all.
+            The path of result.json.  Each file is written completely or not at all.
 
         Raises:
             AgebenchError: the folder can't be written to.
@@ -114,11 +114,11 @@ class CompareResult(MeasuredResult):
             return super().save(folder)
 
     def report(self, path: str | Path) -> Path:
-        """Write the report: one HTML page that needs nothing else.
+        """Write the report, a self-contained HTML page.
 
         Args:
             path: a file that ends in ``.html``, or a folder that report.html is written into;
-                made if need be.
+                created if missing.
 
         Returns:
             The page's path.
@@ -158,19 +158,19 @@ class CompareResult(MeasuredResult):
         return self._chart("error-by-age", columns)
 
     def plot_cumulative_scores(self, columns: Columns = 2) -> Figure:
-        """Return the fraction of pictures whose error is at most each number of years."""
+        """Return the cumulative scores: fractions of pictures within a number of years."""
         return self._chart("cumulative-scores", columns)
 
     def plot_predicted_against_true(self, columns: Columns = 2) -> Figure:
-        """Return how often which age was predicted for which, a panel for each estimator."""
+        """Return the density of predicted against true ages, one panel per estimator."""
         return self._chart("predicted-against-true", columns)
 
     def plot_bias_by_group(self, columns: Columns = 2) -> Figure:
-        """Return the signed bias of every group of enough pictures as a heat map."""
+        """Return the signed bias of every sufficiently large group as a heat map."""
         return self._chart("bias-by-group", columns)
 
     def plot_calibration(self, columns: Columns = 2) -> Figure:
-        """Return how much of the truth the predicted intervals held.
+        """Return the coverage of the predicted intervals.
 
         Raises:
             AgebenchError: no estimator gives a distribution over ages.
@@ -178,7 +178,7 @@ class CompareResult(MeasuredResult):
         return self._chart("calibration", columns)
 
     def plot_age_gates(self, columns: Columns = 2) -> Figure:
-        """Return who is let pass and who is stopped as the buffer grows, a panel for each age."""
+        """Return how many are wrongly let pass and stopped by buffer, one panel per threshold."""
         return self._chart("age-gates", columns)
 
     def plot_latency(self, columns: Columns = 2) -> Figure:
@@ -196,7 +196,7 @@ class CompareResult(MeasuredResult):
 
 
 def shown(measured: MeasuredResult) -> CompareResult:
-    """Return what `agebench.harness` measured as a result that shows itself."""
+    """Return a result of `agebench.harness` as one that displays itself."""
     return CompareResult(**{item.name: getattr(measured, item.name) for item in fields(measured)})
 
 
@@ -216,7 +216,7 @@ def predictions_table(lines: Iterable[str]) -> DataFrame:
     Raises:
         MissingDependencyError: pandas is not installed.
     """
-    # A name such as "nan" or "007.jpg" is a name; empty cells of figures are NaN.
+    # A name such as "nan" or "007.jpg" stays text; empty cells of figures become NaN.
     names = ("picture", "estimator", "identity", "status", "reason", "sha256")
     texts = dict.fromkeys(names, str)
     table: DataFrame = _pandas().read_csv(

@@ -1,1 +1,1 @@
-"""What is wrong with a data set before anything is measured on it."""
+"""Finding faults of a data set before measuring on it."""

@@ -1,7 +1,7 @@
-"""What is wrong with a data set: broken files, copies, ages that contradict each other.
+"""Faults of a data set: broken files, copies, ages that contradict each other.
 
-`examine` looks at one set, `shared_pictures` at what two sets have in common.  Nothing is
-changed on disk, and a broken file is a finding, not an error.
+`examine` checks one set, `shared_pictures` finds what two sets have in common.  Nothing is changed
+on disk, and a broken file is a finding, not an error.
 """
 
 from __future__ import annotations
@@ -28,21 +28,21 @@ from agebench.types import LabelKind, Problem, Sample, frozen_mapping, plain
 SCHEMA_VERSION = 1
 
 PLAUSIBLE_UP_TO_YEARS = 109.0
-"""Of people who reached 110, a few thousand are known by name: such a label is worth a look."""
+"""Only a few thousand people are known to have reached 110: a higher label should be checked."""
 
 LABEL_WORDS: Mapping[LabelKind, str] = {
     "birth-age": "birth ages, from dates of birth",
     "apparent": "apparent ages, as people guessed them",
     "dex-estimated": "estimated by the DEX network and checked by people, not birth ages",
-    "unknown": "of unknown origin, the data set does not say how its ages came about",
+    "unknown": "of unknown origin: the data set does not say how its ages were obtained",
 }
 
 BrokenKind: TypeAlias = Literal[
     "lfs-pointer", "html", "truncated", "empty", "too-large", "not-a-picture", "unreadable"
 ]
-"""Why a file gives no picture."""
+"""Why a file can't be decoded as a picture."""
 
-# What a file without a picture is, by what `vision.images` says of it.
+# Kind of a file that is no picture, by the message of `vision.images`.
 _BROKEN: tuple[tuple[str, BrokenKind], ...] = (
     ("Git LFS pointer", "lfs-pointer"),
     ("an HTML page", "html"),
@@ -61,7 +61,7 @@ class BrokenFile:
     Attributes:
         name: the sample's name.
         kind: what it is instead.
-        reason: the same in words.
+        reason: a description of that.
     """
 
     name: str
@@ -71,7 +71,7 @@ class BrokenFile:
 
 @dataclass(frozen=True, slots=True)
 class SuspiciousAge:
-    """An age that deserves a look; it may well be right.
+    """An age that should be checked; it may be correct.
 
     Attributes:
         age_years: in completed years.
@@ -88,17 +88,17 @@ class SuspiciousAge:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What `examine` found in one data set.
+    """The findings of `examine` in one data set.
 
     Attributes:
         dataset: its registry name.
-        root: where it lies.
-        label_kind: how its ages came about.
+        root: its folder or file.
+        label_kind: how its ages were obtained.
         notes: the data set's own notes.
-        pictures: how many are named and labelled as a picture of the set.
+        pictures: number of files named and labelled as pictures of the set.
         decoded: how many of them could be decoded.
-        problems: what the data set left out, with the reason.
-        broken: what could not be decoded.
+        problems: files that the data set left out, with the reason.
+        broken: files that could not be decoded.
         ages: pictures per completed year of age.
         ranges: pictures per age range, such as "20-29".
         unlabelled: pictures without any age.
@@ -107,7 +107,7 @@ class Diagnosis:
         near_searched: whether near-identical pictures were looked for.
         near: groups with near-identical pictures; a group of `identical` that has a near-identical
             copy is part of one of them.
-        suspicious: ages that deserve a look.
+        suspicious: ages that should be checked.
     """
 
     dataset: str
@@ -129,14 +129,14 @@ class Diagnosis:
 
     @property
     def conflicting(self) -> tuple[DuplicateGroup, ...]:
-        """Copies with different ages, disjoint, the largest gap first."""
+        """Groups of copies with different ages, disjoint, with the largest gap first."""
         inside = {name for group in self.near for name in group.members}
         alone = [group for group in self.identical if group.members[0] not in inside]
         groups = [group for group in (*self.near, *alone) if group.conflicting]
         return tuple(sorted(groups, key=lambda group: (-group.age_gap_years, group.members)))
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold; every picture by name, no pixels."""
+        """Return JSON-compatible values; every picture by name, without pixels."""
         content: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **plain(self)}
         for kind in ("identical", "near"):
             for group, listed in zip(getattr(self, kind), content[kind], strict=True):
@@ -146,13 +146,13 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True)
 class SharedPicture:
-    """One picture that is in two data sets.
+    """A picture that is in two data sets.
 
     Attributes:
         here, there: the names of its copies in the first and in the second set, sorted.
         kind: "identical" if a file of each has the same bytes, else "near".
-        ages_here, ages_there: in years; None where not a single age is known.
-        conflicting: the known ages can't all be right.
+        ages_here, ages_there: in years; None if no single age is known.
+        conflicting: whether the known ages contradict each other.
     """
 
     here: tuple[str, ...]
@@ -177,14 +177,14 @@ def examine(
     threads: int = 2,
     progress: ProgressStep | None = None,
 ) -> tuple[Diagnosis, list[Fingerprint]]:
-    """Look at every picture of a data set.
+    """Check every picture of a data set.
 
     Args:
-        dataset: listed, such as by `agebench.load_dataset`.
-        root: where it lies, for the report.
-        near: also look for near-identical pictures, which takes longest.
-        threads: how many pictures are decoded at once.
-        progress: told of each hundred pictures.
+        dataset: as from `agebench.load_dataset`.
+        root: its folder or file, for the report.
+        near: also look for near-identical pictures, which takes the longest.
+        threads: number of pictures decoded at a time.
+        progress: called for each hundred pictures.
 
     Returns:
         The findings, and the samples' fingerprints for further use.
@@ -232,7 +232,7 @@ def examine(
 def _copies(
     groups: Sequence[DuplicateGroup], samples: Sequence[Sample]
 ) -> tuple[DuplicateGroup, ...]:
-    """Leave out the groups that are the labelled faces of one file: nothing is there twice."""
+    """Leave out groups that are labelled faces of one file, as they are no copies."""
     paths = {sample.name: sample.path for sample in samples}
     return tuple(group for group in groups if len({paths[name] for name in group.members}) > 1)
 
@@ -255,18 +255,18 @@ def _completed_years(sample: Sample) -> int | None:
 
 
 def suspicious_ages(samples: Sequence[Sample]) -> tuple[SuspiciousAge, ...]:
-    """Find ages that few people reach, and ages whose count stands out among their neighbours.
+    """Find ages that few people reach, and ages that are much more frequent than their neighbours.
 
-    A count stands out if it is twice the median of the (up to eight) ages within four years, and
-    more than ten standard deviations of a Poisson count above it.  Such heaps come from guessed
-    or rounded ages, from how the pictures were collected, or from a default value.
+    A count is reported if it is twice the median of the (up to eight) ages within four years, and
+    more than ten standard deviations of a Poisson count above it.  Such peaks come from guessed or
+    rounded ages, from the way the pictures were collected, or from a default value.
     """
     counts = age_counts(samples)
     found = []
     for years, pictures in counts.items():
         reasons = []
         if years > PLAUSIBLE_UP_TO_YEARS:
-            reasons.append(f"above {PLAUSIBLE_UP_TO_YEARS:g} years: hardly anyone gets so old")
+            reasons.append(f"above {PLAUSIBLE_UP_TO_YEARS:g} years: hardly anyone reaches that age")
         near_by = range(max(0, years - 4), years + 5)
         usual = statistics.median(counts.get(year, 0) for year in near_by if year != years)
         if pictures >= 2 * usual and pictures > usual + 10 * math.sqrt(max(usual, 1.0)):
@@ -285,16 +285,16 @@ def shared_pictures(
     threads: int = 2,
     progress: ProgressStep | None = None,
 ) -> tuple[SharedPicture, ...]:
-    """Find the pictures that are in both data sets, whatever they are called.
+    """Find the pictures that are in both data sets, whatever their names.
 
-    A model that was trained on one set can't be tested on these pictures of the other.
+    A model that was trained on one set must not be tested on these pictures of the other.
 
     Args:
         here: the first set's samples and fingerprints.
         there: the second set's.
         near: also find near-identical copies.
-        threads: how many pictures are decoded at once.
-        progress: told of each hundred pictures.
+        threads: number of pictures decoded at a time.
+        progress: called for each hundred pictures.
 
     Returns:
         One entry per picture, the largest age gap first.

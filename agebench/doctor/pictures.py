@@ -1,6 +1,6 @@
-"""Pictures for the doctor's report: a chart of the ages, and sheets of copies side by side.
+"""Images for the doctor's report: a chart of the ages, and sheets of copies side by side.
 
-Drawn with Pillow alone.  The sheets show the data set's faces: they are for its user's eyes.
+They are drawn with Pillow only.  The sheets show faces of the data set: they are private.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _LINE_PX = 14
 _CAPTION_PX = 3 * _LINE_PX
 _GAP_PX = 8
 MOST_COPIES = 4
-"""Copies of one picture that a sheet shows; the caption says how many there are."""
+"""Most copies of one picture on a sheet; the caption states the total."""
 
 SHEET_WIDTH_PX = 1340
 LINES_PER_SHEET = 6
@@ -73,7 +73,7 @@ def contact_sheets(groups: Sequence[Sequence[SheetTile]]) -> list[PillowImage.Im
     """Draw copies side by side, group after group, `LINES_PER_SHEET` lines to a sheet.
 
     Args:
-        groups: per group its pictures; of more than `MOST_COPIES` the first are drawn.
+        groups: the pictures of each group, of which the first `MOST_COPIES` are drawn.
     """
     widest = min(MOST_COPIES, max((len(group) for group in groups), default=1))
     cell_w = widest * (TILE_PX + _GAP_PX) + 2 * _GAP_PX
@@ -99,7 +99,7 @@ def _sheet(groups: Sequence[Sequence[SheetTile]], cell_w: int, columns: int) -> 
 
 
 def _fitting(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
-    """Shorten a line to a tile's width, at its front: names differ at their end."""
+    """Shorten a line at its start to a tile's width, as names differ at their end."""
     short = text = "".join(letter if letter.isprintable() else "?" for letter in text[-200:])
     while font.getlength(short) > TILE_PX and len(text) > 1:
         text = text[1:]
@@ -113,7 +113,7 @@ def _tile_picture(path: Path) -> PillowImage.Image:
     tile = PillowImage.new("RGB", (TILE_PX, TILE_PX), "#dddddd")
     try:
         picture = PillowImage.fromarray(read_image(path)[:, :, ::-1])
-    except ImageError:  # gone since it was examined: its place stays gray
+    except ImageError:  # deleted since it was examined: its tile stays gray
         return tile
     picture.thumbnail((TILE_PX, TILE_PX))
     tile.paste(picture, ((TILE_PX - picture.width) // 2, (TILE_PX - picture.height) // 2))

@@ -14,12 +14,12 @@ from agebench.duplicates.groups import DuplicateGroup
 from agebench.errors import inert
 
 MAX_LISTED = 5
-"""Findings of one kind that the terminal lists; the rest is in the JSON."""
+"""Most findings of one kind listed in the terminal; the JSON has all."""
 
 BAR_CELLS = 40
 
 OWN_SETS = frozenset({"csv", "folders", "names"})
-"""Data sets of the user's own pictures, of which only the user knows where the ages are from."""
+"""Data sets of the user's own pictures: only the user knows where their ages come from."""
 
 SAY_KIND = "label_kind=birth-age"
 
@@ -47,7 +47,7 @@ def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     if diagnosis.label_kind == "unknown" and diagnosis.dataset in OWN_SETS:
         others = " pattern=..." if diagnosis.dataset == "names" else ""
         said = f'--dataset "{diagnosis.dataset}{others} {SAY_KIND}"'
-        _line(console, f"say so where you know it: {said}")
+        _line(console, f"if you know better, say so: {said}")
     for note in diagnosis.notes:
         _line(console, f"note: {note}")
     console.print(_count_table(diagnosis))
@@ -64,7 +64,7 @@ def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
 
 
 def _list(console: Console, title: str, lines: Iterable[str]) -> None:
-    """Print a title and the first few lines, if there are any."""
+    """Print a title and the first lines, if there are any."""
     listed = list(lines)
     if not listed:
         return
@@ -113,7 +113,7 @@ def _conflicts(groups: Iterable[DuplicateGroup]) -> int:
 
 
 def age_table(ages: Mapping[int, int], ranges: Mapping[str, int]) -> Table:
-    """Return a histogram by five years, and by range where the labels are ranges."""
+    """Return a histogram by five years, and by range if labels are ranges."""
     table = Table("age", title="Pictures by age", title_justify="left")
     table.add_column("pictures", justify="right")
     table.add_column("")

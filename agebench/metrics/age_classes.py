@@ -1,4 +1,4 @@
-"""Age classes, and the ways from a distribution over classes to an age in years.
+"""Age classes, and rules that convert a distribution over classes to an age in years.
 
 Ages are on the scale of labels: completed years, so that a class 25-32 has its midpoint at 28.5
 and the class of a single year at that year.  A true age falls into a class by its completed years
@@ -30,7 +30,8 @@ SUM_TOLERANCE = 1e-3
 are then rescaled."""
 
 TIE = 1e-9
-"""A cumulative probability this near to one half has reached it: sums of floats round."""
+"""A cumulative probability this close to one half counts as one half, as sums of floats are
+rounded."""
 
 MEDIAN_RAMP = 1e-3
 """A median goes from a bin to the next as the former's cumulative probability falls this far below
@@ -39,10 +40,10 @@ one half, not at once: float32 sums differ by 1e-6 between runtimes, which is 0.
 
 
 def _ordered(bins: AgeBins) -> tuple[Ints, Ints]:
-    """Lows and highs as arrays, of bins that must go upwards without overlap."""
+    """Return lows and highs as arrays, of bins that must ascend without overlap."""
     lows, highs = np.asarray(bins.lows, np.intp), np.asarray(bins.highs, np.intp)
     if np.any(lows[1:] <= highs[:-1]):
-        raise ValueError(f"expected bins that go upwards without overlap, got {bins.labels}")
+        raise ValueError(f"expected bins that ascend without overlap, got {bins.labels}")
     return lows, highs
 
 
@@ -64,7 +65,7 @@ def _distribution(probabilities: npt.ArrayLike, bins: int) -> Floats:
 
 
 def _class_years(years: npt.ArrayLike, bins: int) -> Floats:
-    """One age per bin, each a possible one."""
+    """Return one valid age per bin."""
     values = ages("years per class", years)
     if values.shape != (bins,):
         raise ValueError(f"years per class: expected shape ({bins},), got {values.shape}")
@@ -76,7 +77,7 @@ def class_of_age(age_years: npt.ArrayLike, bins: AgeBins) -> Ints:
 
     Args:
         age_years: ages in years, shape (n,), 0 to `MAX_AGE_YEARS`.
-        bins: classes that go upwards without overlap; gaps between them are allowed.
+        bins: classes that ascend without overlap; gaps between them are allowed.
 
     Returns:
         Indices into `bins`, shape (n,).
@@ -124,7 +125,7 @@ def expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floats:
         Years, shape (n,).
 
     Raises:
-        ValueError: shapes or values other than the above.
+        ValueError: a shape or value is not as above.
 
     >>> expectation([[0.5, 0.25, 0.25]], [10, 20, 40])
     array([20.])
@@ -137,8 +138,9 @@ def expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floats:
 def top2_expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floats:
     """Return the mean age over the two most probable bins, rescaled to sum to 1.
 
-    The decoding of HSE_FaceRec_tf (`facial_analysis.py`, with the years 1 to 100).  Of equally
-    probable bins the younger counts as the larger; one bin alone is its own answer.
+    This is the decoding of HSE_FaceRec_tf (`facial_analysis.py`, with the years 1 to 100).  Of
+    equally probable bins the younger counts as the more probable; a single bin is returned as it
+    is.
 
     Args, Returns, Raises: as `expectation`.
 
@@ -156,19 +158,19 @@ def top2_expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floa
 def median(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
     """Return the midpoint of the first bin at which the cumulative probability reaches one half.
 
-    Nothing is interpolated inside the bin, except where a bin all but reaches one half
-    (`MEDIAN_RAMP`): there the answer goes evenly to the next bin's, so that the rounding of a
-    runtime moves it a little and never by a whole bin.
+    There is no interpolation inside the bin, except where a bin nearly reaches one half
+    (`MEDIAN_RAMP`): there the result changes linearly to that of the next bin, so that rounding in
+    a runtime changes it slightly and never by a whole bin.
 
     Args:
         probabilities: shape (n, bins), as in `expectation`.
-        bins: classes that go upwards without overlap.
+        bins: classes that ascend without overlap.
 
     Returns:
         Years, shape (n,).
 
     Raises:
-        ValueError: shapes or values other than the above.
+        ValueError: a shape or value is not as above.
 
     >>> median([[0.4, 0.1, 0.5]], AgeBins.single_years(20, 22))
     array([21.])
@@ -191,17 +193,17 @@ def years_from_classes(
     Args:
         probabilities: shape (n, classes), as in `expectation`.
         bins: the classes.
-        rule: "midpoint", the years of the most probable class (of equals, the first one); or
+        rule: "midpoint", the years of the most probable class (the first of equals); or
             "expectation", the mean of all classes' years weighted by their probabilities.
         years_by_class: the years that each class stands for, shape (classes,), such as a table
-            fitted on a training part; the classes' midpoints where None.
+            fitted on a training part; None for the classes' midpoints.
 
     Returns:
         Years, shape (n,).
 
     Raises:
         UsageError: there is no such rule.
-        ValueError: shapes or values other than the above.
+        ValueError: a shape or value is not as above.
 
     >>> probabilities = [[0, 0, 0, 0.25, 0.75, 0, 0, 0]]
     >>> years_from_classes(probabilities, ADIENCE_CLASSES)
@@ -228,10 +230,10 @@ def fit_class_years(
     probable: no other age has a smaller mean absolute error.  A class that is never the most
     probable keeps its midpoint.  With "expectation" it is the least-squares solution of
     ``probabilities @ years = true_years`` with years from 0 to `MAX_AGE_YEARS`, where each class
-    counts as one more picture of its midpoint, so that a class that is hardly ever given does not
-    run away.
+    counts as one more picture of its midpoint, so that the years of a rarely predicted class do not
+    diverge.
 
-    To be called with a training part only: fitted on the pictures that are scored, it flatters.
+    Call it only with a training part: a fit on the scored pictures would bias the results.
 
     Args:
         probabilities: shape (n, classes), as in `expectation`; n from 1.
@@ -244,7 +246,7 @@ def fit_class_years(
 
     Raises:
         UsageError: there is no such rule.
-        ValueError: shapes or values other than the above.
+        ValueError: a shape or value is not as above.
 
     >>> two = AgeBins((0, 20), (10, 30))
     >>> fit_class_years([[0.9, 0.1], [0.8, 0.2], [0.6, 0.4]], [3, 4, 9], two, "midpoint")
@@ -277,7 +279,7 @@ class ClassProbabilities:
 
     Attributes:
         probabilities: shape (n, classes); each row rescaled to sum to 1 over the classes alone,
-            or all NaN where nothing of it lies in any class.
+            or all NaN if nothing of it lies in any class.
         dropped: shape (n,), the fraction (0 to 1) that lay in the gaps, before rescaling.
     """
 
@@ -286,7 +288,7 @@ class ClassProbabilities:
 
     @property
     def most_probable(self) -> Ints:
-        """Index of the most probable class (of equals, the first), -1 for a row of NaN."""
+        """Index of the most probable class (the first of equals), -1 for a row of NaN."""
         nothing = np.isnan(self.probabilities).any(axis=1)
         best = np.argmax(np.nan_to_num(self.probabilities), axis=1)
         return np.where(nothing, -1, best).astype(np.intp)
@@ -298,15 +300,16 @@ def class_probabilities(
     """Sum a fine distribution, such as one per year of age, into classes.
 
     A bin's probability is spread evenly over its completed years; each year goes to the class
-    that holds it.  What falls into a gap is dropped, returned apart, and the rest rescaled.
+    that contains it.  The probability in gaps is dropped and returned separately, and the rest
+    rescaled.
 
     Args:
         probabilities: shape (n, from_bins), as in `expectation`.
-        from_bins: what they are over.
-        to_bins: the classes wanted; they go upwards without overlap.
+        from_bins: the bins they are over.
+        to_bins: the target classes, which ascend without overlap.
 
     Raises:
-        ValueError: shapes or values other than the above.
+        ValueError: a shape or value is not as above.
 
     >>> found = class_probabilities([[0.2, 0.2, 0.6]], AgeBins.single_years(2, 4), ADIENCE_CLASSES)
     >>> found.probabilities[0, :2].round(6).tolist(), found.dropped.round(6).tolist()

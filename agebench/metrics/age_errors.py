@@ -1,7 +1,7 @@
-"""How far off an estimator is: pure functions on arrays of true and predicted ages.
+"""Errors of predicted ages: pure functions on arrays of true and predicted ages.
 
-Errors are predicted minus true, in years; a positive bias means that people are taken for older
-than they are.  Nothing is rounded or clipped here.
+Errors are predicted minus true, in years; a positive bias means that people are estimated too old.
+Nothing is rounded or clipped here.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def signed_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> 
 
 
 def absolute_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
-    """Return how far off each age is, either way; arguments as in `signed_errors`.
+    """Return the absolute error of each age; arguments as in `signed_errors`.
 
     >>> absolute_errors([20, 30], [25, 27])
     array([5., 3.])
@@ -60,7 +60,7 @@ def absolute_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -
 
 
 def _errors_of_any(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
-    """Signed errors, at least one."""
+    """Return signed errors, at least one."""
     errors = signed_errors(true_years, predicted_years)
     if not len(errors):
         raise ValueError("expected at least one age, got none")
@@ -95,7 +95,7 @@ def rmse(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
 def median_absolute_error(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> float:
     """Return the median absolute error in years; arguments as in `mae`.
 
-    Of an even number of errors it is the mean of the middle two.
+    For an even number of errors it is the mean of the middle two.
 
     >>> median_absolute_error([20, 20, 20], [21, 60, 18])
     2.0
@@ -135,20 +135,20 @@ def cumulative_score(
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A figure of errors in years: how it is computed, and how it is shown wherever it is.
+    """A metric of errors in years: how it is computed and displayed.
 
     Attributes:
         name: in `--fail-if`, in the names of ranking columns and in model cards, such as "rmse".
         key: the field of `ErrorFigures`, result.json and report.csv, such as "rmse_years".
-        compute: from true and predicted ages, as `mae` is.
-        title: above a column.
-        words: in a sentence.
-        hint: what it means, for a reader who points at the title.
-        signed: may be below 0, and is shown with its sign; the best one is the nearest to 0.
-        decimals: that are shown.
-        in_terminal: place of its column in the terminal where not all have room: columns of lower
+        compute: computes it from true and predicted ages, as `mae`.
+        title: heading of its column.
+        words: its name in a sentence.
+        hint: explanation shown when the reader points at the title.
+        signed: may be negative and is shown with its sign; the best value is the one closest to 0.
+        decimals: number of decimals shown.
+        in_terminal: priority of its column in the terminal: if not all fit, those with the lowest
             numbers are left out first; 0 for no column.
-        in_card: whether a model card's front matter, which model hubs read, states it.
+        in_card: whether a model card's front matter, which model hubs read, includes it.
     """
 
     name: str
@@ -203,7 +203,7 @@ METRICS = (
         in_card=True,
     ),
 )
-"""All figures in years of `ErrorFigures`, the one that estimators are ranked by first.
+"""All metrics in years of `ErrorFigures`, starting with the one that estimators are ranked by.
 
 Results, reports, `--fail-if`, model cards and leaderboard files take theirs from this table.
 """
@@ -214,8 +214,7 @@ class ErrorFigures:
     """The error figures of one estimator over one set of pictures.
 
     With `n` = 0 every figure is None: an estimator that failed on all pictures still has a row.  A
-    figure that is added to `METRICS` is a field at the end, None by default: results of before do
-    not have it.
+    metric added to `METRICS` gets a field at the end, None by default, as older results lack it.
 
     Attributes:
         n: number of pictures scored.
@@ -249,4 +248,4 @@ class ErrorFigures:
 LATER_FIGURES = frozenset(
     field.name for field in fields(ErrorFigures) if field.default is not MISSING
 )
-"""Those that results of before they were added do not have."""
+"""Metrics that older results lack."""

@@ -49,7 +49,7 @@ class ThresholdRates:
         false_stop_rate: fraction of the adults estimated below the challenge age (false negative
             rate); None with too few adults.
         false_stop_interval: its interval.
-        minor_people, adult_people: number of people in these pictures; None where not known.
+        minor_people, adult_people: number of people in these pictures; None if not known.
     """
 
     threshold_years: Years

@@ -1,8 +1,8 @@
-"""Does an estimator know how sure it may be?  Its distribution against the true ages.
+"""Calibration: an estimator's predicted distributions compared with the true ages.
 
 A distribution is over completed years of age.  A bin's probability is spread evenly over its
-completed years, as in `buckets.class_probabilities`; the truth is the completed years of the true
-age.  Each person's figures are plain numbers, so that no distribution need be kept.
+completed years, as in `age_classes.class_probabilities`; the true value is the completed years of
+the true age.  Each picture's scores are plain numbers, so no distribution has to be kept.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from agebench.util.arrays import Bools, Ints, finite_floats, same_length
 from agebench.util.record_fields import Fraction
 
 LEVELS = (0.5, 0.8, 0.95)
-"""Of the central intervals."""
+"""Levels of the central intervals."""
 
 LEAST_PROBABILITY = 1e-6
-"""A true year that was given less counts as this much, so that one zero (a year in a gap between
+"""Smallest probability of the true year that is used, so that one zero (a year in a gap between
 classes) does not make the mean infinite: no picture's NLL is above 13.8."""
 
 PIT_BINS = 10
@@ -35,13 +35,13 @@ _YEARS = int(MAX_AGE_YEARS) + 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DistributionScores:
-    """How each of n distributions did against the true age; NaN where that is not known.
+    """Scores of n distributions against the true ages; NaN where the true age is not known.
 
     Attributes:
         nll: -log of the probability of the true completed year, natural; at most
             ``-log(LEAST_PROBABILITY)``; shape (n,).
-        crps_years: ranked probability score, years, shape (n,); for a distribution that is sure
-            of one year it is the absolute error.
+        crps_years: ranked probability score, years, shape (n,); for a distribution concentrated on
+            one year it is the absolute error.
         pit: probability below the true year plus a fraction of that of the year itself, 0 to 1,
             shape (n,).
         intervals: by level, lower and upper end of the central interval in years, shape (n, 2).
@@ -58,7 +58,8 @@ class DistributionScores:
 
 @lru_cache(maxsize=32)
 def _spread(bins: AgeBins) -> Floats:
-    """What each bin gives to each completed year 0 to 120, shape (bins, 121); rows sum to 1."""
+    """Return each bin's weight in each completed year 0 to 120, shape (bins, 121); rows sum to
+    1."""
     spread = np.zeros((len(bins), _YEARS))
     for row, (low, high) in enumerate(zip(bins.lows, bins.highs, strict=True)):
         first, last = min(low, _YEARS - 1), min(high, _YEARS - 1)
@@ -96,8 +97,8 @@ def year_probabilities(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
 def central_interval(cumulative: Floats, level: float) -> Floats:
     """Return the ends between which the middle `level` of each distribution lies.
 
-    A completed year y stands for y - 0.5 to y + 0.5 here, and its probability is even within, so
-    that the interval of labels in whole years is neither too wide nor too narrow on the average.
+    A completed year y stands for y - 0.5 to y + 0.5 here, with its probability spread evenly, so
+    that on average the interval for labels in whole years is neither too wide nor too narrow.
 
     Args:
         cumulative: probability up to and including each completed year, shape (n, 121).
@@ -109,7 +110,7 @@ def central_interval(cumulative: Floats, level: float) -> Floats:
     ends = np.empty((len(cumulative), 2))
     rows = np.arange(len(cumulative))
     for side, quantile in enumerate(((1 - level) / 2, (1 + level) / 2)):
-        # Sums of floats may end just below 1; the last year has been reached in any case.
+        # Sums of floats may end just below 1; the last year is used then.
         year = np.minimum((cumulative < quantile).sum(axis=1), cumulative.shape[1] - 1)
         below = np.where(year > 0, cumulative[rows, np.maximum(year - 1, 0)], 0.0)
         here = np.maximum(cumulative[rows, year] - below, np.finfo(np.float64).tiny)
@@ -125,18 +126,18 @@ def score_distributions(
 ) -> DistributionScores:
     """Score distributions against true ages, one by one.
 
-    NLL and CRPS are proper scores: nobody does better than by saying what they believe (Gneiting
-    & Raftery, JASA 102, 2007, 359-378).  The CRPS is the integral over all ages of (cumulative
+    NLL and CRPS are proper scores: the expected score is best for the true distribution (Gneiting &
+    Raftery, JASA 102, 2007, 359-378).  The CRPS is the integral over all ages of (cumulative
     probability - [true <= age])^2, where the cumulative probability rises at whole years: for a
-    label in whole years the sum over them, and for a distribution that is sure of one year the
-    absolute error, whatever the label.
+    label in whole years this is the sum over years, and for a distribution concentrated on one year
+    it is the absolute error, whatever the label.
 
     Args:
         probabilities: shape (n, bins), as in `year_probabilities`.
-        bins: what they are over.
-        true_years: shape (n,), 0 to `MAX_AGE_YEARS`; NaN where it is not known.
+        bins: the bins they are over.
+        true_years: shape (n,), 0 to `MAX_AGE_YEARS`; NaN where not known.
         jitter: the fraction of the true year's probability that counts as below it, 0 to 1, shape
-            (n,).  With numbers drawn evenly the PIT of a calibrated estimator is even too
+            (n,).  With uniform random numbers the PIT of a calibrated estimator is uniform too
             (Czado, Gneiting & Held, Biometrics 65, 2009, 1254-1261); one half if not given.
 
     Raises:
@@ -159,7 +160,7 @@ def score_distributions(
     rows, year = np.arange(len(true)), np.where(known, np.floor(true), 0.0).astype(np.intp)
     at_true = by_year[rows, year]
     nll = np.abs(np.log(np.clip(at_true, LEAST_PROBABILITY, 1.0)))
-    # Of each year from its beginning, the part before the true age and the part from it on.
+    # The fraction of each year before the true age; the rest is after it.
     before = np.clip(np.where(known, true, 0.0)[:, None] - np.arange(_YEARS), 0.0, 1.0)
     crps = np.sum(before * cumulative**2 + (1 - before) * (1 - cumulative) ** 2, axis=1)
     pit = np.clip(cumulative[rows, year] - (1 - shift) * at_true, 0.0, 1.0)
@@ -173,10 +174,10 @@ def score_distributions(
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How often the truth lay in the central intervals of one level.
+    """How often the true age was in the central intervals of one level.
 
     Attributes:
-        level: what fraction they claim to hold.
+        level: the nominal coverage.
         fraction: of the true ages inside the intervals.
         interval: its confidence interval; None with fewer than two people.
     """
@@ -200,12 +201,12 @@ def coverage(
     *,
     confidence: float = LEVEL,
 ) -> Coverage:
-    """Return how often the truth lay within.
+    """Return how often the true age was inside the intervals.
 
     Args:
         intervals_years: shape (n, 2), low and high, n from 1.
         true_years: shape (n,).
-        level: what the intervals claim.
+        level: the nominal coverage of the intervals.
         codes: who each picture shows, as in `proportions.proportion_interval`.
         confidence: of the interval of the proportion.
 
@@ -224,7 +225,7 @@ def coverage(
 
 
 def pit_counts(pit: npt.ArrayLike) -> list[int]:
-    """Return how many PIT values lie in each tenth from 0 to 1; 1 itself is in the last.
+    """Return how many PIT values are in each tenth from 0 to 1; 1 itself is in the last.
 
     >>> pit_counts([0.0, 0.05, 0.5, 1.0])
     [2, 0, 0, 0, 0, 1, 0, 0, 0, 1]

@@ -1,6 +1,6 @@
-"""The table that turns a network's age classes into years, with what it was fitted on.
+"""The table that converts a network's age classes to years, with the data it was fitted on.
 
-A file of JSON, written by ``agebench fit-years`` and read by the estimators that have classes.
+It is a JSON file, written by ``agebench fit-years`` and read by the estimators that have classes.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ _SCORED_PART = re.compile(r"(?:test|val|fold-[0-9]+|person-.+|not-(?!fold-[0-9]+
 
 
 def require_training_part(part: str) -> None:
-    """Refuse a part that results are measured on: "test", "val", a fold or a person.
+    """Refuse a part that is used for testing: "test", "val", a fold or a person.
 
     Raises:
-        UsageError: `part` is one, or one of several is; "not-fold-0" is none, "not-train" is.
+        UsageError: `part` is one, or includes one; "not-fold-0" is not, "not-train" is.
     """
     for word in part.split("+"):
         if not word or _SCORED_PART.match(word.lower()):
             raise UsageError(
-                f"part {part!r} is for testing: a table of years fitted on it would flatter the "
+                f"part {part!r} is for testing: a table of years fitted on it would bias the "
                 "results; use 'train', or all but a fold, such as 'not-fold-0'"
             )
 
@@ -49,19 +49,19 @@ class ClassYears:
     Attributes:
         classes: labels of the classes, such as "25-32".
         years: one per class, 0 to `MAX_AGE_YEARS`.
-        rule: the rule of `buckets.years_from_classes` that they were fitted for.
+        rule: the rule of `age_classes.years_from_classes` that they were fitted for.
         protocol, part: the training part that they were fitted on.
-        pictures: how many it had.
+        pictures: how many it has.
         content_sha256: over names, labels and contents of those pictures.
         label_kind: how their ages came about.
         weights_sha256: of the network's file.
-        settings: of the estimator, those that decide its probabilities.
-        likeliest: of the pictures, for how many each class was the most probable one; known only
-            just after fitting, for it is not in the file.
+        settings: of the estimator, those that affect its probabilities.
+        likeliest: number of pictures for which each class was the most probable one; not in the
+            file, so only known after fitting.
 
     Raises:
         ValueError: a value is out of range, or the numbers of classes and years differ.
-        UsageError: `part` is one that results are measured on.
+        UsageError: `part` is used for testing.
     """
 
     classes: tuple[str, ...]
@@ -92,7 +92,7 @@ class ClassYears:
 
     @property
     def summary(self) -> str:
-        """Say in a line what the years were fitted on."""
+        """Return a sentence on what the years were fitted on."""
         return (
             f"years per class were fitted on {self.protocol}/{self.part} "
             f"({self.pictures} pictures, content {self.content_sha256[:12]})"
@@ -109,7 +109,7 @@ class ClassYears:
         write_whole(Path(path), json.dumps(content, indent=1, allow_nan=False) + "\n")
 
     def require_fit(self, spec: EstimatorSpec) -> None:
-        """Refuse to be used by another network, or in another way, than it was fitted for.
+        """Refuse use with a network, or in a way, that it was not fitted for.
 
         Raises:
             UsageError: something differs; the message says what.
@@ -134,7 +134,7 @@ def _weights(spec: EstimatorSpec) -> str:
 
 
 def deciding_settings(spec: EstimatorSpec) -> dict[str, Setting]:
-    """Return what decides an estimator's probabilities besides its weights."""
+    """Return what an estimator's probabilities depend on besides its weights."""
     settings = {key: spec.settings[key] for key in spec.settings if key not in ("years", "table")}
     return {**settings, "crop": json.dumps(plain(spec.crop), sort_keys=True)}
 
@@ -142,10 +142,10 @@ def deciding_settings(spec: EstimatorSpec) -> dict[str, Setting]:
 def make_class_years(
     spec: EstimatorSpec, years: Sequence[float], fitted_on: Mapping[str, Any]
 ) -> ClassYears:
-    """Make the table of an estimator.
+    """Create the table of an estimator.
 
     Args:
-        spec: with classes and a rule of `buckets.YEARS_RULES` as `decode`.
+        spec: with classes and a rule of `age_classes.YEARS_RULES` as `decode`.
         years: one per class.
         fitted_on: protocol, part, pictures, content_sha256, label_kind and likeliest.
     """
@@ -164,7 +164,7 @@ def read_class_years(path: str | Path) -> tuple[ClassYears, str]:
 
     Raises:
         AgebenchError: there is no such file, or it is not such a table.
-        UsageError: it was fitted on a part that results are measured on.
+        UsageError: it was fitted on a part that is used for testing.
     """
     file = Path(path)
     expected = f"{str(file)!r} is not a table of years (make one with 'agebench fit-years')"

@@ -1,4 +1,4 @@
-"""Who is ranked, and on which pictures."""
+"""Which estimators are ranked, and on which pictures."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from agebench.util.arrays import Bools
 
 LEAST_ANSWERED = 0.5
 """Fraction of the pictures, among those that any estimator gave an age for, that an estimator must
-give an age for in order to be ranked: one that answers next to nothing would else decide which
-pictures all others are judged on."""
+give an age for in order to be ranked: otherwise one with very few ages would determine on which
+pictures all others are scored."""
 
 
 def common_pictures(answered: Bools, least: float = LEAST_ANSWERED) -> tuple[Bools, Bools]:
-    """Return who is ranked, and on which pictures: those that all who are ranked gave an age for.
+    """Return which estimators are ranked, and the pictures that all of these gave an age for.
 
     Args:
         answered: whether each estimator gave an age for each picture, shape (estimators, pictures).
-        least: fraction of the pictures with any age that an estimator needs to be ranked; whatever
-            it is, one without any age is not.
+        least: fraction of the pictures with any age that an estimator needs to be ranked; one
+            without any age is never ranked.
 
     Returns:
-        Flags of shape (estimators,) and (pictures,); without anybody ranked no picture is common.
+        Flags of shape (estimators,) and (pictures,); if no estimator is ranked, no picture is
+        common.
 
     >>> answered = np.array([[1, 1, 1, 1], [1, 1, 1, 0], [1, 0, 0, 0]], np.bool_)
     >>> ranked, common = common_pictures(answered)

@@ -1,4 +1,4 @@
-"""All errors of one estimator at once, by decade of true age among them, and those of any part."""
+"""All error figures of one estimator, including those by decade of true age, and of any part."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from agebench.util.arrays import ages
 from agebench.util.record_fields import AtMost, Count, SignedYears, Text, Years
 
 MOST_DECADES = 1000
-"""That a file may list."""
+"""Most decades that a file may list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class DecadeError:
         mae_years: mean absolute error; None with fewer pictures than a part needs.
         bias_years: mean of predicted minus true; None likewise.
         mae_interval: interval of `mae_years`; None also with too few people.
-        people: number of people in the pictures; None where they are not known.
+        people: number of people in the pictures; None if not known.
     """
 
     decade: Text
@@ -71,7 +71,7 @@ def part_error(
     minimum: int = MINIMUM_PICTURES,
     level: float = LEVEL,
 ) -> PartFigures:
-    """Return the figures of a part of the pictures, if it is large enough for any.
+    """Return the figures of a part of the pictures; they are None if it is too small.
 
     Args:
         errors_years: predicted minus true, shape (n,).
@@ -105,7 +105,7 @@ def mae_by_decade(
         level: confidence of the intervals.
 
     Raises:
-        ValueError: shapes, lengths or values other than the above.
+        ValueError: a shape, length or value is not as above.
 
     >>> parts = mae_by_decade([9.9, 10, 19], [9.9, 12, 23], minimum=2)
     >>> [(part.decade, part.n, part.mae_years) for part in parts]
@@ -131,7 +131,7 @@ class ErrorSummary(ErrorFigures):
 
     Attributes:
         by_decade: the error by decade of true age; empty with `n` = 0.
-        people: number of people in the pictures; None where they are not known.
+        people: number of people in the pictures; None if not known.
     """
 
     by_decade: Annotated[tuple[DecadeError, ...], AtMost(MOST_DECADES)]
@@ -149,7 +149,7 @@ def summarise(
     """Return all error figures at once; arguments as in `mae_by_decade`.
 
     Raises:
-        ValueError: shapes, lengths or values other than those.
+        ValueError: a shape, length or value is not as there.
 
     >>> summary = summarise([20, 30], [25, 27], clusters=["ann", "bob"])
     >>> summary.mae_years, summary.bias_years, dict(summary.cs)

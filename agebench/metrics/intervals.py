@@ -1,14 +1,14 @@
 """Intervals of a mean, over pictures or over the people in them.
 
-Pictures of one person are not independent: an estimator that is wrong about someone is wrong in
-most of that person's pictures.  Where identities are known, people are left out in turn, not
+Pictures of one person are not independent: an estimator that is wrong about a person is wrong in
+most of that person's pictures.  If identities are known, the jackknife leaves out people, not
 pictures.
 
 The standard error is the jackknife's (Efron & Tibshirani, "An Introduction to the Bootstrap", 1993,
-chapter 11), which among those for clustered data errs least with few clusters (MacKinnon, Nielsen &
-Webb, The Stata Journal 23, 2023, 942-982), and the interval has the width of Student's t with one
-degree of freedom less than there are people.  A percentile bootstrap covers less with few people:
-benchmarks/statistics_validity.py has both.
+chapter 11), the most accurate one for clustered data with few clusters (MacKinnon, Nielsen & Webb,
+The Stata Journal 23, 2023, 942-982), and the interval has the width of Student's t with one degree
+of freedom less than there are people.  A percentile bootstrap covers less with few people:
+benchmarks/statistics_validity.py compares both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ LEVEL = 0.95
 
 MINIMUM_PEOPLE = 10
 """People (pictures, where people are not known) below which no interval is given and nothing is
-tested: over fewer, an interval is mostly the width of Student's t (docs/statistics.md has more)."""
+tested: with fewer, the width of an interval is dominated by Student's t (see
+docs/statistics.md)."""
 
 MINIMUM_PICTURES = 20
 """Pictures that a part of a set, such as a decade, needs before any figure is given for it."""
@@ -38,7 +39,7 @@ MINIMUM_PICTURES = 20
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A confidence interval, in the unit of what it is about.
+    """A confidence interval, in the unit of its figure.
 
     Attributes:
         low, high: its ends; `low` <= `high`.
@@ -55,7 +56,7 @@ class Interval:
         return self.low, self.high
 
     def to_plain(self) -> list[float]:
-        """Return it as files have it, which `ends_of` reads."""
+        """Return it as written to files, which `ends_of` reads."""
         return list(self.ends)
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class Interval:
 
 
 def ends_of(kind: Any) -> By:
-    """Return what reads an interval as files have it: its two ends, each one of `kind`."""
+    """Return a reader for intervals as written to files: two ends, each of type `kind`."""
     decode = decoder(tuple[kind, kind])
 
     def read(value: Any) -> Interval:
@@ -96,7 +97,7 @@ def cluster_codes(clusters: Sequence[Hashable]) -> Ints:
     """
     codes: dict[Hashable, int] = {}
     try:
-        # The place stands for a None; wrapping it in a pair keeps it apart from every name.
+        # The index identifies a None; as a pair it can't be equal to a name.
         keys = [(True, at) if key is None else (False, key) for at, key in enumerate(clusters)]
         found = [codes.setdefault(key, len(codes)) for key in keys]
     except TypeError as error:
@@ -107,7 +108,7 @@ def cluster_codes(clusters: Sequence[Hashable]) -> Ints:
 
 
 def people_in(clusters: Sequence[Hashable] | None) -> int | None:
-    """Return how many people there are; None where nobody is known.
+    """Return how many people there are; None if no identity is known.
 
     >>> people_in(["ann", None, "ann", None]), people_in([None, None]), people_in(None)
     (3, None, None)
@@ -118,14 +119,14 @@ def people_in(clusters: Sequence[Hashable] | None) -> int | None:
 
 
 def sums_and_counts(values: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
-    """Return sum and number of the values of each cluster, in an order that the input can't change.
+    """Return sum and number of values per cluster, in an order independent of the input's.
 
     Args:
         values: shape (n,).
         clusters: who each value belongs to, as in `mean_interval`.
 
     Raises:
-        ValueError: there are not as many clusters' members as values.
+        ValueError: `clusters` and `values` differ in length.
     """
     if clusters is None:
         return np.sort(values), np.ones(len(values))
@@ -135,13 +136,13 @@ def sums_and_counts(values: Floats, clusters: Sequence[Hashable] | None) -> tupl
     codes = cluster_codes(clusters)[order]
     sums = np.bincount(codes, weights=values[order]).astype(np.float64)
     counts = np.bincount(codes).astype(np.float64)
-    # Codes go by first appearance, so equal values would let the input's order through here.
+    # Codes depend on the order of the input, so clusters are sorted by their values.
     by_size = np.lexsort((counts, sums))
     return sums[by_size], counts[by_size]
 
 
 def jackknife_error(sums: Floats, counts: Floats) -> float:
-    """Return the standard error of the mean of all values: each cluster is left out in turn.
+    """Return the jackknife standard error of the mean: each cluster is left out in turn.
 
     Args:
         sums: of the values of each cluster, shape (clusters,), from 2.
@@ -164,10 +165,10 @@ def student_interval(
     Args:
         mean: of the values.
         error: its standard error.
-        clusters: of how many it is, from 2.
-        positive: the mean of what can't be below 0, such as of absolute errors.  The interval is
-            then symmetric about the mean's logarithm: where a few are far off, a mean is skewed,
-            and its logarithm less so.
+        clusters: number of clusters, from 2.
+        positive: the values can't be below 0, such as absolute errors.  The interval is then
+            symmetric about the mean's logarithm: with a few large errors the distribution of the
+            mean is skewed, that of its logarithm less so.
         level: confidence, above 0 and below 1.
     """
     from scipy.special import stdtrit
@@ -191,17 +192,17 @@ def mean_interval(
 
     Args:
         values: shape (n,), finite; for a mean absolute error, the absolute errors.
-        clusters: who each value belongs to; None members are clusters of their own.  Without it,
-            every value is one.
+        clusters: who each value belongs to; each None is a separate cluster.  Without it, every
+            value is one.
         positive: as in `student_interval`; false for differences.
         level: confidence, above 0 and below 1.
 
     Returns:
-        The interval, or None where there are fewer than `MINIMUM_PEOPLE` clusters.
+        The interval, or None with fewer than `MINIMUM_PEOPLE` clusters.
 
     Raises:
-        ValueError: shapes, lengths or values other than the above, or one below 0 where all are to
-            be positive.
+        ValueError: a shape, length or value is not as above, or a value is negative with
+            `positive`.
 
     >>> mean_interval([4.0] * 9)
     >>> mean_interval([4.0] * 10)

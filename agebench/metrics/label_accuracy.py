@@ -1,4 +1,4 @@
-"""How often an estimator is right where labels are classes of age, or ranges of years."""
+"""Accuracy if labels are age classes, or ranges of years."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from agebench.util.record_fields import Count, Fraction
 
 @dataclass(frozen=True, slots=True)
 class ClassAccuracy:
-    """How often the class was right.
+    """Accuracy of predicted classes.
 
     Attributes:
         n: pictures whose true age is in a class; the fractions are of these.
-        n_in_gap: pictures whose true age is in no class: neither right nor wrong.
-        n_unclassified: of the `n`, those for which no class was given; they count as wrong.
+        n_in_gap: pictures whose true age is in no class; not counted.
+        n_unclassified: of the `n`, those without a predicted class; they count as wrong.
         exact: fraction (0 to 1) whose class was right; None with `n` = 0.
         one_off: fraction whose class was right or next to it; None with `n` = 0.
-        people: number of people in the `n` pictures; None where they are not known.
+        people: number of people in the `n` pictures; None if not known.
     """
 
     n: Count
@@ -47,11 +47,11 @@ def class_accuracy(
     Args:
         true_years: shape (n,), 0 to `MAX_AGE_YEARS`; n may be 0.
         predicted_class: indices into `bins`, whole numbers of shape (n,); -1 for no class.
-        bins: classes that go upwards without overlap; "next to" is by their order, over gaps too.
-        clusters: who each picture shows; only counted.
+        bins: classes that ascend without overlap; adjacent means next in order, even across a gap.
+        clusters: who each picture shows; they are only counted.
 
     Raises:
-        ValueError: shapes, lengths or values other than the above.
+        ValueError: a shape, length or value is not as above.
 
     >>> from agebench.metrics.age_classes import ADIENCE_CLASSES
     >>> class_accuracy([1, 5, 3], [0, 0, 0], ADIENCE_CLASSES)
@@ -71,7 +71,7 @@ def class_accuracy(
     n, in_gap = int(scored.sum()), int((~scored).sum())
     if not n:
         return ClassAccuracy(0, in_gap, 0, None, None)
-    # A missing class is -1, which must not pass for the neighbour of class 0.
+    # A missing class is -1, which must not count as adjacent to class 0.
     found = given[scored] >= 0
     steps = np.abs(given[scored] - true[scored])
     exact, one_off = (float(np.mean(found & (steps <= reach))) for reach in (0, 1))
@@ -80,7 +80,7 @@ def class_accuracy(
 
 
 def _ranges(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> tuple[Floats, Floats]:
-    """Ranges of shape (n, 2) and as many predicted ages."""
+    """Return checked ranges of shape (n, 2) and as many predicted ages."""
     given = np.asarray(ranges_years)
     ranges = finite_floats("ranges_years", given if given.size else np.empty((0, 2)), ndim=2)
     predicted = finite_floats("predicted_years", predicted_years)
@@ -97,7 +97,7 @@ def _ranges(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> tupl
 
 
 def range_hit(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Bools:
-    """Return whether each predicted age lies in the range that its label allows.
+    """Return whether each predicted age is in the range given by its label.
 
     Args:
         ranges_years: first and last completed year, shape (n, 2): (20, 29) is 20.0 to below 30.
@@ -107,7 +107,7 @@ def range_hit(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Bo
         Shape (n,); its mean is the hit rate.
 
     Raises:
-        ValueError: shapes, lengths or values other than the above.
+        ValueError: a shape, length or value is not as above.
 
     >>> range_hit([(20, 29), (20, 29), (20, 29)], [20, 29.9, 30]).tolist()
     [True, True, False]
@@ -117,7 +117,7 @@ def range_hit(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Bo
 
 
 def distance_to_range(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:
-    """Return the least absolute error, in years, over all labels that the range stands for.
+    """Return the smallest absolute error, in years, over all labels that the range stands for.
 
     A range from 20 to 29 stands for the labels 20 to 29, and the error against each is what it is
     in the mean absolute error: 19 and 30 are one year away, and for a range of one year the

@@ -1,4 +1,4 @@
-"""Figures as words; rounding happens here and nowhere before."""
+"""Formatting figures as text; rounding happens only here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MINUS = "\u2212"
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """Return a figure with so many decimals, or a dash.
+    """Return a figure with the given number of decimals, or a dash.
 
     >>> number(7.436), number(-0.001), number(None) == NONE
     ('7.44', '0.00', True)
@@ -35,7 +35,7 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def figure(errors: ErrorSummary, metric: Metric) -> str:
-    """Return one of the figures of a summary, as its metric wants to be shown."""
+    """Return a figure of a summary in the format of its metric."""
     shown = signed if metric.signed else number
     return shown(errors.figure(metric), metric.decimals)
 
@@ -50,7 +50,7 @@ def percent(value: float | None, digits: int = 1) -> str:
 
 
 def bounds(interval: Interval | Sequence[float] | None, digits: int = 2) -> str:
-    """Return "[low, high]", or nothing where there is no interval.
+    """Return "[low, high]", or "" without an interval.
 
     >>> bounds([6.61, 8.213]), bounds(None)
     ('[6.61, 8.21]', '')
@@ -86,7 +86,7 @@ def milliseconds(value: float | None) -> str:
 
 
 def shortened(text: str, letters: int) -> str:
-    """Return `text` with its middle left out where it is longer than `letters`.
+    """Return `text`, shortened in the middle if it is longer than `letters`.
 
     >>> shortened("caffe-age-net:/tmp/random.caffemodel", 20)
     'caffe-age-…caffemodel'
@@ -98,7 +98,7 @@ def shortened(text: str, letters: int) -> str:
 
 
 def of_people(told: str, people: int | None) -> str:
-    """Return how many pictures, followed by how many people are in them where that is known.
+    """Return the number of pictures, followed by the number of people in them if known.
 
     >>> of_people("93 pictures", 2), of_people("1 picture", 1), of_people("93 pictures", None)
     ('93 pictures of 2 people', '1 picture of 1 person', '93 pictures')
@@ -118,7 +118,7 @@ def counted(count: int, one: str) -> str:
 
 
 def significant(value: float | None) -> str:
-    """Return a number with three significant digits at least, without exponent.
+    """Return a number with at least three significant digits, without exponent.
 
     >>> [significant(value) for value in (0.01234, 1.2345, 123.45, 1234.5, None)]
     ['0.0123', '1.23', '123', '1234', '-']
@@ -133,7 +133,7 @@ def significant(value: float | None) -> str:
 
 
 def amount(value: float | None, unit: str = "") -> str:
-    """Return a large number in thousands, millions or milliards of a unit.
+    """Return a large number in thousands, millions or billions of a unit.
 
     >>> amount(11_415_048), amount(709e6, "MAC"), amount(None), amount(12)
     ('11.4 M', '709 MMAC', 'unknown', '12.0')
@@ -147,7 +147,7 @@ def amount(value: float | None, unit: str = "") -> str:
 
 
 def p_value(value: float | None) -> str:
-    """Return a p-value with the digits that ten thousand permutations give.
+    """Return a p-value with the precision of ten thousand permutations.
 
     >>> p_value(0.01234), p_value(None) == NONE
     ('0.0123', True)

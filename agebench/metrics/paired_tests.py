@@ -1,7 +1,7 @@
 """Is one estimator better than another?  Paired tests on the same pictures.
 
-All work on the absolute errors of several estimators over the same pictures.  Where the people in
-the pictures are known, people are left out and swapped, not pictures; see `intervals`.
+All tests use the absolute errors of several estimators on the same pictures.  If the people in the
+pictures are known, people are left out and swapped, not pictures; see `intervals`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from agebench.types import Floats
 from agebench.util.arrays import Bools, Ints, finite_floats, one_blas_thread
 
 PERMUTATIONS = 9999
-"""Random swaps of a test at least: the smallest p-value is then 1/10,000."""
+"""Minimum number of random swaps of a test: the smallest p-value is then 1/10,000."""
 
 _FLIPS_AT_ONCE = 10_000
-"""Swaps held in memory together."""
+"""Number of swaps in memory at a time."""
 
 _ROUNDING = 1e-9
-"""Sums this near to each other, relative to the errors' own sum, are ties."""
+"""Sums this close to each other, relative to the sum of the errors, are ties."""
 
 _SIGNS = 1.0 - 2.0 * (np.arange(256)[:, None] >> np.arange(8) & 1)
 """All ways of giving eight numbers a sign, shape (256, 8)."""
@@ -45,17 +45,17 @@ class PairedComparison:
     Attributes:
         first, second: their columns.
         n: number of these pictures.
-        people: number of people in them; of pictures where people are not known.
+        people: number of people in them; of pictures if people are not known.
         difference_years: MAE of the first minus that of the second; negative: the first is better.
             None with no picture.
         interval: of the difference; None with fewer than `MINIMUM_PEOPLE`
             people, as all that follow.
         p_value: of the sign-flip test.
         p_adjusted: the same after Holm's correction for the number of pairs tested.
-        swaps: how many ways of swapping were tried.
-        all_swaps: true if these are all that there are.
-        smallest_p: the smallest value that `p_adjusted` could have had, whatever the errors: where
-            it is not below the level, no difference can be shown.
+        swaps: number of ways of swapping that were tried.
+        all_swaps: whether these are all possible ways.
+        smallest_p: the smallest possible value of `p_adjusted`, whatever the errors: if it is not
+            below the significance level, no difference can be shown.
     """
 
     first: int
@@ -71,7 +71,7 @@ class PairedComparison:
     smallest_p: float | None = None
 
     def better(self, level: float = LEVEL) -> int | None:
-        """Return the column that is shown to be better; None where no difference is shown.
+        """Return the column that is shown to be better; None if no difference is shown.
 
         >>> PairedComparison(2, 5, n=90, people=90, difference_years=0.5, p_adjusted=0.01).better()
         5
@@ -82,9 +82,9 @@ class PairedComparison:
 
 
 def _cluster_sums(errors: Floats, clusters: Sequence[Hashable] | None) -> tuple[Floats, Floats]:
-    """Sums of each column and number of rows per cluster: shapes (clusters, columns), (clusters,).
+    """Return column sums and row counts per cluster: shapes (clusters, columns), (clusters,).
 
-    They come in an order that the order of the pictures can't change.
+    Their order does not depend on the order of the pictures.
     """
     if clusters is None:
         sums, counts = errors, np.ones(len(errors))
@@ -107,7 +107,7 @@ def _columns(errors: npt.ArrayLike) -> Floats:
 
 
 def _columns_with_gaps(errors: npt.ArrayLike) -> tuple[Floats, Bools]:
-    """The errors, and where there are any."""
+    """Return the errors, and where they are not NaN."""
     try:
         values = np.asarray(errors, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -118,15 +118,15 @@ def _columns_with_gaps(errors: npt.ArrayLike) -> tuple[Floats, Bools]:
 
 
 def _swaps(people: int, permutations: int) -> tuple[int, bool]:
-    """How many ways of swapping so many people are tried, and whether these are all."""
+    """Return how many ways of swapping people are tried, and whether these are all."""
     exact = people <= 40 and 2**people <= permutations
     return (2**people if exact else permutations), exact
 
 
 def _flipped_sums(sums: Floats, permutations: int, seed: int) -> Iterator[Floats]:
-    """Sums of the rows with random signs, shape (some, columns); all ways where there are few.
+    """Yield sums of the rows with random signs, shape (some, columns); all ways if there are few.
 
-    Eight rows take their signs together, from one random byte.
+    Eight rows at a time get their signs from one random byte.
     """
     rows = len(sums)
     number, exact = _swaps(rows, permutations)
@@ -172,10 +172,10 @@ def sign_flip_p_values(
     """Return the two-sided p-value of the paired permutation test for every two columns.
 
     If two estimators were equally good, swapping their errors on a picture (on all pictures of a
-    person) would change nothing but by chance: the difference of the sums is compared with those
-    under random swaps, or under all of them where there are few.  With random swaps the p-value
-    is (as large + 1) / (permutations + 1) (Phipson & Smyth, Statistical Applications in Genetics
-    and Molecular Biology 9, 2010), which is never 0.
+    person) would have only random effects: the difference of the sums is compared with those under
+    random swaps, or under all swaps if there are few.  With random swaps the p-value is (number as
+    large + 1) / (permutations + 1) (Phipson & Smyth, Statistical Applications in Genetics and
+    Molecular Biology 9, 2010), which is never 0.
 
     Args:
         errors: shape (n, columns), finite, n from 1.
@@ -187,7 +187,7 @@ def sign_flip_p_values(
         Shape (columns, columns), symmetric, 1 on the diagonal.
 
     Raises:
-        ValueError: shapes, lengths or values other than the above.
+        ValueError: a shape, length or value is not as above.
 
     >>> sign_flip_p_values([[1, 4], [2, 6], [1, 8], [3, 4]]).tolist()
     [[1.0, 0.125], [0.125, 1.0]]
@@ -221,10 +221,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def needed_permutations(pairs: int, level: float = LEVEL) -> int:
-    """Return how many random swaps so many pairs need for a difference to be shown at all.
+    """Return how many random swaps are needed to be able to show a difference among so many pairs.
 
-    The smallest p-value is one over the number of swaps, and Holm multiplies it by the number of
-    pairs: it is to come to a fifth of 1 - `level` at most.
+    The smallest p-value is one over the number of swaps, and Holm's correction multiplies it by the
+    number of pairs: the product must be at most a fifth of 1 - `level`.
 
     >>> needed_permutations(1), needed_permutations(528)
     (100, 52800)
@@ -271,13 +271,12 @@ def compare_pairs(
     level: float = LEVEL,
     seed: int = 0,
 ) -> tuple[PairedComparison, ...]:
-    """Compare every two columns of absolute errors, each two on the rows that both have.
+    """Compare all pairs of columns of absolute errors, each on the rows that both have.
 
     Args:
         errors: absolute errors in years, shape (n, estimators); NaN where an estimator gave no age.
         clusters: who each picture shows, as in `intervals.mean_interval`.
-        permutations: of the test; more are tried where so many pairs need them, see
-            `needed_permutations`.
+        permutations: of the test; more are used if there are many pairs, see `needed_permutations`.
         level: confidence of the intervals.
         seed: of the swaps.
 
@@ -285,7 +284,7 @@ def compare_pairs(
         One entry per pair, in the order of the columns.
 
     Raises:
-        ValueError: shapes, lengths or values other than the above.
+        ValueError: a shape, length or value is not as above.
     """
     values, there = _columns_with_gaps(errors)
     if clusters is not None and len(clusters) != len(values):
@@ -305,7 +304,7 @@ def _compare_group(
     level: float,
     seed: int,
 ) -> Iterator[PairedComparison]:
-    """Compare pairs on the pictures that they have in common; p-values are not adjusted yet."""
+    """Compare pairs on the pictures they have in common, without adjusting p-values."""
     n = int(group.rows.sum())
     columns = sorted({column for pair in group.pairs for column in pair})
     part = values[group.rows][:, columns]
@@ -342,7 +341,7 @@ def _compare_group(
 
 
 def _adjusted(pairs: Sequence[PairedComparison]) -> Iterator[PairedComparison]:
-    """Add what the p-values are, and what they could be at best, after Holm's correction."""
+    """Add the p-values after Holm's correction, and their smallest possible values."""
     tested = [pair.p_value for pair in pairs if pair.p_value is not None]
     corrected = iter(holm(tested))
     for pair in pairs:

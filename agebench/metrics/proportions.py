@@ -1,4 +1,4 @@
-"""Intervals of a proportion: how often something happened, of so many chances."""
+"""Intervals of a proportion."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from agebench.util.arrays import Bools, Ints, same_length
 def wilson_interval(successes: float, trials: float, level: float = LEVEL) -> Interval | None:
     """Return the score interval of a proportion (Wilson, JASA 22, 1927, 209-212).
 
-    It stays between 0 and 1, and is right also where nothing, or everything, happened.
+    It stays between 0 and 1, and is valid for proportions of 0 and 1 too.
 
     Args:
-        successes: how often it happened, 0 to `trials`; an effective number may be a fraction.
-        trials: of how many independent chances, from 0.
+        successes: number of successes, 0 to `trials`; an effective number may be fractional.
+        trials: number of independent trials, from 0.
         level: confidence, above 0 and below 1.
 
     Returns:
-        The interval, or None with no chances.
+        The interval, or None without trials.
 
     Raises:
-        ValueError: a number other than the above.
+        ValueError: a number is not as above.
 
     >>> wilson_interval(0, 0)
     >>> interval = wilson_interval(1, 10)
@@ -42,18 +42,18 @@ def wilson_interval(successes: float, trials: float, level: float = LEVEL) -> In
     rate, widened = successes / trials, 1 + z * z / trials
     middle = (rate + z * z / (2 * trials)) / widened
     spread = z * math.sqrt(rate * (1 - rate) / trials + (z / (2 * trials)) ** 2) / widened
-    # At a proportion of exactly 0 or 1 the formula gives that end but for rounding.
+    # At a proportion of exactly 0 or 1 that end is exact; the formula would round.
     low = 0.0 if rate == 0 else max(0.0, middle - spread)
     high = 1.0 if rate == 1 else min(1.0, middle + spread)
     return Interval(low, high, level)
 
 
 def effective_trials(happened: Bools, codes: Ints) -> float:
-    """Return how many independent chances the pictures of some people are worth.
+    """Return the effective number of independent trials of pictures that are grouped by person.
 
-    The number of pictures over the design effect, the variance of the proportion by people over the
-    one by pictures, never below 1 (Korn & Graubard, Survey Methodology 24, 1998, 193-201).  Where
-    nothing or everything happened that variance can't be seen, and each person counts once.
+    This is the number of pictures divided by the design effect: the variance of the proportion over
+    people divided by that over pictures, at least 1 (Korn & Graubard, Survey Methodology 24, 1998,
+    193-201).  For a proportion of 0 or 1 that variance is unknown, and each person counts once.
 
     Args:
         happened: shape (n,), n from 1.
@@ -79,10 +79,10 @@ def proportion_interval(
 ) -> Interval | None:
     """Return the Wilson interval of a proportion, over pictures or over the people in them.
 
-    With people, the interval is that of `effective_trials`, fewer still by what is not known of
-    their variance: the squared ratio of the normal quantile to that of Student's t with one degree
-    of freedom less than people (Korn & Graubard; Franco et al., Journal of Survey Statistics and
-    Methodology 7, 2019, 334-364, say how such intervals do).
+    With people, the interval uses `effective_trials`, reduced for the uncertainty of the estimated
+    variance: by the squared ratio of the normal quantile to that of Student's t with one degree of
+    freedom less than people (Korn & Graubard; such intervals are evaluated by Franco et al.,
+    Journal of Survey Statistics and Methodology 7, 2019, 334-364).
 
     Args:
         happened: shape (n,); n may be 0.
@@ -90,8 +90,8 @@ def proportion_interval(
         level: confidence, above 0 and below 1.
 
     Returns:
-        The interval; None with fewer than `MINIMUM_PEOPLE` people, or pictures where people are
-        not given.
+        The interval; None with fewer than `MINIMUM_PEOPLE` people (pictures, if people are not
+        given).
     """
     people = len(happened if codes is None else np.unique(codes))
     if people < MINIMUM_PEOPLE:

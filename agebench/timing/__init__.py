@@ -1,1 +1,1 @@
-"""The instruments: latency of each stage, ratios, fresh processes, and the machine's own limits."""
+"""Measuring times: latency by stage, ratios, separate processes, and the machine's limits."""

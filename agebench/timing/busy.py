@@ -1,4 +1,4 @@
-"""How busy the machine was with something else while times were taken."""
+"""How busy other processes kept the machine while times were taken."""
 
 from __future__ import annotations
 
@@ -11,24 +11,23 @@ import psutil
 from agebench.util.process_pool import usable_cores
 
 SPARE_PROCESSORS = 0.25
-"""What others may take of the processors that the contenders could use: a system is never quite
-idle."""
+"""Accepted processor use by other processes, in processors: a system is never completely idle."""
 
 _IDLE = ("idle", "iowait", "guest", "guest_nice")
-"""Of the times that a system counts: not used, or already counted as `user`."""
+"""Processor times of the system that are idle, or already counted as `user`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Busyness:
-    """What else ran.
+    """The load by other processes.
 
     Attributes:
-        load_average_before, load_average_after: processes that wanted to run, mean of the last 1,
-            5 and 15 minutes; None where the system does not tell.
-        others_processors: how many processors other processes kept busy, on the average; None
-            where that can't be told.
+        load_average_before, load_average_after: runnable processes, mean of the last 1, 5 and 15
+            minutes; None if the system does not report it.
+        others_processors: how many processors other processes kept busy, on average; None if not
+            known.
         cores: processors that the process may use.
-        threads: that the contenders were allowed.
+        threads: that the estimators were allowed.
     """
 
     load_average_before: tuple[float, ...] | None
@@ -39,7 +38,7 @@ class Busyness:
 
     @property
     def reason(self) -> str:
-        """Why times say nothing of who is faster; "" where the machine was free enough.
+        """Why times can't be compared; "" if the machine was free enough.
 
         >>> Busyness(None, None, 1.5, 2, 2).reason
         'the machine was too busy: other processes kept 1.5 of its 2 processors'
@@ -56,12 +55,12 @@ class Busyness:
 
 
 def load_average() -> tuple[float, ...] | None:
-    """Return the processes that wanted to run, mean of the last 1, 5 and 15 minutes."""
+    """Return the number of runnable processes, mean of the last 1, 5 and 15 minutes."""
     return os.getloadavg() if hasattr(os, "getloadavg") else None
 
 
 def _busy_s(cores: list[int]) -> float | None:
-    """Processor time that was used on these processors, by anybody, since the system began."""
+    """Return the processor time used on these processors by all processes since the start."""
     every = psutil.cpu_times(percpu=True)
     if max(cores, default=0) >= len(every):
         return None
@@ -77,7 +76,7 @@ def _cores() -> list[int]:
 
 
 class Watch:
-    """Watches the processors from its making until `stop`."""
+    """Monitors the processors from its creation until `stop`."""
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
@@ -86,7 +85,7 @@ class Watch:
         self._busy, self._own, self._start = _busy_s(self._cores), time.process_time(), time.time()
 
     def stop(self) -> Busyness:
-        """Return what else ran since this was made; of this process, all threads are its own."""
+        """Return the load since this was created by other processes than this one."""
         elapsed, busy = time.time() - self._start, _busy_s(self._cores)
         others = None
         if busy is not None and self._busy is not None and elapsed > 0:

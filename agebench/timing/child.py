@@ -1,4 +1,4 @@
-"""What runs in a child process: `main` is called by `agebench.timing.children` alone."""
+"""Code that runs in a child process: `main` is called only by `agebench.timing.children`."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ from agebench.types import plain
 from agebench.util.child_processes import end_with_parent
 
 TRIAL_SIZE = (240, 320, 3)
-"""Of the picture that a detector is tried on."""
+"""Sides of the picture that a detector is tried on."""
 
 
 def main(started: float, answer_to: int, watch: int) -> None:
-    """Do what the first argument says and write the answer.
+    """Run the task named by the first argument and write the answer.
 
     Args:
-        started: `time.perf_counter()` as the first statement of this process read it.
-        answer_to: descriptor that the answer is written to, as JSON.
-        watch: descriptor that ends when the parent does.
+        started: `time.perf_counter()` at the first statement of this process.
+        answer_to: file descriptor that the answer is written to, as JSON.
+        watch: file descriptor that reaches its end when the parent ends.
     """
     imported = time.perf_counter()
     order = json.loads(sys.argv[1])
@@ -51,7 +51,7 @@ def main(started: float, answer_to: int, watch: int) -> None:
     except AgebenchError as error:
         answer = {"error": str(error)}
     except MemoryError:
-        answer = {"error": "the memory is full: give smaller batch sizes"}
+        answer = {"error": "out of memory: use smaller batch sizes"}
     with os.fdopen(answer_to, "wb") as pipe:
         pipe.write(json.dumps(answer).encode())
 
@@ -102,7 +102,7 @@ def _resources(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[st
 
 
 def _clear(models: list[WatchedModel]) -> list[Any]:
-    """Return the shapes that each model was given since the last time, and forget them."""
+    """Return the input shapes of each model since the last call, and clear them."""
     noted = [list(item.runs) for item in models]
     for item in models:
         item.runs.clear()
@@ -115,7 +115,7 @@ def _peaks(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, A
 
 
 def _trial(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
-    """Load and use a model that may crash whoever does so."""
+    """Load and use a model that may crash the process."""
     if order["group"] == DETECTORS:
         picture = np.random.default_rng(0).integers(0, 256, TRIAL_SIZE, dtype=np.uint8)
         load_detector(order["reference"]).detect(picture)
@@ -137,10 +137,10 @@ _STATUS = Path("/proc/self/status")
 
 
 def peak_rss_bytes() -> int:
-    """Return the peak resident memory of this process since it began.
+    """Return the peak resident memory of this process since it started.
 
-    On Linux from VmHWM: what `getrusage` says there includes the parent's memory at the moment
-    the child was made, often far more than the child itself ever takes.
+    On Linux it is VmHWM: `getrusage` would include the parent's memory at the time of the fork,
+    often far more than the child itself ever uses.
     """
     if _STATUS.exists():
         match = re.search(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(), re.MULTILINE)
@@ -156,7 +156,7 @@ def peak_rss_bytes() -> int:
 
 
 def device_used_bytes(device: str) -> int | None:
-    """Return the CUDA device's memory in use; None for the CPU, or where it can't be asked."""
+    """Return the CUDA device's memory in use; None for the CPU, or if it can't be queried."""
     if device != "cuda":
         return None
     from agebench.runtimes.onnx_runtime import import_onnxruntime, preload_cuda

@@ -1,8 +1,8 @@
-"""Measurements in a fresh child process: what only a new process can show.
+"""Measurements that need a new child process.
 
-The child answers through the pipe that was its stdout, which it takes before anything is imported:
-what a plug-in prints goes to stderr, and no file is left behind whatever ends the two.  It ends
-when its parent does (`agebench.util.child_processes.end_with_parent`).
+The child answers through the pipe that was its stdout, which it duplicates before anything is
+imported: what a plug-in prints goes to stderr, and no file is left behind however the two end.  It
+ends when its parent does (`agebench.util.child_processes.end_with_parent`).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from agebench.errors import AgebenchError, inert
 from agebench.runtimes.threads import THREAD_VARIABLES
 
 TIMEOUT_S = 900.0
-"""A child that takes longer hangs."""
+"""A child that takes longer is considered to hang."""
 
 
 class ChildDiedError(AgebenchError):
@@ -36,9 +36,9 @@ MAX_ANSWER_BYTES = 1 << 26
 _MAX_SAID_BYTES = 1 << 16
 _PIPE_S = 5.0
 _LOOK_S = 0.05
-"""Between two looks at a child's memory."""
+"""Interval between two checks of a child's memory."""
 
-# The clock is read before anything is imported: what came before is the start of the process.
+# The clock is read before anything is imported: the time before is the start of the process.
 _CODE = (
     "import time; started = time.perf_counter(); "
     "import os; answer, watch = os.dup(1), os.dup(0); os.dup2(2, 1); "
@@ -60,25 +60,25 @@ def ask_child(
 
     Args:
         task: "cold_start", "resources", "peaks" or "trial".
-        order: what the task needs, as JSON can hold it.
-        threads: for numpy's matrix products, which take it from the environment at start.
-        timeout_s: a child that takes longer hangs.
-        memory_bytes: a child that takes more is ended.
+        order: the task's arguments, as JSON-compatible values.
+        threads: for numpy's matrix products, which read it from the environment at start.
+        timeout_s: a child that takes longer is considered to hang.
+        memory_bytes: a child that uses more is killed.
 
     Raises:
-        ChildDiedError: it gave no answer; what it last said.
-        AgebenchError: it failed; its own sentence.
+        ChildDiedError: it gave no answer; includes its last output.
+        AgebenchError: it failed with this message.
     """
     # perf_counter is one clock for all processes of a machine.
     whole = {**order, "task": task, "threads": threads, "parent": os.getpid()}
     whole["spawned"] = time.perf_counter()
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
-    # -P: a file of that name in the current folder must not stand in for a library.
+    # -P: a file in the current folder must not be imported instead of a library.
     command = [sys.executable, "-P", "-c", _CODE, json.dumps(whole)]
     watched, held = os.pipe()
     try:
         with os.fdopen(watched, "rb") as end:
-            child = subprocess.Popen(  # noqa: S603 - our own interpreter and code
+            child = subprocess.Popen(  # noqa: S603 - this interpreter and own code
                 command,
                 env=environment,
                 stdin=end,
@@ -106,11 +106,11 @@ class _TooMuchMemoryError(Exception):
 def _listen(
     child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: float
 ) -> tuple[bytes, bytes]:
-    """Return what a child answers, and the end of what it says on stderr; it is over then.
+    """Wait for a child to end; return its answer, and the end of its stderr.
 
     Raises:
-        _TooMuchMemoryError: it takes more; it has been killed.
-        subprocess.TimeoutExpired: it takes longer; it has been killed.
+        _TooMuchMemoryError: it used more; it has been killed.
+        subprocess.TimeoutExpired: it took longer; it has been killed.
     """
     assert child.stdout is not None  # noqa: S101 - both are pipes
     assert child.stderr is not None  # noqa: S101
@@ -120,17 +120,17 @@ def _listen(
             _watch_memory(child, time.monotonic() + timeout_s, memory_bytes)
         child.wait(timeout_s)
     finally:
-        child.kill()  # nothing happens where it has ended
+        child.kill()  # no effect if it has ended
         child.wait()
     return answer.all(), said.all()
 
 
 def _watch_memory(child: subprocess.Popen[bytes], until_s: float, memory_bytes: float) -> None:
-    """Wait for a child's end, and look at its memory meanwhile.
+    """Wait for a child to end, and check its memory meanwhile.
 
     Raises:
-        _TooMuchMemoryError: it takes more.
-        subprocess.TimeoutExpired: it is still there at `until_s`, by `time.monotonic()`.
+        _TooMuchMemoryError: it uses more.
+        subprocess.TimeoutExpired: it is still running at `until_s` of `time.monotonic()`.
     """
     process = psutil.Process(child.pid)
     while True:
@@ -146,7 +146,7 @@ def _watch_memory(child: subprocess.Popen[bytes], until_s: float, memory_bytes: 
 
 
 class _Kept:
-    """Reads a pipe to its end in a thread of its own, and keeps so much of the end."""
+    """Reads a pipe to its end in a separate thread, and keeps the last bytes."""
 
     def __init__(self, pipe: IO[bytes], limit_bytes: int) -> None:
         self._pipe, self._limit = pipe, limit_bytes
@@ -160,7 +160,7 @@ class _Kept:
                 self._kept = (self._kept + data)[-self._limit :]
 
     def all(self) -> bytes:
-        # A process that the child has left behind may hold the pipe open.
+        # A process left behind by the child may keep the pipe open.
         self._thread.join(_PIPE_S)
         return self._kept
 

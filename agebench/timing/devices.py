@@ -1,4 +1,4 @@
-"""The device that all estimators of a measurement are to run on."""
+"""The device that all estimators of a measurement run on."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ DEVICES = ("cpu", "cuda")
 
 
 def require_device(device: str) -> tuple[str, ...]:
-    """Return the names of the devices of that kind; empty for the CPU.
+    """Return the names of this machine's devices of that kind; empty for the CPU.
 
     Raises:
-        UsageError: no such kind.
+        UsageError: there is no such kind.
         DeviceError: this machine has none.
     """
     if device not in DEVICES:
@@ -38,21 +38,21 @@ def reference_on(text: str, device: str | None) -> Reference:
     """Return an estimator's reference with the device set; None leaves it as it is.
 
     Raises:
-        UsageError: it is malformed, or names another device itself.
+        UsageError: it is malformed, or already names another device.
     """
     parsed = parse_reference(text)
     if device is not None and parsed.device not in (None, device):
         raise UsageError(
             f"{text!r} asks for {parsed.device!r}, --device for {device!r}: leave one of them out"
         )
-    # For the CPU nothing is set, since an estimator without a network takes no device at all.
+    # For the CPU nothing is set, since an estimator without a network takes no device.
     return parsed if device in (None, "cpu") else replace(parsed, device=device)
 
 
 def load_on(text: str, device: str | None) -> Estimator:
-    """Load an estimator on a device, and check that this is what runs it.
+    """Load an estimator on a device, and check that it runs there.
 
-    Without a device it runs where its reference says.
+    Without a device it runs as its reference says.
 
     Raises:
         UsageError: an unknown name or option, or an estimator that takes no device.

@@ -21,7 +21,7 @@ from agebench.vision.decoding import decode_sample
 from agebench.vision.faces import LeftOutError, find_faces
 
 WARM_UP_PICTURES = 5
-"""Pictures run first and not counted: the first calls allocate buffers and choose kernels."""
+"""Pictures for warm-up, not counted: the first calls allocate buffers and choose kernels."""
 
 SHARED_STAGES = ("decode", "detect")
 OWN_STAGES = ("crop", "infer", "total")
@@ -51,19 +51,19 @@ class StageTimes:
         }
 
     def to_plain(self) -> dict[str, Any]:
-        """Return `summary` and all samples, as what JSON can hold."""
+        """Return `summary` and all samples as JSON-compatible values."""
         return {**self.summary(), "samples_ms": list(self.samples_ms)}
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """What the latency pass measured.
+    """The times of the latency pass.
 
     Attributes:
-        shared: times of the stages that all share.
-        own: per estimator those of its own stages.
-        again: those of the first estimator's second copy; empty where nothing was measured twice.
-        busyness: what else ran meanwhile.
+        shared: times of the stages that all estimators share.
+        own: for each estimator the times of its own stages.
+        again: times of the first estimator's second copy; empty without one.
+        busyness: load by other processes.
     """
 
     shared: Mapping[str, StageTimes]
@@ -73,12 +73,12 @@ class Latency:
 
 
 def choose_pictures(face: Bools, count: int, seed: int) -> list[int]:
-    """Return the places of up to `count` pictures, drawn at random so that all kinds occur.
+    """Return the indices of up to `count` pictures, drawn at random.
 
     Args:
         face: which pictures have a face, shape (n,).
-        count: how many at most.
-        seed: of the draw.
+        count: largest number.
+        seed: for the random draw.
     """
     usable = np.flatnonzero(face)
     if len(usable) <= count:
@@ -94,19 +94,19 @@ def _milliseconds(start: float) -> float:
 def _time_estimator(
     estimator: Estimator, image_bgr: Image, frame: FaceFrame
 ) -> tuple[float, float] | None:
-    """Return milliseconds of crop and infer; None where the estimator fails on this face."""
+    """Return milliseconds of crop and infer; None if the estimator fails on this face."""
     crop_spec = estimator.spec.crop
     try:
         start = time.perf_counter()
         crops = cut_crops(image_bgr, [frame], crop_spec)
         crop_ms = _milliseconds(start)
         if not any(flags[0] for flags in crops.present.values()):
-            return None  # as the accuracy pass: without any view nothing is asked
+            return None  # as in the accuracy pass, without any view there is no prediction
         with foreign_code(estimator, "predict"):
             start = time.perf_counter()
             estimator.predict(crops)
             return crop_ms, _milliseconds(start)
-    except Exception:  # it was listed by the accuracy pass; a failure has no latency
+    except Exception:  # reported by the accuracy pass; a failure has no latency
         return None
 
 
@@ -162,12 +162,12 @@ def _time_picture(
 
 
 def turns(number: int, count: int) -> list[int]:
-    """Return the order of `count` contenders in a round, the same every time.
+    """Return the order of `count` contenders in a round, which is deterministic.
 
-    The orders are the rows of a Latin square balanced for what comes before (Williams, Australian
-    Journal of Scientific Research A 2, 1949, 149-168), or of the square and its mirror image where
-    `count` is odd: each time that all rows have been used, everybody has been at each place, and
-    right after each other one, equally often.  The rows come in a new order each time.
+    The orders are the rows of a Latin square balanced for carry-over effects (Williams, Australian
+    Journal of Scientific Research A 2, 1949, 149-168), or of the square and its mirror image if
+    `count` is odd: after all rows have been used, each contender has been at each position, and
+    directly after each other one, equally often.  The order of the rows changes each time.
 
     >>> [turns(number, 2) for number in range(4)]
     [[0, 1], [1, 0], [1, 0], [0, 1]]
@@ -179,8 +179,8 @@ def turns(number: int, count: int) -> list[int]:
 
 @lru_cache(maxsize=32)
 def _balanced_orders(count: int) -> tuple[tuple[int, ...], ...]:
-    """Return the rows of Williams' design: `count` of them, twice as many for an odd count."""
-    # 0, 1, n - 1, 2, n - 2, ...: the steps between neighbours are all different.
+    """Return the rows of Williams' design: `count` rows, or twice as many for an odd count."""
+    # 0, 1, n - 1, 2, n - 2, ...: all steps between neighbours differ.
     base = [(place + 1) // 2 if place % 2 else -(place // 2) % count for place in range(count)]
     rows = [tuple((start + first) % count for start in base) for first in range(count)]
     return (*rows, *(row[::-1] for row in rows)) if count % 2 and count > 1 else tuple(rows)
@@ -198,18 +198,18 @@ def run_latency(
 ) -> Latency:
     """Time each stage at batch 1 by wall clock.
 
-    On every picture each estimator runs once, in an order that is balanced (`turns`), so that drift
-    of the machine's speed hits all alike.  `decode` includes reading the file, which the accuracy
-    pass has left in the system's cache, and its hash.
+    On every picture each estimator runs once, in a balanced order (`turns`), so that drift of the
+    machine's speed affects all equally.  `decode` includes hashing and reading the file, which the
+    accuracy pass has left in the system's cache.
 
     Args:
         samples: pictures with a face.
-        detector: finds the face.
+        detector: of the face.
         estimators: the contenders.
         max_pixels: larger pictures are refused.
-        again: the first estimator once more, measured as one contender more: what it differs from
-            itself.
-        threads: that the contenders were allowed; the machine is busy if others leave fewer.
+        again: a second copy of the first estimator, timed as a further contender to measure how
+            much it differs from itself.
+        threads: that the contenders may use; the machine is busy if other processes leave fewer.
         progress: called after each picture.
     """
     everybody = [*estimators, *([] if again is None else [again])]

@@ -1,4 +1,4 @@
-"""Who is faster in a comparison: the latency pass's totals, picture by picture."""
+"""Comparing the speeds of estimators by the latency pass's totals, picture by picture."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from agebench.timing.ratios import (
 from agebench.types import plain
 
 STAGE = "total"
-"""What is compared: all that a picture takes, the shared stages included."""
+"""The compared stage: everything that a picture needs, including the shared stages."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """Who is faster, and how far that can be told.
+    """Comparisons of speed, and what limits their accuracy.
 
     Attributes:
         comparisons: every two estimators that have a time for every picture.
-        control: the first of them measured twice; None where it was not.
-        busyness: what else ran meanwhile.
+        control: the first estimator measured twice; None if it was not.
+        busyness: load by other processes.
     """
 
     comparisons: tuple[Comparison, ...]
@@ -37,7 +37,7 @@ class Timing:
     busyness: Busyness
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON can hold; see docs/result-schema.md."""
+        """Return it as JSON-compatible values; see docs/result-schema.md."""
         return {
             **busyness_json(self.busyness),
             "control": plain(self.control),
@@ -46,7 +46,7 @@ class Timing:
 
 
 def busyness_json(busyness: Busyness) -> dict[str, Any]:
-    """Return what else ran as what JSON can hold."""
+    """Return the load by other processes as JSON-compatible values."""
     return {
         "load_average_before": plain(busyness.load_average_before),
         "load_average_after": plain(busyness.load_average_after),
@@ -56,13 +56,13 @@ def busyness_json(busyness: Busyness) -> dict[str, Any]:
 
 
 def compare_times(names: Sequence[str], latency: Latency) -> Timing:
-    """Compare every two estimators by the time that a picture takes.
+    """Compare all pairs of estimators by their time per picture.
 
-    One that failed on a picture has no time for it, and is not compared.
+    An estimator that failed on a timed picture is not compared.
 
     Args:
         names: of the estimators, in the order of the times.
-        latency: what was measured.
+        latency: the measured times.
     """
     pictures = len(latency.shared["decode"].samples_ms)
     samples = [
@@ -86,6 +86,6 @@ def compare_times(names: Sequence[str], latency: Latency) -> Timing:
 
 
 def _complete(stages: Mapping[str, StageTimes], pictures: int) -> tuple[float, ...]:
-    """The times of every picture; none where one is missing, or the clock could not tell."""
+    """Return the times of all pictures; empty if one is missing or not above 0."""
     times = stages[STAGE].samples_ms if STAGE in stages else ()
     return times if len(times) == pictures and all(value > 0 for value in times) else ()

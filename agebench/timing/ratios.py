@@ -1,4 +1,4 @@
-"""How many times as fast: a median of ratios, with an interval that says if it is one."""
+"""Ratios of times, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -17,18 +17,19 @@ from agebench.util.record_fields import Between, FromOne, Milliseconds, Positive
 LEVEL = 0.95
 
 BLOCKS = 6
-"""Runs of neighbouring rounds that a measurement is cut into.  Each gives one number, so that what
-lasts for many rounds (another process, a processor's clock) is one observation and not many."""
+"""Number of blocks of consecutive rounds that a measurement is divided into.  Each block gives one
+number, so that a disturbance of many rounds (another process, a processor's clock) is one
+observation and not many."""
 
 LEAST_ROUNDS_PER_BLOCK = 2
-"""With fewer, nothing is said."""
+"""With fewer, there is no verdict."""
 
 MOST_SELF_DIFFERENCE = 1.25
-"""Where one estimator may differ from itself by more, no estimator is called faster."""
+"""If one estimator may differ from itself by a larger ratio, no estimator is called faster."""
 
 LEAST_RATIO_OF_ONE_LOAD = 1.1
-"""Below it no estimator is called faster where each model was loaded once: two copies of one file,
-loaded one after the other, have differed by 8 % for as long as they stayed in memory."""
+"""Smallest ratio called faster if each model was loaded once: two copies of one file, loaded one
+after the other, have differed by 8 % for as long as they stayed in memory."""
 
 Times: TypeAlias = Sequence[float] | Floats
 """Milliseconds, one number per round."""
@@ -38,12 +39,12 @@ Verdict: TypeAlias = Literal["first faster", "second faster", "no difference sho
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One estimator measured twice, as if it were two: what it differs from itself.
+    """One estimator measured twice, as if it were two, to see how much it differs from itself.
 
     Attributes:
-        name: which one.
+        name: of the estimator.
         batch: faces per call.
-        ratio: how many times as long its second copy takes.
+        ratio: time of its second copy divided by its own.
         interval: of the ratio, at 95 %; None with too few rounds.
         samples_ms: of the second copy, by round.
     """
@@ -56,13 +57,13 @@ class Control:
 
     @property
     def noise_floor(self) -> float | None:
-        """Ratio up to which it may differ from itself: nothing below is called faster."""
+        """Ratio up to which it may differ from itself; smaller ratios are not called faster."""
         if self.interval is None:
             return None
         return max(self.interval.high, 1 / self.interval.low)
 
     def to_plain(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
+        """Return it as JSON-compatible values."""
         return {
             "name": self.name,
             "batch": self.batch,
@@ -80,11 +81,11 @@ class Comparison:
     Attributes:
         batch: faces per call.
         first, second: their names.
-        ratio: how many times as long the second takes, round by round: above 1, the first is
-            faster.  The mean over the blocks, of logarithms.
+        ratio: time of the second divided by that of the first: above 1, the first is faster. The
+            geometric mean over the blocks.
         interval: of the ratio; None with too few rounds.
-        verdict: a difference only where the interval leaves 1 out and the ratio is beyond what one
-            estimator differs from itself; "no verdict" where nothing could be shown.
+        verdict: a difference only if the interval excludes 1 and the ratio exceeds the noise floor;
+            "no verdict" if nothing could be shown.
         reason: why there is no verdict; "" if there is one.
     """
 
@@ -98,7 +99,7 @@ class Comparison:
 
 
 def block_sizes(rounds: int, blocks: int = BLOCKS) -> tuple[int, ...]:
-    """Return how many of so many rounds are in each block: as equal as possible.
+    """Return the number of rounds in each block, as equal as possible.
 
     >>> block_sizes(60), block_sizes(8), block_sizes(2)
     ((10, 10, 10, 10, 10, 10), (2, 2, 1, 1, 1, 1), (1, 1))
@@ -112,24 +113,24 @@ def block_logarithms(
     second_ms: Times,
     sizes: Sequence[int] | None = None,
 ) -> Floats:
-    """Return the logarithm of second over first: of each block the median over its rounds.
+    """Return for each block the median over its rounds of the logarithm of second over first.
 
     Args:
         first_ms: positive milliseconds, one per round.
         second_ms: those of the other in the same rounds.
-        sizes: rounds in each block; as `block_sizes` cuts them if not given.
+        sizes: rounds in each block; from `block_sizes` if not given.
 
     Raises:
         ValueError: the lengths differ, or a time is not above 0.
     """
     first, second = (np.asarray(values, np.float64) for values in (first_ms, second_ms))
     if first.shape != second.shape:
-        raise ValueError(f"expected as many rounds of both, got {len(first)} and {len(second)}")
+        raise ValueError(f"expected equal numbers of rounds, got {len(first)} and {len(second)}")
     if not (len(first) and np.all(first > 0) and np.all(second > 0)):
         raise ValueError("expected times above 0")
     given = block_sizes(len(first)) if sizes is None else tuple(sizes)
     if sum(given) != len(first) or min(given) < 1:
-        raise ValueError(f"expected blocks of {len(first)} rounds together, got {given}")
+        raise ValueError(f"expected blocks of {len(first)} rounds in total, got {given}")
     logarithms = np.log(second) - np.log(first)
     ends = np.cumsum([0, *given]).tolist()
     return np.array([np.median(logarithms[start:end]) for start, end in pairwise(ends)])
@@ -142,11 +143,11 @@ def ratio_interval(
     level: float = LEVEL,
     sizes: Sequence[int] | None = None,
 ) -> Interval | None:
-    """Return the interval of how many times as long the second takes.
+    """Return the interval of the ratio of the second's times to the first's.
 
-    Rounds are compared pairwise, so that what slowed a whole round down cancels out.  What is left
-    of such disturbances lasts longer than a round, and rounds are not independent observations: the
-    median logarithm of each of a few long blocks is, and of these it is the interval of Student's t
+    Times are compared round by round, so that whatever slows down a whole round cancels out.
+    Remaining disturbances last longer than a round, so rounds are not independent observations, but
+    the median logarithms of a few long blocks are: the interval is that of Student's t over these
     (the method of batch means; Law, "Simulation Modeling and Analysis", 5th edition, 2015, section
     9.5.3).
 
@@ -154,7 +155,7 @@ def ratio_interval(
         first_ms: positive milliseconds, one per round.
         second_ms: those of the other in the same rounds.
         level: confidence, above 0 and below 1.
-        sizes: rounds in each block; as `block_sizes` cuts them if not given.
+        sizes: rounds in each block; from `block_sizes` if not given.
 
     Returns:
         The interval; None with fewer than `BLOCKS` blocks of `LEAST_ROUNDS_PER_BLOCK` rounds.
@@ -206,7 +207,7 @@ def _ratio(
 
 
 def statement_level(number: int) -> float:
-    """Return the level of each of so many intervals that are to hold together (Bonferroni)."""
+    """Return the level of each of `number` intervals that should hold jointly (Bonferroni)."""
     return 1 - (1 - LEVEL) / max(1, number)
 
 
@@ -220,13 +221,13 @@ def compare_speeds(
     busy: str = "",
     least: float = 1.0,
 ) -> list[Comparison]:
-    """Compare every two estimators at one batch size.
+    """Compare all pairs of estimators at one batch size.
 
     Args:
-        samples_ms: per estimator its name and its milliseconds by round.
+        samples_ms: for each estimator its name and its milliseconds by round.
         batch: faces per call.
         control: one of them measured twice in the same rounds; without it nothing is called faster.
-        number: of statements that are to hold together, those at other batch sizes among them.
+        number: of statements that should hold jointly, including those at other batch sizes.
         sizes: rounds in each block.
         busy: why the machine was too busy for a verdict; "" if it was not.
         least: ratio below which nothing is called faster, whatever the control.

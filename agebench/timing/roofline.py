@@ -1,8 +1,8 @@
-"""The machine's own limits, measured, and the least time that they leave to a network.
+"""The measured limits of the machine, and the least time of a network that follows from them.
 
-A network of so many operations that reads so many bytes can't be faster than either limit allows
-(Williams, Waterman & Patterson, "Roofline", CACM 2009).  docs/latency.md says where the roofline
-does not hold.
+A network with a number of operations and bytes to read can't be faster than either limit allows
+(Williams, Waterman & Patterson, "Roofline", CACM 2009).  docs/latency.md describes the limitations
+of this roofline.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ PROBE_SECONDS = 0.75
 MATRIX_SIDE = 1536
 DEVICE_MATRIX_SIDE = 8192
 COPY_BYTES = 256 * 1024 * 1024
-"""Far more than any cache holds."""
+"""Far more than any cache can hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peaks:
-    """What the machine can do, as the probe saw it.
+    """The limits of the machine, as measured by the probe.
 
     Attributes:
         flops_per_s: float32 additions and multiplications.
         bytes_per_s: read and written.
-        threads: used; 0 on a device.
-        method: what was run.
+        threads: number used; 0 on a device.
+        method: how they were measured.
     """
 
     flops_per_s: float
@@ -50,7 +50,7 @@ class Peaks:
             raise ValueError(f"expected peaks above 0, got {self}")
 
     def at_least(self, other: Peaks) -> Peaks:
-        """Return the larger figure of each kind, of two probes that ran the same."""
+        """Return the larger figure of each kind from two equal probes."""
         flops = max(self.flops_per_s, other.flops_per_s)
         return replace(
             self, flops_per_s=flops, bytes_per_s=max(self.bytes_per_s, other.bytes_per_s)
@@ -58,11 +58,11 @@ class Peaks:
 
 
 def roofline_ms(macs: int, moved_bytes: int, peaks: Peaks) -> float:
-    """Return the least time in milliseconds: of operations or of bytes, whichever is longer.
+    """Return the least time in milliseconds, limited by operations or by bytes.
 
     Args:
         macs: multiply-accumulate operations, two floating-point operations each.
-        moved_bytes: to be read at least once.
+        moved_bytes: bytes that are read at least once.
         peaks: of the machine.
 
     >>> roofline_ms(500_000_000, 8_000_000, Peaks(1e11, 1e10, 1, ""))
@@ -72,7 +72,7 @@ def roofline_ms(macs: int, moved_bytes: int, peaks: Peaks) -> float:
 
 
 def _fastest_s(run: Callable[[], object], seconds: float) -> float:
-    """Return the shortest of as many runs as fit into the time, two at least."""
+    """Return the shortest of as many runs as fit into the time, at least two."""
     run()
     best, end = float("inf"), time.perf_counter() + seconds
     while True:
@@ -85,10 +85,10 @@ def _fastest_s(run: Callable[[], object], seconds: float) -> float:
 
 
 def measure_peaks(threads: int, *, seconds: float = PROBE_SECONDS) -> Peaks:
-    """Measure this process's limits; its BLAS must have been started with that many threads.
+    """Measure this process's limits; its BLAS must have been started with `threads` threads.
 
     Args:
-        threads: that copy memory; the matrix product takes its own from the environment.
+        threads: that copy memory; the matrix product takes its number from the environment.
         seconds: for each of the two.
     """
     first, second = np.ones((2, MATRIX_SIDE, MATRIX_SIDE), np.float32)
@@ -98,7 +98,7 @@ def measure_peaks(threads: int, *, seconds: float = PROBE_SECONDS) -> Peaks:
     source, target = np.ones((2, size), np.uint8)
     parts = list(zip(np.array_split(source, threads), np.array_split(target, threads), strict=True))
     with ThreadPoolExecutor(threads) as pool:
-        # numpy lets go of the interpreter's lock while it copies.
+        # numpy releases the interpreter's lock while it copies.
         copy_s = _fastest_s(
             lambda: list(pool.map(lambda pair: np.copyto(pair[1], pair[0]), parts)), seconds
         )
@@ -112,7 +112,7 @@ def measure_peaks(threads: int, *, seconds: float = PROBE_SECONDS) -> Peaks:
 def measure_device_peaks(
     device: str, *, side: int = DEVICE_MATRIX_SIDE, seconds: float = PROBE_SECONDS
 ) -> Peaks:
-    """Measure a device's limits through ONNX Runtime, at the precision that it computes with.
+    """Measure a device's limits through ONNX Runtime, with the precision that it uses.
 
     Raises:
         DeviceError: the device can't be used.

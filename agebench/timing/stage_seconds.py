@@ -1,6 +1,6 @@
-"""Processor time by stage: where a comparison spends it, however busy the machine is.
+"""Processor time of a comparison by stage, independent of other load.
 
-For one's own planning, and no latency: batches, pictures that wait and kept detections are in it.
+It helps planning and is not a latency: it includes batching, prefetching and kept detections.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ of training pictures; changing pictures and cutting crops; the estimators."""
 class StageSeconds:
     """Processor seconds by stage, of the threads that the stages are called in.
 
-    A stage inside another one counts as itself alone.  What a runtime's own threads take is in none
-    of them: with `threads=1` it has none.
+    Time in a nested stage counts only there.  The time of a runtime's own threads is not included;
+    with `threads=1` there are none.
 
     >>> seconds = StageSeconds()
     >>> with seconds.spent_on("crop"):
@@ -38,13 +38,13 @@ class StageSeconds:
         return dict(self._spent)
 
     def add(self, stage: str, seconds: float, *, inside: bool = False) -> None:
-        """Add what another thread took, or this one `inside` the stage that is under way."""
+        """Add the time of another thread, or of this one `inside` the current stage."""
         self._spent[stage] += seconds
         self._inside += seconds if inside else 0.0
 
     @contextmanager
     def spent_on(self, stage: str) -> Iterator[None]:
-        """Add what this thread takes inside."""
+        """Add the time of this thread inside the context."""
         begun, before = time.thread_time(), self._inside
         try:
             yield

@@ -1,4 +1,4 @@
-"""The faces that a batch sweep is run on: a generated picture, or real ones."""
+"""The faces of a batch sweep: a generated picture, or real ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from agebench.vision.faces import LeftOut, face_pictures
 from agebench.vision.frames import canonical_frame
 
 REAL_FACES = 16
-"""Real faces at most; a larger batch holds them several times."""
+"""Largest number of real faces; a larger batch repeats them."""
 
 _PICTURE_HW = (480, 640)
 _BOX_XYXY = (220.0, 100.0, 420.0, 360.0)
@@ -28,7 +28,7 @@ class FaceSource:
 
     Attributes:
         pairs: picture and frame.
-        origin: where they are from, in words.
+        origin: description of where they come from.
         names: of the pictures; empty for a generated one.
     """
 
@@ -37,7 +37,7 @@ class FaceSource:
     names: tuple[str, ...] = field(default=())
 
     def cut(self, spec: CropSpec, batch: int) -> Crops:
-        """Return the crops of `batch` faces, one picture after the other, from the start again."""
+        """Return the crops of `batch` faces, cycling through the pictures."""
         faces = islice(cycle(self.pairs), batch)
         return Crops.join([cut_crops(image_bgr, [frame], spec) for image_bgr, frame in faces])
 
@@ -45,7 +45,7 @@ class FaceSource:
 def generated_face(seed: int = 0) -> FaceSource:
     """Return one picture of noise, 640 pixels wide, with a face of 200 x 260 in it.
 
-    What a network computes takes as long for noise as for a face; the same for a seed everywhere.
+    A network takes as long for noise as for a face.  Equal seeds give equal pictures everywhere.
     """
     noise = np.random.default_rng(seed).integers(0, 256, (*_PICTURE_HW, 3), np.uint8)
     frame = canonical_frame(Face(_BOX_XYXY, 1.0), DetectorSpec("generated"))
@@ -61,7 +61,7 @@ def real_faces(
     origin: str,
     max_pixels: int,
 ) -> FaceSource:
-    """Return the first `REAL_FACES` faces of which every estimator can be shown all its views.
+    """Return the first `REAL_FACES` faces that have all views of every estimator.
 
     Raises:
         DatasetError: there is none.
@@ -80,6 +80,6 @@ def real_faces(
     if not pairs:
         raise DatasetError(
             f"{origin}: none of the {len(samples)} pictures has a face that every estimator can "
-            f"use: give another data set or detector{left_out}"
+            f"use: choose another data set or detector{left_out}"
         )
     return FaceSource(tuple(pairs), origin, tuple(names))

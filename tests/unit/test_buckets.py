@@ -87,7 +87,7 @@ def test_overlapping_or_unordered_bins_are_refused(bins: AgeBins) -> None:
         lambda: median([[0.5, 0.5]], bins),
         lambda: class_probabilities([[1.0]], AgeBins((0,), (3,)), bins),
     ):
-        with pytest.raises(ValueError, match="go upwards without overlap"):
+        with pytest.raises(ValueError, match="ascend without overlap"):
             call()
 
 
