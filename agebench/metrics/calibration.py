@@ -58,8 +58,7 @@ class DistributionScores:
 
 @lru_cache(maxsize=32)
 def _spread(bins: AgeBins) -> Floats:
-    """Return each bin's weight in each completed year 0 to 120, shape (bins, 121); rows sum to
-    1."""
+    """Return each bin's weight in each year 0 to 120, shape (bins, 121); rows sum to 1."""
     spread = np.zeros((len(bins), _YEARS))
     for row, (low, high) in enumerate(zip(bins.lows, bins.highs, strict=True)):
         first, last = min(low, _YEARS - 1), min(high, _YEARS - 1)
