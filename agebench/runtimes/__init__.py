@@ -1,4 +1,4 @@
-"""One call for every library that runs a network: `open_model`."""
+"""Runtimes for networks behind one function: `open_model`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running an exported age estimator: `AgeFile`, for the estimator `onnx` and the parity gate."""
+"""Runs an exported age estimator: `AgeFile`, for the estimator `onnx` and the parity check."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ from agebench.runtimes.opening import open_model
 from agebench.types import Crops, CropSpec, Floats
 
 BATCH = 32
-"""Faces given to the network at once on a processor, at most: more gain nothing there."""
+"""Largest batch on a processor, where larger ones gain nothing."""
 
 DEVICE_BATCH = 256
-"""The same on a GPU, which small batches leave idle."""
+"""Largest batch on a GPU, which small batches do not keep busy."""
 
 DECODE_TOLERANCE_YEARS = 0.25
-"""How far an answer's age may be from its own probabilities, in half precision too."""
+"""Tolerance between an age and its probabilities, also in half precision."""
 
 
 class AgeFile:
     """A file of `agebench export-onnx`, checked and loaded.
 
     Args:
-        path: the file; nothing else is read.
+        path: the file; it is self-contained.
         runtime: "onnxruntime", "cv2dnn" or "torch"; None for onnxruntime.
-        device: as the runtime knows it; None for the CPU.
-        batch: most faces per run; None for `BATCH`, or `DEVICE_BATCH` on a GPU.
+        device: its name in the runtime; None for the CPU.
+        batch: largest batch; None for `BATCH`, or `DEVICE_BATCH` on a GPU.
 
     Raises:
         WeightsError: the file is missing, unreadable or too large.
         ModelError: it is not such a file, contradicts its metadata, or can't be loaded.
         DeviceError: the device can't be used.
-        UsageError: the file holds 8-bit numbers and is to run under cv2.dnn.
+        UsageError: the file has 8-bit weights, which cv2.dnn can't run.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class AgeFile:
         self._batch = batch or (BATCH if device in (None, "cpu") else DEVICE_BATCH)
         if self.spec.precision == "int8" and runtime in ("cv2dnn", "torch"):
             raise UsageError(
-                f"{path} holds 8-bit numbers, which {runtime} computes differently: use onnxruntime"
+                f"{path} has 8-bit weights, which {runtime} computes differently: use onnxruntime"
             )
         source = ModelSource(
             "onnx",
@@ -73,15 +73,15 @@ class AgeFile:
 
     @property
     def runtime(self) -> RuntimeInfo:
-        """What runs it, read back after loading."""
+        """The runtime and device in use, read back after loading."""
         return self._model.info
 
     def answer(self, crops: Crops) -> tuple[Floats, Floats]:
         """Return ages (n,) and probabilities (n, bins) of n >= 0 faces.
 
         Raises:
-            UsageError: the crops were cut otherwise than the file asks.
-            ModelError: a face lacks what the model can't do without, or the runtime fails.
+            UsageError: the crops are not those that the file needs.
+            ModelError: a face lacks a view that the model needs, or the runtime fails.
         """
         feeds = self.feeds(crops)
         parts = [
@@ -93,7 +93,7 @@ class AgeFile:
         return np.concatenate([age for age, _ in parts]), np.concatenate([p for _, p in parts])
 
     def feeds(self, crops: Crops) -> dict[str, npt.NDArray[np.float32]]:
-        """Return the graph's inputs for n faces by name, as `answer` gives them."""
+        """Return the graph's inputs for n faces by name, as in `answer`."""
         check_views(crops, self._crop, missing=self.spec.missing == "learned", who=self._who)
         return feeds_of(crops, list(self._crop.views), self.spec.missing == "learned")
 
@@ -129,7 +129,7 @@ class AgeFile:
         return np.asarray(probabilities / totals, np.float64)
 
     def _try_out(self) -> None:
-        """Run two faces, so that a wrong file stops the run before it begins."""
+        """Run two faces, so that an unsuitable file is refused at the start."""
         crops = generated(self._crop, 2)
         years, probabilities = self.answer(crops)
         if self.spec.decode != "expectation":
@@ -145,7 +145,7 @@ class AgeFile:
 def feeds_of(
     crops: Crops, views: Sequence[str], with_present: bool
 ) -> dict[str, npt.NDArray[np.float32]]:
-    """Return views as float32 (n, 3, height, width), and which are there as (n, views, 1, 1)."""
+    """Return views as float32 (n, 3, height, width), and which are present as (n, views, 1, 1)."""
     feeds = {
         name: np.ascontiguousarray(crops.views[name].transpose(0, 3, 1, 2), np.float32)
         for name in views
@@ -157,21 +157,23 @@ def feeds_of(
 
 
 def check_views(crops: Crops, spec: CropSpec, *, missing: bool, who: str) -> None:
-    """Refuse crops that were cut otherwise, and faces of which too little is there.
+    """Refuse other crops, and faces with too many missing views.
 
     Args:
         crops: of n faces.
-        spec: what was asked for.
-        missing: the model does without some views, but not without all.
-        who: what to call the model.
+        spec: the crops that the model needs.
+        missing: the model can work without some views, but not without all.
+        who: the model's name in errors.
 
     Raises:
-        UsageError: a view is not there at all, or of another size.
+        UsageError: a view does not exist at all, or has another size.
         ModelError: a face lacks a view, or all.
     """
     for name, view in spec.views.items():
         if name not in crops.views:
-            raise UsageError(f"{who}: the crops hold no view {name!r}, only {list(crops.views)}")
+            raise UsageError(
+                f"{who}: there is no view {name!r} in the crops, only {list(crops.views)}"
+            )
         size_hw = crops.views[name].shape[1:3]
         if size_hw != view.size_hw:
             raise UsageError(
@@ -182,16 +184,16 @@ def check_views(crops: Crops, spec: CropSpec, *, missing: bool, who: str) -> Non
     if len(lacking):
         gone = [name for name, flag in zip(spec.views, there[lacking[0]], strict=True) if not flag]
         raise ModelError(
-            f"{who}: face {lacking[0]}: {', '.join(map(repr, gone))} missing, and nothing can be "
-            "said without: the region lies outside of the picture or is smaller than a pixel"
+            f"{who}: face {lacking[0]}: {', '.join(map(repr, gone))} missing, but needed: the "
+            "region lies outside of the picture or is smaller than a pixel"
         )
 
 
 def generated(spec: CropSpec, count: int, seed: int = 0) -> Crops:
-    """Return made-up crops: smooth blots of colour of all contrasts, with noise over them.
+    """Return synthetic crops: smooth blobs of colour with all contrasts, and noise.
 
-    No faces, but like them in that neighbouring pixels are alike; noise alone excites a network
-    in one way only.
+    They are not faces, but neighbouring pixels are similar as in faces; pure noise would activate a
+    network in one way only.
 
     Args:
         spec: the views.

@@ -1,8 +1,8 @@
 """The layout of Levi and Hassner's age network, as data: layers, shapes, and the prototxt.
 
 Source: G. Levi and T. Hassner, "Age and Gender Classification using Convolutional Neural
-Networks", CVPR Workshops 2015.  Layer names are those of the published age_net.caffemodel, which
-ties its weights to them.  Its convolutions have no groups.
+Networks", CVPR Workshops 2015.  Layer names are those of the published age_net.caffemodel, by which
+its weights are assigned.  Its convolutions have no groups.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ INPUT_SHAPE = (3, 227, 227)
 """Channels (B, G, R), height, width."""
 
 CHANNEL_MEAN = (78.4263377603, 87.7689143744, 114.895847746)
-"""B, G, R means of the authors' mean image, as the usual call of `blobFromImage` subtracts them.
+"""B, G, R means of the authors' mean image, as in the usual call of `blobFromImage`.
 
-Nothing is scaled.
+Pixels are not scaled.
 """
 
 CLASSES = 8
@@ -29,7 +29,7 @@ CLASSES = 8
 
 @dataclass(frozen=True, slots=True)
 class Widths:
-    """Number of channels or units of each layer with weights but the last."""
+    """Number of channels or units of each layer with weights except the last."""
 
     conv1: int
     conv2: int
@@ -57,9 +57,9 @@ class LayerLayout:
     Attributes:
         name: its name in prototxt and caffemodel.
         type: its type in Caffe's new encoding.
-        bottom: name of what goes in.
-        top: name of what comes out; the same as `bottom` where it works in place.
-        settings: name and value of what stands in the block `block`.
+        bottom: name of the input.
+        top: name of the output; the same as `bottom` if it works in place.
+        settings: names and values in the block `block`.
         block: name of the block of settings; "" without settings.
         blob_shapes: weights (outputs, inputs[, height, width]), then biases (outputs,).
         output_shape: (channels, height, width) or (units,) of one picture.
@@ -177,7 +177,7 @@ def age_net_layers(classes: int = CLASSES, widths: Widths = PUBLISHED) -> tuple[
 
 
 def _setting_text(value: Setting) -> str:
-    # An upper-case word is a value of an enumeration; those stand without quotes.
+    # An upper-case word is a value of an enumeration, which is not quoted.
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -1,4 +1,4 @@
-"""What a loaded network looks like to the rest of the code, whatever library runs it."""
+"""The common interface of loaded networks, whatever library runs them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Tensor: TypeAlias = npt.NDArray[Any]
 ModelKind: TypeAlias = Literal["onnx", "caffe", "darknet", "tensorflow", "tflite"]
 
 MAX_MODEL_BYTES = 1 << 31
-"""A larger file is refused before it is read; protobuf, which most are in, ends there too."""
+"""Larger files are refused; it is also the limit of protobuf, in which most are stored."""
 
 _SUFFIX_KINDS: Mapping[str, ModelKind] = {
     ".onnx": "onnx",
@@ -54,12 +54,12 @@ class ModelSource:
     Attributes:
         kind: the format.
         path: the file with the weights.
-        config: the layout's own text (prototxt, cfg or pbtxt), where the format has one.
-        outputs: names of the outputs wanted; empty for all.
-        inputs: names of the inputs, in order, where the format does not hold them.
-        data: the file's bytes where they were read before, so that what is parsed is what was
-            hashed; None to read them from `path`.
-        sha256: what those in `path` were when they were checked; "" where nobody did.
+        config: the text of the layout (prototxt, cfg or pbtxt), if the format has one.
+        outputs: names of the requested outputs; empty for all.
+        inputs: names of the inputs, in order, if the format does not contain them.
+        data: the file's bytes if they were read before, so that the parsed bytes are the hashed
+            ones; None to read them from `path`.
+        sha256: hash of the file at `path` when it was checked; "" if it was not.
     """
 
     kind: ModelKind
@@ -80,11 +80,11 @@ class ModelSource:
 
     @staticmethod
     def kind_of(path: Path) -> ModelKind:
-        """Tell the format by the file's suffix.
+        """Return the format for the file's suffix.
 
         Raises:
-            UsageError: the suffix is none of the known ones; says what to do about those of
-                formats that are known and not read.
+            UsageError: the suffix is unknown; the message gives advice for known formats that are
+                not supported.
         """
         suffix = path.suffix.lower()
         kind = _SUFFIX_KINDS.get(suffix)
@@ -97,22 +97,22 @@ class ModelSource:
 
 
 class Model(Protocol):
-    """A loaded network.  `run` may be called from several threads; calls wait for each other."""
+    """A loaded network.  `run` may be called from several threads, which wait for each other."""
 
     @property
     def info(self) -> RuntimeInfo:
-        """What really runs it, read back after loading."""
+        """The runtime and device in use, read back after loading."""
         ...
 
     @property
     def input_names(self) -> Sequence[str]:
-        """Names of the inputs, in the model's order; cv2.dnn may know none."""
+        """Names of the inputs, in the model's order; may be empty for cv2.dnn."""
         ...
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Run once and return the outputs by name.
 
-        With a single input the name "" stands for it.
+        The name "" stands for a single input.
 
         Raises:
             ModelError: the runtime refuses the input or fails.
@@ -122,12 +122,12 @@ class Model(Protocol):
 
 @dataclass(slots=True)
 class WatchedModel:
-    """A model that notes the shapes it is given; what `watch_models` puts around it.
+    """A model that records the shapes of its inputs; see `watch_models`.
 
     Attributes:
         source: its files.
-        model: what really runs.
-        runs: per call of `run` the shape of each input, in order.
+        model: that is run.
+        runs: the shape of each input, in order, for every call of `run`.
     """
 
     source: ModelSource
@@ -157,11 +157,11 @@ _watched: ContextVar[list[WatchedModel] | None] = ContextVar("watched", default=
 
 @contextmanager
 def use_threads(count: int | None) -> Iterator[None]:
-    """Have models that are opened inside run on so many threads; None leaves the runtime's choice.
+    """Set the number of threads of models opened within the context; None keeps the default.
 
-    cv2.dnn takes its number from OpenCV as a whole (`cv2.setNumThreads`), not from here.  PyTorch
-    has one number for the whole process, too: it is set when a model is opened inside and put back
-    on leaving, since setting it anew for each run has made runs up to 65 times slower.
+    cv2.dnn uses OpenCV's global number (`cv2.setNumThreads`) instead.  PyTorch has one number for
+    the whole process: it is set when a model is opened and restored at the end of the context,
+    since setting it for each run has made runs up to 65 times slower.
     """
     with ExitStack() as leaving:
         leaving.callback(_threads.reset, _threads.set(count))
@@ -170,13 +170,13 @@ def use_threads(count: int | None) -> Iterator[None]:
 
 
 def use_threads_for_good(count: int) -> None:
-    """As `use_threads`, to the end of the process: for children, whose models live as long."""
+    """As `use_threads`, until the end of the process: for child processes."""
     _threads.set(count)
     _leaving.set(ExitStack())  # never closed
 
 
 def when_threads_are_left(undo: Callable[[], object]) -> bool:
-    """Have something called when the innermost `use_threads` is left; false outside of it."""
+    """Register a function to call at the end of the innermost `use_threads`; false without one."""
     leaving = _leaving.get()
     if leaving is not None:
         leaving.callback(undo)
@@ -184,20 +184,20 @@ def when_threads_are_left(undo: Callable[[], object]) -> bool:
 
 
 def wanted_threads() -> int | None:
-    """Return what `use_threads` says here; None outside of it."""
+    """Return the number set by `use_threads`; None outside of it."""
     return _threads.get()
 
 
 def watched_models() -> list[WatchedModel] | None:
-    """Return the list that `watch_models` yielded here; None outside of it."""
+    """Return the list yielded by `watch_models`; None outside of it."""
     return _watched.get()
 
 
 @contextmanager
 def watch_models() -> Iterator[list[WatchedModel]]:
-    """Yield a list that gets each model opened inside, with the shapes that it is given.
+    """Yield a list of the models opened within the context, with the shapes of their inputs.
 
-    It costs a little time per run: not for what is timed.
+    It takes a little time per run, so it must not be used for timing.
     """
     models: list[WatchedModel] = []
     token = _watched.set(models)
@@ -208,10 +208,10 @@ def watch_models() -> Iterator[list[WatchedModel]]:
 
 
 def text_names(source: ModelSource, names: Callable[[], Iterable[str]]) -> list[str]:
-    """Return names that a library reads in a model's files.
+    """Return names from a model's files.
 
     Raises:
-        ModelError: one is not valid UTF-8, which the libraries find out only when they are asked.
+        ModelError: one is not valid UTF-8, which libraries only notice when they are read.
     """
     try:
         return list(names())
@@ -220,11 +220,11 @@ def text_names(source: ModelSource, names: Callable[[], Iterable[str]]) -> list[
 
 
 MAX_SAID = 2000
-"""Letters of a library's message that are passed on; its end may be a whole dump."""
+"""Length of a library's message that is shown; the rest may be a whole dump."""
 
 
 def said(error: BaseException) -> str:
-    r"""Return all lines of what a library says, as one line; it may name what is in a file.
+    r"""Return a library's message as one line, made safe because it may contain names from a file.
 
     >>> said(RuntimeError("Got invalid dimensions\n index: 2 Got: 224 Expected: 64\n"))
     'Got invalid dimensions; index: 2 Got: 224 Expected: 64'
@@ -236,5 +236,5 @@ def said(error: BaseException) -> str:
 
 
 def refuse_device(runtime: str, device: str, reason: str) -> DeviceError:
-    """Return the error that says why a device is not available."""
+    """Return the error for a device that is not available, with the reason."""
     return DeviceError(f"{runtime} can't use {device!r} here: {reason}; ask for '@{runtime}:cpu'")

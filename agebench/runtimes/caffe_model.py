@@ -1,7 +1,7 @@
 """Read and write Caffe's binary files (.caffemodel, mean.binaryproto) without Caffe.
 
-Weights come out as float32 numpy arrays, whatever they were stored as.  Nothing in a file is
-trusted: sizes are checked before anything is read, and shapes before anything is made of them.
+Weights are returned as float32 numpy arrays, however they are stored.  Files are not trusted: sizes
+are checked before anything is read, and shapes before arrays are created.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Blob: TypeAlias = npt.NDArray[np.float32]
 Encoding: TypeAlias = Literal["v1", "v2"]
 
 DEFAULT_MAX_BYTES = 1 << 30
-"""Larger files are refused unless the caller says otherwise; age_net has 46 MB, VGG-16 553 MB."""
+"""Larger files are refused by default; age_net has 46 MB, VGG-16 553 MB."""
 
 MEAN_SHAPE = (3, 256, 256)
 """Channels (B, G, R), height and width of age_net's mean image."""
@@ -45,13 +45,13 @@ class CaffeLayer:
     """One layer of a .caffemodel.
 
     Attributes:
-        name: what ties the weights to the layer of that name in the prototxt.
-        type: such as "Convolution" or "InnerProduct", as the new encoding writes it; "" where the
-            file gives none that Caffe knows.
+        name: identifies the layer of the prototxt that the weights belong to.
+        type: such as "Convolution" or "InnerProduct", as in the new encoding; "" if the file has
+            none that Caffe knows.
         blobs: weights, then biases, float32 and read-only: (outputs, inputs, height, width) for a
             convolution, (outputs, inputs) for an inner product, (outputs,) for biases.
-        bottoms: names of what goes in.
-        tops: names of what comes out.
+        bottoms: names of the inputs.
+        tops: names of the outputs.
     """
 
     name: str
@@ -73,7 +73,7 @@ class CaffeLayer:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CaffeNet:
-    """What a .caffemodel holds, in the file's order."""
+    """The content of a .caffemodel, in the file's order."""
 
     name: str
     layers: tuple[CaffeLayer, ...]
@@ -99,12 +99,12 @@ def read_caffemodel(
 
     Args:
         path: the file.
-        max_bytes: a larger file is refused before it is read.
-        sha256: what its bytes had when they were checked; "" where nobody did.
+        max_bytes: larger files are refused.
+        sha256: hash of its bytes when it was checked; "" if it was not.
 
     Raises:
-        WeightsError: the file is missing, unreadable, too large, an HTML page or a stub, or is
-            another one than when it was checked.
+        WeightsError: the file is missing, unreadable, too large, an HTML page or a stub, or was
+            changed since it was checked.
         ModelError: it is not a Caffe model, or damaged.
     """
     path = Path(path)
@@ -114,7 +114,7 @@ def read_caffemodel(
     if net.layers and net.layer:
         raise ModelError(f"{path} mixes Caffe's old and new layer encoding, expected one of them")
     if not net.layers and not net.layer:
-        raise _not_caffe(path, content, "it holds no layers")
+        raise _not_caffe(path, content, "it has no layers")
     encoding: Encoding = "v1" if net.layers else "v2"
     layers = tuple(_layer(layer, path, encoding) for layer in (net.layers or net.layer))
     return CaffeNet(_text(net.name, path), layers, encoding)
@@ -128,17 +128,17 @@ def write_caffemodel(
     half: bool = False,
     name: str = "",
 ) -> None:
-    """Write a .caffemodel; the file appears whole or not at all.
+    """Write a .caffemodel, completely or not at all.
 
     Args:
-        path: where to; an existing file is replaced.
+        path: of the file; an existing one is replaced.
         layers: what to write, in this order.
-        encoding: "v1" as the published age_net has it (at most four axes per blob), or "v2".
+        encoding: "v1" as in the published age_net (at most four axes per blob), or "v2".
         half: store blobs as float16, as `cv2.dnn.shrinkCaffeModel` does, at half the size.
         name: the net's name.
 
     Raises:
-        UsageError: unknown encoding, or something that it can't express.
+        UsageError: unknown encoding, or something that it can't represent.
         AgebenchError: the file can't be written.
     """
     if encoding not in ("v1", "v2"):
@@ -168,11 +168,11 @@ def read_mean(path: str | Path) -> Blob:
         ModelError: it is not a mean image of that shape.
     """
     path = Path(path)
-    # In double precision, with gradients, it would be four times the size; nothing is larger.
+    # In double precision with gradients it would be four times as large, which is the maximum.
     content = read_bytes(path, "a mean image", 4 * 4 * math.prod(MEAN_SHAPE) + 1024)
     blob = _parse(caffe_schema.BlobProto, content, path)
     if not (blob.data or blob.double_data or blob.raw_data):
-        raise _not_caffe(path, content, "it holds no values")
+        raise _not_caffe(path, content, "it has no values")
     mean = _values(blob, f"the mean image in {path}")
     if mean.shape == (1, *MEAN_SHAPE):
         mean = mean[0]
@@ -235,12 +235,17 @@ def _layer(message: Any, path: Path, encoding: Encoding) -> CaffeLayer:
 
 def _shape(blob: Any) -> tuple[int, ...]:
     if any(map(blob.HasField, ("num", "channels", "height", "width"))):
-        return (blob.num, blob.channels, blob.height, blob.width)  # as Caffe, these come first
+        return (
+            blob.num,
+            blob.channels,
+            blob.height,
+            blob.width,
+        )  # as in Caffe, these have priority
     return tuple(blob.shape.dim) or (1,)
 
 
 def _values(blob: Any, where: str) -> Blob:
-    """Return a blob's values as read-only float32 in the shape that the file states."""
+    """Return a blob's values as read-only float32 in the shape stated in the file."""
     if blob.data:
         raw, dtype = b"".join(blob.data), "<f4"
     elif blob.double_data:
@@ -248,13 +253,13 @@ def _values(blob: Any, where: str) -> Blob:
     elif blob.raw_data and blob.raw_data_type in _RAW_DTYPES:
         raw, dtype = blob.raw_data, _RAW_DTYPES[blob.raw_data_type]
     else:
-        raise ModelError(f"{where} holds no readable numbers (damaged, or of an unknown kind)")
+        raise ModelError(f"{where} has no readable numbers (damaged, or of an unknown kind)")
     shape = _shape(blob)
     expected, itemsize = math.prod(shape), np.dtype(dtype).itemsize
     if min(shape) < 1 or len(shape) > 32 or expected * itemsize != len(raw):
         raise ModelError(
-            f"{where} is damaged: its shape {shape} asks for {expected} numbers of {itemsize} "
-            f"bytes, it holds {len(raw):,} bytes"
+            f"{where} is damaged: its shape {shape} needs {expected} numbers of {itemsize} "
+            f"bytes, it has {len(raw):,} bytes"
         )
     with np.errstate(over="ignore", invalid="ignore"):
         values = np.frombuffer(raw, dtype).astype(np.float32, copy=False).reshape(shape)
@@ -263,7 +268,7 @@ def _values(blob: Any, where: str) -> Blob:
 
 
 def _without_legacy_axes(values: Blob, kind: str, index: int) -> Blob:
-    """Drop the leading axes of length 1 that the old encoding's fixed four axes put there."""
+    """Drop the leading axes of length 1 that the old encoding adds to make four."""
     weights_axes = {"Convolution": 4, "Deconvolution": 4, "InnerProduct": 2}.get(kind, 1)
     wanted = weights_axes if index == 0 else 1
     if values.ndim != 4:

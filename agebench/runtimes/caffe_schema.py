@@ -1,14 +1,14 @@
-"""The part of Caffe's protobuf schema that files of weights need, built without protoc or Caffe.
+"""The part of Caffe's protobuf schema that weight files need, built without protoc or Caffe.
 
 Field numbers are those of caffe.proto (BVLC Caffe 1.0); `raw_data_type` and `raw_data` are the
-half-precision extension of NVIDIA's Caffe that OpenCV's dnn module reads and writes too.  Fields
-not named here (a layer's settings, for one) are skipped when a file is read.
+half-precision extension of NVIDIA's Caffe that OpenCV's dnn module also reads and writes.  Fields
+not declared here (such as a layer's settings) are skipped.
 
 Two kinds of field are declared as `bytes`, which is the same on the wire:
 
-- packed numbers, so that millions of weights go to numpy in one piece and not one by one;
-- texts, since proto2 does not promise UTF-8 and the protobuf implementations differ in what they
-  do without it.
+- packed numbers, so that millions of weights are passed to numpy at once instead of one by one;
+- strings, since proto2 does not guarantee UTF-8 and the protobuf implementations differ in handling
+  invalid ones.
 """
 
 from __future__ import annotations
@@ -66,12 +66,12 @@ V1_LAYER_TYPES: Mapping[int, str] = MappingProxyType(
         39: "Deconvolution",
     }
 )
-"""The old encoding's layer types by number, under their names in the new encoding."""
+"""The old encoding's layer types by number, with their names in the new encoding."""
 
 RAW_DOUBLE, RAW_FLOAT, RAW_FLOAT16 = 0, 1, 2
 """Values of `BlobProto.raw_data_type`."""
 
-# message -> (field, number, label, type); a type that is a text names another message.
+# message -> (field, number, label, type); a type that is a string names another message.
 _MESSAGES: Mapping[str, tuple[tuple[str, int, Any, Any], ...]] = {
     "BlobShape": (("dim", 1, _MANY, _Field.TYPE_INT64),),
     "BlobProto": (
@@ -86,7 +86,7 @@ _MESSAGES: Mapping[str, tuple[tuple[str, int, Any, Any], ...]] = {
         ("raw_data", 12, _ONE, _Field.TYPE_BYTES),
     ),
     "V1LayerParameter": (
-        ("layer", 1, _ONE, _Field.TYPE_BYTES),  # the still older V0 encoding, kept unparsed
+        ("layer", 1, _ONE, _Field.TYPE_BYTES),  # the older V0 encoding, not parsed
         ("bottom", 2, _MANY, _Field.TYPE_BYTES),
         ("top", 3, _MANY, _Field.TYPE_BYTES),
         ("name", 4, _ONE, _Field.TYPE_BYTES),
@@ -136,7 +136,7 @@ def _file_descriptor() -> descriptor_pb2.FileDescriptorProto:
     return file
 
 
-# A pool of our own: a program that also loads Caffe's generated classes meets no second definition.
+# A separate pool, so that there is no conflict with Caffe's own generated classes.
 _POOL = descriptor_pool.DescriptorPool()
 _POOL.Add(_file_descriptor())
 

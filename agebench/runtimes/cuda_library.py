@@ -1,6 +1,6 @@
-"""What is needed of NVIDIA's libraries, through ctypes: which devices there are, and events.
+"""The required part of NVIDIA's libraries, through ctypes: list of devices, and events.
 
-Not yet run on a GPU: tested against stand-ins for the two libraries.
+Not yet run on a GPU: tested with stand-ins for the two libraries.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from typing import Any, TypeAlias
 from agebench.errors import DeviceError
 
 NOT_PROVEN = (
-    "not proven on a GPU: what times networks there and asks for its memory has been tested with "
-    "stand-ins for NVIDIA's libraries alone"
+    "not tested on a GPU: the code that times networks there and reads its memory has only been "
+    "tested with stand-ins for NVIDIA's libraries"
 )
-"""Holds for this module and `device_timer`, until someone has run them on one."""
+"""Applies to this module and `device_timer`, until they have been run on a GPU."""
 
 Loader: TypeAlias = Callable[[str], Any]
 
@@ -35,8 +35,8 @@ class CudaDevices:
     """The CUDA devices of this machine.
 
     Attributes:
-        names: as the driver calls them, in its order.
-        reason: why there are none; "" where there are.
+        names: from the driver, in its order.
+        reason: why there are none; "" if there are.
     """
 
     names: tuple[str, ...]
@@ -53,7 +53,7 @@ def _load(names: Sequence[str], loader: Loader) -> Any | None:
 
 
 def find_devices(loader: Loader = ctypes.CDLL) -> CudaDevices:
-    """Ask the driver which devices it sees; never raises."""
+    """Ask the driver for its devices; never raises."""
     driver = _load(DRIVER_NAMES, loader)
     if driver is None:
         return CudaDevices((), f"NVIDIA's driver ({DRIVER_NAMES[0]}) is not installed")
@@ -63,7 +63,7 @@ def find_devices(loader: Loader = ctypes.CDLL) -> CudaDevices:
     count = ctypes.c_int(0)
     driver.cuDeviceGetCount(ctypes.byref(count))
     if not count.value:
-        return CudaDevices((), "NVIDIA's driver sees no device")
+        return CudaDevices((), "NVIDIA's driver finds no device")
     names = []
     for number in range(count.value):
         text = ctypes.create_string_buffer(256)
@@ -73,7 +73,7 @@ def find_devices(loader: Loader = ctypes.CDLL) -> CudaDevices:
 
 
 def load_runtime(loader: Loader = ctypes.CDLL) -> Any:
-    """Return the CUDA runtime library; onnxruntime's `preload_dlls` brings it into the process.
+    """Return the CUDA runtime library, which onnxruntime's `preload_dlls` loads into the process.
 
     Raises:
         DeviceError: it can't be loaded.
@@ -91,10 +91,10 @@ def _check(code: int, call: str) -> None:
 
 
 def used_bytes(library: Any) -> int:
-    """Return how much of the current device's memory is taken, by whatever process.
+    """Return how much of the current device's memory is used by all processes.
 
     Raises:
-        DeviceError: the runtime refuses.
+        DeviceError: the runtime fails.
     """
     free, total = ctypes.c_size_t(), ctypes.c_size_t()
     _check(library.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total)), "cudaMemGetInfo")
@@ -102,13 +102,13 @@ def used_bytes(library: Any) -> int:
 
 
 class CudaEvents:
-    """A stream and two events on it, to time what the device does in between.
+    """A stream and two events on it, to time what the device does between them.
 
     Args:
-        library: what `load_runtime` gives.
+        library: from `load_runtime`.
 
     Raises:
-        DeviceError: the runtime refuses.
+        DeviceError: the runtime fails.
     """
 
     def __init__(self, library: Any) -> None:
@@ -121,11 +121,11 @@ class CudaEvents:
 
     @property
     def provider_options(self) -> dict[str, str]:
-        """What makes onnxruntime's CUDA provider compute on this stream."""
+        """The option that makes onnxruntime's CUDA provider use this stream."""
         return {"user_compute_stream": str(self._stream.value or 0)}
 
     def start(self) -> None:
-        """Note the device's time before what follows."""
+        """Record the device's time before what follows."""
         _check(self._library.cudaEventRecord(self._first, self._stream), "cudaEventRecord")
 
     def stop(self) -> float:

@@ -16,13 +16,13 @@ from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource, Tensor, refuse_device, said, text_names
 from agebench.vision.opencv import cv2
 
-# What it says may name what stands in a stranger's file, which need not be text.
+# Its messages may quote an untrusted file, which need not be valid text.
 _FAILURES = (cv2.error, UnicodeDecodeError)
 
 _ARG_FAULT_SINCE = (4, 12)
 
-_CUT_OFF = ". Files that are cut off end so: compare its size with that of the source"
-"""Of TFLite, whose flat buffers OpenCV checks whole without saying what is wrong."""
+_CUT_OFF = ". The file may be truncated: compare its size with that of the original"
+"""For TFLite, whose flat buffers OpenCV verifies without reporting what is wrong."""
 
 
 def _text(config: str | None) -> Any:
@@ -30,7 +30,7 @@ def _text(config: str | None) -> Any:
 
 
 def _tensorflow(data: Any, config: str | None) -> Any:
-    # An empty layout is an error; none is the graph's own.
+    # An empty layout is an error; None is the graph's own.
     if config is None:
         return cv2.dnn.readNetFromTensorflow(data)
     return cv2.dnn.readNetFromTensorflow(data, _text(config))
@@ -43,8 +43,8 @@ def read_net(source: ModelSource) -> Any:
         ModelError: OpenCV can't load it.
         OSError: the file can't be read.
     """
-    # Files are read by us and parsed from memory: OpenCV's own file access knows no non-ASCII
-    # paths on some systems, and the bytes that were hashed are the bytes that are parsed.
+    # We read the files and OpenCV parses them from memory: its own file access does not support
+    # non-ASCII paths on some systems, and the hashed bytes must be the parsed ones.
     content = source.read()
     if source.kind == "onnx":
         _require_computed(source, content)
@@ -65,18 +65,18 @@ def read_net(source: ModelSource) -> Any:
             f"{said(error)}{hint}"
         ) from error
     if net.empty():
-        raise ModelError(f"{source.path}: cv2.dnn found no layer in this {source.kind} model")
+        raise ModelError(f"{source.path}: cv2.dnn finds no layer in this {source.kind} model")
     if source.kind == "darknet":
         _require_all_weights(source, content, net)
     return net
 
 
 def _require_computed(source: ModelSource, content: bytes) -> None:
-    """Refuse what this OpenCV is known to answer with whatever its memory holds.
+    """Refuse models for which this OpenCV is known to return uninitialised memory.
 
     Raises:
-        ModelError: an ArgMax or ArgMin that takes its axis away (4.10 and 4.11 compute it, 4.12
-            and 4.14 leave the output as it was).
+        ModelError: an ArgMax or ArgMin that removes its axis (4.10 and 4.11 compute it, 4.12 and
+            4.14 do not write the output).
     """
     version = tuple(int(part) for part in cv2.__version__.split(".")[:2])
     if version < _ARG_FAULT_SINCE or b"ArgM" not in content:
@@ -84,7 +84,7 @@ def _require_computed(source: ModelSource, content: bytes) -> None:
     try:
         nodes = onnx.ModelProto.FromString(content).graph.node
     except DecodeError:
-        return  # OpenCV says what is wrong with it
+        return  # OpenCV reports what is wrong with it
     for node in nodes:
         kept = all(item.i for item in node.attribute if item.name == "keepdims")
         if node.op_type in ("ArgMax", "ArgMin") and not kept:
@@ -96,13 +96,13 @@ def _require_computed(source: ModelSource, content: bytes) -> None:
 
 
 def _require_all_weights(source: ModelSource, content: bytes, net: Any) -> None:
-    """Refuse Darknet weights that are cut off: OpenCV leaves the numbers that lack as they were.
+    """Refuse truncated Darknet weights: OpenCV leaves missing numbers uninitialised.
 
     Raises:
         ModelError: the file has fewer bytes than the layout needs.
     """
     layers = [net.getLayer(net.getLayerId(name)) for name in net.getLayerNames()]
-    # A YOLO layer's numbers are anchors, which stand in the layout.
+    # A YOLO layer's numbers are anchors, which are in the layout.
     numbers = sum(
         int(np.prod(blob.shape))
         for layer in layers
@@ -110,28 +110,28 @@ def _require_all_weights(source: ModelSource, content: bytes, net: Any) -> None:
         for blob in layer.blobs
     )
     major, minor = (int(number) for number in np.frombuffer(content[:8].ljust(8, b"\0"), "<i4"))
-    # Three numbers, and how many pictures it has seen, in 8 bytes since version 0.2.
+    # Three numbers, and the number of pictures seen, of 8 bytes since version 0.2.
     needed = 12 + (8 if major * 10 + minor >= 2 else 4) + 4 * numbers
     if len(content) < needed:
         raise ModelError(
             f"{source.path} is truncated or belongs to another layout: it has {len(content):,} "
-            f"bytes, its layout needs {needed:,}; compare its size with that of the source"
+            f"bytes, its layout needs {needed:,}; compare its size with that of the original"
         )
 
 
 def _instead(source: ModelSource) -> str:
-    """Say what else may run a model that cv2.dnn can't."""
+    """Return advice on what else may run a model that cv2.dnn can't."""
     return ". ONNX Runtime reads more: ask for '@onnxruntime'" if source.kind == "onnx" else ""
 
 
 def _use_device(net: Any, device: str) -> str:
-    """Set backend and target; return the target in OpenCV's words."""
+    """Set backend and target; return the target's name in OpenCV."""
     if device == "cpu":
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.setPreferableTarget(cv2.dnn.DNN_TARGET_CPU)
         return "DNN_BACKEND_OPENCV/DNN_TARGET_CPU"
     if device == "cuda":
-        # Asked for a target that the build lacks, OpenCV runs on the CPU with only a log line.
+        # If the build lacks a target, OpenCV runs on the CPU with only a log message.
         targets = cv2.dnn.getAvailableTargets(cv2.dnn.DNN_BACKEND_CUDA)
         if cv2.dnn.DNN_TARGET_CUDA not in targets:
             raise refuse_device("cv2dnn", device, "this OpenCV was built without CUDA")
@@ -144,7 +144,7 @@ def _use_device(net: Any, device: str) -> str:
         net.setPreferableBackend(cv2.dnn.DNN_BACKEND_OPENCV)
         net.setPreferableTarget(cv2.dnn.DNN_TARGET_OPENCL)
         return "DNN_BACKEND_OPENCV/DNN_TARGET_OPENCL"
-    raise UsageError(f"cv2dnn knows no device {device!r}: use cpu, cuda or opencl")
+    raise UsageError(f"unknown device {device!r} for cv2dnn: use cpu, cuda or opencl")
 
 
 class OpenCvModel:
@@ -156,7 +156,7 @@ class OpenCvModel:
         except OSError as error:
             raise ModelError(f"{source.path}: can't be read: {error.strerror}") from error
         target = _use_device(self._net, device)
-        self._source = replace(source, data=None)  # once parsed, the bytes only take memory
+        self._source = replace(source, data=None)  # the bytes are not needed after parsing
         names = text_names(source, self._net.getUnconnectedOutLayersNames)
         self._outputs = list(source.outputs) or names
         self._lock = threading.Lock()
@@ -185,7 +185,7 @@ class OpenCvModel:
                     f"{[blob.shape for blob in inputs.values()]}: {said(error)}"
                     f"{_instead(self._source)}"
                 ) from error
-            # The arrays may be views of the network's own buffers: copy before the next call.
+            # The arrays may be views of the network's own buffers: copy them before the next call.
             return {
                 name: np.array(value) for name, value in zip(self._outputs, outputs, strict=True)
             }

@@ -1,4 +1,4 @@
-"""One network on a device: transfers and computation timed apart, the device waited for.
+"""Times one network on a device, with transfers and computation separately.
 
 Not yet run on a GPU: tested on the CPU through the same calls, and with stand-ins.
 """
@@ -23,7 +23,7 @@ class DeviceSample:
     Attributes:
         to_device_ms: inputs copied to the device.
         network_ms: wall time of the network, from before its start until the device is idle.
-        event_ms: the same by the device's own clock; None without one.
+        event_ms: the same by the device's own clock; None if there is none.
         to_host_ms: outputs copied back.
     """
 
@@ -34,18 +34,18 @@ class DeviceSample:
 
 
 class DeviceTimer(Protocol):
-    """Runs one network on one set of inputs, as often as asked."""
+    """Runs one network on the same inputs repeatedly."""
 
     def sample(self) -> DeviceSample:
-        """Copy, run, wait, copy back; return how long each took."""
+        """Copy, run, wait, copy back; return the duration of each."""
         ...
 
 
 class Events(Protocol):
-    """A device's own clock around what is run."""
+    """The device's own clock."""
 
     def start(self) -> None:
-        """Note the device's time."""
+        """Record the device's time."""
         ...
 
     def stop(self) -> float:
@@ -59,9 +59,9 @@ class OnnxTimer:
     Args:
         session: an `onnxruntime.InferenceSession`.
         inputs: by name, "" for the only one.
-        device: where the inputs are copied and the outputs made: "cpu" or "cuda".
-        ort_value: class that makes values on a device: `onnxruntime.OrtValue`.
-        events: the device's clock; None without one.
+        device: of inputs and outputs: "cpu" or "cuda".
+        ort_value: class that creates values on a device: `onnxruntime.OrtValue`.
+        events: the device's clock; None if there is none.
     """
 
     def __init__(
@@ -90,7 +90,7 @@ class OnnxTimer:
             return self._sample()
         except AgebenchError:
             raise
-        except Exception as error:  # onnxruntime raises a dozen kinds of its own
+        except Exception as error:  # onnxruntime raises a dozen kinds of exceptions
             raise ModelError(f"onnxruntime failed with IO binding: {error}") from error
 
     def _sample(self) -> DeviceSample:
@@ -124,7 +124,7 @@ class OnnxTimer:
 
 
 def onnx_timer(source: ModelSource, inputs: Mapping[str, Tensor], device: str) -> OnnxTimer:
-    """Return a timer for an ONNX file; with device events where the CUDA runtime can be had.
+    """Return a timer for an ONNX file; with device events if the CUDA runtime is available.
 
     Raises:
         DeviceError: the device can't be used.
@@ -137,7 +137,7 @@ def onnx_timer(source: ModelSource, inputs: Mapping[str, Tensor], device: str) -
         try:
             events = CudaEvents(load_runtime())
         except DeviceError:
-            events = None  # wall time around a run that is waited for is still right
+            events = None  # wall time is still correct, because the run is waited for
     options = None if events is None else events.provider_options
     session = open_session(source, device, options)
     return OnnxTimer(session, inputs, device, onnxruntime.OrtValue, events)

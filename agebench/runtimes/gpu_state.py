@@ -1,4 +1,4 @@
-"""What NVIDIA's tool says of a GPU: driver, clocks, power; if it is held back or shared."""
+"""The state of a GPU according to nvidia-smi: driver, clocks, power; throttled or shared."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ FIELDS = (
     "memory.used",
     "clocks_throttle_reasons.active",
 )
-"""What is asked for, by nvidia-smi's names; ``nvidia-smi --help-query-gpu`` explains them."""
+"""The queried fields, by nvidia-smi's names; ``nvidia-smi --help-query-gpu`` explains them."""
 
 IDLE, CLOCKS_SETTING = 0x1, 0x2
-"""Reasons for a lower clock that are none of concern: nothing to do, and clocks that were set.
+"""Harmless reasons for a lower clock: an idle GPU, and clocks set by the user.
 
 Source: NVML, nvmlClocksEventReason*.
 """
@@ -37,7 +37,7 @@ HELD_BACK: Mapping[int, str] = {
 }
 
 BUSY_PERCENT = 10
-"""More use than this before anything was started means that others use the device."""
+"""Utilisation above this before anything was started means that others use the device."""
 
 
 def _ask(words: Sequence[str]) -> str:
@@ -48,16 +48,16 @@ def _ask(words: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GpuState:
-    """One reading; numbers that the driver does not tell are None.
+    """One reading; numbers that the driver does not report are None.
 
     Attributes:
         name: of the device.
-        driver: version.
+        driver: its version.
         clock_mhz, max_clock_mhz: of the multiprocessors, now and at most.
-        power_w, power_limit_w: drawn and allowed.
+        power_w, power_limit_w: current and allowed.
         temperature_c: of the chip.
         used_percent: fraction of the last moments in which something ran.
-        used_mib: memory taken, by whatever process.
+        used_mib: memory in use by all processes.
         reasons: NVML's bits for a clock below the highest.
     """
 
@@ -74,13 +74,13 @@ class GpuState:
 
     @property
     def held_back(self) -> str:
-        """What holds its clock down, in words; "" for nothing."""
+        """Why its clock is reduced, in words; "" if it is not."""
         found = dict.fromkeys(text for bit, text in HELD_BACK.items() if self.reasons & bit)
         return " and ".join(found)
 
     @property
     def shared(self) -> str:
-        """That others use it, in words; "" where nothing shows it.  Only true before a start."""
+        """How others use it, in words; "" if they don't seem to.  Only valid before a start."""
         if self.used_percent is not None and self.used_percent > BUSY_PERCENT:
             return f"it was {self.used_percent:.0f} % busy before anything was started"
         return ""
@@ -105,10 +105,10 @@ def read_gpu(index: int = 0, ask: Callable[[Sequence[str]], str] = _ask) -> GpuS
 
     Args:
         index: of the device.
-        ask: runs a command and returns what it prints; another one in tests.
+        ask: runs a command and returns its output; replaced in tests.
 
     Raises:
-        DeviceError: the tool is missing, fails, or says something else.
+        DeviceError: nvidia-smi is missing, fails, or its output is not as expected.
     """
     words = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(FIELDS)}"]
     try:
@@ -131,8 +131,8 @@ class GpuWatch:
     """A GPU before and after a measurement.
 
     Attributes:
-        before, after: what the driver said; None where it could not be asked.
-        note: why not; "" where it could.
+        before, after: from the driver; None if it could not be queried.
+        note: why not; "" if it could.
     """
 
     before: GpuState | None
@@ -141,7 +141,7 @@ class GpuWatch:
 
     @staticmethod
     def begin(ask: Callable[[Sequence[str]], str] = _ask) -> GpuWatch:
-        """Look before anything is started."""
+        """Query the GPU before anything is started."""
         try:
             return GpuWatch(read_gpu(ask=ask))
         except DeviceError as error:
@@ -158,11 +158,11 @@ class GpuWatch:
 
     @property
     def trouble(self) -> str:
-        """Why times on it can't be compared, in words; "" where nothing shows it."""
+        """Why times on it are not comparable, in words; "" if they seem to be."""
         states = [state for state in (self.before, self.after) if state is not None]
         held = dict.fromkeys(state.held_back for state in states if state.held_back)
         if held:
-            return f"the GPU's clock was held down by {' and '.join(held)}"
+            return f"the GPU's clock was reduced by {' and '.join(held)}"
         if self.before is not None and self.before.shared:
             return f"the GPU is shared: {self.before.shared}"
         return ""

@@ -1,7 +1,7 @@
-"""What a model's own files say of its inputs and outputs, told before any runtime runs it.
+"""Inputs and outputs according to a model's own files, known before any runtime runs it.
 
-A runtime that is given pictures of another size may refuse them, or (cv2.dnn does, where a network
-ends in a global pooling) answer without a word.
+Given pictures of another size, a runtime may fail or (cv2.dnn, if a network ends in a global
+pooling) silently give an answer.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from google.protobuf.message import DecodeError
 from agebench.runtimes.base import ModelSource
 
 Size = int | None
-"""Length of an axis; None where the model leaves it open."""
+"""Length of an axis; None if the model leaves it open."""
 
 
 @dataclass(frozen=True, slots=True)
 class GraphInput:
-    """One input as the model declares it.
+    """An input according to the model.
 
     Attributes:
-        name: in the model; "" where the format gives none.
-        shape: the sizes of its axes, the batch first; None where the model does not say.
-        type: of its numbers, such as "float32"; "" where the model does not say.
+        name: in the model; "" if the format has none.
+        shape: the sizes of its axes, the batch first; None if unknown.
+        type: of its numbers, such as "float32"; "" if unknown.
     """
 
     name: str
@@ -38,11 +38,11 @@ class GraphInput:
 
 @dataclass(frozen=True, slots=True)
 class GraphEnds:
-    """What a model declares of what goes in and comes out.
+    """Inputs and outputs according to the model.
 
     Attributes:
-        inputs: none where its files do not say, or can't be read.
-        outputs: their names; none but of ONNX, since other formats let any layer be asked for.
+        inputs: empty if its files do not contain them, or can't be read.
+        outputs: their names, for ONNX only: other formats allow any layer to be requested.
     """
 
     inputs: Sequence[GraphInput] = ()
@@ -50,9 +50,9 @@ class GraphEnds:
 
 
 def graph_ends(source: ModelSource) -> GraphEnds:
-    """Return the inputs and outputs that a model declares.
+    """Return the inputs and outputs of a model.
 
-    What is wrong with a file is left to the runtime to say.
+    Errors in a file are left for the runtime to report.
     """
     if source.kind == "caffe":
         return GraphEnds(_caffe(source.config or ""))
@@ -86,7 +86,7 @@ def _onnx_shape(item: onnx.ValueInfoProto) -> tuple[Size, ...] | None:
     tensor = item.type.tensor_type
     if not tensor.HasField("shape"):
         return None
-    # A size of 0 or below is how some exporters write an open one.
+    # Some exporters write an open size as 0 or below.
     return tuple(dim.dim_value if dim.dim_value > 0 else None for dim in tensor.shape.dim)
 
 
@@ -119,7 +119,7 @@ def _caffe(text: str) -> list[GraphInput]:
         found = layer[1] or ""
     else:
         return []
-    # Caffe's batch is whatever it is given; the file's is a habit.
+    # Caffe accepts any batch size, whatever the file says.
     sizes = (None, *map(int, numbers[1:])) if len(numbers) == 4 else None
     return [GraphInput(found, sizes, "float32")]
 
@@ -183,7 +183,7 @@ _GraphDef = _graph_def()
 
 
 def _tensorflow(content: bytes) -> list[GraphInput]:
-    """Read the placeholders of a frozen graph; axes below 0 are open."""
+    """Read the placeholders of a frozen graph; negative sizes are open."""
     found = []
     for node in _GraphDef.FromString(content).node:
         if node.op != b"Placeholder":

@@ -1,8 +1,8 @@
-"""What a network costs by its files: parameters and multiply-accumulate operations.
+"""The cost of a network according to its files: parameters and multiply-accumulate operations.
 
-Counted are the products of convolutions and matrix products, the usual convention; activations,
-pooling and normalisation are left out.  `cv2.dnn.Net.getFLOPS` is not used: it counts depthwise
-convolutions as if they were full ones (8 times too much for a MobileNet).
+As usual, only the products of convolutions and matrix products are counted, not activations,
+pooling and normalisation.  `cv2.dnn.Net.getFLOPS` is not used: it counts depthwise convolutions as
+full ones (8 times too many for a MobileNet).
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from agebench.runtimes.cv2dnn import read_net
 Shape = tuple[int, ...]
 
 FLOAT_BYTES = 4
-"""cv2.dnn computes in float32, however the file stores its numbers."""
+"""cv2.dnn computes in float32, however the weights are stored."""
 
-# Operators whose products are not counted here: with one of them the sum would be too small.
+# Operators whose products are not counted: with one of them the total would be too small.
 _UNCOUNTED = frozenset(
     {"Attention", "DeformConv", "Einsum", "GRU", "If", "LSTM", "Loop", "RNN", "Scan"}
 )
@@ -32,13 +32,13 @@ _PRODUCTS = frozenset({"Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"})
 
 @dataclass(frozen=True, slots=True)
 class ModelCost:
-    """What one network costs.
+    """The cost of one network.
 
     Attributes:
-        parameters: numbers that training sets, normalisations folded as the library folds them.
-        weight_bytes: of the parameters as they are computed with.
-        macs: multiply-accumulate operations of one run; None where they can't be counted.
-        method: how it was counted, or why not.
+        parameters: trained numbers, with normalisations folded as the library does.
+        weight_bytes: of the parameters as used in the computation.
+        macs: multiply-accumulate operations of one run; None if unknown.
+        method: how they were counted, or why not.
     """
 
     parameters: int
@@ -48,7 +48,7 @@ class ModelCost:
 
 
 def model_cost(source: ModelSource, input_shapes: Mapping[str, Shape]) -> ModelCost:
-    """Count what a run on inputs of these shapes costs.
+    """Count the cost of a run with inputs of these shapes.
 
     Args:
         source: the model's files.
@@ -73,8 +73,8 @@ def _opencv_cost(source: ModelSource, input_shapes: Mapping[str, Shape]) -> Mode
     macs: int | None
     try:
         macs = _opencv_macs(net, list(input_shapes.values()))
-    except Exception as error:  # cv2.error, whose class is not to be had here
-        macs, method = None, f"unknown: cv2.dnn can't tell the shapes of its layers ({error})"
+    except Exception as error:  # cv2.error, whose class can't be imported here
+        macs, method = None, f"unknown: cv2.dnn can't infer the shapes of its layers ({error})"
     return ModelCost(parameters, parameters * FLOAT_BYTES, macs, method)
 
 
@@ -87,7 +87,7 @@ def _opencv_macs(net: Any, shapes: list[Shape]) -> int:
             continue
         weights = layer.blobs[0].shape
         if layer.type == "Convolution":
-            # Weights are (outputs, inputs of the group, height, width): right for groups too.
+            # Weights are (outputs, inputs of the group, height, width): also correct for groups.
             macs += math.prod(map(int, out[0])) * math.prod(weights[1:])
         elif layer.type == "Deconvolution":
             macs += math.prod(map(int, into[0])) * math.prod(weights[1:])
@@ -109,7 +109,7 @@ def _import_onnx() -> Any:
 def _onnx_cost(source: ModelSource, input_shapes: Mapping[str, Shape]) -> ModelCost:
     onnx = _import_onnx()
     try:
-        # The shapes are in the file itself, also where the numbers are next to it.
+        # The shapes are in the file itself, even if the weights are in another one.
         model = onnx.load(str(source.path), load_external_data=False)
     except Exception as error:  # protobuf's and onnx's own
         raise ModelError(f"{source.path}: onnx can't read it: {error}") from error
@@ -128,7 +128,7 @@ def _onnx_cost(source: ModelSource, input_shapes: Mapping[str, Shape]) -> ModelC
 
 
 class _UnknownError(Exception):
-    """The operations can't be counted; says why."""
+    """The operations can't be counted; the message says why."""
 
 
 def _constants(graph: Any) -> list[Any]:
@@ -152,7 +152,7 @@ def _onnx_macs(onnx: Any, model: Any, input_shapes: Mapping[str, Shape]) -> int:
 
     def shape_of(name: str) -> Shape:
         if name not in shapes:
-            raise _UnknownError(f"onnx.shape_inference gives no shape for {name!r}")
+            raise _UnknownError(f"onnx.shape_inference finds no shape for {name!r}")
         return shapes[name]
 
     return sum(_node_macs(node, shape_of) for node in model.graph.node)
@@ -161,7 +161,7 @@ def _onnx_macs(onnx: Any, model: Any, input_shapes: Mapping[str, Shape]) -> int:
 def _node_macs(node: Any, shape_of: Callable[[str], Shape]) -> int:
     kind = node.op_type
     if kind in _UNCOUNTED or node.domain not in ("", "ai.onnx"):
-        raise _UnknownError(f"the operator {kind} is not counted here")
+        raise _UnknownError(f"the operator {kind} is not supported")
     if kind in _CONVOLUTIONS:
         weights = shape_of(node.input[_CONVOLUTIONS[kind]])
         return math.prod(shape_of(node.output[0])) * math.prod(weights[1:])
@@ -175,13 +175,13 @@ def _node_macs(node: Any, shape_of: Callable[[str], Shape]) -> int:
 
 
 def _set_input_shapes(graph: Any, input_shapes: Mapping[str, Shape]) -> None:
-    """Write the inputs' shapes into the graph, and forget those that came from other ones."""
+    """Write the inputs' shapes into the graph, and remove those inferred from others."""
     stored = {tensor.name for tensor in graph.initializer}
     inputs = [item for item in graph.input if item.name not in stored]
     for item in inputs:
         name = "" if len(inputs) == 1 and item.name not in input_shapes else item.name
         if name not in input_shapes:
-            raise _UnknownError(f"no shape is known for the input {item.name!r}")
+            raise _UnknownError(f"the shape of the input {item.name!r} is unknown")
         shape = item.type.tensor_type.shape
         del shape.dim[:]
         for size in input_shapes[name]:
@@ -192,11 +192,11 @@ def _set_input_shapes(graph: Any, input_shapes: Mapping[str, Shape]) -> None:
 
 
 def _onnx_shapes(onnx: Any, model: Any, input_shapes: Mapping[str, Shape]) -> dict[str, Shape]:
-    """Return the shape of each value that is known, with the inputs' shapes set."""
+    """Return the known shapes of values, with the inputs' shapes set."""
     _set_input_shapes(model.graph, input_shapes)
     try:
         graph = onnx.shape_inference.infer_shapes(model, data_prop=True).graph
-    except Exception as error:  # onnx raises its own kind, and ValueError for models above 2 GiB
+    except Exception as error:  # onnx has its own exceptions, and ValueError for models above 2 GiB
         raise _UnknownError(f"onnx.shape_inference failed: {error}") from error
     known = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for item in [*graph.input, *graph.value_info, *graph.output]:

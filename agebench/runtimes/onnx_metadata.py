@@ -1,8 +1,8 @@
-"""What an exported age estimator says of itself, inside its ONNX file.
+"""The metadata of an exported age estimator in its ONNX file.
 
-Four properties under one prefix: ``agebench.format`` (a whole number), ``agebench.kind``,
-``agebench.version`` (of the program that wrote it) and ``agebench.spec``, a JSON object that is
-`FileSpec`.  Anyone who reads the file needs no other: docs/export.md explains each key.
+Four properties with one prefix: ``agebench.format`` (an integer), ``agebench.kind``,
+``agebench.version`` (of the program that wrote it) and ``agebench.spec``, a JSON object with the
+fields of `FileSpec`.  The file is self-contained: docs/export.md explains each key.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agebench.util.typed_records import read_dataclass, require
 
 PREFIX = "agebench."
 FORMAT = 1
-"""Raised where a reader of the old format would misunderstand the new one."""
+"""Increased when a reader of the old format would misunderstand the new one."""
 
 MAX_SPEC_BYTES = 1 << 20
 MAX_SIDE_PX = 4096
@@ -30,9 +30,9 @@ MAX_VIEWS = 16
 MAX_BINS = 1024
 
 PRESENT = "present"
-"""The input that tells which views are there: float32 (n, views, 1, 1) of 0 and 1.
+"""The input that says which views are present: float32 (n, views, 1, 1) of 0 and 1.
 
-Four axes, since cv2.dnn 4.x reads a batch of unknown size in no other input.
+It has four axes, because cv2.dnn 4.x does not support an open batch size for other inputs.
 """
 
 AGE = "age"
@@ -66,7 +66,7 @@ class FileView:
         self.view()
 
     def view(self) -> ViewSpec:
-        """Return what to cut."""
+        """Return the view to cut."""
         return ViewSpec(
             self.region,
             self.size_hw,
@@ -93,28 +93,29 @@ class SourceFile:
 
 @dataclass(frozen=True, slots=True)
 class FileSpec:
-    """What decides an exported estimator's numbers, and what readers of them must know.
+    """The preprocessing and decoding of an exported estimator, and information for its users.
 
     Attributes:
         name: of the estimator.
-        views: what to cut of each face, one input each, in the order of the input `PRESENT`.
-        missing: "refused", or "learned" where the model does without a view and the file has the
+        views: to cut of each face, one input each, in the order of the input `PRESENT`.
+        missing: "refused", or "learned" if the model can do without a view and the file has the
             input `PRESENT`.
-        bins: first and last year of what each probability is for, going upwards.
-        bin_years: the age that each bin stands for in the decoding.
-        decode: how `AGE` comes from `PROBABILITIES` inside the graph.
+        bins: first and last year of each probability, ascending.
+        bin_years: the age that represents each bin in the decoding.
+        decode: how the graph computes `AGE` from `PROBABILITIES`.
         classes: the bins are age classes for which exact and one-off accuracy are reported.
-        precision: of the weights and of what is computed with them.
-        channel_order, layout, pixels: how the views' inputs take their pixels: float32
-            (n, 3, height, width), B, G, R, 0 to 255.  Normalisation is inside the graph.
-        normalisation: what the graph does to pixels first, in words.
+        precision: of the weights and of the computation with them.
+        channel_order, layout, pixels: the views' inputs: float32 (n, 3, height, width), B, G, R, 0
+        to
+            255.  Normalisation is inside the graph.
+        normalisation: of pixels in the graph, in words.
         mirrored: the probabilities are the mean of those of the picture and its mirror image.
-        sources: the files that it was made from.
+        sources: the files from which it was exported.
         trained_on, trained_sets, label_kind: as in `EstimatorSpec`.
         licence, source, citation, notes: as in `EstimatorSpec`.
 
     Raises:
-        ValueError: a value is out of range or contradicts another.
+        ValueError: a value is out of range or contradicts another one.
     """
 
     name: str
@@ -143,13 +144,13 @@ class FileSpec:
         require(_NAME.fullmatch(self.name), f"an estimator can't be called {self.name!r}")
         require(0 < len(self.views) <= MAX_VIEWS, f"expected 1 to {MAX_VIEWS} views")
         names = [view.name for view in self.views]
-        require(len(set(names)) == len(names), f"two views have one name: {', '.join(names)}")
+        require(len(set(names)) == len(names), f"two views have the same name: {', '.join(names)}")
         require(self.missing == "refused" or len(names) > 1, "one view alone can't be missing")
         require(0 < len(self.bins) <= MAX_BINS, f"expected 1 to {MAX_BINS} bins")
         require(
             all(0 <= low <= high <= MAX_AGE_YEARS for low, high in self.bins)
             and all(one[1] < two[0] for one, two in pairwise(self.bins)),
-            f"bins must be ranges that go upwards within 0..{MAX_AGE_YEARS:g} years",
+            f"bins must be ascending ranges within 0..{MAX_AGE_YEARS:g} years",
         )
         require(
             len(self.bin_years) == len(self.bins)
@@ -164,7 +165,7 @@ class FileSpec:
 
     @property
     def age_bins(self) -> AgeBins:
-        """The bins as the rest of the program knows them."""
+        """The bins as `AgeBins`."""
         return AgeBins(tuple(low for low, _ in self.bins), tuple(high for _, high in self.bins))
 
     @property
@@ -182,7 +183,7 @@ class FileSpec:
 
 
 def views_of(crop: CropSpec) -> tuple[FileView, ...]:
-    """Return the views of a `CropSpec` as a file holds them."""
+    """Return the views of a `CropSpec` for a file."""
     return tuple(FileView(name=name, **plain_view(view)) for name, view in crop.views.items())
 
 
@@ -192,12 +193,12 @@ def plain_view(view: ViewSpec) -> dict[str, Any]:
 
 
 def sources_of(files: Sequence[WeightsFile]) -> tuple[SourceFile, ...]:
-    """Return weights files as an exported file names them."""
+    """Return weights files for the metadata of an exported file."""
     return tuple(SourceFile(item.file, item.sha256, item.licence, item.source) for item in files)
 
 
 def to_properties(spec: object, kind: Kind = "age-estimator") -> dict[str, str]:
-    """Return the properties that say `spec`, a dataclass."""
+    """Return the properties for `spec`, a dataclass."""
     return {
         PREFIX + "format": str(FORMAT),
         PREFIX + "kind": kind,
@@ -209,16 +210,16 @@ def to_properties(spec: object, kind: Kind = "age-estimator") -> dict[str, str]:
 def from_properties(
     properties: Mapping[str, str], where: str, spec: type[_Spec], kind: Kind = "age-estimator"
 ) -> _Spec:
-    """Read the spec out of a file's properties.
+    """Read the spec from a file's properties.
 
     Args:
-        properties: all that the file has, other programs' too.
+        properties: all of the file, including those of other programs.
         where: the file, for errors.
         spec: the dataclass to read.
         kind: what the file is expected to be.
 
     Raises:
-        ModelError: they are missing, of another format, or do not fit.
+        ModelError: they are missing, have another format, or are invalid.
     """
     own = {name: text for name, text in properties.items() if name.startswith(PREFIX)}
     wanted = tuple(PREFIX + name for name in ("format", "kind", "spec"))
@@ -238,13 +239,13 @@ def from_properties(
             f"({own.get(PREFIX + 'version', 'unknown')!r:.40})"
         )
     if own[PREFIX + "kind"] != kind:
-        raise ModelError(f"{where} is said to be {own[PREFIX + 'kind']!r:.40}, expected {kind!r}")
+        raise ModelError(f"{where} has the kind {own[PREFIX + 'kind']!r:.40}, expected {kind!r}")
     return _parse(own[PREFIX + "spec"], where, spec)
 
 
 def _parse(text: str, where: str, spec: type[_Spec]) -> _Spec:
     if len(text) > MAX_SPEC_BYTES:
-        raise ModelError(f"{where}: its metadata is longer than {MAX_SPEC_BYTES:,} letters")
+        raise ModelError(f"{where}: its metadata has more than {MAX_SPEC_BYTES:,} bytes")
     try:
         values = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -254,4 +255,4 @@ def _parse(text: str, where: str, spec: type[_Spec]) -> _Spec:
     try:
         return read_dataclass(values, spec)
     except ValueError as error:
-        raise ModelError(f"{where}: its metadata does not fit: {error}") from error
+        raise ModelError(f"{where}: its metadata is invalid: {error}") from error

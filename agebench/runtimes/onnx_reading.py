@@ -1,4 +1,4 @@
-"""Reading ONNX files that may come from strangers: all checks, before any runtime sees them."""
+"""Reads untrusted ONNX files: all checks, before any runtime reads them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from agebench.runtimes.onnx_metadata import FileSpec, from_properties
 from agebench.runtimes.opening import read_bytes, tensors_of
 
 MAX_FILE_BYTES = 1 << 30
-"""A larger file is refused before it is read; a ResNet-101 per view has a third of it."""
+"""Larger files are refused; a ResNet-101 per view has a third of it."""
 
 OPSETS = range(9, 22)
-"""Versions of ONNX's operators that the runtimes in use know."""
+"""Versions of ONNX's operators that the supported runtimes implement."""
 
 _CONTROL_FLOW = frozenset({"If", "Loop", "Scan", "SequenceMap"})
 _SPECIAL_STARTS = {
@@ -57,8 +57,8 @@ def read_age_file(path: Path) -> CheckedModel[FileSpec]:
 
     Raises:
         WeightsError: the file is missing, unreadable or too large.
-        ModelError: it is not a complete ONNX file, has no metadata of ours, contradicts it, or
-            holds what is not run from a file: numbers in other files, control flow, foreign
+        ModelError: it is not a complete ONNX file, has no metadata of agebench or contradicts it,
+            or contains what is not supported: weights in other files, control flow, foreign
             operators.
     """
     model, data = read_onnx(path)
@@ -68,11 +68,11 @@ def read_age_file(path: Path) -> CheckedModel[FileSpec]:
 
 
 def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelProto, bytes]:
-    """Read an ONNX file, refusing what no file of ours holds; return it and its bytes.
+    """Read an ONNX file, refusing anything that exported files don't contain.
 
     Raises:
         WeightsError: the file is missing, unreadable or too large.
-        ModelError: it is not a complete ONNX file, or holds what is refused.
+        ModelError: it is not a complete ONNX file, or contains something unsupported.
     """
     content = read_bytes(path, "an ONNX file", max_bytes)
     _refuse_other(content, path)
@@ -81,10 +81,10 @@ def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelPr
     except DecodeError as error:
         raise ModelError(
             f"{path} ({len(content):,} bytes) is not a complete ONNX file: it is truncated or "
-            "something else; compare its size and sha256 with those of the source"
+            "another kind of file; compare its size and sha256 with those of the original"
         ) from error
     if not model.graph.node:
-        raise ModelError(f"{path} ({len(content):,} bytes) holds no ONNX graph: is it truncated?")
+        raise ModelError(f"{path} ({len(content):,} bytes) has no ONNX graph: is it truncated?")
     if not all(isinstance(text, str) for text in _texts(model)):
         raise ModelError(f"{path} is damaged: a name in it is not text")
     _check_operators(model, path)
@@ -94,7 +94,7 @@ def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelPr
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:
-    """Yield all names that are looked at; protobuf gives those that are no UTF-8 as bytes."""
+    """Yield all names that are checked; protobuf returns invalid UTF-8 as bytes."""
     for item in model.metadata_props:
         yield from (item.key, item.value)
     yield from (entry.domain for entry in model.opset_import)
@@ -123,7 +123,7 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
     for entry in model.opset_import:
         if entry.domain not in ("", "ai.onnx"):
             raise ModelError(
-                f"{path} uses operators of {entry.domain!r:.60}, expected ONNX's own alone"
+                f"{path} uses operators of {entry.domain!r:.60}, expected only those of ONNX"
             )
         if entry.version not in OPSETS:
             raise ModelError(
@@ -131,13 +131,13 @@ def _check_operators(model: onnx.ModelProto, path: Path) -> None:
                 f"{OPSETS.start} to {OPSETS.stop - 1}: convert it with onnx.version_converter"
             )
     if not model.opset_import:
-        raise ModelError(f"{path} does not say which version of ONNX's operators it uses")
+        raise ModelError(f"{path} does not state its version of ONNX's operators")
     if model.functions:
-        raise ModelError(f"{path} defines functions of its own, expected only ONNX operators")
+        raise ModelError(f"{path} defines its own functions, expected only ONNX operators")
     for node in model.graph.node:
         if node.op_type in _CONTROL_FLOW or node.domain not in ("", "ai.onnx"):
             raise ModelError(
-                f"{path} holds the operator {node.domain}{':' * bool(node.domain)}{node.op_type}, "
+                f"{path} has the operator {node.domain}{':' * bool(node.domain)}{node.op_type}, "
                 "expected a network of standard ONNX operators without control flow"
             )
 
@@ -146,7 +146,7 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
     if tensor.data_location == TensorProto.EXTERNAL or tensor.external_data:
         named = {item.key: item.value for item in tensor.external_data}
         raise ModelError(
-            f"{path}: the numbers of {tensor.name!r:.60} lie in another file "
+            f"{path}: the weights {tensor.name!r:.60} are in another file "
             f"({named.get('location', '')!r:.80}), which is never opened: save the model as a "
             "single file"
         )
@@ -156,7 +156,7 @@ def _check_tensor(tensor: onnx.TensorProto, path: Path) -> None:
         width = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except KeyError:
         raise ModelError(
-            f"{path}: {tensor.name!r:.60} is of an unknown type ({tensor.data_type})"
+            f"{path}: {tensor.name!r:.60} has an unknown type ({tensor.data_type})"
         ) from None
     expected = math.prod(tensor.dims) * width
     if min(tensor.dims, default=0) < 0 or expected != len(tensor.raw_data):
@@ -172,16 +172,16 @@ def check_interface(
     outputs: Mapping[str, tuple[int, ...]],
     path: Path,
 ) -> None:
-    """Hold the graph's inputs and outputs against what its metadata says.
+    """Compare the graph's inputs and outputs with its metadata.
 
     Args:
         model: the file's.
         inputs: expected shapes by name, without the batch.
-        outputs: the same of the outputs.
+        outputs: likewise.
         path: the file, for errors.
 
     Raises:
-        ModelError: they differ; names the first difference.
+        ModelError: they differ; the message names the first difference.
     """
     stored = {tensor.name for tensor in model.graph.initializer}
     given = [item for item in model.graph.input if item.name not in stored]

@@ -1,4 +1,4 @@
-"""Networks under ONNX Runtime, on the CPU, CUDA or TensorRT."""
+"""Runs networks with ONNX Runtime, on the CPU, CUDA or TensorRT."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ _PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
 }
 
-# Else float32 would be computed with the 10 bits of TF32 where the GPU has it; for all sessions
-# alike, or what is timed apart would not be what is used.
+# Otherwise float32 would be computed with the 10 bits of TF32 on GPUs that have it; the same for
+# all sessions, so that timings are of the same computation.
 _EXACT: Mapping[str, Mapping[str, str]] = {"cuda": {"use_tf32": "0"}}
 
 
@@ -48,12 +48,12 @@ def import_onnxruntime() -> Any:
 
 
 def preload_cuda(onnxruntime: Any) -> str:
-    """Bring the libraries of CUDA and cuDNN into the process, where they are installed.
+    """Load the libraries of CUDA and cuDNN into the process, if they are installed.
 
-    The library prints what it misses on stdout, which belongs to results.
+    The library prints missing ones on stdout, which is reserved for results.
 
     Returns:
-        The first thing that it misses, and what brings it, in plain text; "" for nothing.
+        The first missing library, and what installs it, in plain text; "" if none is missing.
     """
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
@@ -61,19 +61,19 @@ def preload_cuda(onnxruntime: Any) -> str:
     plain_text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue()).strip()
     if not plain_text:
         return ""
-    return f"{plain_text.splitlines()[0]} (the extra 'gpu' of agebench brings CUDA's libraries)"
+    return f"{plain_text.splitlines()[0]} (the extra 'gpu' of agebench installs CUDA's libraries)"
 
 
 def _options(onnxruntime: Any) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    # Its own log lines, with colours, would stand before the one sentence that says the same.
+    # Its log messages, with colours, would repeat our own error.
     onnxruntime.set_default_logger_severity(4)
     threads = wanted_threads()
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Threads that spin on after a run would take the processor from whoever is timed next.
+        # Threads that keep spinning after a run would slow down the next timing.
         options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
@@ -81,12 +81,12 @@ def _options(onnxruntime: Any) -> Any:
 def open_session(
     source: ModelSource, device: str, provider_options: Mapping[str, str] | None = None
 ) -> Any:
-    """Return an `onnxruntime.InferenceSession` that runs on `device` and nowhere else.
+    """Return an `onnxruntime.InferenceSession` that only runs on `device`.
 
     Args:
         source: an ONNX file.
         device: "cpu", "cuda" or "tensorrt".
-        provider_options: of the execution provider, besides float32 being float32.
+        provider_options: of the execution provider, in addition to exact float32.
 
     Raises:
         UsageError: an unknown device.
@@ -95,7 +95,7 @@ def open_session(
     """
     onnxruntime = import_onnxruntime()
     if device not in _PROVIDERS:
-        raise UsageError(f"onnxruntime knows no device {device!r}: use {', '.join(_PROVIDERS)}")
+        raise UsageError(f"unknown device {device!r} for onnxruntime: use {', '.join(_PROVIDERS)}")
     provider = _PROVIDERS[device]
     if provider not in onnxruntime.get_available_providers():
         raise refuse_device("onnxruntime", device, f"this build has no {provider}")
@@ -112,12 +112,12 @@ def open_session(
             providers=providers,
             enable_fallback=0,
         )
-    except Exception as error:  # onnxruntime raises a dozen kinds of its own, all RuntimeError-like
+    except Exception as error:  # onnxruntime raises a dozen kinds, all similar to RuntimeError
         reason = said(error)
         if device != "cpu":
             raise refuse_device("onnxruntime", device, missing or reason) from error
         raise ModelError(f"{source.path}: onnxruntime can't load it: {reason}") from error
-    # "Available" only means compiled in; the session falls back to the CPU if the libraries fail.
+    # "Available" only means compiled in; the session uses the CPU if the libraries can't be loaded.
     if session.get_providers()[0] != provider:
         reason = missing or f"the session runs on {session.get_providers()}"
         raise refuse_device("onnxruntime", device, reason)
@@ -128,7 +128,7 @@ class OnnxRuntimeModel:
     """A network loaded by ONNX Runtime; see `agebench.runtimes.base.Model`."""
 
     def __init__(self, source: ModelSource, device: str = "cpu") -> None:
-        self._source = replace(source, data=None)  # once parsed, the bytes only take memory
+        self._source = replace(source, data=None)  # the bytes are not needed after parsing
         self._session = open_session(source, device)
         results, given = self._session.get_outputs(), self._session.get_inputs()
         names = text_names(source, lambda: (item.name for item in results))
@@ -152,7 +152,7 @@ class OnnxRuntimeModel:
         feed = {name or self._inputs[0]: value for name, value in inputs.items()}
         try:
             values = self._session.run(self._outputs, feed)
-        except Exception as error:  # onnxruntime raises a dozen kinds of its own
+        except Exception as error:  # onnxruntime raises a dozen kinds of exceptions
             reason = said(error)
             raise ModelError(f"{self._source.path}: onnxruntime failed: {reason}") from error
         return dict(zip(self._outputs, values, strict=True))

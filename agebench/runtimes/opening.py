@@ -1,4 +1,4 @@
-"""A network's files: read once and whole, hashed, and opened under the runtime asked for."""
+"""A network's files: read once, hashed, and opened with the requested runtime."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ _PROTOBUF: frozenset[ModelKind] = frozenset({"onnx", "caffe", "tensorflow"})
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 _PACKED = {b"PK\x03\x04": "a zip archive", b"\x1f\x8b\x08": "packed by gzip"}
-"""How files begin that have a model inside them; no kind of model does."""
+"""First bytes of archives that may contain a model; no kind of model starts like that."""
 
 
 def open_model(
     source: ModelSource, *, runtime: str | None = None, device: str | None = None
 ) -> Model:
-    """Load a network under the runtime and device asked for, or under cv2.dnn on the CPU.
+    """Load a network with the requested runtime and device, or with cv2.dnn on the CPU.
 
-    What was asked for is what runs, or it stops: nothing falls back silently.
+    If they are not available, this fails: nothing falls back silently.
 
     Raises:
-        UsageError: the runtime can't read this format at all.
-        DeviceError: the runtime is there but not with that device.
+        UsageError: the runtime does not support this format.
+        DeviceError: the runtime is available but not with that device.
         WeightsError: a file of the model is missing, can't be read or is too large.
-        ModelError: it is cut off, a page in place of a model, or no network that the runtime can
-            load.
+        ModelError: it is truncated, a page instead of a model, or not a network that the runtime
+            can load.
     """
     model = _open(source, runtime or "cv2dnn", device or "cpu")
     models = watched_models()
@@ -61,7 +61,7 @@ def _open(source: ModelSource, runtime: str, device: str) -> Model:
         if source.kind != "onnx":
             raise UsageError(
                 f"onnxruntime reads ONNX files only, {source.path.name} is {source.kind}: "
-                "leave '@onnxruntime' out"
+                "omit '@onnxruntime'"
             )
         from agebench.runtimes.onnx_runtime import OnnxRuntimeModel
 
@@ -93,12 +93,12 @@ def _under_torch(source: ModelSource, device: str) -> Model:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelBytes:
-    """A model as a runtime parses it.
+    """A model's bytes for a runtime.
 
     Attributes:
-        data: one file with all numbers in it.
-        sha256: of each file that it was made of, by its name relative to the model's folder; the
-            model's own first.
+        data: one file with all weights.
+        sha256: of each file that it consists of, by its name relative to the model's folder, the
+            model itself first.
     """
 
     data: bytes = field(repr=False)
@@ -106,16 +106,16 @@ class ModelBytes:
 
 
 def read_model(path: Path, kind: ModelKind | None) -> ModelBytes:
-    """Read a model, and for ONNX the files beside it that hold its numbers.
+    """Read a model, and for ONNX the files next to it that contain its weights.
 
     `kind` is None for another library's file, which is converted.
 
-    The bytes that are returned are those that were hashed.  An ONNX model whose numbers lie in
-    other files is made one whole, so that every runtime parses the same.
+    The returned bytes are the hashed ones.  An ONNX model with weights in other files is merged, so
+    that every runtime parses the same bytes.
 
     Raises:
         WeightsError: a file is missing, can't be read or is too large.
-        ModelError: it is a page or pointer in place of a model, or cut off.
+        ModelError: it is a page or pointer instead of a model, or truncated.
     """
     content = read_bytes(path)
     require_whole(path, content, kind)
@@ -127,18 +127,18 @@ def read_model(path: Path, kind: ModelKind | None) -> ModelBytes:
 
 
 def require_checked(path: Path, content: bytes, checked: str) -> None:
-    """As `require_unchanged`, of bytes that are about to be parsed; "" where nobody checked."""
+    """As `require_unchanged`, for bytes to be parsed; "" if they were not checked."""
     if checked:
         require_unchanged(path, checked, hashlib.sha256(content).hexdigest())
 
 
 def require_unchanged(path: Path, checked: str, parsed: str) -> None:
-    """Refuse a file that is another one than when it was checked.
+    """Refuse a file that was changed since it was checked.
 
     Args:
         path: of the file.
         checked: sha256 of the bytes that were checked.
-        parsed: of those that were read to be parsed.
+        parsed: of the bytes that were read to be parsed.
 
     Raises:
         WeightsError: they differ.
@@ -155,8 +155,8 @@ def read_bytes(path: Path, what: str = "a model", max_bytes: int = MAX_MODEL_BYT
 
     Args:
         path: the file.
-        what: what it should be, for errors.
-        max_bytes: a larger file is refused unread.
+        what: the expected kind of file, for errors.
+        max_bytes: larger files are refused.
 
     Raises:
         WeightsError: it is missing, not a regular file, unreadable or too large.
@@ -175,10 +175,10 @@ def read_bytes(path: Path, what: str = "a model", max_bytes: int = MAX_MODEL_BYT
 
 
 def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
-    """Refuse what is not a model of its kind at all: a page, a pointer, a file that is cut off.
+    """Refuse what is not a model of its kind: a page, a pointer, a truncated file.
 
     Raises:
-        ModelError: it is one of these; says which.
+        ModelError: it is one of these; the message says which.
     """
     size = f"{len(content):,} bytes"
     if stub := stub_in(content) or _text_reason(content[:HEAD_BYTES], size):
@@ -188,13 +188,13 @@ def require_whole(path: Path, content: bytes, kind: ModelKind | None) -> None:
         raise ModelError(f"{path} is {packed}: unpack it and give the {kind} file inside")
     if kind in _PROTOBUF and (missing := _missing_bytes(content)):
         raise ModelError(
-            f"{path} is truncated or not of the format {kind}: it has {size}, and what begins in "
-            f"it needs {missing:,} more; compare its size with that of the source"
+            f"{path} is truncated or not of the format {kind}: it has {size}, and its first "
+            f"message needs {missing:,} more; compare its size with that of the original"
         )
 
 
 def _text_reason(head: bytes, size: str) -> str | None:
-    """Say that it is text, as "404: Not Found" is; every kind of model here is of binary numbers.
+    """Return a description of text such as "404: Not Found"; no kind of model is text.
 
     >>> _text_reason(b"404: Not Found", "14 bytes")
     'a text of 14 bytes (404: Not Found) in place of a model'
@@ -206,9 +206,9 @@ def _text_reason(head: bytes, size: str) -> str | None:
 
 
 def _missing_bytes(content: bytes) -> int:
-    """Return how many bytes a protobuf message lacks at its end; 0 for a whole one, or for none.
+    """Return how many bytes a protobuf message is too short; 0 if it is complete, or not protobuf.
 
-    Only lengths are looked at: what is wrong otherwise, the parser says.
+    Only lengths are checked: other errors are found by the parser.
     """
     place = 0
     while place < len(content):
@@ -227,7 +227,7 @@ def _missing_bytes(content: bytes) -> int:
 
 
 def _varint(content: bytes, place: int) -> tuple[int, int]:
-    """Return a number of up to ten bytes and the place behind it, which may lie behind the end."""
+    """Return a number of up to ten bytes and the position after it, which may be beyond the end."""
     value = 0
     for count in range(10):
         if place + count >= len(content):
@@ -239,11 +239,11 @@ def _varint(content: bytes, place: int) -> tuple[int, int]:
 
 
 def _with_data(path: Path, content: bytes) -> tuple[bytes, dict[str, str]]:
-    """Return an ONNX file with the numbers of the files beside it, and those files' hashes."""
+    """Return an ONNX file with the weights of the files next to it, and those files' hashes."""
     try:
         model = onnx.ModelProto.FromString(content)
     except DecodeError as error:
-        raise ModelError(f"{path} is not a whole ONNX file: {error}") from error
+        raise ModelError(f"{path} is not a complete ONNX file: {error}") from error
     files: dict[str, bytes] = {}
     for tensor in tensors_of(model.graph):
         if tensor.data_location == onnx.TensorProto.EXTERNAL:
@@ -257,7 +257,7 @@ def _with_data(path: Path, content: bytes) -> tuple[bytes, dict[str, str]]:
 
 
 def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Yield every tensor of a graph, those of the graphs inside its nodes too."""
+    """Yield every tensor of a graph, including those of graphs inside its nodes."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
@@ -272,13 +272,13 @@ def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 
 def _fill(tensor: onnx.TensorProto, path: Path, files: dict[str, bytes]) -> None:
-    """Move a tensor's numbers from the file beside the model into it; `files` are those read."""
+    """Move a tensor's numbers from the file next to the model into it; `files` caches them."""
     said = {item.key: item.value for item in tensor.external_data}
     name = said.get("location", "")
     if name not in files:
         beside = data_file(path, name)
         files[name] = read_bytes(beside, "a model's numbers")
-        # Its bytes are bare numbers: those of a page would be taken for weights.
+        # The file has bare numbers: those of a web page would be used as weights.
         if stub := stub_in(files[name]):
             raise ModelError(f"{beside} is {stub}: download the file itself")
     data = files[name]
@@ -299,10 +299,10 @@ def _fill(tensor: onnx.TensorProto, path: Path, files: dict[str, bytes]) -> None
 
 
 def data_file(path: Path, name: str) -> Path:
-    """Return the file that an ONNX model names for its numbers: in its folder or below.
+    """Return the file with an ONNX model's weights: in its folder or below.
 
     Raises:
-        ModelError: the name leads out of the folder.
+        ModelError: the name is outside of the folder.
         WeightsError: there is no such file.
     """
     windows = PureWindowsPath(name)
@@ -310,17 +310,17 @@ def data_file(path: Path, name: str) -> Path:
     shown = f"{inert(name)!r:.80}"
     if odd or ".." in PurePosixPath(name).parts:
         raise ModelError(
-            f"{path} names {shown} for its numbers: only files in its own folder are read"
+            f"{path} has its weights in {shown}: only files in its own folder are read"
         )
     data = path.parent / name
     try:
         if not data.resolve().is_relative_to(path.parent.resolve()):
-            raise ModelError(f"{path} names {shown} for its numbers, a link that leads elsewhere")
-    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in a circle
+            raise ModelError(f"{path} has its weights in {shown}, a link to a file elsewhere")
+    except (OSError, RuntimeError) as error:  # RuntimeError: circular links
         raise WeightsError(f"{data} can't be read: {error}") from error
     if not data.is_file():
         raise WeightsError(
-            f"{path} has its numbers in {shown}, and there is no file {data}: put it next to the "
+            f"{path} has its weights in {shown}, but {data} does not exist: put it next to the "
             "model under that name"
         )
     return data

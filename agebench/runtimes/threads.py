@@ -1,4 +1,4 @@
-"""Threads and processors that a measurement may use: set, stated, and put back."""
+"""Threads and processors that a measurement may use: set, recorded, and restored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agebench.util.process_pool import usable_cores
 from agebench.vision.opencv import cv2
 
 MAX_THREADS = 1024
-"""More than any machine of today has; larger numbers make OpenCV and others fall over."""
+"""More than any current machine has; OpenCV and others crash with larger numbers."""
 
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -22,7 +22,7 @@ THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-"""What numpy's matrix products take their number of threads from, whoever built them."""
+"""Variables that set the number of threads of numpy's matrix products."""
 
 
 def check_threads(threads: int | None) -> None:
@@ -33,18 +33,18 @@ def check_threads(threads: int | None) -> None:
 
 @contextmanager
 def pinned(threads: int | None, *, pin: bool = False) -> Iterator[tuple[int, list[int] | None]]:
-    """Let OpenCV, and models that are opened inside, use so many threads.
+    """Set the number of threads of OpenCV, and of models that are opened within the context.
 
     Args:
-        threads: how many; None for as many as the process has processors.
-        pin: also keep the whole process, and what it starts, on that many processors.
+        threads: None for the number of the process's processors.
+        pin: also restrict the process and its children to that many processors.
 
     Yields:
-        The number of threads, and the processors that the process is kept on (None: any).
+        The number of threads, and the processors that the process is restricted to (None: any).
 
     Raises:
         UsageError: `threads` is out of range, or more than there are processors to pin to.
-        AgebenchError: this system knows no pinning.
+        AgebenchError: this system does not support pinning.
     """
     check_threads(threads)
     count = usable_cores() if threads is None else threads
@@ -61,14 +61,14 @@ def pinned(threads: int | None, *, pin: bool = False) -> Iterator[tuple[int, lis
 
 
 def _pin(count: int) -> tuple[list[int], list[int]]:
-    """Keep the process on its first `count` processors; return those and what it had before."""
+    """Restrict the process to its first `count` processors; return those and the previous ones."""
     process = psutil.Process()
     if not hasattr(process, "cpu_affinity"):
-        raise AgebenchError("this system can't pin a process to processors: leave --pin out")
+        raise AgebenchError("this system can't pin a process to processors: omit --pin")
     before = process.cpu_affinity() or []
     if count > len(before):
         raise UsageError(
-            f"{count} threads can't be pinned to {len(before)} processors: lower --threads"
+            f"{count} threads can't be pinned to {len(before)} processors: reduce --threads"
         )
     process.cpu_affinity(before[:count])
     return before[:count], before

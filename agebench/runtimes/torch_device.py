@@ -1,4 +1,4 @@
-"""How PyTorch computes: exact float32, threads, memory that does not suffice.
+"""PyTorch's computation: exact float32, threads, out-of-memory errors.
 
 Not yet run on a GPU: tested on the CPU through the same calls, and with stand-ins.
 """
@@ -17,9 +17,9 @@ from agebench.runtimes.base import when_threads_are_left
 
 @contextmanager
 def exact_float32(*, tf32: bool = False) -> Iterator[None]:
-    """Compute float32 as float32 inside; with `tf32` with the 10 bits that tensor cores take.
+    """Compute float32 exactly, or with `tf32` with the 10 bits of tensor cores.
 
-    PyTorch's own default is TF32 for convolutions and float32 for products.
+    PyTorch's default is TF32 for convolutions and float32 for products.
     """
     convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
     before = convolutions.allow_tf32, products.allow_tf32
@@ -31,7 +31,7 @@ def exact_float32(*, tf32: bool = False) -> Iterator[None]:
 
 
 def keep_to_threads(count: int | None) -> None:
-    """Have PyTorch use so many threads until `use_threads` is left; None changes nothing."""
+    """Set PyTorch's number of threads until the end of `use_threads`; None changes nothing."""
     before = torch.get_num_threads()
     if count is None or count == before:
         return
@@ -41,10 +41,10 @@ def keep_to_threads(count: int | None) -> None:
 
 @contextmanager
 def on_threads(count: int | None) -> Iterator[None]:
-    """Have PyTorch use so many threads inside; None leaves its own number.
+    """Set PyTorch's number of threads within the context; None keeps its own.
 
-    Setting the number is slow (its pool of threads starts over): `keep_to_threads` sets it once for
-    all runs, and then nothing is set here.
+    Setting it is slow (its thread pool restarts): `keep_to_threads` sets it once for all runs, and
+    then nothing is set here.
     """
     before = torch.get_num_threads()
     if count is None or count == before:
@@ -58,7 +58,7 @@ def on_threads(count: int | None) -> Iterator[None]:
 
 
 def out_of_memory(what: str, error: BaseException) -> DeviceError:
-    """Return the error that says that a device's memory does not suffice."""
+    """Return the error for a device that runs out of memory."""
     first = (str(error) or type(error).__name__).splitlines()[0]
     return DeviceError(
         f"{what} does not fit into the device's memory: {first}; use smaller batches"

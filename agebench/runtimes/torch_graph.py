@@ -1,8 +1,8 @@
-"""ONNX graphs under PyTorch: the runtime `torch`, on the CPU or CUDA.
+"""Runs ONNX graphs with PyTorch: the runtime `torch`, on the CPU or CUDA.
 
-The graphs that agebench exports are made of a few plain operators, so that a table of them is all
-it takes: the same file runs under cv2.dnn, onnxruntime and PyTorch, and what is timed on a GPU
-(eager, captured in a CUDA graph, compiled, in half precision) is the file's own network.
+Exported graphs consist of a few simple operators, for which a table is enough: the same file runs
+with cv2.dnn, onnxruntime and PyTorch, and what is timed on a GPU (eager, captured in a CUDA graph,
+compiled, in half precision) is the file's own network.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PRECISIONS: Mapping[str, torch.dtype] = {
     "float16": torch.float16,
     "bfloat16": torch.bfloat16,
 }
-"""What a graph can be computed in, and the type of its numbers."""
+"""Precisions of a graph, and the type of its numbers."""
 
 
 def _pairs(attributes: Attributes) -> tuple[list[int], list[int], list[int]]:
@@ -53,7 +53,7 @@ def _even(pads: Sequence[int], what: str) -> list[int]:
 def _conv(values: Sequence[Tensor], attributes: Attributes) -> Tensor:
     _, strides, pads = _pairs({"kernel_shape": values[1].shape[2:], **attributes})
     picture = values[0]
-    if pads[:2] != pads[2:]:  # as TensorFlow's "same" does
+    if pads[:2] != pads[2:]:  # like TensorFlow's "same"
         picture = functional.pad(picture, (pads[1], pads[3], pads[0], pads[2]))
         pads = [0, 0]
     bias = values[2] if len(values) > 2 else None
@@ -129,7 +129,7 @@ def _slice(values: Sequence[Tensor], _attributes: Attributes) -> Tensor:
     starts, ends = values[1].tolist(), values[2].tolist()
     axes = values[3].tolist() if len(values) > 3 else range(len(starts))
     if len(values) > 4 and any(step != 1 for step in values[4].tolist()):
-        raise ModelError("the graph's Slice takes steps other than 1")
+        raise ModelError("the graph's Slice has steps other than 1")
     found = values[0]
     for axis, start, end in zip(axes, starts, ends, strict=True):
         side = found.shape[axis]
@@ -162,21 +162,21 @@ OPERATORS: Mapping[str, Operator] = {
     "Softmax": lambda values, at: values[0].float().softmax(int(at.get("axis", -1))),
     "Sub": lambda values, _: values[0] - values[1],
 }
-"""What a node does; the attributes are those of ONNX, in the versions that are read."""
+"""Evaluates a node; the attributes are those of ONNX, in the supported versions."""
 
 _HOST_INPUTS = {"Reshape": (1,), "ReduceMean": (1,), "Slice": (1, 2, 3, 4)}
-"""Inputs that say how, not what: they stay on the host, or every call would wait for the device."""
+"""Inputs that are parameters: they stay on the host, or every call would wait for the device."""
 
 
 class TorchGraph(nn.Module):
     """A graph of ONNX operators as a module.
 
     Args:
-        model: without control flow; its weights are float32 or whole numbers.
+        model: without control flow; its weights are float32 or integers.
         where: the file, for errors.
 
     Raises:
-        ModelError: an operator is none of `OPERATORS`, or a weight of another type.
+        ModelError: an operator is not in `OPERATORS`, or a weight has another type.
     """
 
     def __init__(self, model: onnx.ModelProto, where: str) -> None:
@@ -193,8 +193,8 @@ class TorchGraph(nn.Module):
         kinds = sorted({node.op_type for node in graph.node} - set(OPERATORS))
         if kinds:
             raise ModelError(
-                f"{where}: the runtime 'torch' does not know the operator {', '.join(kinds)}; run "
-                "the file under '@onnxruntime'"
+                f"{where}: the runtime 'torch' does not support the operator {', '.join(kinds)}; "
+                "run the file under '@onnxruntime'"
             )
         self._places = self._keep(graph, where)
         self._nodes = [
@@ -208,7 +208,7 @@ class TorchGraph(nn.Module):
         ]
 
     def _keep(self, graph: onnx.GraphProto, where: str) -> dict[str, str]:
-        """Make buffers of the weights; return their names by the value's name."""
+        """Register the weights as buffers; return their names by the value's name."""
         on_host = {
             node.input[at]
             for node in graph.node
@@ -221,8 +221,8 @@ class TorchGraph(nn.Module):
             values = np.array(numpy_helper.to_array(item))
             if values.dtype not in (np.float32, np.int64):
                 raise ModelError(
-                    f"{where}: {item.name!r:.60} is of {values.dtype} numbers, the runtime 'torch' "
-                    "takes float32; run the file under '@onnxruntime'"
+                    f"{where}: {item.name!r:.60} has the type {values.dtype}, the runtime 'torch' "
+                    "needs float32; run the file under '@onnxruntime'"
                 )
             if item.name in on_host:
                 self.host[item.name] = torch.from_numpy(values)
@@ -232,13 +232,13 @@ class TorchGraph(nn.Module):
         return places
 
     def computed_in(self, precision: str, *, channels_last: bool = False) -> TorchGraph:
-        """Convert the weights; probabilities and what follows from them stay float32.
+        """Convert the weights; probabilities and values computed from them stay float32.
 
-        Eleven bits are enough for activations, and not for a sum over a hundred ages.
+        Eleven bits are enough for activations, but not for a sum over a hundred ages.
 
         Args:
             precision: one of `PRECISIONS`; "tf32" needs `exact_float32(tf32=True)` around runs.
-            channels_last: keep the filters in the order that tensor cores read.
+            channels_last: store the filters in the memory layout of tensor cores.
 
         Raises:
             UsageError: an unknown precision.
@@ -256,7 +256,7 @@ class TorchGraph(nn.Module):
         return self
 
     def _exact_values(self) -> set[str]:
-        """Return the names of values that are probabilities, or computed from or with them."""
+        """Return the names of values that are probabilities, or are computed from or with them."""
         exact: set[str] = set()
         for operator, names, output, _ in self._nodes:
             if operator is OPERATORS["Softmax"] or exact.intersection(names):
@@ -280,14 +280,14 @@ def read_graph(path: Path, content: bytes | None = None) -> TorchGraph:
 
     Args:
         path: the file.
-        content: its bytes, where they were read already.
+        content: its bytes, if they were read before.
 
     Raises:
-        ModelError: it is not a graph that `TorchGraph` takes.
+        ModelError: it is not a graph that `TorchGraph` supports.
     """
     try:
         model = onnx.ModelProto.FromString(path.read_bytes() if content is None else content)
-    except Exception as error:  # protobuf's own kinds, and those of the file system
+    except Exception as error:  # protobuf has its own exceptions, and the file system
         raise ModelError(f"{path} can't be read as ONNX: {error}") from error
     return TorchGraph(model, str(path)).eval()
 
@@ -302,17 +302,17 @@ class TorchModel:
     Raises:
         UsageError: an unknown device, or another format.
         DeviceError: there is no CUDA device.
-        ModelError: the graph is not one that `TorchGraph` takes.
+        ModelError: the graph is not one that `TorchGraph` supports.
     """
 
     def __init__(self, source: ModelSource, device: str = "cpu") -> None:
         if source.kind != "onnx":
             raise UsageError(f"the runtime 'torch' reads ONNX files, {source.path.name} is not one")
         if device not in ("cpu", "cuda"):
-            raise UsageError(f"torch knows no device {device!r} here: use cpu or cuda")
+            raise UsageError(f"unknown device {device!r} for torch: use cpu or cuda")
         if device == "cuda" and not torch.cuda.is_available():
             raise refuse_device("torch", device, "it finds no GPU")
-        self._source = replace(source, data=None)  # once parsed, the bytes only take memory
+        self._source = replace(source, data=None)  # the bytes are not needed after parsing
         self._graph = read_graph(source.path, source.data).to(device)
         self._device = torch.empty(0, device=device).device
         self._threads = wanted_threads()

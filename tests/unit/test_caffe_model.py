@@ -282,11 +282,11 @@ def test_a_single_output_keeps_its_axes_in_the_old_encoding(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("content", "error", "words"),
     [
-        (b"", ModelError, "holds no layers"),
+        (b"", ModelError, "it has no layers"),
         (b"\n <!DOCTYPE html><html><body>404</body></html>", WeightsError, "HTML page"),
         (b"<HTML>" + b"x" * 43_952, WeightsError, "HTML page"),
         (b"version https://git-lfs.github.com/spec/v1\noid", WeightsError, "Git LFS pointer"),
-        (b"\x0a\x04net1", ModelError, "holds no layers"),
+        (b"\x0a\x04net1", ModelError, "it has no layers"),
         (b"\x0a\xff\xff\xff\xff\x07", ModelError, "truncated"),
         (b"\x12\x03\x22\x01\xff", ModelError, "not text"),
         (b"\x12\x03\x0a\x01x", ModelError, "V0 encoding"),

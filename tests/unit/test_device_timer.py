@@ -79,7 +79,7 @@ def test_devices_are_what_the_driver_says() -> None:
     assert find_devices(lambda name: FakeCuda()) == CudaDevices(("GPU 0", "GPU 1"))
     assert "is not installed" in find_devices(_absent).reason
     assert "error 100" in find_devices(lambda name: FakeCuda(start=100)).reason
-    assert "sees no device" in find_devices(lambda name: FakeCuda(devices=0)).reason
+    assert "finds no device" in find_devices(lambda name: FakeCuda(devices=0)).reason
 
 
 def test_events_are_recorded_around_and_waited_for() -> None:

@@ -63,10 +63,10 @@ def test_bench_says_what_the_driver_said_and_why_there_is_no_verdict() -> None:
         " 1980, 1980", " 900, 1980"
     )
     watch = GpuWatch.begin(lambda _: LINE).end(lambda _: hot)
-    assert watch.trouble == "the GPU's clock was held down by heat"
+    assert watch.trouble == "the GPU's clock was reduced by heat"
     text = " ".join(gpu_lines(plain(watch) | {"trouble": watch.trouble}))
     assert "NVIDIA H100 80GB, driver 580.65.06: 1980 MHz before, 900 after" in text
-    assert "No estimator is called faster: the GPU's clock was held down by heat" in text
+    assert "No estimator is called faster: the GPU's clock was reduced by heat" in text
     assert GpuWatch.begin(lambda _: LINE).end(lambda _: LINE).trouble == ""
 
 

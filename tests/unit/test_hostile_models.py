@@ -306,7 +306,7 @@ def test_few_bytes_that_ask_for_a_hundred_gigabytes(tmp_path: Path) -> None:
     path = tmp_path / "x.safetensors"
     Checkpoint(settings, {}, {}, {}, {}, {}).write(path)
     assert path.stat().st_size < 10_000
-    with pytest.raises(AgebenchError, match="another network"):
+    with pytest.raises(AgebenchError, match="a different network"):
         load_estimator(f"torch:{path}")
 
 

@@ -1,4 +1,4 @@
-"""What an exported file says of itself: written, read back, and refused where it does not fit."""
+"""What an exported file says of itself: written, read back, and refused where it is invalid."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_views_keep_every_setting() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"bins": [[0, 10], [5, 30], [31, 90]]}, "bins must be ranges that go upwards"),
+        ({"bins": [[0, 10], [5, 30], [31, 90]]}, "bins must be ascending ranges"),
         ({"bin_years": [5, 20]}, "bin_years must be one age"),
         ({"bin_years": [5, 20, 130]}, "bin_years must be one age of 0..120"),
         ({"views": []}, "expected 1 to 16 views"),
@@ -52,7 +52,7 @@ def test_values_that_do_not_fit_are_named(
     properties = to_properties(tiny.spec)
     values = {**json.loads(properties["agebench.spec"]), **change}
     properties["agebench.spec"] = json.dumps(values)
-    with pytest.raises(ModelError, match=f"x.onnx: its metadata does not fit: .*{message}"):
+    with pytest.raises(ModelError, match=f"x.onnx: its metadata is invalid: .*{message}"):
         from_properties(properties, "x.onnx", FileSpec)
 
 
@@ -60,12 +60,12 @@ def test_values_that_do_not_fit_are_named(
     ("key", "value", "message"),
     [
         ("format", "2", "of format '2', this agebench reads format 1"),
-        ("kind", "face-detector", "said to be 'face-detector', expected 'age-estimator'"),
+        ("kind", "face-detector", "has the kind 'face-detector', expected 'age-estimator'"),
         ("spec", "{", "not valid JSON"),
         ("spec", "[" * 100_000, "not valid JSON"),
         ("spec", "[1]", "must be a JSON object"),
-        ("spec", "x" * (1 << 21), "longer than"),
-        ("spec", '{"name": NaN}', "does not fit"),
+        ("spec", "x" * (1 << 21), "has more than 1,048,576 bytes"),
+        ("spec", '{"name": NaN}', "is invalid"),
     ],
 )
 def test_properties_that_do_not_fit_are_refused(

@@ -96,12 +96,12 @@ def _hidden_external(model: onnx.ModelProto) -> None:
     ("change", "message"),
     [
         (_external("../../secret.bin"), r"'\.\./\.\./secret\.bin'\), which is never opened"),
-        (_external("beside.bin"), "lie in another file"),
+        (_external("beside.bin"), "are in another file"),
         (_hidden_external, "/etc/passwd"),
         (_opset(99), "operators of version 99, expected 9 to 21"),
         (_opset(1), "operators of version 1, expected 9 to 21"),
         (_opset(1, "com.microsoft"), "operators of 'com.microsoft'"),
-        (lambda model: model.opset_import.pop(), "does not say which version"),
+        (lambda model: model.opset_import.pop(), "does not state its version"),
         (_loop, "the operator Loop.*without control flow"),
         (_foreign, "com.evil:Anything"),
         (_cut_weights, "is damaged: 'w' of shape"),
@@ -112,7 +112,7 @@ def _hidden_external(model: onnx.ModelProto) -> None:
         (_renamed_output, "the outputs are age, probabilities, the graph has gender"),
         (_output_called("\x1b[31mage\n"), r"the graph has \\x1b\[31mage\\n"),
         (_input_shape("face", "n", "\x1b[31m", 6, 4), r"has \(n, \\x1b\[31m, 6, 4\)"),
-        (lambda model: model.graph.ClearField("node"), "holds no ONNX graph"),
+        (lambda model: model.graph.ClearField("node"), "has no ONNX graph"),
         (lambda model: model.ClearField("metadata_props"), "without agebench's metadata"),
     ],
 )
@@ -133,7 +133,7 @@ def test_a_truncated_file_is_refused(make_file: MakeFile, share: float) -> None:
     path = make_file()
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
-    with pytest.raises(ModelError, match=r"truncated|holds no ONNX graph|metadata"):
+    with pytest.raises(ModelError, match=r"truncated|has no ONNX graph|metadata"):
         read_age_file(path)
 
 
