@@ -77,11 +77,11 @@ def how_many(found: Mapping[str, Any], seed: int) -> str:
     """Return how many pictures of how many.
 
     >>> how_many({"pictures": 1000, "of": 2023}, 0)
-    '1,000 of 2,023 pictures, drawn at random with seed 0'
+    '1,000 of 2,023 pictures, sampled with seed 0'
     """
     if found["pictures"] == found["of"]:
         return f"all {found['of']:,} pictures"
-    return f"{found['pictures']:,} of {found['of']:,} pictures, drawn at random with seed {seed}"
+    return f"{found['pictures']:,} of {found['of']:,} pictures, sampled with seed {seed}"
 
 
 def against(row: Mapping[str, Any], digits: int = 2) -> str:
@@ -102,10 +102,10 @@ def how_shown(result: Mapping[str, Any]) -> str:
         for row in found["rows"].values()
     )
     return (
-        "Bold: shown to be better or worse than the base, by a paired sign-flip test (people are "
-        "swapped where they are known), p below 0.05 after Holm's correction for all "
-        f"{tested} changes on the sets together. The intervals are of each difference alone, not "
-        "corrected for their number: of so many, a few leave out 0 by chance."
+        "Bold: shown to be better or worse than the base by a paired sign-flip test (which swaps "
+        "people where they are known), p below 0.05 after Holm's correction for all "
+        f"{tested} changes on the sets together. Each interval is for one difference alone, not "
+        "corrected for their number: among so many, a few exclude 0 by chance."
     )
 
 
@@ -116,8 +116,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         boxes = found["tutorials_detector"]
         lines += [
             f"{found['what']}: {how_many(found, result['seed'])}. The tutorials' detector gave "
-            f"several boxes for {boxes['several_boxes']} of {boxes['looked_at']} in which it "
-            f"found any, and the best one is off the face in {boxes['best_is_off_the_face']}.",
+            f"several boxes for {boxes['several_boxes']} of {boxes['looked_at']} pictures in "
+            "which it found any, and the best one missed the face in "
+            f"{boxes['best_is_off_the_face']}.",
             "",
             "| change | scored | no face | MAE, years | against the base | bias | exact | "
             "one-off |",
@@ -173,11 +174,11 @@ def boxes(result: Mapping[str, Any]) -> Iterator[str]:
     """Yield how often the tutorials' detector sees what is not there."""
     fgnet, utkface = (result["sets"][name]["tutorials_detector"] for name in (FGNET, UTKFACE))
     yield (
-        f"\nOf {fgnet['looked_at']} pictures of FG-NET, which show one person each, the tutorials' "
-        f"detector gave more than one box above 0.7 for {fgnet['several_boxes']}, and in "
-        f"{fgnet['best_is_off_the_face']} the best-scored box was off the face (IoU below 0.3); "
-        f"of {utkface['looked_at']:,} aligned chips of UTKFace it was in "
-        f"{utkface['best_is_off_the_face']:,}.\n"
+        f"\nFor {fgnet['several_boxes']} of {fgnet['looked_at']} pictures of FG-NET, which show "
+        "one person each, the tutorials' detector gave more than one box above 0.7, and in "
+        f"{fgnet['best_is_off_the_face']} the box with the best score missed the face (IoU below "
+        f"0.3). It missed the face in {utkface['best_is_off_the_face']:,} of "
+        f"{utkface['looked_at']:,} aligned chips of UTKFace.\n"
     )
 
 
@@ -204,28 +205,28 @@ def why(result: Mapping[str, Any]) -> Iterator[str]:
     fgnet, utkface = (result["sets"][name]["rows"] for name in (FGNET, UTKFACE))
     base, mean = utkface["base"], fgnet["no mean"]
     yield (
-        f"- **One class swallows.** With the base {base['given'][4]:,} of {base['n']:,} people of "
-        f"UTKFace are put at 25-32 and {base['given'][7]} at 60-100. Who is old is put far too "
-        f"young: the bias is {base['bias_years']:+.1f} years."
+        f"- **One class absorbs most faces.** The base puts {base['given'][4]:,} of {base['n']:,} "
+        f"people of UTKFace at 25-32 and {base['given'][7]} at 60-100. Old people are estimated "
+        f"far too young: the bias is {base['bias_years']:+.1f} years."
     )
     black = fgnet["scaled by 1/255"]["given"]
     yield (
-        f"- **Without the mean other classes swallow**: on FG-NET {mean['given'][0]} of "
+        f"- **Without the mean, other classes absorb them**: on FG-NET, {mean['given'][0]} of "
         f"{mean['n']} are 0-2 (base: {fgnet['base']['given'][0]}). Scaled by 1/255, all "
-        f"{max(black)} get the same class: the network sees one gray."
+        f"{max(black)} get the same class: to the network, every picture is the same gray."
     )
     away = [changes(rows, "face 24 px tall")[0] for rows in (fgnet, utkface)]
     yield (
-        f"- **Small faces.** The same faces shown 24 pixels tall cost {away[0]} years on FG-NET "
-        f"and {away[1]} on UTKFace: it was trained on large ones."
+        f"- **Small faces.** The same faces at a height of 24 pixels cost {away[0]} years on "
+        f"FG-NET and {away[1]} on UTKFace: the network was trained on large ones."
     )
     none, wide = changes(utkface, "margin 0")[0], changes(fgnet, "margin 40 %")[0]
     yield (
-        f"- **The crop.** No margin costs {none} years on chips, and 40 % of the face's size on "
-        f"each side {wide} on FG-NET: 20 pixels is a different share of every face, and nobody "
-        "says so."
+        f"- **The crop.** No margin costs {none} years on chips, and a margin of 40 % of the "
+        f"face's size on each side costs {wide} on FG-NET: 20 pixels is a different fraction of "
+        "every face, and nobody says so."
     )
-    yield ("- **The gaps**: an age in none of the classes can't be answered exactly by any rule.")
+    yield ("- **The gaps**: no rule can give the right class for an age that is in none of them.")
     floor, tutorial = "30 for everybody", "the tutorial, exactly"
     said = [
         cell(rows[name]["mae_years"], digits=1)
@@ -233,7 +234,7 @@ def why(result: Mapping[str, Any]) -> Iterator[str]:
         for rows in (fgnet, utkface)
     ]
     yield (
-        f"- Somebody who says 30 of everybody is wrong by {said[0]} and {said[1]} years. The "
+        f"- Answering 30 for everybody is wrong by {said[0]} and {said[1]} years. The "
         f"tutorial, line by line, is wrong by {said[2]} and {said[3]}."
     )
 

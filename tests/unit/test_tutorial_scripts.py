@@ -390,7 +390,7 @@ def test_a_run_that_was_ended_early_counts_what_was_asked(scripts: Any, pictures
     }
     result = {"sets": {"few": found}, "seed": 0, "command": "COMMAND"}
     text = scripts.tutorial_page.markdown(result)
-    assert "three: 2 of 3 pictures, drawn at random with seed 0." in text
+    assert "three: 2 of 3 pictures, sampled with seed 0." in text
     assert "several boxes for 1 of 2" in text
     assert "| box of haar | 1 | 1 | 21.00 |" in text
     assert set(scripts.tutorial_page.LINES) <= set(rows)
