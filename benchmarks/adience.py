@@ -32,7 +32,7 @@ from typing import Any, Literal
 import numpy as np
 
 from agebench.datasets import adience
-from agebench.datasets.sampling import sample as sampled
+from agebench.datasets.base import sample as sampled
 from agebench.errors import AgebenchError, ImageError, UsageError
 from agebench.estimators.caffe_age_net import CaffeAgeNet
 from agebench.harness.environment import describe_environment

@@ -22,8 +22,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
-from agebench.datasets.base import SampleList
-from agebench.datasets.sampling import sample
+from agebench.datasets.base import SampleList, sample
 from agebench.errors import AgebenchError
 from agebench.harness.environment import describe_environment
 from agebench.harness.selection import find_split

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import psutil
 
-from agebench.datasets.sampling import sample as draw
+from agebench.datasets.base import sample as draw
 from agebench.harness.accuracy import PassSettings, run_accuracy
 from agebench.harness.environment import describe_environment
 from agebench.protocols import Estimator, FaceDetector

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import Progress
 
-from agebench.datasets.sampling import sample
+from agebench.datasets.base import sample
 from agebench.protocols import Dataset, FaceDetector
 from agebench.registry.plugins import load_dataset, load_detector, load_estimator
 from agebench.splits.parts import part

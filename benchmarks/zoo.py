@@ -32,8 +32,7 @@ from typing import Any
 import numpy as np
 
 from agebench import load_dataset, load_detector, load_estimator
-from agebench.datasets.base import SampleList
-from agebench.datasets.sampling import sample
+from agebench.datasets.base import SampleList, sample
 from agebench.duplicates.training_hashes import KnowsItsTraining
 from agebench.errors import AgebenchError, error_text
 from agebench.harness.contamination import why_contaminated

@@ -11,12 +11,15 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from agebench.datasets.packed import PackedSamples
 from agebench.datasets.suffixes import is_picture, why_passed_over
-from agebench.errors import DatasetError
-from agebench.protocols import DatasetSpec
+from agebench.errors import DatasetError, UsageError
+from agebench.protocols import Dataset, DatasetSpec
 from agebench.types import Problem, Sample
 
 ORIGIN = "origin"
@@ -240,3 +243,41 @@ def _why_not_encodable(name: str) -> str:
     except UnicodeEncodeError:
         return "name is not valid Unicode, so no result file could hold it: rename it"
     return ""
+
+
+def _require_count(n: int) -> None:
+    if n < 1:
+        raise UsageError(f"the number of pictures must be 1 or more, got {n}")
+
+
+def limit(dataset: Dataset, n: int) -> SampleList:
+    """Return the first `n` samples by name, or all if there are fewer.
+
+    Good for a quick look only: names often begin with the age, so the first are no fair sample.
+
+    Raises:
+        UsageError: `n` is below 1.
+    """
+    _require_count(n)
+    samples = PackedSamples(islice(dataset.samples, n))
+    return SampleList(dataset.spec, samples, tuple(dataset.problems))
+
+
+def sample(dataset: Dataset, n: int, seed: int) -> SampleList:
+    """Return `n` samples drawn at random without replacement, or all if there are fewer.
+
+    The same names, `n` and `seed` give the same samples on every platform; a smaller `n` gives a
+    part of what a larger one gives.  Samples stay in the order of their names.
+
+    Raises:
+        UsageError: `n` is below 1 or `seed` below 0.
+    """
+    _require_count(n)
+    if seed < 0:
+        raise UsageError(f"the seed must be 0 or more, got {seed}")
+    # One uniform number per sample, and the n smallest win.  Unlike permutation() and choice(),
+    # whose algorithms numpy may change, a stream of doubles hardly leaves any room for that.
+    keys = np.random.default_rng(seed).random(len(dataset.samples))
+    chosen = np.sort(np.argsort(keys, kind="stable")[:n])
+    samples = PackedSamples(dataset.samples[int(index)] for index in chosen)
+    return SampleList(dataset.spec, samples, tuple(dataset.problems))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from agebench.datasets.sampling import limit, sample
+from agebench.datasets.base import limit, sample
 from agebench.errors import UsageError, suggestion
 from agebench.harness.comparability import Scored
 from agebench.harness.contents_setup import PublicDataset

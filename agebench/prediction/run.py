@@ -10,10 +10,9 @@ from pathlib import Path
 
 from agebench.datasets.suffixes import is_video
 from agebench.errors import UsageError
-from agebench.prediction.explaining import check_explainable
 from agebench.prediction.lines import LineFile
 from agebench.prediction.places import DrawPlaces, Source
-from agebench.prediction.predictor import AgePredictor
+from agebench.prediction.predictor import AgePredictor, check_explainable
 from agebench.prediction.sources import STDIN, Sources
 from agebench.prediction.work import Finished, PredictionPlan, PredictionTask, predict_pictures
 from agebench.types import Problem

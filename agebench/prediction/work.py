@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from agebench.prediction.drawing import draw_side_by_side, save_picture
-from agebench.prediction.explaining import moved_years
 from agebench.prediction.places import make_folder_of
-from agebench.prediction.predictor import AgePredictor, detector_label
+from agebench.prediction.predictor import AgePredictor, detector_label, moved_years
 from agebench.prediction.records import PredictedPicture
 from agebench.prediction.sources import STDIN
 from agebench.references import called

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agebench.datasets.base import limit, sample
 from agebench.datasets.prepared_layout import SCHEMA_VERSION, SETTINGS_FILE
-from agebench.datasets.sampling import limit, sample
 from agebench.errors import DatasetError, UsageError
 from agebench.prepare.completeness import require_complete, require_same_sources
 from agebench.prepare.groups import AgeGroups, parse_groups
@@ -23,13 +23,13 @@ from agebench.prepare.identity import (
 )
 from agebench.prepare.journal import JOURNAL_FILE, Journal, read_header
 from agebench.prepare.manifest import Labels, write_manifest, write_problems
-from agebench.prepare.naming import stems
 from agebench.prepare.pictures import (
     JPEG_QUALITY,
     JPEG_SAMPLING,
     PreparationPlan,
     PreparationTask,
     prepare_pictures,
+    stems,
 )
 from agebench.prepare.records import UNREADABLE
 from agebench.prepare.settings import PrepareSettings

@@ -14,8 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from agebench.datasets.base import SampleList
-from agebench.datasets.sampling import sample
+from agebench.datasets.base import SampleList, sample
 from agebench.errors import DatasetError, UsageError
 from agebench.harness.environment import describe_environment
 from agebench.harness.selection import find_split

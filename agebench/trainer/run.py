@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from agebench.datasets.sampling import sample
+from agebench.datasets.base import sample
 from agebench.duplicates.training_hashes import RUN_HASHES, TrainingHashes
 from agebench.errors import (
     AgebenchError,
@@ -45,6 +45,7 @@ from agebench.trainer.preview import each_alone, preview
 from agebench.trainer.run_folder import (
     CURVES_FILE,
     EVALUATION_FILE,
+    Start,
     alone_in_run,
     best_is_unusable,
     check_contents,
@@ -52,10 +53,11 @@ from agebench.trainer.run_folder import (
     check_pictures,
     checkpoint_to_resume,
     evaluation_of,
+    read_start,
     require_free,
+    start_remark,
     write_left_out,
 )
-from agebench.trainer.start import Start, read_start, start_remark
 from agebench.trainer.teacher import (
     TeacherAnswers,
     about_answers,

@@ -296,7 +296,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _use(path: Path) -> object:
     from agebench.estimators.torch_checkpoint import TorchCheckpoint
     from agebench.export.multi_crop import checkpoint_candidate
-    from agebench.trainer.start import read_start
+    from agebench.trainer.run_folder import read_start
 
     read_start(path).about([])
     checkpoint_candidate(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agebench import load_dataset, load_estimator
-from agebench.datasets.sampling import sample
+from agebench.datasets.base import sample
 from agebench.modelfiles.manifest import Need, load_manifest
 from agebench.modelfiles.weights import is_here
 from benchmarks.zoo import Faces, find_faces, measure

@@ -12,10 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agebench.datasets.base import SampleList, finished
+from agebench.datasets.base import SampleList, finished, limit
 from agebench.datasets.csv_list import load as load_csv
 from agebench.datasets.packed import PackedSamples
-from agebench.datasets.sampling import limit
 from agebench.protocols import DatasetSpec
 from agebench.types import Sample
 

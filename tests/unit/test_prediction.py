@@ -16,8 +16,13 @@ from PIL import Image as PillowImage
 
 import agebench
 from agebench.errors import AgebenchError, ImageError, UsageError, WeightsUnavailableError
-from agebench.prediction.explaining import check_explainable, moved_years
-from agebench.prediction.predictor import AgePredictor, ask, interval_of
+from agebench.prediction.predictor import (
+    AgePredictor,
+    ask,
+    check_explainable,
+    interval_of,
+    moved_years,
+)
 from agebench.prediction.tiles import OVERLAP_PX, TILE_PX, detect_in_tiles, starts
 from agebench.protocols import DetectorSpec, EstimatorSpec, FaceDetector
 from agebench.registry import defaults

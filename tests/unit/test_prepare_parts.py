@@ -15,7 +15,7 @@ from agebench.datasets.prepared_layout import NAME
 from agebench.errors import AgebenchError, UsageError
 from agebench.prepare.groups import OLDEST_YEARS, parse_groups
 from agebench.prepare.journal import Journal, read_header
-from agebench.prepare.naming import face_name, readable_stem, stems
+from agebench.prepare.pictures import face_name, readable_stem, stems
 from agebench.prepare.records import FaceRecord, PictureRecord, PreparedView
 from agebench.prepare.settings import PrepareSettings
 from agebench.prepare.store import Store, working_folder

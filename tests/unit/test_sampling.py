@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agebench.datasets.base import SampleList
-from agebench.datasets.sampling import limit, sample
+from agebench.datasets.base import SampleList, limit, sample
 from agebench.errors import UsageError
 from agebench.protocols import DatasetSpec
 from agebench.types import Problem, Sample
