@@ -1,4 +1,4 @@
-"""What the command line can do and has no object of its own, as functions of the package.
+"""Functions for tasks of the command line.
 
-The commands call these: a function and its command can't differ.
+The commands call these functions, so that both behave in the same way.
 """

@@ -1,4 +1,4 @@
-"""`agebench.examine_dataset`: what is wrong with a data set, before anything is measured on it."""
+"""`agebench.examine_dataset`: finds faults of a data set before measuring on it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from agebench.util.files import refuse_nested, write_whole
 from agebench.util.progress import shown_progress
 
 MAX_DRAWN = 96
-"""Groups on contact sheets, the worst first."""
+"""Largest number of groups on contact sheets, the worst first."""
 
 _GUESSED = ("utkface", "fgnet", "folders")
 _KIND = re.compile(r"[a-z][a-z0-9-]+")
@@ -32,14 +32,14 @@ _LINE_LETTERS = 24
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What `examine_dataset` found.
+    """The findings of `examine_dataset`.
 
     Attributes:
         diagnosis: of the data set: `broken` files, `identical` and `near` copies, those of them
             that are `conflicting` about the age, `suspicious` ages, and counts.
-        other: of the set that it was held against; None without one.
+        other: of the set that it was compared with; None without one.
         shared: pictures that are in both sets, the largest difference of age first.
-        files: what was written, doctor.json first; empty where nothing was.
+        files: written files, doctor.json first; empty if none were written.
     """
 
     diagnosis: Diagnosis
@@ -48,7 +48,7 @@ class Examination:
     files: tuple[Path, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it; "against" is null where one set was examined."""
+        """Return everything as JSON-compatible values; "against" is null without a second set."""
         content = self.diagnosis.to_json()
         content["against"] = None
         if self.other is not None:
@@ -77,11 +77,11 @@ def examine_dataset(
         dataset: name of a data set with its options, or an object; None guesses the kind of what
             lies in `root`.
         root: folder or file of a data set given by name.
-        against: another set, as "ROOT", "NAME:ROOT" or an object: what is in both?
+        against: another set, as "ROOT", "NAME:ROOT" or an object, to find pictures in both.
         near: look for near-identical copies too, which takes longest.
         out: folder for doctor.json, a chart of the ages and contact sheets of the worst findings,
             which show the set's faces; None writes nothing.
-        decode_threads: how many decode pictures, from 1.
+        decode_threads: number of threads that decode pictures, from 1.
         progress: called with (stage, done, total).  None draws bars in a notebook and on a
             terminal; `agebench.no_progress` draws none.
 
@@ -167,7 +167,7 @@ def _opened(dataset: str | Dataset | None, root: Path | None) -> Dataset:
 def open_dataset(name: str | None, root: Path) -> Dataset:
     """List a data set, guessing its kind if no name is given.
 
-    A file is taken for a table ("csv"); of a folder, the kind is taken that gives most pictures.
+    A file is taken as a table ("csv"); for a folder, the kind with the most pictures is used.
 
     Raises:
         AgebenchError: there is no usable picture.
@@ -196,10 +196,10 @@ def open_dataset(name: str | None, root: Path) -> Dataset:
 
 
 def split_against(text: str) -> tuple[str | None, Path]:
-    """Split "NAME:ROOT" or "ROOT"; the colon of a path that exists, or of a drive, is its own.
+    """Split "NAME:ROOT" or "ROOT"; the colon of an existing path, or of a drive, does not separate.
 
     Raises:
-        UsageError: NAME looks like a data set's name and is not one.
+        UsageError: NAME looks like a data set's name but is not one.
 
     >>> split_against("utkface:/data/utk")[0], split_against("C:/data")[0]
     ('utkface', None)
@@ -253,14 +253,14 @@ def _write(folder: Path, found: Examination, here: Dataset, there: Dataset | Non
 def _both(
     shared: SharedPicture, here: Mapping[str, Sample], there: Mapping[str, Sample]
 ) -> Sequence[SheetTile]:
-    """Return the tiles of a picture that is in both sets: one of each first, then its copies."""
+    """Return the tiles of a picture in both sets: first one of each, then further copies."""
     pair = [here[shared.here[0]], there[shared.there[0]]]
     more = [here[name] for name in shared.here[1:]] + [there[name] for name in shared.there[1:]]
     return [_tile(sample) for sample in (*pair, *more)]
 
 
 def _remove_old_sheets(folder: Path, kept: Iterable[str]) -> None:
-    """Remove an earlier report's sheets that this one would leave standing beside its own."""
+    """Remove sheets of an earlier report that this one does not overwrite."""
     names = set(kept)
     for path in folder.iterdir():
         if _SHEET.fullmatch(path.name) and path.stem not in names:

@@ -1,4 +1,4 @@
-"""`agebench.export_onnx`: a model as one ONNX file that is proven to give the same ages."""
+"""`agebench.export_onnx`: exports a model as one ONNX file, verified to predict the same ages."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from agebench.util.files import check_target
 from agebench.util.progress import shown_progress
 
 REAL_PICTURES = 128
-"""Pictures of a data set that are taken where the caller says nothing of it."""
+"""Default number of pictures of a data set."""
 
 _DARKNET = "yoloface-500k"
 CAFFE_NETS = frozenset({"caffe-age-net", "caffe-age-net-utkface"})
@@ -39,18 +39,18 @@ CAFFE_NETS = frozenset({"caffe-age-net", "caffe-age-net-utkface"})
 
 @dataclass(frozen=True, slots=True)
 class ExportSettings:
-    """What `export_onnx` writes, and what it is held to.
+    """What `export_onnx` writes, and the accepted differences.
 
     Attributes:
-        name: what the file calls the model; None for the model's own name.
+        name: of the model in the file; None for the model's own name.
         flip: average over the mirror image, for a checkpoint; takes longer.
         precision: "float32", "float16" or "int8"; the last needs real faces.
-        tolerance_years: that one age may differ; None for 0.01 in float32, and what
-            `agebench.export.parity.TOLERANCES` says of the others.
-        check: false leaves the comparison out.
+        tolerance_years: largest accepted difference of an age; None for 0.01 in float32, and those
+            of `agebench.export.parity.TOLERANCES` for the others.
+        check: false skips the comparison.
 
     Raises:
-        UsageError: there is no such precision, or such years can't be allowed.
+        UsageError: there is no such precision, or the tolerance is out of range.
     """
 
     name: str | None = None
@@ -67,7 +67,7 @@ class ExportSettings:
         self.tolerance()
 
     def tolerance(self) -> Tolerance | None:
-        """Return what is allowed; None for the usual."""
+        """Return the tolerance; None for the default."""
         years, usual = self.tolerance_years, TOLERANCES[self.precision]
         if years is None:
             return None
@@ -80,14 +80,14 @@ class ExportSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExportedModel:
-    """What `export_onnx` wrote.
+    """The files written by `export_onnx`.
 
     Attributes:
         path: the model.
         size_bytes: its size.
-        parity: how far its ages are from the source's; None where nothing was compared.
-        parity_path: the file beside the model that says the same; None without one.
-        price: what lower precision costs and gains; None in float32.
+        parity: how much its ages differ from the source's; None without a comparison.
+        parity_path: the file with this comparison, next to the model; None without one.
+        price: the effects of lower precision; None in float32.
     """
 
     path: Path
@@ -108,16 +108,16 @@ def export_onnx(
     pictures: CompareSettings | None = None,
     progress: ProgressStep | None = None,
 ) -> ExportedModel:
-    """Write a model as one ONNX file, and prove that it gives the same ages.
+    """Write a model as one ONNX file, and verify that it predicts the same ages.
 
-    The file is run under every runtime that is here; where an age differs by more than is allowed,
+    The file is run under every installed runtime; if an age differs by more than the tolerance,
     nothing is written.
 
     Args:
         model: a checkpoint of ``agebench train`` by its path, or "caffe-age-net[:FILE]" or
             "caffe-age-net-utkface[:FILE]" with options.
         out: file to write, which ends in .onnx.
-        settings: name, precision and what is allowed; see `ExportSettings`.
+        settings: name, precision and tolerance; see `ExportSettings`.
         dataset: compare on the faces of this data set, by name or as an object; None takes
             generated crops.
         root: folder or file of a data set given by name.
@@ -129,10 +129,10 @@ def export_onnx(
 
     Raises:
         UsageError: the call is wrong, or the model can't be exported.
-        WeightsUnavailableError: a model file can't be had.
+        WeightsUnavailableError: a model file is not available.
         MissingDependencyError: a checkpoint needs PyTorch.
-        ModelError: an age differs by more than is allowed.
-        AgebenchError: `out` can't be written, or any other failure, in a sentence.
+        ModelError: an age differs by more than the tolerance.
+        AgebenchError: `out` can't be written, or any other failure.
 
     >>> from agebench import export_onnx
     >>> export_onnx("hse-mobilenet", "model.onnx")
@@ -143,7 +143,7 @@ def export_onnx(
     settings = settings or ExportSettings()
     target = onnx_target(out)
     if settings.precision == "int8" and dataset is None:
-        raise UsageError("int8 needs a data set: real faces, to find the range of each number")
+        raise UsageError("int8 needs a data set of real faces, to find the range of each number")
     try_models(detectors=[detector])
     candidate = _named(candidate_of(str(model), flip=settings.flip), settings.name)
     with shown_progress(progress) as step:
@@ -172,7 +172,7 @@ def export_onnx(
 
 
 def onnx_target(out: str | Path) -> Path:
-    """Return the file that is to be written.
+    """Return the path of the output file.
 
     Raises:
         UsageError: it does not end in .onnx.
@@ -195,7 +195,7 @@ def _named(candidate: Candidate, name: str | None) -> Candidate:
 
 
 def candidate_of(name: str, *, flip: bool) -> Candidate:
-    """Return what is exported: a checkpoint by its path, or an estimator by its name."""
+    """Return the source: a checkpoint by its path, or an estimator by its name."""
     path = user_path(name)
     named = name.startswith("torch:")  # torch:FILE ends as a path of a checkpoint does
     if path.is_file() or (path.suffix == ".safetensors" and not named):
@@ -214,7 +214,7 @@ def candidate_of(name: str, *, flip: bool) -> Candidate:
 
 
 def _flip_of(reference: Reference, *, flip: bool) -> bool:
-    """Return whether ``torch:FILE [flip=...]`` looks at the mirror image too.
+    """Return whether ``torch:FILE [flip=...]`` averages over the mirror image.
 
     Raises:
         UsageError: it names a runtime, device or option that the exported file does not have, or
@@ -301,7 +301,7 @@ def darknet_of(text: str) -> DarknetFiles:
         raise UsageError(f"unknown version {asked!r} of {_DARKNET}: {suggestion(asked, STEMS)}")
     version: NetworkVersion = "v1" if asked == "v1" else "v2"
     path, size = reference.path, reference.options.get("size", SIZES[version])
-    # A wrong size is said before a file is looked for.
+    # A wrong size is reported before a file is looked for.
     size_hw = check_input_size(_DARKNET, size, multiple=32 if path is None else 8)
     layout, file, cfg = darknet_files(version, path)
     if path is not None and not file.info.published:

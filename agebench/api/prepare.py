@@ -1,4 +1,4 @@
-"""`agebench.prepare_dataset`: pictures to crops by age group, with a manifest."""
+"""`agebench.prepare_dataset`: writes crops by age group, with a manifest."""
 
 from __future__ import annotations
 
@@ -23,28 +23,27 @@ def prepare_dataset(
 ) -> PrepareReport:
     """Cut the faces of a data set into ``OUT/<age group>/<view>/NAME.jpg``, with a manifest.
 
-    If it is stopped, the same call goes on where it was.  The folder is a data set then, called
-    "prepared".
+    If interrupted, the same call resumes.  The folder can be used as the data set "prepared".
 
     Args:
         dataset: name of a data set with its options, or an object.
-        out: new folder, or one to go on in.
+        out: new folder, or one to resume in.
         root: folder or file of a data set given by name.
-        detector: face detector by name; None takes what fits the data set.
+        detector: face detector by name; None takes the default for the data set.
         settings: views, age groups, size and margin of the crops; see `PrepareSettings`.
-        split: a split file whose parts the manifest notes.
+        split: a split file whose parts the manifest records.
         progress: called with (stage, done, total).  None draws bars in a notebook and on a
             terminal; `agebench.no_progress` draws none.
 
     Returns:
-        The folder and what is in it, counted; a picture that can't be used is counted in
+        The folder and counts of its content; a picture that can't be used is counted in
         ``counts["left_out"]`` by its status, and named with its reason in
         ``manifest_problems.csv``.
 
     Raises:
         UsageError: the call is wrong, or `out` holds crops of something else.
         DatasetError: there is no usable picture.
-        WeightsUnavailableError: the detector's file can't be had.
+        WeightsUnavailableError: the detector's file is not available.
         AgebenchError: `out` can't be written.
     """
     try_models(detectors=[detector])

@@ -20,13 +20,13 @@ from agebench.util.progress import shown_progress
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `write_report` wrote.
+    """The files written by `write_report`.
 
     Attributes:
-        joined: the results, put together.
+        joined: the joined results.
         files: page and tables, in the order of the formats.
-        figures: files of the figures; empty where none were asked for.
-        not_shown: why pictures that were asked for are not shown; "" else.
+        figures: files of the figures; empty if none were requested.
+        not_shown: why requested pictures are not shown; "" otherwise.
     """
 
     joined: Joined
@@ -36,11 +36,11 @@ class Report:
 
     @property
     def remarks(self) -> tuple[str, ...]:
-        """What a reader must know of the joining, in sentences."""
+        """Remarks on the joined results, in sentences."""
         return tuple(self.joined.remarks)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as JSON can hold them: summary, tests and changes."""
+        """Return the figures as JSON-compatible values: summary, tests and changes."""
         return writing.as_json(self.joined)
 
 
@@ -54,17 +54,17 @@ def write_report(
     figures: str | Path | None = None,
     progress: ProgressStep | None = None,
 ) -> Report:
-    """Make a report of a result.json, or join several of the same pictures.
+    """Write a report of a result.json, or of several on the same pictures.
 
-    With two results that have estimators of the same name it says what changed.  A bench.json of
+    For two results that have an estimator in common it states what changed.  A bench.json of
     ``agebench bench`` adds its batch sweep to the page.
 
     Args:
-        results: result files, or the folders that they lie in.
-        out: folder to write into; None for the first result's own.
+        results: result files, or their folders.
+        out: folder to write into; None for that of the first result.
         formats: some of "html", "md", "tex" and "csv".
         columns: of the ranking in "md" and "tex", such as "mae", "interval" and "bias"; None for
-            the usual ones.
+            the default ones.
         thumbnails: folder of the data set's pictures, to show the worst; None shows none.
         figures: folder for all figures as SVG, PDF and PNG, which needs matplotlib; None draws
             none.
@@ -109,7 +109,7 @@ def report_of(
     figures: Path | None,
     progress: ProgressStep,
 ) -> Report:
-    """Write the report of files that have been read; as `write_report`."""
+    """Write the report of parsed files; as `write_report`."""
     if not files:
         raise UsageError("expected a result of 'agebench compare', got results of 'bench' alone")
     if sweeps and "html" not in formats:

@@ -1,4 +1,4 @@
-"""`agebench.split_dataset`: which picture is trained on, and which is scored."""
+"""`agebench.split_dataset`: splits a data set into training and test parts."""
 
 from __future__ import annotations
 
@@ -26,13 +26,14 @@ _ONE_PERSON = "person-"
 
 @dataclass(frozen=True, slots=True)
 class DatasetSplit:
-    """What `split_dataset` made.
+    """The outcome of `split_dataset`.
 
     Attributes:
-        split: the part of every picture by name, what is in no part and why, and a fingerprint.
+        split: the part of every picture by name, pictures in no part with the reason, and a
+            fingerprint.
         by_decade: pictures by decade of age and part.
-        leaks: groups of copies that straddle parts; None where nobody looked for them.
-        warnings: what a reader must know, such as a part of very few pictures.
+        leaks: groups of copies in different parts; None if not checked.
+        warnings: remarks, such as on a part of very few pictures.
     """
 
     split: Split
@@ -54,11 +55,11 @@ class DatasetSplit:
 
     @property
     def unused(self) -> dict[str, int]:
-        """How many pictures are in no part, by the reason, the most frequent first."""
+        """Number of pictures in no part by reason, the most frequent first."""
         return dict(Counter(problem.reason for problem in self.split.unused).most_common())
 
     def to_json(self) -> dict[str, Any]:
-        """Return sizes and remarks as JSON can hold them; the parts themselves are in `split`."""
+        """Return sizes and remarks as JSON-compatible values, without the parts."""
         leaks = self.leaks
         return {
             "protocol": self.split.protocol,
@@ -83,16 +84,16 @@ def split_dataset(
     check: bool = False,
     progress: ProgressStep | None = None,
 ) -> DatasetSplit:
-    """Split a data set by a protocol, or read a published list, and say how many are where.
+    """Split a data set by a protocol, or read a published list, and count the parts.
 
-    Copies of one picture never straddle parts of the protocols that read the pictures.
+    Protocols that read the pictures never put copies of one picture into different parts.
 
     Args:
         dataset: name of a data set with its options, or an object.
         protocol: its name with options, such as "holdout seed=3", or a file or folder of lists.
         root: folder or file of a data set given by name.
         out: split file to write, .csv or .json; None writes nothing.
-        check: look for copies that straddle parts.
+        check: look for copies in different parts.
         progress: called with (stage, done, total).  None draws bars in a notebook and on a
             terminal; `agebench.no_progress` draws none.
 
@@ -105,7 +106,7 @@ def split_dataset(
     >>> split_dataset("sample", "holdout seed=3").total
     {'train': 57, 'val': 7, 'test': 7, 'unused': 0}
     """
-    # A path is never taken for the name of a protocol.
+    # A path is never taken as the name of a protocol.
     named = protocol if isinstance(protocol, str) else str(Path.cwd() / protocol)
     target = None if out is None else user_path(out)
     if target is not None:
@@ -124,12 +125,11 @@ def split_dataset(
 
 
 def warnings(dataset: Dataset, split: Split) -> list[str]:
-    """Return a sentence for each part to be measured on that has few people or pictures, or none.
+    """Return a sentence for each test part that has few people or pictures, or none.
 
     Args:
         dataset: what was split.
-        split: of it.  Parts that are one person by design are measured on together, and passed
-            over.
+        split: of it.  Parts that are one person by design are scored together, and ignored here.
     """
     people: dict[str, set[str]] = {name: set() for name in split.part_names}
     pictures = dict.fromkeys(split.part_names, 0)
@@ -145,13 +145,13 @@ def warnings(dataset: Dataset, split: Split) -> list[str]:
             continue
         if 0 < len(people[name]) < MINIMUM_PEOPLE:
             found.append(
-                f"part {name!r} has {_count(len(people[name]), 'person', 'people')} only: below "
+                f"part {name!r} has only {_count(len(people[name]), 'person', 'people')}: below "
                 f"{MINIMUM_PEOPLE} no interval and no verdict is given"
             )
         elif pictures[name] < MINIMUM_PICTURES:
             found.append(
-                f"part {name!r} has {_count(pictures[name], 'picture', 'pictures')} only: such "
-                "figures say next to nothing"
+                f"part {name!r} has only {_count(pictures[name], 'picture', 'pictures')}: such "
+                "figures are not meaningful"
             )
     return found
 
@@ -161,7 +161,7 @@ def _count(number: int, one: str, many: str) -> str:
 
 
 def _empty(split: Split) -> list[str]:
-    """Return the parts that a protocol of train, val and test should have and does not."""
+    """Return the missing parts of a protocol of train, val and test."""
     there = set(split.part_names)
     if not there <= {"train", "val", "test"}:
         return []

@@ -64,7 +64,7 @@ def command(
         refuse_given(
             context,
             ["draws"],
-            "goes without --each, which has a row for each augmentation, not --draws rows",
+            "can't be combined with --each, which draws one row per augmentation",
         )
     settings = read_settings(settings_file, overrides, say=say_renamed)
     if out.suffix.lower() != ".png":
@@ -87,10 +87,10 @@ def command(
 def _pictures(
     data: DataSettings, dataset: str | None, root: Path | None
 ) -> tuple[str, Path | str | None]:
-    """Return what is drawn on: the command line's pictures, the settings', or the bundled ones."""
+    """Return the pictures: the command line's, the settings', or the bundled ones."""
     if dataset is not None:
         return dataset, root or (data.root if dataset == data.dataset else "") or None
-    # The settings' own default can't be read without a root: it names no pictures.
+    # The default of the settings has no root, so it names no pictures.
     if root is not None or data.root or data.dataset != type(data)().dataset:
         return data.dataset, root or data.root or None
     return BUNDLED, None

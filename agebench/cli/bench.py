@@ -25,7 +25,7 @@ _MAX_DIGITS = 12
 
 
 def read_batches(text: str) -> tuple[int, ...]:
-    """Read batch sizes divided by commas.
+    """Read batch sizes separated by commas.
 
     >>> read_batches("1,4, 16")
     (1, 4, 16)

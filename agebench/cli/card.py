@@ -31,7 +31,7 @@ def command(results: tuple[Path, ...], out: Path | None) -> None:
 
     *files, model = results
     if not files:
-        raise UsageError("expected one or more results and then a model, got one word")
+        raise UsageError("expected one or more results and then a model, got one argument")
     if out is not None:
         check_target(out)
     text = card([read_result(path) for path in files], str(model))

@@ -54,7 +54,7 @@ def command(
     from agebench.vision.images import encode_png
 
     reference = spec if spec.startswith("spec:") or ".toml" not in spec else f"spec:{spec}"
-    if card is not None:  # before the model is loaded, which may need the answer about it
+    if card is not None:  # before the model is loaded, which may need its [golden] answer
         write_whole(card, encode_png(test_card(_size_of(reference))))
     try_models([reference], [detector])
     estimator = load_estimator(reference)
@@ -76,7 +76,7 @@ def command(
 
 
 def _other_runtime(reference: str, spec: EstimatorSpec) -> tuple[Estimator | None, str]:
-    """Return an ONNX model under the runtime that it was not loaded under, or why there is none."""
+    """Return an ONNX model under its other runtime, or why there is none."""
     from agebench.harness.trial import try_models
     from agebench.references import parse_reference
     from agebench.registry.plugins import load_estimator
@@ -94,7 +94,7 @@ def _other_runtime(reference: str, spec: EstimatorSpec) -> tuple[Estimator | Non
 
 
 def _size_of(reference: str) -> tuple[int, int]:
-    """Return height and width of the input that a spec file, or a public model's, names."""
+    """Return height and width of the input in a spec file, or in that of a public model."""
     from agebench.estimators.spec_schema import read_spec
     from agebench.estimators.zoo import zoo_file
     from agebench.references import parse_reference
@@ -109,7 +109,7 @@ def _size_of(reference: str) -> tuple[int, int]:
 def _about(
     estimator: SpecModel, check: SpecCheck, other: Estimator | None, why_not: str
 ) -> dict[str, Any]:
-    """Return what was found, as JSON holds it."""
+    """Return the findings as JSON-compatible values."""
     from agebench.harness.spec_check import by_decade
 
     other_runtime = why_not

@@ -143,7 +143,7 @@ def command(
 def _write_beside(
     result: CompareResult, out: Path, references: list[str], dataset: str, *, report: bool
 ) -> list[str]:
-    """Write what goes with a result; return the names of all its files."""
+    """Write the other files of a result; return the names of all its files."""
     from agebench.harness.reading import measured
     from agebench.harness.results import PREDICTIONS_FILE, RESULT_FILE
     from agebench.report.writing import report_on
@@ -171,23 +171,21 @@ def _tell(sentence: str) -> None:
 
 
 def _print_json(result: CompareResult) -> None:
-    # ASCII alone, so that it is JSON in whatever encoding stdout has.
+    # ASCII only, so that it is valid JSON whatever the encoding of stdout.
     for piece in result.json_pieces():
         click.echo(piece, nl=False)
     click.echo()
 
 
 def _require_all(result: CompareResult, *, allowed: bool) -> None:
-    """End with exit code 1 where an estimator took no part though nobody allowed that."""
+    """Exit with code 1 if an estimator was not available and --skip-unavailable was not given."""
     gone = [item.contender for item in result.estimators if item.contender.estimator is None]
     if gone and not allowed:
-        raise AgebenchError(
-            f"{gone[0].name} did not take part: {gone[0].reason}; the others were measured"
-        )
+        raise AgebenchError(f"{gone[0].name} was not measured: {gone[0].reason}; the others were")
 
 
 def _require_ages(result: CompareResult) -> None:
-    """End with exit code 1 where no estimator gave an age for any picture."""
+    """Exit with code 1 if no estimator gave an age for any picture."""
     measured = [item.score for item in result.estimators if item.score is not None]
     if measured and not any(score.scored for score in measured):
         raise AgebenchError(
@@ -197,14 +195,14 @@ def _require_ages(result: CompareResult) -> None:
 
 
 def _check_report(out: Path | None) -> None:
-    """Find out before anything long begins that there will be a place for the report."""
+    """Check before anything slow starts that the report can be written."""
     from agebench.util.files import check_target
 
     if out is None:
         raise UsageError("--report needs --out: the report is written next to the result files")
     try:
         there = out.is_dir()
-    except (OSError, ValueError):  # said where the folder is made
+    except (OSError, ValueError):  # reported when the folder is created
         there = False
     if there:
         check_target(out / "report.html")

@@ -1,6 +1,6 @@
-"""What a shell offers at Tab for names: estimators, detectors, data sets, protocols, formats.
+"""Shell completion of names: estimators, detectors, data sets, protocols, formats.
 
-Only names are read, no plug-in is imported: a shell waits.
+Only names are read and no plug-in is imported, as the shell waits.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from agebench.registry.plugins import DATASETS, DETECTORS, ESTIMATORS, list_plug
 
 
 class Names(click.types.StringParamType):
-    """A text like any other, for which names are offered.
+    """A text option with completion of names.
 
     Args:
         names: returns them.
-        several: names are divided by commas.
+        several: whether it takes several names, separated by commas.
     """
 
     def __init__(self, names: Callable[[], Iterable[str]], *, several: bool = False) -> None:
@@ -28,7 +28,7 @@ class Names(click.types.StringParamType):
     def shell_complete(
         self, _ctx: click.Context, _param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """Return the names that begin so; see `click.ParamType.shell_complete`."""
+        """Return the names with that prefix; see `click.ParamType.shell_complete`."""
         before, comma, begun = incomplete.rpartition(",") if self._several else ("", "", incomplete)
         return [
             CompletionItem(f"{before}{comma}{name}")
@@ -64,11 +64,11 @@ _TYPES: Mapping[str, Names] = {
     "protocol": Names(_protocols),
     "formats": Names(_formats, several=True),
 }
-"""By the names of parameters, which mean the same in all verbs."""
+"""Completion by the names of parameters, which mean the same in all verbs."""
 
 
 def offer_names(command: click.Command) -> None:
-    """Let a command's texts that are names be completed."""
+    """Add completion to a command's options that take names."""
     for item in command.params:
         if item.type is click.STRING and item.name in _TYPES:
             item.type = _TYPES[item.name]

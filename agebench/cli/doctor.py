@@ -1,4 +1,4 @@
-"""`agebench doctor`: what is wrong with a data set before anything is measured on it."""
+"""`agebench doctor`: finds faults of a data set before measuring on it."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
         refuse_given(
             context,
             given,
-            "is not for a detector: that is exported in float32, as it is, on generated pictures",
+            "is not for detectors, which are exported unchanged in float32, on generated pictures",
         )
         _detector(export_detector, out, check=not no_check)
         return
@@ -107,7 +107,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     if len(names) != 1:
         raise UsageError(f"expected one model, got {len(names)}: {', '.join(names)}")
     if int8 and dataset is None:
-        raise UsageError("--int8 needs --dataset: real faces, to find the range of each number")
+        raise UsageError("--int8 needs --dataset, for real faces to find the range of each number")
     _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
     precision: Precision = "float16" if fp16 else "int8" if int8 else "float32"
     settings = ExportSettings(name, flip, precision, tolerance, check=not no_check)
@@ -129,9 +129,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
 def _by_their_names(
     model: tuple[str, ...], exported: str | None, detector: str | None, face_detector: str | None
 ) -> tuple[str | None, str | None]:
-    """Return which detector is exported and which finds faces; earlier names are taken, and said.
+    """Return which detector to export and which to find faces with; note earlier option names.
 
-    ``--detector`` once named what is exported; in all other verbs it names what finds faces.
+    ``--detector`` formerly named what to export; in all other verbs it names the face detector.
     """
     if detector is not None and face_detector is not None:
         raise UsageError("--face-detector is the earlier name of --detector: give one of them")
@@ -147,13 +147,13 @@ def _by_their_names(
 def _refuse_idle(
     context: click.Context, dataset: str | None, *, check: bool, reduced: bool
 ) -> None:
-    """Refuse options of faces that are not read, and of a comparison that is left out."""
+    """Refuse options of real faces without --dataset, and of the comparison with --no-check."""
     if dataset is None:
         refuse_given(context, _OF_FACES, "needs --dataset: without it crops are generated")
     if not check:
         compared = ("tolerance",) if reduced else ("tolerance", "dataset")
         refuse_given(
-            context, compared, "is for the comparison that --no-check leaves out: give one of them"
+            context, compared, "is for the comparison that --no-check skips: give one of them"
         )
 
 
@@ -189,7 +189,7 @@ def _print(done: ExportedModel) -> None:
 
 
 def _print_parity(console: Console, report: ParityReport) -> None:
-    """Print the worst of all batch sizes per runtime and missing view; the file has each."""
+    """Print the worst of all batch sizes per runtime and missing view; the file has all."""
     table = Table("runtime", "missing")
     for heading in ("faces", "largest", "mean"):
         table.add_column(heading, justify="right")
@@ -234,7 +234,7 @@ def _print_price(console: Console, price: Price) -> None:
 
 
 def _summary(path: Path, size_bytes: int, report_path: Path | None) -> str:
-    beside = "" if report_path is None else f", and {report_path.name} beside it"
+    beside = "" if report_path is None else f" and {report_path.name}"
     return f"wrote {path} ({size_bytes:,} bytes){beside}"
 
 

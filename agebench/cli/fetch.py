@@ -19,7 +19,7 @@ from agebench.modelfiles.wheels import Wheelhouse
 from agebench.registry.plugins import DETECTORS, ESTIMATORS, list_plugins
 
 MAX_TOLD = 2
-"""Failures that are told in full on the terminal."""
+"""Number of failures shown in full on the terminal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +30,11 @@ class FetchOutcome:
         file: its name.
         size_bytes: its size.
         status: "here" (nothing to do), "fetched", or "failed".
-        path: where it lies; "" if it failed.
+        path: of the file; "" if it failed.
         sha256: of its bytes, checked; "" if it failed.
-        origin: "package", "cache", "mirror", or where it was fetched from; "" if it failed.
-        option: of the plug-in that was named, without which the file is not needed; "" where it
-            always is, or was asked for as such.
+        origin: "package", "cache", "mirror", or the address it was fetched from; "" if it failed.
+        option: of the named plug-in that needs the file; "" if it is always needed, or was named
+            itself.
         error: why it failed; "" if it did not.
     """
 
@@ -67,13 +67,13 @@ def _entries_of(name: str, plugin_keys: list[str]) -> list[tuple[ManifestEntry, 
 
 
 def select(names: tuple[str, ...]) -> dict[ManifestEntry, str]:
-    """Return the files that `names` stand for, each once; all of them for no name.
+    """Return the files that `names` stand for, each once; all files without names.
 
     Args:
         names: of estimators, detectors ("yunet" or "detector:yunet") or files.
 
     Returns:
-        For each file the option without which what was named does not need it, "" for none.
+        For each file the option that it is needed for, "" for none.
 
     Raises:
         UsageError: a name is not one of them.
@@ -90,7 +90,7 @@ def select(names: tuple[str, ...]) -> dict[ManifestEntry, str]:
 def _fetch_one(entry: ManifestEntry, option: str, house: Wheelhouse, bar: RichBar) -> FetchOutcome:
     try:
         found = resolve(entry.file, progress=bar, wheelhouse=house)
-    except CacheFolderError:  # the next file would fare no better
+    except CacheFolderError:  # the next file would fail in the same way
         raise
     except WeightsError as error:
         return FetchOutcome(entry.file, entry.size_bytes, "failed", option=option, error=str(error))
@@ -156,7 +156,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         if outcome.option:
-            told = f"needed with {outcome.option} only, and left out: {outcome.error}"
+            told = f"only needed with {outcome.option}, skipped: {outcome.error}"
             click.echo(inert(told, lines=True), err=True)
     failed = [outcome for outcome in failed if not outcome.option]
     if failed:
@@ -166,8 +166,8 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
 
 
 def _reasons(failed: list[FetchOutcome]) -> str:
-    """Return the errors; of many only the first, since mostly the network is down for all."""
+    """Return the errors; of many only the first, since usually the network is down for all."""
     if len(failed) <= MAX_TOLD:
         return "\n".join(outcome.error for outcome in failed)
     names = ", ".join(outcome.file for outcome in failed[1:])
-    return f"{failed[0].error}\nNor (--json tells why): {names}"
+    return f"{failed[0].error}\nAlso (--json has the reasons): {names}"

@@ -1,4 +1,4 @@
-"""`agebench fit-frame`: how a detector's boxes lie to faces; the work is in `agebench.fitting`."""
+"""`agebench fit-frame`: how a detector places its boxes; the work is in `agebench.fitting`."""
 
 from __future__ import annotations
 

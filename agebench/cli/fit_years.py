@@ -81,7 +81,7 @@ def command(
 
 
 def _shown(table: ClassYears) -> Table:
-    """Lay out the years, with how many pictures speak for each: few are little to go by."""
+    """Return a table of the years with the number of pictures for each class."""
     shown = Table("class", title=f"Years per class ({table.rule})", title_justify="left")
     shown.add_column("years", justify="right")
     shown.add_column("most probable for", justify="right")

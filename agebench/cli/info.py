@@ -1,6 +1,6 @@
 """`agebench info`: versions, machine, runtimes and model files, for a bug report.
 
-What can't be imported is said, not raised: a broken installation is what this verb is for.
+Import errors are reported, not raised, since this verb helps to diagnose broken installations.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ class RuntimeState:
     """A library that runs networks.
 
     Attributes:
-        name: as a reference names it: "cv2dnn", "onnxruntime" or "torch".
+        name: as in a reference: "cv2dnn", "onnxruntime" or "torch".
         version: of the library; "" if it is not available.
-        reason: why the library can't be used; "" where it can.
-        devices: by name the reason why it can't be used, "" where nothing speaks against it; only
-            loading a model proves it.
+        reason: why the library can't be used; "" if it can.
+        devices: by name the reason why it can't be used, "" if there is none; only loading a model
+            proves that it works.
     """
 
     name: str
@@ -83,12 +83,12 @@ def _onnxruntime() -> RuntimeState:
 def _torch() -> RuntimeState:
     found = version("torch")
     reason = find_devices().reason
-    if not reason:  # it takes seconds to load, so only where it may say more than the driver
+    if not reason:  # it takes seconds to load, so only if it may add to what the driver reports
         words = [sys.executable, "-P", "-c", _ASK_TORCH]
         done = subprocess.run(  # noqa: S603 - our own line
             words, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=False
         )
-        last = (done.stderr.strip().splitlines() or ["it ended without a word"])[-1]
+        last = (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
         reason = done.stdout.strip() if done.returncode == 0 else f"torch can't be loaded: {last}"
     return RuntimeState("torch", found, "", {"cpu": "", "cuda": reason})
 
@@ -106,12 +106,12 @@ def _runtimes() -> Iterator[RuntimeState]:
             yield ask()
         except PackageNotFoundError:
             yield RuntimeState(name, "", "not installed", {})
-        except Exception as error:  # a broken library fails in any way; here it is the answer
+        except Exception as error:  # a broken library may fail in any way, which is reported
             yield RuntimeState(name, "", error_text(error), {})
 
 
 def _packages() -> dict[str, str]:
-    """Return the versions of what agebench and its extras ask for, as far as it is installed."""
+    """Return the versions of the installed dependencies of agebench and its extras."""
     try:
         wanted = requires("agebench") or []
     except PackageNotFoundError:
@@ -136,13 +136,13 @@ def _model_files() -> Mapping[str, Any]:
     from agebench.modelfiles.weights import cache_dir, is_here
 
     here = {entry.file: is_here(entry.file) for entry in load_manifest().values()}
-    # Its address may hold a password.
+    # Its address may contain a password.
     mirror = bool(os.environ.get("AGEBENCH_MIRROR", "").strip())
     return {"cache_folder": str(cache_dir()), "mirror_is_set": mirror, "files": here}
 
 
 def _plugins() -> list[dict[str, str]]:
-    """Return what other packages have registered; nothing of it is imported."""
+    """Return what other packages have registered, without importing it."""
     found = [item for group in (ESTIMATORS, DETECTORS, DATASETS) for item in list_plugins(group)]
     return [asdict(plugin) for plugin in found if plugin.package != "agebench"]
 
@@ -155,7 +155,7 @@ def _or_reason(ask: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def describe_installation() -> dict[str, Any]:
-    """Return all that this verb shows, as JSON can hold it; never raises for a broken library."""
+    """Return all that this verb shows as JSON-compatible values, even with a broken library."""
     return {
         "agebench": __version__,
         "machine": dict(_or_reason(_machine)),
@@ -198,8 +198,8 @@ def _file_lines(files: Mapping[str, Any]) -> Iterator[str]:
 def command(as_json: bool) -> None:
     """Show versions, machine, runtimes, devices and model files, for a bug report.
 
-    Nothing is sent anywhere. The name of the cache folder may reveal who you are; of a mirror it
-    only says whether one is set.
+    Nothing is sent anywhere. The name of the cache folder may reveal who you are; of a mirror only
+    whether one is set is shown.
     """
     found = describe_installation()
     if as_json:

@@ -1,4 +1,4 @@
-"""`agebench ls`: what there is, and whether its files are here.  Imports no plug-in."""
+"""`agebench ls`: lists plug-ins and whether their files are here, without importing them."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ GROUPS = {"estimators": ESTIMATORS, "detectors": DETECTORS, "datasets": DATASETS
 
 OWN_PACKAGE = "agebench"
 
-# Of a plug-in without model files nothing is known unless it is imported; for our own, this is.
+# Descriptions of agebench's own plug-ins without model files, as plug-ins are not imported.
 _ABOUT = {
-    "estimators:answers": ("answers that another program gave: answers:FILE.csv", "", ""),
-    "estimators:constant": ("the baseline: one age for everybody", "Apache-2.0", ""),
+    "estimators:answers": ("answers of another program: answers:FILE.csv", "", ""),
+    "estimators:constant": ("the baseline: the same age for everybody", "Apache-2.0", ""),
     "estimators:onnx": ("a file that 'agebench export-onnx' wrote: onnx:FILE", "", ""),
     "estimators:torch": ("a checkpoint of 'agebench train': torch:FILE", "", ""),
-    "estimators:spec": ("anybody's model, described by a TOML file: spec:FILE", "", ""),
+    "estimators:spec": ("any model, described by a TOML file: spec:FILE", "", ""),
     "detectors:aligned": ("the picture is the face", "Apache-2.0", ""),
-    "detectors:spec": ("anybody's face network, described by a TOML file: spec:FILE", "", ""),
+    "detectors:spec": ("any face network, described by a TOML file: spec:FILE", "", ""),
     "detectors:haar": (
         "Haar cascade that comes with OpenCV",
         "Intel License (BSD-style)",
@@ -41,7 +41,7 @@ _ABOUT = {
     ),
     "datasets:agfw": ("AGFW: one folder per age group", "unverified: ask its makers", ""),
     "datasets:csv": ("a list: path,age[,identity,group...]", "yours", ""),
-    "datasets:demo": ("one portrait, to see that everything works", "public domain (NASA)", ""),
+    "datasets:demo": ("one portrait, to check that everything works", "public domain (NASA)", ""),
     "datasets:facial-age": (
         "facial-age: one folder per age, 001 to 110",
         "not stated by its publisher (unverified)",
@@ -64,7 +64,7 @@ _ABOUT = {
         "not stated by its publisher (unverified); UTKFace is non-commercial research only",
         "kaggle.com/datasets/skillcate/merged-augmented-utk-faces-facial-age-dataset",
     ),
-    "datasets:names": ("pictures whose names say the age: pattern={age}_{}", "yours", ""),
+    "datasets:names": ("pictures with the age in their names: pattern={age}_{}", "yours", ""),
     "datasets:prepared": ("what 'agebench prepare' wrote", "as its source's", ""),
     "datasets:sample": (
         "composites of twelve faces each, for demonstration only: they measure nothing",
@@ -86,10 +86,10 @@ class FileState:
     Attributes:
         file: its name.
         size_bytes: its size.
-        here: it lies on this machine (by name and size; it is hashed when it is used).
-        option: the plug-in's option without which it is not needed, "" for always.
+        here: whether it is on this machine (by name and size; it is hashed when used).
+        option: the plug-in's option that needs it, "" if always needed.
         licence: its makers' terms.
-        sources: where it is fetched from, in order.
+        sources: addresses to fetch it from, in order.
     """
 
     file: str
@@ -106,11 +106,11 @@ class ListedItem:
 
     Attributes:
         name: as it is used.
-        what: one line on it; "" if nothing is known without importing it.
+        what: a one-line description; "" if not known without importing it.
         files: the model files that it may need.
         licence, source: the files', or its own.
-        tried: false for what was described without a file to try it on.
-        package, version: what it comes with.
+        tried: false for a description that was never tried with a file.
+        package, version: that it comes with.
     """
 
     name: str
@@ -124,7 +124,7 @@ class ListedItem:
 
 
 def short_source(url: str) -> str:
-    """Return the place of a source that a reader may visit; a wheel as it is.
+    """Return the page of a source that a reader may visit; a wheel as it is.
 
     >>> short_source("https://raw.githubusercontent.com/me/nets/0ab1/a/net.onnx")
     'github.com/me/nets'
@@ -149,7 +149,7 @@ def _unique(texts: list[str]) -> str:
 
 def _row(kind: str, plugin: Plugin) -> ListedItem:
     key = f"{kind.removesuffix('s')}:{plugin.name}"
-    # The manifest speaks of our own plug-ins; another package's may bear the same name.
+    # The manifest is about our own plug-ins; another package's may have the same name.
     entries = files_for(key) if plugin.package == OWN_PACKAGE else []
     what, licence, source = "", "", ""
     if plugin.package == OWN_PACKAGE:
@@ -175,7 +175,7 @@ def _row(kind: str, plugin: Plugin) -> ListedItem:
 
 
 def _described(name: str) -> dict[str, object]:
-    """Return the table [about] of a public model's spec file; empty for what has none."""
+    """Return the table [about] of a public model's spec file; empty without one."""
     path = bundled_dir() / "zoo" / f"{name}.toml"
     if not path.is_file():
         return {}

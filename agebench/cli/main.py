@@ -1,4 +1,4 @@
-"""The `agebench` command: verbs found lazily, errors turned into one sentence."""
+"""The `agebench` command: loads verbs lazily and reports errors in one sentence."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class _LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0] if args else ""
         wrong = name and not name.startswith("-") and name not in VERBS
-        if wrong and not ctx.resilient_parsing:  # a shell that completes a line wants no sentence
+        if wrong and not ctx.resilient_parsing:  # no message while a shell completes a line
             raise UsageError(f"unknown verb {name!r}: {suggestion(name, VERBS)}")
         return super().resolve_command(ctx, args)
 
@@ -79,7 +79,7 @@ class _LazyGroup(click.Group):
             formatter.write_dl(sorted(VERBS.items()))
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the page without empty lines around what is said, so that it fits a screen."""
+        """Write the help without empty lines at its ends, so that it fits a screen."""
         self.format_usage(ctx, formatter)
         with formatter.indentation():
             formatter.write_text(self.help or "")
@@ -87,7 +87,7 @@ class _LazyGroup(click.Group):
         formatter.write_text(self.epilog or "")
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Leave the two options to the last line, so that the page fits a screen."""
+        """Leave the two options to the last line, so that the help fits a screen."""
         self.format_commands(ctx, formatter)
 
 
@@ -114,7 +114,9 @@ def main(arguments: list[str] | None = None) -> Any:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     _prepare_streams()
     if sys.stdout is None:
-        _fail("standard output is closed: leave it open, or send it to a file or the null device")
+        _fail(
+            "standard output is closed: leave it open, or redirect it to a file or the null device"
+        )
         sys.exit(1)
     with (
         held_interrupts(to_the_end=arguments is None) as interrupts,
@@ -126,15 +128,15 @@ def main(arguments: list[str] | None = None) -> Any:
 
 
 def _run(arguments: list[str] | None, interrupts: Interrupts, ended: Ended) -> int:
-    """Run a verb and return the exit code; whatever went wrong has been said."""
+    """Run a verb and return the exit code, after reporting any error."""
     try:
         with interrupts.heard(), ended.heard(), limited_by_default():
             code = cli.main(args=arguments, prog_name="agebench", standalone_mode=False)
         sys.stdout.flush()
-    except BaseException as error:  # a plug-in's may be of any kind
+    except BaseException as error:  # a plug-in may raise anything
         if isinstance(error, SystemExit) and _COMPLETION in os.environ:
-            raise  # click ends so where a shell asks it to complete a line
-        # OpenBLAS raises SIGINT where it can't have a thread, as if someone had pressed Ctrl-C.
+            raise  # click ends in this way after a shell completion
+        # OpenBLAS raises SIGINT if it can't start a thread, as if someone had pressed Ctrl-C.
         ends = (click.exceptions.Abort, KeyboardInterrupt, RuntimeError)
         if isinstance(error, ends) and not _threads_can_start():
             limit = address_space()
@@ -148,7 +150,7 @@ def _run(arguments: list[str] | None, interrupts: Interrupts, ended: Ended) -> i
 
 
 def _failed(error: BaseException, arguments: list[str] | None) -> int:
-    """Say in a sentence what ended the run, and return the exit code."""
+    """Report in a sentence what ended the run, and return the exit code."""
     if isinstance(error, click.exceptions.Abort) or interruption(error):
         _fail(_why_interrupted(error))
         return INTERRUPTED
@@ -168,7 +170,7 @@ def _failed(error: BaseException, arguments: list[str] | None) -> int:
     elif isinstance(error, OSError):
         _drop_stdout()
         if not isinstance(error, BrokenPipeError):
-            _fail(told(error, f"can't go on: {error}"))
+            _fail(told(error, f"can't continue: {error}"))
     elif isinstance(error, SystemExit):
         _fail_exit(error)
     else:
@@ -177,7 +179,7 @@ def _failed(error: BaseException, arguments: list[str] | None) -> int:
 
 
 def _fail_exit(error: SystemExit) -> None:
-    """Click raises none: it is Rich where the reader is gone, or someone's code."""
+    """Handle SystemExit, raised by Rich when the reader has gone, or by third-party code."""
     if isinstance(error.__context__, BrokenPipeError):
         _drop_stdout()
     else:
@@ -193,11 +195,11 @@ def _why_interrupted(error: BaseException) -> str:
 
 
 def _prepare_streams() -> None:
-    """Let no name break the output, and no library's warning stand between the lines."""
+    """Keep names from breaking the output, and library warnings out of it."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Pillow warns of odd metadata; a picture that matters is listed with the reason.
+    # Pillow warns of odd metadata; pictures that fail are listed with the reason.
     warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
@@ -212,7 +214,7 @@ def _threads_can_start() -> bool:
 
 
 def _fail_unforeseen(error: BaseException) -> None:
-    """Say in a sentence what nobody has foreseen, and where it came from."""
+    """Report an unexpected error in a sentence, with its location."""
     if os.environ.get("AGEBENCH_TRACEBACK"):
         traceback.print_exception(error)
     frames = traceback.extract_tb(error.__traceback__)
@@ -225,13 +227,13 @@ def _fail_unforeseen(error: BaseException) -> None:
 
 
 def _drop_stdout() -> None:
-    """Nobody reads on, or the disk is full: what is left must not fail again at exit."""
+    """Discard remaining output after a failed write, so that it does not fail again at exit."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _usage_hint(arguments: list[str] | None) -> str:
-    """Name the help page of the verb that was called, or of all where none was."""
+    """Report a wrong call, naming the help of the verb, or of the command without one."""
     given = sys.argv[1:] if arguments is None else arguments
     page = f"agebench {given[0]}" if given and given[0] in VERBS else "agebench"
     return f" ('{page} --help' shows the usage)"

@@ -1,8 +1,8 @@
-"""What libraries outside of Python write to the terminal: caught, made inert, said once a kind.
+"""Output of native libraries: captured, sanitised and reported once per kind.
 
-libpng and libjpeg warn of each odd picture, in words that may hold the file's own bytes: escape
-sequences would reach the terminal, and thousands of lines drown the progress bar.  What a library
-prints to standard output would stand in the middle of results.
+libpng and libjpeg warn of each odd picture, in messages that may contain bytes of the file: escape
+sequences would reach the terminal, and thousands of lines would hide the progress bar.  What a
+library prints to standard output would be mixed with the results.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from agebench.cli.process_limits import address_space
 from agebench.errors import inert
 
 MOST_KINDS = 20
-"""So many are told apart; the lines of all others are counted together."""
+"""Largest number of kinds; the lines of all others are counted together."""
 
 _LONGEST_LINE = 300
 _SHOWN_OF_KIND = 80
@@ -32,13 +32,13 @@ _DRAIN_S = 2.0
 
 @dataclass(slots=True)
 class LibraryMessages:
-    """Lines by kind: those that differ in numbers alone are of one.
+    """Lines grouped by kind: those that differ only in numbers are of one kind.
 
     >>> words = LibraryMessages()
     >>> for number in range(3):
     ...     words.add(f"Premature end at {number}".encode())
     >>> words.sentences()
-    ['a library says (3 times): Premature end at 0']
+    ['message of a library (3 times): Premature end at 0']
     """
 
     first: dict[str, str] = field(default_factory=dict)
@@ -58,23 +58,23 @@ class LibraryMessages:
         self.counts[kind] += 1
 
     def sentences(self) -> list[str]:
-        """Return what was said, one line per kind."""
+        """Return the messages, one line per kind."""
         told = []
         for kind, text in self.first.items():
             count = self.counts[kind]
             times = f" ({count:,} times)" if count > 1 else ""
-            told.append(f"a library says{times}: {text}")
+            told.append(f"message of a library{times}: {text}")
         if self.others:
-            told.append(f"libraries say {self.others:,} lines more")
+            told.append(f"{self.others:,} more lines of libraries")
         return told
 
 
 @contextmanager
 def caught_messages() -> Iterator[None]:
-    """Catch what is written to descriptors 1 and 2 from outside of Python, and tell it at the end.
+    """Capture what native code writes to descriptors 1 and 2, and report it at the end.
 
-    Where stderr is not the process's own, as in tests and notebooks, nothing is done; nor where
-    the address space is limited: the last words of a library that ends the process would be lost.
+    Nothing is captured if stderr is redirected inside Python, as in tests and notebooks, or if the
+    address space is limited, as the last message of a library that ends the process would be lost.
     """
     ours = sys.stderr
     if address_space():
@@ -88,11 +88,12 @@ def caught_messages() -> Iterator[None]:
     except OSError:
         yield
         return
-    # A library that writes while it holds the interpreter must not wait for the reader below.
+    # A library that writes while it holds the interpreter's lock must not wait for the reader
+    # below.
     os.set_blocking(write, False)
     words = LibraryMessages()
     reader = threading.Thread(target=_collect, args=(os.fdopen(read, "rb"), words), daemon=True)
-    with suppress(RuntimeError):  # where no thread can be had the words stay as they are
+    with suppress(RuntimeError):  # without a thread the output stays as it is
         reader.start()
     try:
         with _aside("stderr", 2, write, reader), _aside("stdout", 1, write, reader):
@@ -100,7 +101,7 @@ def caught_messages() -> Iterator[None]:
             yield
     finally:
         if reader.ident is not None:
-            reader.join(_DRAIN_S)  # a child that was left behind may hold the pipe open
+            reader.join(_DRAIN_S)  # a child process left behind may keep the pipe open
         for sentence in words.sentences():
             with suppress(OSError, ValueError):
                 print(f"agebench: {sentence}", file=ours)
@@ -114,7 +115,7 @@ def _is_at(stream: object, descriptor: int) -> bool:
 
 @contextmanager
 def _aside(name: str, descriptor: int, pipe: int, reader: threading.Thread) -> Iterator[None]:
-    """Move one of Python's streams to another descriptor; whoever uses the old one meets a pipe."""
+    """Move one of Python's streams to another descriptor; the old one becomes a pipe."""
     ours = getattr(sys, name)
     own = ours is getattr(sys, f"__{name}__") and _is_at(ours, descriptor)
     if reader.ident is None or not own:
@@ -126,8 +127,8 @@ def _aside(name: str, descriptor: int, pipe: int, reader: threading.Thread) -> I
         yield
         return
     ours.flush()
-    # The second name too: whoever asks how wide the terminal is asks the descriptor behind it.
-    # A stream of its own, as someone's code may close it.
+    # The second name too, since the terminal's width is read through its descriptor.
+    # A separate stream, as third-party code may close it.
     moved, second = (
         io.TextIOWrapper(
             os.fdopen(os.dup(kept), "wb"), ours.encoding, ours.errors, line_buffering=True

@@ -16,10 +16,10 @@ _ALL = "agebench.cli.options.all"
 
 
 class AdvancedOption(click.Option):
-    """An option like any other, but that ``--help`` does not list it."""
+    """An option that ``--help`` does not list."""
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
-        """Return the option's line, if all were asked for."""
+        """Return the option's line, if all options are shown."""
         return super().get_help_record(ctx) if ctx.meta.get(_ALL) else None
 
 
@@ -45,9 +45,9 @@ help_all = click.option(
 
 
 class FilePath(click.Path):
-    """A path; an empty one, as of a variable that is not set, is not taken for this folder.
+    """A path; an empty one, as from an unset variable, is refused instead of meaning this folder.
 
-    A ``~`` is resolved here too: shells leave it where it is in ``--out=~/results``.
+    A ``~`` is expanded, as shells don't do it in ``--out=~/results``.
     """
 
     def __init__(self) -> None:
@@ -70,12 +70,12 @@ max_pixels_option = advanced_option(
 
 
 def refuse_given(context: click.Context, names: Iterable[str], why: str) -> None:
-    """Refuse options that stand on the command line.
+    """Refuse options that were given on the command line.
 
     Args:
         context: of the command.
-        names: parameters of it, which have no meaning here.
-        why: follows the option in the sentence: "--frames is for videos".
+        names: of its parameters that have no effect here.
+        why: follows the option in the message: "--frames is for videos".
 
     Raises:
         UsageError: one of them was given.
@@ -86,11 +86,11 @@ def refuse_given(context: click.Context, names: Iterable[str], why: str) -> None
 
 
 def former_name(old: str, new: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give an option that takes a whole number its earlier name too, which is said on stderr.
+    """Accept the earlier name of an option that takes a whole number, with a note on stderr.
 
     Args:
-        old: the earlier name, such as "--workers"; no help and no completion lists it.
-        new: the present one, an option of the command; the command gets its parameter alone.
+        old: the earlier name, such as "--workers", hidden from help and completion.
+        new: the present name, an option of the command, whose parameter the command gets.
     """
     hidden = f"former_{old.removeprefix('--').replace('-', '_')}"
 
@@ -108,11 +108,11 @@ def former_name(old: str, new: str) -> Callable[[Callable[..., None]], Callable[
 
 
 def _renamed_option(old: str, new: str, hidden: str, value: int) -> dict[str, int]:
-    """Return the parameter that an earlier name sets; {} where the present one goes first."""
+    """Return the parameter that an earlier name sets; {} if the present name was given too."""
     context, typed = click.get_current_context(), click.core.ParameterSource.COMMANDLINE
     present = next(item for item in context.command.params if new in item.opts)
     name = str(present.name)
-    context.params[hidden] = None  # a file of the run's options has the present name alone
+    context.params[hidden] = None  # run.toml has only the present name
     if context.get_parameter_source(name) is typed:
         if context.get_parameter_source(hidden) is typed:
             raise UsageError(f"{old} is the earlier name of {new}: give one of them")

@@ -120,7 +120,7 @@ def command(
     if run.predictor.detector_note:
         click.echo(f"agebench: {inert(run.predictor.detector_note)}", err=True)
     if not run.videos:
-        refuse_given(context, options, "is for videos and cameras: there is none here")
+        refuse_given(context, options, "is for videos and cameras, and there is none")
     whole = 0
     try:
         write = _writer(as_json, as_csv, run, moving=bool(run.videos))
@@ -130,7 +130,7 @@ def command(
             summary = not (as_json or as_csv)
             whole += _run_video(run, video, options, None if summary else write, live=live)
     except KeyboardInterrupt:
-        kept = f"; {out} goes on from there with the same command" if out else ""
+        kept = f"; the same command resumes {out}" if out else ""
         click.echo(f"agebench: interrupted{kept}", err=True)
         context.exit(INTERRUPTED)
     _report(run.tally, timings=timings)
@@ -156,7 +156,7 @@ def _check(
         raise UsageError("no input: name a picture, a folder, a pattern or '-'")
     if camera is not None and (sources or camera < 0 or (frames is None and not live)):
         raise UsageError(
-            "--camera N (from 0) takes no other input, and without a window it needs --frames"
+            "--camera N (from 0) excludes other input, and without a window it needs --frames"
         )
 
 
@@ -169,7 +169,7 @@ def _has_display() -> bool:
 def _window(video: str | int) -> Window:
     from agebench.vision.window import Window
 
-    return Window(f"agebench: camera {video} (q ends it)")
+    return Window(f"agebench: camera {video} (q quits)")
 
 
 def _say_what_plays(place: Path) -> None:
@@ -187,7 +187,7 @@ def _run_video(
     *,
     live: bool,
 ) -> bool:
-    """Examine one video; return whether it could be done.  Without `write` a summary is printed."""
+    """Process one video; return whether it succeeded.  Without `write` a summary is printed."""
     from agebench.prediction.places import make_folder_of
     from agebench.prediction.video import VideoRun
     from agebench.prediction.writing import people_lines
@@ -233,7 +233,7 @@ def _writer(
 
     def write_text(record: dict[str, Any]) -> None:
         if record["status"] != "ok" and run.total == 1:
-            return  # the report says it
+            return  # the report states it
         for line in text_lines(record):
             click.echo(line)
 
@@ -244,9 +244,9 @@ def _writer(
 
 
 def _echo_csv(text: str) -> None:
-    """Print CSV: names exactly as they are, but for what a terminal would act on."""
+    """Print CSV: names are unchanged, except for terminal control characters."""
     shown = inert(text, lines=True) if sys.stdout.isatty() else text
-    # Without `color` what looks like colour codes would be dropped from names.
+    # Without `color`, click would drop parts of names that look like colour codes.
     click.echo(shown, nl=False, color=True)
 
 
@@ -273,7 +273,7 @@ def _report(tally: Tally, *, timings: bool) -> None:
 
     if tally.resumed:
         pictures = "picture" if tally.resumed == 1 else "pictures"
-        say(f"{tally.resumed:,} {pictures} had been finished before")
+        say(f"{tally.resumed:,} {pictures} were finished by an earlier run")
     if timings:
         _print_times(tally)
     failed = sum(tally.failures.values())
@@ -290,13 +290,13 @@ def _report(tally: Tally, *, timings: bool) -> None:
 
 
 def _print_times(tally: Tally) -> None:
-    """A table on stderr: time of each stage in all, per picture, and its share."""
+    """Print a table on stderr: total time of each stage, per picture, and as a percentage."""
     from rich.console import Console
     from rich.table import Table
 
     total = sum(tally.stage_ms.values())
-    table = Table("stage", title="Time by stage, all processes together", title_justify="left")
-    # A video's frames are not counted as pictures.
+    table = Table("stage", title="Time by stage, sum of all processes", title_justify="left")
+    # Frames of a video don't count as pictures.
     each = ("ms per picture",) if tally.pictures else ()
     for title in ("ms in all", *each, "fraction"):
         table.add_column(title, justify="right")
@@ -311,4 +311,4 @@ def _list_problems(tally: Tally, count: int) -> None:
         click.echo(f"  {inert(problem.name)}: {inert(problem.reason)}", err=True)
     more = count - len(tally.problems)
     if more > 0:
-        click.echo(f"  and {more} more (--json has them all)", err=True)
+        click.echo(f"  and {more} more (--json lists all)", err=True)

@@ -37,7 +37,7 @@ Examples:
     "--out",
     required=True,
     type=FilePath(),
-    help="Output folder; resumes if it has been begun.",
+    help="Output folder; resumes if interrupted.",
 )
 @click.option(
     "--views", default="face,eyes,eye_left,eye_right,mouth", show_default=True, help="Views to cut."
@@ -159,7 +159,7 @@ def _print_report(report: PrepareReport) -> None:
     if report.was_complete:
         say(f"{report.out} is complete: nothing to do")
     elif report.resumed:
-        say(f"{counted(report.resumed, 'picture')} had been finished before")
+        say(f"{counted(report.resumed, 'picture')} finished by an earlier run")
     left_out = counts.get("left_out", {})
     faces = counted(counts.get("faces", 0), "face")
     say(f"{faces} of {counted(counts.get('pictures', 0), 'picture')} in {report.out}")
@@ -172,4 +172,4 @@ def _print_report(report: PrepareReport) -> None:
         say(f"left out while listing the data set: {not_listed}: see manifest_problems.csv")
     missing = ", ".join(f"{view} {count}" for view, count in counts.get("missing", {}).items())
     if missing:
-        say(f"views that could not be had: {missing}")
+        say(f"missing views: {missing}")

@@ -1,4 +1,4 @@
-"""What this process may take, where someone limited it: such limits look like faults elsewhere."""
+"""Resource limits of this process, which may show as errors elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from agebench.errors import AgebenchError
 
-if sys.platform != "win32":  # which has no such limits
+if sys.platform != "win32":  # Windows has no such limits
     import resource
 
 _WORDS = ("failed to map segment", "annot allocate memory", "std::bad_alloc", "MemoryError")
@@ -17,11 +17,11 @@ _NEEDED_BYTES = {"train": 1_400_000_000, "augment-preview": 1_400_000_000}
 """With less PyTorch's import ends the process (seen with 2.13 for processors: 1.0 GB; 1.5 do)."""
 
 CPU_RESERVE_S = 1
-"""Seconds before the hard limit of processor time at which a run is ended in order."""
+"""Seconds before the hard limit of processor time at which a run is ended cleanly."""
 
 
 def address_space() -> str:
-    """Return how far the address space is limited, in words; "" where it is not."""
+    """Return a sentence on the limit of the address space; "" without one."""
     allowed = _allowed_bytes()
     if allowed is None:
         return ""
@@ -36,7 +36,7 @@ def _allowed_bytes() -> int | None:
 
 
 def require_room(verb: str) -> None:
-    """Refuse a verb whose libraries do not say that they lack memory, but end the process.
+    """Refuse a verb whose libraries end the process when memory is short.
 
     Raises:
         AgebenchError: the address space is limited to less than they need.
@@ -44,28 +44,28 @@ def require_room(verb: str) -> None:
     needed, allowed = _NEEDED_BYTES.get(verb, 0), _allowed_bytes()
     if allowed is not None and allowed < needed:
         raise AgebenchError(
-            f"{address_space()}: PyTorch alone needs {needed / 1e6:,.0f} MB for '{verb}': raise it"
+            f"{address_space()}: PyTorch needs {needed / 1e6:,.0f} MB for '{verb}': raise it"
         )
 
 
 def told(error: BaseException, sentence: str, *, unforeseen: bool = False) -> str:
-    """Return a sentence on an error, with the limit before it where that is likely the reason.
+    """Return a message for an error, preceded by the limit if that is the likely cause.
 
     Args:
         error: what ended the run.
-        sentence: what would be said without a limit.
-        unforeseen: nobody knows where it comes from.
+        sentence: the message without a limit.
+        unforeseen: whether the error was unexpected.
     """
     limit = address_space()
     if not limit or not (unforeseen or any(map(_is_short, _chain(error)))):
         return sentence
-    return f"{limit}, which is too little here: raise it (what failed: {sentence})"
+    return f"{limit}, which is too low here: raise it (the error: {sentence})"
 
 
 def spare_processor_time() -> None:
-    """Have the system ask for an end a little before its hard limit, not with it.
+    """Make the system send a signal shortly before the hard limit of processor time.
 
-    Shells set both limits at once, and then a process is killed without a word.
+    Shells set both limits to the same value, and then a process is killed without a signal.
     """
     if sys.platform == "win32":
         return

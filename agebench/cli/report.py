@@ -95,7 +95,7 @@ def command(
 
 
 def _require(checks: Checks, files: list[ResultFile]) -> None:
-    """Of several results each is judged by its own figures, and called as in the report."""
+    """Check each of several results by its own figures, named as in the report."""
     from agebench.report.joining import letter
 
     if len(files) == 1:

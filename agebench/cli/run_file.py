@@ -1,4 +1,4 @@
-"""A run in a file: the options of a command as TOML, read before it begins, and written after."""
+"""Options of a run as a TOML file, read before a command starts and written after it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from agebench.util.private_paths import without_home
 RUN_FILE = "run.toml"
 
 NOT_OF_THE_RUN = ("config", "out", "as_json", "full")
-"""Where it is read from and how it is shown: not what is measured."""
+"""Options about input, output and display, which do not affect what is measured."""
 
 _HEAD = """\
 # Repeats this run: agebench compare --config {name} --out FOLDER
-# Paths are relative to the folder that the command is started in; options given there go first.
+# Paths are relative to the current folder; options on the command line take precedence.
 """
 
 
 def config_option() -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Give a command ``--config FILE``: options of it that the command line does not say."""
+    """Give a command ``--config FILE``, for options that are not on the command line."""
     return click.option(
         "--config",
         is_eager=True,
@@ -49,11 +49,11 @@ def read_run_file(path: str | Path, command: click.Command) -> dict[str, Any]:
     """Read the options of a command from a TOML file.
 
     Returns:
-        By the parameters' names, as click's ``default_map`` has them.
+        Values by parameter name, as for click's ``default_map``.
 
     Raises:
-        UsageError: there is no such file, it is not TOML, or names what is not an option or has
-            another type.
+        UsageError: there is no such file, it is not TOML, or has an unknown option or a value of
+            the wrong type.
     """
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
@@ -72,12 +72,12 @@ def read_run_file(path: str | Path, command: click.Command) -> dict[str, Any]:
 
 
 def write_run_file(context: click.Context, folder: Path, **settled: object) -> Path:
-    """Write what a command was told, by the command line and by a file, beside its result.
+    """Write the options of a command, from the command line and a file, next to its result.
 
     Args:
         context: of the command.
         folder: of the result.
-        settled: what was taken for parameters that nobody gave, by their names.
+        settled: values used for parameters that were not given, by name.
 
     Raises:
         AgebenchError: it can't be written.
@@ -100,7 +100,7 @@ def _params(command: click.Command) -> Iterator[click.Parameter]:
 
 
 def _key(item: click.Parameter) -> str:
-    """What a parameter is called in the file: as on the command line."""
+    """Return the name of a parameter in the file, as on the command line."""
     if isinstance(item, click.Argument):
         return str(item.name)
     longest = max((name for name in item.opts if name.startswith("--")), key=len)
@@ -140,6 +140,6 @@ def _toml(value: object) -> str:
         return repr(value)
     if isinstance(value, (list, tuple)):
         return "[" + ", ".join(map(_toml, value)) + "]"
-    # JSON's text is TOML's but for DEL, which TOML wants escaped.
+    # JSON strings are valid TOML except for DEL, which TOML wants escaped.
     text = json.dumps(without_home(str(value)), ensure_ascii=False)
     return text.replace("\x7f", "\\u007f")

@@ -1,4 +1,4 @@
-"""Ends that are asked for by a signal: what is under way is cleaned up first."""
+"""Ending on signals after cleaning up."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from types import FrameType
 from agebench.cli.process_limits import spare_processor_time
 
 GRACE_S = 10.0
-"""So long the clean-up may take, and code outside of Python may go on, before the process ends."""
+"""Seconds that the clean-up, and running native code, may take before the process ends."""
 
 _NAMES = ("SIGTERM", "SIGHUP", "SIGXCPU")
 _REASONS = {
@@ -24,32 +24,32 @@ _REASONS = {
 
 
 class Terminated(KeyboardInterrupt):
-    """The process was asked to end by another signal than Ctrl-C's."""
+    """The process received a signal to end, other than that of Ctrl-C."""
 
     @property
     def reason(self) -> str:
-        """What the signal says, in words; "" where it does not say why."""
+        """Message on the signal's cause; "" if not known."""
         return _REASONS.get(str(self), "")
 
 
 _PATIENCE_S = 5.0
-"""So long a signal waits for a better moment."""
+"""Seconds after which a deferred signal is raised again."""
 _AGAIN_S = 0.02
 
 
 class _Postponed:
-    """Has signals come again that arrive where an exception would not do what it is raised for.
+    """Defers signals that arrive where an exception would be lost.
 
-    While a compiled module is loaded it goes through code that may not be ready for one: pybind11
-    makes an ImportError of it, or the process aborts without a word.  In finalizers and callbacks
-    of weak references Python prints it and goes on.
+    While a compiled module is loaded, its code may not handle one: pybind11 converts it to an
+    ImportError, or the process aborts without a message.  In finalizers and callbacks of weak
+    references Python prints it and continues.
     """
 
     def __init__(self) -> None:
         self._since: float | None = None
 
     def put_off(self, number: int, frame: FrameType | None) -> bool:
-        """Return whether the signal is to be ignored now, as it will come again."""
+        """Return whether the signal is to be ignored now, as it will be raised again."""
         if not _out_of_reach(frame):
             self._since = None
             return False
@@ -61,13 +61,13 @@ class _Postponed:
         again.daemon = True
         try:
             again.start()
-        except RuntimeError:  # no thread can be had
+        except RuntimeError:  # no thread can be started
             return False
         return True
 
 
 def _out_of_reach(frame: FrameType | None) -> bool:
-    """Return whether an exception that is raised here would not reach the verb that runs."""
+    """Return whether an exception raised here would not reach the running verb."""
     if frame is not None and frame.f_globals.get("__name__") in _OF_CALLBACKS:
         return True
     while frame is not None:
@@ -81,11 +81,11 @@ _LOADERS = frozenset(
     {ExtensionFileLoader.create_module.__code__, ExtensionFileLoader.exec_module.__code__}
 )
 _OF_CALLBACKS = frozenset({"_frozen_importlib", "importlib._bootstrap", "_weakrefset", "weakref"})
-"""Modules whose functions are callbacks of weak references, some of them."""
+"""Modules some of whose functions are callbacks of weak references."""
 
 
 class Ended:
-    """Which signal asked for the end, if any."""
+    """Records which signal asked for the end, if any."""
 
     def __init__(self) -> None:
         self.by: int | None = None
@@ -94,12 +94,12 @@ class Ended:
 
     @property
     def code(self) -> int | None:
-        """Exit code as shells have it, 128 + the signal's number; None without one."""
+        """Exit code as in shells, 128 + the signal's number; None without a signal."""
         return None if self.by is None else 128 + self.by
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Have the signals raise `Terminated` inside; one that came before does so at once."""
+        """Make the signals raise `Terminated` inside; an earlier one raises it at once."""
         self._heard = True
         try:
             if self.by is not None:
@@ -109,7 +109,7 @@ class Ended:
             self._heard = False
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Handle the signal; only the first one counts, so that nothing cuts the clean-up off."""
+        """Handle the signal; only the first one counts, so that the clean-up is not interrupted."""
         if self.by is not None:
             return
         if not self._heard:
@@ -120,7 +120,7 @@ class Ended:
 
 
 class Interrupts:
-    """What Ctrl-C does: before a verb begins it is kept for it, and it does not cut the end off."""
+    """Handles Ctrl-C: it is deferred until a verb starts, and does not interrupt the clean-up."""
 
     def __init__(self) -> None:
         self._heard, self._waiting = False, False
@@ -128,7 +128,7 @@ class Interrupts:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """Have Ctrl-C raise KeyboardInterrupt inside; one that came before does so at once."""
+        """Make Ctrl-C raise KeyboardInterrupt inside; an earlier one raises it at once."""
         self._heard = True
         try:
             if self._waiting:
@@ -138,7 +138,7 @@ class Interrupts:
             self._heard, self._waiting = False, False
 
     def note(self, number: int, frame: FrameType | None) -> None:
-        """Handle the signal; outside, who insists ends the process on the spot."""
+        """Handle the signal; outside, a second one ends the process at once."""
         if self._heard:
             if self._put_off(number, frame):
                 return
@@ -150,10 +150,10 @@ class Interrupts:
 
 @contextmanager
 def held_interrupts(*, to_the_end: bool) -> Iterator[Interrupts]:
-    """Have Ctrl-C raise nothing inside but where it is `Interrupts.heard`.
+    """Make Ctrl-C raise an exception only inside `Interrupts.heard`.
 
     Args:
-        to_the_end: afterwards too, as the process ends.
+        to_the_end: keep this until the process ends.
     """
     interrupts = Interrupts()
     usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -170,10 +170,10 @@ def held_interrupts(*, to_the_end: bool) -> Iterator[Interrupts]:
 
 @contextmanager
 def orderly_ends() -> Iterator[Ended]:
-    """Have SIGTERM, SIGHUP and the end of the processor time raise where they are `Ended.heard`.
+    """Make SIGTERM, SIGHUP and the processor time limit raise an exception inside `Ended.heard`.
 
-    By default they end a process on the spot: temporary folders stay.  Signals that are ignored
-    (as by `nohup`) stay so.
+    By default they end a process at once, leaving temporary folders behind.  Ignored signals (as
+    with `nohup`) stay ignored.
     """
     ended = Ended()
     spare_processor_time()
@@ -187,7 +187,7 @@ def orderly_ends() -> Iterator[Ended]:
     os.set_blocking(tell, False)
     earlier = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     watcher = threading.Thread(target=_insist, args=(told, frozenset(mine)), daemon=True)
-    with suppress(RuntimeError):  # no thread can be had: what hangs has to be killed
+    with suppress(RuntimeError):  # no thread can be started: what hangs has to be killed
         watcher.start()
     try:
         yield ended
@@ -199,7 +199,7 @@ def orderly_ends() -> Iterator[Ended]:
 
 
 def _insist(told: int, numbers: frozenset[int]) -> None:
-    """End the process if it is still there some time after the signal: a library may hang."""
+    """End the process if it is still running some time after the signal, as a library may hang."""
     with os.fdopen(told, "rb", buffering=0) as pipe:
         while number := pipe.read(1):
             if number[0] in numbers:

@@ -1,4 +1,4 @@
-"""`agebench split`: which picture is trained on, and which is scored."""
+"""`agebench split`: splits a data set into training and test parts."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Examples:
 """
 
 MANY_PARTS = 8
-"""More parts than this are listed downwards."""
+"""More parts than this are listed in rows."""
 
 MAX_LISTED = 5
-"""Straddling groups that are listed; --json gives all."""
+"""Largest number of listed groups with copies in different parts; --json lists all."""
 
 
 def _protocol_list(_context: click.Context, _parameter: click.Parameter, wanted: bool) -> None:
@@ -46,7 +46,7 @@ def _protocol_list(_context: click.Context, _parameter: click.Parameter, wanted:
 
 
 def _size_table(made: DatasetSplit) -> Table:
-    """Decades down and parts across, or the other way round where there are many parts."""
+    """Return a table of decades by parts, transposed if there are many parts."""
     rows = made.by_decade
     cells: dict[str, Mapping[str, int]] = {**rows, "all": made.total}
     across = list(cells["all"])
@@ -70,7 +70,7 @@ def _print_remarks(console: Console, made: DatasetSplit) -> None:
         console.print(Text(inert(f"unused: {count}: {reason}")), soft_wrap=True)
     if made.leaks is None:
         return
-    console.print(Text(f"groups of copies that straddle parts: {len(made.leaks)}"))
+    console.print(Text(f"groups of copies in different parts: {len(made.leaks)}"))
     for leak in made.leaks[:MAX_LISTED]:
         places = "; ".join(f"{part}: {', '.join(names)}" for part, names in leak.parts.items())
         console.print(Text(inert(f"  {places}")), soft_wrap=True)

@@ -29,7 +29,7 @@ Examples:
 
 
 class _SuiteGroup(click.Group):
-    """A group whose first word may be left out: a file of its own is run."""
+    """A group whose subcommand may be left out: a file is run then."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, "-h", "--help"):
@@ -65,7 +65,7 @@ def command() -> None:
     "only",
     flag_value="dry",
     type=str,
-    help="Only say what would be measured.",
+    help="Only list what would be measured.",
 )
 @advanced_option("--reports", is_flag=True, help="Also write the full report of each set.")
 @advanced_option(
@@ -133,9 +133,9 @@ def _print(outcome: SuiteOutcome, *, dry: bool) -> None:
         console.print(inert(line), markup=False, soft_wrap=True)
 
 
-@command.command(PAGE, short_help="The page, from the small files alone.")
+@command.command(PAGE, short_help="Write the page from a leaderboard's files.")
 @click.argument("board", type=FilePath())
-@click.option("-o", "--out", type=FilePath(), help="Folder to write into; BOARD else.")
+@click.option("-o", "--out", type=FilePath(), help="Folder to write into; default: BOARD.")
 @help_all
 def page(board: Path, out: Path | None) -> None:
     """Write leaderboard.html and leaderboard.md from the small files of a leaderboard."""
@@ -146,15 +146,15 @@ def page(board: Path, out: Path | None) -> None:
         click.echo(f"Written: {inert(str(path))}")
 
 
-@command.command(CHECK, short_help="Could a stranger's file have come from what it states?")
+@command.command(CHECK, short_help="Check a submitted model file.")
 @click.argument("submission", type=FilePath())
 @click.option("--board", type=FilePath(), help="Folder of the leaderboard's files; must be given.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 @help_all
 def check(submission: Path, board: Path | None, as_json: bool) -> None:
-    """Compute all figures of a model's file anew, from the ages that it holds.
+    """Recompute all figures of a model's file from the ages in it.
 
-    Data are compared by hash, contamination is judged anew.  Exit code 1 if anything differs.
+    Data are compared by hash, and contamination is judged again.  Exit code 1 if anything differs.
     """
     from agebench.suite.check import check_submission
 
@@ -168,24 +168,24 @@ def check(submission: Path, board: Path | None, as_json: bool) -> None:
         for line in checked.lines():
             click.echo(inert(line))
     if checked.problems:
-        raise AgebenchError(f"{submission} can't be taken: {'; '.join(checked.problems)}")
+        raise AgebenchError(f"{submission} can't be accepted: {'; '.join(checked.problems)}")
 
 
-@command.command(SPENT, short_help="Processor time of what was measured, by stage.")
+@command.command(SPENT, short_help="Show processor time by stage.")
 @click.argument("outs", type=FilePath(), nargs=-1, metavar="OUT...")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 @help_all
 def spent(outs: tuple[Path, ...], as_json: bool) -> None:
-    """Sum up what the cells of a suite took: decoding, finding faces, crops, models.
+    """Sum the processor time of a suite's cells: decoding, detection, crops, models.
 
-    In seconds of processor time, whenever and however often the suite was run.
+    In seconds, over all runs of the suite.
     """
     from agebench.report.tables import markdown_table
     from agebench.suite.spent import as_json as spent_json
     from agebench.suite.spent import spent_by_set, spent_grid
 
     if not outs:
-        raise UsageError("expected the output folder of a suite, which was its --out")
+        raise UsageError("expected the output folder of a suite, as given with --out")
     parts = spent_by_set(outs)
     if as_json:
         click.echo(json.dumps(spent_json(parts)))

@@ -72,7 +72,7 @@ def command(
     from agebench.harness.trial import try_models
 
     try_models(detectors=[settings.data.detector or None])
-    # Of several processes the first one speaks.
+    # Only the first of several processes prints.
     console = Console(stderr=as_json, quiet=os.environ.get("RANK", "0") != "0")
     try:
         with watching(console) as (watcher, progress):
@@ -87,7 +87,7 @@ def command(
             )
     except KeyboardInterrupt:
         raise click.exceptions.Abort(_interrupted(out / LAST_FILE)) from None
-    if not result:  # not the process that leads
+    if not result:  # not the leading process
         return
     if as_json:
         click.echo(json.dumps(result, allow_nan=False))

@@ -1,4 +1,4 @@
-"""How far a training run is, on the terminal."""
+"""Progress of a training run on the terminal."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def import_training() -> ModuleType:
 
 
 def say_renamed(note: str) -> None:
-    """Say on stderr that a setting was given by its old name; the leading process alone does."""
+    """Report on stderr, in the leading process only, that a setting was given by its old name."""
     if os.environ.get("RANK", "0") == "0":
         click.echo(f"agebench: {inert(note)}", err=True)
 
@@ -90,7 +90,7 @@ def watching(console: Console) -> Iterator[tuple[Watcher, Callable[[str, int, in
         reading: dict[str, TaskID] = {}
 
         def step(stage: str, done: int, total: int) -> None:
-            if done == total and not shown:  # a line in a file says that it is alive
+            if done == total and not shown:  # a line in a log shows that it is running
                 console.print(f"{stage} ({total:,})", markup=False, highlight=False)
             if stage not in reading:
                 reading[stage] = bars.add_task(stage, total=total)

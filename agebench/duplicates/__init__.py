@@ -1,1 +1,1 @@
-"""The same picture twice: in a data set, or in what a model was trained on."""
+"""Finding copies of pictures in a data set, or among a model's training pictures."""

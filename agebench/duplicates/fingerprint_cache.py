@@ -1,7 +1,7 @@
-"""Remembers fingerprints between runs, by path, size and time of last change.
+"""Stores fingerprints between runs, by path, size and time of last change.
 
-A cache that can't be read, is malformed or of another version is as good as none, and one that
-can't be written costs time only: neither is an error.
+A cache that can't be read, is malformed or has another version is ignored, and one that can't be
+written only costs time: neither is an error.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ State: TypeAlias = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class CachedFingerprint:
-    """What is remembered of one file; fields as in `groups.Fingerprint`."""
+    """The stored values of one file; fields as in `groups.Fingerprint`."""
 
     sha256: str
     perceptual: int | None
@@ -42,7 +42,7 @@ class CachedFingerprint:
 
 
 def file_state(path: Path) -> State | None:
-    """Return a file's size and time of last change; None where it can't be told."""
+    """Return a file's size and time of last change; None if they can't be read."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -51,11 +51,11 @@ def file_state(path: Path) -> State | None:
 
 
 class FingerprintCache:
-    """The remembered fingerprints of the files below one folder.
+    """The stored fingerprints of the files below one folder.
 
     Args:
-        paths: the files that are asked for; their common folder decides which cache is used.
-        version: what decides the fingerprints besides the files.
+        paths: the files; their common folder determines which cache is used.
+        version: what the fingerprints depend on besides the files.
     """
 
     def __init__(self, paths: Iterable[Path], version: str) -> None:
@@ -65,12 +65,12 @@ class FingerprintCache:
         self._changed = False
 
     def get(self, path: Path, state: State | None) -> CachedFingerprint | None:
-        """Return what is known of the file, if it is still in that state."""
+        """Return the stored values of the file, if it is still in that state."""
         known = self._known.get(os.path.abspath(path))  # noqa: PTH100 - resolve() touches the disk
         return known[1] if known is not None and known[0] == state else None
 
     def put(self, path: Path, state: State | None, entry: CachedFingerprint) -> None:
-        """Remember a fingerprint that was made while the file was in that state."""
+        """Store a fingerprint that was computed while the file was in that state."""
         if state is None or not entry.sha256 or state[1] > time.time_ns() - _SETTLED_NS:
             return
         self._known[os.path.abspath(path)] = (state, entry)  # noqa: PTH100 - as `get`

@@ -1,4 +1,4 @@
-"""Pictures that are in a data set more than once: identical files, and near-identical copies.
+"""Finding pictures that are in a data set more than once: identical and near-identical copies.
 
 Identical means the same bytes.  Near-identical means one photograph that was saved, resized or
 brightened again, or cut a few pixels differently: candidates by a perceptual hash, confirmed by
@@ -28,15 +28,15 @@ _Item = TypeVar("_Item")
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What tells a picture's copies from other pictures.
+    """Hashes by which copies of a picture are recognised.
 
     Attributes:
         name: the sample's name.
-        sha256: of the file's bytes, 64 hex digits; "" where they can't be read.
-        perceptual: 64-bit hash of the decoded picture; None where it can't be decoded.
-        mirrored: the same of the picture in a mirror.
-        reason: why it can't be read or decoded; "" where it can.
-        width, height: of the upright picture in pixels; 0 where it can't be decoded.
+        sha256: of the file's bytes, 64 hex digits; "" if they can't be read.
+        perceptual: 64-bit hash of the decoded picture; None if it can't be decoded.
+        mirrored: the same for the mirrored picture.
+        reason: why it can't be read or decoded; "" if it can.
+        width, height: of the upright picture in pixels; 0 if it can't be decoded.
     """
 
     name: str
@@ -56,8 +56,8 @@ class DuplicateGroup:
         members: the samples' names, sorted; at least two.
         kind: "identical" if all are the same bytes, else "near".
         key: the smallest sha256 of the members: stable while other pictures come and go.
-        ages: the members' ages in years, in the order of `members`; None where not a single age.
-        conflicting: the known ages (or age ranges) can't all be right.
+        ages: the members' ages in years, in the order of `members`; None without a single age.
+        conflicting: whether the known ages (or age ranges) contradict each other.
     """
 
     members: tuple[str, ...]
@@ -68,7 +68,7 @@ class DuplicateGroup:
 
     @property
     def age_gap_years(self) -> float:
-        """Years between the youngest and the oldest known age; 0 where fewer than two are known.
+        """Years between the youngest and the oldest known age; 0 if fewer than two are known.
 
         >>> DuplicateGroup(("a", "b"), "near", "0f", (20.0, 31.0), True).age_gap_years
         11.0
@@ -84,13 +84,13 @@ def fingerprints(
     progress: ProgressStep | None = None,
     use_cache: bool = True,
 ) -> list[Fingerprint]:
-    """Hash every picture's bytes and pixels; files that can't be decoded are no error.
+    """Hash every picture's bytes and pixels; files that can't be decoded are not an error.
 
     Args:
         samples: whose pictures are read.
-        threads: how many decode pictures (decoding frees Python's lock).
-        progress: told of each hundred pictures, as stage "fingerprints".
-        use_cache: remember the answers in the cache folder, by path, size and time of change.
+        threads: number of threads that decode (decoding releases Python's lock).
+        progress: called for each hundred pictures, as stage "fingerprints".
+        use_cache: store the results in the cache folder, by path, size and time of change.
 
     Returns:
         One fingerprint per sample, in order.
@@ -152,9 +152,9 @@ def find_duplicates(
         prints: their fingerprints, in the same order.
         near: also find near-identical pictures.
         criteria: when two pictures are near-identical.
-        threads: how many candidates are decoded at once.
-        progress: told how many pictures were decoded at most so far (stage "thumbnails") and how
-            far the search is ("near-duplicates").
+        threads: number of candidates decoded at a time.
+        progress: called with the number of pictures decoded so far (stage "thumbnails") and the
+            progress of the search ("near-duplicates").
 
     Returns:
         The groups, sorted by their first member.
@@ -216,7 +216,7 @@ def near_links(
 def _counted(
     items: Iterable[_Item], total: int, stage: str, progress: ProgressStep | None
 ) -> Iterator[_Item]:
-    """Pass `items` on, and tell of every hundredth and the last."""
+    """Yield `items`, and report every hundredth and the last."""
     for done, item in enumerate(items, start=1):
         yield item
         if progress and (done % 100 == 0 or done == total):
@@ -239,10 +239,10 @@ def _group(
 
 
 def labels_conflict(samples: Iterable[Sample]) -> bool:
-    """Tell whether the known ages of copies of one picture can't all be right.
+    """Return whether the known ages of copies of one picture contradict each other.
 
     Single ages conflict if they differ at all; ranges if they have no year in common.  Labels of
-    boxes never do: each is of another face of the picture.
+    boxes never do: each is of a different face in the picture.
     """
     listed = list(samples)
     if any(sample.box_xyxy is not None for sample in listed):

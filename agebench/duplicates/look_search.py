@@ -1,8 +1,8 @@
-"""Which of many looks are those of a picture that another one is a copy of, cut or turned too.
+"""Searching perceptual hashes ("looks") for originals of a picture, even if cropped or rotated.
 
-First the picture is looked at as it is.  Then it is moved in a few ways (a little smaller or
-larger, to the sides, turned) and held against those that were nearest; the best of these moves are
-made finer step by step, as long as the looks come nearer.  That takes about ten milliseconds.
+First the unchanged picture is compared.  Then it is transformed in a few ways (scaled, shifted,
+rotated) and compared with the nearest ones; the best of these transformations are refined step by
+step while the distance decreases.  This takes about ten milliseconds.
 
 The limits are measured by benchmarks/near_copies.py, see docs/splits.md.
 """
@@ -19,19 +19,19 @@ from agebench.types import Image
 from agebench.vision.looks import AS_IT_IS, Looks, Move, bits_apart, moved_looks
 
 SURE_BITS = 24
-"""Looks as they are that differ in no more bits are near copies, where no pixels can tell."""
+"""Without pixels to compare, looks that differ in at most so many bits are near copies."""
 
 SURE_MOVED_BITS = 16
-"""The same where one was moved to fit: among so many moves strangers come near, too."""
+"""The same if one was transformed: with many transformations, unrelated pictures get close too."""
 
 CANDIDATE_BITS = 39
-"""Looks that differ in no more bits are worth comparing by pixels."""
+"""Pictures whose looks differ in at most so many bits are compared by pixels."""
 
 CANDIDATE_MOVED_BITS = 30
-"""The same where one was moved to fit."""
+"""The same if one was transformed."""
 
 MOST_CANDIDATES = 3
-"""Pictures that one picture is compared with by pixels, the nearest ones."""
+"""Largest number of pictures, the nearest ones, that one is compared with by pixels."""
 
 _NEAREST = 2048  # as it is, that moves are tried on: copies turned by 10 degrees are hardly farther
 _REFINED = 4  # of them, whose move is made finer
@@ -67,13 +67,13 @@ _STEPS = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A look that is like a picture's.
+    """A look that is similar to a picture's.
 
     Attributes:
-        index: of it among the looks that were searched.
-        bits: in which the two differ, of 192.
-        mirrored: it is like that of the picture in a mirror.
-        move: that was made with the picture before it was mirrored.
+        index: its index among the looks that were searched.
+        bits: number of bits, of 192, in which the two differ.
+        mirrored: whether it is similar to that of the mirrored picture.
+        move: transformation of the picture before it was mirrored.
     """
 
     index: int
@@ -83,23 +83,23 @@ class Match:
 
     @property
     def is_sure(self) -> bool:
-        """Whether the picture is a near copy by this alone."""
+        """Whether the picture is a near copy according to the looks alone."""
         return self.bits <= (SURE_BITS if self.move == AS_IT_IS else SURE_MOVED_BITS)
 
     @property
     def is_candidate(self) -> bool:
-        """Whether it is worth comparing the pictures by pixels."""
+        """Whether the pictures should be compared by pixels."""
         limit = CANDIDATE_BITS if self.move == AS_IT_IS else CANDIDATE_MOVED_BITS
         return self.bits <= limit
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """A picture that is looked for.
+    """A picture to search for.
 
     Attributes:
         thumbnail: as `similarity.thumbnail` gives it.
-        tried: its looks after each move of `GRID`, as it is and in a mirror.
+        tried: its looks after each move of `GRID`, unmirrored and mirrored.
     """
 
     thumbnail: Image
@@ -107,7 +107,7 @@ class Query:
 
     @staticmethod
     def of(image_bgr: Image) -> Query:
-        """Make the query of a picture, uint8 (height, width, 3)."""
+        """Return the query of a picture, uint8 (height, width, 3)."""
         from agebench.vision.similarity import thumbnail
 
         small = thumbnail(image_bgr)
@@ -115,7 +115,7 @@ class Query:
 
 
 def search(query: Query, looks: Looks) -> tuple[Match, ...]:
-    """Return the looks of pictures that one may be a copy of, at most three, the surest first.
+    """Return the looks of pictures that one may be a copy of, at most three, the best first.
 
     Args:
         query: the picture.
@@ -147,7 +147,7 @@ def search(query: Query, looks: Looks) -> tuple[Match, ...]:
 
 
 def _refined(match: Match, thumbnail: Image, look: Looks) -> Match:
-    """Go on from a match by smaller moves, as long as they lead nearer."""
+    """Refine a match by smaller moves while the distance decreases."""
     fraction = 1.0
     for _ in range(_ROUNDS):
         if match.bits <= _NEAR:

@@ -1,12 +1,11 @@
-"""Which pictures are worth comparing: neighbours of one another in many orders of their hashes.
+"""Candidate pairs to compare: neighbours in many orders of the hashes.
 
-The hashes are sorted by their bits in 32 random orders, and each is held against the 32 that
-follow it in each.  Two hashes that differ in few bits soon have all the bits in common that are
-looked at first, and so come to lie side by side.  That takes n log n steps and memory in
-proportion to n, however many hashes resemble each other, where a comparison of all with all would
-take n².  Source: Charikar, "Similarity Estimation Techniques from Rounding Algorithms", 2002,
-section 3; what is found of what all pairs would give is measured by
-benchmarks/near_duplicates_scale.py.
+The hashes are sorted by their bits in 32 random orders of the bits, and each is compared with the
+32 that follow it in each.  Two hashes that differ in few bits are likely to agree in all leading
+bits of some order, and so to be neighbours.  This takes n log n steps and memory proportional to n,
+however many hashes are similar, while comparing all pairs would take n².  Source: Charikar,
+"Similarity Estimation Techniques from Rounding Algorithms", 2002, section 3; the fraction of all
+pairs that it finds is measured by benchmarks/near_duplicates_scale.py.
 """
 
 from __future__ import annotations
@@ -18,17 +17,18 @@ import numpy as np
 import numpy.typing as npt
 
 ORDERS = 32
-"""In how many orders of their bits the hashes are sorted."""
+"""Number of orders of the bits in which the hashes are sorted."""
 
 WINDOW = 32
-"""How many of those that follow a hash it is held against, in each order."""
+"""Number of following hashes that each is compared with, in each order."""
 
 EXACT_UP_TO = 2048
-"""So many hashes (of half as many pictures, where mirrored ones are looked for) are all compared
-with all."""
+"""Up to this number of hashes (two per picture if mirrored copies are searched), all pairs are
+compared."""
 
 SURE_BITS = 4
-"""Pairs that differ in no more bits come first: what they join need not be compared again."""
+"""Pairs that differ in at most so many bits come first: pictures they join need no further
+comparison."""
 
 _SEED = 5
 _CHUNK = 1 << 16
@@ -43,7 +43,7 @@ class PairBatch:
 
     Attributes:
         first, second: their indices, intp (m,).
-        mirrored: bool (m,), one of the two resembles the other in a mirror.
+        mirrored: bool (m,), whether one is similar to the mirror image of the other.
     """
 
     first: Indices
@@ -54,17 +54,17 @@ class PairBatch:
         return len(self.first)
 
     def where(self, wanted: npt.NDArray[np.bool_] | slice) -> PairBatch:
-        """Return the pairs that a mask or a slice picks."""
+        """Return the pairs selected by a mask or a slice."""
         return PairBatch(self.first[wanted], self.second[wanted], self.mirrored[wanted])
 
 
 def _plan(entries: int) -> tuple[int, int]:
-    """Return how many orders, and how many followers in each."""
+    """Return the number of orders, and of followers in each."""
     return (1, max(0, entries - 1)) if entries <= EXACT_UP_TO else (ORDERS, WINDOW)
 
 
 def count_batches(pictures: int, *, mirrors: bool, max_distance: int) -> int:
-    """Return how many batches `near_batches` gives."""
+    """Return the number of batches of `near_batches`."""
     orders, window = _plan(pictures * (2 if mirrors else 1))
     return len(_rounds(max_distance)) * orders * window
 
@@ -74,13 +74,13 @@ def _rounds(max_distance: int) -> list[int]:
 
 
 def near_batches(hashes: Hashes, mirrored: Hashes | None, max_distance: int) -> Iterator[PairBatch]:
-    """Give the pairs of pictures that are worth comparing, those of the closest hashes first.
+    """Yield the pairs of pictures to compare, those of the closest hashes first.
 
-    A pair may come several times.
+    A pair may be yielded several times.
 
     Args:
         hashes: of n pictures, uint64 (n,).
-        mirrored: of the same pictures in a mirror; None to look for no mirrored copies.
+        mirrored: of the mirrored pictures; None to search no mirrored copies.
         max_distance: bits in which the two may differ, 0 to 64.
 
     Yields:
@@ -101,7 +101,7 @@ def near_batches(hashes: Hashes, mirrored: Hashes | None, max_distance: int) -> 
 
 
 def _batch(one: Indices, other: Indices, pictures: int) -> PairBatch:
-    """Turn places among the entries into pictures; two mirrored ones are no news."""
+    """Convert indices of entries to pictures; pairs of two mirrored ones are redundant."""
     flipped_one, flipped_other = one >= pictures, other >= pictures
     first, second = one % pictures, other % pictures
     pairs = PairBatch(
@@ -111,7 +111,7 @@ def _batch(one: Indices, other: Indices, pictures: int) -> PairBatch:
 
 
 def _permuted(hashes: Hashes, bits: Indices) -> Hashes:
-    """Return the hashes with their bits in another order."""
+    """Return the hashes with permuted bits."""
     found = np.empty_like(hashes)
     for start in range(0, len(hashes), _CHUNK):
         chunk = np.ascontiguousarray(hashes[start : start + _CHUNK].astype(">u8"))

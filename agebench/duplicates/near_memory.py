@@ -1,4 +1,4 @@
-"""Pairs of pictures that need not be compared again, and how often one was compared in vain."""
+"""Remembering pairs of pictures that are no copies, and how often each picture was compared."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import numpy.typing as npt
 from agebench.duplicates.near_candidates import PairBatch
 
 MOST_LOOKS = 128
-"""Pictures that are coarsely like it, but not in detail, that one is held against."""
+"""Largest number of coarsely similar pictures that one is compared with."""
 
 MOST_ALIGNMENTS = 16
-"""Pictures that it is aligned to without being a copy."""
+"""Largest number of pictures that one is aligned to without being a copy."""
 
 _PLACES_EACH, _MOST_PLACES_BITS = 64, 21  # of `Unlike`, for a picture and in all
 _SCATTER = np.uint64(0x9E3779B97F4A7C15)  # 2**64 over the golden ratio: Knuth, volume 3, 6.4
 
 
 class _Pairs:
-    """Pairs as numbers, each of its own."""
+    """Encodes pairs as unique numbers."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -30,10 +30,10 @@ class _Pairs:
 
 
 class Unlike:
-    """Pairs that are not even coarsely alike, as many as there is room for.
+    """Pairs that are not even coarsely similar, in a table of limited size.
 
-    A table of fixed size with one place for a pair: a later one takes an earlier one's, which is
-    looked at once more then.  Most pairs come in several orders of the hashes.
+    Each pair has one slot, which a later pair may overwrite; the overwritten pair is then compared
+    once more.  Most pairs occur in several orders of the hashes.
     """
 
     def __init__(self, count: int) -> None:
@@ -48,7 +48,7 @@ class Unlike:
         self._keys[self._places(keys)] = keys
 
     def still_open(self, pairs: PairBatch) -> npt.NDArray[np.bool_]:
-        """Tell which pairs are not remembered."""
+        """Return which pairs are not remembered."""
         keys = self._pairs.of(pairs)
         return np.asarray(self._keys[self._places(keys)] != keys, np.bool_)
 
@@ -57,7 +57,7 @@ class Unlike:
 
 
 class Refused:
-    """Pairs that were looked at and are no copies, and how many of them each picture has had.
+    """Pairs that were compared and are no copies, and their number for each picture.
 
     Keys are kept in sorted runs, each at least twice as long as the next: eight bytes a pair, where
     a set takes a hundred, and a key is sorted again only as often as its run doubles.
@@ -70,7 +70,7 @@ class Refused:
         self._alignments = np.zeros(count, np.int32)
 
     def still_open(self, pairs: PairBatch) -> npt.NDArray[np.bool_]:
-        """Tell which pairs are new, and have a picture that may be compared with more."""
+        """Return which pairs are new and have a picture that may be compared with more."""
         spent = (self._looks >= MOST_LOOKS) | (self._alignments >= MOST_ALIGNMENTS)
         open_ = ~(spent[pairs.first] & spent[pairs.second])
         keys = self._pairs.of(pairs)
@@ -80,7 +80,7 @@ class Refused:
         return open_
 
     def add(self, pairs: PairBatch, *, aligned: bool) -> None:
-        """Remember pairs that are no copies, as found by looking or by aligning."""
+        """Remember pairs that are no copies, as found by comparing or by aligning."""
         if not len(pairs):
             return
         tries = self._alignments if aligned else self._looks

@@ -1,8 +1,8 @@
-"""Near-identical pictures among many: candidates by hash, pixels to confirm, no pair twice.
+"""Finding near-identical pictures among many: candidates by hash, confirmed by pixels.
 
-What is joined already is not compared again, so that a chain of n copies takes n - 1
-confirmations and not n²; and a picture that resembles very many others without being a copy of
-any is held against `MOST_LOOKS` of them at most.  Memory: about 8 kB per picture.
+Pictures that are already joined are not compared again, so that a chain of n copies takes n - 1
+confirmations and not n²; and a picture that is similar to very many others without being a copy of
+any is compared with at most `MOST_LOOKS` of them.  Memory: about 8 kB per picture.
 """
 
 from __future__ import annotations
@@ -40,17 +40,17 @@ _Number = TypeVar("_Number", np.float32, np.int8)
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """When two pictures are copies of one.
+    """Criteria for two pictures to be copies of one.
 
     Attributes:
-        max_distance_bits: in which their hashes may differ.
-        min_correlation: of the thumbnails as they lie, coarsely; below, they are not aligned.
-        sure_correlation: from here on less detail in common is enough to try an alignment.
-        min_lying: what the detail must have in common as it lies to try one; the second number
-            from `sure_correlation` on.
-        min_detail: what the aligned detail must have in common.
-        mirrors: whether copies in a mirror are copies.
-        quick: leave out the alignment of thumbnails that agree as they lie.
+        max_distance_bits: largest number of bits in which their hashes may differ.
+        min_correlation: smallest coarse correlation of the unaligned thumbnails that are aligned.
+        sure_correlation: coarse correlation from which less similar detail is aligned too.
+        min_lying: smallest correlation of the unaligned detail for an alignment; the second number
+            applies from `sure_correlation` on.
+        min_detail: smallest correlation of the aligned detail.
+        mirrors: whether mirrored copies count.
+        quick: skip the alignment of thumbnails that agree unaligned.
     """
 
     max_distance_bits: int = 16
@@ -63,7 +63,7 @@ class Criteria:
 
 
 CURRENT = Criteria()
-"""On UTKFace's chips 57 pairs more than `FIRST`, of which each shows one photograph or sitting."""
+"""On UTKFace's chips it finds 57 pairs more than `FIRST`, each of one photograph or sitting."""
 
 FIRST = Criteria(
     max_distance_bits=12,
@@ -73,7 +73,7 @@ FIRST = Criteria(
     mirrors=False,
     quick=False,
 )
-"""Those of the protocols of version 1, whose parts must not change."""
+"""Criteria of the protocols of version 1, whose parts must not change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,9 @@ class NearPair:
 
     Attributes:
         first, second: their indices; first < second.
-        distance_bits: in how many bits their hashes differ.
+        distance_bits: number of bits in which their hashes differ.
         detail: see `similarity.detail_correlation`.
-        mirrored: the second one is the first in a mirror.
+        mirrored: whether the second is the mirrored first.
     """
 
     first: int
@@ -101,11 +101,11 @@ class DisjointSets:
         self._parents = np.arange(size)
 
     def join(self, first: int, second: int) -> None:
-        """Make one set of those that the two are in."""
+        """Unite the sets of the two."""
         self._parents[self.root(second)] = self.root(first)
 
     def root(self, index: int) -> int:
-        """Return what all of a set have in common."""
+        """Return the representative of an index's set."""
         parents = self._parents
         while parents[index] != index:
             parents[index] = parents[parents[index]]
@@ -133,11 +133,11 @@ class NearSearch:
 
     Args:
         samples: whose pictures are compared.
-        hashes: of each, upright.
-        mirrored: of each in a mirror.
-        criteria: what confirms a pair.
-        threads: how many pictures are decoded or compared at once.
-        progress: told of the decoded pictures and of the batches.
+        hashes: of each, unmirrored.
+        mirrored: hashes of the mirror images.
+        criteria: to confirm a pair.
+        threads: number of pictures decoded or compared at a time.
+        progress: called for decoded pictures and for batches.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class NearSearch:
         self._samples = samples
         self._hashes, self._mirrored = hashes, mirrored
         self._criteria = criteria
-        # A single worker would only be waited for, a task at a time.
+        # A single thread would not run in parallel with anything.
         self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
         self._at_once = _PER_WORKER * max(1, threads)
         self._progress = progress
@@ -176,7 +176,7 @@ class NearSearch:
         return self._found
 
     def _news(self, pairs: PairBatch) -> PairBatch:
-        """Leave out what is joined, was refused, or has had its share of looks."""
+        """Leave out pairs that are joined, were rejected, or reached the limit of comparisons."""
         roots = self._joined.roots()
         pairs = pairs.where(roots[pairs.first] != roots[pairs.second])
         if len(pairs):
@@ -209,7 +209,7 @@ class NearSearch:
                 self._progress("thumbnails", self._looks.decoded, len(self._samples))
 
     def _confirm(self, pairs: PairBatch) -> None:
-        """Compare pixels, a few pairs at once: what one joins may answer for the next."""
+        """Compare pixels, a few pairs at a time: one joined pair may make others redundant."""
         for start in range(0, len(pairs), self._at_once):
             some = self._news(pairs.where(slice(start, start + self._at_once)))
             found = self._each(partial(self._detail, some), range(len(some)))
@@ -248,7 +248,7 @@ class NearSearch:
 
 
 def _thumbnail(sample: Sample) -> Image | None:
-    """Decode a picture; None for one that has gone meanwhile."""
+    """Decode a picture; None if it can no longer be read."""
     from agebench.vision.images import read_image
     from agebench.vision.similarity import thumbnail
 
@@ -258,12 +258,12 @@ def _thumbnail(sample: Sample) -> Image | None:
 
 
 def pictures_agree(first_bgr: Image, second_bgr: Image, criteria: Criteria = CURRENT) -> bool:
-    """Tell whether two pictures are copies of one, by their pixels alone.
+    """Return whether two pictures are copies of one, by their pixels alone.
 
     Args:
         first_bgr: uint8 (height, width, 3).
-        second_bgr: the same, turned about already where a copy in a mirror is meant.
-        criteria: when they are.
+        second_bgr: the same; already mirrored to test for a mirrored copy.
+        criteria: to apply.
     """
     from agebench.vision.similarity import coarse_looks, detail_correlation, thumbnail
 
@@ -278,17 +278,17 @@ def pictures_agree(first_bgr: Image, second_bgr: Image, criteria: Criteria = CUR
 
 
 class _Looks:
-    """What pictures look like, of those that were decoded.
+    """Thumbnails of the decoded pictures.
 
     Attributes:
         thumbnails: uint8 (n, 64, 64).
-        decoded: how many there are.
+        decoded: their number.
     """
 
     def __init__(self, count: int) -> None:
         from agebench.vision.similarity import COARSE_PX, DETAIL_PX, THUMBNAIL_PX
 
-        # Memory that is not written to is not used.
+        # The system allocates memory only when it is written to.
         self.thumbnails = np.zeros((count, THUMBNAIL_PX, THUMBNAIL_PX), np.uint8)
         self._coarse = np.zeros((count, COARSE_PX, COARSE_PX), np.float32)
         self._detail = np.zeros((count, DETAIL_PX, DETAIL_PX), np.int8)
@@ -300,7 +300,7 @@ class _Looks:
         return wanted[~self._known[wanted]]
 
     def put(self, indices: Indices, thumbnails: Sequence[Image | None]) -> None:
-        """Keep thumbnails; one that is None is flat, and so like no other."""
+        """Store thumbnails; None is stored as a flat one, which is similar to no other."""
         from agebench.vision.similarity import coarse_looks, detail_looks
 
         for index, small in zip(indices, thumbnails, strict=True):
@@ -312,13 +312,13 @@ class _Looks:
         self.decoded += len(indices)
 
     def coarse(self, pairs: PairBatch) -> npt.NDArray[np.float32]:
-        """Correlate coarsely, see `similarity.coarse_looks`; -1 to 1."""
+        """Return coarse correlations, see `similarity.coarse_looks`; -1 to 1."""
         second = _turned(self._coarse[pairs.second], pairs.mirrored)
         found: npt.NDArray[np.float32] = np.einsum("ijk,ijk->i", self._coarse[pairs.first], second)
         return found
 
     def detail(self, pairs: PairBatch) -> npt.NDArray[np.float32]:
-        """Correlate the detail as it lies, see `similarity.detail_looks`; -1 to 1."""
+        """Return correlations of the unaligned detail, see `similarity.detail_looks`; -1 to 1."""
         second = _turned(self._detail[pairs.second], pairs.mirrored).astype(np.float32)
         first = self._detail[pairs.first].astype(np.float32)
         product, one, other = (
@@ -329,6 +329,6 @@ class _Looks:
 
 
 def _turned(values: npt.NDArray[_Number], mirrored: npt.NDArray[np.bool_]) -> npt.NDArray[_Number]:
-    """Turn those pictures (n, height, width) about that are to be seen in a mirror."""
+    """Mirror those of the pictures (n, height, width) that are flagged."""
     values[mirrored] = values[mirrored][:, :, ::-1]
     return values

@@ -1,16 +1,16 @@
-"""What a model was trained on, small enough to be shipped beside its weights.
+"""A model's training pictures as hashes, small enough to be shipped with its weights.
 
 Of each picture the first eight bytes of the sha256 of its file are kept: 24,000 pictures take
 190 kB, and the chance that any of a million other pictures is taken for one of them is about one
-in a billion.  Only the same bytes are recognised by it; near copies, of pictures that were saved,
-resized, mirrored or cut again, are where the looks of the pictures lie beside the list
-(`agebench.duplicates.training_looks`).  Another photograph of the same person is neither.  A count
-of 0 is therefore no proof.
+in a billion.  Only identical bytes are recognised by it.  Near copies, which were saved, resized,
+mirrored or cropped again, are recognised if perceptual hashes are next to the list
+(`agebench.duplicates.training_looks`).  Another photograph of the same person is not recognised.  A
+count of 0 is therefore no proof.
 
 The file: one line that names the format, one line of JSON (what, count, body_sha256, and
 model_sha256 where it is of one model file), then the sorted prefixes, eight bytes each.  The
-prefixes may be left out where another list in the folder has the same ones: two sizes of a model
-that learnt from the same pictures keep them once.
+prefixes may be omitted if another list in the folder has the same ones: two sizes of a model
+trained on the same pictures store them once.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from agebench.util.regular_files import open_regular
 MAGIC = b"agebench-training-hashes 1\n"
 PREFIX_BYTES = 8
 RUN_HASHES = "training-hashes.bin"
-"""In the folder of a training run: the pictures that its checkpoints have seen."""
+"""File in the folder of a training run with the pictures that its checkpoints have seen."""
 
 LARGEST_BYTES = 1_000_000_000
 """Larger files are refused: this holds a hundred million pictures."""
@@ -59,9 +59,9 @@ class TrainingHashes:
     """A set of pictures, by their content.
 
     Attributes:
-        what: where they are from, such as "utkface-full/train".
+        what: their source, such as "utkface-full/train".
         prefixes: the first eight bytes of each sha256.
-        looks: what the pictures look like; None where that is not known.
+        looks: perceptual hashes of the pictures; None if not known.
         near_copies: the first eight bytes of each sha256 of pictures that are not in the set but
             known to be near copies of some that are; they are not written to files.
 
@@ -77,10 +77,10 @@ class TrainingHashes:
 
     @staticmethod
     def of(what: str, sha256: Iterable[str], near_copies: Iterable[str] = ()) -> TrainingHashes:
-        """Make the set from full hashes, 64 hex digits each.
+        """Create the set from full hashes, 64 hex digits each.
 
         Args:
-            what: where the pictures are from.
+            what: source of the pictures.
             sha256: of the pictures.
             near_copies: of others that are known to be near copies.
 
@@ -94,7 +94,7 @@ class TrainingHashes:
         return len(self.prefixes)
 
     def contains(self, sha256: str) -> bool:
-        """Tell whether the picture with this hash (64 hex digits) is in the set.
+        """Return whether the picture with this hash (64 hex digits) is in the set.
 
         Raises:
             ValueError: `sha256` is not such a hash.
@@ -102,7 +102,7 @@ class TrainingHashes:
         return _prefix(sha256) in self.prefixes
 
     def has_near_copy(self, sha256: str) -> bool:
-        """Tell whether the picture with this hash (64 hex digits) is a near copy that is known.
+        """Return whether the picture with this hash (64 hex digits) is a known near copy.
 
         Raises:
             ValueError: `sha256` is not such a hash.
@@ -111,18 +111,18 @@ class TrainingHashes:
 
     @property
     def body_sha256(self) -> str:
-        """Checksum of the hashes, whatever they are called: 64 hex digits."""
+        """Checksum of the hashes: 64 hex digits."""
         return hashlib.sha256(b"".join(sorted(self.prefixes))).hexdigest()
 
     def write_looks_beside(
         self, folder: Path, samples: Sequence[Sample], progress: ProgressStep = no_progress
     ) -> tuple[Path, int]:
-        """Write what the pictures look like, for all lists in a folder that have some of them.
+        """Write the pictures' perceptual hashes, for all lists in a folder that have some of them.
 
         Args:
-            folder: that the list lies in.
+            folder: of the list.
             samples: of data sets that hold the pictures.
-            progress: told how far it is.
+            progress: called as it proceeds.
 
         Returns:
             The file, and how many of the pictures were found.
@@ -145,8 +145,8 @@ class TrainingHashes:
         """Return the file's content.
 
         Args:
-            model_sha256: of the model file that it is to lie beside; "" for those of any.
-            with_body: False leaves the prefixes out, for a folder with another list of the same.
+            model_sha256: of its model file; "" for any model.
+            with_body: False omits the prefixes, for a folder with another list of the same.
         """
         body = b"".join(sorted(self.prefixes)) if with_body else b""
         head = {
@@ -170,7 +170,7 @@ def read_training_hashes(path: str | Path) -> TrainingHashes:
 
 
 def _read(file: Path) -> tuple[TrainingHashes, str]:
-    """Return the pictures, and the sha256 of the model that they are of, or ""."""
+    """Return the pictures, and the sha256 of their model, or ""."""
     expected = f"{str(file)!r} is not a complete file of training hashes"
     data = read_whole(file, "training hashes", LARGEST_BYTES)
     if not data.startswith(MAGIC):
@@ -185,7 +185,7 @@ def _read(file: Path) -> tuple[TrainingHashes, str]:
     if not body and count:
         body = _same_body_beside(file, digest)
     if not _whole(body, count, digest):
-        raise AgebenchError(f"{expected}: it states {count} pictures, but is cut or changed")
+        raise AgebenchError(f"{expected}: it states {count} pictures, but is truncated or changed")
     starts = range(0, len(body), PREFIX_BYTES)
     prefixes = frozenset(body[start : start + PREFIX_BYTES] for start in starts)
     return TrainingHashes(what, prefixes), model
@@ -200,8 +200,8 @@ def _same_body_beside(file: Path, digest: object) -> bytes:
             if body:
                 return body
     raise AgebenchError(
-        f"{str(file)!r} names training pictures that another list in its folder holds (checksum "
-        f"{str(digest)[:12]}...), and there is none: put that list beside it"
+        f"{str(file)!r} refers to training pictures in another list of its folder (checksum "
+        f"{str(digest)[:12]}...), which is missing: put that list into the folder"
     )
 
 
@@ -216,7 +216,7 @@ def _whole(body: bytes, count: object, digest: object) -> bool:
 
 
 def hashes_beside(model: Path) -> Path:
-    """Return where the training pictures of a model file are listed.
+    """Return the path of the list of a model file's training pictures.
 
     >>> hashes_beside(Path("runs/best.safetensors")).name
     'best.training-hashes.bin'
@@ -225,12 +225,12 @@ def hashes_beside(model: Path) -> Path:
 
 
 def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:
-    """Read the list beside a model file, or the first of `others` that is there; None without.
+    """Read the list next to a model file, or the first existing one of `others`; None without.
 
-    What its pictures look like comes from all files of looks in its folder.
+    Perceptual hashes come from all files of looks in its folder.
 
     Raises:
-        AgebenchError: a list or a file of looks is there but damaged, or it is of another model.
+        AgebenchError: a list or a file of looks is damaged, or it is of another model.
     """
     there = (path for path in (hashes_beside(model), *others) if path.is_file())
     found = next(there, None)
@@ -247,9 +247,9 @@ def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:
 
 
 def _looks_beside(folder: Path, trained: TrainingHashes) -> TrainingLooks | None:
-    """Return what is known of how the pictures of a list look, by all looks in its folder.
+    """Return the perceptual hashes of a list's pictures, from all files of looks in its folder.
 
-    Looks are kept in the order of one list; with that list beside them they serve every other.
+    Looks are stored in the order of one list; with that list in the folder they serve all others.
     """
     parts = []
     for file in looks_in(folder):
@@ -267,15 +267,15 @@ def _list_of(folder: Path, body_sha256: str) -> TrainingHashes | None:
 
 
 def _first_bytes(file: Path) -> bytes:
-    with suppress(OSError), open_regular(file) as opened:  # another's list may be out of reach
+    with suppress(OSError), open_regular(file) as opened:  # an unrelated list may be unreadable
         return opened.read(_HEAD_BYTES)
     return b""
 
 
 @runtime_checkable
 class KnowsItsTraining(Protocol):
-    """An estimator that can tell which pictures it was trained on."""
+    """An estimator that lists the pictures it was trained on."""
 
     def training_hashes(self) -> TrainingHashes | None:
-        """Return them, or None where they are not known."""
+        """Return them, or None if they are not known."""
         ...

@@ -1,10 +1,10 @@
-"""How the pictures look that a model was trained on: near copies of them are recognised.
+"""Perceptual hashes ("looks") of a model's training pictures, to recognise near copies of them.
 
 The companion of a list of training hashes (`agebench.duplicates.training_hashes`), 24 bytes a
 picture (`agebench.vision.looks`).  The file is called training-looks-XXXXXXXXXXXXXXXX.bin after the
-list's own checksum, and holds it, so that looks of other pictures are never taken for these.  It
+list's checksum, and contains it, so that looks of other pictures are never confused with these.  It
 serves every list in its folder that has some of the same pictures (`training_hashes.find_hashes`).
-Of pictures without looks equal bytes alone are recognised.
+Pictures without looks are recognised only by identical bytes.
 
 The file: one line that names the format, one line of JSON (count, known, list_sha256, look,
 body_sha256), then a look for each hash of the list, in its order; zeros where it is not known.
@@ -36,11 +36,11 @@ _NAMES = "training-looks-*.bin"
 
 @dataclass(frozen=True, slots=True)
 class LooksLike:
-    """A training picture that another picture looks like.
+    """A training picture that is similar to another picture.
 
     Attributes:
         prefix: the first eight bytes of the sha256 of the training picture's file.
-        match: how well, and how the other picture has to be moved for it.
+        match: how similar, and after which transformation of the other picture.
     """
 
     prefix: bytes
@@ -52,8 +52,8 @@ class TrainingLooks:
     """The looks of the pictures of a list.
 
     Attributes:
-        prefixes: of the pictures whose look is known, as the list has them.
-        looks: theirs, uint64 (n, 3).
+        prefixes: of the pictures whose look is known, as in the list.
+        looks: of these pictures, uint64 (n, 3).
     """
 
     prefixes: tuple[bytes, ...]
@@ -63,22 +63,22 @@ class TrainingLooks:
         """Return the looks of some of the pictures.
 
         Args:
-            wanted: a set of their prefixes; those that are not here are passed over.
+            wanted: a set of their prefixes; unknown ones are ignored.
         """
         kept = [at for at, prefix in enumerate(self.prefixes) if prefix in wanted]
         return TrainingLooks(tuple(self.prefixes[at] for at in kept), self.looks[kept])
 
     def like(self, query: Query) -> tuple[LooksLike, ...]:
-        """Return the training pictures that a picture may be a copy of, the surest first."""
+        """Return the training pictures that a picture may be a copy of, the best match first."""
         found = search(query, self.looks)
         return tuple(LooksLike(self.prefixes[match.index], match) for match in found)
 
 
 def looks_file(folder: Path, list_sha256: str) -> Path:
-    """Return where the looks of a list lie.
+    """Return the path of the looks of a list.
 
     Args:
-        folder: that the list lies in.
+        folder: of the list.
         list_sha256: the list's `body_sha256`.
     """
     return folder / f"training-looks-{list_sha256[:16]}.bin"
@@ -86,10 +86,10 @@ def looks_file(folder: Path, list_sha256: str) -> Path:
 
 @dataclass(frozen=True, slots=True)
 class LooksFile:
-    """A file of looks as it was read; which pictures they are of, its list says.
+    """A file of looks as it was read; its list identifies the pictures.
 
     Attributes:
-        path: where it lies.
+        path: of the file.
         list_sha256: the list's `body_sha256`.
         body_sha256: what the looks must hash to.
         body: the looks, `LOOK_BYTES` for each picture of the list.
@@ -102,7 +102,9 @@ class LooksFile:
 
     def __post_init__(self) -> None:
         if looks_file(self.path.parent, self.list_sha256) != self.path:
-            raise _damaged(self.path, "it is of another list: make it again, or move it away")
+            raise _damaged(
+                self.path, "it belongs to another list: create it again, or move it away"
+            )
 
     def of(self, prefixes: Sequence[bytes]) -> TrainingLooks:
         """Return the looks by the hashes of the list, sorted.
@@ -112,7 +114,7 @@ class LooksFile:
         """
         whole = len(self.body) == LOOK_BYTES * len(prefixes)
         if not whole or hashlib.sha256(self.body).hexdigest() != self.body_sha256:
-            raise _damaged(self.path, "it is cut or changed")
+            raise _damaged(self.path, "it is truncated or changed")
         looks = np.frombuffer(self.body, np.uint64).reshape(-1, LOOK_BYTES // 8)
         known = np.flatnonzero(looks.any(axis=1))
         return TrainingLooks(tuple(prefixes[at] for at in known.tolist()), looks[known])
@@ -122,13 +124,13 @@ def looks_in(folder: Path) -> list[LooksFile]:
     """Read all files of looks in a folder, each once.
 
     Raises:
-        AgebenchError: one is damaged, or called after another list.
+        AgebenchError: one is damaged, or named after another list.
     """
     return [_read(file) for file in sorted(folder.glob(_NAMES))]
 
 
 def _damaged(file: Path, why: str) -> AgebenchError:
-    return AgebenchError(f"{str(file)!r} is not a whole file of training looks: {why}")
+    return AgebenchError(f"{str(file)!r} is not a complete file of training looks: {why}")
 
 
 def _read(file: Path) -> LooksFile:
@@ -170,9 +172,9 @@ def make_looks(
 
     Args:
         listed: the first eight bytes of the sha256 of each picture's file.
-        samples: of data sets that hold them; others among them are passed over.
-        threads: pictures that are decoded at once.
-        progress: told of each hundred pictures, as stage "looks".
+        samples: of data sets that hold them; others are ignored.
+        threads: number of pictures decoded at a time.
+        progress: called for each hundred pictures, as stage "looks".
     """
     wanted = frozenset(listed)
 
@@ -204,10 +206,10 @@ def write_looks(
     """Write a file that `looks_in` reads.
 
     Args:
-        folder: that the list lies in.
+        folder: of the list.
         list_sha256: the list's `body_sha256`.
         prefixes: its hashes, sorted.
-        looks: what `make_looks` gave.
+        looks: from `make_looks`.
 
     Raises:
         AgebenchError: the file can't be written.

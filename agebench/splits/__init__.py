@@ -1,1 +1,1 @@
-"""Which picture is trained on and which is scored."""
+"""Splits: which pictures are used for training and which for testing."""

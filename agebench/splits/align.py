@@ -1,4 +1,4 @@
-"""A split that was read in, fitted to the data set that is available."""
+"""Matching a split that was read from a file to the available data set."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from agebench.types import Problem
 
 
 def align(split: Split, dataset: Dataset) -> Split:
-    """Return a read-in split in the data set's own names, with all that does not fit listed.
+    """Return a split from a file with the data set's own names, listing what does not match.
 
     A listed name is a sample's name with folders added in front, or with some left out where
     only one sample fits.  What the data set lacks, and what it has in no part, is in
@@ -67,13 +67,13 @@ def align(split: Split, dataset: Dataset) -> Split:
 
 
 def _tails(name: str) -> list[str]:
-    """Return the name without its first folder, without its first two, ..., the longest first."""
+    """Yield the name without its first folder, without its first two, ..., the longest first."""
     steps = name.split("/")
     return ["/".join(steps[start:]) for start in range(1, len(steps))]
 
 
 def _resolver(dataset: Dataset) -> Callable[[str], str | None]:
-    """Return what finds the sample that a listed name means, or None."""
+    """Return a function that finds the sample of a listed name, or None."""
     names = {sample.name for sample in dataset.samples}
     by_tail: dict[str, str | None] = {}
     for name in names:

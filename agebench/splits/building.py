@@ -1,4 +1,4 @@
-"""Protocols applied to a data set: options checked, pictures read, every picture put somewhere."""
+"""Applying protocols to a data set: checking options, reading pictures, assigning parts."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _converted(protocol: str, name: str, value: Setting, default: Setting) -> Se
 def check_protocol(
     protocol: str, dataset: Dataset, options: Mapping[str, Setting]
 ) -> tuple[ProtocolRule, dict[str, Setting]]:
-    """Return the protocol and all its options with their values, before anything long begins.
+    """Return the protocol and the values of all its options, before anything slow starts.
 
     Raises:
         UsageError: unknown protocol or option, or the protocol is for another data set.
@@ -61,7 +61,7 @@ def make_split(
     pictures: PictureContents | None = None,
     options: Mapping[str, Setting] | None = None,
 ) -> Split:
-    """Apply a protocol to a data set whose copies are known; reads no file.
+    """Apply a protocol to a data set whose copies are known, without reading files.
 
     Args:
         protocol: a name of `PROTOCOLS`.
@@ -109,7 +109,7 @@ def read_contents(
 
     Args:
         dataset: whose pictures are read.
-        progress: told how far it is.
+        progress: called as the reading proceeds.
         criteria: which near-identical pictures are copies; those by any of them.
     """
     from agebench.duplicates.groups import find_duplicates, fingerprints

@@ -1,7 +1,7 @@
-"""Split files: our own, written and read, and the lists that others have published.
+"""Split files: agebench's own, written and read, and lists published by others.
 
-Our own is a CSV file ``picture,part,sha256,reason`` below one comment line that holds the rest as
-JSON; or, with the suffix .json, one JSON object.  Both give the same `Split` back.
+agebench's own is a CSV file ``picture,part,sha256,reason`` below one comment line that holds the
+rest as JSON; or, with the suffix .json, one JSON object.  Both give the same `Split` back.
 
 Lists that others have published are read by `split_lists`.
 """
@@ -26,7 +26,7 @@ FORMAT = "agebench-split"
 FORMAT_VERSION = 1
 COLUMNS = ("picture", "part", "sha256", "reason")
 _FORMER_NAME = "image"
-"""What files of before call the first of the columns."""
+"""Former name of the first column."""
 LARGEST_BYTES = 500_000_000
 """Larger lists are refused: a list of a million names has about 100 MB."""
 
@@ -88,7 +88,7 @@ def read_split(path: str | Path) -> Split:
             raise DatasetError(f"there is no split file at {str(source)!r}: check the path")
         if source.stat().st_size > LARGEST_BYTES:
             raise DatasetError(
-                f"{str(source)!r} has more than {LARGEST_BYTES:,} bytes: no list of names"
+                f"{str(source)!r} has more than {LARGEST_BYTES:,} bytes: not a list of names"
             )
         with open_regular(source) as stream:
             start = stream.read(len(_HEADER))
@@ -125,7 +125,7 @@ def _from_json(file: Path) -> Split:
 
 
 def _cells(item: Any) -> list[Any]:
-    """Return what a row of the CSV file holds; nothing where it is no object."""
+    """Return the content of a row of the CSV file; empty if it is not an object."""
     if not isinstance(item, dict):
         return []
     name, *others = COLUMNS
@@ -143,7 +143,7 @@ def _json(file: Path, text: str) -> dict[str, Any]:
 
 
 def _own(file: Path, head: dict[str, Any], rows: list[list[Any]]) -> Split:
-    """Make the split of one of our own files, and check that it is what was written."""
+    """Return the split of one of agebench's own files, after checking its fingerprint."""
     try:
         split = _make(head, rows)
     except (TypeError, ValueError) as error:
@@ -177,7 +177,7 @@ def _make(head: dict[str, Any], rows: list[list[Any]]) -> Split:
             sha256[name] = digest
     parameters, kind = head.get("parameters"), head.get("label_kind")
     if head.get("version") != FORMAT_VERSION or not isinstance(parameters, dict):
-        raise ValueError("its head lacks a version or parameters")
+        raise ValueError("its header lacks a version or parameters")
     if kind not in LABEL_KINDS:
         raise ValueError(f"unknown label kind {kind!r}")
     return Split(

@@ -1,9 +1,9 @@
-"""Which picture belongs to which part, so that nothing leaks and nothing moves.
+"""Assigning pictures to parts without leaks, and stable when pictures are added or removed.
 
 A split is made of units: pictures that must stay together, since they show the same picture (or,
-where a protocol says so, the same person).  A unit's part hangs on a hash of its smallest content
-hash alone, so that it does not change when pictures of other units are added or absent, or when
-files are renamed or moved.
+where a protocol says so, the same person).  A unit's part depends only on a hash of its smallest
+content hash, so that it does not change when pictures of other units are added or absent, or
+when files are renamed or moved.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from agebench.protocols import Dataset
 from agebench.types import LabelKind, Problem, Sample, Setting, frozen_mapping, plain
 
 UNUSED = "unused"
-"""What a picture in no part is listed under."""
+"""Name under which pictures in no part are listed."""
 
 _PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _USUAL_ORDER = ("train", "val", "test")
@@ -53,8 +53,8 @@ class Split:
         parts: the part of each picture, by the picture's name.
         unused: pictures in no part, with the reason.
         dataset: registry name of the data set; "" if not known.
-        label_kind: how its ages came about.
-        parameters: everything that decided it.
+        label_kind: how its ages were obtained.
+        parameters: everything that determines it.
         sha256: content hash by name, 64 hex digits; of some or all pictures.
         fingerprint: sha256 over all of the above.
 
@@ -154,7 +154,7 @@ def part(dataset: Dataset, split: Split, wanted: str) -> SampleList:
 
 
 def unit_interval(salt: str, key: str) -> float:
-    """Return a number from 0 to below 1 that only depends on the two texts, evenly spread.
+    """Return a number from 0 to below 1 that depends only on the two texts, uniformly distributed.
 
     >>> round(unit_interval("utkface-full", "00"), 6)
     0.059271
@@ -169,10 +169,10 @@ class Unit:
     """Pictures that must stay in one part.
 
     Attributes:
-        key: what its place hangs on: the smallest content hash of its pictures; or the person,
-            or the original that they are altered copies of.
+        key: what its part depends on: the smallest content hash of its pictures; or the person, or
+            the original that they are altered copies of.
         names: the pictures, sorted.
-        conflicting: those of them whose copies carry other labels.
+        conflicting: those of them whose copies have different labels.
     """
 
     key: str
@@ -204,7 +204,7 @@ def _joined(names: Iterable[str], groups: Sequence[Sequence[str]]) -> list[list[
 
 
 def _marks(sample: Sample, by_identity: bool) -> tuple[str, ...]:
-    """Return what a sample shares with others of its unit, the widest first."""
+    """Return what connects a sample with others of its unit, the most general first."""
     origin = sample.attributes.get(ORIGIN)
     person = sample.identity if by_identity else None
     found = [f"person {person}"] if person else []
@@ -257,7 +257,7 @@ class Leak:
 
 
 def check_split(split: Split, duplicates: Iterable[Duplicates]) -> tuple[Leak, ...]:
-    """Return the duplicate groups that straddle: copies of one picture in different parts.
+    """Return the duplicate groups with copies of one picture in different parts.
 
     Args:
         split: for one that was read in, after `align.align`, so that names match.

@@ -1,4 +1,4 @@
-"""The named protocols: which pictures are trained on, and which are scored.
+"""The named protocols: which pictures are used for training, and which for testing.
 
 >>> [name for name in sorted(PROTOCOLS) if not name.startswith("utkface")]
 ['fgnet-lopo', 'holdout']
@@ -38,7 +38,7 @@ CONFLICT = "its copies carry other ages"
 
 @dataclass(frozen=True, slots=True)
 class PictureContents:
-    """What is known of a data set's pictures besides their labels.
+    """Properties of a data set's pictures besides their labels.
 
     Attributes:
         sha256: content hash by name; pictures without one are in no part.
@@ -53,13 +53,13 @@ class PictureContents:
 
 @dataclass(slots=True)
 class _Draft:
-    """A split in the making."""
+    """A split under construction."""
 
     parts: dict[str, str] = field(default_factory=dict)
     unused: dict[str, str] = field(default_factory=dict)
 
     def place(self, unit: Unit, part: str, *, conflicts_too: bool) -> None:
-        """Put a unit into a part, or those of its pictures aside whose labels are in doubt."""
+        """Put a unit into a part, and leave out those of its pictures whose labels are in doubt."""
         for name in unit.names:
             if name in unit.conflicting and not conflicts_too:
                 self.unused[name] = f"{CONFLICT}, so it is kept out of {part!r}"
@@ -78,11 +78,11 @@ class ProtocolRule:
         name: as in ``--protocol``.
         summary: one line on it.
         dataset: the data set that it is for; "" for any.
-        options: what can be set, with defaults.
-        needs_pictures: it reads the pictures, to find copies.
+        options: with their defaults.
+        needs_pictures: whether it reads the pictures, to find copies.
         criteria: which near-identical pictures are copies; those by any of them.
-        version: written into every split; a rule that changes gets a new one.
-        rule: the work.
+        version: written into every split; raised when the rule changes.
+        rule: assigns the parts.
     """
 
     name: str
@@ -159,11 +159,11 @@ def _train_val_test(sha256: str) -> str:
 
 
 def _each_its_own(part_of: Callable[[str], str], rank: Sequence[str]) -> _Rule:
-    """Return a rule by which a picture's part follows from its own bytes, whoever else is there.
+    """Return a rule by which a picture's part depends only on its own bytes.
 
-    Of copies whose parts differ those stay that are in the first part of `rank`; the others, or
-    all where no part is in `rank`, are set aside.  So no copies are in two parts, and a picture
-    that comes or goes sets others aside or brings them back, but never moves one to another part.
+    If copies have different parts, those in the first part of `rank` stay; the others, or all if no
+    part is in `rank`, are left out.  So no copies are in two parts, and adding or removing a
+    picture may leave others out or bring them back, but never moves one to another part.
     """
 
     def rule(
@@ -233,8 +233,8 @@ def _stratified(
     """Return the part of each unit: of each decade the fractions, the rest "train".
 
     Within a decade units are taken in the order of their hashes until the fraction is reached as
-    nearly as whole units allow; what was taken too much or too little is made up for in the next
-    decade.  A unit's decade is that of the median age of its pictures.
+    closely as whole units allow; an excess or deficit is compensated in the next decade.  A unit's
+    decade is that of the median age of its pictures.
     """
     years = {sample.name: age_of(sample) for sample in samples}
     strata: dict[int, list[int]] = {}
@@ -262,7 +262,7 @@ def _take(
     owed: dict[str, float],
     part: str,
 ) -> Iterator[int]:
-    """Yield units while that brings what is owed nearer to 0; note the first that did not."""
+    """Yield units while that brings the number still needed closer to 0."""
     while True:
         index = left_over.pop() if left_over else next(waiting, None)
         if index is None:
@@ -280,7 +280,7 @@ _utkface_folds_2 = _each_its_own(_fold, [])
 
 
 def _utkface(name: str, summary: str, first: _Rule, second: _Rule) -> tuple[ProtocolRule, ...]:
-    """Return both versions of a protocol: old results and weights name the first one."""
+    """Return both versions of a protocol, as old results and weights name the first one."""
     later = "its parts follow from each picture's own bytes, mirrored copies are held together too"
     return (
         ProtocolRule(

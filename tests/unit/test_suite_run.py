@@ -182,7 +182,7 @@ def test_results_on_other_pictures_are_left_out_and_said(suite: Path) -> None:
     suite.write_text(SUITE)
     outcome = _make(suite, "ours", joined=[suite.parent / "theirs"])
     assert any("first: constant years=40" in line for line in outcome.problems)
-    assert "pictures or labels differ" in outcome.problems[0]
+    assert "other pictures or labels" in outcome.problems[0]
 
 
 def test_results_of_other_weights_are_not_joined(suite: Path) -> None:
