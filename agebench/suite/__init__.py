@@ -1,1 +1,1 @@
-"""Suites: many models on many data sets, and the leaderboard that is made of their results."""
+"""Suites: many models on many data sets, and the leaderboard made from their results."""

@@ -1,4 +1,4 @@
-"""A leaderboard as values, read from its small files alone."""
+"""A leaderboard, read from its files."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ class BoardSet:
     Attributes:
         content: its file.
         true_years: shape (n,), NaN where only a range is known.
-        low_years, high_years: shape (n,), of the label: twice the same where an age is known.
-        people: shape (n,), a number for each person, -1 where nobody is known; None without any.
-        groups: by attribute the names of its groups and, shape (n,), which a picture is in; -1
+        low_years, high_years: shape (n,), ends of the label; equal if an age is known.
+        people: shape (n,), a number for each person, -1 if not known; None without any.
+        groups: by attribute the names of its groups and, shape (n,), the group of each picture; -1
             for none.
     """
 
@@ -56,12 +56,12 @@ class BoardSet:
 
     @property
     def title(self) -> str:
-        """What the page calls it."""
+        """Its title on the page."""
         return self.content.title
 
     @property
     def dataset(self) -> PublicDataset:
-        """What a result says of it."""
+        """Its description in results."""
         return self.content.dataset
 
     @property
@@ -70,12 +70,12 @@ class BoardSet:
         return self.content.range_low is not None
 
     def signed_errors(self, years: Floats) -> Floats:
-        """Return years above the labels, below as negative ones; NaN where there is no age."""
+        """Return signed errors in years, distances for range labels; NaN without an age."""
         below, above = np.minimum(years - self.low_years, 0), np.maximum(years - self.high_years, 0)
         return np.asarray(below + above, np.float64)
 
     def clusters(self, rows: npt.NDArray[np.intp]) -> list[int | None] | None:
-        """Return who is on the pictures at `rows`; None where nobody is known."""
+        """Return who the pictures at `rows` show; None if nobody is known."""
         if self.people is None:
             return None
         return [None if who < 0 else int(who) for who in self.people[rows].tolist()]
@@ -88,8 +88,8 @@ class BoardCell:
     Attributes:
         content: its entry of "cells".
         years: shape (n,), NaN if there is none.
-        numbers: the same as they are packed.
-        spec, detector, environment: what it was measured with.
+        numbers: the same in packed form.
+        spec, detector, environment: that it was measured with.
     """
 
     content: structure.CellFile
@@ -100,7 +100,7 @@ class BoardCell:
     environment: Environment
 
     def contamination(self, dataset: PublicDataset) -> str:
-        """Return why nothing is decided for or against the model; judged anew, not as stated."""
+        """Return why the model gets no verdict, computed again rather than as stated."""
         return contamination_by(
             dataset, self.content.scored, self.content.seen_in_training, self.spec
         )
@@ -112,10 +112,10 @@ class BoardModel:
 
     Attributes:
         name: its reference.
-        title: what the page calls it.
+        title: on the page.
         cells: by the set's key and the variant.
         missing: why a set's cell is empty, by the set's key.
-        suspected: by the set's key, why it is thought to have been trained on it; nobody says so.
+        suspected: by the set's key, why it is suspected to have been trained on it.
     """
 
     name: str
@@ -126,12 +126,12 @@ class BoardModel:
 
     @property
     def spec(self) -> Spec | None:
-        """What it is, by its first result; None without any."""
+        """Its spec, from its first result; None without any."""
         return next((cell.spec for cell in self.cells.values()), None)
 
     @property
     def is_constant(self) -> bool:
-        """Whether it is the baseline that says one age of everybody."""
+        """Whether it is the baseline that predicts the same age for everybody."""
         return self.spec is not None and self.spec.name == "constant"
 
 
@@ -143,7 +143,7 @@ class Board:
         title: of the page.
         sets, models: in the order of the suite.
         empty_sets: titles by key of sets that nothing has been measured on.
-        changed: by key the sets whose pictures were changed.
+        changed: the sets whose pictures were changed, by key.
         times: the run that timed all models; None without one.
     """
 
@@ -164,7 +164,7 @@ def read_board(folder: str | Path) -> Board:
     """
     root = Path(folder)
     if not (root / BOARD_FILE).is_file():
-        raise UsageError(f"{root} holds no {BOARD_FILE}: expected the files of a leaderboard")
+        raise UsageError(f"{root} has no {BOARD_FILE}: expected the files of a leaderboard")
     listed = read_board_file(root / BOARD_FILE, structure.BoardFile)
     sets = {key: read_set(root / SETS / f"{key}.json") for key in listed.sets}
     changed = {
@@ -195,16 +195,16 @@ def read_board_file(path: Path, kind: type[_File]) -> _File:
     """Read one file as the record `kind`.
 
     Raises:
-        AgebenchError: it can't be read, or is not one.
+        AgebenchError: it can't be read, or is not valid.
     """
     return read_both(path, kind)[0]
 
 
 def read_both(path: Path, kind: type[_File]) -> tuple[_File, Mapping[str, Any]]:
-    """Read one file; return the record, and the same as it is written, to be passed on.
+    """Read one file; return the record, and its parsed JSON.
 
     Raises:
-        AgebenchError: it can't be read, or is not one.
+        AgebenchError: it can't be read, or is not valid.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -218,7 +218,7 @@ def read_both(path: Path, kind: type[_File]) -> tuple[_File, Mapping[str, Any]]:
 
 
 def _refused(name: str) -> float:
-    raise ValueError(f"it holds {name}, which is not a number in JSON")
+    raise ValueError(f"it contains {name}, which is not a number in JSON")
 
 
 def read_set(path: Path) -> BoardSet:
@@ -269,10 +269,10 @@ def _codes(group: structure.Groups, count: int) -> npt.NDArray[np.int64]:
 def read_board_model(
     path: Path, sets: Mapping[str, BoardSet], changed: Mapping[str, BoardSet]
 ) -> BoardModel:
-    """Read a model's file, and match it with the sets; cells of sets that are not there are left.
+    """Read a model's file, and match it with the sets; cells of unknown sets are ignored.
 
     Raises:
-        AgebenchError: it is damaged, or of other pictures than the sets.
+        AgebenchError: it is damaged, or its pictures differ from the sets'.
     """
     content = read_board_file(path, structure.ModelFile)
     cells: dict[tuple[str, str], BoardCell] = {}

@@ -1,4 +1,4 @@
-"""What the small files of a leaderboard must be: a stranger may have sent one of them."""
+"""The fields of a leaderboard's files, which are checked since files may be submitted by anyone."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from agebench.util.typed_records import decoder, read_record, require_fields
 
 
 def _key(value: Any) -> str:
-    """Read what can be a set's key."""
+    """Read a set's key."""
     key = str(decoder(Text)(value))
     try:
         require_key(key)
@@ -61,7 +61,7 @@ class Percentiles:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Groups:
-    """The groups of one attribute, and which each picture is in."""
+    """The groups of one attribute, and the group of each picture."""
 
     names: Annotated[tuple[str, ...], AtMost(MOST_PARTS)]
     codes: str
@@ -110,7 +110,7 @@ class CellFile:
 
 
 def _read_cell(value: Any) -> CellFile:
-    """Read a model's cell; of changed pictures the ages alone may stand there."""
+    """Read a model's cell; for changed pictures only the ages are required."""
     found = read_record(value, CellFile)
     if not found.variant or "errors" in value:
         require_fields(value, ("errors", "ranges"), not_null=("errors",))
@@ -119,7 +119,7 @@ def _read_cell(value: Any) -> CellFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFile:
-    """A file of a model, which is also what a stranger hands in."""
+    """A file of a model, which is also the format of submissions."""
 
     format: Format
     model: Text
@@ -164,7 +164,7 @@ class EmptySet:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListedModel:
-    """A model, where its file is, and why what is not there is not."""
+    """A model, its file, and the reasons for missing cells."""
 
     name: Text
     title: Text
@@ -175,7 +175,7 @@ class ListedModel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BoardFile:
-    """The list of what a leaderboard holds, in its order."""
+    """The ordered list of a leaderboard's sets and models."""
 
     format: Format
     title: Text

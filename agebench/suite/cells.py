@@ -1,4 +1,4 @@
-"""What a suite consists of: one model on the pictures of one set, as they are or changed."""
+"""The cells of a suite: one model on the pictures of one set, unchanged or changed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Cell:
     Attributes:
         contender: the model.
         pictures: the set.
-        variant: how its pictures are changed; "" for not at all.
+        variant: how its pictures are changed; "" for no change.
         settings: of the comparison.
     """
 
@@ -44,24 +44,25 @@ class Cell:
 
     @property
     def title(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         changed = f" {self.variant}" if self.variant else ""
         return f"{self.pictures.key}{changed}: {self.contender.name}"
 
     @property
     def place(self) -> str:
-        """Folder, below that of all results, of this set and variant."""
+        """Subfolder of this set and variant in the folder of results."""
         return f"{self.pictures.key}/{self.variant or AS_IS}"
 
     def folder(self, out: Path, key: str) -> Path:
-        """Return where its result lies."""
+        """Return the folder of its result."""
         name = f"{slug(self.contender.name)}-{key[:KEY_LETTERS]}"
         return out / RESULTS / self.place / name
 
     def others(self, out: Path) -> list[Path]:
-        """Return results that may be of the same model on the same set; sorted.
+        """Return folders of results that may be of the same model on the same set, sorted.
 
-        Whatever decided them; and models whose names differ may share the start of a folder's.
+        They may have other settings, and may be of another model whose folder name starts in the
+        same way.
         """
         pattern = f"{slug(self.contender.name)}-{'[0-9a-f]' * KEY_LETTERS}"
         found = (out / RESULTS / self.place).glob(f"{pattern}/{RESULT_FILE}")
@@ -69,7 +70,7 @@ class Cell:
 
 
 def cells_of(plan: SuitePlan) -> list[Cell]:
-    """Return all cells: sets in their order, all models on each; then what is changed."""
+    """Return all cells: all models on each set in order; then those of changed pictures."""
     found = [
         _cell(plan, contender, pictures)
         for pictures in plan.sets
@@ -124,11 +125,11 @@ def _cell(
 def data_key(taken: Dataset, *, attributes: bool = False) -> str:
     """Return a hash of the pictures that are scored: names, labels and sizes of their files.
 
-    The files themselves are hashed while they are measured; a result says what it was of.
+    The content of files is hashed while they are measured, and stated in the result.
 
     Args:
         taken: the pictures.
-        attributes: hash these too, by which errors are told apart; no split depends on them.
+        attributes: hash these too, which define groups; no split depends on them.
     """
     digest = hashlib.sha256()
     for item in taken.samples:
@@ -143,10 +144,11 @@ def data_key(taken: Dataset, *, attributes: bool = False) -> str:
 
 
 def described(model: Estimator | FaceDetector) -> dict[str, Any]:
-    """Return what decides the answers of an estimator or detector that was loaded.
+    """Return what determines the answers of a loaded estimator or detector.
 
-    That is its spec, which has its weights by hash, crops, runtime and settings.  The code of
-    agebench's own classes goes by its version; a class from elsewhere by its source.
+    This is its spec, which has the hashes of its weights, crops, runtime and settings.  The code of
+    agebench's own classes is identified by its version, that of another package's class by its
+    source.
     """
     own = reads_back_its_runtime(model)
     code = "" if own else hashlib.sha256(code_of(model)).hexdigest()
@@ -154,7 +156,7 @@ def described(model: Estimator | FaceDetector) -> dict[str, Any]:
 
 
 def cell_key(cell: Cell, model: Mapping[str, Any], detector: Mapping[str, Any], data: str) -> str:
-    """Return the hash of all that decides a cell's figures.
+    """Return the hash of everything that determines a cell's figures.
 
     Args:
         cell: which.
@@ -163,7 +165,7 @@ def cell_key(cell: Cell, model: Mapping[str, Any], detector: Mapping[str, Any], 
         data: `data_key` of its pictures.
     """
     settings = plain(cell.settings)
-    for name in ("batch_size", "decode_threads", "threads"):  # these decide no figure
+    for name in ("batch_size", "decode_threads", "threads"):  # these do not affect figures
         del settings[name]
     decides = {
         "agebench": __version__,
@@ -178,5 +180,5 @@ def cell_key(cell: Cell, model: Mapping[str, Any], detector: Mapping[str, Any], 
 
 
 def hash_of(decides: Mapping[str, Any]) -> str:
-    """Return a hash of what decides figures; a class from elsewhere may put anything there."""
+    """Return a hash of what determines figures, which may have values of any type."""
     return hashlib.sha256(json.dumps(decides, sort_keys=True, default=str).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Could a stranger's file have come from what it states?  All figures again, from its ages."""
+"""Checking a submitted file: recomputing all its figures from its ages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from agebench.suite.standing import SUSPECTED, set_standing
 from agebench.types import plain
 
 TOLERANCE = 1e-6
-"""By how much a stated figure may differ from what the ages give."""
+"""Accepted difference between a stated figure and the recomputed one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class CheckedCell:
 
     Attributes:
         set: its key.
-        variant: how its pictures were changed; "" for not at all.
-        pictures: with a label and an age.
+        variant: how its pictures were changed; "" for no change.
+        pictures: number with a label and an age.
         error_years: mean over these; None without any.
         rank: among the models on the board; None if there is none.
     """
@@ -44,14 +44,14 @@ class CheckedCell:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What came of a check.
+    """The outcome of a check.
 
     Attributes:
         model: its name.
         weights: file and hash of each of its model files.
-        cells: what was checked.
-        problems: why the file can't be taken; empty where nothing speaks against it.
-        notes: what a maintainer must look at.
+        cells: that were checked.
+        problems: why the file can't be accepted; empty if it can.
+        notes: what a maintainer should check.
     """
 
     model: str
@@ -61,7 +61,7 @@ class Checked:
     notes: Sequence[str]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
+        """Return it as JSON-compatible values."""
         return {
             "model": self.model,
             "weights": [{"file": name, "sha256": digest} for name, digest in self.weights],
@@ -71,7 +71,7 @@ class Checked:
         }
 
     def lines(self) -> Iterator[str]:
-        """Yield what a maintainer reads."""
+        """Yield the lines shown to a maintainer."""
         yield f"{self.model}"
         for name, digest in self.weights:
             yield f"  weights {name}: sha256 {digest}"
@@ -81,21 +81,21 @@ class Checked:
             error = number(cell.error_years)
             yield f"  {called}: {error} years on {counted(cell.pictures, 'picture')}{rank}"
         for line in self.notes:
-            yield f"  look at: {line}"
+            yield f"  please check: {line}"
         if not self.problems:
-            yield "all figures are those of its ages, on the data that the leaderboard has"
+            yield "all figures agree with its ages, on the data of the leaderboard"
 
 
 def check_submission(file: Path, board_folder: Path) -> Checked:
     """Check a model's file against a leaderboard.
 
-    Its data must be those of the board by hash, its figures those that its ages give, and its
-    contamination what its counts and training sets say.  That the ages are the model's own, only a
-    run of it can show; the file states the hashes of the weights to run.
+    The hashes of its data must be those of the board, its figures must agree with its ages, and its
+    contamination with its counts and training sets.  Only running the model can show that the ages
+    are its own; the file states the hashes of its weights.
 
     Raises:
         UsageError: there is no leaderboard.
-        AgebenchError: the file is not one of a model, or is of other pictures.
+        AgebenchError: it is not the file of a model, or its pictures differ.
     """
     board = read_board(board_folder)
     sets = {item.key: item for item in board.sets}
@@ -143,7 +143,7 @@ def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     people: Sequence[int | None] = [None] * len(true) if who is None else who
     again = stated_figures(cell.numbers, cell.years, true, bounds, people)
     stated = plain(cell.content)
-    if stated["errors"] is None:  # of changed pictures the ages may stand there alone
+    if stated["errors"] is None:  # for changed pictures only the ages are required
         del again["errors"], again["ranges"]
     else:
         for later in LATER_FIGURES:
@@ -182,7 +182,7 @@ def _notable(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     seen = cell.content.seen_in_training
     sets = sets_trained_on(cell.spec.trained_sets, cell.spec.trained_on)
     if seen is None and not sets:
-        yield "nothing is known of what it was trained on: contamination can't be told"
+        yield "its training data are not known: contamination can't be checked"
     elif (
         seen is not None
         and not seen.count
@@ -190,8 +190,8 @@ def _notable(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     ):
         yield "it was trained on this set, and states that none of these pictures was among them"
     if not cell.content.runtime_proven:
-        yield "what ran it is what it says of itself"
+        yield "its runtime is only known from the model itself"
     errors = np.abs(pictures.signed_errors(cell.years))
     known = errors[np.isfinite(errors)]
     if len(known) > 50 and float((known < 0.05).mean()) > 0.5:
-        yield "more than half of its ages are the label itself"
+        yield "more than half of its ages are equal to the label"

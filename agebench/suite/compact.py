@@ -1,7 +1,7 @@
-"""From full results to the small files of a leaderboard: no pictures, no names of them, no paths.
+"""Converting full results to the files of a leaderboard, without pictures, their names, or paths.
 
-A set's file holds its labels, a model's file all that it said of every set.  Both together are
-enough for every figure of the page; `board` reads them.
+A set's file has its labels, a model's file its ages on every set.  Together they suffice for every
+figure of the page; `board` reads them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Measured:
 
     Attributes:
         set_key: of the set, in the suite.
-        variant: how its pictures were changed; "" for not at all.
+        variant: how its pictures were changed; "" for no change.
         result: its file.
         name: of the model, there.
     """
@@ -53,15 +53,15 @@ def compact_set(
     *,
     changed: bool,
 ) -> dict[str, Any]:
-    """Return what a leaderboard keeps of a set: how its labels came about, and these.
+    """Return the file of a set: its description and its labels.
 
     Args:
         key: of the set, in the suite.
-        title: what the page calls it.
-        note: what a reader of its column must know.
-        groups: attributes that are kept.
+        title: on the page.
+        note: remark on its column.
+        groups: attributes to keep.
         result: any result on it.
-        changed: these are the pictures that are changed, which may be a part of the set.
+        changed: whether these are the changed pictures, which may be a part of the set.
     """
     images = result.pictures
     dataset = result.written["dataset"]
@@ -89,7 +89,7 @@ def compact_set(
 
 
 def compact_cell(measured: Measured) -> dict[str, Any]:
-    """Return what a leaderboard keeps of one result: a model's file with this cell alone."""
+    """Return a model's file with a single cell, from one result."""
     content, written, name = measured.result.content, measured.result.written, measured.name
     at, entry = next((at, item) for at, item in enumerate(content.estimators) if item.name == name)
     cell = {
@@ -119,15 +119,15 @@ def compact_cell(measured: Measured) -> dict[str, Any]:
 
 
 def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return one model's file from several; what its cells share stands there once.
+    """Return one model's file from several; what its cells have in common is stored once.
 
-    How many faces came from the kept detections does not stand there: it is of the run, and no two
-    cells would share what found their faces.  Of changed pictures the ages stand there alone, which
-    give every figure of the page: these cells are many.
+    The number of kept detections is left out, as it differs between runs, and the detectors of two
+    cells would never be equal.  For changed pictures only the ages are stored, which suffice for
+    every figure of the page, since there are many such cells.
 
     Args:
-        title: what the page calls the model.
-        parts: from 1, of the same model.
+        title: of the model on the page.
+        parts: at least one, of the same model.
     """
     tables: dict[str, list[Any]] = {"specs": [], "detectors": [], "environments": []}
     cells = []
@@ -150,11 +150,11 @@ def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, An
 
 
 def figures_of(images: Sequence[Picture], name: str) -> dict[str, Any]:
-    """Return the packed ages of a model and the figures that these give: over its own pictures."""
+    """Return the packed ages of a model and its figures over all pictures it gave an age for."""
     numbers = np.array([_number(image, image["predictions"].get(name)) for image in images])
     years = as_years(numbers)
     true = np.array([np.nan if (age := image["true_years"]) is None else age for image in images])
-    # As the labels are kept: what is computed from the small files must be the same to the bit.
+    # Rounded as in the files, so that figures computed from these are exactly equal.
     true = np.rint(true / STEP_YEARS) / round(1 / STEP_YEARS)
     bounds = [image.get("true_range") for image in images]
     people = [image["identity"] for image in images]
@@ -168,14 +168,14 @@ def stated_figures(
     bounds: Sequence[Sequence[float] | None],
     people: Sequence[str | int | None],
 ) -> dict[str, Any]:
-    """Return the figures that a file states, and that a check computes again.
+    """Return the figures that a file states, and that a check recomputes.
 
     Args:
         numbers: packed ages, shape (n,).
         years: the same in years, NaN if there is none.
         true: known ages, NaN if there is none.
         bounds: known ranges of ages, None if there is none.
-        people: who is on each picture, None where that is not known.
+        people: who each picture shows, None if not known.
     """
     rows = np.flatnonzero(np.isfinite(years) & np.isfinite(true)).tolist()
     who = [people[row] for row in rows]
@@ -206,7 +206,7 @@ def stated_figures(
 
 
 def compact_times(set_key: str, result: ResultFile) -> dict[str, Any]:
-    """Return what a leaderboard keeps of the run that timed all models: percentiles, no samples."""
+    """Return the file of the run that timed all models, with percentiles but without samples."""
     content, written = result.content, result.written
     return {
         "format": FORMAT,
@@ -259,7 +259,7 @@ def _group(values: Sequence[str | None]) -> dict[str, Any]:
 
 
 def _without_names(notes: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Return notes without the picture that one may give as an example (see `gathering`)."""
+    """Return notes without names of pictures, which may be given as examples (see `gathering`)."""
     found = list(notes)
     for name in sorted(names, key=len, reverse=True):
         found = [note.replace(f", such as {name}: ", ": ") for note in found]
@@ -273,7 +273,7 @@ def _place(table: list[Any], value: Any) -> int:
 
 
 def _seen(seen: Seen | None) -> dict[str, Any] | None:
-    """How many pictures it was trained on; which ones, the full result says."""
+    """Return how many pictures it was trained on, without their names."""
     if seen is None:
         return None
     near = seen.near_copies

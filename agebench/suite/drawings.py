@@ -1,4 +1,4 @@
-"""The leaderboard's pictures: error against milliseconds, and error against strength."""
+"""The leaderboard's figures: error against milliseconds, and error against strength."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from agebench.suite.times import in_usual_runtime, median_ms, span_ms
 from agebench.vision.variants import KINDS, parse_variant
 
 DODGE = 0.035
-"""What lies between the marks of two models, in steps of strength."""
+"""Offset between the marks of two models, in steps of strength."""
 
 MOST_WHISKERS = 8
-"""Of more models the intervals cover each other and the lines: they stand in the tables alone."""
+"""With more models intervals would overlap the lines, so they are only in the tables."""
 
 CHART_TITLES = {
     "face-px": "small faces",
@@ -38,10 +38,9 @@ CHART_TITLES = {
 
 
 def front_figure(board: Board, found: SetStanding) -> Figure | None:
-    """Error against milliseconds on one set; None where nothing was timed.
+    """Error against milliseconds on one set; None if nothing was timed.
 
-    Only models of the runtime that most ran in are drawn: the others' times say as much of their
-    runtime as of them.
+    Only models of the most frequent runtime are drawn, since times also depend on the runtime.
     """
     shown = [
         (one, ms)
@@ -104,7 +103,7 @@ def chart_figure(board: Board, chart: Chart) -> Figure:
     looks, ends = model_looks(board), []
     for position, line in enumerate(chart.lines):
         style = looks[line.model]
-        # Side by side, so that the intervals of one do not cover those of another.
+        # Side by side, so that intervals do not overlap.
         aside = DODGE * (position - (len(chart.lines) - 1) / 2)
         xs = [places[step.variant] + aside for step in line.steps]
         errors = [step.error_years for step in line.steps]
@@ -145,7 +144,7 @@ def _caption(kind: str) -> str:
 
 
 def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
-    """Return where each strength is drawn ("" is the untouched picture), and the axis for it."""
+    """Return the position of each strength ("" is the unchanged picture), and the axis."""
     if kind == "covered":
         words = {"gray": "gray", "cover-eyes": "eyes", "cover-mouth": "mouth"}
         order = ["", *texts]
@@ -155,7 +154,7 @@ def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
     order = [*texts, ""] if kind in ("face-px", "jpeg", "light") else ["", *texts]
     if kind == "roll":
         order = sorted([*texts, ""], key=lambda text: parse_variant(text).strength if text else 0)
-    # Evenly, whatever the strengths: all steps can be told apart, and the untouched has no number.
+    # Evenly spaced, so that all steps can be distinguished; the unchanged picture has no strength.
     places = {text: float(at) for at, text in enumerate(order)}
     ticks = tuple(
         (places[text], f"{parse_variant(text).strength:g}" if text else "as it is")
@@ -167,12 +166,12 @@ def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
 
 
 def keys(board: Board) -> list[tuple[Markup, str]]:
-    """Return who is who in all pictures."""
+    """Return the legend of all figures."""
     return [(key(style), _title(board, name)) for name, style in model_looks(board).items()]
 
 
 def _names(board: Board, models: Sequence[str]) -> dict[str, str]:
-    """Return what stands beside lines and marks by model, of its title; empty for few models."""
+    """Return labels of lines and marks by model, from its title; empty for few models."""
     titles = {name: _title(board, name) for name in models}
     shown = direct_names(titles.values())
     return {name: shown[title] for name, title in titles.items()} if shown else {}

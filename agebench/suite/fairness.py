@@ -1,4 +1,4 @@
-"""Error, bias and false adults by group: who pays for a model's mistakes."""
+"""Error, bias and false adults by group."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ class GroupError:
         name: of the group.
         n: its pictures with an age.
         error_years: mean absolute error; None with fewer than `MINIMUM_PICTURES` pictures.
-        interval: of it.
+        interval: of this error.
         bias_years: mean signed error.
         false_adults: rates at a threshold of 18 without a buffer; None for labels that are ranges.
-        people: who is on its pictures, as far as known.
+        people: who its pictures show, as far as known.
     """
 
     name: str
@@ -44,11 +44,11 @@ class Fairness:
 
     Attributes:
         attribute: such as "gender".
-        groups: with a figure first, in the order of their names.
+        groups: sorted by name, those with figures first.
         worst, best: groups of the largest and the smallest error; None with fewer than two.
-        gap_years: what lies between these two errors.
-        gap_interval: its 95 % interval, for these two groups; None where one of them has none, or
-            someone is in both.
+        gap_years: difference of these two errors.
+        gap_interval: its 95 % interval, for these two groups; None if one of them has none, or a
+            person is in both.
     """
 
     attribute: str
@@ -60,9 +60,9 @@ class Fairness:
 
 
 def fairness(pictures: BoardSet, cell: BoardCell) -> list[Fairness]:
-    """Return a model's errors by each attribute that the set names groups of.
+    """Return a model's errors by each attribute with groups in the set.
 
-    Over the pictures that the model gave an age for.
+    They are over the pictures that the model gave an age for.
     """
     errors = pictures.signed_errors(cell.years)
     found = []
@@ -119,11 +119,11 @@ def _group(
 def _gap_interval(worst: GroupError | None, best: GroupError | None) -> Interval | None:
     """Return the interval of the difference of two groups' errors.
 
-    From the ends of their own intervals, as those of independent means are put together (method
-    of variance estimates recovery: Zou & Donner, Statistics in Medicine 27, 2008, 1693-1702).  It
-    is of these two groups; that they are the farthest apart of several makes their gap look larger
-    than it is, which no interval of it tells.  Where a person is in both, as by glasses or decades,
-    the means are not independent, and there is none.
+    It is computed from the ends of their intervals, for independent means (method of variance
+    estimates recovery: Zou & Donner, Statistics in Medicine 27, 2008, 1693-1702).  It applies to
+    these two groups; as they were selected as the farthest apart, their gap is biased upwards,
+    which the interval does not include.  If a person is in both, as with glasses or decades, the
+    means are not independent, and there is none.
     """
     if worst is None or best is None or worst.interval is None or best.interval is None:
         return None

@@ -1,4 +1,4 @@
-"""What a leaderboard takes from a full result, kept beside it: it need not be read again."""
+"""Caching what a leaderboard takes from a full result, so that it need not be read again."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ _MADE_FROM = "result_sha256"
 
 
 def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
-    """Return what a leaderboard keeps of a result; it is written beside it, and read from there.
+    """Return what a leaderboard keeps of a result, cached in a file next to it.
 
     Args:
         cell: which.
         folder: of the result.
 
     Returns:
-        None where the result is of another model.
+        None if the result is of another model.
 
     Raises:
         AgebenchError: the result can't be read, or is damaged.
@@ -45,7 +45,7 @@ def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
     if name not in {item.name for item in result.estimators}:
         return None
     made = compact_cell(Measured(cell.pictures.key, cell.variant, result, name))
-    with suppress(AgebenchError):  # another machine's folder may be on a disk that is read-only
+    with suppress(AgebenchError):  # another machine's folder may be read-only
         write_whole(file, as_text({**made, _MADE_FROM: sha256}))
     return made
 
@@ -53,13 +53,13 @@ def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
 def cells_elsewhere(
     cell: Cell, outs: Sequence[Path], weights: frozenset[str] | None = None
 ) -> Iterator[tuple[Path, Mapping[str, Any]]]:
-    """Yield the results of a cell in other folders of the suite, each with what is kept of it.
+    """Yield a cell's results in other folders of the suite, each with what a leaderboard keeps.
 
     Args:
         cell: which.
         outs: the folders.
-        weights: `weights_sha256` of the model here; results of others are not of this model.  None
-            where it is not available: all are taken.
+        weights: `weights_sha256` of the model here; results with others are skipped.  None if not
+            available: all are yielded.
 
     Raises:
         AgebenchError: as `kept_cell`.
@@ -72,7 +72,7 @@ def cells_elsewhere(
 
 
 def weights_sha256(spec: Mapping[str, Any]) -> frozenset[str]:
-    """Return the hashes of a model's files; a spec from elsewhere may have none."""
+    """Return the hashes of a model's files; another package's spec may have none."""
     return frozenset(str(item["sha256"]) for item in spec.get("weights") or ())
 
 
@@ -85,11 +85,11 @@ def as_text(content: Mapping[str, Any]) -> str:
 
 
 def _made_before(file: Path, sha256: str) -> Mapping[str, Any] | None:
-    """Return what was kept of a result of that hash; None where there is nothing, or of another."""
+    """Return what was cached for a result with that hash; None if there is nothing."""
     if not file.is_file():
         return None
     try:
         _, content = read_both(file, ModelFile)
-    except AgebenchError:  # damaged, or of another version: made again from the result
+    except AgebenchError:  # damaged, or of another version: created again from the result
         return None
     return content if content.get(_MADE_FROM) == sha256 else None

@@ -1,4 +1,4 @@
-"""A suite from its plan to the page: what is missing is measured, then all is put together."""
+"""Running a suite from its plan to the page: measuring what is missing, then publishing."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ class SuiteOutcome:
 
     Attributes:
         report: of the run.
-        files: that were written, the page first.
-        problems: what failed, in sentences; the rest is there.
+        files: written files, the page first.
+        problems: what failed, in sentences.
     """
 
     report: SuiteReport
@@ -41,7 +41,7 @@ class SuiteOutcome:
     problems: list[str]
 
     def to_json(self) -> dict[str, Any]:
-        """Return it as what JSON can hold."""
+        """Return it as JSON-compatible values."""
         return {
             "cells": [
                 {
@@ -64,7 +64,7 @@ class SuiteOutcome:
         }
 
     def summary(self, *, dry: bool) -> Iterator[str]:
-        """Yield what a reader wants to know, a line each."""
+        """Yield the lines of a summary."""
         cells = self.report.cells
         counts = Counter(item.state for item in cells)
         told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
@@ -72,7 +72,7 @@ class SuiteOutcome:
         left = [item for item in cells if item.state == "left"]
         if left:
             pictures = sum(item.pictures for item in left)
-            verb = "would be measured" if dry else "left for another run"
+            verb = "would be measured" if dry else "left to another run"
             yield f"{counted(len(left), 'cell')} of {counted(pictures, 'picture')} {verb}"
         if dry:
             for item in left:
@@ -80,7 +80,7 @@ class SuiteOutcome:
         if self.report.seconds and not dry:
             yield (
                 f"{self.report.seconds:.0f} s, of these {self.report.detect_seconds:.0f} s for "
-                f"finding faces on {counted(self.report.detected, 'picture')}"
+                f"detecting faces in {counted(self.report.detected, 'picture')}"
             )
         for path in self.files:
             yield f"Written: {path}"
@@ -99,14 +99,14 @@ def make_leaderboard(
 
     Args:
         plan: of the suite.
-        options: where, and for how long.
-        joined: folders of the same suite, measured elsewhere, whose results fill what is missing.
-        progress: told of pictures done, of all that are to be done.
-        say: told a line for each cell that has been measured.
+        options: folders and time limit.
+        joined: folders of the same suite, measured elsewhere, with results of missing cells.
+        progress: called with the number of pictures done and in total.
+        say: called with a line for each measured cell.
         reports: also write the full report of each set.
 
     Raises:
-        UsageError: a folder to be joined is not there.
+        UsageError: a folder to be joined does not exist.
         AgebenchError: a file can't be read or written.
     """
     missing = [path for path in joined if not path.is_dir()]
@@ -161,7 +161,7 @@ def write_page(board: Board, folder: Path, links: Sequence[tuple[str, str]] = ()
 
 
 def _links(plan: SuitePlan, out: Path) -> list[tuple[str, str]]:
-    """Return the full reports that lie there."""
+    """Return the existing full reports."""
     return [
         (item.title or item.key, f"{REPORTS}/{item.key}/report.html")
         for item in plan.sets

@@ -1,4 +1,4 @@
-"""Models and sets of a suite, each loaded once; what can't be loaded is a reason, not an end."""
+"""Models and sets of a suite, each loaded once; failures are recorded and do not end the run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Loaded = TypeVar("_Loaded")
 
 
 class NotThereError(AgebenchError):
-    """A model or set of the suite is not available: its cells stay empty, the others go on."""
+    """A model or set is not available: its cells stay empty, the others are measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,8 +40,7 @@ class Pictures:
 
     Attributes:
         dataset: all of it.
-        protocol: what `compare` splits it by: a protocol, or the file of a split that was made
-            before; None for no split.
+        protocol: for `compare`: a protocol, or the file of an earlier split; None for no split.
     """
 
     dataset: Dataset
@@ -50,12 +49,12 @@ class Pictures:
 
 @dataclass(slots=True)
 class Loader:
-    """Loads what cells need, and remembers it, or why it is not available.
+    """Loads what cells need once, or remembers why it is not available.
 
     Args:
-        out: the suite's folder, where splits are kept.
-        data: folder that the roots of sets start from.
-        progress: told how far a split is.
+        out: the suite's folder, where splits are stored.
+        data: folder that the roots of sets are relative to.
+        progress: called while a split is computed.
     """
 
     out: Path
@@ -75,7 +74,7 @@ class Loader:
         return _once(self._models, planned.name, lambda: _load_model(planned))
 
     def weights(self, planned: PlannedContender) -> frozenset[str] | None:
-        """Return the hashes of a model's files; None where it is not available."""
+        """Return the hashes of a model's files; None if it is not available."""
         try:
             estimator = self.model(planned).estimator
         except NotThereError:
@@ -91,11 +90,11 @@ class Loader:
         return _once(self._sets, planned.key, lambda: self._load_set(planned))
 
     def settings(self, cell: Cell) -> CompareSettings:
-        """Return the settings that `compare` gets: the split may be one that was kept."""
+        """Return the settings for `compare`, which may name a stored split."""
         return replace(cell.settings, protocol=self.pictures(cell.pictures).protocol)
 
     def size_and_key(self, cell: Cell) -> tuple[int, str]:
-        """Return how many pictures a cell has, and the hash of what decides its figures.
+        """Return how many pictures a cell has, and the hash of what determines its figures.
 
         Raises:
             NotThereError: its model, its set or its detector is not available.
@@ -113,12 +112,12 @@ class Loader:
         Raises:
             NotThereError: it can't be listed.
         """
-        # All models get the same pictures, whatever is changed on them: looked at once.
+        # All models get the same pictures, whatever the variant, so they are listed once.
         named = f"{planned.key} {replace(settings, variant=None)}"
         return _once(self._taken, named, lambda: self._take(planned, settings))
 
     def detector(self, planned: PlannedSet, model: Contender) -> Mapping[str, Any]:
-        """Return what finds a model's faces in a set, as `compare` chooses it: see `cell_key`.
+        """Return the description of a model's detector in a set, as `compare` chooses it.
 
         Raises:
             NotThereError: it can't be loaded.
@@ -148,7 +147,7 @@ class Loader:
         dataset, maker = load_pictures(planned.dataset, root, planned.protocol)
         if maker is None:
             return Pictures(dataset, None)
-        # A protocol may compare all pictures with each other: its split is kept.
+        # A protocol may compare all pictures with each other, so its split is stored.
         listed = SampleList(dataset.spec, tuple(dataset.samples), tuple(dataset.problems))
         named = json.dumps([planned.protocol, data_key(listed)])
         name = f"{planned.key}-{hashlib.sha256(named.encode()).hexdigest()[:12]}.json"
@@ -177,7 +176,7 @@ def _once(known: dict[str, _Loaded | str], name: str, load: Callable[[], _Loaded
     if name not in known:
         try:
             known[name] = load()
-        except Exception as error:  # a stranger's class may fail in any way
+        except Exception as error:  # another package's class may fail in any way
             known[name] = error_text(error)
     found = known[name]
     if isinstance(found, str):

@@ -1,4 +1,4 @@
-"""How each model is drawn: the same everywhere on the page."""
+"""The look of each model in figures, the same on the whole page."""
 
 from __future__ import annotations
 

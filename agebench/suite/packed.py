@@ -1,4 +1,4 @@
-"""Ages of many pictures in few letters: whole hundredths of a year, deflated, as base64."""
+"""Compact encoding of many ages: whole hundredths of a year, deflated, as base64."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy.typing as npt
 from agebench.types import MAX_AGE_YEARS, Floats
 
 STEP_YEARS = 0.01
-"""Ages are kept to this: the mean of many errors moves by far less."""
+"""Resolution of stored ages, which changes the mean of many errors by far less."""
 
 NO_FACE, FAILED = -1, -2
-"""What stands for an age where the detector found no face, and where anything else went wrong."""
+"""Codes for no age, if the detector found no face, and for any other failure."""
 
 MOST_PICTURES = 10_000_000
 
@@ -33,26 +33,26 @@ def pack_numbers(numbers: npt.ArrayLike) -> str:
     narrow = values.astype("<i2")
     if (narrow != values).any():
         raise ValueError("expected whole numbers of 16 bits")
-    # Low and high bytes apart: the high ones hardly differ, and go into less.
+    # Low and high bytes separately, as the high ones hardly differ and compress well.
     parts = narrow.view(np.uint8).reshape(-1, 2).T.tobytes()
     return base64.b64encode(zlib.compress(parts, 9)).decode("ascii")
 
 
 def unpack_numbers(text: str, count: int) -> npt.NDArray[np.int64]:
-    """Return what `pack_numbers` was given.
+    """Return the numbers encoded by `pack_numbers`.
 
     Args:
-        text: as it made it.
-        count: how many numbers it has to hold.
+        text: the encoded numbers.
+        count: expected number of numbers.
 
     Raises:
-        ValueError: it holds another number of them, or is not such a text.
+        ValueError: it has a different number of them, or is malformed.
     """
     if not 0 <= count <= MOST_PICTURES:
         raise ValueError(f"expected at most {MOST_PICTURES:,} numbers, got {count}")
     try:
         reader = zlib.decompressobj()
-        # A few bytes of a stranger's may unfold to all memory of the machine: not a byte more.
+        # A few submitted bytes could expand to all memory of the machine, so the size is limited.
         data = reader.decompress(base64.b64decode(text, validate=True), 2 * count + 1)
     except (binascii.Error, zlib.error, ValueError) as error:
         raise ValueError(f"packed numbers can't be read: {error}") from error
@@ -81,5 +81,5 @@ def as_years(numbers: npt.NDArray[np.int64]) -> Floats:
         numbers.min() >= FAILED and numbers.max() * STEP_YEARS <= MAX_AGE_YEARS
     ):
         raise ValueError(f"expected ages from 0 to {MAX_AGE_YEARS:g} years")
-    # Divided, so that 3,010 hundredths are 30.1 and not 30.1 and a bit.
+    # Divided, so that 3,010 hundredths are exactly 30.1.
     return np.where(numbers < 0, np.nan, numbers / round(1 / STEP_YEARS))

@@ -1,4 +1,4 @@
-"""The leaderboard's page: one HTML file that needs nothing else, and Markdown."""
+"""The leaderboard's page: a self-contained HTML file, and Markdown."""
 
 from __future__ import annotations
 
@@ -33,18 +33,17 @@ HOW = (
     "tests over people where they are known, Holm's correction): models that share a rank can't "
     "be told apart. Ranks hold within one set: sets differ in their pictures, in what their "
     "labels are and in how hard they are, and nothing is averaged over them.",
-    "A model remembers the pictures that it was trained on: its error on them is shown, in "
+    "A model memorises the pictures that it was trained on: its error on them is shown, in "
     "brackets, and it has no rank. One that lists its training pictures is judged by that list, "
-    "near copies included, and is ranked where it learned from other pictures of the set alone; "
+    "near copies included, and is ranked if it learned only from other pictures of the set; "
     "any other is judged by the sets that its makers name.",
     "Errors are over the pictures that every ranked model gave an age for. A model that gave an "
-    "age for fewer than half of them stands apart, with its own pictures.",
+    "age for fewer than half of them is not ranked, and has its own pictures.",
 )
 
 DOUBT = (
-    "A question mark: who keeps this leaderboard suspects that the model was trained on that set, "
-    "for the reason that stands at the figure. Nobody has shown it or said so; the figure is "
-    "there, and has no rank."
+    "A question mark: the maintainers of this leaderboard suspect that the model was trained on "
+    "that set, for the reason given at the figure. This is not confirmed; there is no rank."
 )
 
 
@@ -52,8 +51,8 @@ def as_html(board: Board, reports: Sequence[tuple[str, str]] = ()) -> str:
     """Return the page.
 
     Args:
-        board: what it is of.
-        reports: titles and addresses of the full reports, where they are next to it.
+        board: to show.
+        reports: titles and addresses of the full reports next to it.
     """
     found = standings(board)
     return whole_page(
@@ -84,13 +83,13 @@ def lead(board: Board) -> str:
 
 
 def answers(board: Board, found: Sequence[SetStanding]) -> list[str]:
-    """Return what comes out of it, in a sentence for each set."""
+    """Return the conclusion for each set, in a sentence."""
     titles = {model.name: model.title for model in board.models}
     lines = []
     for one in found:
         best = one.best
         if not best:
-            lines.append(f"{one.pictures.title}: nobody can be ranked.")
+            lines.append(f"{one.pictures.title}: no model can be ranked.")
             continue
         errors = [one.models[name].error_years for name in best]
         names = ", ".join(titles[name] for name in sorted(best, key=_error_on(one)))
@@ -103,7 +102,7 @@ def answers(board: Board, found: Sequence[SetStanding]) -> list[str]:
 
 
 def _doubted(one: SetStanding, titles: Mapping[str, str]) -> str:
-    """Return who has no rank on suspicion alone, and would perhaps have the first."""
+    """Return the models that have no rank only on suspicion, and could be first."""
     told = [
         f"{titles[name]} ({number(standing.error_years)})"
         for name, standing in one.models.items()
@@ -132,18 +131,18 @@ def _sections(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
     if grids:
         yield Section(
             "fairness",
-            "Who pays for the errors",
+            "Errors by group",
             [
                 "The gap is the error of the worst group less that of the best, each over the "
                 "pictures that the model gave an age for. In bold: the worst group.",
-                "Minors pass where they are taken for 18 or more, without a buffer.",
+                "Minors pass if they are estimated at 18 or more, without a buffer.",
             ],
             grids=grids,
         )
     yield Section("models", "Models", grids=[model_grid(board)])
     empty = _empty(board)
     if empty:
-        yield Section("empty", "Empty cells", ["What is not there, and why."], items=empty)
+        yield Section("empty", "Empty cells", ["What is missing, and why."], items=empty)
 
 
 def _times(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
@@ -161,12 +160,12 @@ def _times(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
         "Medians of crop and network for one face at batch 1, in turns, on "
         f"{machine.processor}, measured {board.times.created[:10]}; drawn are those in "
         f"{usual_runtime(board)}. Left and low is good. Lines across: the middle 80 % of the "
-        "times; lines up: 95 % interval of the error. The grey steps join the models that none "
-        "beats in both.",
+        "times; lines up: 95 % interval of the error. The grey steps connect the models that no "
+        "other beats in both.",
     ]
     if board.times.too_busy:
         busy = board.times.too_busy
-        words.append(f"These times are too long: {busy}. Take them only as a rough order.")
+        words.append(f"These times are too long: {busy}. Their order is only approximate.")
     others, guests = [], []
     for model in board.models:
         if model.name in board.times.models:
@@ -208,11 +207,11 @@ def _robustness(board: Board, standing: Sequence[SetStanding]) -> Iterator[Secti
         return
     titles = {model.name: model.title for model in board.models}
     words = [
-        "The face is found in the untouched picture; then the picture is changed, so that the "
-        "figures are of the models and not of the detector. Lines up: 95 % intervals; not drawn "
+        "The face is detected in the unchanged picture; then the picture is changed, so that the "
+        "figures describe the models and not the detector. Lines up: 95 % intervals; not drawn "
         f"for more than {MOST_WHISKERS} models. The tables say how much larger the error becomes "
-        "on the same pictures, with the 95 % interval of that: where the interval holds 0, nothing "
-        "is shown to be lost."
+        "on the same pictures, with its 95 % interval: if the interval contains 0, no loss "
+        "is shown."
     ]
     asked = {(chart.pictures.key, line.model) for chart in found for line in chart.lines}
     for one in standing:
@@ -220,7 +219,7 @@ def _robustness(board: Board, standing: Sequence[SetStanding]) -> Iterator[Secti
         if known:
             words.append(
                 f"Trained on {one.pictures.title}, or suspected of it: {', '.join(known)}. Their "
-                "figures say what a change costs, and not how good they are."
+                "figures show the effect of a change, and not how good they are."
             )
     figures = [chart_figure(board, chart) for chart in found]
     grids = [cost_grid(board, chart) for chart in found]
@@ -241,7 +240,7 @@ def _empty(board: Board) -> list[str]:
 
 
 def as_markdown(board: Board) -> str:
-    """Return the overview, and what must be known of it, as GitHub's Markdown."""
+    """Return the overview, with remarks, as GitHub's Markdown."""
     found = standings(board)
     grid: Grid = overview(board, found, inline=True)
     parts = [

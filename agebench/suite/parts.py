@@ -1,7 +1,7 @@
-"""A suite in parts, for machines that share it: each part is a suite of one model.
+"""Dividing a suite among machines: each part is a suite of one model.
 
-What shares the parts out (Ray, a queue, a shell) is the caller's; docs/leaderboard.md has it with
-Ray.  Everything here can be pickled.
+Distributing the parts (Ray, a queue, a shell) is up to the caller; docs/leaderboard.md shows it
+with Ray.  Everything here can be pickled.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from agebench.suite.run import RunOptions, run_suite
 
 
 def parts_of(plan: SuitePlan) -> list[SuitePlan]:
-    """Return a suite for each model: together they have the cells of `plan`.
+    """Return a suite for each model, which together have the cells of `plan`.
 
-    Times are in none of them: all models have to take turns for these, on one machine.
+    They have no times, for which all models have to take turns on one machine.
     """
     found = []
     for contender in plan.contenders:
@@ -30,14 +30,14 @@ def parts_of(plan: SuitePlan) -> list[SuitePlan]:
 
 
 def measure_part(part: SuitePlan, out: str | Path, data: str | Path) -> Path:
-    """Measure what is missing of a part; return its folder, for `make_leaderboard` to join.
+    """Measure what is missing from a part; return its folder, for `make_leaderboard` to join.
 
-    A cell that fails has no result there, and is measured again, or told, where all is joined.
+    A cell that fails has no result there, and is measured again, or reported, when all are joined.
 
     Args:
         part: one of `parts_of`.
-        out: a folder of its own, on a disk that the joining machine sees too.
-        data: folder that the roots of sets start from.
+        out: a separate folder, accessible to the joining machine.
+        data: folder that the roots of sets are relative to.
 
     Raises:
         AgebenchError: as `run_suite`.

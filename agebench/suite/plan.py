@@ -1,4 +1,4 @@
-"""What a suite measures, as a TOML file says it; docs/leaderboard.md describes the file."""
+"""The plan of a suite, read from a TOML file that docs/leaderboard.md describes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _KEY = re.compile(r"[a-z0-9][a-z0-9-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Suspicion:
-    """A model may have been trained on pictures of some sets, though nobody says so.
+    """A suspicion that a model was trained on pictures of some sets, though this is not stated.
 
     Attributes:
         sets: keys of the sets.
-        why: what speaks for it, in words; the page shows them.
+        why: the reason, which the page shows.
 
     Raises:
-        ValueError: it is of no set, or gives no reason.
+        ValueError: it has no set or no reason.
     """
 
     sets: tuple[str, ...]
@@ -48,11 +48,11 @@ class Suspicion:
 
 @dataclass(frozen=True, slots=True)
 class PlannedContender:
-    """A model that takes part.
+    """A model of a suite.
 
     Attributes:
         model: its reference, as on the command line, options included.
-        title: what the page calls it; the reference if not given.
+        title: on the page; the reference if not given.
         sets: keys of the sets that it is measured on; all if not given.
         suspected: sets that it is not ranked on, each for a reason that is shown.
 
@@ -79,27 +79,27 @@ class PlannedContender:
 
     @property
     def name(self) -> str:
-        """What it is called in results."""
+        """Its name in results."""
         return called(self.model)
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedSet:
-    """Pictures that are measured on.
+    """A set of pictures of a suite.
 
     Attributes:
         key: a short name, of lower-case letters, digits and hyphens.
         dataset: name with options, as `agebench compare --dataset` takes it.
-        title: what the page calls it; the key if not given.
-        root: where it lies, from the data folder on; "" for a set that brings its pictures.
+        title: on the page; the key if not given.
+        root: its folder or file, relative to the data folder; "" for a bundled set.
         protocol, part, limit, sample: as in `CompareSettings`.
-        detector: finds the faces; "" for what `agebench compare` would take.  A model that is
-            defined with a detector brings its own.
-        groups: attributes of the pictures by which fairness is looked at.
-        note: what a reader of its column must know, in a sentence.
+        detector: of the faces; "" for the default of `agebench compare`.  A model that is defined
+            with a detector uses that one.
+        groups: attributes that define groups for the fairness tables.
+        note: remark on its column, in a sentence.
 
     Raises:
-        ValueError: the key is not one, or a number is out of range.
+        ValueError: the key is malformed, or a number is out of range.
     """
 
     key: str
@@ -121,16 +121,16 @@ class PlannedSet:
 
 @dataclass(frozen=True, slots=True)
 class Robustness:
-    """Changed pictures: the same faces, harder to see.
+    """Changed pictures: the same faces under harder conditions.
 
     Attributes:
         sets: keys of the sets whose pictures are changed.
         variants: as `agebench.vision.variants.parse_variant` takes them.
-        sample: pictures of each set, drawn by the suite's seed; None for all that the set takes.
-        contenders: models that are asked; all if not given.
+        sample: number of pictures of each set, drawn with the suite's seed; None for all.
+        contenders: models to measure; all if not given.
 
     Raises:
-        ValueError: a variant is not one.
+        ValueError: a variant is malformed.
     """
 
     sets: tuple[str, ...]
@@ -153,7 +153,7 @@ class Times:
 
     Attributes:
         set: key of the set whose pictures are timed.
-        pictures: how many of them.
+        pictures: number of timed pictures.
         contenders: models that are timed; all if not given.
 
     Raises:
@@ -192,13 +192,13 @@ class SuitePlan:
     """A whole suite.
 
     Attributes:
-        contenders, sets: what is measured on what; every one with its own name.
+        contenders, sets: models and sets, with unique names.
         title: of the page.
         settings: of all comparisons.
-        robustness, times: the further axes; None for none.
+        robustness, times: further measurements; None for none.
 
     Raises:
-        ValueError: there is none of one of them, one stands twice, or a name is of nothing.
+        ValueError: there are no models or sets, one is given twice, or a name is unknown.
     """
 
     contenders: tuple[PlannedContender, ...]
@@ -240,17 +240,17 @@ def read_plan(path: Path) -> SuitePlan:
 
 
 def require_key(key: str) -> None:
-    """Refuse what can't be a set's key: it becomes part of file names.
+    """Refuse a malformed key of a set, as it becomes part of file names.
 
     Raises:
-        ValueError: it is not one.
+        ValueError: it is malformed.
     """
     if not _KEY.fullmatch(key):
         raise ValueError(f"key: expected lower-case letters, digits and hyphens, got {key!r:.80}")
 
 
 def slug(name: str) -> str:
-    """Return a name as part of a file's name; names that differ may give the same.
+    """Return a name as part of a file's name; different names may give the same slug.
 
     >>> slug("caffe-age-net recipe=tutorial"), slug("spec:my/Net.toml@onnxruntime")
     ('caffe-age-net-recipe-tutorial', 'spec-my-net-toml-onnxruntime')

@@ -1,4 +1,4 @@
-"""From the results of a suite to the small files of a leaderboard."""
+"""Converting the results of a suite to the files of a leaderboard."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ NOT_YET = "not measured yet"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A cell with what a leaderboard keeps of its result, or why it has none.
+    """A cell with what a leaderboard keeps of its result, or the reason why there is none.
 
     Attributes:
-        cell: which.
+        cell: the cell.
         folder: of its result; None without one.
         kept: `agebench.suite.compact.compact_cell` of it; None without one.
         reason: why there is none.
@@ -41,9 +41,9 @@ class Found:
 
 
 def find_results(reports: Sequence[CellReport], joined: Sequence[Path]) -> list[Found]:
-    """Return the result of each cell: the suite's own, or one of those that are joined.
+    """Return the result of each cell: the suite's own, or one from a joined folder.
 
-    Of several joined ones the latest is taken.
+    Of several joined ones the latest is used.
 
     Raises:
         AgebenchError: a result is damaged.
@@ -67,17 +67,17 @@ def _find(report: CellReport, joined: Sequence[Path]) -> Found:
 def write_board(
     plan: SuitePlan, found: Sequence[Found], times: ResultFile | None, folder: Path
 ) -> list[str]:
-    """Write the files of a leaderboard; what was there before of sets and models goes.
+    """Write the files of a leaderboard, and remove earlier ones of sets and models.
 
     Args:
         plan: of the suite.
         found: its cells.
         times: the result of the run that timed all models.
-        folder: where to; made if it is not there.
+        folder: to write into; created if missing.
 
     Returns:
-        What could not be taken in, in sentences: results on other pictures than the others', or of
-        other weights than the latest of the model.
+        Problems, in sentences: results on other pictures than the others', or with other weights
+        than the model's latest result.
 
     Raises:
         AgebenchError: a file can't be written.
@@ -125,7 +125,7 @@ def write_board(
 
 
 def _file_names(plan: SuitePlan) -> dict[str, str]:
-    """Return a name of its own for each model's file."""
+    """Return a unique name for each model's file."""
     names: dict[str, str] = {}
     for contender in plan.contenders:
         wanted = name = slug(contender.name)
@@ -203,7 +203,7 @@ def _of_latest_weights(found: Sequence[Found], problems: list[str]) -> list[Foun
 
 
 def _of_one_data(found: Sequence[Found], problems: list[str]) -> Iterator[Found]:
-    """Leave out results on other pictures than the first of the same set, and say so."""
+    """Leave out results on other pictures than the first of the same set, and report them."""
     first: dict[tuple[str, bool], str] = {}
     for item in found:
         if item.kept is None:

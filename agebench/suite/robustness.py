@@ -1,4 +1,4 @@
-"""Error against strength: what each way of changing the pictures costs each model."""
+"""Robustness: errors of the models on changed pictures, by kind and strength of the change."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class Step:
     """One strength of a change.
 
     Attributes:
-        variant: as it is written.
+        variant: in its textual form.
         error_years: mean absolute error on the line's pictures, changed.
-        interval: of it.
-        cost_years: by how much that is more than on them as they are.
-        cost_interval: of it.
+        interval: of this error.
+        cost_years: increase of the error over the unchanged pictures.
+        cost_interval: of this increase.
     """
 
     variant: str
@@ -39,13 +39,13 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One model under one kind of change, all of it over the same pictures.
+    """One model under one kind of change, on the same pictures throughout.
 
     Attributes:
         model: its name.
-        n: pictures that it gave an age for, as they are and at every step.
-        untouched_years: mean absolute error on these as they are.
-        steps: by rising strength.
+        n: number of pictures that it gave an age for, unchanged and at every step.
+        untouched_years: mean absolute error on these, unchanged.
+        steps: by increasing strength.
     """
 
     model: str
@@ -61,8 +61,8 @@ class Chart:
     Attributes:
         pictures: the set.
         kind: a key of `agebench.vision.variants.KINDS`, or a name of `CHART_OF`.
-        variants: by rising strength.
-        lines: of the models that were asked.
+        variants: by increasing strength.
+        lines: of the measured models.
     """
 
     pictures: BoardSet

@@ -1,4 +1,4 @@
-"""Running what is missing of a suite: one cell after the other, by the code path of `compare`."""
+"""Running the missing cells of a suite one after the other, through `compare`."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from agebench.util.locks import alone_in
 DETECTIONS = "detections.sqlite"
 
 State: TypeAlias = Literal["kept", "joined", "measured", "left", "broken", "not there"]
-"""Of a cell after a run: there before; measured elsewhere; measured now; left for another run;
-failed; no model or set."""
+"""State of a cell after a run: had a result; measured elsewhere; measured now; left to another run;
+failed; model or set not available."""
 
 
 @dataclass(frozen=True, slots=True)
 class CellReport:
-    """What became of a cell.
+    """The outcome of a cell.
 
     Attributes:
-        cell: which.
+        cell: the cell.
         state: see `State`.
-        reason: why it has no result; "" where it has one, or is left for another run.
+        reason: why it has no result; "" if it has one, or is left to another run.
         folder: of its result; None without one.
-        pictures: how many it has; 0 where that is not known.
-        seconds: that it took in this run.
-        weights: hashes of the model's files here; None where it is not available.
+        pictures: number of its pictures; 0 if not known.
+        seconds: time taken in this run.
+        weights: hashes of the model's files here; None if it is not available.
     """
 
     cell: Cell
@@ -55,15 +55,15 @@ class CellReport:
 
 @dataclass(frozen=True, slots=True)
 class SuiteReport:
-    """What became of a suite.
+    """The outcome of a suite.
 
     Attributes:
         cells: in their order.
         times: folder of the run that timed all models; None without one.
-        why_no_times: why there is none, where one was wanted and it failed; "" else.
-        detected: pictures whose faces were looked for; the others' were kept.
-        detect_seconds: that this took.
-        seconds: that the whole run took.
+        why_no_times: why that run failed; "" otherwise.
+        detected: number of pictures whose faces were detected; those of others were kept.
+        detect_seconds: time taken by that.
+        seconds: time taken by the whole run.
     """
 
     cells: Sequence[CellReport]
@@ -85,10 +85,10 @@ class RunOptions:
 
     Attributes:
         out: the suite's folder.
-        data: folder that the roots of sets start from.
-        minutes: no cell is begun after so long; None for no limit.
-        dry: nothing is measured.
-        times: only the times are taken, again where they are there.
+        data: folder that the roots of sets are relative to.
+        minutes: no cell is started after this time; None for no limit.
+        dry: whether nothing is measured.
+        times: whether only times are measured, again if they exist.
     """
 
     out: Path
@@ -100,7 +100,7 @@ class RunOptions:
 
 @dataclass(slots=True)
 class _Run:
-    """A run that goes on."""
+    """A run in progress."""
 
     options: RunOptions
     loader: Loader
@@ -116,7 +116,7 @@ class _Run:
         return minutes is not None and time.monotonic() - self.begun > 60 * minutes
 
     def measure(self, cell: Cell, folder: Path, kept: KeptDetections) -> None:
-        """Measure a cell; its pictures count on the one bar of the whole suite."""
+        """Measure a cell, reporting its pictures on the progress bar of the suite."""
 
         def step(stage: str, done: int, _total: int) -> None:
             if stage == "accuracy":
@@ -135,7 +135,7 @@ class _Run:
             detections=kept,
         )
         counts = result.counts
-        if not counts.taken_over:  # what was interrupted can't say what all of it takes
+        if not counts.taken_over:  # an interrupted cell has no complete times
             whole = time.process_time() - begun
             write_spent(folder, counts.total, whole, result.stage_seconds)
 
@@ -150,18 +150,19 @@ def run_suite(
 ) -> SuiteReport:
     """Measure the cells that have no result yet.
 
-    A model or a set that is not available, and a cell that fails, are reported; the others go on.
+    Models and sets that are not available, and cells that fail, are reported; the others are
+    measured.
 
     Args:
-        plan: what there is to be measured.
-        options: where, and for how long.
-        progress: told of pictures done, of all that are to be done.
-        say: told a line for each cell that has been measured.
-        elsewhere: folders of the same suite; what was measured there is not measured here.
+        plan: of the suite.
+        options: folders and time limit.
+        progress: called with the number of pictures done and in total.
+        say: called with a line for each measured cell.
+        elsewhere: folders of the same suite, whose cells are not measured again.
 
     Raises:
-        AgebenchError: the folder can't be written to, another run is at work in it, the kept
-            detections can't be used, or a result elsewhere is damaged.
+        AgebenchError: the folder can't be written to, another run is using it, the kept detections
+            can't be used, or a result elsewhere is damaged.
     """
     make_folder(options.out, f"the folder {options.out}", "name another one")
     loader = Loader(options.out, options.data, progress)
@@ -179,7 +180,7 @@ def run_suite(
 
 
 def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
-    """Time all models in turns, if nobody has; return where that lies, or why it does not."""
+    """Time all models in turns, if not done yet; return the folder, or why it failed."""
     if plan.times is None:
         return None, ""
     there = find_times(plan, run.loader)
@@ -187,7 +188,7 @@ def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
         return there, ""
     try:
         folder = time_models(plan, run.loader, run.progress)
-    except Exception as error:  # as with a cell: what has been measured stays
+    except Exception as error:  # as with a cell, a failure must not end the run
         run.say(f"times: failed: {error_text(error)}")
         return None, error_text(error)
     run.say(f"times: {plan.times.pictures} pictures")
@@ -195,7 +196,7 @@ def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
 
 
 def _look(cell: Cell, run: _Run, elsewhere: Sequence[Path]) -> CellReport:
-    """See whether a cell has its result."""
+    """Determine the state of a cell."""
     folder: Path | None = None
     pictures, why = 0, ""
     try:
@@ -219,7 +220,7 @@ def _measure(item: CellReport, run: _Run, kept: KeptDetections) -> CellReport:
         run.measure(cell, item.folder, kept)
     except KeptDetectionsError:
         raise
-    except Exception as error:  # one cell that fails must not end the others
+    except Exception as error:  # one cell that fails must not stop the others
         run.say(f"{cell.title}: failed: {error_text(error)}")
         return CellReport(cell, "broken", error_text(error), pictures=item.pictures)
     finally:

@@ -1,7 +1,7 @@
-"""What the cells of a suite took: processor time by stage, kept beside each result.
+"""Processor time of the cells of a suite by stage, stored next to each result.
 
-Of the machine, and not of the models: it decides nothing, and stands in no file of the leaderboard,
-so that a suite that was interrupted makes the same page.
+It depends on the machine, affects nothing, and is in no file of the leaderboard, so that an
+interrupted suite makes the same page.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ REST = "rest"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SpentFile:
-    """What is kept beside a result."""
+    """The stored times of a result."""
 
     format: Annotated[int, By(one_of((FORMAT,)))]
     pictures: PictureCount
@@ -44,11 +44,10 @@ class Spent:
     """Processor time of some cells.
 
     Attributes:
-        cells: that say what they took.
-        untold: that do not: measured by another version, or in several runs.
-        pictures: of those that do; one that several models were shown counts for each.
-        seconds: by stage, and of the rest: statistics, writing, and threads that a runtime has of
-            its own.
+        cells: number of cells with times.
+        untold: number without: measured by another version, or in several runs.
+        pictures: of those with times, counted once per model.
+        seconds: by stage, and of the rest: statistics, writing, and the runtime's own threads.
     """
 
     cells: int
@@ -58,12 +57,12 @@ class Spent:
 
     @property
     def whole_seconds(self) -> float:
-        """All of it."""
+        """The total time."""
         return sum(self.seconds.values())
 
 
 def write_spent(folder: Path, pictures: int, whole: float, stages: Mapping[str, float]) -> None:
-    """Keep beside a result what it took.
+    """Store the processor time of a result.
 
     Args:
         folder: of the result.
@@ -79,23 +78,20 @@ def write_spent(folder: Path, pictures: int, whole: float, stages: Mapping[str, 
 
 
 def spent_by_set(outs: Sequence[Path]) -> dict[str, Spent]:
-    """Return what the cells of each set took; those of changed pictures by themselves.
+    """Return the processor time of each set's cells, with changed pictures separately.
 
     Args:
-        outs: folders of the suite; a cell that lies in several counts once, by the first that says
-            what it took.
+        outs: folders of the suite; a cell in several folders counts once, by the first with times.
 
     Raises:
-        UsageError: there is no such folder, or it holds no results.
+        UsageError: there is no such folder, or it has no results.
         AgebenchError: a file is damaged.
     """
     told: dict[str, dict[tuple[str, ...], SpentFile | None]] = {}
     for out in outs:
         found = sorted((out / RESULTS).glob(f"*/*/*/{RESULT_FILE}"))
         if not found:
-            raise UsageError(
-                f"{out} holds no results of a suite: give the folder that was its --out"
-            )
+            raise UsageError(f"{out} has no results of a suite: give the folder that was its --out")
         for result in found:
             place = result.parent.relative_to(out / RESULTS).parts
             cells = told.setdefault(_called(*place[:2]), {})
@@ -114,7 +110,7 @@ def _read(file: Path) -> SpentFile | None:
 def _sum(cells: Sequence[SpentFile | None]) -> Spent:
     known = [cell for cell in cells if cell is not None]
     seconds = {stage: sum(cell.stages[stage] for cell in known) for stage in STAGES}
-    # Two clocks: what is left may be less than nothing by their steps.
+    # As two clocks differ in resolution, the rest may be slightly negative.
     rest = max(0.0, sum(cell.whole for cell in known) - sum(seconds.values()))
     pictures = sum(cell.pictures for cell in known)
     return Spent(len(known), len(cells) - len(known), pictures, {**seconds, REST: rest})
@@ -135,8 +131,8 @@ def spent_grid(parts: Mapping[str, Spent]) -> Grid:
     """Return the table: a row for each set, and one for all."""
     columns = [
         Column("set", numeric=False),
-        Column("cells", hint="that say what they took"),
-        Column("pictures", hint="one that several models were shown counts for each"),
+        Column("cells", hint="with times"),
+        Column("pictures", hint="counted once per model"),
         *(Column(stage) for stage in (*STAGES, REST)),
         Column("all, s"),
     ]
@@ -164,7 +160,7 @@ def _percent(part: float, whole: float) -> Cell:
 
 
 def as_json(parts: Mapping[str, Spent]) -> dict[str, Any]:
-    """Return it as what JSON can hold."""
+    """Return it as JSON-compatible values."""
 
     def one(spent: Spent) -> dict[str, Any]:
         return {

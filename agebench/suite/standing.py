@@ -1,7 +1,7 @@
-"""Who stands where on one set: figures on the same pictures, and a rank that claims no more.
+"""Scores and ranks of the models on one set, over the same pictures.
 
-The statistics are those of a comparison (`agebench/metrics/`), so that a leaderboard and
-the full report of the same results say the same.
+The statistics are those of a comparison (`agebench/metrics/`), so that a leaderboard and the full
+report of the same results agree.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ class Standing:
 
     Attributes:
         model: its name.
-        n: pictures that its figures are of: those that all ranked models gave an age for, or of a
-            model that stands apart its own.
-        error_years: mean absolute error; of labels that are ranges the mean distance to them.
-        interval: of it; None with too few people.
+        n: number of pictures: those that all ranked models gave an age for, or its own pictures if
+            it answered too few.
+        error_years: mean absolute error; for range labels the mean distance to them.
+        interval: of this error; None with too few people.
         bias_years: mean signed error.
-        answered, of: pictures that it gave an age for, of how many.
-        rank: 1 and how many models have been shown to be better; None for one that is not ranked.
-        why_unranked: why; "" for one that is.
-        contaminated: it was trained on these pictures or their set.
-        suspected: it is thought to have been, and nobody has shown or said so.
+        answered, of: number of pictures that it gave an age for, and in total.
+        rank: 1 plus the number of models shown to be better; None if not ranked.
+        why_unranked: why it is not ranked; "" if it is.
+        contaminated: whether it was trained on these pictures or their set.
+        suspected: whether this is only suspected.
     """
 
     model: str
@@ -59,10 +59,10 @@ class SetStanding:
 
     Attributes:
         pictures: the set.
-        common: pictures that all ranked models gave an age for.
-        people: in them; None where not known.
-        models: by name, of those that gave an age.
-        detectors: by name, what found the faces.
+        common: number of pictures that all ranked models gave an age for.
+        people: number of people in them; None if not known.
+        models: by name, those that gave an age.
+        detectors: by name, the detector used.
     """
 
     pictures: BoardSet
@@ -78,18 +78,17 @@ class SetStanding:
 
 
 def standings(board: Board) -> list[SetStanding]:
-    """Return all sets in their order, each with what all models reach there."""
+    """Return all sets in their order, each with the scores of all models."""
     return [set_standing(pictures, board.models) for pictures in board.sets]
 
 
 def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStanding:
-    """Return what models reach on a set.
+    """Return the scores of models on a set.
 
     As in a comparison (`agebench.metrics.common_pictures.common_pictures`) errors are over the
-    pictures that every ranked model gave an age for; one that gave an age for few stands apart.
-    Models that
-    `agebench.harness.contamination` speaks against, or that are suspected, have their error and no
-    rank; what is known of a model is told before what is thought of it.
+    pictures that every ranked model gave an age for; one that gave an age for few is not ranked.
+    Contaminated models (`agebench.harness.contamination`) and suspected ones have an error and no
+    rank; contamination takes precedence over suspicion.
     """
     there = {
         model.name: model.cells[pictures.key, ""]
@@ -134,12 +133,12 @@ def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStandin
 
 
 def _shown_better(pictures: BoardSet, errors: Floats, cells: Sequence[BoardCell]) -> list[int]:
-    """Return for each model how many others are better, by the paired tests with Holm's correction.
+    """Return for each model how many others are better, by paired tests with Holm's correction.
 
     Args:
         pictures: the set.
         errors: absolute ones, shape (models, pictures), NaN if there is none.
-        cells: any of the set; the seed of the first is that of the swaps.
+        cells: of the set; the seed of the first is used for the swaps.
     """
     if len(errors) < 2:
         return [0] * len(errors)

@@ -1,4 +1,4 @@
-"""The leaderboard's tables, as the same grids that the report has."""
+"""The leaderboard's tables, as grids like those of the report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from agebench.suite.standing import SetStanding, Standing
 from agebench.suite.times import median_ms
 
 UNRANKED_BELOW = 1000.0
-"""Added to what an unranked error is sorted by: it comes after all that are ranked."""
+"""Added to the sort key of unranked errors, so that they come after ranked ones."""
 
 SHORT_LABELS = {
     "birth-age": "birth ages",
@@ -38,19 +38,19 @@ SHORT_LABELS = {
 
 
 def label_text(pictures: BoardSet) -> str:
-    """Return in few words what the labels of a set are."""
+    """Return a short description of the labels of a set."""
     if pictures.of_ranges:
         return "guessed ranges of ages"
     return SHORT_LABELS[pictures.dataset.label_kind]
 
 
 def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False) -> Grid:
-    """All models on all sets: errors in years, ranks within each set alone.
+    """Return a table of all models on all sets: errors in years, with ranks within each set.
 
     Args:
-        board: of which.
-        found: what the models reach.
-        inline: ranks and intervals stand in the cells, not at them: for Markdown.
+        board: the leaderboard.
+        found: the scores of the models.
+        inline: put ranks and intervals into the cells instead of notes, for Markdown.
     """
     columns = [Column("model", numeric=False)]
     columns += [
@@ -70,7 +70,7 @@ def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False
 
 
 def _ordered(board: Board, found: Sequence[SetStanding]) -> list[BoardModel]:
-    """By the first set: ranked models by error, then the others, then those without an answer."""
+    """Sort by the first set: ranked models by error, then the others, then those without ages."""
 
     def place(model: BoardModel) -> tuple[float, str]:
         one = found[0].models.get(model.name) if found else None
@@ -111,7 +111,7 @@ def _overview_row(
 
 
 def _error_text(one: Standing) -> str:
-    """An error that nobody is ranked by stands in brackets; a suspicion has a mark of its own."""
+    """Put an unranked error in brackets, and mark a suspicion."""
     error = number(one.error_years)
     if one.suspected:
         return f"({error}?)"
@@ -135,15 +135,15 @@ def _notes(one: Standing) -> Iterator[Note]:
 
 
 def set_grid(board: Board, one: SetStanding) -> Grid:
-    """One set: all models with their intervals, biases and how they came about."""
+    """Return a table of one set: all models with intervals, biases and detectors."""
     columns = (
         Column("model", numeric=False),
-        Column("rank", hint="1 and how many models have been shown to be better; ties are usual"),
-        Column("error, years", hint="mean absolute error; of ranges the mean distance to them"),
+        Column("rank", hint="1 plus the number of models shown to be better; ties are common"),
+        Column("error, years", hint="mean absolute error; for ranges the mean distance to them"),
         Column("95 %", hint="interval of the error"),
         Column("bias", hint="mean of predicted minus true, years"),
         Column("with an age", hint="pictures that it gave an age for"),
-        Column("faces found by", numeric=False),
+        Column("detector", numeric=False),
         Column("remark", numeric=False),
     )
     titles = {model.name: model.title for model in board.models}
@@ -171,8 +171,8 @@ def fairness_grids(board: Board, standing: Sequence[SetStanding]) -> list[Grid]:
     """Errors by group, one table for each set and attribute.
 
     Args:
-        board: of which.
-        standing: of all sets: who remembers its pictures is told here too.
+        board: the leaderboard.
+        standing: of all sets, for notes on contaminated models.
     """
     remember = {one.pictures.key: remembered(one) for one in standing}
     found: dict[tuple[str, str], list[tuple[BoardModel, Fairness]]] = {}
@@ -244,12 +244,12 @@ def _fairness_grid(
 
 
 def cost_grid(board: Board, chart: Chart) -> Grid:
-    """By how much one kind of change makes each model's error larger, on the same pictures."""
+    """Return a table of the increase of each model's error under one kind of change."""
     titles = {model.name: model.title for model in board.models}
     columns = [
         Column("model", numeric=False),
-        Column("pictures", hint="with an age from it, as they are and at every step"),
-        Column("as they are", hint="mean absolute error, years"),
+        Column("pictures", hint="with an age from it, unchanged and at every step"),
+        Column("unchanged", hint="mean absolute error, years"),
         *map(Column, chart.variants),
     ]
     rows = []
@@ -272,13 +272,13 @@ def cost_grid(board: Board, chart: Chart) -> Grid:
 
 
 def model_grid(board: Board) -> Grid:
-    """What each model is: terms, what it learned from, what ran it."""
+    """Return a table of the models: terms, training labels, runtime."""
     columns = (
         Column("model", numeric=False),
         Column("reference", numeric=False),
         Column("licence", numeric=False),
         Column("trained on", numeric=False),
-        Column("labels that it learned", numeric=False),
+        Column("training labels", numeric=False),
         Column("years by", numeric=False),
         Column("runtime", numeric=False),
         Column("weights, sha256", numeric=False),

@@ -1,4 +1,4 @@
-"""Milliseconds of a leaderboard: from one run in which all models took turns."""
+"""Milliseconds of a leaderboard, from one run in which all models took turns."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from agebench.suite.board_structure import TimedModel
 
 
 def median_ms(board: Board, name: str) -> float | None:
-    """Return the median of a model's own stages, crop and inference; None where not timed."""
+    """Return the median of a model's own stages, crop and inference; None if not timed."""
     timed = _timed(board, name)
     if timed is None:
         return None
@@ -17,7 +17,7 @@ def median_ms(board: Board, name: str) -> float | None:
 
 
 def span_ms(board: Board, name: str) -> tuple[float, float] | None:
-    """Return between what the middle 80 % of a model's times lie; None where not timed."""
+    """Return the range of the middle 80 % of a model's times; None if not timed."""
     timed = _timed(board, name)
     if timed is None:
         return None
@@ -33,7 +33,7 @@ def _sum(first: float | None, second: float | None) -> float | None:
 
 
 def usual_runtime(board: Board) -> str:
-    """Return the runtime that most of the timed models ran in; "" where nothing was timed."""
+    """Return the runtime of most of the timed models; "" if nothing was timed."""
     if board.times is None:
         return ""
     names = Counter(
@@ -45,7 +45,7 @@ def usual_runtime(board: Board) -> str:
 
 
 def in_usual_runtime(board: Board, name: str) -> bool:
-    """Return whether a model was timed, in the runtime of most; code without a network counts."""
+    """Return whether a model was timed in the most frequent runtime, or without a network."""
     timed = _timed(board, name)
     if timed is None:
         return False

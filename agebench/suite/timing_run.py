@@ -24,11 +24,12 @@ from agebench.types import AgePrediction, Crops, plain
 TIMES = "times"
 
 _NOT_DECIDING = ("memory_bytes", "opencv_threads")
-"""Of the environment: the first differs by a little from boot to boot, the second is set here."""
+"""Values of the environment left out of the hash: the first varies slightly between boots, the
+second is set here."""
 
 
 def find_times(plan: SuitePlan, loader: Loader) -> Path | None:
-    """Return where the times of the suite's models lie; None where they have not been taken."""
+    """Return the folder of the times of the suite's models; None if not measured."""
     if plan.times is None:
         return None
     models = _timed(plan, loader)
@@ -36,15 +37,15 @@ def find_times(plan: SuitePlan, loader: Loader) -> Path | None:
         return None
     try:
         folder = _folder(plan, plan.times, models, loader)
-    except NotThereError:  # told by whoever has to take them
+    except NotThereError:  # reported where they are measured
         return None
     return folder if (folder / RESULT_FILE).is_file() else None
 
 
 class _OnAnyFaces:
-    """A model that is defined with a detector, on the faces of another one: for its times alone.
+    """A model that is defined with a detector, timed on the faces of another one.
 
-    What it makes of a face takes as long whoever found that; the detector's time is not in it.
+    Its time per face does not depend on the detector, whose time is not included.
     """
 
     def __init__(self, model: Estimator) -> None:
@@ -53,18 +54,18 @@ class _OnAnyFaces:
 
     @property
     def spec(self) -> EstimatorSpec:
-        """That of the model, without a detector."""
+        """The spec of the model, without a detector."""
         return self._spec
 
     def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
-        """Ask the model."""
+        """Predict with the model."""
         return self._model.predict(crops)
 
 
 def time_models(plan: SuitePlan, loader: Loader, progress: ProgressStep) -> Path:
-    """Time the models in turns, all on the same faces; return where the result lies.
+    """Time the models in turns, all on the same faces; return the folder of the result.
 
-    Left out are models that are not available, and answers from outside.
+    Models that are not available, and external answers, are left out.
 
     Raises:
         UsageError: no model is left.
@@ -124,10 +125,10 @@ def _settings(plan: SuitePlan, times: Times) -> CompareSettings:
 
 
 def _folder(plan: SuitePlan, times: Times, models: Sequence[Contender], loader: Loader) -> Path:
-    """Return where the times lie: by a hash of all that decides them, the machine among it."""
+    """Return the folder of the times, named by a hash of all that determines them."""
     planned, settings = plan.find_set(times.set), _settings(plan, times)
     decided = plain(settings)
-    decided["workers"] = decided.pop("decode_threads")  # so that folders of before are found
+    decided["workers"] = decided.pop("decode_threads")  # so that existing folders are found
     _, data = loader.size_and_data(planned, settings)
     decides = {
         "agebench": __version__,

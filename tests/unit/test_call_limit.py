@@ -192,7 +192,7 @@ def test_nothing_that_a_plug_in_does_to_stdout_breaks_the_json() -> None:
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["counts"]["total"] == 3
     assert "by Python" in done.stderr
-    assert "a library says: past\\x1b[31m Python" in done.stderr
+    assert "message of a library: past\\x1b[31m Python" in done.stderr
     assert "a child" in done.stderr
 
 

@@ -115,7 +115,7 @@ def test_what_only_an_option_needs_is_left_out_with_a_word(capsys: Capture) -> N
     code, out, err = run(capsys, "fetch", "alpha")
     assert code == 0
     assert [line.split()[-1] for line in out.splitlines()[1:3]] == ["here", "failed"]
-    assert err.startswith("needed with crops=10 only, and left out: alpha.mean is not available")
+    assert err.startswith("only needed with crops=10, skipped: alpha.mean is not available")
     # Asked for as such it is no option any more.
     assert run(capsys, "fetch", "alpha", "alpha.mean")[0] == 1
 

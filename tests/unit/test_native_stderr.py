@@ -36,7 +36,7 @@ def run(*words: str) -> str:
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX descriptors")
 @pytest.mark.timeout(300)
 def test_words_are_inert_counted_and_said_once() -> None:
-    said = "agebench: a library says (3 times): libpng warning: iCCP 0: \\x1b]0;title\\x07\n"
+    said = "agebench: message of a library (3 times): libpng warning: iCCP 0: \\x1b]0;title\\x07\n"
     assert run() == f"ours\n{said}after\nraw\n"
     flooded = run("flood").splitlines()
     assert flooded[0] == "ours"
@@ -50,6 +50,6 @@ def test_kinds_are_bounded() -> None:
     for number in range(500):
         words.add(b"kind " + bytes([97 + number % 26, 97 + number // 26]) + b"\n")
     assert len(words.sentences()) == MOST_KINDS + 1
-    assert words.sentences()[-1] == f"libraries say {500 - MOST_KINDS} lines more"
+    assert words.sentences()[-1] == f"{500 - MOST_KINDS} more lines of libraries"
     words.add(b"\n")
     assert words.others == 500 - MOST_KINDS

@@ -90,7 +90,7 @@ def test_ranks_claim_no_more_than_was_shown(tmp_path: Path) -> None:
     # `good` and `alike` are as far off to either side: nobody has shown one to be better.
     assert ranks == {"good": 1, "alike": 1, "bad": 3, "seldom": None}
     assert one.best == ["good", "alike"]
-    assert "1 of 60 pictures only" in one.models["seldom"].why_unranked
+    assert "only 1 of 60 pictures" in one.models["seldom"].why_unranked
     assert one.common == 60  # whom hardly anybody waits for
     good = np.rint(100 * np.array(_off(1.0))) / 100 - TRUE
     assert one.models["good"].error_years == pytest.approx(np.abs(good).mean())

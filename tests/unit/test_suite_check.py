@@ -50,10 +50,10 @@ def test_what_is_right_is_taken(theirs: Path, board: Path) -> None:
     (first, second) = checked.cells
     assert (first.set, first.pictures, first.rank) == ("one", 59, 1)
     assert second.set == "ranges"
-    assert any("contamination can't be told" in note for note in checked.notes)
+    assert any("contamination can't be checked" in note for note in checked.notes)
     done = CliRunner().invoke(command, ["check", str(theirs), "--board", str(board)])
     assert done.exit_code == 0, done.output
-    assert "all figures are those of its ages" in done.output
+    assert "all figures agree with its ages" in done.output
 
 
 def _years(cell: dict[str, Any]) -> None:
@@ -133,7 +133,7 @@ def test_what_a_maintainer_must_look_at_is_told(theirs: Path, board: Path) -> No
     copied = made_model("copied", {("one", ""): list(TRUE)}, {"one": one, "ranges": ranges})
     theirs.write_text(json.dumps(copied))
     notes = " ".join(check_submission(theirs, board).notes)
-    assert "more than half of its ages are the label itself" in notes
+    assert "more than half of its ages are equal to the label" in notes
     assert "not measured on ranges" in notes
 
 

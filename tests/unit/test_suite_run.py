@@ -261,7 +261,7 @@ def test_after_its_minutes_nothing_is_begun(suite: Path) -> None:
     options = RunOptions(suite.parent / "out", suite.parent, minutes=0.0)
     outcome = make_leaderboard(read_plan(suite), options)
     assert [item.state for item in outcome.report.cells] == ["left"] * CELLS
-    assert "10 cells of 144 pictures left for another run" in list(outcome.summary(dry=False))
+    assert "10 cells of 144 pictures left to another run" in list(outcome.summary(dry=False))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +302,7 @@ def test_a_wrong_call_is_told(suite: Path) -> None:
     for arguments, expected in (
         ([str(suite)], "give --out"),
         (["check", str(suite)], "--board FOLDER"),
-        (["page", str(suite.parent)], "holds no board.json"),
+        (["page", str(suite.parent)], "has no board.json"),
         ([str(suite), "--out", str(suite.parent / "o"), "--join", "nowhere"], "there is no folder"),
         ([str(suite), "--out", str(suite.parent / "o"), "--minutes", "nan"], "at least 0, got nan"),
     ):

@@ -66,7 +66,7 @@ def test_a_suite_says_what_each_cell_took(tmp_path: Path) -> None:
 
 
 def test_what_holds_no_results_or_is_damaged_is_told(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="holds no results of a suite"):
+    with pytest.raises(UsageError, match="has no results of a suite"):
         spent_by_set([tmp_path])
     done = CliRunner().invoke(command, ["spent"])
     assert isinstance(done.exception, UsageError)

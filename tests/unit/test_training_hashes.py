@@ -52,10 +52,10 @@ def test_two_models_of_the_same_pictures_keep_them_once(tmp_path: Path) -> None:
     of_small = hashlib.sha256(b"a model").hexdigest()
     hashes_beside(small).write_bytes(trained.to_bytes(of_small, with_body=False))
     assert hashes_beside(small).stat().st_size < 300
-    with pytest.raises(AgebenchError, match=r"none.*beside it"):
+    with pytest.raises(AgebenchError, match=r"missing"):
         find_hashes(small)
     TrainingHashes.of("others", map(sha, range(9))).write(tmp_path / "x.training-hashes.bin")
-    with pytest.raises(AgebenchError, match="there is none"):
+    with pytest.raises(AgebenchError, match="missing"):
         find_hashes(small)
     large = tmp_path / "large.training-hashes.bin"
     trained.write(large)

@@ -176,7 +176,7 @@ def test_damage_is_told(model: tuple[Path, list[Sample]], tmp_path: Path) -> Non
         changed,
     ):
         file_of_looks.write_bytes(data)
-        with pytest.raises(AgebenchError, match="not a whole file of training looks"):
+        with pytest.raises(AgebenchError, match="not a complete file of training looks"):
             find_hashes(moved)
 
 
