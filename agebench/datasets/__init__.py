@@ -1,1 +1,1 @@
-"""Data sets: one file per layout on disk, and what they share; only names are read here."""
+"""Data sets, one file per layout on disk, and their common code; only file names are read here."""

@@ -1,12 +1,12 @@
 """Adience: Flickr faces in eight age groups and five folds of different people.
 
-Which rows are used decides what a figure can be compared with:
+The choice of rows determines to which published figures a result can be compared:
 
-- ``labels=published`` keeps the rows whose age is written as one of the eight groups, letter by
-  letter.  That is what the authors' own script does (GilLevi/AgeGenderDeepLearning,
-  DataPreparationCode/create_train_val_txt_files.py), so figures can be held against published
-  ones.  The script means to count ``(25, 23)``, a misprint, as ``(25, 32)``, but looks for it
-  without the comma and so drops it, as it drops all others.  Its five test lists hold 17,424
+- ``labels=published`` keeps the rows whose age is written exactly as one of the eight groups.  That
+  is what the authors' own script does (GilLevi/AgeGenderDeepLearning,
+  DataPreparationCode/create_train_val_txt_files.py), so figures can be compared with published
+  ones.  The script intends to map ``(25, 23)``, a misprint, to ``(25, 32)``, but searches for it
+  without the comma and so drops it, as it drops all others.  Its five test lists have 17,424
   pictures together.
 - ``labels=mapped`` also keeps the other forms, by `COMMON_CLASSES`.
 """
@@ -51,12 +51,12 @@ SPEC = DatasetSpec(
 
 FOLDS = 5
 PUBLISHED_PICTURES = 17_424
-"""Pictures in the authors' five test lists together."""
+"""Number of pictures in the authors' five test lists."""
 
 PREFIXES: Mapping[str, str] = MappingProxyType(
     {"aligned": "landmark_aligned_face", "faces": "coarse_tilt_aligned_face"}
 )
-"""Folder of the pictures, and what their names begin with; the published figures are of aligned."""
+"""Folder of the pictures, and prefix of their names; the published figures are of aligned ones."""
 
 MISPRINTS: Mapping[str, str] = MappingProxyType({"(25, 23)": "(25, 32)"})
 
@@ -81,7 +81,7 @@ COMMON_CLASSES: Mapping[str, str] = MappingProxyType(
         "(8, 23)": "8-12",
     }
 )
-"""Class of each written age that is in none, as public evaluation scripts put them.
+"""Class of each written age that is not a group, as in public evaluation scripts.
 
 Sources: `AgeGenderEval` of hailo_model_zoo (edges 3, 7, 13.5, 22.5, 35, 45.5, 56.5), and a table of
 single labels in a public comparison of face libraries.  They agree but for 35, the most frequent
@@ -95,12 +95,12 @@ _COLUMNS = (("user_id",), ("original_image",), ("face_id",), ("age",))
 
 @dataclass(frozen=True, slots=True)
 class AgeClass:
-    """What an age cell says.
+    """The content of an age cell.
 
     Attributes:
-        label: the age or range, with misprints put right.
+        label: the age or range, with misprints corrected.
         class_name: one of the eight classes, "25-32".
-        as_published: it is one of the eight groups, letter by letter.
+        as_published: it is written exactly as one of the eight groups.
     """
 
     label: AgeLabel
@@ -152,16 +152,16 @@ def load(
     """List Adience: the fold files, and the pictures in ``aligned`` or ``faces``.
 
     `Sample.age_range` is the group as written (`age_years` where a single age is written).
-    Attributes: "class", one of the eight as "25-32"; "fold", "0" to "4"; "gender", where noted;
-    "label_note" where the age is written in another way than the eight groups.
+    Attributes: "class", one of the eight as "25-32"; "fold", "0" to "4"; "gender", if known;
+    "label_note" if the age is not written as one of the eight groups.
     `Sample.identity` is album and face number: a number keeps one age group and one gender
     throughout an album.
 
     Args:
         root: the folder with ``fold_0_data.txt`` to ``fold_4_data.txt``.
-        pictures: which ones; "auto" takes the aligned ones where there are any.
+        pictures: which ones; "auto" uses the aligned ones if there are any.
         labels: which rows; see the module's text.
-        frontal: take ``fold_frontal_0_data.txt`` to ``fold_frontal_4_data.txt`` instead.
+        frontal: use ``fold_frontal_0_data.txt`` to ``fold_frontal_4_data.txt`` instead.
 
     Raises:
         DatasetError: `root` is not a folder, has no fold file or no usable picture, or a fold file
@@ -210,7 +210,7 @@ def _kind(files: Iterable[FoundFile], pictures: Pictures) -> str:
 
 @dataclass(slots=True)
 class _Reader:
-    """Rows to samples, noting what was left out."""
+    """Converts rows to samples, and records problems."""
 
     kind: str
     labels: Labels

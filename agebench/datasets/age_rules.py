@@ -1,4 +1,4 @@
-"""How an age comes from what a name or a table's row holds: one field, or sums of several.
+"""Expressions for the age from fields of a file name or a table's row.
 
 >>> AgeRule.of({"birth", "photo"}, age="photo-birth").label({"birth": "1969", "photo": "2010"})
 AgeLabel(age_years=41.0, age_range=None)
@@ -20,8 +20,8 @@ from agebench.errors import UsageError, suggestion
 from agebench.types import MAX_AGE_YEARS, Problem
 
 MID_YEAR = 0.5
-"""A year without a day stands for its middle, as in the age of IMDB-WIKI's makers (Rothe et al.
-2018), who take photographs of a year as taken on its first of July."""
+"""A year without a day is replaced by its middle, as in the age of IMDB-WIKI's authors (Rothe et
+al. 2018), who assume that photographs were taken on the first of July."""
 
 _OPERATORS: Mapping[type[ast.operator], Callable[[float, float], float]] = {
     ast.Add: operator.add,
@@ -48,10 +48,10 @@ class Sum:
     tree: ast.expr
 
     def value(self, fields: Mapping[str, str], kinds: Mapping[str, str]) -> float:
-        """Return its value; where dates or years take part, completed years.
+        """Return its value; in completed years if dates or years are involved.
 
         Raises:
-            ValueError: a field is missing or is not a number; says which.
+            ValueError: a field is missing or is not a number; the message names it.
         """
         numbers = {name: _number(name, fields.get(name), kinds.get(name)) for name in self.fields}
         try:
@@ -65,18 +65,18 @@ class Sum:
 
 
 def parse_sum(text: str, known: Collection[str], option: str) -> Sum:
-    """Understand an expression such as ``photo-birth``.
+    """Parse an expression such as ``photo-birth``.
 
     Args:
-        text: what was written.
-        known: names of the fields there are.
-        option: where it was written, for errors.
+        text: the expression.
+        known: names of the existing fields.
+        option: its name, for errors.
 
     Raises:
-        UsageError: it is something else, or names a field that there is not.
+        UsageError: it is invalid, or contains an unknown field.
     """
     expected = f"option {option}={text!r}: expected a field, or a sum such as photo-birth"
-    if text and text in known:  # a heading such as "real-age" is not a sum
+    if text and text in known:  # a header such as "real-age" is not an expression
         return Sum(text, frozenset({text}), ast.Name(text, ast.Load()))
     try:
         tree = ast.parse(text.strip()[: _MAX_LETTERS + 1], mode="eval").body
@@ -134,7 +134,7 @@ def date_in_years(name: str, text: str) -> float:
     """Return a date such as 1955-1-6 as a year and the fraction of it that had passed.
 
     Raises:
-        ValueError: there is no such day.
+        ValueError: the day does not exist.
     """
     match = _DATE.fullmatch(text)
     try:
@@ -158,9 +158,9 @@ def year_of(day: dt.date) -> float:
 
 @dataclass(frozen=True)
 class AgeRule:
-    """Where the age stands: one number, or a range from `low` to `high`, both included.
+    """The expressions of the age: one number, or a range from `low` to `high`, inclusive.
 
-    Of a range one end may be missing: it then begins at 0, or ends at
+    One end of a range may be missing: it then starts at 0, or ends at
     `names.OPEN_RANGE_TOP_YEARS`.
     """
 
@@ -176,11 +176,11 @@ class AgeRule:
         low: str | None = None,
         high: str | None = None,
     ) -> AgeRule:
-        """Understand the options `age`, `low` and `high`; without any, fields of those names.
+        """Parse the options `age`, `low` and `high`; without any, fields with those names are used.
 
         Raises:
-            UsageError: an expression is not valid, both an age and an end of a range are given, or
-                none is and there are no such fields.
+            UsageError: an expression is invalid, both an age and an end of a range are given, or
+                neither is and there are no such fields.
         """
         given = {"age": age, "low": low, "high": high}
         if all(text is None for text in given.values()):
@@ -204,14 +204,14 @@ class AgeRule:
 
     @property
     def fields(self) -> frozenset[str]:
-        """All fields that it needs."""
+        """All required fields."""
         sums = (self.age, self.low, self.high)
         return frozenset().union(*(each.fields for each in sums if each is not None))
 
     def label(
         self, fields: Mapping[str, str], kinds: Mapping[str, str] | None = None
     ) -> AgeLabel | Problem:
-        """Return the age that `fields` give, or why they give none.
+        """Return the age from `fields`, or the reason why there is none.
 
         Args:
             fields: the texts by name.
@@ -243,7 +243,7 @@ class AgeRule:
 def _range(low: float, high: float) -> AgeLabel | Problem:
     ends = math.floor(low), math.floor(high)
     if not 0 <= ends[0] <= ends[1] <= MAX_AGE_YEARS:
-        expected = f"expected ends from 0 to {MAX_AGE_YEARS:g} that go upwards"
+        expected = f"expected ascending ends from 0 to {MAX_AGE_YEARS:g}"
         return Problem("", f"an age range from {low:g} to {high:g}: {expected}")
     if ends[0] == ends[1]:
         return AgeLabel(age_years=float(ends[0]))

@@ -32,13 +32,13 @@ _UNDERSCORED = re.compile(r"([0-9]{1,3})_([0-9]{1,3})")
 
 
 def load(root: Path) -> SampleList:
-    """List AGFW, at any depth below `root`: the folder right around a picture is its age group.
+    """List AGFW, at any depth below `root`: the parent folder of a picture is its age group.
 
     Groups are written ``age_15_19``, ``15_19``, or as `names.parse_age_label` reads them.  A
     folder named ``male`` or ``female`` on the way gives the attribute "gender".
 
     Raises:
-        DatasetError: `root` is not a folder or holds no usable picture.
+        DatasetError: `root` is not a folder or contains no usable picture.
     """
     return list_by_folder(
         SPEC,

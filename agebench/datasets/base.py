@@ -1,7 +1,7 @@
-"""What all data sets share: the finished list of samples, and how a folder is searched for them.
+"""Common code of data sets: the list of samples, and the search for files in a folder.
 
-Only names are looked at here.  No file is opened, so that listing twenty thousand pictures takes
-a fraction of a second and a pipe or a broken link in the folder can't hold anything up.
+Only names are examined.  No file is opened, so that listing twenty thousand pictures takes a
+fraction of a second and a pipe or a broken link in the folder can't block it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from agebench.protocols import Dataset, DatasetSpec
 from agebench.types import Problem, Sample
 
 ORIGIN = "origin"
-"""Attribute of a sample that is an altered copy: equal values mean copies of one original picture,
-which must stay in one part of a split."""
+"""Attribute of an altered copy: equal values mean copies of one original picture, which must stay
+in one part of a split."""
 
-# The folder that macOS adds to zip archives: it holds a stub named like each real picture.
+# The folder that macOS adds to zip archives contains a stub with the name of each real picture.
 _RESOURCE_FORKS = "__MACOSX"
 
 
@@ -35,10 +35,10 @@ class SampleList:
     """A data set that has been listed: implements `agebench.protocols.Dataset`.
 
     Attributes:
-        spec: what it is.
-        samples: the usable samples, sorted by name; names are unique.  They are kept as
-            `PackedSamples`, whatever is given.
-        problems: everything that was left out, with the reason.
+        spec: its description.
+        samples: the usable samples, sorted by name; names are unique.  They are stored as
+            `PackedSamples`.
+        problems: everything that is not used, with the reason.
 
     Raises:
         ValueError: the samples are not sorted by name, or two have the same name.
@@ -73,7 +73,7 @@ class FoundFile:
 
     @property
     def path(self) -> Path:
-        """The root with `name` behind it; made when it is asked for, as there may be millions."""
+        """The root joined with `name`; created on demand, as there may be millions."""
         return self.root / self.name
 
     @property
@@ -91,9 +91,9 @@ def require_folder(root: Path, dataset: str, expected: str) -> None:
     """Check that `root` is a folder.
 
     Args:
-        root: what the caller was given.
+        root: from the caller.
         dataset: the data set's name, for the message.
-        expected: what the folder should hold, in words.
+        expected: the expected content of the folder, in words.
 
     Raises:
         DatasetError: `root` is missing, can't be reached, or is not a folder.
@@ -117,10 +117,10 @@ def _packed(samples: Iterable[Sample]) -> PackedSamples:
 def finished(
     spec: DatasetSpec, root: Path, samples: Iterable[Sample], problems: Iterable[Problem]
 ) -> SampleList:
-    """Sort what was found into a `SampleList`; problems are sorted by name too.
+    """Return a sorted `SampleList`; problems are sorted by name too.
 
     Raises:
-        DatasetError: there is no sample at all; tells the first problem.
+        DatasetError: there is no sample at all; the message gives the first problem.
     """
     found = _packed(samples)
     names = list(found.names())
@@ -143,10 +143,10 @@ def list_files(
 ) -> tuple[list[FoundFile], list[Problem]]:
     """Find the regular files below `root` whose file name is `wanted`, at any depth.
 
-    Files are never opened.  A link counts as a file if it leads to a regular file under `root`;
-    links that lead elsewhere, nowhere or to a folder are listed as problems, as are pipes,
-    sockets, devices, hidden entries, names that are not valid Unicode, and folders that can't be
-    read.  Pictures and videos that are not `wanted` are problems too; other files are passed over
+    Files are never opened.  A link counts as a file if its target is a regular file under `root`;
+    links to anything else are listed as problems, as are pipes, sockets, devices, hidden entries,
+    names that are not valid Unicode, and folders that can't be read.  Pictures and videos that are
+    not `wanted` are problems too; other files are ignored
     in silence.
 
     Returns:
@@ -161,7 +161,7 @@ def list_files(
 
 
 class _Search:
-    """One walk through a folder; an explicit stack, so that depth is no limit."""
+    """A walk through a folder, with an explicit stack, so that depth is not limited."""
 
     def __init__(self, root: Path, wanted: Callable[[str], bool]) -> None:
         self.root = root
@@ -203,7 +203,7 @@ class _Search:
             self._leave_out(name, reason)
 
     def _take(self, file_name: str, name: str) -> str:
-        """Note a file that is wanted; return why not, or ""."""
+        """Add a file if it is wanted; return why not, or ""."""
         if file_name.startswith("."):
             return "hidden file, such as macOS leaves beside each picture: not used"
         reason = _why_not_encodable(file_name)
@@ -212,7 +212,7 @@ class _Search:
         return reason
 
     def _follow(self, entry: os.DirEntry[str], name: str) -> str:
-        """Note a link to a picture under the root; return why not, or ""."""
+        """Add a link to a picture under the root; return why not, or ""."""
         try:
             mode = entry.stat().st_mode
         except OSError as error:
@@ -253,7 +253,7 @@ def _require_count(n: int) -> None:
 def limit(dataset: Dataset, n: int) -> SampleList:
     """Return the first `n` samples by name, or all if there are fewer.
 
-    Good for a quick look only: names often begin with the age, so the first are no fair sample.
+    Only for a quick test: names often start with the age, so the first are not representative.
 
     Raises:
         UsageError: `n` is below 1.
@@ -267,7 +267,7 @@ def sample(dataset: Dataset, n: int, seed: int) -> SampleList:
     """Return `n` samples drawn at random without replacement, or all if there are fewer.
 
     The same names, `n` and `seed` give the same samples on every platform; a smaller `n` gives a
-    part of what a larger one gives.  Samples stay in the order of their names.
+    subset of those of a larger one.  Samples stay in the order of their names.
 
     Raises:
         UsageError: `n` is below 1 or `seed` below 0.
@@ -275,8 +275,8 @@ def sample(dataset: Dataset, n: int, seed: int) -> SampleList:
     _require_count(n)
     if seed < 0:
         raise UsageError(f"the seed must be 0 or more, got {seed}")
-    # One uniform number per sample, and the n smallest win.  Unlike permutation() and choice(),
-    # whose algorithms numpy may change, a stream of doubles hardly leaves any room for that.
+    # One uniform number per sample, and the n smallest win.  Unlike the algorithms of permutation()
+    # and choice(), which numpy may change, a stream of doubles is practically fixed.
     keys = np.random.default_rng(seed).random(len(dataset.samples))
     chosen = np.sort(np.argsort(keys, kind="stable")[:n])
     samples = PackedSamples(dataset.samples[int(index)] for index in chosen)

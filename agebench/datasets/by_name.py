@@ -1,4 +1,4 @@
-"""Pictures whose file names say the age, by a pattern that the user gives."""
+"""Pictures with ages in their file names, according to a pattern given by the user."""
 
 from __future__ import annotations
 
@@ -31,24 +31,24 @@ def load(
     high: str | None = None,
     label_kind: LabelKind = "unknown",
 ) -> SampleList:
-    """List pictures whose names hold their ages, such as AgeDB's ``0_MariaCallas_35_f.jpg``.
+    """List pictures with ages in their names, such as AgeDB's ``0_MariaCallas_35_f.jpg``.
 
-    Fields named ``age``, or ``low`` and ``high``, give the age; others become attributes, and
-    ``identity`` is who it is.  Names that don't fit the pattern, or fit it in two ways, are listed
+    Fields called ``age``, or ``low`` and ``high``, give the age; ``identity`` is the person; others
+    become attributes.  Names that don't match the pattern, or match it in two ways, are listed
     as problems.
 
     Args:
         root: the folder; pictures may lie at any depth.
         pattern: of the name without its suffix, such as ``{}_{identity}_{age}_{gender}`` (see
-            `name_pattern.parse_pattern`).  One with slashes is of the last folders too.
-        age: a field, or a sum of fields: ``photo-birth``.
-        low: the least completed year that the name allows, where it gives a range.
-        high: the largest.
-        label_kind: how the ages came about; only the user can know.
+            `name_pattern.parse_pattern`).  One with slashes also matches the last folders.
+        age: a field, or an expression of fields: ``photo-birth``.
+        low: the lowest completed year, if the name gives a range.
+        high: the highest.
+        label_kind: how the ages were determined; only the user knows.
 
     Raises:
-        UsageError: the pattern or an expression is not valid.
-        DatasetError: `root` is not a folder or holds no usable picture.
+        UsageError: the pattern or an expression is invalid.
+        DatasetError: `root` is not a folder or contains no usable picture.
     """
     if is_picture(pattern):
         pattern = pattern.rpartition(".")[0]

@@ -22,10 +22,10 @@ from agebench.types import Box, LabelKind, Problem, Sample
 SPEC = DatasetSpec(name="csv", label_kind="unknown")
 
 PATH_COLUMNS = ("path", "filename", "file", "image", "picture")
-"""Headings of the column with the picture's path; the first that is there is taken."""
+"""Headers of the column with the picture's path; the first that exists is used."""
 
 BOX_COLUMNS = "x0,y0,x1,y1"
-"""Headings of the columns with the labelled face's box; taken where all four are there."""
+"""Headers of the columns with the labelled face's box; used if all four exist."""
 
 Separator: TypeAlias = Literal["auto", "comma", "semicolon", "tab", "space", "bar"]
 
@@ -34,14 +34,14 @@ _SEPARATORS = {"comma": ",", "semicolon": ";", "tab": "\t", "space": " ", "bar":
 
 @dataclass(frozen=True, slots=True)
 class _Columns:
-    """Which column says what.
+    """The meaning of columns.
 
     Attributes:
-        path: heading of the picture's path.
-        age: what gives the age.
-        identity: heading of who it is, "" for none.
+        path: header of the picture's path.
+        age: expressions of the age.
+        identity: header of the person, "" for none.
         box: left, top, right and bottom of the labelled face; None if there are none.
-        used: headings that become no attribute.
+        used: headers that do not become attributes.
     """
 
     path: str
@@ -70,33 +70,33 @@ def load(  # noqa: PLR0913 - each is an option that a reference may name
 ) -> SampleList:
     """List the pictures that a CSV file names.
 
-    The file is UTF-8 (with or without BOM), separated by commas, semicolons or tabs, with a
-    heading line.  Needed are ``age`` and one of `PATH_COLUMNS`; ``identity`` is who it is; all
-    other columns become attributes.  An age is a number of years or a range (see
+    The file is UTF-8 (with or without BOM), separated by commas, semicolons or tabs, with a header
+    line.  ``age`` and one of `PATH_COLUMNS` are required; ``identity`` is the person; all other
+    columns become attributes.  An age is a number of years or a range (see
     `names.parse_age_label`).  Paths are relative to the CSV file; absolute ones and ``..`` are
-    followed, since the list is the user's own.  A sample's name is its path as seen from the
-    file's folder, and behind ``#`` the labelled face's box if there is one.
+    allowed, since the list is the user's own.  A sample's name is its path relative to the file's
+    folder, followed by ``#`` and the labelled face's box if there is one.
 
-    Rows that can't be used are listed as problems with their line numbers.  Of rows that repeat
-    a picture with the same age the first is kept; if their ages differ none is.
+    Rows that can't be used are listed as problems with their line numbers.  If rows repeat a
+    picture with the same age, the first is kept; if the ages differ, none is.
 
     Args:
         root: the file, or a folder with exactly one file named ``*.csv``.
-        label_kind: how the ages came about; only the user can know.
-        path: heading of the column with the picture's path.
-        age: heading of the column with the age, or a sum of columns: ``photo-birth``.
-        low: the least completed year, where the table gives ranges in two columns.
-        high: the largest.
-        identity: heading of the column with who it is.
-        box: headings of the columns with the face's left, top, right and bottom in pixels, or sums
-            of columns: ``x,y,x+w,y+h``.
+        label_kind: how the ages were determined; only the user knows.
+        path: header of the column with the picture's path.
+        age: header of the column with the age, or an expression of columns: ``photo-birth``.
+        low: the lowest completed year, if the table has ranges in two columns.
+        high: the highest.
+        identity: header of the column with the person.
+        box: headers of the columns with the face's left, top, right and bottom in pixels, or
+            expressions of columns: ``x,y,x+w,y+h``.
         images: the folder that paths are relative to, itself relative to the CSV file.
-        separator: what stands between the cells; found out if left out.
+        separator: between the cells; detected by default.
 
     Raises:
-        UsageError: an expression is not valid, or `box` does not have four.
-        DatasetError: there is no such file, it is not a CSV file of this form, or has no usable
-            row.
+        UsageError: an expression is invalid, or `box` does not have four.
+        DatasetError: there is no such file, it is not a CSV file of this form, or contains no
+            usable row.
     """
     file = _csv_file(root)
     paths = PATH_COLUMNS if path is None else (_heading(path),)
@@ -134,7 +134,7 @@ def load(  # noqa: PLR0913 - each is an option that a reference may name
 
 
 def _notes(columns: _Columns) -> tuple[str, ...]:
-    """Say what is not as in every such list."""
+    """Return remarks on options and columns that differ from the default."""
     notes = []
     if columns.path not in PATH_COLUMNS:
         notes.append(f"paths are those of column {columns.path}")
@@ -157,7 +157,7 @@ def _heading(text: str) -> str: ...
 @overload
 def _heading(text: None) -> None: ...
 def _heading(text: str | None) -> str | None:
-    """Return an option as headings are compared: in lower case."""
+    """Return an option in lower case, as headers are compared."""
     return None if text is None else text.strip().lower()
 
 
@@ -198,7 +198,7 @@ def _sample(base: Path, folder: Path, columns: _Columns, row: CsvRow) -> Sample 
     written = row.cells.get(columns.path, "")
 
     def problem(reason: str) -> Problem:
-        # A row without a path has nothing but its line to be called by.
+        # A row without a path is identified by its line.
         return (
             Problem(written, f"line {row.line}: {reason}")
             if written
@@ -232,7 +232,7 @@ def _sample(base: Path, folder: Path, columns: _Columns, row: CsvRow) -> Sample 
 
 
 def _picture(folder: Path, written: str) -> Path:
-    r"""Return where a picture is; a list made on Windows divides folders by ``\``."""
+    r"""Return the path of a picture; lists made on Windows separate folders by ``\``."""
     path = folder / written
     if "\\" in written and not os.path.lexists(path):
         return folder / written.replace("\\", "/")
@@ -254,7 +254,7 @@ def _box(sums: tuple[Sum, Sum, Sum, Sum], row: CsvRow) -> Box:
     """Return the row's box.
 
     Raises:
-        ValueError: a number is missing, or the box is empty, as of a face that is not seen.
+        ValueError: a number is missing, or the box is empty, as for a face that is not visible.
     """
     left, top, right, bottom = (each.value(row.cells, {}) for each in sums)
     if not (left < right and top < bottom):

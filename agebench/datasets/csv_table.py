@@ -1,4 +1,4 @@
-"""Reading a CSV file as people have it: BOM, CRLF, commas, semicolons or tabs, line numbers."""
+"""Reads CSV files in common variants: BOM, CRLF, commas, semicolons or tabs; with line numbers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from agebench.util.regular_files import read_regular
 
 DELIMITERS = (",", ";", "\t")
 LARGEST_BYTES = 500_000_000
-"""Larger lists are refused unread: one of a million names has about 100 MB."""
+"""Larger lists are refused: one of a million names has about 100 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class CsvRow:
     """One row.
 
     Attributes:
-        line: number of the line it begins in, from 1.
-        cells: by heading (lower case, trimmed), trimmed; empty cells and nameless columns, such
-            as an index, are left out.
-        surplus: how many cells it has beyond the headings.
+        line: number of its first line, from 1.
+        cells: by header (lower case, trimmed), trimmed; without empty cells and columns without a
+            header, such as an index.
+        surplus: number of cells beyond the headers.
     """
 
     line: int
@@ -39,19 +39,19 @@ class CsvRow:
 def read_csv_table(
     file: Path, needed: Sequence[Collection[str]], delimiter: str | None = None
 ) -> tuple[list[str], Iterator[CsvRow]]:
-    """Read the headings, and the rows one by one.
+    """Read the headers, and the rows one by one.
 
     Args:
         file: an existing file, in UTF-8.
-        needed: per needed column the headings that it may have.
-        delimiter: what stands between the cells; None to find it out among `DELIMITERS`.
+        needed: possible headers of each required column.
+        delimiter: between the cells; None to detect one of `DELIMITERS`.
 
     Returns:
-        The headings in lower case, and the rows without empty ones.
+        The headers in lower case, and the rows without empty ones.
 
     Raises:
-        DatasetError: the file can't be read, is not UTF-8, lacks a needed column or has a
-            heading twice; or, from the iterator, its quotes are broken.
+        DatasetError: the file can't be read, is not UTF-8, lacks a required column or has a
+            duplicate header; or, from the iterator, its quotes are broken.
     """
     content, first_line = _content(file)
     # The separator is the one that makes the needed columns appear: csv.Sniffer guesses from
@@ -75,7 +75,7 @@ def read_csv_table(
 def _headings(file: Path, line: str, delimiter: str) -> list[str]:
     try:
         cells = next(csv.reader([line], delimiter=delimiter), [])
-    except csv.Error as error:  # a cell of more letters than the module takes
+    except csv.Error as error:  # a cell that is too long for the csv module
         raise DatasetError(
             f"the first line of {str(file)!r} has no column names ({error}): is it a CSV file?"
         ) from error
@@ -111,9 +111,9 @@ def _content(file: Path) -> tuple[bytes, str]:
 
 
 def _rows(file: Path, content: bytes, delimiter: str, headings: list[str]) -> Iterator[CsvRow]:
-    # Decoded piece by piece: as one text in memory a list takes four times its size.
+    # Decoded in pieces: as one string a list takes four times its size.
     lines = io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")
-    # strict: a quote that is not closed would swallow the rows behind it without a word.
+    # strict: a quote that is not closed would silently swallow the following rows.
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
     past_headings = False
     line = 1

@@ -1,4 +1,4 @@
-"""One picture that comes with scikit-image, so that something runs without any data set."""
+"""One picture that is part of scikit-image, to try things without any data set."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ APPROXIMATE_AGE_YEARS = 36.0
 
 
 def load() -> SampleList:
-    """Return the astronaut's portrait with an approximate age: shows the way, measures nothing.
+    """Return the astronaut's portrait with an approximate age: a demonstration, not a measurement.
 
     Raises:
-        DatasetError: this scikit-image does not bring the picture.
+        DatasetError: this scikit-image does not contain the picture.
     """
     spec = find_spec("skimage")
     locations = spec.submodule_search_locations if spec is not None else None

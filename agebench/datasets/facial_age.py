@@ -21,9 +21,9 @@ SPEC = DatasetSpec(
 
 
 def load(root: Path) -> SampleList:
-    """List facial-age, at any depth below `root`: the folder right around a picture is its age.
+    """List facial-age, at any depth below `root`: the parent folder of a picture is its age.
 
     Raises:
-        DatasetError: `root` is not a folder or holds no usable picture.
+        DatasetError: `root` is not a folder or contains no usable picture.
     """
     return list_by_folder(SPEC, root, "one folder per age (001 to 110)", nearest=True)

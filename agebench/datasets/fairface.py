@@ -45,7 +45,7 @@ LISTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "val": ("fairface_label_val.csv", "val.csv"),
     }
 )
-"""Names, in lower case, of the list of each part; the first that is there is taken."""
+"""Names, in lower case, of the list of each part; the first that exists is used."""
 
 AGE_GROUPS: Mapping[str, tuple[int, int]] = MappingProxyType(
     {
@@ -60,10 +60,10 @@ AGE_GROUPS: Mapping[str, tuple[int, int]] = MappingProxyType(
         "more than 70": (70, OPEN_RANGE_TOP_YEARS),
     }
 )
-"""The nine age groups as the lists write them; "more than 70" follows 60-69, so it includes 70."""
+"""The nine age groups as in the lists; "more than 70" follows 60-69, so it includes 70."""
 
 _ALIASES = {"70+": "more than 70"}
-# What spreadsheets make of "3-9" and "10-19"; the other groups can't be taken for a date.
+# What spreadsheets make of "3-9" and "10-19"; the other groups can't be mistaken for a date.
 _DAMAGED = (
     (re.compile(r"0?3[-. ]sep[a-z]*|sep[a-z]*[-. ]0?3", re.IGNORECASE), "3-9"),
     (re.compile(r"19[-. ]oct[a-z]*|oct[a-z]*[-. ]19", re.IGNORECASE), "10-19"),
@@ -72,7 +72,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True, slots=True)
 class AgeGroup:
-    """An age group as a cell gives it.
+    """An age group from a cell.
 
     Attributes:
         name: a key of `AGE_GROUPS`.
@@ -104,7 +104,7 @@ def load(root: Path, part: Part = "all") -> SampleList:
     """List FairFace: its lists and the folders ``train`` and ``val``, at any depth below `root`.
 
     Samples have `age_range` and the attributes "gender" (lower case), "race", "service_test" and
-    "part" ("train" or "val"); "label_note" where a damaged age group was repaired.
+    "part" ("train" or "val"); "label_note" if a damaged age group was repaired.
 
     Args:
         root: the folder with lists and pictures, of one of the two margins.
@@ -153,7 +153,7 @@ def _lists(root: Path, files: list[FoundFile], part: Part) -> dict[str, FoundFil
 
 @dataclass(slots=True)
 class _Reader:
-    """Rows to samples, counting what was repaired and noting what was left out."""
+    """Converts rows to samples, counts repairs, and records problems."""
 
     pictures: Mapping[str, list[FoundFile]]
     problems: list[Problem] = field(default_factory=list)

@@ -34,12 +34,12 @@ _POINTS_SUFFIX = ".pts"
 def load(root: Path) -> SampleList:
     """List FG-NET under `root`: the folder with ``images`` and ``points``, or with the pictures.
 
-    Folder and file names may be in any case.  Landmarks are looked for in ``points`` inside
-    `root` or, where `root` is the picture folder itself, beside it.  `Sample.identity` is the
+    Folder and file names may be in any case.  Landmarks are searched for in ``points`` inside
+    `root` or, if `root` is the picture folder itself, next to it.  `Sample.identity` is the
     subject's three digits, `Sample.landmarks_path` the 68-point file if there is one.
 
     Raises:
-        DatasetError: `root` is not a folder or holds no usable picture.
+        DatasetError: `root` is not a folder or contains no usable picture.
     """
     require_folder(root, SPEC.name, "images/ (001A02.JPG, ...) and points/")
     images = _folder(root, "images") or root
@@ -69,7 +69,7 @@ def load(root: Path) -> SampleList:
 
 
 def _folder(parent: Path, name: str) -> Path | None:
-    """Return the folder of that name in any case, no link; of several, the first when sorted."""
+    """Return the folder with that name in any case, not a link; of several the first sorted."""
     try:
         found = sorted(entry for entry in parent.iterdir() if entry.name.lower() == name)
         return next((entry for entry in found if entry.is_dir() and not entry.is_symlink()), None)

@@ -21,15 +21,15 @@ SPEC = DatasetSpec(name="folders", label_kind="unknown")
 def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
     """List pictures whose age is the name of their topmost folder below `root`.
 
-    Folders may be nested below that; their names mean nothing.  A range such as ``20-29`` gives
+    Folders may be nested below that; their names are ignored.  A range such as ``20-29`` gives
     samples with `age_range` and no `age_years` (see `names.parse_age_label`).
 
     Args:
         root: the folder of age folders.
-        label_kind: how the ages came about; only the user can know.
+        label_kind: how the ages were determined; only the user knows.
 
     Raises:
-        DatasetError: `root` is not a folder, holds no usable picture, or is IMDB-WIKI, whose
+        DatasetError: `root` is not a folder, contains no usable picture, or is IMDB-WIKI, whose
             folders number its pictures.
     """
     spec = replace(SPEC, label_kind=label_kind)
@@ -37,7 +37,7 @@ def load(root: Path, label_kind: LabelKind = "unknown") -> SampleList:
 
 
 def _refuse_imdb_wiki(root: Path, listed: SampleList) -> None:
-    """Refuse folders that only number pictures whose names say another age.
+    """Refuse folders that only number pictures whose names give another age.
 
     Raises:
         DatasetError: of the pictures named as in IMDB-WIKI, most contradict their folder.
@@ -60,7 +60,7 @@ def _refuse_imdb_wiki(root: Path, listed: SampleList) -> None:
 
 
 def _may_be(sample: Sample, age_years: int) -> bool:
-    """Say whether a label can be the age that the name says, give or take a year."""
+    """Return whether a label can be the age in the name, within a year."""
     exact = sample.age_years
     low, high = sample.age_range or (exact or 0.0, exact or 0.0)
     return low - 1 <= age_years <= high + 1
@@ -75,19 +75,19 @@ def list_by_folder(
     parse: Callable[[str], AgeLabel | Problem] = parse_age_label,
     attributes: Callable[[str], Mapping[str, str]] = lambda _name: {},
 ) -> SampleList:
-    """List pictures whose age is the name of a folder that they lie in.
+    """List pictures whose age is the name of a folder that contains them.
 
     Args:
         spec: of the data set.
         root: its folder.
-        holds: what `root` should hold, in words.
-        nearest: the label is the folder right around the picture, at any depth; else the topmost
+        holds: expected content of `root`, in words.
+        nearest: the label is the parent folder of the picture, at any depth; otherwise the topmost
             one below `root`.
         parse: from the folder's own name to the label.
         attributes: from a picture's name, relative to `root`, to its attributes.
 
     Raises:
-        DatasetError: `root` is not a folder, holds no usable picture, or is IMDB-WIKI, whose
+        DatasetError: `root` is not a folder, contains no usable picture, or is IMDB-WIKI, whose
             folders number its pictures.
     """
     require_folder(root, spec.name, holds)

@@ -34,7 +34,7 @@ SPEC = DatasetSpec(
 )
 
 TABLES = ("imdb.mat", "wiki.mat", "imdb.csv", "wiki.csv", "meta.csv")
-"""Files that the folder may hold its labels in; the first that is there is taken."""
+"""Files that may contain the labels; the first that exists is used."""
 
 MATLAB_DAYS_AHEAD = 366
 """Matlab counts days from the year 0, Python from the year 1."""
@@ -48,7 +48,7 @@ _GENDERS = {0.0: "female", 1.0: "male"}
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One row, whichever table it is from; NaN where a number is not known."""
+    """One row of either table; NaN if a number is unknown."""
 
     place: str
     path: str
@@ -62,9 +62,9 @@ class _Entry:
 
 
 def age_in_name(name: str) -> int | None:
-    """Return the age that a name such as ``nm0000001_rm124825600_1899-5-10_1968.jpg`` says.
+    """Return the age in a name such as ``nm0000001_rm124825600_1899-5-10_1968.jpg``.
 
-    The photograph is taken to be of the first of July of its year, as the set's makers do.
+    The photograph is assumed to be of the first of July of its year, as by the set's authors.
 
     >>> age_in_name("01/nm0000001_rm124825600_1899-5-10_1968.jpg"), age_in_name("a.jpg")
     (69, None)
@@ -90,14 +90,14 @@ def load(
     of July of the photograph's year.
 
     Args:
-        root: the folder that holds the table and the folders 00 to 99.
-        pictures: "crops" for those cut around one face, "originals" for whole pictures, in which
-            the face lies at the table's box; "auto" tells by the word "crop" in the folder's name.
-        clean: leave out pictures in which the makers' detector found no face (`face_score` is
-            infinite), or a second one, of which nobody knows whose age it is.
+        root: the folder with the table and the folders 00 to 99.
+        pictures: "crops" for those cut around one face, "originals" for whole pictures with the
+            face at the table's box; "auto" decides by the word "crop" in the folder's name.
+        clean: omit pictures in which the authors' detector found no face (`face_score` is
+            infinite), or a second one, because it is unknown whose age it is.
 
     Raises:
-        DatasetError: `root` is not a folder, holds no table or no usable picture.
+        DatasetError: `root` is not a folder, or contains no table or no usable picture.
     """
     require_folder(root, SPEC.name, f"{TABLES[0]} or {TABLES[1]} and the folders 00 to 99")
     table = next((root / name for name in TABLES if (root / name).is_file()), None)
@@ -142,7 +142,7 @@ def _kind_of_pictures(whole: bool, boxed: Mapping[bool, int]) -> str:
 
 
 def _sample(entry: _Entry, path: Path, name: str, clean: bool) -> Sample | str:
-    """Return the sample, or why the row gives none."""
+    """Return the sample, or the reason why the row has none."""
     if entry.born is None:
         return "the date of birth is not known"
     if not (math.isfinite(entry.taken) and entry.taken == int(entry.taken)):
@@ -168,7 +168,7 @@ def _sample(entry: _Entry, path: Path, name: str, clean: bool) -> Sample | str:
 
 
 def _from_matlab(table: Path) -> Iterator[_Entry]:
-    """Read the makers' own table: a struct named like its file, of one row per field."""
+    """Read the authors' own table: a struct named like its file, of one row per field."""
     from scipy.io import loadmat
 
     try:
@@ -184,7 +184,7 @@ def _from_matlab(table: Path) -> Iterator[_Entry]:
             raise ValueError("its fields are of different lengths")
     except DatasetError:
         raise
-    except Exception as error:  # scipy's reader raises many kinds on what is not such a file
+    except Exception as error:  # scipy's reader raises many kinds for other files
         raise DatasetError(
             f"{str(table)!r} is not the table of IMDB-WIKI: expected a Matlab file with the struct "
             f"{table.stem!r} and its fields {', '.join(_NEEDED)} ({type(error).__name__}: {error})"
@@ -216,7 +216,7 @@ def _boxes(locations: Any, rows: int) -> list[Box | None]:
 
 
 def _box(sides: Sequence[float | str]) -> Box | None:
-    """Return a face's place, counted from 0; None where it is not said."""
+    """Return a face's position, counted from 0; None if it is missing."""
     values = [_number(side) for side in sides]
     if not (len(values) == 4 and values[0] < values[2] and values[1] < values[3]):
         return None

@@ -1,11 +1,11 @@
 """The merged set of UTKFace and facial-age on Kaggle, with nine altered copies per training face.
 
 Its names were made by public notebooks: ``8_163.jpg`` is the 163rd face of age 8.  The folder
-``combined_faces_train_augmented`` holds it again, and as ``8_163_rot_pos40.jpg``,
+``combined_faces_train_augmented`` contains it again, and as ``8_163_rot_pos40.jpg``,
 ``8_163_rot_pos20.jpg``, ``8_163_rot_neg20.jpg``, ``8_163_rot_neg40.jpg``, ``8_163_fliplr.jpg``
 and ``8_163_fliplr_rot_pos40.jpg`` to ``8_163_fliplr_rot_neg40.jpg``.  Source:
 sreegeethi/Age-classification-using-facial-detection, 4_5_training_data_augmentation.ipynb, which
-makes 234,400 pictures of 23,440; that the published archive was made by it is likely and unproven.
+makes 234,400 pictures of 23,440; it is likely but not proven that it made the published archive.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class MergedName:
-    """What a file name of the merged set says.
+    """The content of a file name of the merged set.
 
     Attributes:
         age_years: 0 to 116.
@@ -94,17 +94,17 @@ def parse_kaggle_merged(file_name: str) -> MergedName | Problem:
 def load(root: Path, altered: bool = True) -> SampleList:
     """List the merged set, at any depth below `root`: pictures and CSV files ``filename,age``.
 
-    A picture's age comes from the CSV files where one names it (by its file name: their folders
-    are those of another machine), else from its name.  Where the two differ, or two CSV rows do,
-    the picture is left out.  Attributes: `ORIGIN`, equal for all copies of one original, in both
+    A picture's age comes from the CSV files if one names it (by its file name: their folders are
+    those of another machine), otherwise from its name.  If the two differ, or two CSV rows do, the
+    picture is omitted.  Attributes: `ORIGIN`, equal for all copies of one original, in both
     folders; "altered", such as "rot_pos40", on altered copies.
 
     Args:
         root: the folder of one or both picture folders, and the CSV files.
-        altered: take the turned and mirrored copies too; measuring needs none of them.
+        altered: include the rotated and mirrored copies, which measuring does not need.
 
     Raises:
-        DatasetError: `root` is not a folder or holds no usable picture.
+        DatasetError: `root` is not a folder or contains no usable picture.
     """
     require_folder(root, SPEC.name, "combined_faces/ with names such as 8_163.jpg")
     files, problems = list_files(
@@ -127,14 +127,14 @@ def load(root: Path, altered: bool = True) -> SampleList:
 
 @dataclass(slots=True)
 class _CsvAges:
-    """The ages that the CSV files give, by file name without folders."""
+    """The ages in the CSV files, by file name without folders."""
 
     years: dict[str, set[float]] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     used: set[str] = field(default_factory=set)
 
     def read(self, file: FoundFile) -> None:
-        """Note all rows of one file; one that is not such a list is a problem as a whole."""
+        """Add all rows of one file; a file that is not such a list is one problem."""
         try:
             _, rows = read_csv_table(file.path, (("filename",), ("age",)))
             for row in rows:
@@ -156,7 +156,7 @@ class _CsvAges:
             self.problems.append(Problem(f"{file.name}:{row.line}", reason))
 
     def of(self, base_name: str) -> float | Problem | None:
-        """Return the age of a picture; None where no row names it."""
+        """Return the age of a picture; None if no row names it."""
         self.used.add(base_name)
         years = self.years.get(base_name, set())
         if len(years) > 1:
@@ -166,7 +166,7 @@ class _CsvAges:
 
     @property
     def unused(self) -> int:
-        """How many pictures are named that are not here."""
+        """Number of pictures that are named but do not exist."""
         return sum(name not in self.used for name in self.years)
 
 

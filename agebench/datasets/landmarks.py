@@ -9,7 +9,7 @@ from agebench.errors import DatasetError
 from agebench.types import FGNET_68_POINTS, LANDMARK_COUNTS, Point
 from agebench.util.regular_files import open_regular
 
-# A file of 68 points has about 1.5 kB; what is far larger is something else.
+# A file with 68 points has about 1.5 kB; a much larger one is something else.
 _LARGEST_BYTES = 1_000_000
 
 
@@ -18,11 +18,11 @@ def read_pts(path: Path, count: int = LANDMARK_COUNTS[FGNET_68_POINTS]) -> tuple
 
     Args:
         path: the file.
-        count: how many points it must hold.
+        count: required number of points.
 
     Returns:
-        `count` points (x, y) in pixels of the picture as stored, as the file has them; they may
-        lie outside of the picture.
+        `count` points (x, y) in pixels of the stored picture, unchanged; they may be outside of the
+        picture.
 
     Raises:
         DatasetError: no such file, or not in this format, or another number of points.
@@ -31,7 +31,7 @@ def read_pts(path: Path, count: int = LANDMARK_COUNTS[FGNET_68_POINTS]) -> tuple
     numbered = [(number, line) for number, line in enumerate(lines, start=1) if line]
     texts = [line for _, line in numbered]
     if texts.count("{") != 1 or texts.count("}") != 1 or texts[-1] != "}":
-        raise _malformed(path, "the points stand between one line '{' and a last line '}'")
+        raise _malformed(path, "the points between one line '{' and a last line '}'")
     start = texts.index("{")
     stated = _stated_count(path, texts[:start])
     points = tuple(_point(path, *entry) for entry in numbered[start + 1 : -1])

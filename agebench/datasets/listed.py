@@ -1,4 +1,4 @@
-"""What loaders share whose labels stand in a list: finding its pictures, and its repetitions."""
+"""Common code of data sets with labels in a list: finds pictures, and repeated rows."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from agebench.types import Problem, Sample
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A sample and where its label stands.
+    """A sample and the place of its label.
 
     Attributes:
-        place: line number, with the list's name before it where there are several lists: "7",
+        place: line number, preceded by the list's name if there are several lists: "7",
             "val.csv:7".
-        sample: what the line says.
+        sample: from the line.
     """
 
     place: str
@@ -26,7 +26,7 @@ class Listed:
 
 
 def without_repeats(rows: Iterable[Listed]) -> tuple[PackedSamples, list[Problem]]:
-    """Keep the first row of each picture, and none where its rows give different ages."""
+    """Keep the first row of each picture, and none if its rows have different ages."""
     first: dict[str, int] = {}
     places: list[str] = []
     firsts = PackedSamples()
@@ -55,9 +55,9 @@ def _label(sample: Sample) -> tuple[float | None, tuple[int, int] | None]:
 def by_ending(files: Iterable[FoundFile], parts: int) -> dict[str, list[FoundFile]]:
     """Group files by the last `parts` components of their names.
 
-    Lists of published sets name pictures from folders of their makers' machines; only the end of
-    such a path means something here.  It serves as a key and is never followed, so that a list
-    can't lead out of the data set's folder.
+    Lists of published sets contain folders of the authors' machines; only the end of such a path is
+    meaningful.  It is used as a key and never opened, so that a list can't refer to files outside
+    of the data set's folder.
     """
     found: dict[str, list[FoundFile]] = {}
     for file in files:
@@ -77,7 +77,7 @@ def path_ending(written: str, parts: int) -> str:
 
 
 def the_only(found: Mapping[str, Sequence[FoundFile]], ending: str) -> FoundFile | str:
-    """Return the file with that ending, or why there is not exactly one."""
+    """Return the file with that ending, or the reason why there is not exactly one."""
     files = found.get(ending, ())
     if len(files) == 1:
         return files[0]

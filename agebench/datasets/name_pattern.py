@@ -1,7 +1,7 @@
 """Patterns of file names, such as ``{age}_{identity}_{:d}``: from a name to its fields.
 
-A pattern is matched against the whole name.  What stands in braces is a field; everything else
-must be there letter by letter.
+A pattern is matched against the whole name.  Text in braces is a field; everything else must match
+exactly.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ KINDS: Mapping[str, str] = {
 """Kinds of fields: any text, digits, letters, a year, and a date as year-month-day."""
 
 MAX_TEXT_FIELDS = 6
-"""More fields of any text than this are refused: the time to match grows with their power."""
+"""Largest number of fields of any text: the time to match grows exponentially."""
 
 _FIELD = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -33,7 +33,7 @@ _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 @dataclass(frozen=True)
 class Field:
-    """One field of a pattern: what it is called, "" for one that is passed over, and its kind."""
+    """One field of a pattern: its name, "" for one that is ignored, and its kind."""
 
     name: str
     kind: str
@@ -41,7 +41,7 @@ class Field:
 
 @dataclass(frozen=True)
 class NamePattern:
-    """A pattern that was understood; see `parse_pattern`.
+    """A parsed pattern; see `parse_pattern`.
 
     Attributes:
         text: as written.
@@ -72,10 +72,10 @@ class NamePattern:
         return re.compile("".join(written), re.DOTALL)
 
     def read(self, name: str) -> dict[str, str] | Problem:
-        """Return the named fields of `name`, or why it can't be read.
+        """Return the named fields of `name`, or the reason why it can't be read.
 
-        A name that can be divided in two ways that give different fields is a problem: a guess
-        would put one person's name, or age, for another.
+        A name that matches in two ways with different fields is a problem: a guess might mistake
+        one person's name, or age, for another.
 
         >>> parse_pattern("{age:d}_{identity}_{:d}").read("53_Robin_Williams_0001")
         {'age': '53', 'identity': 'Robin_Williams'}
@@ -95,15 +95,15 @@ class NamePattern:
 
 
 def parse_pattern(text: str, numbers: Collection[str] = ()) -> NamePattern:
-    """Understand a pattern.
+    """Parse a pattern.
 
-    ``{identity}`` is a field of that name, of any text; ``{}`` is passed over.  ``{:d}`` and
-    ``{age:d}`` are made of digits, ``{gender:a}`` of letters, ``{photo:year}`` is a year of four
+    ``{identity}`` is a field of that name with any text; ``{}`` is ignored.  ``{:d}`` and
+    ``{age:d}`` consist of digits, ``{gender:a}`` of letters, ``{photo:year}`` is a year of four
     digits and ``{birth:date}`` a date such as 1955-1-6.
 
     Args:
         text: the pattern, of the name without its suffix.
-        numbers: fields that are used as numbers: of digits where no kind is given.
+        numbers: fields that are used as numbers: they consist of digits by default.
 
     Raises:
         UsageError: it has no field, a field twice, an unknown kind, or braces that don't match.

@@ -1,7 +1,7 @@
-"""What file and folder names say: pure functions from a name to its labels.
+"""Labels in file and folder names: pure functions from a name to its labels.
 
-No string makes a parser raise.  Each returns its result, or a `Problem` that says why the name
-gives no age that can be trusted.
+Parsers never raise.  They return the result, or a `Problem` with the reason why the name gives no
+reliable age.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ FGNET_OLDEST_YEARS = 69
 """Highest age among the labels of FG-NET."""
 
 OPEN_RANGE_TOP_YEARS = 116
-"""Where a range without an upper end, such as "60+", is taken to end."""
+"""Assumed end of a range without an upper end, such as "60+"."""
 
 GENDERS = ("male", "female")
 """UTKFace's codes 0 and 1."""
@@ -26,10 +26,10 @@ GENDERS = ("male", "female")
 RACES = ("White", "Black", "Asian", "Indian", "Other")
 """UTKFace's codes 0 to 4."""
 
-# One of these at the end is taken off, again and again: "…357jpg.chip.jpg", "…272.pg.chip.jpg".
+# These endings are removed repeatedly: "…357jpg.chip.jpg", "…272.pg.chip.jpg".
 _UTK_SUFFIX = re.compile(r"(?:\.chip|\.?(?:jpe?g|png|pg))\Z", re.IGNORECASE)
 _LONGEST_UTK_SUFFIX = len(".chip")
-# Normally 17 digits, 16 and 18 occur; behind them what file managers add to copies: " (1)".
+# Normally 17 digits, also 16 and 18; then what file managers append to copies: " (1)".
 _UTK_STAMP = re.compile(r"[0-9]{14,20}(?:[ (-].*)?", re.DOTALL)
 _YEARS = re.compile(r"[0-9]{1,3}")
 _FGNET = re.compile(
@@ -44,12 +44,12 @@ _DATE = re.compile(rf"(?:[0-9]+[-. ]{_MONTHS}|{_MONTHS}[-. ][0-9]+)", re.IGNOREC
 
 @dataclass(frozen=True, slots=True)
 class UtkName:
-    """What a UTKFace file name says.
+    """The content of a UTKFace file name.
 
     Attributes:
         age_years: 0 to 116.
-        gender: a word of `GENDERS`, or "" where the name does not say.
-        race: a word of `RACES`, or "" where the name does not say.
+        gender: a word of `GENDERS`, or "" if missing.
+        race: a word of `RACES`, or "" if missing.
         chip: it is named as an aligned chip (``.chip.jpg``).
         note: which label is missing and why; "" if the name is complete.
     """
@@ -63,7 +63,7 @@ class UtkName:
 
 @dataclass(frozen=True, slots=True)
 class FgnetName:
-    """What an FG-NET file name says: the subject's three digits, and the age in years, 0 to 69."""
+    """The content of an FG-NET file name: the subject's three digits, and the age, 0 to 69."""
 
     subject: str
     age_years: int
@@ -71,11 +71,11 @@ class FgnetName:
 
 @dataclass(frozen=True, slots=True)
 class AgeLabel:
-    """An age as a folder's name or a table's cell gives it: either a number or a range.
+    """An age from a folder's name or a table's cell: either a number or a range.
 
     Attributes:
-        age_years: 0 to `MAX_AGE_YEARS`; None where the label is a range.
-        age_range: first and last completed year; None where the label is a single age.
+        age_years: 0 to `MAX_AGE_YEARS`; None if the label is a range.
+        age_range: first and last completed year; None if the label is a single age.
     """
 
     age_years: float | None = None
@@ -95,10 +95,10 @@ def parse_utkface(file_name: str) -> UtkName | Problem:
     """Read ``[age]_[gender]_[race]_[date and time].jpg`` or ``….jpg.chip.jpg``.
 
     Source of the format: https://susanqq.github.io/UTKFace/.  A dozen of the set's own names are
-    malformed.  The age stands first, so it is trusted as long as it can't be another field that
-    slid into its place: a name with a missing field whose first number could be a gender (or,
-    with two missing, a race) is a problem.  A gender or race that is missing or has no meaning is
-    left empty and noted; in a name with three fields the second is the gender.
+    malformed.  The age is first, so it is reliable unless it may be another field that moved to its
+    place: a name with a missing field whose first number could be a gender (or, with two missing, a
+    race) is a problem.  A gender or race that is missing or meaningless is left empty and noted; in
+    a name with three fields the second is the gender.
 
     >>> parse_utkface("26_1_2_20170117175041574.jpg.chip.jpg")
     UtkName(age_years=26, gender='female', race='Asian', chip=True, note='')
@@ -165,9 +165,9 @@ def parse_fgnet(file_name: str) -> FgnetName | Problem:
 def parse_age_label(text: str) -> AgeLabel | Problem:
     """Read an age such as "7", "007" or "7.5", or a range: "20-29", "(25, 32)" or "60+".
 
-    A comma without brackets is refused: it may be that of a decimal or that of a range.
-    Both ends of a range belong to it; a range of one year, "7-7", is the age 7.  A range without
-    an end is taken to reach `OPEN_RANGE_TOP_YEARS`.
+    A comma without brackets is refused: it may be a decimal comma or that of a range.  Both ends of
+    a range are included; a range of one year, "7-7", is the age 7.  An open-ended range ends at
+    `OPEN_RANGE_TOP_YEARS`.
 
     >>> parse_age_label("(25, 32)")
     AgeLabel(age_years=None, age_range=(25, 32))
@@ -178,7 +178,7 @@ def parse_age_label(text: str) -> AgeLabel | Problem:
     if _NUMBER.fullmatch(trimmed):
         return _single_age(text, float(trimmed))
     if match := _RANGE.fullmatch(trimmed):
-        # One bracket without the other is the rest of a cell that was torn apart at its comma.
+        # A single bracket is the rest of a cell that was split at its comma.
         if "," in trimmed and not trimmed.startswith("("):
             reason = f"may be {match[1]}.{match[2]} years or {match[1]}-{match[2]}: write which"
             return Problem(text, f"{shown(text)} {reason}")

@@ -1,7 +1,7 @@
-"""The samples of a data set in columns: a million of them in about 100 MB.
+"""The samples of a data set in columns: about 100 MB for a million of them.
 
 As Python objects each takes 600 to 1,200 bytes, most of them for its path, its mapping of
-attributes and their texts.
+attributes and their strings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _NO_BOX = (math.nan,) * 4
 
 
 class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash either
-    """Samples that are made again, equal to those that were given, each time they are asked for.
+    """Samples that are recreated, equal to the original ones, each time they are accessed.
 
     One that does not fit into the columns, such as an object of a class of its own, is kept as it
     is.
@@ -42,10 +42,10 @@ class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash e
             column.forget_places()
 
     def append(self, sample: Sample) -> None:
-        """Take one more, before these are handed on."""
+        """Add one more, before these are used elsewhere."""
         if not _fits(sample):
             self._odd[len(self)] = sample
-            # What its columns hold is not looked at.
+            # The contents of its columns are not checked.
             sample = Sample(_NATIVE_PATH(), sample.name, None)
         name = sample.name
         self._paths.add(sample.path, name)
@@ -55,7 +55,7 @@ class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash e
         self._people.add(sample.identity)
         self._attributes.add(tuple(sample.attributes.items()))
         if sample.box_xyxy is not None and not self._boxes:
-            # Nearly always no sample has a box, and there is no column.
+            # Samples rarely have boxes: then there is no column.
             self._boxes.extend(_NO_BOX * len(self))
         if self._boxes or sample.box_xyxy is not None:
             self._boxes.extend(sample.box_xyxy or _NO_BOX)
@@ -110,7 +110,7 @@ class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash e
 
 
 def _fits(sample: Sample) -> bool:
-    """Say whether columns give back the very values: an age of 30 is written otherwise than 30.0.
+    """Return whether columns preserve the exact values: an age of 30 differs from 30.0 as text.
 
     Ends of ranges are 0 to 120 by `Sample` itself.
     """
@@ -124,7 +124,7 @@ def _fits(sample: Sample) -> bool:
     tuples = [each for each in (sample.age_range, sample.box_xyxy) if each is not None]
     return (
         type(sample) is Sample
-        # An empty path has no name, nor has the root of a file system.
+        # An empty path has no name, nor does the root of a file system.
         and all(type(path) is _NATIVE_PATH and path.name for path in paths)
         and all(type(text) is str for text in texts)
         and all(type(number) is float for number in numbers)
@@ -134,7 +134,7 @@ def _fits(sample: Sample) -> bool:
 
 
 class _Texts:
-    """Texts one behind the other as UTF-8; halves of surrogate pairs too."""
+    """Concatenated strings as UTF-8, including unpaired surrogates."""
 
     def __init__(self) -> None:
         self._bytes, self._ends = bytearray(), array("q", [0])
@@ -152,10 +152,10 @@ class _Texts:
 
 
 class _Codes:
-    """Texts of which many are equal, each kept once; None too.
+    """Strings of which many are equal, each stored once; may include None.
 
-    No text stays as an object: those of a million, between what is freed while a set is listed,
-    would keep its memory from being given back.
+    No string remains as an object: those of a million, between what is freed while a set is listed,
+    would prevent its memory from being released.
     """
 
     def __init__(self) -> None:
@@ -172,7 +172,7 @@ class _Codes:
         self._codes.append(place)
 
     def forget_places(self) -> None:
-        """Take no memory for what only `add` needs."""
+        """Free the memory that is only needed by `add`."""
         self._places = {}
 
     def at(self, row: int) -> str | None:
@@ -184,7 +184,7 @@ class _Codes:
 
 
 class _Paths:
-    """Paths as a folder and the rest, which mostly is the sample's name."""
+    """Paths as a folder and the rest, which is usually the sample's name."""
 
     def __init__(self) -> None:
         self._folders = _Codes()
@@ -211,7 +211,7 @@ class _Paths:
 
 
 class _Attributes:
-    """Of each sample its names of attributes, one in front of the other, and their values."""
+    """For each sample the names of its attributes, concatenated, and their values."""
 
     def __init__(self) -> None:
         self._names: list[tuple[str, ...]] = []

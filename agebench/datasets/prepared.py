@@ -1,4 +1,4 @@
-"""What `agebench prepare` made, read back: its pictures as a data set, and its crops."""
+"""Reads the output of `agebench prepare`: its pictures as a data set, and its crops."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ class PreparedFace:
     Attributes:
         sample: the face as a sample; its picture is the upright source.
         name: of its files, without suffix; `group` is the folder of its age group.
-        source: the picture's name in the data set that it is of; `sha256` of its bytes.
-        split: the part it is in; "" without a split.
-        face_index: 0 for the largest face of its picture; `faces` were found in all.
-        face: as it was found, in pixels of the upright source.
+        source: the picture's name in the original data set; `sha256` of its bytes.
+        split: its part; "" without a split.
+        face_index: 0 for the largest face of its picture, which has `faces` faces.
+        face: as detected, in pixels of the upright source.
         landmarks_from: "detector", "dataset" or "" without landmarks.
         frame: the canonical frame that the views were cut from.
         present: per view whether there is a file.
-        outside: per view the fraction (0 to 1) that lies outside the picture.
+        outside: per view the fraction (0 to 1) outside of the picture.
     """
 
     sample: Sample
@@ -86,11 +86,11 @@ class PreparedSet:
 
     Attributes:
         root: the folder.
-        spec: the label kind and terms are those of the data set that it was made of.
+        spec: with the label kind and terms of the original data set.
         samples: sorted by name, which is the picture's path below `root`.
         problems: rows that can't be used.
         faces: the rows by the samples' names.
-        views: the views that were cut, with their sizes.
+        views: that were cut, with their sizes.
     """
 
     root: Path
@@ -104,7 +104,7 @@ class PreparedSet:
         return len(self.samples)
 
     def crop_spec(self, views: Sequence[str]) -> CropSpec:
-        """Return how `views` were cut; `vision.crops.cut_crops` gives the same from the source.
+        """Return the spec of `views`; `vision.crops.cut_crops` gives the same from the source.
 
         Raises:
             UsageError: a view was not prepared.
@@ -121,14 +121,14 @@ class PreparedSet:
 
         Args:
             name: of its sample.
-            views: which to read.
+            views: to read.
 
         Returns:
-            Crops of one face; a view that could not be had is marked missing.
+            Crops of one face; a view that does not exist is marked as missing.
 
         Raises:
             UsageError: there is no such face or view.
-            DatasetError: a file is missing, damaged or of another size than it was written with.
+            DatasetError: a file is missing, damaged or of another size than when it was written.
         """
         if name not in self.faces:
             raise UsageError(f"no face {shown(name)} in {self.root}: see its {MANIFEST_FILE}")
@@ -162,17 +162,17 @@ class PreparedSet:
 
 
 def load(root: Path, faces: Faces = "largest") -> PreparedSet:
-    """List what `agebench prepare` wrote into `root`.
+    """List the output of `agebench prepare` in `root`.
 
-    A sample's picture is the upright source, its labels are those of the data set that it was
-    made of.  Rows that can't be used are listed as problems with their line numbers.
+    A sample's picture is the upright source, its labels are those of the original data set.  Rows
+    that can't be used are listed as problems with their line numbers.
 
     Args:
         root: the folder with manifest.csv and prepare.json.
-        faces: "largest" gives one sample per picture, the face that its age is meant for.
+        faces: "largest" gives one sample per picture, the face to which its age belongs.
 
     Raises:
-        DatasetError: `root` is not such a folder, is not finished, or has no usable row.
+        DatasetError: `root` is not such a folder, is incomplete, or has no usable row.
     """
     require_folder(root, "prepared", f"{MANIFEST_FILE}, as 'agebench prepare' writes it")
     views, spec = _settings(root / SETTINGS_FILE)
@@ -186,7 +186,7 @@ def load(root: Path, faces: Faces = "largest") -> PreparedSet:
         try:
             face = reader.face()
             if face.sample.name in found:
-                raise ValueError("repeats a name that stands above it")
+                raise ValueError("repeats a name of an earlier row")
         except ValueError as error:
             problems.append(Problem(reader.label, f"line {row.line}: {error}"))
             continue
@@ -198,7 +198,7 @@ def load(root: Path, faces: Faces = "largest") -> PreparedSet:
 
 
 def _settings(path: Path) -> tuple[dict[str, ViewSpec], DatasetSpec]:
-    """Read the views and what the set was made of."""
+    """Read the views and the description of the original data set."""
     try:
         if path.exists() and not path.is_file():
             raise DatasetError(f"{path} is not a regular file: prepare it again")
@@ -258,7 +258,7 @@ def _why_unusable(root: Path, path: Path) -> str:
 
 
 class _RowReader:
-    """Reads one row; every method raises ValueError with what was expected and what was got."""
+    """Reads one row; every method raises ValueError with the expected and the actual value."""
 
     def __init__(self, root: Path, row: CsvRow, views: tuple[str, ...]) -> None:
         self._root = root
@@ -292,7 +292,7 @@ class _RowReader:
         return self._row.cells.get(column, "")
 
     def _safe(self, column: str, pattern: Any) -> str:
-        """Return a part of a path; nothing that could lead out of the folder gets through."""
+        """Return a part of a path, refusing anything that could lead out of the folder."""
         text = self._text(column)
         if not pattern.fullmatch(text):
             raise ValueError(f"{column} {shown(text)} is not one that 'agebench prepare' writes")

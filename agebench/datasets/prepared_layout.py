@@ -1,4 +1,4 @@
-"""How a prepared folder is laid out: shared by what writes it and by what reads it.
+"""The layout of a prepared folder, for writing and reading it.
 
 ``OUT/<age group>/<view>/NAME.jpg``, with the upright source as view ``original_image``;
 ``manifest.csv`` has one row per face, ``prepare.json`` the settings.
@@ -19,7 +19,7 @@ PROBLEM_COLUMNS = ("source", "status", "reason", "sha256")
 ORIGINAL_FOLDER = "original_image"
 
 MIXED_GROUP = "mixed"
-"""Folder of pictures whose age range lies in no single group."""
+"""Folder of pictures whose age range extends over several groups."""
 
 UNKNOWN_GROUP = "unknown"
 """Folder of pictures without an age."""
@@ -57,11 +57,11 @@ COLUMNS = (
     "frame_roll_rad",
     "frame_points",
 )
-"""Columns of the manifest, before the two of each view; docs/prepare.md says what they hold."""
+"""Columns of the manifest, before the two of each view; docs/prepare.md describes them."""
 
 
 def view_columns(views: Iterable[str]) -> tuple[str, ...]:
-    """Return the columns that tell of each view whether it is there and what lies outside.
+    """Return the columns with the presence of each view and its fraction outside of the picture.
 
     >>> view_columns(["face"])
     ('face_present', 'face_outside')
@@ -70,5 +70,5 @@ def view_columns(views: Iterable[str]) -> tuple[str, ...]:
 
 
 def picture_file(group: str, view: str, name: str) -> str:
-    """Return where a picture lies, relative to the prepared folder, with forward slashes."""
+    """Return the path of a picture, relative to the prepared folder, with forward slashes."""
     return f"{group}/{view}/{name}.jpg"

@@ -1,6 +1,6 @@
 """The bundled sample: averages of twelve faces each, for demonstration and tests.
 
-What it shows and how it was made: pretrained/sample/README.md; by benchmarks/make_sample.py.
+Its content and how it was made: pretrained/sample/README.md and benchmarks/make_sample.py.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ SPEC = DatasetSpec(
 
 
 def load() -> SampleList:
-    """List the composites that come with the package.
+    """List the bundled composites.
 
     Sample attributes: "gender".
 

@@ -1,4 +1,4 @@
-"""What a file's suffix says: a picture, a video, or a kind of picture that is not read here."""
+"""The meaning of file suffixes: a picture, a video, or an unsupported kind of picture."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ _PICTURES = (
     "bmp gif jfif jpe jpeg jpg mpo pgm png ppm tif tiff webp avif heic heif hif j2k jp2 jpf jpx"
 )
 PICTURE_SUFFIXES = frozenset(f".{ending}" for ending in _PICTURES.split())
-"""Suffixes, in lower case, of the files that are taken for pictures.
+"""Suffixes, in lower case, of files that are regarded as pictures.
 
-HEIC needs an extra, AVIF a Pillow of 11.3 or later: without them each such picture is counted as
-one that can't be read, with what would read it (`agebench.vision.images`).
+HEIC needs an extra, AVIF needs Pillow 11.3 or later: without them each such picture is counted as
+unreadable, with advice on what to install (`agebench.vision.images`).
 """
 
 _VIDEOS = "3g2 3gp asf avi divx f4v flv m2ts m4v mkv mov mp4 mpeg mpg mts ogv ts vob webm wmv"
 VIDEO_SUFFIXES = frozenset(f".{ending}" for ending in _VIDEOS.split())
-"""Suffixes, in lower case, of files that are taken for videos."""
+"""Suffixes, in lower case, of files that are regarded as videos."""
 
 _RAW = "3fr arw cr2 cr3 dng erf kdc mef mrw nef nrw orf pef raf raw rw2 sr2 srw x3f"
 _OTHERS = "dcm dds exr hdr ico jxl jxr pcx psd svg tga wdp xcf"
@@ -26,7 +26,7 @@ UNREAD: Mapping[str, str] = {
     **{f".{ending}": "a camera's raw file" for ending in _RAW.split()},
     **{f".{ending}": "a kind of picture that is not read" for ending in _OTHERS.split()},
 }
-"""Suffixes of pictures that nothing here reads, and what they are."""
+"""Suffixes of unsupported pictures, and their descriptions."""
 
 
 def suffix_of(file_name: str) -> str:
@@ -39,7 +39,7 @@ def suffix_of(file_name: str) -> str:
 
 
 def is_picture(file_name: str) -> bool:
-    """Tell by the suffix, in any case, whether a file is meant to be a picture.
+    """Return whether the suffix, in any case, is that of a picture.
 
     >>> is_picture("001A02.JPG"), is_picture("001a02.pts")
     (True, False)
@@ -48,7 +48,7 @@ def is_picture(file_name: str) -> bool:
 
 
 def is_video(file_name: str) -> bool:
-    """Tell by the suffix, in any case, whether a file is meant to be a video.
+    """Return whether the suffix, in any case, is that of a video.
 
     >>> is_video("a.MP4"), is_video("a.jpg")
     (True, False)
@@ -57,7 +57,7 @@ def is_video(file_name: str) -> bool:
 
 
 def why_passed_over(file_name: str) -> str:
-    """Say why a file that shows something is not used; "" for one that is not a picture or video.
+    """Return why a picture or video is not used; "" for other files.
 
     >>> why_passed_over("IMG_1.CR2"), why_passed_over("notes.txt")
     ("a camera's raw file: save it as JPEG or PNG", '')

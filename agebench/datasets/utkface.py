@@ -33,20 +33,20 @@ _ENDINGS = ("jpg", "jpeg", "png", "pg")
 def load(root: Path, layout: Layout = "auto") -> SampleList:
     """List UTKFace, at any depth below `root`.
 
-    A set has one layout, since aligned chips need another detector than pictures in the wild.
-    With "auto" it is the layout that more than half of the names tell (chips are named
-    ``.chip.jpg``); the others are left out.  With "chips" or "wild" all pictures are taken for
-    that, whatever they are called.  `spec.aligned` and `spec.notes` say what was decided.
+    A set has one layout, since aligned chips need another detector than pictures in the wild.  With
+    "auto" it is the layout of more than half of the names (chips are named ``.chip.jpg``); the
+    others are omitted.  With "chips" or "wild" all pictures are used as such, whatever their names.
+    `spec.aligned` and `spec.notes` document the decision.
 
-    Sample attributes: "gender" and "race" in words, where known; "label_note" on a picture whose
+    Sample attributes: "gender" and "race" in words, if known; "label_note" on a picture whose
     malformed name lacks one of them.
 
     Raises:
-        DatasetError: `root` is not a folder or holds no usable picture.
+        DatasetError: `root` is not a folder or contains no usable picture.
     """
     require_folder(root, SPEC.name, "names such as 26_1_2_20170117175041574.jpg.chip.jpg")
     files, problems = list_files(root, lambda name: name.lower().endswith(_ENDINGS))
-    # What a name says is a fraction of a picture's memory: it is read twice and not kept.
+    # Parsing a name again takes less memory than keeping the result.
     chips, well_named = 0, list[FoundFile]()
     for file in files:
         label = parse_utkface(file.base_name)
@@ -66,7 +66,7 @@ def load(root: Path, layout: Layout = "auto") -> SampleList:
 
 
 def _parsed(files: Iterable[FoundFile]) -> Iterator[tuple[FoundFile, UtkName]]:
-    """Yield the files with what their names say, those that say something."""
+    """Yield the files with the labels in their names, for names that have any."""
     for file in files:
         name = parse_utkface(file.base_name)
         if isinstance(name, UtkName):
@@ -74,7 +74,7 @@ def _parsed(files: Iterable[FoundFile]) -> Iterator[tuple[FoundFile, UtkName]]:
 
 
 def _decide(layout: Layout, chips: int, total: int) -> tuple[bool, str]:
-    """Return whether the pictures are aligned chips, and a note that says why."""
+    """Return whether the pictures are aligned chips, and a note with the reason."""
     aligned = 2 * chips > total if layout == "auto" else layout == "chips"
     kind = "aligned chips" if aligned else "pictures in the wild"
     count = f"{chips} of {total} names end in .chip.jpg"

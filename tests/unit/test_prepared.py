@@ -224,7 +224,7 @@ def test_a_repeated_row_is_listed(out: Path) -> None:
     listed = prepared.load(out)
     assert len(listed) == 3
     assert [problem.reason for problem in listed.problems] == [
-        "line 5: repeats a name that stands above it"
+        "line 5: repeats a name of an earlier row"
     ]
 
 
