@@ -1,1 +1,1 @@
-"""Fitted on pictures: the years of age classes, and how a detector's boxes lie to faces."""
+"""Parameters fitted on pictures: years of age classes, and proportions of a detector's boxes."""

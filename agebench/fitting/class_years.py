@@ -1,4 +1,4 @@
-"""Fitting the table that turns an estimator's classes into years, on a training part."""
+"""Fits the table that converts an estimator's classes to years, on a training part."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from agebench.vision.faces import LeftOut
 
 @dataclass(slots=True)
 class _Answers:
-    """What an estimator said of the pictures of a part."""
+    """An estimator's predictions for the pictures of a part."""
 
     samples: list[Sample] = field(default_factory=list)
     sha256: list[str] = field(default_factory=list)
@@ -52,16 +52,16 @@ def fit_years(
     """Fit the years of an estimator's classes on a training part.
 
     Args:
-        estimator: with classes; its ``years`` rule is the one that the table is for.
+        estimator: with classes; the table is for its ``years`` rule.
         dataset: name or object.
-        root: where the data set lies, for one given by name.
+        root: of the data set, if it is given by name.
         detector: as in `compare`.
-        settings: protocol and part are needed; limit, sample and seed may make the part smaller.
-        progress: called as it goes on.
+        settings: protocol and part are required; limit, sample and seed may reduce the part.
+        progress: called during the work.
 
     Raises:
-        UsageError: there is no protocol, the part is one that results are measured on, or the
-            estimator has no classes, has a table already or takes none.
+        UsageError: there is no protocol, the part is used for measuring, or the estimator has no
+            classes, already has a table or does not support one.
         DatasetError: no picture of the part gave an answer.
     """
     if settings.protocol is None or settings.part is None:
@@ -76,7 +76,7 @@ def fit_years(
     _, face_detector = named_detector(detector)
     pictures, split = take_pictures(pictures, maker, settings, progress)
     for scored in () if split is None else select_parts(split, settings.part) & {"test", "val"}:
-        require_training_part(scored)  # "not-fold-0" of a split that has a test part besides
+        require_training_part(scored)  # "not-fold-0" of a split that also has a test part
     left_out = LeftOut()
     answers = _ask(loaded, face_detector, pictures.samples, settings, progress, left_out)
     if not answers.samples or split is None:
@@ -116,14 +116,14 @@ def _rule(estimator: Estimator) -> YearsRule:
 
 
 def _require_use(reference: str) -> None:
-    """Refuse an estimator named by a reference that could not be given the table afterwards.
+    """Refuse an estimator whose reference can't be given the table afterwards.
 
-    One given as an object may use it in its own way.
+    An object may use the table in its own way.
     """
     name = parse_reference(reference).name
     if not takes_option(ESTIMATORS, name, "table"):
         raise UsageError(
-            f"{name!r} takes no option 'table', so nothing could use the table of years"
+            f"{name!r} takes no option 'table', so the table of years could not be used"
         )
 
 

@@ -1,4 +1,4 @@
-"""How a detector's boxes lie to the canonical face frame, measured on pictures."""
+"""Measures how a detector's boxes relate to the canonical face frame."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from agebench.vision.frames import (
 )
 
 MIN_FACES = 20
-"""Medians of fewer faces say nothing."""
+"""Minimum number of faces for a meaningful median."""
 
 
 @dataclass(frozen=True)
 class Relation:
-    """Boxes, the reference frames they should lead to, and how many had none to compare."""
+    """Boxes, their reference frames, and the number of pictures without a reference."""
 
     boxes: list[Box]
     frames: list[FaceFrame]
@@ -63,7 +63,7 @@ def reference_frame(face: Face | None) -> FaceFrame | None:
 
 
 def paired(pairs: Iterable[tuple[Face | None, FaceFrame | None]]) -> Relation:
-    """Keep the faces whose box holds the centre of their reference, and count the others."""
+    """Keep the faces whose box contains the centre of their reference, and count the others."""
     boxes, frames, missed = [], [], 0
     for face, frame in pairs:
         if frame is None or face is None or not _holds(face.box_xyxy, frame):
@@ -92,16 +92,16 @@ def _holds(box: Box, frame: FaceFrame) -> bool:
 
 @dataclass(frozen=True)
 class FrameFit:
-    """What `fit_frame` measured.
+    """The result of `fit_frame`.
 
     Attributes:
         frame: the proportions: offset in box widths and heights, height in box heights.
-        reference: whose landmarks they are measured against.
-        faces: how many faces were compared.
+        reference: name of the detector with the landmarks.
+        faces: number of faces compared.
         missed: pictures without a face to compare.
-        median_iou: of the frames that the proportions give with the reference's.
-        boxes_median_iou: the same where each box counts as the frame itself.
-        under_half: fraction of faces whose frames overlap by an IoU below 0.5.
+        median_iou: of the frames from the proportions with the reference frames.
+        boxes_median_iou: the same, with each box itself as the frame.
+        under_half: fraction of faces whose frames have an IoU below 0.5.
     """
 
     frame: BoxToFrame
@@ -135,10 +135,10 @@ def fit_frame(
 
     Args:
         detector: whose boxes are measured.
-        reference: gives the landmarks that say where the frame is; may be the same.
-        samples: the pictures; labels don't matter, boxes of labelled faces do.
-        max_pixels: larger pictures are passed over.
-        progress: is told how far it is.
+        reference: whose landmarks define the frame; may be the same.
+        samples: the pictures; their labels are not used, except boxes of labelled faces.
+        max_pixels: larger pictures are skipped.
+        progress: called during the work.
 
     Raises:
         UsageError: the reference gives no landmarks.
@@ -146,8 +146,8 @@ def fit_frame(
     """
     if not reference.spec.landmark_scheme:
         raise UsageError(
-            f"{reference.spec.name} finds no landmarks, which define the frame: name a detector "
-            "that does with --reference, such as yolov8-face"
+            f"{reference.spec.name} finds no landmarks, which define the frame: name a "
+            "detector that does with --reference, such as yolov8-face"
         )
     pairs: list[tuple[Face | None, FaceFrame | None]] = []
     left_out = LeftOut()

@@ -1,4 +1,4 @@
-"""The crops of a data set's faces with their ages, for whoever measures outside `compare`."""
+"""Crops of a data set's faces with their ages, for measurements outside of `compare`."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class LabelledCrops:
     """The crops of n faces.
 
     Attributes:
-        crops: as a `CropSpec` asked.
+        crops: for a `CropSpec`.
         ages: float64 (n,), years.
-        described: what they are, in words.
+        described: description of the faces.
     """
 
     crops: Crops
@@ -56,7 +56,7 @@ def cut_samples(
     stage: str,
     left_out: LeftOut,
 ) -> Iterator[tuple[Decoded, Crops]]:
-    """Yield each picture with a face of which all views are there, and the crops of that face."""
+    """Yield each picture with a face that has all views, and the crops of that face."""
     threads, max_pixels = settings.decode_threads, settings.max_pixels
     seen = face_pictures(samples, detector, [spec], workers=threads, max_pixels=max_pixels)
     for done, picture in enumerate(left_out.watch(seen), start=1):
@@ -79,10 +79,10 @@ def labelled_crops(
     Args:
         spec: the views.
         dataset: name with options, or object.
-        root: where it lies.
-        detector: finds the faces; None for what `compare` would take.
-        settings: protocol, part, limit, sample and seed choose the pictures.
-        progress: called as it goes on.
+        root: of the data set.
+        detector: finds the faces; None for the default of `compare`.
+        settings: protocol, part, limit, sample and seed select the pictures.
+        progress: called during the work.
 
     Raises:
         UsageError: a name or option is wrong.

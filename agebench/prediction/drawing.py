@@ -1,4 +1,4 @@
-"""Annotated pictures: box, landmarks, age and interval, legible on any size of picture."""
+"""Annotated pictures: box, landmarks, age and interval, legible at any size of picture."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from agebench.util.files import write_whole
 
 LEAST_LONG_SIDE = 480
 LEAST_SHORT_SIDE = 160
-"""Smaller pictures are enlarged before they are drawn on: a label needs some 70 pixels."""
+"""Smaller pictures are enlarged before drawing: a label needs some 70 pixels."""
 
 MOST_ENLARGED = 4000
-"""Longest side that enlarging may lead to."""
+"""Longest side after enlarging."""
 
 MOST_PANELS_WIDTH = 16_000
-"""Estimators side by side are shrunk to this many pixels; JPEG ends at 65,535."""
+"""Pictures side by side are shrunk to this many pixels; JPEG is limited to 65,535."""
 
 LEAST_TEXT_PX = 8
 LEAST_CROWDED_PX = 11
 
 CROWDED = 0.25
-"""Where labels would cover a larger fraction than this of where the faces are, it is a crowd."""
+"""If labels would cover a larger fraction than this of the area of the faces, it is a crowd."""
 
 CROWD_FACE_PX = 72
 """A crowd is enlarged until half of its faces have this height, if `MOST_ENLARGED` allows it."""
@@ -56,8 +56,8 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _text_px(face_height: float, longest: int, *, crowded: bool) -> int:
-    """Return the type size for a face: as the face, within what can be read in the picture."""
-    if crowded:  # as large as the faces: who wants to read one looks closely anyway
+    """Return the font size for a face: proportional to it, but legible."""
+    if crowded:  # as large as the faces, for readers who look closely
         return round(max(LEAST_CROWDED_PX, face_height * 0.2))
     least = max(12.0, longest / 130)
     return round(min(max(face_height * 0.15, least), max(least, longest / 30)))
@@ -70,7 +70,7 @@ def _label_size(text: str, text_px: int) -> tuple[float, float]:
 
 
 def enlargement(size_hw: tuple[int, int]) -> int:
-    """Return the whole number that a picture is enlarged by before it is drawn on.
+    """Return the integer by which a picture is enlarged before drawing.
 
     >>> enlargement((64, 64)), enlargement((1080, 1920))
     (8, 1)
@@ -87,9 +87,9 @@ def draw_faces(
 
     Args:
         image_bgr: uint8 (height, width, 3).
-        faces: what was found in it.
+        faces: that were found in it.
         estimator: whose ages are written.
-        moving: a frame of a video: all frames are enlarged alike, whatever is in them.
+        moving: a frame of a video: all frames are enlarged equally.
 
     Returns:
         uint8 of the same shape; small pictures and crowds are enlarged.
@@ -133,14 +133,14 @@ def _is_crowd(faces: Sequence[PredictedFace], estimator: str, longest: int) -> b
 
 
 def _colour(face: PredictedFace, index: int) -> int:
-    """A person in a video keeps the colour."""
+    """Return a colour that is constant for a person in a video."""
     return (index if face.track is None else face.track) % len(COLOURS)
 
 
 def _scaled(box_xyxy: Box, factor: int, canvas_wh: tuple[int, int]) -> Box:
     left, top, right, bottom = ((edge + 0.5) * factor for edge in box_xyxy)
     width, height = canvas_wh
-    # A part of the box is drawn even where the whole of it lies outside.
+    # A part of the box is drawn even if all of it is outside.
     left, top = min(max(left, 0), width - 2), min(max(top, 0), height - 2)
     return (left, top, min(max(right, left + 1), width - 1), min(max(bottom, top + 1), height - 1))
 
@@ -200,7 +200,7 @@ def _fit(
     boxes: Sequence[Box],
     canvas_wh: tuple[int, int],
 ) -> list[tuple[Box | None, int]]:
-    """Place all labels, in smaller type where there is no room for one; None stays unlabelled."""
+    """Place all labels, smaller if there is no space for one; None is not labelled."""
     shrunk = list(sizes_px)
     while True:
         label_sizes = [_label_size(text, px) for text, px in zip(texts, shrunk, strict=True)]
@@ -214,7 +214,7 @@ def _fit(
 def _draw_leader(
     pen: ImageDraw.ImageDraw, box: Box, place: Box, colour: tuple[int, int, int]
 ) -> None:
-    """Join a label that had to move away to its box."""
+    """Connect a label that had to be moved away with its box."""
     x = min(max((place[0] + place[2]) / 2, box[0]), box[2])
     y = min(max((place[1] + place[3]) / 2, box[1]), box[3])
     near_x, near_y = min(max(x, place[0]), place[2]), min(max(y, place[1]), place[3])
@@ -269,7 +269,7 @@ def _titled(picture: PillowImage.Image, name: str) -> PillowImage.Image:
 
 
 def save_picture(image_bgr: Image, path: Path) -> None:
-    """Write a picture whole or not at all, in the format of its suffix (see `FORMATS`).
+    """Write a picture completely or not at all, in the format of its suffix (see `FORMATS`).
 
     Raises:
         ImageError: it can't be encoded so.

@@ -1,4 +1,4 @@
-"""Where labels go, so that none lies on another: pure geometry, tested without a picture."""
+"""Places labels without overlap: pure geometry, tested without a picture."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from agebench.types import Box, Floats
 from agebench.util.arrays import Bools
 
 RINGS = 14
-"""How far a label may be moved away from its face, in label heights."""
+"""Largest distance of a label from its face, in label heights."""
 
 
 def place_labels(
     boxes_xyxy: Sequence[Box], sizes_wh: Sequence[tuple[float, float]], canvas_wh: tuple[int, int]
 ) -> list[Box | None]:
-    """Find a place for each face's label, inside the canvas and on no other label.
+    """Find a place for each face's label, inside the canvas and without overlapping labels.
 
-    Labels stand above, below or beside their boxes, off all faces where that is possible; else
+    Labels are above, below or beside their boxes, outside of all faces if possible; otherwise
     further away, and at worst on a face.  Large faces choose first.
 
     Args:
@@ -58,7 +58,7 @@ def _place(
         clear = free[~_touches(free, faces)]
         if len(clear):
             return np.asarray(clear[0])
-    # No place is off all faces: the nearest that is on no other label.
+    # Every place is on a face: the nearest one without another label.
     for places in _candidates(box, size_wh):
         moved = _moved_inside(places, canvas_wh)
         free = moved[_inside(moved, canvas_wh) & ~_touches(moved, taken)]
@@ -95,7 +95,7 @@ def _moved_inside(places: Floats, canvas_wh: tuple[int, int]) -> Floats:
 
 
 def _touches(places: Floats, others: Floats) -> Bools:
-    """Tell of each place whether it overlaps any of the others."""
+    """Return for each place whether it overlaps any of the others."""
     low = np.maximum(places[:, None, :2], others[None, :, :2])
     high = np.minimum(places[:, None, 2:], others[None, :, 2:])
     shared = np.asarray(high > low)

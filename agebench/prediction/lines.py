@@ -1,4 +1,4 @@
-"""The file of results: one line of JSON per picture, which a killed run goes on with."""
+"""The file of results: one line of JSON per picture, to which an interrupted run is resumed."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from agebench.util.locks import lock_file
 
 
 class LineFile:
-    """An open file of results; in memory are the names of the finished pictures and what failed.
+    """An open file of results; keeps the names of finished pictures and failures in memory.
 
     Args:
-        path: a new file, or one that a run with the same detector and estimators began.  What a
-            kill left of a line is dropped.
+        path: a new file, or one of an earlier run with the same detector and estimators.  An
+            incomplete last line is dropped.
         detector: reference, as in the records.
         estimators: names, as in the records.
-        explain: whether each face says what each view moved.
+        explain: whether the records contain the effect of each view.
 
     Raises:
-        UsageError: the file holds something else, or another run's results.
+        UsageError: the file contains something else, or another run's results.
         AgebenchError: it can't be written, or another run is writing it.
     """
 
@@ -43,7 +43,7 @@ class LineFile:
         except OSError as error:
             raise self._cannot_write(error) from error
         try:
-            # Another run may also have put a new file into the place of the one opened above.
+            # Another run may also have replaced the file that was opened above.
             if not (lock_file(self._file) and _is_at(self._file, path)):
                 raise AgebenchError(f"another run is writing {path}: wait for it or stop it")
             self._recover()
@@ -79,7 +79,7 @@ class LineFile:
             end += len(line)
         else:
             return
-        # What is cut off must be the start of a record: nothing else is ever thrown away.
+        # The incomplete end must be the start of a record: nothing else is ever deleted.
         if end == 0 and not line.startswith(b'{"picture":'[: len(line)]):
             raise self._foreign(1)
         self._file.truncate(end)
@@ -128,7 +128,7 @@ class LineFile:
             append_whole(self._file, to_line(record).encode() + b"\n")
         except OSError as error:
             raise self._cannot_write(error) from error
-        # A file without its name takes all lines and is gone with the run.
+        # Lines written to a deleted file would be lost.
         if not _is_at(self._file, self._path):
             raise AgebenchError(
                 f"{self._path} was removed or replaced while it was being written, and its lines "
@@ -141,10 +141,10 @@ class LineFile:
         return self._failed.get(name)
 
     def drop(self, names: Iterable[str]) -> None:
-        """Take out the lines of pictures that are to be examined anew; the others stay as they are.
+        """Remove the lines of pictures that are processed again; the others are unchanged.
 
         Raises:
-            AgebenchError: it can't be written; the file is as it was.
+            AgebenchError: it can't be written; the file is unchanged.
         """
         gone = self._done.intersection(names)
         if not gone:
@@ -158,7 +158,7 @@ class LineFile:
             self._failed.pop(name, None)
 
     def _replace_without(self, gone: Set[str]) -> None:
-        """Put a new file into the place of the old one, so that a kill leaves one of them whole."""
+        """Replace the old file by a new one, so that a kill leaves one of them complete."""
         target = Path(os.path.realpath(self._path))
         handle, name = new_beside(target)
         os.close(handle)

@@ -1,4 +1,4 @@
-"""What is said of a picture's faces, and its one line of JSON."""
+"""The result for a picture's faces, and its line of JSON."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from agebench.types import Face, frozen_mapping, plain
 from agebench.vision.faces import PictureStatus
 
 INTERVAL_LEVEL = 0.8
-"""What fraction of people the interval that is shown claims to hold."""
+"""Fraction of people that the displayed interval should contain."""
 
 
 @dataclass(frozen=True, slots=True)
 class AgeAnswer:
-    """What one estimator says of one face.
+    """One estimator's result for one face.
 
     Attributes:
-        years: age, 0 to 120; None where it failed, for which `reason` says why.
-        interval_80: central interval that holds 80 % of its distribution, years; None where the
-            estimator gives no distribution.
-        reason: why there is no age; "" where there is.
+        years: age, 0 to 120; None if it failed, with the `reason`.
+        interval_80: central interval with 80 % of its distribution, years; None if the estimator
+            gives no distribution.
+        reason: why there is no age; "" if there is one.
     """
 
     years: float | None
@@ -31,7 +31,7 @@ class AgeAnswer:
 
     @property
     def text(self) -> str:
-        """The age as it is shown: "36 (28-45)", "36", or "?"."""
+        """The displayed age: "36 (28-45)", "36", or "?"."""
         if self.years is None:
             return "?"
         if self.interval_80 is None:
@@ -42,11 +42,11 @@ class AgeAnswer:
 
 @dataclass(frozen=True, slots=True)
 class PredictedFace:
-    """One face with what every estimator says of it.
+    """One face with the results of every estimator.
 
     Attributes:
-        face: box, landmarks and score as the detector gave them.
-        ages: by estimator, in the order in which they were asked.
+        face: box, landmarks and score from the detector.
+        ages: by estimator, in order.
         track: the person's number in a video, from 1; None in a picture.
     """
 
@@ -59,16 +59,16 @@ class PredictedFace:
 
     @property
     def years(self) -> float | None:
-        """Age by the first estimator, years; None where it failed."""
+        """Age by the first estimator, years; None if it failed."""
         return next(iter(self.ages.values())).years
 
     @property
     def interval_80(self) -> tuple[float, float] | None:
-        """Interval of 80 % by the first estimator, years; None where it gives none."""
+        """Interval of 80 % by the first estimator, years; None if it gives none."""
         return next(iter(self.ages.values())).interval_80
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold; numbers are unrounded."""
+        """Return JSON-compatible values; numbers are not rounded."""
         content = {**plain(self.face), "ages": plain(self.ages)}
         return content if self.track is None else {"track": self.track, **content}
 
@@ -78,13 +78,13 @@ class PredictedPicture:
     """One picture with its faces, best detector score first.
 
     Attributes:
-        name: its path as it was found, or "" for an array.
-        detector: the reference of the detector that was used.
-        estimators: what they are called in `PredictedFace.ages`.
-        size_hw: height and width in pixels; None where it could not be read.
+        name: its path, or "" for an array.
+        detector: reference of the detector.
+        estimators: their names in `PredictedFace.ages`.
+        size_hw: height and width in pixels; None if it could not be read.
         faces: empty if there is none.
-        status: "ok", also without any face; else what failed ("estimator_failed" where no face
-            has an age from any estimator).
+        status: "ok", also without any face; otherwise the failed step ("estimator_failed" if no
+            face has an age from any estimator).
         reason: the failure in a sentence; "" for "ok".
         stage_ms: time of "decode", "detect", "crop" and "infer"; not part of the JSON.
     """
@@ -99,7 +99,7 @@ class PredictedPicture:
     stage_ms: Mapping[str, float] = field(default_factory=dict, compare=False)
 
     def to_json(self) -> dict[str, Any]:
-        """Return what JSON can hold; numbers are unrounded."""
+        """Return JSON-compatible values; numbers are not rounded."""
         return {
             "picture": self.name,
             "status": self.status,

@@ -1,4 +1,4 @@
-"""A run over many pictures: what is asked, checked before anything long begins, then streamed."""
+"""A run over many pictures: checked before anything long begins, then streamed."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from agebench.vision.images import MAX_PIXELS
 MOST_PROCESSES = 256
 
 TRIED_AGAIN = frozenset({"unreadable", "crashed"})
-"""With these a picture is examined anew when a run goes on: it may have been mended meanwhile."""
+"""Pictures with these are processed again when a run is resumed, because they may be repaired."""
 
 LEFT_OUT = "left out"
 """What is counted for whatever was not a picture file when the folders were listed."""
 
 KEPT_PROBLEMS = 20
-"""So many are kept with their reasons; all are counted, and in the JSON."""
+"""Number of problems that are listed with their reasons; all are counted, and in the JSON."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictSettings:
-    """What a run is to do.
+    """The settings of a run.
 
     Attributes:
         estimators: references; empty for the default one.
         detector: reference; None for the best available.
-        tiles: look at large pictures in parts too; None does so where no detector is named.
+        tiles: also search large pictures in parts; None does so if no detector is named.
         draw: file or folder for annotated pictures.
-        explain: say what each view moved.
-        processes: how many work at once.
+        explain: report the effect of each view.
+        processes: number of processes.
         max_pixels: larger pictures are refused.
 
     Raises:
@@ -64,15 +64,15 @@ class PredictSettings:
 
 @dataclass(slots=True)
 class Tally:
-    """What came of a run so far.
+    """The results of a run so far.
 
     Attributes:
-        pictures: examined in this run.
+        pictures: processed in this run.
         faces: found in them.
         resumed: pictures that an earlier run had finished.
         failures: pictures without an answer, by status.
-        problems: the first of them, and of what was left out while listing.
-        not_drawn: pictures with an answer of which no drawing could be made.
+        problems: the first of them, and of entries left out while listing.
+        not_drawn: pictures with an answer that could not be drawn.
         stage_ms: time by stage, all processes together.
     """
 
@@ -103,7 +103,7 @@ class Tally:
             self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + spent
 
     def add_resumed(self, name: str, failure: tuple[str, str] | None) -> None:
-        """Count a picture that an earlier run had finished; of a failure, status and reason."""
+        """Count a picture that an earlier run had finished, with status and reason of a failure."""
         self.resumed += 1
         if failure is not None:
             status, reason = failure
@@ -112,12 +112,12 @@ class Tally:
 
     @property
     def answered(self) -> int:
-        """Pictures with an answer, of this run or an earlier one, be it that there is no face."""
+        """Pictures with an answer, of this run or an earlier one, possibly without any face."""
         failed = sum(count for status, count in self.failures.items() if status != LEFT_OUT)
         return self.pictures + self.resumed - failed
 
     def note(self, name: str, reason: str) -> None:
-        """Keep a problem, if there is room."""
+        """Add a problem, if there is space."""
         if len(self.problems) < KEPT_PROBLEMS:
             self.problems.append(Problem(name, reason))
 
@@ -126,9 +126,9 @@ class PictureRun:
     """Checks the call, loads the models, then yields pictures as they are finished.
 
     Args:
-        sources: what is looked at.
-        settings: what is to be done with it.
-        camera: the number of a camera, which is then all there is to look at.
+        sources: pictures and videos.
+        settings: of the run.
+        camera: the number of a camera, which is then the only source.
 
     Raises:
         UsageError: the call is wrong.
@@ -175,10 +175,10 @@ class PictureRun:
         return len(self._names)
 
     def refuse_moving(self, option: str) -> None:
-        """Refuse an option that is for pictures, where there is a video or a camera.
+        """Refuse an option for pictures if there is a video or a camera.
 
         Raises:
-            UsageError: there is one; it is named.
+            UsageError: there is one; the message names it.
         """
         for video in self.videos:
             what = f"camera {video}" if isinstance(video, int) else f"the video {video!r}"
@@ -188,20 +188,20 @@ class PictureRun:
             )
 
     def lines(self, out: Path) -> LineFile:
-        """Return the file of results, new or as an earlier run left it.
+        """Return the file of results, new or of an earlier run.
 
         Raises:
-            UsageError: it holds something else, or another run's results.
+            UsageError: it contains something else, or another run's results.
             AgebenchError: it can't be written, or another run is writing it.
         """
         names = tuple(self.predictor.estimators)
         return LineFile(out, self.predictor.detector_name, names, explain=self._settings.explain)
 
     def finished(self, lines: LineFile | None = None) -> Generator[Finished, None, None]:
-        """Yield the pictures in order; those in `lines` are passed over, the others added to it.
+        """Yield the pictures in order; those in `lines` are skipped, the others added to it.
 
-        Not passed over is what could not be read or crashed, whose new line replaces the old one,
-        and what is to be drawn and has no drawing yet, whose line stays.
+        Pictures that could not be read or crashed are not skipped, and their new lines replace the
+        old ones; nor are those that still need a drawing, whose lines are kept.
 
         Raises:
             AgebenchError: an output can't be written, or a process can't work.
@@ -238,7 +238,7 @@ class PictureRun:
                 self.tally.add_resumed(name, failure)
 
     def place_of(self, name: Source) -> Path | None:
-        """Return where a picture, a video or the camera is drawn to, if it is."""
+        """Return the path of the drawing of a picture, a video or the camera, if it is drawn."""
         return None if self._places is None else self._places.of(name)
 
 

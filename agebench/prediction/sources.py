@@ -1,4 +1,4 @@
-"""What there is to predict: pictures and videos named by paths, folders, patterns or a pipe."""
+"""Input of predict: pictures and videos named by paths, folders, patterns or a pipe."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ LEFT_OUT = "a video, left out: --out, --processes and --explain are for pictures
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What was found.
+    """The pictures and videos.
 
     Attributes:
-        names: paths of pictures and videos as they are found and called, sorted within each folder
-            and pattern; none twice.  `STDIN` is the picture on standard input.
-        problems: what was left out, with the reason.
+        names: paths of pictures and videos, sorted within each folder and pattern, without
+            duplicates. `STDIN` is the picture on standard input.
+        problems: entries left out, with the reason.
         roots: the folders that were searched.
         single: exactly one picture or video was named, and not by a pattern.
     """
@@ -42,15 +42,15 @@ class Sources:
 
 
 def find_sources(arguments: Iterable[str], *, moving: bool = True) -> Sources:
-    """List what the arguments name; no file is opened.
+    """List the files that the arguments name; no file is opened.
 
     Args:
         arguments: files, folders, patterns and `STDIN`.
-        moving: take the videos of folders; otherwise they are among the problems.
+        moving: include the videos of folders; otherwise they are among the problems.
 
     Raises:
         UsageError: an argument is empty.
-        AgebenchError: nothing is there under a name, or a folder holds no picture or video.
+        AgebenchError: a name does not exist, or a folder contains no picture or video.
     """
     listed = list(arguments)
     names: dict[str, None] = {}
@@ -95,7 +95,7 @@ def _in_folder(folder: Path, *, moving: bool) -> tuple[list[str], list[Problem]]
     named = [Problem(prefix + item.name, item.reason) for item in problems]
     found = sorted(prefix + file.name for file in files)
     if not found and not named:
-        raise AgebenchError(f"the folder {str(folder)!r} holds no picture or video")
+        raise AgebenchError(f"the folder {str(folder)!r} contains no picture or video")
     if not moving:
         named += [Problem(name, LEFT_OUT) for name in found if is_video(name)]
         found = [name for name in found if not is_video(name)]
@@ -112,9 +112,9 @@ def _matching(argument: str, path: Path) -> list[str]:
 
 
 def _named(pattern: str) -> Iterator[str]:
-    """Yield what a pattern names, as the shell reads it; ``**`` enters no folder twice.
+    """Yield the matches of a pattern, as in the shell; ``**`` enters no folder twice.
 
-    Two links to a folder in itself would else have endless ways to each file.
+    With two links from a folder to itself there would be endless paths to each file.
     """
     deep = _DEEP.search(pattern)
     if deep is None:
@@ -128,7 +128,7 @@ def _named(pattern: str) -> Iterator[str]:
 
 
 def _folders_below(start: str) -> Iterator[str]:
-    """Yield a folder and those below it but for hidden ones, each once; links come last."""
+    """Yield a folder and its subfolders except hidden ones, each once; links come last."""
     seen: set[tuple[int, int]] = set()
     waiting, linked = deque([start]), deque[str]()
     while waiting or linked:

@@ -1,6 +1,6 @@
 """Ages for a batch of a table: for Ray Data's `map_batches` and Spark's `mapInPandas`.
 
-Both hand over tables in pieces, in many processes, and give the pieces of a new table back.
+Both pass tables in pieces, to many processes, and return the pieces of a new table.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ TYPES: Mapping[str, str] = {
     "low_80": "double",
     "high_80": "double",
 }
-"""The columns that are added, with their types as Spark names them."""
+"""The added columns, with their Spark types."""
 
 _NUMPY = {"string": object, "int": np.int32, "double": np.float64}
 
@@ -44,8 +44,8 @@ class PredictBatch:
     """A function from a batch of pictures to a batch of faces with ages.
 
     One row per face and estimator; a picture without any face, or one that can't be read, has one
-    row with face 0.  Numbers that are not there are NaN.  Models are loaded at the first batch,
-    once per process; until then only names are held, so that it can be sent to other processes.
+    row with face 0.  Missing numbers are NaN.  Models are loaded at the first batch, once per
+    process; until then the object only contains names, so that it can be sent to other processes.
 
     Args:
         estimators: one or several, by name.

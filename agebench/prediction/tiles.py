@@ -1,7 +1,7 @@
-"""Small faces in large pictures: detectors shrink what they are shown, so it is shown in parts too.
+"""Finds small faces in large pictures: detectors shrink their input, so parts are searched too.
 
-A picture whose longer side is above `LARGE_PX` is looked at as a whole, and in tiles that overlap
-by more than the faces that are taken from them.
+A picture whose longer side is above `LARGE_PX` is searched as a whole, and in tiles that overlap by
+more than the size of the faces found in them.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from agebench.util.foreign_code import found_faces
 from agebench.vision.frames import box_iou
 
 LARGE_PX = 2560
-"""Four times the input of `yolov8-face`: a face of 40 pixels has 10 there."""
+"""Four times the input of `yolov8-face`, in which a face of 40 pixels has 10."""
 
 TILE_PX = 1280
 OVERLAP_PX = 400
 
 LARGEST_PX = 320
-"""Larger faces are left to the look at the whole."""
+"""Larger faces are those found in the whole picture."""
 
 SAME_IOU = 0.3
-"""Two boxes that overlap by more are one face."""
+"""IoU above which two boxes are the same face."""
 
 _EDGE_PX = 2.0
 
 
 def starts(length: int) -> list[int]:
-    """Return where tiles begin along a side, evenly, so that neighbours overlap enough.
+    """Return the starts of tiles along a side, evenly spaced with enough overlap.
 
     >>> starts(1000), starts(2560)
     ([0], [0, 640, 1280])
@@ -43,16 +43,16 @@ def starts(length: int) -> list[int]:
 
 
 def detect_in_tiles(detector: FaceDetector, image_bgr: Image) -> list[Face]:
-    """Return the faces of a picture, best score first; large pictures are looked at in tiles too.
+    """Return the faces of a picture, best score first; large pictures are also searched in tiles.
 
     Args:
-        detector: any; one that answers by a layout is asked once.
+        detector: any; one for a fixed layout is only called once.
         image_bgr: uint8 (height, width, 3).
     """
     whole = found_faces(detector, image_bgr)
     if detector.spec.layout or max(image_bgr.shape[:2]) <= LARGE_PX:
         return whole
-    # Best first, so that of two boxes of one face the better one stays.
+    # Best first, so that of two boxes of the same face the better one is kept.
     small = sorted(_in_tiles(detector, image_bgr), key=lambda face: -face.score)
     kept: list[Face] = []
     for face in [*small, *whole]:
@@ -79,7 +79,7 @@ def _in_tiles(detector: FaceDetector, image_bgr: Image) -> Iterator[Face]:
 
 
 def _is_whole(box_xyxy: Box, at: tuple[int, int], picture_wh: tuple[int, int]) -> bool:
-    """Tell whether a face is small and not cut off by its tile; the picture's own edge may cut."""
+    """Return whether a face is small and not cut by its tile, except at the picture's own edge."""
     left, top, right, bottom = box_xyxy
     if max(right - left, bottom - top) > LARGEST_PX:
         return False

@@ -1,4 +1,4 @@
-"""Faces followed over the frames of a video by the overlap of their boxes; ages smoothed."""
+"""Tracks faces over the frames of a video by the overlap of their boxes, and smooths ages."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from agebench.types import Box, Face
 from agebench.vision.frames import box_iou
 
 LEAST_IOU = 0.3
-"""Two boxes of consecutive sightings that overlap less are two people."""
+"""IoU below which two boxes in consecutive sightings are different people."""
 
 MAX_GAP_FRAMES = 10
-"""A person who was not seen for more frames than this comes back under a new number."""
+"""A person who was not seen for more frames than this gets a new number."""
 
 SMOOTHING_FRAMES = 25
-"""An age that is shown is the mean over the person's last so many sightings."""
+"""Number of a person's last sightings that the displayed age is averaged over."""
 
 
 @dataclass(slots=True)
@@ -33,10 +33,10 @@ class _Track:
 
 
 class Tracker:
-    """Numbers faces from frame to frame, from 1; no number is used for two people at once.
+    """Numbers faces over frames, from 1; no number is used for two people in one frame.
 
     Args:
-        smoothing: sightings whose mean is shown, at least 1.
+        smoothing: number of sightings that are averaged, at least 1.
 
     Raises:
         UsageError: `smoothing` is below 1.
@@ -51,15 +51,15 @@ class Tracker:
 
     @property
     def people(self) -> int:
-        """How many numbers were given."""
+        """Number of people so far."""
         return self._count
 
     def update(self, frame: int, faces: Sequence[PredictedFace]) -> list[PredictedFace]:
         """Return the faces of a frame with their numbers and smoothed ages, in the same order.
 
         Args:
-            frame: its index; must grow from call to call.
-            faces: as predicted on this frame alone.
+            frame: its index, ascending.
+            faces: predicted on this frame.
         """
         self._tracks = [
             track for track in self._tracks if frame - track.last_frame <= MAX_GAP_FRAMES
@@ -75,7 +75,7 @@ class Tracker:
         return result
 
     def _match(self, faces: Sequence[Face]) -> list[_Track | None]:
-        """Pair faces and known people so that the sum of the overlaps is largest."""
+        """Pair faces and known people so that the sum of the overlaps is maximal."""
         matched: list[_Track | None] = [None] * len(faces)
         if not faces or not self._tracks:
             return matched

@@ -1,4 +1,4 @@
-"""Videos and cameras: faces followed over the frames, ages smoothed, an annotated video."""
+"""Predicts videos and cameras: tracks faces, smooths ages, and writes an annotated video."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ class Person:
 
 @dataclass(slots=True)
 class VideoTally:
-    """What came of a video.
+    """The results of a video.
 
     Attributes:
-        frames: read, the broken ones among them.
+        frames: read, including broken ones.
         broken: that could not be decoded.
-        failed: that upset the detector or could not be cut.
+        failed: on which detection or cropping failed.
         people: by number.
         stage_ms: time by stage, milliseconds.
     """
@@ -56,7 +56,7 @@ class VideoTally:
 
     @property
     def answered(self) -> bool:
-        """Whether anything came of any frame, be it that there is no face."""
+        """Whether any frame was processed, possibly without any face."""
         return self.frames > self.broken + self.failed
 
     def add(self, frame: int, faces: list[PredictedFace]) -> None:
@@ -80,9 +80,9 @@ class VideoRun:
         predictor: the models.
         source: a file, or a camera's number.
         draw: the annotated video to write.
-        smoothing: sightings whose mean age is shown.
-        frames: stop after so many.
-        show: is given every drawn frame, and returns whether to go on.
+        smoothing: number of sightings that ages are averaged over.
+        frames: stop after this many.
+        show: called with every annotated frame; returns whether to continue.
 
     Raises:
         UsageError: a number is out of range, or `draw` has a suffix that can't be written.
@@ -113,7 +113,7 @@ class VideoRun:
         self.tally = VideoTally()
 
     def records(self) -> Iterator[dict[str, Any]]:
-        """Yield what is in each frame: faces with the person's number and the smoothed age.
+        """Yield the content of each frame: faces with the person's number and the smoothed age.
 
         Raises:
             ImageError: the video can't be opened, or has no frame that can be decoded.
@@ -158,7 +158,7 @@ class VideoRun:
     def _draw_on(
         self, sink: VideoSink | None, frame: VideoFrame, faces: list[PredictedFace]
     ) -> bool:
-        """Write and show a frame; instead of a broken one the last whole one, to keep the time."""
+        """Write and show a frame; a broken one is replaced by the last one, to keep the timing."""
         if sink is None and self._show is None:
             return True
         if frame.image_bgr is not None:

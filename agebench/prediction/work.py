@@ -1,4 +1,4 @@
-"""One picture of a run: predict, explain, draw; what came of it is one plain record."""
+"""Processing one picture of a run: predict, explain, draw."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from agebench.vision.opencv import cv2
 
 @dataclass(frozen=True, slots=True)
 class PredictionPlan:
-    """What every process needs to know; references only, so that it can be sent.
+    """The information that every process needs; references only, so that it can be sent.
 
     Attributes:
         estimators: references; each process loads its own.
         detector: reference.
-        tiles: look at large pictures in parts too.
-        explain: say what each view moved.
+        tiles: also search large pictures in parts.
+        explain: report the effect of each view.
         max_pixels: larger pictures are refused.
     """
 
@@ -43,7 +43,7 @@ class PredictionPlan:
 
 @dataclass(frozen=True, slots=True)
 class PredictionTask:
-    """One picture: its path, which is its name, and where it is drawn to."""
+    """One picture: its path, which is its name, and the path of its drawing."""
 
     name: str
     draw_to: Path | None = None
@@ -51,13 +51,13 @@ class PredictionTask:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What came of one picture.
+    """The result for one picture.
 
     Attributes:
         task: the picture.
         record: its JSON, as `PredictedPicture.to_json`.
         stage_ms: time of each stage.
-        not_drawn: why there is no drawing of it, where there should be one.
+        not_drawn: why there is no drawing of it, if there should be one.
     """
 
     task: PredictionTask
@@ -67,7 +67,7 @@ class Finished:
 
 
 class PictureWorker:
-    """Does tasks one after the other with models that are loaded once."""
+    """Processes tasks sequentially with models that are loaded once."""
 
     def __init__(self, plan: PredictionPlan, predictor: AgePredictor | None = None) -> None:
         self._plan = plan
@@ -79,7 +79,7 @@ class PictureWorker:
         )
 
     def do(self, task: PredictionTask) -> Finished:
-        """Return what came of a picture; only an output that can't be written raises.
+        """Return the result for a picture; only raises if an output can't be written.
 
         Raises:
             AgebenchError: the drawing can't be written.
@@ -113,7 +113,7 @@ class PictureWorker:
 def _draw(image_bgr: Image, answer: PredictedPicture, path: Path) -> str:
     try:
         drawn = draw_side_by_side(image_bgr, answer.faces, answer.estimators)
-    except Exception as error:  # a picture of an odd shape must not end the run
+    except Exception as error:  # a picture of an unusual shape must not end the run
         return f"{type(error).__name__}: {error}"
     make_folder_of(path)
     save_picture(drawn, path)
@@ -126,13 +126,13 @@ def predict_pictures(
     processes: int,
     predictor: AgePredictor | None = None,
 ) -> Generator[Finished, None, None]:
-    """Yield what came of each picture, in the order of `tasks`, which is read as it is needed.
+    """Yield the results in the order of `tasks`, which is read on demand.
 
     Args:
-        plan: what to do.
+        plan: of the work.
         tasks: the pictures.
-        processes: how many; with 1 the work is done here.
-        predictor: loaded models, used where the work is done here.
+        processes: number of processes; 1 works in this one.
+        predictor: loaded models, used if this process does the work.
 
     Raises:
         AgebenchError: an output can't be written, or a process can't work at all.
@@ -148,7 +148,7 @@ def predict_pictures(
 
 
 def worker(plan: PredictionPlan) -> Callable[[PredictionTask], Finished]:
-    """Return what examines one picture; runs in a child, on one thread."""
+    """Return the function for one picture; runs in a child process, on one thread."""
     cv2.setNumThreads(1)
     use_threads_for_good(1)
     return PictureWorker(plan).do

@@ -1,4 +1,4 @@
-"""Records as text for people and as CSV."""
+"""Formats records as text and as CSV."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _reasons(face: Mapping[str, Any]) -> Iterator[str]:
 
 
 def people_lines(name: str, tally: VideoTally) -> Iterator[str]:
-    """Yield what came of a video: its frames, then each person with the last age that was shown."""
+    """Yield the summary of a video: its frames, then each person with the last smoothed age."""
     broken = f", {tally.broken} broken" if tally.broken else ""
     failed = f", {tally.failed} failed" if tally.failed else ""
     people = "1 person" if len(tally.people) == 1 else f"{len(tally.people)} people"

@@ -1,4 +1,4 @@
-"""Whether what an earlier run left is still whole, and of the same pictures."""
+"""Checks whether an earlier run's output is complete, and of the same pictures."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ _ANEW = "remove the folder and give the same command again"
 
 
 def require_complete(out: Path, pictures: Dataset, progress: ProgressStep) -> None:
-    """Refuse a finished folder that lacks files, or that was made of other contents.
+    """Refuse a finished folder that lacks files, or that was made from other contents.
 
     Args:
         out: the folder.
-        pictures: what it is to be made of.
+        pictures: from which it is to be made.
         progress: called as sources are read.
 
     Raises:
         AgebenchError: the manifest can't be read, or files that it names are missing.
-        UsageError: a source has another content than the one that was prepared.
+        UsageError: a source has other contents than when it was prepared.
     """
     try:
         was = prepared.load(out, faces="all")
@@ -44,7 +44,7 @@ def require_complete(out: Path, pictures: Dataset, progress: ProgressStep) -> No
 
 
 def _left_out(out: Path) -> dict[str, str]:
-    """Return the hashes of what has no row in the manifest; none of folders that lack them."""
+    """Return the hashes of pictures without a row in the manifest, if the folder has them."""
     try:
         headings, rows = read_csv_table(
             out / PROBLEMS_FILE, [[name] for name in PROBLEM_COLUMNS[:3]]
@@ -70,16 +70,16 @@ def _files(face: prepared.PreparedFace) -> Iterator[str]:
 def require_same_sources(
     out: Path, pictures: Dataset, hashes: Mapping[str, str], progress: ProgressStep
 ) -> None:
-    """Refuse to take what was made of other contents for that of these pictures.
+    """Refuse output that was made from other contents of these pictures.
 
     Args:
         out: for the message.
-        pictures: as they are now.
-        hashes: by name the sha256 of those that were looked at; "" where one could not be read.
+        pictures: current ones.
+        hashes: SHA-256 by name of the prepared ones; "" if one could not be read.
         progress: called as they are read.
 
     Raises:
-        UsageError: a picture has another content now.
+        UsageError: the contents of a picture have changed.
     """
     known = [item for item in pictures.samples if item.name in hashes]
     changed = []
@@ -95,7 +95,7 @@ def require_same_sources(
 
 
 def _hash_now(path: Path) -> str:
-    """Return the hash of a file's bytes, "" where a run of today could not read them either."""
+    """Return the hash of a file's bytes, "" if it still can't be read."""
     try:
         return hashlib.sha256(read_file(path)).hexdigest()
     except (ImageError, MemoryError):

@@ -1,4 +1,4 @@
-"""Age groups: which folder a picture goes to, for every age and range of ages."""
+"""Age groups: the folder of a picture for every age and range of ages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ OLDEST_YEARS = int(MAX_AGE_YEARS)
 NAMED_GROUPS: dict[str, tuple[AgeRange, ...]] = {
     "adience": (
         *zip(ADIENCE_CLASSES.lows[:-1], ADIENCE_CLASSES.highs[:-1], strict=True),
-        # The last class is 60 or older; its published end, 100, would put a label "60+" nowhere.
+        # The last class is 60 or older; with its published end, 100, a label "60+" would have no
+        # group.
         (ADIENCE_CLASSES.lows[-1], OLDEST_YEARS),
     ),
     "decades": (*((low, low + 9) for low in range(0, 110, 10)), (110, OLDEST_YEARS)),
@@ -31,7 +32,7 @@ _RANGE = re.compile(r"(?P<low>[0-9]{1,3})(?:-(?P<high>[0-9]{1,3})?|(?P<open>\+))
 
 @dataclass(frozen=True, slots=True)
 class AgeGroups:
-    """Closed ranges of completed years that hold every age from 0 to `OLDEST_YEARS` once."""
+    """Closed ranges of completed years that include every age from 0 to `OLDEST_YEARS` once."""
 
     ranges: tuple[AgeRange, ...]
 
@@ -39,7 +40,7 @@ class AgeGroups:
         ends = [(-1, -1), *self.ranges, (OLDEST_YEARS + 1, OLDEST_YEARS + 1)]
         for (_, before), (low, high) in itertools.pairwise(ends):
             if low != before + 1 or high < low:
-                raise ValueError(f"groups must hold every age once, got {self.ranges}")
+                raise ValueError(f"groups must include every age once, got {self.ranges}")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -47,7 +48,7 @@ class AgeGroups:
         return tuple(f"{low}-{high}" for low, high in self.ranges)
 
     def folder(self, age_years: float | None, age_range: AgeRange | None) -> str:
-        """Return the folder of an age, or of the group that holds a whole range.
+        """Return the folder of an age, or of the group that includes a whole range.
 
         >>> groups = parse_groups("adience")
         >>> groups.folder(32.9, None), groups.folder(35, None), groups.folder(None, (20, 29))
@@ -64,12 +65,12 @@ class AgeGroups:
 
 
 def parse_groups(text: str) -> AgeGroups:
-    """Read ``adience``, ``decades`` or own ranges such as ``0-12,13-17,18-``.
+    """Parse ``adience``, ``decades`` or custom ranges such as ``0-12,13-17,18-``.
 
-    Ages between and around the ranges get groups of their own, so that every age has a folder.
+    Ages between and around the ranges get their own groups, so that every age has a folder.
 
     Raises:
-        UsageError: no such name, no range, or ranges that overlap or go downwards.
+        UsageError: unknown name, not a range, or ranges that overlap or are descending.
     """
     ranges = NAMED_GROUPS.get(text.strip().lower())
     return _gaps_filled(_own_ranges(text) if ranges is None else ranges)

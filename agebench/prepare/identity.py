@@ -1,4 +1,4 @@
-"""What an output folder was made of, so that no run goes on with another one's work."""
+"""Identifies what an output folder was made of, so that runs don't continue each other's work."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _parts_hash(pictures: Dataset, parts: Mapping[str, str]) -> str:
 def made_of(
     pictures: Dataset, parts: Mapping[str, str] | None, detector: str, settings: PrepareSettings
 ) -> dict[str, Any]:
-    """Return what decides the output, as what JSON can hold."""
+    """Return the settings that determine the output, as JSON-compatible values."""
     return {
         "settings": settings.decisive(),
         "detector": called(detector),
@@ -57,7 +57,7 @@ def made_of(
 
 
 def made_with(detector: FaceDetector) -> dict[str, Any]:
-    """Return versions and model files, which may change pixels a little."""
+    """Return versions and model files, which may change pixels slightly."""
     return {
         "versions": {
             "agebench": version("agebench"),
@@ -70,7 +70,7 @@ def made_with(detector: FaceDetector) -> dict[str, Any]:
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """Return in words what differs between two nests of values.
+    """Return the differences between two nested values, in words.
 
     >>> differences({"a": {"b": 1}, "c": 2}, {"a": {"b": 3}, "c": 2})
     ['a.b was 1 and is now 3']
@@ -92,10 +92,10 @@ def _short(value: Any) -> str:
 
 
 def refuse_other(before: Any, now: Mapping[str, Any], out: Path) -> None:
-    """Refuse to go on in a folder that something else was or is being made in.
+    """Refuse to resume in a folder that was made, or started, from something else.
 
     Raises:
-        UsageError: something differs.
+        UsageError: there is a difference.
     """
     # A round trip through JSON, in which tuples become lists.
     found = differences(before, json.loads(json.dumps(now)))
@@ -108,10 +108,10 @@ def refuse_other(before: Any, now: Mapping[str, Any], out: Path) -> None:
 
 
 def finished_settings(out: Path) -> dict[str, Any] | None:
-    """Return what the finished folder `out` says of itself; None where it is not finished.
+    """Return the content of the finished folder's prepare.json; None if it is not finished.
 
     Raises:
-        AgebenchError: its prepare.json is not what `prepare` writes.
+        AgebenchError: it was not written by `prepare`.
     """
     path = out / SETTINGS_FILE
     try:
@@ -132,10 +132,10 @@ def finished_settings(out: Path) -> dict[str, Any] | None:
 
 
 def refuse_foreign(out: Path) -> None:
-    """Refuse a folder that holds something which no run of `prepare` began.
+    """Refuse a folder with content that was not made by `prepare`.
 
     Raises:
-        UsageError: it does, or it is not a folder.
+        UsageError: it has some, or it is not a folder.
     """
     try:
         entries = sorted(entry.name for entry in out.iterdir()) if out.exists() else []

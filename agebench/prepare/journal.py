@@ -1,7 +1,7 @@
-"""The journal: one line per finished picture, so that a killed run goes on where it was.
+"""The journal: one line per finished picture, so that a killed run can be resumed.
 
-It begins with a line that says what run it is of.  Lines are only ever appended; what a kill left
-of a line is dropped when the journal is opened again.
+Its first line identifies the run.  Lines are only appended; an incomplete last line is dropped when
+the journal is opened again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ JOURNAL_FILE = "journal.jsonl"
 
 
 def read_header(path: Path) -> Mapping[str, Any] | None:
-    """Return what the journal is of; None where there is no journal or its first line is cut."""
+    """Return the identity of the journal's run; None if there is none or the line is incomplete."""
     try:
         with path.open("rb") as file:
             line = file.readline()
@@ -32,12 +32,12 @@ def read_header(path: Path) -> Mapping[str, Any] | None:
 
 
 class Journal:
-    """An open journal; only where each picture's line begins is held in memory."""
+    """An open journal; only the position of each picture's line is kept in memory."""
 
     def __init__(self, path: Path, header: Mapping[str, Any], out: Path) -> None:
-        """Go on with the journal at `path`, or begin one.
+        """Resume the journal at `path`, or start one.
 
-        Pictures whose files are no longer below `out` with the size that was noted are forgotten.
+        Pictures whose files do not exist below `out` with the recorded size are forgotten.
 
         Raises:
             AgebenchError: it can't be written.
@@ -58,7 +58,7 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # No line stays in a buffer, so closing has nothing left to fail on.
+        # Nothing is buffered, so closing can't fail.
         with suppress(OSError):
             self._file.close()
 
@@ -92,7 +92,7 @@ class Journal:
         self._end = end
 
     def _is_whole(self, record: PictureRecord) -> bool:
-        """Tell whether a picture's files are there; a power failure may have emptied them."""
+        """Return whether a picture's files exist; a power failure may have emptied them."""
         try:
             return all(
                 os.stat(self._out / name).st_size == size  # noqa: PTH116 - six per picture
@@ -102,7 +102,7 @@ class Journal:
             return False
 
     def append(self, source: str, line: str) -> None:
-        """Note a finished picture.
+        """Add a finished picture.
 
         Raises:
             AgebenchError: the disk is full.
@@ -114,7 +114,7 @@ class Journal:
         self._end += len(data)
 
     def read(self, source: str) -> PictureRecord:
-        """Return what was noted of a picture."""
+        """Return a picture's record."""
         with self._sentence():
             self._file.seek(self._offsets[source])
             return PictureRecord.from_line(self._file.readline())

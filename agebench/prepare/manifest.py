@@ -1,4 +1,4 @@
-"""The manifest: one row per face, in the order of the sources' names; and what was left out."""
+"""The manifest: one row per face, in the order of the sources' names; and what is left out."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agebench.types import Point, Problem, Sample, plain
 from agebench.util.files import csv_line
 
 NOT_LISTED = "not_listed"
-"""Status of what the data set itself left out, before any picture was opened."""
+"""Status of entries that the data set itself left out, before any picture was opened."""
 
 Finished: TypeAlias = tuple[Sample, PreparationTask, PictureRecord]
 LeftOut: TypeAlias = tuple[str, str, str, str]
@@ -33,18 +33,18 @@ LeftOut: TypeAlias = tuple[str, str, str, str]
 
 @dataclass(slots=True)
 class Counts:
-    """What a run gave, counted.
+    """Counts of a run.
 
     Attributes:
         pictures: listed by the data set.
         faces: rows of the manifest.
         several_faces: pictures in which more than one face was found.
         left_out: pictures without a row, by status.
-        not_listed: what the data set itself left out: pictures, folders, lines of its list.
+        not_listed: entries left out by the data set: pictures, folders, lines of its list.
         views: files of each view.
         missing: faces without each view.
         groups: faces in each folder.
-        frames: faces by what their frame was computed from.
+        frames: faces by the source of their frame.
     """
 
     pictures: int = 0
@@ -58,7 +58,7 @@ class Counts:
     frames: Counter[str] = field(default_factory=Counter)
 
     def add(self, task: PreparationTask, record: PictureRecord) -> None:
-        """Count one picture."""
+        """Add one picture."""
         self.pictures += 1
         self.several_faces += record.found > 1
         if record.status != "ok":
@@ -71,7 +71,7 @@ class Counts:
                 (self.views if view.present else self.missing)[name] += 1
 
     def to_json(self) -> dict[str, Any]:
-        """Return them with sorted keys."""
+        """Return the counts with sorted keys."""
         content: dict[str, Any] = plain(self)
         return {
             key: dict(sorted(value.items())) if isinstance(value, dict) else value
@@ -81,13 +81,13 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Where a manifest's labels come from: the data set, and the split if there is one."""
+    """The source of a manifest's labels: the data set, and the split if there is one."""
 
     spec: DatasetSpec
     parts: Mapping[str, str] | None
 
     def part(self, source: str) -> str:
-        """Return the part that a picture is in; "" without a split."""
+        """Return a picture's part; "" without a split."""
         return "" if self.parts is None else self.parts.get(source, UNUSED)
 
 
@@ -138,7 +138,7 @@ def _row(
 def write_manifest(
     store: Store, views: Sequence[str], labels: Labels, finished: Iterable[Finished]
 ) -> tuple[Counts, list[LeftOut]]:
-    """Write the manifest; return the counts and what was left out.
+    """Write the manifest; return the counts and what is left out.
 
     Raises:
         AgebenchError: it can't be written.
@@ -157,7 +157,7 @@ def write_manifest(
 
 
 def write_problems(store: Store, left_out: Iterable[LeftOut], listed: Iterable[Problem]) -> None:
-    """Write the list of what has no row in the manifest, and why.
+    """Write the list of pictures without a row in the manifest, with reasons.
 
     Raises:
         AgebenchError: it can't be written.

@@ -1,4 +1,4 @@
-"""What became of one picture, and how it is put into one line of the journal."""
+"""The result for one picture, and its line in the journal."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from agebench.types import Face, FaceFrame, plain
 from agebench.vision.faces import PictureStatus
 
 UNREADABLE: Literal["unreadable"] = "unreadable"
-"""Status of what can't be decoded; without a hash its bytes could not be read at all."""
+"""Status of a file that can't be decoded; without a hash its bytes could not be read either."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreparedView:
-    """Whether a view is there, and the fraction (0 to 1) of it that lies outside the picture."""
+    """Whether a view exists, and the fraction (0 to 1) of it outside of the picture."""
 
     present: bool
     outside: float
@@ -28,8 +28,8 @@ class FaceRecord:
 
     Attributes:
         name: of its files, without suffix.
-        face: as it was found; `landmarks_from` says by what: "detector", "dataset" or "".
-        frame: the canonical frame that the views were cut from.
+        face: as detected; `landmarks_from` is its source: "detector", "dataset" or "".
+        frame: the canonical frame from which the views were cut.
         views: by name.
     """
 
@@ -42,13 +42,13 @@ class FaceRecord:
 
 @dataclass(frozen=True, slots=True)
 class PictureRecord:
-    """What became of one picture.
+    """The result for one picture.
 
     Attributes:
         source: its name in the data set.
-        status: "ok", or why there is nothing of it.
-        reason: what went wrong, in a sentence.
-        sha256: of the file's bytes; "" where it could not be read.
+        status: "ok", or why it has no faces.
+        reason: the error, in a sentence.
+        sha256: of the file's bytes; "" if it could not be read.
         found: number of faces found.
         faces: those that were kept.
         sizes: bytes of every file that was written, by its name below the output folder.
@@ -63,15 +63,15 @@ class PictureRecord:
     sizes: Mapping[str, int] = field(default_factory=dict)
 
     def to_line(self) -> str:
-        """Return it as one line of JSON; numbers come back exactly as they were."""
+        """Return it as one line of JSON that preserves numbers exactly."""
         return json.dumps(plain(self), allow_nan=False, separators=(",", ":"))
 
     @staticmethod
     def from_line(line: str | bytes) -> PictureRecord:
-        """Read what `to_line` wrote.
+        """Read a line from `to_line`.
 
         Raises:
-            ValueError: it is not such a line, or not a whole one.
+            ValueError: it is not such a line, or incomplete.
         """
         try:
             content = json.loads(line)

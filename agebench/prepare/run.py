@@ -54,14 +54,14 @@ STAGE = "prepare"
 
 @dataclass(frozen=True, slots=True)
 class PrepareReport:
-    """What a call of `prepare` did.
+    """The result of `prepare`.
 
     Attributes:
         out: the folder.
         counts: see `manifest.Counts`, as in prepare.json.
         resumed: pictures that an earlier run had finished.
-        was_complete: everything had been there before; nothing was done.
-        detector_reason: which detector was taken and why; "" where it was named.
+        was_complete: the folder was already complete; nothing was done.
+        detector_reason: which detector was chosen and why; "" if it was named.
     """
 
     out: Path
@@ -81,11 +81,11 @@ def prepare(
     split: str | Path | None = None,
     progress: ProgressStep = no_progress,
 ) -> PrepareReport:
-    """Do what `agebench.prepare_dataset` says, whose arguments these are.
+    """Implements `agebench.prepare_dataset`, with the same arguments.
 
-    A run that ended before its time, however it ended, goes on where it was when it is called
-    again with the same arguments; the result is the same, byte for byte.  Every process loads a
-    detector of its own, by its reference.  What is not tried here first is whether it loads.
+    A run that was interrupted is resumed when it is called again with the same arguments; the
+    result is the same, byte for byte.  Every process loads its own detector by its reference.
+    Loading is tried here first.
     """
     settings = settings or PrepareSettings()
     folder = user_path(out)
@@ -122,7 +122,7 @@ def _listed(
     listed = load_dataset(dataset, root) if isinstance(dataset, str) else dataset
     if not listed.samples:
         raise DatasetError(f"data set {listed.spec.name!r} holds no usable picture")
-    # Aligned with the whole set: a part of it may hold none of the split's pictures.
+    # Aligned with the whole set: a part of it may contain none of the split's pictures.
     parts = None if split is None else align(read_split(split), listed).parts
     if settings.limit is not None:
         listed = limit(listed, settings.limit)
@@ -223,13 +223,13 @@ class _Run:
             "jpeg": {"quality": JPEG_QUALITY, "sampling": JPEG_SAMPLING},
             "counts": counts.to_json(),
         }
-        # The last file to appear: a folder that has it is complete.
+        # The last file to be written: a folder with it is complete.
         with store.stream(SETTINGS_FILE) as file:
             file.write(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         return counts.to_json()
 
     def _spec_for_readers(self, about: Mapping[str, Any]) -> DatasetSpec:
-        """The data set's spec; its pictures are chips too where they were taken for chips here."""
+        """The data set's spec; its pictures are chips too if they are treated as chips here."""
         spec = self._pictures.spec
         chips = about["made_of"]["detector"] == CHIP_DETECTOR
         return replace(spec, aligned=spec.aligned or chips)

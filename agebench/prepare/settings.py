@@ -1,4 +1,4 @@
-"""What `prepare` can be told, and the views that follow from it."""
+"""Settings of `prepare`, and the views that result from them."""
 
 from __future__ import annotations
 
@@ -24,26 +24,26 @@ MAX_HEIGHT_PX = 4096
 
 @dataclass(frozen=True, slots=True)
 class PrepareSettings:
-    """Settings of one `prepare`; all but `processes` are part of what the output is.
+    """Settings of `prepare`; all but `processes` determine the output.
 
     Attributes:
-        views: regions to cut; the whole picture is always kept as ``original_image``.
-        groups: "adience", "decades" or own ranges, see `groups.parse_groups`.
-        faces: the largest face of each picture, or all; the label means the largest.
+        views: regions to cut; the whole picture is always included as ``original_image``.
+        groups: "adience", "decades" or custom ranges, see `groups.parse_groups`.
+        faces: the largest face of each picture, or all; the label is for the largest.
         landmarks: from the detector, or the data set's own where a picture has them.
-        height: of the whole face's crop, pixels; parts are half as high, which shows them about
+        height: of the whole face's crop, pixels; parts have half the height, which shows them about
             1.4 times larger than the face's crop does.  Widths follow the regions' proportions.
         margin: added on every side of the whole face, as a fraction of its sides.
-        align: turn crops upright by the face's lean.
-        max_outside: a view is missing where more than this fraction of it lies outside the picture.
-        processes: how many work at once.
-        limit: only the first so many pictures by name; None for all.
-        sample: only so many pictures, drawn at random by `seed`; None for all.
+        align: rotate crops upright by the face's roll.
+        max_outside: a view is missing if more than this fraction of it is outside of the picture.
+        processes: number of processes.
+        limit: only the first pictures by name; None for all.
+        sample: only this many pictures, drawn at random with `seed`; None for all.
         seed: of the sample.
         max_pixels: larger pictures are refused.
 
     Raises:
-        UsageError: something is out of range, or there is no such view or group.
+        UsageError: a value is out of range, or a view or group is unknown.
     """
 
     views: tuple[str, ...] = DEFAULT_VIEWS
@@ -115,7 +115,7 @@ class PrepareSettings:
         )
 
     def decisive(self) -> Mapping[str, Any]:
-        """Return what the output depends on, as what JSON can hold."""
+        """Return the settings that determine the output, as JSON-compatible values."""
         content: dict[str, Any] = plain(self)
         del content["processes"]
         content["groups"] = list(parse_groups(self.groups).labels)

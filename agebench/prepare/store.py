@@ -1,4 +1,4 @@
-"""The output folder: files that appear whole or not at all, one run at a time, cleaned at start."""
+"""The output folder: files are written completely or not at all, and only by one run at a time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from agebench.errors import AgebenchError
 from agebench.util.locks import lock_file
 
 WORK_FOLDER = ".prepare"
-"""Inside OUT while a run is not finished: the journal, the lock and files that are being made."""
+"""In the output folder during a run: the journal, the lock and temporary files."""
 
 _LOCK_FILE = "lock"
 
 
 def cannot_write(path: Path, error: OSError) -> AgebenchError:
-    """Return the error for a file that can't be written, with what to do about it."""
+    """Return the error for a file that can't be written, with advice."""
     return AgebenchError(
         f"{path} can't be written: {error.strerror or error}; what is done is kept: make room or "
         "mend that, and start the same command again to go on"
@@ -28,7 +28,7 @@ def cannot_write(path: Path, error: OSError) -> AgebenchError:
 
 
 class Store:
-    """Writes files below `out` by way of `scratch`, a folder of this run on the same disk."""
+    """Writes files below `out` through `scratch`, a folder of this run on the same disk."""
 
     def __init__(self, out: Path, scratch: Path) -> None:
         self._out = out
@@ -59,7 +59,7 @@ class Store:
 
     @contextmanager
     def stream(self, name: str) -> Iterator[IO[str]]:
-        """Open a text file (UTF-8, line ends as written) that gets its name when it is whole.
+        """Open a text file (UTF-8, line ends unchanged) that gets its name when it is complete.
 
         Raises:
             AgebenchError: as `write`.
@@ -77,10 +77,10 @@ class Store:
 
 @contextmanager
 def working_folder(out: Path) -> Iterator[Path]:
-    """Make and lock the work folder; yield it.  Leftovers of killed runs are removed first.
+    """Create and lock the work folder; yield it.  Leftovers of killed runs are removed first.
 
     Raises:
-        AgebenchError: `out` can't be written to, or another run is at work in it.
+        AgebenchError: `out` can't be written to, or another run uses it.
     """
     work = out / WORK_FOLDER
     try:
@@ -100,10 +100,10 @@ def working_folder(out: Path) -> Iterator[Path]:
 
 
 def new_scratch(work: Path) -> Path:
-    """Make a folder for the files that this run is making.
+    """Create a folder for this run's temporary files.
 
     Raises:
-        AgebenchError: it can't be made.
+        AgebenchError: it can't be created.
     """
     try:
         return Path(tempfile.mkdtemp(prefix="run-", dir=work))
@@ -112,6 +112,6 @@ def new_scratch(work: Path) -> Path:
 
 
 def remove_work_folder(out: Path) -> None:
-    """Remove the work folder of a finished run; what can't be removed does no harm."""
+    """Remove the work folder of a finished run; leftovers do no harm."""
     with suppress(OSError):
         shutil.rmtree(out / WORK_FOLDER)

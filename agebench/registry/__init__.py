@@ -1,1 +1,1 @@
-"""From names to estimators, detectors and data sets, and what is taken where none is named."""
+"""Loads estimators, detectors and data sets by name, and defines the defaults."""

@@ -1,4 +1,4 @@
-"""What is measured, on what and how faces are found, where the user says nothing of it."""
+"""Default estimators, data set, detector and output folder."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from agebench.references import parse_reference
 from agebench.registry.plugins import load_detector
 
 ESTIMATORS = ("multicrop-resnet", "multicrop-resnet-small", "caffe-age-net-utkface", "constant")
-"""What `agebench compare` measures where no estimator is named."""
+"""Estimators of `agebench compare` if none is named."""
 
 DATASET = "sample"
-"""What it measures them on where no data set is named: composites that come with the package."""
+"""Data set if none is named: the bundled composites."""
 
 DEMO_FOLDER = "agebench-demo"
-"""Where the result goes, beside the terminal, where the user says nothing at all."""
+"""Output folder if nothing at all is named."""
 
 DETECTOR = "yolov8-face"
 CHIP_DETECTOR = "aligned"
@@ -27,10 +27,10 @@ def choose_detector(
     dataset: DatasetSpec | None,
     estimators: Iterable[EstimatorSpec] = (),
 ) -> tuple[str | FaceDetector, str]:
-    """Return what finds the faces, and why it was taken; "" where it was named.
+    """Return the detector, and why it was chosen; "" if it was named.
 
-    An estimator that is defined with a detector (`EstimatorSpec.detector`) goes first.  In
-    aligned chips the face lies where it always does, and a detector could only miss it.
+    An estimator's own detector (`EstimatorSpec.detector`) has priority.  In aligned chips the face
+    has a fixed place, and a detector could only miss it.
 
     >>> from agebench.protocols import DatasetSpec
     >>> choose_detector(None, DatasetSpec("mine", "unknown", aligned=True))
@@ -52,18 +52,18 @@ def choose_detector(
 def own_detector(
     detector: str | FaceDetector | None, specs: Iterable[EstimatorSpec]
 ) -> tuple[str | FaceDetector | None, str]:
-    """Return the detector that estimators are defined with, where none was named, and why.
+    """Return the detector that estimators are defined with, if none was named, and why.
 
     Args:
-        detector: the one that was named; None for none.
-        specs: of all estimators that take part.
+        detector: that was named; None for none.
+        specs: of all estimators.
 
     Returns:
-        `detector` and "" where no estimator has one of its own.
+        `detector` and "" if no estimator has its own.
 
     Raises:
-        UsageError: an estimator is defined with another detector than was named, or than the
-            others would get.
+        UsageError: an estimator is defined with another detector than the named one, or than the
+            others would use.
     """
     listed = list(specs)
     for spec in listed:
@@ -97,20 +97,20 @@ def _same(detector: str | FaceDetector | None, wanted: str) -> bool:
 
 
 PREDICT_ESTIMATOR = "multicrop-resnet"
-"""The estimator of `agebench predict` and `agebench.predict` where none is named."""
+"""Estimator of `agebench predict` and `agebench.predict` if none is named."""
 
 BEST_DETECTORS = ("yolov8-face", "yunet", "haar")
-"""Detectors from the best to the one that needs no file, tried in this order."""
+"""Detectors from the best to the one that needs no file, in the order in which they are tried."""
 
 
 def best_detector() -> tuple[str, FaceDetector, str]:
-    """Load the best detector that is available or can be fetched.
+    """Load the best detector that is available or can be downloaded.
 
     Returns:
-        Its name, the detector, and in a sentence why it was taken.
+        Its name, the detector, and a sentence on why it was chosen.
 
     Raises:
-        AgebenchError: not even the last one can be had.
+        AgebenchError: not even the last one is available.
     """
     passed_over: list[str] = []
     for name in BEST_DETECTORS[:-1]:

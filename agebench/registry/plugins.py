@@ -1,8 +1,8 @@
-"""Entry points to estimators, detectors and data sets, loaded only when they are asked for.
+"""Loads estimators, detectors and data sets from entry points, on demand.
 
-A factory is any callable (a class will do) that takes keyword arguments and returns an object of
-the group's protocol.  It declares what it understands by its own signature: `path`, `runtime` and
-`device` if a reference may name them, and one typed keyword for each option.
+A factory is any callable (such as a class) that takes keyword arguments and returns an object of
+the group's protocol.  Its signature defines its options: `path`, `runtime` and `device` if a
+reference may contain them, and one typed keyword for each option.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ DETECTORS = "agebench.detectors"
 DATASETS = "agebench.datasets"
 
 FILELESS_DETECTOR = "haar"
-"""What is named to those whose detector's file is not available."""
+"""Suggested if a detector's file is not available."""
 
 _NAMED_BY_REFERENCE = ("path", "runtime", "device")
-"""Parameters that an estimator's or detector's reference gives; a data set's are all options."""
+"""Parameters from the reference of an estimator or detector; a data set only has options."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """A registered name, without its code being imported."""
+    """A registered name, whose code is not imported yet."""
 
     group: str
     name: str
@@ -57,9 +57,9 @@ def _plugin(entry: EntryPoint) -> Plugin:
 
 
 def list_plugins(group: str) -> list[Plugin]:
-    """Return what is registered under `group`, sorted by name; imports nothing.
+    """Return the entries of `group`, sorted by name, without importing them.
 
-    Of two packages that claim one name, agebench's own comes first and the other is not listed.
+    If two packages register the same name, agebench's own is used and the other is ignored.
     """
     found: dict[str, Plugin] = {}
     for plugin in map(_plugin, entry_points(group=group)):
@@ -83,7 +83,7 @@ def require_registered(group: str, reference: str) -> None:
     """Check the form and the name of a reference without importing anything.
 
     Raises:
-        UsageError: it is malformed, or nothing of that name is registered.
+        UsageError: it is malformed, or the name is unknown.
     """
     _find(group, parse_reference(reference).name)
 
@@ -92,8 +92,8 @@ def load_factory(group: str, name: str) -> Callable[..., Any]:
     """Import the factory registered as `name`.
 
     Raises:
-        UsageError: nothing of that name is registered.
-        AgebenchError: it is registered but its module can't be imported.
+        UsageError: the name is unknown.
+        AgebenchError: its module can't be imported.
     """
     entry = _find(group, name)
     try:
@@ -101,7 +101,7 @@ def load_factory(group: str, name: str) -> Callable[..., Any]:
             factory = entry.load()
     except AgebenchError:
         raise
-    except Exception as error:  # a plug-in may fail in any way; it must not end in a traceback
+    except Exception as error:  # a plug-in may fail in any way, and must not end in a traceback
         raise AgebenchError(
             f"{name!r} of package {_plugin(entry).package!r} can't be imported ({entry.value}): "
             f"{error_text(error)}"
@@ -142,10 +142,10 @@ def _convert_one(text: str, annotation: Any) -> Any:
 
 
 def convert_option(text: str, annotation: Any) -> Any:
-    """Convert an option's text to what the factory's signature asks for.
+    """Convert an option's text to the type in the factory's signature.
 
     Raises:
-        ValueError: the text fits none of the types; says what was expected.
+        ValueError: the text matches none of the types; the message says what was expected.
     """
     reasons: list[str] = []
     for choice in _choices(annotation):
@@ -172,11 +172,11 @@ def _parameters(factory: Callable[..., Any]) -> dict[str, Any]:
 
 
 def takes_option(group: str, name: str, option: str) -> bool:
-    """Say whether the factory registered as `name` has an option of that name.
+    """Return whether the factory registered as `name` has an option of that name.
 
     Raises:
-        UsageError: nothing of that name is registered.
-        AgebenchError: its module can't be imported, or its signature not be read.
+        UsageError: the name is unknown.
+        AgebenchError: its module can't be imported, or its signature can't be read.
     """
     return option in _options(group, load_factory(group, name))
 
@@ -212,9 +212,9 @@ def _keywords(
 def _call(
     factory: Callable[..., Any], name: str, keywords: Mapping[str, Any], form: str = ""
 ) -> Any:
-    """Call a factory; what it needs and does not get, and whatever it raises, is one sentence.
+    """Call a factory; missing arguments and exceptions give one sentence.
 
-    `form` shows how a path is given, for the message.
+    `form` shows how to give a path, for the message.
     """
     missing = [
         parameter.name
@@ -229,19 +229,19 @@ def _call(
         wanted = " ".join(f"{option}=..." for option in missing)
         raise UsageError(f"{name!r} needs {wanted}")
     try:
-        with foreign_code():  # no limit: a download or a large folder may take its time
+        with foreign_code():  # no time limit: a download or a large folder may take long
             return factory(**keywords)
     except AgebenchError:
         raise
-    except Exception as error:  # a plug-in may fail in any way; it must not end in a traceback
+    except Exception as error:  # a plug-in may fail in any way, and must not end in a traceback
         raise AgebenchError(f"{name!r} can't be made: {error_text(error)}") from error
 
 
 def _keeps(item: object, protocol: type, what: str) -> bool:
-    """Tell whether an object has what a protocol asks for; its `spec` is asked for once.
+    """Return whether an object has the members of a protocol; reads its `spec` once.
 
     Raises:
-        ContractError: it fails at that.
+        ContractError: that fails.
     """
     try:
         with foreign_code(type(item).__qualname__, "the spec"):
@@ -250,7 +250,7 @@ def _keeps(item: object, protocol: type, what: str) -> bool:
                 _ = item.spec  # type: ignore[attr-defined]  # all protocols of this module have one
     except AgebenchError as error:
         raise ContractError(f"{what}: its spec can't be read: {error}") from error
-    except Exception as error:  # a stranger's property may fail in any way
+    except Exception as error:  # third-party code may fail in any way
         raise ContractError(f"{what}: its spec can't be read: {error_text(error)}") from error
     return kept
 
@@ -276,12 +276,12 @@ def load_estimator(reference: str | Reference, /, **options: Any) -> Estimator:
 
     Args:
         reference: ``NAME[:PATH][@RUNTIME[:DEVICE]] [key=value ...]``.
-        options: the same options as keywords, e.g. ``crops=10``; they win over the text's.
+        options: the same options as keywords, e.g. ``crops=10``; they override the text's.
 
     Raises:
         UsageError: unknown name or option.
         WeightsUnavailableError: its model file is not available.
-        DeviceError: the runtime or device that was asked for can't be used.
+        DeviceError: the requested runtime or device is not available.
     """
     estimator: Estimator = _load(ESTIMATORS, reference, options)
     if not _keeps(estimator, Estimator, repr(str(reference))):
@@ -303,7 +303,7 @@ def load_detector(reference: str | Reference, /, **options: Any) -> FaceDetector
 
 
 def named_estimator(estimator: str | Estimator) -> tuple[str, Estimator]:
-    """Return what an estimator is called in results, and the estimator; loads one given by name.
+    """Return an estimator's name in results, and the estimator, loaded if it is given by name.
 
     Raises:
         UsageError: it is neither a name nor an estimator; and as `load_estimator`.
@@ -319,7 +319,7 @@ def named_estimator(estimator: str | Estimator) -> tuple[str, Estimator]:
 
 
 def named_detector(detector: str | FaceDetector) -> tuple[str, FaceDetector]:
-    """Return what a face detector is called in results, and the detector; as `named_estimator`."""
+    """Return a face detector's name in results, and the detector; as `named_estimator`."""
     if isinstance(detector, str):
         return called(detector), load_detector(detector)
     if not _keeps(detector, FaceDetector, type(detector).__name__):
@@ -335,13 +335,13 @@ def load_dataset(reference: str, /, root: str | Path | None = None, **options: A
 
     Args:
         reference: ``NAME [key=value ...]``.
-        root: where it lies; None only for a data set that brings its own pictures.
-        options: the same options as keywords, such as ``layout="chips"``; they win over the
+        root: its folder or file; None only for a data set that includes its pictures.
+        options: the same options as keywords, such as ``layout="chips"``; they override the
             text's.
 
     Raises:
-        UsageError: unknown name or option, or a root is missing or not wanted.
-        DatasetError: `root` is missing or holds no usable picture.
+        UsageError: unknown name or option, or a root is missing or not allowed.
+        DatasetError: `root` is missing or contains no usable picture.
     """
     parsed = parse_reference(reference)
     name = parsed.name

@@ -1,1 +1,1 @@
-"""What every room may use: files, arrays, child processes, limits, progress; nothing of faces."""
+"""Utilities for all packages: files, arrays, child processes, limits, progress."""

@@ -1,4 +1,4 @@
-"""What every array that comes into the metrics must be, checked in one place."""
+"""Checks of arrays, used by all metrics."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Bools = npt.NDArray[np.bool_]
 
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Keep matrix products inside on one thread.
+    """Run matrix products within the context on one thread.
 
     Those of the statistics are small: several threads gain nothing on an idle machine, and on a
     busy one they wait for each other, which has taken 35 times the processor time.
@@ -28,7 +28,7 @@ def one_blas_thread() -> Iterator[None]:
 
 
 def _numbers(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:
-    """Return `values` as an array of numbers; text, None and True are no numbers here."""
+    """Return `values` as an array of numbers; text, None and booleans are not numbers."""
     try:
         array = np.asarray(values)
     except ValueError as error:  # rows of different lengths
@@ -42,12 +42,12 @@ def finite_floats(name: str, values: npt.ArrayLike, ndim: int = 1) -> Floats:
     """Return `values` as float64 of `ndim` dimensions, all finite.
 
     Args:
-        name: what the caller calls it, for the message.
+        name: of the array, for the message.
         values: numbers; an empty sequence is an array of length 0.
         ndim: expected number of dimensions.
 
     Raises:
-        ValueError: other dimensions, not numbers, or a NaN or infinity, whose place is named.
+        ValueError: other dimensions, not numbers, or NaN or infinity, with the position.
 
     >>> finite_floats("ages", [3, 4.5])
     array([3. , 4.5])
@@ -68,7 +68,7 @@ def ages(name: str, values: npt.ArrayLike) -> Floats:
     """Return ages in years as float64 of shape (n,), 0 to `MAX_AGE_YEARS`.
 
     Raises:
-        ValueError: as `finite_floats`, or an age out of that range, whose place is named.
+        ValueError: as `finite_floats`, or an age is out of that range, with the position.
 
     >>> ages("true_years", [3, 200])
     Traceback (most recent call last):

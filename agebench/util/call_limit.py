@@ -1,4 +1,4 @@
-"""How long a call of a plug-in may take: off in Python unless asked for, on in the command."""
+"""Time limit for calls of plug-ins: off by default in Python, on in the command line."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from agebench.errors import AgebenchError, ContractError, UsageError
 from agebench.util.checks import number_in
 
 SECONDS_VARIABLE = "AGEBENCH_CALL_SECONDS"
-"""Environment variable; children have the same limit so.  0 or not set: none."""
+"""Environment variable, so that child processes have the same limit.  0 or not set: none."""
 
 COMMAND_SECONDS = 300.0
-"""The limit of the command line."""
+"""Limit of the command line."""
 
 GRACE_S = 30.0
-"""After so long beyond the limit the process ends: code outside of Python can't be interrupted."""
+"""Time after the limit until the process is ended: code outside of Python can't be interrupted."""
 
 MOST_SILENT = 3
-"""So often one object may not come back; then it is not asked any more."""
+"""Number of timeouts after which an object is not called again."""
 
 _AGAIN_S = 5.0
 
 
 class NoAnswerError(ContractError):
-    """A call did not come back in time, or is not made any more since others did not."""
+    """A call did not return in time, or is refused because earlier ones did not."""
 
 
 class _Late(BaseException):
-    """Raised in the middle of someone's code, which is to catch it as little as it can."""
+    """Raised within third-party code, which should be unable to catch it."""
 
 
 class _Running:
@@ -52,10 +52,10 @@ _RUNNING = _Running()
 
 
 def limit_seconds() -> float | None:
-    """Return the limit that the environment sets; None without one.
+    """Return the limit set by the environment; None without one.
 
     Raises:
-        UsageError: it is not a number from 0.
+        UsageError: it is not a number of at least 0.
     """
     text = os.environ.get(SECONDS_VARIABLE, "")
     if not text:
@@ -68,10 +68,10 @@ def limit_seconds() -> float | None:
 
 @contextmanager
 def limited_by_default() -> Iterator[None]:
-    """Set the command line's limit inside, unless the environment sets one.
+    """Set the command line's limit within the context, unless the environment sets one.
 
     Raises:
-        UsageError: the one that it sets is not a number from 0.
+        UsageError: the environment's limit is not a number of at least 0.
     """
     limit_seconds()
     if SECONDS_VARIABLE in os.environ:
@@ -86,11 +86,11 @@ def limited_by_default() -> Iterator[None]:
 
 @contextmanager
 def in_time(owner: object, call: str) -> Iterator[None]:
-    """Interrupt what is inside if it takes too long; in the main thread alone, and not twice.
+    """Interrupt the context if it takes too long; only in the main thread, and not nested.
 
     Args:
         owner: the plug-in's object.
-        call: what is asked of it, such as "predict".
+        call: its name, such as "predict".
 
     Raises:
         NoAnswerError: it took too long, or this object has done so too often.
@@ -126,7 +126,7 @@ def _alarm(call: str, seconds: float) -> Iterator[None]:
     _RUNNING.call, _RUNNING.ends_at = call, began + seconds + GRACE_S
     others = (0.0, 0.0)
     if can_raise:
-        # Again and again: someone's `except BaseException` may swallow the first.
+        # Repeatedly: an `except BaseException` may swallow the first.
         others = signal.setitimer(signal.ITIMER_REAL, seconds, _AGAIN_S)
     try:
         try:
@@ -138,7 +138,7 @@ def _alarm(call: str, seconds: float) -> Iterator[None]:
         if can_raise:
             signal.setitimer(signal.ITIMER_REAL, 0.0)
             signal.signal(signal.SIGALRM, before)
-            if others[0]:  # someone else's, who is told a little late at worst
+            if others[0]:  # another timer, which is slightly delayed at worst
                 rest = max(others[0] - (time.monotonic() - began), 1e-3)
                 signal.setitimer(signal.ITIMER_REAL, rest, others[1])
 
@@ -149,10 +149,12 @@ def _raise_late(_number: int, _frame: FrameType | None) -> None:
 
 
 def _watch() -> None:
-    """Have a thread end the process where a library does not come back to Python."""
+    """Start a thread that ends the process if a library does not return to Python."""
     if not _RUNNING.watched:
         _RUNNING.watched = True
-        with suppress(RuntimeError):  # no thread can be had: what hangs has to be killed
+        with suppress(
+            RuntimeError
+        ):  # threads are not available: the process must be killed by hand
             threading.Thread(target=_end_if_late, daemon=True).start()
 
 
@@ -171,7 +173,7 @@ def _end_if_late() -> None:
 
 
 def _called(owner: object) -> str:
-    with suppress(BaseException):  # someone's property may raise anything
+    with suppress(BaseException):  # third-party code may raise anything
         name = owner.spec.name  # type: ignore[attr-defined]
         if isinstance(name, str) and name:
             return name

@@ -1,8 +1,8 @@
-"""Child processes that run nothing out of the current folder, and end when their parent does.
+"""Child processes that import nothing from the current folder, and end when their parent does.
 
-An interpreter that is started with code (`-c`, which is how `multiprocessing` starts its children)
-looks for modules in the current folder first.  That is where people keep their pictures: a file
-`pickle.py` among them would be executed.
+An interpreter started with code (`-c`, as `multiprocessing` does) searches the current folder for
+modules first, which may be a folder of pictures: a file `pickle.py` among them would be executed.
+
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 _PR_SET_PDEATHSIG = 1
-"""Of prctl(2): the signal that a process gets when the thread that started it ends."""
+"""From prctl(2): the signal that a process gets when the thread that started it ends."""
 
 _ORPHANED = 75
 _VARIABLE = "PYTHONSAFEPATH"
@@ -26,9 +26,9 @@ _OURS = "agebench"
 
 @contextmanager
 def safe_path() -> Iterator[None]:
-    """Start interpreters inside that do not look for modules in the current folder.
+    """Start interpreters within the context that do not search the current folder for modules.
 
-    A child that is ours calls `own_path_again`, so that what it starts itself is as elsewhere.
+    Our own children call `own_path_again`, so that their children behave as usual.
     """
     before = os.environ.get(_VARIABLE)
     os.environ[_VARIABLE] = before or _OURS
@@ -42,24 +42,24 @@ def safe_path() -> Iterator[None]:
 
 
 def own_path_again() -> None:
-    """Take back, in a child, what `safe_path` set there."""
+    """Undo `safe_path` in a child."""
     if os.environ.get(_VARIABLE) == _OURS:
         del os.environ[_VARIABLE]
 
 
 def end_with_parent(parent: int, watch: int | None = None, *, tied: bool = True) -> None:
-    """Have this process end as soon as its parent does, however that ended.
+    """End this process as soon as its parent ends, for whatever reason.
 
-    A model can keep a processor busy for hours; nobody is left to stop it once the parent was
-    killed.  On Linux the kernel does it, whatever the process is in the middle of; elsewhere a
-    thread, which waits while code outside of Python holds the interpreter.
+    A model can keep a processor busy for hours, and after the parent was killed nothing would stop
+    it. On Linux the kernel ends it at once; elsewhere a thread does, which has to wait while code
+    outside of Python holds the interpreter.
 
     Args:
-        parent: number of the parent's process.
-        watch: a descriptor that ends when the parent does, such as the other end of a pipe; None
-            looks at the parent's number once a second.
-        tied: whether the parent started this from a thread that lives as long as it: Linux means
-            the thread by "parent".
+        parent: process ID of the parent.
+        watch: a descriptor that is closed when the parent ends, such as the other end of a pipe;
+            None checks the parent's process ID once a second.
+        tied: whether the parent started this from a thread that lives as long as it: on Linux the
+            signal depends on the thread.
     """
     if tied and sys.platform == "linux":
         with suppress(OSError, AttributeError):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, their folders, and lines of CSV that stay as they were."""
+"""Files that are written completely or not at all, their folders, and lines of CSV."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from agebench.util.regular_files import read_regular
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_OF_NAME = 180
-"""Bytes of a file's name that its temporary name holds; most systems end names at 255."""
+"""Bytes of a file's name that its temporary name includes; most systems limit names to 255."""
 
 
 @contextmanager
 def gone_if_empty(folder: str | Path | None) -> Iterator[None]:
-    """Remove an output folder that was made inside, where what went on there fails with nothing.
+    """Remove an output folder that was created within the context if that fails and it is empty.
 
     Args:
-        folder: the folder; one that is there before stays whatever happens.  None: does nothing.
+        folder: the folder; one that existed before is kept.  None: does nothing.
     """
     there = folder is None or Path(folder).exists()
     try:
         yield
     except BaseException:
         if folder is not None and not there:
-            with suppress(OSError):  # it holds something, or was never made
+            with suppress(OSError):  # it is not empty, or was never created
                 Path(folder).rmdir()
         raise
 
 
 def make_folder(folder: Path, called: str, advice: str = "") -> None:
-    """Make a folder, and those that it lies in, where they are not there.
+    """Create a folder and its parents if they don't exist.
 
     Args:
         folder: the folder.
-        called: what it is called in errors.
-        advice: what to do where it can't be made.
+        called: its name in errors.
+        advice: what to do if it can't be created.
 
     Raises:
         AgebenchError: it can't.
@@ -60,10 +60,10 @@ def make_folder(folder: Path, called: str, advice: str = "") -> None:
 
 
 def refuse_nested(out: Path, root: Path) -> None:
-    """Refuse an output folder inside a data set's, which would list it the next time.
+    """Refuse an output folder inside a data set's, which would become part of it.
 
     Raises:
-        UsageError: `out` is the folder `root` or lies in it.
+        UsageError: `out` is the folder `root` or inside of it.
     """
     if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
         raise UsageError(
@@ -73,15 +73,15 @@ def refuse_nested(out: Path, root: Path) -> None:
 
 
 def refuse_input(out: Path, inputs: Iterable[str | Path | None]) -> None:
-    """Refuse to write over a file that is read: a data set's list or one of its pictures.
+    """Refuse to overwrite an input: a data set's list or one of its pictures.
 
     Args:
-        out: the file to be written; a link is safe, since the new file takes its place alone.
-        inputs: files that are read, and folders of such; None and what is not there are passed
+        out: the file to be written; a link is safe, since only the link is replaced.
+        inputs: files that are read, and folders of such; None and missing ones are ignored
             over.
 
     Raises:
-        UsageError: `out` is one of the files, or lies in one of the folders.
+        UsageError: `out` is one of the files, or inside one of the folders.
     """
     if not out.exists() or out.is_symlink():
         return
@@ -91,22 +91,22 @@ def refuse_input(out: Path, inputs: Iterable[str | Path | None]) -> None:
 
 
 def new_beside(path: Path, suffix: str = "") -> tuple[int, Path]:
-    """Make an empty file with a hidden name of its own in the folder of `path`.
+    """Create an empty file with a hidden unique name in the folder of `path`.
 
-    It has the permissions that a new file of the user has (by the umask, unlike what `tempfile`
-    makes), but no more than the file at `path` has, if there is one.
+    It has the permissions of a new file of the user (by the umask, unlike those of `tempfile`), but
+    no more than those of the file at `path`, if there is one.
 
     Args:
-        path: the file that it will become.
-        suffix: what its name ends in.
+        path: the final file.
+        suffix: of the name.
 
     Returns:
-        A descriptor that is open for reading and writing, and where the file is.
+        A descriptor open for reading and writing, and the path of the file.
 
     Raises:
-        OSError: it can't be made.
+        OSError: it can't be created.
     """
-    # The whole name may be as long as a name can be; bytes count, not letters.
+    # The whole name may have the maximal length, in bytes, not characters.
     start = os.fsencode(path.name)[:MOST_OF_NAME].decode(errors="ignore")
     new = path.with_name(f".{start}.{secrets.token_hex(6)}{suffix}")
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
@@ -118,11 +118,11 @@ def new_beside(path: Path, suffix: str = "") -> tuple[int, Path]:
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Write a file under a temporary name beside `path`, and only then give it its name.
+    """Write a file under a temporary name next to `path`, then rename it.
 
     Args:
-        path: the file; its folder must be there.  What it held before is replaced.
-        content: text, written as UTF-8 with its line ends as they are, or bytes.
+        path: the file; its folder must exist.  Existing content is replaced.
+        content: text, written as UTF-8 with its line ends unchanged, or bytes.
 
     Raises:
         AgebenchError: the folder can't be written to, or the disk is full.
@@ -133,15 +133,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
 def write_together(files: Sequence[tuple[Path, str | bytes | Iterable[bytes]]]) -> None:
     """Write files that belong together: all are on the disk before the first one gets its name.
 
-    A run that is killed between two names leaves a new file beside an old one: whoever reads them
-    has to find that out, by a hash of the last in the first.
+    A run that is killed between two renames leaves a new file next to an old one: readers have to
+    detect that, by a hash of the last in the first.
 
     Args:
-        files: path and content of each, as `write_whole` takes them or in pieces, in the order in
-            which they get their names; pieces are asked for as they are written, file after file.
+        files: path and content of each, as for `write_whole` or in pieces, in the order in which
+            they get their names; pieces are requested as they are written, file after file.
 
     Raises:
-        AgebenchError: one can't be written; what was there is as it was.
+        AgebenchError: one can't be written; existing files are unchanged.
     """
     written: list[tuple[Path, Path]] = []
     try:
@@ -172,17 +172,17 @@ def _pieces(content: str | bytes | Iterable[bytes]) -> Iterable[bytes]:
 
 
 def append_whole(file: IO[bytes], data: bytes) -> None:
-    """Add to the end of a file all of `data`, or nothing where the disk has no room for it.
+    """Append all of `data` to a file, or nothing if the disk is full.
 
     Args:
-        file: opened for appending ("ab", "a+b"), with nothing left to be written in its buffer.
+        file: opened for appending ("ab", "a+b"), with an empty buffer.
         data: such as a line.
 
     Raises:
-        OSError: it can't be written; the file is as it was.
+        OSError: it can't be written; the file is unchanged.
     """
-    # Not by the file's own buffer: that would keep what the disk refused, and closing the file
-    # would try it again and fail once more.
+    # Not through the file's own buffer: it would keep the data that the disk refused, and closing
+    # the file would try it again and fail once more.
     descriptor = file.fileno()
     end = os.fstat(descriptor).st_size
     rest = memoryview(data)
@@ -196,7 +196,7 @@ def append_whole(file: IO[bytes], data: bytes) -> None:
 
 
 def is_sha256(text: str) -> bool:
-    """Tell whether a text can be a sha256: 64 hex digits in lower case.
+    """Return whether a text can be a SHA-256: 64 hex digits in lower case.
 
     >>> is_sha256("0" * 64), is_sha256("0" * 63), is_sha256("A" * 64)
     (True, False, False)
@@ -209,8 +209,8 @@ def read_whole(path: Path, what: str, limit_bytes: int) -> bytes:
 
     Args:
         path: the file.
-        what: what it should be, for errors: "a table of years".
-        limit_bytes: a larger file is refused unread.
+        what: the expected kind of file, for errors: "a table of years".
+        limit_bytes: larger files are refused.
 
     Raises:
         AgebenchError: there is no such file, it is larger, or it can't be read.
@@ -228,10 +228,10 @@ def read_whole(path: Path, what: str, limit_bytes: int) -> bytes:
 
 
 def check_target(path: Path) -> None:
-    """Check before a long run that `write_whole` will have a folder to write `path` into.
+    """Check before a long run that `write_whole` will be able to write `path`.
 
     Raises:
-        AgebenchError: that folder is missing, or there is a folder at `path` itself.
+        AgebenchError: its folder does not exist, or `path` itself is a folder.
     """
     if path.is_dir():
         raise AgebenchError(f"{path} is a folder: name a file to write")
@@ -244,8 +244,8 @@ def check_target(path: Path) -> None:
 def csv_line(cells: Iterable[object]) -> str:
     r"""Return one line of CSV that ends in a line feed.
 
-    A cell that holds a carriage return is quoted, since it would end its row when it is read:
-    file names may hold one.  `csv.writer` quotes what is in its own line end only.
+    A cell with a carriage return, which file names may contain, is quoted, since it would end its
+    row when it is read.  `csv.writer` only quotes the characters of its own line end.
 
     >>> csv_line(["a", "b\rc", None, 1.5])
     'a,"b\rc",,1.5\n'

@@ -1,4 +1,4 @@
-"""Code of others: what it raises, prints or forks ends no more than its own call."""
+"""Runs third-party code so that exceptions, output or forks only affect its own call."""
 
 from __future__ import annotations
 
@@ -21,24 +21,23 @@ _FORK_ENDS = 70
 
 @contextmanager
 def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
-    """Run code of a plug-in, or of an object that a caller handed over.
+    """Run code of a plug-in, or of an object from the caller.
 
-    Whatever it raises is an `Exception` outside, but for Ctrl-C: `sys.exit(0)` in a stranger's
-    `predict` would end a run in the middle, as if it had done all.  What it prints goes to stderr,
-    since stdout belongs to results.  A process that it forked ends here and does not go on with
-    the rest of the run.
+    Any exception becomes an `Exception`, except Ctrl-C: `sys.exit(0)` in a third-party `predict`
+    would end a run in the middle, as if it were complete.  Its output goes to stderr, since stdout
+    is for results.  A process that it forked ends here and does not continue the run.
 
-    Not for a block that yields.
+    Not for blocks that yield.
 
     Args:
-        owner: the object, whose calls may take so long as `agebench.util.call_limit` says; None for
+        owner: the object, whose calls are limited by `agebench.util.call_limit`; None for
             no limit.
-        call: what is asked of it, such as "predict".
+        call: its name, such as "predict".
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed, whatever the code made of it.
-        NoAnswerError: it did not come back in time.
-        ContractError: it raised what is meant to end a program.
+        KeyboardInterrupt: Ctrl-C was pressed, even if the code caught it.
+        NoAnswerError: it did not return in time.
+        ContractError: it raised an exception that is meant to end a program.
 
     >>> with foreign_code():
     ...     raise SystemExit(0)
@@ -67,7 +66,7 @@ def foreign_code(owner: object = None, call: str = "") -> Iterator[None]:
 
 
 def found_faces(detector: FaceDetector, image_bgr: Image) -> list[Face]:
-    """Ask anybody's detector for the faces of a picture, which it can't write into.
+    """Call any detector for the faces of a picture, which it can't modify.
 
     Raises:
         Exception: whatever the detector raises; see `foreign_code`.
@@ -77,7 +76,7 @@ def found_faces(detector: FaceDetector, image_bgr: Image) -> list[Face]:
 
 
 class _Aside(io.TextIOBase):
-    """Stands in for stdout and stderr: what is written goes to stderr, and nobody closes that."""
+    """Replaces stdout and stderr: output goes to stderr, which can't be closed."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -106,10 +105,10 @@ class _Aside(io.TextIOBase):
 
 
 class _Asides:
-    """Puts the streams aside while anybody's code runs, in however many threads at once.
+    """Replaces the streams while third-party code runs, in any number of threads.
 
-    The last that leaves puts them back: were each to put back what it found, one that began
-    beside another would leave the other's stand-in for good, and results would go to stderr.
+    The last thread restores them: if each restored what it found, one that started while another
+    ran would leave the other's replacement, and results would go to stderr.
     """
 
     def __init__(self) -> None:
@@ -139,7 +138,7 @@ class _Asides:
                 self._put()
 
     def _put(self) -> None:
-        """Set the streams as they are to be, whatever someone's code made of them."""
+        """Set the streams again, whatever third-party code did with them."""
         if self._kept is None or self._aside is None:
             return
         sys.stdout, sys.stderr = (self._aside, self._aside) if self._running else self._kept

@@ -1,4 +1,4 @@
-"""Locks on files and folders, which the system lets go of however a process ends."""
+"""Locks on files and folders, which the system releases however a process ends."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import IO
 from agebench.errors import AgebenchError
 
 LOCK_FILE = ".lock"
-"""In a folder that a run is at work in."""
+"""In a folder that is used by a run."""
 
 _TAKEN = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES, errno.EDEADLK})
 
@@ -25,7 +25,7 @@ def lock_file(file: IO[bytes]) -> bool:
         False where another process has locked it.
 
     Raises:
-        AgebenchError: the system has no locks for files there, as some shares on a network.
+        AgebenchError: the system does not support locks there, as on some network shares.
     """
     try:
         if sys.platform == "win32":
@@ -48,10 +48,10 @@ def lock_file(file: IO[bytes]) -> bool:
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a folder inside.
+    """Keep other runs out of a folder within the context.
 
     Raises:
-        AgebenchError: it can't be written to, or another run is at work in it.
+        AgebenchError: it can't be written to, or another run uses it.
     """
     path = folder / LOCK_FILE
     try:
@@ -68,13 +68,13 @@ def alone_in(folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # Some systems do not remove an open file; it does no harm where it stays.
+            # Some systems can't remove an open file, which does no harm.
             with suppress(OSError):
                 path.unlink()
 
 
 def _is_at(file: IO[bytes], path: Path) -> bool:
-    """Tell whether a file still has its name, and not the run that had it has just removed it."""
+    """Return whether a file still has its name, or the run that had it has just removed it."""
     try:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except OSError:

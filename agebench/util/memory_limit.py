@@ -1,8 +1,8 @@
-"""How much memory is left to this process where a container has less than the machine.
+"""The memory available to this process if a container has less than the machine.
 
-Control groups of Linux (cgroups(7)): the kernel kills what takes more than the group's limit, while
-the machine still has free memory.  Version 2 keeps the limit in ``memory.max``, version 1 in
-``memory.limit_in_bytes``; a group is held to the limits of those that it lies in, too.
+Control groups of Linux (cgroups(7)): the kernel kills processes that exceed the group's limit, even
+if the machine has free memory.  Version 2 has the limit in ``memory.max``, version 1 in
+``memory.limit_in_bytes``; the limits of parent groups apply too.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 
 @dataclass(frozen=True, slots=True)
 class _Names:
-    """Where a version of cgroups keeps its figures."""
+    """Files of a version of cgroups."""
 
     folder: str
     limit: str
@@ -33,15 +33,15 @@ _V2 = _Names("sys/fs/cgroup", "memory.max", "memory.current", "inactive_file")
 
 
 def left_to_us(free_bytes: int, root: Path = Path("/")) -> int:
-    """Return how many bytes this process may still take.
+    """Return how many more bytes this process can use.
 
     Args:
         free_bytes: of the machine.
-        root: where the file system begins.
+        root: of the file system.
 
     Returns:
-        The smallest of `free_bytes` and what is left in each control group that has a limit, from
-        0.  File pages that the kernel gives back at once count as left, swap does not.
+        The minimum of `free_bytes` and what is left in each control group with a limit, at least 0.
+         File pages that the kernel can release at once count as free, swap does not.
     """
     return max(0, min([free_bytes, *_left_in_groups(root)]))
 
@@ -49,7 +49,7 @@ def left_to_us(free_bytes: int, root: Path = Path("/")) -> int:
 def _left_in_groups(root: Path) -> Iterator[int]:
     for names, path in _groups(root):
         group = PurePosixPath(path)
-        # In a container the group may be known by its path outside, where only the top one is.
+        # In a container the group's path may be that outside of it, where only the top one exists.
         for each in (group, *group.parents):
             left = _left(root / names.folder / str(each).lstrip("/"), names)
             if left is not None:
@@ -57,7 +57,7 @@ def _left_in_groups(root: Path) -> Iterator[int]:
 
 
 def _groups(root: Path) -> Iterator[tuple[_Names, str]]:
-    """Yield version and path of the groups that hold this process's memory."""
+    """Yield version and path of the groups that limit this process's memory."""
     for line in _lines(root / "proc" / "self" / "cgroup"):
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
@@ -68,8 +68,8 @@ def _groups(root: Path) -> Iterator[tuple[_Names, str]]:
 
 
 def _left(folder: Path, names: _Names) -> int | None:
-    """Return what is left in one group; None where it has no limit."""
-    with suppress(ValueError):  # "max", or a file that is not there
+    """Return what is left in one group; None if it has no limit."""
+    with suppress(ValueError):  # "max", or a missing file
         limit = int("".join(_lines(folder / names.limit)))
         used = int("".join(_lines(folder / names.used)))
         fields = (line.split() for line in _lines(folder / "memory.stat"))

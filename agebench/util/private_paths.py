@@ -1,19 +1,19 @@
-"""Places of one machine in what is passed on: results, checkpoints, their commands."""
+"""Removes local paths from shared files: results, checkpoints, their commands."""
 
 from __future__ import annotations
 
 import re
 from pathlib import Path
 
-# What may stand before a path in a word of a command: --option=, NAME:, key=, key=NAME:.
+# Possible prefixes of a path in a word of a command: --option=, NAME:, key=, key=NAME:.
 _WORD = re.compile(r"(?s)((?:--?[\w-]+=)?(?:[\w.-]{2,}[:=]){0,2})((?:/|~|[A-Za-z]:[\\/]|\\\\).*)")
 _NEXT_OPTION = re.compile(r"( (?=[\w-]+=))")
 
 
 def without_folders(text: str) -> str:
-    r"""Return a word of a command with each absolute path in it cut to its last part.
+    r"""Return a word of a command with each absolute path in it reduced to its last part.
 
-    The folders say who made it and where, and nothing to another machine.
+    The folders reveal who made it and where, and are meaningless on another machine.
 
     >>> without_folders("/home/me/pictures/"), without_folders("--root=~/sets/mine")
     ('pictures', '--root=mine')

@@ -1,7 +1,8 @@
-"""Work distributed over child processes: results in order, and when one dies the others go on.
+"""Distributes work over child processes: ordered results, and tolerance for dying children.
 
-Processes with a pipe each, not `concurrent.futures`: a child whose parent was killed sees its
-pipe end and stops (a pool's would wait for ever), and when a child dies it is known on which task.
+Each process has its own pipe, unlike with `concurrent.futures`: a child whose parent was killed
+sees the end of the pipe and stops (a pool's would wait forever), and it is known which task a child
+died on.
 """
 
 from __future__ import annotations
@@ -25,13 +26,13 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 TRIES = 2
-"""A task whose process dies is tried once more; then it is given up."""
+"""A task whose process dies is tried once more before it is given up."""
 
 AHEAD = 16
-"""Tasks per process that may be finished before the one whose turn it is."""
+"""Number of tasks per process that may be finished ahead of the current one."""
 
 STOP_S = 5.0
-"""So long a child has to end before it is killed."""
+"""Time for a child to end before it is killed."""
 
 _FROM_OUTSIDE = (signal.SIGTERM, getattr(signal, "SIGKILL", signal.SIGTERM))
 
@@ -46,29 +47,29 @@ class Death:
     """Why a task was given up.
 
     Attributes:
-        code: exit code of the last process that was at it.
+        code: exit code of the last process that worked on it.
     """
 
     code: int | None
 
     @property
     def reason(self) -> str:
-        """What happened, in words."""
+        """A description, in words."""
         return f"the process at work on it died {TRIES} times (exit code {self.code})"
 
     @property
     def killed(self) -> bool:
-        """Whether someone ended the process, such as the system for lack of memory."""
+        """Whether the process was killed, for example for lack of memory."""
         return self.code is not None and -self.code in _FROM_OUTSIDE
 
 
 @dataclass(frozen=True, slots=True)
 class Work(Generic[Task, Result]):
-    """What the processes do; it is sent to them, and so are tasks and results.
+    """The work of the processes; it is sent to them, and so are tasks and results.
 
     Attributes:
-        make: called once in each process, returns what does one task.
-        given_up: the result of a task whose process died `TRIES` times; may raise instead.
+        make: called once in each process, returns the function for one task.
+        given_up: returns the result of a task whose process died `TRIES` times; may raise instead.
     """
 
     make: Callable[[], Callable[[Task], Result]]
@@ -78,7 +79,7 @@ class Work(Generic[Task, Result]):
 def in_processes(
     work: Work[Task, Result], tasks: Iterable[Task], processes: int
 ) -> Generator[Result, None, None]:
-    """Yield the result of each task, in the order of `tasks`, which is read as it is needed.
+    """Yield the result of each task, in the order of `tasks`, which is read on demand.
 
     Raises:
         AgebenchError: a process can't be started or can't work at all, or raised one.
@@ -93,12 +94,12 @@ def in_processes(
 def serve(
     connection: Connection, make: Callable[[], Callable[[Any], object]], parent: int, tied: bool
 ) -> None:
-    """Do the tasks that come through `connection` until it ends; runs in a child.
+    """Do the tasks from `connection` until it ends; runs in a child.
 
     Args:
         connection: to the parent.
         make: see `Work.make`.
-        parent: number of its process.
+        parent: its process ID.
         tied: see `end_with_parent`.
     """
     own_path_again()
@@ -115,7 +116,7 @@ def serve(
 
 @contextmanager
 def _interrupts_ignored() -> Iterator[None]:
-    """Start children deaf to Ctrl-C, which a terminal sends to them too: the parent ends them."""
+    """Start children that ignore Ctrl-C, sent to them by a terminal too: the parent ends them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -135,7 +136,7 @@ class _Child(Generic[Task]):
 
 
 class _Pool(Generic[Task, Result]):
-    """A few children, each on one task at a time; what comes early waits for its turn."""
+    """A few children, each on one task at a time; early results wait for their turn."""
 
     def __init__(self, work: Work[Task, Result], tasks: Iterable[Task], count: int) -> None:
         self._work = work
@@ -197,7 +198,7 @@ class _Pool(Generic[Task, Result]):
                 child.task = self._next()
                 if child.task is None:
                     return
-                with suppress(OSError):  # it died in between: its connection tells that next
+                with suppress(OSError):  # it has just died, which its connection reports next
                     child.connection.send(child.task)
 
     def _next(self) -> tuple[int, Task] | None:

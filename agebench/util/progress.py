@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal's stderr, in a notebook, and nowhere else."""
+"""Progress bars: on stderr if it is a terminal, in a notebook, and nowhere else."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rich.text import Text
 from agebench.protocols import ProgressStep
 
 _REDRAWN_S = 0.2
-"""A notebook's bars are redrawn no more often than this."""
+"""Shortest time between updates of a notebook's bars."""
 
 
 class _Rate(ProgressColumn):
@@ -46,8 +46,8 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
         _Rate(),
         TimeRemainingColumn(),
     )
-    # The stream itself, as it is now: while `foreign_code` has the streams aside, a console would
-    # find in sys.stderr a stand-in that writes to these very bars.
+    # The current stream itself: while `foreign_code` has replaced the streams, a console would find
+    # its replacement in sys.stderr, which writes to these very bars.
     console = Console(file=sys.stderr, stderr=True)
     bars = Progress(*columns, console=console, disable=not console.is_terminal)
     tasks: dict[str, TaskID] = {}
@@ -63,7 +63,7 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 @contextmanager
 def shown_progress(given: ProgressStep | None) -> Iterator[ProgressStep]:
-    """Yield `given`; without one, bars where someone may be looking: notebook or terminal."""
+    """Yield `given`; without one, bars if there is a notebook or terminal."""
     if given is not None:
         yield given
     elif in_notebook():
@@ -83,11 +83,11 @@ def in_notebook() -> bool:
 
 @contextmanager
 def _notebook_bars() -> Iterator[ProgressStep]:
-    """Bars as HTML that is replaced in place; rich's need ipywidgets, which few have.
+    """Bars as HTML that is replaced in place; rich's need ipywidgets, which few have installed.
 
-    When all is done they go, so that a notebook that is kept or printed shows the result alone.
+    They are removed at the end, so that a saved or printed notebook only shows the result.
     """
-    from IPython.display import HTML, display  # it is there: this is its kernel
+    from IPython.display import HTML, display  # available, since this is its kernel
 
     stages: dict[str, tuple[int, int]] = {}
     handle: Any = display(HTML(""), display_id=True)

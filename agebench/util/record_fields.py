@@ -1,6 +1,6 @@
-"""What the fields of typed records may be: ranges and units in annotations, and what reads a value.
+"""The fields of typed records: ranges and units in annotations, and readers of values.
 
-`agebench.util.typed_records` makes readers of whole records of these.
+`agebench.util.typed_records` combines these to readers of records.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from agebench.errors import inert, suggestion
 from agebench.types import MAX_AGE_YEARS
 
 Decode: TypeAlias = Callable[[Any], Any]
-"""From parsed JSON to a value; raises `StructureError` for what does not fit."""
+"""From parsed JSON to a value; raises `StructureError` for invalid ones."""
 
 KEY = "key"
-"""Metadata of a field that is called otherwise in files."""
+"""Metadata of a field that has another name in files."""
 
 _LONGEST_SHOWN = 40
 
@@ -27,10 +27,10 @@ class StructureError(ValueError):
     """A value is not what was expected.
 
     Attributes:
-        expected: what it should have been, in words.
+        expected: description of the expected value.
         got: the value.
-        place: where in the file, innermost first.
-        told: what stands behind the place, where that is another sentence.
+        place: in the file, innermost first.
+        told: replaces the rest of the sentence after the place.
     """
 
     def __init__(self, expected: str, got: object, told: str = "") -> None:
@@ -48,7 +48,7 @@ class StructureError(ValueError):
 
 
 def shown(value: object) -> str:
-    """Return a value as a sentence can hold it: short, and inert."""
+    """Return a value for use in a sentence: short, and without control characters."""
     if isinstance(value, dict):
         fields = inert(", ".join(map(str, list(value)[:4])))
         return f"an object with {fields[:_LONGEST_SHOWN]}" if value else "an empty object"
@@ -62,7 +62,7 @@ def shown(value: object) -> str:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Between:
-    """What a number must lie between, ends included."""
+    """The range of a number, ends included."""
 
     low: float
     high: float
