@@ -36,7 +36,7 @@ from agebench.timing.ratios import (
     measure_control,
     statement_level,
 )
-from agebench.timing.roofline import Peaks, measure_device_peaks
+from agebench.timing.roofline import PROBE_SECONDS, Peaks, measure_device_peaks
 from agebench.timing.sweep_faces import FaceSource, generated_face, real_faces
 from agebench.types import plain
 from agebench.util.files import check_target
@@ -146,7 +146,7 @@ def _about(faces: FaceSource, settings: BenchSettings, devices: tuple[str, ...])
 def _peaks(devices: set[str], threads: int) -> dict[str, Peaks]:
     found: dict[str, Peaks] = {}
     if "cpu" in devices:
-        found["cpu"] = Peaks(**ask_child("peaks", {}, threads=threads))
+        found["cpu"] = Peaks(**ask_child("peaks", {"seconds": PROBE_SECONDS}, threads=threads))
     if "cuda" in devices:
         found["cuda"] = measure_device_peaks("cuda")
     return found

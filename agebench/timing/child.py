@@ -110,7 +110,7 @@ def _clear(models: list[WatchedModel]) -> list[Any]:
 
 
 def _peaks(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
-    found: dict[str, Any] = plain(measure_peaks(order["threads"]))
+    found: dict[str, Any] = plain(measure_peaks(order["threads"], seconds=order["seconds"]))
     return found
 
 

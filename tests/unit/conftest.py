@@ -53,6 +53,8 @@ def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
         return {"cpu": measure_peaks(threads, seconds=0.02)}
 
     monkeypatch.setattr("agebench.benchmark.speed._peaks", peaks)
+    monkeypatch.setattr("agebench.timing.roofline.MATRIX_SIDE", 256)
+    monkeypatch.setattr("agebench.timing.roofline.COPY_BYTES", 2**22)
 
 
 @pytest.fixture(scope="session")

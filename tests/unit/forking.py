@@ -19,7 +19,9 @@ from typing import Any
 _SCRIPT = Path(__file__).with_name("forked_child.py")
 _METHOD = "forkserver" if os.name == "posix" else "spawn"
 _IMPORTED = [
-    *("torch", "cv2", "onnx", "onnxruntime", "scipy.stats", "matplotlib.figure", "rich.progress"),
+    # PyTorch's optimisers import its compiler, which takes longer than all the rest of a small run.
+    *("torch", "torch._dynamo", "cv2", "onnx", "onnxruntime", "scipy.stats"),
+    *("matplotlib.figure", "rich.progress"),
     *("agebench.cli.main", "agebench.cli.compare", "agebench.cli.predict", "agebench.cli.prepare"),
     *("agebench.cli.train", "agebench.trainer.run", "agebench.comparison.api"),
 ]

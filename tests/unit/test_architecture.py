@@ -14,19 +14,27 @@ from tests.unit.scripts import ROOT, load_script
 
 house = load_script("docs.house")
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
-GRAPH = house.imports()
-ROOMS = house.uses(GRAPH)
 
 
-def test_the_picture_is_the_code() -> None:
+@pytest.fixture(scope="module")
+def graph() -> dict[str, set[str]]:
+    return dict(house.imports())
+
+
+@pytest.fixture(scope="module")
+def rooms(graph: dict[str, set[str]]) -> dict[str, set[str]]:
+    return dict(house.uses(graph))
+
+
+def test_the_picture_is_the_code(rooms: dict[str, set[str]]) -> None:
     assert house.PICTURE.read_text(encoding="utf-8") == house.picture(), "python docs/house.py"
     drawn = {room for row in house.layers() for room in row}
-    assert drawn == set(ROOMS)
+    assert drawn == set(rooms)
 
 
-def test_no_rooms_import_each_other() -> None:
+def test_no_rooms_import_each_other(rooms: dict[str, set[str]]) -> None:
     level = {room: at for at, row in enumerate(house.layers()) for room in row}
-    for room, others in ROOMS.items():
+    for room, others in rooms.items():
         for other in others:
             assert level[other] > level[room], f"{room} imports {other}"
 
@@ -53,14 +61,14 @@ def _walks() -> dict[str, str]:
     return {line[2:].partition(":")[0]: line for line in lines if line}
 
 
-def test_walks_count_their_files_and_name_those_there_are() -> None:
+def test_walks_count_their_files_and_name_those_there_are(graph: dict[str, set[str]]) -> None:
     walks = _walks()
     assert list(walks) == list(house.WALKS)
     for title, line in walks.items():
         files = house.read_walk(line)
         assert line.startswith(f"**{title}: {len(files)} files.**")
         assert len(set(files)) == len(files)
-        assert set(files) <= set(GRAPH), f"{title}: python docs/house.py"
+        assert set(files) <= set(graph), f"{title}: python docs/house.py"
 
 
 @pytest.mark.parametrize("title", list(house.WALKS)[:2])

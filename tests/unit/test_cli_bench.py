@@ -47,7 +47,8 @@ def caffemodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_the_whole_way(caffemodel: Path, tmp_path: Path) -> None:
+def test_the_whole_way(caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agebench.benchmark.speed.PROBE_SECONDS", 0.05)
     name = f"caffe-age-net:{caffemodel}"
     how = BenchSettings(batches=(1, 2), threads=1, repeats=2, cold_starts=1)
     result = bench([name, "constant"], out=tmp_path, settings=how)

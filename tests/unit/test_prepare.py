@@ -534,7 +534,7 @@ def gone(children: Sequence[psutil.Process]) -> bool:
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 def test_six_kills_change_no_byte(tmp_path: Path) -> None:
     # Large enough that a fast machine does not get through it between the kills.
-    root, out = make_folders(tmp_path / "in", 500, side=300), tmp_path / "out"
+    root, out = make_folders(tmp_path / "in", 300, side=300), tmp_path / "out"
     chance = random.Random(3)
     done: list[int] = []
     for attempt in range(6):
@@ -545,7 +545,7 @@ def test_six_kills_change_no_byte(tmp_path: Path) -> None:
             wait_for_journal(process, out, before + 1)
             time.sleep(chance.uniform(0, 0.05))
         else:
-            time.sleep(chance.uniform(0, 1.3))
+            time.sleep(chance.uniform(0, 0.8))
         assert process.poll() is None, "the kill came too late: make the set larger"
         children = psutil.Process(process.pid).children(recursive=True)
         process.kill()

@@ -50,6 +50,23 @@ def run(
     return call
 
 
+@pytest.fixture(scope="module")
+def _finished(age_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("finished") / "run"
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("agebench.trainer.run.draw_curves", lambda *_given, **_named: None)
+        with pytest.raises(SystemExit) as ended:
+            main(["train", str(age_list / "settings.toml"), "--out", str(out)])
+    assert not ended.value.code
+    return out
+
+
+@pytest.fixture
+def finished(_finished: Path, tmp_path: Path) -> Path:
+    """The folder of a run that has ended, where `run` resumes it."""
+    return shutil.copytree(_finished, tmp_path / "run")
+
+
 def _evaluation(tmp_path: Path) -> Any:
     return json.loads((tmp_path / "run" / "evaluation.json").read_text())
 
@@ -115,8 +132,8 @@ def test_after_more_epochs_the_old_test_figures_are_gone_but_not_the_record(
     assert set(again["figures"]) == {"val"}
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_record_that_can_not_be_read_is_not_overwritten(run: Any, tmp_path: Path) -> None:
-    assert run()[0] == 0
     (tmp_path / "run" / "evaluation.json").write_text("{")
     code, _, error = run()
     assert code == 1
@@ -159,8 +176,8 @@ def test_interrupted_before_the_first_checkpoint(run: Any, monkeypatch: pytest.M
     assert "before the first checkpoint" in error
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_cut_off_checkpoint_says_what_to_do_and_that_helps(run: Any, tmp_path: Path) -> None:
-    assert run()[0] == 0
     last, best = (tmp_path / "run" / name for name in (LAST_FILE, BEST_FILE))
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
@@ -217,8 +234,8 @@ def test_a_run_that_got_no_farther_than_its_logs_begins_again(
     assert run()[0] == 0
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_run_whose_last_checkpoint_was_removed_starts_anew(run: Any, tmp_path: Path) -> None:
-    assert run()[0] == 0
     (tmp_path / "run" / LAST_FILE).unlink()
     code, out, _ = run()
     assert code == 0
@@ -241,8 +258,8 @@ def test_a_lock_that_a_killed_run_left_does_no_harm(run: Any, tmp_path: Path) ->
     assert run()[0] == 0
 
 
+@pytest.mark.usefixtures("finished")
 def test_the_same_pictures_may_lie_elsewhere(run: Any, age_list: Path, tmp_path: Path) -> None:
-    assert run()[0] == 0
     shutil.copytree(age_list, tmp_path / "moved")
     moved = tmp_path / "moved"
     given = ("--root", str(moved / "list.csv"), "--protocol", str(moved / "split.csv"))
@@ -362,8 +379,8 @@ def _set(*settings: str) -> list[str]:
     return [part for setting in settings for part in ("--set", setting)]
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_run_begins_with_the_weights_of_another(run: Any, tmp_path: Path) -> None:
-    assert run()[0] == 0
     first, second = tmp_path / "run", tmp_path / "second"
     best = read_checkpoint(first / BEST_FILE)
     still = ("optim.learning_rate=1e-12", "optim.ema=0", "epochs=1")
@@ -379,10 +396,10 @@ def test_a_run_begins_with_the_weights_of_another(run: Any, tmp_path: Path) -> N
     assert about["sha256"] == hashlib.sha256((first / BEST_FILE).read_bytes()).hexdigest()
 
 
+@pytest.mark.usefixtures("finished")
 def test_pictures_seen_before_the_start_are_listed_and_said(
     run: Any, age_list: Path, tmp_path: Path
 ) -> None:
-    assert run()[0] == 0
     turned = tmp_path / "turned.csv"
     swapped = {"train": "val", "val": "train", "test": "test", "part": "part"}
     rows = [line.split(",") for line in (age_list / "split.csv").read_text().split()]
@@ -400,8 +417,8 @@ def test_pictures_seen_before_the_start_are_listed_and_said(
     assert json.loads((second / "evaluation.json").read_text())["started_from"]["val_seen"] == 24
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_start_of_another_network_is_refused(run: Any, tmp_path: Path) -> None:
-    assert run()[0] == 0
     start = f"start={tmp_path / 'run' / BEST_FILE}"
     code, _, err = run("--out", str(tmp_path / "second"), *_set(start, "model.dense=7"))
     assert code == 1
@@ -418,11 +435,11 @@ def test_a_start_of_another_network_is_refused(run: Any, tmp_path: Path) -> None
         ("p03.png", "labels or contents of the part 'val' differ"),
     ],
 )
+@pytest.mark.usefixtures("finished")
 def test_a_run_does_not_go_on_with_other_contents(
     run: Any, age_list: Path, tmp_path: Path, name: str, said: str
 ) -> None:
     shutil.copytree(age_list, tmp_path / "data")
-    assert run()[0] == 0
     picture = tmp_path / "data" / name
     picture.write_bytes(picture.read_bytes() + b"\0")
     code, _, error = run("--set", f"data.root={tmp_path / 'data' / 'list.csv'}")
@@ -456,16 +473,16 @@ def _forget(checkpoint: Path, *facts: str, **settings: Any) -> None:
     replace(saved, about=about, settings=replace(saved.settings, **settings)).write(checkpoint)
 
 
+@pytest.mark.usefixtures("finished")
 def test_an_older_run_that_noted_no_labels_goes_on(run: Any, tmp_path: Path) -> None:
-    assert run()[0] == 0
     last = tmp_path / "run" / LAST_FILE
     assert set(read_checkpoint(last).about["contents"]) == {"train", "val"}
     _forget(last, "contents")
     assert run()[0] == 0
 
 
+@pytest.mark.usefixtures("finished")
 def test_a_start_that_comes_too_late_is_refused(run: Any, tmp_path: Path) -> None:
-    assert run()[0] == 0
     code, _, error = run("--set", "start=nowhere.safetensors")
     assert code == 2
     assert "other weights (start was none, is 'nowhere.safetensors')" in " ".join(error.split())
@@ -476,11 +493,11 @@ def test_a_start_that_comes_too_late_is_refused(run: Any, tmp_path: Path) -> Non
     assert "start=nowhere.safetensors is ignored" in " ".join(out.split())
 
 
+@pytest.mark.usefixtures("finished")
 def test_another_start_than_the_runs_is_refused(
     run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert run()[0] == 0
     best, second = tmp_path / "run" / BEST_FILE, tmp_path / "second"
     shutil.copy(best, tmp_path / "copy.safetensors")
 
