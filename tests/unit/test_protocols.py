@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agebench.datasets.base import SampleList
+from agebench.duplicates import near_search
 from agebench.duplicates.groups import find_duplicates, fingerprints
 from agebench.duplicates.near_search import CURRENT, FIRST
 from agebench.errors import DatasetError, UsageError
@@ -19,7 +20,9 @@ from agebench.registry.plugins import load_dataset
 from agebench.splits.building import build_split, make_split
 from agebench.splits.parts import Split, check_split, part, sizes, unit_interval
 from agebench.splits.protocols import PROTOCOLS, PictureContents, find_protocol
-from agebench.types import Sample
+from agebench.types import Image, Sample
+from agebench.vision import images
+from agebench.vision.similarity import thumbnail
 
 
 @dataclass(frozen=True)
@@ -390,8 +393,23 @@ def _nothing_straddles(split: Split, dataset: Dataset, known: PictureContents) -
 NAMES = ("utkface-full", "utkface-5fold-own", "utkface-21-60")
 
 
+@pytest.fixture
+def _decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what the search for copies looks at when a picture is first decoded."""
+    decode, kept = images.decode_image, dict[str, Image]()
+
+    def decode_and_keep(data: bytes, name: str) -> Image:
+        image = decode(data, name)
+        kept[name] = thumbnail(image)
+        return image
+
+    monkeypatch.setattr(images, "decode_image", decode_and_keep)
+    monkeypatch.setattr(near_search, "_thumbnail", lambda sample: kept[sample.name])
+
+
 @pytest.mark.shared
 @pytest.mark.slow
+@pytest.mark.usefixtures("_decoded_once")
 def test_no_copy_straddles_in_utkface(shared_dir: Path) -> None:
     dataset = load_dataset("utkface", shared_dir / "data" / "utkface")
     prints = fingerprints(dataset.samples)
