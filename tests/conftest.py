@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+from collections.abc import Generator
 from pathlib import Path
 
 # Before numpy and torch are imported, here and in all child processes: the tests' matrices are
@@ -19,6 +21,22 @@ from agebench.types import Image
 # A busy machine is not a fault of the code: pytest's own limit ends what hangs.
 settings.register_profile("agebench", deadline=None)
 settings.load_profile("agebench")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collect no garbage while tests are collected, nor look at them for garbage ever after.
+
+    Some millions of objects stay until the end; looking through them again and again took a third
+    of the time of collecting and a fifteenth of that of the tests.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
