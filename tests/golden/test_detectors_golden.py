@@ -140,7 +140,7 @@ def test_options_change_what_is_found(
 
 
 def test_the_published_network_takes_one_size(shared_weights: Path) -> None:
-    with pytest.raises(UsageError, match="takes pictures of 640x640 alone, got 320"):
+    with pytest.raises(UsageError, match="takes pictures of 640x640, got 320"):
         load_detector("yolov8-face size=320")
 
 

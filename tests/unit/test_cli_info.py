@@ -94,8 +94,8 @@ def test_whatever_a_library_raises_is_said(
 
 
 def test_what_never_ran_on_a_gpu_is_said(capsys: Capture) -> None:
-    assert described(capsys)["gpu_measurement"].startswith("not proven on a GPU")
-    assert "times and memory of GPUs: not proven on a GPU" in run(capsys)
+    assert described(capsys)["gpu_measurement"].startswith("not tested on a GPU")
+    assert "times and memory of GPUs: not tested on a GPU" in run(capsys)
     page = Path(__file__).resolve().parents[2] / "docs" / "latency.md"
     assert "None of this has been run on a GPU yet" in page.read_text(encoding="utf-8")
     for module in (cuda_library, device_timer):

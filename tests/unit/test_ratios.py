@@ -170,7 +170,7 @@ def test_rounds_are_cut_into_blocks_that_are_as_equal_as_can_be() -> None:
 @pytest.mark.parametrize(
     ("first", "second", "sizes", "words"),
     [
-        ([1.0], [1.0, 2.0], None, "as many rounds"),
+        ([1.0], [1.0, 2.0], None, "numbers of rounds, got 1 and 2"),
         ([0.0] * 12, [1.0] * 12, None, "above 0"),
         ([1.0] * 12, [1.0] * 12, [6, 5], "blocks of 12 rounds"),
     ],

@@ -292,5 +292,5 @@ def test_one_with_an_age_for_few_pictures_shrinks_nobody_elses_set(
     assert found["shy"].mae_years is None
     assert [entry.label for entry in joined.scored] == ["one"]
     (note,) = [note for note in cautions(joined, found["shy"]) if "not ranked" in note.text]
-    assert "an age for 2 of 60 pictures only" in note.text
+    assert "an age for only 2 of 60 pictures" in note.text
     assert note.severe

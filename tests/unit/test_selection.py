@@ -147,7 +147,7 @@ def test_other_parts_and_data_are_not_ranked(dataset: SampleList) -> None:
     everything = scored(run(dataset))
     assert "holdout/val" in comparable(test, val)
     assert "all pictures" in comparable(test, everything)
-    assert "other pictures" in comparable(test, seed)
+    assert "pictures or labels differ" in comparable(test, seed)
 
 
 def test_wrong_protocols_are_refused_before_anything_runs(
@@ -197,7 +197,7 @@ def test_pictures_seen_in_training_are_counted(dataset: SampleList) -> None:
 def test_a_stranger_who_fails_to_tell_stops_the_run_at_once(dataset: SampleList) -> None:
     for answer, message in (
         (RuntimeError("lost"), "RuntimeError: lost"),
-        ("all of them", "must give TrainingHashes or None, got str"),
+        ("all of them", "must return TrainingHashes or None, got str"),
     ):
         with pytest.raises(ContractError, match=message):
             run(dataset, Trained(answer))
