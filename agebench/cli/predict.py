@@ -273,7 +273,7 @@ def _report(tally: Tally, *, timings: bool) -> None:
 
     if tally.resumed:
         pictures = "picture" if tally.resumed == 1 else "pictures"
-        say(f"{tally.resumed:,} {pictures} were finished by an earlier run")
+        say(f"{tally.resumed:,} {pictures} finished by an earlier run")
     if timings:
         _print_times(tally)
     failed = sum(tally.failures.values())

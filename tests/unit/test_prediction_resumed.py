@@ -78,7 +78,7 @@ def test_what_was_mended_is_looked_at_again(tmp_path: Path, processes: int) -> N
     out.chmod(0o640)
     done = go_on(root, out, "--processes", processes)
     assert done.exit_code == 0
-    assert "1 picture had been finished before" in done.stderr
+    assert "1 picture finished by an earlier run" in done.stderr
     assert "1 face in 2 pictures" in done.stderr
     assert "1 without an answer (1 unreadable)" in done.stderr
     assert statuses(out) == [("c.png", "ok"), ("a.png", "unreadable"), ("b.png", "ok")]
@@ -145,9 +145,9 @@ def test_drawings_that_are_not_there_are_made(tmp_path: Path) -> None:
     assert sorted(path.name for path in drawn.iterdir()) == ["a.png", "b.png"]
     (drawn / "b.png").unlink()
     done = go_on(root, out, "--draw", drawn)
-    assert "1 picture had been finished before" in done.stderr
+    assert "1 picture finished by an earlier run" in done.stderr
     assert (drawn / "b.png").exists()
-    assert "2 pictures had been finished before" in go_on(root, out, "--draw", drawn).stderr
+    assert "2 pictures finished by an earlier run" in go_on(root, out, "--draw", drawn).stderr
     assert out.read_bytes() == before
 
 

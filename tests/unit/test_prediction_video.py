@@ -243,7 +243,7 @@ def test_what_is_for_videos_is_refused_where_nothing_moves(tmp_path: Path, optio
     assert cv2.imwrite(str(tmp_path / "still.png"), frame(0))
     refused = invoke(tmp_path, *FAST, option, 5)
     assert isinstance(refused.exception, UsageError)
-    assert f"{option} is for videos and cameras: there is none here" in str(refused.exception)
+    assert f"{option} is for videos and cameras" in str(refused.exception)
     assert invoke(tmp_path, *FAST).exit_code == 0
 
 

@@ -480,7 +480,7 @@ def test_an_interrupted_run_goes_on_and_refuses_other_settings(
         aligned(root, out, margin=0.5)
     result = CliRunner().invoke(command, words)
     assert result.exit_code == 0
-    assert "3 pictures had been finished before" in result.output
+    assert "3 pictures finished by an earlier run" in result.output
     aligned(root, tmp_path / "undisturbed")
     assert tree(out) == tree(tmp_path / "undisturbed")
 
@@ -559,7 +559,7 @@ def test_six_kills_change_no_byte(tmp_path: Path) -> None:
     last = start(root, out)
     stdout, stderr = last.communicate()
     assert (last.returncode, stderr) == (0, "")
-    assert "had been finished before" in stdout
+    assert "finished by an earlier run" in stdout
     assert tree(out) == tree(tmp_path / "undisturbed")
 
 

@@ -57,7 +57,7 @@ def test_a_limited_address_space_is_named(tmp_path: Path, memory_mb: int) -> Non
 def test_what_would_end_in_a_crash_is_refused(verb: str) -> None:
     done = _run("-m", "agebench", verb, "-o", "nowhere", memory_mb=1000)
     assert done.returncode == 1
-    assert b"limited to 1,000 MB (ulimit -v): PyTorch alone needs" in done.stderr
+    assert b"limited to 1,000 MB (ulimit -v): PyTorch needs 1,400 MB" in done.stderr
 
 
 def test_processor_time_ends_in_order() -> None:
@@ -86,7 +86,7 @@ def test_consoles_of_any_encoding(encoding: str) -> None:
 def test_only_what_lacks_memory_is_laid_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     assert told(MemoryError(), "full") == "full"
     monkeypatch.setattr("agebench.cli.process_limits._allowed_bytes", lambda: 600_000_000)
-    limited = "limited to 600 MB (ulimit -v), which is too little here: raise it (what failed: it)"
+    limited = "limited to 600 MB (ulimit -v), which is too low here: raise it (the error: it)"
     assert told(AgebenchError("it"), "it") == "it"
     for short in (MemoryError(), ImportError("x.so: failed to map segment"), OSError(12, "no")):
         outer = AgebenchError("it")

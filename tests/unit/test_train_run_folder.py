@@ -320,7 +320,7 @@ def test_pictures_without_faces_are_one_sentence(run: Any) -> None:
         (("-o", "sheet.jpg"), "must end in .png"),
         (("-o", "sheet.png", "--set", "augment.hue_deg=1e300"), "hue_deg must be from 0 to 180"),
         (("-o", "sheet.png", "--set", "augment.scale=-1"), "scale must be from 0 to 10"),
-        (("-o", "sheet.png", "--each", "--draws", "30"), "not --draws rows"),
+        (("-o", "sheet.png", "--each", "--draws", "30"), "--draws can't be combined with --each"),
         (("-o", "sheet.png", "--set", "data.dataset=nosuch"), "unknown dataset 'nosuch'"),
         (("-o", "sheet.png", "--set", "data.detector=nosuch"), "unknown detector 'nosuch'"),
         (("-o", "sheet.png", "--set", "data.dataset=csv"), "'csv' needs --root"),
