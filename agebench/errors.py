@@ -66,10 +66,10 @@ def error_text(error: BaseException) -> str:
     ('no name', "KeyError: 'name'")
     """
     try:
-        said = str(error)
+        message = str(error)
     except Exception:  # a stranger's exception may fail at that too
-        said = "(its message can't be made)"
-    return said if isinstance(error, AgebenchError) else f"{type(error).__name__}: {said}"
+        message = "(its message can't be made)"
+    return message if isinstance(error, AgebenchError) else f"{type(error).__name__}: {message}"
 
 
 def interruption(error: BaseException) -> KeyboardInterrupt | None:

@@ -124,7 +124,7 @@ def _quoted(option: re.Match[str]) -> str:
     return f"{option[1]}={mark}{value}{mark}"
 
 
-def join_options(words: Iterable[str]) -> list[str]:
+def join_options(arguments: Iterable[str]) -> list[str]:
     """Attach ``key=value`` words to the name before them, as typed without quotes in a shell.
 
     >>> join_options(["caffe-age-net", "crops=10", "constant"])
@@ -133,11 +133,13 @@ def join_options(words: Iterable[str]) -> list[str]:
     ['csv images="My pictures"']
     """
     joined: list[str] = []
-    for word in words:
-        if match := _OPTION.match(word):
+    for argument in arguments:
+        if match := _OPTION.match(argument):
             if not joined:
-                raise UsageError(f"option {word!r} comes before any name that it could belong to")
+                raise UsageError(
+                    f"option {argument!r} comes before any name that it could belong to"
+                )
             joined[-1] = f"{joined[-1]} {_quoted(match)}"
         else:
-            joined.append(word)
+            joined.append(argument)
     return joined

@@ -238,7 +238,7 @@ class Crops:
         return Crops(
             {name: pixels[index] for name, pixels in self.views.items()},
             {name: flags[index] for name, flags in self.present.items()},
-            {name: share[index] for name, share in self.outside.items()},
+            {name: fractions[index] for name, fractions in self.outside.items()},
         )
 
     def without(self, view: str) -> Crops:

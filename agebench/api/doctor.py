@@ -134,14 +134,14 @@ def _examined(
         _shown(other_root),
         near=near,
         threads=decode_threads,
-        progress=_told(step, "other set"),
+        progress=_with_stage_suffix(step, "other set"),
     )
     shared = shared_pictures(
         (here.samples, prints),
         (other_set.samples, other_prints),
         near=near,
         threads=decode_threads,
-        progress=_told(step, "both sets"),
+        progress=_with_stage_suffix(step, "both sets"),
     )
     return Examination(diagnosis, other, shared)
 
@@ -150,7 +150,7 @@ def _shown(root: Path | None) -> str:
     return "" if root is None else str(root)
 
 
-def _told(step: ProgressStep, which: str) -> ProgressStep:
+def _with_stage_suffix(step: ProgressStep, which: str) -> ProgressStep:
     return lambda stage, done, total: step(f"{stage}, {which}", done, total)
 
 

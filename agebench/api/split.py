@@ -120,8 +120,8 @@ def split_dataset(
     if target is not None:
         write_split(split, target)
     straddling = None if leaks is None else tuple(leaks)
-    told = tuple(warnings(pictures, split))
-    return DatasetSplit(split, sizes(pictures, split), straddling, told)
+    remarks = tuple(warnings(pictures, split))
+    return DatasetSplit(split, sizes(pictures, split), straddling, remarks)
 
 
 def warnings(dataset: Dataset, split: Split) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from agebench.cli.options import FilePath, refuse_given
-from agebench.cli.train_progress import import_training, say_renamed
+from agebench.cli.train_progress import import_training, print_renamed
 from agebench.errors import UsageError, inert
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def command(
             ["draws"],
             "can't be combined with --each, which draws one row per augmentation",
         )
-    settings = read_settings(settings_file, overrides, say=say_renamed)
+    settings = read_settings(settings_file, overrides, notify=print_renamed)
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out must end in .png, got {out}")
     check_target(out)

@@ -115,7 +115,7 @@ def command(
     checks.require_names([called(reference) for reference in references])
     try_models(detectors=[detector])
     with ExitStack() as stack:
-        detections = None if fresh_detections else stack.enter_context(usually_kept(_tell))
+        detections = None if fresh_detections else stack.enter_context(usually_kept(_print_note))
         progress = stack.enter_context(progress_bars())
         result = compare(
             references,
@@ -162,11 +162,11 @@ def _print(result: CompareResult, out: Path | None, written: list[str], *, full:
     console = Console()
     print_result(result, console, full=full)
     if written:
-        told = f"Written to {out}: {', '.join(written)}"
-        console.print(inert(told), soft_wrap=True, markup=False, highlight=False)
+        message = f"Written to {out}: {', '.join(written)}"
+        console.print(inert(message), soft_wrap=True, markup=False, highlight=False)
 
 
-def _tell(sentence: str) -> None:
+def _print_note(sentence: str) -> None:
     click.echo(f"agebench: {inert(sentence)}", err=True)
 
 

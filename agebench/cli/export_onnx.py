@@ -95,10 +95,10 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise UsageError("name a checkpoint or an estimator, or a detector with --export-detector")
     if export_detector is not None:
         of_faces = [name for name in _OF_FACES if name != "detector" or detector is not None]
-        given = ("name", "flip", "fp16", "int8", "tolerance", "dataset", *of_faces)
+        options = ("name", "flip", "fp16", "int8", "tolerance", "dataset", *of_faces)
         refuse_given(
             context,
-            given,
+            options,
             "is not for detectors, which are exported unchanged in float32, on generated pictures",
         )
         _detector(export_detector, out, check=not no_check)
@@ -167,7 +167,7 @@ def _detector(text: str, out: Path, *, check: bool) -> None:
     console = Console(highlight=False)
     report = written.report
     if report is not None:
-        _say(console, f"Against {report.label}, on {report.crops}:")
+        _print_line(console, f"Against {report.label}, on {report.crops}:")
         table = Table("runtime")
         for heading in ("batch", "largest px", "largest score"):
             table.add_column(heading, justify="right")
@@ -176,7 +176,7 @@ def _detector(text: str, out: Path, *, check: bool) -> None:
             table.add_row(runtime, str(row.batch), f"{row.box_px:.2g}", f"{row.score:.2g}")
         console.print(table)
         _print_skipped(console, report.skipped)
-    _say(console, _summary(written.path, written.size_bytes, written.report_path))
+    _print_line(console, _summary(written.path, written.size_bytes, written.report_path))
 
 
 def _print(done: ExportedModel) -> None:
@@ -185,7 +185,7 @@ def _print(done: ExportedModel) -> None:
         _print_parity(console, done.parity)
     if done.price is not None:
         _print_price(console, done.price)
-    _say(console, _summary(done.path, done.size_bytes, done.parity_path))
+    _print_line(console, _summary(done.path, done.size_bytes, done.parity_path))
 
 
 def _print_parity(console: Console, report: ParityReport) -> None:
@@ -201,9 +201,9 @@ def _print_parity(console: Console, report: ParityReport) -> None:
     for (runtime, missing), (faces, largest, mean) in worst.items():
         table.add_row(runtime, missing, str(faces), f"{largest:.2g}", f"{mean:.2g}")
     batches = ", ".join(str(batch) for batch in sorted({row.batch for row in report.rows}))
-    _say(console, f"Ages against {report.label}, years, batches of {batches}:")
+    _print_line(console, f"Ages against {report.label}, years, batches of {batches}:")
     console.print(table)
-    _say(
+    _print_line(
         console,
         f"{report.crops}; the source's ages spread by {report.spread_years:.2g} years; allowed: "
         f"{report.tolerance.max_years:g} (mean {report.tolerance.mean_years:g})",
@@ -213,24 +213,24 @@ def _print_parity(console: Console, report: ParityReport) -> None:
 
 def _print_skipped(console: Console, skipped: tuple[tuple[str, str], ...]) -> None:
     for runtime, reason in skipped:
-        _say(console, f"not tried: {runtime}: {reason}")
+        _print_line(console, f"not tried: {runtime}: {reason}")
 
 
 def _print_price(console: Console, price: Price) -> None:
     if price.mae_before is not None and price.mae_after is not None:
-        _say(
+        _print_line(
             console,
             f"MAE on {price.faces} faces: {price.mae_before:.3f} in float32, "
             f"{price.mae_after:.3f} now ({price.mae_after - price.mae_before:+.3f} years)",
         )
-    _say(console, f"ages moved by {price.moved_years:.2g} years on average")
+    _print_line(console, f"ages moved by {price.moved_years:.2g} years on average")
     for batch, (before, after) in price.milliseconds.items():
-        _say(
+        _print_line(
             console,
             f"batch {batch}, onnxruntime on the CPU: {before:.3g} ms in float32, {after:.3g} ms "
             f"now ({before / after:.2f} times as fast)",
         )
-    _say(console, f"{price.bytes_before:,} bytes in float32, {price.bytes_after:,} now")
+    _print_line(console, f"{price.bytes_before:,} bytes in float32, {price.bytes_after:,} now")
 
 
 def _summary(path: Path, size_bytes: int, report_path: Path | None) -> str:
@@ -238,5 +238,5 @@ def _summary(path: Path, size_bytes: int, report_path: Path | None) -> str:
     return f"wrote {path} ({size_bytes:,} bytes){beside}"
 
 
-def _say(console: Console, text: str) -> None:
+def _print_line(console: Console, text: str) -> None:
     console.print(Text(inert(text)), soft_wrap=True)

@@ -18,7 +18,7 @@ from agebench.modelfiles.weights import cache_dir, resolve
 from agebench.modelfiles.wheels import Wheelhouse
 from agebench.registry.plugins import DETECTORS, ESTIMATORS, list_plugins
 
-MAX_TOLD = 2
+MAX_REASONS = 2
 """Number of failures shown in full on the terminal."""
 
 
@@ -117,8 +117,8 @@ def _print_table(outcomes: list[FetchOutcome]) -> None:
     console.print(table)
     for outcome in outcomes:
         if outcome.status == "fetched":
-            told = f"{outcome.file} from {outcome.origin}\n  sha256 {outcome.sha256}"
-            console.print(Text(inert(told, lines=True)), soft_wrap=True)
+            message = f"{outcome.file} from {outcome.origin}\n  sha256 {outcome.sha256}"
+            console.print(Text(inert(message, lines=True)), soft_wrap=True)
     console.print(Text(inert(f"cache folder: {cache_dir()}")), soft_wrap=True)
 
 
@@ -156,8 +156,8 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
     failed = [outcome for outcome in outcomes if outcome.status == "failed"]
     for outcome in failed:
         if outcome.option:
-            told = f"only needed with {outcome.option}, skipped: {outcome.error}"
-            click.echo(inert(told, lines=True), err=True)
+            message = f"only needed with {outcome.option}, skipped: {outcome.error}"
+            click.echo(inert(message, lines=True), err=True)
     failed = [outcome for outcome in failed if not outcome.option]
     if failed:
         raise WeightsUnavailableError(
@@ -167,7 +167,7 @@ def command(names: tuple[str, ...], as_json: bool) -> None:
 
 def _reasons(failed: list[FetchOutcome]) -> str:
     """Return the errors; of many only the first, since usually the network is down for all."""
-    if len(failed) <= MAX_TOLD:
+    if len(failed) <= MAX_REASONS:
         return "\n".join(outcome.error for outcome in failed)
     names = ", ".join(outcome.file for outcome in failed[1:])
     return f"{failed[0].error}\nAlso (--json has the reasons): {names}"

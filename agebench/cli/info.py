@@ -84,9 +84,9 @@ def _torch() -> RuntimeState:
     found = version("torch")
     reason = find_devices().reason
     if not reason:  # it takes seconds to load, so only if it may add to what the driver reports
-        words = [sys.executable, "-P", "-c", _ASK_TORCH]
+        command = [sys.executable, "-P", "-c", _ASK_TORCH]
         done = subprocess.run(  # noqa: S603 - our own line
-            words, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=False
+            command, capture_output=True, text=True, timeout=_TORCH_SECONDS, check=False
         )
         last = (done.stderr.strip().splitlines() or ["it ended without a message"])[-1]
         reason = done.stdout.strip() if done.returncode == 0 else f"torch can't be loaded: {last}"

@@ -16,7 +16,7 @@ import click
 
 from agebench import __version__
 from agebench.cli.native_stderr import caught_messages
-from agebench.cli.process_limits import address_space, require_room, told
+from agebench.cli.process_limits import address_space, require_room, with_limit
 from agebench.cli.signals import Ended, Interrupts, Terminated, held_interrupts, orderly_ends
 from agebench.errors import AgebenchError, UsageError, error_text, inert, interruption, suggestion
 from agebench.util.call_limit import limited_by_default
@@ -160,17 +160,17 @@ def _failed(error: BaseException, arguments: list[str] | None) -> int:
         return 2 if wrong_usage else 1
     if isinstance(error, AgebenchError):
         hint = _usage_hint(arguments) if isinstance(error, UsageError) else ""
-        _fail(told(error, str(error)), hint)
+        _fail(with_limit(error, str(error)), hint)
         return error.exit_code
     if isinstance(error, MemoryError):
         full = (
             "there is not enough memory: use fewer or smaller pictures at once, or a smaller model"
         )
-        _fail(told(error, full))
+        _fail(with_limit(error, full))
     elif isinstance(error, OSError):
         _drop_stdout()
         if not isinstance(error, BrokenPipeError):
-            _fail(told(error, f"can't continue: {error}"))
+            _fail(with_limit(error, f"can't continue: {error}"))
     elif isinstance(error, SystemExit):
         _fail_exit(error)
     else:
@@ -223,7 +223,7 @@ def _fail_unforeseen(error: BaseException) -> None:
         f"{error_text(error)}{place}: a bug in agebench or in a plug-in; {_UNFINISHED}; "
         "AGEBENCH_TRACEBACK=1 shows the traceback"
     )
-    _fail(told(error, sentence, unforeseen=True))
+    _fail(with_limit(error, sentence, unforeseen=True))
 
 
 def _drop_stdout() -> None:
@@ -234,8 +234,8 @@ def _drop_stdout() -> None:
 
 def _usage_hint(arguments: list[str] | None) -> str:
     """Report a wrong call, naming the help of the verb, or of the command without one."""
-    given = sys.argv[1:] if arguments is None else arguments
-    page = f"agebench {given[0]}" if given and given[0] in VERBS else "agebench"
+    arguments = sys.argv[1:] if arguments is None else arguments
+    page = f"agebench {arguments[0]}" if arguments and arguments[0] in VERBS else "agebench"
     return f" ('{page} --help' shows the usage)"
 
 

@@ -59,14 +59,14 @@ class LibraryMessages:
 
     def sentences(self) -> list[str]:
         """Return the messages, one line per kind."""
-        told = []
+        lines = []
         for kind, text in self.first.items():
             count = self.counts[kind]
             times = f" ({count:,} times)" if count > 1 else ""
-            told.append(f"message of a library{times}: {text}")
+            lines.append(f"message of a library{times}: {text}")
         if self.others:
-            told.append(f"{self.others:,} more lines of libraries")
-        return told
+            lines.append(f"{self.others:,} more lines of libraries")
+        return lines
 
 
 @contextmanager
@@ -91,8 +91,8 @@ def caught_messages() -> Iterator[None]:
     # A library that writes while it holds the interpreter's lock must not wait for the reader
     # below.
     os.set_blocking(write, False)
-    words = LibraryMessages()
-    reader = threading.Thread(target=_collect, args=(os.fdopen(read, "rb"), words), daemon=True)
+    messages = LibraryMessages()
+    reader = threading.Thread(target=_collect, args=(os.fdopen(read, "rb"), messages), daemon=True)
     with suppress(RuntimeError):  # without a thread the output stays as it is
         reader.start()
     try:
@@ -102,7 +102,7 @@ def caught_messages() -> Iterator[None]:
     finally:
         if reader.ident is not None:
             reader.join(_DRAIN_S)  # a child process left behind may keep the pipe open
-        for sentence in words.sentences():
+        for sentence in messages.sentences():
             with suppress(OSError, ValueError):
                 print(f"agebench: {sentence}", file=ours)
 
@@ -151,7 +151,7 @@ def _aside(name: str, descriptor: int, pipe: int, reader: threading.Thread) -> I
         setattr(sys, f"__{name}__", ours)
 
 
-def _collect(pipe: BinaryIO, words: LibraryMessages) -> None:
+def _collect(pipe: BinaryIO, messages: LibraryMessages) -> None:
     with pipe, suppress(OSError):
         while line := pipe.readline(1 << 16):
-            words.add(line)
+            messages.add(line)

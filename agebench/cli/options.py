@@ -97,9 +97,9 @@ def former_name(old: str, new: str) -> Callable[[Callable[..., None]], Callable[
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         @functools.wraps(function)
         def with_present_name(*arguments: Any, **options: Any) -> None:
-            given = options.pop(hidden)
-            if given is not None:
-                options |= _renamed_option(old, new, hidden, given)
+            value = options.pop(hidden)
+            if value is not None:
+                options |= _renamed_option(old, new, hidden, value)
             function(*arguments, **options)
 
         return click.option(old, hidden, type=int, hidden=True)(with_present_name)

@@ -268,24 +268,26 @@ def _run_into(run: PictureRun, lines: LineFile) -> None:
 
 
 def _report(tally: Tally, *, timings: bool) -> None:
-    def say(text: str) -> None:
+    def print_note(text: str) -> None:
         click.echo(f"agebench: {inert(text)}", err=True)
 
     if tally.resumed:
         pictures = "picture" if tally.resumed == 1 else "pictures"
-        say(f"{tally.resumed:,} {pictures} finished by an earlier run")
+        print_note(f"{tally.resumed:,} {pictures} finished by an earlier run")
     if timings:
         _print_times(tally)
     failed = sum(tally.failures.values())
     if tally.pictures == failed == 1 and not (tally.answered or tally.resumed):
-        say(f"{tally.problems[0].name}: {tally.problems[0].reason}")
+        print_note(f"{tally.problems[0].name}: {tally.problems[0].reason}")
         return
     if tally.pictures + failed > 1 or tally.resumed:
         faces = "1 face" if tally.faces == 1 else f"{tally.faces:,} faces"
-        say(f"{faces} in {tally.pictures:,} {'picture' if tally.pictures == 1 else 'pictures'}")
+        print_note(
+            f"{faces} in {tally.pictures:,} {'picture' if tally.pictures == 1 else 'pictures'}"
+        )
     if failed:
         listed = ", ".join(f"{count} {status}" for status, count in sorted(tally.failures.items()))
-        say(f"{failed} without an answer ({listed}):")
+        print_note(f"{failed} without an answer ({listed}):")
     _list_problems(tally, failed + tally.not_drawn)
 
 

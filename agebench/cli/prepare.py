@@ -150,26 +150,26 @@ def _print_report(report: PrepareReport) -> None:
 
     console = Console()
 
-    def say(text: str) -> None:
+    def print_line(text: str) -> None:
         console.print(inert(text), soft_wrap=True, markup=False, highlight=False)
 
     counts = report.counts
     if report.detector_reason:
-        say(f"detector: {report.detector_reason}")
+        print_line(f"detector: {report.detector_reason}")
     if report.was_complete:
-        say(f"{report.out} is complete: nothing to do")
+        print_line(f"{report.out} is complete: nothing to do")
     elif report.resumed:
-        say(f"{counted(report.resumed, 'picture')} finished by an earlier run")
+        print_line(f"{counted(report.resumed, 'picture')} finished by an earlier run")
     left_out = counts.get("left_out", {})
     faces = counted(counts.get("faces", 0), "face")
-    say(f"{faces} of {counted(counts.get('pictures', 0), 'picture')} in {report.out}")
+    print_line(f"{faces} of {counted(counts.get('pictures', 0), 'picture')} in {report.out}")
     if left_out:
         listed = ", ".join(f"{count} {status}" for status, count in left_out.items())
         total = counted(sum(left_out.values()), "picture")
-        say(f"{total} left out ({listed}): see manifest_problems.csv")
+        print_line(f"{total} left out ({listed}): see manifest_problems.csv")
     not_listed = counts.get("not_listed", 0)
     if not_listed:
-        say(f"left out while listing the data set: {not_listed}: see manifest_problems.csv")
+        print_line(f"left out while listing the data set: {not_listed}: see manifest_problems.csv")
     missing = ", ".join(f"{view} {count}" for view, count in counts.get("missing", {}).items())
     if missing:
-        say(f"missing views: {missing}")
+        print_line(f"missing views: {missing}")

@@ -11,7 +11,12 @@ from agebench.errors import AgebenchError
 if sys.platform != "win32":  # Windows has no such limits
     import resource
 
-_WORDS = ("failed to map segment", "annot allocate memory", "std::bad_alloc", "MemoryError")
+_MEMORY_MESSAGES = (
+    "failed to map segment",
+    "annot allocate memory",
+    "std::bad_alloc",
+    "MemoryError",
+)
 
 _NEEDED_BYTES = {"train": 1_400_000_000, "augment-preview": 1_400_000_000}
 """With less PyTorch's import ends the process (seen with 2.13 for processors: 1.0 GB; 1.5 do)."""
@@ -48,7 +53,7 @@ def require_room(verb: str) -> None:
         )
 
 
-def told(error: BaseException, sentence: str, *, unforeseen: bool = False) -> str:
+def with_limit(error: BaseException, sentence: str, *, unforeseen: bool = False) -> str:
     """Return a message for an error, preceded by the limit if that is the likely cause.
 
     Args:
@@ -87,4 +92,4 @@ def _is_short(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError) and error.errno in (errno.ENOMEM, errno.EAGAIN):
         return True
-    return any(word in str(error) for word in _WORDS)
+    return any(text in str(error) for text in _MEMORY_MESSAGES)

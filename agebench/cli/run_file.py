@@ -41,8 +41,8 @@ def config_option() -> Callable[[Callable[..., None]], Callable[..., None]]:
 def _read_into(context: click.Context, _parameter: click.Parameter, value: str | None) -> None:
     if value is None or context.resilient_parsing:
         return
-    given = read_run_file(user_path(value), context.command)
-    context.default_map = {**(context.default_map or {}), **given}
+    values = read_run_file(user_path(value), context.command)
+    context.default_map = {**(context.default_map or {}), **values}
 
 
 def read_run_file(path: str | Path, command: click.Command) -> dict[str, Any]:

@@ -183,10 +183,10 @@ def orderly_ends() -> Iterator[Ended]:
         yield ended
         return
     before = {number: signal.signal(number, ended.note) for number in mine}
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
-    earlier = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_insist, args=(told, frozenset(mine)), daemon=True)
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    earlier = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    watcher = threading.Thread(target=_insist, args=(read_end, frozenset(mine)), daemon=True)
     with suppress(RuntimeError):  # no thread can be started: what hangs has to be killed
         watcher.start()
     try:
@@ -195,12 +195,12 @@ def orderly_ends() -> Iterator[Ended]:
         signal.set_wakeup_fd(earlier)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(tell)
+        os.close(write_end)
 
 
-def _insist(told: int, numbers: frozenset[int]) -> None:
+def _insist(read_end: int, numbers: frozenset[int]) -> None:
     """End the process if it is still running some time after the signal, as a library may hang."""
-    with os.fdopen(told, "rb", buffering=0) as pipe:
+    with os.fdopen(read_end, "rb", buffering=0) as pipe:
         while number := pipe.read(1):
             if number[0] in numbers:
                 time.sleep(GRACE_S)

@@ -45,10 +45,10 @@ def _protocol_list(_context: click.Context, _parameter: click.Parameter, wanted:
     raise click.exceptions.Exit(0)
 
 
-def _size_table(made: DatasetSplit) -> Table:
+def _size_table(result: DatasetSplit) -> Table:
     """Return a table of decades by parts, transposed if there are many parts."""
-    rows = made.by_decade
-    cells: dict[str, Mapping[str, int]] = {**rows, "all": made.total}
+    rows = result.by_decade
+    cells: dict[str, Mapping[str, int]] = {**rows, "all": result.total}
     across = list(cells["all"])
     first = "age"
     if len(across) > MANY_PARTS:
@@ -63,15 +63,15 @@ def _size_table(made: DatasetSplit) -> Table:
     return table
 
 
-def _print_remarks(console: Console, made: DatasetSplit) -> None:
-    for line in made.warnings:
+def _print_remarks(console: Console, result: DatasetSplit) -> None:
+    for line in result.warnings:
         console.print(Text(inert(f"warning: {line}"), style="bold"), soft_wrap=True)
-    for reason, count in list(made.unused.items())[:MAX_LISTED]:
+    for reason, count in list(result.unused.items())[:MAX_LISTED]:
         console.print(Text(inert(f"unused: {count}: {reason}")), soft_wrap=True)
-    if made.leaks is None:
+    if result.leaks is None:
         return
-    console.print(Text(f"groups of copies in different parts: {len(made.leaks)}"))
-    for leak in made.leaks[:MAX_LISTED]:
+    console.print(Text(f"groups of copies in different parts: {len(result.leaks)}"))
+    for leak in result.leaks[:MAX_LISTED]:
         places = "; ".join(f"{part}: {', '.join(names)}" for part, names in leak.parts.items())
         console.print(Text(inert(f"  {places}")), soft_wrap=True)
 
@@ -107,14 +107,16 @@ def command(
     from agebench.api.split import split_dataset
 
     with progress_bars() as progress:
-        made = split_dataset(dataset, protocol, root=root, out=out, check=check, progress=progress)
+        result = split_dataset(
+            dataset, protocol, root=root, out=out, check=check, progress=progress
+        )
     if as_json:
-        click.echo(json.dumps(made.to_json(), indent=1))
+        click.echo(json.dumps(result.to_json(), indent=1))
         return
-    split = made.split
+    split = result.split
     console = Console(highlight=False)
     console.print(Text(inert(f"{split.protocol} of {split.dataset}, {split.fingerprint[:16]}")))
-    console.print(_size_table(made))
-    _print_remarks(console, made)
+    console.print(_size_table(result))
+    _print_remarks(console, result)
     if out is not None:
         console.print(Text(inert(f"written to {out}")), soft_wrap=True)

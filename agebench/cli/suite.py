@@ -109,11 +109,11 @@ def run(
     folder = file.parent if data is None else data
     options = RunOptions(out, folder, minutes, dry=dry, times=times)
 
-    def say(line: str) -> None:
+    def print_line(line: str) -> None:
         console.print(inert(line), markup=False, soft_wrap=True)
 
     with progress_bars() as progress:
-        outcome = make_leaderboard(plan, options, joined, progress, say, reports=reports)
+        outcome = make_leaderboard(plan, options, joined, progress, print_line, reports=reports)
     if as_json:
         click.echo(json.dumps(outcome.to_json(), allow_nan=False))
     else:

@@ -12,7 +12,7 @@ import click
 from rich.console import Console
 
 from agebench.cli.options import FilePath, advanced_option, help_all
-from agebench.cli.train_progress import import_training, say_renamed, watching
+from agebench.cli.train_progress import import_training, print_renamed, watching
 from agebench.errors import inert
 
 EPILOG = """\b
@@ -60,10 +60,10 @@ def command(
     from agebench.errors import UsageError
     from agebench.train.settings import read_settings
 
-    given = {f"data.{name}": value for name, value in data.items() if value is not None}
+    values = {f"data.{name}": value for name, value in data.items() if value is not None}
     if device is not None:
-        given["device"] = device
-    settings = read_settings(settings_file, overrides, given, say=say_renamed)
+        values["device"] = device
+    settings = read_settings(settings_file, overrides, values, notify=print_renamed)
     training = import_training()
     from agebench.train.loop import LAST_FILE
 
@@ -81,7 +81,7 @@ def command(
                 out,
                 watcher=watcher,
                 progress=progress,
-                say=lambda line: _say(console, line),
+                notify=lambda line: _print_line(console, line),
                 final_test=final_test,
                 tensorboard=tensorboard,
             )
@@ -93,13 +93,13 @@ def command(
         click.echo(json.dumps(result, allow_nan=False))
         return
     ended = result["ended"]
-    _say(console, f"Ended after {ended['steps']} steps: {ended['reason']}")
+    _print_line(console, f"Ended after {ended['steps']} steps: {ended['reason']}")
     for part, figures in result["figures"].items():
         for line in _lines(figures):
-            _say(console, f"{part}: {line}")
+            _print_line(console, f"{part}: {line}")
 
 
-def _say(console: Console, line: str) -> None:
+def _print_line(console: Console, line: str) -> None:
     console.print(inert(line), markup=False, highlight=False, soft_wrap=True)
 
 

@@ -34,7 +34,7 @@ def import_training() -> ModuleType:
     return run
 
 
-def say_renamed(note: str) -> None:
+def print_renamed(note: str) -> None:
     """Report on stderr, in the leading process only, that a setting was given by its old name."""
     if os.environ.get("RANK", "0") == "0":
         click.echo(f"agebench: {inert(note)}", err=True)

@@ -73,10 +73,10 @@ class CompareResult(MeasuredResult):
         pictures = counted(len(self.records), "picture")
         scored = [item for item in self.estimators if item.mae_years is not None]
         ranked = sorted(scored, key=lambda item: item.mae_years or 0.0)
-        told = [f"{item.name} {number(item.mae_years)}" for item in ranked[:_NAMED]]
+        shown = [f"{item.name} {number(item.mae_years)}" for item in ranked[:_NAMED]]
         if len(ranked) > _NAMED:
-            told.append(f"{len(ranked) - _NAMED} more")
-        errors = f"MAE in years: {', '.join(told)}" if told else "no error in years"
+            shown.append(f"{len(ranked) - _NAMED} more")
+        errors = f"MAE in years: {', '.join(shown)}" if shown else "no error in years"
         return f"<CompareResult: {self.about['dataset']['name']}, {pictures}; {errors}>"
 
     def _repr_html_(self) -> str:

@@ -101,8 +101,8 @@ def converted_foreign(
     return _cached(converter, parts, make[converter])
 
 
-def _cached(kind: str, made_from: list[str], make: Callable[[], onnx.ModelProto]) -> Path:
-    text = " ".join([kind, str(_FORM), __version__, *made_from])
+def _cached(kind: str, sources: list[str], make: Callable[[], onnx.ModelProto]) -> Path:
+    text = " ".join([kind, str(_FORM), __version__, *sources])
     path = (
         cache_dir() / "converted" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.onnx"
     )

@@ -153,10 +153,10 @@ class Layers:
             ]
             for axis, size in enumerate((height, width))
         ]
-        share = 1.0 / np.outer(counts[0], counts[1])
+        reciprocals = 1.0 / np.outer(counts[0], counts[1])
         return self._add(
             "Mul",
-            [total, self._graph.weight(share[None, None], "share")],
+            [total, self._graph.weight(reciprocals[None, None], "share")],
             (channels, *out),
         )
 

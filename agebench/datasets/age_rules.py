@@ -182,23 +182,23 @@ class AgeRule:
             UsageError: an expression is invalid, both an age and an end of a range are given, or
                 neither is and there are no such fields.
         """
-        given = {"age": age, "low": low, "high": high}
-        if all(text is None for text in given.values()):
+        texts = {"age": age, "low": low, "high": high}
+        if all(text is None for text in texts.values()):
             names: tuple[Literal["age", "low", "high"], ...] = ("age", "low", "high")
-            given |= {name: name for name in names if name in known}
-            if given["age"] is not None:
-                given |= {"low": None, "high": None}
-        if all(text is None for text in given.values()):
+            texts |= {name: name for name in names if name in known}
+            if texts["age"] is not None:
+                texts |= {"low": None, "high": None}
+        if all(text is None for text in texts.values()):
             fields = ", ".join(sorted(filter(None, known))) or "none"
             raise UsageError(
                 f"the age can't be located: expected a field 'age' or the option age=..., "
                 f"such as age=photo-birth; fields: {fields}"
             )
-        if given["age"] is not None and (low is not None or high is not None):
+        if texts["age"] is not None and (low is not None or high is not None):
             raise UsageError("age=... excludes low=... and high=...: give an age or a range")
         sums = {
             option: None if text is None else parse_sum(text, known, option)
-            for option, text in given.items()
+            for option, text in texts.items()
         }
         return AgeRule(**sums)
 

@@ -62,4 +62,4 @@ def parse_group(folder: str) -> AgeLabel | Problem:
 
 def _gender(name: str) -> dict[str, str]:
     folders = name.lower().split("/")[:-1]
-    return next(({"gender": word} for word in reversed(folders) if word in GENDERS), {})
+    return next(({"gender": folder} for folder in reversed(folders) if folder in GENDERS), {})

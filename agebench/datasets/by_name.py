@@ -64,8 +64,8 @@ def load(
 
 def _notes(pattern: NamePattern, rule: AgeRule) -> tuple[str, ...]:
     ends = (("age", rule.age), ("low", rule.low), ("high", rule.high))
-    said = ", ".join(f"{name} = {each.text}" for name, each in ends if each is not None)
-    return (f"file names read as {pattern.text}, {said}",)
+    ages = ", ".join(f"{name} = {each.text}" for name, each in ends if each is not None)
+    return (f"file names read as {pattern.text}, {ages}",)
 
 
 def _samples(

@@ -139,9 +139,9 @@ def _notes(columns: _Columns) -> tuple[str, ...]:
     if columns.path not in PATH_COLUMNS:
         notes.append(f"paths are those of column {columns.path}")
     ends = (("age", columns.age.age), ("low", columns.age.low), ("high", columns.age.high))
-    said = [f"{name} = {each.text}" for name, each in ends if each and each.text != name]
-    if said:
-        notes.append(f"ages: {', '.join(said)}")
+    ages = [f"{name} = {each.text}" for name, each in ends if each and each.text != name]
+    if ages:
+        notes.append(f"ages: {', '.join(ages)}")
     if columns.box is not None:
         from agebench.vision.faces import MIN_LABEL_IOU
 
@@ -258,8 +258,8 @@ def _box(sums: tuple[Sum, Sum, Sum, Sum], row: CsvRow) -> Box:
     """
     left, top, right, bottom = (each.value(row.cells, {}) for each in sums)
     if not (left < right and top < bottom):
-        said = ", ".join(f"{side:g}" for side in (left, top, right, bottom))
-        raise ValueError(f"the face's box is empty: {said}")
+        sides = ", ".join(f"{side:g}" for side in (left, top, right, bottom))
+        raise ValueError(f"the face's box is empty: {sides}")
     return left, top, right, bottom
 
 

@@ -42,18 +42,18 @@ def _refuse_imdb_wiki(root: Path, listed: SampleList) -> None:
     Raises:
         DatasetError: of the pictures named as in IMDB-WIKI, most contradict their folder.
     """
-    told, against = 0, 0
+    named, against = 0, 0
     first: tuple[Sample, int] | None = None
     for item in listed.samples:
         age = age_in_name(item.name)
-        told += age is not None
+        named += age is not None
         if age is not None and not _may_be(item, age):
             against += 1
             first = first or (item, age)
-    if first is not None and 2 * against > told:
+    if first is not None and 2 * against > named:
         item, age = first
         raise DatasetError(
-            f"the folders in {str(root)!r} are not ages: {against} of {told} pictures "
+            f"the folders in {str(root)!r} are not ages: {against} of {named} pictures "
             f"named with dates of birth contradict them, the first is {item.name!r}, of {age} "
             "years; this is the layout of IMDB-WIKI: give --dataset imdb-wiki"
         )

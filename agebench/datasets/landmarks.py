@@ -70,7 +70,7 @@ def _stated_count(path: Path, header: list[str]) -> int:
 
 def _point(path: Path, number: int, line: str) -> Point:
     try:
-        x, y = (float(word) for word in line.split())
+        x, y = (float(field) for field in line.split())
     except ValueError:
         x = y = math.nan
     if not (math.isfinite(x) and math.isfinite(y)):

@@ -136,14 +136,14 @@ def _without_utk_suffixes(file_name: str) -> tuple[str, bool]:
     return stem, chip
 
 
-def _utk_code(label: str, fields: list[str], words: tuple[str, ...]) -> tuple[str, str]:
+def _utk_code(label: str, fields: list[str], labels: tuple[str, ...]) -> tuple[str, str]:
     """Return the word for a code of one digit, or "" and a note."""
     field = fields[0] if fields else ""
     if not field:
         return "", f"the name gives no {label}"
-    if re.fullmatch("[0-9]", field) and int(field) < len(words):
-        return words[int(field)], ""
-    return "", f"{label} {shown(field)} is none of 0 to {len(words) - 1}"
+    if re.fullmatch("[0-9]", field) and int(field) < len(labels):
+        return labels[int(field)], ""
+    return "", f"{label} {shown(field)} is none of 0 to {len(labels) - 1}"
 
 
 def parse_fgnet(file_name: str) -> FgnetName | Problem:

@@ -271,7 +271,7 @@ class _RowReader:
             raise ValueError(f"{self._row.surplus} cells more than headings")
         name, group = self._safe("name", NAME), self._safe("group", GROUP)
         present = {view: self._flag(f"{view}_present") for view in self._views}
-        outside = {view: self._share(f"{view}_outside") for view in self._views}
+        outside = {view: self._fraction(f"{view}_outside") for view in self._views}
         return PreparedFace(
             sample=self._sample(picture_file(group, ORIGINAL_FOLDER, name)),
             name=name,
@@ -305,7 +305,7 @@ class _RowReader:
             raise ValueError(f"{column} must be a finite number, got {shown(text)}")
         return value
 
-    def _share(self, column: str) -> float:
+    def _fraction(self, column: str) -> float:
         value = self._number(column)
         if not 0.0 <= value <= 1.0:
             raise ValueError(f"{column} must be from 0 to 1, got {value}")
@@ -342,7 +342,7 @@ class _RowReader:
         )
         return Face(
             (left, top, right, bottom),
-            self._share("detector_score"),
+            self._fraction("detector_score"),
             self._points("landmarks"),
             self._text("landmark_scheme"),
         )

@@ -173,10 +173,10 @@ def _undecoded(
     values = grid.astype(np.float64)
     cells = np.stack(np.meshgrid(np.arange(cols), np.arange(rows)), axis=2)[None].astype(np.float64)
     sides = np.asarray(anchors, np.float64)[:, None, None, :]
-    shares = expit(values)
-    decoded = shares.copy()
-    decoded[..., 0:2] = (shares[..., 0:2] * 2 - 0.5 + cells) * stride
-    decoded[..., 2:4] = (shares[..., 2:4] * 2) ** 2 * sides
+    activated = expit(values)
+    decoded = activated.copy()
+    decoded[..., 0:2] = (activated[..., 0:2] * 2 - 0.5 + cells) * stride
+    decoded[..., 2:4] = (activated[..., 2:4] * 2) ** 2 * sides
     for first in range(5, 15, 2):
         decoded[..., first : first + 2] = values[..., first : first + 2] * sides + cells * stride
     return decoded.reshape(-1, _YOLOV5_COLUMNS)

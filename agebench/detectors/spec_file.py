@@ -71,11 +71,11 @@ class SpecFileDetector:
             raise UsageError("'spec' needs a file: write spec:my_detector.toml")
         written = self._written = read_detector_spec(path)
         detect = written.detect
-        share = partial(check_fraction, written.name)
-        self._confidence = share(
+        checked = partial(check_fraction, written.name)
+        self._confidence = checked(
             "confidence", detect.confidence if confidence is None else confidence
         )
-        self._nms = share("nms", detect.nms if nms is None else nms)
+        self._nms = checked("nms", detect.nms if nms is None else nms)
         self._pad = check_pad(written.name, detect.pad if pad is None else pad)
         self._faces = check_faces(written.name, faces)
         if written.files.converter is not None:

@@ -24,7 +24,7 @@ from agebench.detectors.common import (
 from agebench.errors import ModelError
 from agebench.modelfiles import weights
 from agebench.protocols import BoxToFrame, DetectorSpec, RuntimeInfo
-from agebench.runtimes.base import said
+from agebench.runtimes.base import library_message
 from agebench.runtimes.opening import read_model
 from agebench.types import FIVE_POINTS, Face, Floats, Image
 from agebench.vision.opencv import cv2
@@ -50,7 +50,7 @@ def _create(path: Path, confidence: float, nms: float) -> Any:
         return cv2.FaceDetectorYN.create("onnx", data, empty, _FIRST_SIZE, confidence, nms, TOP_K)
     except cv2.error as error:
         raise ModelError(
-            f"{path}: cv2.FaceDetectorYN {cv2.__version__} can't load it: {said(error)}"
+            f"{path}: cv2.FaceDetectorYN {cv2.__version__} can't load it: {library_message(error)}"
         ) from error
 
 
@@ -130,7 +130,7 @@ class YuNet:
             except cv2.error as error:
                 raise ModelError(
                     f"{self._path}: cv2.FaceDetectorYN failed on a picture of {width}x{height}: "
-                    + said(error)
+                    + library_message(error)
                 ) from error
         if rows is None:
             return np.zeros((0, _COLUMNS))

@@ -30,7 +30,7 @@ SCHEMA_VERSION = 1
 PLAUSIBLE_UP_TO_YEARS = 109.0
 """Only a few thousand people are known to have reached 110: a higher label should be checked."""
 
-LABEL_WORDS: Mapping[LabelKind, str] = {
+LABEL_DESCRIPTIONS: Mapping[LabelKind, str] = {
     "birth-age": "birth ages, from dates of birth",
     "apparent": "apparent ages, as people guessed them",
     "dex-estimated": "estimated by the DEX network and checked by people, not birth ages",
@@ -238,8 +238,8 @@ def _copies(
 
 
 def _broken_kind(reason: str) -> BrokenKind:
-    for words, kind in _BROKEN:
-        if words in reason:
+    for phrase, kind in _BROKEN:
+        if phrase in reason:
             return kind
     return "unreadable"
 

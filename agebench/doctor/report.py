@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.doctor.diagnosis import LABEL_WORDS, Diagnosis, SharedPicture
+from agebench.doctor.diagnosis import LABEL_DESCRIPTIONS, Diagnosis, SharedPicture
 from agebench.duplicates.groups import DuplicateGroup
 from agebench.errors import inert
 
@@ -20,8 +20,6 @@ BAR_CELLS = 40
 
 OWN_SETS = frozenset({"csv", "folders", "names"})
 """Data sets of the user's own pictures: only the user knows where their ages come from."""
-
-SAY_KIND = "label_kind=birth-age"
 
 
 def print_report(
@@ -43,11 +41,11 @@ def _line(console: Console, text: str, style: str = "") -> None:
 
 def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     _line(console, f"{diagnosis.dataset}: {diagnosis.root}", "bold")
-    _line(console, f"ages are {LABEL_WORDS[diagnosis.label_kind]}")
+    _line(console, f"ages are {LABEL_DESCRIPTIONS[diagnosis.label_kind]}")
     if diagnosis.label_kind == "unknown" and diagnosis.dataset in OWN_SETS:
         others = " pattern=..." if diagnosis.dataset == "names" else ""
-        said = f'--dataset "{diagnosis.dataset}{others} {SAY_KIND}"'
-        _line(console, f"if you know better, say so: {said}")
+        option = f'--dataset "{diagnosis.dataset}{others} label_kind=birth-age"'
+        _line(console, f"if you know better, say so: {option}")
     for note in diagnosis.notes:
         _line(console, f"note: {note}")
     console.print(_count_table(diagnosis))

@@ -101,8 +101,8 @@ def fingerprints(
         (sample.path for sample in samples) if use_cache else (), hash_version()
     )
     with ThreadPoolExecutor(max(1, threads)) as pool:
-        made = pool.map(lambda sample: _fingerprint(sample, cache), samples)
-        found = list(_counted(made, len(samples), "fingerprints", progress))
+        results = pool.map(lambda sample: _fingerprint(sample, cache), samples)
+        found = list(_counted(results, len(samples), "fingerprints", progress))
     cache.save()
     return found
 

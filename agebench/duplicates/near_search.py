@@ -202,22 +202,22 @@ class NearSearch:
     def _decode(self, wanted: Indices) -> None:
         missing = self._looks.missing(wanted)
         for start in range(0, len(missing), 100):
-            some = missing[start : start + 100]
-            made = self._each(lambda index: _thumbnail(self._samples[index]), some)
-            self._looks.put(some, list(made))
+            chunk = missing[start : start + 100]
+            thumbnails = self._each(lambda index: _thumbnail(self._samples[index]), chunk)
+            self._looks.put(chunk, list(thumbnails))
             if self._progress:
                 self._progress("thumbnails", self._looks.decoded, len(self._samples))
 
     def _confirm(self, pairs: PairBatch) -> None:
         """Compare pixels, a few pairs at a time: one joined pair may make others redundant."""
         for start in range(0, len(pairs), self._at_once):
-            some = self._news(pairs.where(slice(start, start + self._at_once)))
-            found = self._each(partial(self._detail, some), range(len(some)))
+            chunk = self._news(pairs.where(slice(start, start + self._at_once)))
+            found = self._each(partial(self._detail, chunk), range(len(chunk)))
             details = np.array(list(found), np.float64)
             good = details >= self._criteria.min_detail
             for index in np.flatnonzero(good):
-                self._note(some, int(index), float(details[index]))
-            self._refused.add(some.where(~good), aligned=True)
+                self._note(chunk, int(index), float(details[index]))
+            self._refused.add(chunk.where(~good), aligned=True)
 
     def _each(self, work: Callable[[_Item], _Found], items: Iterable[_Item]) -> Iterator[_Found]:
         return map(work, items) if self._pool is None else self._pool.map(work, items)

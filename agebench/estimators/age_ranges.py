@@ -14,7 +14,7 @@ _FROM = re.compile(
 )
 _ABOVE = re.compile(r"(?:more than|over|above|older than|>) ?([0-9]{1,3})")
 _BELOW = re.compile(r"(?:less than|under|below|younger than|<) ?([0-9]{1,3})")
-_WORDS = re.compile(r"(?:years?|yrs?|y/?o|aged?|old)\b\.?")
+_FILLER_WORDS = re.compile(r"(?:years?|yrs?|y/?o|aged?|old)\b\.?")
 
 Pair = tuple[int, int | None]
 """First and last completed year; None for an open end."""
@@ -32,7 +32,7 @@ def parse_range(text: str) -> Pair:
     >>> parse_range("(25, 32)"), parse_range("70+"), parse_range("more than 70"), parse_range("<3")
     ((25, 32), (70, None), (71, None), (0, 2))
     """
-    plain = " ".join(_WORDS.sub(" ", text.lower()).split())
+    plain = " ".join(_FILLER_WORDS.sub(" ", text.lower()).split())
     found: Pair | None = None
     if match := _CLOSED.fullmatch(plain):
         found = (int(match[1]), int(match[2]))

@@ -89,13 +89,13 @@ class AnswersFile:
 
         If every row with an age says so, it was trained on none.
         """
-        told: dict[str, set[str]] = {seen: set() for seen in ("", *SEEN)}
+        hashes: dict[str, set[str]] = {seen: set() for seen in ("", *SEEN)}
         for answer in self._table.answers:
-            told[answer.seen].add(answer.sha256)
-        if not (told["yes"] or told["near"]) and told[""]:
+            hashes[answer.seen].add(answer.sha256)
+        if not (hashes["yes"] or hashes["near"]) and hashes[""]:
             return None
         what = f"seen_in_training of {self._file}"
-        return TrainingHashes.of(what, told["yes"], near_copies=told["near"])
+        return TrainingHashes.of(what, hashes["yes"], near_copies=hashes["near"])
 
     def predict(self, crops: Crops, /) -> list[AgePrediction]:
         """Refuse to predict: there is no model behind the answers.

@@ -208,8 +208,8 @@ class _Reading:
             years = None if ends is None else (ends[0] + ends[1]) / 2
         if years is None:
             return None
-        given = {level: _interval(cells, *names) for level, names in PERCENTILES.items()}
-        intervals = {level: pair for level, pair in given.items() if pair is not None}
+        percentiles = {level: _interval(cells, *names) for level, names in PERCENTILES.items()}
+        intervals = {level: pair for level, pair in percentiles.items() if pair is not None}
         if columns.level is not None and ends is not None:
             intervals[columns.level] = ends
         seconds, box = _seconds(cells), self._box(cells)

@@ -122,9 +122,9 @@ class Settings:
             object.__setattr__(self, "mean", "channel" if self.crops == 1 else "image")
         require_known_option("mean of caffe-age-net", self.mean, ("channel", "image"))
         side = WINDOW if self.crops == 1 and self.mean == "channel" else FULL
-        share, pixels = (0.0, USUAL_MARGIN_PX) if self.margin is None else (self.margin, 0.0)
+        fraction, pixels = (0.0, USUAL_MARGIN_PX) if self.margin is None else (self.margin, 0.0)
         try:
-            view = ViewSpec("face", (side, side), margin=share, margin_px=pixels, border="clip")
+            view = ViewSpec("face", (side, side), margin=fraction, margin_px=pixels, border="clip")
         except ValueError as error:
             raise UsageError(f"caffe-age-net can't use this crop: {error}") from error
         object.__setattr__(self, "view", view)
@@ -132,11 +132,11 @@ class Settings:
     def _follow_recipe(self) -> None:
         require_known_option("recipe of caffe-age-net", self.recipe, ("tutorial",))
         chosen = {"years": self.years, "mean": self.mean, "margin": self.margin}
-        given = [name for name, value in chosen.items() if value is not None]
-        if given or self.crops != 1:
+        conflicting = [name for name, value in chosen.items() if value is not None]
+        if conflicting or self.crops != 1:
             raise UsageError(
                 f"recipe={self.recipe} of caffe-age-net fixes crops, years, mean and margin: "
-                f"omit {', '.join(given or ['crops'])}"
+                f"omit {', '.join(conflicting or ['crops'])}"
             )
         object.__setattr__(self, "years", "midpoint")
         object.__setattr__(self, "mean", "channel")

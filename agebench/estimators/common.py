@@ -204,12 +204,12 @@ def in_batches(pixels: Image, infer: Callable[[Image], Floats], batch: int = BAT
     )
 
 
-def are_shares(values: Floats) -> bool:
+def are_probabilities(values: Floats) -> bool:
     """Return whether every row (n, bins) contains probabilities: none negative, summing to 1."""
-    return not np.any(_no_shares(values))
+    return not np.any(_not_probabilities(values))
 
 
-def _no_shares(values: Floats) -> npt.NDArray[np.bool_]:
+def _not_probabilities(values: Floats) -> npt.NDArray[np.bool_]:
     far = np.abs(values.sum(axis=1) - 1.0) > SUM_TOLERANCE
     return np.asarray((values.min(axis=1) < 0) | far)
 
@@ -221,7 +221,7 @@ def checked_probabilities(values: Floats, label: str) -> Floats:
         ModelError: one is negative, or a row's sum differs from 1 by more than `SUM_TOLERANCE`.
     """
     totals = values.sum(axis=1, keepdims=True)
-    wrong = _no_shares(values)
+    wrong = _not_probabilities(values)
     if np.any(wrong):
         row = int(np.argmax(wrong))
         raise ModelError(

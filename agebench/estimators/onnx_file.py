@@ -58,7 +58,7 @@ class OnnxFile:
 
 def _spec(file: AgeFile) -> EstimatorSpec:
     written = file.spec
-    made_from = tuple(
+    sources = tuple(
         WeightsFile(item.file, item.sha256, item.licence, item.source) for item in written.sources
     )
     own = WeightsFile(file.path.name, file.sha256, written.licence, "exported by agebench")
@@ -69,7 +69,7 @@ def _spec(file: AgeFile) -> EstimatorSpec:
         channel_order=written.channel_order,
         bins=written.age_bins,
         classes=written.age_bins if written.classes else None,
-        weights=(own, *made_from),
+        weights=(own, *sources),
         trained_on=written.trained_on,
         trained_sets=written.trained_sets,
         label_kind=written.label_kind,

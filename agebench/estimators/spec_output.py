@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy.special import expit, softmax
 
 from agebench.errors import ModelError
-from agebench.estimators.common import are_shares, checked_probabilities
+from agebench.estimators.common import are_probabilities, checked_probabilities
 from agebench.metrics.age_classes import expectation, median, top2_expectation
 from agebench.types import AgeBins, Floats
 
@@ -128,7 +128,7 @@ class OutputReader:
         """
         if self.kind == "probabilities":
             checked_probabilities(part, self.label)
-        if self.kind == "logits" and part.shape[1] > 1 and are_shares(part):
+        if self.kind == "logits" and part.shape[1] > 1 and are_probabilities(part):
             # A second softmax would give nearly the same age for every face.
             raise ModelError(
                 f"{self.label}: expected logits, got numbers that sum to 1 and none negative for "

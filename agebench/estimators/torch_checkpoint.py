@@ -102,7 +102,7 @@ class TorchCheckpoint:
 
 
 def _spec(saved: Checkpoint, path: Path, info: RuntimeInfo, *, flip: bool) -> EstimatorSpec:
-    settings, licence = saved.settings, saved.fact("dataset", "licence")
+    settings, licence = saved.settings, saved.about_text("dataset", "licence")
     return EstimatorSpec(
         name="torch",
         crop=settings.model.crop,

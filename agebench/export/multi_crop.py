@@ -312,7 +312,7 @@ def checkpoint_candidate(path: Path, *, flip: bool = False) -> Candidate:
     """
     saved = read_checkpoint(path)
     model = load_model(saved, str(path))
-    licence = saved.fact("dataset", "licence")
+    licence = saved.about_text("dataset", "licence")
     about = ModelAbout(
         trained_on=saved.trained_on,
         trained_sets=saved.trained_sets,

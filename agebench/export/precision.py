@@ -102,13 +102,13 @@ def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
     reader = _reader(feeds_of(shown, names, PRESENT in candidate.spec.input_shapes))
     # The quantiser changes what it is given, and warns unless this mark says that the graph is
     # plain already (shapes inferred, normalisation folded).
-    given = onnx.ModelProto()
-    given.CopyFrom(candidate.model)
-    onnx.helper.set_model_props(given, {"onnx.quant.pre_process": "onnxruntime.quant"})
+    marked = onnx.ModelProto()
+    marked.CopyFrom(candidate.model)
+    onnx.helper.set_model_props(marked, {"onnx.quant.pre_process": "onnxruntime.quant"})
     with tempfile.TemporaryDirectory(prefix="agebench-int8-") as folder:
         path = Path(folder) / "int8.onnx"
         quantize_static(
-            given,
+            marked,
             str(path),
             reader,
             quant_format=QuantFormat.QDQ,

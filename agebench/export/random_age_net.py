@@ -93,7 +93,7 @@ def _uniform(
     of them; 24 bits are what a float32 holds.
     """
     count = math.prod(shape)
-    words = np.asarray(bits.random_raw((count + 1) // 2), "<u8").view("<u4")[:count]
-    numbers = (words >> np.uint32(8)).astype(np.float32)
+    integers = np.asarray(bits.random_raw((count + 1) // 2), "<u8").view("<u4")[:count]
+    numbers = (integers >> np.uint32(8)).astype(np.float32)
     unit = numbers * np.float32(2.0**-23) - np.float32(1.0)
     return (unit * np.float32(limit)).reshape(shape)

@@ -104,8 +104,8 @@ def _add_gate(graph: Graph, gate: SqueezeExcitation, value: Planes, hint: str) -
     inner = _add_convolution(graph, gate.squeeze, None, means, f"{hint}_squeeze")
     inner = Planes(graph.node("Relu", [inner.name], f"{hint}_squeezed"), (1, 1))
     outer = _add_convolution(graph, gate.excite, None, inner, f"{hint}_excite")
-    share = graph.node("Sigmoid", [outer.name], f"{hint}_gate")
-    return Planes(graph.node("Mul", [value.name, share], hint), value.size_hw)
+    weights = graph.node("Sigmoid", [outer.name], f"{hint}_gate")
+    return Planes(graph.node("Mul", [value.name, weights], hint), value.size_hw)
 
 
 def _add_max_pool(graph: Graph, layer: nn.MaxPool2d, value: Planes, hint: str) -> Planes:

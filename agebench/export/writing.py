@@ -150,8 +150,8 @@ def write_with_companions(
     if trained is not None:
         files.append((listed, trained.to_bytes(sha256)))
     if report is not None:
-        said = {"model_sha256": sha256, **json.loads(report.to_json())}
-        files.append((beside, json.dumps(said, indent=2) + "\n"))
+        content_json = {"model_sha256": sha256, **json.loads(report.to_json())}
+        files.append((beside, json.dumps(content_json, indent=2) + "\n"))
     write_together([*files, (out, content)])
     if trained is None:
         listed.unlink(missing_ok=True)

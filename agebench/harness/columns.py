@@ -145,9 +145,9 @@ class ColumnsBuilder:
             if name not in self._attributes:
                 self._attributes[name] = _Attribute()
             self._attributes[name].add(row, value)
-        said = image["predictions"]
+        predictions = image["predictions"]
         for name, answers in self._answers.items():
-            answers.add(row, said.get(name))
+            answers.add(row, predictions.get(name))
 
     def columns(self) -> Columns:
         """Return the columns of all pictures added."""
@@ -176,16 +176,20 @@ class _AnswersBuilder:
         self._years, self._class, self._outside = array("d"), array("h"), array("d")
         self._rows, self._distributions = array("q"), array("d")
 
-    def add(self, row: int, said: Prediction | None) -> None:
-        said = _NOTHING if said is None else said
-        years, index = said["years"], said.get("class_index")
+    def add(self, row: int, prediction: Prediction | None) -> None:
+        prediction = _NOTHING if prediction is None else prediction
+        years, index = prediction["years"], prediction.get("class_index")
         self._years.append(np.nan if years is None else years)
         self._class.append(-1 if index is None else index)
-        self._outside.append(said.get("outside", 0.0))
-        ends = [said.get("interval_50"), said.get("interval_80"), said.get("interval_95")]
-        if said.get("nll") is not None or any(pair is not None for pair in ends):
+        self._outside.append(prediction.get("outside", 0.0))
+        ends = [
+            prediction.get("interval_50"),
+            prediction.get("interval_80"),
+            prediction.get("interval_95"),
+        ]
+        if prediction.get("nll") is not None or any(pair is not None for pair in ends):
             self._rows.append(row)
-            numbers = [said.get("nll"), said.get("crps_years"), said.get("pit")]
+            numbers = [prediction.get("nll"), prediction.get("crps_years"), prediction.get("pit")]
             numbers += [end for pair in ends for end in pair or (None, None)]
             self._distributions.extend(np.nan if one is None else one for one in numbers)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from agebench.types import LabelKind
 
-LABEL_WORDS: Mapping[str, str] = {
+LABEL_SOURCES: Mapping[str, str] = {
     "birth-age": "dates of birth",
     "apparent": "people's guesses",
     "dex-estimated": "the DEX network's estimates",
@@ -56,7 +56,7 @@ def comparable(first: Scored, second: Scored) -> str:
     if first.dataset != second.dataset:
         return f"one is of the data set {first.dataset!r}, the other of {second.dataset!r}"
     if first.label_kind != second.label_kind:
-        one, other = LABEL_WORDS[first.label_kind], LABEL_WORDS[second.label_kind]
+        one, other = LABEL_SOURCES[first.label_kind], LABEL_SOURCES[second.label_kind]
         return f"the true ages of one come from {one}, those of the other from {other}"
     if first.label != second.label:
         return (

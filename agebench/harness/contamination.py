@@ -84,12 +84,12 @@ def why_contaminated(
     'its makers trained on UTKFace'
     """
     if seen is not None:  # a comparison of pictures is more reliable than the name of a set
-        told = [f"{seen:,} of its {scored:,} pictures"] if seen else []
+        found = [f"{seen:,} of its {scored:,} pictures"] if seen else []
         if near and near >= NEAR_FRACTION * scored:
-            told.append(
+            found.append(
                 f"near copies of {near:,} {'more' if seen else f'of its {scored:,} pictures'}"
             )
-        return f"trained on {' and '.join(told)}" if told else ""
+        return f"trained on {' and '.join(found)}" if found else ""
     both = [name for name in _sets_in(dataset) if name in trained_sets]
     if not both:
         return ""

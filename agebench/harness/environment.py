@@ -78,6 +78,6 @@ def describe_call() -> dict[str, Any]:
     """
     return {
         "created": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
-        "command": [without_folders(word) for word in sys.argv],
+        "command": [without_folders(argument) for argument in sys.argv],
         "environment": describe_environment(),
     }

@@ -75,9 +75,9 @@ class KeptDetections:
         KeptDetectionsError: it can't be created, or is not a file of kept detections.
     """
 
-    def __init__(self, path: str | Path, tell: Callable[[str], None] | None = None) -> None:
+    def __init__(self, path: str | Path, notify: Callable[[str], None] | None = None) -> None:
         self.path = Path(path)
-        self._tell = tell
+        self._notify = notify
         self._lost = False
         self.used = 0
         self.added = 0
@@ -225,10 +225,10 @@ class KeptDetections:
         try:
             return work()
         except KeptDetectionsError as error:
-            if self._tell is None:
+            if self._notify is None:
                 raise
             self._lost, self._waiting = True, {}
-            self._tell(f"from now on faces are detected again and not kept: {error}")
+            self._notify(f"from now on faces are detected again and not kept: {error}")
             return None
 
     @contextmanager
@@ -255,7 +255,7 @@ def usual_file() -> Path | None:
 
 
 @contextmanager
-def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]:
+def usually_kept(notify: Callable[[str], None]) -> Iterator[KeptDetections | None]:
     """Open the default file; None if there is none.
 
     If the cache is not available, or fails later, the run continues without it, and `tell` is
@@ -264,9 +264,9 @@ def usually_kept(tell: Callable[[str], None]) -> Iterator[KeptDetections | None]
     file = usual_file()
     kept = None
     try:
-        kept = None if file is None else KeptDetections(file, tell)
+        kept = None if file is None else KeptDetections(file, notify)
     except KeptDetectionsError as error:
-        tell(f"faces are detected again: {error}")
+        notify(f"faces are detected again: {error}")
     if kept is None:
         yield None
     else:

@@ -61,7 +61,7 @@ class _Find:
     ) -> None:
         self._answered, self._hashes, self._near = answered, hashes, near
         self._likely = frozenset(() if near is None else near.names)
-        self._told = hashes is not None and bool(hashes.near_copies)
+        self._lists_near_copies = hashes is not None and bool(hashes.near_copies)
         self._seen: list[str] = []
         self._copies: set[str] = set()
         self._rows = np.zeros(len(answered), np.bool_)
@@ -83,6 +83,6 @@ class _Find:
 
     def known(self) -> Known:
         near = self._near
-        if near is not None or self._told:
+        if near is not None or self._lists_near_copies:
             near = replace(near or NearCopies(), names=tuple(sorted(self._copies)))
         return Known(None if self._hashes is None else tuple(self._seen), near, self._rows)

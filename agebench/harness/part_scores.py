@@ -55,10 +55,10 @@ def part_scores(
         score: its figures over the common subset.
         known: the pictures it was trained on.
     """
-    given = columns.answers[name]
+    answers = columns.answers[name]
 
     def error(keep: Bools) -> PartError:
-        errors = errors_at(columns, given, common & keep)
+        errors = errors_at(columns, answers, common & keep)
         return PartError(
             n=errors.n,
             people=errors.people,
@@ -68,5 +68,5 @@ def part_scores(
 
     return PartScores(
         unseen=error(~known.rows) if known.rows.any() else None,
-        unclipped=error(given.outside <= CLIPPED_FRACTION) if score.clipped else None,
+        unclipped=error(answers.outside <= CLIPPED_FRACTION) if score.clipped else None,
     )

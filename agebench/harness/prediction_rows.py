@@ -144,10 +144,10 @@ def _class_cells(
     """Return the predicted class and its years, and the class of the true age; -1 for a gap."""
     if classes is None:
         return None, None, None
-    given = None if outcome is None else outcome.class_index
-    years = None if given is None else f"{classes.lows[given]}-{classes.highs[given]}"
+    predicted = None if outcome is None else outcome.class_index
+    years = None if predicted is None else f"{classes.lows[predicted]}-{classes.highs[predicted]}"
     age = age_for_class(sample, classes)
-    return given, years, None if age is None else int(class_of_age([age], classes)[0])
+    return predicted, years, None if age is None else int(class_of_age([age], classes)[0])
 
 
 def _distribution_cells(outcome: Outcome | None) -> list[object]:

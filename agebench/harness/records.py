@@ -115,7 +115,7 @@ def record_of(image: StoredPicture, sample: Sample, names: Sequence[str]) -> Ima
     """
     if image["picture"] != sample.name:
         raise ValueError(f"expected {sample.name!r}, got {image['picture']!r}")
-    said = image["predictions"]
+    predictions = image["predictions"]
     return ImageRecord(
         sample,
         cast("PictureStatus", image["status"]),
@@ -127,12 +127,12 @@ def record_of(image: StoredPicture, sample: Sample, names: Sequence[str]) -> Ima
         image["landmark_scheme"],
         image["frame_from"],
         image["reason"],
-        {at: _outcome(said[name]) for at, name in enumerate(names) if name in said},
+        {at: _outcome(predictions[name]) for at, name in enumerate(names) if name in predictions},
     )
 
 
-def _outcome(said: Prediction) -> Outcome:
-    fields = cast("dict[str, Any]", said)
+def _outcome(prediction: Prediction) -> Outcome:
+    fields = cast("dict[str, Any]", prediction)
     ends = {name: tuple(fields[name]) for name in INTERVALS if fields[name] is not None}
     return Outcome(**{**fields, **ends})
 

@@ -142,7 +142,7 @@ class Metric:
         key: the field of `ErrorFigures`, result.json and report.csv, such as "rmse_years".
         compute: computes it from true and predicted ages, as `mae`.
         title: heading of its column.
-        words: its name in a sentence.
+        name_in_text: its name in a sentence.
         hint: explanation shown when the reader points at the title.
         signed: may be negative and is shown with its sign; the best value is the one closest to 0.
         decimals: number of decimals shown.
@@ -155,7 +155,7 @@ class Metric:
     key: str
     compute: Callable[[npt.ArrayLike, npt.ArrayLike], float]
     title: str
-    words: str
+    name_in_text: str
     hint: str
     signed: bool = False
     decimals: int = 2

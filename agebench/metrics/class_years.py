@@ -34,8 +34,8 @@ def require_training_part(part: str) -> None:
     Raises:
         UsageError: `part` is one, or includes one; "not-fold-0" is not, "not-train" is.
     """
-    for word in part.split("+"):
-        if not word or _SCORED_PART.match(word.lower()):
+    for name in part.split("+"):
+        if not name or _SCORED_PART.match(name.lower()):
             raise UsageError(
                 f"part {part!r} is for testing: a table of years fitted on it would bias the "
                 "results; use 'train', or all but a fold, such as 'not-fold-0'"
@@ -114,17 +114,17 @@ class ClassYears:
         Raises:
             UsageError: something differs; the message says what.
         """
-        made = {"years": self.rule, "weights": self.weights_sha256, **self.settings}
+        fitted = {"years": self.rule, "weights": self.weights_sha256, **self.settings}
         asked = {"years": spec.decode, "weights": _weights(spec), **deciding_settings(spec)}
         labels = () if spec.classes is None else spec.classes.labels
-        differing = [key for key in sorted({*asked, *made}) if asked.get(key) != made.get(key)]
+        differing = [key for key in sorted({*asked, *fitted}) if asked.get(key) != fitted.get(key)]
         if labels != self.classes:
             differing.append("classes")
         if differing:
             key = differing[0]
             raise UsageError(
                 f"the table of years does not fit {spec.name}: it was fitted with "
-                f"{key}={made.get(key, self.classes)}, not with {key}={asked.get(key, labels)}; "
+                f"{key}={fitted.get(key, self.classes)}, not with {key}={asked.get(key, labels)}; "
                 "fit one with 'agebench fit-years'"
             )
 
@@ -177,7 +177,7 @@ def read_class_years(path: str | Path) -> tuple[ClassYears, str]:
 
 
 def _parse(content: Any) -> ClassYears:
-    said = content if isinstance(content, dict) else {}
-    if said.get("format") != FORMAT or said.get("version") != FORMAT_VERSION:
+    header = content if isinstance(content, dict) else {}
+    if header.get("format") != FORMAT or header.get("version") != FORMAT_VERSION:
         raise ValueError(f"expected the format {FORMAT!r}, version {FORMAT_VERSION}")
     return read_record(content, ClassYears)

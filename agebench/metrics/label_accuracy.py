@@ -58,22 +58,22 @@ def class_accuracy(
     ClassAccuracy(n=2, n_in_gap=1, n_unclassified=0, exact=0.5, one_off=1.0, people=None)
     """
     true = class_of_age(true_years, bins)
-    given = finite_floats("predicted_class", predicted_class)
-    same_length(true_years=true, predicted_class=given)
-    wrong = (given != np.floor(given)) | (given < -1) | (given >= len(bins))
+    predicted = finite_floats("predicted_class", predicted_class)
+    same_length(true_years=true, predicted_class=predicted)
+    wrong = (predicted != np.floor(predicted)) | (predicted < -1) | (predicted >= len(bins))
     if np.any(wrong):
         index = int(np.argmax(wrong))
         raise ValueError(
             f"predicted_class: expected whole numbers from -1 to {len(bins) - 1}, "
-            f"got {given[index]:g} at [{index}]"
+            f"got {predicted[index]:g} at [{index}]"
         )
     scored = true >= 0
     n, in_gap = int(scored.sum()), int((~scored).sum())
     if not n:
         return ClassAccuracy(0, in_gap, 0, None, None)
     # A missing class is -1, which must not count as adjacent to class 0.
-    found = given[scored] >= 0
-    steps = np.abs(given[scored] - true[scored])
+    found = predicted[scored] >= 0
+    steps = np.abs(predicted[scored] - true[scored])
     exact, one_off = (float(np.mean(found & (steps <= reach))) for reach in (0, 1))
     who = None if clusters is None else [clusters[row] for row in np.flatnonzero(scored).tolist()]
     return ClassAccuracy(n, in_gap, int((~found).sum()), exact, one_off, people_in(who))
@@ -81,8 +81,8 @@ def class_accuracy(
 
 def _ranges(ranges_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return checked ranges of shape (n, 2) and as many predicted ages."""
-    given = np.asarray(ranges_years)
-    ranges = finite_floats("ranges_years", given if given.size else np.empty((0, 2)), ndim=2)
+    values = np.asarray(ranges_years)
+    ranges = finite_floats("ranges_years", values if values.size else np.empty((0, 2)), ndim=2)
     predicted = finite_floats("predicted_years", predicted_years)
     if ranges.shape[1] != 2:
         raise ValueError(f"ranges_years: expected shape (n, 2), got {ranges.shape}")

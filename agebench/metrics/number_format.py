@@ -97,15 +97,15 @@ def shortened(text: str, letters: int) -> str:
     return f"{text[:half]}…{text[-half:]}"
 
 
-def of_people(told: str, people: int | None) -> str:
+def of_people(pictures: str, people: int | None) -> str:
     """Return the number of pictures, followed by the number of people in them if known.
 
     >>> of_people("93 pictures", 2), of_people("1 picture", 1), of_people("93 pictures", None)
     ('93 pictures of 2 people', '1 picture of 1 person', '93 pictures')
     """
     if people is None:
-        return told
-    return f"{told} of {people:,} {'person' if people == 1 else 'people'}"
+        return pictures
+    return f"{pictures} of {people:,} {'person' if people == 1 else 'people'}"
 
 
 def counted(count: int, one: str) -> str:

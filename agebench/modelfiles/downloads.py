@@ -280,7 +280,7 @@ def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> s
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server says {error.response.status_code} {error.response.reason}".rstrip()
     if not isinstance(error, requests.RequestException):
-        return f"its answer can't be read ({_said(error)})"
+        return f"its answer can't be read ({_without_addresses(error)})"
     if isinstance(error, requests.ConnectTimeout):
         return f"no connection within {TIMEOUT_S[0]:g} s"
     cause = _system_error(error)
@@ -288,10 +288,10 @@ def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> s
         return f"no data for {TIMEOUT_S[1]:g} s, {so_far}"
     if received_bytes or isinstance(error, requests.exceptions.ChunkedEncodingError):
         return f"cut off {so_far}"
-    return f"no answer ({(cause and cause.strerror) or _said(cause or error)})"
+    return f"no answer ({(cause and cause.strerror) or _without_addresses(cause or error)})"
 
 
-def _said(error: BaseException) -> str:
+def _without_addresses(error: BaseException) -> str:
     """Return a library's message without addresses, which may contain a password."""
     return re.sub(r"\S*(?:://|@|\?)\S*|url: \S+", "...", str(error))
 

@@ -45,7 +45,7 @@ YOUNG_S = 60.0
 """A younger folder without a lock, in seconds, may just be being created."""
 
 _PREFIX = ".wheels-"
-_MAX_SAID = 300
+_MAX_LETTERS = 300
 
 # -P: a file pip.py in the current folder must not replace pip.  No sdist: building its metadata
 # would run its code.  pip's own cache would keep a second copy permanently.
@@ -184,8 +184,8 @@ def _run_pip(
     command = [sys.executable, "-P", *_PIP, "--dest", str(room / "got"), source.requirement]
     # If this process is killed, the orphaned child keeps the lock until it ends.
     kept = () if lock is None or sys.platform == "win32" else (lock.fileno(),)
-    said = room / "said"
-    with said.open("xb") as errors:
+    log = room / "stderr"
+    with log.open("xb") as errors:
         child = subprocess.Popen(  # noqa: S603 - our own interpreter, a requirement of the manifest
             command,
             env=os.environ | dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(work)),
@@ -197,7 +197,7 @@ def _run_pip(
         with _ended(child), _shown(progress, source.size_bytes):
             _watch(child, room, source, progress)
     if child.returncode:
-        text = said.read_bytes()[-65_536:].decode(errors="replace")
+        text = log.read_bytes()[-65_536:].decode(errors="replace")
         if "No space left on device" in text or "Errno 28" in text:
             raise CacheFolderError(cache_reason(room.parent.parent, OSError(28, "No space left")))
         raise SourceError(*_reason(text, child.returncode, source))
@@ -266,11 +266,11 @@ def _reason(text: str, code: int, source: WheelMember) -> tuple[str, Literal["ab
     if found := _VERSIONS.search(text):
         if broken := _BROKEN.findall(text):
             return (
-                f"pip can't connect to a package index ({inert(broken[-1])[:_MAX_SAID]})",
+                f"pip can't connect to a package index ({inert(broken[-1])[:_MAX_LETTERS]})",
                 "failed",
             )
         if found[1] != "none":
-            versions = inert(found[1])[:_MAX_SAID]
+            versions = inert(found[1])[:_MAX_LETTERS]
             return f"version {source.version} is not available: pip finds {versions}", "absent"
         return (
             f"pip finds no version of {source.distribution}: there is no network, or neither its "
@@ -278,8 +278,8 @@ def _reason(text: str, code: int, source: WheelMember) -> tuple[str, Literal["ab
             "failed",
         )
     lines = [line for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if line.startswith("ERROR: ")] or lines
-    last = inert(told[-1].removeprefix("ERROR: "))[:_MAX_SAID] if told else "no message"
+    errors = [line for line in lines if line.startswith("ERROR: ")] or lines
+    last = inert(errors[-1].removeprefix("ERROR: "))[:_MAX_LETTERS] if errors else "no message"
     return f"pip failed with exit code {code} ({last})", "failed"
 
 

@@ -195,9 +195,9 @@ class AgePredictor:
         answers: dict[str, list[AgeAnswer]] = {name: [] for name in self._estimators}
         specs = [estimator.spec.crop for estimator in self._estimators.values()]
         for start in range(0, max(1, len(frames)), FACES_AT_ONCE):
-            some = frames[start : start + FACES_AT_ONCE]
+            chunk = frames[start : start + FACES_AT_ONCE]
             with _timed(times, "crop"):
-                cut = cut_faces(image_bgr, some, specs)
+                cut = cut_faces(image_bgr, chunk, specs)
             for (name, estimator), crops in zip(self._estimators.items(), cut, strict=True):
                 with _timed(times, "infer"):
                     answers[name] += ask(estimator, crops)

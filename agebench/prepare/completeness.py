@@ -15,7 +15,7 @@ from agebench.protocols import Dataset, ProgressStep
 from agebench.vision.images import read_file
 
 CHECKING = "Checking sources"
-_ANEW = "remove the folder and give the same command again"
+_START_AGAIN = "remove the folder and give the same command again"
 
 
 def require_complete(out: Path, pictures: Dataset, progress: ProgressStep) -> None:
@@ -33,12 +33,14 @@ def require_complete(out: Path, pictures: Dataset, progress: ProgressStep) -> No
     try:
         was = prepared.load(out, faces="all")
     except DatasetError as error:
-        raise AgebenchError(f"{out} is damaged: {error}; {_ANEW}") from error
+        raise AgebenchError(f"{out} is damaged: {error}; {_START_AGAIN}") from error
     lost = [f"{problem.name} {problem.reason}" for problem in was.problems]
     named = (name for face in was.faces.values() for name in _files(face))
     lost += [name for name in named if not (out / name).is_file()]
     if lost:
-        raise AgebenchError(f"{out} is damaged in {len(lost)} places, such as {lost[0]}; {_ANEW}")
+        raise AgebenchError(
+            f"{out} is damaged in {len(lost)} places, such as {lost[0]}; {_START_AGAIN}"
+        )
     hashes = {face.source: face.sha256 for face in was.faces.values()} | _left_out(out)
     require_same_sources(out, pictures, hashes, progress)
 
@@ -53,7 +55,7 @@ def _left_out(out: Path) -> dict[str, str]:
             return {}
         found = [row.cells for row in rows]
     except DatasetError as error:
-        raise AgebenchError(f"{out} is damaged: {error}; {_ANEW}") from error
+        raise AgebenchError(f"{out} is damaged: {error}; {_START_AGAIN}") from error
     return {
         cells["source"]: cells.get("sha256", "")
         for cells in found

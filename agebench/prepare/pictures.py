@@ -58,11 +58,11 @@ def stems(sources: Iterable[str], digits: int = HASH_DIGITS) -> dict[str, str]:
     it does not depend on which other pictures there are.  Should two be the same even so, on a
     file system that does not tell case, those get the whole hash.
     """
-    given = {source: _stem(source, digits) for source in sources}
-    counts = Counter(stem.lower() for stem in given.values())
+    short = {source: _stem(source, digits) for source in sources}
+    counts = Counter(stem.lower() for stem in short.values())
     return {
         source: stem if counts[stem.lower()] == 1 else _stem(source, 64)
-        for source, stem in given.items()
+        for source, stem in short.items()
     }
 
 

@@ -88,8 +88,8 @@ def _called(spec: EstimatorSpec) -> str:
 def _same(detector: str | FaceDetector | None, wanted: str) -> bool:
     expected = parse_reference(wanted)
     if isinstance(detector, str):
-        given = parse_reference(detector)
-        return (given.name, given.options) == (expected.name, expected.options)
+        parsed = parse_reference(detector)
+        return (parsed.name, parsed.options) == (expected.name, expected.options)
     if detector is None or detector.spec.name != expected.name:
         return False
     settings = detector.spec.settings

@@ -187,7 +187,7 @@ def _options(group: str, factory: Callable[..., Any]) -> list[str]:
 
 
 def _keywords(
-    group: str, factory: Callable[..., Any], reference: Reference, given: Mapping[str, Any]
+    group: str, factory: Callable[..., Any], reference: Reference, extra: Mapping[str, Any]
 ) -> dict[str, Any]:
     parameters = _parameters(factory)
     keywords: dict[str, Any] = {}
@@ -201,8 +201,8 @@ def _keywords(
             )
         keywords[name] = value
     options = _options(group, factory)
-    for name, value in {**reference.options, **given}.items():
-        if name not in options and not (name in given and name in parameters):
+    for name, value in {**reference.options, **extra}.items():
+        if name not in options and not (name in extra and name in parameters):
             hint = suggestion(name, options)
             raise UsageError(f"{reference.name!r} has no option {name!r}: {hint}")
         keywords[name] = _option_value(reference.name, name, value, parameters[name])
@@ -264,10 +264,10 @@ def _option_value(plugin: str, name: str, value: Any, annotation: Any) -> Any:
         raise UsageError(f"option {name}={value!r} of {plugin!r}: {error}") from error
 
 
-def _load(group: str, reference: str | Reference, given: Mapping[str, Any]) -> Any:
+def _load(group: str, reference: str | Reference, extra: Mapping[str, Any]) -> Any:
     parsed = parse_reference(reference) if isinstance(reference, str) else reference
     factory = load_factory(group, parsed.name)
-    keywords = _keywords(group, factory, parsed, given)
+    keywords = _keywords(group, factory, parsed, extra)
     return _call(factory, parsed.name, keywords, form=f"{parsed.name}:FILE")
 
 

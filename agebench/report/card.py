@@ -159,7 +159,7 @@ def _measured(joined: Joined, entry: Entry) -> str:
         parts.append("No picture has both a known age and an age from it.")
         return "\n\n".join(parts)
     mean = f"{number(errors.mae_years)} years {bounds(errors.mae_interval)}".strip()
-    others = ", ".join(f"{metric.words} {figure(errors, metric)}" for metric in METRICS[1:])
+    others = ", ".join(f"{metric.name_in_text} {figure(errors, metric)}" for metric in METRICS[1:])
     parts.append(
         f"{counted(errors.n, 'picture')} scored; {content.missed:,} without a face, "
         f"{content.failed:,} failed. Mean absolute error **{mean}** (95 % interval), "

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from agebench.harness.comparability import LABEL_WORDS
+from agebench.harness.comparability import LABEL_SOURCES
 from agebench.harness.scores import CLIPPED_FRACTION, errors_at
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.number_format import bounds, number, percent
@@ -94,11 +94,11 @@ def _over(errors: ErrorSummary, which: str) -> str:
 
 def _other_labels(joined: Joined, entry: Entry) -> Iterator[Note]:
     learned, scored = entry.spec.label_kind, joined.dataset.label_kind
-    known = {"unknown", learned, scored} & LABEL_WORDS.keys()
+    known = {"unknown", learned, scored} & LABEL_SOURCES.keys()
     if len(known) == 3:
         yield Note(
-            f"was trained to give ages from {LABEL_WORDS[learned]}; the true ages here come from "
-            f"{LABEL_WORDS[scored]}"
+            f"was trained to give ages from {LABEL_SOURCES[learned]}; the true ages here come from "
+            f"{LABEL_SOURCES[scored]}"
         )
 
 

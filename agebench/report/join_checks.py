@@ -66,7 +66,7 @@ def require_own_figures(
                 continue
             if stated_n != count or not _same(own, told):
                 raise AgebenchError(
-                    f"{result.path}: the {metric.words} of {item.name!r} is stated as "
+                    f"{result.path}: the {metric.name_in_text} of {item.name!r} is stated as "
                     f"{told} years on {stated_n} pictures, but its predictions "
                     f"give {own} on {count}: the file was altered; compare again"
                 )

@@ -113,9 +113,9 @@ class AgeFile:
                     f"got {values.size} of shape {values.shape}"
                 )
         years = np.asarray(outputs[AGE], np.float64).reshape(count)
-        return years, self._shares(np.asarray(outputs[PROBABILITIES], np.float64), count)
+        return years, self._probabilities(np.asarray(outputs[PROBABILITIES], np.float64), count)
 
-    def _shares(self, values: Floats, count: int) -> Floats:
+    def _probabilities(self, values: Floats, count: int) -> Floats:
         probabilities = values.reshape(count, -1)
         totals = probabilities.sum(axis=1, keepdims=True)
         if (
@@ -220,7 +220,7 @@ def generated(spec: CropSpec, count: int, seed: int = 0) -> Crops:
 def _between(values: Floats, places: Floats, axis: int) -> Floats:
     """Interpolate linearly along an axis at fractional `places`."""
     low = np.minimum(places.astype(int), values.shape[axis] - 2)
-    share = (places - low).reshape([-1 if axis == k else 1 for k in range(values.ndim)])
+    fraction = (places - low).reshape([-1 if axis == k else 1 for k in range(values.ndim)])
     first, second = values.take(low, axis), values.take(low + 1, axis)
-    mixed: Floats = first * (1 - share) + second * share
+    mixed: Floats = first * (1 - fraction) + second * fraction
     return mixed

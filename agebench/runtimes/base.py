@@ -219,20 +219,22 @@ def text_names(source: ModelSource, names: Callable[[], Iterable[str]]) -> list[
         raise ModelError(f"{source.path} is damaged: a name in it is not text") from error
 
 
-MAX_SAID = 2000
+MAX_MESSAGE_LETTERS = 2000
 """Length of a library's message that is shown; the rest may be a whole dump."""
 
 
-def said(error: BaseException) -> str:
+def library_message(error: BaseException) -> str:
     r"""Return a library's message as one line, made safe because it may contain names from a file.
 
-    >>> said(RuntimeError("Got invalid dimensions\n index: 2 Got: 224 Expected: 64\n"))
+    >>> library_message(RuntimeError("Got invalid dimensions\n index: 2 Got: 224 Expected: 64\n"))
     'Got invalid dimensions; index: 2 Got: 224 Expected: 64'
     """
     text = str(getattr(error, "err", "") or error).strip() or type(error).__name__
     lines = "; ".join(line.strip() for line in text.splitlines() if line.strip())
-    more = len(lines) - MAX_SAID
-    return inert(lines if more <= 0 else f"{lines[:MAX_SAID]} ... ({more:,} letters more)")
+    more = len(lines) - MAX_MESSAGE_LETTERS
+    return inert(
+        lines if more <= 0 else f"{lines[:MAX_MESSAGE_LETTERS]} ... ({more:,} letters more)"
+    )
 
 
 def refuse_device(runtime: str, device: str, reason: str) -> DeviceError:

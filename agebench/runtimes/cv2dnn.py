@@ -13,7 +13,7 @@ from google.protobuf.message import DecodeError
 
 from agebench.errors import ModelError, UsageError
 from agebench.protocols import RuntimeInfo
-from agebench.runtimes.base import ModelSource, Tensor, refuse_device, said, text_names
+from agebench.runtimes.base import ModelSource, Tensor, library_message, refuse_device, text_names
 from agebench.vision.opencv import cv2
 
 # Its messages may quote an untrusted file, which need not be valid text.
@@ -62,7 +62,7 @@ def read_net(source: ModelSource) -> Any:
         hint = _CUT_OFF if source.kind == "tflite" else _instead(source)
         raise ModelError(
             f"{source.path}: cv2.dnn {cv2.__version__} can't load this {source.kind} model: "
-            f"{said(error)}{hint}"
+            f"{library_message(error)}{hint}"
         ) from error
     if net.empty():
         raise ModelError(f"{source.path}: cv2.dnn finds no layer in this {source.kind} model")
@@ -182,7 +182,7 @@ class OpenCvModel:
             except _FAILURES as error:
                 raise ModelError(
                     f"{self._source.path}: cv2.dnn failed on input of shape "
-                    f"{[blob.shape for blob in inputs.values()]}: {said(error)}"
+                    f"{[blob.shape for blob in inputs.values()]}: {library_message(error)}"
                     f"{_instead(self._source)}"
                 ) from error
             # The arrays may be views of the network's own buffers: copy them before the next call.

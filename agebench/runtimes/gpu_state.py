@@ -40,9 +40,9 @@ BUSY_PERCENT = 10
 """Utilisation above this before anything was started means that others use the device."""
 
 
-def _ask(words: Sequence[str]) -> str:
+def _ask(command: Sequence[str]) -> str:
     # The tool of the driver, by its name on the path; its arguments are ours.
-    done = subprocess.run(words, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)  # noqa: S603
     return done.stdout
 
 
@@ -110,14 +110,14 @@ def read_gpu(index: int = 0, ask: Callable[[Sequence[str]], str] = _ask) -> GpuS
     Raises:
         DeviceError: nvidia-smi is missing, fails, or its output is not as expected.
     """
-    words = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(FIELDS)}"]
+    command = ["nvidia-smi", f"--id={index}", f"--query-gpu={','.join(FIELDS)}"]
     try:
-        said = ask([*words, "--format=csv,noheader,nounits"])
+        output = ask([*command, "--format=csv,noheader,nounits"])
     except (OSError, subprocess.SubprocessError) as error:
         raise DeviceError(
             f"nvidia-smi, which comes with NVIDIA's driver, fails: {error}"
         ) from error
-    cells = [cell.strip() for cell in said.strip().split(",")]
+    cells = [cell.strip() for cell in output.strip().split(",")]
     if len(cells) != len(FIELDS):
         raise DeviceError(f"nvidia-smi gave {len(cells)} values, expected {len(FIELDS)}")
     clock, most, drawn, allowed, heat, used, memory = map(_number, cells[2:9])

@@ -184,9 +184,9 @@ def check_interface(
         ModelError: they differ; the message names the first difference.
     """
     stored = {tensor.name for tensor in model.graph.initializer}
-    given = [item for item in model.graph.input if item.name not in stored]
+    graph_inputs = [item for item in model.graph.input if item.name not in stored]
     for what, values, expected in (
-        ("input", given, inputs),
+        ("input", graph_inputs, inputs),
         ("output", list(model.graph.output), outputs),
     ):
         found = {item.name: item for item in values}

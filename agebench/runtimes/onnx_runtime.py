@@ -14,8 +14,8 @@ from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import (
     ModelSource,
     Tensor,
+    library_message,
     refuse_device,
-    said,
     text_names,
     wanted_threads,
 )
@@ -55,10 +55,10 @@ def preload_cuda(onnxruntime: Any) -> str:
     Returns:
         The first missing library, and what installs it, in plain text; "" if none is missing.
     """
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):
         onnxruntime.preload_dlls()
-    plain_text = re.sub(r"\x1b\[[0-9;]*m", "", said.getvalue()).strip()
+    plain_text = re.sub(r"\x1b\[[0-9;]*m", "", output.getvalue()).strip()
     if not plain_text:
         return ""
     return f"{plain_text.splitlines()[0]} (the extra 'gpu' of agebench installs CUDA's libraries)"
@@ -113,7 +113,7 @@ def open_session(
             enable_fallback=0,
         )
     except Exception as error:  # onnxruntime raises a dozen kinds, all similar to RuntimeError
-        reason = said(error)
+        reason = library_message(error)
         if device != "cpu":
             raise refuse_device("onnxruntime", device, missing or reason) from error
         raise ModelError(f"{source.path}: onnxruntime can't load it: {reason}") from error
@@ -130,10 +130,10 @@ class OnnxRuntimeModel:
     def __init__(self, source: ModelSource, device: str = "cpu") -> None:
         self._source = replace(source, data=None)  # the bytes are not needed after parsing
         self._session = open_session(source, device)
-        results, given = self._session.get_outputs(), self._session.get_inputs()
-        names = text_names(source, lambda: (item.name for item in results))
+        outputs, inputs = self._session.get_outputs(), self._session.get_inputs()
+        names = text_names(source, lambda: (item.name for item in outputs))
         self._outputs = list(source.outputs) or names
-        self._inputs = tuple(text_names(source, lambda: (item.name for item in given)))
+        self._inputs = tuple(text_names(source, lambda: (item.name for item in inputs)))
         version = import_onnxruntime().__version__
         self._info = RuntimeInfo("onnxruntime", device, self._session.get_providers()[0], version)
 
@@ -153,6 +153,6 @@ class OnnxRuntimeModel:
         try:
             values = self._session.run(self._outputs, feed)
         except Exception as error:  # onnxruntime raises a dozen kinds of exceptions
-            reason = said(error)
+            reason = library_message(error)
             raise ModelError(f"{self._source.path}: onnxruntime failed: {reason}") from error
         return dict(zip(self._outputs, values, strict=True))

@@ -273,8 +273,8 @@ def tensors_of(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
 
 def _fill(tensor: onnx.TensorProto, path: Path, files: dict[str, bytes]) -> None:
     """Move a tensor's numbers from the file next to the model into it; `files` caches them."""
-    said = {item.key: item.value for item in tensor.external_data}
-    name = said.get("location", "")
+    location = {item.key: item.value for item in tensor.external_data}
+    name = location.get("location", "")
     if name not in files:
         beside = data_file(path, name)
         files[name] = read_bytes(beside, "a model's numbers")
@@ -283,8 +283,8 @@ def _fill(tensor: onnx.TensorProto, path: Path, files: dict[str, bytes]) -> None
             raise ModelError(f"{beside} is {stub}: download the file itself")
     data = files[name]
     try:
-        start = int(said.get("offset", "0"))
-        length = int(said.get("length", str(len(data) - start)))
+        start = int(location.get("offset", "0"))
+        length = int(location.get("length", str(len(data) - start)))
     except ValueError as error:
         raise ModelError(f"{path} is damaged: {inert(str(error)):.200}") from error
     if not 0 <= start <= start + length <= len(data):

@@ -340,9 +340,9 @@ class TorchModel:
         names = self._graph.inputs
         feed = {name or names[0]: value for name, value in inputs.items()}
         try:
-            given = [torch.from_numpy(np.ascontiguousarray(feed[name])) for name in names]
+            tensors = [torch.from_numpy(np.ascontiguousarray(feed[name])) for name in names]
             with exact_float32(), on_threads(self._threads):
-                found = self._graph(*(value.to(self._device) for value in given))
+                found = self._graph(*(value.to(self._device) for value in tensors))
                 values = [value.cpu().numpy() for value in found]
         except torch.OutOfMemoryError as error:
             raise out_of_memory(str(self._source.path.name), error) from error

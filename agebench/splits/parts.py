@@ -112,15 +112,15 @@ def select_parts(split: Split, wanted: str) -> frozenset[str]:
     """
     known = split.part_names
     chosen: set[str] = set()
-    for word in wanted.split("+"):
-        left_out = word.removeprefix(_ALL_BUT)
-        if word in known:
-            chosen.add(word)
-        elif left_out != word and left_out in known:
+    for name in wanted.split("+"):
+        left_out = name.removeprefix(_ALL_BUT)
+        if name in known:
+            chosen.add(name)
+        elif left_out != name and left_out in known:
             chosen |= set(known) - {left_out}
         else:
             raise UsageError(
-                f"protocol {split.protocol!r} has no part {word!r}: {suggestion(word, known)}"
+                f"protocol {split.protocol!r} has no part {name!r}: {suggestion(name, known)}"
             )
     return frozenset(chosen)
 

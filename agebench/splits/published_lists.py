@@ -46,10 +46,10 @@ def _part_of(file: Path) -> str:
     match = _PART_OF_FILE.search(file.stem.lower())
     if not match:
         return ""
-    word = match[1]
-    if word.startswith("fold"):
-        return f"fold-{int(re.sub('[^0-9]', '', word))}"
-    return _SYNONYMS.get(word, word)
+    name = match[1]
+    if name.startswith("fold"):
+        return f"fold-{int(re.sub('[^0-9]', '', name))}"
+    return _SYNONYMS.get(name, name)
 
 
 def read_list(protocol: str, files: list[Path]) -> Split:
@@ -110,8 +110,8 @@ def _entries(file: Path) -> Iterator[tuple[int, str, str]]:
 
 def _tidy(part: str) -> str:
     """Return a part in our words: "valid" is "val", a bare number is a fold."""
-    word = part.lower()
-    return f"fold-{int(word)}" if re.fullmatch(r"[0-9]{1,3}", word) else _SYNONYMS.get(word, part)
+    name = part.lower()
+    return f"fold-{int(name)}" if re.fullmatch(r"[0-9]{1,3}", name) else _SYNONYMS.get(name, part)
 
 
 def _first_line(file: Path) -> list[str]:

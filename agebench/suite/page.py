@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from agebench.harness.comparability import LABEL_WORDS
+from agebench.harness.comparability import LABEL_SOURCES
 from agebench.metrics.number_format import counted, number
 from agebench.report.escaping import markdown
 from agebench.report.figures import Figure
@@ -189,7 +189,7 @@ def _about(one: SetStanding) -> list[str]:
         "Labels are ranges of ages that people guessed; an error is the distance to the range, 0 "
         "inside."
         if one.pictures.of_ranges
-        else f"True ages come from {LABEL_WORDS[dataset.label_kind]}."
+        else f"True ages come from {LABEL_SOURCES[dataset.label_kind]}."
     )
     words = [f"{dataset.name}, {dataset.protocol}. {labels}"]
     if one.pictures.content.note:

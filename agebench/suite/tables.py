@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
-from agebench.harness.comparability import LABEL_WORDS
+from agebench.harness.comparability import LABEL_SOURCES
 from agebench.metrics.number_format import (
     NONE,
     bounds,
@@ -301,7 +301,7 @@ def model_grid(board: Board) -> Grid:
                 Cell(model.name, kind="wrap"),
                 Cell(spec.licence or NONE, kind="wrap"),
                 Cell(spec.trained_on or NONE, kind="wrap"),
-                Cell(LABEL_WORDS.get(learned, learned), kind="wrap"),
+                Cell(LABEL_SOURCES.get(learned, learned), kind="wrap"),
                 Cell(spec.decode),
                 Cell(f"{runtime.runtime} {runtime.version}, {runtime.device}", kind="wrap"),
                 Cell(weights or NONE, kind="wrap"),

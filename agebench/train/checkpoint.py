@@ -129,7 +129,7 @@ class Checkpoint:
     averaged: Mapping[str, Tensor]
     optimiser: Mapping[str, Tensor]
 
-    def fact(self, part: str, name: str) -> str:
+    def about_text(self, part: str, name: str) -> str:
         """Return a fact about the data, such as ("dataset", "name"), or "" if it is missing."""
         value = self.about.get(part, {}).get(name, "")
         return value if isinstance(value, str) else ""  # the file may be from anybody
@@ -137,20 +137,20 @@ class Checkpoint:
     @property
     def trained_on(self) -> str:
         """The training pictures, in words."""
-        name, protocol = self.fact("dataset", "name"), self.fact("split", "protocol")
+        name, protocol = self.about_text("dataset", "name"), self.about_text("split", "protocol")
         first = f"{name} {protocol}/{self.settings.data.train_part}".strip()
         return " + ".join((first, *self.settings.data.extra_sets))
 
     @property
     def trained_sets(self) -> tuple[str, ...]:
         """Names of the training sets, each once."""
-        names = (self.fact("dataset", "name"), *self.settings.data.extra_sets)
+        names = (self.about_text("dataset", "name"), *self.settings.data.extra_sets)
         return tuple(dict.fromkeys(filter(None, names)))
 
     @property
     def label_kind(self) -> LabelKind:
         """How the true ages were determined."""
-        stated = self.fact("dataset", "label_kind")
+        stated = self.about_text("dataset", "label_kind")
         return next((kind for kind in LABEL_KINDS if kind == stated), "unknown")
 
     def write(self, path: Path) -> None:
@@ -293,13 +293,13 @@ def require_fit(
         WeightsError: they don't; the message names the first difference.
     """
     for name in sorted(own.keys() | saved.keys()):
-        mine, given = (
+        expected, found = (
             tuple(values[name].shape) if name in values else "none" for values in (own, saved)
         )
-        if mine != given:
+        if expected != found:
             raise WeightsError(
                 f"the checkpoint's {what} are those of a different network: {name!r:.100} has "
-                f"shape {given}, expected {mine}"
+                f"shape {found}, expected {expected}"
             )
 
 

@@ -85,7 +85,7 @@ def read_settings(
     path: Path | None,
     overrides: Sequence[str] = (),
     texts: Mapping[str, str] = MappingProxyType({}),
-    say: Callable[[str], None] = lambda _line: None,
+    notify: Callable[[str], None] = lambda _line: None,
 ) -> TrainSettings:
     """Read a settings file and apply overrides such as ``"optim.learning_rate=1e-3"``.
 
@@ -94,28 +94,30 @@ def read_settings(
         overrides: applied in order; of several for one key the last one wins.
         texts: values by key that are not parsed as TOML, such as a folder named 2024; applied
             before the overrides.
-        say: called with one line for every key that is given by its old name.
+        notify: called with one line for every key that is given by its old name.
 
     Raises:
         UsageError: the file can't be read or is not valid TOML, or a key or value is invalid.
     """
     values = {} if path is None else _read_toml(path)
     where = "the settings" if path is None else str(path)
-    values = _renamed(values, where, say)
+    values = _renamed(values, where, notify)
     for key, text in texts.items():
         _put(values, key.split("."), text, f"{key}={text}")
     for override in overrides:
-        _override(values, override, say)
-    return settings_from(_renamed(values, where, say), where)
+        _override(values, override, notify)
+    return settings_from(_renamed(values, where, notify), where)
 
 
-def _renamed(values: Mapping[str, Any], where: str, say: Callable[[str], None]) -> dict[str, Any]:
+def _renamed(
+    values: Mapping[str, Any], where: str, notify: Callable[[str], None]
+) -> dict[str, Any]:
     try:
         renamed, notes = renamed_values(values)
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
     for note in notes:
-        say(f"{where}: {note}")
+        notify(f"{where}: {note}")
     return renamed
 
 
@@ -133,7 +135,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path} is not a valid TOML file: {error}") from error
 
 
-def _override(values: dict[str, Any], text: str, say: Callable[[str], None]) -> None:
+def _override(values: dict[str, Any], text: str, notify: Callable[[str], None]) -> None:
     key, equals, value = text.partition("=")
     names = key.strip().split(".")
     if not equals or not all(names):
@@ -144,7 +146,7 @@ def _override(values: dict[str, Any], text: str, say: Callable[[str], None]) -> 
         line = {}
     new_names = renamed_path(names)
     if new_names != names:
-        say(f"--set {'.'.join(names)} is now called {'.'.join(new_names)}")
+        notify(f"--set {'.'.join(names)} is now called {'.'.join(new_names)}")
     # Anything that is not valid TOML is a string typed without quotes.
     _put(values, new_names, line["value"] if list(line) == ["value"] else value, text)
 

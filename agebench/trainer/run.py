@@ -75,7 +75,7 @@ def train(
     *,
     watcher: Watcher | None = None,
     progress: ProgressStep = no_progress,
-    say: Callable[[str], None] = lambda _line: None,
+    notify: Callable[[str], None] = lambda _line: None,
     final_test: bool = False,
     tensorboard: bool = False,
 ) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def train(
         folder: for checkpoints, logs and the evaluation; created if necessary.
         watcher: called after every step and epoch.
         progress: called while pictures are read.
-        say: called with one line about pictures left out, about resuming, and so on.
+        notify: called with one line about pictures left out, about resuming, and so on.
         final_test: also evaluate on the test part; this is recorded permanently.
         tensorboard: also write TensorBoard's event files.
 
@@ -105,13 +105,13 @@ def train(
         rows = context.shard(settings.batch)  # fails before pictures are read
         footprint = check_footprint(settings, rows.stop - rows.start, context.device)
         if footprint and context.leads:
-            say(footprint)
+            notify(footprint)
         with (
             gone_if_empty(folder) if context.leads else contextlib.nullcontext(),
             alone_in_run(folder) if context.leads else contextlib.nullcontext(),
             enough_memory("reduce batch, the sizes of views or data.longest_px"),
         ):
-            run = _Run(settings, folder, context, progress, say)
+            run = _Run(settings, folder, context, progress, notify)
             return run.trained(watcher or Silent(), final_test=final_test, tensorboard=tensorboard)
 
 
@@ -123,7 +123,7 @@ class _Run:
     folder: Path
     context: DistributedContext
     progress: ProgressStep
-    say: Callable[[str], None]
+    notify: Callable[[str], None]
 
     def trained(self, watcher: Watcher, *, final_test: bool, tensorboard: bool) -> dict[str, Any]:
         """Train and evaluate; {} where this process does not lead."""
@@ -208,14 +208,14 @@ class _Run:
         try:
             draw_curves(*tables, folder / CURVES_FILE, threshold=threshold)
         except MissingDependencyError as error:
-            self.say(f"{CURVES_FILE} is left out: {error}")
+            self.notify(f"{CURVES_FILE} is left out: {error}")
 
     def _start(self, resume: Checkpoint | None) -> Start | None:
         """Return the initial weights, if any, checked before any picture is read."""
         if not self.settings.start:
             return None
         if resume is not None and "started_from" not in resume.about and self.context.leads:
-            self.say(f"start={self.settings.start} is ignored: the run was started without it")
+            self.notify(f"start={self.settings.start} is ignored: the run was started without it")
         if resume is not None and self._has_picture_list:
             return None
         start = read_start(user_path(self.settings.start))
@@ -238,7 +238,7 @@ class _Run:
         if start is not None and resume is None:
             about["started_from"] = start.about(val.hashes)
             if self.context.leads:
-                self.say(start_remark(about["started_from"]))
+                self.notify(start_remark(about["started_from"]))
 
     @property
     def _has_picture_list(self) -> bool:
@@ -247,19 +247,19 @@ class _Run:
     def _report_start(self, trainer: Trainer, left_out: str) -> None:
         state, rows = trainer.state, self.context.shard(self.settings.batch)
         if left_out:
-            self.say(left_out)
+            self.notify(left_out)
         if state.step:
-            self.say(f"resuming from step {state.step}, after {len(state.history)} epochs")
+            self.notify(f"resuming from step {state.step}, after {len(state.history)} epochs")
         steps = trainer.total - state.step
         message = duration(trainer.settings, rows.stop - rows.start, steps, self.context.device)
         if message:
-            self.say(message)
+            self.notify(message)
 
     def _warn_of_chips(self, pictures: TrainingPictures) -> None:
         """Warn if pictures are treated as aligned chips and the data set does not say they are."""
         detector, dataset = pictures.detector.spec, pictures.dataset.spec
         if detector.layout and not dataset.aligned:
-            self.say(
+            self.notify(
                 f"data.detector is {detector.name!r}: each picture of {dataset.name} is treated as "
                 "one face cropped like an aligned chip; for photographs name a detector"
             )

@@ -159,12 +159,12 @@ def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
         )
 
 
-def _check_start(given: str, saved: Checkpoint) -> None:
+def _check_start(start: str, saved: Checkpoint) -> None:
     """Check that `start`, if given, is the file that the run was started from."""
     recorded, recorded_path = saved.about.get("started_from"), saved.settings.start
-    if not given or given == recorded_path:
+    if not start or start == recorded_path:
         return
-    path = user_path(given)
+    path = user_path(start)
     if recorded_path and path.resolve() == user_path(recorded_path).resolve():
         return
     if isinstance(recorded, Mapping):
@@ -176,7 +176,7 @@ def _check_start(given: str, saved: Checkpoint) -> None:
     else:
         was = "none"
     raise UsageError(
-        f"the run in this folder was started from other weights (start was {was}, is {given!r}): "
+        f"the run in this folder was started from other weights (start was {was}, is {start!r}): "
         "omit start to resume, or name another folder"
     )
 

@@ -147,7 +147,7 @@ class _Pool(Generic[Task, Result]):
         self._children: dict[Connection, _Child[Task]] = {}
         self._early: dict[int, Result] = {}
         self._turn = 0
-        self._given = 0
+        self._started = 0
 
     def run(self) -> Iterator[Result]:
         for _ in range(self._count):
@@ -204,10 +204,10 @@ class _Pool(Generic[Task, Result]):
     def _next(self) -> tuple[int, Task] | None:
         if self._again:
             return self._again.popleft()
-        if self._given - self._turn >= AHEAD * self._count:
+        if self._started - self._turn >= AHEAD * self._count:
             return None
         numbered = next(self._tasks, None)
-        self._given += numbered is not None
+        self._started += numbered is not None
         return numbered
 
     def _answer(self, child: _Child[Task]) -> None:

@@ -62,10 +62,10 @@ def progress_bars() -> Iterator[Callable[[str, int, int], None]]:
 
 
 @contextmanager
-def shown_progress(given: ProgressStep | None) -> Iterator[ProgressStep]:
+def shown_progress(progress: ProgressStep | None) -> Iterator[ProgressStep]:
     """Yield `given`; without one, bars if there is a notebook or terminal."""
-    if given is not None:
-        yield given
+    if progress is not None:
+        yield progress
     elif in_notebook():
         with _notebook_bars() as step:
             yield step

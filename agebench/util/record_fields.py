@@ -30,20 +30,20 @@ class StructureError(ValueError):
         expected: description of the expected value.
         got: the value.
         place: in the file, innermost first.
-        told: replaces the rest of the sentence after the place.
+        message: replaces the rest of the sentence after the place.
     """
 
-    def __init__(self, expected: str, got: object, told: str = "") -> None:
+    def __init__(self, expected: str, got: object, message: str = "") -> None:
         super().__init__(expected)
         self.expected = expected
         self.got = got
         self.place: list[str] = []
-        self.told = told
+        self.message = message
 
     def __str__(self) -> str:
         where = "".join(reversed(self.place)).lstrip(".")
-        if self.told:
-            return f"{where}{self.told}" if where else self.told.removeprefix(": ")
+        if self.message:
+            return f"{where}{self.message}" if where else self.message.removeprefix(": ")
         return f"{where or 'the whole'}: expected {self.expected}, got {shown(self.got)}"
 
 
@@ -205,7 +205,7 @@ def choice(values: Sequence[object]) -> Decode:
         except StructureError as error:
             if isinstance(value, str):
                 hint = suggestion(value, list(map(str, values)))
-                error.told = f": unknown value: got {value!r:.40}, {hint}"
+                error.message = f": unknown value: got {value!r:.40}, {hint}"
             raise
 
     return read

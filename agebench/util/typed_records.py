@@ -213,7 +213,7 @@ def _either(hint: Any) -> Decode:
             try:
                 return inner[kind](value)
             except StructureError as error:
-                if error.place or error.told:
+                if error.place or error.message:
                     raise
                 expected.append(error.expected)
         raise StructureError(" or ".join(dict.fromkeys(expected)), value)
@@ -227,7 +227,7 @@ def _listed(kind: Any, most: int | None, strict: bool = False) -> Decode:
     inner = _made(parts[0], strict=strict)
     what = "a list" if length is None else f"a list of {length}"
     what += "" if most is None else f" of at most {most:,}"
-    what += f", each {_words(inner)}" if strict else ""
+    what += f", each {_expected_by(inner)}" if strict else ""
 
     def read(value: Any) -> tuple[Any, ...]:
         wrong = not isinstance(value, list) or (length is not None and len(value) != length)
@@ -280,13 +280,13 @@ def _record(kind: type[Any], strict: bool) -> Decode:
         try:
             return kind(**found)
         except ValueError as error:
-            told = f": {error}" if strict else ""
-            raise StructureError(str(error), value, told) from error
+            message = f": {error}" if strict else ""
+            raise StructureError(str(error), value, message) from error
 
     return read
 
 
-def _words(decode: Decode) -> str:
+def _expected_by(decode: Decode) -> str:
     """What values of a type are called, which is told by what refuses all."""
     try:
         decode(object())
@@ -307,7 +307,9 @@ def _require_keys(value: Any, known: Mapping[str, Decode], required: Sequence[st
             raise unknown
     for name in required:
         if name not in value:
-            missing = StructureError("", value, f" is missing: expected {_words(known[name])}")
+            missing = StructureError(
+                "", value, f" is missing: expected {_expected_by(known[name])}"
+            )
             missing.place.append(f".{name}")
             raise missing
 
@@ -319,8 +321,8 @@ def _left_as_it_is(kind: Any) -> Decode:
     required = [name for name in hints if name not in may_miss]
     needed = frozenset(required)
     parts = []
-    for name, said in hints.items():
-        whole = get_args(said)[0] if name in may_miss else said
+    for name, declared in hints.items():
+        whole = get_args(declared)[0] if name in may_miss else declared
         hint = _not_none(whole)
         parts.append((name, _made(hint), hint != whole))
 

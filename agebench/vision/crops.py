@@ -80,10 +80,10 @@ def _within(edge: float, length: int) -> int:
     return max(0, min(length, math.floor(edge + 0.5)))
 
 
-def _share_outside(patch: Patch, size_hw: tuple[int, int]) -> float:
+def _fraction_outside(patch: Patch, size_hw: tuple[int, int]) -> float:
     """Fraction of the patch outside of the picture, 0 to 1."""
-    share = 1.0 - _area_inside(patch, size_hw) / (patch.width * patch.height)
-    return min(1.0, share) if share > ROUNDING else 0.0
+    fraction = 1.0 - _area_inside(patch, size_hw) / (patch.width * patch.height)
+    return min(1.0, fraction) if fraction > ROUNDING else 0.0
 
 
 def _area_inside(patch: Patch, size_hw: tuple[int, int]) -> float:
@@ -242,7 +242,7 @@ def place_view(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Vi
     patch = view_patch(view, frame, size_hw)
     if min(patch.width, patch.height) < MIN_SIDE_PX:
         return ViewPlace(patch, 0.0, True)
-    outside = _share_outside(patch, size_hw)
+    outside = _fraction_outside(patch, size_hw)
     return ViewPlace(patch, outside, outside >= 1.0 or outside > view.max_outside)
 
 
@@ -275,12 +275,12 @@ def cut_crops(image_bgr: Image, frames: Sequence[FaceFrame], spec: CropSpec) -> 
     for name, view in spec.views.items():
         pixels = np.zeros((len(frames), *view.size_hw, 3), np.uint8)
         flags = np.zeros(len(frames), np.bool_)
-        shares = np.zeros(len(frames), np.float64)
+        fractions = np.zeros(len(frames), np.float64)
         for index, frame in enumerate(frames):
-            crop, shares[index] = _cut_view(image_bgr, frame, view)
+            crop, fractions[index] = _cut_view(image_bgr, frame, view)
             if crop is not None:
                 pixels[index], flags[index] = crop, True
-        views[name], present[name], outside[name] = pixels, flags, shares
+        views[name], present[name], outside[name] = pixels, flags, fractions
     return Crops(views, present, outside)
 
 

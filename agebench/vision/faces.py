@@ -246,8 +246,8 @@ class LeftOut:
 
     def __str__(self) -> str:
         """Number of pictures by status, with the first of each; "" if all are ok."""
-        said = (f"{count} {name}, {self._first[name]}" for name, count in self._counts.items())
-        listed = "; ".join(said)
+        counts = (f"{count} {name}, {self._first[name]}" for name, count in self._counts.items())
+        listed = "; ".join(counts)
         return f" ({listed})" if listed else ""
 
 

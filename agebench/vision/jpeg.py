@@ -9,7 +9,7 @@ _SOI = b"\xff\xd8"
 _SOS, _EOI = 0xDA, 0xD9
 _BASELINE = (0xC0, 0xC1)
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
-_ALONE = frozenset({0x01, *range(0xD0, 0xD8)})
+_WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _DRI, _RST0 = 0xDD, 0xD0
 _MARKER = re.compile(rb"\xff+([^\x00\xff])")
 """A marker; 0xFF before a zero is a data byte of a scan."""
@@ -70,7 +70,7 @@ def _segment(data: bytes, at: int) -> tuple[int, int, int] | None:
     if found is None:
         return None
     marker, body = found[1][0], found.end()
-    if marker in _ALONE or marker == _EOI:
+    if marker in _WITHOUT_LENGTH or marker == _EOI:
         return marker, body, body
     if body + 2 > len(data):
         return None

@@ -27,11 +27,11 @@ def has_display() -> bool:
 
 def _opens() -> bool:
     """Try a window in a child process: Qt aborts if the named display does not exist."""
-    words = [sys.executable, "-P", "-c", "import cv2; cv2.namedWindow('agebench')"]
+    command = [sys.executable, "-P", "-c", "import cv2; cv2.namedWindow('agebench')"]
     try:
         with safe_path():
             tried = subprocess.run(  # noqa: S603 - our own interpreter, our own words
-                words, capture_output=True, timeout=_TRIAL_S, check=False
+                command, capture_output=True, timeout=_TRIAL_S, check=False
             )
     except (OSError, subprocess.SubprocessError):
         return False

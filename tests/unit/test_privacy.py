@@ -11,7 +11,13 @@ import pytest
 from agebench.cli.main import main
 from agebench.harness.environment import describe_call
 from agebench.modelfiles import weights
-from agebench.modelfiles.downloads import SourceError, _said, check_url, download, shown_url
+from agebench.modelfiles.downloads import (
+    SourceError,
+    _without_addresses,
+    check_url,
+    download,
+    shown_url,
+)
 from agebench.types import Sample
 from agebench.util.private_paths import without_home
 from agebench.vision.decoding import decode_sample
@@ -61,7 +67,7 @@ def test_a_malformed_address_is_said_to_be_one(address: str, tmp_path: Path) -> 
 
 
 def test_what_libraries_say_loses_its_addresses() -> None:
-    said = _said(
+    said = _without_addresses(
         ValueError(f"Failed to parse: http://u:{SECRET}@h/p, Max retries with url: /p?t=1")
     )
     assert said == "Failed to parse: ... Max retries with ..."

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image as PillowImage
 
-from agebench.cli.process_limits import told
+from agebench.cli.process_limits import with_limit
 from agebench.errors import AgebenchError
 
 if sys.platform == "win32":
@@ -84,12 +84,12 @@ def test_consoles_of_any_encoding(encoding: str) -> None:
 
 
 def test_only_what_lacks_memory_is_laid_to_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert told(MemoryError(), "full") == "full"
+    assert with_limit(MemoryError(), "full") == "full"
     monkeypatch.setattr("agebench.cli.process_limits._allowed_bytes", lambda: 600_000_000)
     limited = "limited to 600 MB (ulimit -v), which is too low here: raise it (the error: it)"
-    assert told(AgebenchError("it"), "it") == "it"
+    assert with_limit(AgebenchError("it"), "it") == "it"
     for short in (MemoryError(), ImportError("x.so: failed to map segment"), OSError(12, "no")):
         outer = AgebenchError("it")
         outer.__cause__ = short
-        assert limited in told(outer, "it")
-    assert limited in told(ValueError("odd"), "it", unforeseen=True)
+        assert limited in with_limit(outer, "it")
+    assert limited in with_limit(ValueError("odd"), "it", unforeseen=True)

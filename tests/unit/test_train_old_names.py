@@ -74,9 +74,9 @@ def _written(folder: Path, text: str) -> Path:
 
 
 def test_old_keys_of_a_file_mean_the_same_and_are_told_of(tmp_path: Path) -> None:
-    new = read_settings(_written(tmp_path, NEW_TOML), say=pytest.fail)
+    new = read_settings(_written(tmp_path, NEW_TOML), notify=pytest.fail)
     notes: list[str] = []
-    assert read_settings(_written(tmp_path, OLD_TOML), say=notes.append) == new
+    assert read_settings(_written(tmp_path, OLD_TOML), notify=notes.append) == new
     assert settings_from(tomllib.loads(OLD_TOML), "a checkpoint") == new
     old_keys, new_keys = (re.findall(r"^(\w+) =", text, re.M) for text in (OLD_TOML, NEW_TOML))
     renamed = [(old, new) for old, new in zip(old_keys, new_keys, strict=True) if old != new]
@@ -91,7 +91,7 @@ def test_old_keys_of_overrides_go_before_the_files_new_ones(
     tmp_path: Path, old: str, new: str
 ) -> None:
     path, notes = _written(tmp_path, NEW_TOML), list[str]()
-    assert read_settings(path, [old], say=notes.append) == read_settings(path, [new])
+    assert read_settings(path, [old], notify=notes.append) == read_settings(path, [new])
     assert len(notes) == 1
     assert read_settings(path, [new, old]) == read_settings(path, [old])
     assert read_settings(path, [old, new]) == read_settings(path, [new])
