@@ -21,7 +21,7 @@ def number(value: float | None, digits: int = 2) -> str:
     if value is None:
         return NONE
     text = f"{value:.{digits}f}"
-    return text.lstrip("-") if float(text) == 0 else text.replace("-", MINUS)
+    return text.removeprefix("-") if float(text) == 0 else text.replace("-", MINUS)
 
 
 def signed(value: float | None, digits: int = 2) -> str:

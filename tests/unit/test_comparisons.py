@@ -233,3 +233,24 @@ def test_lengths_and_numbers_are_checked() -> None:
         sign_flip_p_values([[1.0, 2.0]], clusters=["a", "b"])
     with pytest.raises(ValueError, match="permutations"):
         sign_flip_p_values([[1.0, 2.0]], permutations=0)
+
+
+@pytest.mark.parametrize(
+    ("difference", "p_adjusted", "level", "better"),
+    [
+        (-0.5, 0.049, 0.95, 2),
+        (0.5, 0.049, 0.95, 5),
+        (0.5, 0.25, 0.75, None),  # it must be below the significance level
+        (0.5, 0.09, 0.9, 5),
+        (0.0, 0.001, 0.95, None),
+        (None, 0.001, 0.95, None),
+        (0.5, None, 0.95, None),
+    ],
+)
+def test_who_is_shown_to_be_better(
+    difference: float | None, p_adjusted: float | None, level: float, better: int | None
+) -> None:
+    pair = PairedComparison(2, 5, 90, 90, difference, p_adjusted=p_adjusted)
+    assert pair.better(level) == better
+    if level == 0.95:
+        assert pair.better() == better

@@ -330,3 +330,85 @@ def test_the_picture_is_left_as_it_was_and_any_layout_is_taken() -> None:
     assert np.array_equal(_one(image, view, _frame(30, 30, 25, 0.2))[0], expected)
     turned = np.asfortranarray(before)
     assert np.array_equal(_one(turned, view, _frame(30, 30, 25, 0.2))[0], expected)
+
+
+def _as_in_opencvs_tutorial(image: Image, box: tuple[int, int, int, int], padding: int) -> Image:
+    """The crop of OpenCV's tutorial on age and gender (learnopencv.com, AgeGender.py)."""
+    face = image[
+        max(0, box[1] - padding) : min(box[3] + padding, image.shape[0] - 1),
+        max(0, box[0] - padding) : min(box[2] + padding, image.shape[1] - 1),
+    ]
+    return np.asarray(cv2.resize(face, (30, 20)), np.uint8)
+
+
+@pytest.mark.parametrize(
+    "box",
+    [
+        (10, 8, 31, 40),
+        (0, 0, 5, 7),
+        (-6, -3, 12, 20),
+        (50, 30, 64, 48),  # to the edges, whose last row and column the tutorial leaves out
+        (60, 45, 80, 90),
+        (-30, -30, 200, 200),  # shrunk in one step
+    ],
+)
+@pytest.mark.parametrize("padding", [0, 4])
+@pytest.mark.parametrize("fraction", [0.0, 0.4, 0.99])
+def test_a_sliced_box_is_the_tutorials_crop(
+    box: tuple[int, int, int, int], padding: int, fraction: float
+) -> None:
+    image = _noise(48, 64)
+    # Boxes of the tutorial are cut to integers, and count from the edge of the first pixel.
+    left, top, right, bottom = (edge + (fraction if edge > 0 else 0.0) - 0.5 for edge in box)
+    frame = FaceFrame((30.0, 20.0), 9.0, box_xyxy=(left, top, right, bottom))
+    view = ViewSpec("box", (20, 30), margin_px=padding, border="slice")
+    got, present, _ = _one(image, view, frame)
+    assert present
+    assert np.array_equal(got, _as_in_opencvs_tutorial(image, box, padding))
+
+
+def test_a_sliced_box_without_pixels_is_missing() -> None:
+    view = ViewSpec("box", (20, 30), border="slice")
+    for box in ((63.0, 3.0, 80.0, 9.0), (3.0, 47.0, 9.0, 60.0), (10.0, 10.0, 10.9, 20.0)):
+        frame = FaceFrame((30.0, 20.0), 9.0, box_xyxy=tuple(edge - 0.5 for edge in box))  # type: ignore[arg-type]  # four
+        pixels, present, _ = _one(_noise(48, 64), view, frame)
+        assert not present
+        assert not pixels.any()
+
+
+def test_without_a_detectors_box_the_frames_own_is_sliced() -> None:
+    image, frame = _noise(48, 64), _frame(30.0, 20.0, 20.0)
+    view = ViewSpec("box", (20, 30), border="slice")
+    got, _, _ = _one(image, view, frame)
+    # 30 -+ 7.6 and 20 -+ 10 from pixel centres: 22.9 to 38.1 and 10.5 to 30.5 from the edge.
+    assert np.array_equal(got, _as_in_opencvs_tutorial(image, (22, 10, 38, 30), 0))
+
+
+@pytest.mark.parametrize("roll", [0.0, 0.6])
+def test_a_places_matrix_is_the_similarity_of_its_corners(roll: float) -> None:
+    view = ViewSpec("face", (40, 24), align=True)
+    place = crops.place_view(view, _frame(50.0, 60.0, 40.0, roll), (120, 100))
+    matrix = place.matrix((40, 24))
+    assert matrix.shape == (2, 3)
+    middle = matrix @ [11.5, 19.5, 1.0]  # the centre between the pixels 0 to 23 and 0 to 39
+    assert middle == pytest.approx([50.0, 60.0])
+    half = np.array([FRAME_ASPECT * 40.0, 40.0]) / 2
+    turn = np.array([[math.cos(roll), -math.sin(roll)], [math.sin(roll), math.cos(roll)]])
+    # Corners lie half a pixel outside of the first and last pixels' centres.
+    for corner, side in (
+        ((-0.5, -0.5), (-1, -1)),
+        ((23.5, -0.5), (1, -1)),
+        ((-0.5, 39.5), (-1, 1)),
+    ):
+        expected = [50.0, 60.0] + turn @ (half * side)
+        assert matrix @ [*corner, 1.0] == pytest.approx(expected)
+
+
+def test_equal_specs_share_their_crops() -> None:
+    image, frames = _noise(60, 60), [_frame(20, 20, 10), _frame(40, 40, 12)]
+    one, other = (CropSpec({"v": ViewSpec("face", (6, width))}) for width in (5, 9))
+    same = CropSpec({"v": ViewSpec("face", (6, 5))})
+    cut = crops.cut_shared(image, frames, [one, other, same])
+    assert cut[0] is cut[2]
+    for found, spec in zip(cut, (one, other, same), strict=True):
+        assert np.array_equal(found.views["v"], cut_crops(image, frames, spec).views["v"])
