@@ -210,7 +210,7 @@ def measure(options: argparse.Namespace, folder: Path) -> str:
             [python, "-c", CHILD, folder, *names], check=True, capture_output=True, text=True
         )
         results.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    write_whole(RESULTS / "export_parity.json", json.dumps(results, indent=1) + "\n")
+    write_whole(RESULTS / "export_parity.json", json.dumps(results, separators=(",", ":")) + "\n")
     return markdown(results, spreads)
 
 

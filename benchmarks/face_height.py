@@ -179,7 +179,8 @@ def main() -> None:
         "estimators": [plain(estimator.spec) for estimator in estimators],
         "environment": plain(describe_environment()),
     }
-    text = json.dumps({"about": about, "figures": result}, indent=1, allow_nan=False) + "\n"
+    found = {"about": about, "figures": result}
+    text = json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n"
     write_whole(RESULTS / f"{given.name}.json", text)
     write_whole(RESULTS / f"{given.name}.md", table(result))
     print(table(result))

@@ -266,7 +266,9 @@ def main() -> int:
                     print(name, runtime, set_name, row[set_name], flush=True)
                     done["environment"] = describe_environment()
                     done["independent_mae_years"] = INDEPENDENT
-                    write_whole(arguments.out, f"{json.dumps(done, indent=2)}\n".encode())
+                    write_whole(
+                        arguments.out, f"{json.dumps(done, separators=(',', ':'))}\n".encode()
+                    )
     arguments.out.with_suffix(".md").write_text(markdown(done), encoding="utf-8")
     return 0
 
