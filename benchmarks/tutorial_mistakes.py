@@ -142,7 +142,8 @@ def main() -> None:
             f"ended after {arguments.minutes:g} minutes; the same command goes on from here"
         ) from None
     result = result_of(sets, arguments.cache)
-    write_whole(RESULTS / "tutorial_mistakes.json", json.dumps(result, indent=1) + "\n")
+    text = json.dumps(result, separators=(",", ":")) + "\n"
+    write_whole(RESULTS / "tutorial_mistakes.json", text)
     write_whole(RESULTS / "tutorial_mistakes.md", markdown(result))
     print(markdown(result))
 
