@@ -107,8 +107,7 @@ def _require(checks: Checks, files: list[ResultFile]) -> None:
 
 
 def _print(report: Report) -> None:
-    from agebench.report.changes import changes
-    from agebench.report.terminal import change_lines
+    from agebench.report.changes import change_lines, changes
 
     console = Console(highlight=False)
     lines = [*report.remarks, *change_lines(changes(report.joined))]

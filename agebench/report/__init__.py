@@ -1,1 +1,1 @@
-"""From result files to a page, tables and what changed; knows result files, runs no model."""
+"""Pages, tables and changes between results, all made from result files; no model is run."""

@@ -1,7 +1,7 @@
-"""A model card filled from result files: what a model is, its figures with intervals, its limits.
+"""Model cards, filled in from result files: description, figures with intervals, limits.
 
-Markdown with the front matter that model hubs read: YAML, written as JSON's scalars, which YAML
-takes as they are.  What no result says is left for the maker to fill in, and said so.
+A card is Markdown with the YAML front matter that model hubs read; its scalars are written as JSON,
+which is valid YAML.  Whatever the results don't state is marked as left to the model's makers.
 """
 
 from __future__ import annotations
@@ -44,28 +44,28 @@ def card(results: Sequence[ResultFile], model: str) -> str:
     """Return a model's card as Markdown.
 
     Args:
-        results: of any data sets; each gets a part of its own.
-        model: what the results call it, or a model file that one of its files is, by hash.
+        results: on any data sets; each gets its own section.
+        model: its name in the results, or the path of one of its model files, matched by hash.
 
     Raises:
-        UsageError: no result has it, or it was not available in one.
+        UsageError: the model is not in one of the results, or was not available there.
     """
-    found = [_part(join([result]), model) for result in results]
+    found = [_find_entry(join([result]), model) for result in results]
     spec = found[0][1].spec
     title = found[0][1].name
     parts = [
         _front_matter(title, spec, found),
         f"# Model card: {markdown(title)}",
-        _what_it_is(spec),
+        _description(spec),
         *(_measured(joined, entry) for joined, entry in found),
         _limits(found),
-        _again(found),
+        _how_to_repeat(found),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def _part(joined: Joined, model: str) -> tuple[Joined, Entry]:
-    """The model's part of one result."""
+def _find_entry(joined: Joined, model: str) -> tuple[Joined, Entry]:
+    """Return the model's entry in one result."""
     entries = [entry for entry in joined.entries if entry.content.spec]
     named = [entry for entry in entries if entry.name == model]
     if not named and Path(model).is_file():
@@ -75,19 +75,17 @@ def _part(joined: Joined, model: str) -> tuple[Joined, Entry]:
         ]
     if len(named) != 1:
         names = [entry.name for entry in entries]
-        why = (
-            "no estimator is called so or has that file" if not named else "several have that file"
-        )
+        why = "several estimators have that file" if named else "no estimator has that name or file"
         raise UsageError(f"{joined.results[0].path}: {why}: {suggestion(model, names)}")
     return joined, named[0]
 
 
 def _front_matter(title: str, spec: Spec, found: Sequence[tuple[Joined, Entry]]) -> str:
     lines = ["---"]
-    licence = spec.licence
-    lines += [] if not licence else ["license: other", f"license_name: {_yaml(licence)}"]
-    sets = dict.fromkeys(spec.trained_sets)
-    lines += [] if not sets else ["datasets:", *(f"- {_yaml(name)}" for name in sets)]
+    if spec.licence:
+        lines += ["license: other", f"license_name: {_yaml(spec.licence)}"]
+    if spec.trained_sets:
+        lines += ["datasets:", *(f"- {_yaml(name)}" for name in dict.fromkeys(spec.trained_sets))]
     lines += ["library_name: agebench", "tags:", "- age-estimation", "- face", "metrics:", "- mae"]
     lines += ["model-index:", f"- name: {_yaml(title)}", "  results:"]
     for joined, entry in found:
@@ -127,36 +125,35 @@ def _yaml(text: str) -> str:
     return json.dumps(text)
 
 
-def _what_it_is(spec: Spec) -> str:
+def _description(spec: Spec) -> str:
     views = ", ".join(
         f"{name} {view.size_hw[0]}x{view.size_hw[1]}" for name, view in spec.crop.views.items()
     )
     weights = "; ".join(f"{item.file} (sha256 {item.sha256})" for item in spec.weights)
     rows = [
-        ("What it sees", f"crops of a face, {spec.channel_order.upper()}: {views}"),
-        ("How years come of its output", spec.decode),
+        ("Input", f"crops of a face, {spec.channel_order.upper()}: {views}"),
+        ("How its output becomes years", spec.decode),
         ("Files", weights),
         ("Trained on", spec.trained_on),
-        ("Labels it learned from", spec.label_kind),
+        ("Kind of training labels", spec.label_kind),
         ("Licence of the weights", spec.licence),
         ("Source", spec.source),
-        ("To be cited", spec.citation),
+        ("Please cite", spec.citation),
     ]
     items = [f"- **{name}:** {markdown(value) if value else FILL_IN}" for name, value in rows]
     notes = [f"- {markdown(note)}" for note in spec.notes]
-    return "\n".join(["## What it is", "", f"- **Intended use:** {FILL_IN}", *items, *notes])
+    return "\n".join(["## Description", "", f"- **Intended use:** {FILL_IN}", *items, *notes])
 
 
 def _measured(joined: Joined, entry: Entry) -> str:
     dataset, errors = joined.dataset, entry.errors
     content = entry.content
-    head = f"## On {markdown(dataset.name)}, {markdown(dataset.protocol)}"
-    parts = [head]
+    parts = [f"## On {markdown(dataset.name)}, {markdown(dataset.protocol)}"]
     notes = [f"- **{markdown(note.text)}.**" for note in cautions(joined, entry)]
     if notes:
         parts.append("\n".join(notes))
     if errors is None or errors.mae_years is None:
-        parts.append("No picture has both a known age and an age from it.")
+        parts.append("No picture has both a known age and a predicted age.")
         return "\n\n".join(parts)
     mean = f"{number(errors.mae_years)} years {bounds(errors.mae_interval)}".strip()
     others = ", ".join(f"{metric.name_in_text} {figure(errors, metric)}" for metric in METRICS[1:])
@@ -173,8 +170,8 @@ def _measured(joined: Joined, entry: Entry) -> str:
 
 def _groups(joined: Joined, entry: Entry) -> Grid | None:
     rows = []
-    for (attribute, value), of in groups_by_label(joined).items():
-        group = of.get(entry.label)
+    for (attribute, value), by_label in groups_by_label(joined).items():
+        group = by_label.get(entry.label)
         if group is None:
             continue
         few = group.mae_years is None
@@ -206,7 +203,7 @@ def _time(joined: Joined, entry: Entry) -> str:
     content = joined.results[entry.result].content
     machine, runtime = content.environment, entry.spec.runtime
     busy = joined.results[entry.result].too_busy
-    caution = f" It is too long: {markdown(busy)}." if busy else ""
+    caution = f" These times are too long: {markdown(busy)}." if busy else ""
     return (
         f"Time per picture, all stages, batch 1: median "
         f"{milliseconds(float(np.median(times)))} ms of {len(times)}, on "
@@ -217,25 +214,26 @@ def _time(joined: Joined, entry: Entry) -> str:
 
 def _limits(found: Sequence[tuple[Joined, Entry]]) -> str:
     items = [
-        "An estimate of age is an estimate: single errors of ten years and more are usual. No "
-        "decision about a person may rest on it alone.",
-        "The figures hold for pictures like those that were measured, with the same detector, and "
-        "for no others.",
+        "Ages are only estimated: errors of ten years and more are common for single pictures. No "
+        "decision about a person may be based on an estimate alone.",
+        "The figures apply only to pictures like those measured, with the same detector.",
     ]
     for joined, entry in found:
         few = [
             f"{attribute}: {value}"
-            for (attribute, value), of in groups_by_label(joined).items()
-            if (group := of.get(entry.label)) is not None and group.mae_years is None
+            for (attribute, value), by_label in groups_by_label(joined).items()
+            if (group := by_label.get(entry.label)) is not None and group.mae_years is None
         ]
         if few:
-            where = joined.dataset.name
-            items.append(f"Nothing is known of these groups of {where}: {', '.join(few)}.")
-        items += context.of_labels(joined)
+            items.append(
+                f"These groups of {joined.dataset.name} have too few pictures for figures: "
+                f"{', '.join(few)}."
+            )
+        items.append(context.label_origin(joined))
     return "\n".join(["## Limits", "", *(f"- {markdown(item)}" for item in dict.fromkeys(items))])
 
 
-def _again(found: Sequence[tuple[Joined, Entry]]) -> str:
+def _how_to_repeat(found: Sequence[tuple[Joined, Entry]]) -> str:
     lines = [
         "## How to repeat",
         "",

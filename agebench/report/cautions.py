@@ -1,4 +1,4 @@
-"""What a reader must know of one estimator's figures, to stand beside them."""
+"""Cautions that are shown next to an estimator's figures."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from agebench.report.joining import Entry, Joined
 from agebench.util.arrays import Bools
 
 NOTABLE_CLIPPED = 0.05
-"""Fraction of clipped crops from which on it is said beside the ranking."""
+"""Fraction of clipped crops from which the ranking has a note on them."""
 
 
 def cautions(joined: Joined, entry: Entry) -> list[Note]:
-    """Return what has to stand at an estimator's figures, the gravest first."""
+    """Return the cautions about an estimator's figures, the most serious first."""
     if not entry.content.available:
         return []
     return [
-        *_apart(entry),
+        *_unranked(entry),
         *_contaminated(joined, entry),
         *_few_near_copies(joined, entry),
         *_clipped(joined, entry),
@@ -33,57 +33,59 @@ def cautions(joined: Joined, entry: Entry) -> list[Note]:
 
 
 def looks_at_faces(entry: Entry) -> bool:
-    """Return whether it is more than the baseline that says one age of everybody."""
+    """Return whether it is not the baseline that predicts the same age for everybody."""
     spec = entry.content.spec
     return spec is not None and spec.name != "constant"
 
 
-def _apart(entry: Entry) -> Iterator[Note]:
-    """It gave an age for so few pictures that all others would be judged on these."""
-    apart = None if entry.analysis is None else entry.analysis.unranked_reason
-    if not apart:
+def _unranked(entry: Entry) -> Iterator[Note]:
+    """Yield why it is not ranked: it has ages for too few pictures to compare the others on."""
+    reason = None if entry.analysis is None else entry.analysis.unranked_reason
+    if not reason:
         return
-    own, where = entry.content.own_errors, ""
+    own, own_mae = entry.content.own_errors, ""
     if own is not None and own.n:
-        where = f"; on its own {own.n:,} pictures its MAE is {number(own.mae_years)}"
-    yield Note(f"not ranked: {apart}{where}", severe=True)
+        own_mae = f"; on its own {own.n:,} pictures its MAE is {number(own.mae_years)}"
+    yield Note(f"not ranked: {reason}{own_mae}", severe=True)
 
 
 def _contaminated(joined: Joined, entry: Entry) -> Iterator[Note]:
     if not entry.contamination:
         return
     unseen = unseen_errors(joined, entry)
-    alone = "" if unseen is None else f"; {_over(unseen, 'it was not trained on')}"
-    yield Note(f"{entry.contamination}: no verdict{alone}", severe=True)
+    on_unseen = "" if unseen is None else f"; {_mae_on(unseen, 'it was not trained on')}"
+    yield Note(f"{entry.contamination}: no verdict{on_unseen}", severe=True)
 
 
 def _few_near_copies(joined: Joined, entry: Entry) -> Iterator[Note]:
-    """What is too little to leave no verdict, and yet to be known."""
+    """Yield a note on near copies that are too few to withhold a verdict."""
     seen = entry.content.seen_in_training
     near = None if seen is None else seen.near_copies
     if entry.contamination or near is None or not near.count:
         return
     unseen = unseen_errors(joined, entry)
-    alone = "" if unseen is None else f"; {_over(unseen, 'that are none')}"
+    on_unseen = "" if unseen is None else f"; {_mae_on(unseen, 'without near copies')}"
     scored = entry.content.scored
-    yield Note(f"was trained on near copies of {near.count:,} of its {scored:,} pictures{alone}")
+    yield Note(
+        f"was trained on near copies of {near.count:,} of its {scored:,} pictures{on_unseen}"
+    )
 
 
 def _clipped(joined: Joined, entry: Entry) -> Iterator[Note]:
     scored, clipped = entry.content.scored, entry.content.clipped
     if not looks_at_faces(entry) or not scored or clipped / scored < NOTABLE_CLIPPED:
         return
-    reach = f"reached more than {percent(CLIPPED_FRACTION, 0)} % beyond the picture"
+    extent = f"extended more than {percent(CLIPPED_FRACTION, 0)} % beyond the picture"
     if clipped == scored:
-        yield Note(f"all its {scored:,} crops {reach}")
+        yield Note(f"all its {scored:,} crops {extent}")
         return
     unclipped = unclipped_errors(joined, entry)
-    alone = "" if unclipped is None else f"; {_over(unclipped, 'of whole crops')}"
+    on_unclipped = "" if unclipped is None else f"; {_mae_on(unclipped, 'with whole crops')}"
     percentage = percent(clipped / scored, 0)
-    yield Note(f"{clipped:,} of its {scored:,} crops ({percentage} %) {reach}{alone}")
+    yield Note(f"{clipped:,} of its {scored:,} crops ({percentage} %) {extent}{on_unclipped}")
 
 
-def _over(errors: ErrorSummary, which: str) -> str:
+def _mae_on(errors: ErrorSummary, which: str) -> str:
     if not errors.n:
         return f"there is no common picture {which}"
     interval = bounds(errors.mae_interval)
@@ -103,18 +105,20 @@ def _other_labels(joined: Joined, entry: Entry) -> Iterator[Note]:
 
 
 def _runtime(entry: Entry) -> Iterator[Note]:
-    """What ran it, where only the estimator itself says so, and times are given."""
+    """Yield a note if there are times, but only the estimator itself states its runtime."""
     runtime = entry.spec.runtime
-    claims = runtime.runtime != "python" or runtime.device != "cpu"
-    if claims and not entry.content.runtime_proven and entry.content.latency:
-        told = f"{runtime.runtime}, {runtime.device}"
-        yield Note(f"what ran it ({told}) is what it says of itself, not read back")
+    notable = runtime.runtime != "python" or runtime.device != "cpu"
+    if notable and not entry.content.runtime_proven and entry.content.latency:
+        yield Note(
+            f"its runtime ({runtime.runtime}, {runtime.device}) is as stated by the estimator "
+            "itself, and was not verified"
+        )
 
 
 def unseen_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
     """Return the errors over the common pictures that it was not trained on.
 
-    None where it has seen none, or its result does not say which.
+    None if it was trained on none of them, or the result does not list which.
     """
     seen = entry.content.seen_in_training
     if seen is None:
@@ -128,7 +132,7 @@ def unseen_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
 
 
 def unclipped_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
-    """Return the errors over the common pictures of whole crops; None where none was clipped."""
+    """Return the errors over the common pictures with whole crops; None if none was clipped."""
     if not entry.content.clipped:
         return None
     outside = joined.columns[entry.result].answers[entry.name].outside
@@ -136,5 +140,5 @@ def unclipped_errors(joined: Joined, entry: Entry) -> ErrorSummary | None:
 
 
 def _errors(joined: Joined, entry: Entry, keep: Bools) -> ErrorSummary:
-    given = joined.columns[entry.result].answers[entry.name]
-    return errors_at(joined.columns[0], given, joined.common & keep)
+    answers = joined.columns[entry.result].answers[entry.name]
+    return errors_at(joined.columns[0], answers, joined.common & keep)

@@ -1,27 +1,28 @@
-"""What changed between two results of the same pictures."""
+"""Changes between two results on the same pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from agebench.harness.contents_setup import Model
 from agebench.harness.reading import ResultFile
 from agebench.metrics.intervals import Interval, mean_interval
+from agebench.metrics.number_format import bounds, counted, milliseconds, number
 from agebench.report.joining import Entry, Joined
+from agebench.util.arrays import Bools
 
 CHANGED_YEARS = 0.005
-"""Predictions that differ by more than this count as changed: the last digit that is shown."""
+"""Predictions that differ by more than this count as changed: half of the last digit shown."""
 
 MAX_LISTED = 10
 
 
 @dataclass(frozen=True, slots=True)
 class PictureChange:
-    """A picture whose predicted age changed; an age is None where there was none."""
+    """A picture whose predicted age changed; an age is None if there was none."""
 
     picture: str
     true_years: float | None
@@ -31,17 +32,17 @@ class PictureChange:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What became of one estimator between the first result and the second.
+    """How one estimator changed from the first result to the second.
 
     Attributes:
         name: of the estimator, in both.
-        n: pictures that it gave an age for in both and whose true age is known.
-        before_mae_years, after_mae_years: its mean error on these; None with `n` = 0.
+        n: number of pictures with a known true age that it gave an age for in both.
+        before_mae_years, after_mae_years: its mean absolute error on these; None if `n` is 0.
         interval: of after minus before; None with too few pictures or people.
         verdict: "better", "worse", "no difference shown" or "the same".
-        before_p50_ms, after_p50_ms: median of its total time; None where not timed.
-        changed: number of pictures with another age, or with an age in one of both only.
-        pictures: of these the ones whose error changed most.
+        before_p50_ms, after_p50_ms: median of its total time; None if not timed.
+        changed: number of pictures with a different age, or with an age in only one of the results.
+        pictures: those of them whose age changed most.
     """
 
     name: str
@@ -105,9 +106,9 @@ def _median(entry: Entry) -> float | None:
 
 
 def _most_changed(
-    joined: Joined, before: Entry, after: Entry, moved: np.ndarray[Any, np.dtype[np.bool_]]
+    joined: Joined, before: Entry, after: Entry, moved: Bools
 ) -> Iterable[PictureChange]:
-    # An age that came or went is more of a change than any number of years.
+    # An age that is in only one of the results counts as the largest change.
     size = np.nan_to_num(np.abs(after.years - before.years), nan=np.inf)
     rows = np.flatnonzero(moved)
     for row in rows[np.argsort(-size[rows], kind="stable")][:MAX_LISTED].tolist():
@@ -116,23 +117,36 @@ def _most_changed(
         yield PictureChange(joined.pictures[row]["picture"], *shown)
 
 
+def change_lines(changes: Sequence[Change]) -> Iterator[str]:
+    """Yield one line per estimator for the terminal; names are not sanitised here."""
+    for change in changes:
+        ends = bounds(change.interval)
+        interval = f", difference {ends}" if ends else ""
+        yield (
+            f"{change.name}: MAE {number(change.before_mae_years)} to "
+            f"{number(change.after_mae_years)} ({change.verdict}{interval}), p50 "
+            f"{milliseconds(change.before_p50_ms)} to {milliseconds(change.after_p50_ms)} ms, "
+            f"{counted(change.changed, 'changed age')}"
+        )
+
+
 def circumstances(before: ResultFile, after: ResultFile) -> list[tuple[str, str, str]]:
     """Return what else differs: versions, machine, settings, detector and model files.
 
-    Of what one result does not have, nothing is known to differ: an estimator that is in one of
-    both, and a setting that was not there yet when the older one was made, do not count.
+    Only what both results state is compared: estimators that are in just one of them, and settings
+    that did not exist yet when the older one was written, are left out.
 
     Returns:
-        Name, value before and value after, sorted by name; "" for what is not there.
+        Name, value before and value after, sorted by name; "" for a missing value.
     """
     both = {item.name for item in before.estimators if item.spec is not None}
     both &= {item.name for item in after.estimators if item.spec is not None}
     first, second = _flat(before, both), _flat(after, both)
-    later = {f"settings.{name}" for name in before.content.settings}
-    later ^= {f"settings.{name}" for name in after.content.settings}
+    in_one_only = {f"settings.{name}" for name in before.content.settings}
+    in_one_only ^= {f"settings.{name}" for name in after.content.settings}
     return [
         (name, first.get(name, ""), second.get(name, ""))
-        for name in sorted({*first, *second} - later)
+        for name in sorted({*first, *second} - in_one_only)
         if first.get(name, "") != second.get(name, "")
     ]
 

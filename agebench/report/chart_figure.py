@@ -1,4 +1,4 @@
-"""A matplotlib figure that a notebook shows by itself."""
+"""A matplotlib figure that notebooks display without pyplot."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ SCREEN_DPI = 150
 
 
 class ShownFigure(Figure):
-    """A figure whose picture a notebook shows where it is the last value of a cell.
+    """A figure that a notebook displays if it is the last value of a cell.
 
-    Otherwise only those do that pyplot made, which keeps them alive and shows them twice.
+    Otherwise this only works for figures made by pyplot, which keeps them in memory and displays
+    them twice.
     """
 
     @property
     def finishing(self) -> list[Callable[[], None]]:
-        """What is done once the figure has its size and its layout."""
-        found: list[Callable[[], None]] = self.__dict__.setdefault("_finishing", [])
-        return found
+        """Steps that are run once the figure has its final size and layout."""
+        steps: list[Callable[[], None]] = self.__dict__.setdefault("_finishing", [])
+        return steps
 
     def finish(self) -> None:
-        """Do it."""
+        """Run these steps."""
         if self.finishing:
             self.draw_without_rendering()
         for step in self.finishing:

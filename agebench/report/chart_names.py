@@ -1,6 +1,6 @@
-"""Names of estimators beside their lines and marks in matplotlib's pictures.
+"""Names of estimators next to their lines and marks in the matplotlib figures.
 
-They are written when a figure has its size and its layout: only then is it known what covers what.
+They are placed once a figure has its final size and layout, since overlaps depend on these.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SIZE_PT = 5.5
 _GAP_PT, _ASIDE_PT, _MARK_PT = 7.5, 9.0, 3.5
-"""Between two lines of names; from the axes to them; half of a mark."""
+"""Distance between two names, distance from the axes to the names, and half the size of a mark."""
 
 
 def name_lines(figure: ShownFigure, axes: Axes, ends: Sequence[Named]) -> None:
@@ -28,7 +28,7 @@ def name_lines(figure: ShownFigure, axes: Axes, ends: Sequence[Named]) -> None:
 
 
 def name_marks(figure: ShownFigure, axes: Axes, marks: Sequence[Named]) -> None:
-    """Write names beside marks, where they cover neither marks nor names."""
+    """Write names next to marks, without covering marks or other names."""
     if marks:
         figure.finishing.append(lambda: _name_marks(axes, marks))
 
@@ -38,11 +38,11 @@ def _name_lines(axes: Axes, ends: Sequence[Named]) -> None:
 
     frame = _frame(axes)
     top, height = frame.y + frame.half_height, 2 * frame.half_height
-    # From the top down, as the page has it: of lines that end alike the first is the upper one.
+    # From the top down, as on the page: if two lines end at the same place, the first is on top.
     rows = spread_out([top - y for _, y in _places(axes, ends)], _GAP_PT, 0, height)
     aside = ScaledTranslation(_ASIDE_PT / 72, 0, axes.figure.dpi_scale_trans)
     for end, row in zip(ends, rows, strict=True):
-        # By a fraction of the height: the names make the axes narrower, but not lower.
+        # As a fraction of the height, since the names make the axes narrower, but not lower.
         axes.annotate(
             end.name,
             (end.x, end.y),
@@ -58,14 +58,14 @@ def _name_marks(axes: Axes, marks: Sequence[Named]) -> None:
 
     frame, places = _frame(axes), _places(axes, marks)
     taken = [Box(x, y, _MARK_PT, _MARK_PT) for x, y in places]
-    for one, (x, y) in zip(marks, places, strict=True):
+    for marked, (x, y) in zip(marks, places, strict=True):
         name = axes.annotate(
-            one.name,
-            (one.x, one.y),
+            marked.name,
+            (marked.x, marked.y),
             (0, 0),
             textcoords="offset points",
             horizontalalignment="center",
-            **_style(one, (0.5, 0.5)),
+            **_style(marked, (0.5, 0.5)),
         )
         extent = Text.get_window_extent(name)  # without the line to its mark
         scale = 72 / axes.figure.dpi / 2
@@ -77,14 +77,14 @@ def _name_marks(axes: Axes, marks: Sequence[Named]) -> None:
             name.set_position((label.x - x, label.y - y))
 
 
-def _style(one: Named, start: tuple[float, float]) -> dict[str, Any]:
-    """Return how a name is written; its line begins at `start`, as fractions of width and height.
+def _style(named: Named, start: tuple[float, float]) -> dict[str, Any]:
+    """Return the style of a name; its line begins at `start`, as fractions of width and height.
 
-    A white rim keeps it apart from lines that it lies on.
+    A white outline makes it legible on top of lines.
     """
     from matplotlib.patheffects import withStroke
 
-    thin = {"arrowstyle": "-", "color": one.style.colour, "linewidth": 0.5}
+    thin = {"arrowstyle": "-", "color": named.style.colour, "linewidth": 0.5}
     return {
         "fontsize": SIZE_PT,
         "verticalalignment": "center",
@@ -95,8 +95,8 @@ def _style(one: Named, start: tuple[float, float]) -> dict[str, Any]:
 
 
 def _places(axes: Axes, named: Iterable[Named]) -> list[tuple[float, float]]:
-    """Return where points lie on the figure, in points of type."""
-    places = axes.transData.transform([(one.x, one.y) for one in named]) * 72 / axes.figure.dpi
+    """Return positions on the figure, in points."""
+    places = axes.transData.transform([(item.x, item.y) for item in named]) * 72 / axes.figure.dpi
     return [(float(x), float(y)) for x, y in places]
 
 

@@ -1,4 +1,4 @@
-"""What the matplotlib pictures share: widths, looks of estimators, the list of who is who."""
+"""What the matplotlib figures have in common: widths, styles of estimators, the legend."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Columns: TypeAlias = Literal[1, 2]
 
 WIDTHS_INCHES: Mapping[int, float] = MappingProxyType({1: 89 / 25.4, 2: 183 / 25.4})
-"""One and two columns of a journal's page, as Nature has them; IEEE's are 89 and 181 mm."""
+"""Widths of one and two columns in Nature; those of the IEEE's journals are 89 and 181 mm."""
 
 _MARKERS = {
     "circle": "o",
@@ -31,16 +31,16 @@ _MARK_SIZE = 5.0
 
 
 def line_style(look: Look) -> dict[str, Any]:
-    """Return how matplotlib draws an estimator's lines: colour and dashes of the page."""
+    """Return matplotlib's style of an estimator's lines, with the page's colour and dashes."""
     if not look.dashes:
         return {"color": look.colour, "linestyle": "-"}
-    # The page's dashes are in units of its drawings, matplotlib's in widths of the line.
+    # The page's dashes are in units of its drawings, matplotlib's in line widths.
     lengths = tuple(float(part) / 2 for part in look.dashes.split())
     return {"color": look.colour, "linestyle": (0, lengths)}
 
 
 def mark_style(look: Look, *, hollow: bool = False) -> dict[str, Any]:
-    """Return how matplotlib draws an estimator's marks; hollow ones are of no verdict."""
+    """Return matplotlib's style of an estimator's marks; hollow if it gets no verdict."""
     return {
         "marker": _MARKERS[look.mark],
         "markersize": _MARK_SIZE,
@@ -50,12 +50,12 @@ def mark_style(look: Look, *, hollow: bool = False) -> dict[str, Any]:
 
 
 def name_of(label: str, letters: int = 36) -> str:
-    """Return an estimator's or group's name as a figure has room for."""
+    """Return an estimator's or group's name, shortened to fit into a figure."""
     return shortened(inert(label), letters)
 
 
 def log_milliseconds(axes: Axes) -> None:
-    """Make the axis across one of times, with round numbers at it."""
+    """Make the x axis a logarithmic one of times, with round numbers as ticks."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     axes.set_xscale("log")
@@ -65,7 +65,7 @@ def log_milliseconds(axes: Axes) -> None:
 
 
 def legend_below(figure: Figure, axes: Axes) -> float:
-    """Put the list of who is who below a figure, by the handles of `axes`.
+    """Put the legend of `axes` below a figure.
 
     Returns:
         Its height in inches.
@@ -80,12 +80,12 @@ def legend_below(figure: Figure, axes: Axes) -> float:
 
 
 def aspect_with_legend(figure: Figure, axes: Axes, aspect: float) -> float:
-    """Return the height as a fraction of the width, with a legend below the axes."""
+    """Return the figure's height as a fraction of its width, with a legend below the axes."""
     return aspect + legend_below(figure, axes) / figure.get_figwidth()
 
 
 def panels(figure: Figure, count: int, across: int = 3) -> list[Axes]:
-    """Return so many axes in rows."""
+    """Return `count` axes, arranged in rows of at most `across`."""
     columns = min(across, count)
     grid = figure.subplots(-(-count // columns), columns, squeeze=False)
     found: Sequence[Axes] = grid.ravel().tolist()

@@ -1,7 +1,8 @@
-"""The report's pictures as matplotlib figures: for papers, slides and notebooks.
+"""The report's figures, drawn by matplotlib for papers, slides and notebooks.
 
-They show what the page shows, from the same figures and with the same colours, dashes and marks.
-Nothing here knows pyplot: no window, no global state.  matplotlib is an extra and comes on use.
+They show what the page shows, from the same numbers and with the same colours, dashes and marks.
+pyplot is not used, so there are no windows and no global state.  matplotlib is an optional
+dependency and is only imported when needed.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ KINDS: tuple[ChartKind, ...] = get_args(ChartKind)
 PNG_DPI = 300
 
 _Draw: TypeAlias = Callable[["ShownFigure", Joined], float | None]
-"""Draws on a figure and returns its height as a fraction of its width; None: nothing to show."""
+"""Draws on a figure and returns its height as a fraction of its width; None if it has no data."""
 
 CHARTS: Mapping[str, _Draw] = {
     "ranking": charts_errors.draw_ranking,
@@ -40,29 +41,29 @@ CHARTS: Mapping[str, _Draw] = {
     "age-gates": charts_more.draw_age_thresholds,
     "latency": charts_more.draw_latency,
 }
-"""Every picture by the name of its file."""
+"""All figures, by file name."""
 
 _WHY_NOT = {
     "error-against-latency": "nothing was timed",
     "latency": "nothing was timed",
     "calibration": "no estimator gives a distribution over ages",
     "age-gates": "no threshold has enough people on both sides",
-    "bias-by-group": "no group has enough pictures for a figure",
-    "error-by-age": "no step of age has enough pictures for a mean",
+    "bias-by-group": "no group has enough pictures",
+    "error-by-age": "no age range has enough pictures for a mean",
 }
 
 
 def chart(joined: Joined, name: str, columns: Columns = 2) -> Figure:
-    """Return one picture as a matplotlib figure.
+    """Return one figure, drawn by matplotlib.
 
     Args:
-        joined: what it is about.
+        joined: the results.
         name: one of `CHARTS`.
-        columns: how many columns of a printed page it is as wide as: 1 (89 mm) or 2 (183 mm).
+        columns: its width in columns of a printed page: 1 (89 mm) or 2 (183 mm).
 
     Raises:
         UsageError: the name is unknown.
-        AgebenchError: the result has nothing to be shown so.
+        AgebenchError: the results have no data for it.
         MissingDependencyError: matplotlib is not installed.
     """
     if name not in CHARTS:
@@ -71,12 +72,12 @@ def chart(joined: Joined, name: str, columns: Columns = 2) -> Figure:
         figure = _figure(joined, name, columns)
     if figure is None:
         why = _WHY_NOT.get(name, "no picture has both a known age and an age from an estimator")
-        raise AgebenchError(f"there is not a figure {name!r} of this result: {why}")
+        raise AgebenchError(f"figure {name!r} can't be drawn for this result: {why}")
     return figure
 
 
 def charts(joined: Joined, columns: Columns) -> Iterator[tuple[str, Figure]]:
-    """Yield every picture that the result has, by name.
+    """Yield every figure that the results have data for, by name.
 
     Raises:
         MissingDependencyError: matplotlib is not installed.
@@ -89,13 +90,13 @@ def charts(joined: Joined, columns: Columns) -> Iterator[tuple[str, Figure]]:
 
 
 def encoded(figure: Figure, kind: ChartKind, dpi: int = PNG_DPI) -> bytes:
-    """Return a figure as a file's bytes: the same figure gives the same bytes.
+    """Return a figure as a file's bytes; equal figures give equal bytes.
 
-    Words of an SVG are drawn as shapes, so that they look alike everywhere; a PDF embeds its type.
+    Text in an SVG is drawn as shapes, so that it looks the same everywhere; a PDF embeds its fonts.
     """
     data = io.BytesIO()
     with _style(), warnings.catch_warnings():
-        # A name in a script that the font has not: boxes are drawn, and the tables have the name.
+        # Letters that are not in the font are drawn as boxes; the tables have the name.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         dates = {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": None}
         figure.savefig(data, format=kind, dpi=dpi, metadata=dates[kind])
@@ -123,10 +124,10 @@ def _style() -> Iterator[None]:
         raise MissingDependencyError(
             f"figures need matplotlib ({error}): pip install 'agebench[notebook]'"
         ) from error
-    settings: Any = {  # matplotlib's type lists all its settings one by one
+    settings: Any = {  # matplotlib's type lists every setting
         "svg.hashsalt": "agebench",
         "pdf.fonttype": 42,
-        "text.parse_math": False,  # a name is a name and no formula, whatever signs are in it
+        "text.parse_math": False,  # names may contain $
         "font.size": 8.0,
         "axes.titlesize": 8.0,
         "legend.fontsize": 7.0,

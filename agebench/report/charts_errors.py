@@ -1,4 +1,4 @@
-"""Matplotlib pictures of how far off the ages are; what `plots_errors` draws for the page."""
+"""Matplotlib figures of the errors, as `plots_errors` draws them for the page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 def draw_ranking(figure: ShownFigure, joined: Joined) -> float | None:
-    """Mean absolute error of each estimator with its 95 % interval, best on top."""
+    """Draw the mean absolute error of each estimator with its 95 % interval, best on top."""
     shown = drawn(joined)
     if not shown:
         return None
@@ -49,7 +49,7 @@ def draw_ranking(figure: ShownFigure, joined: Joined) -> float | None:
 
 
 def draw_front(figure: ShownFigure, joined: Joined) -> float | None:
-    """Mean error against the median of the total time."""
+    """Draw the mean error against the median of the total time."""
     timed = timed_totals(joined)
     if not timed:
         return None
@@ -101,7 +101,7 @@ def _cross(figure: ShownFigure, entry: Entry, look: Look, times: Floats) -> floa
 
 
 def draw_by_age(figure: ShownFigure, joined: Joined) -> float | None:
-    """Mean error by true age, with bands."""
+    """Draw the mean error by true age, with bands for its 95 % interval."""
     people = joined.people(joined.rows)
     curves = [
         (entry, look, age_curve(*on_common(joined, entry), people)) for entry, look in drawn(joined)
@@ -139,7 +139,7 @@ def draw_by_age(figure: ShownFigure, joined: Joined) -> float | None:
 
 
 def draw_scores(figure: ShownFigure, joined: Joined) -> float | None:
-    """Fraction of pictures at most k years off."""
+    """Draw the fraction of pictures with an error of at most k years."""
     if not joined.rows.any():
         return None
     axes = figure.subplots()
@@ -160,7 +160,7 @@ def draw_scores(figure: ShownFigure, joined: Joined) -> float | None:
 
 
 def draw_density(figure: ShownFigure, joined: Joined) -> float | None:
-    """How often which age was predicted for which, a panel for each estimator."""
+    """Draw how often each age was predicted for each true age, one panel per estimator."""
     if not joined.rows.any():
         return None
     from matplotlib.colors import LogNorm

@@ -1,4 +1,4 @@
-"""Matplotlib pictures of bias, calibration, age ages and latency."""
+"""Matplotlib figures of bias, calibration, age thresholds and latency."""
 
 from __future__ import annotations
 
@@ -27,23 +27,23 @@ if TYPE_CHECKING:
     from agebench.report.chart_figure import ShownFigure
 
 _DARK = 0.55
-"""Fraction of the full colour from which on the figures in a cell are white."""
+"""Fraction of the full colour above which the numbers in a cell are white."""
 
 
 def draw_bias(figure: ShownFigure, joined: Joined) -> float | None:
-    """Signed bias of every group and estimator as a heat map."""
+    """Draw the signed bias of every group and estimator as a heat map."""
     shown = [entry for entry, _ in drawn(joined)]
-    groups = [  # no mapping: long names may be alike once they are shortened
-        (name_of(f"{attribute}: {value}"), of)
-        for (attribute, value), of in groups_by_label(joined).items()
-        if any(group.bias_years is not None for group in of.values())
+    groups = [  # not a mapping: long names may be equal once they are shortened
+        (name_of(f"{attribute}: {value}"), by_label)
+        for (attribute, value), by_label in groups_by_label(joined).items()
+        if any(group.bias_years is not None for group in by_label.values())
     ]
     if not groups or not shown:
         return None
     table = np.full((len(groups), len(shown)), np.nan)
-    for row, (_, of) in enumerate(groups):
+    for row, (_, by_label) in enumerate(groups):
         for column, entry in enumerate(shown):
-            group = of.get(entry.label)
+            group = by_label.get(entry.label)
             if group is not None and group.bias_years is not None:
                 table[row, column] = group.bias_years
     axes = figure.subplots()
@@ -65,7 +65,7 @@ def draw_bias(figure: ShownFigure, joined: Joined) -> float | None:
 
 
 def draw_calibration(figure: ShownFigure, joined: Joined) -> float | None:
-    """The fraction of true ages inside the predicted intervals."""
+    """Draw the fraction of true ages inside the predicted intervals."""
     parts = calibrated(joined)
     if not parts:
         return None
@@ -99,7 +99,7 @@ def draw_calibration(figure: ShownFigure, joined: Joined) -> float | None:
 
 
 def draw_age_thresholds(figure: ShownFigure, joined: Joined) -> float | None:
-    """Wrongly let pass against wrongly stopped, one panel per age threshold."""
+    """Draw people wrongly passed against people wrongly stopped, one panel per age threshold."""
     found = [(age, swept_buffers(joined, age)) for age in threshold_ages(joined)]
     ages = [(age, swept) for age, swept in found if swept]
     if not ages:
@@ -122,14 +122,14 @@ def draw_age_thresholds(figure: ShownFigure, joined: Joined) -> float | None:
         axes.set_xlim(left=0)
         axes.set_ylim(bottom=0)
         axes.set_xlabel("older and stopped, %")
-        axes.set_ylabel("younger and let pass, %")
+        axes.set_ylabel("younger and passed, %")
     columns = min(across, len(ages))
     rows = -(-len(ages) // columns)
     return aspect_with_legend(figure, all_axes[0], 0.62 if len(ages) == 1 else rows / columns)
 
 
 def draw_latency(figure: ShownFigure, joined: Joined) -> float | None:
-    """Distribution of each estimator's total time."""
+    """Draw the distribution of each estimator's total time."""
     timed = timed_totals(joined)
     if not timed:
         return None

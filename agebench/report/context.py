@@ -1,21 +1,21 @@
-"""What a reader must know of a result besides its figures: remarks, circumstances, sources."""
+"""What a reader should know about a result besides its figures: remarks, environment, sources."""
 
 from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import PurePath
 
 from agebench import __version__
 from agebench.benchmark.tables import busy_lines, control_sentence
 from agebench.harness.contents_setup import Detector, Model, Spec, Terms
+from agebench.harness.contents_statistics import Pair
 from agebench.harness.reading import ResultFile
 from agebench.metrics.number_format import counted, number
 from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
-from agebench.report.joining import Entry, Joined, letter
-from agebench.report.swaps import swaps_tried
+from agebench.report.joining import Joined, letter
 
 Details = list[tuple[str, str]]
 
@@ -24,39 +24,34 @@ _LABELS = {
     "apparent": "True ages are people's guesses, not dates of birth.",
     "dex-estimated": (
         "True ages were estimated by the DEX network and checked by annotators: an error here is "
-        "the distance to those estimates, not to ages."
+        "the distance to those estimates, not to real ages."
     ),
-    "unknown": "How the true ages came about is not known.",
+    "unknown": "The origin of the true ages is not known.",
 }
 
 
-def _available(joined: Joined) -> list[Entry]:
-    """All that were measured, also those without a mean error: labels may be ranges."""
-    return [entry for entry in joined.entries if entry.content.available]
-
-
 def remarks(joined: Joined) -> list[str]:
-    """Return what else a reader of the figures must know."""
-    return [*joined.remarks, *_busy(joined), *_of_data(joined), *_of_estimators(joined)]
+    """Return what else a reader of the figures should know."""
+    return [*joined.remarks, *_busy(joined), *_on_data(joined), *_on_estimators(joined)]
 
 
 def _busy(joined: Joined) -> Iterable[str]:
-    """Say what else ran, where it was too much for the times to mean something."""
+    """Yield the load by other processes, for results whose times it made meaningless."""
     several = len(joined.results) > 1
     for at, result in enumerate(joined.results):
         timing = result.content.timing
         if timing and timing.too_busy:
-            of = f"Result {letter(at)}: " if several else ""
-            yield f"{of}{' '.join(busy_lines(timing))}"
+            prefix = f"Result {letter(at)}: " if several else ""
+            yield f"{prefix}{' '.join(busy_lines(timing))}"
 
 
-def of_labels(joined: Joined) -> list[str]:
-    """Return how the true ages came about."""
-    return [_LABELS[joined.dataset.label_kind]]
+def label_origin(joined: Joined) -> str:
+    """Return a sentence on the origin of the true ages."""
+    return _LABELS[joined.dataset.label_kind]
 
 
-def _of_data(joined: Joined) -> Iterable[str]:
-    yield from of_labels(joined)
+def _on_data(joined: Joined) -> Iterable[str]:
+    yield label_origin(joined)
     yield from joined.dataset.notes
     yield from dict.fromkeys(map(_why_detector, (item.content.detector for item in joined.results)))
     first = joined.results[0].content
@@ -66,35 +61,39 @@ def _of_data(joined: Joined) -> Iterable[str]:
     kept = first.detector.kept_detections
     if kept and kept.used:
         yield (
-            f"The faces of {counted(kept.used, 'picture')} were found by an earlier run with "
-            "the same detector and kept; all times are of this run."
+            f"The faces of {counted(kept.used, 'picture')} are those found by an earlier run with "
+            "the same detector; all times are from this run."
         )
     several = first.counts.several_faces
     if several:
-        yield f"On {counted(several, 'picture')} with several faces the largest was used."
+        yield f"In {counted(several, 'picture')} with several faces, the largest was used."
     if joined.dataset.problems:
         count = counted(len(joined.dataset.problems), "file")
-        yield f"{count} left out while the data set was listed; the result file names them."
+        yield f"{count} left out while listing the data set; the result file names them."
 
 
 def _why_detector(detector: Detector) -> str:
-    why = detector.chosen_because or "it was named"
+    why = detector.chosen_because or "it was requested"
     return f"Faces were found by {detector.reference}: {why}."
 
 
-def _of_estimators(joined: Joined) -> Iterable[str]:
+def _on_estimators(joined: Joined) -> Iterable[str]:
     for entry in joined.entries:
         if not entry.content.available:
             reason = " ".join(entry.content.unavailable_reason.split())  # it has several lines
             yield f"{entry.label} was not available: {reason}"
-    notes = (f"{entry.name}: {note}" for entry in _available(joined) for note in entry.spec.notes)
-    yield from dict.fromkeys(notes)
+    yield from dict.fromkeys(
+        f"{entry.name}: {note}"
+        for entry in joined.entries
+        if entry.content.available
+        for note in entry.spec.notes
+    )
     if len(joined.scored) > MAX_DRAWN:
-        yield f"The pictures show the best {MAX_DRAWN} of {len(joined.scored)} estimators."
+        yield f"The figures show the best {MAX_DRAWN} of {len(joined.scored)} estimators."
 
 
 def lead(joined: Joined) -> str:
-    """Return one line below the title: data, part, detector and when."""
+    """Return the line below the title: data, protocol, detector and date."""
     detectors = sorted({result.content.detector.reference for result in joined.results})
     days = sorted({result.content.created[:10] for result in joined.results})
     return (
@@ -104,44 +103,73 @@ def lead(joined: Joined) -> str:
 
 
 def methods(joined: Joined) -> list[str]:
-    """Return the sentences that explain how the figures were computed."""
-    settings = joined.analysis.settings
-    sentences = [
+    """Return the paragraphs that explain how the figures were computed."""
+    paragraphs = [
         "The detector ran once per picture, and every estimator got the same faces. Errors are "
         "over the common pictures: those that every ranked estimator gave an age for.",
         _intervals_and_tests(joined),
     ]
-    baseline = settings.baseline
+    baseline = joined.analysis.settings.baseline
     if baseline is not None:
-        sentences.append(
-            "\u201cWith misses\u201d counts a picture without an age with the error of answering "
+        paragraphs.append(
+            "\u201cWith misses\u201d gives each picture without an age the error of predicting "
             f"{baseline['years']} years ({baseline['from']})."
         )
-    sentences.append(
-        "Times are wall time at batch 1 after a warm-up; on each picture the estimators took "
-        "turns, and no sample was dropped. \u201cFaster\u201d is said only where the interval of "
-        "the ratio leaves 1 out, the ratio is beyond what one estimator differs from itself when "
-        "it is measured twice, and the machine was not busy with something else."
+    paragraphs.append(
+        "Times are wall-clock times at batch 1 after a warm-up; the estimators took turns on each "
+        "picture, and no sample was dropped. An estimator is called faster only if the interval "
+        "of the ratio excludes 1, the ratio is larger than the difference of one estimator from "
+        "itself when measured twice, and the machine was not busy with other processes."
     )
-    return sentences
+    return paragraphs
+
+
+def swaps_tried(pairs: Iterable[Pair], swapped: str) -> str:
+    """Return a sentence on the swaps tried by the paired tests, and the smallest possible p.
+
+    Args:
+        pairs: "pairs" of an analysis; files of version 1 don't state swaps.
+        swapped: what was swapped, "people" or "pictures".
+
+    >>> from types import SimpleNamespace as Pair
+    >>> swaps_tried([Pair(swaps=1024, all_swaps=True, smallest_p=2 / 1024)], "people")
+    'Differences were tested with all 1,024 ways of swapping people; the smallest p is 0.002. '
+    >>> swaps_tried([Pair(swaps=9999, all_swaps=False, smallest_p=0.0001)], "pictures")
+    'Differences were tested with 9,999 random swaps of pictures; the smallest p is 0.0001. '
+    >>> swaps_tried([], "pictures")
+    ''
+    """
+    tested = [pair for pair in pairs if pair.swaps is not None]
+    if not tested:
+        return ""
+    tests = " or ".join(
+        f"all {count:,} ways of swapping {swapped}"
+        if exhaustive
+        else f"{count:,} random swaps of {swapped}"
+        for count, exhaustive in sorted(
+            {(pair.swaps or 0, bool(pair.all_swaps)) for pair in tested}
+        )
+    )
+    smallest = min(pair.smallest_p for pair in tested if pair.smallest_p is not None)
+    return f"Differences were tested with {tests}; the smallest p is {smallest:.1g}. "
 
 
 def _intervals_and_tests(joined: Joined) -> str:
     settings = joined.analysis.settings
-    by_person = "people" if settings.clustered else "pictures"
+    units = "people" if settings.clustered else "pictures"
     level = settings.level
     how = (
-        f"come from {settings.replicates} bootstrap resamples of {by_person}"
+        f"come from {settings.replicates} bootstrap resamples of {units}"
         if settings.replicates is not None  # a file of version 1
-        else f"are Student's t about the mean, with the spread that leaving {by_person} out in "
-        f"turn shows; with fewer than {settings.minimum_people} {by_person} there is none"
+        else "are Student's t intervals of the mean, with a jackknife standard error over "
+        f"{units}; there is none with fewer than {settings.minimum_people} {units}"
     )
     return (
-        f"Intervals hold {number(100 * level, 0)} % and {how}. "
-        f"{swaps_tried(joined.pairs, by_person)}"
-        "With Holm's correction for the number of pairs, \u201cbetter\u201d and \u201cworse\u201d "
-        f"are said only where p is below {number(1 - level)}. Groups need "
-        f"{settings.minimum_n} pictures for a figure."
+        f"Intervals are at {number(100 * level, 0)} % confidence and {how}. "
+        f"{swaps_tried(joined.pairs, units)}"
+        "An estimator is called better or worse only if p is below "
+        f"{number(1 - level)} after Holm's correction for the number of pairs. Groups with fewer "
+        f"than {settings.minimum_n} pictures have no figures."
     )
 
 
@@ -150,7 +178,7 @@ def environment(result: ResultFile) -> Details:
     machine, settings = result.content.environment, result.content.settings
     packages = ", ".join(f"{name} {version}" for name, version in machine.packages.items())
     detector = result.content.detector
-    given = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
+    options = ", ".join(f"{name} {value}" for name, value in settings.items() if value is not None)
     return [
         ("machine", f"{machine.processor}, {counted(machine.cores, 'core')}"),
         ("memory", f"{machine.memory_bytes / 2**30:.1f} GiB"),
@@ -159,7 +187,7 @@ def environment(result: ResultFile) -> Details:
         ("packages", packages),
         ("OpenCV threads", str(machine.opencv_threads)),
         *_while_timed(result),
-        ("settings", given),
+        ("settings", options),
         ("detector", _model(detector, proven=detector.runtime_proven)),
         *(
             (item.name, _model(item.spec, proven=item.runtime_proven))
@@ -170,7 +198,7 @@ def environment(result: ResultFile) -> Details:
 
 
 def _while_timed(result: ResultFile) -> Iterable[tuple[str, str]]:
-    """What else ran, and what the first estimator differs from itself."""
+    """Yield the load by other processes, and how much the first estimator differs from itself."""
     timing = result.content.timing
     if timing:
         if lines := busy_lines(timing):
@@ -181,54 +209,53 @@ def _while_timed(result: ResultFile) -> Iterable[tuple[str, str]]:
 
 def _model(spec: Model, *, proven: bool) -> str:
     runtime = spec.runtime
-    said = "" if proven else " (as it says of itself)"
-    told = [f"{runtime.runtime} {runtime.version}".strip() + f", {runtime.device}{said}"]
+    unverified = "" if proven else " (unverified)"
+    parts = [f"{runtime.runtime} {runtime.version}".strip() + f", {runtime.device}{unverified}"]
     if runtime.detail:
-        told[0] += f" ({runtime.detail})"
+        parts[0] += f" ({runtime.detail})"
     if isinstance(spec, Spec):
-        told += [f"years by {spec.decode}"] if spec.decode else []
-        told += [
+        parts += [f"years by {spec.decode}"] if spec.decode else []
+        parts += [
             f"crop {name}: {view.region}, {view.size_hw[1]}\u00d7{view.size_hw[0]}"
             for name, view in spec.crop.views.items()
         ]
-        told += [f"trained on {spec.trained_on}"] if spec.trained_on else []
+        parts += [f"trained on {spec.trained_on}"] if spec.trained_on else []
     if spec.licence:
-        told.append(f"licence: {spec.licence}")
-    return "; ".join(told)
+        parts.append(f"licence: {spec.licence}")
+    return "; ".join(parts)
 
 
 def citations(joined: Joined) -> Details:
-    """Return what to cite: data, detectors, estimators; each once."""
+    """Return what to cite for the data, detectors and estimators, each once."""
     found: dict[str, str] = {}
     parts: list[tuple[str, Terms]] = [(joined.dataset.name, joined.dataset)]
     for result in joined.results:
         parts.append((result.content.detector.name, result.content.detector))
         parts += [(item.spec.name, item.spec) for item in result.estimators if item.spec]
     for name, spec in parts:
-        told = " ".join(filter(None, (spec.citation, spec.source)))
-        if told:
-            found.setdefault(name, told)
+        if reference := " ".join(filter(None, (spec.citation, spec.source))):
+            found.setdefault(name, reference)
     return list(found.items())
 
 
 def bibtex(joined: Joined) -> str:
-    """Return entries for agebench, the data and the models, to be cited with the citations above.
+    """Return BibTeX entries for agebench, the data and the models.
 
-    What is cited is free text of the makers': it stands as a note, not taken apart by guessing.
+    Citations are free text by the makers, so they become notes rather than being parsed.
     """
     entries = [
         f"@software{{agebench,\n  title = {{agebench}},\n  version = {{{__version__}}}\n}}",
         *(
             f"@misc{{{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-') or 'model'},\n"
-            f"  title = {{{latex(name)}}},\n  note = {{{latex(told)}}}\n}}"
-            for name, told in citations(joined)
+            f"  title = {{{latex(name)}}},\n  note = {{{latex(reference)}}}\n}}"
+            for name, reference in citations(joined)
         ),
     ]
     return "\n\n".join(entries)
 
 
 def hashes(joined: Joined) -> Details:
-    """Return what has to be the same for the same figures."""
+    """Return the hashes that have to be equal for equal figures."""
     dataset = joined.dataset
     found = [("data", f"sha256 {dataset.content_sha256}, over names, labels and files")]
     if dataset.split is not None:
@@ -252,8 +279,7 @@ def hashes(joined: Joined) -> Details:
 def command(result: ResultFile) -> str:
     """Return the command line that made a result, for a shell.
 
-    The folder that the program lies in says nothing to another machine and is left out.
+    The program's folder is left out, as it means nothing on another machine.
     """
-    words: Sequence[str] = result.content.command
-    program = [PurePath(words[0]).name] if words else []
-    return shlex.join([*program, *words[1:]])
+    command_line = result.content.command
+    return shlex.join([*(PurePath(item).name for item in command_line[:1]), *command_line[1:]])

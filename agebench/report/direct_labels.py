@@ -1,7 +1,7 @@
-"""Names that stand beside lines and marks: of many estimators looks alone are hard to tell apart.
+"""Names next to lines and marks, since many estimators are hard to tell apart by style alone.
 
-Where they go, as numbers; in the units of whatever is drawn on, with "up" along the second axis or
-against it.
+The functions here compute positions, in the units of whatever is drawn on; "up" may be along the
+second axis or against it.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from agebench.errors import inert
 from agebench.metrics.number_format import shortened
 
 MANY = 10
-"""From so many estimators on each has its name beside it."""
+"""Number of estimators from which on names are written next to lines and marks."""
 
 _WIDTHS_EM = {"il.,:;'|!jIft()[] -": 0.36, "mwMW@%…": 0.95}
 _USUAL_EM, _CAPITAL_EM, _FULL_EM = 0.59, 0.72, 1.0
-"""Widths of letters in a sans-serif type, on the large side."""
+"""Widths of letters in a sans-serif font, rounded up."""
 
 _RINGS = (0, 9, 18, 27, 40, 55, 72, 90, 115, 140)
-"""How much further than next to its mark a name may go, tried in this order."""
+"""Additional distances of a name from its mark, tried in this order."""
 
 _DIRECTIONS = 16
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """What a label or mark covers: its middle and half its size."""
+    """The area of a label or mark: its centre and half its size."""
 
     x: float
     y: float
@@ -41,14 +41,14 @@ class Box:
     half_height: float
 
     def covers(self, other: Box) -> bool:
-        """Say whether the two overlap."""
+        """Return whether the two overlap."""
         return (
             abs(self.x - other.x) < self.half_width + other.half_width
             and abs(self.y - other.y) < self.half_height + other.half_height
         )
 
     def within(self, frame: Box) -> bool:
-        """Say whether it lies in `frame` as a whole."""
+        """Return whether it lies entirely in `frame`."""
         return (
             abs(self.x - frame.x) <= frame.half_width - self.half_width
             and abs(self.y - frame.y) <= frame.half_height - self.half_height
@@ -56,7 +56,7 @@ class Box:
 
 
 def width_em(text: str) -> float:
-    """Return about how wide a text is, in sizes of its type, rather too wide than too narrow.
+    """Return the approximate width of a text in em, rather too large than too small.
 
     >>> width_em("ill") < width_em("abc") < width_em("ABC") < width_em("MWM")
     True
@@ -74,11 +74,11 @@ def _letter_em(letter: str) -> float:
 
 
 def short_names(labels: Sequence[str], most_em: float) -> list[str]:
-    """Return names that fit into a width, each another one; the middle of a long name is left out.
+    """Return unique names that fit into a width; the middle of a long name is left out.
 
     Args:
-        labels: the whole names, each another one.
-        most_em: how wide they may be, in sizes of their type.
+        labels: the full names, which are unique.
+        most_em: the available width, in em.
 
     >>> short_names(["constant", "onnx:/a/long/path/model-1.onnx"], 8)
     ['constant', 'onnx:/…1.onnx']
@@ -90,21 +90,21 @@ def short_names(labels: Sequence[str], most_em: float) -> list[str]:
 
 
 def _shorter(text: str, most_em: float) -> Iterator[str]:
-    """Yield a text as long as it fits, then with a number behind it."""
+    """Yield a text, shortened to fit, then the same with numbers appended."""
     for number in itertools.count(1):
-        behind = "" if number == 1 else f" ({number})"
-        room = most_em - width_em(behind)
+        suffix = "" if number == 1 else f" ({number})"
+        room = most_em - width_em(suffix)
         for letters in range(len(text), 0, -1):
             name = shortened(text, letters)
             if width_em(name) <= room or letters < 3:
-                yield name + behind
+                yield name + suffix
                 break
 
 
 def spread_out(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return places at least `gap` apart between `low` and `high`, moved as little as can be.
+    """Return positions at least `gap` apart between `low` and `high`, moved as little as possible.
 
-    The sum of squared moves is least.  Where there is no room for all they reach beyond `high`.
+    The sum of squared moves is minimal.  If there is not enough room, they extend beyond `high`.
 
     >>> spread_out([5.0, 5.0, 50.0], 10, 0, 100)
     [0.0, 10.0, 50.0]
@@ -112,7 +112,7 @@ def spread_out(places: Sequence[float], gap: float, low: float, high: float) -> 
     wanted = np.asarray(places, np.float64)
     order = np.argsort(wanted, kind="stable")
     steps = gap * np.arange(len(wanted))
-    # Two that are `gap` apart are equal once the steps are taken off: order is all that is asked.
+    # With the steps subtracted, positions `gap` apart are equal, so only order is required.
     moved = isotonic_regression(wanted[order] - steps).x
     last = steps[-1] if len(steps) else 0.0
     found = np.empty_like(wanted)
@@ -126,17 +126,17 @@ def beside(
     frame: Box,
     taken: Collection[Box],
 ) -> Box | None:
-    """Return where a label near a mark lies in `frame` and covers none of those `taken`.
+    """Return a position for a label near a mark, inside `frame` and without overlaps.
 
     Args:
-        mark_xy: the mark's middle.
-        half_size: of the label, across and up.
-        frame: what it must lie in.
-        taken: marks and labels that are there.
+        mark_xy: centre of the mark.
+        half_size: half the label's width and height.
+        frame: the area that it must lie in.
+        taken: areas of existing marks and labels.
 
     Returns:
-        The nearest such place that was tried; None if there is none: a label that can't be read
-        is better left out.
+        The nearest free position that was tried; None if there is none, as an illegible label is
+        better left out.
     """
     (x, y), (width, height) = mark_xy, half_size
     for ring in _RINGS:
@@ -151,7 +151,7 @@ def beside(
 
 
 def nearest_edge(label: Box, x: float, y: float) -> tuple[float, float]:
-    """Return the point of a label that is nearest to a mark, where a line to it ends."""
+    """Return the point of a label nearest to a mark, where the line to it ends."""
     across = min(max(x, label.x - label.half_width), label.x + label.half_width)
     up = min(max(y, label.y - label.half_height), label.y + label.half_height)
     return across, up

@@ -1,4 +1,4 @@
-"""Names of estimators beside their lines and marks in the page's drawings."""
+"""Names of estimators next to their lines and marks in the page's drawings."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from agebench.report.svg import RIGHT, Drawing, Look, mark, tag
 from agebench.types import Floats
 
 NAME_SIZE = 11
-"""Size of the type, units of the drawing."""
+"""Font size, in units of the drawing."""
 
 ROOM = 130
-"""To the right of the axes, for the names of lines, units of the drawing."""
+"""Width to the right of the axes for the names of lines, in units of the drawing."""
 
 _GAP, _LEADER, _KEY = 13.5, 12, 9
-"""Between two lines of names; how far names stand from the axes; place of the mark before them."""
+"""Distance between two names, distance from the axes to the names, and width of a name's mark."""
 
 NAME_EM = (ROOM - _LEADER - _KEY) / NAME_SIZE
-"""How wide a name may be, in sizes of its type."""
+"""Maximum width of a name, in em."""
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A name and what it belongs to.
+    """A name with the point that it belongs to.
 
     Attributes:
-        name: short enough for its place.
-        style: how its estimator is drawn.
-        x, y: the end of its line, or its mark, as values of the drawing's axes.
+        name: short enough to fit.
+        style: of its estimator.
+        x, y: the end of its line, or its mark, in the units of the axes.
     """
 
     name: str
@@ -41,7 +41,7 @@ class Named:
 
 
 def line_end(name: str, style: Look, xs: Floats, ys: Floats) -> Named:
-    """Name the last point of a line that is not NaN; there must be one."""
+    """Return the name of a line at its last point that is not NaN; there must be one."""
     last = int(np.flatnonzero(np.isfinite(ys))[-1])
     return Named(name, style, float(xs[last]), float(ys[last]))
 
@@ -60,43 +60,43 @@ def name_lines(drawing: Drawing, ends: Sequence[Named]) -> None:
 
 
 def name_marks(drawing: Drawing, marks: Sequence[Named], taken: Sequence[Box] = ()) -> list[Box]:
-    """Write names beside marks, where they cover neither marks nor names.
+    """Write names next to marks, without covering marks or other names.
 
     Args:
-        drawing: to be written on.
-        marks: all of them are kept free.
-        taken: what else is.
+        drawing: to write on.
+        marks: that get names.
+        taken: other areas that must not be covered.
 
     Returns:
-        What is taken then.
+        All areas that are taken afterwards.
     """
     left, top, right, bottom = drawing.frame
     frame = Box((left + right) / 2, (top + bottom) / 2, (right - left) / 2, (bottom - top) / 2)
     xs, ys = _places(drawing, marks)
     covered = [*taken, *(Box(x, y, 5, 5) for x, y in zip(xs, ys, strict=True))]
-    for one, x, y in zip(marks, xs, ys, strict=True):
-        half = width_em(one.name) * NAME_SIZE / 2, _GAP / 2
+    for marked, x, y in zip(marks, xs, ys, strict=True):
+        half = width_em(marked.name) * NAME_SIZE / 2, _GAP / 2
         label = beside((x, y), half, frame, covered)
         if label is None:
             continue
         covered.append(label)
         to = nearest_edge(label, x, y)
         path = f"M{x:.1f} {y:.1f}L{to[0]:.1f} {to[1]:.1f}"
-        drawing.add(tag("path", d=path, stroke=one.style.colour, class_="leader"))
-        drawing.write(label.x, label.y + 3.5, one.name, anchor="middle", kind="end")
+        drawing.add(tag("path", d=path, stroke=marked.style.colour, class_="leader"))
+        drawing.write(label.x, label.y + 3.5, marked.name, anchor="middle", kind="end")
     return covered
 
 
 def right_of(names: Sized) -> int:
-    """Return how much room a drawing needs to the right of its axes for these names of lines."""
+    """Return the width that a drawing needs to the right of its axes for these names of lines."""
     return ROOM if len(names) else RIGHT
 
 
 def height_of(names: Sized, least: int) -> int:
-    """Return how high a drawing must be for these names of lines below each other."""
+    """Return the height that a drawing needs for these names of lines below each other."""
     return max(least, round(_GAP * len(names)) + 64)
 
 
 def _places(drawing: Drawing, named: Sequence[Named]) -> tuple[list[float], list[float]]:
-    xs, ys = drawing.x([one.x for one in named]), drawing.y([one.y for one in named])
+    xs, ys = drawing.x([item.x for item in named]), drawing.y([item.y for item in named])
     return xs.tolist(), ys.tolist()

@@ -1,4 +1,4 @@
-"""Text that is nothing but text in Markdown, LaTeX and spreadsheets, whatever a file is called."""
+"""Escaping of text for Markdown, LaTeX and spreadsheets, since names may contain anything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _LATEX = {
     '"': r"\textquotedbl{}",
     "`": r"\textasciigrave{}",
     "'": r"\textquotesingle{}",
-    # After the end of a row these would be taken for options of it.
+    # At the start of a row these would be taken for options of the row before.
     "[": "{[}",
     "]": "{]}",
     "*": "{*}",
@@ -43,7 +43,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{FULLWIDTH EQUALS SIGN}")
 def markdown(text: str) -> str:
     r"""Return `text` for a cell of a Markdown table.
 
-    Addresses are broken, so that no reader makes links of them.
+    URLs are escaped too, so that viewers don't turn them into links.
 
     >>> markdown("a|b_<i>")
     'a\\|b\\_&lt;i&gt;'
@@ -56,18 +56,18 @@ def markdown(text: str) -> str:
 
 
 def latex(text: str) -> str:
-    r"""Return `text` for LaTeX, in a table or outside.
+    r"""Return `text` for LaTeX, inside or outside of tables.
 
     >>> latex("50 % of a_b--c")
     '50 \\% of a\\_b{-}-c'
     """
-    # Two hyphens would be set as one dash.
+    # Two hyphens would become a dash.
     apart = re.sub("-(?=-)", _HYPHEN, inert(text))
     return "".join(_LATEX.get(letter, letter) for letter in apart)
 
 
 def spreadsheet(text: str) -> str:
-    """Return `text` for a cell of CSV: what a spreadsheet would compute gets a quote in front.
+    """Return `text` for a CSV cell; what a spreadsheet would take for a formula gets a quote.
 
     >>> spreadsheet("=1+1"), spreadsheet("age-net")
     ("'=1+1", 'age-net')

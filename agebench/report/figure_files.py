@@ -1,4 +1,4 @@
-"""The report's pictures as files: for papers and slides, for one and for two columns."""
+"""The report's figures as files for papers and slides, in one- and two-column width."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from agebench.util.files import check_target, make_folder, write_whole
 def write_figures(
     joined: Joined, folder: str | Path, progress: ProgressStep = no_progress
 ) -> list[Path]:
-    """Write every picture that the result has as SVG, PDF and PNG, each in two widths.
+    """Write all figures of the results as SVG, PDF and PNG, each in two widths.
 
-    ``ranking-1col.pdf`` is 89 mm wide, ``ranking-2col.pdf`` 183 mm; PNG files have 300 dpi.  The
-    same result gives the same bytes.
+    ``ranking-1col.pdf`` is 89 mm wide, ``ranking-2col.pdf`` 183 mm; PNG files have 300 dpi.  Equal
+    results give equal bytes.
 
     Args:
-        joined: what they are of.
-        folder: where to; made if it is not there.
-        progress: called as they are drawn.
+        joined: the results.
+        folder: to write into; created if missing.
+        progress: called after each figure.
 
     Returns:
-        The files, by name.
+        The files, sorted by name.
 
     Raises:
         AgebenchError: a file can't be written.

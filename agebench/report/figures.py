@@ -1,4 +1,4 @@
-"""A picture of the report with its words, and which estimators are drawn."""
+"""Figures of the report with title and caption, and the selection of estimators for them."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from agebench.report.joining import Entry, Joined
 from agebench.report.svg import BASELINE_LOOK, Look, key, look
 
 MAX_DRAWN = 10
-"""Estimators that are drawn: more lines than that can't be told apart.  Tables have all."""
+"""Maximum number of estimators in figures, as more can't be told apart.  Tables have all."""
 
 Legend: TypeAlias = Sequence[tuple[Markup, str]]
-"""Who is who: key and name."""
+"""Key and name of each estimator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One picture.
+    """A figure.
 
     Attributes:
-        drawing: the picture itself.
-        title: what stands above it; "" where the section's title says it.
-        caption: what stands below it.
+        drawing: its SVG.
+        title: shown above it; "" if the section's title is enough.
+        caption: shown below it.
     """
 
     drawing: Markup
@@ -37,9 +37,9 @@ class Figure:
 
 
 def drawn(joined: Joined) -> Sequence[tuple[Entry, Look]]:
-    """Return the best estimators, each with the look that it has in every picture.
+    """Return the best estimators, each with its style, which is the same in every figure.
 
-    The baseline that says one age of everybody is grey, and takes no colour from the others.
+    The baseline that predicts the same age for everybody is grey, and uses up no colour.
     """
     shown = joined.scored[:MAX_DRAWN]
     looks = map(look, range(len(shown)))
@@ -47,21 +47,21 @@ def drawn(joined: Joined) -> Sequence[tuple[Entry, Look]]:
 
 
 def direct_names(labels: Iterable[str]) -> dict[str, str]:
-    """Return the names that stand beside the lines and marks of those drawn, by whole name.
+    """Return the names to write next to lines and marks, by full name.
 
-    Empty where there are so few that colours, dashes and marks tell them apart.
+    Empty for few estimators, which colours, dashes and marks are enough to tell apart.
     """
-    whole = list(labels)
-    if len(whole) < MANY:
+    full = list(labels)
+    if len(full) < MANY:
         return {}
-    return dict(zip(whole, short_names(whole, NAME_EM), strict=True))
+    return dict(zip(full, short_names(full, NAME_EM), strict=True))
 
 
 def names_of(joined: Joined) -> dict[str, str]:
-    """Return `direct_names` of those drawn in a report."""
+    """Return `direct_names` of the estimators drawn in a report."""
     return direct_names(entry.label for entry, _ in drawn(joined))
 
 
 def legend(joined: Joined, which: Callable[[Entry], bool] = lambda _: True) -> Legend:
-    """Return the keys and names of those estimators that are drawn and `which` is true of."""
+    """Return the keys and names of the drawn estimators for which `which` is true."""
     return [(key(style), entry.label) for entry, style in drawn(joined) if which(entry)]

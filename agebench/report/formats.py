@@ -1,3 +1,3 @@
-"""In which formats a report can be written; a shell that completes a line asks for them."""
+"""The formats of a report, in a module of its own since shell completion must import fast."""
 
 FORMATS = ("html", "md", "tex", "csv")

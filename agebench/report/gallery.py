@@ -1,4 +1,4 @@
-"""The worst errors, with or without the pictures themselves."""
+"""The pictures with the largest errors, with or without thumbnails."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from agebench.types import Image
 from agebench.vision.images import decode_image, read_file
 
 MAX_WORST = 8
-"""Pictures per estimator."""
+"""Maximum number of pictures per estimator."""
 
 SIDE_PX = 144
 _AROUND_BOX = 0.4
@@ -36,8 +36,8 @@ class GalleryTile:
     Attributes:
         image: its name.
         true_years, predicted_years: ages.
-        thumbnail: ``data:`` address of a small copy; "" without.
-        missing: why there is none, in a sentence; "" where none was asked for.
+        thumbnail: ``data:`` URL of a small copy; "" without one.
+        missing: why there is no thumbnail; "" if none was requested.
     """
 
     image: str
@@ -48,39 +48,43 @@ class GalleryTile:
 
 
 def why_no_thumbnails(name: str, licence: str) -> str:
-    """Return why this data set's pictures are not put into a report, or "" if they may be.
+    """Return why this data set's pictures must not be in a report; "" if they may.
 
     >>> why_no_thumbnails("fgnet", "research only")
-    "Pictures are left out: the terms of fgnet are 'research only', and reports are passed on"
+    "Pictures are left out: the terms of fgnet are 'research only', and reports may be passed on"
     >>> why_no_thumbnails("demo", "public domain (NASA)")
     ''
     """
     if not _RESTRICTED.search(licence):
         return ""
-    return f"Pictures are left out: the terms of {name} are {licence!r}, and reports are passed on"
+    return (
+        f"Pictures are left out: the terms of {name} are {licence!r}, and reports may be passed on"
+    )
 
 
 def check_root(root: Path) -> None:
-    """Check that thumbnails can be looked for in `root`.
+    """Check that `root` can be searched for pictures.
 
     Raises:
         UsageError: it is not a folder.
     """
     try:
-        there = root.is_dir()
+        exists = root.is_dir()
     except (OSError, ValueError):
-        there = False
-    if not there:
-        raise UsageError(f"--thumbnails needs the folder of the pictures, {str(root)!r} is not one")
+        exists = False
+    if not exists:
+        raise UsageError(
+            f"--thumbnails needs the folder of the pictures, but {str(root)!r} is not a folder"
+        )
 
 
 def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[GalleryTile]:
-    """Return the common pictures that an estimator is furthest off on, worst first.
+    """Return the common pictures with the largest errors of an estimator, worst first.
 
     Args:
         joined: the report's data.
         entry: the estimator.
-        root: folder of the pictures, for thumbnails; None for none.
+        root: folder of the pictures; None for no thumbnails.
     """
     true = np.where(joined.rows, joined.true_years, np.nan)
     tiles = []
@@ -98,10 +102,10 @@ def gallery(joined: Joined, entry: Entry, root: Path | None) -> list[GalleryTile
 
 
 def _thumbnail(root: Path, image: Picture) -> str:
-    """Cut the face out of the very file that was scored.
+    """Cut the face out of the file that was scored.
 
     Raises:
-        ImageError: the file is not there, is another one, or lies outside of `root`.
+        ImageError: the file is missing, has a different hash, or lies outside of `root`.
     """
     try:
         folder, path = root.resolve(), (root / image["picture"]).resolve()
@@ -121,7 +125,7 @@ def _thumbnail(root: Path, image: Picture) -> str:
 
 
 def _around(picture: Image, box_xyxy: Sequence[float] | None) -> Image:
-    """The box with some room around it, as far as the picture goes; all of it without a box."""
+    """Return the box with a margin, within the picture; the whole picture if there is no box."""
     if box_xyxy is None:
         return picture
     height, width = picture.shape[:2]

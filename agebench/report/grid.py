@@ -1,4 +1,4 @@
-"""A table as values: the page, Markdown, LaTeX and CSV are written from the same one."""
+"""Tables as values, from which the page, Markdown, LaTeX and terminal output are made."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class Column:
     """A column.
 
     Attributes:
-        title: what stands above it.
-        numeric: set to the right, in figures of one width.
-        hint: what it means, in a sentence.
+        title: its heading.
+        numeric: whether it is right-aligned, with tabular digits.
+        hint: explanation of the heading.
     """
 
     title: str
@@ -28,11 +28,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """A sentence at a cell.
+    """A note on a cell.
 
     Attributes:
-        text: the sentence, without a full stop.
-        severe: the cell's row is not to be believed.
+        text: the note, without a full stop.
+        severe: whether the row's figures must not be relied on.
     """
 
     text: str
@@ -44,11 +44,11 @@ class Cell:
     """A cell.
 
     Attributes:
-        text: what is shown.
-        value: what it is sorted by; None for its text.
-        kind: CSS class, one that the page's style knows.
-        key: drawing in front of the text, on the page alone.
-        notes: what has to stand at it: below it on the page, elsewhere below the table.
+        text: its content.
+        value: sort key; None for the text.
+        kind: CSS class of the page's style sheet.
+        key: drawing in front of the text, on the page only.
+        notes: shown below the text on the page, and below the table elsewhere.
     """
 
     text: str
@@ -59,7 +59,7 @@ class Cell:
 
 
 def figure_cell(text: str, value: float | None) -> Cell:
-    """Return a cell that is sorted by its figure; one without comes after all others."""
+    """Return a cell that is sorted by its value; one without a value comes last."""
     return Cell(text, math.inf if value is None else value)
 
 
@@ -68,15 +68,15 @@ class Grid:
     """A table.
 
     Attributes:
-        caption: what it is of.
+        caption: its title.
         columns: from left to right.
-        rows: every one with as many cells.
-        sortable: can be sorted on the page by clicking on a column.
-        heads: how many of the first columns say what a row is of, where each other one is of
-            another estimator: on paper the table may be parted between these.  0: it never is.
+        rows: each with one cell per column.
+        sortable: whether it can be sorted on the page by clicking on a heading.
+        heads: number of leading columns that describe the row, if every further column is for an
+            estimator: in print the table may be split between these.  0 if it must not be split.
 
     Raises:
-        ValueError: a row has another number of cells.
+        ValueError: a row has a different number of cells.
     """
 
     caption: str
@@ -92,6 +92,6 @@ class Grid:
 
     @property
     def notes(self) -> Sequence[str]:
-        """All notes of its cells in their order, each once: the first is called a, then b, ..."""
+        """All notes of its cells in their order, each once; they are lettered a, b, ..."""
         found = (note.text for row in self.rows for cell in row for note in cell.notes)
         return tuple(dict.fromkeys(found))

@@ -1,4 +1,4 @@
-"""Several result files as one: the same pictures, every estimator scored on what all have."""
+"""Joining result files on the same pictures: estimators are scored on the pictures all answered."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class Entry:
     """One estimator of one result.
 
     Attributes:
-        label: what it is called in the report; unique, with the result's letter where two results
-            have an estimator of the same name.
-        name: what it is called in its own result.
-        result: position of that result.
+        label: its unique name in the report, with the result's letter if several results have an
+            estimator of that name.
+        name: its name in its own result.
+        result: index of that result.
         content: its entry of "estimators".
         years: predicted ages, shape (pictures,), NaN if there is none.
-        errors: over the pictures that all entries gave an age for; None where not available.
-        ranges: against labels that are ranges, over the pictures of that kind that all entries
-            gave an age for; None where the labels are not ranges.
-        analysis: its part of the analysis; None where it was not available.
-        contamination: why nothing is decided for or against it; "" where nothing speaks for that.
+        errors: over the pictures that all entries gave an age for; None if not available.
+        ranges: against labels that are ranges, over the pictures with such labels that all entries
+            gave an age for; None if the labels are not ranges.
+        analysis: its part of the analysis; None if it was not available.
+        contamination: why it gets no verdict; "" if it is not contaminated.
     """
 
     label: str
@@ -61,34 +61,34 @@ class Entry:
 
     @property
     def mae_with_misses_years(self) -> float | None:
-        """Mean absolute error where a picture without an age counts, too; None where unknown."""
+        """Mean absolute error that also counts pictures without an age; None if not known."""
         found = None if self.analysis is None else self.analysis.with_misses
         return None if found is None else found.mae_years
 
     @property
     def spec(self) -> Spec:
-        """What it is; only of one that was available."""
-        assert self.content.spec is not None  # noqa: S101 - the reader has seen to it
+        """Its spec; only for estimators that were available."""
+        assert self.content.spec is not None  # noqa: S101 - checked when the file was read
         return self.content.spec
 
     def samples_ms(self, stage: str) -> Floats:
-        """Return all times of one of its stages, milliseconds, in the order taken."""
+        """Return all times of one of its stages in milliseconds, in the order taken."""
         times = self.content.latency.get(stage)
         return np.asarray(() if times is None else times.samples_ms, np.float64)
 
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What a report is about.
+    """The results that a report is about.
 
     Attributes:
         results: in the order given.
-        entries: every estimator of every result, best mean error first; then those that are
-            contaminated, then those without an error.
+        entries: all estimators of all results, best mean error first; then contaminated ones, then
+            those without an error.
         columns: the pictures of each result.
-        common: shape (pictures,): true where every estimator that works gave an age.
-        analysis: of the result, or of the joined ones, by the entries' labels.
-        remarks: what a reader must know of the joining, in sentences.
+        common: shape (pictures,), true if every ranked estimator gave an age.
+        analysis: of the result, or of all joined ones, by the entries' labels.
+        remarks: what a reader should know about the joining, in sentences.
     """
 
     results: tuple[ResultFile, ...]
@@ -100,17 +100,17 @@ class Joined:
 
     @property
     def pictures(self) -> Sequence[Picture]:
-        """The pictures, as the first result has them."""
+        """The pictures, from the first result."""
         return self.results[0].pictures
 
     @property
     def true_years(self) -> Floats:
-        """Shape (pictures,), NaN where only a range is known."""
+        """True ages, shape (pictures,), NaN if only a range is known."""
         return self.columns[0].true_years
 
     @property
     def dataset(self) -> Dataset:
-        """The data set, as the first result has it."""
+        """The data set, from the first result."""
         return self.results[0].dataset
 
     @property
@@ -120,17 +120,17 @@ class Joined:
 
     @property
     def best(self) -> Entry | None:
-        """The entry of the lowest mean error that is not contaminated; None where all are."""
+        """The entry with the lowest mean error that is not contaminated; None if all are."""
         return next((entry for entry in self.scored if not entry.contamination), None)
 
     @property
     def judged_alone(self) -> bool:
-        """Whether all but the best are contaminated: there is nobody whom it is better than."""
+        """Whether all but the best are contaminated, so that it is compared with no other."""
         return len(self.scored) > 1 and sum(not entry.contamination for entry in self.scored) == 1
 
     @property
     def rows(self) -> Bools:
-        """The common pictures whose true age is known, shape (pictures,)."""
+        """Which common pictures have a known true age, shape (pictures,)."""
         return np.asarray(self.common & np.isfinite(self.true_years))
 
     @property
@@ -140,16 +140,16 @@ class Joined:
 
     @property
     def number_of_people(self) -> int | None:
-        """How many people are in the common pictures; None where nobody is known."""
+        """Number of people in the common pictures; None if no identities are known."""
         return people_in(self.people(self.rows))
 
     def people(self, rows: Bools) -> list[str | None] | None:
-        """Return who is on those pictures; None where nobody is known."""
+        """Return the identities in those pictures; None if none is known."""
         return people_at(self.columns[0], np.flatnonzero(rows))
 
 
 def letter(position: int) -> str:
-    """Return what the result at `position` is called: A, B, ..., Z, AA, ...
+    """Return the letters of the result at `position`: A, B, ..., Z, AA, ...
 
     >>> letter(0), letter(25), letter(26)
     ('A', 'Z', 'AA')
@@ -163,14 +163,13 @@ def letter(position: int) -> str:
 
 
 def join(results: Sequence[ResultFile]) -> Joined:
-    """Bring the results together, and score every estimator on the pictures that all have.
+    """Join results, and score every estimator on the pictures that all gave an age for.
 
-    A single result keeps its own figures; several are scored and analysed anew.
+    A single result keeps its own figures; several results are scored and analysed again.
 
     Raises:
-        UsageError: they are not of the same data, protocol and kind of label, or one is given
-            twice.
-        AgebenchError: the figures of one are not those of its own predictions.
+        UsageError: they differ in data, protocol or kind of label, or one is given twice.
+        AgebenchError: the stated figures of one are not those of its predictions.
     """
     if not results:
         raise UsageError("expected at least one result file, got none")
@@ -181,8 +180,8 @@ def join(results: Sequence[ResultFile]) -> Joined:
     for result, part in zip(results, parts, strict=True):
         rows = _common(part.values(), _least_answered(results=[result]))
         require_own_figures(result, part, rows & np.isfinite(true), true)
-    every = (years for part in parts for years in part.values())
-    common = _common(every, _least_answered(results))
+    all_years = (years for part in parts for years in part.values())
+    common = _common(all_years, _least_answered(results))
     labels = _labels(results)
     stated = results[0].content.analysis if len(results) == 1 else None
     analysis = stated or _analysed(results, columns, labels)
@@ -221,37 +220,42 @@ def _analysed(
     columns: Sequence[Columns],
     labels: Mapping[tuple[int, str], str],
 ) -> Analysis:
-    """Analyse all estimators of several results like those of one."""
-    together = [
+    """Analyse the estimators of several results as if they were of one."""
+    estimators = [
         (replace(item, name=labels[at, item.name]), columns[at].answers[item.name])
         for at, result in enumerate(results)
         for item in result.estimators
     ]
-    answers = {item.name: said for item, said in together if item.available}
     try:
         return analyse(
-            replace(columns[0], answers=answers),
-            [item for item, _ in together],
+            replace(
+                columns[0],
+                answers={item.name: answers for item, answers in estimators if item.available},
+            ),
+            [item for item, _ in estimators],
             results[0].dataset,
             results[0].content.settings["seed"],
         )
     except ValueError as error:
-        # The statistics trust the harness that wrote the file; someone else may have.
+        # The statistics rely on files by the harness, but others may have written these.
         files = " and ".join(str(result.path) for result in results)
         raise AgebenchError(
-            f"{files}: no statistics can be made of it ({error}): "
-            "give a result.json as 'agebench compare' wrote it"
+            f"{files}: can't be analysed ({error}): give a result.json as written by "
+            "'agebench compare'"
         ) from error
 
 
 def _least_answered(results: Sequence[ResultFile]) -> float:
-    """A single file keeps its figures: up to version 1, whoever gave any age was ranked."""
+    """Return the fraction of pictures that a ranked estimator must have answered.
+
+    A single file keeps its figures: in version 1, all estimators with any age were ranked.
+    """
     old = len(results) == 1 and results[0].content.schema_version == 1
     return 0.0 if old else LEAST_ANSWERED
 
 
 def _labels(results: Sequence[ResultFile]) -> dict[tuple[int, str], str]:
-    """What each estimator is called, by its result and name: no two alike."""
+    """Return a unique label for each estimator, by the index of its result and its name."""
     names = [(at, item.name) for at, result in enumerate(results) for item in result.estimators]
     times = Counter(name for _, name in names)
     labels: dict[tuple[int, str], str] = {}
@@ -264,7 +268,7 @@ def _labels(results: Sequence[ResultFile]) -> dict[tuple[int, str], str]:
 
 
 def _columns(result: ResultFile) -> Columns:
-    """Predicted ages by estimator, and what else is known of the pictures."""
+    """Return the predicted ages by estimator, with the columns of the pictures."""
     try:
         return columns_of(result.pictures, [item.name for item in result.estimators])
     except ValueError as error:
@@ -272,16 +276,16 @@ def _columns(result: ResultFile) -> Columns:
 
 
 def _common(predictions: Iterable[Floats], least: float = LEAST_ANSWERED) -> Bools:
-    """As `agebench.harness.scores.common_subset`; `least` as in `common_pictures`."""
-    there = [np.isfinite(years) for years in predictions]
-    return common_pictures(np.stack(there), least)[1] if there else np.zeros(0, np.bool_)
+    """Return the common pictures; `least` as in `common_pictures`."""
+    answered = [np.isfinite(years) for years in predictions]
+    return common_pictures(np.stack(answered), least)[1] if answered else np.zeros(0, np.bool_)
 
 
 def _errors(
     results: Sequence[ResultFile],
     columns: Columns,
     item: Estimator,
-    given: EstimatorAnswers,
+    answers: EstimatorAnswers,
     common: Bools,
 ) -> ErrorSummary | None:
     if not item.available:
@@ -289,38 +293,38 @@ def _errors(
     if len(results) == 1:
         return item.errors
     rows = np.asarray(common & np.isfinite(columns.true_years))
-    if not given.answered[rows].all():  # it stands apart, and has no error to be ranked by
+    if not answers.answered[rows].all():  # it is not ranked, so it has no error on these pictures
         rows = np.zeros_like(rows)
-    return errors_at(columns, given, rows)
+    return errors_at(columns, answers, rows)
 
 
 def _ranges(
     results: Sequence[ResultFile],
     columns: Columns,
     item: Estimator,
-    given: EstimatorAnswers,
+    answers: EstimatorAnswers,
     common: Bools,
 ) -> RangeScore | None:
     if len(results) == 1 or not item.available:
         return item.ranges
-    return ranges_at(columns, given, common)
+    return ranges_at(columns, answers, common)
 
 
 def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:
     if len(results) == 1:
         return
     yield (
-        f"Joined from {len(results)} results. All figures are over the {common:,} pictures that "
-        "every estimator of every result gave an age for, and were recomputed."
+        f"Joined from {len(results)} results. All figures were recomputed over the {common:,} "
+        "pictures that every estimator of every result gave an age for."
     )
     if len({result.content.detector.reference for result in results}) > 1:
         yield "The faces were found by different detectors, which alone can change an error."
     if len({_machine(result) for result in results}) > 1:
-        yield "The times were taken on different machines: they can't be compared."
+        yield "The times were measured on different machines and can't be compared."
     else:
         yield (
-            "The times were not taken in turns, but run after run: a difference between two "
-            "results may be the machine's."
+            "The estimators of different results did not take turns: a difference between their "
+            "times may be due to the machine."
         )
 
 

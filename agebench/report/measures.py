@@ -1,4 +1,4 @@
-"""What the pictures of the report show, computed from the ages: pure functions on arrays."""
+"""Computations for the report's figures, as pure functions on arrays of ages."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from agebench.types import MAX_AGE_YEARS, Floats
 
 AGE_STEP_YEARS = 5
 SCORE_YEARS = 20.0
-"""How far the cumulative score curves go."""
+"""Largest error of the cumulative score curves."""
 
 FEW_PICTURES = 1000
-"""With fewer, the cells of the density are 5 years wide instead of 2.5."""
+"""Number of pictures below which the cells of the density are 5 years wide instead of 2.5."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,9 +24,9 @@ class AgeCurve:
     """Mean absolute error by true age.
 
     Attributes:
-        ages_years: middle of each step, shape (steps,), upwards.
-        mae_years: NaN where the step has fewer than `MINIMUM_PICTURES` pictures.
-        low_years, high_years: 95 % interval, NaN likewise.
+        ages_years: middle of each step, shape (steps,), ascending.
+        mae_years: NaN if the step has fewer than `MINIMUM_PICTURES` pictures.
+        low_years, high_years: ends of the 95 % interval, NaN in the same steps.
     """
 
     ages_years: Floats
@@ -63,8 +63,8 @@ def age_curve(
         mean = np.nan
         if len(inside) >= MINIMUM_PICTURES:
             mean = float(errors[inside].mean())
-            who = None if people is None else [people[row] for row in inside.tolist()]
-            interval = mean_interval(errors[inside], clusters=who)
+            clusters = None if people is None else [people[row] for row in inside.tolist()]
+            interval = mean_interval(errors[inside], clusters=clusters)
         low, high = (np.nan, np.nan) if interval is None else (interval.low, interval.high)
         rows.append((step_years * (number + 0.5), mean, low, high))
     table = np.asarray(rows, np.float64).reshape(-1, 4)
@@ -74,10 +74,10 @@ def age_curve(
 def score_curve(
     true_years: Floats, predicted_years: Floats, limit_years: float = SCORE_YEARS
 ) -> tuple[Floats, Floats]:
-    """Return the fraction of pictures at most k years off, for k from 0 to the limit.
+    """Return the fraction of pictures with an error of at most k years, for k up to the limit.
 
     Returns:
-        k in quarters of a year, and the fractions 0 to 1; both of shape (m,).
+        k in steps of a quarter of a year, and the fractions, 0 to 1; both of shape (m,).
 
     >>> years, fractions = score_curve(np.array([20.0, 30.0]), np.array([21.0, 30.0]))
     >>> fractions[years == 0].item(), fractions[years == 1].item()
@@ -91,11 +91,11 @@ def score_curve(
 
 @dataclass(frozen=True, slots=True)
 class Density:
-    """How often which age was predicted for which true age.
+    """Number of pictures by true and predicted age.
 
     Attributes:
-        counts: pictures per cell, shape (cells, cells): true age, then predicted age.
-        step_years: width of a cell; the first begins at 0.
+        counts: pictures per cell, shape (cells, cells), indexed by true age, then predicted age.
+        step_years: width of a cell; the first one begins at 0.
     """
 
     counts: npt.NDArray[np.intp]
@@ -103,7 +103,7 @@ class Density:
 
     @property
     def end_years(self) -> float:
-        """Where the last cell ends."""
+        """End of the last cell."""
         return len(self.counts) * self.step_years
 
 
@@ -126,12 +126,12 @@ def density(true_years: Floats, predicted_years: Floats) -> Density:
 
 
 def worst(true_years: Floats, predicted_years: Floats, count: int) -> list[int]:
-    """Return the places of the `count` largest errors, largest first; earlier ones before later.
+    """Return the indices of the `count` largest errors, largest first; ties in their order.
 
     Args:
-        true_years: shape (n,), NaN where not known.
+        true_years: shape (n,), NaN if not known.
         predicted_years: shape (n,), NaN if there is none.
-        count: at most so many.
+        count: maximum number of indices.
 
     >>> worst(np.array([20.0, np.nan, 30.0]), np.array([25.0, 3.0, 60.0]), 5)
     [2, 0]
@@ -142,7 +142,7 @@ def worst(true_years: Floats, predicted_years: Floats, count: int) -> list[int]:
 
 
 def front(costs: Sequence[float], errors: Sequence[float]) -> list[int]:
-    """Return the places that no other beats in both, by rising cost.
+    """Return the indices of the Pareto front: no other is better in both; by increasing cost.
 
     >>> front([1, 2, 3, 3], [9, 5, 7, 4])
     [0, 1, 3]

@@ -1,8 +1,8 @@
-"""What the report opens with: the answer in a sentence, and the rates that regulators ask for."""
+"""The opening of the report: the conclusion in a sentence, and the false-adult rates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from agebench.harness.contents_statistics import Pair
 from agebench.metrics.age_thresholds import ThresholdRates
@@ -21,25 +21,25 @@ from agebench.report.joining import Entry, Joined
 from agebench.report.plots_analysis import rates_at, threshold_ages
 from agebench.report.rows_ranking import NO_TEST, against_first, name_cell, pair_with_best
 
-_KNOWN_FROM = "these pictures, on near copies of them or on their data set"
+_CONTAMINATED_BY = "these pictures, on near copies of them or on their data set"
 
 
 def answer(joined: Joined) -> list[str]:
-    """Return who is best and by how much, in one or two sentences; empty without any error."""
+    """Return which estimator is best and by how much, in sentences; empty without any error."""
     if not joined.scored:
         return []
     contaminated = [entry for entry in joined.scored if entry.contamination]
     judged = [entry for entry in joined.scored if not entry.contamination]
     looking = [entry for entry in judged if looks_at_faces(entry)]
     if contaminated and not looking:
-        but = " but the baseline" if judged else ""
+        judged_text = "Only the baseline" if judged else "No estimator"
         who = "the others" if judged else "all"
-        return [f"Nobody{but} can be judged here: {who} were trained on {_KNOWN_FROM}."]
-    told = [_lowest(joined, looking or judged)]
+        return [f"{judged_text} can be judged here: {who} were trained on {_CONTAMINATED_BY}."]
+    sentences = [_lowest(joined, looking or judged)]
     if contaminated:
         names = ", ".join(entry.label for entry in contaminated)
-        told.append(f"Not judged, since trained on {_KNOWN_FROM}: {names}.")
-    return told
+        sentences.append(f"Not judged, as trained on {_CONTAMINATED_BY}: {names}.")
+    return sentences
 
 
 def _lowest(joined: Joined, judged: Sequence[Entry]) -> str:
@@ -70,56 +70,45 @@ def _difference(pair: Pair | None) -> str:
 
 
 def false_adult_grid(joined: Joined) -> Grid | None:
-    """How often people below an age are estimated at that age or older; None without a rate."""
-    thresholds = threshold_ages(joined)
-    rates = {
-        entry.label: {age: _unbuffered(entry, age) for age in thresholds} for entry in joined.scored
-    }
-    counts = {
-        age: max((one.minors for of in rates.values() if (one := of[age])), default=0)
-        for age in thresholds
+    """Return how often people below an age are estimated at it or above; None without any rate."""
+    by_age = {
+        age: {entry.label: _unbuffered(entry, age) for entry in joined.scored}
+        for age in threshold_ages(joined)
     }
     # An age with too few people below it for a rate would be a column of dashes.
-    shown = [
-        age
-        for age in thresholds
-        if any(one and one.false_pass_rate is not None for one in _at(rates, age))
-    ]
+    shown = {
+        age: found
+        for age, found in by_age.items()
+        if any(rates and rates.false_pass_rate is not None for rates in found.values())
+    }
     if not shown:
         return None
     columns = [
         Column("estimator", numeric=False),
         *(
-            Column(
-                f"{number(age, 0)} (of {counts[age]:,}{_of_whom(rates, age)})",
-                hint=f"below {number(age, 0)}",
-            )
-            for age in shown
+            Column(f"{number(age, 0)} ({_counts(found.values())})", hint=f"below {number(age, 0)}")
+            for age, found in shown.items()
         ),
     ]
     rows = [
-        [name_cell(joined, entry), *(_rate(rates[entry.label][age]) for age in shown)]
+        [name_cell(joined, entry), *(_rate(found[entry.label]) for found in shown.values())]
         for entry in joined.scored
     ]
-    title = "False-adult rate: of people below an age, taken for that age or older, %"
+    title = "False-adult rate: people below an age estimated at that age or older, %"
     return Grid(title, columns, rows)
 
 
-def _of_whom(rates: Mapping[str, Mapping[float, ThresholdRates | None]], age: float) -> str:
-    """Return how many people below the age are in the pictures, if that is known."""
-    found = (one.minor_people for one in _at(rates, age) if one)
-    people = max((count for count in found if count is not None), default=None)
-    return "" if people is None else f"; {of_people('', people).removeprefix(' of ')}"
-
-
-def _at(
-    rates: Mapping[str, Mapping[float, ThresholdRates | None]], age: float
-) -> list[ThresholdRates | None]:
-    return [of[age] for of in rates.values()]
+def _counts(found: Iterable[ThresholdRates | None]) -> str:
+    """Return the number of pictures of people below an age, and of people if known."""
+    known = [rates for rates in found if rates]
+    pictures = max((rates.minors for rates in known), default=0)
+    counts = [rates.minor_people for rates in known if rates.minor_people is not None]
+    people = f"; {of_people('', max(counts)).removeprefix(' of ')}" if counts else ""
+    return f"of {pictures:,}{people}"
 
 
 def _unbuffered(entry: Entry, age: float) -> ThresholdRates | None:
-    return next((one for one in rates_at(entry, age) if not one.buffer_years), None)
+    return next((rates for rates in rates_at(entry, age) if not rates.buffer_years), None)
 
 
 def _rate(rates: ThresholdRates | None) -> Cell:

@@ -1,4 +1,4 @@
-"""Tables on paper, which can't be scrolled: those with a column for each estimator are parted."""
+"""Tables in print, which can't be scrolled: wide ones with a column per estimator are split."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from agebench.report.direct_labels import width_em
 from agebench.report.grid import Cell, Column, Grid
 
 _SHEET_PX = 680
-"""Of the width of an A4 sheet within its margins, CSS pixels of 1/96 inch: 182 mm are 688."""
+"""Usable width of an A4 sheet within its margins, in CSS pixels of 1/96 inch (182 mm are 688)."""
 
 _TYPE_PX, _PADDING_PX = 10, 10
-"""Of tables on paper (report.css): 7.5 points, and 0.3 rem on both sides."""
+"""Font size and padding of tables in print (report.css): 7.5 points, and 0.3 rem on both sides."""
 
 _BOLD = 1.08
-"""How much wider bold letters are."""
+"""Width of bold letters relative to regular ones."""
 
 _LONGEST_WORD_EM = 7.0
-"""Longer words of a title are broken within."""
+"""Longer words in a heading are broken."""
 
 _NAME_PX = 192
-"""A column of names has its room whatever the names are: 12 rem."""
+"""Fixed width of a column of names: 12 rem."""
 
 
 def sheets(grid: Grid) -> Sequence[Grid]:
     """Return the parts of a table that is too wide for a sheet of paper; empty if it fits.
 
-    Each part has the columns that say what a row is of.
+    Each part repeats the leading columns, which describe the rows.
     """
     heads = grid.heads
     widths = [_width_px(grid, at) for at in range(len(grid.columns))]
@@ -69,9 +69,9 @@ def _width_px(grid: Grid, at: int) -> float:
 
 
 def _unbroken_em(cell: Cell) -> float:
-    """Return the width of the longest part of a cell that is not broken into lines.
+    """Return the width of the longest part of a cell that has no line break.
 
-    Names are, anywhere; pairs and rates between their words; no other cell is.
+    Names may be broken anywhere, pairs and rates at spaces, other cells not at all.
     """
     if cell.kind == "name":
         return 0.0
@@ -81,6 +81,6 @@ def _unbroken_em(cell: Cell) -> float:
 
 
 def _title_em(column: Column) -> float:
-    """A title is broken between words and, on paper, within a long one."""
+    """Return the width of a heading, which is broken between words and, in print, in long words."""
     longest = max(map(width_em, re.split(r"[ -]", column.title)))
     return min(longest * _BOLD, _LONGEST_WORD_EM)

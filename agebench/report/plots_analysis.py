@@ -17,17 +17,17 @@ from agebench.report.joining import Entry, Joined
 from agebench.report.svg import WIDTH, Drawing, Look, linear_axis, percent_axis, tag
 
 _DODGE = 0.014
-"""Shares by which the points of the estimators are moved apart, to be seen side by side."""
+"""Offset between the points of two estimators, as a fraction of the axis, to show both."""
 
 _NEAR = 22
-"""Units of the drawing below which the ends of a sweep get one label."""
+"""Distance below which the ends of a sweep share a label, in units of the drawing."""
 
 _LETTER = 7.5
-"""Width of a digit of a label, units of the drawing."""
+"""Width of a digit of a label, in units of the drawing."""
 
 
 def calibrated(joined: Joined) -> list[tuple[Entry, Look, Calibration]]:
-    """Return the drawn estimators that give distributions, with their "calibration"."""
+    """Return the drawn estimators that give distributions, with their calibration."""
     return [
         (entry, style, found)
         for entry, style in drawn(joined)
@@ -36,12 +36,12 @@ def calibrated(joined: Joined) -> list[tuple[Entry, Look, Calibration]]:
 
 
 def is_calibrated(entry: Entry) -> bool:
-    """Return whether there is anything to say of an estimator's distributions."""
+    """Return whether an estimator has figures on its distributions."""
     return entry.analysis is not None and entry.analysis.calibration is not None
 
 
 def calibration_figures(joined: Joined) -> list[Figure]:
-    """Coverage of the predicted intervals, and the PIT of each estimator; empty without any."""
+    """Return the coverage of the predicted intervals, and each estimator's PIT; empty if none."""
     parts = calibrated(joined)
     if not parts:
         return []
@@ -59,7 +59,7 @@ def _coverage_figure(
     ends_named = []
     xs, ys = drawing.x([0, 1]).tolist(), drawing.y([0, 1]).tolist()
     drawing.add(tag("path", d=f"M{xs[0]:.1f} {ys[0]:.1f}L{xs[1]:.1f} {ys[1]:.1f}", class_="ideal"))
-    words = []
+    descriptions = []
     for at, (entry, style, calibration) in enumerate(parts):
         shift = _DODGE * (at - (len(parts) - 1) / 2)
         points = calibration.coverage
@@ -77,14 +77,14 @@ def _coverage_figure(
             f"{percent(fraction, 0)} % in the {percent(level, 0)} % interval"
             for level, fraction in zip(levels.tolist(), fractions.tolist(), strict=True)
         )
-        words.append(f"{entry.label}: {percents}")
+        descriptions.append(f"{entry.label}: {percents}")
     name_lines(drawing, ends_named)
     return Figure(
-        drawing.svg(f"Coverage of the predicted intervals. {'; '.join(words)}."),
+        drawing.svg(f"Coverage of the predicted intervals. {'; '.join(descriptions)}."),
         title="Coverage",
         caption=(
-            "On the dashed line an interval holds what it claims to; below it the estimator is "
-            "too sure of itself. Marks of several estimators are set side by side."
+            "On the dashed line, coverage is as stated; below it, the estimator is overconfident. "
+            "Marks of several estimators are placed side by side."
         ),
     )
 
@@ -110,8 +110,8 @@ def _pit_figure(entry: Entry, style: Look, calibration: Calibration) -> Figure:
     drawing.add(tag("path", d=f"M{start:.1f} {even:.1f}H{end:.1f}", class_="ideal"))
     percents = ", ".join(percent(fraction, 0) for fraction in fractions.tolist())
     caption = (
-        f"{counted(calibration.n, 'picture')}. Even bars are good; a heap at the left: people "
-        "are younger than it says, at the right: older, at both ends: it is too sure."
+        f"{counted(calibration.n, 'picture')}. Even bars are good. High bars on the left: people "
+        "are younger than predicted; on the right: older; at both ends: it is overconfident."
     )
     return Figure(
         drawing.svg(f"PIT histogram of {entry.label}, per cent by tenth: {percents}."),
@@ -132,7 +132,7 @@ def threshold_ages(joined: Joined) -> list[float]:
 
 
 def threshold_figures(joined: Joined) -> list[Figure]:
-    """Wrongly let pass against wrongly stopped, one figure per age threshold."""
+    """Return people wrongly passed against people wrongly stopped, a figure per age threshold."""
     figures = (_threshold_figure(joined, threshold) for threshold in threshold_ages(joined))
     return [figure for figure in figures if figure is not None]
 
@@ -147,9 +147,9 @@ def rates_at(entry: Entry, threshold: float) -> list[ThresholdRates]:
 def swept_buffers(
     joined: Joined, threshold: float
 ) -> list[tuple[Entry, Look, list[ThresholdRates]]]:
-    """Return the drawn estimators with their rates by buffer, where both rates are known."""
+    """Return the drawn estimators with their rates by buffer, if both rates are known."""
     swept = [(entry, style, rates_at(entry, threshold)) for entry, style in drawn(joined)]
-    # All buffers of a threshold have the same people on both sides, but a foreign file may not.
+    # All buffers of a threshold have the same people on both sides, except in edited files.
     return [part for part in swept if part[2] and all(map(_has_both_rates, part[2]))]
 
 
@@ -159,12 +159,12 @@ def _threshold_figure(joined: Joined, threshold: float) -> Figure | None:
         return None
     tops = [rates.false_pass_rate or 0.0 for _, _, buffers in swept for rates in buffers]
     drawing = Drawing(
-        percent_axis("of the age or older, stopped, %"),
-        percent_axis("below the age, let pass, %", max(tops)),
+        percent_axis("of the age or older and stopped, %"),
+        percent_axis("below the age and passed, %", max(tops)),
         height=290,
     )
     names = names_of(joined)
-    words, named = [], []
+    descriptions, named = [], []
     ends: list[list[tuple[float, float]]] = []
     for entry, style, buffers in swept:
         stops = np.asarray([rates.false_stop_rate for rates in buffers], np.float64)
@@ -176,9 +176,9 @@ def _threshold_figure(joined: Joined, threshold: float) -> Figure | None:
         ends.append(list(zip(across, up, strict=True)))
         if names:
             named.append(Named(names[entry.label], style, float(stops[0]), float(passes[0])))
-        words.append(
-            f"{entry.label} without a buffer lets {percent(float(passes[0]))} % of those below "
-            f"the age pass and stops {percent(float(stops[0]))} % of the others"
+        descriptions.append(
+            f"{entry.label} without a buffer passes {percent(float(passes[0]))} % of those below "
+            f"the age and stops {percent(float(stops[0]))} % of the others"
         )
     taken = [Box(x, y, 5, 5) for both in ends for x, y in both]
     taken = name_marks(drawing, named, taken)
@@ -186,12 +186,12 @@ def _threshold_figure(joined: Joined, threshold: float) -> Figure | None:
         _label_ends(drawing, buffers, both, taken)
     first = swept[0][2][0]
     caption = (
-        f"{first.minors:,} below the age, {first.adults:,} of it or older. Left and low "
-        "is good. The numbers at the ends are the buffer in years, where there is room."
+        f"{first.minors:,} below the age, {first.adults:,} of it or older. Bottom left is best. "
+        "Numbers at the ends: the buffer in years, if there is room."
     )
     age = number(threshold, 0)
     return Figure(
-        drawing.svg(f"Age threshold {age} years. {'; '.join(words)}."),
+        drawing.svg(f"Age threshold {age} years. {'; '.join(descriptions)}."),
         title=f"Age threshold {age} years",
         caption=caption,
     )
@@ -202,7 +202,7 @@ def _has_both_rates(rates: ThresholdRates) -> bool:
 
 
 def _ends(buffers: Sequence[ThresholdRates]) -> list[int]:
-    """The first and last buffer of a sweep."""
+    """Return the indices of the first and the last buffer of a sweep."""
     return [0, len(buffers) - 1] if len(buffers) > 1 else [0]
 
 
@@ -212,7 +212,7 @@ def _label_ends(
     ends: Sequence[tuple[float, float]],
     taken: list[Box],
 ) -> None:
-    """Write the buffers beside both ends of a sweep; once where they meet."""
+    """Write the buffers next to both ends of a sweep; as one label if these are close."""
     buffers = [f"{swept[end].buffer_years:g}" for end in _ends(swept)]
     if len(ends) > 1 and math.dist(*ends) < _NEAR:
         ends, buffers = ends[:1], ["\u2013".join(buffers)]
@@ -227,9 +227,9 @@ def _label_ends(
 def _free_place(
     x: float, y: float, half_width: float, axes: tuple[float, float], taken: Sequence[Box]
 ) -> Box | None:
-    """Return where a label beside a mark covers none of the marks and labels there are.
+    """Return a position for a label next to a mark that covers no other marks and labels.
 
-    None where there is no such place: a label that can't be read is better left out.
+    None if there is none, as an illegible label is better left out.
     """
     left, bottom = axes
     beside, above = half_width + 7, 11
@@ -237,7 +237,7 @@ def _free_place(
     steps += [(beside + 2, 0), (0, above + 5), (0, -above - 5), (-beside - 2, 0)]
     steps += [(beside + 20, above - 3), (-beside - 20, above - 3)]
     places = [Box(x + right, y + down, half_width, 7) for right, down in steps]
-    # Beyond the axes' right end there is room too.
+    # Labels may extend to the right of the axes.
     room = Box((left + WIDTH) / 2, bottom / 2, (WIDTH - left) / 2, bottom / 2 + 2)
     inside = (place for place in places if place.within(room))
     return next((place for place in inside if not any(map(place.covers, taken))), None)

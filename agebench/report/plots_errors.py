@@ -1,12 +1,13 @@
-"""Pictures of how far off the ages are."""
+"""Figures of errors and of latency."""
 
 from __future__ import annotations
 
 import math
 
 import numpy as np
+from markupsafe import Markup
 
-from agebench.metrics.number_format import counted, milliseconds, number, percent
+from agebench.metrics.number_format import counted, milliseconds, number, percent, shortened
 from agebench.report.drawn_names import Named, line_end, name_lines, name_marks, right_of
 from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
@@ -14,11 +15,17 @@ from agebench.report.measures import Density, age_curve, density, front, score_c
 from agebench.report.svg import Drawing, Look, linear_axis, log_axis, mark, percent_axis, tag
 from agebench.types import Floats
 
-LEAST_MS = 1e-3
-"""Shorter times are drawn as this one: a logarithmic axis has no 0."""
+MIN_MS = 1e-3
+"""Shorter times are drawn as this one, as a logarithmic axis has no 0."""
 
 SHADES = ("#e3eef9", "#c6dbef", "#9ecae1", "#6baed6", "#4292c6", "#2171b5", "#08458a")
 MARKED_SCORES = (1, 3, 5, 10)
+
+MAX_DOTS = 150
+"""Maximum number of times drawn as dots, evenly selected; box and lines are of all times."""
+
+_ROW, _ROW_TOP = 52, 26
+"""Height of a row of the latency figure, and position of the first one, in units of the drawing."""
 
 
 def on_common(joined: Joined, entry: Entry) -> tuple[Floats, Floats]:
@@ -28,16 +35,16 @@ def on_common(joined: Joined, entry: Entry) -> tuple[Floats, Floats]:
 
 
 def timed_totals(joined: Joined) -> list[tuple[Entry, Look, Floats]]:
-    """Return those drawn that were timed, each with its look and the milliseconds of all stages."""
+    """Return the drawn estimators that were timed, with style and milliseconds of all stages."""
     return [
-        (entry, style, np.maximum(entry.samples_ms("total"), LEAST_MS))
+        (entry, style, np.maximum(entry.samples_ms("total"), MIN_MS))
         for entry, style in drawn(joined)
         if len(entry.samples_ms("total"))
     ]
 
 
 def front_figure(joined: Joined) -> Figure | None:
-    """Mean error against the median of the total time; None where nothing was timed."""
+    """Return the mean error against the median of the total time; None if nothing was timed."""
     timed = timed_totals(joined)
     if not timed:
         return None
@@ -67,17 +74,17 @@ def front_figure(joined: Joined) -> Figure | None:
                 for (entry, style, _), median, error in zip(timed, medians, errors, strict=True)
             ],
         )
-    words = "; ".join(
+    description = "; ".join(
         f"{entry.label}: {milliseconds(median)} ms, {number(error)} years"
         for (entry, _, _), median, error in zip(timed, medians, errors, strict=True)
     )
     return Figure(
-        drawing.svg(f"Error against latency. {words}."),
+        drawing.svg(f"Error against latency. {description}."),
         title="Error against latency",
         caption=(
-            "Left and low is good. Marks: median time and mean error; lines across: the middle "
-            "80 % of the times; lines up: 95 % interval of the error. The grey steps join the "
-            "estimators that none beats in both."
+            "Bottom left is best. Marks: median time and mean error; horizontal lines: the middle "
+            "80 % of the times; vertical lines: 95 % interval of the error. The grey steps connect "
+            "the estimators that no other beats in both."
             + (" Hollow: no verdict." if any(entry.contamination for entry, _, _ in timed) else "")
         ),
     )
@@ -93,7 +100,7 @@ def _cross(drawing: Drawing, entry: Entry, style: Look, span: Floats, error: flo
 
 
 def age_figure(joined: Joined) -> Figure | None:
-    """Mean error by true age, with bands; None where no step of age has enough pictures."""
+    """Return the mean error by true age, with bands; None if no age has enough pictures."""
     people = joined.people(joined.rows)
     curves = [
         (entry, style, age_curve(*on_common(joined, entry), people))
@@ -125,16 +132,16 @@ def age_figure(joined: Joined) -> Figure | None:
                 for entry, style, curve in good
             ],
         )
-    words = []
+    descriptions = []
     for entry, _, curve in good:
-        least, most = int(np.nanargmin(curve.mae_years)), int(np.nanargmax(curve.mae_years))
-        words.append(
-            f"{entry.label}: least at {curve.ages_years[least]:g} "
-            f"({number(curve.mae_years[least])}), "
-            f"most at {curve.ages_years[most]:g} ({number(curve.mae_years[most])})"
+        low, high = int(np.nanargmin(curve.mae_years)), int(np.nanargmax(curve.mae_years))
+        descriptions.append(
+            f"{entry.label}: lowest at {curve.ages_years[low]:g} "
+            f"({number(curve.mae_years[low])}), "
+            f"highest at {curve.ages_years[high]:g} ({number(curve.mae_years[high])})"
         )
     return Figure(
-        drawing.svg(f"Mean absolute error by true age. {'; '.join(words)}."),
+        drawing.svg(f"Mean absolute error by true age. {'; '.join(descriptions)}."),
         title="Error by age",
         caption=(
             "Steps of 5 years; bands: 95 % intervals. Steps with fewer than 20 pictures "
@@ -144,7 +151,7 @@ def age_figure(joined: Joined) -> Figure | None:
 
 
 def score_figure(joined: Joined) -> Figure | None:
-    """Cumulative score curves; None without a true age."""
+    """Return the cumulative score curves; None if no true age is known."""
     if not joined.rows.any():
         return None
     names = names_of(joined)
@@ -153,25 +160,25 @@ def score_figure(joined: Joined) -> Figure | None:
         percent_axis("fraction of pictures, %"),
         right=right_of(names),
     )
-    words, ends = [], []
+    descriptions, ends = [], []
     for entry, style in drawn(joined):
         years, fractions = score_curve(*on_common(joined, entry))
         drawing.line(years, fractions, style)
         marked = np.isin(years, MARKED_SCORES)
         drawing.marks(years[marked], fractions[marked], style)
         at_five = float(fractions[years == 5][0])
-        words.append(f"{entry.label}: {percent(at_five)} % within 5 years")
+        descriptions.append(f"{entry.label}: {percent(at_five)} % within 5 years")
         ends += [line_end(names[entry.label], style, years, fractions)] if names else []
     name_lines(drawing, ends)
     return Figure(
-        drawing.svg(f"Cumulative score curves. {'; '.join(words)}."),
+        drawing.svg(f"Cumulative score curves. {'; '.join(descriptions)}."),
         title="Cumulative scores",
-        caption="High is good. Marks at 1, 3, 5 and 10 years.",
+        caption="Higher is better. Marks at 1, 3, 5 and 10 years.",
     )
 
 
 def density_figures(joined: Joined) -> list[Figure]:
-    """How often which age was predicted for which, a picture for each estimator."""
+    """Return how often each age was predicted for each true age, one figure per estimator."""
     if not joined.rows.any():
         return []
     tables = [(entry, density(*on_common(joined, entry))) for entry, _ in drawn(joined)]
@@ -188,13 +195,13 @@ def _density_figure(entry: Entry, table: Density, end: float) -> Figure:
     )
     most = int(table.counts.max())
     levels = np.zeros(table.counts.shape, np.intp)
-    some = table.counts > 0
+    occupied = table.counts > 0
     if most > 1:
-        depth = np.log(table.counts[some]) / math.log(most)
-        levels[some] = np.minimum((depth * len(SHADES)).astype(np.intp), len(SHADES) - 1)
+        depth = np.log(table.counts[occupied]) / math.log(most)
+        levels[occupied] = np.minimum((depth * len(SHADES)).astype(np.intp), len(SHADES) - 1)
     width, height = _cell(drawing, table.step_years)
     for level, colour in enumerate(SHADES):
-        true, predicted = np.nonzero(some & (levels == level))
+        true, predicted = np.nonzero(occupied & (levels == level))
         left = drawing.x(true * table.step_years).tolist()
         top = drawing.y((predicted + 1) * table.step_years).tolist()
         cells = "".join(
@@ -209,11 +216,11 @@ def _density_figure(entry: Entry, table: Density, end: float) -> Figure:
     pictures = counted(int(table.counts.sum()), "picture")
     alternative = (
         f"Predicted against true age of {entry.label}: {pictures} in cells of "
-        f"{table.step_years:g} years, at most {most} in one; the dashed line is where both agree."
+        f"{table.step_years:g} years, at most {most} in one; on the dashed line, both are equal."
     )
     caption = (
         f"Cells of {table.step_years:g} years; darkest: {counted(most, 'picture')}, "
-        "lightest: 1; logarithmic. Dashed: predicted = true."
+        "lightest: 1 picture; logarithmic scale. Dashed: predicted = true."
     )
     return Figure(drawing.svg(alternative), title=entry.label, caption=caption)
 
@@ -221,3 +228,60 @@ def _density_figure(entry: Entry, table: Density, end: float) -> Figure:
 def _cell(drawing: Drawing, step: float) -> tuple[float, float]:
     x, y = drawing.x([0, step]), drawing.y([0, step])
     return float(x[1] - x[0]), float(y[0] - y[1])
+
+
+def latency_figure(joined: Joined) -> Figure | None:
+    """Return the distribution of each estimator's total time; None if nothing was timed."""
+    rows = timed_totals(joined)
+    if not rows:
+        return None
+    low = min(float(times.min()) for _, _, times in rows)
+    high = max(float(times.max()) for _, _, times in rows)
+    axis = log_axis("milliseconds per picture, all stages", low, high)
+    drawing = Drawing(axis, None, height=_ROW * len(rows) + 66)
+    for at, (entry, style, times) in enumerate(rows):
+        _row(drawing, entry, style, times, _ROW_TOP + _ROW * at)
+    description = "; ".join(
+        f"{entry.label}: median {milliseconds(float(np.median(times)))} ms, "
+        f"99 % below {milliseconds(float(np.percentile(times, 99)))} ms"
+        for entry, _, times in rows
+    )
+    return Figure(
+        drawing.svg(f"Latency distributions. {description}."),
+        caption=(
+            "Dots: single pictures; box: the middle half, with the median; line: from the 1st to "
+            "the 99th percentile, with a tick at the 90th."
+        ),
+    )
+
+
+def _row(drawing: Drawing, entry: Entry, style: Look, times: Floats, top: int) -> None:
+    drawing.add(mark(style, 20, top - 4, 4))
+    drawing.write(30, top, shortened(entry.label, 48), kind="name")
+    middle = top + 18
+    percentiles = np.percentile(times, (1, 25, 50, 75, 90, 99))
+    low, first, median, third, ninth, last = drawing.x(percentiles).tolist()
+    dots = times[np.linspace(0, len(times) - 1, min(len(times), MAX_DOTS)).astype(np.intp)]
+    path = "".join(
+        f"M{x:.1f} {middle + 7 * (at % 3 - 1)}h0" for at, x in enumerate(drawing.x(dots).tolist())
+    )
+    parts = [
+        tag("path", d=path, stroke=style.colour, class_="dots"),
+        tag(
+            "path",
+            d=f"M{low:.1f} {middle}H{last:.1f}M{ninth:.1f} {middle - 6}v12",
+            stroke=style.colour,
+            class_="whisker",
+        ),
+        tag(
+            "rect",
+            x=first,
+            y=middle - 8,
+            width=max(third - first, 1.0),
+            height=16,
+            stroke=style.colour,
+            class_="box",
+        ),
+        tag("path", d=f"M{median:.1f} {middle - 8}v16", stroke=style.colour, class_="median"),
+    ]
+    drawing.add(Markup("").join(parts))

@@ -1,4 +1,4 @@
-"""Reading all that a report may be of: results of comparisons, and batch sweeps."""
+"""Reading the files that a report can be made from: results of comparisons and batch sweeps."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from agebench.harness.results import RESULT_FILE
 
 @dataclass(frozen=True, slots=True)
 class SweepFile:
-    """A file of `agebench bench` that has been read and whose structure is known to be right.
+    """A file of `agebench bench` that has been read and checked.
 
     Attributes:
-        path: where it was read from.
-        content: what is in it.
+        path: of the file.
+        content: its content.
     """
 
     path: Path
@@ -29,14 +29,14 @@ class SweepFile:
 
 
 def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[SweepFile]]:
-    """Read result files, and files of `agebench bench`; each by what is in it.
+    """Read result files and files of `agebench bench`, which are told apart by their content.
 
     Args:
-        paths: files, or folders; one that both verbs wrote into stands for its comparison.
+        paths: files or folders; of a folder with both kinds of file, the comparison is read.
 
     Raises:
-        UsageError: there is no such file.
-        AgebenchError: one is neither, or damaged.
+        UsageError: a file does not exist or is given twice.
+        AgebenchError: a file is of neither kind, or damaged.
     """
     results: list[ResultFile] = []
     sweeps: list[SweepFile] = []
@@ -46,11 +46,11 @@ def read_files(paths: Sequence[str | Path]) -> tuple[list[ResultFile], list[Swee
             file = path / BENCH_FILE
         content = read_json(file)
         if _is_of_bench(content):
-            named = with_present_names(content)
-            swept = read_typed(named, Sweep, file, BENCH_VERSIONS, "a result of 'agebench bench'")
+            renamed = with_present_names(content)
+            sweep = read_typed(renamed, Sweep, file, BENCH_VERSIONS, "a result of 'agebench bench'")
             if any(file.resolve() == other.path.resolve() for other in sweeps):
-                raise UsageError(f"{file} is given twice: name each file once")
-            sweeps.append(SweepFile(file, swept))
+                raise UsageError(f"{file} is given twice: give it once")
+            sweeps.append(SweepFile(file, sweep))
         else:
             results.append(as_result(content, file))
     return results, sweeps

@@ -1,4 +1,4 @@
-"""Tables of calibration, age thresholds, latency and of what changed."""
+"""Tables of calibration, age thresholds, latency, and changes between results."""
 
 from __future__ import annotations
 
@@ -25,18 +25,15 @@ from agebench.report.plots_analysis import rates_at, threshold_ages
 from agebench.report.rows_ranking import name_cell
 from agebench.timing.latency import OWN_STAGES
 from agebench.timing.pairs import STAGE
-from agebench.timing.ratios import (
-    LEAST_RATIO_OF_ONE_LOAD,
-    Comparison,
-    compare_speeds,
-)
+from agebench.timing.ratios import LEAST_RATIO_OF_ONE_LOAD, Comparison, compare_speeds
+from agebench.types import Floats
 
 SHOWN_BUFFERS = (0, 5, 10)
-"""Buffers shown in the table; the figures show all."""
+"""Buffers in the tables, in years; the figures show all."""
 
 
 def calibration_grid(joined: Joined) -> Grid | None:
-    """Proper scores of the distributions and the coverage of their intervals; None without any."""
+    """Return proper scores of the distributions, and coverage of their intervals; None if none."""
     rows = []
     for entry in joined.entries:
         calibration = None if entry.analysis is None else entry.analysis.calibration
@@ -56,19 +53,19 @@ def calibration_grid(joined: Joined) -> Grid | None:
         Column("estimator", numeric=False),
         Column("pictures"),
         Column("NLL", hint="mean of -log of the probability of the true year"),
-        Column("CRPS", hint="years; of an estimator that is always sure, the MAE"),
+        Column("CRPS", hint="years; for an estimator without spread, the same as the MAE"),
         *(Column(f"in the {level} % interval, %") for level in (50, 80, 95)),
     )
     title = "Distributions: low NLL and CRPS are good"
     return Grid(title, columns, rows, sortable=True) if rows else None
 
 
-_WHO = {"minors": "below the age", "adults": "of the age or older"}
-"""What the counts are of: at a threshold of 25, a person of 24 is below it but no minor."""
+_SIDES = {"minors": "below the age", "adults": "of the age or older"}
+"""Headings of the counts: at a threshold of 25, a person of 24 is below it but not a minor."""
 
 
 def threshold_grids(joined: Joined) -> list[Grid]:
-    """Error rates at a few buffers per age threshold, one column per estimator; may be empty."""
+    """Return error rates at some buffers per age threshold, by estimator; may be empty."""
     passes, stops = [], []
     for threshold in threshold_ages(joined):
         by_label = {
@@ -82,32 +79,32 @@ def threshold_grids(joined: Joined) -> list[Grid]:
                 passes.append([*age, *_rates(joined, rates, "false_pass", "minors")])
             if _any_rate(rates.values(), "false_stop"):
                 stops.append([*age, *_rates(joined, rates, "false_stop", "adults")])
-    hint = "years added to the age: who is estimated below both together is stopped"
+    hint = "years added to the age: people estimated below the sum are stopped"
     head = (Column("age"), Column("buffer", hint=hint))
     names = [Column(entry.label) for entry in joined.scored]
     tables = (
-        ("Below the age and let pass, % (NIST: false positives)", "minors", passes),
+        ("Below the age and passed, % (NIST: false positives)", "minors", passes),
         ("Of the age or older and stopped, % (NIST: false negatives)", "adults", stops),
     )
     return [
-        Grid(title, [*head, Column(_WHO[of]), *names], rows, heads=len(head) + 1)
-        for title, of, rows in tables
+        Grid(title, [*head, Column(_SIDES[side]), *names], rows, heads=len(head) + 1)
+        for title, side, rows in tables
         if rows
     ]
 
 
 def thresholds_without_rate(joined: Joined) -> list[str]:
-    """Return the sides of thresholds with too few pictures for a rate, with their number."""
+    """Return the sides of thresholds with too few pictures for a rate, with their numbers."""
     found = []
     for threshold in threshold_ages(joined):
-        here = [rates for entry in joined.scored for rates in rates_at(entry, threshold)]
+        every = [rates for entry in joined.scored for rates in rates_at(entry, threshold)]
         age = number(threshold, 0)
-        for side, name, of in (
+        for description, name, side in (
             (f"below {age}", "false_pass", "minors"),
             (f"{age} or older", "false_stop", "adults"),
         ):
-            if here and not _any_rate(here, name):
-                found.append(f"{side} ({max(getattr(rates, of) for rates in here):,})")
+            if every and not _any_rate(every, name):
+                found.append(f"{description} ({max(getattr(rates, side) for rates in every):,})")
     return found
 
 
@@ -115,10 +112,10 @@ def _any_rate(found: Iterable[ThresholdRates], name: str) -> bool:
     return any(getattr(rates, f"{name}_rate") is not None for rates in found)
 
 
-def _rates(joined: Joined, found: Mapping[str, ThresholdRates], name: str, of: str) -> list[Cell]:
-    count = max(getattr(rates, of) for rates in found.values())
-    who = [getattr(rates, f"{of.removesuffix('s')}_people") for rates in found.values()]
-    people = max((number for number in who if number is not None), default=None)
+def _rates(joined: Joined, found: Mapping[str, ThresholdRates], name: str, side: str) -> list[Cell]:
+    count = max(getattr(rates, side) for rates in found.values())
+    counts = [getattr(rates, f"{side.removesuffix('s')}_people") for rates in found.values()]
+    people = max((number for number in counts if number is not None), default=None)
     cells = [Cell(of_people(f"{count:,}", people), count)]
     for entry in joined.scored:
         rates = found.get(entry.label)
@@ -128,49 +125,46 @@ def _rates(joined: Joined, found: Mapping[str, ThresholdRates], name: str, of: s
     return cells
 
 
-def _percentiles(times: object) -> list[Cell]:
-    samples = np.asarray(times, np.float64)
-    if not len(samples):
-        return [figure_cell(NONE, None)] * 3
-    values = np.percentile(samples, (50, 90, 99)).tolist()
-    return [Cell(milliseconds(value), value) for value in values]
+def _percentiles(samples_ms: Sequence[float] | Floats) -> list[Cell]:
+    """Return the number of samples, and their percentiles."""
+    count = Cell(str(len(samples_ms)), len(samples_ms))
+    if not len(samples_ms):
+        return [count, *([figure_cell(NONE, None)] * 3)]
+    values = np.percentile(samples_ms, (50, 90, 99)).tolist()
+    return [count, *(Cell(milliseconds(value), value) for value in values)]
 
 
-def ran_cell(model: Model, *, proven: bool) -> Cell:
-    """Return what ran a model, and whether it was read back."""
+def runtime_cell(model: Model, *, proven: bool) -> Cell:
+    """Return the runtime and device of a model, and whether they were verified."""
     runtime = model.runtime
-    said = "" if proven else " (as it says)"
-    return Cell(f"{runtime.runtime} {runtime.device}{said}")
+    return Cell(f"{runtime.runtime} {runtime.device}{'' if proven else ' (unverified)'}")
 
 
 def latency_grid(joined: Joined) -> Grid | None:
-    """Percentiles of every stage; None where nothing was timed."""
+    """Return percentiles of every stage; None if nothing was timed."""
     rows = []
     for at, result in enumerate(joined.results):
         where = f" ({letter(at)})" if len(joined.results) > 1 else ""
+        detector = result.content.detector
         for stage, times in result.content.shared_latency.items():
-            cells = _percentiles(times.samples_ms)
-            count = len(times.samples_ms)
-            detector = result.content.detector
-            ran = (
-                ran_cell(detector, proven=detector.runtime_proven)
+            runtime = (
+                runtime_cell(detector, proven=detector.runtime_proven)
                 if stage == "detect"
                 else Cell(NONE)
             )
-            about = [Cell(f"all{where}"), Cell(f"{stage}, shared"), ran]
-            rows.append([*about, Cell(str(count), count), *cells])
+            row = [Cell(f"all{where}"), Cell(f"{stage}, shared"), runtime]
+            rows.append([*row, *_percentiles(times.samples_ms)])
     for entry in joined.entries:
         for stage in OWN_STAGES:
             samples = entry.samples_ms(stage)
             if len(samples):
-                number_of = Cell(str(len(samples)), len(samples))
-                cells = _percentiles(samples)
-                ran = (
-                    ran_cell(entry.spec, proven=entry.content.runtime_proven)
+                runtime = (
+                    runtime_cell(entry.spec, proven=entry.content.runtime_proven)
                     if stage != "crop"
                     else Cell(NONE)
                 )
-                rows.append([name_cell(joined, entry), Cell(stage), ran, number_of, *cells])
+                row = [name_cell(joined, entry), Cell(stage), runtime]
+                rows.append([*row, *_percentiles(samples)])
     columns = (
         Column("estimator", numeric=False),
         Column("stage", numeric=False),
@@ -183,9 +177,9 @@ def latency_grid(joined: Joined) -> Grid | None:
 
 
 def _compared_times(joined: Joined) -> Iterator[Comparison]:
-    """Every two estimators of each result that has a control, with intervals that hold together.
+    """Yield all pairs of estimators of each result with a control, with joint intervals.
 
-    Files of version 1 have none: on a busy machine two copies of one estimator differ too.
+    Files of version 1 have no control, so differences may be due to a busy machine.
     """
     timed = [(at, result.content.timing) for at, result in enumerate(joined.results)]
     number_of = sum(len(timing.comparisons) for _, timing in timed if timing)
@@ -194,12 +188,12 @@ def _compared_times(joined: Joined) -> Iterator[Comparison]:
             continue
         # The pairs of n estimators begin with the n - 1 of the first one.
         names = [timing.comparisons[0].first]
-        names += [one.second for one in timing.comparisons if one.first == names[0]]
+        names += [pair.second for pair in timing.comparisons if pair.first == names[0]]
         entries = {entry.name: entry for entry in joined.entries if entry.result == at}
         samples = [(entries[name].label, entries[name].samples_ms(STAGE)) for name in names]
         lengths = {len(times) for _, times in samples}
         if len(lengths) > 1 or not all(len(times) and (times > 0).all() for _, times in samples):
-            continue  # someone else's file: its times are not of the same pictures
+            continue  # an edited file, whose times are not of the same pictures
         yield from compare_speeds(
             samples,
             1,
@@ -211,31 +205,36 @@ def _compared_times(joined: Joined) -> Iterator[Comparison]:
 
 
 def faster_grid(joined: Joined) -> Grid | None:
-    """Who was shown to be faster than whom; None where no times can be set side by side."""
-    rows = [
-        [
-            Cell(one.first, kind="name"),
-            Cell(one.second, kind="name"),
-            Cell(number(one.ratio), one.ratio),
-            Cell(bounds(one.interval) or NONE),
-            Cell(": ".join(filter(None, (one.verdict, one.reason)))),
-        ]
-        for one in _compared_times(joined)
-    ]
-    columns = (
+    """Return which estimators were shown to be faster; None if no times can be compared."""
+    rows = [ratio_cells(pair) for pair in _compared_times(joined)]
+    columns = ratio_columns("time of the second over that of the first, picture by picture")
+    return Grid("Which is faster, all stages together", columns, rows, True) if rows else None
+
+
+def ratio_columns(hint: str) -> list[Column]:
+    """Return the columns of `ratio_cells`; `hint` explains the ratio."""
+    return [
         Column("first", numeric=False),
         Column("second", numeric=False),
-        Column("ratio", hint="how many times as long the second takes, picture by picture"),
-        Column("interval", hint="all of them hold together with 95 %"),
+        Column("ratio", hint=hint),
+        Column("interval", hint="all intervals hold jointly at 95 %"),
         Column("verdict", numeric=False),
-    )
-    return (
-        Grid("Who is faster, all stages together", columns, rows, sortable=True) if rows else None
-    )
+    ]
+
+
+def ratio_cells(pair: Comparison) -> list[Cell]:
+    """Return the comparison of two estimators' speeds."""
+    return [
+        Cell(pair.first, kind="name"),
+        Cell(pair.second, kind="name"),
+        Cell(number(pair.ratio), pair.ratio),
+        Cell(bounds(pair.interval) or NONE),
+        Cell(": ".join(filter(None, (pair.verdict, pair.reason)))),
+    ]
 
 
 def change_grid(changes: Sequence[Change]) -> Grid | None:
-    """What became of the estimators of the same name; None if there are none."""
+    """Return the changes of the estimators in both results; None if there are none."""
     columns = (
         Column("estimator", numeric=False),
         Column("pictures"),
@@ -274,7 +273,7 @@ def _difference(change: Change) -> float | None:
 
 
 def changed_pictures_grid(changes: Sequence[Change]) -> Grid | None:
-    """The pictures whose ages changed most; None where none did."""
+    """Return the pictures whose ages changed most; None if none did."""
     columns = (
         Column("estimator", numeric=False),
         Column("picture", numeric=False),
@@ -298,7 +297,7 @@ def changed_pictures_grid(changes: Sequence[Change]) -> Grid | None:
 
 
 def circumstance_grid(joined: Joined) -> Grid | None:
-    """What else differs between two results; None where nothing does, or for another number."""
+    """Return what else differs between two results; None without differences or two results."""
     if len(joined.results) != 2:
         return None
     columns = [Column(title, numeric=False) for title in ("what", "in A", "in B")]

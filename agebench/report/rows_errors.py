@@ -1,4 +1,4 @@
-"""Tables of how far off the ages are."""
+"""Tables of errors."""
 
 from __future__ import annotations
 
@@ -7,24 +7,18 @@ from typing import TypeGuard
 
 from agebench.harness.contents_statistics import Group, Pair
 from agebench.metrics.label_accuracy import ClassAccuracy
-from agebench.metrics.number_format import (
-    NONE,
-    bounds,
-    number,
-    percent,
-    signed,
-)
+from agebench.metrics.number_format import NONE, bounds, number, percent, signed
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
 from agebench.report.rows_ranking import name_cell
 
 HEAT_LEVELS = 5
 HEAT_END_YEARS = 10.0
-"""Bias from which on a cell of the heat map has the full colour: the same in every report."""
+"""Bias from which on a cell of the heat map has the full colour, the same in every report."""
 
 
 def pair_grid(joined: Joined) -> Grid | None:
-    """Every two estimators as a matrix; None without any pair."""
+    """Return all pairs of estimators as a matrix; None without any pair."""
     pairs = {(pair.first, pair.second): pair for pair in joined.pairs}
     if not pairs:
         return None
@@ -36,7 +30,7 @@ def pair_grid(joined: Joined) -> Grid | None:
         [Cell(row, kind="name"), *(_against(pairs, row, column) for column in labels)]
         for row in labels
     ]
-    title = "Every two: MAE of the row minus that of the column, years, and its 95 % interval"
+    title = "All pairs: MAE of the row minus MAE of the column, years, with its 95 % interval"
     return Grid(title, columns, rows, heads=1)
 
 
@@ -51,15 +45,15 @@ def _against(pairs: Mapping[tuple[str, str], Pair], row: str, column: str) -> Ce
     difference = sign * float(pair.difference_years)
     ends = pair.interval
     interval = "" if ends is None else _signed_bounds(sorted(sign * end for end in ends.ends))
-    if not pair.verdict.endswith("better"):
-        told = _SHORT.get(pair.verdict, "")
-        return Cell(" ".join(filter(None, (signed(difference), interval, told))), kind="pair")
-    word = "worse" if difference > 0 else "better"
-    told = " ".join(filter(None, (signed(difference), interval, word)))
-    return Cell(told, kind="pair shown")
+    shown = pair.verdict.endswith("better")
+    verdict = "worse" if difference > 0 else "better"
+    if not shown:
+        verdict = _SHORT_VERDICTS.get(pair.verdict, "")
+    text = " ".join(filter(None, (signed(difference), interval, verdict)))
+    return Cell(text, kind="pair shown" if shown else "pair")
 
 
-_SHORT = {"no difference shown": "not\u00a0shown", "no verdict": "no\u00a0verdict"}
+_SHORT_VERDICTS = {"no difference shown": "not\u00a0shown", "no verdict": "no\u00a0verdict"}
 
 
 def _signed_bounds(interval: Sequence[float]) -> str:
@@ -85,7 +79,7 @@ def _groups(entry: Entry) -> Sequence[Group]:
 
 
 def groups_by_label(joined: Joined) -> dict[tuple[str, str], dict[str, Group]]:
-    """Return figures of each group by the estimator's label, in the order of the groups."""
+    """Return the figures of each group by estimator label, in the order of the groups."""
     found: dict[tuple[str, str], dict[str, Group]] = {}
     for entry in joined.scored:
         for group in _groups(entry):
@@ -94,7 +88,7 @@ def groups_by_label(joined: Joined) -> dict[tuple[str, str], dict[str, Group]]:
 
 
 def heat_kind(bias: float | None) -> str:
-    """Return the CSS class of a bias in years: o5 (taken for much older) to u5 (younger).
+    """Return the CSS class of a bias in years: o5 (estimated much too old) to u5 (too young).
 
     >>> heat_kind(9.0), heat_kind(-1.5), heat_kind(0.2), heat_kind(None)
     ('o5', 'u1', 'h0', 'none')
@@ -106,7 +100,7 @@ def heat_kind(bias: float | None) -> str:
 
 
 def group_grids(joined: Joined) -> list[Grid]:
-    """Signed bias and mean error of every group, one column per estimator; empty without any."""
+    """Return signed bias and mean error by group, one column per estimator; empty if no groups."""
     groups = groups_by_label(joined)
     if not groups:
         return []
@@ -137,7 +131,7 @@ def group_grids(joined: Joined) -> list[Grid]:
 
 
 def _most_people(figures: Mapping[str, Group]) -> int:
-    """How many people are in a group's pictures, of the estimator with most; 0 if not known."""
+    """Return the largest number of people in a group's pictures for any estimator; 0 if unknown."""
     return max((group.people or 0 for group in figures.values()), default=0)
 
 
@@ -146,7 +140,7 @@ def _without_figures(figures: Mapping[str, Group]) -> bool:
 
 
 def small_groups(joined: Joined) -> list[str]:
-    """Return the groups that no estimator has a figure for, as they have too few pictures."""
+    """Return the groups without figures for any estimator, as they have too few pictures."""
     return [
         f"{attribute}: {value}"
         for (attribute, value), figures in groups_by_label(joined).items()
@@ -171,11 +165,11 @@ def _has_class(classes: ClassAccuracy | None) -> TypeGuard[ClassAccuracy]:
 
 
 def class_grid(joined: Joined) -> Grid | None:
-    """How often the Adience class was right, or the one next to it."""
+    """Return how often the Adience class, or an adjacent one, was right; None if never known."""
     rows = []
-    for entry in joined.entries:  # labels that are ranges have a class, too, but no mean error
-        of_analysis = entry.analysis.buckets if entry.analysis else None  # over known ages alone
-        classes = of_analysis if _has_class(of_analysis) else entry.content.classes
+    for entry in joined.entries:  # labels that are ranges have a class too, but no mean error
+        by_known_age = entry.analysis.buckets if entry.analysis else None
+        classes = by_known_age if _has_class(by_known_age) else entry.content.classes
         if _has_class(classes):
             counts = (classes.n, classes.n_in_gap, classes.n_unclassified)
             rows.append(
@@ -189,16 +183,16 @@ def class_grid(joined: Joined) -> Grid | None:
     columns = (
         Column("estimator", numeric=False),
         Column("right class, %"),
-        Column("right or next, %"),
+        Column("right or adjacent, %"),
         Column("pictures"),
-        Column("in a gap", hint="true age in no class: not counted"),
+        Column("in a gap", hint="true age between classes: not counted"),
         Column("without a class", hint="counted as wrong"),
     )
     return Grid("The eight Adience classes", columns, rows, sortable=True) if rows else None
 
 
 def range_grid(joined: Joined) -> Grid | None:
-    """Against labels that are age ranges; None where the data have none."""
+    """Return the scores against labels that are age ranges; None if there are none."""
     rows = [
         [
             name_cell(joined, entry),

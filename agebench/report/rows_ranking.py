@@ -1,4 +1,4 @@
-"""The ranking: every estimator, how far off it is, and how that was tested against the best."""
+"""The ranking: the errors of all estimators, and their tests against the best one."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ class _Ranked:
     """A column of the ranking.
 
     Attributes:
-        column: its head.
-        read: its cell, of an estimator that was available.
-        badness: what is least for the best figure, which is set in bold; None for no such.
-        of_times: on a busy machine nobody has the best.
+        column: its heading.
+        read: returns the cell of an estimator that was available.
+        badness: of a figure; the lowest is the best, which is set in bold.  None for no best.
+        of_times: whether it has times, which have no best on a busy machine.
     """
 
     column: Column
@@ -81,7 +81,7 @@ def _time(percentile: float) -> _Read:
 
 _FIGURES = {metric.name: _ranked_by(metric) for metric in METRICS}
 _FIRST = ("mae", "bias")
-"""Figures that stand before the tests; all others follow them."""
+"""Metrics whose columns come before the tests; the others come after them."""
 
 _RANKING: Mapping[str, _Ranked] = {
     "mae": _FIGURES["mae"],
@@ -91,24 +91,24 @@ _RANKING: Mapping[str, _Ranked] = {
         Column("p50, ms", hint="median time per picture, all stages"), _time(50), of_times=True
     ),
     "vs": _Ranked(
-        Column("against the first", numeric=False, hint="tested pair by pair, corrected for many"),
+        Column("against the first", numeric=False, hint="paired tests, corrected for their number"),
         lambda joined, entry, _: Cell(against_first(joined, entry)),
         None,
     ),
     "cs5": _Ranked(
-        Column("\u2264 5 years, %", hint="cumulative score CS@5: fraction at most 5 years off"),
+        Column("\u2264 5 years, %", hint="cumulative score CS@5: errors of at most 5 years"),
         lambda _joined, _entry, errors: figure_cell(percent(errors.cs[5]), errors.cs[5]),
         lambda fraction: -fraction,
     ),
     "misses": _Ranked(
         Column(
-            "with misses", hint="MAE on all pictures; one without an age counts with the baseline's"
+            "with misses", hint="MAE on all pictures; without an age, the baseline's error counts"
         ),
         _with_misses,
     ),
     **{name: column for name, column in _FIGURES.items() if name not in _FIRST},
     "missing": _Ranked(
-        Column("without age", hint="pictures without a face, not to be read, or that it failed on"),
+        Column("without age", hint="pictures without a face, unreadable, or that it failed on"),
         _without_age,
         None,
     ),
@@ -118,7 +118,7 @@ _RANKING: Mapping[str, _Ranked] = {
 }
 
 RANKING_COLUMNS: Sequence[str] = tuple(_RANKING)
-"""What the ranking's columns after the name are called on the command line, in their order."""
+"""Names of the ranking's columns on the command line, in their order, without the first."""
 
 NO_TEST = "not tested"
 
@@ -132,11 +132,11 @@ def name_cell(joined: Joined, entry: Entry) -> Cell:
 
 
 def ranking(joined: Joined, columns: Sequence[str] | None = None) -> Grid:
-    """All estimators, best mean error first; the best figure of a column is in bold.
+    """Return all estimators, best mean error first; the best figure of a column is in bold.
 
     Args:
-        joined: what it is of.
-        columns: some of `RANKING_COLUMNS`, in the order they are to stand; None for all.
+        joined: the results.
+        columns: some of `RANKING_COLUMNS`, in any order; None for all.
     """
     shown = [_RANKING[name] for name in columns or RANKING_COLUMNS]
     rows = [_ranked(joined, entry, shown) for entry in joined.entries]
@@ -148,7 +148,7 @@ def ranking(joined: Joined, columns: Sequence[str] | None = None) -> Grid:
     ]
     busy = any(result.too_busy for result in joined.results)
     for at, item in enumerate(shown, start=1):
-        if item.badness is not None and not (busy and item.of_times):  # nobody is faster then
+        if item.badness is not None and not (busy and item.of_times):
             _embolden(rows, judged, at, item.badness)
     heads = [Column("estimator", numeric=False), *(item.column for item in shown)]
     return Grid(f"Error in years on {count}", heads, rows, sortable=True)
@@ -160,7 +160,7 @@ def _embolden(
     column: int,
     badness: Callable[[float], float],
 ) -> None:
-    """Set the best figure of a column in bold, and those that look the same; of two or more."""
+    """Set the best of two or more figures of a column in bold, and those displayed the same."""
     values = {
         at: badness(value)
         for at in judged
@@ -187,7 +187,7 @@ def _ranked(joined: Joined, entry: Entry, shown: Sequence[_Ranked]) -> list[Cell
 
 
 def against_first(joined: Joined, entry: Entry) -> str:
-    """Say whether an estimator was shown to be worse than the one with the lowest error."""
+    """Return whether an estimator was shown to be worse than the one with the lowest error."""
     first = joined.best
     if entry.mae_years is None:
         return NONE
@@ -196,24 +196,25 @@ def against_first(joined: Joined, entry: Entry) -> str:
     if entry is first:
         return "only one judged" if joined.judged_alone else "lowest error"
     pair = pair_with_best(joined, entry)
-    return "not tested" if pair is None else _verdict(pair, -1 if pair.first == first.label else 1)
+    return NO_TEST if pair is None else _verdict(pair, -1 if pair.first == first.label else 1)
 
 
 def pair_with_best(joined: Joined, entry: Entry) -> Pair | None:
-    """Return the test of an estimator against the best one; None where they were not tested."""
+    """Return the test of an estimator against the best one; None if they were not tested."""
     labels = {entry.label, joined.best.label if joined.best is not None else ""}
     pairs = (pair for pair in joined.pairs if {pair.first, pair.second} == labels)
     return next(pairs, None)
 
 
 def _verdict(pair: Pair, sign: int) -> str:
-    """In words, of the pair's one that is not the first; `sign` turns the difference to it."""
+    """Return the verdict on the one that is not the best; `sign` turns the difference to it."""
     if pair.difference_years is None or not pair.verdict.endswith("better"):
         return str(pair.verdict)
     difference = sign * float(pair.difference_years)
-    word = "worse" if difference > 0 else "better"
-    # The corrected test may show what an interval that holds 0 does not: signs are kept.
-    towards = sign if difference > 0 else -sign
+    worse = difference > 0
+    # The signs of the ends are kept, as the corrected test may be significant while the interval
+    # contains 0.
+    direction = sign if worse else -sign
     ends = pair.interval
-    shown = "" if ends is None else " " + bounds(sorted(towards * end for end in ends.ends))
-    return f"{word} by {number(abs(difference))}{shown}"
+    interval = "" if ends is None else " " + bounds(sorted(direction * end for end in ends.ends))
+    return f"{'worse' if worse else 'better'} by {number(abs(difference))}{interval}"

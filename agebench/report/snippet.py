@@ -1,4 +1,4 @@
-"""A result as a notebook shows it: the answer, error against latency, the ranking."""
+"""A result as a notebook displays it: the conclusion, error against latency, the ranking."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from agebench.report.rows_ranking import ranking
 from agebench.report.templating import template, template_text
 
 MAX_ROWS = 40
-"""Estimators that are listed: with more a cell of a notebook would grow beyond any use."""
+"""Maximum number of listed estimators, to keep a notebook cell readable."""
 
 
 def render_snippet(joined: Joined) -> str:
-    """Return a piece of HTML that stands in a page of others: its style is for itself alone."""
+    """Return an HTML fragment for use in other pages; its style applies to nothing else."""
     grid = ranking(joined)
     more = len(grid.rows) - MAX_ROWS
     style = template_text("plot.css") + template_text("snippet.css")

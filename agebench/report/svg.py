@@ -1,7 +1,7 @@
-"""Scalable drawings as text: axes, lines, bands, marks; every word in them is escaped.
+"""SVG drawings with axes, lines, bands and marks; all text in them is escaped.
 
-Drawn by hand and not by a plotting library, so that the page stays small, its words stay text in
-the page's own type (to be searched, read aloud and printed), and a name can be nothing but a name.
+They are written without a plotting library, so that the page stays small and their text remains
+text in the page's font, which can be searched, read aloud and printed.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from agebench.errors import inert
 from agebench.types import Floats
 
 WIDTH, HEIGHT = 400, 285
-"""Size of a drawing in its own units; on the page it is as wide as its place."""
+"""Size of a drawing in its own units; the page scales it to the available width."""
 
 RIGHT = 14
-"""Room to the right of the axes where nothing stands there."""
+"""Margin to the right of the axes if there are no names."""
 
 _LEFT, _TOP, _BOTTOM = 52, 12, 46
 
 
 def tag(element: str, *children: Markup | str, **attributes: object) -> Markup:
-    """Return an element; text and attributes are escaped, `Markup` is taken as it is.
+    """Return an element; text and attributes are escaped, `Markup` is not.
 
     Args:
         element: its name.
-        children: what is inside.
-        attributes: an underscore stands for a hyphen and one at the end is dropped; numbers are
-            written with one decimal; None leaves the attribute out.
+        children: its content.
+        attributes: an underscore stands for a hyphen, except at the end, where it is dropped;
+            floats are written with one decimal; an attribute that is None is left out.
 
     >>> str(tag("text", "a<b", x=1.25, text_anchor="end", class_="k"))
     '<text x="1.2" text-anchor="end" class="k">a&lt;b</text>'
@@ -42,13 +42,10 @@ def tag(element: str, *children: Markup | str, **attributes: object) -> Markup:
         for name, value in attributes.items()
         if value is not None
     ]
-    inside = "".join(child if isinstance(child, Markup) else words(child) for child in children)
+    inside = "".join(
+        child if isinstance(child, Markup) else escape(inert(child)) for child in children
+    )
     return Markup(f"<{element}{''.join(parts)}>{inside}</{element}>")  # noqa: S704 - escaped above
-
-
-def words(text: str) -> Markup:
-    """Return `text` as HTML text, with what neither terminal nor page should act on escaped."""
-    return escape(inert(text))
 
 
 def _value(value: object) -> str:
@@ -59,13 +56,13 @@ def _value(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One direction of a drawing.
+    """An axis of a drawing.
 
     Attributes:
-        label: what is along it, with its unit.
+        label: with the unit.
         low, high: its ends.
-        ticks: places and what is written at them.
-        log: true if equal steps are equal ratios.
+        ticks: values and their text.
+        log: whether it is logarithmic.
     """
 
     label: str
@@ -75,20 +72,20 @@ class Axis:
     log: bool = False
 
     def place(self, values: Iterable[float] | Floats) -> Floats:
-        """Return where values lie, 0 at `low` to 1 at `high`; those beyond lie at the end."""
-        given = np.asarray(values, np.float64)
+        """Return positions, 0 at `low` to 1 at `high`; values beyond are moved to the ends."""
+        positions = np.asarray(values, np.float64)
         low, high = self.low, self.high
         if self.log:
-            given = np.log(np.maximum(given, low))
+            positions = np.log(np.maximum(positions, low))
             low, high = math.log(low), math.log(high)
-        return np.asarray(np.clip((given - low) / (high - low), 0.0, 1.0), np.float64)
+        return np.asarray(np.clip((positions - low) / (high - low), 0.0, 1.0), np.float64)
 
 
 def linear_axis(label: str, low: float, high: float, steps: int = 5) -> Axis:
-    """Return an axis that holds `low` to `high`, with round ticks.
+    """Return an axis that contains `low` to `high`, with round ticks.
 
     >>> axis = linear_axis("years", 0, 23)
-    >>> axis.high, [word for _, word in axis.ticks]
+    >>> axis.high, [text for _, text in axis.ticks]
     (25.0, ['0', '5', '10', '15', '20', '25'])
     """
     if not high > low:
@@ -102,7 +99,7 @@ def linear_axis(label: str, low: float, high: float, steps: int = 5) -> Axis:
 
 
 def percent_axis(label: str, high: float = 1.0) -> Axis:
-    """Return an axis of fractions from 0 to at least `high`, written in per cent."""
+    """Return an axis of fractions from 0 to at least `high`, with ticks in per cent."""
     axis = linear_axis(label, 0.0, min(1.0, max(high, 1e-3)) * 100)
     ticks = tuple((tick / 100, text) for tick, text in axis.ticks)
     return Axis(label, 0.0, axis.high / 100, ticks)
@@ -113,13 +110,13 @@ _LOG_TICKS: tuple[tuple[float, tuple[float, ...]], ...] = (
     (150, (1, 2, 5)),
     (math.inf, (1,)),
 )
-"""Up to which ratio of the ends of an axis which ticks of each power of ten are written."""
+"""Ticks per power of ten, by the largest ratio of the axis's ends that they are used for."""
 
 
 def log_axis(label: str, low: float, high: float) -> Axis:
-    """Return a logarithmic axis that holds `low` to `high`, both above 0, with round ticks.
+    """Return a logarithmic axis that contains `low` to `high`, both above 0, with round ticks.
 
-    >>> [word for _, word in log_axis("ms", 3, 180).ticks]
+    >>> [text for _, text in log_axis("ms", 3, 180).ticks]
     ['2', '5', '10', '20', '50', '100', '200']
     """
     high = max(high, low * 1.01)
@@ -134,14 +131,14 @@ def log_axis(label: str, low: float, high: float) -> Axis:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How one estimator is drawn everywhere: told apart by colour, dashes and marks alike."""
+    """The style of an estimator in all figures; colour, dashes and mark all differ."""
 
     colour: str
     dashes: str
     mark: str
 
 
-# Okabe & Ito, "Color Universal Design", 2008, without yellow, which print loses.
+# Okabe & Ito, "Color Universal Design", 2008, without yellow, which is too light in print.
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a8548a", "#e69f00", "#56b4e9", "#000000")
 _DASHES = ("", "7 3", "2 3", "10 3 2 3", "14 4")
 _MARKS = {
@@ -155,11 +152,11 @@ _MARKS = {
 
 
 BASELINE_LOOK = Look("#767676", "2 3", "plus")
-"""Of the baseline, in every report."""
+"""Style of the baseline in every report."""
 
 
 def look(position: int) -> Look:
-    """Return how the estimator at `position` is drawn; 210 differ."""
+    """Return the style of the estimator at `position`; 210 of them differ."""
     marks = tuple(_MARKS)
     return Look(
         _COLOURS[position % len(_COLOURS)],
@@ -169,11 +166,11 @@ def look(position: int) -> Look:
 
 
 def mark(style: Look, x: float, y: float, size: float = 4.5, *, hollow: bool = False) -> Markup:
-    """Return the mark of an estimator at a place of the drawing; hollow ones get no verdict."""
+    """Return the mark of an estimator at a position; hollow if it gets no verdict."""
     place = f"translate({x:.1f} {y:.1f}) scale({size:g})"
     if not hollow:
         return tag("path", d=_MARKS[style.mark], transform=place, fill=style.colour)
-    # The line's width is scaled with the mark.
+    # The stroke width is scaled with the mark.
     return tag(
         "path",
         d=_MARKS[style.mark],
@@ -185,7 +182,7 @@ def mark(style: Look, x: float, y: float, size: float = 4.5, *, hollow: bool = F
 
 
 def key(style: Look) -> Markup:
-    """Return a short line with its mark, for the list of who is who."""
+    """Return a short line with its mark, for the legend."""
     line = tag(
         "path", d="M1 8H35", stroke=style.colour, stroke_width=2, stroke_dasharray=style.dashes
     )
@@ -194,14 +191,14 @@ def key(style: Look) -> Markup:
 
 
 class Drawing:
-    """Axes with what is drawn between them.
+    """A drawing with axes.
 
     Args:
-        across: the axis from left to right.
-        up: the axis from bottom to top; None for rows that have no scale.
+        across: the horizontal axis.
+        up: the vertical axis; None for rows without a scale.
         height: in the drawing's units.
-        grid: false leaves the lines at the ticks out.
-        right: room to the right of the axes, in the drawing's units.
+        grid: whether there are grid lines.
+        right: margin to the right of the axes, in the drawing's units.
     """
 
     def __init__(
@@ -220,26 +217,26 @@ class Drawing:
         self._frame(grid=grid)
 
     def x(self, values: Iterable[float] | Floats) -> Floats:
-        """Return places from the left, in the drawing's units."""
+        """Return horizontal positions, in the drawing's units from the left."""
         return self._left + (self._right - self._left) * self.across.place(values)
 
     def y(self, values: Iterable[float] | Floats) -> Floats:
-        """Return places from the top, in the drawing's units."""
-        assert self.up is not None  # noqa: S101 - rows are placed by their own number
+        """Return vertical positions, in the drawing's units from the top."""
+        assert self.up is not None  # noqa: S101 - rows are positioned by their number
         inner = self.height - _TOP - _BOTTOM
         return self.height - _BOTTOM - inner * self.up.place(values)
 
     @property
     def frame(self) -> tuple[float, float, float, float]:
-        """Where the axes are, in the drawing's units: left, top, right and bottom."""
+        """The area of the axes, in the drawing's units: left, top, right and bottom."""
         return self._left, _TOP, self._right, self.height - _BOTTOM
 
     def add(self, *parts: Markup) -> None:
-        """Add elements on top."""
+        """Add elements on top of the existing ones."""
         self._parts.extend(parts)
 
     def line(self, xs: Sequence[float] | Floats, ys: Sequence[float] | Floats, style: Look) -> None:
-        """Draw a line; it is broken where `ys` is NaN."""
+        """Draw a line, with gaps where `ys` is NaN."""
         path = _path(self.x(xs), self.y(ys))
         if path:
             self.add(
@@ -259,7 +256,7 @@ class Drawing:
         highs: Sequence[float] | Floats,
         style: Look,
     ) -> None:
-        """Fill between two lines where neither is NaN."""
+        """Fill the area between two lines where neither is NaN."""
         good = np.isfinite(np.asarray(lows)) & np.isfinite(np.asarray(highs))
         across, low, high = self.x(xs), self.y(lows), self.y(highs)
         for run in _runs(good):
@@ -283,7 +280,7 @@ class Drawing:
         highs: Sequence[float] | Floats,
         style: Look,
     ) -> None:
-        """Draw an upright line with ends for each interval that is not NaN."""
+        """Draw a vertical error bar for each interval that is not NaN."""
         good = np.isfinite(np.asarray(lows)) & np.isfinite(np.asarray(highs))
         parts = (values[good].tolist() for values in (self.x(xs), self.y(lows), self.y(highs)))
         for x, low, high in zip(*parts, strict=True):
@@ -291,15 +288,15 @@ class Drawing:
             self.add(tag("path", d=path, stroke=style.colour, class_="whisker"))
 
     def spread(self, low: float, high: float, y: float, style: Look) -> None:
-        """Draw a level line from one value to another."""
+        """Draw a horizontal line from one value to another."""
         left, right = self.x([low, high]).tolist()
         path = f"M{left:.1f} {float(self.y([y])[0]):.1f}H{right:.1f}"
         self.add(tag("path", d=path, stroke=style.colour, class_="whisker"))
 
     def steps(self, xs: Sequence[float], ys: Sequence[float]) -> None:
-        """Join points by steps: level to the right, then up or down to the next one.
+        """Connect points by steps, such as those of `agebench.report.measures.front`.
 
-        It is how what `agebench.report.measures.front` returns is drawn.
+        Each step is horizontal first, then vertical.
         """
         (x, *later), (y, *below) = self.x(xs).tolist(), self.y(ys).tolist()
         path = f"M{x:.1f} {y:.1f}" + "".join(
@@ -310,11 +307,11 @@ class Drawing:
     def write(
         self, x: float, y: float, text: str, *, anchor: str = "start", kind: str = "note"
     ) -> None:
-        """Write words at a place in the drawing's units."""
+        """Write text at a position in the drawing's units."""
         self.add(tag("text", text, x=x, y=y, text_anchor=anchor, class_=kind))
 
     def svg(self, alternative: str) -> Markup:
-        """Return the drawing; `alternative` says in words what it shows."""
+        """Return the drawing; `alternative` describes what it shows for screen readers."""
         view = f"0 0 {WIDTH} {self.height}"
         inside = Markup("").join(self._parts)
         return tag("svg", inside, class_="plot", viewBox=view, role="img", aria_label=alternative)
@@ -345,7 +342,7 @@ class Drawing:
 
 
 def _runs(good: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> list[slice]:
-    """Stretches of neighbours that are all true, of two or more."""
+    """Return runs of at least two neighbouring true values."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], good, [False]])))
     pairs = zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
     return [slice(start, end) for start, end in pairs if end - start > 1]

@@ -1,4 +1,4 @@
-"""The batch sweeps of `agebench bench`: their picture and tables."""
+"""Figures and tables of the batch sweeps of `agebench bench`."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from typing import TypeAlias
 import numpy as np
 
 from agebench.benchmark.contents import Batch, Swept
-from agebench.metrics.number_format import NONE, bounds, milliseconds, number
+from agebench.metrics.number_format import milliseconds, number
 from agebench.report.drawn_names import Named, name_lines, right_of
 from agebench.report.figures import MAX_DRAWN, Figure, direct_names, drawn
 from agebench.report.grid import NO_KEY, Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined
 from agebench.report.reading import SweepFile
+from agebench.report.rows_analysis import ratio_cells, ratio_columns
 from agebench.report.svg import Axis, Drawing, Look, key, log_axis, look
 
-LEAST_RATE = 1e-3
+MIN_RATE = 1e-3
 
 _Swept: TypeAlias = tuple[Swept, Look, Sequence[Batch]]
-"""An estimator's entry, its look, and what was timed by batch size."""
+"""An estimator's entry, its style, and its times by batch size."""
 
 
 def looks(sweep: SweepFile, joined: Joined) -> dict[str, Look]:
-    """Return how its estimators are drawn: those of the report's other pictures as there."""
+    """Return the styles of its estimators, which are the same as in the report's other figures."""
     known = {entry.label: style for entry, style in drawn(joined)}
     names = [item.name for item in sweep.content.estimators]
     new = [name for name in names if name not in known]
@@ -32,7 +33,7 @@ def looks(sweep: SweepFile, joined: Joined) -> dict[str, Look]:
 
 
 def sweep_figures(sweep: SweepFile, joined: Joined) -> list[Figure]:
-    """Throughput and time per call against the batch size; empty without any time."""
+    """Return throughput and time per call against the batch size; empty without any times."""
     parts = [
         (item, style, rows)
         for item in sweep.content.estimators
@@ -64,7 +65,7 @@ def _figure(
             item.name,
             style,
             np.asarray([row.batch for row in rows], np.float64),
-            np.maximum([read(row) for row in rows], LEAST_RATE),
+            np.maximum([read(row) for row in rows], MIN_RATE),
         )
         for item, style, rows in parts
     ]
@@ -82,33 +83,33 @@ def _figure(
             for name, style, sizes, values in lines
         ]
         name_lines(drawing, ends)
-    words = "; ".join(
+    description = "; ".join(
         f"{name}: {number(values[0], 1)} at batch {sizes[0]:g}, "
         f"{number(values[-1], 1)} at batch {sizes[-1]:g}"
         for name, _, sizes, values in lines
     )
-    return Figure(drawing.svg(f"{title} by batch size, {label}. {words}."), title=title)
+    return Figure(drawing.svg(f"{title} by batch size, {label}. {description}."), title=title)
 
 
 def _batch_axis(batches: list[float]) -> Axis:
     low, high = batches[0], max(batches[-1], batches[0] * 2)
     ticks = [batches[0]]
     for batch in batches[1:]:
-        # Ticks nearer than that would be written over each other.
+        # The text of closer ticks would overlap.
         if batch / ticks[-1] >= (high / low) ** 0.08:
             ticks.append(batch)
     return Axis("batch size", low, high, tuple((tick, f"{tick:g}") for tick in ticks), log=True)
 
 
 def sweep_grids(sweep: SweepFile, joined: Joined) -> list[Grid]:
-    """Times and throughput of every batch size, and who was shown to be faster."""
+    """Return times and throughput by batch size, and which estimators were shown to be faster."""
     columns = (
         Column("estimator", numeric=False),
         Column("batch"),
         Column("rounds"),
         *(Column(f"{name}, ms", hint="per call") for name in ("p50", "p90", "p99")),
         Column("faces/s"),
-        Column("roofline, ms", hint="least time that operations and bytes allow on this machine"),
+        Column("roofline, ms", hint="minimum time for the operations and bytes on this machine"),
     )
     styles = looks(sweep, joined)
     rows = []
@@ -135,23 +136,9 @@ def sweep_grids(sweep: SweepFile, joined: Joined) -> list[Grid]:
 
 
 def _ratio_grid(sweep: SweepFile) -> Grid:
-    columns = (
-        Column("batch"),
-        Column("first", numeric=False),
-        Column("second", numeric=False),
-        Column("ratio", hint="median of the second's times over the first's"),
-        Column("interval", hint="all of them hold together with 95 %"),
-        Column("verdict", numeric=False),
-    )
+    columns = [Column("batch"), *ratio_columns("time of the second over that of the first")]
     rows = [
-        [
-            Cell(f"{one.batch:,}", one.batch),
-            Cell(one.first, kind="name"),
-            Cell(one.second, kind="name"),
-            Cell(number(one.ratio), one.ratio),
-            Cell(bounds(one.interval) or NONE),
-            Cell(": ".join(filter(None, (one.verdict, one.reason)))),
-        ]
-        for one in sweep.content.comparisons
+        [Cell(f"{pair.batch:,}", pair.batch), *ratio_cells(pair)]
+        for pair in sweep.content.comparisons
     ]
-    return Grid("Who is faster, by batch size", columns, rows, sortable=True)
+    return Grid("Which is faster, by batch size", columns, rows, sortable=True)

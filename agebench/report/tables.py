@@ -1,4 +1,4 @@
-"""The figures as Markdown, LaTeX and CSV."""
+"""The report's tables as Markdown, LaTeX and CSV."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from agebench.util.files import csv_line
 
 
 def grids(joined: Joined, columns: Sequence[str] | None = None) -> list[Grid]:
-    """Return the tables that Markdown and LaTeX have; `columns` are the ranking's, None for all."""
+    """Return the tables of Markdown and LaTeX; `columns` are those of the ranking, None for all."""
     found = [
         ranking(joined, columns),
         false_adult_grid(joined),
@@ -39,7 +39,7 @@ def grids(joined: Joined, columns: Sequence[str] | None = None) -> list[Grid]:
 
 
 def as_markdown(joined: Joined, columns: Sequence[str] | None = None) -> str:
-    """Return the tables and what must be known of them, as GitHub's Markdown."""
+    """Return the tables with remarks, as GitHub's Markdown."""
     parts = [
         f"# Age estimators on {markdown(joined.dataset.name)}",
         markdown(context.lead(joined)),
@@ -53,18 +53,18 @@ def as_markdown(joined: Joined, columns: Sequence[str] | None = None) -> str:
 
 
 def _label(grid: Grid) -> str:
-    """Return a name of a table for references: the first words of its caption."""
-    words = re.findall("[a-z0-9]+", grid.caption.partition(":")[0].lower())
-    return "-".join(("agebench", *words[:5]))
+    """Return a table's label for references, from the first words of its caption."""
+    caption_words = re.findall("[a-z0-9]+", grid.caption.partition(":")[0].lower())
+    return "-".join(("agebench", *caption_words[:5]))
 
 
 def _letters(grid: Grid) -> dict[str, str]:
-    """Return what each note of a table is called: a, b, ..."""
+    """Return the letter of each note of a table: a, b, ..."""
     return {note: letter(at).lower() for at, note in enumerate(grid.notes)}
 
 
 def markdown_table(grid: Grid) -> str:
-    """Return one table, and the notes at its cells below it."""
+    """Return one table, with the notes on its cells below it."""
     head = [markdown(column.title) for column in grid.columns]
     rule = ["---:" if column.numeric else "---" for column in grid.columns]
     letters = _letters(grid)
@@ -153,15 +153,11 @@ def _percentile(stage: str, percent: int) -> Callable[[Entry], Any]:
     return read
 
 
-def _with_misses(entry: Entry) -> Any:
-    return entry.mae_with_misses_years
-
-
 def _part(
-    of: Callable[[Joined, Entry], ErrorSummary | None], name: str
+    summarise: Callable[[Joined, Entry], ErrorSummary | None], name: str
 ) -> Callable[[Joined, Entry], Any]:
     def read(joined: Joined, entry: Entry) -> Any:
-        errors = of(joined, entry) if entry.content.available else None
+        errors = summarise(joined, entry) if entry.content.available else None
         return None if errors is None else getattr(errors, name)
 
     return read
@@ -178,7 +174,7 @@ PARTS: dict[str, Callable[[Joined, Entry], Any]] = {
     ),
     "label_kind": lambda joined, _entry: joined.dataset.label_kind,
 }
-"""Columns of the summary that a reader of its errors must look at."""
+"""Columns of the summary that qualify its errors."""
 
 SUMMARY: dict[str, Callable[[Entry], Any]] = {
     "estimator": lambda entry: entry.label,
@@ -186,7 +182,7 @@ SUMMARY: dict[str, Callable[[Entry], Any]] = {
     "mae_years": _from_errors("mae_years"),
     "mae_low_years": _end("low"),
     "mae_high_years": _end("high"),
-    "mae_with_misses_years": _with_misses,
+    "mae_with_misses_years": lambda entry: entry.mae_with_misses_years,
     **{metric.key: _from_errors(metric.key) for metric in METRICS},
     **{f"cs{years}": _score(years) for years in CS_YEARS},
     "n_ranges": _range_figure("n"),
@@ -199,7 +195,7 @@ SUMMARY: dict[str, Callable[[Entry], Any]] = {
         for percent in (50, 90, 99)
     },
 }
-"""Columns of the summary and how each is read; figures are not rounded."""
+"""Columns of the summary, and functions that read them; figures are not rounded."""
 
 
 def summary(joined: Joined) -> list[dict[str, Any]]:
@@ -214,7 +210,7 @@ def summary(joined: Joined) -> list[dict[str, Any]]:
 
 
 def as_csv(joined: Joined) -> str:
-    """Return the summary as CSV with a header line; no cell is a formula to a spreadsheet."""
+    """Return the summary as CSV with a header; no cell is read as a formula by spreadsheets."""
     rows = [
         csv_line(spreadsheet(value) if isinstance(value, str) else value for value in row.values())
         for row in summary(joined)

@@ -1,4 +1,4 @@
-"""The package's own templates: where they are, and how values are written into them."""
+"""The package's HTML templates and how they are filled."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
@@ -20,23 +20,23 @@ from agebench.report.paper import sheets
 
 
 def template_text(name: str) -> str:
-    """Return a file of the folder templates/ as it is."""
+    """Return the content of a file in the folder templates/."""
     return (resources.files("agebench.report") / "templates" / name).read_text("utf-8")
 
 
 def template(name: str) -> Template:
-    """Return a template, ready to be filled."""
+    """Return a compiled template."""
     return _environment().get_template(name)
 
 
 def whole_page(name: str, styles: Sequence[str], scripts: Sequence[str], **values: object) -> str:
-    """Return a page of its own, which lets no style or script but its own have a say.
+    """Return a complete page, whose content security policy allows only its own style and script.
 
     Args:
         name: a template that extends whole.html.
-        styles: the files of its style.
-        scripts: the files of its script.
-        values: what else the template names.
+        styles: files of its style.
+        scripts: files of its script.
+        values: the template's other variables.
     """
     style, script = ("".join(map(template_text, files)) for files in (styles, scripts))
     return template(name).render(
@@ -50,46 +50,41 @@ def whole_page(name: str, styles: Sequence[str], scripts: Sequence[str], **value
 
 
 def _policy_hash(text: str) -> str:
-    """Return what a page's policy knows its own style or script by."""
+    """Return the hash that identifies a style or script in the content security policy."""
     digest = hashlib.sha256(text.encode()).digest()
     return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 @cache
 def _environment() -> Environment:
-    """Escaping is on for everything; a name that a template uses and nobody gave is an error."""
+    """Return the templates' environment: everything is escaped, undefined names are errors."""
 
-    def harmless(value: object) -> object:
-        """Control characters are written as escapes before the page's own escaping."""
+    def sanitised(value: object) -> object:
+        """Replace control characters, before the page's own escaping."""
         if isinstance(value, str) and not isinstance(value, Markup):
             return inert(value, lines=True)
         return value
 
-    def sorting(value: float | str) -> float | str:
+    def sort_key(value: float | str) -> float | str:
         return "Infinity" if isinstance(value, float) and math.isinf(value) else value
 
-    def signed_years(value: float) -> str:
-        return signed(value, 1)
+    def breakable(text: str) -> Markup:
+        """Allow line breaks in a long name after separators."""
+        return Markup("<wbr>").join(re.findall(r"[^/:_,=]*[/:_,=]*", inert(text)))
 
-    def years(value: float) -> str:
-        return number(value, 1)
-
-    found = Environment(
+    environment = Environment(
         loader=FunctionLoader(template_text),
         autoescape=True,
-        finalize=harmless,
+        finalize=sanitised,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-
-    def breakable(text: str) -> Markup:
-        """Let a long name go on in the next line after a sign that divides it."""
-        return Markup("<wbr>").join(re.findall(r"[^/:_,=]*[/:_,=]*", inert(text)))
-
-    found.filters["sheets"] = sheets
-    found.filters["breakable"] = breakable
-    found.filters["sorting"] = sorting
-    found.filters["signed"] = signed_years
-    found.filters["years"] = years
-    return found
+    environment.filters |= {
+        "sheets": sheets,
+        "breakable": breakable,
+        "sort_key": sort_key,
+        "signed": partial(signed, digits=1),
+        "years": partial(number, digits=1),
+    }
+    return environment

@@ -1,4 +1,4 @@
-"""The tables that ``compare --full`` adds to the ranking: grids, and how the terminal draws one."""
+"""The tables that ``compare --full`` adds to the ranking, and how the terminal shows them."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from agebench.errors import inert
 from agebench.metrics.number_format import NONE, bounds, number, p_value, percent
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
-from agebench.report.rows_analysis import ran_cell
+from agebench.report.rows_analysis import runtime_cell
 from agebench.report.rows_errors import range_grid
 from agebench.report.terminal_ranking import in_ascii
 from agebench.timing.latency import OWN_STAGES, StageTimes
 
-_PAIR_WORDS = {
+_PAIR_VERDICTS = {
     "no difference shown": "not shown to differ from",
-    "no verdict": "not to be judged against",
+    "no verdict": "can't be compared with",
 }
 
 
 class _Name:
-    """An estimator's name in a cell: breaks behind its hyphens before it breaks within words."""
+    """An estimator's name in a cell, broken after hyphens if possible, otherwise anywhere."""
 
     def __init__(self, name: str) -> None:
         self._name = inert(name)
@@ -43,7 +43,7 @@ class _Name:
 
 
 def drawn(grid: Grid) -> Table:
-    """Return a grid as the terminal shows it."""
+    """Return a grid as a table for the terminal."""
     table = Table(title=grid.caption, title_justify="left", header_style="bold")
     for at, column in enumerate(grid.columns):
         of_estimator = grid.heads and at >= grid.heads
@@ -62,8 +62,8 @@ def drawn(grid: Grid) -> Table:
 
 
 def full_grids(joined: Joined) -> Iterator[Grid]:
-    """Yield the tables of a result that have something to say."""
-    for make in (_pairs, _shares, _decades, range_grid, _counts, _times):
+    """Yield the tables of a result, without empty ones."""
+    for make in (_pairs, _fractions, _decades, range_grid, _counts, _times):
         grid = make(joined)
         if grid is not None:
             yield grid
@@ -73,10 +73,10 @@ def _available(joined: Joined) -> list[Entry]:
     return [entry for entry in joined.entries if entry.content.available]
 
 
-def _of_entries(
+def _by_estimator(
     title: str, heads: Sequence[str], joined: Joined, figures: Callable[[Entry], Sequence[str]]
 ) -> Grid:
-    """A row for each estimator that was available."""
+    """Return a table with a row for each estimator that was available."""
     columns = [Column("estimator", numeric=False), *map(Column, heads)]
     rows = [
         [Cell(entry.label, kind="name"), *map(Cell, figures(entry))] for entry in _available(joined)
@@ -85,46 +85,47 @@ def _of_entries(
 
 
 def _pairs(joined: Joined) -> Grid | None:
-    """Every two estimators: by how many years which is better, and whether that is shown."""
+    """Return all pairs of estimators: the difference of their errors, and the test of it."""
     rows = []
     for pair in joined.pairs:
         difference, interval = pair.difference_years, pair.interval
         if difference is None:
             continue
         names, ends = [pair.first, pair.second], None if interval is None else interval.ends
-        if difference > 0:  # the better one first: its difference is never positive
+        if difference > 0:  # the better one comes first, so that no difference is positive
             names.reverse()
             ends = None if ends is None else (-ends[1], -ends[0])
-        words = _PAIR_WORDS.get(pair.verdict, "better than")
-        told = f"{number(-abs(difference))} {bounds(ends)}".rstrip()
+        verdict = _PAIR_VERDICTS.get(pair.verdict, "better than")
+        years = f"{number(-abs(difference))} {bounds(ends)}".rstrip()
         rows.append(
-            [Cell(f"{names[0]} {words} {names[1]}"), Cell(told), Cell(p_value(pair.p_adjusted))]
+            [Cell(f"{names[0]} {verdict} {names[1]}"), Cell(years), Cell(p_value(pair.p_adjusted))]
         )
     title = f"Difference in MAE, years (p: paired test, Holm for {len(joined.pairs)})"
     columns = (Column("pair", numeric=False), Column("difference [95 %]"), Column("p"))
     return Grid(title, columns, rows) if joined.pairs else None
 
 
-def _of_years(joined: Joined) -> bool:
+def _has_errors(joined: Joined) -> bool:
     return any(entry.errors is not None and entry.errors.n for entry in joined.entries)
 
 
-def _shares(joined: Joined) -> Grid | None:
-    """Cumulative scores, and class accuracy."""
+def _fractions(joined: Joined) -> Grid | None:
+    """Return cumulative scores and class accuracy."""
 
     def figures(entry: Entry) -> Sequence[str]:
         within = () if entry.errors is None else entry.errors.cs.values()
         return [percent(fraction) for fraction in (*within, *_class_fractions(entry))]
 
     stated = (entry.content.classes for entry in joined.entries)
-    if not (_of_years(joined) or any(classes is not None and classes.n for classes in stated)):
+    if not (_has_errors(joined) or any(classes is not None and classes.n for classes in stated)):
         return None
-    title = "Fraction of pictures within k years, and of right classes (%)"
-    return _of_entries(title, ("CS@1", "CS@3", "CS@5", "CS@10", "exact", "1-off"), joined, figures)
+    title = "Fraction of pictures within k years, and in the right class (%)"
+    heads = ("CS@1", "CS@3", "CS@5", "CS@10", "exact", "1-off")
+    return _by_estimator(title, heads, joined, figures)
 
 
 def _class_fractions(entry: Entry) -> tuple[float | None, float | None]:
-    """Right class, and right or next: of its own classes, else of the eight Adience ones."""
+    """Return the accuracy, exact and within one class, of its own classes or Adience's eight."""
     classes = entry.content.classes
     if (classes is None or not classes.n) and entry.analysis is not None:
         classes = entry.analysis.buckets
@@ -132,19 +133,19 @@ def _class_fractions(entry: Entry) -> tuple[float | None, float | None]:
 
 
 def _counts(joined: Joined) -> Grid:
-    """How many pictures were scored, missed, failed and clipped."""
+    """Return the numbers of pictures that were scored, missed, failed and clipped."""
 
     def figures(entry: Entry) -> Sequence[str]:
         item = entry.content
         return [str(count) for count in (item.scored, item.missed, item.failed, item.clipped)]
 
     title = f"Pictures of {joined.results[0].content.counts.total}"
-    return _of_entries(title, ("scored", "no face", "failed", "clipped"), joined, figures)
+    return _by_estimator(title, ("scored", "no face", "failed", "clipped"), joined, figures)
 
 
 def _decades(joined: Joined) -> Grid | None:
-    """MAE per decade of true age, one column per estimator."""
-    if not _of_years(joined):
+    """Return the MAE by decade of true age, one column per estimator."""
+    if not _has_errors(joined):
         return None
     entries = _available(joined)
     by_decade = [
@@ -168,13 +169,13 @@ def _decades(joined: Joined) -> Grid | None:
     columns = [
         Column("age", numeric=False),
         *map(Column, heads),
-        *(Column(one.label) for one in entries),
+        *(Column(entry.label) for entry in entries),
     ]
     return Grid("MAE by decade of true age", columns, rows, heads=1 + len(heads))
 
 
 def _times(joined: Joined) -> Grid | None:
-    """Percentiles per stage; decode and detect are shared."""
+    """Return percentiles by stage; decode and detect are shared."""
     content = joined.results[0].content
     shared = content.shared_latency
     if not shared:
@@ -186,7 +187,7 @@ def _times(joined: Joined) -> Grid | None:
     rows = [
         [
             Cell(f"{stage} (shared)"),
-            ran_cell(content.detector, proven=True) if stage == "detect" else Cell(""),
+            runtime_cell(content.detector, proven=True) if stage == "detect" else Cell(""),
             *(Cell("") for _ in OWN_STAGES[1:]),
             Cell(_percentiles(times)),
         ]
@@ -194,8 +195,8 @@ def _times(joined: Joined) -> Grid | None:
     ]
     for entry in _available(joined):
         own = (Cell(_percentiles(entry.content.latency.get(stage))) for stage in OWN_STAGES)
-        ran = ran_cell(entry.spec, proven=entry.content.runtime_proven)
-        rows.append([Cell(entry.label, kind="name"), ran, *own])
+        runtime = runtime_cell(entry.spec, proven=entry.content.runtime_proven)
+        rows.append([Cell(entry.label, kind="name"), runtime, *own])
     columns = (Column("", numeric=False), Column("runtime"), *map(Column, OWN_STAGES))
     return Grid(title, columns, rows)
 

@@ -1,4 +1,4 @@
-"""The ranking as lines for the terminal: within its width, cautions below the row they are of."""
+"""The ranking as lines that fit the terminal, with cautions below the row that they apply to."""
 
 from __future__ import annotations
 
@@ -25,11 +25,12 @@ from agebench.metrics.number_format import (
     signed,
 )
 from agebench.report.cautions import cautions
+from agebench.report.grid import Note
 from agebench.report.joining import Entry, Joined
 from agebench.report.rows_ranking import pair_with_best
 
-USUAL_WIDTH = 80
-LEAST_NAME = 16
+DEFAULT_WIDTH = 80
+MIN_NAME_WIDTH = 16
 _GAP = 2
 
 
@@ -38,21 +39,21 @@ class _Column:
     """A column of figures.
 
     Attributes:
-        title: above it.
+        title: its heading.
         cells: one for each row.
-        keep: columns of a lower number are left out first where the terminal is narrow.
+        priority: columns with the lowest are left out first if the terminal is narrow.
     """
 
     title: str
     cells: Sequence[str]
-    keep: int
+    priority: int
 
     @property
     def width(self) -> int:
         return max(map(cell_len, (self.title, *self.cells)))
 
 
-def ranking_lines(joined: Joined, width: int = USUAL_WIDTH) -> Iterator[Text]:
+def ranking_lines(joined: Joined, width: int = DEFAULT_WIDTH) -> Iterator[Text]:
     """Yield the ranking, best first, no line wider than `width` (from 40) terminal cells."""
     entries = joined.entries
     pictures = of_people(counted(int(joined.rows.sum()), "picture"), joined.number_of_people)
@@ -60,21 +61,21 @@ def ranking_lines(joined: Joined, width: int = USUAL_WIDTH) -> Iterator[Text]:
     columns = _columns(joined)
     names = [inert(entry.label) for entry in entries]
     longest = max(map(cell_len, ("estimator", *names)))
-    kept = _fitting(columns, width - min(longest, LEAST_NAME))
+    kept = _fitting(columns, width - min(longest, MIN_NAME_WIDTH))
     room = min(longest, width - sum(column.width + _GAP for column in kept))
     head = [column.title.rjust(column.width) for column in kept]
     yield Text((" " * _GAP).join([set_cell_size("estimator", room), *head]).rstrip(), "underline")
     for row, entry in enumerate(entries):
         cells = [column.cells[row].rjust(column.width) for column in kept]
-        name = set_cell_size(in_the_middle(names[row], room), room)
+        name = set_cell_size(without_middle(names[row], room), room)
         yield Text((" " * _GAP).join([name, *cells]).rstrip())
         yield from _cautions(joined, entry, width)
 
 
-def in_the_middle(name: str, room: int) -> str:
-    """Return a name that takes at most `room` cells, its middle left out where it is longer.
+def without_middle(name: str, room: int) -> str:
+    """Return a name that takes at most `room` cells; if it is longer, its middle is left out.
 
-    >>> in_the_middle("onnx:/models/night/tiny.onnx@cv2dnn", 20)
+    >>> without_middle("onnx:/models/night/tiny.onnx@cv2dnn", 20)
     'onnx:/mod..nx@cv2dnn'
     """
     if cell_len(name) <= room:
@@ -90,9 +91,9 @@ def in_the_middle(name: str, room: int) -> str:
 
 
 def _fitting(columns: Sequence[_Column], room: int) -> list[_Column]:
-    """The columns that have room, the more important ones first, in their own order."""
+    """Return the columns of the highest priorities that fit, in their original order."""
     kept: list[_Column] = []
-    for column in sorted(columns, key=lambda column: -column.keep):
+    for column in sorted(columns, key=lambda column: -column.priority):
         if sum(other.width + _GAP for other in (*kept, column)) > room:
             break
         kept.append(column)
@@ -120,7 +121,7 @@ def _columns(joined: Joined) -> list[_Column]:
 
 
 def in_ascii(text: str) -> str:
-    """Return figures as number_format.py writes them in characters that every terminal has."""
+    """Return figures formatted by number_format.py in characters that every terminal has."""
     return text.replace(MINUS, "-").replace(NONE, "-")
 
 
@@ -158,12 +159,12 @@ def _against_best(joined: Joined, entry: Entry) -> str:
 
 
 def _cautions(joined: Joined, entry: Entry, width: int) -> Iterator[Text]:
-    told = [(note.text, note.severe) for note in cautions(joined, entry)]
+    notes = cautions(joined, entry)
     if not entry.content.available:
-        told = [(entry.content.unavailable_reason, False)]
-    for text, severe in told:
-        mark, style = ("!", "bold red") if severe else ("-", "dim")
-        shown = inert(in_ascii(text), lines=True)
+        notes = [Note(entry.content.unavailable_reason)]
+    for note in notes:
+        mark, style = ("!", "bold red") if note.severe else ("-", "dim")
+        shown = inert(in_ascii(note.text), lines=True)
         for line in textwrap.wrap(f"{shown}.".replace("..", "."), max(20, width - 4)):
             yield Text(f"  {mark} {line}", style)
             mark = " "

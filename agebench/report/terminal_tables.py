@@ -1,4 +1,4 @@
-"""A result in the terminal: the ranking, on request all tables, and the remarks."""
+"""A result in the terminal: the ranking, all tables if requested, and remarks."""
 
 from __future__ import annotations
 
@@ -16,26 +16,21 @@ from agebench.harness.reading import measured
 from agebench.harness.results import RESULT_FILE, CompareResult, EstimatorResult
 from agebench.harness.scores import Score
 from agebench.metrics.number_format import counted
+from agebench.report.context import swaps_tried
 from agebench.report.joining import Joined, join
-from agebench.report.swaps import swaps_tried
 from agebench.report.terminal_grids import drawn, full_grids
 from agebench.report.terminal_ranking import ranking_lines
 from agebench.timing.pairs import busyness_json
 from agebench.util.typed_records import read_record
 
 MAX_LISTED = 5
-"""Failures that are listed by name; the rest is in the result file."""
+"""Maximum number of failures listed by name; the result file has all."""
 
 MANY_MISSED = 0.2
-"""Fraction of pictures without a face above which the detector is likely the wrong one."""
+"""Fraction of pictures without a face above which the detector is probably unsuitable."""
 
 FEW_PICTURES = 20
-"""Below so many the figures are chance, whatever their interval: resampling needs a sample."""
-
-
-def _shown(text: str) -> str:
-    """Return `text` as neither Rich nor the terminal takes it for a command."""
-    return escape(inert(text))
+"""Number of pictures below which figures are unreliable, whatever their interval."""
 
 
 def _rank(item: EstimatorResult) -> tuple[bool, bool, float]:
@@ -56,9 +51,9 @@ def _remarks(result: CompareResult, joined: Joined) -> list[str]:
     kept = detector.get("kept_detections")
     if kept and kept["used"]:
         remarks.append(
-            f"The faces of {counted(kept['used'], 'picture')} were found by an earlier run and "
-            f"kept, those of {kept['found']:,} now (--fresh-detections finds all anew); times are "
-            "of this run."
+            f"The faces of {counted(kept['used'], 'picture')} are those found by an earlier run, "
+            f"those of {kept['found']:,} were found now (--fresh-detections finds all again); "
+            "times are from this run."
         )
     remarks += [f"{dataset['name']}: {note}" for note in dataset["notes"]]
     problems = dataset["problems"]
@@ -70,14 +65,14 @@ def _remarks(result: CompareResult, joined: Joined) -> list[str]:
         remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
     if result.counts.taken_over:
         remarks.append(
-            f"{result.counts.taken_over:,} of the pictures had been looked at by a run before, "
-            "which was interrupted."
+            f"{result.counts.taken_over:,} of the pictures were processed by an earlier run, which "
+            "was interrupted."
         )
     return [*remarks, *_few(result), *_tests(result, joined), *_failures(result), *_busy(result)]
 
 
 def _more(result: CompareResult) -> list[str]:
-    """Who is faster, and what the estimators' makers say of them."""
+    """Return comparisons of speed, and notes on the estimators by their makers."""
     return _faster(result) + [
         f"{item.name}: {note}"
         for item in result.estimators
@@ -100,7 +95,7 @@ def _busy(result: CompareResult) -> list[str]:
 
 
 def _tests(result: CompareResult, joined: Joined) -> list[str]:
-    """Who is not ranked, how differences were tested, and where no verdict is given."""
+    """Return which estimators are not ranked, how pairs were tested, and why some were not."""
     if result.analysis is None:
         return []
     remarks = [
@@ -109,8 +104,8 @@ def _tests(result: CompareResult, joined: Joined) -> list[str]:
         if found.unranked_reason
     ]
     pairs = joined.pairs
-    by_person = "people" if joined.analysis.settings.clustered else "pictures"
-    remarks += [line] if (line := swaps_tried(pairs, by_person).strip()) else []
+    units = "people" if joined.analysis.settings.clustered else "pictures"
+    remarks += filter(None, [swaps_tried(pairs, units).strip()])
     contaminated = {item.name for item in result.estimators if item.contamination}
     untested = [pair for pair in pairs if not contaminated & {pair.first, pair.second}]
     reasons = dict.fromkeys(pair.reason for pair in untested)
@@ -118,30 +113,32 @@ def _tests(result: CompareResult, joined: Joined) -> list[str]:
 
 
 def _few(result: CompareResult) -> list[str]:
-    """Say it where the figures stand on a small part of the pictures, or on a handful."""
+    """Return warnings if many pictures have no face, or only a few were scored."""
     remarks = []
     scores = _scores(result)
     missed = scores[0].missed if scores else 0
     if missed > MANY_MISSED * result.counts.total:
         reference = result.about["detector"]["reference"]
-        told = f"NO FACE in {missed} of {result.counts.total} pictures by {reference}"
-        remarks.append(f"{told}: {_other_detector(result)}.")
+        remarks.append(
+            f"NO FACE in {missed} of {result.counts.total} pictures by {reference}: "
+            f"{_other_detector(result)}."
+        )
     scored = max((score.scored for score in scores), default=0)
     if scored < FEW_PICTURES:
-        remarks.append(f"Pictures scored: ONLY {scored}. Such figures say next to nothing.")
+        remarks.append(f"Pictures scored: ONLY {scored}. Such figures mean very little.")
     return remarks
 
 
 def _other_detector(result: CompareResult) -> str:
-    """Advice that does not send anybody to where they are, or away from what fits the pictures."""
+    """Return advice on another detector than the one used, suited to the pictures."""
     detector, dataset = result.about["detector"], result.about["dataset"]
     if detector["layout"]:
-        return "they are not chips of the layout that it expects: name a detector that looks"
+        return "they are not chips of the layout that it expects: name a detector that finds faces"
     if dataset["aligned"]:
         return "they are aligned chips, for which --detector aligned is right"
     return (
-        "another detector may find them ('agebench ls detectors'), or 'aligned' where the "
-        "pictures are faces cut out alike"
+        "another detector may find them ('agebench ls detectors'), or 'aligned' if the pictures "
+        "are aligned face crops"
     )
 
 
@@ -150,34 +147,34 @@ def _scores(result: CompareResult) -> list[Score]:
 
 
 def _failures(result: CompareResult) -> list[str]:
-    of_pictures: list[str] = []
+    by_picture: list[str] = []
     by_estimator: dict[str, list[str]] = {item.name: [] for item in result.estimators}
     failed = 0
     for image in result.pictures if any(score.failed for score in _scores(result)) else ():
         for name, reason in _why_failed(image):
             failed += 1
-            listed = by_estimator[name] if name else of_pictures
+            listed = by_estimator[name] if name else by_picture
             if len(listed) < MAX_LISTED:
                 listed.append(f"  {image['picture']}: {f'{name}: ' if name else ''}{reason}")
     if not failed:
         return []
-    first = [*of_pictures, *itertools.chain.from_iterable(by_estimator.values())][:MAX_LISTED]
+    first = [*by_picture, *itertools.chain.from_iterable(by_estimator.values())][:MAX_LISTED]
     more = failed - len(first)
     rest = [f"  and {more} more, all in {RESULT_FILE}"] if more > 0 else []
     return [f"Failed: {failed}.", *first, *rest]
 
 
 def _why_failed(image: Picture) -> Iterator[tuple[str, str]]:
-    """Yield the estimator's name, "" where none could be asked, and the reason."""
+    """Yield the estimator's name, "" if the failure came before any estimator, and the reason."""
     if image["status"] in ("unreadable", "detector_failed", "crop_failed"):
         yield "", image["reason"]
-    for name, said in image["predictions"].items():
-        if said["status"] != "ok":
-            yield name, said["reason"]
+    for name, prediction in image["predictions"].items():
+        if prediction["status"] != "ok":
+            yield name, prediction["reason"]
 
 
 def print_result(result: CompareResult, console: Console, *, full: bool = False) -> None:
-    """Print the ranking, then the remarks; with `full` all tables that have something to say."""
+    """Print the ranking and remarks; with `full` also all tables that are not empty."""
     joined = join([measured(result)])
     for line in ranking_lines(joined, console.width):
         console.print(line, highlight=False, soft_wrap=True)
@@ -185,6 +182,6 @@ def print_result(result: CompareResult, console: Console, *, full: bool = False)
         for grid in full_grids(joined):
             console.print(drawn(grid))
     for remark in [*_remarks(result, joined), *(_more(result) if full else [])]:
-        console.print(_shown(remark), highlight=False, soft_wrap=True)
+        console.print(escape(inert(remark)), highlight=False, soft_wrap=True)
     if not full:
         console.print("Tests of all pairs, fractions, decades, counts and times by stage: --full")

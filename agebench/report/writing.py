@@ -1,4 +1,4 @@
-"""Writing a report: which formats there are, and their files."""
+"""Writing the files of a report in its formats."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ REPORT_NAME = "report"
 
 
 def read_formats(text: str) -> tuple[str, ...]:
-    """Read formats divided by commas; each once, in the order given.
+    """Read comma-separated formats; each once, in the order given.
 
     Raises:
-        UsageError: there is none, or one is not known.
+        UsageError: there is none, or one is unknown.
 
     >>> read_formats("html, csv")
     ('html', 'csv')
@@ -34,10 +34,10 @@ def read_formats(text: str) -> tuple[str, ...]:
 
 
 def read_columns(text: str, formats: Sequence[str]) -> tuple[str, ...]:
-    """Read names of the ranking's columns divided by commas; each once, in the order given.
+    """Read comma-separated names of the ranking's columns; each once, in the order given.
 
     Raises:
-        UsageError: there is none, one is not known, or no format has such a table.
+        UsageError: there is none, one is unknown, or no format has such a table.
 
     >>> read_columns("mae, bias", ["tex"])
     ('mae', 'bias')
@@ -60,10 +60,10 @@ def _read_names(text: str, what: str, known: Collection[str]) -> tuple[str, ...]
 
 
 def prepare_target(folder: Path, formats: Sequence[str], name: str = REPORT_NAME) -> None:
-    """Make the folder, and check that every file can be written into it.
+    """Create the folder, and check that every file can be written into it.
 
     Raises:
-        AgebenchError: it can't.
+        AgebenchError: a file can't be written.
     """
     make_folder(folder, f"the folder {str(folder)!r}")
     for kind in formats:
@@ -79,45 +79,44 @@ def write_report(
     name: str = REPORT_NAME,
     columns: Sequence[str] | None = None,
 ) -> list[Path]:
-    """Write a report; each file appears whole or not at all.
+    """Write a report; each file is written completely or not at all.
 
     Args:
-        joined: what it is about.
-        folder: where to; made if it is not there.
+        joined: the results.
+        folder: to write into; created if missing.
         formats: some of `FORMATS`.
-        thumbnails: folder of the pictures, to show the worst; None for none.
+        thumbnails: folder of the pictures, to show the worst; None for no thumbnails.
         sweeps: files of `agebench bench`, for the page.
-        name: of the files, without the ending.
+        name: of the files, without the suffix.
         columns: of the ranking in Markdown and LaTeX, some of `RANKING_COLUMNS`; None for all.
 
     Returns:
         The files, in the order of the formats.
 
     Raises:
-        UsageError: a format is not known, or `thumbnails` is not a folder.
+        UsageError: a format is unknown, or `thumbnails` is not a folder.
         AgebenchError: a file can't be written.
     """
     target = Path(folder)
     root = None if thumbnails is None else Path(thumbnails)
     if root is not None:
         check_root(root)
-    wanted = read_formats(",".join(formats))
-    prepare_target(target, wanted, name)
+    kinds = read_formats(",".join(formats))
+    prepare_target(target, kinds, name)
     written = []
-    for kind in wanted:
+    for kind in kinds:
         path = target / f"{name}.{kind}"
         if kind == "html":
             text = page.render(joined, root, sweeps)
         else:
             text = _TABLES[kind](joined, columns)
-        # No name of a file can be what UTF-8 can't hold: all text has been made inert.
         write_whole(path, text)
         written.append(path)
     return written
 
 
 def report_on(result: ResultFile) -> Path:
-    """Write the page of a result beside it; return its path.
+    """Write the page of a result next to it; return its path.
 
     Raises:
         AgebenchError: the page can't be written.
@@ -134,7 +133,7 @@ _TABLES: Mapping[str, Callable[[Joined, Sequence[str] | None], str]] = {
 
 
 def as_json(joined: Joined) -> dict[str, Any]:
-    """Return the figures of a report as JSON can hold them: summary, tests and changes."""
+    """Return the figures of a report as JSON-compatible values: summary, tests and changes."""
     return {
         "dataset": joined.dataset.name,
         "protocol": joined.dataset.protocol,

@@ -11,7 +11,7 @@ from agebench.metrics.number_format import milliseconds, number
 from agebench.report.drawn_names import Named, height_of, name_lines, name_marks, right_of
 from agebench.report.figures import Figure, direct_names
 from agebench.report.measures import front
-from agebench.report.plots_errors import LEAST_MS
+from agebench.report.plots_errors import MIN_MS
 from agebench.report.svg import Axis, Drawing, key, linear_axis, log_axis
 from agebench.suite.board import Board
 from agebench.suite.looks import model_looks
@@ -53,25 +53,25 @@ def front_figure(board: Board, found: SetStanding) -> Figure | None:
         return None
     spans = [span_ms(board, one.model) or (ms, ms) for one, ms in shown]
     tops = [one.interval.high if one.interval else one.error_years for one, _ in shown]
-    low = max(LEAST_MS, min(span[0] for span in spans))
+    low = max(MIN_MS, min(span[0] for span in spans))
     drawing = Drawing(
         log_axis("milliseconds per face, crop and network", low, max(span[1] for span in spans)),
         linear_axis("mean absolute error, years", 0, max(tops)),
     )
-    costs, errors = [max(LEAST_MS, ms) for _, ms in shown], [one.error_years for one, _ in shown]
+    costs, errors = [max(MIN_MS, ms) for _, ms in shown], [one.error_years for one, _ in shown]
     kept = front(costs, errors)
     drawing.steps([costs[at] for at in kept], [errors[at] for at in kept])
     looks = model_looks(board)
     for (one, ms), span in zip(shown, spans, strict=True):
-        style, (left, right) = looks[one.model], np.maximum(span, LEAST_MS).tolist()
+        style, (left, right) = looks[one.model], np.maximum(span, MIN_MS).tolist()
         drawing.spread(left, right, one.error_years, style)
         if one.interval is not None:
             drawing.whiskers([ms], [one.interval.low], [one.interval.high], style)
-        drawing.marks([max(LEAST_MS, ms)], [one.error_years], style)
+        drawing.marks([max(MIN_MS, ms)], [one.error_years], style)
     names = _names(board, [one.model for one, _ in shown])
     if names:
         marks = [
-            Named(names[one.model], looks[one.model], max(LEAST_MS, ms), one.error_years)
+            Named(names[one.model], looks[one.model], max(MIN_MS, ms), one.error_years)
             for one, ms in shown
         ]
         name_marks(drawing, marks)

@@ -174,7 +174,7 @@ def test_a_detector_that_finds_little_is_told_and_so_are_figures_on_a_handful(
     blind = cli(*("haar" if word == "whole" else word for word in _folders(folders)))
     assert "NO FACE in 3 of 3 pictures by haar: another detector" in " ".join(blind.out.split())
     chips = cli(*("aligned" if word == "whole" else word for word in _folders(folders)))
-    assert "or 'aligned' where" not in " ".join(chips.out.split())
+    assert "or 'aligned' if" not in " ".join(chips.out.split())
     for number in range(40):
         _save(folders / "50" / f"d{number}.png")
     enough = cli(*_folders(folders))

@@ -246,8 +246,8 @@ def test_other_labels_and_clipped_crops_stand_at_the_row(
         "dates of birth"
     ]
     (told,) = notes["clipped"]
-    assert told.startswith("30 of its 60 crops (50 %) reached more than 5 % beyond the picture; on")
-    assert "the 30 common pictures of whole crops its MAE is 2.00" in told
+    assert told.startswith("30 of its 60 crops (50 %) extended more than 5 % beyond the picture; on")
+    assert "the 30 common pictures with whole crops its MAE is 2.00" in told
     assert notes["fine"] == []
     clipped["clipped"] = 60
     joined = join([read_result(write_result(content=content))])

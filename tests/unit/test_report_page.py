@@ -296,7 +296,7 @@ def test_what_was_trained_on_is_warned_of(write_result: Write, make_result: Make
 def test_many_estimators_are_all_listed_and_ten_are_drawn(write_result: Write) -> None:
     predicted = {f"e{place:02d}": AGES + 0.5 * place for place in range(13)}
     text = page.render(_joined(write_result(predicted=predicted)))
-    assert "The pictures show the best 10 of 13 estimators." in text
+    assert "The figures show the best 10 of 13 estimators." in text
     assert text.count("Predicted against true age of") == 10
     assert "e12" in text
 

@@ -14,7 +14,7 @@ from agebench.harness.reading import read_result
 from agebench.metrics.number_format import percent
 from agebench.report.joining import Joined, join
 from agebench.report.terminal_grids import full_grids
-from agebench.report.terminal_ranking import in_the_middle, ranking_lines
+from agebench.report.terminal_ranking import without_middle, ranking_lines
 from tests.unit.made_results import analysed
 
 Make = Callable[..., dict[str, Any]]
@@ -73,7 +73,7 @@ def test_no_figure_is_minus_nought(write_result: Write, make_result: Make) -> No
 @pytest.mark.parametrize("room", [8, 9, 20, 61])
 def test_names_are_shortened_to_what_there_is(room: int) -> None:
     for name in (LONG, "\u5e74" * 50, "short"):
-        short = in_the_middle(name, room)
+        short = without_middle(name, room)
         assert cell_len(short) <= room
         assert short[0] == name[0]
         assert short[-1] == name[-1]
