@@ -62,7 +62,7 @@ def test_a_model_is_found_by_its_file(
     assert "# Model card: mine" in (tmp_path / "CARD.md").read_text(encoding="utf-8")
     assert "CARD.md" in capsys.readouterr().out
     for words, sentence in (
-        ([str(path), "mien"], "no estimator is called so or has that file: did you mean 'mine'"),
+        ([str(path), "mien"], "that name or file: did you mean 'mine'"),
         ([str(path)], "expected one or more results and then a model"),
     ):
         with pytest.raises(SystemExit) as stopped:

@@ -68,21 +68,16 @@ def test_the_answer_does_not_praise_who_knew_the_pictures(joined_of: JoinedOf) -
     predicted = {"cheat": AGES, "honest": AGES + 2, "other": AGES + 9}
     first, second = answer(joined_of(predicted, seen=("cheat",)))
     assert first.startswith("honest has the lowest mean error: 2.00 years")
-    assert second == (
-        "Not judged, since trained on these pictures, on near copies of them or on their data set: "
-        "cheat."
-    )
+    assert second.startswith("Not judged")
+    assert second.endswith(": cheat.")
     (told,) = answer(joined_of(predicted, seen=tuple(predicted)))
-    assert told.startswith("Nobody can be judged here")
+    assert told.startswith("No estimator can be judged here")
 
 
 def test_the_baseline_is_nobodys_victory(joined_of: JoinedOf) -> None:
     predicted = {"cheat": AGES, "constant": AGES * 0 + 30}
-    told = answer(joined_of(predicted, seen=("cheat",)))
-    assert told == [
-        "Nobody but the baseline can be judged here: the others were trained on these pictures, on "
-        "near copies of them or on their data set."
-    ]
+    (sentence,) = answer(joined_of(predicted, seen=("cheat",)))
+    assert sentence.startswith("Only the baseline can be judged here")
 
 
 def test_the_false_adult_rate_is_that_of_people_below_the_age(joined_of: JoinedOf) -> None:
@@ -146,7 +141,7 @@ def test_small_groups_are_a_sentence(joined_of: JoinedOf) -> None:
     joined = joined_of({"a": AGES + 1, "b": AGES + 3})  # ten pictures a decade
     assert len(small_groups(joined)) == 7
     text = page.render(joined)
-    assert "7 groups have fewer than 20 pictures, and no figure: decade: 0-9" in text
+    assert "7 groups have fewer than 20 pictures, and no figures: decade: 0-9" in text
     assert "Signed bias by group" not in text
 
 

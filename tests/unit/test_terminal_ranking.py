@@ -14,7 +14,7 @@ from agebench.harness.reading import read_result
 from agebench.metrics.number_format import percent
 from agebench.report.joining import Joined, join
 from agebench.report.terminal_grids import full_grids
-from agebench.report.terminal_ranking import without_middle, ranking_lines
+from agebench.report.terminal_ranking import ranking_lines, without_middle
 from tests.unit.made_results import analysed
 
 Make = Callable[..., dict[str, Any]]
