@@ -133,9 +133,9 @@ def swaps_tried(pairs: Iterable[Pair], swapped: str) -> str:
 
     >>> from types import SimpleNamespace as Pair
     >>> swaps_tried([Pair(swaps=1024, all_swaps=True, smallest_p=2 / 1024)], "people")
-    'Differences were tested with all 1,024 ways of swapping people; the smallest possible p is 0.002. '
+    'Differences were tested with all 1,024 ways of swapping people; p is at least 0.002. '
     >>> swaps_tried([Pair(swaps=9999, all_swaps=False, smallest_p=0.0001)], "pictures")
-    'Differences were tested with 9,999 random swaps of pictures; the smallest possible p is 0.0001. '
+    'Differences were tested with 9,999 random swaps of pictures; p is at least 0.0001. '
     >>> swaps_tried([], "pictures")
     ''
     """
@@ -151,7 +151,7 @@ def swaps_tried(pairs: Iterable[Pair], swapped: str) -> str:
         )
     )
     smallest = min(pair.smallest_p for pair in tested if pair.smallest_p is not None)
-    return f"Differences were tested with {tests}; the smallest possible p is {smallest:.1g}. "
+    return f"Differences were tested with {tests}; p is at least {smallest:.1g}. "
 
 
 def _intervals_and_tests(joined: Joined) -> str:

@@ -301,7 +301,7 @@ def _cell(cell: structure.CellFile, content: structure.ModelFile, pictures: Boar
     for name in ("spec", "detector", "environment"):
         place, listed = getattr(cell, name), len(getattr(content, f"{name}s"))
         if place >= listed:
-            raise ValueError(f"expected a {name} of the {listed} that the file lists, got {place}")
+            raise ValueError(f"expected one of the {listed} {name}s in the file, got {place}")
     numbers = unpack_numbers(cell.years, pictures.content.pictures)
     return BoardCell(
         content=cell,

@@ -19,7 +19,7 @@ from agebench.harness.contents_setup import (
 from agebench.harness.scores import RangeScore
 from agebench.metrics.age_errors import ErrorFigures
 from agebench.suite.compact import FORMAT
-from agebench.suite.packed import MOST_PICTURES
+from agebench.suite.packed import MAX_PICTURES
 from agebench.suite.plan import require_key
 from agebench.util.record_fields import (
     AtMost,
@@ -46,7 +46,7 @@ def _key(value: Any) -> str:
 
 Format: TypeAlias = Annotated[int, By(one_of((FORMAT,)))]
 SetKey: TypeAlias = Annotated[str, By(_key)]
-PictureCount: TypeAlias = Annotated[int, Between(1, MOST_PICTURES)]
+PictureCount: TypeAlias = Annotated[int, Between(1, MAX_PICTURES)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

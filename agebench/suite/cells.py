@@ -106,14 +106,13 @@ def _cell(
     variant: str = "",
     sample: int | None = None,
 ) -> Cell:
-    how = plan.settings
     settings = CompareSettings(
         limit=pictures.limit if sample is None else None,
         sample=pictures.sample if sample is None else sample,
-        seed=how.seed,
-        batch_size=how.batch_size,
-        decode_threads=how.decode_threads,
-        threads=how.threads,
+        seed=plan.settings.seed,
+        batch_size=plan.settings.batch_size,
+        decode_threads=plan.settings.decode_threads,
+        threads=plan.settings.threads,
         latency_pictures=0,
         protocol=pictures.protocol,
         part=pictures.part,

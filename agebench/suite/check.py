@@ -141,21 +141,21 @@ def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     ]
     who = pictures.clusters(np.arange(len(true)))
     people: Sequence[int | None] = [None] * len(true) if who is None else who
-    again = stated_figures(cell.numbers, cell.years, true, bounds, people)
+    recomputed = stated_figures(cell.numbers, cell.years, true, bounds, people)
     stated = plain(cell.content)
     if stated["errors"] is None:  # for changed pictures only the ages are required
-        del again["errors"], again["ranges"]
+        del recomputed["errors"], recomputed["ranges"]
     else:
         for later in LATER_FIGURES:
             if stated["errors"][later] is None:
-                del again["errors"][later]
-    for name, value in again.items():
+                del recomputed["errors"][later]
+    for name, value in recomputed.items():
         yield from _unequal(name, stated[name], value)
-    judged = cell.contamination(pictures.dataset)
-    if judged != cell.content.contamination:
+    contamination = cell.contamination(pictures.dataset)
+    if contamination != cell.content.contamination:
         yield (
-            f"contamination is stated as {cell.content.contamination!r}, but what it was "
-            f"trained on says {judged!r}"
+            f"contamination is stated as {cell.content.contamination!r}, but by its training "
+            f"data it is {contamination!r}"
         )
 
 
@@ -165,8 +165,8 @@ def _unequal(name: str, stated: Any, computed: Any) -> Iterator[str]:
             yield from _unequal(f"{name}.{part}", stated.get(part), value)
         return
     if isinstance(computed, list) and isinstance(stated, list) and len(stated) == len(computed):
-        for at, (one, other) in enumerate(zip(stated, computed, strict=True)):
-            yield from _unequal(f"{name}[{at}]", one, other)
+        for at, pair in enumerate(zip(stated, computed, strict=True)):
+            yield from _unequal(f"{name}[{at}]", *pair)
         return
     numbers = all(type(value) in (int, float) for value in (stated, computed))
     same = (

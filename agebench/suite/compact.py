@@ -24,7 +24,7 @@ from agebench.types import plain
 
 FORMAT = 1
 _NOT_KEPT = ("root", "problems")
-_MOST_GROUPS = 100
+_MAX_GROUPS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,14 +134,15 @@ def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, An
     for part in parts:
         for cell in part["cells"]:
             shared = {
-                one: part[f"{one}s"][cell[one]] for one in ("spec", "detector", "environment")
+                field: part[f"{field}s"][cell[field]]
+                for field in ("spec", "detector", "environment")
             }
             shared["detector"] = {
                 name: value
                 for name, value in shared["detector"].items()
                 if name != "kept_detections"
             }
-            places = {one: _place(tables[f"{one}s"], value) for one, value in shared.items()}
+            places = {field: _place(tables[f"{field}s"], value) for field, value in shared.items()}
             left_out = ("errors", "ranges") if cell["variant"] else ()
             kept = {name: value for name, value in cell.items() if name not in left_out}
             cells.append({**kept, **places})
@@ -180,7 +181,7 @@ def stated_figures(
     rows = np.flatnonzero(np.isfinite(years) & np.isfinite(true)).tolist()
     who = [people[row] for row in rows]
     errors = summarise(
-        true[rows], years[rows], clusters=who if any(one is not None for one in who) else None
+        true[rows], years[rows], clusters=who if any(name is not None for name in who) else None
     )
     ranged = [row for row in np.flatnonzero(np.isfinite(years)).tolist() if bounds[row] is not None]
     table = np.array([bounds[row] for row in ranged], np.float64).reshape(-1, 2)
@@ -252,7 +253,7 @@ def _codes(names: Sequence[str | None]) -> list[int]:
 
 
 def _group(values: Sequence[str | None]) -> dict[str, Any]:
-    names = sorted({value for value in values if value is not None})[:_MOST_GROUPS]
+    names = sorted({value for value in values if value is not None})[:_MAX_GROUPS]
     places = {name: at for at, name in enumerate(names)}
     codes = [-1 if value is None else places.get(value, -1) for value in values]
     return {"names": names, "codes": pack_numbers(codes)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from markupsafe import Markup
@@ -12,9 +12,8 @@ from agebench.report.drawn_names import Named, height_of, name_lines, name_marks
 from agebench.report.figures import Figure, direct_names
 from agebench.report.measures import front
 from agebench.report.plots_errors import MIN_MS
-from agebench.report.svg import Axis, Drawing, key, linear_axis, log_axis
+from agebench.report.svg import BASELINE_LOOK, Axis, Drawing, Look, key, linear_axis, log_axis, look
 from agebench.suite.board import Board
-from agebench.suite.looks import model_looks
 from agebench.suite.robustness import Chart
 from agebench.suite.standing import SetStanding
 from agebench.suite.times import in_usual_runtime, median_ms, span_ms
@@ -23,8 +22,8 @@ from agebench.vision.variants import KINDS, parse_variant
 DODGE = 0.035
 """Offset between the marks of two models, in steps of strength."""
 
-MOST_WHISKERS = 8
-"""With more models intervals would overlap the lines, so they are only in the tables."""
+MAX_WHISKERS = 8
+"""Maximum number of models with drawn intervals; more would overlap, so these are in the tables."""
 
 CHART_TITLES = {
     "face-px": "small faces",
@@ -32,62 +31,72 @@ CHART_TITLES = {
     "jpeg": "JPEG",
     "light": "dark pictures",
     "roll": "turned pictures",
-    "shift": "box off",
+    "shift": "shifted box",
     "covered": "no colour, eyes or mouth covered",
 }
 
 
-def front_figure(board: Board, found: SetStanding) -> Figure | None:
-    """Error against milliseconds on one set; None if nothing was timed.
+def model_looks(board: Board) -> Mapping[str, Look]:
+    """Return the style of each model in all figures, by name; the baseline is always grey."""
+    positions = iter(range(len(board.models)))
+    return {
+        model.name: BASELINE_LOOK if model.is_constant else look(next(positions))
+        for model in board.models
+    }
+
+
+def front_figure(board: Board, standing: SetStanding) -> Figure | None:
+    """Return error against milliseconds on one set; None if nothing was timed.
 
     Only models of the most frequent runtime are drawn, since times also depend on the runtime.
     """
     shown = [
-        (one, ms)
-        for one in found.models.values()
-        if one.rank is not None
-        and in_usual_runtime(board, one.model)
-        and (ms := median_ms(board, one.model)) is not None
+        (entry, ms)
+        for entry in standing.models.values()
+        if entry.rank is not None
+        and in_usual_runtime(board, entry.model)
+        and (ms := median_ms(board, entry.model)) is not None
     ]
     if not shown:
         return None
-    spans = [span_ms(board, one.model) or (ms, ms) for one, ms in shown]
-    tops = [one.interval.high if one.interval else one.error_years for one, _ in shown]
+    spans = [span_ms(board, entry.model) or (ms, ms) for entry, ms in shown]
+    tops = [entry.interval.high if entry.interval else entry.error_years for entry, _ in shown]
     low = max(MIN_MS, min(span[0] for span in spans))
     drawing = Drawing(
         log_axis("milliseconds per face, crop and network", low, max(span[1] for span in spans)),
         linear_axis("mean absolute error, years", 0, max(tops)),
     )
-    costs, errors = [max(MIN_MS, ms) for _, ms in shown], [one.error_years for one, _ in shown]
+    costs, errors = [max(MIN_MS, ms) for _, ms in shown], [entry.error_years for entry, _ in shown]
     kept = front(costs, errors)
     drawing.steps([costs[at] for at in kept], [errors[at] for at in kept])
     looks = model_looks(board)
-    for (one, ms), span in zip(shown, spans, strict=True):
-        style, (left, right) = looks[one.model], np.maximum(span, MIN_MS).tolist()
-        drawing.spread(left, right, one.error_years, style)
-        if one.interval is not None:
-            drawing.whiskers([ms], [one.interval.low], [one.interval.high], style)
-        drawing.marks([max(MIN_MS, ms)], [one.error_years], style)
-    names = _names(board, [one.model for one, _ in shown])
+    for (entry, ms), span in zip(shown, spans, strict=True):
+        style, (left, right) = looks[entry.model], np.maximum(span, MIN_MS).tolist()
+        drawing.spread(left, right, entry.error_years, style)
+        if entry.interval is not None:
+            drawing.whiskers([ms], [entry.interval.low], [entry.interval.high], style)
+        drawing.marks([max(MIN_MS, ms)], [entry.error_years], style)
+    names = _names(board, [entry.model for entry, _ in shown])
     if names:
         marks = [
-            Named(names[one.model], looks[one.model], max(MIN_MS, ms), one.error_years)
-            for one, ms in shown
+            Named(names[entry.model], looks[entry.model], max(MIN_MS, ms), entry.error_years)
+            for entry, ms in shown
         ]
         name_marks(drawing, marks)
-    told = "; ".join(
-        f"{one.model}: {milliseconds(ms)} ms, {number(one.error_years)} years" for one, ms in shown
+    description = "; ".join(
+        f"{entry.model}: {milliseconds(ms)} ms, {number(entry.error_years)} years"
+        for entry, ms in shown
     )
     return Figure(
-        drawing.svg(f"Error against milliseconds on {found.pictures.title}. {told}."),
-        title=found.pictures.title,
+        drawing.svg(f"Error against milliseconds on {standing.pictures.title}. {description}."),
+        title=standing.pictures.title,
     )
 
 
 def chart_figure(board: Board, chart: Chart) -> Figure:
-    """Error against strength, one line for each model."""
+    """Return error against strength, one line for each model."""
     places, across = _across(chart.kind, chart.variants)
-    crowded = len(chart.lines) > MOST_WHISKERS
+    crowded = len(chart.lines) > MAX_WHISKERS
     tops = [
         step.interval.high if step.interval and not crowded else step.error_years
         for line in chart.lines
@@ -123,14 +132,14 @@ def chart_figure(board: Board, chart: Chart) -> Figure:
         if names:
             ends.append(Named(names[line.model], style, *points[-1]))
     name_lines(drawing, ends)
-    told = "; ".join(
+    description = "; ".join(
         f"{line.model}: "
         + ", ".join(f"{step.variant} {number(step.error_years)}" for step in line.steps)
         for line in chart.lines
     )
     n = max(line.n for line in chart.lines)
     return Figure(
-        drawing.svg(f"Error against strength, {CHART_TITLES[chart.kind]}. {told}."),
+        drawing.svg(f"Error against strength, {CHART_TITLES[chart.kind]}. {description}."),
         title=f"{chart.pictures.title}: {CHART_TITLES[chart.kind]}",
         caption=f"{_caption(chart.kind)} {n:,} pictures.",
     )
@@ -146,10 +155,10 @@ def _caption(kind: str) -> str:
 def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
     """Return the position of each strength ("" is the unchanged picture), and the axis."""
     if kind == "covered":
-        words = {"gray": "gray", "cover-eyes": "eyes", "cover-mouth": "mouth"}
+        names = {"gray": "gray", "cover-eyes": "eyes", "cover-mouth": "mouth"}
         order = ["", *texts]
         places = {text: float(at) for at, text in enumerate(order)}
-        ticks = tuple((places[text], words.get(text, "as it is")) for text in order)
+        ticks = tuple((places[text], names.get(text, "unchanged")) for text in order)
         return places, Axis("what is changed", -0.4, len(order) - 0.6, ticks)
     order = [*texts, ""] if kind in ("face-px", "jpeg", "light") else ["", *texts]
     if kind == "roll":
@@ -157,7 +166,7 @@ def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
     # Evenly spaced, so that all steps can be distinguished; the unchanged picture has no strength.
     places = {text: float(at) for at, text in enumerate(order)}
     ticks = tuple(
-        (places[text], f"{parse_variant(text).strength:g}" if text else "as it is")
+        (places[text], f"{parse_variant(text).strength:g}" if text else "unchanged")
         for text in order
     )
     unit = {"face-px": "height of the face, pixels", "jpeg": "quality", "roll": "degrees"}

@@ -71,9 +71,9 @@ def fairness(pictures: BoardSet, cell: BoardCell) -> list[Fairness]:
             _group(name, pictures, cell, errors, np.asarray(codes == at))
             for at, name in enumerate(names)
         ]
-        told = [group for group in groups if group.error_years is not None]
-        worst = max(told, key=_error, default=None) if len(told) > 1 else None
-        best = min(told, key=_error, default=None) if len(told) > 1 else None
+        known = [group for group in groups if group.error_years is not None]
+        worst = max(known, key=_error, default=None) if len(known) > 1 else None
+        best = min(known, key=_error, default=None) if len(known) > 1 else None
         gap = None if worst is None or best is None else _error(worst) - _error(best)
         found.append(
             Fairness(attribute, tuple(groups), worst, best, gap, _gap_interval(worst, best))

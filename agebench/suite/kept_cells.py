@@ -20,7 +20,7 @@ from agebench.types import plain
 from agebench.util.files import write_whole
 
 CELL_FILE = "cell.json"
-_MADE_FROM = "result_sha256"
+_RESULT_SHA256 = "result_sha256"
 
 
 def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
@@ -38,16 +38,16 @@ def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
     """
     file, name = folder / CELL_FILE, cell.contender.name
     sha256 = sha256_of(folder / RESULT_FILE)
-    content = _made_before(file, sha256)
+    content = _read_cached(file, sha256)
     if content is not None:
         return content if content["model"] == name else None
     result = read_result(folder)
     if name not in {item.name for item in result.estimators}:
         return None
-    made = compact_cell(Measured(cell.pictures.key, cell.variant, result, name))
+    compact = compact_cell(Measured(cell.pictures.key, cell.variant, result, name))
     with suppress(AgebenchError):  # another machine's folder may be read-only
-        write_whole(file, as_text({**made, _MADE_FROM: sha256}))
-    return made
+        write_whole(file, as_text({**compact, _RESULT_SHA256: sha256}))
+    return compact
 
 
 def cells_elsewhere(
@@ -84,7 +84,7 @@ def as_text(content: Mapping[str, Any]) -> str:
     )
 
 
-def _made_before(file: Path, sha256: str) -> Mapping[str, Any] | None:
+def _read_cached(file: Path, sha256: str) -> Mapping[str, Any] | None:
     """Return what was cached for a result with that hash; None if there is nothing."""
     if not file.is_file():
         return None
@@ -92,4 +92,4 @@ def _made_before(file: Path, sha256: str) -> Mapping[str, Any] | None:
         _, content = read_both(file, ModelFile)
     except AgebenchError:  # damaged, or of another version: created again from the result
         return None
-    return content if content.get(_MADE_FROM) == sha256 else None
+    return content if content.get(_RESULT_SHA256) == sha256 else None

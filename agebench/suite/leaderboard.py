@@ -67,8 +67,8 @@ class SuiteOutcome:
         """Yield the lines of a summary."""
         cells = self.report.cells
         counts = Counter(item.state for item in cells)
-        told = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
-        yield f"{counted(len(cells), 'cell')}: {told}"
+        states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
+        yield f"{counted(len(cells), 'cell')}: {states}"
         left = [item for item in cells if item.state == "left"]
         if left:
             pictures = sum(item.pictures for item in left)

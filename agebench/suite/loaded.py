@@ -138,8 +138,8 @@ class Loader:
     def _take(self, planned: PlannedSet, settings: CompareSettings) -> tuple[int, str]:
         pictures = self.pictures(planned)
         _, maker = load_pictures(pictures.dataset, None, pictures.protocol)
-        how = replace(settings, protocol=pictures.protocol)
-        taken, _ = take_pictures(pictures.dataset, maker, how)
+        settings = replace(settings, protocol=pictures.protocol)
+        taken, _ = take_pictures(pictures.dataset, maker, settings)
         return len(taken.samples), data_key(taken, attributes=True)
 
     def _load_set(self, planned: PlannedSet) -> Pictures:

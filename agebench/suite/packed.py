@@ -17,7 +17,7 @@ STEP_YEARS = 0.01
 NO_FACE, FAILED = -1, -2
 """Codes for no age, if the detector found no face, and for any other failure."""
 
-MOST_PICTURES = 10_000_000
+MAX_PICTURES = 10_000_000
 
 
 def pack_numbers(numbers: npt.ArrayLike) -> str:
@@ -48,8 +48,8 @@ def unpack_numbers(text: str, count: int) -> npt.NDArray[np.int64]:
     Raises:
         ValueError: it has a different number of them, or is malformed.
     """
-    if not 0 <= count <= MOST_PICTURES:
-        raise ValueError(f"expected at most {MOST_PICTURES:,} numbers, got {count}")
+    if not 0 <= count <= MAX_PICTURES:
+        raise ValueError(f"expected at most {MAX_PICTURES:,} numbers, got {count}")
     try:
         reader = zlib.decompressobj()
         # A few submitted bytes could expand to all memory of the machine, so the size is limited.

@@ -14,36 +14,37 @@ from agebench.report.page import Section
 from agebench.report.tables import markdown_table
 from agebench.report.templating import whole_page
 from agebench.suite.board import Board
-from agebench.suite.drawings import MOST_WHISKERS, chart_figure, front_figure, keys
+from agebench.suite.drawings import MAX_WHISKERS, chart_figure, front_figure, keys
 from agebench.suite.robustness import charts
 from agebench.suite.standing import SetStanding, standings
 from agebench.suite.tables import (
+    contamination_notes,
     cost_grid,
     fairness_grids,
     label_text,
     model_grid,
     overview,
-    remembered,
     set_grid,
 )
 from agebench.suite.times import in_usual_runtime, usual_runtime
 
 HOW = (
-    "A rank is 1 and how many models have been shown to be better on the same pictures (paired "
-    "tests over people where they are known, Holm's correction): models that share a rank can't "
-    "be told apart. Ranks hold within one set: sets differ in their pictures, in what their "
-    "labels are and in how hard they are, and nothing is averaged over them.",
-    "A model memorises the pictures that it was trained on: its error on them is shown, in "
-    "brackets, and it has no rank. One that lists its training pictures is judged by that list, "
-    "near copies included, and is ranked if it learned only from other pictures of the set; "
-    "any other is judged by the sets that its makers name.",
-    "Errors are over the pictures that every ranked model gave an age for. A model that gave an "
-    "age for fewer than half of them is not ranked, and has its own pictures.",
+    "A model's rank is 1 plus the number of models shown to be better on the same pictures, by "
+    "paired tests (over people if known) with Holm's correction: between models of rank 1, no "
+    "difference was shown. Ranks apply to one set: sets differ in their pictures, labels and "
+    "difficulty, and nothing is averaged over them.",
+    "A model memorises the pictures that it was trained on: its error on them is shown in "
+    "brackets, and it has no rank. A model that lists its training pictures is judged by that "
+    "list, including near copies, and is ranked if it was trained only on other pictures of the "
+    "set; any other model is judged by the sets that its makers name.",
+    "Errors are over the pictures that every ranked model gave an age for. A model with an age for "
+    "fewer than half of them is not ranked, and its error is over its own pictures.",
 )
 
 DOUBT = (
-    "A question mark: the maintainers of this leaderboard suspect that the model was trained on "
-    "that set, for the reason given at the figure. This is not confirmed; there is no rank."
+    "A question mark means that the maintainers of this leaderboard suspect that the model was "
+    "trained on that set, for the reason given with the figure. This is not confirmed; there is no "
+    "rank."
 )
 
 
@@ -63,7 +64,7 @@ def as_html(board: Board, reports: Sequence[tuple[str, str]] = ()) -> str:
         lead=lead(board),
         answer=answers(board, found),
         overview=overview(board, found),
-        kinds=[(at + 1, label_text(one.pictures)) for at, one in enumerate(found)],
+        kinds=[(at + 1, label_text(standing.pictures)) for at, standing in enumerate(found)],
         how=_how(found),
         sections=list(_sections(board, found)),
         reports=reports,
@@ -86,45 +87,51 @@ def answers(board: Board, found: Sequence[SetStanding]) -> list[str]:
     """Return the conclusion for each set, in a sentence."""
     titles = {model.name: model.title for model in board.models}
     lines = []
-    for one in found:
-        best = one.best
+    for standing in found:
+        best = standing.best
         if not best:
-            lines.append(f"{one.pictures.title}: no model can be ranked.")
+            lines.append(f"{standing.pictures.title}: no model can be ranked.")
             continue
-        errors = [one.models[name].error_years for name in best]
-        names = ", ".join(titles[name] for name in sorted(best, key=_error_on(one)))
-        shared = "" if len(best) == 1 else ", which can't be told apart"
+        errors = [standing.models[name].error_years for name in best]
+        names = ", ".join(titles[name] for name in sorted(best, key=_error_on(standing)))
+        shared = "" if len(best) == 1 else ", with no difference shown"
         ends = " to ".join(dict.fromkeys((number(min(errors)), number(max(errors)))))
-        of = "" if len(one.models) == len(titles) else f", of {len(one.models)} models measured"
-        doubted = _doubted(one, titles)
-        lines.append(f"{one.pictures.title}{of}: {names}, {ends} years{shared}.{doubted}")
+        count = len(standing.models)
+        measured = "" if count == len(titles) else f", of {count} models measured"
+        doubted = _doubted(standing, titles)
+        lines.append(
+            f"{standing.pictures.title}{measured}: {names}, {ends} years{shared}.{doubted}"
+        )
     return lines
 
 
-def _doubted(one: SetStanding, titles: Mapping[str, str]) -> str:
-    """Return the models that have no rank only on suspicion, and could be first."""
-    told = [
-        f"{titles[name]} ({number(standing.error_years)})"
-        for name, standing in one.models.items()
-        if standing.suspected
+def _doubted(standing: SetStanding, titles: Mapping[str, str]) -> str:
+    """Return the models that are not ranked because of a suspicion, and could be first."""
+    names = [
+        f"{titles[name]} ({number(entry.error_years)})"
+        for name, entry in standing.models.items()
+        if entry.suspected
     ]
-    return f" Not ranked, on suspicion: {', '.join(told)}." if told else ""
+    return f" Not ranked, on suspicion: {', '.join(names)}." if names else ""
 
 
 def _how(found: Sequence[SetStanding]) -> Sequence[str]:
-    doubts = any(standing.suspected for one in found for standing in one.models.values())
+    doubts = any(entry.suspected for standing in found for entry in standing.models.values())
     return (*HOW, DOUBT) if doubts else HOW
 
 
-def _error_on(one: SetStanding) -> Callable[[str], float]:
-    return lambda name: one.models[name].error_years
+def _error_on(standing: SetStanding) -> Callable[[str], float]:
+    return lambda name: standing.models[name].error_years
 
 
 def _sections(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
     yield from _times(board, found)
-    for one in found:
+    for standing in found:
         yield Section(
-            f"set-{one.pictures.key}", one.pictures.title, _about(one), grids=[set_grid(board, one)]
+            f"set-{standing.pictures.key}",
+            standing.pictures.title,
+            _about(standing),
+            grids=[set_grid(board, standing)],
         )
     yield from _robustness(board, found)
     grids = fairness_grids(board, found)
@@ -133,16 +140,16 @@ def _sections(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
             "fairness",
             "Errors by group",
             [
-                "The gap is the error of the worst group less that of the best, each over the "
+                "The gap is the error of the worst group minus that of the best, each over the "
                 "pictures that the model gave an age for. In bold: the worst group.",
-                "Minors pass if they are estimated at 18 or more, without a buffer.",
+                "Minors pass if they are estimated at 18 or older, without a buffer.",
             ],
             grids=grids,
         )
     yield Section("models", "Models", grids=[model_grid(board)])
     empty = _empty(board)
     if empty:
-        yield Section("empty", "Empty cells", ["What is missing, and why."], items=empty)
+        yield Section("empty", "Empty cells", ["Missing results, with reasons."], items=empty)
 
 
 def _times(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
@@ -153,78 +160,86 @@ def _times(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
             ["Nothing was timed: milliseconds come from one run in which all models take turns."],
         )
         return
-    drawn = (front_figure(board, one) for one in found)
+    drawn = (front_figure(board, standing) for standing in found)
     figures: list[Figure] = [figure for figure in drawn if figure is not None]
     machine = board.times.environment
-    words = [
+    paragraphs = [
         "Medians of crop and network for one face at batch 1, in turns, on "
-        f"{machine.processor}, measured {board.times.created[:10]}; drawn are those in "
-        f"{usual_runtime(board)}. Left and low is good. Lines across: the middle 80 % of the "
-        "times; lines up: 95 % interval of the error. The grey steps connect the models that no "
-        "other beats in both.",
+        f"{machine.processor}, measured {board.times.created[:10]}; only models in "
+        f"{usual_runtime(board)} are drawn. Bottom left is best. Horizontal lines: the middle "
+        "80 % of the times; vertical lines: 95 % interval of the error. The grey steps connect the "
+        "models that no other beats in both.",
     ]
     if board.times.too_busy:
         busy = board.times.too_busy
-        words.append(f"These times are too long: {busy}. Their order is only approximate.")
-    others, guests = [], []
+        paragraphs.append(f"These times are too long: {busy}. Their order is only approximate.")
+    not_drawn, guests = [], []
     for model in board.models:
         if model.name in board.times.models:
-            others += [] if in_usual_runtime(board, model.name) else [model.title]
+            not_drawn += [] if in_usual_runtime(board, model.name) else [model.title]
             guests += [model.title] if model.spec is not None and model.spec.detector else []
     if guests:
-        words.append(
-            f"Faces were found by {board.times.detector} for all, though these are defined with "
-            f"another detector: {', '.join(guests)}."
+        paragraphs.append(
+            f"Faces were found by {board.times.detector} for all models, although these are "
+            f"defined with another detector: {', '.join(guests)}."
         )
-    if others:
-        words.append(f"Not drawn, since not run in {usual_runtime(board)}: {', '.join(others)}.")
+    if not_drawn:
+        paragraphs.append(
+            f"Not drawn, as not run in {usual_runtime(board)}: {', '.join(not_drawn)}."
+        )
     yield Section(
-        "front", "Error against milliseconds", words, figures, "small", legend=keys(board)
+        "front", "Error against milliseconds", paragraphs, figures, "small", legend=keys(board)
     )
 
 
-def _about(one: SetStanding) -> list[str]:
-    dataset = one.pictures.dataset
+def _about(standing: SetStanding) -> list[str]:
+    dataset = standing.pictures.dataset
     labels = (
-        "Labels are ranges of ages that people guessed; an error is the distance to the range, 0 "
-        "inside."
-        if one.pictures.of_ranges
+        "Labels are ranges of ages guessed by people; an error is the distance to the range, 0 "
+        "inside it."
+        if standing.pictures.of_ranges
         else f"True ages come from {LABEL_SOURCES[dataset.label_kind]}."
     )
-    words = [f"{dataset.name}, {dataset.protocol}. {labels}"]
-    if one.pictures.content.note:
-        words.append(one.pictures.content.note)
-    if len(set(one.detectors.values())) > 1:
-        words.append("Not all models had their faces from the same detector.")
+    paragraphs = [f"{dataset.name}, {dataset.protocol}. {labels}"]
+    if standing.pictures.content.note:
+        paragraphs.append(standing.pictures.content.note)
+    if len(set(standing.detectors.values())) > 1:
+        paragraphs.append("Not all models used faces from the same detector.")
     terms = f" Terms of the pictures: {dataset.licence}." if dataset.licence else ""
-    words.append(f"Data: sha256 {dataset.content_sha256[:16]}.{terms}")
-    return words
+    paragraphs.append(f"Data: sha256 {dataset.content_sha256[:16]}.{terms}")
+    return paragraphs
 
 
-def _robustness(board: Board, standing: Sequence[SetStanding]) -> Iterator[Section]:
+def _robustness(board: Board, all_standings: Sequence[SetStanding]) -> Iterator[Section]:
     found = [chart for chart in charts(board) if chart.lines]
     if not found:
         return
     titles = {model.name: model.title for model in board.models}
-    words = [
-        "The face is detected in the unchanged picture; then the picture is changed, so that the "
-        "figures describe the models and not the detector. Lines up: 95 % intervals; not drawn "
-        f"for more than {MOST_WHISKERS} models. The tables say how much larger the error becomes "
-        "on the same pictures, with its 95 % interval: if the interval contains 0, no loss "
-        "is shown."
+    paragraphs = [
+        "Faces are detected in the unchanged pictures, which are then changed, so that the figures "
+        "describe the models and not the detector. Vertical lines: 95 % intervals, not drawn for "
+        f"more than {MAX_WHISKERS} models. The tables state how much the error increases on the "
+        "same pictures, with its 95 % interval: if this contains 0, no increase is shown."
     ]
-    asked = {(chart.pictures.key, line.model) for chart in found for line in chart.lines}
-    for one in standing:
-        known = [titles[name] for name in remembered(one) if (one.pictures.key, name) in asked]
+    drawn = {(chart.pictures.key, line.model) for chart in found for line in chart.lines}
+    for standing in all_standings:
+        key, title = standing.pictures.key, standing.pictures.title
+        known = [titles[name] for name in contamination_notes(standing) if (key, name) in drawn]
         if known:
-            words.append(
-                f"Trained on {one.pictures.title}, or suspected of it: {', '.join(known)}. Their "
-                "figures show the effect of a change, and not how good they are."
+            paragraphs.append(
+                f"Trained on {title}, or suspected of it: {', '.join(known)}. Their figures show "
+                "the effect of a change, but not how good they are."
             )
     figures = [chart_figure(board, chart) for chart in found]
     grids = [cost_grid(board, chart) for chart in found]
     yield Section(
-        "robustness", "Harder pictures", words, figures, "small", grids=grids, legend=keys(board)
+        "robustness",
+        "Harder pictures",
+        paragraphs,
+        figures,
+        "small",
+        grids=grids,
+        legend=keys(board),
     )
 
 
@@ -250,8 +265,8 @@ def as_markdown(board: Board) -> str:
         markdown_table(grid),
         *map(markdown, _how(found)),
         *(
-            f"**{markdown(one.pictures.title)}.** {markdown(' '.join(_about(one)))}"
-            for one in found
+            f"**{markdown(standing.pictures.title)}.** {markdown(' '.join(_about(standing)))}"
+            for standing in found
         ),
         markdown_table(model_grid(board)),
     ]

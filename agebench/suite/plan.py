@@ -70,7 +70,7 @@ class PlannedContender:
             parse_reference(self.model)
         except UsageError as error:
             raise ValueError(str(error)) from error
-        suspected = [key for one in self.suspected for key in one.sets]
+        suspected = [key for suspicion in self.suspected for key in suspicion.sets]
         for key in suspected:
             if suspected.count(key) > 1:
                 raise ValueError(f"suspected: set {key!r} is given twice: give it once")
@@ -212,10 +212,10 @@ class SuitePlan:
         names, keys = [item.name for item in self.contenders], [item.key for item in self.sets]
         _require_distinct("contenders", names)
         _require_distinct("sets", keys)
-        for one in self.contenders:
-            _require_known(f"sets of {one.name!r}", one.sets or (), keys)
-            for doubt in one.suspected:
-                _require_known(f"suspected sets of {one.name!r}", doubt.sets, keys)
+        for contender in self.contenders:
+            _require_known(f"sets of {contender.name!r}", contender.sets or (), keys)
+            for suspicion in contender.suspected:
+                _require_known(f"suspected sets of {contender.name!r}", suspicion.sets, keys)
         axes = [("times", self.times.contenders)] if self.times else []
         if self.robustness is not None:
             _require_known("robustness.sets", self.robustness.sets, keys)

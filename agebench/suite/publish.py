@@ -83,29 +83,29 @@ def write_board(
         AgebenchError: a file can't be written.
     """
     problems: list[str] = []
-    cells = list(_of_one_data(_of_latest_weights(found, problems), problems))
+    cells = list(_with_same_data(_with_latest_weights(found, problems), problems))
     files = {f"{SETS}/{name}.json": content for name, content in _sets(plan, cells)}
     listed = []
     names = _file_names(plan)
     for contender in plan.contenders:
-        mine = [item for item in cells if item.cell.contender.name == contender.name]
-        there = [item.kept for item in mine if item.kept is not None]
+        of_model = [item for item in cells if item.cell.contender.name == contender.name]
+        results = [item.kept for item in of_model if item.kept is not None]
         name = names[contender.name]
         missing = {
             item.cell.pictures.key: item.reason
-            for item in mine
+            for item in of_model
             if item.kept is None and not item.cell.variant
         }
         entry: dict[str, Any] = {
             "name": contender.name,
             "title": contender.title or contender.name,
-            "file": name if there else None,
+            "file": name if results else None,
             "missing": missing,
         }
         doubts = {key: doubt.why for doubt in contender.suspected for key in doubt.sets}
         listed.append({**entry, "suspected": doubts} if doubts else entry)
-        if there:
-            files[f"{MODELS}/{name}.json"] = joined_cells(contender.title, there)
+        if results:
+            files[f"{MODELS}/{name}.json"] = joined_cells(contender.title, results)
     keys = [item.key for item in plan.sets if f"{SETS}/{item.key}.json" in files]
     files[BOARD_FILE] = {
         "format": FORMAT,
@@ -180,15 +180,15 @@ def _sets(plan: SuitePlan, found: Sequence[Found]) -> Iterator[tuple[str, dict[s
                 yield (f"{planned.key}.changed" if changed else planned.key), content
 
 
-def _of_latest_weights(found: Sequence[Found], problems: list[str]) -> list[Found]:
+def _with_latest_weights(found: Sequence[Found], problems: list[str]) -> list[Found]:
     """Leave out results of a model that were measured with other weights than its latest one."""
     latest: dict[str, tuple[str, frozenset[str]]] = {}
     for item in found:
         if item.kept is not None:
-            name, made = item.cell.contender.name, str(item.kept["cells"][0]["created"])
+            name, created = item.cell.contender.name, str(item.kept["cells"][0]["created"])
             known = latest.get(name)
-            if known is None or made > known[0]:
-                latest[name] = made, weights_sha256(item.kept["specs"][0])
+            if known is None or created > known[0]:
+                latest[name] = created, weights_sha256(item.kept["specs"][0])
     kept = []
     for item in found:
         taken = item
@@ -202,7 +202,7 @@ def _of_latest_weights(found: Sequence[Found], problems: list[str]) -> list[Foun
     return kept
 
 
-def _of_one_data(found: Sequence[Found], problems: list[str]) -> Iterator[Found]:
+def _with_same_data(found: Sequence[Found], problems: list[str]) -> Iterator[Found]:
     """Leave out results on other pictures than the first of the same set, and report them."""
     first: dict[tuple[str, bool], str] = {}
     for item in found:

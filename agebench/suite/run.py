@@ -108,12 +108,12 @@ class _Run:
     say: Callable[[str], None]
     total: int = 0
     done: int = 0
-    begun: float = field(default_factory=time.monotonic)
+    started: float = field(default_factory=time.monotonic)
 
     @property
     def late(self) -> bool:
         minutes = self.options.minutes
-        return minutes is not None and time.monotonic() - self.begun > 60 * minutes
+        return minutes is not None and time.monotonic() - self.started > 60 * minutes
 
     def measure(self, cell: Cell, folder: Path, kept: KeptDetections) -> None:
         """Measure a cell, reporting its pictures on the progress bar of the suite."""
@@ -124,7 +124,7 @@ class _Run:
 
         model = self.loader.model(cell.contender)
         own = "" if model.estimator is None else model.estimator.spec.detector
-        begun = time.process_time()
+        start = time.process_time()
         result = compare(
             [model],
             self.loader.pictures(cell.pictures).dataset,
@@ -136,7 +136,7 @@ class _Run:
         )
         counts = result.counts
         if not counts.taken_over:  # an interrupted cell has no complete times
-            whole = time.process_time() - begun
+            whole = time.process_time() - start
             write_spent(folder, counts.total, whole, result.stage_seconds)
 
 
@@ -175,17 +175,17 @@ def run_suite(
         with KeptDetections(options.out / DETECTIONS) as kept:
             reports = [_measure(item, run, kept) for item in waiting]
             times, why = _time(plan, run)
-            spent = time.monotonic() - run.begun
-            return SuiteReport(reports, times, why, kept.added, kept.seconds, spent)
+            seconds = time.monotonic() - run.started
+            return SuiteReport(reports, times, why, kept.added, kept.seconds, seconds)
 
 
 def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
     """Time all models in turns, if not done yet; return the folder, or why it failed."""
     if plan.times is None:
         return None, ""
-    there = find_times(plan, run.loader)
-    if not run.options.times and (there is not None or run.late):
-        return there, ""
+    existing = find_times(plan, run.loader)
+    if not run.options.times and (existing is not None or run.late):
+        return existing, ""
     try:
         folder = time_models(plan, run.loader, run.progress)
     except Exception as error:  # as with a cell, a failure must not end the run
@@ -215,7 +215,7 @@ def _look(cell: Cell, run: _Run, elsewhere: Sequence[Path]) -> CellReport:
 def _measure(item: CellReport, run: _Run, kept: KeptDetections) -> CellReport:
     if item.state != "left" or item.folder is None or run.late or run.options.times:
         return item
-    cell, begun = item.cell, time.monotonic()
+    cell, start = item.cell, time.monotonic()
     try:
         run.measure(cell, item.folder, kept)
     except KeptDetectionsError:
@@ -226,6 +226,6 @@ def _measure(item: CellReport, run: _Run, kept: KeptDetections) -> CellReport:
     finally:
         run.done += item.pictures
         run.progress("pictures", run.done, run.total)
-    seconds = time.monotonic() - begun
+    seconds = time.monotonic() - start
     run.say(f"{cell.title}: {item.pictures} pictures in {seconds:.0f} s")
     return CellReport(cell, "measured", "", item.folder, item.pictures, seconds)

@@ -45,13 +45,13 @@ class Spent:
 
     Attributes:
         cells: number of cells with times.
-        untold: number without: measured by another version, or in several runs.
+        untimed: number without: measured by another version, or in several runs.
         pictures: of those with times, counted once per model.
         seconds: by stage, and of the rest: statistics, writing, and the runtime's own threads.
     """
 
     cells: int
-    untold: int
+    untimed: int
     pictures: int
     seconds: Mapping[str, float]
 
@@ -87,16 +87,16 @@ def spent_by_set(outs: Sequence[Path]) -> dict[str, Spent]:
         UsageError: there is no such folder, or it has no results.
         AgebenchError: a file is damaged.
     """
-    told: dict[str, dict[tuple[str, ...], SpentFile | None]] = {}
+    by_set: dict[str, dict[tuple[str, ...], SpentFile | None]] = {}
     for out in outs:
         found = sorted((out / RESULTS).glob(f"*/*/*/{RESULT_FILE}"))
         if not found:
             raise UsageError(f"{out} has no results of a suite: give the folder that was its --out")
         for result in found:
             place = result.parent.relative_to(out / RESULTS).parts
-            cells = told.setdefault(_called(*place[:2]), {})
+            cells = by_set.setdefault(_called(*place[:2]), {})
             cells[place] = cells.get(place) or _read(result.parent / SPENT_FILE)
-    return {name: _sum(list(cells.values())) for name, cells in sorted(told.items())}
+    return {name: _sum(list(cells.values())) for name, cells in sorted(by_set.items())}
 
 
 def _called(key: str, variant: str) -> str:
@@ -118,12 +118,11 @@ def _sum(cells: Sequence[SpentFile | None]) -> Spent:
 
 def total(parts: Mapping[str, Spent]) -> Spent:
     """Return the sum of all."""
-    every = list(parts.values())
     return Spent(
-        sum(one.cells for one in every),
-        sum(one.untold for one in every),
-        sum(one.pictures for one in every),
-        {stage: sum(one.seconds[stage] for one in every) for stage in (*STAGES, REST)},
+        sum(spent.cells for spent in parts.values()),
+        sum(spent.untimed for spent in parts.values()),
+        sum(spent.pictures for spent in parts.values()),
+        {stage: sum(spent.seconds[stage] for spent in parts.values()) for stage in (*STAGES, REST)},
     )
 
 
@@ -136,7 +135,7 @@ def spent_grid(parts: Mapping[str, Spent]) -> Grid:
         *(Column(stage) for stage in (*STAGES, REST)),
         Column("all, s"),
     ]
-    rows = [_row(name, one) for name, one in parts.items()]
+    rows = [_row(name, spent) for name, spent in parts.items()]
     whole = total(parts)
     rows.append(_row("all", whole))
     percents = [_percent(whole.seconds[stage], whole.whole_seconds) for stage in (*STAGES, REST)]
@@ -144,14 +143,14 @@ def spent_grid(parts: Mapping[str, Spent]) -> Grid:
     return Grid("Processor seconds by stage, summed over cells", columns, rows)
 
 
-def _row(name: str, one: Spent) -> list[Cell]:
-    of = f" of {one.cells + one.untold:,}" if one.untold else ""
-    seconds = [one.seconds[stage] for stage in (*STAGES, REST)]
+def _row(name: str, spent: Spent) -> list[Cell]:
+    of = f" of {spent.cells + spent.untimed:,}" if spent.untimed else ""
+    seconds = [spent.seconds[stage] for stage in (*STAGES, REST)]
     return [
         Cell(name),
-        figure_cell(f"{one.cells:,}{of}", one.cells),
-        figure_cell(f"{one.pictures:,}", one.pictures),
-        *(figure_cell(f"{value:,.1f}", value) for value in (*seconds, one.whole_seconds)),
+        figure_cell(f"{spent.cells:,}{of}", spent.cells),
+        figure_cell(f"{spent.pictures:,}", spent.pictures),
+        *(figure_cell(f"{value:,.1f}", value) for value in (*seconds, spent.whole_seconds)),
     ]
 
 
@@ -162,12 +161,13 @@ def _percent(part: float, whole: float) -> Cell:
 def as_json(parts: Mapping[str, Spent]) -> dict[str, Any]:
     """Return it as JSON-compatible values."""
 
-    def one(spent: Spent) -> dict[str, Any]:
+    def times(spent: Spent) -> dict[str, Any]:
         return {
             "cells": spent.cells,
-            "untold": spent.untold,
+            "untold": spent.untimed,
             "pictures": spent.pictures,
             "seconds": dict(spent.seconds),
         }
 
-    return {"sets": {name: one(spent) for name, spent in parts.items()}, "all": one(total(parts))}
+    sets = {name: times(spent) for name, spent in parts.items()}
+    return {"sets": sets, "all": times(total(parts))}

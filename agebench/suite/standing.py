@@ -74,7 +74,7 @@ class SetStanding:
     @property
     def best(self) -> list[str]:
         """Names of the models of rank 1."""
-        return [name for name, one in self.models.items() if one.rank == 1]
+        return [name for name, entry in self.models.items() if entry.rank == 1]
 
 
 def standings(board: Board) -> list[SetStanding]:

@@ -12,6 +12,7 @@ from agebench.metrics.number_format import (
     counted,
     milliseconds,
     number,
+    of_people,
     percent,
     percent_bounds,
     signed,
@@ -19,9 +20,8 @@ from agebench.metrics.number_format import (
 from agebench.report.grid import Cell, Column, Grid, Note, figure_cell
 from agebench.report.svg import key
 from agebench.suite.board import Board, BoardModel, BoardSet
-from agebench.suite.drawings import CHART_TITLES
+from agebench.suite.drawings import CHART_TITLES, model_looks
 from agebench.suite.fairness import ADULT_YEARS, Fairness, fairness
-from agebench.suite.looks import model_looks
 from agebench.suite.robustness import Chart
 from agebench.suite.standing import SetStanding, Standing
 from agebench.suite.times import median_ms
@@ -55,14 +55,14 @@ def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False
     columns = [Column("model", numeric=False)]
     columns += [
         Column(
-            f"{one.pictures.title} ({label_text(one.pictures)})",
-            hint=f"{one.pictures.dataset.protocol}; errors over "
-            f"{counted(one.common, 'common picture')}",
+            f"{standing.pictures.title} ({label_text(standing.pictures)})",
+            hint=f"{standing.pictures.dataset.protocol}; errors over "
+            f"{counted(standing.common, 'common picture')}",
         )
-        for one in found
+        for standing in found
     ]
     columns += [Column(f"{title} (nothing measured)") for title in board.empty_sets.values()]
-    columns.append(Column("ms", hint="median of crop and network for a face; more below"))
+    columns.append(Column("ms", hint="median of crop and network for one face; see below"))
     rows = [_overview_row(model, board, found, inline=inline) for model in _ordered(board, found)]
     return Grid(
         "Mean absolute error in years; ranks hold within one column", columns, rows, sortable=True
@@ -72,17 +72,17 @@ def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False
 def _ordered(board: Board, found: Sequence[SetStanding]) -> list[BoardModel]:
     """Sort by the first set: ranked models by error, then the others, then those without ages."""
 
-    def place(model: BoardModel) -> tuple[float, str]:
-        one = found[0].models.get(model.name) if found else None
-        return (_sorted_by(one), model.title)
+    def sort_key(model: BoardModel) -> tuple[float, str]:
+        entry = found[0].models.get(model.name) if found else None
+        return (_sorted_by(entry), model.title)
 
-    return sorted(board.models, key=place)
+    return sorted(board.models, key=sort_key)
 
 
-def _sorted_by(one: Standing | None) -> float:
-    if one is None:
+def _sorted_by(entry: Standing | None) -> float:
+    if entry is None:
         return math.inf
-    return one.error_years + (0.0 if one.rank is not None else UNRANKED_BELOW)
+    return entry.error_years + (0.0 if entry.rank is not None else UNRANKED_BELOW)
 
 
 def _overview_row(
@@ -90,32 +90,32 @@ def _overview_row(
 ) -> list[Cell]:
     style = model_looks(board)[model.name]
     cells = [Cell(model.title, kind="name", key=key(style))]
-    for one in found:
-        standing = one.models.get(model.name)
-        if standing is None:
-            reason = model.missing.get(one.pictures.key, "")
+    for standing in found:
+        entry = standing.models.get(model.name)
+        if entry is None:
+            reason = model.missing.get(standing.pictures.key, "")
             notes = [Note(_shortened(reason))] if reason else []
             cells.append(Cell(NONE, value=math.inf, notes=notes))
             continue
-        kind = "strong" if standing.rank == 1 else "out" if standing.rank is None else ""
-        text, notes = _error_text(standing), list(_notes(standing))
+        kind = "strong" if entry.rank == 1 else "out" if entry.rank is None else ""
+        text, notes = _error_text(entry), list(_notes(entry))
         if inline:
-            rank = "" if standing.rank is None else f", rank {standing.rank}"
-            text = f"{text} {bounds(standing.interval)}{rank}".replace("  ", " ")
-            notes = [] if standing.rank is not None else notes[:1]
-        cells.append(Cell(text, value=_sorted_by(standing), kind=kind, notes=notes))
+            rank = "" if entry.rank is None else f", rank {entry.rank}"
+            text = f"{text} {bounds(entry.interval)}{rank}".replace("  ", " ")
+            notes = [] if entry.rank is not None else notes[:1]
+        cells.append(Cell(text, value=_sorted_by(entry), kind=kind, notes=notes))
     cells += [figure_cell(NONE, None) for _ in board.empty_sets]
     ms = median_ms(board, model.name)
     cells.append(figure_cell(milliseconds(ms), ms))
     return cells
 
 
-def _error_text(one: Standing) -> str:
+def _error_text(entry: Standing) -> str:
     """Put an unranked error in brackets, and mark a suspicion."""
-    error = number(one.error_years)
-    if one.suspected:
+    error = number(entry.error_years)
+    if entry.suspected:
         return f"({error}?)"
-    return error if one.rank is not None else f"({error})"
+    return error if entry.rank is not None else f"({error})"
 
 
 def _shortened(reason: str) -> str:
@@ -123,18 +123,18 @@ def _shortened(reason: str) -> str:
     return first if len(first) <= 60 else f"{first[:57]}..."
 
 
-def _notes(one: Standing) -> Iterator[Note]:
-    if one.rank is not None:
-        yield Note(f"rank {one.rank}")
-    elif one.contaminated or one.suspected:
-        yield Note(one.why_unranked, severe=one.contaminated)
+def _notes(entry: Standing) -> Iterator[Note]:
+    if entry.rank is not None:
+        yield Note(f"rank {entry.rank}")
+    elif entry.contaminated or entry.suspected:
+        yield Note(entry.why_unranked, severe=entry.contaminated)
     else:
-        yield Note(f"not ranked: {one.why_unranked}")
-    if one.interval is not None:
-        yield Note(bounds(one.interval))
+        yield Note(f"not ranked: {entry.why_unranked}")
+    if entry.interval is not None:
+        yield Note(bounds(entry.interval))
 
 
-def set_grid(board: Board, one: SetStanding) -> Grid:
+def set_grid(board: Board, standing: SetStanding) -> Grid:
     """Return a table of one set: all models with intervals, biases and detectors."""
     columns = (
         Column("model", numeric=False),
@@ -148,33 +148,32 @@ def set_grid(board: Board, one: SetStanding) -> Grid:
     )
     titles = {model.name: model.title for model in board.models}
     rows = []
-    for standing in sorted(one.models.values(), key=_sorted_by):
-        style = model_looks(board)[standing.model]
+    for entry in sorted(standing.models.values(), key=_sorted_by):
+        style = model_looks(board)[entry.model]
         rows.append(
             [
-                Cell(titles[standing.model], kind="name", key=key(style)),
-                figure_cell(NONE if standing.rank is None else f"{standing.rank}", standing.rank),
-                Cell(_error_text(standing), value=_sorted_by(standing)),
-                Cell(bounds(standing.interval)),
-                Cell(signed(standing.bias_years), value=standing.bias_years),
-                Cell(f"{standing.answered:,} of {standing.of:,}", value=standing.answered),
-                Cell(one.detectors[standing.model]),
-                Cell(standing.why_unranked, kind="wrap"),
+                Cell(titles[entry.model], kind="name", key=key(style)),
+                figure_cell(NONE if entry.rank is None else f"{entry.rank}", entry.rank),
+                Cell(_error_text(entry), value=_sorted_by(entry)),
+                Cell(bounds(entry.interval)),
+                Cell(signed(entry.bias_years), value=entry.bias_years),
+                Cell(f"{entry.answered:,} of {entry.of:,}", value=entry.answered),
+                Cell(standing.detectors[entry.model]),
+                Cell(entry.why_unranked, kind="wrap"),
             ]
         )
-    people = "" if one.people is None else f" of {one.people:,} people"
-    caption = f"{one.pictures.title}: errors over {counted(one.common, 'common picture')}{people}"
-    return Grid(caption, columns, rows, sortable=True)
+    pictures = of_people(counted(standing.common, "common picture"), standing.people)
+    return Grid(f"{standing.pictures.title}: errors over {pictures}", columns, rows, sortable=True)
 
 
-def fairness_grids(board: Board, standing: Sequence[SetStanding]) -> list[Grid]:
-    """Errors by group, one table for each set and attribute.
+def fairness_grids(board: Board, standings: Sequence[SetStanding]) -> list[Grid]:
+    """Return errors by group, one table for each set and attribute.
 
     Args:
         board: the leaderboard.
-        standing: of all sets, for notes on contaminated models.
+        standings: of all sets, for notes on contaminated models.
     """
-    remember = {one.pictures.key: remembered(one) for one in standing}
+    notes = {standing.pictures.key: contamination_notes(standing) for standing in standings}
     found: dict[tuple[str, str], list[tuple[BoardModel, Fairness]]] = {}
     sets = {pictures.key: pictures for pictures in board.sets}
     for pictures in board.sets:
@@ -186,17 +185,16 @@ def fairness_grids(board: Board, standing: Sequence[SetStanding]) -> list[Grid]:
                 if part.worst is not None:
                     found.setdefault((pictures.key, part.attribute), []).append((model, part))
     return [
-        _fairness_grid(sets[key], name, parts, remember[key])
-        for (key, name), parts in found.items()
+        _fairness_grid(sets[key], name, parts, notes[key]) for (key, name), parts in found.items()
     ]
 
 
-def remembered(one: SetStanding) -> dict[str, Sequence[Note]]:
-    """Return by name the models that were trained on a set, or may have been, each with why."""
+def contamination_notes(standing: SetStanding) -> dict[str, Sequence[Note]]:
+    """Return notes on models that were trained on a set, or may have been, by name."""
     return {
-        name: [Note(standing.why_unranked, severe=standing.contaminated)]
-        for name, standing in one.models.items()
-        if standing.contaminated or standing.suspected
+        name: [Note(entry.why_unranked, severe=entry.contaminated)]
+        for name, entry in standing.models.items()
+        if entry.contaminated or entry.suspected
     }
 
 
@@ -204,13 +202,13 @@ def _fairness_grid(
     pictures: BoardSet,
     attribute: str,
     parts: Sequence[tuple[BoardModel, Fairness]],
-    remember: Mapping[str, Sequence[Note]],
+    model_notes: Mapping[str, Sequence[Note]],
 ) -> Grid:
     names = [group.name for group in parts[0][1].groups]
     columns = [
         Column("model", numeric=False),
-        Column("gap", hint="error of the worst group less that of the best, years"),
-        Column("95 %", hint="interval of the gap, of these two groups"),
+        Column("gap", hint="error of the worst group minus that of the best, years"),
+        Column("95 %", hint="interval of the gap between these two groups"),
         Column("worst", numeric=False),
         *(Column(name, hint="mean absolute error; below it the bias") for name in names),
     ]
@@ -218,7 +216,7 @@ def _fairness_grid(
     for model, part in sorted(parts, key=lambda item: item[1].gap_years or 0.0):
         groups = {group.name: group for group in part.groups}
         row = [
-            Cell(model.title, kind="name", notes=remember.get(model.name, ())),
+            Cell(model.title, kind="name", notes=model_notes.get(model.name, ())),
             Cell(number(part.gap_years), value=part.gap_years),
             Cell(bounds(part.gap_interval)),
             Cell("" if part.worst is None else part.worst.name),
@@ -237,7 +235,7 @@ def _fairness_grid(
             kind = "strong" if part.worst is not None and name == part.worst.name else ""
             row.append(Cell(number(error), value=value, kind=kind, notes=notes))
         rows.append(row)
-    minors = "" if pictures.of_ranges else f"; minors taken for {ADULT_YEARS} or more"
+    minors = "" if pictures.of_ranges else f"; minors estimated at {ADULT_YEARS} or older"
     return Grid(
         f"{pictures.title} by {attribute}: error, bias{minors}", columns, rows, sortable=True
     )
@@ -248,7 +246,7 @@ def cost_grid(board: Board, chart: Chart) -> Grid:
     titles = {model.name: model.title for model in board.models}
     columns = [
         Column("model", numeric=False),
-        Column("pictures", hint="with an age from it, unchanged and at every step"),
+        Column("pictures", hint="that it gave an age for, unchanged and at every step"),
         Column("unchanged", hint="mean absolute error, years"),
         *map(Column, chart.variants),
     ]
@@ -274,15 +272,20 @@ def cost_grid(board: Board, chart: Chart) -> Grid:
 def model_grid(board: Board) -> Grid:
     """Return a table of the models: terms, training labels, runtime."""
     columns = (
-        Column("model", numeric=False),
-        Column("reference", numeric=False),
-        Column("licence", numeric=False),
-        Column("trained on", numeric=False),
-        Column("training labels", numeric=False),
-        Column("years by", numeric=False),
-        Column("runtime", numeric=False),
-        Column("weights, sha256", numeric=False),
-        Column("to know", numeric=False),
+        *(
+            Column(title, numeric=False)
+            for title in (
+                "model",
+                "reference",
+                "licence",
+                "trained on",
+                "training labels",
+                "years by",
+                "runtime",
+                "weights, sha256",
+                "notes",
+            )
+        ),
     )
     rows = []
     for model in board.models:

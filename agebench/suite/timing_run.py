@@ -111,13 +111,13 @@ def _timed(plan: SuitePlan, loader: Loader) -> list[Contender]:
 
 
 def _settings(plan: SuitePlan, times: Times) -> CompareSettings:
-    how, planned = plan.settings, plan.find_set(times.set)
+    planned = plan.find_set(times.set)
     return CompareSettings(
         sample=times.pictures,
-        seed=how.seed,
-        batch_size=how.batch_size,
-        decode_threads=how.decode_threads,
-        threads=how.threads,
+        seed=plan.settings.seed,
+        batch_size=plan.settings.batch_size,
+        decode_threads=plan.settings.decode_threads,
+        threads=plan.settings.threads,
         latency_pictures=times.pictures,
         protocol=planned.protocol,
         part=planned.part,

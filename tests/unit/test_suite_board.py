@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from agebench.errors import AgebenchError
 from agebench.metrics.number_format import bounds, signed
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, Board, read_board
-from agebench.suite.drawings import MOST_WHISKERS, chart_figure
+from agebench.suite.drawings import MAX_WHISKERS, chart_figure
 from agebench.suite.fairness import fairness
 from agebench.suite.packed import (
     FAILED,
@@ -137,7 +137,7 @@ def test_errors_that_look_the_same_are_told_once(tmp_path: Path) -> None:
     models = [made_model(name, {("one", ""): _off(2.0)}, {"one": one}) for name in ("a", "b")]
     board = write_made(tmp_path, [one], models)
     error = f"{standings(board)[0].models['a'].error_years:.2f}"
-    assert f"The model a, The model b, {error} years, which" in as_html(board)
+    assert f"The model a, The model b, {error} years," in as_html(board)
 
 
 def test_who_remembers_the_pictures_is_told_at_every_table_of_them(tmp_path: Path) -> None:
@@ -351,7 +351,7 @@ def test_charts_of_many_models_name_them_by_title_and_leave_intervals_out(tmp_pa
     sets = {"one": made_set("one", TRUE), "one.changed": made_set("one", TRUE, changed=True)}
     places = [("one", ""), ("one", "untouched"), ("one", "blur=1")]
     pages = []
-    for many in (MOST_WHISKERS, 12):
+    for many in (MAX_WHISKERS, 12):
         models = [
             made_model(f"name-{at}", {place: _off(at + 1.0) for place in places}, sets)
             for at in range(many)
@@ -360,6 +360,6 @@ def test_charts_of_many_models_name_them_by_title_and_leave_intervals_out(tmp_pa
         (chart,) = charts(board)
         pages.append(str(chart_figure(board, chart).drawing))
     few, crowded = pages
-    assert few.count('class="whisker"') == MOST_WHISKERS
+    assert few.count('class="whisker"') == MAX_WHISKERS
     assert 'class="whisker"' not in crowded
     assert "The model name-3" in re.sub("<[^>]*aria-label[^>]*>", "", crowded)

@@ -100,5 +100,5 @@ def test_on_paper_no_column_is_cut_off(page: str, tmp_path: Path) -> None:
     path = tmp_path / "page.html"
     path.write_text(page, encoding="utf-8")
     words = " ".join(printed(path, tmp_path / "browser"))
-    for last in (" ms\n", " to know\n", " remark\n"):
+    for last in (" ms\n", " notes\n", " remark\n"):
         assert last in words

@@ -37,9 +37,9 @@ def test_cells_are_summed_by_set(tmp_path: Path) -> None:
     _result(here, "faces/as-is/b-1")
     parts = spent_by_set([here, there])
     as_is, changed = parts["faces"], parts["faces, changed"]
-    assert (as_is.cells, as_is.untold, as_is.pictures) == (2, 0, 20)
+    assert (as_is.cells, as_is.untimed, as_is.pictures) == (2, 0, 20)
     assert as_is.seconds == {**{k: 2 * v for k, v in stages.items()}, "decode": 1.0, "rest": 0.5}
-    assert (changed.cells, changed.untold, changed.seconds["rest"]) == (1, 1, 15.0)
+    assert (changed.cells, changed.untimed, changed.seconds["rest"]) == (1, 1, 15.0)
     assert total(parts).whole_seconds == 35.0
     done = CliRunner().invoke(command, ["spent", str(here), str(there)])
     assert done.exit_code == 0, done.output
