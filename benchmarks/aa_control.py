@@ -39,7 +39,7 @@ from agebench.metrics.intervals import Interval
 from agebench.metrics.proportions import wilson_interval
 from agebench.runtimes.threads import pinned
 from agebench.timing.devices import load_on
-from agebench.timing.ratios import BLOCKS, LEAST_ROUNDS_PER_BLOCK, LEVEL, statement_level
+from agebench.timing.ratios import BLOCKS, LEVEL, MIN_ROUNDS_PER_BLOCK, statement_level
 from agebench.timing.sweep_faces import generated_face
 from agebench.util.files import write_whole
 
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--anew", action="store_true", help="forget what was measured before")
     given = parser.parse_args()
-    if given.rounds < BLOCKS * LEAST_ROUNDS_PER_BLOCK or given.copies < 2:
+    if given.rounds < BLOCKS * MIN_ROUNDS_PER_BLOCK or given.copies < 2:
         parser.error("expected two copies and 12 rounds at least")
     settings = {
         "model": "made up" if given.model is None else given.model.name,

@@ -162,7 +162,7 @@ def export_onnx(
         candidate,
         target,
         crops=None if compared is None else compared.crops,
-        described="" if compared is None else compared.described,
+        described="" if compared is None else compared.description,
         tolerance=settings.tolerance(),
         check=settings.check,
     )

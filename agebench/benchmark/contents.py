@@ -1,4 +1,4 @@
-"""A file of `agebench bench` as typed records, as far as a report shows it."""
+"""The fields of a file of `agebench bench` that a report shows, as typed records."""
 
 from __future__ import annotations
 

@@ -32,16 +32,16 @@ def time_networks(
     if not networks or any(item.runtime != "onnxruntime" for item in networks):
         return None
     timers: list[DeviceTimer] = []
-    made: dict[tuple[Path, str], DeviceTimer] = {}
+    by_run: dict[tuple[Path, str], DeviceTimer] = {}
     for item in networks:
         for run in item.runs[batch]:
             key = (item.source.path, repr(run))
-            if key not in made:
-                # Constant numbers would need less power, so that large devices would run faster.
+            if key not in by_run:
+                # Constant values need less power, which would let large devices run faster.
                 rng = np.random.default_rng(0)
                 blobs = {name: rng.random(shape, np.float32) for name, shape in run.items()}
-                made[key] = onnx_timer(item.source, blobs, device)
-            timers.append(made[key])
+                by_run[key] = onnx_timer(item.source, blobs, device)
+            timers.append(by_run[key])
     return run_timers(timers, rounds.repeats or _ROUNDS)
 
 

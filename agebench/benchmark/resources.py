@@ -15,7 +15,7 @@ from agebench.timing.children import ask_child
 from agebench.timing.roofline import Peaks, roofline_ms
 
 INPUT_BYTES = 4
-"""Size of a float32, the type of input numbers."""
+"""Size of a float32, the type of the inputs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +93,13 @@ def measure_resources(
     Raises:
         AgebenchError: it fails.
     """
-    order = {
+    arguments = {
         "reference": reference,
         "device": device,
         "memory_of": runtime.device,
         "batches": list(batches),
     }
-    answer = ask_child("resources", order, threads=threads)
+    answer = ask_child("resources", arguments, threads=threads)
     networks = _networks(answer)
     costs = [_cost_of_face(item) for item in networks]
     # Nothing is known about a network that was not opened by `open_model`.

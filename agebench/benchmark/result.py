@@ -14,10 +14,7 @@ from agebench.errors import UsageError
 from agebench.harness.loading import reads_back_its_runtime
 from agebench.runtimes.threads import check_threads
 from agebench.timing.latency import StageTimes
-from agebench.timing.ratios import (
-    Comparison,
-    Control,
-)
+from agebench.timing.ratios import Comparison, Control
 from agebench.timing.roofline import Peaks
 from agebench.types import plain
 from agebench.util.files import write_whole
@@ -64,10 +61,10 @@ class BenchSettings:
         _check_batches(self.batches)
         if self.repeats is not None and self.seconds is not None:
             raise UsageError("repeats and seconds exclude each other: give one of them")
-        for name, least in {"repeats": 1, "cold_starts": 0, "seed": 0, "max_pixels": 1}.items():
+        for name, minimum in {"repeats": 1, "cold_starts": 0, "seed": 0, "max_pixels": 1}.items():
             value = getattr(self, name)
-            if value is not None and value < least:
-                raise UsageError(f"{name} must be at least {least}, got {value}")
+            if value is not None and value < minimum:
+                raise UsageError(f"{name} must be at least {minimum}, got {value}")
         if self.seconds is not None and not 0 < self.seconds <= 3600:
             raise UsageError(f"seconds must be above 0 and at most 3600, got {self.seconds:g}")
 
@@ -121,11 +118,10 @@ class BenchEntry:
         """Return it as JSON-compatible values; see docs/latency.md."""
         sweep = []
         for at, times in enumerate(self.sweep):
-            least, median = self.roofline_ms(times.batch), times.infer.percentile(50)
-            ratio = median / least if least and median is not None else None
-            stages = self.device_stages[at] if self.device_stages else None
-            device = plain(stages)
-            extra = {"roofline_ms": least, "infer_to_roofline": ratio, "device_stages": device}
+            roofline, median = self.roofline_ms(times.batch), times.infer.percentile(50)
+            ratio = median / roofline if roofline and median is not None else None
+            stages = plain(self.device_stages[at]) if self.device_stages else None
+            extra = {"roofline_ms": roofline, "infer_to_roofline": ratio, "device_stages": stages}
             sweep.append(times.to_json() | extra)
         return {
             "name": self.runner.name,

@@ -29,7 +29,7 @@ from agebench.timing.pairs import busyness_json
 from agebench.timing.ratios import (
     BLOCKS,
     LEVEL,
-    MOST_SELF_DIFFERENCE,
+    MAX_SELF_DIFFERENCE,
     Comparison,
     Control,
     compare_speeds,
@@ -165,7 +165,7 @@ def _measure(
     progress("probe", 0, 2)
     peaks = _peaks(devices, threads)
     progress("probe", 1, 2)
-    taken = _resources(runners, settings, threads, progress)
+    resources = _resources(runners, settings, threads, progress)
     sweep = run_sweep(runners, faces, settings.batches, settings.rounds, progress, threads=threads)
     # A disturbed probe is too slow, never too fast: the faster of two is more accurate.
     again = _peaks(devices, threads)
@@ -183,10 +183,10 @@ def _measure(
     entries = []
     for at, runner in enumerate(runners):
         device = runner.estimator.spec.runtime.device
-        resources, networks = taken[at]
+        used, networks = resources[at]
         stages = _device_stages(networks, device, settings)
         limits = peaks.get(device)
-        entries.append(BenchEntry(runner, sweep.times[at], resources, limits, stages, cold[at]))
+        entries.append(BenchEntry(runner, sweep.times[at], used, limits, stages, cold[at]))
     gpu = None if gpu is None else gpu.end()
     comparisons, controls = compare_sweep(runners, sweep, "" if gpu is None else gpu.trouble)
     about["machine"] |= {
@@ -199,7 +199,7 @@ def _measure(
         "level": statement_level(len(comparisons)),
         "correction": "bonferroni",
         "blocks": BLOCKS,
-        "most_self_difference": MOST_SELF_DIFFERENCE,
+        "most_self_difference": MAX_SELF_DIFFERENCE,
     }
     return BenchResult(tuple(entries), tuple(comparisons), tuple(controls), about)
 
@@ -215,18 +215,18 @@ def compare_sweep(
     if not pairs:
         return [], []
     comparisons, controls = [], []
-    for at, again in enumerate(sweep.control):
-        times = [own[at] for own in sweep.times]
+    for at, second_copy in enumerate(sweep.control):
         samples = [
-            (runner.name, own.total.samples_ms) for runner, own in zip(runners, times, strict=True)
+            (runner.name, own[at].total.samples_ms)
+            for runner, own in zip(runners, sweep.times, strict=True)
         ]
-        sizes = again.block_rounds
-        name, first_ms = samples[0]
-        control = measure_control(name, again.batch, first_ms, again.total.samples_ms, sizes)
+        batch, sizes = second_copy.batch, second_copy.block_rounds
+        second_ms = second_copy.total.samples_ms
+        control = measure_control(samples[0][0], batch, samples[0][1], second_ms, sizes)
         controls.append(control)
         comparisons += compare_speeds(
             samples,
-            again.batch,
+            batch,
             control,
             number=pairs * len(sweep.control),
             sizes=sizes,
@@ -238,10 +238,10 @@ def compare_sweep(
 def _resources(
     runners: Sequence[Runner], settings: BenchSettings, threads: int, progress: ProgressStep
 ) -> list[tuple[Resources, list[NetworkRuns]]]:
-    taken = []
+    resources = []
     for done, runner in enumerate(runners):
         progress("memory and operations", done, len(runners))
-        taken.append(
+        resources.append(
             measure_resources(
                 runner.name,
                 runner.estimator.spec.runtime,
@@ -251,7 +251,7 @@ def _resources(
             )
         )
     progress("memory and operations", len(runners), len(runners))
-    return taken
+    return resources
 
 
 def _device_stages(
@@ -289,8 +289,8 @@ def measure_cold_starts(
         for offset in range(len(references)):
             index = (number + offset) % len(references)
             progress("cold starts", number * len(references) + offset, total)
-            order = {"reference": references[index], "device": device}
-            found[index].append(ask_child("cold_start", order, threads=threads))
+            arguments = {"reference": references[index], "device": device}
+            found[index].append(ask_child("cold_start", arguments, threads=threads))
     progress("cold starts", total, total)
     return [_by_stage(runs) for runs in found]
 

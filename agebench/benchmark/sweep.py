@@ -26,15 +26,14 @@ from agebench.types import CropSpec, plain
 from agebench.util.foreign_code import foreign_code
 from agebench.util.memory_limit import left_to_us
 
-WARM_UP_LEAST, WARM_UP_MOST = 4, 20
+MIN_WARM_UP_RUNS, MAX_WARM_UP_RUNS = 4, 20
 WARM_UP_WINDOW = 3
 WARM_UP_TOLERANCE = 0.05
 """Warm-up ends when the median of the last `WARM_UP_WINDOW` runs is within this fraction of that of
-the runs one before, or after `WARM_UP_MOST`."""
+the runs one before, or after `MAX_WARM_UP_RUNS`."""
 
-SECONDS_LEAST_ROUNDS, MOST_ROUNDS = 24, 1000
-"""Bounds on the number of rounds if a time is given: enough for a verdict, few enough to keep
-all."""
+MIN_ROUNDS, MAX_ROUNDS = 24, 1000
+"""Bounds on the number of rounds if a time is given: enough for a verdict, few enough to store."""
 
 _BYTES_PER_PIXEL = 3 + 3 * 4 * 2
 """Memory per pixel of a crop: three bytes, the same as float32, and again inside the runtime."""
@@ -91,8 +90,8 @@ class Rounds:
 
     Attributes:
         repeats: the exact number; None to use a time.
-        seconds: per contender and batch size, with at least `SECONDS_LEAST_ROUNDS` rounds and at
-            most `MOST_ROUNDS`; ignored if `repeats` is given.
+        seconds: per contender and batch size, with at least `MIN_ROUNDS` rounds and at
+            most `MAX_ROUNDS`; ignored if `repeats` is given.
     """
 
     repeats: int | None = None
@@ -103,13 +102,13 @@ class Rounds:
         """The number of blocks."""
         return BLOCKS if self.repeats is None else len(block_sizes(self.repeats))
 
-    def go_on(self, block: int, done: int, elapsed_s: float, contenders: int) -> bool:
+    def needs_round(self, block: int, done: int, elapsed_s: float, contenders: int) -> bool:
         """Return whether this block needs another round, after `done` rounds in `elapsed_s`."""
         if self.repeats is not None:
             return done < block_sizes(self.repeats)[block]
-        if done < SECONDS_LEAST_ROUNDS // BLOCKS:
+        if done < MIN_ROUNDS // BLOCKS:
             return True
-        return done < MOST_ROUNDS // BLOCKS and elapsed_s < self.seconds * contenders / BLOCKS
+        return done < MAX_ROUNDS // BLOCKS and elapsed_s < self.seconds * contenders / BLOCKS
 
 
 def needed_bytes(spec: CropSpec, batch: int) -> int:
@@ -146,7 +145,7 @@ class Runner:
     estimator: Estimator
     load: Callable[[], Estimator] | None = None
 
-    def again(self) -> Runner:
+    def reloaded(self) -> Runner:
         """Return the same contender with its model loaded again, if possible."""
         return self if self.load is None else replace(self, estimator=self.load())
 
@@ -192,7 +191,7 @@ def is_stable(times_ms: Sequence[float]) -> bool:
     >>> is_stable([90.0, 50.0, 30.0, 20.0])
     False
     """
-    if len(times_ms) < max(WARM_UP_LEAST, WARM_UP_WINDOW + 1):
+    if len(times_ms) < max(MIN_WARM_UP_RUNS, WARM_UP_WINDOW + 1):
         return False
     now = statistics.median(times_ms[-WARM_UP_WINDOW:])
     before = statistics.median(times_ms[-WARM_UP_WINDOW - 1 : -1])
@@ -200,12 +199,12 @@ def is_stable(times_ms: Sequence[float]) -> bool:
 
 
 def warm_up(run: Callable[[], float]) -> tuple[float, ...]:
-    """Run until the times are stable, at most `WARM_UP_MOST` times; return all times.
+    """Run until the times are stable, at most `MAX_WARM_UP_RUNS` times; return all times.
 
     Each shape needs a warm-up: libraries allocate buffers and choose kernels per shape.
     """
     times: list[float] = []
-    while len(times) < WARM_UP_MOST and not is_stable(times):
+    while len(times) < MAX_WARM_UP_RUNS and not is_stable(times):
         times.append(run())
     return tuple(times)
 
@@ -254,12 +253,12 @@ def run_sweep(
     for batch in batches:
         for runner in runners:
             check_memory(runner.name, runner.estimator.spec.crop, batch)
-    everybody = [*runners, runners[0].again()] if len(runners) > 1 else list(runners)
-    found: list[list[BatchTimes]] = [[] for _ in everybody]
+    contenders = [*runners, runners[0].reloaded()] if len(runners) > 1 else list(runners)
+    found: list[list[BatchTimes]] = [[] for _ in contenders]
     watch = Watch(threads)
     for done, batch in enumerate(batches):
         progress("batch sizes", done, len(batches))
-        for times, own in zip(_one_batch(everybody, faces, batch, rounds), found, strict=True):
+        for times, own in zip(_one_batch(contenders, faces, batch, rounds), found, strict=True):
             own.append(times)
     progress("batch sizes", len(batches), len(batches))
     frozen = tuple(tuple(times) for times in found)
@@ -281,7 +280,7 @@ def _one_batch(
     laps = [_Laps() for _ in runners]
     sizes: list[int] = []
     for block in range(rounds.blocks):
-        fresh = [runner.again() if block else runner for runner in runners]
+        fresh = [runner.reloaded() if block else runner for runner in runners]
         for runner, own in zip(fresh, laps, strict=True):
             own.warm += warm_up(partial(runner.total_ms, faces, batch))
         sizes.append(_one_block(fresh, faces, batch, rounds, block, sum(sizes), laps))
@@ -308,7 +307,7 @@ def _one_block(
 ) -> int:
     """Run the rounds of a block after `before` earlier rounds; return how many were run."""
     start, done = time.monotonic(), 0
-    while rounds.go_on(block, done, time.monotonic() - start, len(runners)):
+    while rounds.needs_round(block, done, time.monotonic() - start, len(runners)):
         for index in turns(before + done, len(runners)):
             crop_ms, infer_ms = runners[index].run(faces, batch)
             laps[index].crop.append(crop_ms)

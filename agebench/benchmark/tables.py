@@ -44,25 +44,24 @@ def sweep_table(entry: BenchEntry) -> Table:
 
 
 def resource_lines(entry: BenchEntry) -> list[str]:
-    """Yield lines on the resources of one estimator."""
-    taken, runtime = entry.resources, entry.runner.estimator.spec.runtime.runtime
-    batch = max(taken.peak_rss_bytes)
+    """Return lines on the resources of one estimator."""
+    used, runtime = entry.resources, entry.runner.estimator.spec.runtime.runtime
+    batch = max(used.peak_rss_bytes)
     network = (
-        f"{amount(taken.parameters)} parameters, {amount(taken.macs_per_face, 'MAC')} per face, "
-        f"files {amount(taken.file_bytes, 'B')}"
+        f"{amount(used.parameters)} parameters, {amount(used.macs_per_face, 'MAC')} per face, "
+        f"files {amount(used.file_bytes, 'B')}"
     )
     lines = [
         "no network" if runtime == "python" else network,
-        f"peak memory {amount(taken.peak_rss_bytes[batch], 'B')} at batch {batch}, "
-        f"{amount(taken.rss_before_bytes, 'B')} of it before the model was loaded",
+        f"peak memory {amount(used.peak_rss_bytes[batch], 'B')} at batch {batch}, "
+        f"{amount(used.rss_before_bytes, 'B')} of it before the model was loaded",
     ]
-    if taken.device_bytes is not None:
-        lines.append(f"device memory {amount(taken.device_bytes, 'B')}")
-    smaller = {size: most for size, most in taken.network_batch.items() if 0 < most < size}
+    if used.device_bytes is not None:
+        lines.append(f"device memory {amount(used.device_bytes, 'B')}")
+    smaller = {size: largest for size, largest in used.network_batch.items() if 0 < largest < size}
     if smaller:
-        first = min(smaller)
-        lines.append(f"the network itself gets at most {smaller[first]} inputs at once")
-    lines += [method for method in taken.methods if method.startswith("unknown")]
+        lines.append(f"the network itself gets at most {smaller[min(smaller)]} inputs at once")
+    lines += [method for method in used.methods if method.startswith("unknown")]
     if entry.cold_start is not None:
         lines.append(_cold_start_line(entry.cold_start))
     return lines + _device_lines(entry)
@@ -108,25 +107,27 @@ def comparison_sentence(item: Comparison) -> str:
 
 
 def remarks(result: BenchResult) -> list[str]:
-    """Yield lines on how it was measured, and warnings."""
+    """Return lines on how it was measured, and warnings."""
     machine, environment = result.about["machine"], result.about["environment"]
-    kept = machine["processors"]
-    where = "" if kept is None else f", kept on processors {', '.join(map(str, kept))}"
+    processors = machine["processors"]
+    pinned = (
+        "" if processors is None else f", pinned to processors {', '.join(map(str, processors))}"
+    )
     lines = [
         f"Faces: {result.about['faces']['origin']}. "
-        f"Threads: {machine['threads']} of {environment['cores']} processors{where}."
+        f"Threads: {machine['threads']} of {environment['cores']} processors{pinned}."
     ]
     for device, peaks in machine["peaks"].items():
         lines.append(
             f"Probe on {device}: {amount(peaks['flops_per_s'], 'flop/s')} in float32, "
-            f"{amount(peaks['bytes_per_s'], 'B/s')}; 'roofline' is the least time of infer that "
-            "these allow."
+            f"{amount(peaks['bytes_per_s'], 'B/s')}; 'roofline' is the minimum time of infer at "
+            "these limits."
         )
     return lines + busy_lines(read_record(machine, Busy)) + gpu_lines(machine.get("gpu"))
 
 
 def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
-    """Yield what the driver reported on the GPU, and why there is no verdict on it.
+    """Return what the driver reported about the GPU, and why there is no verdict.
 
     Args:
         gpu: as in bench.json; None if none was used.
@@ -148,14 +149,14 @@ def gpu_lines(gpu: Mapping[str, Any] | None) -> list[str]:
 
 
 def busy_lines(busy: Busy) -> list[str]:
-    """Yield the load by other processes meanwhile, and a warning if it was too high."""
+    """Return the load by other processes meanwhile, and a warning if it was too high."""
     before, after = busy.load_average_before, busy.load_average_after
-    others, words = busy.others_processors, []
+    others, parts = busy.others_processors, []
     if before and after:
-        words.append(f"load average (1 min) before {number(before[0])}, after {number(after[0])}")
+        parts.append(f"load average (1 min) before {number(before[0])}, after {number(after[0])}")
     if others is not None:
-        words.append(f"other processes kept {number(others)} processors")
-    lines = [f"While times were taken: {'; '.join(words)}."] if words else []
+        parts.append(f"other processes used {number(others)} processors")
+    lines = [f"While times were measured: {'; '.join(parts)}."] if parts else []
     if busy.too_busy:
         lines.append(
             "Other processes kept the machine BUSY: times are too long and scattered, and "
@@ -182,10 +183,10 @@ def control_sentence(control: Control) -> str:
 
 
 def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control]) -> list[str]:
-    """Yield comparisons of speed and controls; nothing with a single estimator."""
+    """Return comparisons of speed and controls; nothing with a single estimator."""
     lines = []
     if comparisons:
-        lines.append(f"Ratios of times, with intervals that hold together at {100 * LEVEL:.0f} %:")
+        lines.append(f"Ratios of times, with intervals that hold jointly at {100 * LEVEL:.0f} %:")
         lines += [f"  {comparison_sentence(item)}" for item in comparisons]
     if controls:
         lines.append("Control, the first estimator measured twice:")
@@ -196,27 +197,27 @@ def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control])
 def print_bench(result: BenchResult, console: Console) -> None:
     """Print all figures, then comparisons of speed, then how it was measured."""
 
-    def say(text: str, indent: str = "") -> None:
+    def print_wrapped(text: str, indent: str = "") -> None:
         for line in wrapped(inert(text), console.width, indent):
             console.print(escape(line), highlight=False, soft_wrap=True)
 
-    say("Milliseconds per call. p50 to p99 of crop + infer; the other columns are medians.")
+    print_wrapped("Milliseconds per call: p50 to p99 of crop + infer, medians of crop and infer.")
     for entry in result.entries:
         console.print()
         runtime = entry.runner.estimator.spec.runtime
-        said = "" if reads_back_its_runtime(entry.runner.estimator) else " (according to itself)"
-        ran = f"in {runtime.runtime} on {runtime.device}{said}"
-        console.print(f"[bold]{escape(inert(entry.runner.name))}[/bold] {ran}", highlight=False)
+        unverified = "" if reads_back_its_runtime(entry.runner.estimator) else " (unverified)"
+        device = f"in {runtime.runtime} on {runtime.device}{unverified}"
+        console.print(f"[bold]{escape(inert(entry.runner.name))}[/bold] {device}", highlight=False)
         console.print(sweep_table(entry))
         for line in resource_lines(entry):
-            say(line, "  ")
+            print_wrapped(line, "  ")
     console.print()
     for line in [*faster_lines(result.comparisons, result.controls), *remarks(result)]:
-        say(line.lstrip(), line[: len(line) - len(line.lstrip())])
+        print_wrapped(line.lstrip(), line[: len(line) - len(line.lstrip())])
 
 
 def wrapped(text: str, width: int, indent: str = "") -> list[str]:
-    """Break a text at spaces only; lines after the first are indented by two more.
+    """Break a text at spaces only, and indent lines after the first by two more spaces.
 
     >>> wrapped("one two", 8, "  ")
     ['  one', '    two']

@@ -67,18 +67,18 @@ def fit_years(
     if settings.protocol is None or settings.part is None:
         raise UsageError("fitting years needs a protocol and a training part: give both")
     require_training_part(settings.part)
-    where = None if root is None else Path(root)
+    folder = None if root is None else Path(root)
     loaded = load_estimator(estimator) if isinstance(estimator, str) else estimator
     rule = _rule(loaded)
     if isinstance(estimator, str):
-        _require_use(estimator)
-    pictures, maker = load_pictures(dataset, where, settings.protocol)
+        _require_table_option(estimator)
+    pictures, maker = load_pictures(dataset, folder, settings.protocol)
     _, face_detector = named_detector(detector)
     pictures, split = take_pictures(pictures, maker, settings, progress)
     for scored in () if split is None else select_parts(split, settings.part) & {"test", "val"}:
         require_training_part(scored)  # "not-fold-0" of a split that also has a test part
     left_out = LeftOut()
-    answers = _ask(loaded, face_detector, pictures.samples, settings, progress, left_out)
+    answers = _predict(loaded, face_detector, pictures.samples, settings, progress, left_out)
     if not answers.samples or split is None:
         raise DatasetError(
             f"no picture of part {settings.part!r} gave an answer to fit to{left_out}"
@@ -105,7 +105,7 @@ def _rule(estimator: Estimator) -> YearsRule:
     if spec.classes is None or spec.bins != spec.classes:
         raise UsageError(f"{spec.name} has no age classes, so there are no years to fit")
     if spec.settings.get("table"):
-        raise UsageError(f"{spec.name} has a table of years already: load it without")
+        raise UsageError(f"{spec.name} already has a table of years: load it without one")
     for rule in YEARS_RULES:
         if spec.decode == rule:
             return rule
@@ -115,19 +115,17 @@ def _rule(estimator: Estimator) -> YearsRule:
     )
 
 
-def _require_use(reference: str) -> None:
-    """Refuse an estimator whose reference can't be given the table afterwards.
+def _require_table_option(reference: str) -> None:
+    """Refuse an estimator that does not take the table as an option.
 
-    An object may use the table in its own way.
+    This does not apply to objects, which may use the table in their own way.
     """
     name = parse_reference(reference).name
     if not takes_option(ESTIMATORS, name, "table"):
-        raise UsageError(
-            f"{name!r} takes no option 'table', so the table of years could not be used"
-        )
+        raise UsageError(f"{name!r} has no option 'table', so the table of years could not be used")
 
 
-def _ask(
+def _predict(
     estimator: Estimator,
     detector: FaceDetector,
     samples: Sequence[Sample],
@@ -135,7 +133,7 @@ def _ask(
     progress: ProgressStep,
     left_out: LeftOut,
 ) -> _Answers:
-    """Get the probabilities for every picture with an age and a face."""
+    """Return the probabilities for every picture with an age and a face."""
     answers = _Answers()
     usable = [sample for sample in samples if sample.age_years is not None]
     waiting: list[Crops] = []

@@ -66,7 +66,7 @@ def paired(pairs: Iterable[tuple[Face | None, FaceFrame | None]]) -> Relation:
     """Keep the faces whose box contains the centre of their reference, and count the others."""
     boxes, frames, missed = [], [], 0
     for face, frame in pairs:
-        if frame is None or face is None or not _holds(face.box_xyxy, frame):
+        if frame is None or face is None or not _contains_centre(face.box_xyxy, frame):
             missed += 1
             continue
         boxes.append(face.box_xyxy)
@@ -74,7 +74,7 @@ def paired(pairs: Iterable[tuple[Face | None, FaceFrame | None]]) -> Relation:
     return Relation(boxes, frames, missed)
 
 
-def _other_face(detector: FaceDetector, picture: FacePicture) -> Face | None:
+def _find_face(detector: FaceDetector, picture: FacePicture) -> Face | None:
     if picture.image_bgr is None:
         return None
     box_xyxy = picture.sample.box_xyxy
@@ -85,7 +85,7 @@ def _other_face(detector: FaceDetector, picture: FacePicture) -> Face | None:
     return found.faces[0] if found.faces else None
 
 
-def _holds(box: Box, frame: FaceFrame) -> bool:
+def _contains_centre(box: Box, frame: FaceFrame) -> bool:
     x, y = frame.center_xy
     return box[0] <= x <= box[2] and box[1] <= y <= box[3]
 
@@ -154,10 +154,8 @@ def fit_frame(
     pictures = face_pictures(samples, detector, workers=1, max_pixels=max_pixels)
     for done, picture in enumerate(left_out.watch(pictures), start=1):
         progress("faces", done, len(samples))
-        other = picture.face
-        if reference is not detector:
-            other = _other_face(reference, picture)
-        pairs.append((picture.face, reference_frame(other)))
+        face = picture.face if reference is detector else _find_face(reference, picture)
+        pairs.append((picture.face, reference_frame(face)))
     relation = paired(pairs)
     if len(relation.boxes) < MIN_FACES:
         raise DatasetError(

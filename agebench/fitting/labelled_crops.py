@@ -27,21 +27,21 @@ class LabelledCrops:
     Attributes:
         crops: for a `CropSpec`.
         ages: float64 (n,), years.
-        described: description of the faces.
+        description: of the faces.
     """
 
     crops: Crops
     ages: Floats
-    described: str
+    description: str
 
     def __len__(self) -> int:
         return len(self.ages)
 
     def halves(self) -> tuple[LabelledCrops, LabelledCrops]:
         """Return every second face, and the others."""
-        described = f"every second of {self.described}"
+        description = f"every second of {self.description}"
         first, second = (
-            LabelledCrops(self.crops.take(slice(start, None, 2)), self.ages[start::2], described)
+            LabelledCrops(self.crops.take(slice(start, None, 2)), self.ages[start::2], description)
             for start in (0, 1)
         )
         return first, second
@@ -104,5 +104,5 @@ def labelled_crops(
             f"{pictures.spec.name}: none of {len(usable)} pictures with an age can be read and "
             f"shows a face that {name} finds: give another data set or detector{left_out}"
         )
-    described = f"{len(parts)} faces of {pictures.spec.name}, found by {name}"
-    return LabelledCrops(Crops.join(parts), np.array(ages, np.float64), described)
+    description = f"{len(parts)} faces of {pictures.spec.name}, found by {name}"
+    return LabelledCrops(Crops.join(parts), np.array(ages, np.float64), description)

@@ -142,7 +142,7 @@ def _measure(
             what.detector,
             [item.estimator for item in timed if item.estimator is not None],
             max_pixels=settings.max_pixels,
-            again=_second_copy(timed),
+            second_copy=_second_copy(timed),
             threads=threads,
             progress=progress,
         )

@@ -25,7 +25,7 @@ from agebench.report.plots_analysis import rates_at, threshold_ages
 from agebench.report.rows_ranking import name_cell
 from agebench.timing.latency import OWN_STAGES
 from agebench.timing.pairs import STAGE
-from agebench.timing.ratios import LEAST_RATIO_OF_ONE_LOAD, Comparison, compare_speeds
+from agebench.timing.ratios import MIN_RATIO_OF_ONE_LOAD, Comparison, compare_speeds
 from agebench.types import Floats
 
 SHOWN_BUFFERS = (0, 5, 10)
@@ -200,7 +200,7 @@ def _compared_times(joined: Joined) -> Iterator[Comparison]:
             timing.control,
             number=number_of,
             busy=timing.too_busy,
-            least=LEAST_RATIO_OF_ONE_LOAD,
+            minimum_ratio=MIN_RATIO_OF_ONE_LOAD,
         )
 
 

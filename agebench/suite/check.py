@@ -168,12 +168,9 @@ def _unequal(name: str, stated: Any, computed: Any) -> Iterator[str]:
         for at, pair in enumerate(zip(stated, computed, strict=True)):
             yield from _unequal(f"{name}[{at}]", *pair)
         return
-    numbers = all(type(value) in (int, float) for value in (stated, computed))
-    same = (
-        math.isclose(stated, computed, rel_tol=0, abs_tol=TOLERANCE)
-        if numbers
-        else stated == computed
-    )
+    same = stated == computed
+    if all(type(value) in (int, float) for value in (stated, computed)):
+        same = math.isclose(stated, computed, rel_tol=0, abs_tol=TOLERANCE)
     if not same:
         yield f"{name} is stated as {stated}, but its ages give {computed}"
 

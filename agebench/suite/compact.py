@@ -133,16 +133,12 @@ def joined_cells(title: str, parts: Sequence[Mapping[str, Any]]) -> dict[str, An
     cells = []
     for part in parts:
         for cell in part["cells"]:
-            shared = {
-                field: part[f"{field}s"][cell[field]]
-                for field in ("spec", "detector", "environment")
-            }
+            shared = {name: part[f"{name}s"][cell[name]] for name in ("spec", "environment")}
+            detector = part["detectors"][cell["detector"]]
             shared["detector"] = {
-                name: value
-                for name, value in shared["detector"].items()
-                if name != "kept_detections"
+                name: value for name, value in detector.items() if name != "kept_detections"
             }
-            places = {field: _place(tables[f"{field}s"], value) for field, value in shared.items()}
+            places = {name: _place(tables[f"{name}s"], value) for name, value in shared.items()}
             left_out = ("errors", "ranges") if cell["variant"] else ()
             kept = {name: value for name, value in cell.items() if name not in left_out}
             cells.append({**kept, **places})

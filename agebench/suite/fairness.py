@@ -72,12 +72,11 @@ def fairness(pictures: BoardSet, cell: BoardCell) -> list[Fairness]:
             for at, name in enumerate(names)
         ]
         known = [group for group in groups if group.error_years is not None]
-        worst = max(known, key=_error, default=None) if len(known) > 1 else None
-        best = min(known, key=_error, default=None) if len(known) > 1 else None
-        gap = None if worst is None or best is None else _error(worst) - _error(best)
-        found.append(
-            Fairness(attribute, tuple(groups), worst, best, gap, _gap_interval(worst, best))
-        )
+        worst = best = gap = interval = None
+        if len(known) > 1:
+            worst, best = max(known, key=_error), min(known, key=_error)
+            gap, interval = _error(worst) - _error(best), _gap_interval(worst, best)
+        found.append(Fairness(attribute, tuple(groups), worst, best, gap, interval))
     return found
 
 
@@ -116,7 +115,7 @@ def _group(
     )
 
 
-def _gap_interval(worst: GroupError | None, best: GroupError | None) -> Interval | None:
+def _gap_interval(worst: GroupError, best: GroupError) -> Interval | None:
     """Return the interval of the difference of two groups' errors.
 
     It is computed from the ends of their intervals, for independent means (method of variance
@@ -125,9 +124,7 @@ def _gap_interval(worst: GroupError | None, best: GroupError | None) -> Interval
     which the interval does not include.  If a person is in both, as with glasses or decades, the
     means are not independent, and there is none.
     """
-    if worst is None or best is None or worst.interval is None or best.interval is None:
-        return None
-    if worst.people & best.people:
+    if worst.interval is None or best.interval is None or worst.people & best.people:
         return None
     gap = _error(worst) - _error(best)
     down = math.hypot(_error(worst) - worst.interval.low, best.interval.high - _error(best))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from agebench.harness.comparability import LABEL_SOURCES
 from agebench.metrics.number_format import counted, number
@@ -92,10 +92,10 @@ def answers(board: Board, found: Sequence[SetStanding]) -> list[str]:
         if not best:
             lines.append(f"{standing.pictures.title}: no model can be ranked.")
             continue
-        errors = [standing.models[name].error_years for name in best]
-        names = ", ".join(titles[name] for name in sorted(best, key=_error_on(standing)))
+        errors = {name: standing.models[name].error_years for name in best}
+        names = ", ".join(titles[name] for name in sorted(best, key=errors.__getitem__))
         shared = "" if len(best) == 1 else ", with no difference shown"
-        ends = " to ".join(dict.fromkeys((number(min(errors)), number(max(errors)))))
+        ends = " to ".join(dict.fromkeys(number(end(errors.values())) for end in (min, max)))
         count = len(standing.models)
         measured = "" if count == len(titles) else f", of {count} models measured"
         doubted = _doubted(standing, titles)
@@ -118,10 +118,6 @@ def _doubted(standing: SetStanding, titles: Mapping[str, str]) -> str:
 def _how(found: Sequence[SetStanding]) -> Sequence[str]:
     doubts = any(entry.suspected for standing in found for entry in standing.models.values())
     return (*HOW, DOUBT) if doubts else HOW
-
-
-def _error_on(standing: SetStanding) -> Callable[[str], float]:
-    return lambda name: standing.models[name].error_years
 
 
 def _sections(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
@@ -232,15 +228,7 @@ def _robustness(board: Board, all_standings: Sequence[SetStanding]) -> Iterator[
             )
     figures = [chart_figure(board, chart) for chart in found]
     grids = [cost_grid(board, chart) for chart in found]
-    yield Section(
-        "robustness",
-        "Harder pictures",
-        paragraphs,
-        figures,
-        "small",
-        grids=grids,
-        legend=keys(board),
-    )
+    yield Section("robustness", "Harder pictures", paragraphs, figures, "small", keys(board), grids)
 
 
 def _empty(board: Board) -> list[str]:

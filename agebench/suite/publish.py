@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -128,12 +129,10 @@ def _file_names(plan: SuitePlan) -> dict[str, str]:
     """Return a unique name for each model's file."""
     names: dict[str, str] = {}
     for contender in plan.contenders:
-        wanted = name = slug(contender.name)
-        number = 1
-        while name in names.values():
-            number += 1
-            name = f"{wanted}-{number}"
-        names[contender.name] = name
+        name = slug(contender.name)
+        numbered = (f"{name}-{number}" for number in itertools.count(2))
+        candidates = itertools.chain([name], numbered)
+        names[contender.name] = next(item for item in candidates if item not in names.values())
     return names
 
 

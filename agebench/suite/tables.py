@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from agebench.harness.comparability import LABEL_SOURCES
 from agebench.metrics.number_format import (
@@ -82,7 +83,7 @@ def _ordered(board: Board, found: Sequence[SetStanding]) -> list[BoardModel]:
 def _sorted_by(entry: Standing | None) -> float:
     if entry is None:
         return math.inf
-    return entry.error_years + (0.0 if entry.rank is not None else UNRANKED_BELOW)
+    return entry.error_years + (UNRANKED_BELOW if entry.rank is None else 0.0)
 
 
 def _overview_row(
@@ -174,19 +175,21 @@ def fairness_grids(board: Board, standings: Sequence[SetStanding]) -> list[Grid]
         standings: of all sets, for notes on contaminated models.
     """
     notes = {standing.pictures.key: contamination_notes(standing) for standing in standings}
-    found: dict[tuple[str, str], list[tuple[BoardModel, Fairness]]] = {}
-    sets = {pictures.key: pictures for pictures in board.sets}
+    grids = []
     for pictures in board.sets:
+        by_attribute: dict[str, list[tuple[BoardModel, Fairness]]] = {}
         for model in board.models:
             cell = model.cells.get((pictures.key, ""))
             if cell is None or model.is_constant:
                 continue
             for part in fairness(pictures, cell):
                 if part.worst is not None:
-                    found.setdefault((pictures.key, part.attribute), []).append((model, part))
-    return [
-        _fairness_grid(sets[key], name, parts, notes[key]) for (key, name), parts in found.items()
-    ]
+                    by_attribute.setdefault(part.attribute, []).append((model, part))
+        grids += [
+            _fairness_grid(pictures, attribute, parts, notes[pictures.key])
+            for attribute, parts in by_attribute.items()
+        ]
+    return grids
 
 
 def contamination_notes(standing: SetStanding) -> dict[str, Sequence[Note]]:
@@ -230,10 +233,9 @@ def _fairness_grid(
             if rates is not None and rates.false_pass_rate is not None:
                 rate = f"{percent(rates.false_pass_rate, 0)} % of {rates.minors:,} minors pass"
                 notes.append(Note(f"{rate} {percent_bounds(rates.false_pass_interval)}".rstrip()))
-            error = group.error_years
-            value = math.inf if error is None else error
+            cell = figure_cell(number(group.error_years), group.error_years)
             kind = "strong" if part.worst is not None and name == part.worst.name else ""
-            row.append(Cell(number(error), value=value, kind=kind, notes=notes))
+            row.append(replace(cell, kind=kind, notes=notes))
         rows.append(row)
     minors = "" if pictures.of_ranges else f"; minors estimated at {ADULT_YEARS} or older"
     return Grid(
@@ -263,7 +265,7 @@ def cost_grid(board: Board, chart: Chart) -> Grid:
             cost = None if step is None else step.cost_years
             ends = None if step is None else step.cost_interval
             notes = [] if ends is None else [Note(bounds(ends))]
-            cells.append(Cell(signed(cost), value=math.inf if cost is None else cost, notes=notes))
+            cells.append(replace(figure_cell(signed(cost), cost), notes=notes))
         rows.append(cells)
     caption = f"{chart.pictures.title}, {CHART_TITLES[chart.kind]}: years that each step adds"
     return Grid(caption, columns, rows, sortable=True)
@@ -272,20 +274,15 @@ def cost_grid(board: Board, chart: Chart) -> Grid:
 def model_grid(board: Board) -> Grid:
     """Return a table of the models: terms, training labels, runtime."""
     columns = (
-        *(
-            Column(title, numeric=False)
-            for title in (
-                "model",
-                "reference",
-                "licence",
-                "trained on",
-                "training labels",
-                "years by",
-                "runtime",
-                "weights, sha256",
-                "notes",
-            )
-        ),
+        Column("model", numeric=False),
+        Column("reference", numeric=False),
+        Column("licence", numeric=False),
+        Column("trained on", numeric=False),
+        Column("training labels", numeric=False),
+        Column("years by", numeric=False),
+        Column("runtime", numeric=False),
+        Column("weights, sha256", numeric=False),
+        Column("notes", numeric=False),
     )
     rows = []
     for model in board.models:

@@ -11,9 +11,7 @@ from agebench.suite.board_structure import TimedModel
 def median_ms(board: Board, name: str) -> float | None:
     """Return the median of a model's own stages, crop and inference; None if not timed."""
     timed = _timed(board, name)
-    if timed is None:
-        return None
-    return _sum(timed.crop.p50_ms, timed.infer.p50_ms)
+    return None if timed is None else _sum(timed.crop.p50_ms, timed.infer.p50_ms)
 
 
 def span_ms(board: Board, name: str) -> tuple[float, float] | None:
@@ -21,10 +19,8 @@ def span_ms(board: Board, name: str) -> tuple[float, float] | None:
     timed = _timed(board, name)
     if timed is None:
         return None
-    low, high = (
-        _sum(timed.crop.p10_ms, timed.infer.p10_ms),
-        _sum(timed.crop.p90_ms, timed.infer.p90_ms),
-    )
+    low = _sum(timed.crop.p10_ms, timed.infer.p10_ms)
+    high = _sum(timed.crop.p90_ms, timed.infer.p90_ms)
     return None if low is None or high is None else (low, high)
 
 
@@ -47,9 +43,7 @@ def usual_runtime(board: Board) -> str:
 def in_usual_runtime(board: Board, name: str) -> bool:
     """Return whether a model was timed in the most frequent runtime, or without a network."""
     timed = _timed(board, name)
-    if timed is None:
-        return False
-    return timed.runtime.runtime in ("python", usual_runtime(board))
+    return timed is not None and timed.runtime.runtime in ("python", usual_runtime(board))
 
 
 def _timed(board: Board, name: str) -> TimedModel | None:

@@ -61,11 +61,11 @@ def load_average() -> tuple[float, ...] | None:
 
 def _busy_s(cores: list[int]) -> float | None:
     """Return the processor time used on these processors by all processes since the start."""
-    every = psutil.cpu_times(percpu=True)
-    if max(cores, default=0) >= len(every):
+    by_core = psutil.cpu_times(percpu=True)
+    if max(cores, default=0) >= len(by_core):
         return None
-    times: list[dict[str, float]] = [every[core]._asdict() for core in cores]
-    return sum(sum(one.values()) - sum(one.get(name, 0.0) for name in _IDLE) for one in times)
+    times: list[dict[str, float]] = [by_core[core]._asdict() for core in cores]
+    return sum(seconds for core in times for state, seconds in core.items() if state not in _IDLE)
 
 
 def _cores() -> list[int]:

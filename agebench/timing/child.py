@@ -39,15 +39,15 @@ def main(started: float, answer_to: int, watch: int) -> None:
         watch: file descriptor that reaches its end when the parent ends.
     """
     imported = time.perf_counter()
-    order = json.loads(sys.argv[1])
-    end_with_parent(order["parent"], watch)
+    request = json.loads(sys.argv[1])
+    end_with_parent(request["parent"], watch)
     times = {
-        "process_ms": (started - order["spawned"]) * 1e3,
+        "process_ms": (started - request["spawned"]) * 1e3,
         "import_ms": (imported - started) * 1e3,
     }
     try:
-        with pinned(order["threads"]):
-            answer = _TASKS[order["task"]](order, times)
+        with pinned(request["threads"]):
+            answer = _TASKS[request["task"]](request, times)
     except AgebenchError as error:
         answer = {"error": str(error)}
     except MemoryError:
@@ -56,13 +56,13 @@ def main(started: float, answer_to: int, watch: int) -> None:
         pipe.write(json.dumps(answer).encode())
 
 
-def _load(order: Mapping[str, Any]) -> Estimator:
-    return load_on(order["reference"], order["device"])
+def _load(request: Mapping[str, Any]) -> Estimator:
+    return load_on(request["reference"], request["device"])
 
 
-def _cold_start(order: Mapping[str, Any], times: Mapping[str, float]) -> dict[str, Any]:
+def _cold_start(request: Mapping[str, Any], times: Mapping[str, float]) -> dict[str, Any]:
     begin = time.perf_counter()
-    estimator = _load(order)
+    estimator = _load(request)
     loaded = time.perf_counter()
     crops = generated_face().cut(estimator.spec.crop, 1)
     runs = []
@@ -73,16 +73,16 @@ def _cold_start(order: Mapping[str, Any], times: Mapping[str, float]) -> dict[st
     return {**times, "load_ms": (loaded - begin) * 1e3, "first_ms": runs[0], "second_ms": runs[1]}
 
 
-def _resources(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
-    device = order["memory_of"]
+def _resources(request: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
+    device = request["memory_of"]
     before, device_before = peak_rss_bytes(), device_used_bytes(device)
     faces = generated_face()
     with watch_models() as models:
-        estimator = _load(order)
+        estimator = _load(request)
         _clear(models)
         peaks: dict[str, int] = {}
         runs: dict[str, list[Any]] = {}
-        for batch in sorted({1, *order["batches"]}):
+        for batch in sorted({1, *request["batches"]}):
             estimator.predict(faces.cut(estimator.spec.crop, batch))
             peaks[str(batch)] = peak_rss_bytes()
             runs[str(batch)] = _clear(models)
@@ -109,18 +109,18 @@ def _clear(models: list[WatchedModel]) -> list[Any]:
     return noted
 
 
-def _peaks(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
-    found: dict[str, Any] = plain(measure_peaks(order["threads"], seconds=order["seconds"]))
+def _peaks(request: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
+    found: dict[str, Any] = plain(measure_peaks(request["threads"], seconds=request["seconds"]))
     return found
 
 
-def _trial(order: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
+def _trial(request: Mapping[str, Any], _times: Mapping[str, float]) -> dict[str, Any]:
     """Load and use a model that may crash the process."""
-    if order["group"] == DETECTORS:
+    if request["group"] == DETECTORS:
         picture = np.random.default_rng(0).integers(0, 256, TRIAL_SIZE, dtype=np.uint8)
-        load_detector(order["reference"]).detect(picture)
+        load_detector(request["reference"]).detect(picture)
         return {}
-    estimator = load_estimator(order["reference"])
+    estimator = load_estimator(request["reference"])
     estimator.predict(generated_face().cut(estimator.spec.crop, 1))
     return {}
 

@@ -33,9 +33,9 @@ class ChildDiedError(AgebenchError):
 
 
 MAX_ANSWER_BYTES = 1 << 26
-_MAX_SAID_BYTES = 1 << 16
+_MAX_STDERR_BYTES = 1 << 16
 _PIPE_S = 5.0
-_LOOK_S = 0.05
+_CHECK_S = 0.05
 """Interval between two checks of a child's memory."""
 
 # The clock is read before anything is imported: the time before is the start of the process.
@@ -50,7 +50,7 @@ _MAX_ERROR = 300
 
 def ask_child(
     task: str,
-    order: Mapping[str, Any],
+    arguments: Mapping[str, Any],
     *,
     threads: int,
     timeout_s: float = TIMEOUT_S,
@@ -60,7 +60,7 @@ def ask_child(
 
     Args:
         task: "cold_start", "resources", "peaks" or "trial".
-        order: the task's arguments, as JSON-compatible values.
+        arguments: of the task, as JSON-compatible values.
         threads: for numpy's matrix products, which read it from the environment at start.
         timeout_s: a child that takes longer is considered to hang.
         memory_bytes: a child that uses more is killed.
@@ -70,40 +70,41 @@ def ask_child(
         AgebenchError: it failed with this message.
     """
     # perf_counter is one clock for all processes of a machine.
-    whole = {**order, "task": task, "threads": threads, "parent": os.getpid()}
-    whole["spawned"] = time.perf_counter()
+    request = {**arguments, "task": task, "threads": threads, "parent": os.getpid()}
+    request["spawned"] = time.perf_counter()
     environment = os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
     # -P: a file in the current folder must not be imported instead of a library.
-    command = [sys.executable, "-P", "-c", _CODE, json.dumps(whole)]
-    watched, held = os.pipe()
+    command = [sys.executable, "-P", "-c", _CODE, json.dumps(request)]
+    description = _describe(task, arguments)
+    read_end, write_end = os.pipe()
     try:
-        with os.fdopen(watched, "rb") as end:
+        with os.fdopen(read_end, "rb") as stdin:
             child = subprocess.Popen(  # noqa: S603 - this interpreter and own code
                 command,
                 env=environment,
-                stdin=end,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
             )
-        answer, said = _listen(child, timeout_s, memory_bytes)
+        answer, stderr = _wait(child, timeout_s, memory_bytes)
     except _TooMuchMemoryError as error:
         raise ChildDiedError(
-            f"{_what(task, order)}: it took more than {memory_bytes / 1e9:g} GB of memory"
+            f"{description}: it took more than {memory_bytes / 1e9:g} GB of memory"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ChildDiedError(
-            f"{_what(task, order)}: no answer after {timeout_s:g} s: does the model hang?"
+            f"{description}: no answer after {timeout_s:g} s: does the model hang?"
         ) from error
     finally:
-        os.close(held)
-    return _read(answer, said, child.returncode, _what(task, order))
+        os.close(write_end)
+    return _parse(answer, stderr, child.returncode, description)
 
 
 class _TooMuchMemoryError(Exception):
     pass
 
 
-def _listen(
+def _wait(
     child: subprocess.Popen[bytes], timeout_s: float, memory_bytes: float
 ) -> tuple[bytes, bytes]:
     """Wait for a child to end; return its answer, and the end of its stderr.
@@ -114,7 +115,8 @@ def _listen(
     """
     assert child.stdout is not None  # noqa: S101 - both are pipes
     assert child.stderr is not None  # noqa: S101
-    answer, said = _Kept(child.stdout, MAX_ANSWER_BYTES), _Kept(child.stderr, _MAX_SAID_BYTES)
+    answer = _PipeReader(child.stdout, MAX_ANSWER_BYTES)
+    stderr = _PipeReader(child.stderr, _MAX_STDERR_BYTES)
     try:
         if memory_bytes < math.inf:
             _watch_memory(child, time.monotonic() + timeout_s, memory_bytes)
@@ -122,7 +124,7 @@ def _listen(
     finally:
         child.kill()  # no effect if it has ended
         child.wait()
-    return answer.all(), said.all()
+    return answer.all(), stderr.all()
 
 
 def _watch_memory(child: subprocess.Popen[bytes], until_s: float, memory_bytes: float) -> None:
@@ -139,13 +141,13 @@ def _watch_memory(child: subprocess.Popen[bytes], until_s: float, memory_bytes: 
                 raise _TooMuchMemoryError
         left_s = until_s - time.monotonic()
         with suppress(subprocess.TimeoutExpired):
-            child.wait(max(0.0, min(_LOOK_S, left_s)))
+            child.wait(max(0.0, min(_CHECK_S, left_s)))
             return
         if left_s <= 0:
             raise subprocess.TimeoutExpired(child.args, 0)
 
 
-class _Kept:
+class _PipeReader:
     """Reads a pipe to its end in a separate thread, and keeps the last bytes."""
 
     def __init__(self, pipe: IO[bytes], limit_bytes: int) -> None:
@@ -172,18 +174,18 @@ def _signal_text(number: int) -> str:
     return f"crashed ({names.get(number, f'signal {number}')})"
 
 
-def _what(task: str, order: Mapping[str, Any]) -> str:
-    name = order.get("reference", "")
+def _describe(task: str, arguments: Mapping[str, Any]) -> str:
+    name = arguments.get("reference", "")
     return f"{task.replace('_', ' ')} of {name}" if name else f"{task} in a child process"
 
 
-def _read(answer: bytes, stderr: bytes, code: int, what: str) -> dict[str, Any]:
+def _parse(answer: bytes, stderr: bytes, code: int, description: str) -> dict[str, Any]:
     if not answer:
         lines = inert(stderr.decode(errors="replace"), lines=True).strip().splitlines()
-        said = f": {lines[-1][:_MAX_ERROR]}" if lines else ""
-        how = "failed" if code >= 0 else _signal_text(-code)
-        raise ChildDiedError(f"{what} {how}, exit code {code}{said}")
-    found: dict[str, Any] = json.loads(answer)
-    if "error" in found:
-        raise AgebenchError(f"{what}: {found['error']}")
-    return found
+        last_line = f": {lines[-1][:_MAX_ERROR]}" if lines else ""
+        outcome = "failed" if code >= 0 else _signal_text(-code)
+        raise ChildDiedError(f"{description} {outcome}, exit code {code}{last_line}")
+    content: dict[str, Any] = json.loads(answer)
+    if "error" in content:
+        raise AgebenchError(f"{description}: {content['error']}")
+    return content

@@ -28,8 +28,7 @@ def require_device(device: str) -> tuple[str, ...]:
     if not found.names:
         raise DeviceError(
             f"--device {device} asks for a CUDA device, but this machine has none that can be "
-            "used: "
-            f"{found.reason}; leave --device out to measure on the CPU"
+            f"used: {found.reason}; leave --device out to measure on the CPU"
         )
     return found.names
 
@@ -64,7 +63,6 @@ def load_on(text: str, device: str | None) -> Estimator:
     if device is not None and runs_on != device:
         raise DeviceError(
             f"{text!r} runs on {runs_on!r} instead of {device!r}: name a runtime that supports "
-            "it, such as "
-            f"'@onnxruntime:{device}'"
+            f"it, such as '@onnxruntime:{device}'"
         )
     return estimator

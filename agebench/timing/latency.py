@@ -62,13 +62,13 @@ class Latency:
     Attributes:
         shared: times of the stages that all estimators share.
         own: for each estimator the times of its own stages.
-        again: times of the first estimator's second copy; empty without one.
+        second_copy: times of the first estimator's second copy; empty without one.
         busyness: load by other processes.
     """
 
     shared: Mapping[str, StageTimes]
     own: tuple[Mapping[str, StageTimes], ...]
-    again: Mapping[str, StageTimes]
+    second_copy: Mapping[str, StageTimes]
     busyness: Busyness
 
 
@@ -124,8 +124,8 @@ class _Stopwatch:
             return {stage: StageTimes(tuple(samples)) for stage, samples in times.items()}
 
         own = tuple(freeze(times) for times in self.own)
-        again = own[estimators] if len(own) > estimators else {}
-        return Latency(freeze(self.shared), own[:estimators], again, busyness)
+        second_copy = own[estimators] if len(own) > estimators else {}
+        return Latency(freeze(self.shared), own[:estimators], second_copy, busyness)
 
 
 def _time_picture(
@@ -134,7 +134,7 @@ def _time_picture(
     estimators: Sequence[Estimator],
     number: int,
     max_pixels: int,
-    watch: _Stopwatch,
+    stopwatch: _Stopwatch,
 ) -> None:
     start = time.perf_counter()
     decoded = decode_sample(sample, max_pixels)
@@ -144,18 +144,18 @@ def _time_picture(
     start = time.perf_counter()
     try:
         found = find_faces(detector, decoded.image_bgr, labelled_xyxy=sample.box_xyxy)
-    except LeftOutError:  # a detector that fails now and then; a failure has no latency
+    except LeftOutError:  # the detector failed; a failure has no latency
         return
     detect_ms = _milliseconds(start)
     if not found.frames:
         return
-    watch.shared["decode"].append(decode_ms)
-    watch.shared["detect"].append(detect_ms)
+    stopwatch.shared["decode"].append(decode_ms)
+    stopwatch.shared["detect"].append(detect_ms)
     for index in turns(number, len(estimators)):
         times = _time_estimator(estimators[index], decoded.image_bgr, found.frames[0])
         if times is not None:
             crop_ms, infer_ms = times
-            own = watch.own[index]
+            own = stopwatch.own[index]
             own["crop"].append(crop_ms)
             own["infer"].append(infer_ms)
             own["total"].append(decode_ms + detect_ms + crop_ms + infer_ms)
@@ -192,7 +192,7 @@ def run_latency(
     estimators: Sequence[Estimator],
     *,
     max_pixels: int,
-    again: Estimator | None = None,
+    second_copy: Estimator | None = None,
     threads: int = 1,
     progress: ProgressStep = no_progress,
 ) -> Latency:
@@ -207,18 +207,18 @@ def run_latency(
         detector: of the face.
         estimators: the contenders.
         max_pixels: larger pictures are refused.
-        again: a second copy of the first estimator, timed as a further contender to measure how
-            much it differs from itself.
+        second_copy: of the first estimator, timed as a further contender to measure how much it
+            differs from itself.
         threads: that the contenders may use; the machine is busy if other processes leave fewer.
         progress: called after each picture.
     """
-    everybody = [*estimators, *([] if again is None else [again])]
-    unused = _Stopwatch(len(everybody))
+    contenders = [*estimators, *([] if second_copy is None else [second_copy])]
+    unused = _Stopwatch(len(contenders))
     for index in range(WARM_UP_PICTURES if samples else 0):
         sample = samples[index % len(samples)]
-        _time_picture(sample, detector, everybody, 0, max_pixels, unused)
-    stopwatch, watch = _Stopwatch(len(everybody)), Watch(threads)
+        _time_picture(sample, detector, contenders, 0, max_pixels, unused)
+    stopwatch, watch = _Stopwatch(len(contenders)), Watch(threads)
     for number, sample in enumerate(samples):
-        _time_picture(sample, detector, everybody, number, max_pixels, stopwatch)
+        _time_picture(sample, detector, contenders, number, max_pixels, stopwatch)
         progress("latency", number + 1, len(samples))
     return stopwatch.latency(len(estimators), watch.stop())

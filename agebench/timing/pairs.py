@@ -10,7 +10,7 @@ from typing import Any
 from agebench.timing.busy import Busyness
 from agebench.timing.latency import Latency, StageTimes
 from agebench.timing.ratios import (
-    LEAST_RATIO_OF_ONE_LOAD,
+    MIN_RATIO_OF_ONE_LOAD,
     Comparison,
     Control,
     compare_speeds,
@@ -70,17 +70,17 @@ def compare_times(names: Sequence[str], latency: Latency) -> Timing:
         for name, own in zip(names, latency.own, strict=True)
         if (times := _complete(own, pictures))
     ]
-    again = _complete(latency.again, pictures)
+    second_copy = _complete(latency.second_copy, pictures)
     control = None
-    if again and samples and samples[0][0] == names[0]:
-        control = measure_control(names[0], 1, samples[0][1], again)
+    if second_copy and samples and samples[0][0] == names[0]:
+        control = measure_control(names[0], 1, samples[0][1], second_copy)
     comparisons = compare_speeds(
         samples,
         1,
         control,
         number=math.comb(len(samples), 2),
         busy=latency.busyness.reason,
-        least=LEAST_RATIO_OF_ONE_LOAD,
+        minimum_ratio=MIN_RATIO_OF_ONE_LOAD,
     )
     return Timing(tuple(comparisons), control, latency.busyness)
 

@@ -21,18 +21,18 @@ BLOCKS = 6
 number, so that a disturbance of many rounds (another process, a processor's clock) is one
 observation and not many."""
 
-LEAST_ROUNDS_PER_BLOCK = 2
+MIN_ROUNDS_PER_BLOCK = 2
 """With fewer, there is no verdict."""
 
-MOST_SELF_DIFFERENCE = 1.25
+MAX_SELF_DIFFERENCE = 1.25
 """If one estimator may differ from itself by a larger ratio, no estimator is called faster."""
 
-LEAST_RATIO_OF_ONE_LOAD = 1.1
+MIN_RATIO_OF_ONE_LOAD = 1.1
 """Smallest ratio called faster if each model was loaded once: two copies of one file, loaded one
 after the other, have differed by 8 % for as long as they stayed in memory."""
 
 Times: TypeAlias = Sequence[float] | Floats
-"""Milliseconds, one number per round."""
+"""Milliseconds, one value per round."""
 
 Verdict: TypeAlias = Literal["first faster", "second faster", "no difference shown", "no verdict"]
 
@@ -128,11 +128,11 @@ def block_logarithms(
         raise ValueError(f"expected equal numbers of rounds, got {len(first)} and {len(second)}")
     if not (len(first) and np.all(first > 0) and np.all(second > 0)):
         raise ValueError("expected times above 0")
-    given = block_sizes(len(first)) if sizes is None else tuple(sizes)
-    if sum(given) != len(first) or min(given) < 1:
-        raise ValueError(f"expected blocks of {len(first)} rounds in total, got {given}")
+    block_rounds = block_sizes(len(first)) if sizes is None else tuple(sizes)
+    if sum(block_rounds) != len(first) or min(block_rounds) < 1:
+        raise ValueError(f"expected blocks of {len(first)} rounds in total, got {block_rounds}")
     logarithms = np.log(second) - np.log(first)
-    ends = np.cumsum([0, *given]).tolist()
+    ends = np.cumsum([0, *block_rounds]).tolist()
     return np.array([np.median(logarithms[start:end]) for start, end in pairwise(ends)])
 
 
@@ -158,7 +158,7 @@ def ratio_interval(
         sizes: rounds in each block; from `block_sizes` if not given.
 
     Returns:
-        The interval; None with fewer than `BLOCKS` blocks of `LEAST_ROUNDS_PER_BLOCK` rounds.
+        The interval; None with fewer than `BLOCKS` blocks of `MIN_ROUNDS_PER_BLOCK` rounds.
 
     Raises:
         ValueError: the lengths differ, or a time is not above 0.
@@ -170,8 +170,8 @@ def ratio_interval(
     True
     """
     logarithms = block_logarithms(first_ms, second_ms, sizes)
-    given = block_sizes(len(first_ms)) if sizes is None else sizes
-    if len(given) < BLOCKS or min(given) < LEAST_ROUNDS_PER_BLOCK:
+    block_rounds = block_sizes(len(first_ms)) if sizes is None else sizes
+    if len(block_rounds) < BLOCKS or min(block_rounds) < MIN_ROUNDS_PER_BLOCK:
         return None
     from scipy.special import stdtrit
 
@@ -185,16 +185,16 @@ def measure_control(
     name: str,
     batch: int,
     first_ms: Times,
-    again_ms: Sequence[float],
+    second_ms: Sequence[float],
     sizes: Sequence[int] | None = None,
 ) -> Control:
     """Compare an estimator with its second copy; arguments as in `ratio_interval`."""
     return Control(
         name,
         batch,
-        _ratio(first_ms, again_ms, sizes),
-        ratio_interval(first_ms, again_ms, sizes=sizes),
-        tuple(again_ms),
+        _ratio(first_ms, second_ms, sizes),
+        ratio_interval(first_ms, second_ms, sizes=sizes),
+        tuple(second_ms),
     )
 
 
@@ -219,7 +219,7 @@ def compare_speeds(
     number: int,
     sizes: Sequence[int] | None = None,
     busy: str = "",
-    least: float = 1.0,
+    minimum_ratio: float = 1.0,
 ) -> list[Comparison]:
     """Compare all pairs of estimators at one batch size.
 
@@ -230,12 +230,11 @@ def compare_speeds(
         number: of statements that should hold jointly, including those at other batch sizes.
         sizes: rounds in each block.
         busy: why the machine was too busy for a verdict; "" if it was not.
-        least: ratio below which nothing is called faster, whatever the control.
+        minimum_ratio: below which nothing is called faster, whatever the control.
     """
     level, why_not = statement_level(number), busy or _control_fails(control)
-    smallest = max(
-        least, 1.0 if control is None or control.noise_floor is None else control.noise_floor
-    )
+    if control is not None and control.noise_floor is not None:
+        minimum_ratio = max(minimum_ratio, control.noise_floor)
     found = []
     for (first, first_ms), (second, second_ms) in combinations(samples_ms, 2):
         ratio = _ratio(first_ms, second_ms, sizes)
@@ -244,9 +243,9 @@ def compare_speeds(
         reason = "too few rounds" if interval is None else why_not
         if reason or interval is None:
             verdict = "no verdict"
-        elif interval.low > 1 and ratio > smallest:
+        elif interval.low > 1 and ratio > minimum_ratio:
             verdict = "first faster"
-        elif interval.high < 1 and 1 / ratio > smallest:
+        elif interval.high < 1 and 1 / ratio > minimum_ratio:
             verdict = "second faster"
         found.append(Comparison(batch, first, second, ratio, interval, verdict, reason))
     return found
@@ -255,7 +254,7 @@ def compare_speeds(
 def _control_fails(control: Control | None) -> str:
     if control is None or control.noise_floor is None:
         return "no estimator was measured twice on enough pictures"
-    if control.noise_floor > MOST_SELF_DIFFERENCE:
+    if control.noise_floor > MAX_SELF_DIFFERENCE:
         return (
             f"the times are too scattered: {control.name} may differ from itself by "
             f"{100 * (control.noise_floor - 1):.0f} %"

@@ -72,7 +72,7 @@ def roofline_ms(macs: int, moved_bytes: int, peaks: Peaks) -> float:
 
 
 def _fastest_s(run: Callable[[], object], seconds: float) -> float:
-    """Return the shortest of as many runs as fit into the time, at least two."""
+    """Return the time of the fastest run among those that fit into `seconds`, at least one."""
     run()
     best, end = float("inf"), time.perf_counter() + seconds
     while True:

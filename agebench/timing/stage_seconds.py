@@ -1,6 +1,7 @@
 """Processor time of a comparison by stage, independent of other load.
 
-It helps planning and is not a latency: it includes batching, prefetching and kept detections.
+It is meant for planning and is not a latency, as it includes batching, prefetching and kept
+detections.
 """
 
 from __future__ import annotations
@@ -45,10 +46,10 @@ class StageSeconds:
     @contextmanager
     def spent_on(self, stage: str) -> Iterator[None]:
         """Add the time of this thread inside the context."""
-        begun, before = time.thread_time(), self._inside
+        start, before = time.thread_time(), self._inside
         try:
             yield
         finally:
-            took = time.thread_time() - begun
-            self._spent[stage] += max(0.0, took - (self._inside - before))
-            self._inside = before + took
+            seconds = time.thread_time() - start
+            self._spent[stage] += max(0.0, seconds - (self._inside - before))
+            self._inside = before + seconds

@@ -117,10 +117,10 @@ def test_the_first_is_measured_once_more_as_one_contender_more(samples: list[Sam
         WholePicture(),
         [Logging(name, log) for name in "ab"],
         max_pixels=MAX_PIXELS,
-        again=Logging("a", log),
+        second_copy=Logging("a", log),
     )
     assert len(found.own) == 2
-    assert len(found.again["total"].samples_ms) == 4
+    assert len(found.second_copy["total"].samples_ms) == 4
     assert Counter(log[3 * WARM_UP_PICTURES :]) == {"a": 8, "b": 4}
     assert found.busyness.threads == 1
 

@@ -209,7 +209,7 @@ def test_wrong_fits_are_refused_before_they_begin(dataset: SampleList) -> None:
         fit_years("constant", dataset, detector=Whole(), settings=settings())
     with pytest.raises(UsageError, match="only midpoint and expectation"):
         fit_years(ByBrightness("median"), dataset, detector=Whole(), settings=settings())
-    with pytest.raises(UsageError, match="has a table of years already"):
+    with pytest.raises(UsageError, match="already has a table of years"):
         fit_years(ByBrightness(table="x"), dataset, detector=Whole(), settings=settings())
 
 

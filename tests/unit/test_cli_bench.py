@@ -80,7 +80,7 @@ def test_the_whole_way(caffemodel: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert {item["name"] for item in written["controls"]} == {name}
     text = io.StringIO()
     print_bench(result, Console(file=text, width=80))
-    assert "according to itself" not in text.getvalue()
+    assert "unverified" not in text.getvalue()
     lines = [line for line in text.getvalue().splitlines() if str(caffemodel) not in line]
     assert max(map(len, lines)) <= 80
     assert "11.4 M parameters, 709 MMAC per face" in text.getvalue()

@@ -129,7 +129,7 @@ def test_what_an_estimator_differs_from_itself_is_no_difference() -> None:
     assert _compare(first, [1.11] * 60, control).verdict == "no difference shown"
     assert _compare(first, [1.13] * 60, control).verdict == "first faster"
     assert _compare([1.13] * 60, first, control).verdict == "second faster"
-    assert _compare(first, [1.13] * 60, control, least=1.2).verdict == "no difference shown"
+    assert _compare(first, [1.13] * 60, control, minimum_ratio=1.2).verdict == "no difference shown"
 
 
 def test_a_busy_machine_has_no_verdict() -> None:

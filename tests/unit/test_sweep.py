@@ -95,7 +95,7 @@ def test_a_clock_by_hand(faces: FaceSource, monkeypatch: pytest.MonkeyPatch) -> 
     assert times.crop.samples_ms == pytest.approx((1.0,) * 3)
     assert times.total.samples_ms == pytest.approx((2.0,) * 3)
     assert times.faces_per_s == pytest.approx(2500.0)
-    assert len(times.warmup_ms) == 3 * sweep.WARM_UP_LEAST
+    assert len(times.warmup_ms) == 3 * sweep.MIN_WARM_UP_RUNS
 
 
 def test_percentiles_and_throughput_of_known_samples() -> None:
@@ -115,19 +115,19 @@ def test_warm_up_ends_when_stable_or_at_the_limit() -> None:
     # After the fifth run the medians of (10, 10, 10) and of (40, 10, 10), one before, agree.
     assert warm_up(lambda: next(times)) == (90.0, 40.0, 10.0, 10.0, 10.0)
     falling = iter(2.0**-n for n in range(100))
-    assert len(warm_up(lambda: next(falling))) == sweep.WARM_UP_MOST
+    assert len(warm_up(lambda: next(falling))) == sweep.MAX_WARM_UP_RUNS
     assert not is_stable([1.0, 1.0, 1.0])
 
 
 def test_rounds_by_number_and_by_time() -> None:
     assert [Rounds(3).blocks, Rounds(8).blocks, Rounds(None, 5.0).blocks] == [3, 6, 6]
-    assert [Rounds(8).go_on(0, done, 1e9, 2) for done in (1, 2)] == [True, False]
-    assert [Rounds(8).go_on(5, done, 1e9, 2) for done in (0, 1)] == [True, False]
+    assert [Rounds(8).needs_round(0, done, 1e9, 2) for done in (1, 2)] == [True, False]
+    assert [Rounds(8).needs_round(5, done, 1e9, 2) for done in (0, 1)] == [True, False]
     timed = Rounds(None, 6.0)
-    assert timed.go_on(0, 3, 1e9, 1)
-    assert not timed.go_on(0, 4, 1.1, 1)
-    assert timed.go_on(0, 4, 1.1, 2)
-    assert not timed.go_on(0, sweep.MOST_ROUNDS // 6, 0.0, 1)
+    assert timed.needs_round(0, 3, 1e9, 1)
+    assert not timed.needs_round(0, 4, 1.1, 1)
+    assert timed.needs_round(0, 4, 1.1, 2)
+    assert not timed.needs_round(0, sweep.MAX_ROUNDS // 6, 0.0, 1)
 
 
 def test_a_batch_beyond_the_memory_is_refused_before_anything_runs(faces: FaceSource) -> None:

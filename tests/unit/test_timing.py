@@ -21,9 +21,9 @@ def _stages(times: list[float]) -> Mapping[str, StageTimes]:
     return {"total": StageTimes(tuple(times))}
 
 
-def _latency(*own: list[float], again: list[float], busyness: Busyness = FREE) -> Latency:
+def _latency(*own: list[float], second_copy: list[float], busyness: Busyness = FREE) -> Latency:
     shared = {"decode": StageTimes((1.0,) * 24)}
-    return Latency(shared, tuple(map(_stages, own)), _stages(again), busyness)
+    return Latency(shared, tuple(map(_stages, own)), _stages(second_copy), busyness)
 
 
 def _times(mean: float, seed: int) -> list[float]:
@@ -33,7 +33,7 @@ def _times(mean: float, seed: int) -> list[float]:
 def test_a_clear_difference_is_told_and_a_small_one_is_not() -> None:
     found = compare_times(
         "abc",
-        _latency(_times(10, 0), _times(20, 1), _times(10.6, 2), again=_times(10, 3)),
+        _latency(_times(10, 0), _times(20, 1), _times(10.6, 2), second_copy=_times(10, 3)),
     )
     verdicts = {(one.first, one.second): one.verdict for one in found.comparisons}
     # 6 % is beyond the control, but one load of each model may differ by as much.
@@ -50,11 +50,11 @@ def test_a_clear_difference_is_told_and_a_small_one_is_not() -> None:
 
 
 def test_one_without_a_time_for_every_picture_is_not_compared() -> None:
-    latency = _latency(_times(10, 0), _times(20, 1)[:23], _times(30, 2), again=_times(10, 3))
+    latency = _latency(_times(10, 0), _times(20, 1)[:23], _times(30, 2), second_copy=_times(10, 3))
     found = compare_times("abc", latency)
     assert [(one.first, one.second) for one in found.comparisons] == [("a", "c")]
     # Without the first one there is nothing to set its second copy beside.
-    latency = _latency(_times(10, 0)[:23], _times(20, 1), _times(30, 2), again=_times(10, 3))
+    latency = _latency(_times(10, 0)[:23], _times(20, 1), _times(30, 2), second_copy=_times(10, 3))
     found = compare_times("abc", latency)
     assert found.control is None
     assert [one.verdict for one in found.comparisons] == ["no verdict"]
@@ -63,7 +63,7 @@ def test_one_without_a_time_for_every_picture_is_not_compared() -> None:
 
 def test_on_a_busy_machine_nobody_is_faster_and_it_is_said() -> None:
     found = compare_times(
-        "ab", _latency(_times(10, 0), _times(20, 1), again=_times(10, 2), busyness=BUSY)
+        "ab", _latency(_times(10, 0), _times(20, 1), second_copy=_times(10, 2), busyness=BUSY)
     )
     assert [one.verdict for one in found.comparisons] == ["no verdict"]
     assert found.to_json()["too_busy"] == found.comparisons[0].reason
