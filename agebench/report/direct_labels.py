@@ -109,13 +109,13 @@ def spread_out(places: Sequence[float], gap: float, low: float, high: float) -> 
     >>> spread_out([5.0, 5.0, 50.0], 10, 0, 100)
     [0.0, 10.0, 50.0]
     """
-    wanted = np.asarray(places, np.float64)
-    order = np.argsort(wanted, kind="stable")
-    steps = gap * np.arange(len(wanted))
+    positions = np.asarray(places, np.float64)
+    order = np.argsort(positions, kind="stable")
+    steps = gap * np.arange(len(positions))
     # With the steps subtracted, positions `gap` apart are equal, so only order is required.
-    moved = isotonic_regression(wanted[order] - steps).x
+    moved = isotonic_regression(positions[order] - steps).x
     last = steps[-1] if len(steps) else 0.0
-    found = np.empty_like(wanted)
+    found = np.empty_like(positions)
     found[order] = np.clip(moved, low, max(low, high - last)) + steps
     return [float(place) for place in found]
 

@@ -92,9 +92,9 @@ def right_of(names: Sized) -> int:
     return ROOM if len(names) else RIGHT
 
 
-def height_of(names: Sized, least: int) -> int:
+def height_of(names: Sized, minimum: int) -> int:
     """Return the height that a drawing needs for these names of lines below each other."""
-    return max(least, round(_GAP * len(names)) + 64)
+    return max(minimum, round(_GAP * len(names)) + 64)
 
 
 def _places(drawing: Drawing, named: Sequence[Named]) -> tuple[list[float], list[float]]:

@@ -178,10 +178,10 @@ def join(results: Sequence[ResultFile]) -> Joined:
     true = columns[0].true_years
     parts = [{name: item.years for name, item in part.answers.items()} for part in columns]
     for result, part in zip(results, parts, strict=True):
-        rows = _common(part.values(), _least_answered(results=[result]))
+        rows = _common(part.values(), _minimum_answered(results=[result]))
         require_own_figures(result, part, rows & np.isfinite(true), true)
     all_years = (years for part in parts for years in part.values())
-    common = _common(all_years, _least_answered(results))
+    common = _common(all_years, _minimum_answered(results))
     labels = _labels(results)
     stated = results[0].content.analysis if len(results) == 1 else None
     analysis = stated or _analysed(results, columns, labels)
@@ -245,7 +245,7 @@ def _analysed(
         ) from error
 
 
-def _least_answered(results: Sequence[ResultFile]) -> float:
+def _minimum_answered(results: Sequence[ResultFile]) -> float:
     """Return the fraction of pictures that a ranked estimator must have answered.
 
     A single file keeps its figures: in version 1, all estimators with any age were ranked.
@@ -275,10 +275,10 @@ def _columns(result: ResultFile) -> Columns:
         raise AgebenchError(f"{result.path} is not a result: {error}") from error
 
 
-def _common(predictions: Iterable[Floats], least: float = LEAST_ANSWERED) -> Bools:
-    """Return the common pictures; `least` as in `common_pictures`."""
+def _common(predictions: Iterable[Floats], minimum: float) -> Bools:
+    """Return the common pictures; `minimum` is that of `_minimum_answered`."""
     answered = [np.isfinite(years) for years in predictions]
-    return common_pictures(np.stack(answered), least)[1] if answered else np.zeros(0, np.bool_)
+    return common_pictures(np.stack(answered), minimum)[1] if answered else np.zeros(0, np.bool_)
 
 
 def _errors(

@@ -95,17 +95,19 @@ def threshold_grids(joined: Joined) -> list[Grid]:
 
 def thresholds_without_rate(joined: Joined) -> list[str]:
     """Return the sides of thresholds with too few pictures for a rate, with their numbers."""
-    found = []
+    descriptions = []
     for threshold in threshold_ages(joined):
-        every = [rates for entry in joined.scored for rates in rates_at(entry, threshold)]
+        found = [rates for entry in joined.scored for rates in rates_at(entry, threshold)]
         age = number(threshold, 0)
         for description, name, side in (
             (f"below {age}", "false_pass", "minors"),
             (f"{age} or older", "false_stop", "adults"),
         ):
-            if every and not _any_rate(every, name):
-                found.append(f"{description} ({max(getattr(rates, side) for rates in every):,})")
-    return found
+            if found and not _any_rate(found, name):
+                descriptions.append(
+                    f"{description} ({max(getattr(rates, side) for rates in found):,})"
+                )
+    return descriptions
 
 
 def _any_rate(found: Iterable[ThresholdRates], name: str) -> bool:

@@ -75,10 +75,10 @@ class BoardSet:
         return np.asarray(below + above, np.float64)
 
     def clusters(self, rows: npt.NDArray[np.intp]) -> list[int | None] | None:
-        """Return who the pictures at `rows` show; None if nobody is known."""
+        """Return the identities in the pictures at `rows`; None if none is known."""
         if self.people is None:
             return None
-        return [None if who < 0 else int(who) for who in self.people[rows].tolist()]
+        return [None if code < 0 else int(code) for code in self.people[rows].tolist()]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -121,17 +121,17 @@ def _cell(
     return Cell(contender, pictures, variant, settings)
 
 
-def data_key(taken: Dataset, *, attributes: bool = False) -> str:
+def data_key(dataset: Dataset, *, attributes: bool = False) -> str:
     """Return a hash of the pictures that are scored: names, labels and sizes of their files.
 
     The content of files is hashed while they are measured, and stated in the result.
 
     Args:
-        taken: the pictures.
+        dataset: the pictures.
         attributes: hash these too, which define groups; no split depends on them.
     """
     digest = hashlib.sha256()
-    for item in taken.samples:
+    for item in dataset.samples:
         try:
             size = item.path.stat().st_size
         except OSError:

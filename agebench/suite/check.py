@@ -139,8 +139,7 @@ def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     bounds = [
         pair if inside else None for pair, inside in zip(ranges.tolist(), of_range, strict=True)
     ]
-    who = pictures.clusters(np.arange(len(true)))
-    people: Sequence[int | None] = [None] * len(true) if who is None else who
+    people = pictures.clusters(np.arange(len(true))) or [None] * len(true)
     recomputed = stated_figures(cell.numbers, cell.years, true, bounds, people)
     stated = plain(cell.content)
     if stated["errors"] is None:  # for changed pictures only the ages are required

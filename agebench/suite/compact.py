@@ -81,7 +81,7 @@ def compact_set(
         "true_years": _packed(exact, lambda age: round(age / STEP_YEARS)),
         "range_low": _packed(ranges, lambda pair: int(pair[0])),
         "range_high": _packed(ranges, lambda pair: int(pair[1])),
-        "people": None if all(who is None for who in people) else pack_numbers(_codes(people)),
+        "people": None if set(people) <= {None} else pack_numbers(_codes(people)),
         "groups": {
             name: _group([image["attributes"].get(name) for image in images]) for name in groups
         },
@@ -175,10 +175,9 @@ def stated_figures(
         people: who each picture shows, None if not known.
     """
     rows = np.flatnonzero(np.isfinite(years) & np.isfinite(true)).tolist()
-    who = [people[row] for row in rows]
-    errors = summarise(
-        true[rows], years[rows], clusters=who if any(name is not None for name in who) else None
-    )
+    identities = [people[row] for row in rows]
+    clusters = identities if any(name is not None for name in identities) else None
+    errors = summarise(true[rows], years[rows], clusters=clusters)
     ranged = [row for row in np.flatnonzero(np.isfinite(years)).tolist() if bounds[row] is not None]
     table = np.array([bounds[row] for row in ranged], np.float64).reshape(-1, 2)
     return {

@@ -91,7 +91,7 @@ def make_leaderboard(
     options: RunOptions,
     joined: Sequence[Path] = (),
     progress: ProgressStep = no_progress,
-    say: Callable[[str], None] = lambda _line: None,
+    log: Callable[[str], None] = lambda _line: None,
     *,
     reports: bool = False,
 ) -> SuiteOutcome:
@@ -102,7 +102,7 @@ def make_leaderboard(
         options: folders and time limit.
         joined: folders of the same suite, measured elsewhere, with results of missing cells.
         progress: called with the number of pictures done and in total.
-        say: called with a line for each measured cell.
+        log: called with a line for each measured cell.
         reports: also write the full report of each set.
 
     Raises:
@@ -112,7 +112,7 @@ def make_leaderboard(
     missing = [path for path in joined if not path.is_dir()]
     if missing:
         raise UsageError(f"there is no folder {missing[0]} to be joined: check the path")
-    report = run_suite(plan, options, progress, say, elsewhere=joined)
+    report = run_suite(plan, options, progress, log, elsewhere=joined)
     problems = list(_problems(report, plan))
     if options.dry:
         return SuiteOutcome(report, (), problems)

@@ -30,7 +30,7 @@ SPLITS = "splits"
 _Loaded = TypeVar("_Loaded")
 
 
-class NotThereError(AgebenchError):
+class UnavailableError(AgebenchError):
     """A model or set is not available: its cells stay empty, the others are measured."""
 
 
@@ -69,7 +69,7 @@ class Loader:
         """Return a model.
 
         Raises:
-            NotThereError: it can't be loaded.
+            UnavailableError: it can't be loaded.
         """
         return _once(self._models, planned.name, lambda: _load_model(planned))
 
@@ -77,7 +77,7 @@ class Loader:
         """Return the hashes of a model's files; None if it is not available."""
         try:
             estimator = self.model(planned).estimator
-        except NotThereError:
+        except UnavailableError:
             return None
         return None if estimator is None else weights_sha256(plain(estimator.spec))
 
@@ -85,7 +85,7 @@ class Loader:
         """Return a set.
 
         Raises:
-            NotThereError: it can't be listed.
+            UnavailableError: it can't be listed.
         """
         return _once(self._sets, planned.key, lambda: self._load_set(planned))
 
@@ -97,11 +97,11 @@ class Loader:
         """Return how many pictures a cell has, and the hash of what determines its figures.
 
         Raises:
-            NotThereError: its model, its set or its detector is not available.
+            UnavailableError: its model, its set or its detector is not available.
         """
         model = self.model(cell.contender)
         if model.estimator is None:
-            raise NotThereError("the model is not available")
+            raise UnavailableError("the model is not available")
         size, data = self.size_and_data(cell.pictures, cell.settings)
         detector = self.detector(cell.pictures, model)
         return size, cell_key(cell, described(model.estimator), detector, data)
@@ -110,7 +110,7 @@ class Loader:
         """Return how many pictures of a set are taken, and their `data_key`.
 
         Raises:
-            NotThereError: it can't be listed.
+            UnavailableError: it can't be listed.
         """
         # All models get the same pictures, whatever the variant, so they are listed once.
         named = f"{planned.key} {replace(settings, variant=None)}"
@@ -120,7 +120,7 @@ class Loader:
         """Return the description of a model's detector in a set, as `compare` chooses it.
 
         Raises:
-            NotThereError: it can't be loaded.
+            UnavailableError: it can't be loaded.
         """
         named = f"{planned.key}\n{model.name}"
         return _once(self._detectors, named, lambda: self._choose_detector(planned, model))
@@ -161,14 +161,14 @@ class Loader:
 def _load_model(planned: PlannedContender) -> Contender:
     contender = load_contender(planned.model, skip_unavailable=True)
     if contender.estimator is None:
-        raise NotThereError(contender.reason)
+        raise UnavailableError(contender.reason)
     return contender
 
 
 def _describe_detector(reference: str) -> dict[str, Any]:
     crash = crash_of(reference, DETECTORS)
     if crash:
-        raise NotThereError(crash)
+        raise UnavailableError(crash)
     return {"reference": reference, **described(load_detector(reference))}
 
 
@@ -180,5 +180,5 @@ def _once(known: dict[str, _Loaded | str], name: str, load: Callable[[], _Loaded
             known[name] = error_text(error)
     found = known[name]
     if isinstance(found, str):
-        raise NotThereError(found)
+        raise UnavailableError(found)
     return found

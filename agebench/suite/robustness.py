@@ -104,16 +104,16 @@ def _errors(model: BoardModel, pictures: BoardSet, variant: str) -> Floats | Non
 
 def _line(model: BoardModel, pictures: BoardSet, texts: Sequence[str]) -> Line | None:
     found = {text: _errors(model, pictures, text) for text in (UNTOUCHED, *texts)}
-    there = {text: errors for text, errors in found.items() if errors is not None}
-    if UNTOUCHED not in there or len(there) == 1:
+    measured = {text: errors for text, errors in found.items() if errors is not None}
+    if UNTOUCHED not in measured or len(measured) == 1:
         return None
-    rows = np.flatnonzero(np.isfinite(list(there.values())).all(axis=0))
+    rows = np.flatnonzero(np.isfinite(list(measured.values())).all(axis=0))
     if not len(rows):
         return None
     people = pictures.clusters(rows)
-    before = np.abs(there.pop(UNTOUCHED)[rows])
+    before = np.abs(measured.pop(UNTOUCHED)[rows])
     steps = []
-    for text, errors in there.items():
+    for text, errors in measured.items():
         after = np.abs(errors[rows])
         steps.append(
             Step(

@@ -16,7 +16,7 @@ from agebench.protocols import ProgressStep, no_progress
 from agebench.runtimes.threads import pinned
 from agebench.suite.cells import Cell, cells_of
 from agebench.suite.kept_cells import cells_elsewhere
-from agebench.suite.loaded import Loader, NotThereError
+from agebench.suite.loaded import Loader, UnavailableError
 from agebench.suite.plan import SuitePlan
 from agebench.suite.spent import write_spent
 from agebench.suite.timing_run import find_times, time_models
@@ -105,13 +105,13 @@ class _Run:
     options: RunOptions
     loader: Loader
     progress: ProgressStep
-    say: Callable[[str], None]
+    log: Callable[[str], None]
     total: int = 0
     done: int = 0
     started: float = field(default_factory=time.monotonic)
 
     @property
-    def late(self) -> bool:
+    def out_of_time(self) -> bool:
         minutes = self.options.minutes
         return minutes is not None and time.monotonic() - self.started > 60 * minutes
 
@@ -144,7 +144,7 @@ def run_suite(
     plan: SuitePlan,
     options: RunOptions,
     progress: ProgressStep = no_progress,
-    say: Callable[[str], None] = lambda _line: None,
+    log: Callable[[str], None] = lambda _line: None,
     *,
     elsewhere: Sequence[Path] = (),
 ) -> SuiteReport:
@@ -157,7 +157,7 @@ def run_suite(
         plan: of the suite.
         options: folders and time limit.
         progress: called with the number of pictures done and in total.
-        say: called with a line for each measured cell.
+        log: called with a line for each measured cell.
         elsewhere: folders of the same suite, whose cells are not measured again.
 
     Raises:
@@ -166,7 +166,7 @@ def run_suite(
     """
     make_folder(options.out, f"the folder {options.out}", "name another one")
     loader = Loader(options.out, options.data, progress)
-    run = _Run(options, loader, progress, say)
+    run = _Run(options, loader, progress, log)
     with alone_in(options.out), pinned(plan.settings.threads):
         waiting = [_look(cell, run, elsewhere) for cell in cells_of(plan)]
         run.total = sum(item.pictures for item in waiting if item.state == "left")
@@ -184,14 +184,14 @@ def _time(plan: SuitePlan, run: _Run) -> tuple[Path | None, str]:
     if plan.times is None:
         return None, ""
     existing = find_times(plan, run.loader)
-    if not run.options.times and (existing is not None or run.late):
+    if not run.options.times and (existing is not None or run.out_of_time):
         return existing, ""
     try:
         folder = time_models(plan, run.loader, run.progress)
     except Exception as error:  # as with a cell, a failure must not end the run
-        run.say(f"times: failed: {error_text(error)}")
+        run.log(f"times: failed: {error_text(error)}")
         return None, error_text(error)
-    run.say(f"times: {plan.times.pictures} pictures")
+    run.log(f"times: {plan.times.pictures} pictures")
     return folder, ""
 
 
@@ -204,7 +204,7 @@ def _look(cell: Cell, run: _Run, elsewhere: Sequence[Path]) -> CellReport:
         folder = cell.folder(run.options.out, key)
         if (folder / RESULT_FILE).is_file():
             return CellReport(cell, "kept", folder=folder, pictures=pictures)
-    except NotThereError as error:
+    except UnavailableError as error:
         why = str(error)
     weights = run.loader.weights(cell.contender)
     if any(True for _ in cells_elsewhere(cell, elsewhere, weights)):
@@ -213,7 +213,7 @@ def _look(cell: Cell, run: _Run, elsewhere: Sequence[Path]) -> CellReport:
 
 
 def _measure(item: CellReport, run: _Run, kept: KeptDetections) -> CellReport:
-    if item.state != "left" or item.folder is None or run.late or run.options.times:
+    if item.state != "left" or item.folder is None or run.out_of_time or run.options.times:
         return item
     cell, start = item.cell, time.monotonic()
     try:
@@ -221,11 +221,11 @@ def _measure(item: CellReport, run: _Run, kept: KeptDetections) -> CellReport:
     except KeptDetectionsError:
         raise
     except Exception as error:  # one cell that fails must not stop the others
-        run.say(f"{cell.title}: failed: {error_text(error)}")
+        run.log(f"{cell.title}: failed: {error_text(error)}")
         return CellReport(cell, "broken", error_text(error), pictures=item.pictures)
     finally:
         run.done += item.pictures
         run.progress("pictures", run.done, run.total)
     seconds = time.monotonic() - start
-    run.say(f"{cell.title}: {item.pictures} pictures in {seconds:.0f} s")
+    run.log(f"{cell.title}: {item.pictures} pictures in {seconds:.0f} s")
     return CellReport(cell, "measured", "", item.folder, item.pictures, seconds)

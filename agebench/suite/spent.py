@@ -144,11 +144,11 @@ def spent_grid(parts: Mapping[str, Spent]) -> Grid:
 
 
 def _row(name: str, spent: Spent) -> list[Cell]:
-    of = f" of {spent.cells + spent.untimed:,}" if spent.untimed else ""
+    of_all = f" of {spent.cells + spent.untimed:,}" if spent.untimed else ""
     seconds = [spent.seconds[stage] for stage in (*STAGES, REST)]
     return [
         Cell(name),
-        figure_cell(f"{spent.cells:,}{of}", spent.cells),
+        figure_cell(f"{spent.cells:,}{of_all}", spent.cells),
         figure_cell(f"{spent.pictures:,}", spent.pictures),
         *(figure_cell(f"{value:,.1f}", value) for value in (*seconds, spent.whole_seconds)),
     ]

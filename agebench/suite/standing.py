@@ -33,7 +33,7 @@ class Standing:
         error_years: mean absolute error; for range labels the mean distance to them.
         interval: of this error; None with too few people.
         bias_years: mean signed error.
-        answered, of: number of pictures that it gave an age for, and in total.
+        answered, total: number of pictures that it gave an age for, and of all pictures.
         rank: 1 plus the number of models shown to be better; None if not ranked.
         why_unranked: why it is not ranked; "" if it is.
         contaminated: whether it was trained on these pictures or their set.
@@ -46,7 +46,7 @@ class Standing:
     interval: Interval | None
     bias_years: float
     answered: int
-    of: int
+    total: int
     rank: int | None
     why_unranked: str
     contaminated: bool = False
@@ -90,45 +90,46 @@ def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStandin
     Contaminated models (`agebench.harness.contamination`) and suspected ones have an error and no
     rank; contamination takes precedence over suspicion.
     """
-    there = {
-        model.name: model.cells[pictures.key, ""]
+    cells = {
+        model.name: cell
         for model in models
-        if (pictures.key, "") in model.cells
+        if (cell := model.cells.get((pictures.key, ""))) and np.isfinite(cell.years).any()
     }
-    there = {name: cell for name, cell in there.items() if np.isfinite(cell.years).any()}
-    if not there:
+    if not cells:
         return SetStanding(pictures, 0, None, {}, {})
-    years = np.stack([cell.years for cell in there.values()])
+    years = np.stack([cell.years for cell in cells.values()])
     answered = np.isfinite(years)
     ranked, common = common_pictures(answered)
     errors = np.stack([pictures.signed_errors(row) for row in years])
-    seen = {name: cell.contamination(pictures.dataset) for name, cell in there.items()}
-    doubts = {
+    contamination = {name: cell.contamination(pictures.dataset) for name, cell in cells.items()}
+    suspicions = {
         model.name: f"{SUSPECTED}: {model.suspected[pictures.key]}"
         for model in models
-        if pictures.key in model.suspected and not seen.get(model.name)
+        if pictures.key in model.suspected and not contamination.get(model.name)
     }
-    out = {name for name in there if seen[name] or name in doubts}
     tested = [
-        at for at, name in enumerate(there) if ranked[at] and name not in out and common.any()
+        at
+        for at, name in enumerate(cells)
+        if ranked[at] and not contamination[name] and name not in suspicions and common.any()
     ]
-    better = _shown_better(pictures, np.abs(errors[tested]), list(there.values()))
+    better = _shown_better(pictures, np.abs(errors[tested]), list(cells.values()))
     ranks = {at: 1 + count for at, count in zip(tested, better, strict=True)}
-    most = int(answered.any(axis=0).sum())
-    found = {}
-    for at, name in enumerate(there):
+    answered_by_any = int(answered.any(axis=0).sum())
+    entries = {}
+    for at, name in enumerate(cells):
         rows = common if ranked[at] else answered[at]
-        apart = "" if ranked[at] else not_ranked(int(answered[at].sum()), most)
-        why = seen[name] or doubts.get(name) or apart
-        standing = _standing(name, pictures, errors[at], rows, ranks.get(at), why)
-        found[name] = replace(standing, contaminated=bool(seen[name]), suspected=name in doubts)
-    where = np.flatnonzero(common)
+        too_few = "" if ranked[at] else not_ranked(int(answered[at].sum()), answered_by_any)
+        why = contamination[name] or suspicions.get(name) or too_few
+        entry = _standing(name, pictures, errors[at], rows, ranks.get(at), why)
+        entries[name] = replace(
+            entry, contaminated=bool(contamination[name]), suspected=name in suspicions
+        )
     return SetStanding(
         pictures,
         int(common.sum()),
-        people_in(pictures.clusters(where)),
-        found,
-        {name: cell.detector.reference for name, cell in there.items()},
+        people_in(pictures.clusters(np.flatnonzero(common))),
+        entries,
+        {name: cell.detector.reference for name, cell in cells.items()},
     )
 
 
@@ -142,10 +143,8 @@ def _shown_better(pictures: BoardSet, errors: Floats, cells: Sequence[BoardCell]
     """
     if len(errors) < 2:
         return [0] * len(errors)
-    everywhere = np.arange(errors.shape[1])
-    pairs = compare_pairs(
-        errors.T, clusters=pictures.clusters(everywhere), seed=cells[0].content.seed
-    )
+    people = pictures.clusters(np.arange(errors.shape[1]))
+    pairs = compare_pairs(errors.T, clusters=people, seed=cells[0].content.seed)
     counts = [0] * len(errors)
     for pair in pairs:
         better = pair.better()
@@ -174,7 +173,7 @@ def _standing(
         else None,
         bias_years=float(chosen.mean()) if len(places) else float("nan"),
         answered=int(np.isfinite(errors).sum()),
-        of=len(errors),
+        total=len(errors),
         rank=rank,
         why_unranked=why_unranked,
     )

@@ -158,7 +158,7 @@ def set_grid(board: Board, standing: SetStanding) -> Grid:
                 Cell(_error_text(entry), value=_sorted_by(entry)),
                 Cell(bounds(entry.interval)),
                 Cell(signed(entry.bias_years), value=entry.bias_years),
-                Cell(f"{entry.answered:,} of {entry.of:,}", value=entry.answered),
+                Cell(f"{entry.answered:,} of {entry.total:,}", value=entry.answered),
                 Cell(standing.detectors[entry.model]),
                 Cell(entry.why_unranked, kind="wrap"),
             ]

@@ -17,7 +17,7 @@ from agebench.harness.settings import CompareSettings
 from agebench.protocols import Estimator, EstimatorSpec, ProgressStep
 from agebench.references import called
 from agebench.suite.cells import KEY_LETTERS, RESULTS, described, hash_of
-from agebench.suite.loaded import Loader, NotThereError
+from agebench.suite.loaded import Loader, UnavailableError
 from agebench.suite.plan import SuitePlan, Times
 from agebench.types import AgePrediction, Crops, plain
 
@@ -37,7 +37,7 @@ def find_times(plan: SuitePlan, loader: Loader) -> Path | None:
         return None
     try:
         folder = _folder(plan, plan.times, models, loader)
-    except NotThereError:  # reported where they are measured
+    except UnavailableError:  # reported where they are measured
         return None
     return folder if (folder / RESULT_FILE).is_file() else None
 
@@ -99,7 +99,7 @@ def _timed(plan: SuitePlan, loader: Loader) -> list[Contender]:
             continue
         try:
             model = loader.model(contender)
-        except NotThereError:
+        except UnavailableError:
             continue
         estimator = model.estimator
         if estimator is None or isinstance(estimator, AnswersFile):

@@ -53,7 +53,7 @@ def _page(outcome: SuiteOutcome) -> str:
 
 def test_every_cell_is_measured_once(suite: Path) -> None:
     said: list[str] = []
-    first = _make(suite, "out", say=said.append)
+    first = _make(suite, "out", log=said.append)
     assert [item.state for item in first.report.cells] == ["measured"] * CELLS
     assert len(said) == CELLS
     assert first.problems == []
