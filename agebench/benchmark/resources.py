@@ -26,7 +26,7 @@ class Resources:
         rss_before_bytes: peak memory of the process after all imports, before loading the model.
         peak_rss_bytes: peak memory by batch size, in ascending order.
         device_bytes: growth of the device's used memory; None on the CPU.
-        parameters, macs_per_face: of all its networks, for one face; None where unknown, and 0 for
+        parameters, macs_per_face: of all its networks, for one face; None if unknown, and 0 for
             an estimator without a network.
         weight_bytes: of the parameters at the precision of the computation.
         input_bytes_per_face: of the networks' inputs.

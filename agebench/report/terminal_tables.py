@@ -37,10 +37,6 @@ def _rank(item: EstimatorResult) -> tuple[bool, bool, float]:
     return item.mae_years is None, bool(item.contamination), item.mae_years or 0.0
 
 
-def _scored(result: CompareResult) -> list[EstimatorResult]:
-    return [item for item in sorted(result.estimators, key=_rank) if item.score is not None]
-
-
 def _remarks(result: CompareResult, joined: Joined) -> list[str]:
     dataset, detector = result.about["dataset"], result.about["detector"]
     why = detector["chosen_because"]
@@ -143,7 +139,7 @@ def _other_detector(result: CompareResult) -> str:
 
 
 def _scores(result: CompareResult) -> list[Score]:
-    return [item.score for item in _scored(result) if item.score is not None]
+    return [item.score for item in sorted(result.estimators, key=_rank) if item.score is not None]
 
 
 def _failures(result: CompareResult) -> list[str]:

@@ -35,7 +35,7 @@ class BoardSet:
 
     Attributes:
         content: its file.
-        true_years: shape (n,), NaN where only a range is known.
+        true_years: shape (n,), NaN if only a range is known.
         low_years, high_years: shape (n,), ends of the label; equal if an age is known.
         people: shape (n,), a number for each person, -1 if not known; None without any.
         groups: by attribute the names of its groups and, shape (n,), the group of each picture; -1
