@@ -41,7 +41,7 @@ class Busyness:
         """Why times can't be compared; "" if the machine was free enough.
 
         >>> Busyness(None, None, 1.5, 2, 2).reason
-        'the machine was too busy: other processes kept 1.5 of its 2 processors'
+        'the machine was too busy: other processes used 1.5 of its 2 processors'
         >>> Busyness(None, None, 1.5, 8, 2).reason
         ''
         """
@@ -49,7 +49,7 @@ class Busyness:
         if taken is None or taken + self.threads <= self.cores + SPARE_PROCESSORS:
             return ""
         return (
-            f"the machine was too busy: other processes kept {taken:.1f} of its {self.cores} "
+            f"the machine was too busy: other processes used {taken:.1f} of its {self.cores} "
             "processors"
         )
 

@@ -36,7 +36,7 @@ def test_what_others_take_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     found = Watch(2).stop()
     assert found.others_processors == pytest.approx((8 + 7 - 6) / 10)
     assert (found.cores, found.threads) == (2, 2)
-    assert "other processes kept 0.9 of its 2 processors" in found.reason
+    assert "other processes used 0.9 of its 2 processors" in found.reason
 
 
 @pytest.mark.parametrize(

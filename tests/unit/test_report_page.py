@@ -496,7 +496,7 @@ def test_a_sweep_of_a_busy_machine_says_so(
         path.write_text(json.dumps(sweep), encoding="utf-8")
         results, sweeps = read_files([write_result(), path])
         text = page.render(join(results), None, sweeps).split('<section id="sweep-1">')[1]
-        assert ("other processes kept 1.50 processors." in text) is bool(too_busy)
+        assert ("other processes used 1.50 processors." in text) is bool(too_busy)
         assert ("kept the machine BUSY" in text) is bool(too_busy)
     sweep["machine"]["too_busy"] = 3
     path.write_text(json.dumps(sweep), encoding="utf-8")
@@ -513,10 +513,10 @@ def test_a_busy_machine_is_told_of_on_the_page_and_in_markdown(
         "load_average_before": [5.0, 4.0, 3.0],
         "load_average_after": [6.0, 4.0, 3.0],
         "others_processors": 1.5,
-        "too_busy": "the machine was too busy: other processes kept 1.5 of its 2 processors",
+        "too_busy": "the machine was too busy: other processes used 1.5 of its 2 processors",
     }
     joined = _joined(write_result("busy", content))
-    told = "load average (1 min) before 5.00, after 6.00; other processes kept 1.50 processors."
+    told = "load average (1 min) before 5.00, after 6.00; other processes used 1.50 processors."
     for text in (page.render(joined), as_markdown(joined).replace("\\", "")):
         assert told in text
         assert "Other processes kept the machine BUSY" in text

@@ -69,6 +69,6 @@ def test_on_a_busy_machine_nobody_is_faster_and_it_is_said() -> None:
     assert found.to_json()["too_busy"] == found.comparisons[0].reason
     lines = busy_lines(read_record(busyness_json(BUSY), Busy))
     assert "load average (1 min) before 3.00, after 3.50" in lines[0]
-    assert "other processes kept 1.40 processors" in lines[0]
+    assert "other processes used 1.40 processors" in lines[0]
     assert "BUSY" in lines[1]
     assert len(busy_lines(read_record(busyness_json(FREE), Busy))) == 1
