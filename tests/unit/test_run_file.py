@@ -96,7 +96,7 @@ def test_faces_are_found_once(cli: Cli, tmp_path: Path, monkeypatch: pytest.Monk
     assert "earlier run" not in out
     second, out = run("b", "constant years=30")
     assert second["detector"]["kept_detections"] == {"used": 1, "found": 0}
-    assert "The faces of 1 picture were found by an earlier run and kept, those of 0 now" in out
+    assert "The faces of 1 picture are those found by an earlier run, those of 0 were" in out
     schema = Path(results.__file__).with_name("result.schema.json").read_text(encoding="utf-8")
     jsonschema.validate(second, json.loads(schema))
     joined = join([read_result(tmp_path / "b")])

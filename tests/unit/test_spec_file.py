@@ -196,7 +196,7 @@ def test_no_table_of_years_is_fitted_that_nothing_could_use(tmp_path: Path) -> N
     save_network(tmp_path / "net.onnx", np.eye(3).tolist())
     path = _spec(tmp_path, CLASSES)
     settings = CompareSettings(protocol="holdout", part="train")
-    with pytest.raises(UsageError, match="'spec' takes no option 'table'"):
+    with pytest.raises(UsageError, match="'spec' has no option 'table'"):
         # Before the data set is looked for.
         fit_years(f"spec:{path}", "csv", root=tmp_path / "none.csv", settings=settings)
 
