@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from agebench.report.direct_labels import Box, beside, spread_out
+from agebench.report.direct_labels import Box, place_label, spread_out
 from agebench.report.drawn_names import Named
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _name_marks(axes: Axes, marks: Sequence[Named]) -> None:
         )
         extent = Text.get_window_extent(name)  # without the line to its mark
         scale = 72 / axes.figure.dpi / 2
-        label = beside((x, y), (extent.width * scale, extent.height * scale), frame, taken)
+        label = place_label((x, y), (extent.width * scale, extent.height * scale), frame, taken)
         if label is None:
             name.remove()
         else:

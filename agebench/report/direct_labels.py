@@ -40,7 +40,7 @@ class Box:
     half_width: float
     half_height: float
 
-    def covers(self, other: Box) -> bool:
+    def overlaps(self, other: Box) -> bool:
         """Return whether the two overlap."""
         return (
             abs(self.x - other.x) < self.half_width + other.half_width
@@ -120,7 +120,7 @@ def spread_out(places: Sequence[float], gap: float, low: float, high: float) -> 
     return [float(place) for place in found]
 
 
-def beside(
+def place_label(
     mark_xy: tuple[float, float],
     half_size: tuple[float, float],
     frame: Box,
@@ -145,7 +145,7 @@ def beside(
             right, up = math.cos(turn), math.sin(turn)
             at = x + right * (width + 7 + ring), y + up * (height + 5 + ring)
             place = Box(*at, width, height)
-            if place.within(frame) and not any(map(place.covers, taken)):
+            if place.within(frame) and not any(map(place.overlaps, taken)):
                 return place
     return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from agebench.report.direct_labels import Box, beside, nearest_edge, spread_out, width_em
+from agebench.report.direct_labels import Box, nearest_edge, place_label, spread_out, width_em
 from agebench.report.svg import RIGHT, Drawing, Look, mark, tag
 from agebench.types import Floats
 
@@ -76,7 +76,7 @@ def name_marks(drawing: Drawing, marks: Sequence[Named], taken: Sequence[Box] = 
     covered = [*taken, *(Box(x, y, 5, 5) for x, y in zip(xs, ys, strict=True))]
     for marked, x, y in zip(marks, xs, ys, strict=True):
         half = width_em(marked.name) * NAME_SIZE / 2, _GAP / 2
-        label = beside((x, y), half, frame, covered)
+        label = place_label((x, y), half, frame, covered)
         if label is None:
             continue
         covered.append(label)
@@ -87,12 +87,12 @@ def name_marks(drawing: Drawing, marks: Sequence[Named], taken: Sequence[Box] = 
     return covered
 
 
-def right_of(names: Sized) -> int:
+def right_margin(names: Sized) -> int:
     """Return the width that a drawing needs to the right of its axes for these names of lines."""
     return ROOM if len(names) else RIGHT
 
 
-def height_of(names: Sized, minimum: int) -> int:
+def figure_height(names: Sized, minimum: int) -> int:
     """Return the height that a drawing needs for these names of lines below each other."""
     return max(minimum, round(_GAP * len(names)) + 64)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -62,6 +62,6 @@ def names_of(joined: Joined) -> dict[str, str]:
     return direct_names(entry.label for entry, _ in drawn(joined))
 
 
-def legend(joined: Joined, which: Callable[[Entry], bool] = lambda _: True) -> Legend:
-    """Return the keys and names of the drawn estimators for which `which` is true."""
-    return [(key(style), entry.label) for entry, style in drawn(joined) if which(entry)]
+def legend(joined: Joined) -> Legend:
+    """Return the keys and names of the drawn estimators."""
+    return [(key(style), entry.label) for entry, style in drawn(joined)]

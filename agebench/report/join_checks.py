@@ -39,7 +39,7 @@ def require_comparable(results: Sequence[ResultFile]) -> None:
             raise UsageError(f"{first.path} and {other.path} can't be in one report: {reason}")
 
 
-def require_own_figures(
+def require_consistent_figures(
     result: ResultFile, predictions: Mapping[str, Floats], rows: Bools, true: Floats
 ) -> None:
     """Require that the errors that a result states are those of the ages that it lists.

@@ -21,7 +21,7 @@ from agebench.harness.scores import RangeScore, errors_at, people_at, ranges_at
 from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.intervals import people_in
-from agebench.report.join_checks import require_comparable, require_own_figures
+from agebench.report.join_checks import require_comparable, require_consistent_figures
 from agebench.types import Floats
 from agebench.util.arrays import Bools
 
@@ -179,7 +179,7 @@ def join(results: Sequence[ResultFile]) -> Joined:
     parts = [{name: item.years for name, item in part.answers.items()} for part in columns]
     for result, part in zip(results, parts, strict=True):
         rows = _common(part.values(), _minimum_answered(results=[result]))
-        require_own_figures(result, part, rows & np.isfinite(true), true)
+        require_consistent_figures(result, part, rows & np.isfinite(true), true)
     all_years = (years for part in parts for years in part.values())
     common = _common(all_years, _minimum_answered(results))
     labels = _labels(results)

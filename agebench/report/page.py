@@ -18,7 +18,7 @@ from agebench.report.gallery import GalleryTile, gallery, why_no_thumbnails
 from agebench.report.grid import Grid
 from agebench.report.joining import Joined, letter
 from agebench.report.opening import answer, false_adult_grid
-from agebench.report.plots_analysis import calibration_figures, is_calibrated, threshold_figures
+from agebench.report.plots_analysis import calibrated, calibration_figures, threshold_figures
 from agebench.report.plots_errors import (
     age_figure,
     density_figures,
@@ -200,7 +200,7 @@ def _analysis(joined: Joined) -> Iterator[Section]:
         [] if figures else ["No estimator gives a distribution over ages."],
         figures,
         "small",
-        legend=legend(joined, is_calibrated) if figures else (),
+        legend=[(key(style), entry.label) for entry, style, _ in calibrated(joined)],
         grids=_not_none(calibration_grid(joined)),
     )
     figures = threshold_figures(joined)

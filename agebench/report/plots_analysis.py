@@ -11,7 +11,7 @@ from agebench.harness.contents_statistics import Calibration
 from agebench.metrics.age_thresholds import ThresholdRates
 from agebench.metrics.number_format import counted, number, percent
 from agebench.report.direct_labels import Box
-from agebench.report.drawn_names import Named, name_lines, name_marks, right_of
+from agebench.report.drawn_names import Named, name_lines, name_marks, right_margin
 from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
 from agebench.report.svg import WIDTH, Drawing, Look, linear_axis, percent_axis, tag
@@ -35,11 +35,6 @@ def calibrated(joined: Joined) -> list[tuple[Entry, Look, Calibration]]:
     ]
 
 
-def is_calibrated(entry: Entry) -> bool:
-    """Return whether an estimator has figures on its distributions."""
-    return entry.analysis is not None and entry.analysis.calibration is not None
-
-
 def calibration_figures(joined: Joined) -> list[Figure]:
     """Return the coverage of the predicted intervals, and each estimator's PIT; empty if none."""
     parts = calibrated(joined)
@@ -54,7 +49,7 @@ def _coverage_figure(
     drawing = Drawing(
         percent_axis("nominal coverage, %"),
         percent_axis("observed coverage, %"),
-        right=right_of(names),
+        right=right_margin(names),
     )
     ends_named = []
     xs, ys = drawing.x([0, 1]).tolist(), drawing.y([0, 1]).tolist()
@@ -240,4 +235,4 @@ def _free_place(
     # Labels may extend to the right of the axes.
     room = Box((left + WIDTH) / 2, bottom / 2, (WIDTH - left) / 2, bottom / 2 + 2)
     inside = (place for place in places if place.within(room))
-    return next((place for place in inside if not any(map(place.covers, taken))), None)
+    return next((place for place in inside if not any(map(place.overlaps, taken))), None)

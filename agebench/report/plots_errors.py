@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from agebench.metrics.number_format import counted, milliseconds, number, percent, shortened
-from agebench.report.drawn_names import Named, line_end, name_lines, name_marks, right_of
+from agebench.report.drawn_names import Named, line_end, name_lines, name_marks, right_margin
 from agebench.report.figures import Figure, drawn, names_of
 from agebench.report.joining import Entry, Joined
 from agebench.report.measures import Density, age_curve, density, front, score_curve
@@ -117,7 +117,7 @@ def age_figure(joined: Joined) -> Figure | None:
             "true age, years", max(0.0, float(ages[0].min()) - 2.5), float(ages[0].max()) + 2.5, 7
         ),
         linear_axis("mean absolute error, years", 0, float(max(tops))),
-        right=right_of(names),
+        right=right_margin(names),
     )
     for _, style, curve in good:
         drawing.band(curve.ages_years, curve.low_years, curve.high_years, style)
@@ -158,7 +158,7 @@ def score_figure(joined: Joined) -> Figure | None:
     drawing = Drawing(
         linear_axis("error of at most, years", 0, 20, 4),
         percent_axis("fraction of pictures, %"),
-        right=right_of(names),
+        right=right_margin(names),
     )
     descriptions, ends = [], []
     for entry, style in drawn(joined):

@@ -87,10 +87,10 @@ def groups_by_label(joined: Joined) -> dict[tuple[str, str], dict[str, Group]]:
     return found
 
 
-def heat_kind(bias: float | None) -> str:
+def heat_class(bias: float | None) -> str:
     """Return the CSS class of a bias in years: o5 (estimated much too old) to u5 (too young).
 
-    >>> heat_kind(9.0), heat_kind(-1.5), heat_kind(0.2), heat_kind(None)
+    >>> heat_class(9.0), heat_class(-1.5), heat_class(0.2), heat_class(None)
     ('o5', 'u1', 'h0', 'none')
     """
     if bias is None:
@@ -150,7 +150,7 @@ def small_groups(joined: Joined) -> list[str]:
 
 def _bias_cell(group: Group | None) -> Cell:
     bias = None if group is None else group.bias_years
-    return Cell(signed(bias, 1), bias, kind=f"heat {heat_kind(bias)}")
+    return Cell(signed(bias, 1), bias, kind=f"heat {heat_class(bias)}")
 
 
 def _mean_cell(group: Group | None) -> Cell:

@@ -9,7 +9,7 @@ import numpy as np
 
 from agebench.benchmark.contents import Batch, Swept
 from agebench.metrics.number_format import milliseconds, number
-from agebench.report.drawn_names import Named, name_lines, right_of
+from agebench.report.drawn_names import Named, name_lines, right_margin
 from agebench.report.figures import MAX_DRAWN, Figure, direct_names, drawn
 from agebench.report.grid import NO_KEY, Cell, Column, Grid, figure_cell
 from agebench.report.joining import Joined
@@ -73,7 +73,7 @@ def _figure(
     low = min(float(values.min()) for *_, values in lines)
     high = max(float(values.max()) for *_, values in lines)
     names = direct_names(name for name, *_ in lines)
-    drawing = Drawing(_batch_axis(batches), log_axis(label, low, high), right=right_of(names))
+    drawing = Drawing(_batch_axis(batches), log_axis(label, low, high), right=right_margin(names))
     for _, style, sizes, values in lines:
         drawing.line(sizes, values, style)
         drawing.marks(sizes, values, style)

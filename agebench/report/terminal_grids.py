@@ -42,7 +42,7 @@ class _Name:
         yield Text("\n".join(textwrap.wrap(self._name, max(1, options.max_width))))
 
 
-def drawn(grid: Grid) -> Table:
+def grid_table(grid: Grid) -> Table:
     """Return a grid as a table for the terminal."""
     table = Table(title=grid.caption, title_justify="left", header_style="bold")
     for at, column in enumerate(grid.columns):

@@ -18,7 +18,7 @@ from agebench.harness.scores import Score
 from agebench.metrics.number_format import counted
 from agebench.report.context import swaps_tried
 from agebench.report.joining import Joined, join
-from agebench.report.terminal_grids import drawn, full_grids
+from agebench.report.terminal_grids import full_grids, grid_table
 from agebench.report.terminal_ranking import ranking_lines
 from agebench.timing.pairs import busyness_json
 from agebench.util.typed_records import read_record
@@ -176,7 +176,7 @@ def print_result(result: CompareResult, console: Console, *, full: bool = False)
         console.print(line, highlight=False, soft_wrap=True)
     if full:
         for grid in full_grids(joined):
-            console.print(drawn(grid))
+            console.print(grid_table(grid))
     for remark in [*_remarks(result, joined), *(_more(result) if full else [])]:
         console.print(escape(inert(remark)), highlight=False, soft_wrap=True)
     if not full:

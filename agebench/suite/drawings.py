@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from agebench.metrics.number_format import milliseconds, number
-from agebench.report.drawn_names import Named, height_of, name_lines, name_marks, right_of
+from agebench.report.drawn_names import Named, figure_height, name_lines, name_marks, right_margin
 from agebench.report.figures import Figure, direct_names
 from agebench.report.measures import front
 from agebench.report.plots_errors import MIN_MS
@@ -106,8 +106,8 @@ def chart_figure(board: Board, chart: Chart) -> Figure:
     drawing = Drawing(
         across,
         linear_axis("mean absolute error, years", 0, max(tops)),
-        height=height_of(names, 300),
-        right=right_of(names),
+        height=figure_height(names, 300),
+        right=right_margin(names),
     )
     looks, ends = model_looks(board), []
     for position, line in enumerate(chart.lines):

@@ -33,7 +33,7 @@ from agebench.metrics.age_classes import ADIENCE_CLASSES as ADIENCE
 from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.report.joining import join
-from agebench.report.terminal_grids import drawn, full_grids
+from agebench.report.terminal_grids import full_grids, grid_table
 from agebench.report.terminal_tables import print_result
 from agebench.types import (
     AgePrediction,
@@ -397,7 +397,7 @@ def test_the_table_of_times_says_what_ran_each_row(dataset: SampleList) -> None:
     text = io.StringIO()
     joined = join([measured(replace(result, about=about))])
     (times,) = (grid for grid in full_grids(joined) if grid.caption.startswith("Milliseconds"))
-    Console(file=text, width=120).print(drawn(times))
+    Console(file=text, width=120).print(grid_table(times))
     rows = {line.strip("│ ").partition(" ")[0]: line for line in text.getvalue().splitlines()}
     assert "cv2dnn opencl" in rows["detect"]
     assert "python cpu" in rows["constant"]
@@ -410,7 +410,7 @@ def test_names_break_behind_hyphens_and_markup_in_them_is_text(dataset: SampleLi
         replace(entry, label=f"long-named-[red]net-{at}") for at, entry in enumerate(joined.entries)
     ]
     (decades,) = (
-        drawn(grid)
+        grid_table(grid)
         for grid in full_grids(replace(joined, entries=tuple(entries)))
         if grid.caption.startswith("MAE by decade")
     )

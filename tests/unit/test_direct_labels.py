@@ -14,7 +14,7 @@ from scipy.optimize import Bounds, LinearConstraint, minimize
 from agebench.harness.reading import read_result
 from agebench.report import page
 from agebench.report.chart_parts import Columns
-from agebench.report.direct_labels import MANY, Box, beside, short_names, spread_out, width_em
+from agebench.report.direct_labels import MANY, Box, place_label, short_names, spread_out, width_em
 from agebench.report.joining import join
 from agebench.types import Floats
 
@@ -80,14 +80,14 @@ def test_labels_beside_marks_cover_nothing_or_are_left_out() -> None:
     ]
     taken = list(marks)
     for mark in marks:
-        label = beside((mark.x, mark.y), (22, 6), frame, taken)
+        label = place_label((mark.x, mark.y), (22, 6), frame, taken)
         if label is not None:
             taken.append(label)
     labels = taken[len(marks) :]
     assert 10 < len(labels) < len(marks)  # more than there is room for
     assert all(label.within(frame) for label in labels)
     for label in labels:
-        assert not any(label.covers(other) for other in taken if other is not label)
+        assert not any(label.overlaps(other) for other in taken if other is not label)
 
 
 def test_the_page_names_lines_and_marks_of_many_estimators(write_result: Write) -> None:

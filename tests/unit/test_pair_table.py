@@ -12,7 +12,7 @@ from rich.console import Console
 
 from agebench.harness.reading import read_result
 from agebench.report.joining import join
-from agebench.report.terminal_grids import drawn, full_grids
+from agebench.report.terminal_grids import full_grids
 
 Shown = Callable[..., str]
 
@@ -39,7 +39,7 @@ def shown(make_result: Callable[..., dict[str, Any]], write_result: Callable[...
         pairs = next(full_grids(join([read_result(write_result(content=content))])))
         console = Console(width=120)
         with console.capture() as capture:
-            console.print(drawn(pairs))
+            console.print(grid_table(pairs))
         return " ".join(capture.get().split())
 
     return show

@@ -14,7 +14,7 @@ from agebench.metrics.number_format import milliseconds, number, signed
 from agebench.report.escaping import latex, markdown, spreadsheet
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.measures import age_curve, density, front, score_curve, worst
-from agebench.report.rows_errors import heat_kind
+from agebench.report.rows_errors import heat_class
 from agebench.report.svg import Drawing, linear_axis, log_axis, look, percent_axis, tag
 
 RNG = np.random.default_rng(5)
@@ -171,7 +171,7 @@ def test_words_round_and_never_show_minus_zero() -> None:
     assert signed(-0.004) == "0.00"
     assert signed(-1.005, 1) == "\u22121.0"
     assert milliseconds(0.0004) == "0.000"
-    assert heat_kind(-50.0) == "u5"
+    assert heat_class(-50.0) == "u5"
 
 
 def test_a_table_with_a_ragged_row_is_refused() -> None:
