@@ -165,7 +165,7 @@ def _intervals_and_tests(joined: Joined) -> str:
         f"{units}; there is none with fewer than {settings.minimum_people} {units}"
     )
     return (
-        f"Intervals have {number(100 * level, 0)} % confidence and {how}. "
+        f"Confidence intervals ({number(100 * level, 0)} %) {how}. "
         f"{swaps_tried(joined.pairs, units)}"
         "An estimator is called better or worse only if p is below "
         f"{number(1 - level)} after Holm's correction for the number of pairs. Groups with fewer "

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from agebench.harness.reading import read_result
 from agebench.report.joining import join
-from agebench.report.terminal_grids import full_grids
+from agebench.report.terminal_grids import full_grids, grid_table
 
 Shown = Callable[..., str]
 
