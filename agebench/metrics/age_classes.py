@@ -41,7 +41,7 @@ one half, not at once: float32 sums differ by 1e-6 between runtimes, which is 0.
 
 def _ordered(bins: AgeBins) -> tuple[Ints, Ints]:
     """Return lows and highs as arrays, of bins that must ascend without overlap."""
-    lows, highs = np.asarray(bins.lows, np.intp), np.asarray(bins.highs, np.intp)
+    lows, highs = np.asarray(bins.lows), np.asarray(bins.highs)
     if np.any(lows[1:] <= highs[:-1]):
         raise ValueError(f"expected bins that ascend without overlap, got {bins.labels}")
     return lows, highs
@@ -61,7 +61,8 @@ def _distribution(probabilities: npt.ArrayLike, bins: int) -> Floats:
         raise ValueError(
             f"probabilities: expected rows that sum to 1, got {totals[row, 0]} [{row}]"
         )
-    return np.asarray(values / totals, dtype=np.float64)
+    rescaled: Floats = values / totals
+    return rescaled
 
 
 def _class_years(years: npt.ArrayLike, bins: int) -> Floats:
@@ -92,7 +93,7 @@ def class_of_age(age_years: npt.ArrayLike, bins: AgeBins) -> Ints:
     completed = np.floor(ages("age_years", age_years))
     below = np.searchsorted(lows, completed, side="right") - 1
     inside = (below >= 0) & (completed <= highs[below])
-    return np.where(inside, below, -1).astype(np.intp)
+    return np.where(inside, below, -1)
 
 
 def nearest_class(age_years: npt.ArrayLike, bins: AgeBins) -> Ints:
@@ -111,7 +112,8 @@ def nearest_class(age_years: npt.ArrayLike, bins: AgeBins) -> Ints:
     lows, highs = _ordered(bins)
     completed = np.floor(ages("age_years", age_years))[:, None]
     distance = np.maximum(np.maximum(lows - completed, completed - highs), 0.0)
-    return np.asarray(np.argmin(distance, axis=1), dtype=np.intp)
+    nearest: Ints = np.argmin(distance, axis=1)
+    return nearest
 
 
 def expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floats:
@@ -132,7 +134,8 @@ def expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floats:
     """
     values = np.atleast_1d(np.asarray(years))
     distribution = _distribution(probabilities, len(values))
-    return np.asarray(distribution @ _class_years(years, len(values)), dtype=np.float64)
+    mean: Floats = distribution @ _class_years(years, len(values))
+    return mean
 
 
 def top2_expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floats:
@@ -150,9 +153,10 @@ def top2_expectation(probabilities: npt.ArrayLike, years: npt.ArrayLike) -> Floa
     values = np.atleast_1d(np.asarray(years))
     distribution = _distribution(probabilities, len(values))
     of_bin = _class_years(years, len(values))
-    best = np.argsort(-distribution, axis=1, kind="stable")[:, :2]
+    best = np.argsort(-distribution, kind="stable")[:, :2]
     kept = np.take_along_axis(distribution, best, axis=1)
-    return np.asarray((kept * of_bin[best]).sum(axis=1) / kept.sum(axis=1), dtype=np.float64)
+    mean: Floats = (kept * of_bin[best]).sum(axis=1) / kept.sum(axis=1)
+    return mean
 
 
 def median(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
@@ -178,8 +182,8 @@ def median(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
     _ordered(bins)
     short = 0.5 - TIE - np.cumsum(_distribution(probabilities, len(bins)), axis=1)
     steps = np.clip(short[:, :-1] / MEDIAN_RAMP, 0.0, 1.0)
-    years = bins.midpoints[0] + steps @ np.diff(bins.midpoints)
-    return np.asarray(years, dtype=np.float64)
+    years: Floats = bins.midpoints[0] + steps @ np.diff(bins.midpoints)
+    return years
 
 
 def years_from_classes(
@@ -218,7 +222,8 @@ def years_from_classes(
     if rule == "expectation":
         return expectation(probabilities, years)
     best = np.argmax(_distribution(probabilities, len(bins)), axis=1)
-    return np.asarray(years[best], dtype=np.float64)
+    chosen: Floats = years[best]
+    return chosen
 
 
 def fit_class_years(
@@ -270,7 +275,7 @@ def fit_class_years(
     rows = np.concatenate([distribution, np.eye(len(bins))])
     wanted = np.concatenate([true, bins.midpoints])
     fitted = lsq_linear(rows, wanted, bounds=(0.0, MAX_AGE_YEARS), method="bvls")
-    return np.clip(np.asarray(fitted.x, dtype=np.float64), 0.0, MAX_AGE_YEARS)
+    return np.clip(fitted.x, 0.0, MAX_AGE_YEARS)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -324,4 +329,4 @@ def class_probabilities(
     kept = mass.sum(axis=1)
     scaled = np.full(mass.shape, np.nan)
     np.divide(mass, kept[:, None], out=scaled, where=kept[:, None] > 0)
-    return ClassProbabilities(scaled, np.clip(1.0 - kept, 0.0, 1.0))
+    return ClassProbabilities(scaled, np.maximum(1.0 - kept, 0.0))

@@ -47,7 +47,8 @@ def signed_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> 
     true = finite_floats("true_years", true_years)
     predicted = finite_floats("predicted_years", predicted_years)
     same_length(true_years=true, predicted_years=predicted)
-    return np.asarray(predicted - true, dtype=np.float64)
+    errors: Floats = predicted - true
+    return errors
 
 
 def absolute_errors(true_years: npt.ArrayLike, predicted_years: npt.ArrayLike) -> Floats:

@@ -90,7 +90,8 @@ def year_probabilities(probabilities: npt.ArrayLike, bins: AgeBins) -> Floats:
             f"probabilities: expected shape (n, {len(bins)}), none negative and no row of zeros, "
             f"got shape {weights.shape}"
         )
-    return np.asarray((weights / totals) @ _spread(bins), dtype=np.float64)
+    by_year: Floats = (weights / totals) @ _spread(bins)
+    return by_year
 
 
 def central_interval(cumulative: Floats, level: float) -> Floats:
@@ -113,7 +114,7 @@ def central_interval(cumulative: Floats, level: float) -> Floats:
         year = np.minimum((cumulative < quantile).sum(axis=1), cumulative.shape[1] - 1)
         below = np.where(year > 0, cumulative[rows, np.maximum(year - 1, 0)], 0.0)
         here = np.maximum(cumulative[rows, year] - below, np.finfo(np.float64).tiny)
-        ends[:, side] = year - 0.5 + np.clip((quantile - below) / here, 0.0, 1.0)
+        ends[:, side] = year - 0.5 + (quantile - below) / here
     return np.clip(ends, 0.0, MAX_AGE_YEARS)
 
 
@@ -156,13 +157,14 @@ def score_distributions(
     shift = np.full(len(by_year), 0.5) if jitter is None else finite_floats("jitter", jitter)
     same_length(probabilities=by_year, true_years=true, jitter=shift)
     cumulative = np.cumsum(by_year, axis=1)
-    rows, year = np.arange(len(true)), np.where(known, np.floor(true), 0.0).astype(np.intp)
+    age = np.nan_to_num(true)
+    rows, year = np.arange(len(true)), np.floor(age).astype(np.intp)
     at_true = by_year[rows, year]
-    nll = np.abs(np.log(np.clip(at_true, LEAST_PROBABILITY, 1.0)))
+    nll = np.abs(np.log(np.maximum(at_true, LEAST_PROBABILITY)))
     # The fraction of each year before the true age; the rest is after it.
-    before = np.clip(np.where(known, true, 0.0)[:, None] - np.arange(_YEARS), 0.0, 1.0)
+    before = np.clip(age[:, None] - np.arange(_YEARS), 0.0, 1.0)
     crps = np.sum(before * cumulative**2 + (1 - before) * (1 - cumulative) ** 2, axis=1)
-    pit = np.clip(cumulative[rows, year] - (1 - shift) * at_true, 0.0, 1.0)
+    pit = np.minimum(cumulative[rows, year] - (1 - shift) * at_true, 1.0)
     return DistributionScores(
         nll=np.where(known, nll, np.nan),
         crps_years=np.where(known, crps, np.nan),

@@ -114,19 +114,25 @@ class ClassYears:
         Raises:
             UsageError: something differs; the message says what.
         """
-        fitted = {"years": self.rule, "weights": self.weights_sha256, **self.settings}
-        asked = {"years": spec.decode, "weights": _weights(spec), **deciding_settings(spec)}
-        labels = () if spec.classes is None else spec.classes.labels
-        differing = [key for key in sorted({*asked, *fitted}) if asked.get(key) != fitted.get(key)]
-        if labels != self.classes:
-            differing.append("classes")
-        if differing:
-            key = differing[0]
-            raise UsageError(
-                f"the table of years does not fit {spec.name}: it was fitted with "
-                f"{key}={fitted.get(key, self.classes)}, not with {key}={asked.get(key, labels)}; "
-                "fit one with 'agebench fit-years'"
-            )
+        fitted = {
+            "classes": self.classes,
+            "years": self.rule,
+            "weights": self.weights_sha256,
+            **self.settings,
+        }
+        asked = {
+            "classes": () if spec.classes is None else spec.classes.labels,
+            "years": spec.decode,
+            "weights": _weights(spec),
+            **deciding_settings(spec),
+        }
+        for key in sorted({*asked, *fitted}):
+            if asked.get(key) != fitted.get(key):
+                raise UsageError(
+                    f"the table of years does not fit {spec.name}: it was fitted with "
+                    f"{key}={fitted.get(key)}, not with {key}={asked.get(key)}; "
+                    "fit one with 'agebench fit-years'"
+                )
 
 
 def _weights(spec: EstimatorSpec) -> str:

@@ -119,7 +119,7 @@ def _columns_with_gaps(errors: npt.ArrayLike) -> tuple[Floats, Bools]:
 
 def _swaps(people: int, permutations: int) -> tuple[int, bool]:
     """Return how many ways of swapping people are tried, and whether these are all."""
-    exact = people <= 40 and 2**people <= permutations
+    exact = people < permutations.bit_length()  # 2**people <= permutations
     return (2**people if exact else permutations), exact
 
 

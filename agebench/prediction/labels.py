@@ -90,7 +90,7 @@ def _inside(places: Floats, canvas_wh: tuple[int, int]) -> Bools:
 
 def _moved_inside(places: Floats, canvas_wh: tuple[int, int]) -> Floats:
     sizes = places[:, 2:] - places[:, :2]
-    starts = np.clip(places[:, :2], 0.0, np.maximum(np.asarray(canvas_wh) - sizes, 0.0))
+    starts = np.clip(places[:, :2], 0.0, np.asarray(canvas_wh) - sizes)
     return np.concatenate([starts, starts + sizes], axis=1)
 
 

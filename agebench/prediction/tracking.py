@@ -83,9 +83,9 @@ class Tracker:
             [[box_iou(face.box_xyxy, track.box_xyxy) for track in self._tracks] for face in faces]
         )
         overlap[overlap < LEAST_IOU] = 0.0
-        for row, column in zip(*linear_sum_assignment(-overlap), strict=True):
+        for row, column in np.transpose(linear_sum_assignment(-overlap)).tolist():
             if overlap[row, column] > 0:
-                matched[int(row)] = self._tracks[int(column)]
+                matched[row] = self._tracks[column]
         return matched
 
     def _new(self, frame: int, face: Face) -> _Track:

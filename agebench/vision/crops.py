@@ -95,9 +95,10 @@ def _area_inside(patch: Patch, size_hw: tuple[int, int]) -> float:
         return max(0.0, inside_x) * max(0.0, inside_y)
     corners = cv2.boxPoints((patch.center_xy, (patch.width, patch.height), _degrees(patch)))
     picture = np.array(
-        [(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)]
+        [(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)],
+        np.float32,
     )
-    inside, _ = cv2.intersectConvexConvex(corners.astype(np.float32), picture.astype(np.float32))
+    inside, _ = cv2.intersectConvexConvex(corners, picture)
     return float(inside)
 
 

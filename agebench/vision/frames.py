@@ -69,7 +69,7 @@ def to_five_points(points_xy: tuple[Point, ...] | Floats, scheme: str) -> Floats
     """
     if scheme not in FIVE_OF:
         raise UsageError(f"unknown landmark scheme {scheme!r}: {suggestion(scheme, FIVE_OF)}")
-    points = np.asarray(points_xy, dtype=np.float64)
+    points = np.asarray(points_xy)
     return np.array([points[list(members)].mean(axis=0) for members in FIVE_OF[scheme]])
 
 

@@ -79,12 +79,15 @@ def test_a_tie_goes_to_the_younger_class() -> None:
     assert nearest_class([3, 7, 35, 22], ADIENCE_CLASSES).tolist() == [0, 1, 4, 3]
 
 
-@pytest.mark.parametrize("bins", [AgeBins((0, 2), (2, 5)), AgeBins((10, 0), (20, 5))])
+@pytest.mark.parametrize(
+    "bins",
+    [AgeBins((0, 2), (2, 5)), AgeBins((10, 0), (20, 5)), AgeBins((0, 5, 8), (4, 9, 10))],
+)
 def test_overlapping_or_unordered_bins_are_refused(bins: AgeBins) -> None:
     for call in (
         lambda: class_of_age([1], bins),
         lambda: nearest_class([1], bins),
-        lambda: median([[0.5, 0.5]], bins),
+        lambda: median([[0.5, 0.5, 0.0][: len(bins)]], bins),
         lambda: class_probabilities([[1.0]], AgeBins((0,), (3,)), bins),
     ):
         with pytest.raises(ValueError, match="ascend without overlap"):
@@ -252,3 +255,38 @@ def test_a_row_that_lies_in_the_gaps_alone_has_no_class() -> None:
     assert np.isnan(shares.probabilities[0]).all()
     assert shares.dropped.tolist() == [1.0, 0.0]
     assert shares.most_probable.tolist() == [-1, 4]
+
+
+def test_nothing_is_dropped_of_what_lies_in_the_classes() -> None:
+    rows = _rows(1000, 8, seed=4)
+    shares = class_probabilities(rows, ADIENCE_CLASSES, ADIENCE_CLASSES)
+    assert shares.dropped == pytest.approx(np.zeros(1000), abs=1e-12)
+    assert (shares.dropped >= 0).all()
+    assert shares.probabilities == pytest.approx(rows)
+
+
+def test_a_row_in_the_gaps_gives_no_warning() -> None:
+    with np.errstate(all="raise"):
+        shares = class_probabilities([[1.0]], AgeBins((3,), (3,)), ADIENCE_CLASSES)
+    assert np.isnan(shares.probabilities).all()
+
+
+def test_the_argument_and_the_place_of_what_is_wrong_are_named() -> None:
+    bins = AgeBins((0, 10), (9, 19))
+    for rows, said in (
+        ([[0.5, math.nan]], r"^probabilities: expected finite numbers, got nan at \[0, 1\]"),
+        ([[0.5, 0.5], [1.5, -0.5]], r"^probabilities: expected none below 0, got -0.5$"),
+        ([[0.5, 0.5], [0.5, 0.25]], r"^probabilities: .*sum to 1, got 0.75 \[1\]$"),
+        ([[0.5, 0.25, 0.25]], r"^probabilities: expected shape \(n, 2\), got \(1, 3\)$"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            median(rows, bins)
+    for years, said in (
+        ([1.0, 121.0], r"^years per class: expected ages .*got 121.0 at \[1\]"),
+        ([1.0, 2.0, 3.0], r"^years per class: expected shape \(2,\), got \(3,\)$"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            years_from_classes([[0.5, 0.5]], bins, "midpoint", years)
+    for call in (class_of_age, nearest_class):
+        with pytest.raises(ValueError, match=r"^age_years: expected ages .*got -1.0 at \[1\]"):
+            call([3.0, -1.0], bins)

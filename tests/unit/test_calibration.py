@@ -18,6 +18,7 @@ from agebench.metrics.calibration import (
     score_distributions,
     year_probabilities,
 )
+from agebench.metrics.proportions import proportion_interval
 from agebench.types import AgeBins, Floats
 
 YEARS = AgeBins.single_years(0, 120)
@@ -165,7 +166,86 @@ def test_what_is_no_distribution_or_age_is_refused(shares: Floats, true: list[fl
 
 
 def test_coverage_and_counts_refuse_nonsense() -> None:
-    with pytest.raises(ValueError, match="intervals_years"):
+    with pytest.raises(ValueError, match=r"^intervals_years: .*\(n, 2\), n from 1, got \(0, 2\)"):
         coverage(np.zeros((0, 2)), [], 0.5)
-    with pytest.raises(ValueError, match="pit"):
-        pit_counts([1.5])
+    with pytest.raises(ValueError, match=r"^intervals_years: .*\(n, 2\), n from 1, got \(1, 3\)"):
+        coverage([[1, 2, 3]], [2], 0.5)
+    with pytest.raises(ValueError, match=r"^intervals_years: .*finite"):
+        coverage([[1, np.nan]], [2], 0.5)
+    with pytest.raises(ValueError, match=r"^true_years: .*finite"):
+        coverage([[1, 2]], [np.nan], 0.5)
+    with pytest.raises(ValueError, match="intervals_years: 2, true_years: 1"):
+        coverage([[1, 2], [1, 2]], [2], 0.5)
+    with pytest.raises(ValueError, match=r"^pit: .*finite"):
+        pit_counts([np.nan])
+    for outside in (-0.1, 1.1):
+        with pytest.raises(ValueError, match=r"^pit: .*from 0 to 1$"):
+            pit_counts([0.5, outside])
+
+
+def test_wrong_arguments_are_named() -> None:
+    bins = AgeBins.single_years(20, 21)
+    with pytest.raises(ValueError, match=r"^probabilities: .*finite"):
+        year_probabilities([[0.5, np.inf]], bins)
+    for wrong in ([[1.5, -0.5]], [[0.0, 0.0]], [[1.0]]):
+        with pytest.raises(ValueError, match=r"^probabilities: expected shape \(n, 2\)"):
+            year_probabilities(wrong, bins)
+    with pytest.raises(ValueError, match=r"^jitter: .*finite"):
+        score_distributions([[0.5, 0.5]], bins, [20], [np.nan])
+    with pytest.raises(ValueError, match="probabilities: 2, true_years: 1, jitter: 1"):
+        score_distributions([[0.5, 0.5]] * 2, bins, [20], [0.5])
+    with pytest.raises(ValueError, match="probabilities: 1, true_years: 1, jitter: 2"):
+        score_distributions([[0.5, 0.5]], bins, [20], [0.5, 0.5])
+
+
+def test_rows_are_rescaled() -> None:
+    by_year = year_probabilities([[6.0, 2.0], [0.5, 0.5]], AgeBins((0, 4), (1, 4)))
+    assert by_year[:, :5].tolist() == [[0.375, 0.375, 0, 0, 0.25], [0.25, 0.25, 0, 0, 0.5]]
+
+
+def test_the_largest_age_is_scored_too() -> None:
+    scores = score_distributions(np.eye(121)[-1:], YEARS, [120.0], [1.0])
+    assert (scores.nll.tolist(), scores.crps_years.tolist()) == ([0.0], [0.0])
+    assert scores.pit.tolist() == [1.0]
+
+
+@pytest.mark.parametrize(
+    ("shares", "level", "low", "high"),
+    [
+        ({0: 1.0}, 0.5, 0.0, 0.25),  # -0.5 to 0.5, of which a quarter is left out on either side
+        ({120: 1.0}, 0.5, 119.75, 120.0),
+        ({10: 1.0}, 0.8, 9.6, 10.4),
+        ({20: 0.25, 23: 0.5, 26: 0.25}, 0.5, 20.5, 23.5),  # where a gap begins
+        ({20: 0.5, 21: 0.5}, 0.5, 20.0, 21.0),
+    ],
+)
+def test_interval_ends_by_hand(
+    shares: dict[int, float], level: float, low: float, high: float
+) -> None:
+    row = np.zeros(121)
+    row[list(shares)] = list(shares.values())
+    assert central_interval(np.cumsum(row)[None], level)[0] == pytest.approx([low, high])
+
+
+def test_a_sum_just_below_one_ends_with_the_last_year() -> None:
+    row = np.zeros(121)
+    row[-10:] = 0.1
+    cumulative = np.cumsum(row)[None]
+    level = np.nextafter(1.0, 0.0)
+    assert cumulative[0, -1] < (1 + level) / 2
+    assert central_interval(cumulative, level)[0] == pytest.approx([110.5, 120.0])
+
+
+def test_ends_of_intervals_are_inside_and_ages_count_by_completed_years() -> None:
+    found = coverage([[20, 30]] * 4, [19.9, 20.0, 30.9, 31.0], 0.8)
+    assert (found.level, found.fraction, found.interval) == (0.8, 0.5, None)
+    assert pit_counts([0.25]) == [0, 0, 1, 0, 0, 0, 0, 0, 0, 0]
+
+
+def test_coverage_has_the_interval_of_a_proportion_over_people() -> None:
+    true = np.tile([25.0, 40.0, 25.0], 20)
+    people = np.repeat(np.arange(12), 5)
+    found = coverage([[20, 30]] * 60, true, 0.5, people, confidence=0.8)
+    assert found.fraction == pytest.approx(2 / 3)
+    assert found.interval == proportion_interval(true < 30, people, 0.8)
+    assert found.interval != coverage([[20, 30]] * 60, true, 0.5, confidence=0.8).interval

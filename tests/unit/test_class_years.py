@@ -21,7 +21,14 @@ from agebench.export.random_age_net import random_age_net
 from agebench.fitting.class_years import fit_years
 from agebench.harness.settings import CompareSettings
 from agebench.metrics.age_classes import ADIENCE_CLASSES, fit_class_years, years_from_classes
-from agebench.metrics.class_years import ClassYears, read_class_years, require_training_part
+from agebench.metrics.class_years import (
+    LARGEST_BYTES,
+    ClassYears,
+    deciding_settings,
+    make_class_years,
+    read_class_years,
+    require_training_part,
+)
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.splits.building import build_split
 from agebench.splits.parts import part
@@ -35,6 +42,7 @@ from agebench.types import (
     Image,
     Sample,
     ViewSpec,
+    WeightsFile,
 )
 
 THREE = AgeBins((0, 10, 30), (9, 29, 99))
@@ -88,6 +96,24 @@ def test_expectation_stays_possible_and_keeps_what_is_never_given() -> None:
     assert fitted[2] == pytest.approx(64.5)
 
 
+def test_wrong_fits_name_their_argument() -> None:
+    with pytest.raises(ValueError, match=r"^true_years: expected ages .*got 121.0 at \[1\]"):
+        fit_class_years(shares(2), [3, 121], THREE, "midpoint")
+    with pytest.raises(ValueError, match="probabilities: 3, true_years: 2"):
+        fit_class_years(shares(3), [1, 2], THREE, "expectation")
+    with pytest.raises(ValueError, match=r"^true_years: .*got none$"):
+        fit_class_years(np.empty((0, 3)), [], THREE, "expectation")
+    with pytest.raises(UsageError, match=r"'midpiont'.*did you mean 'midpoint'"):
+        fit_class_years(shares(1), [1], THREE, "midpiont")  # type: ignore[arg-type]  # on purpose
+
+
+def test_expectation_keeps_below_the_largest_age() -> None:
+    given = np.array([[0.5, 0.5, 0.0], [0.4, 0.6, 0.0]] * 50)
+    fitted = fit_class_years(given, np.array([120.0, 100.0] * 50), THREE, "expectation")
+    assert fitted[0] == 120.0  # unbounded it would be 220
+    assert 90 < fitted[1] < 120
+
+
 def test_impossible_fits_are_refused() -> None:
     with pytest.raises(ValueError, match="at least one age"):
         fit_class_years(np.empty((0, 3)), [], THREE, "midpoint")
@@ -111,10 +137,13 @@ def test_impossible_fits_are_refused() -> None:
         "train+not-test",
         "Test",
         "Fold-3",
+        "train+",
+        "not-Fold-x",
+        "FOLD-12",
     ],
 )
 def test_parts_that_are_scored_are_refused(wrong: str) -> None:
-    with pytest.raises(UsageError, match="for testing"):
+    with pytest.raises(UsageError, match=f"part '{re.escape(wrong)}' is for testing"):
         require_training_part(wrong)
 
 
@@ -263,6 +292,167 @@ def test_damaged_tables_get_a_sentence(tmp_path: Path) -> None:
         read_class_years(tmp_path / "nothing.json")
     with pytest.raises(ValueError, match="classes have"):
         ClassYears((), (), "midpoint", "mine", "train", 1, "ab")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"years": [1]}, "2 classes have 1 years"),
+        ({"classes": [], "years": []}, "0 classes have 0 years"),
+        ({"rule": "mode"}, "unknown rule 'mode'"),
+        ({"format": "agebench-split"}, "format 'agebench-class-years', version 1"),
+        ({"version": 2}, "format 'agebench-class-years', version 1"),
+        ({"version": None}, "format 'agebench-class-years', version 1"),
+    ],
+)
+def test_what_is_wrong_with_a_table_is_said(
+    tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    file = tmp_path / "table.json"
+    file.write_text(json.dumps(GOOD | change))
+    with pytest.raises(AgebenchError) as refused:
+        read_class_years(file)
+    told = str(refused.value)
+    assert told.startswith(f"'{file}' is not a table of years")
+    assert "agebench fit-years" in told
+    assert said in told
+
+
+def test_a_list_in_place_of_a_table_is_told_the_format(tmp_path: Path) -> None:
+    file = tmp_path / "table.json"
+    file.write_text("[]")
+    with pytest.raises(AgebenchError, match="format 'agebench-class-years', version 1"):
+        read_class_years(file)
+
+
+def test_a_table_may_not_be_larger_than_the_limit(tmp_path: Path) -> None:
+    file, text = tmp_path / "table.json", json.dumps(GOOD)
+    file.write_text(text + " " * (LARGEST_BYTES - len(text)))
+    assert read_class_years(file)[0].years == (1.0, 5.0)
+    file.write_text(text + " " * (LARGEST_BYTES - len(text) + 1))
+    with pytest.raises(AgebenchError, match=r"1,000,000 bytes.*a table of years"):
+        read_class_years(file)
+
+
+def _table(**changes: Any) -> ClassYears:
+    values: dict[str, Any] = {
+        "classes": ("0-2", "4-6"),
+        "years": (0.0, 120.0),
+        "rule": "midpoint",
+        "protocol": "mine",
+        "part": "train",
+        "pictures": 1,
+        "content_sha256": "0123456789abcdef",
+        "settings": {"crops": 1},
+        "likeliest": (1, 0),
+    }
+    return ClassYears(**values | changes)
+
+
+def test_limits_of_a_table_are_allowed_and_what_is_beyond_is_refused() -> None:
+    assert _table().years == (0.0, 120.0)
+    for years in ((-0.1, 5.0), (5.0, 120.1)):
+        with pytest.raises(ValueError, match=r"years must be 0 to 120, got \("):
+            _table(years=years)
+    with pytest.raises(ValueError, match="fitted on 0 pictures"):
+        _table(pictures=0)
+    with pytest.raises(UsageError, match=r"part 'train\+val' is for testing"):
+        _table(part="train+val")
+    settings_of = _table().settings
+    with pytest.raises(TypeError):
+        settings_of["crops"] = 2  # type: ignore[index]  # it is read-only
+
+
+def test_a_written_table_is_json_in_the_documented_order(tmp_path: Path) -> None:
+    _table(weights_sha256="cd", label_kind="apparent").write(str(tmp_path / "table.json"))
+    text = (tmp_path / "table.json").read_text()
+    assert text.endswith("}\n")
+    assert text.startswith('{\n "format": ')
+    content = json.loads(text)
+    assert content == {
+        "format": "agebench-class-years",
+        "version": 1,
+        "classes": ["0-2", "4-6"],
+        "years": [0.0, 120.0],
+        "rule": "midpoint",
+        "protocol": "mine",
+        "part": "train",
+        "pictures": 1,
+        "content_sha256": "0123456789abcdef",
+        "label_kind": "apparent",
+        "weights_sha256": "cd",
+        "settings": {"crops": 1},
+    }
+    assert list(content) == list(GOOD)
+
+
+def test_the_summary_says_what_a_table_was_fitted_on() -> None:
+    told = _table(pictures=37).summary
+    assert "mine/train" in told
+    assert "37 pictures" in told
+    assert "content 0123456789ab)" in told
+
+
+def _spec(**changes: Any) -> EstimatorSpec:
+    values: dict[str, Any] = {
+        "name": "net",
+        "crop": CropSpec({"face": ViewSpec("face", (4, 4))}),
+        "decode": "midpoint",
+        "bins": THREE,
+        "classes": THREE,
+        "weights": (WeightsFile("a.onnx", "ab" * 32), WeightsFile("b.onnx", "cd" * 32)),
+        "settings": {"years": "midpoint", "table": "x", "crops": 10},
+    }
+    return EstimatorSpec(**values | changes)
+
+
+def test_a_table_keeps_what_the_probabilities_depend_on() -> None:
+    fitted_on = {"protocol": "mine", "part": "train", "pictures": 3, "content_sha256": "ab"}
+    table = make_class_years(_spec(), [5, 20, 60], fitted_on)
+    assert table.classes == ("0-9", "10-29", "30-99")
+    assert (table.years, table.rule) == ((5.0, 20.0, 60.0), "midpoint")
+    assert table.weights_sha256 == "ab" * 32
+    assert set(table.settings) == {"crops", "crop"}
+    assert table.settings["crops"] == 10
+    view = json.loads(str(table.settings["crop"]))["views"]["face"]
+    assert list(view) == sorted(view)
+    assert (view["region"], view["size_hw"]) == ("face", [4, 4])
+    assert dict(table.settings) == deciding_settings(_spec())
+    assert make_class_years(_spec(weights=()), [5, 20, 60], fitted_on).weights_sha256 == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "made", "asked"),
+    [
+        ({"decode": "expectation"}, "years=midpoint", "years=expectation"),
+        (
+            {"weights": (WeightsFile("c.onnx", "ef" * 32),)},
+            f"weights={'ab' * 32}",
+            f"weights={'ef' * 32}",
+        ),
+        ({"weights": ()}, f"weights={'ab' * 32}", "weights=;"),
+        ({"settings": {"crops": 1}}, "crops=10", "crops=1;"),
+        ({"settings": {"crops": 10, "added": 7}}, "added=None", "added=7"),
+        ({"settings": {}}, "crops=10", "crops=None"),
+        ({"classes": None}, "classes=('0-9', '10-29', '30-99')", "classes=()"),
+        ({"classes": ADIENCE_CLASSES}, "classes=('0-9', '10-29', '30-99')", "classes=('0-2',"),
+    ],
+)
+def test_a_table_that_does_not_fit_says_in_what(
+    change: dict[str, Any], made: str, asked: str
+) -> None:
+    fitted_on = {"protocol": "mine", "part": "train", "pictures": 3, "content_sha256": "ab"}
+    table = make_class_years(_spec(), [5, 20, 60], fitted_on)
+    table.require_fit(_spec())
+    table.require_fit(_spec(name="other", settings={"crops": 10, "years": "x", "table": "y"}))
+    with pytest.raises(UsageError) as refused:
+        table.require_fit(_spec(**change))
+    told = str(refused.value)
+    assert told.startswith("the table of years does not fit net")
+    before, _, after = told.partition(", not with ")
+    assert made in before
+    assert asked in after
+    assert "agebench fit-years" in after
 
 
 def test_the_command_fits_and_caffe_age_net_uses_it(

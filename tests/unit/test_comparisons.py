@@ -15,6 +15,7 @@ from agebench.metrics.paired_tests import (
     PairedComparison,
     compare_pairs,
     holm,
+    needed_permutations,
     sign_flip_p_values,
 )
 from agebench.types import Floats
@@ -229,10 +230,97 @@ def test_what_is_no_table_of_errors_is_refused(errors: object) -> None:
 
 
 def test_lengths_and_numbers_are_checked() -> None:
-    with pytest.raises(ValueError, match="clusters"):
-        sign_flip_p_values([[1.0, 2.0]], clusters=["a", "b"])
-    with pytest.raises(ValueError, match="permutations"):
+    for compare in (sign_flip_p_values, compare_pairs):
+        with pytest.raises(ValueError, match=r"^clusters: expected 1 members, got 2$"):
+            compare([[1.0, 2.0]], clusters=["a", "b"])
+        with pytest.raises(ValueError, match=r"^clusters: expected 2 members, got 1$"):
+            compare([[1.0, 2.0], [1.0, 2.0]], clusters=["a"])
+    with pytest.raises(ValueError, match=r"^permutations: expected at least 1, got 0$"):
         sign_flip_p_values([[1.0, 2.0]], permutations=0)
+    assert sign_flip_p_values([[1.0, 2.0]], permutations=1)[0, 1] in (0.5, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        ([[1.0, np.inf]], r"^errors: expected finite numbers, got inf at \[0, 1\]"),
+        (np.zeros((0, 2)), r"^errors: .*at least one picture and column, got \(0, 2\)"),
+        (np.zeros((2, 0)), r"^errors: .*at least one picture and column, got \(2, 0\)"),
+        ([1.0, 2.0], r"^errors: expected 2 dimension"),
+    ],
+)
+def test_what_is_wrong_with_a_table_of_errors_is_said(errors: Floats, said: str) -> None:
+    for compare in (sign_flip_p_values, compare_pairs):
+        with pytest.raises(ValueError, match=said):
+            compare(errors)
+    with pytest.raises(ValueError, match=r"^errors: expected an array of numbers: "):
+        compare_pairs([["a", "b"]])
+
+
+def test_a_seed_gives_the_same_p_values_in_every_version() -> None:
+    errors = _errors(40, 3)
+    people = [f"p{row % 21}" for row in range(40)]
+    for clusters, seed, expected in (
+        (False, 0, [0.687, 0.083, 0.226]),
+        (False, 7, [0.666, 0.071, 0.188]),
+        (True, 0, [0.7, 0.036, 0.191]),
+    ):
+        found = sign_flip_p_values(
+            errors, clusters=people if clusters else None, permutations=999, seed=seed
+        )
+        assert np.array_equal(found, found.T)
+        assert found.diagonal().tolist() == [1.0, 1.0, 1.0]
+        assert [found[0, 1], found[0, 2], found[1, 2]] == expected
+        pairs = compare_pairs(
+            errors, clusters=people if clusters else None, permutations=999, seed=seed
+        )
+        assert [pair.p_value for pair in pairs] == expected
+    default = sign_flip_p_values(errors)
+    assert np.array_equal(default, sign_flip_p_values(errors, permutations=9999, seed=0))
+    assert [pair.p_value for pair in compare_pairs(errors)] == [
+        default[0, 1],
+        default[0, 2],
+        default[1, 2],
+    ]
+
+
+def test_the_level_decides_the_interval_and_the_least_number_of_swaps() -> None:
+    errors = _errors(40, 3)
+    pairs = compare_pairs(errors, permutations=50, level=0.8)
+    for pair in pairs:
+        theirs = ttest_rel(errors[:, pair.first], errors[:, pair.second]).confidence_interval(0.8)
+        assert pair.interval is not None
+        assert pair.interval.ends == pytest.approx((theirs.low, theirs.high))
+        assert pair.interval.level == 0.8
+        assert (pair.swaps, pair.smallest_p) == (75, 3 / 76)  # 5 * 3 / 0.2
+    assert compare_pairs(errors, permutations=76, level=0.8)[0].swaps == 76
+
+
+def test_the_number_of_swaps_that_many_pairs_need() -> None:
+    # The smallest p-value times the number of pairs is a fifth of the significance level.
+    assert [needed_permutations(pairs) for pairs in (0, 1, 2, 780)] == [0, 100, 200, 78_000]
+    assert [needed_permutations(3, level) for level in (0.9, 0.99, 0.7)] == [150, 1500, 50]
+    assert needed_permutations(1, 0.97) == 167  # 166.7, rounded up
+
+
+@pytest.mark.parametrize(
+    ("permutations", "tried", "all_ways"), [(1024, 1024, True), (1023, 1023, False)]
+)
+def test_all_ways_are_tried_if_there_are_as_many_as_wanted(
+    permutations: int, tried: int, all_ways: bool
+) -> None:
+    (pair,) = compare_pairs(_errors(10), permutations=permutations)
+    assert (pair.swaps, pair.all_swaps) == (tried, all_ways)
+
+
+def test_rounding_does_not_hide_a_tie() -> None:
+    # All differences are equal in size but not in floats: 0.3 - 0.2 is not 0.2 - 0.1.
+    errors = [[0.3, 0.2], [0.2, 0.1], [0.4, 0.3], [0.1, 0.0]]
+    assert sign_flip_p_values(errors)[0, 1] == 2 / 16
+    # Nor does it make one: the second is larger by a ten-thousandth of the errors.
+    errors = [[1.0, 0.0], [1.0001, 0.0], [0.0, 1.0]]
+    assert sign_flip_p_values(errors)[0, 1] == 6 / 8
+    assert sign_flip_p_values([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0001]])[0, 1] == 1.0
 
 
 @pytest.mark.parametrize(

@@ -12,19 +12,31 @@ from hypothesis import given
 from hypothesis import strategies as st
 from skimage.transform import SimilarityTransform
 
+from agebench.errors import UsageError
 from agebench.protocols import BoxToFrame, DetectorSpec
-from agebench.types import FGNET_68_POINTS, FIVE_POINTS, Face, FaceFrame, Floats, Point
+from agebench.types import (
+    FGNET_68_POINTS,
+    FIVE_POINTS,
+    IBUG_49_POINTS,
+    IBUG_68_POINTS,
+    Face,
+    FaceFrame,
+    Floats,
+    Point,
+)
 from agebench.vision.frames import (
     FRAME_ASPECT,
     TEMPLATE_5,
     box_iou,
     canonical_frame,
+    face_from_landmarks,
     five_points,
     frame_box,
     frame_from_box,
     frame_from_points,
     frame_points,
     frame_to_image,
+    to_five_points,
 )
 
 SPEC = DetectorSpec("any", FIVE_POINTS)
@@ -153,3 +165,71 @@ def test_the_points_of_a_frame_are_those_found_or_those_of_the_template() -> Non
     assert frame_points(replace(frame, points_xy=found)).tolist() == [list(xy) for xy in found]
     expected = frame_to_image(frame, TEMPLATE_5)
     np.testing.assert_allclose(frame_points(frame), expected)
+
+
+@pytest.mark.parametrize(("scheme", "first_eye"), [(IBUG_68_POINTS, 36), (IBUG_49_POINTS, 19)])
+def test_the_points_around_an_eye_stand_for_its_pupil(scheme: str, first_eye: int) -> None:
+    count = 68 if scheme == IBUG_68_POINTS else 49
+    points = tuple((float(index), float(index) ** 2) for index in range(count))
+    five = to_five_points(points, scheme)
+    for eye in (0, 1):
+        of_eye = np.arange(6) + first_eye + 6 * eye
+        assert five[eye].tolist() == pytest.approx([of_eye.mean(), (of_eye**2).mean()])
+    others = [30, 48, 54] if count == 68 else [13, 31, 37]
+    assert five[2:].tolist() == [[index, index**2] for index in others]
+
+
+def test_an_unknown_scheme_is_named_and_its_points_are_not_used() -> None:
+    with pytest.raises(UsageError, match=r"'5-pionts'.*did you mean '5-point'"):
+        to_five_points(TEMPLATE_5, "5-pionts")
+    face = Face((70, 60, 130, 140), 0.9, _points(TEMPLATE_5 * 80 + 100), "third-party")
+    assert five_points(face) is None
+    assert canonical_frame(face, SPEC).found_by == "box"
+
+
+def test_a_frame_keeps_its_points_as_plain_numbers() -> None:
+    points = _moved(50, 60, 40, 0.3)
+    frame = frame_from_points(points)
+    assert frame is not None
+    assert frame.points_xy == _points(points)
+    assert all(type(number) is float for point in frame.points_xy for number in point)
+    assert math.atan2(math.sin(frame.roll_rad), math.cos(frame.roll_rad)) == frame.roll_rad
+
+
+def test_a_frame_may_be_small_but_not_a_point() -> None:
+    assert frame_from_points(_moved(0, 0, 2e-6, 0)) is not None
+    assert frame_from_points(_moved(0, 0, 0.5e-6, 0)) is None
+
+
+def test_boxes_of_no_area_have_no_overlap() -> None:
+    assert box_iou((1, 1, 1, 1), (1, 1, 1, 1)) == 0
+    assert box_iou((0, 0, 4, 0), (0, 0, 4, 4)) == 0
+    # 12 wide, 2 of them shared; 5 high, 3 of them shared: 6 / (2 * 60 - 6).
+    assert box_iou((0, 0, 12, 5), (10, 2, 22, 7)) == pytest.approx(6 / 114)
+
+
+@pytest.mark.parametrize(("shift", "found_by"), [(0.53, "landmarks"), (0.54, "box")])
+def test_landmarks_are_believed_down_to_the_stated_agreement(shift: float, found_by: str) -> None:
+    # Boxes of one size, shifted by s of their height: IoU = (1 - s) / (1 + s) = 0.3 at s = 0.538.
+    frame = FaceFrame((100.0, 100.0 + 80 * shift), 80.0)
+    box = frame_box(FaceFrame((100.0, 100.0), 80.0))
+    points = tuple(frame_to_image(frame, TEMPLATE_5))
+    assert canonical_frame(Face(box, 0.9, points, FIVE_POINTS), SPEC).found_by == found_by
+
+
+def test_annotated_landmarks_make_a_face() -> None:
+    points = _points(_moved(100, 90, 60, 0.2))
+    face = face_from_landmarks(points, FIVE_POINTS)
+    assert face is not None
+    assert face.box_xyxy == pytest.approx(frame_box(FaceFrame((100, 90), 60)))
+    assert (face.score, face.landmarks_xy, face.landmark_scheme) == (1.0, points, FIVE_POINTS)
+    assert face_from_landmarks(((3.0, 3.0),) * 5, FIVE_POINTS) is None
+
+
+def test_points_turn_clockwise_with_the_frame() -> None:
+    # A quarter turn takes right to down and down to left; y points down.
+    frame = FaceFrame((10.0, 20.0), 4.0, math.pi / 2)
+    assert np.array(frame_to_image(frame, np.array([(1.0, 0.0), (0.0, 1.0)]))) == pytest.approx(
+        np.array([(10.0, 24.0), (6.0, 20.0)])
+    )
+    assert frame_points(frame).dtype == np.float64

@@ -12,8 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from agebench.metrics.intervals import Interval, cluster_codes, mean_interval, people_in
+from agebench.metrics.intervals import (
+    Interval,
+    cluster_codes,
+    ends_of,
+    jackknife_error,
+    mean_interval,
+    people_in,
+    student_interval,
+    sums_and_counts,
+)
 from agebench.types import Floats
+from agebench.util.record_fields import Years
 
 
 def _skewed(n: int, seed: int) -> Floats:
@@ -153,3 +163,80 @@ def test_an_interval_is_checked_when_made() -> None:
 def test_people_are_counted_where_any_is_named() -> None:
     assert people_in(["ann", None, "ann", "bob"]) == 3
     assert people_in([None, None]) is people_in(None) is people_in([]) is None
+
+
+def test_sums_and_counts_by_hand() -> None:
+    values = np.array([3.0, 1.0, 2.0, 5.0, 4.0])
+    sums, counts = sums_and_counts(values, ["b", "a", "b", None, "a"])
+    # By sum, then by count: of two clusters with the sum 5 the smaller comes first.
+    assert (sums.tolist(), counts.tolist()) == ([5.0, 5.0, 5.0], [1.0, 2.0, 2.0])
+    sums, counts = sums_and_counts(values, None)
+    assert (sums.tolist(), counts.tolist()) == ([1.0, 2.0, 3.0, 4.0, 5.0], [1.0] * 5)
+    for length in (4, 6):
+        with pytest.raises(ValueError, match=f"^clusters: expected 5 members, got {length}$"):
+            sums_and_counts(values, ["a"] * length)
+
+
+def test_the_jackknifes_error_of_single_values_is_that_of_the_mean() -> None:
+    values = _skewed(17, seed=2)
+    assert jackknife_error(values, np.ones(17)) == pytest.approx(stats.sem(values))
+    # Two people with means of 2 and 5: each is left out in turn, so that half of 3 is left.
+    assert jackknife_error(np.array([4.0, 15.0]), np.array([2.0, 3.0])) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("clusters", [2, 11])
+@pytest.mark.parametrize("level", [0.8, 0.95])
+def test_students_interval_is_scipys(clusters: int, level: float) -> None:
+    theirs = stats.t.interval(level, clusters - 1, 3.0, 0.5)
+    ours = student_interval(3.0, 0.5, clusters, positive=False, level=level)
+    assert ours.ends == pytest.approx(theirs)
+    assert ours.level == level
+    # Of values above zero: the same around the logarithm, with the relative error.
+    low, high = stats.t.interval(level, clusters - 1, np.log(3.0), 0.5 / 3.0)
+    ours = student_interval(3.0, 0.5, clusters, positive=True, level=level)
+    assert ours.ends == pytest.approx((np.exp(low), np.exp(high)))
+    assert ours.level == level
+
+
+def test_the_interval_of_a_mean_of_zero_keeps_its_level() -> None:
+    assert student_interval(0.0, 0.0, 10, positive=True, level=0.8) == Interval(0.0, 0.0, 0.8)
+    assert student_interval(0.0, 1.0, 10, positive=True) == Interval(0.0, 0.0, 0.95)
+    assert student_interval(1.0, 1.0, 10, positive=True).level == 0.95
+
+
+def test_the_default_of_a_mean_is_a_positive_one_of_95_per_cent() -> None:
+    values = _skewed(30, seed=4)
+    found = mean_interval(values)
+    assert found == mean_interval(values, positive=True, level=0.95)
+    assert found != mean_interval(values, positive=False)
+    assert found is not None
+    assert found.level == 0.95
+
+
+def test_what_is_wrong_with_values_is_said() -> None:
+    for values, said in (
+        ([1.0, np.nan], r"^values: expected finite numbers, got nan at \[1\]"),
+        ([[1.0]], r"^values: expected 1 dimension"),
+        ([0.0, -2.5, -3.0], r"^values: expected none below 0, got -3.0$"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            mean_interval(values)
+    for level in (0.0, 1.0):
+        with pytest.raises(
+            ValueError, match=rf"^level: expected above 0 and below 1, got {level}$"
+        ):
+            mean_interval([1.0], level=level)
+        with pytest.raises(ValueError, match=rf"level above 0 and below 1, got {level}$"):
+            Interval(1.0, 2.0, level)
+    with pytest.raises(ValueError, match=r"low <= high, got 2.0 and 1.0$"):
+        Interval(2.0, 1.0)
+    with pytest.raises(ValueError, match=r"^clusters: expected hashable members, .*'list'"):
+        cluster_codes([["a"]])  # type: ignore[list-item]  # on purpose
+
+
+def test_an_interval_is_written_as_its_ends_and_read_in_either_order() -> None:
+    interval = Interval(1.0, 2.5)
+    assert (interval.ends, interval.to_plain()) == ((1.0, 2.5), [1.0, 2.5])
+    assert Interval(3.0, 3.0).ends == (3.0, 3.0)
+    read = ends_of(Years).decode
+    assert read([1.0, 2.5]) == read([2.5, 1.0]) == interval

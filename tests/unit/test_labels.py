@@ -90,6 +90,19 @@ def test_a_label_moves_away_step_by_step(obstacles: list[Box], expected: Box) ->
     assert place_labels(boxes, sizes, (100, 100))[0] == expected
 
 
+def test_of_places_at_the_same_distance_the_left_and_the_upper_ones_come_first() -> None:
+    behind = (20.0, 20.0, 80.0, 80.0)  # covers the places next to the face and one height away
+    above = (41.0, 11.0, 59.0, 19.0)
+    boxes, sizes = [FACE, behind, above], [LABEL, NO_LABEL, NO_LABEL]
+    assert place_labels(boxes, sizes, (100, 100))[0] == (20.0, 10.0, 40.0, 20.0)
+    above_and_below = (15.0, 5.0, 85.0, 95.0)
+    to_the_right = (81.0, 41.0, 109.0, 59.0)
+    boxes = [FACE, behind, above_and_below, to_the_right]
+    found = place_labels(boxes, [LABEL, *[NO_LABEL] * 3], (110, 100))[0]
+    # At x = 90, three heights away, as 80 is still on the face behind.
+    assert found == (90.0, 10.0, 110.0, 20.0)
+
+
 def test_the_search_ends_at_the_stated_number_of_heights() -> None:
     reach = FACE[3] + RINGS * LABEL[1]
     behind = (-900.0, -900.0, 900.0, reach)

@@ -14,6 +14,7 @@ from agebench.errors import DatasetError, UsageError
 from agebench.protocols import DatasetSpec
 from agebench.splits.parts import (
     Split,
+    age_of,
     check_split,
     decade_of,
     make_units,
@@ -199,3 +200,109 @@ def test_altered_copies_of_one_original_are_a_unit() -> None:
         people, {item.name: sha(item.name) for item in people}, [], by_identity=True
     )
     assert (one.key, one.names) == ("person ann", ("a", "b", "c", "d"))
+
+
+def test_a_fingerprint_is_the_same_in_every_version() -> None:
+    made = Split(
+        "holdout",
+        {"b.jpg": "test", "\u00e4.jpg": "train", "a.jpg": "train"},
+        (Problem("z.jpg", "why"), Problem("c.jpg", "because")),
+        "utkface",
+        "apparent",
+        {"seed": 1, "fractions": "0.8 0.2", "by_identity": 1},
+        {"b.jpg": sha("b"), "a.jpg": sha("a")},
+    )
+    # The hash of a text written down by hand, as `_hash` documents no other.
+    rows = (
+        f'[["a.jpg", "train", "{sha("a")}"], ["b.jpg", "test", "{sha("b")}"], '
+        '["\\u00e4.jpg", "train", ""]]'
+    )
+    head = (
+        '["holdout", "utkface", "apparent", {"by_identity": 1, "fractions": "0.8 0.2", "seed": 1}]'
+    )
+    unused = '[["c.jpg", "because"], ["z.jpg", "why"]]'
+    assert made.fingerprint == sha(f"[{head}, {rows}, {unused}]")
+
+
+def test_places_of_keys_are_the_same_in_every_version() -> None:
+    digest = hashlib.sha256("salt|k\u00e9y".encode()).hexdigest()
+    # The first 53 bits: thirteen hexadecimal digits, and one bit of the fourteenth.
+    bits = int(digest[:13], 16) * 2 + (int(digest[13], 16) >> 3)
+    assert unit_interval("salt", "k\u00e9y") == bits / 2**53
+    assert type(unit_interval("salt", "key")) is float
+
+
+def test_what_is_wrong_with_a_split_is_said() -> None:
+    with pytest.raises(ValueError, match=r"letters, digits, '_.-', got 'a b'$"):
+        Split("p", {"x": "a b", "y": "train"})
+    with pytest.raises(ValueError, match=r"^'c' is both unused and in a part$"):
+        Split("p", {"a": "train", "c": "test"}, (Problem("b", ""), Problem("c", "")))
+    frozen = split(a="train")
+    for mapping in (frozen.parts, frozen.parameters, frozen.sha256):
+        with pytest.raises(TypeError):
+            mapping["a"] = "test"  # type: ignore[index]  # it is read-only
+    with pytest.raises(UsageError, match=r"^protocol 'mine' has no part 'val': "):
+        select_parts(split(a="train", b="test"), "train+val")
+
+
+@pytest.mark.parametrize("name", ["a", "Z9", "0", "a_b.c-d", "test"])
+def test_proper_names_of_parts(name: str) -> None:
+    assert Split("p", {"a": name}).part_names == (name,)
+
+
+def test_parts_are_in_the_order_of_their_numbers_wherever_they_stand() -> None:
+    names = ["x2-b10", "x10-b1", "x2-b9", "b", "test", "x", "10", "9", "val"]
+    made = Split("p", {f"p{at}": name for at, name in enumerate(names)})
+    assert made.part_names == ("val", "test", "9", "10", "b", "x", "x2-b9", "x2-b10", "x10-b1")
+
+
+def test_an_empty_part_names_the_data_set_the_part_and_the_protocol() -> None:
+    pictures = dataset(sample("a"))
+    with pytest.raises(DatasetError, match=r"'x' has no picture in part 'val' of 'mine'"):
+        part(pictures, split(a="test", y="val"), "val")
+    chosen = part(pictures, split(a="test", y="test", b="train", k="test"), "test")
+    assert [item.name for item in chosen.problems] == ["bad", "k", "y"]
+    assert chosen.problems[1].reason.startswith("in part 'test' of 'mine', ")
+
+
+def test_ages_of_ranges_are_their_middle() -> None:
+    def labelled(age: float | None, years: tuple[int, int] | None) -> Sample:
+        return Sample(Path("r"), "r", age, age_range=years)
+
+    assert age_of(labelled(None, (25, 34))) == 29.5
+    assert decade_of(labelled(None, (25, 34))) == "20-29"
+    assert decade_of(labelled(None, (26, 34))) == "30-39"
+    assert (age_of(labelled(None, None)), decade_of(labelled(None, None))) == (None, "unknown")
+    assert age_of(labelled(0.0, None)) == 0.0
+    assert decade_of(labelled(110.5, None)) == "110-119"
+
+
+def test_units_are_sorted_by_key_and_their_names_too() -> None:
+    samples = [sample(name) for name in ("d", "c", "b", "a")]
+    hashes = {"a": "3", "b": "1", "c": "3", "d": "2"}
+    units = make_units(samples, hashes, [Group(("gone", "d"), conflicting=True)])
+    assert [(unit.key, unit.names) for unit in units] == [
+        ("1", ("b",)),
+        ("2", ("d",)),
+        ("3", ("a", "c")),
+    ]
+    assert [set(unit.conflicting) for unit in units] == [set(), {"d"}, set()]
+
+
+def test_copies_of_two_people_are_one_unit_named_after_the_first() -> None:
+    samples = [sample("a", 5, "zoe"), sample("b", 6, "bob"), sample("c", 7, "zoe")]
+    hashes = {item.name: sha(item.name) for item in samples}
+    (unit,) = make_units(samples, hashes, [Group(("a", "b"))], by_identity=True)
+    assert (unit.key, unit.names) == ("person bob", ("a", "b", "c"))
+    units = make_units(samples, hashes, [Group(("a", "b"))])
+    assert [unit.names for unit in sorted(units, key=lambda one: one.names)] == [("a", "b"), ("c",)]
+    assert {unit.key for unit in units} == {min(sha("a"), sha("b")), sha("c")}
+
+
+def test_long_chains_of_groups_are_one_unit() -> None:
+    names = [f"{at:02d}" for at in range(30)]
+    samples = [sample(name) for name in names]
+    pairs = [Group((names[at], names[at + 1])) for at in range(29)]
+    for groups in (pairs, pairs[::-1], pairs[::2] + pairs[1::2]):
+        (unit,) = make_units(samples, {name: sha(name) for name in names}, groups)
+        assert unit.names == tuple(names)

@@ -57,11 +57,11 @@ def test_frames_without_a_face_count_as_a_gap(gap: int, number: int) -> None:
 
 def test_each_estimator_is_averaged_on_its_own() -> None:
     tracker, box = Tracker(smoothing=2), (0.0, 0.0, 20.0, 20.0)
-    tracker.update(0, [found(box, a=20.0, b=50.0)])
-    tracker.update(1, [found(box, a=30.0, b=None)])
-    (face,) = tracker.update(2, [found(box, a=50.0, b=60.0)])
-    assert {name: answer.years for name, answer in face.ages.items()} == {"a": 40.0, "b": 55.0}
-    assert face.face.box_xyxy == box
+    frames = [found(box, a=20.0, b=50.0), found(box, a=30.0, b=None), found(box, a=50.0, b=60.0)]
+    shown = [tracker.update(at, [face])[0] for at, face in enumerate(frames)]
+    assert [face.ages["a"].years for face in shown] == [20.0, 25.0, 40.0]
+    assert [face.ages["b"].years for face in shown] == [50.0, 50.0, 55.0]
+    assert shown[-1].face.box_xyxy == box
 
 
 def test_people_are_averaged_on_their_own() -> None:

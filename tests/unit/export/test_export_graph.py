@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import numpy_helper
 
 from agebench.conversion.graph import Graph
 from agebench.errors import UsageError
@@ -77,3 +78,71 @@ def test_halving_casts_at_the_borders_alone() -> None:
     casts = [node.output[0] for node in halved.graph.node if node.op_type == "Cast"]
     assert casts == ["before_half", "twice_full"]
     assert {tensor.name for tensor in halved.graph.initializer} == {"w", "w_half"}
+
+
+@pytest.mark.parametrize(
+    ("rule", "nodes", "weights"),
+    [
+        ("expectation", ["Gemm p,years -> age"], {"years": [[10.0], [20.0], [40.0]]}),
+        (
+            "midpoint",
+            ["ArgMax p -> best axis=1 keepdims=1", "Gather years,best -> age axis=0"],
+            {"years": [10.0, 20.0, 40.0]},
+        ),
+        (
+            "median",
+            [
+                "Gemm p,sums -> below",
+                "Sub half,below -> short_of_half",
+                "Mul short_of_half,steep -> steep_step",
+                "Clip steep_step,bound,bound_2 -> step",
+                "Gemm step,rises,first_years -> age",
+            ],
+            {
+                "sums": [[1.0, 1.0, 1.0], [0.0, 1.0, 1.0], [0.0, 0.0, 1.0]],
+                "half": [0.5],
+                "steep": [1000.0],
+                "bound": 0.0,
+                "bound_2": 1.0,
+                "rises": [[10.0], [20.0], [0.0]],
+                "first_years": [10.0],
+            },
+        ),
+    ],
+)
+def test_the_nodes_and_names_in_a_file_stay_as_they_are(
+    rule: str, nodes: list[str], weights: dict[str, object]
+) -> None:
+    graph = Graph()
+    graph.reserve("p", AGE)
+    assert add_age(graph, "p", [10, 20, 40], decode_rule(rule)) == AGE == "age"
+    written = graph.model("d", {"p": (3,)}, {AGE: (1,)}).graph
+    assert [
+        " ".join(
+            [node.op_type, ",".join(node.input), "->", *node.output]
+            + [f"{attribute.name}={attribute.i}" for attribute in node.attribute]
+        )
+        for node in written.node
+    ] == nodes
+    assert {
+        tensor.name: numpy_helper.to_array(tensor).tolist() for tensor in written.initializer
+    } == weights
+
+
+def test_a_median_near_one_half_changes_as_slowly_as_the_projects(tmp_path: Path) -> None:
+    graph, bins = Graph(), AgeBins.single_years(30, 32)
+    graph.reserve("p", AGE)
+    add_age(graph, "p", list(bins.midpoints), decode_rule("median"))
+    path = tmp_path / "d.onnx"
+    path.write_bytes(graph.model("d", {"p": (3,)}, {AGE: (1,)}).SerializeToString())
+    loaded = open_model(ModelSource("onnx", path, outputs=(AGE,)), runtime="onnxruntime")
+    below = np.array([0.6, 0.5, 0.49975, 0.4995, 0.499, 0.3])  # in the first year
+    shares = np.stack([below, 0.9 - below, np.full(6, 0.1)], axis=1)
+    ages = loaded.run({"p": shares.astype(np.float32)})[AGE].ravel()
+    assert ages == pytest.approx([30.0, 30.0, 30.25, 30.5, 31.0, 31.0], abs=1e-3)
+    assert ages == pytest.approx(median(shares, bins), abs=1e-3)
+
+
+def test_a_rule_that_cannot_be_exported_is_answered_with_those_that_can() -> None:
+    with pytest.raises(UsageError, match=r"'mode'.*use expectation, median, midpoint"):
+        decode_rule("mode")
