@@ -8,6 +8,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix
 
 from agebench.metrics.age_thresholds import BUFFERS_YEARS, THRESHOLDS_YEARS, threshold_rates
+from agebench.metrics.proportions import proportion_interval
 
 
 def test_every_gate_is_scikit_learns_confusion_matrix() -> None:
@@ -75,6 +76,38 @@ def test_pictures_of_few_people_say_less() -> None:
     assert wide.high - wide.low > 2 * (narrow.high - narrow.low)
     assert (together.minor_people, together.adult_people) == (12, None)
     assert (alone.minor_people, alone.adult_people) == (None, None)
+
+
+def test_both_intervals_have_the_level_and_the_people() -> None:
+    true = np.tile([15.0, 30.0], 60)
+    predicted = np.where(np.arange(120) % 7 == 0, 45.0 - true, true)
+    people = (np.arange(120) // 5).tolist()
+    (rates,) = threshold_rates(
+        true, predicted, clusters=people, thresholds_years=[18], buffers_years=[0], level=0.8
+    )
+    codes, minor, passed = np.array(people), true < 18, predicted >= 18
+    assert rates.false_pass_rate == passed[minor].mean()
+    assert rates.false_stop_rate == (~passed[~minor]).mean()
+    of_minors = proportion_interval(passed[minor], codes[minor], 0.8)
+    of_adults = proportion_interval(~passed[~minor], codes[~minor], 0.8)
+    assert (rates.false_pass_interval, rates.false_stop_interval) == (of_minors, of_adults)
+    assert (rates.minor_people, rates.adult_people) == (24, 24)
+    assert (rates.minors, rates.adults) == (60, 60)
+
+
+def test_a_side_without_pictures_has_no_rate_whatever_the_minimum() -> None:
+    (rates,) = threshold_rates([40], [30], thresholds_years=[35], buffers_years=[0], minimum=0)
+    assert (rates.false_pass_rate, rates.false_stop_rate) == (None, 1.0)
+
+
+def test_wrong_arguments_are_named() -> None:
+    for true, predicted, said in (
+        ([121.0], [3.0], r"^true_years: expected ages"),
+        ([3.0], [np.nan], r"^predicted_years: expected finite"),
+        ([3.0, 4.0], [3.0], "true_years: 2, predicted_years: 1"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            threshold_rates(true, predicted)
 
 
 @pytest.mark.parametrize(("true", "predicted"), [([-1], [3]), ([3], [np.inf]), ([3], [3, 4])])

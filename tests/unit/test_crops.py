@@ -412,3 +412,52 @@ def test_equal_specs_share_their_crops() -> None:
     assert cut[0] is cut[2]
     for found, spec in zip(cut, (one, other, same), strict=True):
         assert np.array_equal(found.views["v"], cut_crops(image, frames, spec).views["v"])
+
+
+def test_a_clipped_view_inside_the_picture_is_rounded_to_whole_pixels() -> None:
+    image = _noise(50, 70)
+    # Edges at 30.2 -+ 7.6 and 20.3 -+ 10, and a pixel ends half a pixel after its centre.
+    view = ViewSpec("face", (20, 15), border="clip")
+    got, present, _ = _one(image, view, _frame(30.2, 20.3, 20))
+    assert present
+    assert np.array_equal(got, image[10:30, 23:38])
+
+
+@pytest.mark.parametrize(("x", "y"), [(-0.2 - 7.6, 20.0), (20.0, -0.2 - 10.0)])
+def test_a_clipped_view_of_less_than_half_a_pixel_is_missing(x: float, y: float) -> None:
+    view = ViewSpec("face", (6, 6), border="clip")
+    pixels, present, outside = _one(_noise(40, 40), view, _frame(x, y, 20))
+    assert not present
+    assert not pixels.any()
+    assert 0.9 < outside < 1
+
+
+def test_a_sliced_box_is_missing_if_too_much_of_it_is_outside() -> None:
+    frame = FaceFrame((30.0, 20.0), 9.0, box_xyxy=(-10.5, 4.5, 9.5, 24.5))  # half of it
+    for limit, expected in ((0.51, True), (0.49, False)):
+        view = ViewSpec("box", (20, 30), border="slice", max_outside=limit)
+        pixels, present, outside = _one(_noise(48, 64), view, frame)
+        assert (present, bool(pixels.any())) == (expected, expected)
+        assert outside == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("shape", [(1, 30), (30, 1)])
+def test_a_slice_leaves_nothing_of_a_single_row_or_column(shape: tuple[int, int]) -> None:
+    frame = FaceFrame((3.0, 3.0), 9.0, box_xyxy=(-0.5, -0.5, shape[1] - 0.5, shape[0] - 0.5))
+    assert not _one(_noise(*shape), ViewSpec("box", (5, 5), border="slice"), frame)[1]
+
+
+@pytest.mark.parametrize("shape", [(65, 96), (64, 97), (65, 97)])
+def test_halving_an_odd_picture_adds_no_black_and_drops_what_is_repeated(
+    shape: tuple[int, int],
+) -> None:
+    white = np.full((*shape, 3), 255, np.uint8)
+    half = (shape[0] // 2, shape[1] // 2)
+    for border in ("constant", "replicate"):
+        got, _, _ = _one(white, ViewSpec("original", half, border=border))
+        assert got.min() == 255
+    # An odd last row or column counts with "constant", and not with "replicate".
+    edged = np.zeros((*shape, 3), np.uint8)
+    edged[64:], edged[:, 96:] = 255, 255
+    assert _one(edged, ViewSpec("original", half, border="constant"))[0].max() > 0
+    assert _one(edged, ViewSpec("original", half, border="replicate"))[0].max() == 0

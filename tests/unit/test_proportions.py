@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import binomtest
 
 from agebench.metrics.proportions import effective_trials, proportion_interval, wilson_interval
@@ -25,6 +26,60 @@ def test_wilson_is_scipys(successes: int, trials: int, level: float) -> None:
 def test_impossible_numbers_are_refused(successes: float, trials: float, level: float) -> None:
     with pytest.raises(ValueError, match="expected"):
         wilson_interval(successes, trials, level)
+
+
+def test_what_is_wrong_with_a_proportion_is_said() -> None:
+    with pytest.raises(ValueError, match=r"successes from 0 to 3 trials, got 4$"):
+        wilson_interval(4, 3)
+    for level in (0.0, 1.0):
+        with pytest.raises(ValueError, match=rf"^level: .*above 0 and below 1, got {level}$"):
+            wilson_interval(1, 3, level)
+    with pytest.raises(ValueError, match="happened: 2, codes: 3"):
+        effective_trials(np.array([True, False]), np.arange(3))
+
+
+def test_the_level_is_that_of_the_interval() -> None:
+    happened, codes = np.arange(60) % 3 == 0, np.arange(60) // 4
+    for level in (0.5, 0.95):
+        for found in (
+            wilson_interval(20, 60, level),
+            proportion_interval(happened, None, level),
+            proportion_interval(happened, codes, level),
+        ):
+            assert found is not None
+            assert found.level == level
+    default = proportion_interval(happened, codes)
+    assert default == proportion_interval(happened, codes, 0.95)
+    assert proportion_interval(happened) == wilson_interval(20, 60) == wilson_interval(20, 60, 0.95)
+    assert wilson_interval(0, 0) is None
+
+
+def test_the_interval_over_people_by_hand() -> None:
+    # Twelve people with one to four pictures; the design effect from its definition.
+    generator = np.random.default_rng(2)
+    codes = np.repeat(np.arange(12), [1, 2, 3, 4] * 3)
+    happened = generator.random(30) < np.linspace(0.1, 0.9, 12)[codes]
+    rate = happened.mean()
+    residuals = [np.sum(happened[codes == person] - rate) for person in range(12)]
+    by_people = 12 / 11 * np.sum(np.square(residuals)) / 30**2
+    effect = by_people / (rate * (1 - rate) / 30)
+    assert effect > 1
+    assert effective_trials(happened, codes) == pytest.approx(30 / effect)
+    for level in (0.8, 0.95):
+        tail = (1 + level) / 2
+        trials = 30 / effect * (stats.norm.ppf(tail) / stats.t.ppf(tail, 11)) ** 2
+        expected = wilson_interval(rate * trials, trials, level)
+        found = proportion_interval(happened, codes, level)
+        assert expected is not None
+        assert found is not None
+        assert found.ends == pytest.approx(expected.ends)
+
+
+def test_pictures_that_differ_within_people_count_no_more_than_their_number() -> None:
+    # Each person has one of either: the variance over people is zero, the effect counts as 1.
+    happened, codes = np.tile([True, False], 6), np.repeat(np.arange(6), 2)
+    assert effective_trials(happened, codes) == 12.0
+    assert effective_trials(np.array([True, False]), np.array([4, 4])) == 1.0
 
 
 def test_pictures_that_agree_within_people_count_once_per_person() -> None:
