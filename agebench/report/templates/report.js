@@ -1,4 +1,4 @@
-// Sorting: without this script the tables are as they are, best first.
+// Sorting: without this script the tables remain in their order, best first.
 "use strict";
 for (const table of document.querySelectorAll("table.sortable")) {
   const heads = [...table.tHead.rows[0].cells];
@@ -29,42 +29,42 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// A table that is wider than its place says how many columns can't be seen.
-for (const place of document.querySelectorAll(".scroll")) {
+// Tables that don't fit state how many columns are hidden.
+for (const region of document.querySelectorAll(".scroll")) {
   const note = document.createElement("p");
   note.className = "more";
   note.hidden = true;
-  place.after(note);
-  const tell = () => {
-    const heads = [...place.querySelectorAll("thead th")];
-    const end = place.getBoundingClientRect().right + 1;
+  region.after(note);
+  const update = () => {
+    const heads = [...region.querySelectorAll("thead th")];
+    const end = region.getBoundingClientRect().right + 1;
     const hidden = heads.filter((head) => head.getBoundingClientRect().right > end).length;
     note.hidden = hidden === 0;
     note.textContent = `${hidden} more ${hidden === 1 ? "column" : "columns"} to the right: scroll the table`;
   };
-  place.addEventListener("scroll", tell, {passive: true});
-  new ResizeObserver(tell).observe(place);
+  region.addEventListener("scroll", update, {passive: true});
+  new ResizeObserver(update).observe(region);
 }
 
-// Every figure can be kept: as SVG, as PNG, and as PDF by the browser's own way of printing.
-const KEPT = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap",
+// Every figure can be saved: as SVG, as PNG, and as PDF through the browser's print dialog.
+const INLINED = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap",
   "stroke-linejoin", "opacity", "paint-order", "font-family", "font-size", "font-weight"];
 const SVG = "http://www.w3.org/2000/svg";
 
-function inked(drawing) { // a copy that needs no style sheet, in the light colours
+function withInlineStyles(drawing) { // a copy that needs no style sheet, in the light colours
   const copy = drawing.cloneNode(true);
   const from = [drawing, ...drawing.querySelectorAll("*")], to = [copy, ...copy.querySelectorAll("*")];
   document.documentElement.classList.add("plain");
   from.forEach((item, at) => {
     const style = getComputedStyle(item);
-    for (const name of KEPT) to[at].setAttribute(name, style.getPropertyValue(name));
+    for (const name of INLINED) to[at].setAttribute(name, style.getPropertyValue(name));
   });
   document.documentElement.classList.remove("plain");
   return copy;
 }
 
-function alone(figure) { // with who is who below, on white
-  const copy = inked(figure.querySelector("svg.plot"));
+function standalone(figure) { // with the legend below, on white
+  const copy = withInlineStyles(figure.querySelector("svg.plot"));
   const [, , width, height] = copy.getAttribute("viewBox").split(" ").map(Number);
   const legend = figure.closest("section, .opening > div").querySelector(".legend");
   const shared = figure.closest(".figures").dataset.legend === "yes" && legend;
@@ -77,26 +77,26 @@ function alone(figure) { // with who is who below, on white
     text.textContent = item.textContent;
     for (const [name, value] of [["x", 42], ["y", 12], ["fill", "#1b1b1b"], ["font-size", "12px"],
       ["font-family", copy.getAttribute("font-family")]]) text.setAttribute(name, value);
-    const key = inked(item.querySelector("svg"));
+    const key = withInlineStyles(item.querySelector("svg"));
     key.setAttribute("width", 36);
     key.setAttribute("height", 16);
     line.append(key, text);
     copy.append(line);
   });
-  const whole = height + (keys.length ? 12 + 18 * Math.ceil(keys.length / across) : 0);
+  const totalHeight = height + (keys.length ? 12 + 18 * Math.ceil(keys.length / across) : 0);
   const paper = document.createElementNS(SVG, "rect");
   for (const [name, value] of [["width", "100%"], ["height", "100%"], ["fill", "#fff"]]) {
     paper.setAttribute(name, value);
   }
   copy.prepend(paper);
-  copy.setAttribute("viewBox", `0 0 ${width} ${whole}`);
+  copy.setAttribute("viewBox", `0 0 ${width} ${totalHeight}`);
   copy.setAttribute("width", "183mm");
-  copy.setAttribute("height", `${(183 * whole) / width}mm`);
+  copy.setAttribute("height", `${(183 * totalHeight) / width}mm`);
   copy.removeAttribute("class");
   return copy;
 }
 
-function keep(blob, name) {
+function download(blob, name) {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = name;
@@ -104,13 +104,13 @@ function keep(blob, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 60000);
 }
 
-const AS = {
+const SAVE = {
   SVG(figure, name) {
-    const text = new XMLSerializer().serializeToString(alone(figure));
-    keep(new Blob([text], {type: "image/svg+xml"}), `${name}.svg`);
+    const text = new XMLSerializer().serializeToString(standalone(figure));
+    download(new Blob([text], {type: "image/svg+xml"}), `${name}.svg`);
   },
   PNG(figure, name) { // 183 mm at 300 dots per inch
-    const drawing = alone(figure), picture = new Image(), canvas = document.createElement("canvas");
+    const drawing = standalone(figure), picture = new Image(), canvas = document.createElement("canvas");
     const [, , width, height] = drawing.getAttribute("viewBox").split(" ").map(Number);
     canvas.width = 2161;
     canvas.height = Math.round((2161 * height) / width);
@@ -118,15 +118,15 @@ const AS = {
     drawing.setAttribute("height", canvas.height);
     picture.onload = () => {
       canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
-      canvas.toBlob((blob) => keep(blob, `${name}.png`));
+      canvas.toBlob((blob) => download(blob, `${name}.png`));
     };
     const text = new XMLSerializer().serializeToString(drawing);
     picture.src = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
   },
-  PDF(figure) { // the figure alone on a sheet; the dialog saves it as a PDF
+  PDF(figure) { // the figure on a sheet of its own, which the print dialog saves as PDF
     const sheet = document.createElement("div");
     sheet.className = "sheet";
-    sheet.append(alone(figure));
+    sheet.append(standalone(figure));
     document.body.append(sheet);
     addEventListener("afterprint", () => sheet.remove(), {once: true});
     print();
@@ -138,12 +138,12 @@ for (const figure of document.querySelectorAll("figure")) {
   const name = title.textContent.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "figure";
   const row = document.createElement("p");
   row.className = "keep";
-  for (const kind of Object.keys(AS)) {
+  for (const kind of Object.keys(SAVE)) {
     const button = document.createElement("button");
     button.type = "button";
     button.textContent = kind;
     button.setAttribute("aria-label", `Save \u201c${title.textContent}\u201d as ${kind}`);
-    button.addEventListener("click", () => AS[kind](figure, name));
+    button.addEventListener("click", () => SAVE[kind](figure, name));
     row.append(button);
   }
   figure.append(row);
